@@ -1,0 +1,105 @@
+"""What a run is told: every setting that decides the bytes it makes, and the few that do not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from shards.sample import SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which clips are kept. Sizes are in pixels as displayed, after rotation and sample aspect (paper, section 11.2)."""
+
+    min_width: int = 832
+    min_height: int = 480
+    min_image_side: int = 512
+
+
+@dataclass(frozen=True)
+class Encode:
+    """How a clip is written: H.264 in MP4. Sizes apply to `--resolution train`; images are always square."""
+
+    width: int = 832
+    height: int = 480
+    image_side: int = 512
+    fps: int = 16
+    max_frames: int = 81
+    gop: int = 16
+    crf: int = 18
+    preset: str = "veryfast"
+
+
+@dataclass(frozen=True)
+class Film:
+    """The judge `film`: a scene and a caption that share this much of their content words are one moment."""
+
+    max_overlap: float = 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one clip's decoder. They protect the run and do not change what it makes."""
+
+    clip_seconds: float = 120.0
+    clip_memory_mb: int = 4096
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run's configuration. All of it but `limits` is the fingerprint of the dataset."""
+
+    judge: Literal["film", "none"] = "film"
+    resolution: Literal["train", "native"] = "train"
+    test: float = 0.01
+    split_by: Literal["source", "clip"] = "source"
+    unit_size: int = 32
+    units_per_shard: int = 16
+    rules: Rules = field(default_factory=Rules)
+    encode: Encode = field(default_factory=Encode)
+    film: Film = field(default_factory=Film)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        positive = {**_flat(self.rules, "rules."), **_flat(self.encode, "encode."), **_flat(self.limits, "limits.")}
+        positive |= {"unit_size": self.unit_size, "units_per_shard": self.units_per_shard}
+        for name, value in positive.items():
+            if isinstance(value, (int, float)) and value <= 0 and name != "encode.crf":
+                raise ValueError(f"{name} must be above 0, not {value}")
+        for name in ("test", "film.max_overlap"):
+            value = _flat(self)[name]
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {value}")
+        for name in ("encode.width", "encode.height", "encode.image_side"):
+            if _flat(self)[name] % 2:
+                raise ValueError(f"{name} must be even, not {_flat(self)[name]}")
+
+    def determining(self, ffmpeg_build: str) -> dict[str, Any]:
+        """Dotted name → value of all that decides the dataset's bytes, for comparing two runs."""
+        chosen = {name: value for name, value in _flat(self).items() if not name.startswith("limits.")}
+        return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION}
+
+
+def fingerprint(determining: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of `Config.determining`."""
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
+def as_tree(config: Config) -> dict[str, Any]:
+    """The configuration as nested tables, for TOML."""
+    return asdict(config)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for item in fields(value):
+        inner = getattr(value, item.name)
+        if is_dataclass(inner):
+            flat |= _flat(inner, f"{prefix}{item.name}.")
+        else:
+            flat[f"{prefix}{item.name}"] = inner
+    return flat

@@ -1,0 +1,287 @@
+"""The engine: units on their way through screen, judge and cut on Ray, a bounded number at a time, then their shards.
+
+Every step is one Ray task whose input is a reference to the step before; no video goes through the object store. Ray's
+own retries are off. A step ends in one of four ways: it is done; its worker died, which is counted against the unit;
+its node was lost, which is counted against nobody; or it stops the run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
+from curation.errors import RunStopped, UsageMistake
+from curation.plan import PlannedClip, Unit
+from curation.scenes import make_judge
+from curation.sealing import seal_shard
+from curation.unit import Job, cut_unit, decide_unit, screen_unit, try_clip
+from curation.work import ShardWork
+from shards.storage import StorageFault
+
+_log = logging.getLogger(__name__)
+
+_WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError)
+_NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
+_JUDGE_DEATHS_ALLOWED = 20
+_LOOK_AT_CLUSTER_SECONDS = 5.0
+_TICK_SECONDS = 0.5
+
+Kind = Literal["seal", "cut", "try", "screen", "decide"]
+# Of the steps that need a CPU, what is nearest to its end goes first: as little as possible is under way at any time.
+_PRIORITY: dict[Kind, int] = {"seal": 0, "cut": 1, "try": 2, "screen": 3}
+
+
+@dataclass
+class _Flight:
+    """A unit under way."""
+
+    unit: Unit
+    shard: ShardWork
+    crashes: Crashes
+    untried: list[PlannedClip] = field(default_factory=list)
+    screened: Any = None
+    scenes: Any = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    kind: Kind
+    shard: ShardWork
+    flight: _Flight | None = None
+
+
+Committed = Callable[[list[tuple[str, str]]], None]
+"""Told the (outcome, reason) of each clip of a unit that was just committed."""
+
+
+class Engine:
+    """Runs shards of work to their receipts. `workers` limits the CPUs it uses; None is all that the cluster has."""
+
+    def __init__(self, job: Job, workers: int | None, check: Callable[[], None]) -> None:
+        self._job = job
+        self._workers = workers
+        self._check = check
+        cpu_task = ray.remote(num_cpus=1, max_retries=0)
+        self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
+        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_shard)
+        self._judge = self._start_judge()
+        self._judge_deaths = 0
+        self._ready: list[tuple[int, int, _Step]] = []
+        self._running: dict[Any, _Step] = {}
+        self._in_flight = 0
+        self._order = itertools.count()
+        self._slots = 1
+        self._looked = float("-inf")
+        self._stop: Exception | None = None
+
+    def run(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[], None]) -> None:
+        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake once no step is running."""
+        units = self._units(work)
+        while True:
+            self._look_at_cluster()
+            self._admit(units)
+            self._start_ready()
+            if not self._running:
+                break
+            done, _ = ray.wait(list(self._running), timeout=_TICK_SECONDS)
+            for reference in done:
+                step = self._running.pop(reference)
+                self._finish(step, reference, committed)
+            try:
+                self._check()
+            except RunStopped as stop:
+                self._stop = self._stop or stop
+            tick()
+        ray.kill(self._judge)
+        if self._stop:
+            raise self._stop
+
+    # ---- what to start -----------------------------------------------------------------------------------------
+
+    def _units(self, work: Iterator[ShardWork]) -> Iterator[_Flight]:
+        for shard in work:
+            if not shard.todo:
+                self._push(_Step("seal", shard))
+            for unit in list(shard.todo):
+                yield _Flight(unit, shard, Crashes.read(self._job.out, unit.name))
+
+    def _look_at_cluster(self) -> None:
+        """The window follows the nodes that are there now: some may have joined, some may be gone."""
+        if time.monotonic() - self._looked >= _LOOK_AT_CLUSTER_SECONDS:
+            cpus = int(ray.cluster_resources().get("CPU", 1))
+            self._slots = max(1, cpus if self._workers is None else min(self._workers, cpus))
+            self._looked = time.monotonic()
+
+    def _admit(self, units: Iterator[_Flight]) -> None:
+        while not self._stop and self._in_flight < 2 * self._slots + 2 and (flight := next(units, None)):
+            self._in_flight += 1
+            if flight.crashes.unit:
+                self._isolate(flight)
+            else:
+                self._push(_Step("screen", flight.shard, flight))
+
+    def _start_ready(self) -> None:
+        if self._stop:
+            self._ready.clear()
+        busy = sum(step.kind != "decide" for step in self._running.values())
+        for _ in range(min(self._slots - busy, len(self._ready))):
+            self._start_now(heapq.heappop(self._ready)[2])
+
+    def _push(self, step: _Step) -> None:
+        heapq.heappush(self._ready, (_PRIORITY[step.kind], next(self._order), step))
+
+    def _ask(self, flight: _Flight, shard: ShardWork) -> None:
+        """A question to the judge holds no CPU, so it waits for none."""
+        if not self._stop:
+            self._start_now(_Step("decide", shard, flight))
+
+    def _start_now(self, step: _Step) -> None:
+        self._running[self._submit(step)] = step
+
+    def _submit(self, step: _Step) -> Any:
+        job, flight = self._job, step.flight
+        if flight is None:
+            return self._seal.remote(job.out, step.shard.name, step.shard.units)
+        if step.kind == "screen":
+            flight.screened = self._screen.remote(job, flight.unit)
+            return flight.screened
+        if step.kind == "decide":
+            flight.scenes = self._judge.decide.remote(flight.unit, flight.screened)
+            return flight.scenes
+        if step.kind == "try":
+            return self._try.remote(job, flight.untried[0])
+        return self._cut.remote(job, flight.unit, flight.screened, flight.scenes)
+
+    # ---- how it ended ------------------------------------------------------------------------------------------
+
+    def _finish(self, step: _Step, reference: Any, committed: Committed) -> None:
+        try:
+            result = ray.get(reference)
+        except _WORKER_DIED as death:
+            self._worker_died(step, str(death))
+        except exceptions.ActorDiedError:
+            self._judge_died(step)
+        except _NODE_LOST as loss:
+            _log.info("%s lost with its node, done anew: %s", step.kind, loss)
+            self._again(step)
+        except exceptions.RayTaskError as error:
+            self._stop = self._stop or _cause(error)
+        except exceptions.RayError as error:
+            self._stop = self._stop or RunStopped(f"Ray failed at {step.kind} of {step.shard.name}: {error}")
+        else:
+            self._next(step, result, committed)
+
+    def _next(self, step: _Step, result: Any, committed: Committed) -> None:
+        flight = step.flight
+        if flight is None:
+            return
+        if step.kind == "screen":
+            self._ask(flight, step.shard)
+        elif step.kind == "decide":
+            self._push(_Step("cut", step.shard, flight))
+        elif step.kind == "try":
+            flight.untried.pop(0)
+            self._try_next(flight)
+        else:
+            self._in_flight -= 1
+            committed(result)
+            step.shard.todo.remove(flight.unit)
+            if not step.shard.todo:
+                self._push(_Step("seal", step.shard))
+
+    def _again(self, step: _Step) -> None:
+        if step.flight is None or step.kind == "try":
+            self._push(step)
+        else:
+            self._push(_Step("screen", step.shard, step.flight))
+
+    def _judge_died(self, step: _Step) -> None:
+        """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
+        self._judge_deaths += 1
+        if self._judge_deaths > _JUDGE_DEATHS_ALLOWED:
+            self._stop = self._stop or RunStopped(f"the judge died {self._judge_deaths} times; see Ray's logs for why")
+            return
+        try:
+            ray.get(self._judge.ready.remote())
+        except exceptions.ActorDiedError:
+            self._judge = self._start_judge()
+        if step.flight:
+            self._ask(step.flight, step.shard)
+
+    # ---- a unit that kills its worker --------------------------------------------------------------------------
+
+    def _worker_died(self, step: _Step, evidence: str) -> None:
+        flight = step.flight
+        if flight is None:
+            self._stop = self._stop or RunStopped(f"sealing {step.shard.name} killed its worker: {evidence}")
+            return
+        out, name, crashes = self._job.out, flight.unit.name, flight.crashes
+        if step.kind == "try":
+            clip = flight.untried[0].clip_id
+            crashes.clips[clip] = crashes.clips.get(clip, 0) + 1
+            crashes.publish(out, name)
+            if clip in crashes.quarantined:
+                _log.warning("clip %s is quarantined: it killed its worker twice, alone", clip)
+                flight.untried.pop(0)
+            self._try_next(flight)
+            return
+        crashes.unit += 1
+        crashes.publish(out, name)
+        if crashes.unit > UNIT_CRASHES_ALLOWED:
+            self._stop = self._stop or RunStopped(
+                f"unit {name} killed its worker {crashes.unit} times, though none of its clips does so alone;"
+                " give the machine more memory, or use fewer --workers"
+            )
+            return
+        _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence.splitlines()[0])
+        self._isolate(flight)
+
+    def _isolate(self, flight: _Flight) -> None:
+        quarantined = flight.crashes.quarantined
+        flight.untried = [
+            clip for clip in flight.unit.clips if flight.unit.redoes(clip) and clip.clip_id not in quarantined
+        ]
+        self._try_next(flight)
+
+    def _try_next(self, flight: _Flight) -> None:
+        if flight.untried:
+            self._push(_Step("try", flight.shard, flight))
+            return
+        whole = replace(flight.unit, quarantined=flight.crashes.quarantined)
+        flight.shard.todo[flight.shard.todo.index(flight.unit)] = whole
+        flight.unit = whole
+        self._push(_Step("screen", flight.shard, flight))
+
+    def _start_judge(self) -> Any:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return _JudgeActor.options(scheduling_strategy=here).remote(self._job)
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=1000)
+class _JudgeActor:
+    """The one judge of a run. It holds no CPU: it waits for answers."""
+
+    def __init__(self, job: Job) -> None:
+        self._judge = make_judge(job.config)
+
+    async def ready(self) -> None: ...
+
+    async def decide(self, unit: Unit, screened: list[Any]) -> list[Any]:
+        return await decide_unit(self._judge, unit, screened)
+
+
+def _cause(error: exceptions.RayTaskError) -> Exception:
+    cause = error.cause
+    if isinstance(cause, (RunStopped, StorageFault, UsageMistake)):
+        return cause
+    return error

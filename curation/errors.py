@@ -1,0 +1,9 @@
+"""The two ways a run ends early. Each message is one line that names the thing, the reason and the remedy."""
+
+
+class UsageMistake(Exception):
+    """The command, the configuration or the source cannot work as given. Nothing was done. Exit code 2."""
+
+
+class RunStopped(Exception):
+    """Storage, network, account or machine failed. All that was finished is kept; the same command goes on. Exit 3."""

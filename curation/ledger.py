@@ -1,0 +1,119 @@
+"""The ledger: one row a clip with its outcome, its reasons and what was measured. A unit's file is its commit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.outcome import OUTCOMES
+from shards.storage import Storage
+
+
+def _run_specific(default: str | float) -> str | float:
+    """A column that tells of the run, not of the data: two runs of one plan agree in all columns but these."""
+    return field(default=default, metadata={"run_specific": True})  # type: ignore[no-any-return, call-overload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One clip. Sizes are in pixels, `duration` in seconds; unknown text is "", an unknown number -1."""
+
+    position: int
+    clip_id: str
+    split: str
+    unit: int
+    shard: int
+    source: str
+    start_ms: int
+    end_ms: int
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    caption: str = ""
+    scene_description: str = ""
+    verdict: str = ""
+    verdict_reason: str = ""
+    rounds: int = 0
+    judge: str = ""
+    judge_model: str = ""
+    prompt_sha256: str = ""
+    source_width: int = -1
+    source_height: int = -1
+    duration: float = -1.0
+    codec: str = ""
+    frames: int = -1
+    width: int = -1
+    height: int = -1
+    bytes: int = -1
+    mp4_sha256: str = ""
+    run_id: str = _run_specific("")  # type: ignore[assignment]
+    host: str = _run_specific("")  # type: ignore[assignment]
+    finished_at: str = _run_specific("")  # type: ignore[assignment]
+    cut_cpu_seconds: float = _run_specific(0.0)  # type: ignore[assignment]
+
+    @property
+    def kept(self) -> bool:
+        return self.outcome == "kept"
+
+
+RUN_SPECIFIC = tuple(f.name for f in fields(Row) if f.metadata.get("run_specific"))
+
+_TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}
+SCHEMA = pa.schema(
+    [
+        pa.field(f.name, _TYPES[str(f.type)], False, {"run_specific": "true"} if f.name in RUN_SPECIFIC else None)
+        for f in fields(Row)
+    ]
+)
+
+
+def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> None:
+    """Publishes rows as Parquet, in the order given."""
+    columns = [pa.array([getattr(row, f.name) for row in rows], f.type) for f in SCHEMA]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
+    out.write(path, file.getvalue())
+
+
+def read_ledger(out: Storage, path: str) -> list[Row]:
+    """The rows of one ledger file. Raises FileNotFoundError, or ValueError for a file that is not one."""
+    table = pq.read_table(io.BytesIO(out.read(path)))
+    if table.schema.names != SCHEMA.names:
+        raise ValueError(f"{path} is not a ledger of this version")
+    return [Row(**row) for row in table.to_pylist()]
+
+
+@dataclass
+class Tally:
+    """Counts of a ledger, added up file by file."""
+
+    by_reason: dict[tuple[str, str], int]
+
+    @staticmethod
+    def empty() -> Tally:
+        return Tally({})
+
+    def add(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            key = (row.outcome, row.reason)
+            self.by_reason[key] = self.by_reason.get(key, 0) + 1
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_reason.values())
+
+    def of(self, outcome: str) -> int:
+        return sum(count for (of, _), count in self.by_reason.items() if of == outcome)
+
+    def lines(self) -> Iterator[tuple[str, str, int]]:
+        """(outcome, reason, count), kept first, then by outcome and falling count."""
+        order = {outcome: place for place, outcome in enumerate(OUTCOMES)}
+        for (outcome, reason), count in sorted(
+            self.by_reason.items(), key=lambda item: (order[item[0][0]], -item[1], item[0][1])  # type: ignore[index]
+        ):
+            yield outcome, reason, count
+

@@ -1,0 +1,122 @@
+"""The lock that keeps a second driver out of OUT: a file with a heartbeat."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import psutil
+
+from curation.errors import RunStopped, UsageMistake
+from shards.layout import LOCK
+from shards.storage import Storage, StorageFault
+
+BEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who runs into OUT. `process_started` tells a living process from another with the same number."""
+
+    run_id: str
+    host: str
+    pid: int
+    process_started: float
+    beat: float
+
+    @staticmethod
+    def me(run_id: str) -> Holder:
+        return Holder(run_id, socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time())
+
+    @property
+    def alive(self) -> bool:
+        """On this host the process is looked for; elsewhere a heartbeat of the last minute counts as life."""
+        if self.host == socket.gethostname():
+            try:
+                return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1
+            except psutil.NoSuchProcess:
+                return False
+        return time.time() - self.beat < STALE_SECONDS
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def holder(out: Storage) -> Holder | None:
+    """Who holds OUT's lock, dead or alive."""
+    try:
+        return Holder(**json.loads(out.read(LOCK)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return Holder("?", "?", -1, 0.0, 0.0)  # a lock cut short by a crash holds nothing
+
+
+class Heartbeat:
+    """The beating of a held lock. `check` is cheap and is called wherever the run is about to change OUT."""
+
+    def __init__(self, out: Storage, me: Holder) -> None:
+        self._out = out
+        self._me = me
+        self._lost = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="run.lock", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises RunStopped when another run has taken the lock, or the heartbeat could not be written for long."""
+        if self._lost:
+            raise RunStopped(self._lost)
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self._lost:
+            self._out.delete(LOCK)
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(BEAT_SECONDS):
+            try:
+                now = holder(self._out)
+                if now is None or now.run_id != self._me.run_id:
+                    self._lost = f"run.lock of {self._out.shown} was taken by another run; this one steps back"
+                    return
+                self._out.write(LOCK, Holder.me(self._me.run_id).to_bytes())
+                last = time.monotonic()
+            except StorageFault as fault:
+                _log.warning("heartbeat: %s", fault)
+                if time.monotonic() - last > STALE_SECONDS:
+                    self._lost = f"the heartbeat could not be written for {STALE_SECONDS:.0f} s: {fault}"
+                    return
+
+
+@contextmanager
+def held(out: Storage, run_id: str) -> Iterator[Heartbeat]:
+    """Holds OUT. Raises UsageMistake while a living run holds it; takes over from a dead one."""
+    me = Holder.me(run_id)
+    for _ in range(3):
+        if out.create(LOCK, me.to_bytes()):
+            break
+        other = holder(out)
+        if other is not None and other.alive:
+            raise UsageMistake(
+                f"--out {out.shown}: a run on {other.host} (process {other.pid}) is at work there; wait for it, or stop it"
+            )
+        out.delete(LOCK)
+    else:
+        raise UsageMistake(f"--out {out.shown}: several runs are starting there at once; start one")
+    heartbeat = Heartbeat(out, me)
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.end()

@@ -1,0 +1,19 @@
+"""The one end of each clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantined"]
+OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")
+NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence."""
+
+    outcome: Outcome
+    reason: str
+    detail: str

@@ -1,0 +1,236 @@
+"""The plan: the immutable table clip → unit → shard, written before any work.
+
+Written and read in a stream, one row group a shard, so that its size is bounded by the disk alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.config import Config
+from curation.errors import UsageMistake
+from curation.sources import Clip, Source
+from shards.layout import PLAN, ShardName, UnitName
+from shards.storage import Storage
+
+SPLITS = ("train", "test")
+_GROUPS_KEY = "nextscene.splits_of_row_groups"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClip:
+    """One row of the plan. `position` is the place in source order; `unit` and `shard` count within the split."""
+
+    position: int
+    clip_id: str
+    split: str
+    unit: int
+    shard: int
+    preceding_caption: str
+    name: str
+    identity: str
+    location: str
+    start_ms: int
+    end_ms: int
+    caption: str
+    provenance: str
+    offset: int
+    length: int
+    size: int
+    mtime_ns: int
+
+
+_TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string()}
+SCHEMA = pa.schema([pa.field(f.name, _TYPES[str(f.type)], nullable=False) for f in fields(PlannedClip)])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run of clips of one split, in source order: what is worked on, committed and retried as one.
+
+    A retry works on the clips in `redo` only and takes over the rest; None is all of them. A clip in `quarantined`
+    is not touched.
+    """
+
+    name: UnitName
+    shard: ShardName
+    clips: tuple[PlannedClip, ...]
+    redo: frozenset[str] | None = None
+    quarantined: frozenset[str] = frozenset()
+
+    def redoes(self, clip: PlannedClip) -> bool:
+        return self.redo is None or clip.clip_id in self.redo
+
+
+# ---- making ----------------------------------------------------------------------------------------------------
+
+
+def write_plan(out: Storage, source: Source, config: Config) -> None:
+    """Writes `plan.parquet`, whole or not at all.
+
+    Raises UsageMistake for a source that is empty, holds a clip twice, or lacks the captions its judge needs.
+    """
+    with out.publishing(PLAN) as file:
+        clips = _with_preceding(source, config.judge)
+        table = _Table(file, config)
+        for position, (clip, preceding) in enumerate(clips):
+            table.add(position, clip, preceding)
+        table.close(source)
+
+
+class _Table:
+    """Rows on their way into the file: each split fills its own row group, which is written when a shard is full."""
+
+    def __init__(self, file: BinaryIO, config: Config) -> None:
+        self._file = file
+        self._config = config
+        # Statistics would put two captions of each row group into the footer, which every reader loads whole.
+        self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd", write_statistics=False)
+        self._filling: dict[str, list[PlannedClip]] = {split: [] for split in SPLITS}
+        self._counts = dict.fromkeys(SPLITS, 0)
+        self._group_splits: list[str] = []
+        self._ids = array("Q")
+        self._captioned = 0
+
+    def add(self, position: int, clip: Clip, preceding: str) -> None:
+        config = self._config
+        clip_id = clip.clip_id
+        split = _split(clip_id if config.split_by == "clip" else clip.name, config.test)
+        unit = self._counts[split] // config.unit_size
+        self._counts[split] += 1
+        self._ids.append(int(clip_id[:16], 16))
+        self._captioned += bool(clip.caption)
+        rows = self._filling[split]
+        rows.append(
+            PlannedClip(
+                position, clip_id, split, unit, unit // config.units_per_shard, preceding,
+                clip.name, clip.identity, clip.location, clip.start_ms, clip.end_ms, clip.caption, clip.provenance,
+                clip.offset, clip.length, clip.size, clip.mtime_ns,
+            )
+        )  # fmt: skip
+        if len(rows) == config.unit_size * config.units_per_shard:
+            self._write_group(split)
+
+    def close(self, source: Source) -> None:
+        for split in SPLITS:
+            if self._filling[split]:
+                self._write_group(split)
+        if not self._ids:
+            raise UsageMistake(f"--source {source.shown}: no videos or images in it")
+        if not self._captioned:
+            raise UsageMistake(
+                f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
+                " give a manifest with a `caption` column, or a .txt beside each video"
+            )
+        self._writer.add_key_value_metadata({_GROUPS_KEY: ",".join(self._group_splits)})
+        self._writer.close()
+        self._refuse_duplicates(source)
+
+    def _write_group(self, split: str) -> None:
+        rows = self._filling[split]
+        columns = [pa.array([getattr(row, name) for row in rows], type) for name, type in _columns()]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), row_group_size=len(rows))
+        self._group_splits.append(split)
+        rows.clear()
+
+    def _refuse_duplicates(self, source: Source) -> None:
+        ids = np.sort(np.frombuffer(self._ids, dtype=np.uint64))
+        suspects = {int(value) for value in ids[1:][ids[1:] == ids[:-1]]}
+        if not suspects:
+            return
+        seen: dict[str, str] = {}
+        self._file.seek(0)
+        for batch in pq.ParquetFile(self._file).iter_batches(1024, columns=["clip_id", "identity", "position"]):
+            for row in batch.to_pylist():
+                if int(row["clip_id"][:16], 16) not in suspects:
+                    continue
+                place = f"number {row['position'] + 1} ({row['identity']})"
+                if row["clip_id"] in seen:
+                    raise UsageMistake(
+                        f"--source {source.shown}: clip {place} is the same as {seen[row['clip_id']]}:"
+                        " same id or video, same span; remove one or give each its own `id`"
+                    )
+                seen[row["clip_id"]] = place
+
+
+def _columns() -> Iterator[tuple[str, pa.DataType]]:
+    return ((field.name, field.type) for field in SCHEMA)
+
+
+def _split(of: str, test: float) -> str:
+    """`test` for a share `test` of all hashes: the same for the same text, whatever else is in the source."""
+    return "test" if int.from_bytes(hashlib.sha256(of.encode()).digest()[:8]) < test * 2**64 else "train"
+
+
+def _with_preceding(source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
+    """Each clip with the caption of the clip before it in the same video, which judge `film` alone asks for."""
+    if judge != "film":
+        yield from ((clip, "") for clip in source.clips())
+        return
+    videos = array("Q")
+    last: Clip | None = None
+    for clip in source.clips():
+        if last is None or clip.name != last.name:
+            videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
+            yield clip, ""
+        elif clip.start_ms < last.start_ms:
+            raise UsageMistake(f"--source {source.shown}: {clip.name} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}")
+        else:
+            yield clip, last.caption
+        last = clip
+    if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
+        raise UsageMistake(f"--source {source.shown}: the rows of a video stand apart; {_IN_ORDER}")
+
+
+_IN_ORDER = "under --judge film the rows of a video stand together, in time order: sort them by video and start"
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------
+
+
+class Plan:
+    """A written plan, opened: what is in it, and its units a shard at a time."""
+
+    def __init__(self, out: Storage, config: Config) -> None:
+        self._file = pq.ParquetFile(out.open(PLAN))
+        metadata: dict[bytes, bytes] = self._file.metadata.metadata or {}
+        self._splits = metadata[_GROUPS_KEY.encode()].decode().split(",")
+        self._config = config
+        self.clips: int = self._file.metadata.num_rows
+
+    def shards(self) -> Iterator[tuple[ShardName, int]]:
+        """Every planned shard (revision 0) with the number of its clips, in the order of the plan."""
+        seen = dict.fromkeys(SPLITS, 0)
+        for group, split in enumerate(self._splits):
+            yield ShardName(split, seen[split]), self._file.metadata.row_group(group).num_rows
+            seen[split] += 1
+
+    def unit_names(self, shard: ShardName, clips: int) -> list[UnitName]:
+        """The units of a shard of `clips` clips, in order, at the shard's revision."""
+        first = shard.index * self._config.units_per_shard
+        count = -(-clips // self._config.unit_size)
+        return [UnitName(shard.split, first + i, shard.revision) for i in range(count)]
+
+    def units(self, shard: ShardName) -> list[Unit]:
+        """The units of a shard, with their clips, at the shard's revision."""
+        group = [i for i, split in enumerate(self._splits) if split == shard.split][shard.index]
+        rows = [PlannedClip(**row) for row in self._file.read_row_group(group).to_pylist()]
+        size = self._config.unit_size
+        return [
+            Unit(name, shard, tuple(rows[i * size : (i + 1) * size]))
+            for i, name in enumerate(self.unit_names(shard, len(rows)))
+        ]
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """Every row as plain values, in the order of the file, for checks."""
+        for batch in self._file.iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
+

@@ -1,0 +1,143 @@
+"""A run: from the lock and the plan, over whatever is left to do, to the manifest and the summary."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Protocol
+
+from curation.config import Config
+from curation.errors import RunStopped, UsageMistake
+from curation.lock import Heartbeat, held
+from curation.plan import Plan
+from curation.setup import Recorded, prepare
+from curation.sources import Source
+from curation.state import State, discard_superseded, tidy
+from curation.summary import Summary, conclude
+from curation.unit import Job
+from curation.work import ShardWork, remaining, to_retry
+from shards.storage import BadLocation, Storage, StorageFault
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user asked for. `retry` names outcomes whose clips are done anew."""
+
+    source: str
+    out: str
+    config: Config
+    workers: int | None = None
+    retry: frozenset[str] = frozenset()
+    ray_address: str | None = None
+
+
+class Progress(Protocol):
+    """How a run is watched."""
+
+    def begin(self, planned: int, decided: int) -> None:
+        """The plan stands; `decided` clips were committed by earlier runs."""
+
+    def advance(self, clips: int, kept: int) -> None:
+        """A unit was committed."""
+
+    def tick(self) -> None:
+        """Called every moment while the run goes on."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended: the account, and how many clips this run itself worked on."""
+
+    summary: Summary
+    worked_on: int
+
+
+def open_out(location: str) -> Storage:
+    """OUT as storage. Raises UsageMistake for a location that cannot be one."""
+    try:
+        out = Storage.at(location)
+    except BadLocation as mistake:
+        raise UsageMistake(f"--out {mistake}") from mistake
+    if out.is_local and out.stat("") is not None:
+        raise UsageMistake(f"--out {out.shown} is a file; name a folder")
+    return out
+
+
+def build(order: Order, progress: Progress) -> Finished:
+    """Makes the dataset, or what is left of it. Calling it again does only what is not done.
+
+    Raises UsageMistake before any work, RunStopped or StorageFault when it must stop; then all that was committed
+    stands, and the same call goes on.
+    """
+    begun = time.monotonic()
+    source, out = Source.at(order.source), open_out(order.out)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    with held(out, run_id) as heartbeat:
+        recorded = prepare(out, source, order.config)
+        job = Job(order.config, source.root, out, recorded.determining["ffmpeg"], run_id)
+        return _Run(order, job, recorded, heartbeat, progress, begun).go()
+
+
+class _Run:
+    """One run over a plan that stands, under a lock that is held."""
+
+    def __init__(
+        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: Progress, begun: float
+    ) -> None:
+        self._order = order
+        self._job = job
+        self._out = job.out
+        self._recorded = recorded
+        self._heartbeat = heartbeat
+        self._progress = progress
+        self._begun = begun
+        self._plan = Plan(job.out, order.config)
+        self._worked_on = 0
+
+    def go(self) -> Finished:
+        state = self._state()
+        tidy(self._out, state, self._job.config.units_per_shard)
+        self._progress.begin(self._plan.clips, state.tally(self._out).total)
+        try:
+            self._work(remaining(self._plan, state))
+            if self._order.retry:
+                self._work(to_retry(self._plan, self._state(), self._out, self._order.retry))
+        except (RunStopped, StorageFault, KeyboardInterrupt):
+            # What is sealed by now can be read; if that cannot even be written down, the first fault is what counts.
+            with suppress(StorageFault):
+                self._conclude()
+            raise
+        return Finished(self._conclude(), self._worked_on)
+
+    def _state(self) -> State:
+        return State.read(self._out, self._job.config.units_per_shard)
+
+    def _work(self, work: Iterator[ShardWork]) -> None:
+        first = next(work, None)
+        if first is None:
+            return
+        # Ray takes seconds to import and start; a run with nothing to do needs neither.
+        from curation.cluster import check_shared, connected
+        from curation.engine import Engine
+
+        with connected(self._order.workers, self._order.ray_address):
+            check_shared(self._out)
+            engine = Engine(self._job, self._order.workers, self._heartbeat.check)
+            engine.run(chain([first], work), self._committed, self._progress.tick)
+
+    def _committed(self, ends: list[tuple[str, str]]) -> None:
+        self._worked_on += len(ends)
+        self._progress.advance(len(ends), sum(outcome == "kept" for outcome, _ in ends))
+
+    def _conclude(self) -> Summary:
+        self._heartbeat.check()
+        state = self._state()
+        seconds = time.monotonic() - self._begun
+        summary = conclude(self._out, self._plan, self._recorded, state, state.tally(self._out), seconds)
+        discard_superseded(self._out, state)
+        return summary

@@ -1,0 +1,71 @@
+"""Screening: cheap rules over headers, before any decode and any money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from curation.config import Config, Rules
+from curation.outcome import Ending
+from curation.plan import PlannedClip
+from curation.probe import UNKNOWN_DURATION, Measured, NoVideo, Unreadable, measure
+from curation.sources import MISSING, OPEN_END
+from curation.sources.reading import SourceChanged, SourceReader
+from curation.watchdog import watchdog
+from shards.storage import StorageFault
+
+_SPAN_SLACK_SECONDS = 0.1
+
+Rule = Callable[[PlannedClip, Measured, Rules], Ending | None]
+
+
+def size_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | None:
+    """The displayed size must be at least the configured one; an image's shorter side likewise."""
+    shown = f"shown {measured.width}×{measured.height}"
+    if measured.is_image:
+        if min(measured.width, measured.height) >= rules.min_image_side:
+            return None
+        return Ending("rejected", "too_small", f"{shown}, shorter side below {rules.min_image_side}")
+    narrow, low = measured.width < rules.min_width, measured.height < rules.min_height
+    if not narrow and not low:
+        return None
+    reason = "too_small" if narrow and low else "too_narrow" if narrow else "too_low"
+    return Ending("rejected", reason, f"{shown}, below {rules.min_width}×{rules.min_height}")
+
+
+def span_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | None:
+    """The span must lie inside the file. An image has no span."""
+    if clip.start_ms == 0 and clip.end_ms == OPEN_END:
+        return None
+    if measured.is_image:
+        return Ending("rejected", "span_outside", "a span of an image")
+    if measured.duration == UNKNOWN_DURATION:
+        return None
+    end = clip.start_ms / 1000 if clip.end_ms == OPEN_END else clip.end_ms / 1000
+    if clip.start_ms / 1000 < measured.duration and end <= measured.duration + _SPAN_SLACK_SECONDS:
+        return None
+    span = f"{clip.start_ms / 1000:.3f}–{'' if clip.end_ms == OPEN_END else f'{end:.3f}'} s"
+    return Ending("rejected", "span_outside", f"span {span} of a video of {measured.duration:.3f} s")
+
+
+RULES: tuple[Rule, ...] = (size_rule, span_rule)
+
+
+def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured | Ending:
+    """The clip's measurements, or why it ends here. Raises StorageFault when its storage cannot be read."""
+    if clip.size == MISSING and reader.stat(clip) is None:
+        return Ending("failed", "source_missing", f"no file at {clip.location}")
+    try:
+        with reader.open(clip) as file, watchdog(config.limits.clip_seconds):
+            measured = measure(file)
+    except SourceChanged as change:
+        return Ending("failed", "source_changed", str(change))
+    except Unreadable as error:
+        return Ending("rejected", "unreadable", str(error))
+    except NoVideo as error:
+        return Ending("rejected", "no_video", str(error))
+    except OSError as fault:
+        raise StorageFault(f"cannot read {clip.location}: {fault}") from fault
+    for rule in RULES:
+        if ending := rule(clip, measured, config.rules):
+            return ending
+    return measured

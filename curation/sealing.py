@@ -1,0 +1,49 @@
+"""Ending a shard: its units' parts become the tar, its units' ledgers become one, and the receipt makes it so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from curation.ledger import Row, read_ledger, write_ledger
+from shards.layout import ShardName, UnitName
+from shards.receipt import Receipt
+from shards.seal import seal
+from shards.storage import Storage
+
+
+def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt:
+    """Tar, offsets, ledger, and the receipt last; only then the units' own files go. Raises StorageFault.
+
+    A retry that changed no outcome leaves the sealed revision as it is and returns its receipt.
+    """
+    rows = [row for unit in units for row in read_ledger(out, unit.ledger)]
+    if name.revision and (before := _same_ends(out, name, rows)):
+        receipt = before
+    else:
+        receipt = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
+        write_ledger(out, name.ledger, rows)
+        receipt.publish(out)
+    for unit in units:
+        discard_unit(out, unit)
+    return receipt
+
+
+def discard_unit(out: Storage, unit: UnitName) -> None:
+    """Deletes what a unit left; the ledger first, so that a ledger without its part is never taken for a commit."""
+    out.delete(unit.ledger)
+    out.delete(unit.part)
+    out.delete(unit.crashes)
+
+
+def discard_shard(out: Storage, name: ShardName) -> None:
+    """Deletes a revision that another has replaced; the receipt last, so that an interrupted deletion is seen."""
+    for path in (name.tar, name.offsets, name.ledger, name.receipt):
+        out.delete(path)
+
+
+def _same_ends(out: Storage, name: ShardName, rows: Sequence[Row]) -> Receipt | None:
+    before = ShardName(name.split, name.index, name.revision - 1)
+    ends = [(row.clip_id, row.outcome, row.reason) for row in rows]
+    if ends == [(row.clip_id, row.outcome, row.reason) for row in read_ledger(out, before.ledger)]:
+        return Receipt.read(out, before)
+    return None

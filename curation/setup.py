@@ -1,0 +1,89 @@
+"""How a run begins: the plan and configuration that stand in OUT, made once and from then on only compared."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
+from curation import ffmpeg
+from curation.config import Config, as_tree, fingerprint
+from curation.errors import UsageMistake
+from curation.plan import write_plan
+from curation.sources import Source
+from shards.layout import CONFIG, PLAN
+from shards.storage import Storage
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan."""
+
+    determining: dict[str, Any]
+    source: str
+    plan_sha256: str
+    config: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.determining)
+
+    @staticmethod
+    def read(out: Storage) -> Recorded | None:
+        """None where there is no plan yet. Raises UsageMistake for a file that this version did not write."""
+        try:
+            value = tomllib.loads(out.read(CONFIG).decode())
+            return Recorded(value["determining"], value["source"], value["plan_sha256"], value["config"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError) as error:
+            raise UsageMistake(f"{out.shown}/{CONFIG} cannot be read ({error}); choose another --out") from error
+
+    def publish(self, out: Storage) -> None:
+        value = {
+            "fingerprint": self.fingerprint,
+            "source": self.source,
+            "plan_sha256": self.plan_sha256,
+            "config": self.config,
+            "determining": self.determining,
+        }
+        out.write(CONFIG, tomli_w.dumps(value).encode())
+
+
+def prepare(out: Storage, source: Source, config: Config) -> Recorded:
+    """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run."""
+    determining = config.determining(ffmpeg.build())
+    recorded = Recorded.read(out)
+    if recorded is None:
+        write_plan(out, source, config)
+        recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config))
+        recorded.publish(out)
+        return recorded
+    check_same(out, recorded, source, determining)
+    return recorded
+
+
+def check_same(out: Storage, recorded: Recorded, source: Source, determining: dict[str, Any]) -> None:
+    """Raises UsageMistake, naming each setting in which this run differs from the one that OUT was planned for."""
+    before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source.shown}
+    different = [
+        f"{name} is {now.get(name)!r}, was {before.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if different:
+        raise UsageMistake(
+            f"--out {out.shown} holds another plan: {'; '.join(different)}. Run with the same settings, or choose another --out"
+        )
+
+
+def file_sha256(out: Storage, path: str) -> str:
+    """Raises FileNotFoundError."""
+    with out.open(path) as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""Where clips come from: a folder, a manifest, WebDataset tars, or a single file.
+
+Every kind yields its clips one at a time, in an order that depends on the input alone, in memory that does not grow
+with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import PurePosixPath
+
+from curation.errors import UsageMistake
+from curation.sources.clip import MEDIA_SUFFIXES, MISSING, OPEN_END, WHOLE_FILE, Clip, locate, split_location
+from curation.sources.folder import clips_of_folder
+from curation.sources.manifest import READERS, clips_of_manifest
+from curation.sources.tar import clips_of_tar
+from shards.storage import BadLocation, Entry, Storage
+
+__all__ = ["MISSING", "OPEN_END", "WHOLE_FILE", "Clip", "Source", "locate"]
+
+_STAT_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that holds clips. `root` is what relative locations are relative to; `path` is "" for a folder."""
+
+    root: Storage
+    path: str
+
+    @staticmethod
+    def at(location: str) -> Source:
+        """Raises UsageMistake for a location that does not exist."""
+        try:
+            here = Storage.at(location)
+        except BadLocation as mistake:
+            raise UsageMistake(f"--source {mistake}") from mistake
+        if here.is_folder():
+            return Source(here, "")
+        parent, name = split_location(here.uri)
+        root = Storage.at(parent)
+        if not name or root.stat(name) is None:
+            raise UsageMistake(f"--source {here.shown}: no such file or folder")
+        return Source(root, name)
+
+    @property
+    def shown(self) -> str:
+        return f"{self.root.shown}/{self.path}" if self.path else self.root.shown
+
+    def clips(self) -> Iterator[Clip]:
+        """All clips in source order, each with the size and time of its file. Raises UsageMistake at a bad row."""
+        return _with_stats(self.root, self._found())
+
+    def _found(self) -> Iterator[Clip]:
+        suffix = PurePosixPath(self.path).suffix.lower()
+        if not self.path:
+            return clips_of_folder(self.root)
+        if suffix in READERS:
+            return clips_of_manifest(self.root, self.path)
+        if suffix == ".tar":
+            return clips_of_tar(self.root, self.path)
+        if suffix in MEDIA_SUFFIXES:
+            return iter([Clip(name=self.path, identity=self.path, location=self.path)])
+        raise UsageMistake(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
+
+
+def _with_stats(root: Storage, clips: Iterator[Clip]) -> Iterator[Clip]:
+    while batch := list(islice(clips, _STAT_AT_ONCE)):
+        try:
+            places = [locate(root, clip.location) for clip in batch]
+        except BadLocation as mistake:
+            raise UsageMistake(f"a video of the source has a location that cannot be used: {mistake}") from mistake
+        entries: dict[tuple[Storage, str], Entry | None] = {}
+        for storage in dict.fromkeys(storage for storage, _ in places):
+            paths = list(dict.fromkeys(path for of, path in places if of == storage))
+            entries |= zip(((storage, path) for path in paths), storage.stats(paths), strict=True)
+        for clip, place in zip(batch, places, strict=True):
+            entry = entries[place]
+            yield clip if entry is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)

@@ -1,0 +1,70 @@
+"""A clip as its source gives it, and how its bytes are found."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from shards.storage import Storage
+
+VIDEO_SUFFIXES = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
+IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
+MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+
+OPEN_END = -1
+WHOLE_FILE = -1
+MISSING = -1
+MAX_CAPTION_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One span of one video, or one image.
+
+    `name` is the video as records name it. `identity` is what the id is made of: never a row number, a host or a scheme.
+    `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
+    bytes at `offset`. `size` is MISSING if no such file was found.
+    """
+
+    name: str
+    identity: str
+    location: str
+    start_ms: int = 0
+    end_ms: int = OPEN_END
+    caption: str = ""
+    provenance: str = ""
+    offset: int = 0
+    length: int = WHOLE_FILE
+    size: int = MISSING
+    mtime_ns: int = 0
+
+    @property
+    def clip_id(self) -> str:
+        """24 hexadecimal digits of the sha256 over identity and span."""
+        return hashlib.sha256(f"{self.identity}\0{self.start_ms}\0{self.end_ms}".encode()).hexdigest()[:24]
+
+
+def locate(root: Storage, location: str) -> tuple[Storage, str]:
+    """The storage and path of a clip's `location`. Raises BadLocation.
+
+    A relative location lies below `root`; one that climbs out of it, an absolute path and a URI stand for themselves.
+    """
+    if "://" in location or location.startswith("/"):
+        parent, name = split_location(location)
+        return Storage.at(parent), name
+    if ".." in PurePosixPath(location).parts:
+        place, mark, query = root.uri.partition("?")
+        scheme, slashes, path = place.rpartition("://")
+        climbed = posixpath.normpath(posixpath.join(path, location))
+        parent, name = split_location(f"{scheme}{slashes}{climbed}{mark}{query}")
+        return Storage.at(parent), name
+    return root, location
+
+
+def split_location(uri: str) -> tuple[str, str]:
+    """The URI of the parent folder, and the last name. A query stays with the parent."""
+    place, mark, query = uri.partition("?")
+    parent, _, name = place.rpartition("/")
+    return f"{parent or '/'}{mark}{query}", name

@@ -1,0 +1,111 @@
+"""A clip's bytes: as an open file for its headers, as a local file for the decoder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from curation.sources.clip import MISSING, WHOLE_FILE, locate, split_location
+from shards.storage import Entry, Storage, StorageFault
+
+
+class SourceChanged(Exception):
+    """The file is not the one that was planned: other size, other time, or gone."""
+
+
+class Located(Protocol):
+    """What reading needs to know of a clip."""
+
+    @property
+    def location(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+
+
+class SourceReader:
+    """Reads clips below one root. A remote file, and a member of a tar, is copied to `scratch` for the decoder.
+
+    The last copy is kept until another is asked for: the clips of one film lie side by side.
+    """
+
+    def __init__(self, root: Storage, scratch: Path) -> None:
+        self._root = root
+        self._scratch = scratch
+        self._copied: tuple[str, int, int] | None = None
+
+    def stat(self, clip: Located) -> Entry | None:
+        storage, path = locate(self._root, clip.location)
+        return storage.stat(path)
+
+    @contextmanager
+    def open(self, clip: Located) -> Iterator[BinaryIO]:
+        """The clip's file, seekable. Raises SourceChanged, StorageFault."""
+        storage, path = self._unchanged(clip)
+        with storage.open(path) as file:
+            yield file if clip.length == WHOLE_FILE else cast(BinaryIO, _Window(file, clip.offset, clip.length))
+
+    def fetch(self, clip: Located) -> Path:
+        """A local file with the clip's bytes, which may be the source itself. Raises SourceChanged, StorageFault."""
+        storage, path = self._unchanged(clip)
+        local = storage.local(path)
+        if local is not None and clip.length == WHOLE_FILE:
+            return local
+        copy = self._scratch / "source"
+        wanted = (clip.location, clip.offset, clip.length)
+        if self._copied != wanted:
+            self._copied = None
+            storage.copy_to(copy, path, clip.offset, None if clip.length == WHOLE_FILE else clip.length)
+            self._copied = wanted
+        return copy
+
+    def _unchanged(self, clip: Located) -> tuple[Storage, str]:
+        storage, path = locate(self._root, clip.location)
+        entry = storage.stat(path)
+        if entry is None:
+            if not storage.is_folder(split_location(path)[0].strip("/")):
+                raise StorageFault(f"cannot read {path}: its folder in {storage.shown} is gone; is the disk mounted?")
+            raise SourceChanged(f"{clip.location} is gone")
+        if clip.size != MISSING and (entry.size, entry.mtime_ns) != (clip.size, clip.mtime_ns):
+            what = f"{clip.size} bytes, now {entry.size}" if entry.size != clip.size else "same size, another time"
+            raise SourceChanged(f"{clip.location} was written anew after the plan was made: {what}")
+        return storage, path
+
+
+class _Window(io.RawIOBase):
+    """`length` bytes of a file from `offset` on, as a file of its own."""
+
+    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
+        self._file = file
+        self._offset = offset
+        self._length = length
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = max(0, base + position)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._length - self._at)
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data

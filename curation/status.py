@@ -1,0 +1,43 @@
+"""How far a run is: read from OUT alone, while it goes on, after it, and after it died."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curation.config import Config
+from curation.ledger import Tally
+from curation.lock import Holder, holder
+from curation.plan import Plan
+from curation.state import State
+from shards.storage import Storage
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts as of now. `runner` is who holds the lock; it may be dead."""
+
+    planned: int
+    shards_planned: int
+    shards_sealed: int
+    tally: Tally
+    runner: Holder | None
+
+    @property
+    def running(self) -> bool:
+        return self.runner is not None and self.runner.alive
+
+
+def status(out: Storage, config: Config) -> Status:
+    """Reads the ledgers of a planned OUT. Raises FileNotFoundError if a run keeps rearranging them meanwhile."""
+    plan = Plan(out, config)
+    planned = sum(1 for _ in plan.shards())
+    for attempt in range(_ATTEMPTS):
+        state = State.read(out, config.units_per_shard)
+        try:
+            return Status(plan.clips, planned, len(state.sealed), state.tally(out), holder(out))
+        except FileNotFoundError:  # a shard was sealed between the listing and the reading
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")

@@ -1,0 +1,79 @@
+"""What a run came to: counted from the ledgers and receipts in OUT, never from memory of having made them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from curation.ledger import Tally
+from curation.outcome import NEEDS_ATTENTION
+from curation.plan import Plan
+from curation.setup import Recorded
+from curation.state import State
+from shards.layout import SUMMARY
+from shards.receipt import Manifest, Receipt
+from shards.storage import Storage
+
+METHODS = {
+    "film": "each scene is the caption of the shot before the clip in the same video, kept if the two share few words;"
+    " this is not the method of arXiv 2512.13015, in which a language model writes and verifies the scene",
+    "none": "no scenes: the caption is the conditioning text, as for text-to-video pre-training",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars."""
+
+    judge: str
+    method: str
+    fingerprint: str
+    planned: int
+    outcomes: tuple[tuple[str, str, int], ...]
+    shards_planned: int
+    shards_sealed: int
+    tars: int
+    samples: int
+    bytes: int
+    seconds: float
+    complete: bool
+
+    @property
+    def decided(self) -> int:
+        return sum(count for _, _, count in self.outcomes)
+
+    def count(self, *outcomes: str) -> int:
+        return sum(count for outcome, _, count in self.outcomes if outcome in outcomes)
+
+    @property
+    def balanced(self) -> bool:
+        """No clip lost, none twice: planned = all outcomes, kept = samples in shards."""
+        return self.decided == self.planned and self.count("kept") == self.samples
+
+    @property
+    def needs_attention(self) -> bool:
+        return not self.balanced or self.count(*NEEDS_ATTENTION) > 0
+
+
+def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float) -> Summary:
+    """Publishes the manifest and the summary of what is sealed now."""
+    receipts: list[Receipt] = list(state.receipts(out))
+    complete = state.complete(plan)
+    Manifest.of(receipts, recorded.fingerprint, complete).publish(out)
+    judge = recorded.determining["judge"]
+    summary = Summary(
+        judge=judge,
+        method=METHODS[judge],
+        fingerprint=recorded.fingerprint,
+        planned=plan.clips,
+        outcomes=tuple(tally.lines()),
+        shards_planned=sum(1 for _ in plan.shards()),
+        shards_sealed=len(receipts),
+        tars=sum(1 for receipt in receipts if receipt.count),
+        samples=sum(receipt.count for receipt in receipts),
+        bytes=sum(receipt.bytes for receipt in receipts),
+        seconds=round(seconds, 1),
+        complete=complete,
+    )
+    out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
+    return summary

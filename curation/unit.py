@@ -1,0 +1,216 @@
+"""What is done with one unit: its clips are screened, then, once their scenes are decided, cut and committed.
+
+These are plain functions of a job and a unit. The engine runs them on Ray; a test may call them one after another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from curation import ffmpeg
+from curation.config import Config
+from curation.cut import Cut, Span, cut
+from curation.errors import RunStopped
+from curation.ledger import Row, read_ledger, write_ledger
+from curation.outcome import Ending
+from curation.plan import PlannedClip, Unit
+from curation.probe import Measured
+from curation.scenes import Scene, decide
+from curation.scratch import scratch_folder
+from curation.screen import screen
+from curation.sources import OPEN_END
+from curation.sources.reading import SourceChanged, SourceReader
+from judge.base import Judge, Question
+from shards.layout import ShardName
+from shards.read import ShardReader
+from shards.sample import Record, Sample
+from shards.storage import Storage, StorageFault
+from shards.tar import sample_bytes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know of the run. Pickles; holds no key and no credential."""
+
+    config: Config
+    root: Storage
+    out: Storage
+    ffmpeg_build: str
+    run_id: str
+
+    def check_worker(self) -> None:
+        """Raises RunStopped where this machine would make other bytes than the plan was made for."""
+        if (here := ffmpeg.build()) != self.ffmpeg_build:
+            raise RunStopped(
+                f"{socket.gethostname()} has ffmpeg {here}, the plan was made with {self.ffmpeg_build};"
+                " install the same imageio-ffmpeg on every node"
+            )
+
+
+def screen_unit(job: Job, unit: Unit) -> list[Measured | Ending | None]:
+    """Measurements or an ending for each clip; None for a clip whose earlier end stands. Raises StorageFault."""
+    job.check_worker()
+    with scratch_folder() as scratch:
+        reader = SourceReader(job.root, scratch)
+        return [_screened(job, unit, clip, reader) for clip in unit.clips]
+
+
+def _screened(job: Job, unit: Unit, clip: PlannedClip, reader: SourceReader) -> Measured | Ending | None:
+    if not unit.redoes(clip):
+        return None
+    if clip.clip_id in unit.quarantined:
+        return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
+    return _or_failed(lambda: screen(clip, reader, job.config))
+
+
+async def decide_unit(
+    judge: Judge | None, unit: Unit, screened: Sequence[Measured | Ending | None]
+) -> list[Scene | None]:
+    """The scene of each clip that passed the screen, None for the others."""
+    return [
+        await decide(judge, Question(clip.clip_id, clip.caption, clip.preceding_caption))
+        if isinstance(measured, Measured)
+        else None
+        for clip, measured in zip(unit.clips, screened, strict=True)
+    ]
+
+
+def cut_unit(
+    job: Job, unit: Unit, screened: Sequence[Measured | Ending | None], scenes: Sequence[Scene | None]
+) -> list[tuple[str, str]]:
+    """Cuts what is to be kept, publishes the unit's part, then commits by publishing its ledger.
+
+    Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
+    """
+    job.check_worker()
+    earlier = _Earlier(job.out, unit)
+    rows = []
+    with scratch_folder() as scratch, job.out.publishing(unit.name.part) as part:
+        reader = SourceReader(job.root, scratch)
+        for clip, measured, scene in zip(unit.clips, screened, scenes, strict=True):
+            if measured is None:
+                row, sample = earlier.row_and_sample(clip.clip_id)
+            else:
+                row, sample = _finish_clip(job, clip, measured, scene, reader, scratch)
+            rows.append(row)
+            if sample is not None:
+                part.write(sample_bytes(sample))
+    write_ledger(job.out, unit.name.ledger, rows)
+    return [(row.outcome, row.reason) for row in rows]
+
+
+def try_clip(job: Job, clip: PlannedClip) -> None:
+    """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
+    with scratch_folder() as scratch:
+        reader = SourceReader(job.root, scratch)
+        measured = _or_failed(lambda: screen(clip, reader, job.config))
+        if isinstance(measured, Measured):
+            _cut_clip(job, clip, measured, reader, scratch)
+
+
+class _Earlier:
+    """The rows and samples of the shard's sealed revision, which a retry takes over for clips it does not redo."""
+
+    def __init__(self, out: Storage, unit: Unit) -> None:
+        self._rows: dict[str, Row] = {}
+        if unit.redo is not None:
+            shard = ShardName(unit.shard.split, unit.shard.index, unit.shard.revision - 1)
+            wanted = {clip.clip_id for clip in unit.clips}
+            self._rows = {row.clip_id: row for row in read_ledger(out, shard.ledger) if row.clip_id in wanted}
+            kept = any(row.kept for row in self._rows.values())
+            self._reader = ShardReader(out, shard) if kept else None
+
+    def row_and_sample(self, clip_id: str) -> tuple[Row, Sample | None]:
+        row = self._rows[clip_id]
+        return row, self._reader.sample(clip_id) if row.kept and self._reader else None
+
+
+def _finish_clip(
+    job: Job, clip: PlannedClip, measured: Measured | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
+) -> tuple[Row, Sample | None]:
+    row = _planned_row(job, clip)
+    if isinstance(measured, Ending):
+        return _ended(row, measured), None
+    row = replace(
+        row,
+        source_width=measured.width, source_height=measured.height, duration=measured.duration, codec=measured.codec,
+    )  # fmt: skip
+    scene = scene or Scene()
+    row = replace(
+        row,
+        scene_description=scene.text, verdict=scene.verdict, verdict_reason=scene.verdict_reason, rounds=scene.rounds,
+        judge_model=scene.judge_model, prompt_sha256=scene.prompt_sha256,
+    )  # fmt: skip
+    if scene.ending:
+        return _ended(row, scene.ending), None
+    made = _cut_clip(job, clip, measured, reader, scratch)
+    if isinstance(made, Ending):
+        return _ended(row, made), None
+    row = replace(
+        row,
+        outcome="kept", frames=made.frames, width=made.width, height=made.height, bytes=len(made.mp4),
+        mp4_sha256=hashlib.sha256(made.mp4).hexdigest(), cut_cpu_seconds=round(made.cpu_seconds, 3),
+    )  # fmt: skip
+    return row, _sample(job.config, clip, row, made)
+
+
+def _cut_clip(
+    job: Job, clip: PlannedClip, measured: Measured, reader: SourceReader, scratch: Path
+) -> Cut | Ending:
+    def attempt() -> Cut | Ending:
+        try:
+            source = reader.fetch(clip)
+        except SourceChanged as change:
+            return Ending("failed", "source_changed", str(change))
+        return cut(source, Span.of(clip.start_ms, clip.end_ms), measured, job.config, scratch)
+
+    return _or_failed(attempt)
+
+
+def _or_failed(step: Callable[[], T]) -> T | Ending:
+    """A mistake of ours ends the one clip that met it, on record, and not the other million."""
+    try:
+        return step()
+    except (StorageFault, RunStopped):
+        raise
+    except Exception as error:  # noqa: BLE001
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        return Ending("failed", "unexpected", f"{type(error).__name__} at {where}: {error}")
+
+
+def _planned_row(job: Job, clip: PlannedClip) -> Row:
+    return Row(
+        position=clip.position, clip_id=clip.clip_id, split=clip.split, unit=clip.unit, shard=clip.shard,
+        source=clip.name, start_ms=clip.start_ms, end_ms=clip.end_ms, outcome="", caption=clip.caption,
+        judge=job.config.judge, run_id=job.run_id, host=socket.gethostname(),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+
+
+def _ended(row: Row, ending: Ending) -> Row:
+    return replace(row, outcome=ending.outcome, reason=ending.reason, detail=ending.detail)
+
+
+def _sample(config: Config, clip: PlannedClip, row: Row, made: Cut) -> Sample:
+    end = row.duration if clip.end_ms == OPEN_END else clip.end_ms / 1000
+    record = Record(
+        clip_id=row.clip_id, source=row.source, start=clip.start_ms / 1000, end=end, caption=row.caption,
+        scene_description=row.scene_description, verdict=row.verdict, rounds=row.rounds, judge=row.judge,
+        judge_model=row.judge_model, prompt_sha256=row.prompt_sha256,
+        frames=row.frames, fps=float(config.encode.fps), width=row.width, height=row.height,
+        mp4_sha256=row.mp4_sha256, source_width=row.source_width, source_height=row.source_height,
+        provenance=clip.provenance,
+    )  # fmt: skip
+    text = row.scene_description or row.caption
+    return Sample(row.clip_id, record.to_bytes(), made.mp4, text.encode())
+

@@ -1,0 +1,1 @@
+"""Who answers the prompts. Imports neither ray nor torch."""

@@ -1,0 +1,65 @@
+"""The embedded judge: the scene before a shot is the caption of the shot before it in the same film.
+
+It needs no key and no network, and what it says did happen. It is not the paper's method, which asks a language model
+to imagine the scene; all that is made with it says `film`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from judge.base import Declined, Opinion, Question
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_FUNCTION_WORDS = frozenset(
+    """a an and are as at away back be been behind below beside both but by can do does down each for from had has have
+    he her here him his how i in inside into is it its itself just like more most near next no not of off on one onto
+    or other out outside over own past she so some such than that the their them then there these they this those
+    through to toward towards two under up upon very was we were what when where which while who with without you
+    your above across after against along among around before between three""".split()
+)
+
+
+class FilmJudge:
+    """Pass when scene and caption share less than `max_overlap` of their content words. Has one round."""
+
+    name = "film"
+    model = "film"
+    rounds = 1
+    prompt_sha256 = ""
+
+    def __init__(self, max_overlap: float) -> None:
+        self.max_overlap = max_overlap
+
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> str:
+        """The caption of the preceding shot, word for word. Raises Declined for the first shot of a source."""
+        if not question.preceding_caption:
+            raise Declined("rejected", "first_shot", "no captioned shot comes before it in the same source video")
+        return question.preceding_caption
+
+    async def verify(self, scene: str, caption: str) -> Opinion:
+        """The paper's redundancy check as a rule on words."""
+        share, common = overlap(scene, caption)
+        passed = share < self.max_overlap
+        sign = "<" if passed else "≥"
+        words = f" ({', '.join(sorted(common))})" if common else ""
+        return Opinion(
+            "Pass" if passed else "Fail", f"shared content words {share:.2f} {sign} {self.max_overlap:.2f}{words}"
+        )
+
+
+def overlap(scene: str, caption: str) -> tuple[float, set[str]]:
+    """|common| / |the smaller set of content words|, in [0, 1], and the common words. 0 where a text has none."""
+    before, now = content_words(scene), content_words(caption)
+    common = before & now
+    return len(common) / max(1, min(len(before), len(now))), common
+
+
+def content_words(text: str) -> set[str]:
+    """The words that carry content, in lower case, without possessive and plural endings."""
+    words = (word.removesuffix("'s") for word in _WORD.findall(text.casefold().replace("’", "'")))
+    return {_singular(word) for word in words if word not in _FUNCTION_WORDS}
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

@@ -1,0 +1,151 @@
+"""Builds a next-scene dataset: captioned video in, sealed WebDataset shards out. Run it again to go on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from curation.cluster import inside_job
+from curation.config import Config
+from curation.errors import RunStopped, UsageMistake
+from curation.outcome import OUTCOMES
+from curation.run import Order, build, open_out
+from curation.setup import Recorded
+from curation.status import Status, status
+from curation.summary import Summary
+from curation.verify import verify
+from pipelines import console
+from pipelines.settings import SettingsMistake, chosen, from_tree, options
+from shards.storage import Storage, StorageFault
+
+_RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--source", help="A folder, a manifest (.csv, .jsonl, .parquet), a .tar, or a video; a path or s3://…")
+@click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
+@click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
+@click.option("--status", "asking", is_flag=True, help="Say how far the run in --out is; no work.")
+@click.option("--retry", default="", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}.")
+@click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
+@click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A TOML file of settings.")
+@options(Config)
+def main(
+    source: str | None, out: str, verifying: bool, asking: bool, retry: str, workers: int | None,
+    ray_address: str | None, config: Path | None, **flags: Any,
+) -> None:  # fmt: skip
+    """Build a next-scene dataset from captioned video.
+
+    Each clip is screened by its headers, given the scene that came before it, cut to at most 81 frames at 16 fps, and
+    written into WebDataset shards. The run may be stopped or killed at any moment: the same command goes on.
+
+    Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by storage,
+    network, account or machine.
+    """
+    console.log_to_stderr()
+    try:
+        if inside_job():
+            _refuse_relative({"--source": source, "--out": out})
+        if verifying or asking:
+            code = _look(open_out(out), verifying)
+        elif source is None:
+            raise UsageMistake("--source is missing; name a folder, a manifest, a tar or a video")
+        else:
+            order = Order(source, out, chosen(Config, config, flags), workers, _outcomes(retry), ray_address)
+            code = _build(order)
+    except (UsageMistake, SettingsMistake) as mistake:
+        console.fail(mistake, console.USAGE)
+    except (RunStopped, StorageFault) as stop:
+        console.fail(f"{stop}\nAll that was finished is kept; run the same command again to go on.", console.STOPPED)
+    sys.exit(code)
+
+
+def _build(order: Order) -> int:
+    watch = console.Watch("cutting")
+    with console.interruptible("all that was finished is kept; run the same command again to go on"):
+        try:
+            finished = build(order, watch)
+        finally:
+            watch.end()
+    if not finished.worked_on:
+        console.out.print("Nothing to do: every clip of the plan is decided and every shard is sealed.")
+    _print_summary(finished.summary, open_out(order.out))
+    return console.ATTENTION if finished.summary.needs_attention else console.DONE
+
+
+def _look(out: Storage, verifying: bool) -> int:
+    recorded = Recorded.read(out)
+    if recorded is None:
+        raise UsageMistake(f"--out {out.shown}: no plan there; build a dataset first")
+    config = from_tree(Config, recorded.config, f"{out.shown}/config.toml")
+    if not verifying:
+        _print_status(status(out, config))
+        return console.DONE
+    watch = console.Watch("verifying")
+    watch.begin(0, 0)
+    problems = 0
+    for problem in verify(out, recorded, config, lambda clips: watch.advance(clips, 0)):
+        problems += 1
+        console.out.print(problem, markup=False)
+    console.out.print(f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree.")
+    return console.ATTENTION if problems else console.DONE
+
+
+def _outcomes(text: str) -> frozenset[str]:
+    wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if unknown := sorted(wanted - set(_RETRIABLE)):
+        raise UsageMistake(f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
+    return wanted
+
+
+def _refuse_relative(paths: dict[str, str | None]) -> None:
+    for flag, path in paths.items():
+        if path is not None and "://" not in path and not os.path.isabs(path):
+            raise UsageMistake(
+                f"{flag} {path}: relative paths mean nothing inside a cluster job, which runs in a copy of this folder;"
+                " give an absolute path or s3://…"
+            )
+
+
+def _print_summary(summary: Summary, out: Storage) -> None:
+    table = Table("outcome", "reason", "clips", box=None, pad_edge=False)
+    for outcome, reason, count in summary.outcomes:
+        table.add_row(outcome, escape(reason), f"{count:,}")
+    table.columns[2].justify = "right"
+    console.out.print(table)
+    console.out.print(f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards")
+    console.out.print(f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned")
+    console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
+    console.out.print(f"time      {summary.seconds:,.1f} s")
+    console.out.print(f"dataset   {out.shown}", markup=False)
+    if not summary.balanced:
+        console.out.print("The account does not balance; --verify says where.")
+    command = f"python pipelines/build_nsp.py --out {out.shown}"
+    nexts = [f"{command} --verify"]
+    if summary.count("failed", "quarantined"):
+        nexts.insert(0, "the same command with --retry failed,quarantined, once the cause in the ledger is mended")
+    for line in nexts:
+        console.out.print(f"next      {line}", markup=False)
+
+
+def _print_status(now: Status) -> None:
+    console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
+    for outcome, reason, count in now.tally.lines():
+        console.out.print(f"          {outcome} {reason} {count:,}".rstrip(), markup=False)
+    console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed")
+    if now.runner is None:
+        console.out.print("run       none")
+    else:
+        how = "at work" if now.running else "died; the same command goes on"
+        console.out.print(f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a command shows: one line for an error, a bar on a terminal or a line now and then in a log, and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+DONE, ATTENTION, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
+_LOG_EVERY_SECONDS = 5.0
+
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False)
+
+
+def fail(message: object, code: int) -> NoReturn:
+    """Ends the process with one line on stderr."""
+    err.print(f"error: {str(message).strip()}", style="bold red" if err.is_terminal else None, markup=False)
+    sys.exit(code)
+
+
+@contextmanager
+def interruptible(resume: str) -> Iterator[None]:
+    """Ctrl-C and a termination signal end the run tidily, with a line that says how to go on."""
+
+    def stop(_signal: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"interrupted; {resume}", INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def log_to_stderr() -> None:
+    """Warnings of our own packages, one line each."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+
+
+class Watch:
+    """A run's progress in clips: a live bar on a terminal, otherwise a line every few seconds."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._bar: Progress | None = None
+        self._planned = self._decided = self._kept = self._from = 0
+        self._begun = self._told = time.monotonic()
+
+    def begin(self, planned: int, decided: int) -> None:
+        """`decided` of `planned` clips are done already."""
+        self._planned, self._decided, self._from = planned, decided, decided
+        if err.is_terminal and decided < planned:
+            self._bar = Progress(
+                TextColumn(self._verb), BarColumn(), MofNCompleteColumn(), TextColumn("clips"),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task(self._verb, total=planned, completed=decided)
+            self._bar.start()
+
+    def advance(self, clips: int, kept: int) -> None:
+        self._decided += clips
+        self._kept += kept
+        if self._bar:
+            self._bar.update(self._task, completed=self._decided)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if not self._bar and now - self._told >= _LOG_EVERY_SECONDS:
+            self._told = now
+            rate = (self._decided - self._from) / (now - self._begun)
+            err.print(f"{self._verb}: {self._decided} of {self._planned} clips, {rate:.1f} a second", markup=False)
+
+    def end(self) -> None:
+        if self._bar:
+            self._bar.stop()

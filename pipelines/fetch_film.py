@@ -1,0 +1,78 @@
+"""Fetches the sample film, Big Buck Bunny, out of a package that pip can download, and lays its shot list beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import click
+
+from pipelines import console
+
+_PACKAGE = "moviepy==2.2.1"
+_ARCHIVE = "moviepy-2.2.1.tar.gz"
+_ARCHIVE_SHA256 = "c80cb56815ece94e5e3e2d361aa40070eeb30a09d23a24c4e684d03e16deacb1"
+_ZIP = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
+_FILM_IN_ZIP = "moviepy_10_minutes/resources/bbb.mp4"
+_FILM = "big_buck_bunny.mp4"
+_FILM_SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
+_SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.csv"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def main(folder: Path) -> None:
+    """Put big_buck_bunny.mp4 and its captioned shot list, shots.csv, into FOLDER.
+
+    Big Buck Bunny is (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0. About 58 MB are downloaded, once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    film = folder / _FILM
+    if not film.exists() or _sha256(film) != _FILM_SHA256:
+        console.err.print("fetching the sample film (58 MB) …")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _extract(_download(Path(scratch)), Path(scratch) / _FILM).replace(film)
+    shots = folder / "shots.csv"
+    if not shots.exists() or shots.read_bytes() != _SHOTS.read_bytes():
+        shutil.copyfile(_SHOTS, shots)
+    console.out.print(f"{film} and {shots} are there.")
+
+
+def _download(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(scratch)]
+    done = subprocess.run([*command, _PACKAGE], capture_output=True, text=True, check=False)
+    archive = scratch / _ARCHIVE
+    if done.returncode or not archive.exists():
+        said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        console.fail(f"pip could not download the source archive of {_PACKAGE}; it said: {said}", console.STOPPED)
+    if _sha256(archive) != _ARCHIVE_SHA256:
+        console.fail(f"{_ARCHIVE} is not the file this was made for: another sha256", console.STOPPED)
+    return archive
+
+
+def _extract(archive: Path, film: Path) -> Path:
+    with tarfile.open(archive) as tar, tempfile.TemporaryFile() as inner:
+        member = tar.extractfile(_ZIP)
+        if member is None:
+            console.fail(f"{_ARCHIVE} holds no {_ZIP}", console.STOPPED)
+        shutil.copyfileobj(member, inner)
+        with zipfile.ZipFile(inner) as pack, pack.open(_FILM_IN_ZIP) as source, film.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    if _sha256(film) != _FILM_SHA256:
+        console.fail("the film in the archive is not the one this was made for: another sha256", console.STOPPED)
+    return film
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    main()

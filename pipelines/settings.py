@@ -1,0 +1,131 @@
+"""Settings: a frozen dataclass, filled from its defaults, then a TOML file, then flags named by dotted path."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class SettingsMistake(ValueError):
+    """An unknown name or a value of the wrong kind; the message names it and the nearest known name."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting: its dotted name, its type and its default."""
+
+    name: str
+    type: Any
+    default: Any
+
+
+def leaves(cls: type[Any], prefix: str = "") -> Iterator[Leaf]:
+    """All settings of a dataclass of dataclasses, in order."""
+    hints = get_type_hints(cls)
+    defaults = cls()
+    for field in fields(cls):
+        kind = hints[field.name]
+        if is_dataclass(kind):
+            yield from leaves(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        else:
+            yield Leaf(f"{prefix}{field.name}", kind, getattr(defaults, field.name))
+
+
+def from_names(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """The settings with `values` by dotted name, the rest at their defaults. Raises SettingsMistake."""
+    known = {leaf.name: leaf for leaf in leaves(cls)}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            raise SettingsMistake(f"{where}: no setting {name!r}" + (f"; is {near[0]!r} meant?" if near else ""))
+        if not _fits(value, known[name].type):
+            raise SettingsMistake(f"{where}: {name} = {value!r} should be {_kind(known[name].type)}")
+    return _build(cls, values, "", where)
+
+
+def from_tree(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
+    """The settings from nested tables. Raises SettingsMistake."""
+    return from_names(cls, dict(_flatten(tree, "")), where)
+
+
+def options(cls: type[Any]) -> Callable[[F], F]:
+    """Adds a flag for each setting: `min_width` of `rules` becomes `--rules.min-width`. None means: not given."""
+
+    def decorate(command: F) -> F:
+        for leaf in reversed(list(leaves(cls))):
+            choice = get_args(leaf.type) if get_origin(leaf.type) is Literal else None
+            command = click.option(
+                f"--{leaf.name.replace('_', '-')}",
+                _parameter(leaf.name),
+                type=click.Choice(choice) if choice else leaf.type,
+                help=f"[default: {leaf.default}]",
+            )(command)
+        return command
+
+    return decorate
+
+
+def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any]) -> T:
+    """The settings from an optional TOML file and click's parameters, which take precedence. Raises SettingsMistake."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values |= _flatten(tomllib.loads(file.read_text(encoding="utf-8")), "")
+        except (OSError, ValueError) as error:
+            raise SettingsMistake(f"{file}: {error}") from error
+    from_names(cls, values, str(file))
+    values |= {
+        leaf.name: flags[_parameter(leaf.name)] for leaf in leaves(cls) if flags[_parameter(leaf.name)] is not None
+    }
+    return from_names(cls, values, "settings")
+
+
+def _parameter(name: str) -> str:
+    return name.replace(".", "__")
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> T:
+    hints = get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for field in fields(cls):  # type: ignore[arg-type]
+        name = f"{prefix}{field.name}"
+        if is_dataclass(hints[field.name]):
+            arguments[field.name] = _build(hints[field.name], values, f"{name}.", where)
+        elif name in values:
+            value = values[name]
+            arguments[field.name] = float(value) if hints[field.name] is float else value
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise SettingsMistake(f"{where}: {error}") from error
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _kind(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]

@@ -1,0 +1,101 @@
+"""Where each thing lies below OUT. The only place that knows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PLAN = "plan.parquet"
+CONFIG = "config.toml"
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+CARD = "README.md"
+LOCK = "run.lock"
+
+SHARDS = "shards"
+LEDGER = "ledger"
+UNIT_LEDGERS = "ledger/units"
+PARTS = "parts"
+CRASHES = "parts/crashes"
+
+_SHARDS_A_FOLDER = 1000
+_RECEIPT = re.compile(r"shards/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\.receipt\.json")
+_UNIT_LEDGER = re.compile(
+    r"ledger/units/(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.parquet"
+)
+
+
+@dataclass(frozen=True, order=True)
+class ShardName:
+    """One shard of a split. A retry seals the shard anew under the next `revision`."""
+
+    split: str
+    index: int
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.split}/{self._stem}"
+
+    @property
+    def tar(self) -> str:
+        return f"{SHARDS}/{self._folder}/{self._stem}.tar"
+
+    @property
+    def offsets(self) -> str:
+        return f"{self.tar}.idx"
+
+    @property
+    def receipt(self) -> str:
+        return f"{SHARDS}/{self._folder}/{self._stem}.receipt.json"
+
+    @property
+    def ledger(self) -> str:
+        return f"{LEDGER}/{self._folder}/{self._stem}.parquet"
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.split}/{self.index // _SHARDS_A_FOLDER:03d}"
+
+    @property
+    def _stem(self) -> str:
+        return f"nsp-{self.index:06d}{_suffix(self.revision)}"
+
+    @staticmethod
+    def of_receipt(path: str) -> ShardName | None:
+        """The shard whose receipt lies at `path`, or None if none would."""
+        found = _RECEIPT.fullmatch(path)
+        return ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+
+
+@dataclass(frozen=True, order=True)
+class UnitName:
+    """One unit of a split, numbered through the split; `revision` is that of the shard it is (re)made for."""
+
+    split: str
+    index: int
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.split}-{self.index:08d}{_suffix(self.revision)}"
+
+    @property
+    def part(self) -> str:
+        return f"{PARTS}/{self}.part"
+
+    @property
+    def ledger(self) -> str:
+        return f"{UNIT_LEDGERS}/{self}.parquet"
+
+    @property
+    def crashes(self) -> str:
+        return f"{CRASHES}/{self}.json"
+
+    @staticmethod
+    def of_ledger(path: str) -> UnitName | None:
+        """The unit whose ledger lies at `path`, or None if none would."""
+        found = _UNIT_LEDGER.fullmatch(path)
+        return UnitName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+
+
+def _suffix(revision: int) -> str:
+    return f"-r{revision}" if revision else ""

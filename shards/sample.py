@@ -1,0 +1,77 @@
+"""One sample of a shard: its three members, and the fixed schema of its JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+MEMBERS = ("json", "mp4", "txt")
+SCHEMA_VERSION = 1
+_KEY = re.compile(r"[a-z0-9]{16,32}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `<key>.json` says. Flat, always every field, never null: readers that guess a schema guess right.
+
+    Unknown text is "", an unknown number -1. `start` and `end` are seconds in the source video; the clip shows
+    `frames` frames of it from `start` on, at `fps` frames a second.
+    """
+
+    clip_id: str
+    source: str
+    start: float
+    end: float
+    caption: str
+    scene_description: str
+    verdict: str
+    rounds: int
+    judge: str
+    judge_model: str
+    prompt_sha256: str
+    frames: int
+    fps: float
+    width: int
+    height: int
+    mp4_sha256: str
+    source_width: int
+    source_height: int
+    provenance: str
+
+    def to_bytes(self) -> bytes:
+        """Canonical UTF-8 JSON: keys sorted, no spaces. The same record gives the same bytes."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Record:
+        """Raises ValueError if a field is missing, unknown or of another type."""
+        value = json.loads(data)
+        if not isinstance(value, Mapping):
+            raise ValueError("not a JSON object")
+        kinds: dict[str, type] = {"str": str, "int": int, "float": float}
+        for field in fields(Record):
+            if type(value.get(field.name)) is not kinds[str(field.type)]:
+                raise ValueError(f"{field.name!r} should be {field.type}, is {value.get(field.name)!r}")
+        if unknown := value.keys() - {field.name for field in fields(Record)}:
+            raise ValueError(f"unknown field {min(unknown)!r}")
+        return Record(**value)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip in a shard. `text` is what a model is conditioned on."""
+
+    key: str
+    json: bytes
+    mp4: bytes
+    text: bytes
+
+    def __post_init__(self) -> None:
+        if not _KEY.fullmatch(self.key):
+            raise ValueError(f"key {self.key!r} is not of the form {_KEY.pattern}")
+
+    @property
+    def record(self) -> Record:
+        return Record.from_bytes(self.json)

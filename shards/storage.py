@@ -1,0 +1,294 @@
+"""One root, on disk or in an object store, where each file is published whole or not at all.
+
+A path below the root is relative and uses `/`. Whatever the disk, the network, a permission or a credential does wrong
+comes out as StorageFault, after a few tries: such a fault stops a run and is never the fault of a clip.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeVar
+
+from pyarrow import fs as pafs
+from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_COPY_BYTES = 1 << 20
+
+
+class StorageFault(Exception):
+    """The disk, the network, a permission or a credential failed; nothing half-written was published."""
+
+
+class BadLocation(ValueError):
+    """A location that can never work: an unknown scheme, credentials in the URI, a path that leaves the root."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, as its storage lists it. `mtime_ns` is 0 where the storage keeps no time."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Files below `uri`: a local folder, or a prefix such as `s3://bucket/prefix` (any scheme of `pyarrow.fs`)."""
+
+    uri: str
+
+    @staticmethod
+    def at(location: str | Path) -> Storage:
+        """The storage at a URI or a local path; a local path becomes absolute. Raises BadLocation."""
+        text = str(location)
+        if "://" not in text:
+            return Storage(str(Path(text).expanduser().absolute()))
+        authority = text.split("://", 1)[1].split("/", 1)[0]
+        if "@" in authority:
+            scheme = text.split("://", 1)[0]
+            raise BadLocation(f"{scheme}://… holds a credential; give it through the environment, not in the URI")
+        storage = Storage(text.rstrip("/"))
+        _ = storage._place  # fails now if the scheme is unknown
+        return storage
+
+    @property
+    def _place(self) -> tuple[pafs.FileSystem, str]:
+        return _connect(self.uri)
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._place[0], pafs.LocalFileSystem)
+
+    @property
+    def shown(self) -> str:
+        """The URI without its query, for people."""
+        return self.uri.split("?", 1)[0]
+
+    def full(self, path: str) -> str:
+        """The path inside the file system. Raises BadLocation for one that leaves the root."""
+        parts = PurePosixPath(path).parts
+        if ".." in parts or path.startswith("/"):
+            raise BadLocation(f"{path!r} leaves {self.shown}")
+        base = self._place[1]
+        return f"{base}/{path}" if path else base
+
+    def local(self, path: str) -> Path | None:
+        """The file itself where the storage is a local disk, else None."""
+        return Path(self.full(path)) if self.is_local else None
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> Entry | None:
+        """The file at `path`, or None if there is no such file."""
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full(path)))
+        return _entry(path, info) if info.type == pafs.FileType.File else None
+
+    def stats(self, paths: list[str]) -> list[Entry | None]:
+        """`stat` for many paths at once (in parallel where the storage is remote)."""
+        infos = self._try("look up", f"{len(paths)} files", lambda: self._place[0].get_file_info([*map(self.full, paths)]))
+        return [
+            _entry(path, info) if info.type == pafs.FileType.File else None
+            for path, info in zip(paths, infos, strict=True)
+        ]
+
+    def is_folder(self, path: str = "") -> bool:
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full(path)))
+        return bool(info.type == pafs.FileType.Directory)
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, seekable, for reading. Raises FileNotFoundError."""
+        return self._try("open", path, lambda: self._place[0].open_input_file(self.full(path)))
+
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes from `offset` (default: to the end). Raises FileNotFoundError."""
+
+        def once() -> bytes:
+            with self._place[0].open_input_file(self.full(path)) as file:
+                return bytes(file.read_at(file.size() - offset if size is None else size, offset))
+
+        return self._try("read", path, once)
+
+    def copy_to(self, target: Path, path: str, offset: int = 0, size: int | None = None) -> None:
+        """Copies `size` bytes from `offset` of a file to a local one, in bounded memory. Raises FileNotFoundError."""
+
+        def once() -> None:
+            with self._place[0].open_input_file(self.full(path)) as source, target.open("wb") as out:
+                source.seek(offset)
+                left = source.size() - offset if size is None else size
+                while left and (piece := source.read(min(left, _COPY_BYTES))):
+                    out.write(piece)
+                    left -= len(piece)
+
+        self._try("fetch", path, once)
+
+    def files(self, folder: str = "", recursive: bool = False) -> list[Entry]:
+        """The files in a folder, by path; none if there is no such folder. For folders of a bounded size."""
+
+        def once() -> list[pafs.FileInfo]:
+            selector = pafs.FileSelector(self.full(folder), recursive=recursive, allow_not_found=True)
+            found: list[pafs.FileInfo] = self._place[0].get_file_info(selector)
+            return found
+
+        base = self._place[1]
+        return sorted(
+            (
+                _entry(info.path.removeprefix(base).lstrip("/"), info)
+                for info in self._try("list", folder, once)
+                if info.type == pafs.FileType.File and not info.base_name.endswith(_UNFINISHED)
+            ),
+            key=lambda entry: entry.path,
+        )
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names in a folder, in no order, folders with a "/" behind. Meant for folders of any size."""
+        if self.is_local:
+            with self._try("list", folder, lambda: os.scandir(self.full(folder))) as entries:
+                for entry in entries:
+                    yield f"{entry.name}/" if entry.is_dir() else entry.name
+        else:
+            selector = pafs.FileSelector(self.full(folder))
+            for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
+                yield f"{info.base_name}/" if info.type == pafs.FileType.Directory else info.base_name
+
+    # ---- writing -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def publishing(self, path: str) -> Iterator[BinaryIO]:
+        """A local file, open for writing and reading. When the block ends well it becomes `path`, at once and whole.
+
+        On disk: a temporary neighbour, synced, then renamed. In an object store: one upload of a local temporary
+        file. When the block raises, nothing is published and the temporary file is gone.
+        """
+        final = self.local(path)
+        try:
+            if final is None:
+                handle, name = tempfile.mkstemp(suffix=_UNFINISHED)
+                os.close(handle)
+                draft = Path(name)
+            else:
+                final.parent.mkdir(parents=True, exist_ok=True)
+                draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+            try:
+                with draft.open("w+b") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                if final is None:
+                    self._try("upload", path, lambda: self._upload(path, draft))
+                else:
+                    draft.replace(final)
+                    _sync_folder(final.parent)
+            finally:
+                with suppress(FileNotFoundError):
+                    draft.unlink()
+        except OSError as fault:
+            raise _fault("write", path, self.shown, fault) from fault
+
+    def write(self, path: str, data: bytes) -> None:
+        """Publishes `data` at `path`."""
+        with self.publishing(path) as file:
+            file.write(data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a small file unless it exists; whether it did. Only on a disk can two writers not both succeed."""
+        final = self.local(path)
+        if final is None:
+            if self.stat(path):
+                return False
+            self.write(path, data)
+            return self.read(path) == data
+
+        def once() -> bool:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+            draft.write_bytes(data)
+            try:
+                os.link(draft, final)
+            except FileExistsError:
+                return False
+            finally:
+                draft.unlink()
+            return True
+
+        return self._try("create", path, once)
+
+    def delete(self, path: str) -> None:
+        """Deletes the file; it need not exist."""
+
+        def once() -> None:
+            with suppress(FileNotFoundError):
+                self._place[0].delete_file(self.full(path))
+
+        self._try("delete", path, once)
+
+    def sweep(self) -> None:
+        """Deletes what killed writers left unfinished. Only the holder of the run's lock may call this."""
+        root = self.local("")
+        if root is not None and root.is_dir():
+            for draft in root.rglob(f".*{_UNFINISHED}"):
+                self._try("delete", draft.name, lambda draft=draft: draft.unlink(missing_ok=True))
+
+    def _upload(self, path: str, draft: Path) -> None:
+        # If this raises halfway, a short object may stand at `path`; it has no receipt or ledger and is written anew.
+        with draft.open("rb") as source, self._place[0].open_output_stream(self.full(path)) as out:
+            shutil.copyfileobj(source, out, _COPY_BYTES)
+
+    def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
+        try:
+            return Retrying(
+                stop=stop_after_attempt(4),
+                wait=wait_exponential_jitter(initial=0.2, max=5),
+                retry=retry_if_exception(lambda e: isinstance(e, OSError) and not isinstance(e, FileNotFoundError)),
+                before_sleep=before_sleep_log(_log, logging.INFO),
+                reraise=True,
+            )(action)
+        except FileNotFoundError:
+            raise
+        except OSError as fault:
+            raise _fault(verb, path, self.shown, fault) from fault
+
+
+_UNFINISHED = ".unfinished"
+
+
+@lru_cache(maxsize=64)
+def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), uri
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (ValueError, OSError) as error:  # pyarrow raises either for a URI it cannot use
+        raise BadLocation(f"{uri.split('?', 1)[0]}: {_first_line(error)}") from error
+    return filesystem, path.rstrip("/")
+
+
+def _entry(path: str, info: pafs.FileInfo) -> Entry:
+    return Entry(path, info.size, info.mtime_ns or 0)
+
+
+def _fault(verb: str, path: str, root: str, fault: OSError) -> StorageFault:
+    return StorageFault(f"cannot {verb} {path or '.'} in {root}: {fault.strerror or _first_line(fault)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

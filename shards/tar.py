@@ -1,0 +1,90 @@
+"""The tar that holds samples: written so that the same samples give the same bytes, read so that no damage passes.
+
+Plain USTAR, one-block headers, members in the order of `MEMBERS`, mtime 0, uid and gid 0, mode 0644. Every common
+tar reader opens it; ours also refuses what they skip in silence: a file cut between members, a broken header taken for
+the end, a sample with a member missing, bytes behind the end.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from shards.sample import MEMBERS, Sample
+
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+MAX_MEMBER_BYTES = 1 << 30
+
+
+class DamagedShard(Exception):
+    """A tar that is not what was written. The message names the shard, the sample and what is wrong."""
+
+
+def sample_bytes(sample: Sample) -> bytes:
+    """The sample as it stands in a tar: three headers and their padded contents, without the end mark."""
+    pieces = []
+    for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
+        header = tarfile.TarInfo(f"{sample.key}.{member}")
+        header.size = len(data)
+        header.mode = 0o644
+        pieces += [header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % BLOCK)]
+    return b"".join(pieces)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A sample and where its first header begins in the tar."""
+
+    offset: int
+    sample: Sample
+
+
+def read_samples(file: BinaryIO, shard: str) -> Iterator[Placed]:
+    """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
+    while True:
+        offset = file.tell()
+        first = file.read(BLOCK)
+        if first == bytes(BLOCK):
+            _expect_end(file, shard)
+            return
+        contents = []
+        key = ""
+        for member in MEMBERS:
+            header = first if member == MEMBERS[0] else file.read(BLOCK)
+            name, data = _read_member(file, header, shard, key)
+            if member == MEMBERS[0]:
+                key = name.partition(".")[0]
+            if name != f"{key}.{member}":
+                raise DamagedShard(f"{shard}: sample {key!r}: expected {key}.{member}, found {name}")
+            contents.append(data)
+        try:
+            sample = Sample(key, *contents)
+            _ = sample.record
+        except ValueError as error:
+            raise DamagedShard(f"{shard}: sample {key!r}: {error}") from error
+        yield Placed(offset, sample)
+
+
+def _read_member(file: BinaryIO, header: bytes, shard: str, key: str) -> tuple[str, bytes]:
+    where = f"{shard}: {f'sample {key!r}' if key else f'byte {file.tell() - len(header)}'}"
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise DamagedShard(f"{where}: {error if len(header) == BLOCK else 'the file is cut short'}") from error
+    if not info.isreg() or info.size > MAX_MEMBER_BYTES:
+        raise DamagedShard(f"{where}: {info.name} is not a plain file of at most {MAX_MEMBER_BYTES} bytes")
+    data = file.read(info.size)
+    padding = file.read(-info.size % BLOCK)
+    if len(data) < info.size or len(padding) < -info.size % BLOCK:
+        raise DamagedShard(f"{where}: {info.name} is cut short")
+    return info.name, data
+
+
+def _expect_end(file: BinaryIO, shard: str) -> None:
+    if file.read(BLOCK) != bytes(BLOCK):
+        raise DamagedShard(f"{shard}: the end mark is incomplete")
+    if file.read(1):
+        raise DamagedShard(f"{shard}: bytes follow the end mark")
