@@ -1,21 +1,25 @@
-"""The Ray cluster that a run works on: the one it is inside of, the one it is told, or its own."""
+"""The Ray cluster that a run works on: the one it is inside of, the one it is told, or its own.
+
+Ray is imported late, here and in the engine: it reads its environment as it is imported, and a run that has nothing to
+do should not wait for it.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curation.errors import RunStopped, UsageMistake
 from shards.storage import Storage
 
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 100 << 20
+_ANSWER_SECONDS = 60
 
 
 def inside_job() -> bool:
@@ -25,19 +29,27 @@ def inside_job() -> bool:
 
 @contextmanager
 def connected(workers: int | None, address: str | None) -> Iterator[None]:
-    """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address or inside_job():
-        try:
-            ray.init(address=address or "auto", logging_level=logging.WARNING, log_to_driver=False)
-        except ConnectionError as error:
-            raise UsageMistake(f"no Ray cluster answers at {address}: {error}") from error
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback.
+
+    Raises UsageMistake when no cluster answers there.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
+    # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if address is None:
+        _keep_to_ourselves()
+    import ray
+
+    if address is None:
         ray.init(
             address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
             logging_level=logging.WARNING, log_to_driver=False, _node_ip_address=_LOOPBACK,
         )  # fmt: skip
+    else:
+        try:
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        except ConnectionError as error:
+            raise UsageMistake(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
     try:
         yield
     finally:
@@ -46,6 +58,9 @@ def connected(workers: int | None, address: str | None) -> Iterator[None]:
 
 def check_shared(out: Storage) -> None:
     """Raises UsageMistake when OUT is a local folder that some node of the cluster does not see."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if not out.is_local or len(nodes) < 2:
         return
@@ -54,11 +69,11 @@ def check_shared(out: Storage) -> None:
     try:
         for node in nodes:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            sees = _sees.options(scheduling_strategy=there).remote(out, token)
-            ready, _ = ray.wait([sees], timeout=60)
+            seen = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_sees).remote(out, token)
+            ready, _ = ray.wait([seen], timeout=_ANSWER_SECONDS)
             if not ready:
-                raise RunStopped(f"node {node['NodeManagerAddress']} did not answer in a minute")
-            if not ray.get(sees):
+                raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
+            if not ray.get(seen):
                 raise UsageMistake(
                     f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
                     " use a shared file system or s3://…"
@@ -67,6 +82,16 @@ def check_shared(out: Storage) -> None:
         out.delete(token)
 
 
-@ray.remote(num_cpus=0, max_retries=0)
 def _sees(out: Storage, token: str) -> bool:
     return out.stat(token) is not None
+
+
+def _keep_to_ourselves() -> None:
+    """A token of this process alone for a Ray of this process alone.
+
+    Left to itself Ray would write one into the home directory, and any cluster started later would ask for it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -13,7 +13,7 @@ from shards.sample import SCHEMA_VERSION
 
 @dataclass(frozen=True)
 class Rules:
-    """Which clips are kept. Sizes are in pixels as displayed, after rotation and sample aspect (paper, section 11.2)."""
+    """Which clips are kept. Sizes in pixels as displayed, after rotation and sample aspect (paper, section 11.2)."""
 
     min_width: int = 832
     min_height: int = 480

@@ -22,7 +22,13 @@ from shards.storage import StorageFault
 
 # What may be inside a file that a stranger made: containers only, no playlists that open further files.
 _CONTAINERS = "asf,avi,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,m4v,mxf,ogg"
-_IMAGE_FORMATS = {"Bitmap": "bmp_pipe", "JPEG": "jpeg_pipe", "PNG": "png_pipe", "TIFF": "tiff_pipe", "WebP": "webp_pipe"}
+_IMAGE_FORMATS = {
+    "Bitmap": "bmp_pipe",
+    "JPEG": "jpeg_pipe",
+    "PNG": "png_pipe",
+    "TIFF": "tiff_pipe",
+    "WebP": "webp_pipe",
+}
 _CRASHES_ALLOWED = 3
 _SHORT_BY = 1
 
@@ -81,11 +87,11 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
 
 
 def command(source: Path, target: Path, span: Span, measured: Measured, config: Config) -> list[str]:
-    """ffmpeg's arguments, without the program. Single-threaded and bit-exact: other thread counts give other bytes."""
+    """Ffmpeg's arguments, without the program. Single-threaded and bit-exact: other thread counts give other bytes."""
     encode = config.encode
-    stream = ffmpeg_line.input(
-        f"file:{source}", threads=1, protocol_whitelist="file", **_demuxing(span, measured)
-    )["v:0" if measured.is_image else "V:0"]
+    stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **_demuxing(span, measured))[
+        "v:0" if measured.is_image else "V:0"
+    ]
     if not measured.is_image:
         # A first frame that is shown late is shown from the start; a clip begins at its span.
         stream = stream.filter("fps", fps=encode.fps, round="near", start_time=0)
@@ -156,4 +162,6 @@ def _broken(child: ffmpeg.Run, config: Config) -> Ending:
 
 def _raise_if_disk_full(stderr: str, scratch: Path) -> None:
     if os.strerror(errno.ENOSPC) in stderr or shutil.disk_usage(scratch).free < 1 << 20:
-        raise StorageFault(f"no space left in the scratch folder {scratch.parent}; free some, or set TMPDIR to a larger disk")
+        raise StorageFault(
+            f"no space left in the scratch folder {scratch.parent}; free some, or set TMPDIR to a larger disk"
+        )

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError)
 _NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
 _JUDGE_DEATHS_ALLOWED = 20
+_QUESTIONS_AT_ONCE = 1000
 _LOOK_AT_CLUSTER_SECONDS = 5.0
 _TICK_SECONDS = 0.5
 
@@ -264,10 +265,12 @@ class Engine:
 
     def _start_judge(self) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return _JudgeActor.options(scheduling_strategy=here).remote(self._job)
+        actor = ray.remote(
+            num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=_QUESTIONS_AT_ONCE, scheduling_strategy=here
+        )(_JudgeActor)
+        return actor.remote(self._job)
 
 
-@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=1000)
 class _JudgeActor:
     """The one judge of a run. It holds no CPU: it waits for answers."""
 
@@ -281,7 +284,6 @@ class _JudgeActor:
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:
-    cause = error.cause
-    if isinstance(cause, (RunStopped, StorageFault, UsageMistake)):
-        return cause
-    return error
+    known = isinstance(error.cause, (RunStopped, StorageFault, UsageMistake))
+    cause: Exception = error.cause if known else error
+    return cause

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,10 +13,12 @@ import pyarrow.parquet as pq
 from curation.outcome import OUTCOMES
 from shards.storage import Storage
 
+T = TypeVar("T")
 
-def _run_specific(default: str | float) -> str | float:
+
+def _run_specific(default: T) -> T:
     """A column that tells of the run, not of the data: two runs of one plan agree in all columns but these."""
-    return field(default=default, metadata={"run_specific": True})  # type: ignore[no-any-return, call-overload]
+    return field(default=default, metadata={"run_specific": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +53,10 @@ class Row:
     height: int = -1
     bytes: int = -1
     mp4_sha256: str = ""
-    run_id: str = _run_specific("")  # type: ignore[assignment]
-    host: str = _run_specific("")  # type: ignore[assignment]
-    finished_at: str = _run_specific("")  # type: ignore[assignment]
-    cut_cpu_seconds: float = _run_specific(0.0)  # type: ignore[assignment]
+    run_id: str = _run_specific("")
+    host: str = _run_specific("")
+    finished_at: str = _run_specific("")
+    cut_cpu_seconds: float = _run_specific(0.0)
 
     @property
     def kept(self) -> bool:
@@ -113,7 +116,7 @@ class Tally:
         """(outcome, reason, count), kept first, then by outcome and falling count."""
         order = {outcome: place for place, outcome in enumerate(OUTCOMES)}
         for (outcome, reason), count in sorted(
-            self.by_reason.items(), key=lambda item: (order[item[0][0]], -item[1], item[0][1])  # type: ignore[index]
+            self.by_reason.items(),
+            key=lambda item: (order[item[0][0]], -item[1], item[0][1]),  # type: ignore[index]
         ):
             yield outcome, reason, count
-

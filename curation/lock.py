@@ -42,7 +42,7 @@ class Holder:
         """On this host the process is looked for; elsewhere a heartbeat of the last minute counts as life."""
         if self.host == socket.gethostname():
             try:
-                return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1
+                return bool(abs(psutil.Process(self.pid).create_time() - self.process_started) < 1)
             except psutil.NoSuchProcess:
                 return False
         return time.time() - self.beat < STALE_SECONDS
@@ -110,7 +110,8 @@ def held(out: Storage, run_id: str) -> Iterator[Heartbeat]:
         other = holder(out)
         if other is not None and other.alive:
             raise UsageMistake(
-                f"--out {out.shown}: a run on {other.host} (process {other.pid}) is at work there; wait for it, or stop it"
+                f"--out {out.shown}: a run on {other.host}, process {other.pid}, is at work there;"
+                " wait for it, or stop it"
             )
         out.delete(LOCK)
     else:

@@ -182,7 +182,9 @@ def _with_preceding(source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
             yield clip, ""
         elif clip.start_ms < last.start_ms:
-            raise UsageMistake(f"--source {source.shown}: {clip.name} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}")
+            raise UsageMistake(
+                f"--source {source.shown}: {clip.name} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}"
+            )
         else:
             yield clip, last.caption
         last = clip
@@ -233,4 +235,3 @@ class Plan:
         """Every row as plain values, in the order of the file, for checks."""
         for batch in self._file.iter_batches(batch_size=1024):
             yield from batch.to_pylist()
-

@@ -29,7 +29,7 @@ class NoVideo(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """A file as displayed: `width` × `height` in square pixels after rotation. `duration` in seconds, 0 for an image."""
+    """A file as displayed: size in square pixels after rotation, `duration` in seconds (0 for an image)."""
 
     is_image: bool
     width: int

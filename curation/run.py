@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Protocol
 
+from curation.cluster import check_shared, connected
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
 from curation.lock import Heartbeat, held
@@ -121,11 +122,9 @@ class _Run:
         first = next(work, None)
         if first is None:
             return
-        # Ray takes seconds to import and start; a run with nothing to do needs neither.
-        from curation.cluster import check_shared, connected
-        from curation.engine import Engine
-
         with connected(self._order.workers, self._order.ray_address):
+            from curation.engine import Engine
+
             check_shared(self._out)
             engine = Engine(self._job, self._order.workers, self._heartbeat.check)
             engine.run(chain([first], work), self._committed, self._progress.tick)

@@ -48,6 +48,4 @@ async def decide(judge: Judge | None, question: Question) -> Scene:
         ending = Ending(declined.outcome, declined.reason, declined.detail)
         return Scene(rounds=len(turned_down), judge_model=judge.model, ending=ending)
     ending = Ending("dropped", "no_pass", f"{judge.rounds} of {judge.rounds} rounds failed; last: {opinion.reason}")
-    return Scene(
-        turned_down[-1], "Fail", opinion.reason, judge.rounds, judge.model, judge.prompt_sha256, ending
-    )
+    return Scene(turned_down[-1], "Fail", opinion.reason, judge.rounds, judge.model, judge.prompt_sha256, ending)

@@ -76,7 +76,8 @@ def check_same(out: Storage, recorded: Recorded, source: Source, determining: di
     ]
     if different:
         raise UsageMistake(
-            f"--out {out.shown} holds another plan: {'; '.join(different)}. Run with the same settings, or choose another --out"
+            f"--out {out.shown} holds another plan: {'; '.join(different)}."
+            " Run with the same settings, or choose another --out"
         )
 
 

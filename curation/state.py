@@ -57,9 +57,9 @@ def tidy(out: Storage, state: State, units_per_shard: int) -> None:
             discard_unit(out, unit)
     for entry in out.files(PARTS):
         stem = entry.path.removeprefix(f"{PARTS}/").removesuffix(".part")
-        unit = UnitName.of_ledger(f"{UNIT_LEDGERS}/{stem}.parquet")
-        if unit is not None and _is_sealed(unit, state.sealed, units_per_shard):
-            discard_unit(out, unit)
+        owner = UnitName.of_ledger(f"{UNIT_LEDGERS}/{stem}.parquet")
+        if owner is not None and _is_sealed(owner, state.sealed, units_per_shard):
+            discard_unit(out, owner)
 
 
 def discard_superseded(out: Storage, state: State) -> None:

@@ -163,9 +163,7 @@ def _finish_clip(
     return row, _sample(job.config, clip, row, made)
 
 
-def _cut_clip(
-    job: Job, clip: PlannedClip, measured: Measured, reader: SourceReader, scratch: Path
-) -> Cut | Ending:
+def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, reader: SourceReader, scratch: Path) -> Cut | Ending:
     def attempt() -> Cut | Ending:
         try:
             source = reader.fetch(clip)
@@ -213,4 +211,3 @@ def _sample(config: Config, clip: PlannedClip, row: Row, made: Cut) -> Sample:
     )  # fmt: skip
     text = row.scene_description or row.caption
     return Sample(row.clip_id, record.to_bytes(), made.mp4, text.encode())
-

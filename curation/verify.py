@@ -101,9 +101,7 @@ def _manifest(out: Storage, receipts: list[Receipt], recorded: Recorded, complet
 
 def _strangers(out: Storage, state: State) -> Iterator[str]:
     """Files where only shards and ledgers should be."""
-    known = {
-        path for name in state.sealed.values() for path in (name.tar, name.offsets, name.receipt, name.ledger)
-    }
+    known = {path for name in state.sealed.values() for path in (name.tar, name.offsets, name.receipt, name.ledger)}
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):
             if entry.path not in known and not entry.path.startswith(UNIT_LEDGERS):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_STDERR = 2
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def watchdog(seconds: float) -> Iterator[None]:
 
     An exception would not do: a library that hangs may hold the interpreter's lock and never look for one.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
     try:
         yield
     finally:

@@ -12,11 +12,13 @@ from judge.base import Declined, Opinion, Question
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FUNCTION_WORDS = frozenset(
-    """a an and are as at away back be been behind below beside both but by can do does down each for from had has have
-    he her here him his how i in inside into is it its itself just like more most near next no not of off on one onto
-    or other out outside over own past she so some such than that the their them then there these they this those
-    through to toward towards two under up upon very was we were what when where which while who with without you
-    your above across after against along among around before between three""".split()
+    """
+    a above across after against along among an and are around as at away back be been before behind below beside
+    between both but by can do does down each for from had has have he her here him his how i in inside into is it its
+    itself just like more most near next no not of off on one onto or other out outside over own past she so some such
+    than that the their them then there these they this those three through to toward towards two under up upon very
+    was we were what when where which while who with without you your
+    """.split()
 )
 
 

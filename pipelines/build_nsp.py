@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,9 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
 @click.option("--status", "asking", is_flag=True, help="Say how far the run in --out is; no work.")
-@click.option("--retry", default="", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}.")
+@click.option(
+    "--retry", default="", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}."
+)
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A TOML file of settings.")
@@ -94,20 +95,24 @@ def _look(out: Storage, verifying: bool) -> int:
     for problem in verify(out, recorded, config, lambda clips: watch.advance(clips, 0)):
         problems += 1
         console.out.print(problem, markup=False)
-    console.out.print(f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree.")
+    console.out.print(
+        f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree."
+    )
     return console.ATTENTION if problems else console.DONE
 
 
 def _outcomes(text: str) -> frozenset[str]:
     wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
     if unknown := sorted(wanted - set(_RETRIABLE)):
-        raise UsageMistake(f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
+        raise UsageMistake(
+            f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}"
+        )
     return wanted
 
 
 def _refuse_relative(paths: dict[str, str | None]) -> None:
     for flag, path in paths.items():
-        if path is not None and "://" not in path and not os.path.isabs(path):
+        if path is not None and "://" not in path and not Path(path).is_absolute():
             raise UsageMistake(
                 f"{flag} {path}: relative paths mean nothing inside a cluster job, which runs in a copy of this folder;"
                 " give an absolute path or s3://…"
@@ -120,8 +125,12 @@ def _print_summary(summary: Summary, out: Storage) -> None:
         table.add_row(outcome, escape(reason), f"{count:,}")
     table.columns[2].justify = "right"
     console.out.print(table)
-    console.out.print(f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards")
-    console.out.print(f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned")
+    console.out.print(
+        f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards"
+    )
+    console.out.print(
+        f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
+    )
     console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
     console.out.print(f"time      {summary.seconds:,.1f} s")
     console.out.print(f"dataset   {out.shown}", markup=False)
@@ -144,7 +153,9 @@ def _print_status(now: Status) -> None:
         console.out.print("run       none")
     else:
         how = "at work" if now.running else "died; the same command goes on"
-        console.out.print(f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False)
+        console.out.print(
+            f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False
+        )
 
 
 if __name__ == "__main__":

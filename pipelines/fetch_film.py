@@ -45,7 +45,18 @@ def main(folder: Path) -> None:
 
 
 def _download(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(scratch)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--dest",
+        str(scratch),
+    ]
     done = subprocess.run([*command, _PACKAGE], capture_output=True, text=True, check=False)
     archive = scratch / _ARCHIVE
     if done.returncode or not archive.exists():

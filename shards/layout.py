@@ -20,9 +20,7 @@ CRASHES = "parts/crashes"
 
 _SHARDS_A_FOLDER = 1000
 _RECEIPT = re.compile(r"shards/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\.receipt\.json")
-_UNIT_LEDGER = re.compile(
-    r"ledger/units/(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.parquet"
-)
+_UNIT_LEDGER = re.compile(r"ledger/units/(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.parquet")
 
 
 @dataclass(frozen=True, order=True)

@@ -28,7 +28,7 @@ class ShardReader:
         return len(self._places)
 
     def sample(self, key: str) -> Sample:
-        """Raises KeyError for a key that is not in the shard, DamagedShard for a sample that is not what it should be."""
+        """Raises KeyError for a key that is not in the shard, DamagedShard for one that is not whole."""
         place = self._places[key]
         start, stop = (int(offset) for offset in self._offsets[place : place + 2])
         data = self._out.read(self.receipt.name.tar, start, stop - start)

@@ -56,16 +56,17 @@ def check_sealed(out: Storage, receipt: Receipt) -> None:
 @dataclass(frozen=True)
 class Contents:
     """What a tar was found to hold. `offsets` are little-endian uint64: where each sample begins, then where the
-    last one ends (Energon's `.tar.idx`)."""
+    last one ends (Energon's `.tar.idx`).
+    """
 
     sha256: str
-    bytes: int
+    size: int
     clip_ids: tuple[str, ...]
     offsets: bytes
 
     def receipt(self, name: ShardName) -> Receipt:
         count = len(self.clip_ids)
-        return Receipt(name.split, name.index, name.revision, self.sha256, self.bytes, count, self.clip_ids)
+        return Receipt(name.split, name.index, name.revision, self.sha256, self.size, count, self.clip_ids)
 
 
 def read_back(tar: BinaryIO, name: ShardName) -> Contents:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
@@ -97,7 +97,8 @@ class Storage:
 
     def stats(self, paths: list[str]) -> list[Entry | None]:
         """`stat` for many paths at once (in parallel where the storage is remote)."""
-        infos = self._try("look up", f"{len(paths)} files", lambda: self._place[0].get_file_info([*map(self.full, paths)]))
+        full = [self.full(path) for path in paths]
+        infos = self._try("look up", f"{len(paths)} files", lambda: self._place[0].get_file_info(full))
         return [
             _entry(path, info) if info.type == pafs.FileType.File else None
             for path, info in zip(paths, infos, strict=True)
@@ -109,7 +110,8 @@ class Storage:
 
     def open(self, path: str) -> BinaryIO:
         """The file, seekable, for reading. Raises FileNotFoundError."""
-        return self._try("open", path, lambda: self._place[0].open_input_file(self.full(path)))
+        file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full(path)))
+        return file
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
         """`size` bytes from `offset` (default: to the end). Raises FileNotFoundError."""
@@ -238,7 +240,7 @@ class Storage:
         root = self.local("")
         if root is not None and root.is_dir():
             for draft in root.rglob(f".*{_UNFINISHED}"):
-                self._try("delete", draft.name, lambda draft=draft: draft.unlink(missing_ok=True))
+                self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
     def _upload(self, path: str, draft: Path) -> None:
         # If this raises halfway, a short object may stand at `path`; it has no receipt or ledger and is written anew.
@@ -249,7 +251,7 @@ class Storage:
         try:
             return Retrying(
                 stop=stop_after_attempt(4),
-                wait=wait_exponential_jitter(initial=0.2, max=5),
+                wait=wait_exponential_jitter(multiplier=0.2, max=5),
                 retry=retry_if_exception(lambda e: isinstance(e, OSError) and not isinstance(e, FileNotFoundError)),
                 before_sleep=before_sleep_log(_log, logging.INFO),
                 reraise=True,

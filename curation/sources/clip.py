@@ -9,8 +9,10 @@ from pathlib import PurePosixPath
 
 from shards.storage import Storage
 
-VIDEO_SUFFIXES = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
-IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
+VIDEO_SUFFIXES = frozenset(
+    [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"]
+)
+IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 OPEN_END = -1
@@ -23,7 +25,7 @@ MAX_CAPTION_BYTES = 1 << 20
 class Clip:
     """One span of one video, or one image.
 
-    `name` is the video as records name it. `identity` is what the id is made of: never a row number, a host or a scheme.
+    `name` is the video as records name it. `identity` is what the id is made of: no row number, no host, no scheme.
     `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
     bytes at `offset`. `size` is MISSING if no such file was found.
     """

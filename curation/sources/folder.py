@@ -20,7 +20,7 @@ _NAMES_AT_ONCE = 4096
 
 
 def clips_of_folder(root: Storage) -> Iterator[Clip]:
-    """The clips below `root`, in the order of their relative paths (compared as UTF-8). Hidden names are passed over."""
+    """The clips below `root`, in the order of their relative paths as UTF-8. Hidden names are passed over."""
     for folder, name, neighbours in _walk(root, "", 0):
         path = f"{folder}{name}"
         suffix = PurePosixPath(name).suffix.lower()
@@ -64,7 +64,9 @@ class _Names:
 
 def _walk(root: Storage, folder: str, depth: int) -> Iterator[tuple[str, str, _Names]]:
     if depth > _MAX_DEPTH:
-        raise UsageMistake(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}; does a link lead back?")
+        raise UsageMistake(
+            f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}; does a link lead back?"
+        )
     try:
         names = _Names.of(name for name in root.names(folder) if not name.startswith("."))
     except UnicodeEncodeError as error:

@@ -94,7 +94,7 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
 def _jsonl(root: Storage, path: str) -> Iterator[Row]:
     where = f"{root.shown}/{path}"
     with root.open(path) as file:
-        for number, line in enumerate(io.BufferedReader(file), 1):  # type: ignore[arg-type]
+        for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:

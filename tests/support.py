@@ -1,0 +1,149 @@
+"""What several test files need: videos made to order, a run without Ray, and the laws every run must keep."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import pytest
+
+from curation import ffmpeg
+from curation.config import Config
+from curation.ledger import RUN_SPECIFIC, Row
+from curation.lock import held
+from curation.plan import Plan
+from curation.run import open_out
+from curation.scenes import make_judge
+from curation.sealing import seal_shard
+from curation.setup import prepare
+from curation.sources import Source
+from curation.state import State, discard_superseded, tidy
+from curation.summary import Summary, conclude
+from curation.unit import Job, cut_unit, decide_unit, screen_unit
+from curation.verify import verify
+from curation.work import ShardWork, remaining, to_retry
+from shards.receipt import Manifest
+from shards.storage import Storage
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CLIPS = REPOSITORY.parent / "shared" / "clips"
+needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"no real footage at {CLIPS}")
+
+SMALL = Config(judge="none", test=0.0, unit_size=2, units_per_shard=2)
+"""Units and shards so small that a dozen clips fill several."""
+
+
+def make_video(path: Path, seconds: float = 1.0, size: str = "854x480", fps: str = "16", *extra: str) -> Path:
+    """A short H.264 video of a moving test picture; `extra` are further output arguments of ffmpeg."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = f"testsrc2=size={size}:rate={fps}:duration={seconds}"
+    encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+    run_ffmpeg("-f", "lavfi", "-i", picture, *encoding, *extra, str(path))
+    return path
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *arguments]
+    subprocess.run(command, check=True)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def captioned_spans(folder: Path, count: int, seconds: float = 0.25) -> Path:
+    """A manifest of `count` spans of one video, each with a caption of its own words."""
+    make_video(folder / "film.mp4", count * seconds)
+    rows = [
+        {
+            "video": "film.mp4",
+            "start": f"{i * seconds:.3f}",
+            "end": f"{(i + 1) * seconds:.3f}",
+            "caption": f"word{chr(97 + i)} thing{chr(97 + i)}",
+        }
+        for i in range(count)
+    ]
+    return write_csv(folder / "clips.csv", rows)
+
+
+def build_inline(source: Path | str, out: Path | str, config: Config, retry: frozenset[str] = frozenset()) -> Summary:
+    """The same run as `curation.run.build`, with the steps of the engine done one after another in this process."""
+    begun = time.monotonic()
+    place = open_out(str(out))
+    with held(place, "inline"):
+        given = Source.at(str(source))
+        recorded = prepare(place, given, config)
+        job = Job(config, given.root, place, ffmpeg.build(), "inline")
+        plan = Plan(place, config)
+        state = State.read(place, config.units_per_shard)
+        tidy(place, state, config.units_per_shard)
+        for work in remaining(plan, state):
+            _do(job, work)
+        if retry:
+            for work in to_retry(plan, State.read(place, config.units_per_shard), place, retry):
+                _do(job, work)
+        state = State.read(place, config.units_per_shard)
+        summary = conclude(place, plan, recorded, state, state.tally(place), time.monotonic() - begun)
+        discard_superseded(place, state)
+    return summary
+
+
+def _do(job: Job, work: ShardWork) -> None:
+    judge = make_judge(job.config)
+    for unit in work.todo:
+        screened = screen_unit(job, unit)
+        cut_unit(job, unit, screened, asyncio.run(decide_unit(judge, unit, screened)))
+    seal_shard(job.out, work.name, work.units)
+
+
+def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:
+    """All committed rows, in source order."""
+    place = Storage.at(out)
+    rows = [row for rows in State.read(place, config.units_per_shard).ledgers(place) for row in rows]
+    return sorted(rows, key=lambda row: row.position)
+
+
+def problems(out: Path | str, config: Config = SMALL) -> list[str]:
+    """What `--verify` finds."""
+    from curation.setup import Recorded
+
+    place = Storage.at(out)
+    recorded = Recorded.read(place)
+    assert recorded is not None
+    return list(verify(place, recorded, config, lambda clips: None))
+
+
+def assert_conserved(out: Path | str, config: Config = SMALL) -> None:
+    """Planned = sum of outcomes, kept = samples in shards, and every byte where its receipt says."""
+    place = Storage.at(out)
+    planned = Plan(place, config)
+    rows = ledger(out, config)
+    assert len(rows) == planned.clips
+    assert sorted(row.clip_id for row in rows) == sorted(row["clip_id"] for row in planned.rows())
+    assert sum(row.kept for row in rows) == sum(shard.count for shard in Manifest.read(place).shards)
+    assert problems(out, config) == []
+
+
+def assert_same_dataset(one: Path | str, other: Path | str, config: Config = SMALL) -> None:
+    """Same manifest, byte for byte, hence same shards; same ledgers but for the columns declared run-specific."""
+    a, b = Storage.at(one), Storage.at(other)
+    assert json.loads(a.read("manifest.json")) == json.loads(b.read("manifest.json"))
+    assert a.read("manifest.json") == b.read("manifest.json")
+    assert [_lasting(row) for row in ledger(one, config)] == [_lasting(row) for row in ledger(other, config)]
+
+
+def _lasting(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__ if name not in RUN_SPECIFIC}
