@@ -58,12 +58,10 @@ class Span:
 
 def expected_frames(span: Span, measured: Measured, encode: Encode) -> int:
     """How many frames span and duration promise; 1 where the duration is not known."""
-    if measured.is_image:
+    if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
-    lengths = [] if span.length is None else [span.length]
-    if measured.duration != UNKNOWN_DURATION:
-        lengths.append(measured.duration - span.start)
-    return max(1, min(encode.max_frames, round(min(lengths) * encode.fps))) if lengths else 1
+    left = round((measured.duration - span.start) * encode.fps)
+    return max(1, min(_most_frames(span, measured, encode), left))
 
 
 def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: Path) -> Cut | Ending:
@@ -99,7 +97,7 @@ def command(source: Path, target: Path, span: Span, measured: Measured, config: 
     line = ffmpeg_line.output(
         stream, f"file:{target}", format="mp4", vcodec="libx264", pix_fmt="yuv420p",
         preset=encode.preset, crf=encode.crf, g=encode.gop, keyint_min=encode.gop, sc_threshold=0, bf=0, threads=1,
-        frames=1 if measured.is_image else encode.max_frames, r=encode.fps, video_track_timescale=16384,
+        frames=_most_frames(span, measured, encode), r=encode.fps, video_track_timescale=16384,
         color_primaries="bt709", color_trc="bt709", colorspace="bt709", color_range="tv",
         movflags="+faststart", map_metadata=-1, map_chapters=-1,
         **{"flags:v": "+cgop+bitexact", "fflags": "+bitexact"},
@@ -107,6 +105,15 @@ def command(source: Path, target: Path, span: Span, measured: Measured, config: 
     quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1", "-filter_complex_threads", "1"]
     arguments: list[str] = ffmpeg_line.get_args(line, overwrite_output=True)
     return [*quiet, *arguments]
+
+
+def _most_frames(span: Span, measured: Measured, encode: Encode) -> int:
+    """The last source frame of a span may last longer than the span; the clip does not."""
+    if measured.is_image:
+        return 1
+    if span.length is None:
+        return encode.max_frames
+    return max(1, min(encode.max_frames, round(span.length * encode.fps)))
 
 
 def _demuxing(span: Span, measured: Measured) -> dict[str, str]:

@@ -92,8 +92,8 @@ def _manifest(out: Storage, receipts: list[Receipt], recorded: Recorded, complet
     except FileNotFoundError:
         yield f"{MANIFEST} is missing; run the same command again to write it"
         return
-    except (ValueError, KeyError, TypeError) as damage:
-        yield f"{MANIFEST} cannot be read: {damage}"
+    except ValueError as damage:
+        yield str(damage)
         return
     if manifest != Manifest.of(receipts, recorded.fingerprint, complete):
         yield f"{MANIFEST} does not list the sealed shards as their receipts do"

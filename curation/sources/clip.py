@@ -7,7 +7,7 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from shards.storage import Storage
+from shards.storage import Storage, split_query
 
 VIDEO_SUFFIXES = frozenset(
     [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"]
@@ -57,16 +57,16 @@ def locate(root: Storage, location: str) -> tuple[Storage, str]:
         parent, name = split_location(location)
         return Storage.at(parent), name
     if ".." in PurePosixPath(location).parts:
-        place, mark, query = root.uri.partition("?")
+        place, query = split_query(root.uri)
         scheme, slashes, path = place.rpartition("://")
         climbed = posixpath.normpath(posixpath.join(path, location))
-        parent, name = split_location(f"{scheme}{slashes}{climbed}{mark}{query}")
+        parent, name = split_location(f"{scheme}{slashes}{climbed}{query}")
         return Storage.at(parent), name
     return root, location
 
 
 def split_location(uri: str) -> tuple[str, str]:
     """The URI of the parent folder, and the last name. A query stays with the parent."""
-    place, mark, query = uri.partition("?")
+    place, query = split_query(uri)
     parent, _, name = place.rpartition("/")
-    return f"{parent or '/'}{mark}{query}", name
+    return f"{parent or '/'}{query}", name
