@@ -284,6 +284,7 @@ class _JudgeActor:
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:
-    known = isinstance(error.cause, (RunStopped, StorageFault, UsageMistake))
-    cause: Exception = error.cause if known else error
-    return cause
+    if isinstance(error.cause, (RunStopped, StorageFault, UsageMistake)):
+        return error.cause
+    _log.error("%s", error)
+    return RunStopped(f"a worker met what it should not have: {error.cause!r}; the lines above say where")

@@ -78,9 +78,13 @@ def write_plan(out: Storage, source: Source, config: Config) -> None:
 
     Raises UsageMistake for a source that is empty, holds a clip twice, or lacks the captions its judge needs.
     """
-    with out.publishing(PLAN) as file:
+    # Statistics would put two captions of each row group into the footer, which every reader loads whole.
+    with (
+        out.publishing(PLAN) as file,
+        pq.ParquetWriter(file, SCHEMA, compression="zstd", write_statistics=False) as writer,
+    ):
         clips = _with_preceding(source, config.judge)
-        table = _Table(file, config)
+        table = _Table(file, writer, config)
         for position, (clip, preceding) in enumerate(clips):
             table.add(position, clip, preceding)
         table.close(source)
@@ -89,11 +93,10 @@ def write_plan(out: Storage, source: Source, config: Config) -> None:
 class _Table:
     """Rows on their way into the file: each split fills its own row group, which is written when a shard is full."""
 
-    def __init__(self, file: BinaryIO, config: Config) -> None:
+    def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: Config) -> None:
         self._file = file
+        self._writer = writer
         self._config = config
-        # Statistics would put two captions of each row group into the footer, which every reader loads whole.
-        self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd", write_statistics=False)
         self._filling: dict[str, list[PlannedClip]] = {split: [] for split in SPLITS}
         self._counts = dict.fromkeys(SPLITS, 0)
         self._group_splits: list[str] = []
@@ -204,16 +207,18 @@ class Plan:
     def __init__(self, out: Storage, config: Config) -> None:
         self._file = pq.ParquetFile(out.open(PLAN))
         metadata: dict[bytes, bytes] = self._file.metadata.metadata or {}
-        self._splits = metadata[_GROUPS_KEY.encode()].decode().split(",")
         self._config = config
+        self._groups: dict[tuple[str, int], int] = {}
+        seen = dict.fromkeys(SPLITS, 0)
+        for group, split in enumerate(metadata[_GROUPS_KEY.encode()].decode().split(",")):
+            self._groups[split, seen[split]] = group
+            seen[split] += 1
         self.clips: int = self._file.metadata.num_rows
 
     def shards(self) -> Iterator[tuple[ShardName, int]]:
         """Every planned shard (revision 0) with the number of its clips, in the order of the plan."""
-        seen = dict.fromkeys(SPLITS, 0)
-        for group, split in enumerate(self._splits):
-            yield ShardName(split, seen[split]), self._file.metadata.row_group(group).num_rows
-            seen[split] += 1
+        for (split, index), group in self._groups.items():
+            yield ShardName(split, index), self._file.metadata.row_group(group).num_rows
 
     def unit_names(self, shard: ShardName, clips: int) -> list[UnitName]:
         """The units of a shard of `clips` clips, in order, at the shard's revision."""
@@ -223,8 +228,8 @@ class Plan:
 
     def units(self, shard: ShardName) -> list[Unit]:
         """The units of a shard, with their clips, at the shard's revision."""
-        group = [i for i, split in enumerate(self._splits) if split == shard.split][shard.index]
-        rows = [PlannedClip(**row) for row in self._file.read_row_group(group).to_pylist()]
+        table = self._file.read_row_group(self._groups[shard.split, shard.index])
+        rows = [PlannedClip(**row) for row in table.to_pylist()]
         size = self._config.unit_size
         return [
             Unit(name, shard, tuple(rows[i * size : (i + 1) * size]))

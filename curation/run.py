@@ -77,6 +77,8 @@ def build(order: Order, progress: Progress) -> Finished:
     """
     begun = time.monotonic()
     source, out = Source.at(order.source), open_out(order.out)
+    if not source.path and out.uri.startswith(f"{source.root.uri}/"):
+        raise UsageMistake(f"--out {out.shown} lies inside --source; the next run would take its shards for videos")
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with held(out, run_id) as heartbeat:
         recorded = prepare(out, source, order.config)

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from curation.errors import RunStopped
 from curation.ledger import Row, read_ledger, write_ledger
-from shards.layout import ShardName, UnitName
+from shards.layout import PARTS, UNIT_LEDGERS, ShardName, UnitName
 from shards.receipt import Receipt
 from shards.seal import seal
 from shards.storage import Storage
+from shards.tar import DamagedShard
 
 
 def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt:
-    """Tar, offsets, ledger, and the receipt last; only then the units' own files go. Raises StorageFault.
+    """Tar, offsets, ledger, and the receipt last; only then the units' own files go. Raises StorageFault,
+    and RunStopped when a unit's files are not what was committed.
 
     A retry that changed no outcome leaves the sealed revision as it is and returns its receipt.
     """
-    rows = [row for unit in units for row in read_ledger(out, unit.ledger)]
-    if name.revision and (before := _same_ends(out, name, rows)):
-        receipt = before
-    else:
-        receipt = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
-        write_ledger(out, name.ledger, rows)
-        receipt.publish(out)
+    try:
+        rows = [row for unit in units for row in read_ledger(out, unit.ledger)]
+        if name.revision and (before := _same_ends(out, name, rows)):
+            receipt = before
+        else:
+            receipt = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
+            write_ledger(out, name.ledger, rows)
+            receipt.publish(out)
+    except (DamagedShard, FileNotFoundError) as damage:
+        raise RunStopped(
+            f"{name} cannot be sealed: {damage}. Work in progress was damaged: delete {UNIT_LEDGERS} and {PARTS} in"
+            f" {out.shown}; sealed shards stay"
+        ) from damage
     for unit in units:
         discard_unit(out, unit)
     return receipt

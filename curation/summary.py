@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from curation.ledger import Tally
 from curation.outcome import NEEDS_ATTENTION
@@ -11,7 +11,7 @@ from curation.plan import Plan
 from curation.setup import Recorded
 from curation.state import State
 from shards.layout import SUMMARY
-from shards.receipt import Manifest, Receipt
+from shards.receipt import Manifest
 from shards.storage import Storage
 
 METHODS = {
@@ -57,7 +57,8 @@ class Summary:
 
 def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float) -> Summary:
     """Publishes the manifest and the summary of what is sealed now."""
-    receipts: list[Receipt] = list(state.receipts(out))
+    # Without their clip ids: of a million clips those would fill the driver's memory.
+    receipts = [replace(receipt, clip_ids=()) for receipt in state.receipts(out)]
     complete = state.complete(plan)
     Manifest.of(receipts, recorded.fingerprint, complete).publish(out)
     judge = recorded.determining["judge"]

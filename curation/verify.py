@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from curation.config import Config
@@ -29,7 +30,6 @@ def verify(out: Storage, recorded: Recorded, config: Config, tick: Callable[[int
         return
     plan, state = Plan(out, config), State.read(out, config.units_per_shard)
     receipts: list[Receipt] = []
-    kept = 0
     for planned, clips in plan.shards():
         name = state.sealed.get((planned.split, planned.index))
         if name is None:
@@ -38,8 +38,7 @@ def verify(out: Storage, recorded: Recorded, config: Config, tick: Callable[[int
             receipt, problems = _shard(out, plan, name)
             yield from problems
             if receipt:
-                receipts.append(receipt)
-                kept += receipt.count
+                receipts.append(replace(receipt, clip_ids=()))
         tick(clips)
     yield from _manifest(out, receipts, recorded, state.complete(plan))
     yield from _strangers(out, state)

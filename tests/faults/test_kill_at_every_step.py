@@ -1,0 +1,56 @@
+"""A run killed before any one of its changes to OUT, and resumed, makes the dataset of a run that was left alone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shards.storage import Storage
+from tests.support import (
+    REPOSITORY,
+    SMALL,
+    assert_conserved,
+    assert_same_dataset,
+    build_inline,
+    captioned_spans,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def mortal(source: Path, out: Path, deadly: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.faults.mortal", str(source), str(out), str(deadly)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five clips: two shards, of two units and of one; so every kind of change is made, and made again."""
+    return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125)
+
+
+def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(source: Path, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    lived = mortal(source, undisturbed, 0)
+    assert lived.returncode == 0, lived.stderr
+    steps = int(lived.stdout)
+    assert steps > 40
+    for deadly in range(1, steps + 1):
+        out = tmp_path / f"killed-{deadly}"
+        assert mortal(source, out, deadly).returncode == -signal.SIGKILL
+        build_inline(source, out, SMALL)
+        assert_same_dataset(undisturbed, out)
+        assert_conserved(out)
+        assert leftovers(out) == [], f"after a kill before change {deadly}"
+
+
+def leftovers(out: Path) -> list[str]:
+    """Files that only a run at work should have."""
+    inside = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    known = {entry.path for entry in Storage.at(out).files(recursive=True)}
+    working = ("parts/", "ledger/units/", "run.lock")
+    return sorted(inside - known | {path for path in inside if path.startswith(working)})
