@@ -72,7 +72,7 @@ def captioned_spans(folder: Path, count: int, seconds: float = 0.25) -> Path:
             "video": "film.mp4",
             "start": f"{i * seconds:.3f}",
             "end": f"{(i + 1) * seconds:.3f}",
-            "caption": f"word{chr(97 + i)} thing{chr(97 + i)}",
+            "caption": f"word{chr(97 + i % 26)} thing{chr(97 + i)}",
         }
         for i in range(count)
     ]
