@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
+import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,7 @@ from shards.storage import Storage
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 100 << 20
 _ANSWER_SECONDS = 60
+_SOCKET_FOLDER_CHARACTERS = 36  # a socket's path has 107 at most; Ray adds up to 71
 
 
 def inside_job() -> bool:
@@ -40,20 +44,34 @@ def connected(workers: int | None, address: str | None) -> Iterator[None]:
         _keep_to_ourselves()
     import ray
 
-    if address is None:
-        ray.init(
-            address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
-            logging_level=logging.WARNING, log_to_driver=False, _node_ip_address=_LOOPBACK,
-        )  # fmt: skip
-    else:
-        try:
-            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-        except ConnectionError as error:
-            raise UsageMistake(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
+    with _our_own_signals():
+        if address is None:
+            ray.init(
+                address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
+                logging_level=logging.WARNING, log_to_driver=False, _node_ip_address=_LOOPBACK,
+            )  # fmt: skip
+        else:
+            try:
+                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+            except ConnectionError as error:
+                raise UsageMistake(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _our_own_signals() -> Iterator[None]:
+    """As it starts, Ray puts its own answer to SIGTERM, a bare exit, in the place of ours. This puts ours back."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as end:  # Ray's answer to a signal that came meanwhile
+        raise KeyboardInterrupt from end
+    finally:
+        if ours is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 def check_shared(out: Storage) -> None:
@@ -87,11 +105,13 @@ def _sees(out: Storage, token: str) -> bool:
 
 
 def _keep_to_ourselves() -> None:
-    """A token of this process alone for a Ray of this process alone.
+    """A token of this process alone for a Ray of this process alone, and sockets whose paths the system takes.
 
     Left to itself Ray would write one into the home directory, and any cluster started later would ask for it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if len(tempfile.gettempdir()) > _SOCKET_FOLDER_CHARACTERS:
+        os.environ.setdefault("RAY_TMPDIR", "/tmp")  # noqa: S108 - Ray makes a folder of its own there
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from shards.sample import SCHEMA_VERSION
+
+_MAX_CRF = 51
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Encode:
     max_frames: int = 81
     gop: int = 16
     crf: int = 18
-    preset: str = "veryfast"
+    preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+    ] = "veryfast"
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,10 @@ class Config:
         positive = {**_flat(self.rules, "rules."), **_flat(self.encode, "encode."), **_flat(self.limits, "limits.")}
         positive |= {"unit_size": self.unit_size, "units_per_shard": self.units_per_shard}
         for name, value in positive.items():
-            if isinstance(value, (int, float)) and value <= 0 and name != "encode.crf":
+            if isinstance(value, (int, float)) and not 0 < value < math.inf and name != "encode.crf":
                 raise ValueError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.encode.crf <= _MAX_CRF:
+            raise ValueError(f"encode.crf must lie between 0 and {_MAX_CRF}, not {self.encode.crf}")
         for name in ("test", "film.max_overlap"):
             value = _flat(self)[name]
             if not 0 <= value <= 1:

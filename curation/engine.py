@@ -11,6 +11,7 @@ import heapq
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -26,13 +27,14 @@ from curation.scenes import make_judge
 from curation.sealing import seal_shard
 from curation.unit import Job, cut_unit, decide_unit, screen_unit, try_clip
 from curation.work import ShardWork
+from shards.layout import ShardName
 from shards.storage import StorageFault
 
 _log = logging.getLogger(__name__)
 
 _WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError)
 _NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
-_JUDGE_DEATHS_ALLOWED = 20
+_DEATHS_ALLOWED = 3
 _QUESTIONS_AT_ONCE = 1000
 _LOOK_AT_CLUSTER_SECONDS = 5.0
 _TICK_SECONDS = 0.5
@@ -77,6 +79,7 @@ class Engine:
         self._try, self._seal = cpu_task(try_clip), cpu_task(seal_shard)
         self._judge = self._start_judge()
         self._judge_deaths = 0
+        self._seal_deaths: Counter[ShardName] = Counter()
         self._ready: list[tuple[int, int, _Step]] = []
         self._running: dict[Any, _Step] = {}
         self._in_flight = 0
@@ -170,7 +173,7 @@ class Engine:
             result = ray.get(reference)
         except _WORKER_DIED as death:
             self._worker_died(step, str(death))
-        except exceptions.ActorDiedError:
+        except exceptions.RayActorError:
             self._judge_died(step)
         except _NODE_LOST as loss:
             _log.info("%s lost with its node, done anew: %s", step.kind, loss)
@@ -208,15 +211,14 @@ class Engine:
 
     def _judge_died(self, step: _Step) -> None:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
-        self._judge_deaths += 1
-        if self._judge_deaths > _JUDGE_DEATHS_ALLOWED:
-            self._stop = self._stop or RunStopped(f"the judge died {self._judge_deaths} times; see Ray's logs for why")
-            return
         try:
             ray.get(self._judge.ready.remote())
-        except exceptions.ActorDiedError:
+        except exceptions.RayActorError:
+            self._judge_deaths += 1
             self._judge = self._start_judge()
-        if step.flight:
+        if self._judge_deaths > _DEATHS_ALLOWED:
+            self._stop = self._stop or RunStopped(f"the judge died {self._judge_deaths} times; see Ray's logs for why")
+        elif step.flight:
             self._ask(step.flight, step.shard)
 
     # ---- a unit that kills its worker --------------------------------------------------------------------------
@@ -224,7 +226,11 @@ class Engine:
     def _worker_died(self, step: _Step, evidence: str) -> None:
         flight = step.flight
         if flight is None:
-            self._stop = self._stop or RunStopped(f"sealing {step.shard.name} killed its worker: {evidence}")
+            self._seal_deaths[step.shard.name] += 1
+            if self._seal_deaths[step.shard.name] <= _DEATHS_ALLOWED:
+                self._push(step)
+            else:
+                self._stop = self._stop or RunStopped(f"sealing {step.shard.name} kills its worker: {evidence}")
             return
         out, name, crashes = self._job.out, flight.unit.name, flight.crashes
         if step.kind == "try":

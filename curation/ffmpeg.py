@@ -39,10 +39,13 @@ def build() -> str:
     try:
         answer = subprocess.run(
             [executable(), "-hide_banner", "-version"],
-            capture_output=True, timeout=_ANSWER_SECONDS, check=True, stdin=subprocess.DEVNULL, text=True,
+            capture_output=True, timeout=_ANSWER_SECONDS, check=True, stdin=subprocess.DEVNULL,
+            text=True, errors="replace",
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise UsageMistake(f"ffmpeg at {executable()} does not tell its version: {error}") from error
+    if not answer.startswith("ffmpeg version "):
+        raise UsageMistake(f"ffmpeg at {executable()} does not tell its version: it says {answer[:40]!a}")
     if "--enable-libx264" not in answer:
         raise UsageMistake(f"ffmpeg at {executable()} is built without libx264; unset IMAGEIO_FFMPEG_EXE")
     version = answer.split()[2]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.outcome import OUTCOMES
+from shards.receipt import DamagedRecord
 from shards.storage import Storage
 
 T = TypeVar("T")
@@ -83,11 +84,15 @@ def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> None:
 
 
 def read_ledger(out: Storage, path: str) -> list[Row]:
-    """The rows of one ledger file. Raises FileNotFoundError, or ValueError for a file that is not one."""
-    table = pq.read_table(io.BytesIO(out.read(path)))
-    if table.schema.names != SCHEMA.names:
-        raise ValueError(f"{path} is not a ledger of this version")
-    return [Row(**row) for row in table.to_pylist()]
+    """The rows of one ledger file. Raises FileNotFoundError, or DamagedRecord for a file that is not one."""
+    data = io.BytesIO(out.read(path))
+    try:
+        table = pq.read_table(data)
+        if table.schema.names != SCHEMA.names:
+            raise DamagedRecord(f"{path} is not a ledger of this version")
+        return [Row(**row) for row in table.to_pylist()]
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # Arrow raises each for bytes it cannot use
+        raise DamagedRecord(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 @dataclass

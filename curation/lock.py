@@ -78,10 +78,14 @@ class Heartbeat:
             raise RunStopped(self._lost)
 
     def end(self) -> None:
+        """Gives the lock up. One that cannot be deleted is a dead run's: the next takes it over."""
         self._stop.set()
         self._thread.join()
         if not self._lost:
-            self._out.delete(LOCK)
+            try:
+                self._out.delete(LOCK)
+            except StorageFault as fault:
+                _log.info("run.lock stays behind: %s", fault)
 
     def _beat(self) -> None:
         last = time.monotonic()

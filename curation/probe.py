@@ -11,6 +11,11 @@ from pymediainfo import MediaInfo
 
 UNKNOWN_DURATION = -1.0
 
+_HEAD_BYTES = 1024
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
+"""Bytes of which every container and image has some in its first kilobyte, and no text has any."""
+
 # One line a track, only what is needed: half the time of MediaInfo's full report.
 _REPORT = (
     "General;General|%Duration%\\n\n"
@@ -43,6 +48,11 @@ def measure(file: BinaryIO) -> Measured:
     """Reads a seekable file's headers. Raises Unreadable or NoVideo, with what the demuxer said."""
     if file.seek(0, os.SEEK_END) == 0:
         raise Unreadable("the file is empty")
+    file.seek(0)
+    is_text = _is_text(file.read(_HEAD_BYTES))
+    file.seek(0)
+    if is_text:
+        raise _second_opinion(file)
     # A path would make MediaInfo look for neighbours that continue an image sequence; an open file cannot.
     report: str = MediaInfo.parse(file, parse_speed=0, output=_REPORT)
     tracks = [line.split("|") for line in report.splitlines()]
@@ -52,6 +62,16 @@ def measure(file: BinaryIO) -> Measured:
             return _measured(kind == "Image", fields, whole)
     file.seek(0)
     raise _second_opinion(file)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether MediaInfo must not see it: it goes where a playlist or an XML manifest sends it, over the network too."""
+    if head.startswith(_UTF_16):
+        head = head.decode("utf-16", "replace").encode()
+    words = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    # A transport stream may begin with any byte, but not go on in letters.
+    is_markup = words.startswith(b"<") and words[:8].isascii() and words[:8].decode().isprintable()
+    return is_markup or words.startswith(b"#EXTM3U") or not _BINARY.intersection(head)
 
 
 def _measured(is_image: bool, fields: list[str], whole_duration: str) -> Measured:
@@ -68,7 +88,7 @@ def _measured(is_image: bool, fields: list[str], whole_duration: str) -> Measure
 def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
     """FFmpeg's word on a file in which MediaInfo sees no video."""
     try:
-        with av.open(file) as container:
+        with av.open(file, options={"protocol_whitelist": "none"}) as container:
             kinds = sorted({stream.type for stream in container.streams})
     except av.FFmpegError as error:
         return Unreadable(error.strerror or type(error).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -80,10 +80,23 @@ def build(order: Order, progress: Progress) -> Finished:
     if not source.path and out.uri.startswith(f"{source.root.uri}/"):
         raise UsageMistake(f"--out {out.shown} lies inside --source; the next run would take its shards for videos")
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    with held(out, run_id) as heartbeat:
+    with leaving_no_folders(out), held(out, run_id) as heartbeat:
         recorded = prepare(out, source, order.config)
         job = Job(order.config, source.root, out, recorded.determining["ffmpeg"], run_id)
         return _Run(order, job, recorded, heartbeat, progress, begun).go()
+
+
+@contextmanager
+def leaving_no_folders(out: Storage) -> Iterator[None]:
+    """Where the block ends in a UsageMistake, the folders that the lock needed are gone again."""
+    made = out.missing_folders()
+    try:
+        yield
+    except UsageMistake:
+        for folder in made:
+            with suppress(OSError):  # not empty: something else is there by now
+                folder.rmdir()
+        raise
 
 
 class _Run:

@@ -12,7 +12,7 @@ from curation.plan import Plan, PlannedClip
 from curation.setup import Recorded, file_sha256
 from curation.state import State
 from shards.layout import LEDGER, MANIFEST, PLAN, SHARDS, UNIT_LEDGERS, ShardName
-from shards.receipt import Manifest, Receipt
+from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.seal import check_sealed
 from shards.storage import Storage
 from shards.tar import DamagedShard
@@ -25,23 +25,29 @@ def verify(out: Storage, recorded: Recorded, config: Config, tick: Callable[[int
 
     Reads every shard. `tick` is told the number of clips of each shard that was looked at.
     """
-    if file_sha256(out, PLAN) != recorded.plan_sha256:
-        yield f"{PLAN} was changed: its sha256 is not the one in config.toml"
+    try:
+        if file_sha256(out, PLAN) != recorded.plan_sha256:
+            yield f"{PLAN} was changed: its sha256 is not the one in config.toml"
+            return
+    except FileNotFoundError:
+        yield f"{PLAN} is missing"
         return
     plan, state = Plan(out, config), State.read(out, config.units_per_shard)
     receipts: list[Receipt] = []
+    names: list[ShardName] = []
     for planned, clips in plan.shards():
         name = state.sealed.get((planned.split, planned.index))
         if name is None:
             yield f"{planned} is not sealed; run the same command again to finish it"
         else:
+            names.append(name)
             receipt, problems = _shard(out, plan, name)
             yield from problems
             if receipt:
                 receipts.append(replace(receipt, clip_ids=()))
         tick(clips)
     yield from _manifest(out, receipts, recorded, state.complete(plan))
-    yield from _strangers(out, state)
+    yield from _strangers(out, names)
 
 
 def _shard(out: Storage, plan: Plan, name: ShardName) -> tuple[Receipt | None, list[str]]:
@@ -51,14 +57,14 @@ def _shard(out: Storage, plan: Plan, name: ShardName) -> tuple[Receipt | None, l
     try:
         receipt = Receipt.read(out, name)
         check_sealed(out, receipt)
-    except (DamagedShard, ValueError) as damage:
+    except (DamagedShard, DamagedRecord) as damage:
         problems.append(str(damage))
     try:
         rows = read_ledger(out, name.ledger)
     except FileNotFoundError:
         problems.append(f"{name.ledger} is missing")
-    except ValueError as damage:
-        problems.append(f"{name.ledger} cannot be read: {damage}")
+    except DamagedRecord as damage:
+        problems.append(str(damage))
     else:
         problems += _rows(name, rows, [clip for unit in plan.units(name) for clip in unit.clips])
         if receipt and [row.clip_id for row in rows if row.kept] != list(receipt.clip_ids):
@@ -91,16 +97,16 @@ def _manifest(out: Storage, receipts: list[Receipt], recorded: Recorded, complet
     except FileNotFoundError:
         yield f"{MANIFEST} is missing; run the same command again to write it"
         return
-    except ValueError as damage:
+    except DamagedRecord as damage:
         yield str(damage)
         return
     if manifest != Manifest.of(receipts, recorded.fingerprint, complete):
         yield f"{MANIFEST} does not list the sealed shards as their receipts do"
 
 
-def _strangers(out: Storage, state: State) -> Iterator[str]:
-    """Files where only shards and ledgers should be."""
-    known = {path for name in state.sealed.values() for path in (name.tar, name.offsets, name.receipt, name.ledger)}
+def _strangers(out: Storage, names: list[ShardName]) -> Iterator[str]:
+    """Files where only the shards and ledgers of the plan should be."""
+    known = {path for name in names for path in (name.tar, name.offsets, name.receipt, name.ledger)}
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):
             if entry.path not in known and not entry.path.startswith(UNIT_LEDGERS):

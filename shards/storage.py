@@ -51,14 +51,20 @@ class Storage:
 
     @staticmethod
     def at(location: str | Path) -> Storage:
-        """The storage at a URI or a local path; a local path becomes absolute. Raises BadLocation."""
+        """The storage at a URI or a local path; a local path becomes absolute. Raises BadLocation, StorageFault."""
         text = str(location)
         if "://" not in text:
-            return Storage(str(Path(text).expanduser().absolute()))
-        authority = text.split("://", 1)[1].split("/", 1)[0]
-        if "@" in authority:
-            scheme = text.split("://", 1)[0]
+            try:
+                return Storage(str(Path(text).expanduser().absolute()))
+            except RuntimeError as error:
+                raise BadLocation(f"{text}: {error}") from error
+        scheme, _, rest = text.partition("://")
+        authority = rest.split("/", 1)[0]
+        # A secret may hold a slash, which would end the authority early.
+        if "@" in authority or (":" in authority and "@" in rest):
             raise BadLocation(f"{scheme}://… holds a credential; give it through the environment, not in the URI")
+        if not rest.strip("/"):
+            raise BadLocation(f"{text} names no bucket and no folder")
         storage = Storage(text.rstrip("/"))
         _ = storage._place  # fails now if the scheme is unknown
         return storage
@@ -74,7 +80,7 @@ class Storage:
     @property
     def shown(self) -> str:
         """The URI without its query, for people."""
-        return self.uri.split("?", 1)[0]
+        return split_query(self.uri)[0]
 
     def full(self, path: str) -> str:
         """The path inside the file system. Raises BadLocation for one that leaves the root."""
@@ -107,6 +113,20 @@ class Storage:
     def is_folder(self, path: str = "") -> bool:
         info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full(path)))
         return bool(info.type == pafs.FileType.Directory)
+
+    def holds_place_of(self, path: str) -> bool:
+        """Whether the folder of `path` is there. An object store has no folders: there its bucket must be."""
+        full = self.full(path)
+        place = full.rpartition("/")[0] or "/" if full.startswith("/") else full.partition("/")[0]
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(place))
+        return bool(info.type == pafs.FileType.Directory)
+
+    def missing_folders(self) -> list[Path]:
+        """The folders that a first write would make, the root before its parents; none in an object store."""
+        root = self.local("")
+        if root is None:
+            return []
+        return self._try("look up", "", lambda: [folder for folder in (root, *root.parents) if not folder.exists()])
 
     def open(self, path: str) -> BinaryIO:
         """The file, seekable, for reading. Raises FileNotFoundError."""
@@ -156,9 +176,12 @@ class Storage:
     def names(self, folder: str) -> Iterator[str]:
         """The names in a folder, in no order, folders with a "/" behind. Meant for folders of any size."""
         if self.is_local:
-            with self._try("list", folder, lambda: os.scandir(self.full(folder))) as entries:
-                for entry in entries:
-                    yield f"{entry.name}/" if entry.is_dir() else entry.name
+            try:
+                with self._try("list", folder, lambda: os.scandir(self.full(folder))) as entries:
+                    for entry in entries:
+                        yield f"{entry.name}/" if entry.is_dir() else entry.name
+            except OSError as fault:
+                raise _fault("list", folder, self.shown, fault) from fault
         else:
             selector = pafs.FileSelector(self.full(folder))
             for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
@@ -215,13 +238,13 @@ class Storage:
         def once() -> bool:
             final.parent.mkdir(parents=True, exist_ok=True)
             draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
-            draft.write_bytes(data)
             try:
+                draft.write_bytes(data)
                 os.link(draft, final)
             except FileExistsError:
                 return False
             finally:
-                draft.unlink()
+                draft.unlink(missing_ok=True)
             return True
 
         return self._try("create", path, once)
@@ -248,32 +271,48 @@ class Storage:
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
-        try:
-            return Retrying(
-                stop=stop_after_attempt(4),
-                wait=wait_exponential_jitter(multiplier=0.2, max=5),
-                retry=retry_if_exception(lambda e: isinstance(e, OSError) and not isinstance(e, FileNotFoundError)),
-                before_sleep=before_sleep_log(_log, logging.INFO),
-                reraise=True,
-            )(action)
-        except FileNotFoundError:
-            raise
-        except OSError as fault:
-            raise _fault(verb, path, self.shown, fault) from fault
+        return _try(verb, path, self.shown, action)
 
 
 _UNFINISHED = ".unfinished"
+
+
+def split_query(uri: str) -> tuple[str, str]:
+    """A URI without its query, and the query with its `?`. The name of a local file may hold one and has no query."""
+    place, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
+    return place, f"{mark}{query}"
 
 
 @lru_cache(maxsize=64)
 def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (ValueError, OSError) as error:  # pyarrow raises either for a URI it cannot use
-        raise BadLocation(f"{uri.split('?', 1)[0]}: {_first_line(error)}") from error
+    shown = split_query(uri)[0]
+
+    def once() -> tuple[pafs.FileSystem, str]:
+        try:
+            found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
+        except (ValueError, NotImplementedError) as error:
+            raise BadLocation(f"{shown}: {_first_line(error).replace(uri, shown)}") from error
+        return found
+
+    filesystem, path = _try("reach", "", shown, once)  # it asks the network where a bucket is
     return filesystem, path.rstrip("/")
+
+
+def _try(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
+    try:
+        return Retrying(
+            stop=stop_after_attempt(4),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5),
+            retry=retry_if_exception(lambda e: isinstance(e, OSError) and not isinstance(e, FileNotFoundError)),
+            before_sleep=before_sleep_log(_log, logging.INFO),
+            reraise=True,
+        )(action)
+    except FileNotFoundError:
+        raise
+    except OSError as fault:
+        raise _fault(verb, path, root, fault) from fault
 
 
 def _entry(path: str, info: pafs.FileInfo) -> Entry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import PurePosixPath
 
 from curation.errors import UsageMistake
@@ -51,7 +51,7 @@ class Source:
 
     def clips(self) -> Iterator[Clip]:
         """All clips in source order, each with the size and time of its file. Raises UsageMistake at a bad row."""
-        return _with_stats(self.root, self._found())
+        return _with_stats(self, self._found())
 
     def _found(self) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
@@ -66,12 +66,10 @@ class Source:
         raise UsageMistake(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
 
 
-def _with_stats(root: Storage, clips: Iterator[Clip]) -> Iterator[Clip]:
+def _with_stats(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
+    numbers = count(1)
     while batch := list(islice(clips, _STAT_AT_ONCE)):
-        try:
-            places = [locate(root, clip.location) for clip in batch]
-        except BadLocation as mistake:
-            raise UsageMistake(f"a video of the source has a location that cannot be used: {mistake}") from mistake
+        places = [_place(source, clip, number) for clip, number in zip(batch, numbers, strict=False)]
         entries: dict[tuple[Storage, str], Entry | None] = {}
         for storage in dict.fromkeys(storage for storage, _ in places):
             paths = list(dict.fromkeys(path for of, path in places if of == storage))
@@ -79,3 +77,12 @@ def _with_stats(root: Storage, clips: Iterator[Clip]) -> Iterator[Clip]:
         for clip, place in zip(batch, places, strict=True):
             entry = entries[place]
             yield clip if entry is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
+
+
+def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:
+    try:
+        return locate(source.root, clip.location)
+    except BadLocation as mistake:
+        raise UsageMistake(
+            f"--source {source.shown}: clip number {number} has a location that cannot be used: {mistake}"
+        ) from mistake

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from curation.errors import UsageMistake
 from curation.sources.clip import MAX_CAPTION_BYTES, MEDIA_SUFFIXES, Clip
 from curation.sources.tar import clips_of_tar
-from shards.storage import Storage
+from shards.storage import Storage, StorageFault
 
 _MAX_DEPTH = 64
 _NAMES_AT_ONCE = 4096
@@ -21,7 +21,7 @@ _NAMES_AT_ONCE = 4096
 
 def clips_of_folder(root: Storage) -> Iterator[Clip]:
     """The clips below `root`, in the order of their relative paths as UTF-8. Hidden names are passed over."""
-    for folder, name, neighbours in _walk(root, "", 0):
+    for folder, name, neighbours in _walk(root, "", ()):
         path = f"{folder}{name}"
         suffix = PurePosixPath(name).suffix.lower()
         if suffix == ".tar":
@@ -62,20 +62,33 @@ class _Names:
         return low < len(self.sorted) and bool(self.sorted[low].as_py() == name)
 
 
-def _walk(root: Storage, folder: str, depth: int) -> Iterator[tuple[str, str, _Names]]:
-    if depth > _MAX_DEPTH:
-        raise UsageMistake(
-            f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}; does a link lead back?"
-        )
+def _walk(root: Storage, folder: str, above: tuple[object, ...]) -> Iterator[tuple[str, str, _Names]]:
+    here = _identity(root, folder)
+    if here in above:
+        raise UsageMistake(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
+    if len(above) > _MAX_DEPTH:
+        raise UsageMistake(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
     try:
         names = _Names.of(name for name in root.names(folder) if not name.startswith("."))
     except UnicodeEncodeError as error:
         raise UsageMistake(f"{root.shown}/{folder}: the file name {error.object!r} is not UTF-8; rename it") from error
     for name in names:
         if name.endswith("/"):
-            yield from _walk(root, f"{folder}{name}", depth + 1)
+            yield from _walk(root, f"{folder}{name}", (*above, here))
         else:
             yield folder, name, names
+
+
+def _identity(root: Storage, folder: str) -> object:
+    """What tells a folder from all others, by whatever links it is reached."""
+    local = root.local(folder)
+    if local is None:
+        return folder
+    try:
+        stat = local.stat()
+    except OSError as fault:
+        raise StorageFault(f"cannot list {local}: {fault.strerror}") from fault
+    return stat.st_dev, stat.st_ino
 
 
 def _read_caption(root: Storage, path: str) -> str:

@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import UsageMistake
 from curation.sources.clip import OPEN_END, Clip
-from shards.storage import Storage
+from shards.storage import Storage, StorageFault
 
 _COLUMNS = ("video", "caption", "start", "end", "id")
 _MAX_SECONDS = 10**7
@@ -43,7 +44,7 @@ def _clip(row: Mapping[str, Any], where: str) -> Clip:
     if end is not None and end <= start_ms:
         raise UsageMistake(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
     others = {name: value for name, value in row.items() if name not in _COLUMNS and value not in (None, "")}
-    return Clip(
+    clip = Clip(
         name=video,
         identity=_text(row.get("id")) or video,
         location=video,
@@ -52,6 +53,16 @@ def _clip(row: Mapping[str, Any], where: str) -> Clip:
         caption=_text(row.get("caption")),
         provenance=json.dumps(others, sort_keys=True, ensure_ascii=False, default=str) if others else "",
     )
+    texts = {"video": video, "id": clip.identity, "caption": clip.caption, "another column": clip.provenance}
+    for column, text in texts.items():
+        # JSON can spell what no file can hold: a zero byte in a name, one half of a two-part character.
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageMistake(f"{where}: {column} is not Unicode text: {text[:80]!a}") from error
+    if "\0" in video:
+        raise UsageMistake(f"{where}: video {video[:80]!a} holds a zero byte")
+    return clip
 
 
 def _text(value: Any) -> str:
@@ -63,8 +74,8 @@ def _milliseconds(value: Any, column: str, where: str) -> int | None:
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError) as error:
-        raise UsageMistake(f"{where}: {column} {value!r} is not a number of seconds") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageMistake(f"{where}: {column} {str(value)[:80]!r} is not a number of seconds") from error
     if not math.isfinite(seconds) or not 0 <= seconds <= _MAX_SECONDS:
         raise UsageMistake(f"{where}: {column} {value!r} is not between 0 and {_MAX_SECONDS} seconds")
     return round(seconds * 1000)
@@ -93,13 +104,13 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
 
 def _jsonl(root: Storage, path: str) -> Iterator[Row]:
     where = f"{root.shown}/{path}"
-    with root.open(path) as file:
-        for number, line in enumerate(file, 1):
+    with root.open(path) as file, io.BufferedReader(cast(io.RawIOBase, file)) as lines:
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UsageMistake(f"{where}, line {number}: not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise UsageMistake(f"{where}, line {number}: not a JSON object")
@@ -112,14 +123,16 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
     with root.open(path) as file:
         try:
             table = pq.ParquetFile(file)
-        except ValueError as error:  # ArrowInvalid is one
-            raise UsageMistake(f"{where}: not a Parquet file: {error}") from error
-        _check_columns(table.schema_arrow.names, where)
-        number = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number}", row
+            _check_columns(table.schema_arrow.names, where)
+            number = 0
+            for batch in table.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+        except (pa.ArrowException, ValueError, OSError) as error:  # Arrow raises each of them for bytes it cannot use
+            if isinstance(error, OSError) and error.errno:
+                raise StorageFault(f"cannot read {where}: {error.strerror}") from error
+            raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
 
 
 READERS: Mapping[str, Callable[[Storage, str], Iterator[Row]]] = {

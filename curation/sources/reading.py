@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from curation.sources.clip import MISSING, WHOLE_FILE, locate, split_location
+from curation.sources.clip import MISSING, WHOLE_FILE, locate
 from shards.storage import Entry, Storage, StorageFault
 
 
@@ -71,8 +71,9 @@ class SourceReader:
         storage, path = locate(self._root, clip.location)
         entry = storage.stat(path)
         if entry is None:
-            if not storage.is_folder(split_location(path)[0].strip("/")):
-                raise StorageFault(f"cannot read {path}: its folder in {storage.shown} is gone; is the disk mounted?")
+            if not storage.holds_place_of(path):
+                gone = "its folder is gone; is the disk mounted?" if storage.is_local else "the bucket is gone"
+                raise StorageFault(f"cannot read {path} in {storage.shown}: {gone}")
             raise SourceChanged(f"{clip.location} is gone")
         if clip.size != MISSING and (entry.size, entry.mtime_ns) != (clip.size, clip.mtime_ns):
             what = f"{clip.size} bytes, now {entry.size}" if entry.size != clip.size else "same size, another time"

@@ -29,9 +29,14 @@ def clips_of_tar(root: Storage, path: str) -> Iterator[Clip]:
     Reads headers and captions only. Raises UsageMistake for a tar that is compressed, damaged or ungrouped.
     """
     seen_video = False
-    for key, group in groupby(_members(root, path), key=lambda member: member.key):
+    keys: set[str] = set()
+    for key, grouped in groupby(_members(root, path), key=lambda member: member.key):
+        if key in keys:
+            raise UsageMistake(f"{root.shown}/{path}: the members of sample {key!r} stand apart; write them together")
+        keys.add(key)
+        group = list(grouped)
         members = {member.suffix: member for member in group}
-        videos = [member for member in members.values() if f".{member.suffix}" in MEDIA_SUFFIXES]
+        videos = [member for member in group if f".{member.suffix}" in MEDIA_SUFFIXES]
         if len(videos) > 1:
             names = " and ".join(f"{key}.{video.suffix}" for video in videos[:2])
             raise UsageMistake(f"{root.shown}/{path}: sample {key!r} holds {names}; one video a sample can be used")
@@ -57,7 +62,18 @@ def _members(root: Storage, path: str) -> Iterator[_Member]:
                 suffix = suffix.lower()
                 wanted = suffix in ("txt", "json") and info.size <= MAX_CAPTION_BYTES
                 text = tar.extractfile(info).read() if wanted else b""  # type: ignore[union-attr]
-                yield _Member(str(PurePosixPath(folder) / key), suffix, info.offset_data, info.size, text)
+                name = str(PurePosixPath(folder) / key)
+                try:
+                    name.encode()
+                except UnicodeEncodeError as error:
+                    raise UsageMistake(f"{root.shown}/{path}: the member name {name!a} is not UTF-8") from error
+                yield _Member(name, suffix, info.offset_data, info.size, text)
+            # tarfile takes a header that it cannot read for the end.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise UsageMistake(
+                    f"{root.shown}/{path}: not a whole, uncompressed tar: no header at byte {tar.offset}"
+                )
     except tarfile.ReadError as error:
         raise UsageMistake(f"{root.shown}/{path}: not a whole, uncompressed tar: {error}") from error
 
@@ -68,7 +84,7 @@ def _caption(members: dict[str, _Member], where: str) -> str:
             return members["txt"].text.decode("utf-8").strip()
         if "json" in members:
             value = json.loads(members["json"].text)
-            return str(value.get("caption", "")).strip() if isinstance(value, dict) else ""
+            return str(value.get("caption") or "").strip() if isinstance(value, dict) else ""
     except ValueError as error:
         raise UsageMistake(f"{where}: the caption cannot be read: {error}") from error
     return ""

@@ -45,13 +45,13 @@ def answer(cluster: subprocess.Popen[str]) -> str:
 
 
 def test_a_lost_node_is_nobodys_fault(tmp_path: Path) -> None:
-    source, out = captioned_spans(tmp_path, 26, seconds=2.0), tmp_path / "out"
+    source, out = captioned_spans(tmp_path, 40, seconds=2.0), tmp_path / "out"
     build_inline(source, tmp_path / "undisturbed", CONFIG)
     with two_nodes() as cluster:
         address = answer(cluster)
         line = [sys.executable, "pipelines/build_nsp.py", "--source", str(source), "--out", str(out), *FLAGS]
         run = subprocess.Popen([*line, "--ray-address", address], cwd=REPOSITORY, env=ENVIRONMENT)
-        while run.poll() is None and len(list(out.glob("ledger/units/*.parquet"))) < 4:
+        while run.poll() is None and not any(out.glob("ledger/units/*.parquet")):
             time.sleep(0.05)
         assert run.poll() is None
         assert cluster.stdin is not None

@@ -1,0 +1,191 @@
+"""The real command as a user starts it: a process group of its own, its output in files, every child remembered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.support import REPOSITORY
+
+SECONDS = 120.0
+"""How long a command may take before a test calls it hung: many times what it needs."""
+
+SMALL_FLAGS = ("--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2")
+"""The flags that say what `tests.support.SMALL` says."""
+
+
+def sabotage(**settings: str) -> dict[str, str]:
+    """The environment that has `tests/sabotage/sitecustomize.py` break a command from within, in the ways it lists."""
+    names = {f"SABOTAGE_{name}": value for name, value in settings.items()}
+    return {"PYTHONPATH": str(REPOSITORY / "tests" / "sabotage"), **names}
+
+
+_FROM_RAY = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTEST_CURRENT_TEST")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended and all that it said."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong; there is exactly one, and no traceback."""
+        assert "Traceback" not in self.stderr, self.stderr
+        lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.stderr
+        return lines[0]
+
+
+class Command:
+    """A command under way."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path) -> None:
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        self._begun = time.monotonic()
+        with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
+            self._child = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                env=dict(env), cwd=cwd, start_new_session=True,
+            )  # fmt: skip
+        self.pid = self._child.pid
+        self._family: set[psutil.Process] = set()
+        self._watched = threading.Thread(target=self._watch, daemon=True)
+        self._watched.start()
+
+    def wait(self, seconds: float = SECONDS) -> Ended:
+        code = self._child.wait(seconds)
+        self._watched.join()
+        said = [path.read_text("utf-8", "replace") for path in (self._stdout, self._stderr)]
+        return Ended(code, *said, time.monotonic() - self._begun)
+
+    def send(self, signum: int) -> None:
+        """A signal to the command alone, as `kill` sends it."""
+        self._child.send_signal(signum)
+
+    def send_group(self, signum: int) -> None:
+        """A signal to its process group, as a terminal sends Ctrl-C."""
+        os.killpg(self.pid, signum)
+
+    def until(self, reached: Callable[[], bool], seconds: float = SECONDS) -> None:
+        """Waits for a moment of the run; the run must not end before."""
+        deadline = time.monotonic() + seconds
+        while not reached():
+            if self._child.poll() is not None:
+                ended = self.wait()
+                raise AssertionError(f"the command ended with {ended.code} too early:\n{ended.stdout}\n{ended.stderr}")
+            assert time.monotonic() < deadline, "the moment did not come"
+            time.sleep(0.02)
+
+    def runs(self, program: str) -> bool:
+        """Whether one of its processes is, or was, this program."""
+        return any(program in _described(process) for process in list(self._family))
+
+    def left_behind(self, patience: float = 15.0) -> list[str]:
+        """Processes that it started, at any depth, and that are still there after a while."""
+        deadline = time.monotonic() + patience
+        while (alive := [process for process in self._family if _runs(process)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [_described(process) for process in alive]
+
+    def end(self) -> None:
+        """Kills whatever is left of it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._child.wait()
+        self._watched.join()
+        for process in self._family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _watch(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            me = psutil.Process(self.pid)
+            while self._child.poll() is None:
+                self._family.update(me.children(recursive=True))
+                time.sleep(0.1)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _described(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return f"{process.pid} {' '.join(process.cmdline())[:120]}"
+    return str(process.pid)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where commands run: a home and a temporary folder of their own. Ray's sockets need a short path."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def ray(self) -> Path:
+        return self.root / "ray"
+
+    def env(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a user who has activated this Python's, with `extra`; an empty value unsets."""
+        env = {name: value for name, value in os.environ.items() if name not in _FROM_RAY}
+        python = str(Path(sys.executable).parent)
+        env |= {"HOME": str(self.home), "RAY_TMPDIR": str(self.root), "TMPDIR": str(self.root / "tmp")}
+        env |= {"PATH": f"{python}:{env.get('PATH', '')}"} | dict(extra or {})
+        return {name: value for name, value in env.items() if value}
+
+    @contextmanager
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = REPOSITORY) -> Iterator[Command]:
+        """Any program, ended with the block at the latest."""
+        folder = Path(tempfile.mkdtemp(dir=self.root))
+        command = Command(arguments, self.env(env), folder, cwd)
+        try:
+            yield command
+        finally:
+            command.end()
+
+    @contextmanager
+    def start_build(self, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[Command]:
+        with self.start(sys.executable, "pipelines/build_nsp.py", *flags, env=env) as command:
+            yield command
+
+    def build(self, *flags: str, env: Mapping[str, str] | None = None) -> Ended:
+        """The command run to its end; nothing that it started outlives it."""
+        with self.start_build(*flags, env=env) as command:
+            ended = command.wait()
+            assert command.left_behind() == []
+        return ended
+
+
+@contextmanager
+def place() -> Iterator[Place]:
+    root = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    try:
+        for folder in ("home", "tmp"):
+            (root / folder).mkdir()
+        yield Place(root)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""The real command on a Ray of its own: any number of workers, interrupts, and clips that kill or hang a worker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shards.layout import UnitName
+from shards.receipt import Manifest
+from shards.storage import Storage
+from tests.command import SMALL_FLAGS, Place, place, sabotage
+from tests.support import (
+    SMALL,
+    assert_conserved,
+    assert_same_dataset,
+    build_inline,
+    captioned_spans,
+    ledger,
+    make_video,
+)
+
+pytestmark = pytest.mark.slow
+
+SPANS = 12
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A captioned film, and the dataset made of it without Ray."""
+    folder = tmp_path_factory.mktemp("film")
+    manifest = captioned_spans(folder / "in", SPANS)
+    build_inline(manifest, folder / "out", SMALL)
+    return manifest, folder / "out"
+
+
+def _flags(source: Path, out: Path, *more: str) -> list[str]:
+    return ["--source", str(source), "--out", str(out), *SMALL_FLAGS, *more]
+
+
+def _wrote_home(here: Place) -> list[Path]:
+    return sorted(here.home.rglob("*"))
+
+
+def test_one_worker_makes_the_dataset_and_a_second_call_finds_nothing_to_do(
+    film: tuple[Path, Path], here: Place, tmp_path: Path
+) -> None:
+    flags = _flags(film[0], tmp_path / "out", "--workers", "1")
+    first = here.build(*flags)
+    assert first.code == 0, first.stderr
+    assert f"{SPANS} clips, {SPANS} decided, {SPANS} in shards" in first.stdout
+    assert_same_dataset(film[1], tmp_path / "out")
+    assert_conserved(tmp_path / "out")
+    assert _wrote_home(here) == []  # above all no token, which would close clusters that are started later
+    assert list((here.root / "tmp").glob("nextscene-*")) == []
+
+    with here.start_build(*flags, env=sabotage(NO_RAY="1")) as run:
+        again = run.wait()
+    assert again.code == 0, again.stderr
+    assert again.stdout.startswith("Nothing to do")
+    assert again.seconds < 10
+
+
+def test_two_workers_make_the_same_dataset_as_no_ray_under_judge_film(
+    film: tuple[Path, Path], here: Place, tmp_path: Path
+) -> None:
+    """TMPDIR is where people put scratch on a larger disk. Ray would put its sockets there, whose names are short."""
+    config = replace(SMALL, judge="film")
+    build_inline(film[0], tmp_path / "inline", config)
+    far_away = here.root / "tmp" / ("long" * 20)
+    far_away.mkdir()
+    flags = _flags(film[0], tmp_path / "out", "--workers", "2", "--judge", "film")
+    with here.start_build(*flags, env={"TMPDIR": str(far_away), "RAY_TMPDIR": ""}) as run:
+        try:
+            ended = run.wait()
+            assert run.left_behind() == []
+        finally:
+            for session in Path("/tmp/ray").glob(f"session_*_{run.pid}"):
+                shutil.rmtree(session)
+    assert_same_dataset(tmp_path / "inline", tmp_path / "out", config)
+    assert_conserved(tmp_path / "out", config)
+    assert [row.reason for row in ledger(tmp_path / "out", config) if not row.kept] == ["first_shot"]
+    assert "not the method of" in ended.stdout
+    assert _wrote_home(here) == []
+
+
+def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(
+    film: tuple[Path, Path], here: Place, tmp_path: Path
+) -> None:
+    """As a terminal sends Ctrl-C, to the whole process group; then twice as a scheduler ends a process."""
+    out = tmp_path / "out"
+    flags = _flags(film[0], out, "--workers", "2")
+    with here.start_build(*flags) as run:
+        run.until(lambda: bool(Storage.at(out).files("ledger", recursive=True)))
+        run.send_group(signal.SIGINT)
+        ended = run.wait()
+        assert run.left_behind() == []
+    assert ended.code == 130, ended.stderr
+    assert ended.error == "error: interrupted; all that was finished is kept; run the same command again to go on"
+    done = len(ledger(out))
+    assert 0 < done < SPANS
+    assert not Manifest.read(Storage.at(out)).complete
+    assert Storage.at(out).stat("run.lock") is None
+
+    with here.start_build(*flags) as run:
+        run.until(lambda: run.runs("raylet"))  # Ray is starting; agents that it never greeted go only after a minute
+        run.send(signal.SIGTERM)
+        ended = run.wait()
+    assert ended.code == 130, ended.stderr
+    assert ended.error.startswith("error: interrupted;")
+    assert len(ledger(out)) == done
+
+    with here.start_build(*flags) as run:
+        run.until(lambda: len(ledger(out)) > done)
+        run.send(signal.SIGTERM)
+        ended = run.wait()
+        assert run.left_behind() == []
+    assert ended.code == 130, ended.stderr
+    assert ended.error.startswith("error: interrupted;")
+    assert done < len(ledger(out)) < SPANS
+    assert Storage.at(out).stat("run.lock") is None
+
+    ended = here.build(*flags)
+    assert ended.code == 0, ended.stderr
+    assert_same_dataset(film[1], out)
+    assert_conserved(out)
+    assert Storage.at(out).files("parts", recursive=True) == []
+
+
+def _spoil(video: Path, word: bytes) -> None:
+    with video.open("ab") as file:
+        file.write(word)
+
+
+def test_clips_that_kill_or_hang_their_worker_are_quarantined_alone_and_the_count_outlives_the_driver(
+    here: Place, tmp_path: Path
+) -> None:
+    """Six videos in three units. A library that never returns cannot be interrupted: the worker ends itself."""
+    for name in "abcdef":
+        make_video(tmp_path / "in" / f"{name}.mp4", 0.25)
+        (tmp_path / "in" / f"{name}.txt").write_text(f"caption of {name}")
+    _spoil(tmp_path / "in" / "c.mp4", b"KILLS-WORKER")
+    _spoil(tmp_path / "in" / "f.mp4", b"HANGS-WORKER")
+    out, log = tmp_path / "out", tmp_path / "deaths"
+    flags = _flags(tmp_path / "in", out, "--workers", "2", "--limits.clip-seconds", "4")
+    env = sabotage(LOG=str(log))
+
+    def counted() -> list[int]:
+        file = out / UnitName("train", 1).crashes
+        return list(json.loads(file.read_text())["clips"].values()) if file.exists() else []
+
+    def deaths(word: str) -> int:
+        return sum(line.startswith(word) for line in log.read_text().splitlines())
+
+    with here.start_build(*flags, env=env) as run:
+        run.until(lambda: bool(counted()))
+        run.send_group(signal.SIGKILL)
+        run.wait()
+    (alone,), before = counted(), deaths("KILLS")
+    assert alone in (1, 2)
+
+    ended = here.build(*flags, env=env)
+    assert ended.code == 1, ended.stderr
+    assert deaths("KILLS") - before == 2 - alone  # what the first driver had counted is not done again
+    assert deaths("HANGS") >= 3  # in its unit, then alone, twice
+    ends = {row.source: (row.outcome, row.reason) for row in ledger(out)}
+    bad = dict.fromkeys(["c.mp4", "f.mp4"], ("quarantined", "kills_worker"))
+    assert ends == {f"{name}.mp4": ("kept", "") for name in "abde"} | bad
+    assert "--retry failed,quarantined" in ended.stdout
+    assert_conserved(out)
+    assert Storage.at(out).files("parts", recursive=True) == []

@@ -1,0 +1,84 @@
+"""Put on PYTHONPATH, this breaks a run's processes from within; Python imports it by its name as it starts.
+
+It changes one module as that is imported and does nothing unless a variable below is set:
+  SABOTAGE_LOG      a file whose end says `KILLS-WORKER` or `HANGS-WORKER` does so when its headers are read, and a
+                    line in this log says that it did; the word stands in the last bytes of the video itself
+  SABOTAGE_TRIES    how often storage tries what fails, so that a test need not wait as long as a user would
+  SABOTAGE_NO_RAY   importing ray is an error
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+
+def _screen(module: Any) -> None:
+    measure = module.measure
+
+    def sabotaged(file: BinaryIO) -> Any:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 12))
+        end = file.read(12)
+        file.seek(0)
+        for word in (b"KILLS-WORKER", b"HANGS-WORKER"):
+            if end == word:
+                with Path(os.environ["SABOTAGE_LOG"]).open("a") as log:
+                    log.write(f"{word.decode()} {os.getpid()}\n")
+                if word == b"KILLS-WORKER":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                while True:
+                    time.sleep(1)
+        return measure(file)
+
+    module.measure = sabotaged
+
+
+def _storage(module: Any) -> None:
+    stop = module.stop_after_attempt
+    module.stop_after_attempt = lambda tries: stop(min(tries, int(os.environ["SABOTAGE_TRIES"])))
+
+
+def _ray(module: Any) -> None:
+    raise ImportError("this run was to do without Ray")
+
+
+_CHANGES: dict[str, Callable[[Any], None]] = {}
+if "SABOTAGE_LOG" in os.environ:
+    _CHANGES["curation.screen"] = _screen
+if "SABOTAGE_TRIES" in os.environ:
+    _CHANGES["shards.storage"] = _storage
+if "SABOTAGE_NO_RAY" in os.environ:
+    _CHANGES["ray"] = _ray
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        change = _CHANGES.pop(name, None)
+        if change is None:
+            return None
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def changed(module: ModuleType) -> None:
+                run(module)
+                change(module)
+
+            spec.loader.exec_module = changed  # type: ignore[method-assign]
+        return spec
+
+
+if _CHANGES:
+    sys.meta_path.insert(0, _Finder())
