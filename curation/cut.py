@@ -168,7 +168,9 @@ def _broken(child: ffmpeg.Run, config: Config) -> Ending:
 
 
 def _raise_if_disk_full(stderr: str, scratch: Path) -> None:
-    if os.strerror(errno.ENOSPC) in stderr or shutil.disk_usage(scratch).free < 1 << 20:
+    # At the end of a line it is ffmpeg that speaks; elsewhere it may be the name of a file.
+    said = any(line.endswith(f": {os.strerror(errno.ENOSPC)}") for line in stderr.splitlines())
+    if said or shutil.disk_usage(scratch).free < 1 << 20:
         raise StorageFault(
             f"no space left in the scratch folder {scratch.parent}; free some, or set TMPDIR to a larger disk"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from curation.errors import RunStopped
 from curation.ledger import Row, read_ledger, write_ledger
 from shards.layout import PARTS, UNIT_LEDGERS, ShardName, UnitName
-from shards.receipt import Receipt
+from shards.receipt import DamagedRecord, Receipt
 from shards.seal import seal
 from shards.storage import Storage
 from shards.tar import DamagedShard
@@ -27,7 +27,7 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
             receipt = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
             write_ledger(out, name.ledger, rows)
             receipt.publish(out)
-    except (DamagedShard, FileNotFoundError) as damage:
+    except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
         raise RunStopped(
             f"{name} cannot be sealed: {damage}. Work in progress was damaged: delete {UNIT_LEDGERS} and {PARTS} in"
             f" {out.shown}; sealed shards stay"

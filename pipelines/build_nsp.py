@@ -21,7 +21,9 @@ from curation.summary import Summary
 from curation.verify import verify
 from pipelines import console
 from pipelines.settings import SettingsMistake, chosen, from_tree, options
+from shards.receipt import DamagedRecord
 from shards.storage import Storage, StorageFault
+from shards.tar import DamagedShard
 
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
@@ -62,7 +64,9 @@ def main(
             order = Order(source, out, chosen(Config, config, flags), workers, _outcomes(retry), ray_address)
             code = _build(order)
     except (UsageMistake, SettingsMistake) as mistake:
-        console.fail(mistake, console.USAGE)
+        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
+    except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
+        console.fail(f"the dataset in --out is damaged: {damage}; --verify names all that is wrong", console.ATTENTION)
     except (RunStopped, StorageFault) as stop:
         console.fail(f"{stop}\nAll that was finished is kept; run the same command again to go on.", console.STOPPED)
     sys.exit(code)

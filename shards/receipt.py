@@ -12,6 +12,10 @@ from shards.sample import SCHEMA_VERSION
 from shards.storage import Storage
 
 
+class DamagedRecord(ValueError):
+    """A receipt, manifest or ledger that cannot be read. The message names it."""
+
+
 @dataclass(frozen=True)
 class Receipt:
     """A sealed shard. `bytes` and `sha256` are of its tar; a shard without kept clips has no tar, 0 and ""."""
@@ -33,14 +37,16 @@ class Receipt:
 
     @staticmethod
     def read(out: Storage, name: ShardName) -> Receipt:
-        """Raises FileNotFoundError, or ValueError for a receipt that is not one."""
+        """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's."""
         try:
             value = json.loads(out.read(name.receipt))
             receipt = Receipt(**{**value, "clip_ids": tuple(value["clip_ids"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{name.receipt} is not a receipt: {error}") from error
+            raise DamagedRecord(f"{name.receipt} is not a receipt: {error}") from error
         if receipt.name != name:
-            raise ValueError(f"{name.receipt} is the receipt of {receipt.name}")
+            raise DamagedRecord(f"{name.receipt} is the receipt of {receipt.name}")
+        if receipt.count != len(receipt.clip_ids):
+            raise DamagedRecord(f"{name.receipt} counts {receipt.count} clips and names {len(receipt.clip_ids)}")
         return receipt
 
 
@@ -89,13 +95,16 @@ class Manifest:
 
     @staticmethod
     def read(out: Storage) -> Manifest:
-        """Raises FileNotFoundError, or ValueError for a manifest this version cannot read."""
-        value = json.loads(out.read(MANIFEST))
-        if value.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"{MANIFEST} has schema version {value.get('schema_version')}, not {SCHEMA_VERSION}")
-        return Manifest(
-            value["fingerprint"], value["complete"], tuple(ManifestShard(**shard) for shard in value["shards"])
-        )
+        """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
+        try:
+            value = json.loads(out.read(MANIFEST))
+            version = value["schema_version"]
+            if version == SCHEMA_VERSION:
+                shards = tuple(ManifestShard(**shard) for shard in value["shards"])
+                return Manifest(value["fingerprint"], value["complete"], shards)
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamagedRecord(f"{MANIFEST} is not a manifest: {error}") from error
+        raise DamagedRecord(f"{MANIFEST} has schema version {version}, not {SCHEMA_VERSION}")
 
 
 def _json(value: Any) -> bytes:

@@ -41,12 +41,12 @@ def check_sealed(out: Storage, receipt: Receipt) -> None:
     name = receipt.name
     if not receipt.count:
         return
-    try:
-        with out.open(name.tar) as tar:
-            contents = read_back(tar, name)
-        offsets = out.read(name.offsets)
-    except FileNotFoundError as error:
-        raise DamagedShard(f"{name}: {error.filename or name.tar} is missing") from error
+    for path in (name.tar, name.offsets):
+        if out.stat(path) is None:
+            raise DamagedShard(f"{name}: {path} is missing")
+    with out.open(name.tar) as tar:
+        contents = read_back(tar, name)
+    offsets = out.read(name.offsets)
     if contents.receipt(name) != receipt:
         raise DamagedShard(f"{name}: sha256, size or clips are not those of its receipt")
     if contents.offsets != offsets:

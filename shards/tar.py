@@ -2,7 +2,7 @@
 
 Plain USTAR, one-block headers, members in the order of `MEMBERS`, mtime 0, uid and gid 0, mode 0644. Every common
 tar reader opens it; ours also refuses what they skip in silence: a file cut between members, a broken header taken for
-the end, a sample with a member missing, bytes behind the end.
+the end, a header or padding other than we write, a sample with a member missing or there twice, bytes behind the end.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ def sample_bytes(sample: Sample) -> bytes:
     """The sample as it stands in a tar: three headers and their padded contents, without the end mark."""
     pieces = []
     for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
-        header = tarfile.TarInfo(f"{sample.key}.{member}")
-        header.size = len(data)
-        header.mode = 0o644
-        pieces += [header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % BLOCK)]
+        pieces += [_header(f"{sample.key}.{member}", len(data)), data, bytes(-len(data) % BLOCK)]
     return b"".join(pieces)
+
+
+def _header(name: str, size: int) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    header.mode = 0o644
+    return header.tobuf(tarfile.USTAR_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Placed:
 
 def read_samples(file: BinaryIO, shard: str) -> Iterator[Placed]:
     """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
+    keys: set[str] = set()
     while True:
         offset = file.tell()
         first = file.read(BLOCK)
@@ -62,9 +67,14 @@ def read_samples(file: BinaryIO, shard: str) -> Iterator[Placed]:
             contents.append(data)
         try:
             sample = Sample(key, *contents)
-            _ = sample.record
+            clip_id = sample.record.clip_id
         except ValueError as error:
             raise DamagedShard(f"{shard}: sample {key!r}: {error}") from error
+        if clip_id != key:
+            raise DamagedShard(f"{shard}: sample {key!r} holds the record of {clip_id!r}")
+        if key in keys:
+            raise DamagedShard(f"{shard}: sample {key!r} is there twice")
+        keys.add(key)
         yield Placed(offset, sample)
 
 
@@ -80,6 +90,9 @@ def _read_member(file: BinaryIO, header: bytes, shard: str, key: str) -> tuple[s
     padding = file.read(-info.size % BLOCK)
     if len(data) < info.size or len(padding) < -info.size % BLOCK:
         raise DamagedShard(f"{where}: {info.name} is cut short")
+    # The checksum of a header does not cover all of itself, and nothing covers the padding.
+    if header != _header(info.name, info.size) or padding.strip(b"\0"):
+        raise DamagedShard(f"{where}: {info.name} has a header or padding that was not written so")
     return info.name, data
 
 

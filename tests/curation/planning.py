@@ -1,0 +1,36 @@
+"""Plans made from clips in memory, for tests of what a plan is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from curation.config import Config
+from curation.plan import Plan, PlannedClip, write_plan
+from curation.sources import Clip, Source
+from shards.storage import Storage
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source that holds what it is told."""
+
+    listed: Sequence[Clip]
+    shown: str = "here"
+
+    def clips(self) -> Iterator[Clip]:
+        return iter(self.listed)
+
+
+def plan_of(clips: Sequence[Clip], out: Path | str, config: Config) -> Plan:
+    write_plan(Storage.at(out), cast(Source, Listed(clips)), config)
+    return Plan(Storage.at(out), config)
+
+
+def planned(source: Path | str, out: Path | str, config: Config) -> list[PlannedClip]:
+    """The planned clips of a real source, in source order."""
+    write_plan(Storage.at(out), Source.at(str(source)), config)
+    rows = [PlannedClip(**row) for row in Plan(Storage.at(out), config).rows()]
+    return sorted(rows, key=lambda row: row.position)

@@ -1,0 +1,140 @@
+"""Receipts and the manifest: what they say comes back, and what is not one is refused by its name."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shards.layout import MANIFEST, ShardName, UnitName
+from shards.receipt import Manifest, Receipt, sealed_shards
+from shards.storage import Storage
+
+RECEIPT = Receipt("train", 7, 0, "ab" * 32, 10240, 2, ("a" * 24, "b" * 24))
+
+names = st.builds(ShardName, st.sampled_from(["train", "test"]), st.integers(0, 3000), st.integers(0, 12))
+receipts = names.map(lambda name: Receipt(name.split, name.index, name.revision, "ab" * 32, 10240, 1, ("c" * 24,)))
+
+
+@given(names)
+def test_a_shard_is_found_by_the_path_of_its_receipt(name: ShardName) -> None:
+    assert ShardName.of_receipt(name.receipt) == name
+    assert ShardName.of_receipt(name.tar) is None
+
+
+@given(st.builds(UnitName, st.sampled_from(["train", "test"]), st.integers(0, 10**8), st.integers(0, 12)))
+def test_a_unit_is_found_by_the_path_of_its_ledger(name: UnitName) -> None:
+    assert UnitName.of_ledger(name.ledger) == name
+
+
+@given(st.sets(names, max_size=20))
+def test_no_two_shards_share_a_file(some: set[ShardName]) -> None:
+    paths = [path for name in some for path in (name.tar, name.offsets, name.receipt, name.ledger)]
+    assert len(set(paths)) == len(paths)
+
+
+def test_a_folder_holds_at_most_a_thousand_shards() -> None:
+    folders = [ShardName("train", index).tar.rpartition("/")[0] for index in range(2001)]
+    assert folders.count("shards/train/000") == folders.count("shards/train/001") == 1000
+    assert folders[2000] == "shards/train/002"
+
+
+@settings(max_examples=25, deadline=None)
+@given(receipts)
+def test_a_receipt_comes_back_as_it_was_published(receipt: Receipt) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Storage.at(folder)
+        receipt.publish(out)
+        assert Receipt.read(out, receipt.name) == receipt
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(receipts, max_size=12, unique_by=lambda receipt: receipt.name))
+def test_the_newest_revision_of_each_shard_counts(some: list[Receipt]) -> None:
+    newest: dict[tuple[str, int], int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Storage.at(folder)
+        for receipt in some:
+            receipt.publish(out)
+            place = (receipt.split, receipt.index)
+            newest[place] = max(newest.get(place, 0), receipt.revision)
+        found = sealed_shards(out)
+    assert {place: name.revision for place, name in found.items()} == newest
+    assert list(found) == sorted(found)
+
+
+def test_files_that_are_no_receipts_are_no_shards(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    for path in ("nsp-000001.tar", "nsp-1.receipt.json", "x.receipt.json", "nsp-000001.receipt.json.bak"):
+        out.write(f"shards/train/000/{path}", b"{}")
+    out.write("shards/nsp-000001.receipt.json", b"{}")
+    assert sealed_shards(out) == {}
+    assert sealed_shards(Storage.at(tmp_path / "nowhere")) == {}
+
+
+def written(out: Storage, value: Any) -> None:
+    out.write(RECEIPT.name.receipt, value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}",
+        {**asdict(RECEIPT), "extra": 1},
+        {name: value for name, value in asdict(RECEIPT).items() if name != "sha256"},
+        {**asdict(RECEIPT), "clip_ids": None},
+        {**asdict(RECEIPT), "index": 8},
+        {**asdict(RECEIPT), "split": "test"},
+        {**asdict(RECEIPT), "revision": 1},
+    ],
+)  # fmt: skip
+def test_a_receipt_that_is_not_this_shard_s_is_refused_by_its_path(tmp_path: Path, value: Any) -> None:
+    out = Storage.at(tmp_path)
+    written(out, value)
+    with pytest.raises(ValueError, match=RECEIPT.name.receipt):
+        Receipt.read(out, RECEIPT.name)
+
+
+def test_a_missing_receipt_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Receipt.read(Storage.at(tmp_path), RECEIPT.name)
+
+
+@given(st.lists(receipts, max_size=12, unique_by=lambda receipt: receipt.name), st.booleans())
+def test_the_manifest_lists_the_tars_in_order_and_only_shards_that_have_one(
+    some: list[Receipt], complete: bool
+) -> None:
+    empty = Receipt("train", 9999, 0, "", 0, 0, ())
+    manifest = Manifest.of([*some, empty], "f" * 64, complete)
+    assert manifest == Manifest.of([empty, *reversed(some)], "f" * 64, complete)
+    assert [shard.path for shard in manifest.shards] == [r.name.tar for r in sorted(some, key=lambda r: r.name)]
+    assert {(s.path, s.sha256, s.bytes, s.count) for s in manifest.shards} == {
+        (r.name.tar, r.sha256, r.bytes, r.count) for r in some
+    }
+
+
+def test_the_manifest_comes_back_as_it_was_published(tmp_path: Path) -> None:
+    manifest = Manifest.of([RECEIPT, replace(RECEIPT, split="test")], "f" * 64, False)
+    manifest.publish(Storage.at(tmp_path))
+    assert Manifest.read(Storage.at(tmp_path)) == manifest
+
+
+def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    replace(Manifest.of([RECEIPT], "f" * 64, True), schema_version=99).publish(out)
+    with pytest.raises(ValueError, match=r"manifest.json has schema version 99, not 1"):
+        Manifest.read(out)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 1}'])
+def test_what_is_not_a_manifest_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    out = Storage.at(tmp_path)
+    out.write(MANIFEST, data)
+    with pytest.raises(ValueError, match=MANIFEST):
+        Manifest.read(out)

@@ -1,0 +1,77 @@
+"""The schema of a sample's record: every field, of its type, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from shards.sample import MEMBERS, Record, Sample
+from tests.shards.samples import records, sample
+
+RECORD = sample(1).record
+FIELDS = {field.name: str(field.type) for field in fields(Record)}
+
+
+def changed(**values: Any) -> bytes:
+    return json.dumps({**json.loads(RECORD.to_bytes()), **values}).encode()
+
+
+@given(records)
+def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
+    assert Record.from_bytes(record.to_bytes()) == record
+
+
+@given(records)
+def test_a_record_is_flat_json_of_every_field_in_one_order_and_without_spaces(record: Record) -> None:
+    data = record.to_bytes()
+    value = json.loads(data.decode("utf-8"))
+    assert list(value) == sorted(FIELDS)
+    assert {name: type(content).__name__ for name, content in value.items()} == FIELDS
+    assert data == json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS))
+@pytest.mark.parametrize("value", [None, [], {}, True, "7", 7, 7.0])
+def test_a_field_of_another_type_is_refused_by_name(field: str, value: object) -> None:
+    if type(value).__name__ == FIELDS[field]:
+        assert getattr(Record.from_bytes(changed(**{field: value})), field) == value
+        return
+    with pytest.raises(ValueError, match=f"'{field}' should be {FIELDS[field]}"):
+        Record.from_bytes(changed(**{field: value}))
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_a_missing_field_is_refused_by_name(field: str) -> None:
+    value = json.loads(RECORD.to_bytes())
+    del value[field]
+    with pytest.raises(ValueError, match=field):
+        Record.from_bytes(json.dumps(value).encode())
+
+
+def test_an_unknown_field_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="unknown field 'director'"):
+        Record.from_bytes(changed(director="me"))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"7", b'"text"', b"{", b"{}", b"\xff", b"not json"])
+def test_what_is_not_a_json_object_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Record.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "a" * 15, "a" * 33, "A" * 24, "a" * 23 + ".", "ä" * 24, "a" * 24 + "\n", "../" * 8]
+)
+def test_a_key_is_16_to_32_small_letters_and_digits(key: str) -> None:
+    Sample("a" * 16, b"", b"", b"")
+    Sample("0" * 32, b"", b"", b"")
+    with pytest.raises(ValueError, match="key"):
+        Sample(key, b"", b"", b"")
+
+
+def test_the_members_stand_in_one_order() -> None:
+    assert MEMBERS == ("json", "mp4", "txt")

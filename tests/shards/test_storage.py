@@ -1,0 +1,320 @@
+"""Storage: a file is published whole or not at all, and whatever the disk does wrong is a StorageFault."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shards.storage import BadLocation, Entry, Storage, StorageFault
+
+SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- publishing ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_published_whole_with_its_folders(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    with out.publishing("a/b/c.bin") as file:
+        file.write(b"one, ")
+        assert out.stat("a/b/c.bin") is None
+        file.write(b"two")
+    assert tree(tmp_path) == {"a/b/c.bin": b"one, two"}
+
+
+def test_what_is_published_can_be_read_back_before_it_is(tmp_path: Path) -> None:
+    with Storage.at(tmp_path).publishing("a") as file:
+        file.write(b"0123456789")
+        file.seek(3)
+        assert file.read(4) == b"3456"
+    assert tree(tmp_path) == {"a": b"0123456789"}
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_a_block_that_raises_publishes_nothing_and_leaves_no_draft(tmp_path: Path, error: BaseException) -> None:
+    out = Storage.at(tmp_path)
+    out.write("kept", b"before")
+    for path in ("kept", "new", "folder/new"):
+        with pytest.raises(type(error)), out.publishing(path) as file:
+            file.write(b"x" * 100_000)
+            file.flush()
+            raise error
+    assert tree(tmp_path) == {"kept": b"before"}
+
+
+def test_an_error_of_the_disk_inside_the_block_is_a_fault_that_names_path_and_place(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    with (
+        pytest.raises(StorageFault, match=f"cannot write a/b in {tmp_path}: Input/output error"),
+        out.publishing("a/b"),
+    ):
+        raise OSError(5, os.strerror(5))
+    assert tree(tmp_path) == {}
+
+
+def test_publishing_again_replaces_the_file_and_a_reader_keeps_the_one_it_opened(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    out.write("a", b"before")
+    with out.open("a") as reader:
+        out.write("a", b"after, and longer")
+        assert reader.read() == b"before"
+    assert out.read("a") == b"after, and longer"
+
+
+def test_drafts_are_not_listed_and_a_sweep_removes_those_of_killed_writers(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    out.write("folder/whole", b"x")
+    with suppress(KeyboardInterrupt), out.publishing("folder/other"):
+        (draft,) = set(tree(tmp_path)) - {"folder/whole"}
+        assert [entry.path for entry in out.files(recursive=True)] == ["folder/whole"]
+        (tmp_path / draft).with_name(draft.rpartition("/")[2] + "x.unfinished").touch()
+        raise KeyboardInterrupt
+    assert len(tree(tmp_path)) == 2
+    out.sweep()
+    assert tree(tmp_path) == {"folder/whole": b"x"}
+
+
+def test_of_two_creators_one_succeeds(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    assert out.create("folder/lock", b"one") is True
+    assert out.create("folder/lock", b"two") is False
+    assert tree(tmp_path) == {"folder/lock": b"one"}
+
+
+def test_deleting_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    out.write("a", b"")
+    out.delete("a")
+    out.delete("a")
+    out.delete("nowhere/a")
+    assert tree(tmp_path) == {}
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=300), st.data())
+def test_a_ranged_read_and_a_copy_are_the_bytes_of_the_range(data: bytes, drawn: st.DataObject) -> None:
+    start = drawn.draw(st.integers(0, len(data)))
+    size = drawn.draw(st.one_of(st.none(), st.integers(0, len(data) - start)))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Storage.at(folder)
+        out.write("a", data)
+        wanted = data[start:] if size is None else data[start : start + size]
+        assert out.read("a", start, size) == wanted
+        out.copy_to(Path(folder) / "copy", "a", start, size)
+        assert (Path(folder) / "copy").read_bytes() == wanted
+
+
+def test_a_missing_file_is_none_to_stat_and_not_found_to_readers(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert out.stat("a") is None and out.stat("folder") is None and out.stat("a/b/c") is None
+    assert out.is_folder() and out.is_folder("folder") and not out.is_folder("a")
+    for reading in (out.open, out.read, lambda path: out.copy_to(tmp_path / "copy", path)):
+        with pytest.raises(FileNotFoundError):
+            reading("a")
+
+
+def test_files_are_listed_by_path_with_size_and_time_relative_to_the_root(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    for path, size in (("b", 1), ("a/c", 2), ("a-b", 3)):
+        out.write(path, bytes(size))
+    found = out.files(recursive=True)
+    assert [(entry.path, entry.size) for entry in found] == [("a-b", 3), ("a/c", 2), ("b", 1)]
+    assert found[2] == Entry("b", 1, (tmp_path / "b").stat().st_mtime_ns) == out.stat("b")
+    assert [entry.path for entry in out.files()] == ["a-b", "b"]
+    assert out.files("nowhere") == []
+    assert out.stats(["b", "nowhere", "a"]) == [out.stat("b"), None, None]
+    assert sorted(out.names("")) == ["a-b", "a/", "b"]
+
+
+# ---- places ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["..", "../a", "a/../../b", "a/..", "/etc/passwd", "/"])
+def test_a_path_that_leaves_the_root_is_refused(tmp_path: Path, path: str) -> None:
+    out = Storage.at(tmp_path / "out")
+    using = (
+        out.full,
+        out.stat,
+        out.read,
+        out.open,
+        out.delete,
+        lambda p: out.write(p, b""),
+        lambda p: out.create(p, b""),
+    )
+    for use in using:
+        with pytest.raises(BadLocation, match=r"leaves"):
+            use(path)
+    assert tree(tmp_path) == {}
+
+
+def test_a_local_path_becomes_absolute_and_a_file_uri_is_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Storage.at("folder").write("a", b"x")
+    for same in (
+        "folder",
+        "./folder",
+        "~/folder",
+        f"{tmp_path}/folder/",
+        f"file://{tmp_path}/folder",
+        tmp_path / "folder",
+    ):
+        assert Storage.at(same).read("a") == b"x"
+        assert Storage.at(same).is_local
+        assert Storage.at(same).local("a") == tmp_path / "folder" / "a"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"s3://AKIAEXAMPLE:{SECRET}@bucket/prefix",
+        f"s3://AKIAEXAMPLE:{SECRET}/slash@bucket/prefix",
+        f"s3://{SECRET}@bucket",
+        f"gs://user:{SECRET}@bucket/prefix",
+        f"ftp://user:{SECRET}@host/x",
+        f"s3://bucket/prefix?secret_key={SECRET}",
+        f"nonsense://bucket/prefix?secret_key={SECRET}",
+    ],
+)
+def test_a_credential_in_a_uri_is_refused_and_never_repeated(uri: str) -> None:
+    with pytest.raises(BadLocation) as error:
+        Storage.at(uri)
+    assert SECRET not in str(error.value) and "/slash" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_at_sign_in_a_path_is_no_credential() -> None:
+    assert Storage.at("s3://bucket/a@b?region=us-east-1").shown == "s3://bucket/a@b"
+
+
+@pytest.mark.parametrize("location", ["nonsense://bucket/x", "http://host/x", "s3:///", "://", "s3://"])
+def test_a_location_that_cannot_work_is_refused_in_one_line(location: str) -> None:
+    with pytest.raises(BadLocation) as error:
+        Storage.at(location)
+    assert "\n" not in str(error.value)
+
+
+def test_the_home_of_a_user_who_does_not_exist_is_refused() -> None:
+    with pytest.raises(BadLocation, match="no-such-user"):
+        Storage.at("~no-such-user/x")
+
+
+@pytest.mark.parametrize("name", ["what?", "a#b", "100%", "a b", "ü", "[x]", "*"])
+def test_any_name_can_be_a_folder_and_is_shown_as_it_is(tmp_path: Path, name: str) -> None:
+    out = Storage.at(tmp_path / name)
+    out.write(f"{name}/{name}", b"x")
+    assert tree(tmp_path) == {f"{name}/{name}/{name}": b"x"}
+    assert [entry.path for entry in out.files(recursive=True)] == [f"{name}/{name}"]
+    assert out.shown == f"{tmp_path}/{name}"
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------
+
+
+def assert_faulty(out: Storage, path: str) -> None:
+    for write in (lambda: out.write(path, b"x"), lambda: out.create(path, b"x")):
+        with pytest.raises(StorageFault, match=path) as fault:
+            write()
+        assert out.shown in str(fault.value) and "\n" not in str(fault.value)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults are tried again after a pause; here the pause is left out."""
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_file_where_a_folder_should_be_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"before")
+    assert_faulty(Storage.at(tmp_path / "file"), "a")
+    assert_faulty(Storage.at(tmp_path), "file/b/a")
+    assert tree(tmp_path) == {"file": b"before"}
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_folder_that_may_not_be_written_to_is_a_fault(tmp_path: Path) -> None:
+    """Root may write anywhere, so it is the file system that forbids it here."""
+    folder = tmp_path / "fixed"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"before")
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+    elif subprocess.run(["chattr", "+i", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("running as root on a file system without immutable folders")
+    try:
+        assert_faulty(Storage.at(folder), "b")
+        with pytest.raises(StorageFault, match="a"):
+            Storage.at(folder).delete("a")
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["chattr", "-i", str(folder)], check=True)
+        folder.chmod(0o700)
+    assert tree(folder) == {"a": b"before"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_full_disk_is_a_fault_that_leaves_what_was_published_and_no_draft(small_disk: Path) -> None:
+    out = Storage.at(small_disk)
+    out.write("a", b"before" * 1000)
+    for path in ("a", "b"):
+        with pytest.raises(StorageFault, match=f"cannot write {path} in {small_disk}: No space left on device"):
+            out.write(path, bytes(1 << 20))
+    with pytest.raises(StorageFault, match="No space left"):
+        out.create("c", bytes(1 << 20))
+    assert tree(small_disk) == {"a": b"before" * 1000}
+    out.write("b", b"fits")
+    assert out.read("b") == b"fits"
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_fault_that_passes_is_outwaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Storage.at(tmp_path)
+    link, times = os.link, []
+
+    def link_at_the_third_time(source: str, target: str) -> None:
+        times.append(target)
+        if len(times) < 3:
+            raise OSError(5, os.strerror(5))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_at_the_third_time)
+    assert out.create("lock", b"x") is True
+    assert len(times) == 3
+    assert tree(tmp_path) == {"lock": b"x"}
