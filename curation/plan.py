@@ -1,14 +1,16 @@
 """The plan: the immutable table clip → unit → shard, written before any work.
 
-Written and read in a stream, one row group a shard, so that its size is bounded by the disk alone.
+Written and read in a stream, in row groups of whole shards, so that its size is bounded by the disk alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,7 +24,9 @@ from shards.layout import PLAN, ShardName, UnitName
 from shards.storage import Storage
 
 SPLITS = ("train", "test")
-_GROUPS_KEY = "nextscene.splits_of_row_groups"
+_SHARDS_KEY = "nextscene.shards"
+# The footer, which stays in memory, grows with the row groups; a shard is read by reading its whole group.
+_ROWS_A_GROUP = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def write_plan(out: Storage, source: Source, config: Config) -> None:
 
 
 class _Table:
-    """Rows on their way into the file: each split fills its own row group, which is written when a shard is full."""
+    """Rows on their way into the file: each split fills a shard, and full shards wait until they make a row group."""
 
     def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: Config) -> None:
         self._file = file
@@ -99,7 +103,8 @@ class _Table:
         self._config = config
         self._filling: dict[str, list[PlannedClip]] = {split: [] for split in SPLITS}
         self._counts = dict.fromkeys(SPLITS, 0)
-        self._group_splits: list[str] = []
+        self._shards: list[str] = []
+        self._waiting: list[pa.Table] = []
         self._ids = array("Q")
         self._captioned = 0
 
@@ -120,12 +125,13 @@ class _Table:
             )
         )  # fmt: skip
         if len(rows) == config.unit_size * config.units_per_shard:
-            self._write_group(split)
+            self._end_shard(split)
 
     def close(self, source: Source) -> None:
         for split in SPLITS:
             if self._filling[split]:
-                self._write_group(split)
+                self._end_shard(split)
+        self._write_group()
         if not self._ids:
             raise UsageMistake(f"--source {source.shown}: no videos or images in it")
         if not self._captioned:
@@ -133,16 +139,24 @@ class _Table:
                 f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
                 " give a manifest with a `caption` column, or a .txt beside each video"
             )
-        self._writer.add_key_value_metadata({_GROUPS_KEY: ",".join(self._group_splits)})
+        self._writer.add_key_value_metadata({_SHARDS_KEY: ",".join(self._shards)})
         self._writer.close()
         self._refuse_duplicates(source)
 
-    def _write_group(self, split: str) -> None:
+    def _end_shard(self, split: str) -> None:
         rows = self._filling[split]
-        columns = [pa.array([getattr(row, name) for row in rows], type) for name, type in _columns()]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), row_group_size=len(rows))
-        self._group_splits.append(split)
+        columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in SCHEMA]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=SCHEMA))
+        self._shards.append(f"{split} {len(rows)}")
         rows.clear()
+        if sum(table.num_rows for table in self._waiting) >= _ROWS_A_GROUP:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        if self._waiting:
+            group = pa.concat_tables(self._waiting)
+            self._writer.write_table(group, row_group_size=group.num_rows)
+            self._waiting.clear()
 
     def _refuse_duplicates(self, source: Source) -> None:
         ids = np.sort(np.frombuffer(self._ids, dtype=np.uint64))
@@ -162,10 +176,6 @@ class _Table:
                         " same id or video, same span; remove one or give each its own `id`"
                     )
                 seen[row["clip_id"]] = place
-
-
-def _columns() -> Iterator[tuple[str, pa.DataType]]:
-    return ((field.name, field.type) for field in SCHEMA)
 
 
 def _split(of: str, test: float) -> str:
@@ -206,19 +216,23 @@ class Plan:
 
     def __init__(self, out: Storage, config: Config) -> None:
         self._file = pq.ParquetFile(out.open(PLAN))
-        metadata: dict[bytes, bytes] = self._file.metadata.metadata or {}
         self._config = config
-        self._groups: dict[tuple[str, int], int] = {}
+        self._places: dict[ShardName, tuple[int, int]] = {}
+        self.clips = 0
         seen = dict.fromkeys(SPLITS, 0)
-        for group, split in enumerate(metadata[_GROUPS_KEY.encode()].decode().split(",")):
-            self._groups[split, seen[split]] = group
+        for entry in self._file.metadata.metadata[_SHARDS_KEY.encode()].decode().split(","):
+            split, clips = entry.split(" ")
+            self._places[ShardName(split, seen[split])] = self.clips, int(clips)
             seen[split] += 1
-        self.clips: int = self._file.metadata.num_rows
+            self.clips += int(clips)
+        groups = self._file.metadata.num_row_groups
+        self._group_ends = list(accumulate(self._file.metadata.row_group(i).num_rows for i in range(groups)))
+        self._group = -1, SCHEMA.empty_table()
 
     def shards(self) -> Iterator[tuple[ShardName, int]]:
         """Every planned shard (revision 0) with the number of its clips, in the order of the plan."""
-        for (split, index), group in self._groups.items():
-            yield ShardName(split, index), self._file.metadata.row_group(group).num_rows
+        for name, (_, clips) in self._places.items():
+            yield name, clips
 
     def unit_names(self, shard: ShardName, clips: int) -> list[UnitName]:
         """The units of a shard of `clips` clips, in order, at the shard's revision."""
@@ -228,13 +242,21 @@ class Plan:
 
     def units(self, shard: ShardName) -> list[Unit]:
         """The units of a shard, with their clips, at the shard's revision."""
-        table = self._file.read_row_group(self._groups[shard.split, shard.index])
-        rows = [PlannedClip(**row) for row in table.to_pylist()]
+        rows = [PlannedClip(**row) for row in self._rows_of(replace(shard, revision=0)).to_pylist()]
         size = self._config.unit_size
         return [
             Unit(name, shard, tuple(rows[i * size : (i + 1) * size]))
             for i, name in enumerate(self.unit_names(shard, len(rows)))
         ]
+
+    def _rows_of(self, shard: ShardName) -> pa.Table:
+        """A whole shard lies in one group; the group last read is kept, since shards are asked for in order."""
+        first, clips = self._places[shard]
+        group = bisect_right(self._group_ends, first)
+        if self._group[0] != group:
+            self._group = group, self._file.read_row_group(group)
+        begin = self._group_ends[group] - self._group[1].num_rows
+        return self._group[1].slice(first - begin, clips)
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """Every row as plain values, in the order of the file, for checks."""

@@ -56,7 +56,7 @@ def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured 
         return Ending("failed", "source_missing", f"no file at {clip.location}")
     try:
         with reader.open(clip) as file, watchdog(config.limits.clip_seconds):
-            measured = measure(file)
+            measured = measure(file, reader.alias(clip))
     except SourceChanged as change:
         return Ending("failed", "source_changed", str(change))
     except Unreadable as error:

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 def _screen(module: Any) -> None:
     measure = module.measure
 
-    def sabotaged(file: BinaryIO) -> Any:
+    def sabotaged(file: BinaryIO, alias: Path | None = None) -> Any:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 12))
         end = file.read(12)
@@ -38,7 +38,7 @@ def _screen(module: Any) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 while True:
                     time.sleep(1)
-        return measure(file)
+        return measure(file, alias)
 
     module.measure = sabotaged
 

@@ -1,0 +1,36 @@
+"""Runs every benchmark, one after another, and prints one table. A target that is missed is reported, not a failure."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from benchmarks import cpu_per_clip, plan_memory, screen_rate, workers
+from benchmarks.support import Benchmark, Result, notice, show
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "cpu_per_clip": cpu_per_clip.benchmark,
+    "workers": workers.benchmark,
+    "screen_rate": screen_rate.benchmark,
+    "plan_memory": plan_memory.benchmark,
+}
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", type=click.IntRange(1), help="How many rounds of each.  [default: each one's own]")
+def main(rounds: int | None) -> None:
+    results: list[Result] = []
+    for name, benchmark in BENCHMARKS.items():
+        begun = time.monotonic()
+        notice.print(f"{name} …", markup=False)
+        measured = benchmark(rounds)
+        notice.print(f"{name}: {time.monotonic() - begun:.0f} s", markup=False)
+        for result in measured:
+            notice.print("  " + " | ".join(result.row()), markup=False)
+        results += measured
+    show(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Ray as a run starts and ends it on one CPU, with one task in between that does nothing."""
+
+from __future__ import annotations
+
+from curation.cluster import connected
+
+
+def nothing() -> None: ...
+
+
+def main() -> None:
+    with connected(1, None):
+        import ray
+
+        ray.get(ray.remote(num_cpus=1)(nothing).remote())
+
+
+if __name__ == "__main__":
+    main()

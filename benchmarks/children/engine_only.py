@@ -1,0 +1,56 @@
+"""The engine on a warm Ray, timed from its first step to its last: `engine_only SOURCE OUT WORKERS`.
+
+It does what `curation.run.build` does, with a pause between Ray's start and the first step, in which every worker
+process and the judge come up and import what they need.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from curation.cluster import connected
+from curation.config import Config
+from curation.lock import held
+from curation.plan import Plan
+from curation.run import open_out
+from curation.setup import prepare
+from curation.sources import Source
+from curation.state import State
+from curation.unit import Job
+from curation.work import remaining
+
+UNIT_SIZE = 4
+_WARM_UP_SECONDS = 4.0
+
+
+def main(location: str, out_location: str, workers: int) -> None:
+    config = Config(judge="none", unit_size=UNIT_SIZE)
+    source, out = Source.at(location), open_out(out_location)
+    with held(out, "benchmark") as heartbeat:
+        recorded = prepare(out, source, config)
+        job = Job(config, source.root, out, recorded.determining["ffmpeg"], "benchmark")
+        plan, state = Plan(out, config), State.read(out, config.units_per_shard)
+        ends: list[tuple[str, str]] = []
+        with connected(workers, None):
+            import ray
+
+            from curation.engine import Engine
+
+            engine = Engine(job, workers, heartbeat.check)
+            ray.get([ray.remote(num_cpus=1)(warm_up).remote(job) for _ in range(workers)])
+            begun = time.monotonic()
+            engine.run(remaining(plan, state), ends.extend, lambda: None)
+            seconds = time.monotonic() - begun
+    print(json.dumps({"seconds": seconds, "kept": sum(outcome == "kept" for outcome, _ in ends)}))
+
+
+def warm_up(job: Job) -> None:
+    """Holds a CPU until all the workers have one, so that each has a process of its own."""
+    job.check_worker()
+    time.sleep(_WARM_UP_SECONDS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

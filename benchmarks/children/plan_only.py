@@ -1,0 +1,49 @@
+"""All that a driver does before its first step on Ray, for its memory and time: `plan_only SOURCE OUT`.
+
+It makes the plan of SOURCE in OUT, opens it, reads what has been done, and walks over all that is left to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from curation.config import Config
+from curation.plan import Plan
+from curation.run import open_out
+from curation.setup import prepare
+from curation.sources import Source
+from curation.state import State, tidy
+from curation.work import remaining
+
+
+def main(location: str, out_location: str) -> None:
+    config = Config(judge="none")
+    begun = time.process_time()
+    source, out = Source.at(location), open_out(out_location)
+    prepare(out, source, config)
+    planned = time.process_time()
+    after_plan = peak_bytes()
+    plan = Plan(out, config)
+    state = State.read(out, config.units_per_shard)
+    tidy(out, state, config.units_per_shard)
+    clips = sum(len(unit.clips) for work in remaining(plan, state) for unit in work.todo)
+    if clips != plan.clips:
+        raise SystemExit(f"{clips} clips left to do of {plan.clips} planned")
+    walked = time.process_time()
+    figures = {"clips": clips, "plan_seconds": planned - begun, "walk_seconds": walked - planned}
+    print(json.dumps(figures | {"peak_after_plan": after_plan, "peak": peak_bytes()}))
+
+
+def peak_bytes() -> int:
+    """The peak of this program alone: Linux's `ru_maxrss` also remembers the process that started it."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) << 10
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,311 @@
+"""What the benchmarks share: clips to work on, bare ffmpeg, the CPU time of whole process trees, and the table."""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from curation import ffmpeg
+from curation.config import Config
+from curation.cut import Span, command
+from curation.probe import measure
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WORK = REPOSITORY / "data" / "benchmarks"
+"""Where temporary files go: on the disk that the repository is on, and ignored by git."""
+
+_FILM_FOLDER = REPOSITORY / "data" / "film"
+_NICENESS_OF_RAY_WORKERS = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_LOOK_EVERY_SECONDS = 0.1
+_ORPHANS_END_WITHIN_SECONDS = 30.0
+
+console = Console(soft_wrap=True, highlight=False)
+notice = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+# ---- results -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """One claim: a figure for each round, and the bound that their median should keep."""
+
+    claim: str
+    rounds: Sequence[float]
+    target: float
+    at_most: bool = True
+    unit: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def met(self) -> bool:
+        return self.median <= self.target if self.at_most else self.median >= self.target
+
+    def row(self) -> tuple[str, str, str, str]:
+        low, high = min(self.rounds), max(self.rounds)
+        spread = f"{_short(self.median)}{self.unit} ({_short(low)}–{_short(high)}, n={len(self.rounds)})"
+        sign = "≤" if self.at_most else "≥"
+        return self.claim, spread, f"{sign} {_short(self.target)}{self.unit}", "met" if self.met else "not met"
+
+
+Benchmark = Callable[[int | None], list[Result]]
+"""Measures its claims in so many rounds; None is its own default."""
+
+
+def show(results: Sequence[Result]) -> None:
+    table = Table("claim", "median (range, n rounds)", "target", "", title="Benchmarks", title_justify="left")
+    for result in results:
+        table.add_row(*result.row(), style=None if result.met else "bold")
+    console.print(table)
+    console.print(machine(), markup=False)
+    for result in results:
+        for note in result.notes:
+            console.print(f"{result.claim}: {note}", markup=False)
+
+
+def run_alone(benchmark: Benchmark) -> None:
+    """The command line of one benchmark."""
+
+    @click.command(help=sys.modules[benchmark.__module__].__doc__)
+    @click.option("--rounds", type=click.IntRange(1), help="How many rounds.  [default: the benchmark's own]")
+    def main(rounds: int | None) -> None:
+        show(benchmark(rounds))
+
+    main()
+
+
+def machine() -> str:
+    now = datetime.now(UTC)
+    memory = psutil.virtual_memory().total / 2**30
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    cores = f"{len(psutil.Process().cpu_affinity())} cores of {_cpu_model()}, {memory:.0f} GiB memory"
+    return f"{now:%Y-%m-%d}, {cores}, {system}, load {os.getloadavg()[0]:.1f} at the end"
+
+
+def _cpu_model() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.processor()
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+# ---- clips ---------------------------------------------------------------------------------------------------------
+
+
+def film_clips(folder: Path, count: int) -> Path:
+    """Puts `count` clips of real footage, 1280×720 and about 5 s each, into a folder; returns a manifest of them.
+
+    The sample film is taken apart at its key frames, without encoding it anew.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    film = _FILM_FOLDER / "big_buck_bunny.mp4"
+    if not film.exists():
+        subprocess.run([sys.executable, "pipelines/fetch_film.py", str(_FILM_FOLDER)], cwd=REPOSITORY, check=True)
+    split = ["-f", "segment", "-segment_time", "5", "-reset_timestamps", "1"]
+    run_ffmpeg("-i", str(film), "-map", "0", "-c", "copy", *split, str(folder / "%03d.mp4"))
+    names = sorted(path.name for path in folder.glob("*.mp4"))[:count]
+    if len(names) < count:
+        raise RuntimeError(f"the film came apart into {len(names)} pieces, {count} are needed")
+    return write_manifest(folder / "clips.csv", names)
+
+
+def write_manifest(path: Path, videos: Sequence[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "caption"])
+        writer.writerows([video, "a short caption of a small clip"] for video in videos)
+    return path
+
+
+def read_manifest(path: Path) -> list[Path]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [path.parent / row["video"] for row in csv.DictReader(file)]
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    line = [ffmpeg.executable(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *arguments]
+    subprocess.run(line, check=True)
+
+
+# ---- bare ffmpeg ---------------------------------------------------------------------------------------------------
+
+
+def bare_lines(videos: Sequence[Path], config: Config, scratch: Path) -> list[list[str]]:
+    """The very command lines that the pipeline would run for whole files, each into a file of its own."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return [_bare_line(video, scratch / f"{place}.mp4", config) for place, video in enumerate(videos)]
+
+
+def _bare_line(video: Path, target: Path, config: Config) -> list[str]:
+    with video.open("rb") as file:
+        measured = measure(file)
+    return [ffmpeg.executable(), *command(video, target, Span(0.0, None), measured, config)]
+
+
+def run_bare(line: Sequence[str]) -> None:
+    """With the priority that Ray gives its workers, so that whatever else the machine does slows both alike."""
+    nice = ["nice", "-n", str(_NICENESS_OF_RAY_WORKERS)]
+    subprocess.run(
+        [*nice, *line], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+    )
+
+
+# ---- processes -----------------------------------------------------------------------------------------------------
+
+
+def child(module: str, *arguments: str) -> dict[str, Any]:
+    """Runs a module of `benchmarks.children` and returns what it printed last, as JSON."""
+    line = [sys.executable, "-m", f"benchmarks.children.{module}", *arguments]
+    done = subprocess.run(line, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def children_cpu() -> float:
+    """CPU-seconds of all children that have ended and been waited for, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@dataclass(frozen=True)
+class TreeCpu:
+    """CPU-seconds of a command and of all it started; `parts` by kind of process, as far as they could be watched."""
+
+    total: float
+    parts: dict[str, float]
+
+
+def tree_cpu(line: Sequence[str]) -> TreeCpu:
+    """Runs a command until it and everything it started have ended.
+
+    The kernel adds a child's CPU time to its parent's when the parent waits for it. Two kinds of process would be lost
+    to that account. Daemons that outlive the command: this process takes them in (PR_SET_CHILD_SUBREAPER) and waits for
+    them. Children of Ray's raylet, which waits for none: these are looked at ten times a second, with what they have
+    waited for themselves, so that of each the last tenth of a second at most is missing.
+    """
+    _take_in_orphans()
+    before = children_cpu()
+    started = subprocess.Popen(
+        line, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    watcher = _Watcher(started.pid)
+    code = started.wait()
+    orphans = _wait_for_orphans()
+    watcher.end()
+    if code:
+        raise subprocess.CalledProcessError(code, list(line))
+    return TreeCpu(children_cpu() - before + watcher.never_waited_for(orphans), watcher.parts())
+
+
+def _take_in_orphans() -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _wait_for_orphans() -> set[int]:
+    """Their process ids."""
+    until = time.monotonic() + _ORPHANS_END_WITHIN_SECONDS
+    orphans: set[int] = set()
+    while True:
+        try:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return orphans
+        if ended:
+            orphans.add(ended)
+        elif time.monotonic() > until:
+            left = [process.name() for process in psutil.Process().children(recursive=True)]
+            raise RuntimeError(f"still running {_ORPHANS_END_WITHIN_SECONDS:.0f} s after the command: {left}")
+        else:
+            time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A process when it was last looked at: CPU-seconds of its own, and of the children it has waited for."""
+
+    kind: str
+    below_raylet: bool
+    own: float
+    waited_for: float
+
+
+class _Watcher:
+    """Looks at the processes below this one, a few times a second."""
+
+    def __init__(self, driver: int) -> None:
+        self._driver = driver
+        self._seen: dict[int, _Seen] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def never_waited_for(self, orphans: set[int]) -> float:
+        return sum(
+            seen.own + seen.waited_for for pid, seen in self._seen.items() if seen.below_raylet and pid not in orphans
+        )
+
+    def parts(self) -> dict[str, float]:
+        parts: dict[str, float] = {}
+        for seen in self._seen.values():
+            parts[seen.kind] = parts.get(seen.kind, 0.0) + seen.own
+        return parts
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_LOOK_EVERY_SECONDS):
+            processes = psutil.Process().children(recursive=True)
+            with suppress(psutil.Error):
+                raylets = {process.pid for process in processes if process.name() == "raylet"}
+                for process in processes:
+                    self._look(process, raylets)
+
+    def _look(self, process: psutil.Process, raylets: set[int]) -> None:
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                used = process.cpu_times()
+                self._seen[process.pid] = _Seen(
+                    self._kind(process), process.ppid() in raylets,
+                    used.user + used.system, used.children_user + used.children_system,
+                )  # fmt: skip
+
+    def _kind(self, process: psutil.Process) -> str:
+        if process.pid == self._driver:
+            return "driver"
+        line = " ".join(process.cmdline())
+        if not line and process.pid in self._seen:
+            return self._seen[process.pid].kind  # it is about to end
+        if Path(ffmpeg.executable()).name in line:
+            return "ffmpeg"
+        return "workers" if line.startswith("ray::") or "default_worker" in line else "daemons"
