@@ -150,7 +150,7 @@ def _checked(target: Path, expected: int, cpu_seconds: float, stderr: str) -> Cu
             video = container.streams.video[0]
             width, height = video.codec_context.width, video.codec_context.height
             frames = sum(1 for packet in container.demux(video) if packet.size)
-    except (av.FFmpegError, IndexError):
+    except (av.error.InvalidDataError, av.error.EOFError, FileNotFoundError, IndexError):
         frames = width = height = 0
     if frames < max(1, expected - _SHORT_BY):
         said = f"; {stderr.splitlines()[-1]}" if stderr else ""

@@ -89,7 +89,7 @@ class Engine:
         self._stop: Exception | None = None
 
     def run(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[], None]) -> None:
-        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake once no step is running."""
+        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake."""
         units = self._units(work)
         while True:
             self._look_at_cluster()
@@ -172,7 +172,10 @@ class Engine:
         try:
             result = ray.get(reference)
         except _WORKER_DIED as death:
-            self._worker_died(step, str(death))
+            if step.kind == "decide":
+                self._judge_died(step)
+            else:
+                self._worker_died(step, str(death))
         except exceptions.RayActorError:
             self._judge_died(step)
         except _NODE_LOST as loss:
@@ -213,7 +216,7 @@ class Engine:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
         try:
             ray.get(self._judge.ready.remote())
-        except exceptions.RayActorError:
+        except (exceptions.RayActorError, *_WORKER_DIED):
             self._judge_deaths += 1
             self._judge = self._start_judge()
         if self._judge_deaths > _DEATHS_ALLOWED:

@@ -19,6 +19,7 @@ from curation.errors import UsageMistake
 
 _ANSWER_SECONDS = 30
 _EVIDENCE_BYTES = 2000
+_CPUS_OF_ONE = 4  # its reader, decoder, scaler and encoder are threads of their own
 
 
 @cache
@@ -93,7 +94,7 @@ def _bound(pid: int, limits: Limits) -> None:
     memory = limits.clip_memory_mb << 20
     try:
         resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory))
-        seconds = round(limits.clip_seconds) + 1
+        seconds = _CPUS_OF_ONE * round(limits.clip_seconds) + 1
         resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
     except ProcessLookupError:
         return  # it has ended already

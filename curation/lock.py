@@ -29,20 +29,24 @@ class Holder:
 
     run_id: str
     host: str
+    pid_space: str
     pid: int
     process_started: float
     beat: float
 
     @staticmethod
     def me(run_id: str) -> Holder:
-        return Holder(run_id, socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time())
+        here = socket.gethostname(), _pid_space()
+        return Holder(run_id, *here, os.getpid(), psutil.Process().create_time(), time.time())
 
     @property
     def alive(self) -> bool:
         """On this host the process is looked for; elsewhere a heartbeat of the last minute counts as life."""
-        if self.host == socket.gethostname():
+        if (self.host, self.pid_space) == (socket.gethostname(), _pid_space()):
             try:
-                return bool(abs(psutil.Process(self.pid).create_time() - self.process_started) < 1)
+                process = psutil.Process(self.pid)
+                is_same = bool(abs(process.create_time() - self.process_started) < 1)
+                return is_same and process.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
                 return False
         return time.time() - self.beat < STALE_SECONDS
@@ -50,15 +54,29 @@ class Holder:
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
+    @staticmethod
+    def of(data: bytes) -> Holder:
+        """A lock cut short by a crash is held by nobody."""
+        try:
+            return Holder(**json.loads(data))
+        except (ValueError, TypeError):
+            return Holder("?", "?", "?", -1, 0.0, 0.0)
+
 
 def holder(out: Storage) -> Holder | None:
     """Who holds OUT's lock, dead or alive."""
     try:
-        return Holder(**json.loads(out.read(LOCK)))
+        return Holder.of(out.read(LOCK))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        return Holder("?", "?", -1, 0.0, 0.0)  # a lock cut short by a crash holds nothing
+
+
+def _pid_space() -> str:
+    """Tells containers apart that share a host name but not their process numbers."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is a link to no path
+    except OSError:
+        return ""
 
 
 class Heartbeat:
@@ -83,7 +101,9 @@ class Heartbeat:
         self._thread.join()
         if not self._lost:
             try:
-                self._out.delete(LOCK)
+                now = holder(self._out)
+                if now is not None and now.run_id == self._me.run_id:
+                    self._out.delete(LOCK)
             except StorageFault as fault:
                 _log.info("run.lock stays behind: %s", fault)
 
@@ -117,7 +137,9 @@ def held(out: Storage, run_id: str) -> Iterator[Heartbeat]:
                 f"--out {out.shown}: a run on {other.host}, process {other.pid}, is at work there;"
                 " wait for it, or stop it"
             )
-        out.delete(LOCK)
+        claimed = out.claim(LOCK)
+        if claimed is not None and other is not None and Holder.of(claimed) != other:
+            out.create(LOCK, claimed)  # another had taken over meanwhile; it goes on
     else:
         raise UsageMistake(f"--out {out.shown}: several runs are starting there at once; start one")
     heartbeat = Heartbeat(out, me)

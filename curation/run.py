@@ -18,7 +18,7 @@ from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.setup import Recorded, prepare
 from curation.sources import Source
-from curation.state import State, discard_superseded, tidy
+from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
 from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
@@ -52,10 +52,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended: the account, and how many clips this run itself worked on."""
+    """How a run ended: the account, and whether there was nothing left to do."""
 
     summary: Summary
-    worked_on: int
+    idle: bool
 
 
 def open_out(location: str) -> Storage:
@@ -113,30 +113,30 @@ class _Run:
         self._progress = progress
         self._begun = begun
         self._plan = Plan(job.out, order.config)
-        self._worked_on = 0
+        self._idle = True
 
     def go(self) -> Finished:
-        state = self._state()
-        tidy(self._out, state, self._job.config.units_per_shard)
-        self._progress.begin(self._plan.clips, state.tally(self._out).total)
+        units_per_shard = self._job.config.units_per_shard
+        state, tally = take_stock(self._out, units_per_shard)
+        tidy(self._out, state, units_per_shard)
+        self._progress.begin(self._plan.clips, tally.total)
         try:
             self._work(remaining(self._plan, state))
             if self._order.retry:
-                self._work(to_retry(self._plan, self._state(), self._out, self._order.retry))
+                state = State.read(self._out, units_per_shard)
+                self._work(to_retry(self._plan, state, self._out, self._order.retry))
         except (RunStopped, StorageFault, KeyboardInterrupt):
             # What is sealed by now can be read; if that cannot even be written down, the first fault is what counts.
             with suppress(StorageFault):
                 self._conclude()
             raise
-        return Finished(self._conclude(), self._worked_on)
-
-    def _state(self) -> State:
-        return State.read(self._out, self._job.config.units_per_shard)
+        return Finished(self._conclude(), self._idle)
 
     def _work(self, work: Iterator[ShardWork]) -> None:
         first = next(work, None)
         if first is None:
             return
+        self._idle = False
         with connected(self._order.workers, self._order.ray_address):
             from curation.engine import Engine
 
@@ -145,13 +145,12 @@ class _Run:
             engine.run(chain([first], work), self._committed, self._progress.tick)
 
     def _committed(self, ends: list[tuple[str, str]]) -> None:
-        self._worked_on += len(ends)
         self._progress.advance(len(ends), sum(outcome == "kept" for outcome, _ in ends))
 
     def _conclude(self) -> Summary:
         self._heartbeat.check()
-        state = self._state()
+        state, tally = take_stock(self._out, self._job.config.units_per_shard)
         seconds = time.monotonic() - self._begun
-        summary = conclude(self._out, self._plan, self._recorded, state, state.tally(self._out), seconds)
+        summary = conclude(self._out, self._plan, self._recorded, state, tally, seconds)
         discard_superseded(self._out, state)
         return summary

@@ -20,17 +20,19 @@ _YOUNG_SECONDS = 60.0
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A new folder below TMPDIR. Also removes those whose owner died: nobody holds their lock any more."""
+    parent = Path(tempfile.gettempdir())
     try:
-        _remove_orphans(Path(tempfile.gettempdir()))
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        _remove_orphans(parent)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = (folder / _LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as fault:
-        raise StorageFault(f"cannot use the scratch folder in {tempfile.gettempdir()}: {fault.strerror}") from fault
+        raise StorageFault(f"cannot make a scratch folder in {parent}: {fault.strerror}; set TMPDIR") from fault
+    with lock:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_orphans(parent: Path) -> None:
@@ -41,5 +43,5 @@ def _remove_orphans(parent: Path) -> None:
             with (folder / _LOCK).open("r") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-        except (BlockingIOError, FileNotFoundError, PermissionError):
-            continue  # in use, gone by now, or another user's
+        except OSError:
+            continue  # in use, gone by now, another user's, or not one of ours

@@ -53,7 +53,7 @@ RULES: tuple[Rule, ...] = (size_rule, span_rule)
 def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured | Ending:
     """The clip's measurements, or why it ends here. Raises StorageFault when its storage cannot be read."""
     if clip.size == MISSING and reader.stat(clip) is None:
-        return Ending("failed", "source_missing", f"no file at {clip.location}")
+        return Ending("failed", "source_missing", f"no file at {clip.name}")
     try:
         with reader.open(clip) as file, watchdog(config.limits.clip_seconds):
             measured = measure(file, reader.alias(clip))
@@ -64,7 +64,7 @@ def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured 
     except NoVideo as error:
         return Ending("rejected", "no_video", str(error))
     except OSError as fault:
-        raise StorageFault(f"cannot read {clip.location}: {fault}") from fault
+        raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
     for rule in RULES:
         if ending := rule(clip, measured, config.rules):
             return ending

@@ -28,6 +28,8 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
             write_ledger(out, name.ledger, rows)
             receipt.publish(out)
     except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
+        if out.stat(name.receipt):  # a worker that outlived its killed driver was first
+            return Receipt.read(out, name)
         raise RunStopped(
             f"{name} cannot be sealed: {damage}. Work in progress was damaged: delete {UNIT_LEDGERS} and {PARTS} in"
             f" {out.shown}; sealed shards stay"

@@ -63,6 +63,10 @@ def prepare(out: Storage, source: Source, config: Config) -> Recorded:
         recorded.publish(out)
         return recorded
     check_same(out, recorded, source, determining)
+    if file_sha256(out, PLAN) != recorded.plan_sha256:
+        raise UsageMistake(
+            f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
+        )
     return recorded
 
 

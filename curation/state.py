@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 from curation.ledger import Row, Tally, read_ledger
 from curation.plan import Plan
-from curation.sealing import discard_shard, discard_unit
-from shards.layout import PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
+from curation.sealing import discard_shard
+from shards.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
 from shards.receipt import Receipt, sealed_shards
 from shards.storage import Storage
+
+_LOOKS = 5
 
 
 @dataclass(frozen=True)
 class State:
-    """The newest sealed revision of each shard, and the committed units that no sealed shard holds yet."""
+    """The newest sealed revision of each shard, and the committed units of shards that are not sealed yet."""
 
     sealed: dict[tuple[str, int], ShardName]
     committed: frozenset[UnitName]
@@ -23,23 +25,16 @@ class State:
     @staticmethod
     def read(out: Storage, units_per_shard: int) -> State:
         sealed = sealed_shards(out)
-        committed = frozenset(unit for unit in _committed(out) if not _is_sealed(unit, sealed, units_per_shard))
-        return State(sealed, committed)
-
-    def tally(self, out: Storage) -> Tally:
-        """Counts of all committed clips."""
-        tally = Tally.empty()
-        for rows in self.ledgers(out):
-            tally.add(rows)
-        return tally
+        units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS))
+        committed = (unit for unit in units if unit and not _is_over(unit, sealed, units_per_shard))
+        return State(sealed, frozenset(committed))
 
     def ledgers(self, out: Storage) -> Iterator[list[Row]]:
-        """The rows of every committed clip, a file at a time. A retry on its way counts once it is sealed."""
+        """The rows of every committed clip, a file at a time."""
         for shard in self.sealed.values():
             yield read_ledger(out, shard.ledger)
         for unit in sorted(self.committed):
-            if unit.revision == 0:
-                yield read_ledger(out, unit.ledger)
+            yield read_ledger(out, unit.ledger)
 
     def receipts(self, out: Storage) -> Iterator[Receipt]:
         for shard in self.sealed.values():
@@ -49,34 +44,45 @@ class State:
         return all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())
 
 
+def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
+    """The state and the counts of all committed clips. Raises FileNotFoundError for a ledger that is gone."""
+    for look in range(1, _LOOKS + 1):
+        state, tally = State.read(out, units_per_shard), Tally.empty()
+        try:
+            for rows in state.ledgers(out):
+                tally.add(rows)
+        except FileNotFoundError:
+            # A shard was sealed between the listing and the reading, by a run at work or a worker that outlived one.
+            if look == _LOOKS:
+                raise
+        else:
+            return state, tally
+    raise AssertionError("unreachable")
+
+
 def tidy(out: Storage, state: State, units_per_shard: int) -> None:
-    """Finishes deletions that a killed run began. Only the holder of the run's lock may call this."""
+    """Finishes the deletions that a killed run began, and forgets its retry. Only the lock's holder may call this."""
     out.sweep()
-    for unit in _committed(out):
-        if _is_sealed(unit, state.sealed, units_per_shard):
-            discard_unit(out, unit)
-    for entry in out.files(PARTS):
-        stem = entry.path.removeprefix(f"{PARTS}/").removesuffix(".part")
-        owner = UnitName.of_ledger(f"{UNIT_LEDGERS}/{stem}.parquet")
-        if owner is not None and _is_sealed(owner, state.sealed, units_per_shard):
-            discard_unit(out, owner)
+    for folder in (UNIT_LEDGERS, PARTS, CRASHES):
+        for entry in out.files(folder):
+            unit = UnitName.of(entry.path)
+            if unit and _is_over(unit, state.sealed, units_per_shard):
+                out.delete(entry.path)
+    for folder in (SHARDS, LEDGER):
+        for entry in out.files(folder, recursive=True):
+            shard = ShardName.of(entry.path)
+            if shard and shard.revision > state.sealed.get((shard.split, shard.index), shard).revision:
+                out.delete(entry.path)
 
 
 def discard_superseded(out: Storage, state: State) -> None:
     """Deletes the revisions that a retry has replaced, once the manifest names the newer ones."""
     for entry in out.files(SHARDS, recursive=True):
-        name = ShardName.of_receipt(entry.path)
-        if name is not None and name != state.sealed[name.split, name.index]:
+        name = ShardName.of(entry.path)
+        if name and entry.path == name.receipt and name < state.sealed.get((name.split, name.index), name):
             discard_shard(out, name)
 
 
-def _committed(out: Storage) -> Iterator[UnitName]:
-    for entry in out.files(UNIT_LEDGERS):
-        unit = UnitName.of_ledger(entry.path)
-        if unit is not None:
-            yield unit
-
-
-def _is_sealed(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
-    shard = sealed.get((unit.split, unit.index // units_per_shard))
-    return shard is not None and shard.revision >= unit.revision
+def _is_over(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
+    """Whether the unit's files count for nothing: its shard is sealed. A retry that was not sealed begins anew."""
+    return (unit.split, unit.index // units_per_shard) in sealed

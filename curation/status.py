@@ -8,10 +8,8 @@ from curation.config import Config
 from curation.ledger import Tally
 from curation.lock import Holder, holder
 from curation.plan import Plan
-from curation.state import State
+from curation.state import take_stock
 from shards.storage import Storage
-
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,8 @@ class Status:
 
 
 def status(out: Storage, config: Config) -> Status:
-    """Reads the ledgers of a planned OUT. Raises FileNotFoundError if a run keeps rearranging them meanwhile."""
+    """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone."""
     plan = Plan(out, config)
     planned = sum(1 for _ in plan.shards())
-    for attempt in range(_ATTEMPTS):
-        state = State.read(out, config.units_per_shard)
-        try:
-            return Status(plan.clips, planned, len(state.sealed), state.tally(out), holder(out))
-        except FileNotFoundError:  # a shard was sealed between the listing and the reading
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+    state, tally = take_stock(out, config.units_per_shard)
+    return Status(plan.clips, planned, len(state.sealed), tally, holder(out))

@@ -28,7 +28,7 @@ from curation.screen import screen
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from judge.base import Judge, Question
-from shards.layout import ShardName
+from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader
 from shards.sample import Record, Sample
 from shards.storage import Storage, StorageFault
@@ -48,7 +48,11 @@ class Job:
     run_id: str
 
     def check_worker(self) -> None:
-        """Raises RunStopped where this machine would make other bytes than the plan was made for."""
+        """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
+        if self.out.stat(CONFIG) is None:
+            raise RunStopped(
+                f"{socket.gethostname()} does not see --out {self.out.shown}; mount it there, or use s3://…"
+            )
         if (here := ffmpeg.build()) != self.ffmpeg_build:
             raise RunStopped(
                 f"{socket.gethostname()} has ffmpeg {here}, the plan was made with {self.ffmpeg_build};"
@@ -167,9 +171,12 @@ def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, reader: SourceRea
     def attempt() -> Cut | Ending:
         try:
             source = reader.fetch(clip)
+            made = cut(source, Span.of(clip.start_ms, clip.end_ms), measured, job.config, scratch)
+            if isinstance(made, Ending):
+                reader.read_through(clip)
         except SourceChanged as change:
             return Ending("failed", "source_changed", str(change))
-        return cut(source, Span.of(clip.start_ms, clip.end_ms), measured, job.config, scratch)
+        return made
 
     return _or_failed(attempt)
 
@@ -180,6 +187,8 @@ def _or_failed(step: Callable[[], T]) -> T | Ending:
         return step()
     except (StorageFault, RunStopped):
         raise
+    except (OSError, MemoryError) as fault:
+        raise StorageFault(f"{socket.gethostname()}: {fault or type(fault).__name__}") from fault
     except Exception as error:  # noqa: BLE001
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"

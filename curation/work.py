@@ -41,7 +41,7 @@ def to_retry(plan: Plan, state: State, out: Storage, outcomes: frozenset[str]) -
 
 def _open_units(plan: Plan, state: State, shard: ShardName, clips: int, redo: frozenset[str] | None) -> ShardWork:
     names = plan.unit_names(shard, clips)
-    if state.committed.issuperset(names):
+    if state.committed.issuperset(names):  # so that the plan need not be read
         return ShardWork(shard, [], names)
     units = [replace(unit, redo=redo) for unit in plan.units(shard) if unit.name not in state.committed]
     return ShardWork(shard, units, names)

@@ -50,7 +50,7 @@ def main(
     written into WebDataset shards. The run may be stopped or killed at any moment: the same command goes on.
 
     Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by storage,
-    network, account or machine.
+    network, account or machine, 130 interrupted.
     """
     console.log_to_stderr()
     try:
@@ -79,7 +79,7 @@ def _build(order: Order) -> int:
             finished = build(order, watch)
         finally:
             watch.end()
-    if not finished.worked_on:
+    if finished.idle:
         console.out.print("Nothing to do: every clip of the plan is decided and every shard is sealed.")
     _print_summary(finished.summary, open_out(order.out))
     return console.ATTENTION if finished.summary.needs_attention else console.DONE

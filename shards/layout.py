@@ -9,7 +9,6 @@ PLAN = "plan.parquet"
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
-CARD = "README.md"
 LOCK = "run.lock"
 
 SHARDS = "shards"
@@ -19,8 +18,8 @@ PARTS = "parts"
 CRASHES = "parts/crashes"
 
 _SHARDS_A_FOLDER = 1000
-_RECEIPT = re.compile(r"shards/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\.receipt\.json")
-_UNIT_LEDGER = re.compile(r"ledger/units/(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.parquet")
+_SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\..+")
+_UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
 
 
 @dataclass(frozen=True, order=True)
@@ -59,9 +58,9 @@ class ShardName:
         return f"nsp-{self.index:06d}{_suffix(self.revision)}"
 
     @staticmethod
-    def of_receipt(path: str) -> ShardName | None:
-        """The shard whose receipt lies at `path`, or None if none would."""
-        found = _RECEIPT.fullmatch(path)
+    def of(path: str) -> ShardName | None:
+        """The shard that a file below `shards` or `ledger` belongs to, or None if it is named like none."""
+        found = _SHARD_FILE.fullmatch(path)
         return ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
 
 
@@ -89,9 +88,9 @@ class UnitName:
         return f"{CRASHES}/{self}.json"
 
     @staticmethod
-    def of_ledger(path: str) -> UnitName | None:
-        """The unit whose ledger lies at `path`, or None if none would."""
-        found = _UNIT_LEDGER.fullmatch(path)
+    def of(path: str) -> UnitName | None:
+        """The unit that a ledger, a part or a count of crashes belongs to, or None if it is named like none."""
+        found = _UNIT_FILE.fullmatch(path)
         return UnitName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
 
 

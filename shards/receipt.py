@@ -54,8 +54,8 @@ def sealed_shards(out: Storage) -> dict[tuple[str, int], ShardName]:
     """The newest revision of each shard that has a receipt, by (split, index)."""
     newest: dict[tuple[str, int], ShardName] = {}
     for entry in out.files(SHARDS, recursive=True):
-        name = ShardName.of_receipt(entry.path)
-        if name is not None:
+        name = ShardName.of(entry.path)
+        if name is not None and entry.path == name.receipt:
             place = (name.split, name.index)
             newest[place] = max(name, newest.get(place, name))
     return dict(sorted(newest.items()))

@@ -6,6 +6,7 @@ comes out as StorageFault, after a few tries: such a fault stops a run and is ne
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -98,27 +99,51 @@ class Storage:
 
     def stat(self, path: str) -> Entry | None:
         """The file at `path`, or None if there is no such file."""
-        info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full(path)))
-        return _entry(path, info) if info.type == pafs.FileType.File else None
+        return self.stats([path])[0]
 
     def stats(self, paths: list[str]) -> list[Entry | None]:
         """`stat` for many paths at once (in parallel where the storage is remote)."""
         full = [self.full(path) for path in paths]
-        infos = self._try("look up", f"{len(paths)} files", lambda: self._place[0].get_file_info(full))
+
+        def once() -> list[pafs.FileInfo | None]:
+            try:
+                found: list[pafs.FileInfo | None] = self._place[0].get_file_info(full)
+            except OSError as fault:
+                if fault.errno not in _NO_SUCH_NAME:
+                    raise
+                found = [self._info(path) for path in full]
+            return found
+
+        infos = self._try("look up", paths[0] if len(paths) == 1 else f"{len(paths)} files", once)
         return [
-            _entry(path, info) if info.type == pafs.FileType.File else None
+            _entry(path, info) if info is not None and info.type == pafs.FileType.File else None
             for path, info in zip(paths, infos, strict=True)
         ]
+
+    def _info(self, full: str) -> pafs.FileInfo | None:
+        """None for a name that no file can have: too long, or a link that leads to itself."""
+        try:
+            return self._place[0].get_file_info(full)
+        except OSError as fault:
+            if fault.errno not in _NO_SUCH_NAME:
+                raise
+            return None
 
     def is_folder(self, path: str = "") -> bool:
         info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full(path)))
         return bool(info.type == pafs.FileType.Directory)
 
     def holds_place_of(self, path: str) -> bool:
-        """Whether the folder of `path` is there. An object store has no folders: there its bucket must be."""
-        full = self.full(path)
-        place = full.rpartition("/")[0] or "/" if full.startswith("/") else full.partition("/")[0]
-        info = self._try("look up", path, lambda: self._place[0].get_file_info(place))
+        """Whether the folder of `path` is there and not empty: a disk that is not mounted is an empty folder.
+
+        An object store has no folders: there its bucket must be.
+        """
+        local = self.local(path)
+        if local is not None:
+            folder = local.parent
+            return self._try("look up", path, lambda: folder.is_dir() and any(folder.iterdir()))
+        bucket = self.full(path).partition("/")[0]
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(bucket))
         return bool(info.type == pafs.FileType.Directory)
 
     def missing_folders(self) -> list[Path]:
@@ -179,7 +204,7 @@ class Storage:
             try:
                 with self._try("list", folder, lambda: os.scandir(self.full(folder))) as entries:
                     for entry in entries:
-                        yield f"{entry.name}/" if entry.is_dir() else entry.name
+                        yield f"{entry.name}/" if _leads_to_folder(entry) else entry.name
             except OSError as fault:
                 raise _fault("list", folder, self.shown, fault) from fault
         else:
@@ -218,6 +243,8 @@ class Storage:
             finally:
                 with suppress(FileNotFoundError):
                     draft.unlink()
+        except FileNotFoundError:
+            raise  # the block read what is not there; folders for the draft were just made
         except OSError as fault:
             raise _fault("write", path, self.shown, fault) from fault
 
@@ -258,6 +285,29 @@ class Storage:
 
         self._try("delete", path, once)
 
+    def claim(self, path: str) -> bytes | None:
+        """Removes a small file and returns what it held; of several that try, on a disk, only one gets it."""
+        final = self.local(path)
+        if final is None:
+            try:
+                data = self.read(path)
+            except FileNotFoundError:
+                return None
+            self.delete(path)
+            return data
+
+        def once() -> bytes | None:
+            mine = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+            try:
+                final.rename(mine)
+                return mine.read_bytes()
+            except FileNotFoundError:
+                return None
+            finally:
+                mine.unlink(missing_ok=True)
+
+        return self._try("claim", path, once)
+
     def sweep(self) -> None:
         """Deletes what killed writers left unfinished. Only the holder of the run's lock may call this."""
         root = self.local("")
@@ -266,7 +316,8 @@ class Storage:
                 self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
     def _upload(self, path: str, draft: Path) -> None:
-        # If this raises halfway, a short object may stand at `path`; it has no receipt or ledger and is written anew.
+        # If this raises halfway, a short object may stand at `path`. What commits (a ledger, a receipt, config.toml) is
+        # small and goes up in one piece.
         with draft.open("rb") as source, self._place[0].open_output_stream(self.full(path)) as out:
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
@@ -275,6 +326,16 @@ class Storage:
 
 
 _UNFINISHED = ".unfinished"
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as fault:
+        if fault.errno not in _NO_SUCH_NAME:
+            raise
+        return False
 
 
 def split_query(uri: str) -> tuple[str, str]:

@@ -22,9 +22,9 @@ from curation.plan import Plan
 from curation.run import open_out
 from curation.scenes import make_judge
 from curation.sealing import seal_shard
-from curation.setup import prepare
+from curation.setup import Recorded, prepare
 from curation.sources import Source
-from curation.state import State, discard_superseded, tidy
+from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
 from curation.unit import Job, cut_unit, decide_unit, screen_unit
 from curation.verify import verify
@@ -95,8 +95,8 @@ def build_inline(source: Path | str, out: Path | str, config: Config, retry: fro
         if retry:
             for work in to_retry(plan, State.read(place, config.units_per_shard), place, retry):
                 _do(job, work)
-        state = State.read(place, config.units_per_shard)
-        summary = conclude(place, plan, recorded, state, state.tally(place), time.monotonic() - begun)
+        state, tally = take_stock(place, config.units_per_shard)
+        summary = conclude(place, plan, recorded, state, tally, time.monotonic() - begun)
         discard_superseded(place, state)
     return summary
 
@@ -118,8 +118,6 @@ def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:
 
 def problems(out: Path | str, config: Config = SMALL) -> list[str]:
     """What `--verify` finds."""
-    from curation.setup import Recorded
-
     place = Storage.at(out)
     recorded = Recorded.read(place)
     assert recorded is not None

@@ -17,7 +17,7 @@ from curation.sources.tar import clips_of_tar
 from shards.storage import Storage, StorageFault
 
 _MAX_DEPTH = 64
-_NAMES_AT_ONCE = 4096
+_NAMES_AT_ONCE = 32768
 
 
 def clips_of_folder(root: Storage) -> Iterator[Clip]:

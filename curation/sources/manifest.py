@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import UsageMistake
 from curation.sources.clip import OPEN_END, Clip
-from shards.storage import Storage, StorageFault
+from shards.storage import Storage, StorageFault, split_query
 
 _COLUMNS = ("video", "caption", "start", "end", "id")
 _MAX_SECONDS = 10**7
@@ -44,9 +44,10 @@ def _clip(row: Mapping[str, Any], where: str) -> Clip:
     if end is not None and end <= start_ms:
         raise UsageMistake(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
     others = {name: value for name, value in row.items() if name not in _COLUMNS and value not in (None, "")}
+    name = split_query(video)[0]  # a query may hold a key, and says where the video is, not which it is
     clip = Clip(
-        name=video,
-        identity=_text(row.get("id")) or video,
+        name=name,
+        identity=_text(row.get("id")) or name,
         location=video,
         start_ms=start_ms,
         end_ms=OPEN_END if end is None else end,

@@ -11,6 +11,8 @@ from typing import BinaryIO, Protocol, cast
 from curation.sources.clip import MISSING, WHOLE_FILE, locate
 from shards.storage import Entry, Storage, StorageFault
 
+_READ_BYTES = 4 << 20
+
 
 class SourceChanged(Exception):
     """The file is not the one that was planned: other size, other time, or gone."""
@@ -19,6 +21,8 @@ class SourceChanged(Exception):
 class Located(Protocol):
     """What reading needs to know of a clip."""
 
+    @property
+    def name(self) -> str: ...
     @property
     def location(self) -> str: ...
     @property
@@ -81,6 +85,16 @@ class SourceReader:
             self._copied = wanted
         return copy
 
+    def read_through(self, clip: Located) -> None:
+        """Reads the clip's file to its end: is a failure its contents' or its storage's? Raises StorageFault."""
+        storage, path = self._unchanged(clip)
+        with storage.open(path) as file:
+            try:
+                while file.read(_READ_BYTES):
+                    pass
+            except OSError as fault:
+                raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+
     def _unchanged(self, clip: Located) -> tuple[Storage, str]:
         storage, path = locate(self._root, clip.location)
         entry = storage.stat(path)
@@ -88,10 +102,10 @@ class SourceReader:
             if not storage.holds_place_of(path):
                 gone = "its folder is gone; is the disk mounted?" if storage.is_local else "the bucket is gone"
                 raise StorageFault(f"cannot read {path} in {storage.shown}: {gone}")
-            raise SourceChanged(f"{clip.location} is gone")
+            raise SourceChanged(f"{clip.name} is gone")
         if clip.size != MISSING and (entry.size, entry.mtime_ns) != (clip.size, clip.mtime_ns):
             what = f"{clip.size} bytes, now {entry.size}" if entry.size != clip.size else "same size, another time"
-            raise SourceChanged(f"{clip.location} was written anew after the plan was made: {what}")
+            raise SourceChanged(f"{clip.name} was written anew after the plan was made: {what}")
         return storage, path
 
 

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import PurePosixPath
+from typing import BinaryIO, cast
 
 from curation.errors import UsageMistake
 from curation.sources.clip import MAX_CAPTION_BYTES, MEDIA_SUFFIXES, Clip
 from shards.storage import Storage
+
+_MAX_READ_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def clips_of_tar(root: Storage, path: str) -> Iterator[Clip]:
 
 def _members(root: Storage, path: str) -> Iterator[_Member]:
     try:
-        with root.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with root.open(path) as file, tarfile.open(fileobj=cast(BinaryIO, _Modest(file)), mode="r:") as tar:
             for info in tar:
                 # tarfile remembers each member it has passed; a long tar would fill the memory.
                 tar.members = []  # type: ignore[attr-defined]
@@ -84,7 +87,21 @@ def _caption(members: dict[str, _Member], where: str) -> str:
             return members["txt"].text.decode("utf-8").strip()
         if "json" in members:
             value = json.loads(members["json"].text)
-            return str(value.get("caption") or "").strip() if isinstance(value, dict) else ""
-    except ValueError as error:
+            caption = str(value.get("caption") or "").strip() if isinstance(value, dict) else ""
+            return caption.encode().decode()  # JSON can spell half characters
+    except (ValueError, RecursionError) as error:
         raise UsageMistake(f"{where}: the caption cannot be read: {error}") from error
     return ""
+
+
+class _Modest:
+    """A file that refuses to read much at once: a header may claim any size for its extension."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_READ_BYTES:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return self._file.read(size)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -27,11 +28,11 @@ def out(tmp_path: Path) -> Storage:
 
 
 def elsewhere(seconds_ago: float) -> Holder:
-    return Holder("theirs", "another-host", os.getpid(), 0.0, time.time() - seconds_ago)
+    return Holder("theirs", "another-host", "", os.getpid(), 0.0, time.time() - seconds_ago)
 
 
 def here(pid: int, started: float) -> Holder:
-    return Holder("theirs", socket.gethostname(), pid, started, time.time())
+    return replace(Holder.me("theirs"), pid=pid, process_started=started)
 
 
 def put(out: Storage, other: Holder) -> None:

@@ -14,7 +14,7 @@ from shards.layout import ShardName
 from shards.read import ShardReader
 from shards.storage import Storage
 from tests.curation.frames import clip_frames, shown_frames, source_frames
-from tests.support import CLIPS, assert_conserved, build_inline, ledger, needs_clips, write_csv
+from tests.support import CLIPS, assert_conserved, build_inline, ledger, needs_clips, run_ffmpeg, write_csv
 
 pytestmark = needs_clips
 
@@ -161,8 +161,6 @@ def test_native_resolution_keeps_the_displayed_size(tmp_path: Path) -> None:
 
 def test_a_file_cut_short_behind_a_whole_header_is_found_out(tmp_path: Path) -> None:
     """Its header, in front, still promises all frames; only decoding shows that most are gone."""
-    from tests.support import run_ffmpeg
-
     whole = tmp_path / "whole.mp4"
     run_ffmpeg("-i", str(CLIPS / "market_720p_24.mp4"), "-c", "copy", "-an", "-movflags", "+faststart", str(whole))
     (tmp_path / "short.mp4").write_bytes(whole.read_bytes()[:300_000])

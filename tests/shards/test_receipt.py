@@ -24,13 +24,13 @@ receipts = names.map(lambda name: Receipt(name.split, name.index, name.revision,
 
 @given(names)
 def test_a_shard_is_found_by_the_path_of_its_receipt(name: ShardName) -> None:
-    assert ShardName.of_receipt(name.receipt) == name
-    assert ShardName.of_receipt(name.tar) is None
+    assert ShardName.of(name.receipt) == name
+    assert ShardName.of(name.tar) == ShardName.of(name.ledger) == name
 
 
 @given(st.builds(UnitName, st.sampled_from(["train", "test"]), st.integers(0, 10**8), st.integers(0, 12)))
 def test_a_unit_is_found_by_the_path_of_its_ledger(name: UnitName) -> None:
-    assert UnitName.of_ledger(name.ledger) == name
+    assert UnitName.of(name.ledger) == UnitName.of(name.part) == UnitName.of(name.crashes) == name
 
 
 @given(st.sets(names, max_size=20))
