@@ -7,7 +7,6 @@ comes out as StorageFault, after a few tries: such a fault stops a run and is ne
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 import tempfile
@@ -15,24 +14,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
 from pyarrow import fs as pafs
-from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from shards.filesystem import BadLocation, StorageFault, attempt, connect, fault_of, split_query
+
+__all__ = ["BadLocation", "Entry", "Storage", "StorageFault", "split_query"]
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 _COPY_BYTES = 1 << 20
-
-
-class StorageFault(Exception):
-    """The disk, the network, a permission or a credential failed; nothing half-written was published."""
-
-
-class BadLocation(ValueError):
-    """A location that can never work: an unknown scheme, credentials in the URI, a path that leaves the root."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Storage:
 
     @property
     def _place(self) -> tuple[pafs.FileSystem, str]:
-        return _connect(self.uri)
+        return connect(self.uri)
 
     @property
     def is_local(self) -> bool:
@@ -206,7 +199,7 @@ class Storage:
                     for entry in entries:
                         yield f"{entry.name}/" if _leads_to_folder(entry) else entry.name
             except OSError as fault:
-                raise _fault("list", folder, self.shown, fault) from fault
+                raise fault_of("list", folder, self.shown, fault) from fault
         else:
             selector = pafs.FileSelector(self.full(folder))
             for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
@@ -246,7 +239,7 @@ class Storage:
         except FileNotFoundError:
             raise  # the block read what is not there; folders for the draft were just made
         except OSError as fault:
-            raise _fault("write", path, self.shown, fault) from fault
+            raise fault_of("write", path, self.shown, fault) from fault
 
     def write(self, path: str, data: bytes) -> None:
         """Publishes `data` at `path`."""
@@ -322,7 +315,7 @@ class Storage:
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
-        return _try(verb, path, self.shown, action)
+        return attempt(verb, path, self.shown, action)
 
 
 _UNFINISHED = ".unfinished"
@@ -338,54 +331,8 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def split_query(uri: str) -> tuple[str, str]:
-    """A URI without its query, and the query with its `?`. The name of a local file may hold one and has no query."""
-    place, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
-    return place, f"{mark}{query}"
-
-
-@lru_cache(maxsize=64)
-def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), uri
-    shown = split_query(uri)[0]
-
-    def once() -> tuple[pafs.FileSystem, str]:
-        try:
-            found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
-        except (ValueError, NotImplementedError) as error:
-            raise BadLocation(f"{shown}: {_first_line(error).replace(uri, shown)}") from error
-        return found
-
-    filesystem, path = _try("reach", "", shown, once)  # it asks the network where a bucket is
-    return filesystem, path.rstrip("/")
-
-
-def _try(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
-    try:
-        return Retrying(
-            stop=stop_after_attempt(4),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5),
-            retry=retry_if_exception(lambda e: isinstance(e, OSError) and not isinstance(e, FileNotFoundError)),
-            before_sleep=before_sleep_log(_log, logging.INFO),
-            reraise=True,
-        )(action)
-    except FileNotFoundError:
-        raise
-    except OSError as fault:
-        raise _fault(verb, path, root, fault) from fault
-
-
 def _entry(path: str, info: pafs.FileInfo) -> Entry:
     return Entry(path, info.size, info.mtime_ns or 0)
-
-
-def _fault(verb: str, path: str, root: str, fault: OSError) -> StorageFault:
-    return StorageFault(f"cannot {verb} {path or '.'} in {root}: {fault.strerror or _first_line(fault)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _sync_folder(folder: Path) -> None:

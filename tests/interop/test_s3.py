@@ -25,7 +25,7 @@ from tenacity import stop_after_attempt
 from curation.errors import UsageMistake
 from curation.lock import held
 from pipelines.build_nsp import main
-from shards import storage
+from shards import filesystem
 from shards.storage import Storage, StorageFault
 from tests.command import SMALL_FLAGS, Ended, Place, place, sabotage
 from tests.support import (
@@ -339,8 +339,8 @@ def test_a_bucket_that_cannot_be_found_just_now_is_a_fault_and_no_mistake(monkey
                 "When resolving region for bucket 'b': AWS Error NETWORK_CONNECTION during HeadBucket operation"
             )
 
-    monkeypatch.setattr(storage.pafs, "FileSystem", Offline)
-    monkeypatch.setattr(storage, "stop_after_attempt", lambda tries: stop_after_attempt(1))
+    monkeypatch.setattr(filesystem.pafs, "FileSystem", Offline)
+    monkeypatch.setattr(filesystem, "stop_after_attempt", lambda tries: stop_after_attempt(1))
     with pytest.raises(StorageFault, match=r"cannot reach .* When resolving region"):
         Storage.at("s3://a-bucket-of-this-test/x")
 

@@ -56,7 +56,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {}
 if "SABOTAGE_LOG" in os.environ:
     _CHANGES["curation.screen"] = _screen
 if "SABOTAGE_TRIES" in os.environ:
-    _CHANGES["shards.storage"] = _storage
+    _CHANGES["shards.filesystem"] = _storage
 if "SABOTAGE_NO_RAY" in os.environ:
     _CHANGES["ray"] = _ray
 
