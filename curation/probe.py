@@ -48,8 +48,8 @@ class Measured:
 def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
     """Reads a seekable file's headers. Raises Unreadable or NoVideo, with what the demuxer said.
 
-    `alias` is the same file by a path, which takes MediaInfo two thirds of the time; a path without neighbours of like
-    names, which it would take for parts of the file.
+    `alias` is the same file by a path, which takes MediaInfo two thirds of the time; a path without neighbours, among
+    which it would look for other parts of the file.
     """
     if file.seek(0, os.SEEK_END) == 0:
         raise Unreadable("the file is empty")

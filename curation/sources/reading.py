@@ -58,15 +58,17 @@ class SourceReader:
             yield file if clip.length == WHOLE_FILE else cast(BinaryIO, _Window(file, clip.offset, clip.length))
 
     def alias(self, clip: Located) -> Path | None:
-        """A link to the clip's file, where it lies on a local disk by itself, among no files of like names.
+        """A link to the clip's file, alone in a folder, if the clip is a whole file on a local disk.
 
-        For a library that reads faster by path, but takes files of like names for parts of one.
+        For a library that reads faster by path, all the more if the suffix is right, but looks around in the folder for
+        other parts of the file.
         """
         storage, path = locate(self._root, clip.location)
         local = storage.local(path)
         if local is None or clip.length != WHOLE_FILE:
             return None
-        link = self._scratch / "alias"
+        link = self._scratch / "alias" / f"clip{local.suffix}"
+        link.parent.mkdir(exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(local)
         return link
