@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Protocol
 
 from curation.cluster import check_shared, connected
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
+from curation.progress import Progress
 from curation.setup import Recorded, prepare
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
@@ -35,19 +35,6 @@ class Order:
     workers: int | None = None
     retry: frozenset[str] = frozenset()
     ray_address: str | None = None
-
-
-class Progress(Protocol):
-    """How a run is watched."""
-
-    def begin(self, planned: int, decided: int) -> None:
-        """The plan stands; `decided` clips were committed by earlier runs."""
-
-    def advance(self, clips: int, kept: int) -> None:
-        """A unit was committed."""
-
-    def tick(self) -> None:
-        """Called every moment while the run goes on."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +132,7 @@ class _Run:
             engine.run(chain([first], work), self._committed, self._progress.tick)
 
     def _committed(self, ends: list[tuple[str, str]]) -> None:
-        self._progress.advance(len(ends), sum(outcome == "kept" for outcome, _ in ends))
+        self._progress.advance(len(ends))
 
     def _conclude(self) -> Summary:
         self._heartbeat.check()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from curation.config import Config
 from curation.ledger import Row, read_ledger
 from curation.plan import Plan, PlannedClip
+from curation.progress import Progress
 from curation.setup import Recorded, file_sha256
 from curation.state import State
 from shards.layout import LEDGER, MANIFEST, PLAN, SHARDS, UNIT_LEDGERS, ShardName
@@ -20,10 +21,10 @@ from shards.tar import DamagedShard
 _PLANNED_COLUMNS = ("position", "clip_id", "split", "unit", "shard", "start_ms", "end_ms", "caption")
 
 
-def verify(out: Storage, recorded: Recorded, config: Config, tick: Callable[[int], None]) -> Iterator[str]:
+def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress) -> Iterator[str]:
     """Each thing that is wrong, as one line that names it; nothing if the dataset is whole.
 
-    Reads every shard. `tick` is told the number of clips of each shard that was looked at.
+    Reads every shard; `progress` is told of each that was looked at.
     """
     try:
         if file_sha256(out, PLAN) != recorded.plan_sha256:
@@ -33,6 +34,7 @@ def verify(out: Storage, recorded: Recorded, config: Config, tick: Callable[[int
         yield f"{PLAN} is missing"
         return
     plan, state = Plan(out, config), State.read(out, config.units_per_shard)
+    progress.begin(plan.clips, 0)
     receipts: list[Receipt] = []
     names: list[ShardName] = []
     for planned, clips in plan.shards():
@@ -45,7 +47,8 @@ def verify(out: Storage, recorded: Recorded, config: Config, tick: Callable[[int
             yield from problems
             if receipt:
                 receipts.append(replace(receipt, clip_ids=()))
-        tick(clips)
+        progress.advance(clips)
+        progress.tick()
     yield from _manifest(out, receipts, recorded, state.complete(plan))
     yield from _strangers(out, names)
 

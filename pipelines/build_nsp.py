@@ -94,11 +94,13 @@ def _look(out: Storage, verifying: bool) -> int:
         _print_status(status(out, config))
         return console.DONE
     watch = console.Watch("verifying")
-    watch.begin(0, 0)
-    problems = 0
-    for problem in verify(out, recorded, config, lambda clips: watch.advance(clips, 0)):
-        problems += 1
+    try:
+        found = list(verify(out, recorded, config, watch))
+    finally:
+        watch.end()
+    for problem in found:
         console.out.print(problem, markup=False)
+    problems = len(found)
     console.out.print(
         f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree."
     )

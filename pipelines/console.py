@@ -53,7 +53,7 @@ class Watch:
     def __init__(self, verb: str) -> None:
         self._verb = verb
         self._bar: Progress | None = None
-        self._planned = self._decided = self._kept = self._from = 0
+        self._planned = self._decided = self._from = 0
         self._begun = self._told = time.monotonic()
 
     def begin(self, planned: int, decided: int) -> None:
@@ -67,9 +67,8 @@ class Watch:
             self._task = self._bar.add_task(self._verb, total=planned, completed=decided)
             self._bar.start()
 
-    def advance(self, clips: int, kept: int) -> None:
+    def advance(self, clips: int) -> None:
         self._decided += clips
-        self._kept += kept
         if self._bar:
             self._bar.update(self._task, completed=self._decided)
 

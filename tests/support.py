@@ -29,6 +29,7 @@ from curation.summary import Summary, conclude
 from curation.unit import Job, cut_unit, decide_unit, screen_unit
 from curation.verify import verify
 from curation.work import ShardWork, remaining, to_retry
+from pipelines.console import Watch
 from shards.receipt import Manifest
 from shards.storage import Storage
 
@@ -121,7 +122,7 @@ def problems(out: Path | str, config: Config = SMALL) -> list[str]:
     place = Storage.at(out)
     recorded = Recorded.read(place)
     assert recorded is not None
-    return list(verify(place, recorded, config, lambda clips: None))
+    return list(verify(place, recorded, config, Watch("verifying")))
 
 
 def assert_conserved(out: Path | str, config: Config = SMALL) -> None:
