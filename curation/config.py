@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from judge.settings import Claude
+from prompts import load
 from shards.sample import SCHEMA_VERSION
 
 _MAX_CRF = 51
+_CLAUDES_PROMPTS = ("caption", "preceding_description", "retry", "verification")
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,24 @@ class Film:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one clip's decoder. They protect the run and do not change what it makes."""
+    """Bounds on one clip's decoder and on the asking. They protect the run and do not change what it makes.
+
+    A call to the judge is given up after `call_seconds`; with no answer to any for `outage_seconds` the run stops.
+    """
 
     clip_seconds: float = 120.0
     clip_memory_mb: int = 4096
+    calls_at_once: int = 256
+    call_seconds: float = 180.0
+    outage_seconds: float = 900.0
+    batch_clips: int = 100_000
 
 
 @dataclass(frozen=True)
 class Config:
     """A run's configuration. All of it but `limits` is the fingerprint of the dataset."""
 
-    judge: Literal["film", "none"] = "film"
+    judge: Literal["film", "claude", "none"] = "film"
     resolution: Literal["train", "native"] = "train"
     test: float = 0.01
     split_by: Literal["source", "clip"] = "source"
@@ -67,10 +77,12 @@ class Config:
     rules: Rules = field(default_factory=Rules)
     encode: Encode = field(default_factory=Encode)
     film: Film = field(default_factory=Film)
+    claude: Claude = field(default_factory=Claude)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         positive = {**_flat(self.rules, "rules."), **_flat(self.encode, "encode."), **_flat(self.limits, "limits.")}
+        positive |= _flat(self.claude, "claude.")
         positive |= {"unit_size": self.unit_size, "units_per_shard": self.units_per_shard}
         for name, value in positive.items():
             if isinstance(value, (int, float)) and not 0 < value < math.inf and name != "encode.crf":
@@ -87,7 +99,10 @@ class Config:
 
     def determining(self, ffmpeg_build: str) -> dict[str, Any]:
         """Dotted name → value of all that decides the dataset's bytes, for comparing two runs."""
-        chosen = {name: value for name, value in _flat(self).items() if not name.startswith("limits.")}
+        idle = {"limits", "film", "claude"} - {self.judge}
+        chosen = {name: value for name, value in _flat(self).items() if name.partition(".")[0] not in idle}
+        if self.judge == "claude":
+            chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS}
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION}
 
 

@@ -70,16 +70,16 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
     Whatever the file does to the decoder is the clip's own end. Raises StorageFault when the scratch disk is full.
     """
     target = scratch / "clip.mp4"
-    arguments = command(source, target, span, measured, config)
+    line = command(source, target, span, measured, config)
     cpu_seconds = 0.0
     for _ in range(_CRASHES_ALLOWED):
-        child = ffmpeg.run(arguments, config.limits)
+        child = ffmpeg.run(line, config.limits)
         cpu_seconds += child.cpu_seconds
         if child.code is None or child.code >= 0:
             break
     if child.code != 0:
-        _raise_if_disk_full(child.stderr, scratch)
-        return _broken(child, config)
+        raise_if_disk_full(child.stderr, scratch)
+        return broken(child, config)
     with watchdog(config.limits.clip_seconds):
         return _checked(target, expected_frames(span, measured, config.encode), cpu_seconds, child.stderr)
 
@@ -87,24 +87,32 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
 def command(source: Path, target: Path, span: Span, measured: Measured, config: Config) -> list[str]:
     """Ffmpeg's arguments, without the program. Single-threaded and bit-exact: other thread counts give other bytes."""
     encode = config.encode
-    stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **_demuxing(span, measured))[
-        "v:0" if measured.is_image else "V:0"
-    ]
-    if not measured.is_image:
-        # A first frame that is shown late is shown from the start; a clip begins at its span.
-        stream = stream.filter("fps", fps=encode.fps, round="near", start_time=0)
-    stream = _scaled(stream, measured, config).filter("setsar", sar=1)
     line = ffmpeg_line.output(
-        stream, f"file:{target}", format="mp4", vcodec="libx264", pix_fmt="yuv420p",
+        picture(source, span, measured, config), f"file:{target}", format="mp4", vcodec="libx264", pix_fmt="yuv420p",
         preset=encode.preset, crf=encode.crf, g=encode.gop, keyint_min=encode.gop, sc_threshold=0, bf=0, threads=1,
         frames=_most_frames(span, measured, encode), r=encode.fps, video_track_timescale=16384,
         color_primaries="bt709", color_trc="bt709", colorspace="bt709", color_range="tv",
         movflags="+faststart", map_metadata=-1, map_chapters=-1,
         **{"flags:v": "+cgop+bitexact", "fflags": "+bitexact"},
     )  # fmt: skip
+    return arguments(line)
+
+
+def picture(source: Path, span: Span, measured: Measured, config: Config) -> ffmpeg_line.nodes.Stream:
+    """The clip's frames, from its begin on: at the configured rate and size, in square pixels."""
+    stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **_demuxing(span, measured))[
+        "v:0" if measured.is_image else "V:0"
+    ]
+    if not measured.is_image:
+        # A first frame that is shown late is shown from the start; a clip begins at its span.
+        stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
+    return _scaled(stream, measured, config).filter("setsar", sar=1)
+
+
+def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
+    """Ffmpeg's arguments for one output, single-threaded and silent but for errors."""
     quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1", "-filter_complex_threads", "1"]
-    arguments: list[str] = ffmpeg_line.get_args(line, overwrite_output=True)
-    return [*quiet, *arguments]
+    return [*quiet, *ffmpeg_line.get_args(line, overwrite_output=True)]
 
 
 def _most_frames(span: Span, measured: Measured, encode: Encode) -> int:
@@ -158,7 +166,8 @@ def _checked(target: Path, expected: int, cpu_seconds: float, stderr: str) -> Cu
     return Cut(target.read_bytes(), frames, width, height, cpu_seconds)
 
 
-def _broken(child: ffmpeg.Run, config: Config) -> Ending:
+def broken(child: ffmpeg.Run, config: Config) -> Ending:
+    """What a child's end says of the clip."""
     said = child.stderr.splitlines()[-1] if child.stderr else "it said nothing"
     if child.code is None:
         return Ending("failed", "cut_timeout", f"ffmpeg not done in {config.limits.clip_seconds:g} s: {said}")
@@ -167,7 +176,8 @@ def _broken(child: ffmpeg.Run, config: Config) -> Ending:
     return Ending("failed", "cut_error", f"ffmpeg ended with status {child.code}: {said}")
 
 
-def _raise_if_disk_full(stderr: str, scratch: Path) -> None:
+def raise_if_disk_full(stderr: str, scratch: Path) -> None:
+    """Raises StorageFault: that is not the clip's fault."""
     # At the end of a line it is ffmpeg that speaks; elsewhere it may be the name of a file.
     said = any(line.endswith(f": {os.strerror(errno.ENOSPC)}") for line in stderr.splitlines())
     if said or shutil.disk_usage(scratch).free < 1 << 20:

@@ -14,28 +14,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import exceptions
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
 from curation.errors import RunStopped, UsageMistake
+from curation.judge_actor import JudgeActor
 from curation.plan import PlannedClip, Unit
-from curation.scenes import make_judge
 from curation.sealing import seal_shard
-from curation.unit import Job, cut_unit, decide_unit, screen_unit, try_clip
+from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName
 from shards.storage import StorageFault
+
+if TYPE_CHECKING:
+    from judge.paid_once import Report
 
 _log = logging.getLogger(__name__)
 
 _WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError)
 _NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
 _DEATHS_ALLOWED = 3
-_QUESTIONS_AT_ONCE = 1000
 _LOOK_AT_CLUSTER_SECONDS = 5.0
 _TICK_SECONDS = 0.5
 
@@ -68,17 +69,21 @@ Committed = Callable[[list[tuple[str, str]]], None]
 
 
 class Engine:
-    """Runs shards of work to their receipts. `workers` limits the CPUs it uses; None is all that the cluster has."""
+    """Runs shards of work to their receipts.
 
-    def __init__(self, job: Job, workers: int | None, check: Callable[[], None]) -> None:
+    `workers` limits the CPUs it uses; None is all that the cluster has. `waiting` is how many units may wait for the
+    judge besides those that keep the CPUs busy.
+    """
+
+    def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
         self._job = job
         self._workers = workers
+        self._waiting = waiting
         self._check = check
         cpu_task = ray.remote(num_cpus=1, max_retries=0)
         self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
         self._try, self._seal = cpu_task(try_clip), cpu_task(seal_shard)
-        self._judge = self._start_judge()
-        self._judge_deaths = 0
+        self._judge = JudgeActor(job)
         self._seal_deaths: Counter[ShardName] = Counter()
         self._ready: list[tuple[int, int, _Step]] = []
         self._running: dict[Any, _Step] = {}
@@ -87,9 +92,21 @@ class Engine:
         self._slots = 1
         self._looked = float("-inf")
         self._stop: Exception | None = None
+        self._judge_ended: Exception | None = None
 
-    def run(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[], None]) -> None:
-        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake."""
+    def run(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]) -> None:
+        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
+
+        Once the judge has ended the asking, what it has decided by then is still cut and sealed.
+        """
+        try:
+            self._work(work, committed, tick)
+        finally:
+            self._judge.end()
+        if end := self._stop or self._judge_ended:
+            raise end
+
+    def _work(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]) -> None:
         units = self._units(work)
         while True:
             self._look_at_cluster()
@@ -105,10 +122,11 @@ class Engine:
                 self._check()
             except RunStopped as stop:
                 self._stop = self._stop or stop
-            tick()
-        ray.kill(self._judge)
-        if self._stop:
-            raise self._stop
+            tick(self._judge.report() if self._waiting else None)
+
+    @property
+    def _ending(self) -> bool:
+        return bool(self._stop or self._judge_ended)
 
     # ---- what to start -----------------------------------------------------------------------------------------
 
@@ -127,7 +145,8 @@ class Engine:
             self._looked = time.monotonic()
 
     def _admit(self, units: Iterator[_Flight]) -> None:
-        while not self._stop and self._in_flight < 2 * self._slots + 2 and (flight := next(units, None)):
+        window = 2 * self._slots + 2 + self._waiting
+        while not self._ending and self._in_flight < window and (flight := next(units, None)):
             self._in_flight += 1
             if flight.crashes.unit:
                 self._isolate(flight)
@@ -135,8 +154,9 @@ class Engine:
                 self._push(_Step("screen", flight.shard, flight))
 
     def _start_ready(self) -> None:
-        if self._stop:
-            self._ready.clear()
+        if self._ending:
+            self._ready = [item for item in self._ready if not self._stop and item[2].kind in ("seal", "cut")]
+            heapq.heapify(self._ready)
         busy = sum(step.kind != "decide" for step in self._running.values())
         for _ in range(min(self._slots - busy, len(self._ready))):
             self._start_now(heapq.heappop(self._ready)[2])
@@ -146,7 +166,7 @@ class Engine:
 
     def _ask(self, flight: _Flight, shard: ShardWork) -> None:
         """A question to the judge holds no CPU, so it waits for none."""
-        if not self._stop:
+        if not self._ending:
             self._start_now(_Step("decide", shard, flight))
 
     def _start_now(self, step: _Step) -> None:
@@ -160,7 +180,7 @@ class Engine:
             flight.screened = self._screen.remote(job, flight.unit)
             return flight.screened
         if step.kind == "decide":
-            flight.scenes = self._judge.decide.remote(flight.unit, flight.screened)
+            flight.scenes = self._judge.decide(flight.unit, flight.screened)
             return flight.scenes
         if step.kind == "try":
             return self._try.remote(job, flight.untried[0])
@@ -182,7 +202,10 @@ class Engine:
             _log.info("%s lost with its node, done anew: %s", step.kind, loss)
             self._again(step)
         except exceptions.RayTaskError as error:
-            self._stop = self._stop or _cause(error)
+            if step.kind == "decide" and isinstance(error.cause, (RunStopped, UsageMistake)):
+                self._judge_ended = self._judge_ended or error.cause
+            else:
+                self._stop = self._stop or _cause(error)
         except exceptions.RayError as error:
             self._stop = self._stop or RunStopped(f"Ray failed at {step.kind} of {step.shard.name}: {error}")
         else:
@@ -215,13 +238,10 @@ class Engine:
     def _judge_died(self, step: _Step) -> None:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
         try:
-            ray.get(self._judge.ready.remote())
-        except (exceptions.RayActorError, *_WORKER_DIED):
-            self._judge_deaths += 1
-            self._judge = self._start_judge()
-        if self._judge_deaths > _DEATHS_ALLOWED:
-            self._stop = self._stop or RunStopped(f"the judge died {self._judge_deaths} times; see Ray's logs for why")
-        elif step.flight:
+            self._judge.replace_if_dead()
+        except RunStopped as stop:
+            self._stop = self._stop or stop
+        if step.flight:
             self._ask(step.flight, step.shard)
 
     # ---- a unit that kills its worker --------------------------------------------------------------------------
@@ -271,25 +291,6 @@ class Engine:
         flight.shard.todo[flight.shard.todo.index(flight.unit)] = whole
         flight.unit = whole
         self._push(_Step("screen", flight.shard, flight))
-
-    def _start_judge(self) -> Any:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(
-            num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=_QUESTIONS_AT_ONCE, scheduling_strategy=here
-        )(_JudgeActor)
-        return actor.remote(self._job)
-
-
-class _JudgeActor:
-    """The one judge of a run. It holds no CPU: it waits for answers."""
-
-    def __init__(self, job: Job) -> None:
-        self._judge = make_judge(job.config)
-
-    async def ready(self) -> None: ...
-
-    async def decide(self, unit: Unit, screened: list[Any]) -> list[Any]:
-        return await decide_unit(self._judge, unit, screened)
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:

@@ -45,6 +45,9 @@ class Row:
     judge: str = ""
     judge_model: str = ""
     prompt_sha256: str = ""
+    captioned_by: str = ""
+    turned_down: str = ""
+    sample: int = 0
     source_width: int = -1
     source_height: int = -1
     duration: float = -1.0
@@ -58,6 +61,10 @@ class Row:
     host: str = _run_specific("")
     finished_at: str = _run_specific("")
     cut_cpu_seconds: float = _run_specific(0.0)
+    input_tokens: int = _run_specific(0)
+    output_tokens: int = _run_specific(0)
+    usd: float = _run_specific(0.0)
+    calls: str = _run_specific("")
 
     @property
     def kept(self) -> bool:

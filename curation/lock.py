@@ -40,9 +40,14 @@ class Holder:
         return Holder(run_id, *here, os.getpid(), psutil.Process().create_time(), time.time())
 
     @property
+    def is_here(self) -> bool:
+        """Whether its process would be seen from here."""
+        return (self.host, self.pid_space) == (socket.gethostname(), _pid_space())
+
+    @property
     def alive(self) -> bool:
         """On this host the process is looked for; elsewhere a heartbeat of the last minute counts as life."""
-        if (self.host, self.pid_space) == (socket.gethostname(), _pid_space()):
+        if self.is_here:
             try:
                 process = psutil.Process(self.pid)
                 is_same = bool(abs(process.create_time() - self.process_started) < 1)

@@ -25,6 +25,7 @@ from shards.storage import Storage
 
 SPLITS = ("train", "test")
 _SHARDS_KEY = "nextscene.shards"
+_UNCAPTIONED_KEY = "nextscene.uncaptioned"
 # The footer, which stays in memory, grows with the row groups; a shard is read by reading its whole group.
 _ROWS_A_GROUP = 8192
 
@@ -134,12 +135,13 @@ class _Table:
         self._write_group()
         if not self._ids:
             raise UsageMistake(f"--source {source.shown}: no videos or images in it")
-        if not self._captioned:
+        if not self._captioned and self._config.judge != "claude":
             raise UsageMistake(
                 f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
                 " give a manifest with a `caption` column, or a .txt beside each video"
             )
-        self._writer.add_key_value_metadata({_SHARDS_KEY: ",".join(self._shards)})
+        uncaptioned = len(self._ids) - self._captioned
+        self._writer.add_key_value_metadata({_SHARDS_KEY: ",".join(self._shards), _UNCAPTIONED_KEY: str(uncaptioned)})
         self._writer.close()
         self._refuse_duplicates(source)
 
@@ -220,7 +222,9 @@ class Plan:
         self._places: dict[ShardName, tuple[int, int]] = {}
         self.clips = 0
         seen = dict.fromkeys(SPLITS, 0)
-        for entry in self._file.metadata.metadata[_SHARDS_KEY.encode()].decode().split(","):
+        notes: dict[bytes, bytes] = self._file.metadata.metadata
+        self.uncaptioned = int(notes[_UNCAPTIONED_KEY.encode()])
+        for entry in notes[_SHARDS_KEY.encode()].decode().split(","):
             split, clips = entry.split(" ")
             self._places[ShardName(split, seen[split])] = self.clips, int(clips)
             seen[split] += 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from judge.paid_once import Report
 
 
 class Progress(Protocol):
@@ -14,5 +17,5 @@ class Progress(Protocol):
     def advance(self, clips: int) -> None:
         """So many more are done."""
 
-    def tick(self) -> None:
-        """Called every moment while the work goes on."""
+    def tick(self, asking: Report | None = None) -> None:
+        """Called every moment while the work goes on; with how the asking goes, where answers are paid for."""

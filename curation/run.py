@@ -13,6 +13,7 @@ from itertools import chain
 from curation.cluster import check_shared, connected
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
+from curation.judging import Terms, units_waiting
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import Progress
@@ -22,12 +23,13 @@ from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
 from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
+from judge.errors import JudgeMistake
 from shards.storage import BadLocation, Storage, StorageFault
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the user asked for. `retry` names outcomes whose clips are done anew."""
+    """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s."""
 
     source: str
     out: str
@@ -35,6 +37,7 @@ class Order:
     workers: int | None = None
     retry: frozenset[str] = frozenset()
     ray_address: str | None = None
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,25 @@ def build(order: Order, progress: Progress) -> Finished:
     stands, and the same call goes on.
     """
     begun = time.monotonic()
+    if order.terms:
+        _check_key()
     source, out = Source.at(order.source), open_out(order.out)
     if not source.path and out.uri.startswith(f"{source.root.uri}/"):
         raise UsageMistake(f"--out {out.shown} lies inside --source; the next run would take its shards for videos")
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with leaving_no_folders(out), held(out, run_id) as heartbeat:
         recorded = prepare(out, source, order.config)
-        job = Job(order.config, source.root, out, recorded.determining["ffmpeg"], run_id)
+        job = Job(order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms)
         return _Run(order, job, recorded, heartbeat, progress, begun).go()
+
+
+def _check_key() -> None:
+    from judge.client import check_key
+
+    try:
+        check_key()
+    except JudgeMistake as mistake:
+        raise UsageMistake(str(mistake)) from mistake
 
 
 @contextmanager
@@ -128,7 +142,8 @@ class _Run:
             from curation.engine import Engine
 
             check_shared(self._out)
-            engine = Engine(self._job, self._order.workers, self._heartbeat.check)
+            waiting = units_waiting(self._job.config, self._job.terms, pictured=self._plan.uncaptioned > 0)
+            engine = Engine(self._job, self._order.workers, waiting, self._heartbeat.check)
             engine.run(chain([first], work), self._committed, self._progress.tick)
 
     def _committed(self, ends: list[tuple[str, str]]) -> None:

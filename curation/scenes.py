@@ -2,50 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from curation.config import Config
 from curation.outcome import Ending
-from judge.base import Declined, Judge, Opinion, Question
-from judge.film import FilmJudge
+from judge.base import Call, Declined, Judge, Question
+
+ASKED_IN_VAIN = frozenset(["judge_error", "truncated", "unreadable_answer"])
+"""The reasons of a `failed` clip that are the judge's."""
+
+
+@dataclass(frozen=True)
+class TurnedDown:
+    """A description that did not pass, and why."""
+
+    scene: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the judge made of a clip. Under `none`, and where the judge declined, there is no text and no verdict."""
+    """What the judge made of a clip. Under `none`, and where the judge declined, there is no text and no verdict.
 
+    `caption` is the clip's, or the judge's where the clip had none. `calls` are all that were paid for, in order.
+    """
+
+    caption: str = ""
     text: str = ""
     verdict: str = ""
     verdict_reason: str = ""
     rounds: int = 0
     judge_model: str = ""
     prompt_sha256: str = ""
+    turned_down: tuple[TurnedDown, ...] = ()
+    calls: tuple[Call, ...] = ()
     ending: Ending | None = None
-
-
-def make_judge(config: Config) -> Judge | None:
-    """The configured judge; None for `none`, under which the caption itself becomes the conditioning text."""
-    return FilmJudge(config.film.max_overlap) if config.judge == "film" else None
 
 
 async def decide(judge: Judge | None, question: Question) -> Scene:
     """Up to `judge.rounds` rounds for one clip. Ends with a Pass, with `dropped`, or with why the judge declined."""
-    if not question.caption:
-        return Scene(ending=Ending("rejected", "no_caption", "the source gives no caption for it"))
     if judge is None:
-        return Scene()
-    turned_down: list[str] = []
-    opinion = Opinion("Fail", "")
+        ending = None if question.caption else Ending("rejected", "no_caption", "the source gives no caption for it")
+        return Scene(question.caption, ending=ending)
+    scene = Scene(question.caption, prompt_sha256=judge.prompt_sha256)
     try:
+        if not question.caption:
+            said = await judge.caption(question)
+            question = replace(question, caption=said.text)
+            scene = replace(scene, caption=said.text, calls=said.calls)
         for _ in range(judge.rounds):
-            scene = await judge.describe(question, tuple(turned_down))
-            opinion = await judge.verify(scene, question.caption)
-            if opinion.verdict == "Pass":
-                rounds = len(turned_down) + 1
-                return Scene(scene, "Pass", opinion.reason, rounds, judge.model, judge.prompt_sha256)
-            turned_down.append(scene)
+            scene = await _round(judge, question, scene)
+            if scene.verdict == "Pass":
+                return scene
     except Declined as declined:
-        ending = Ending(declined.outcome, declined.reason, declined.detail)
-        return Scene(rounds=len(turned_down), judge_model=judge.model, ending=ending)
-    ending = Ending("dropped", "no_pass", f"{judge.rounds} of {judge.rounds} rounds failed; last: {opinion.reason}")
-    return Scene(turned_down[-1], "Fail", opinion.reason, judge.rounds, judge.model, judge.prompt_sha256, ending)
+        return replace(
+            scene, text="", verdict="", verdict_reason="", calls=scene.calls + declined.calls,
+            ending=Ending(declined.outcome, declined.reason, declined.detail),
+        )  # fmt: skip
+    said_of = f"{judge.rounds} of {judge.rounds} rounds failed; last: {scene.verdict_reason}"
+    return replace(scene, ending=Ending("dropped", "no_pass", said_of))
+
+
+async def _round(judge: Judge, question: Question, scene: Scene) -> Scene:
+    """Raises Declined, with this round's calls."""
+    said = await judge.describe(question, tuple(attempt.scene for attempt in scene.turned_down))
+    try:
+        opinion = await judge.verify(question, said.text)
+    except Declined as declined:
+        declined.calls = said.calls + declined.calls
+        raise
+    failed = (TurnedDown(said.text, opinion.reason),) if opinion.verdict == "Fail" else ()
+    return replace(
+        scene, text=said.text, verdict=opinion.verdict, verdict_reason=opinion.reason, rounds=scene.rounds + 1,
+        judge_model=opinion.model, turned_down=scene.turned_down + failed,
+        calls=scene.calls + said.calls + opinion.calls,
+    )  # fmt: skip

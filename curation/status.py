@@ -9,18 +9,20 @@ from curation.ledger import Tally
 from curation.lock import Holder, holder
 from curation.plan import Plan
 from curation.state import take_stock
+from curation.summary import Spending
 from shards.storage import Storage
 
 
 @dataclass(frozen=True)
 class Status:
-    """Counts as of now. `runner` is who holds the lock; it may be dead."""
+    """Counts as of now. `runner` holds the lock, and may be dead. `spending` is None where nothing is paid for."""
 
     planned: int
     shards_planned: int
     shards_sealed: int
     tally: Tally
     runner: Holder | None
+    spending: Spending | None
 
     @property
     def running(self) -> bool:
@@ -32,4 +34,5 @@ def status(out: Storage, config: Config) -> Status:
     plan = Plan(out, config)
     planned = sum(1 for _ in plan.shards())
     state, tally = take_stock(out, config.units_per_shard)
-    return Status(plan.clips, planned, len(state.sealed), tally, holder(out))
+    spending = Spending.read(out) if config.judge == "claude" else None
+    return Status(plan.clips, planned, len(state.sealed), tally, holder(out), spending)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from curation.errors import RunStopped
 from curation.ledger import Tally
 from curation.outcome import NEEDS_ATTENTION
 from curation.plan import Plan
 from curation.setup import Recorded
 from curation.state import State
+from judge.account import Statement
+from judge.errors import JudgeStopped
 from shards.layout import SUMMARY
 from shards.receipt import Manifest
 from shards.storage import Storage
 
 METHODS = {
+    "claude": "a language model wrote each scene from the clip's caption and verified it, with the prompts of"
+    " arXiv 2512.13015 (section 11.1); the ledger names the model of each verdict",
     "film": "each scene is the caption of the shot before the clip in the same video, kept if the two share few words;"
     " this is not the method of arXiv 2512.13015, in which a language model writes and verifies the scene",
     "none": "no scenes: the caption is the conditioning text, as for text-to-video pre-training",
@@ -22,8 +27,29 @@ METHODS = {
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What was paid for, in US dollars. `lost_usd` may have been charged for answers that never came."""
+
+    answers: int
+    spent_usd: float
+    lost_usd: float
+
+    @staticmethod
+    def read(out: Storage) -> Spending:
+        """Raises RunStopped for an account that is damaged."""
+        try:
+            account = Statement.read(out)
+        except JudgeStopped as damage:
+            raise RunStopped(str(damage)) from damage
+        return Spending(account.answers, float(account.spent), float(account.lost))
+
+
+@dataclass(frozen=True)
 class Summary:
-    """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars."""
+    """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars.
+
+    `spending` is None where nothing is paid for.
+    """
 
     judge: str
     method: str
@@ -37,6 +63,7 @@ class Summary:
     bytes: int
     seconds: float
     complete: bool
+    spending: Spending | None
 
     @property
     def decided(self) -> int:
@@ -75,6 +102,7 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         bytes=sum(receipt.bytes for receipt in receipts),
         seconds=round(seconds, 1),
         complete=complete,
+        spending=Spending.read(out) if judge == "claude" else None,
     )
     out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
     return summary

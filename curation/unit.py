@@ -6,28 +6,31 @@ These are plain functions of a job and a unit. The engine runs them on Ray; a te
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from curation import ffmpeg
 from curation.config import Config
 from curation.cut import Cut, Span, cut
 from curation.errors import RunStopped
+from curation.judging import Terms
 from curation.ledger import Row, read_ledger, write_ledger
+from curation.look import look
 from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.probe import Measured
-from curation.scenes import Scene, decide
+from curation.scenes import ASKED_IN_VAIN, Scene
 from curation.scratch import scratch_folder
 from curation.screen import screen
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
-from judge.base import Judge, Question
+from judge.request import Frame
 from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader
 from shards.sample import Record, Sample
@@ -46,6 +49,7 @@ class Job:
     out: Storage
     ffmpeg_build: str
     run_id: str
+    terms: Terms | None = None
 
     def check_worker(self) -> None:
         """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
@@ -60,36 +64,44 @@ class Job:
             )
 
 
-def screen_unit(job: Job, unit: Unit) -> list[Measured | Ending | None]:
-    """Measurements or an ending for each clip; None for a clip whose earlier end stands. Raises StorageFault."""
+@dataclass(frozen=True)
+class Screened:
+    """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger."""
+
+    measured: Measured
+    frames: tuple[Frame, ...] = ()
+    sample: int = 0
+
+
+def screen_unit(job: Job, unit: Unit) -> list[Screened | Ending | None]:
+    """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault."""
     job.check_worker()
+    earlier = _Earlier(job.out, unit)
     with scratch_folder() as scratch:
         reader = SourceReader(job.root, scratch)
-        return [_screened(job, unit, clip, reader) for clip in unit.clips]
+        return [_screened(job, unit, clip, earlier, reader, scratch) for clip in unit.clips]
 
 
-def _screened(job: Job, unit: Unit, clip: PlannedClip, reader: SourceReader) -> Measured | Ending | None:
+def _screened(
+    job: Job, unit: Unit, clip: PlannedClip, earlier: _Earlier, reader: SourceReader, scratch: Path
+) -> Screened | Ending | None:
     if not unit.redoes(clip):
         return None
     if clip.clip_id in unit.quarantined:
         return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
-    return _or_failed(lambda: screen(clip, reader, job.config))
-
-
-async def decide_unit(
-    judge: Judge | None, unit: Unit, screened: Sequence[Measured | Ending | None]
-) -> list[Scene | None]:
-    """The scene of each clip that passed the screen, None for the others."""
-    return [
-        await decide(judge, Question(clip.clip_id, clip.caption, clip.preceding_caption))
-        if isinstance(measured, Measured)
-        else None
-        for clip, measured in zip(unit.clips, screened, strict=True)
-    ]
+    measured = _or_failed(lambda: screen(clip, reader, job.config))
+    if isinstance(measured, Ending):
+        return measured
+    frames: tuple[Frame, ...] | Ending = ()
+    if job.config.judge == "claude" and not clip.caption:
+        frames = _fetched(clip, reader, lambda source: look(source, _span(clip), measured, job.config, scratch))
+    if isinstance(frames, Ending):
+        return frames
+    return Screened(measured, frames, earlier.next_sample(clip.clip_id))
 
 
 def cut_unit(
-    job: Job, unit: Unit, screened: Sequence[Measured | Ending | None], scenes: Sequence[Scene | None]
+    job: Job, unit: Unit, screened: Sequence[Screened | Ending | None], scenes: Sequence[Scene | None]
 ) -> list[tuple[str, str]]:
     """Cuts what is to be kept, publishes the unit's part, then commits by publishing its ledger.
 
@@ -100,11 +112,11 @@ def cut_unit(
     rows = []
     with scratch_folder() as scratch, job.out.publishing(unit.name.part) as part:
         reader = SourceReader(job.root, scratch)
-        for clip, measured, scene in zip(unit.clips, screened, scenes, strict=True):
-            if measured is None:
+        for clip, found, scene in zip(unit.clips, screened, scenes, strict=True):
+            if found is None:
                 row, sample = earlier.row_and_sample(clip.clip_id)
             else:
-                row, sample = _finish_clip(job, clip, measured, scene, reader, scratch)
+                row, sample = _finish_clip(job, clip, found, scene, reader, scratch)
             rows.append(row)
             if sample is not None:
                 part.write(sample_bytes(sample))
@@ -126,6 +138,7 @@ class _Earlier:
 
     def __init__(self, out: Storage, unit: Unit) -> None:
         self._rows: dict[str, Row] = {}
+        self._revision = unit.shard.revision
         if unit.redo is not None:
             shard = ShardName(unit.shard.split, unit.shard.index, unit.shard.revision - 1)
             wanted = {clip.clip_id for clip in unit.clips}
@@ -137,23 +150,28 @@ class _Earlier:
         row = self._rows[clip_id]
         return row, self._reader.sample(clip_id) if row.kept and self._reader else None
 
+    def next_sample(self, clip_id: str) -> int:
+        """Which asking of the judge it is: a new one if the last gave no scene, else the last, whose answers count."""
+        row = self._rows.get(clip_id)
+        if row is None:
+            return 0
+        in_vain = row.outcome in ("dropped", "refused") or (row.outcome == "failed" and row.reason in ASKED_IN_VAIN)
+        return self._revision if in_vain else row.sample
+
 
 def _finish_clip(
-    job: Job, clip: PlannedClip, measured: Measured | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
+    job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
 ) -> tuple[Row, Sample | None]:
     row = _planned_row(job, clip)
-    if isinstance(measured, Ending):
-        return _ended(row, measured), None
+    if isinstance(found, Ending):
+        return _ended(row, found), None
+    measured = found.measured
     row = replace(
         row,
         source_width=measured.width, source_height=measured.height, duration=measured.duration, codec=measured.codec,
     )  # fmt: skip
-    scene = scene or Scene()
-    row = replace(
-        row,
-        scene_description=scene.text, verdict=scene.verdict, verdict_reason=scene.verdict_reason, rounds=scene.rounds,
-        judge_model=scene.judge_model, prompt_sha256=scene.prompt_sha256,
-    )  # fmt: skip
+    scene = scene or Scene(clip.caption)
+    row = _with_scene(replace(row, sample=found.sample), scene)
     if scene.ending:
         return _ended(row, scene.ending), None
     made = _cut_clip(job, clip, measured, reader, scratch)
@@ -167,11 +185,35 @@ def _finish_clip(
     return row, _sample(job.config, clip, row, made)
 
 
+def _with_scene(row: Row, scene: Scene) -> Row:
+    answers = [call.answer for call in scene.calls]
+    captioned_by = [call.answer.model_served for call in scene.calls if call.task == "caption"]
+    return replace(
+        row,
+        caption=scene.caption, captioned_by=captioned_by[-1] if captioned_by else "",
+        scene_description=scene.text, verdict=scene.verdict, verdict_reason=scene.verdict_reason, rounds=scene.rounds,
+        judge_model=scene.judge_model, prompt_sha256=scene.prompt_sha256,
+        turned_down=_json([asdict(attempt) for attempt in scene.turned_down]),
+        input_tokens=sum(answer.usage.prompt_tokens for answer in answers),
+        output_tokens=sum(answer.usage.output_tokens for answer in answers),
+        usd=float(sum(answer.usd for answer in answers)), calls=_json([call.record() for call in scene.calls]),
+    )  # fmt: skip
+
+
+def _json(values: list[dict[str, Any]]) -> str:
+    return json.dumps(values, ensure_ascii=False) if values else ""
+
+
 def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, reader: SourceReader, scratch: Path) -> Cut | Ending:
-    def attempt() -> Cut | Ending:
+    return _fetched(clip, reader, lambda source: cut(source, _span(clip), measured, job.config, scratch))
+
+
+def _fetched(clip: PlannedClip, reader: SourceReader, step: Callable[[Path], T | Ending]) -> T | Ending:
+    """A step on the clip's file. Before its failure is believed, the file is read to its end."""
+
+    def attempt() -> T | Ending:
         try:
-            source = reader.fetch(clip)
-            made = cut(source, Span.of(clip.start_ms, clip.end_ms), measured, job.config, scratch)
+            made = step(reader.fetch(clip))
             if isinstance(made, Ending):
                 reader.read_through(clip)
         except SourceChanged as change:
@@ -179,6 +221,10 @@ def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, reader: SourceRea
         return made
 
     return _or_failed(attempt)
+
+
+def _span(clip: PlannedClip) -> Span:
+    return Span.of(clip.start_ms, clip.end_ms)
 
 
 def _or_failed(step: Callable[[], T]) -> T | Ending:

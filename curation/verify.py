@@ -86,12 +86,13 @@ def _rows(name: ShardName, rows: list[Row], clips: list[PlannedClip]) -> Iterato
     by_id = {clip.clip_id: clip for clip in clips}
     for row in rows:
         planned = by_id.get(row.clip_id)
-        if planned and _key(row) != _key(planned):
+        captioned = planned is not None and planned.caption != ""
+        if planned and _key(row, captioned) != _key(planned, captioned):
             yield f"{name.ledger}: the row of clip {row.clip_id} does not fit the plan"
 
 
-def _key(row: Row | PlannedClip) -> tuple[Any, ...]:
-    return tuple(getattr(row, column) for column in _PLANNED_COLUMNS)
+def _key(row: Row | PlannedClip, captioned: bool) -> tuple[Any, ...]:
+    return tuple(getattr(row, column) for column in _PLANNED_COLUMNS if captioned or column != "caption")
 
 
 def _manifest(out: Storage, receipts: list[Receipt], recorded: Recorded, complete: bool) -> Iterator[str]:

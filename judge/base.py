@@ -2,51 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from judge.answer import Answer
+from judge.request import Frame, Task
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a judge is told of a clip. Text that is not known is ""."""
+    """What a judge is told of a clip. Text that is not known is "".
+
+    `drawer` is where answers about it are kept; the lower its `place`, the sooner it is asked about; `sample` tells
+    apart the times that it is asked about anew on purpose. `frames` are there where the caption is not.
+    """
 
     clip_id: str
     caption: str
-    preceding_caption: str
+    preceding_caption: str = ""
+    frames: tuple[Frame, ...] = ()
+    drawer: str = ""
+    place: int = 0
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A paid call: what was asked, by which template, and what came back."""
+
+    task: Task
+    prompt: str
+    prompt_sha256: str
+    answer: Answer
+
+    def record(self) -> dict[str, Any]:
+        """Its provenance and its cost as flat JSON, without the text."""
+        answer = asdict(self.answer)
+        usage: dict[str, Any] = answer.pop("usage")
+        del answer["text"], answer["explanation"]
+        asked: dict[str, Any] = {"task": self.task, "prompt": self.prompt, "prompt_sha256": self.prompt_sha256}
+        return asked | answer | usage | {"usd": str(self.answer.usd)}
+
+
+Calls = tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A text, and the calls that it took."""
+
+    text: str
+    calls: Calls = ()
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """A verdict on one description, with the reason in words and numbers."""
+    """A verdict on one description, with the reason in words and numbers, by `model`."""
 
     verdict: Literal["Pass", "Fail"]
     reason: str
+    model: str
+    calls: Calls = ()
 
 
 class Declined(Exception):
-    """The judge has no answer for this clip, now or later: `outcome` and `reason` are what the ledger says of it."""
+    """There is no answer for this clip: `outcome` and `reason` are what the ledger says of it."""
 
-    def __init__(self, outcome: Literal["rejected", "refused"], reason: str, detail: str) -> None:
-        super().__init__(outcome, reason, detail)
+    def __init__(
+        self, outcome: Literal["rejected", "refused", "failed"], reason: str, detail: str, calls: Calls = ()
+    ) -> None:
+        super().__init__(outcome, reason, detail, calls)
         self.outcome = outcome
         self.reason = reason
         self.detail = detail
+        self.calls = calls
 
 
 class Judge(Protocol):
-    """Both questions may take seconds or minutes, and many clips may be asked about at once."""
+    """All questions may take seconds or hours, and many clips may be asked about at once. All raise Declined."""
 
     name: str
-    model: str
     rounds: int
     """How often a clip may be described anew after a Fail, the first time included."""
     prompt_sha256: str
     """Of the template that asks for a description; "" where no prompt is used."""
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> str:
-        """The scene just before the clip, unlike those `turned_down`. Raises Declined."""
+    async def caption(self, question: Question) -> Said:
+        """What a clip shows that came without a caption."""
         ...
 
-    async def verify(self, scene: str, caption: str) -> Opinion:
-        """Whether `caption` is something new that follows from `scene`. Raises Declined."""
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
+        """The scene just before the clip, unlike those `turned_down`."""
+        ...
+
+    async def verify(self, question: Question, scene: str) -> Opinion:
+        """Whether the clip's caption is something new that follows from `scene`."""
         ...

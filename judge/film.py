@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from judge.base import Declined, Opinion, Question
+from judge.base import Declined, Opinion, Question, Said
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FUNCTION_WORDS = frozenset(
@@ -26,28 +26,30 @@ class FilmJudge:
     """Pass when scene and caption share less than `max_overlap` of their content words. Has one round."""
 
     name = "film"
-    model = "film"
     rounds = 1
     prompt_sha256 = ""
 
     def __init__(self, max_overlap: float) -> None:
         self.max_overlap = max_overlap
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> str:
+    async def caption(self, question: Question) -> Said:
+        """It cannot see: raises Declined."""
+        raise Declined("rejected", "no_caption", "the source gives no caption for it")
+
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
         """The caption of the preceding shot, word for word. Raises Declined for the first shot of a source."""
         if not question.preceding_caption:
             raise Declined("rejected", "first_shot", "no captioned shot comes before it in the same source video")
-        return question.preceding_caption
+        return Said(question.preceding_caption)
 
-    async def verify(self, scene: str, caption: str) -> Opinion:
+    async def verify(self, question: Question, scene: str) -> Opinion:
         """The paper's redundancy check as a rule on words."""
-        share, common = overlap(scene, caption)
+        share, common = overlap(scene, question.caption)
         passed = share < self.max_overlap
         sign = "<" if passed else "≥"
         words = f" ({', '.join(sorted(common))})" if common else ""
-        return Opinion(
-            "Pass" if passed else "Fail", f"shared content words {share:.2f} {sign} {self.max_overlap:.2f}{words}"
-        )
+        reason = f"shared content words {share:.2f} {sign} {self.max_overlap:.2f}{words}"
+        return Opinion("Pass" if passed else "Fail", reason, self.name)
 
 
 def overlap(scene: str, caption: str) -> tuple[float, set[str]]:

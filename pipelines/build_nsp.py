@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,31 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from curation import ffmpeg
 from curation.cluster import inside_job
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
+from curation.estimating import estimate
+from curation.judging import Terms
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
-from curation.setup import Recorded
+from curation.setup import Recorded, check_same
+from curation.sources import Source
 from curation.status import Status, status
-from curation.summary import Summary
+from curation.summary import Spending, Summary
 from curation.verify import verify
+from judge.errors import JudgeMistake
+from judge.estimate import Assumptions, assume
+from judge.prices import Prices
+from judge.settings import Claude
 from pipelines import console
 from pipelines.settings import SettingsMistake, chosen, from_tree, options
 from shards.receipt import DamagedRecord
 from shards.storage import Storage, StorageFault
 from shards.tar import DamagedShard
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_ASSUMED = tuple(field.name for field in fields(Assumptions))
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
@@ -38,11 +50,18 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 )
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A TOML file of settings.")
+@click.option("--model", help=f"The model of --judge claude.  [default: {Claude().model}]")
+@click.option("--estimate", "estimating", is_flag=True, help="Say what --judge claude would cost; asks nothing.")
+@click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(_ASSUMED)}.")
+@click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
+@click.option("--batches", is_flag=True, help="Ask in message batches: half the price, answers within a day.")
+@click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
+@click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config)
 def main(
     source: str | None, out: str, verifying: bool, asking: bool, retry: str, workers: int | None,
-    ray_address: str | None, config: Path | None, **flags: Any,
+    ray_address: str | None, model: str | None, estimating: bool, assume: str, budget_usd: float | None, batches: bool,
+    prices: Path | None, config: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Build a next-scene dataset from captioned video.
 
@@ -61,9 +80,13 @@ def main(
         elif source is None:
             raise UsageMistake("--source is missing; name a folder, a manifest, a tar or a video")
         else:
-            order = Order(source, out, chosen(Config, config, flags), workers, _outcomes(retry), ray_address)
-            code = _build(order)
-    except (UsageMistake, SettingsMistake) as mistake:
+            settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
+            terms = _terms(settings, budget_usd, batches, prices)
+            order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms)
+            only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
+            _refuse_without_claude(settings, only | {"--batches": batches, "--prices": prices})
+            code = _estimate(order, assume) if estimating else _build(order)
+    except (UsageMistake, SettingsMistake, JudgeMistake) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
     except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
         console.fail(f"the dataset in --out is damaged: {damage}; --verify names all that is wrong", console.ATTENTION)
@@ -83,6 +106,50 @@ def _build(order: Order) -> int:
         console.out.print("Nothing to do: every clip of the plan is decided and every shard is sealed.")
     _print_summary(finished.summary, open_out(order.out))
     return console.ATTENTION if finished.summary.needs_attention else console.DONE
+
+
+def _terms(config: Config, budget_usd: float | None, batches: bool, prices: Path | None) -> Terms | None:
+    if config.judge != "claude":
+        return None
+    price = Prices.load(prices).of(config.claude.model)
+    return Terms(price, None if budget_usd is None else Decimal(str(budget_usd)), batches)
+
+
+def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
+    for flag, value in given.items():
+        if value and config.judge != "claude":
+            raise UsageMistake(
+                f"{flag} means nothing with --judge {config.judge}, which asks nobody; give --judge claude"
+            )
+
+
+def _estimate(order: Order, assumed: str) -> int:
+    cases = assume(assumed)
+    source, out = Source.at(order.source), open_out(order.out)
+    config, price = order.config, order.terms.price  # type: ignore[union-attr]
+    recorded = Recorded.read(out)
+    if recorded:
+        check_same(out, recorded, source, config.determining(ffmpeg.build()))
+    clips, bills = estimate(source, out, config, recorded is not None, price, cases)
+    table = Table("", *cases, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = {
+        "calls": [f"{bill.calls:,.0f}" for bill in bills.values()],
+        "input tokens": [f"{bill.input_tokens:,.0f}" for bill in bills.values()],
+        "output tokens": [f"{bill.output_tokens:,.0f}" for bill in bills.values()],
+        "one by one": [f"${bill.usd(price, in_batch=False):,.2f}" for bill in bills.values()],
+        "in batches": [f"${bill.usd(price, in_batch=True):,.2f}" for bill in bills.values()],
+    }
+    rows |= {f"assumed {name}": [f"{asdict(case)[name]:g}" for case in cases.values()] for name in _ASSUMED}
+    for name, values in rows.items():
+        table.add_row(name, *values)
+    console.out.print(f"{clips:,} clips to be decided, asked of {price.model}; nothing was sent.")
+    console.out.print(table)
+    console.out.print(
+        "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
+    )
+    return console.DONE
 
 
 def _look(out: Storage, verifying: bool) -> int:
@@ -138,12 +205,16 @@ def _print_summary(summary: Summary, out: Storage) -> None:
         f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
     )
     console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
+    if summary.spending:
+        console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
     console.out.print(f"time      {summary.seconds:,.1f} s")
     console.out.print(f"dataset   {out.shown}", markup=False)
     if not summary.balanced:
         console.out.print("The account does not balance; --verify says where.")
     command = f"python pipelines/build_nsp.py --out {out.shown}"
     nexts = [f"{command} --verify"]
+    if summary.count("refused"):
+        nexts.insert(0, "the same command with --retry refused, to ask about those once more")
     if summary.count("failed", "quarantined"):
         nexts.insert(0, "the same command with --retry failed,quarantined, once the cause in the ledger is mended")
     for line in nexts:
@@ -155,6 +226,8 @@ def _print_status(now: Status) -> None:
     for outcome, reason, count in now.tally.lines():
         console.out.print(f"          {outcome} {reason} {count:,}".rstrip(), markup=False)
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed")
+    if now.spending:
+        console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:
         console.out.print("run       none")
     else:
@@ -162,6 +235,11 @@ def _print_status(now: Status) -> None:
         console.out.print(
             f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False
         )
+
+
+def _spent(spending: Spending) -> str:
+    lost = f"; up to ${spending.lost_usd:,.4f} more for answers that never came" if spending.lost_usd else ""
+    return f"${spending.spent_usd:,.4f} for {spending.answers:,} answers{lost}"
 
 
 if __name__ == "__main__":

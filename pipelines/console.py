@@ -8,10 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from judge.paid_once import Report
 
 DONE, ATTENTION, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 _LOG_EVERY_SECONDS = 5.0
@@ -61,7 +64,7 @@ class Watch:
         self._planned, self._decided, self._from = planned, decided, decided
         if err.is_terminal and decided < planned:
             self._bar = Progress(
-                TextColumn(self._verb), BarColumn(), MofNCompleteColumn(), TextColumn("clips"),
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("clips"),
                 TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=True,
             )  # fmt: skip
             self._task = self._bar.add_task(self._verb, total=planned, completed=decided)
@@ -72,13 +75,23 @@ class Watch:
         if self._bar:
             self._bar.update(self._task, completed=self._decided)
 
-    def tick(self) -> None:
+    def tick(self, asking: Report | None = None) -> None:
         now = time.monotonic()
-        if not self._bar and now - self._told >= _LOG_EVERY_SECONDS:
+        asked = f"; {_asking(asking)}" if asking else ""
+        if self._bar:
+            self._bar.update(self._task, description=self._verb + asked)
+        elif now - self._told >= _LOG_EVERY_SECONDS:
             self._told = now
             rate = (self._decided - self._from) / (now - self._begun)
-            err.print(f"{self._verb}: {self._decided} of {self._planned} clips, {rate:.1f} a second", markup=False)
+            line = f"{self._verb}: {self._decided} of {self._planned} clips, {rate:.1f} a second{asked}"
+            err.print(line, markup=False)
 
     def end(self) -> None:
         if self._bar:
             self._bar.stop()
+
+
+def _asking(report: Report) -> str:
+    waiting = f", {report.in_batches:,} in batches" if report.in_batches else ""
+    trouble = f" (waiting: {report.trouble})" if report.trouble else ""
+    return f"${report.spent:.2f} for {report.answers:,} answers, {report.under_way:,} under way{waiting}{trouble}"

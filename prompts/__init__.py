@@ -20,6 +20,7 @@ _MARKERS: Mapping[str, Mapping[str, str]] = {
     "causal_consistency": {"scene_description": "{scene_description}", "caption": "{caption}"},
     "next_scene": {"scene_description": "{scene_description}"},
     "caption": {},
+    "retry": {"turned_down": "{turned_down}"},
 }
 
 NAMES = tuple(_MARKERS)

@@ -16,17 +16,17 @@ import pytest
 
 from curation import ffmpeg
 from curation.config import Config
+from curation.judging import Judging, Terms
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
 from curation.run import open_out
-from curation.scenes import make_judge
 from curation.sealing import seal_shard
 from curation.setup import Recorded, prepare
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
-from curation.unit import Job, cut_unit, decide_unit, screen_unit
+from curation.unit import Job, cut_unit, screen_unit
 from curation.verify import verify
 from curation.work import ShardWork, remaining, to_retry
 from pipelines.console import Watch
@@ -80,33 +80,42 @@ def captioned_spans(folder: Path, count: int, seconds: float = 0.25) -> Path:
     return write_csv(folder / "clips.csv", rows)
 
 
-def build_inline(source: Path | str, out: Path | str, config: Config, retry: frozenset[str] = frozenset()) -> Summary:
+def build_inline(
+    source: Path | str,
+    out: Path | str,
+    config: Config,
+    retry: frozenset[str] = frozenset(),
+    terms: Terms | None = None,
+) -> Summary:
     """The same run as `curation.run.build`, with the steps of the engine done one after another in this process."""
     begun = time.monotonic()
     place = open_out(str(out))
-    with held(place, "inline"):
+    with held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
         recorded = prepare(place, given, config)
-        job = Job(config, given.root, place, ffmpeg.build(), "inline")
+        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms)
+        judging = Judging(config, terms, place, "inline")
         plan = Plan(place, config)
         state = State.read(place, config.units_per_shard)
         tidy(place, state, config.units_per_shard)
-        for work in remaining(plan, state):
-            _do(job, work)
-        if retry:
-            for work in to_retry(plan, State.read(place, config.units_per_shard), place, retry):
-                _do(job, work)
+        try:
+            for work in remaining(plan, state):
+                _do(job, work, judging, runner)
+            if retry:
+                for work in to_retry(plan, State.read(place, config.units_per_shard), place, retry):
+                    _do(job, work, judging, runner)
+        finally:
+            runner.run(judging.end())
         state, tally = take_stock(place, config.units_per_shard)
         summary = conclude(place, plan, recorded, state, tally, time.monotonic() - begun)
         discard_superseded(place, state)
     return summary
 
 
-def _do(job: Job, work: ShardWork) -> None:
-    judge = make_judge(job.config)
+def _do(job: Job, work: ShardWork, judging: Judging, runner: asyncio.Runner) -> None:
     for unit in work.todo:
         screened = screen_unit(job, unit)
-        cut_unit(job, unit, screened, asyncio.run(decide_unit(judge, unit, screened)))
+        cut_unit(job, unit, screened, runner.run(judging.decide(unit, screened)))
     seal_shard(job.out, work.name, work.units)
 
 

@@ -13,13 +13,14 @@ import pytest
 
 from curation import ffmpeg
 from curation.errors import RunStopped, UsageMistake
+from curation.judging import Judging
 from curation.plan import Plan
 from curation.sealing import seal_shard
 from curation.setup import prepare
 from curation.sources import Source
 from curation.sources.manifest import clips_of_manifest
 from curation.state import State
-from curation.unit import Job, cut_unit, decide_unit, screen_unit
+from curation.unit import Job, cut_unit, screen_unit
 from curation.work import to_retry
 from shards.layout import ShardName
 from shards.storage import Storage, StorageFault
@@ -58,7 +59,7 @@ def half_a_retry(source: Path, out: Path) -> None:
     (work,) = to_retry(Plan(place, SMALL), State.read(place, SMALL.units_per_shard), place, frozenset({"failed"}))
     unit = work.todo[0]
     screened = screen_unit(job, unit)
-    cut_unit(job, unit, screened, asyncio.run(decide_unit(None, unit, screened)))
+    cut_unit(job, unit, screened, asyncio.run(Judging(job.config, None, job.out, job.run_id).decide(unit, screened)))
 
 
 def test_a_retry_killed_halfway_is_forgotten_and_the_next_does_all_that_was_asked(source: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ sentences = st.lists(st.sampled_from([*WORDS, "the", "and", "of", "it's", "Dogs"
 
 
 def verify(scene: str, caption: str, max_overlap: float = 0.5) -> Opinion:
-    return asyncio.run(FilmJudge(max_overlap).verify(scene, caption))
+    return asyncio.run(FilmJudge(max_overlap).verify(Question("id", caption), scene))
 
 
 @given(st.one_of(sentences, st.text()), st.one_of(sentences, st.text()))
@@ -73,7 +73,7 @@ def test_the_same_moment_never_passes() -> None:
 
 def test_the_scene_is_the_preceding_caption_word_for_word() -> None:
     question = Question("id", "the rabbit wakes", "A butterfly  lands –\nsoftly.")
-    assert asyncio.run(FilmJudge(0.5).describe(question, ())) == "A butterfly  lands –\nsoftly."
+    assert asyncio.run(FilmJudge(0.5).describe(question, ())).text == "A butterfly  lands –\nsoftly."
 
 
 def test_the_first_shot_of_a_film_is_declined_as_a_rejection() -> None:
@@ -84,7 +84,7 @@ def test_the_first_shot_of_a_film_is_declined_as_a_rejection() -> None:
 
 def test_all_that_it_makes_says_film_and_names_no_prompt() -> None:
     judge = FilmJudge(0.5)
-    assert (judge.name, judge.model, judge.rounds, judge.prompt_sha256) == ("film", "film", 1, "")
+    assert (judge.name, judge.rounds, judge.prompt_sha256) == ("film", 1, "")
 
 
 def imported(program: str, cwd: Path) -> set[str]:

@@ -23,6 +23,7 @@ SHA256 = {
     "causal_consistency": "c7694eb10001d59b88273fe5373d8fd10a886cff0cb6797d6a9eeac18b96a3dc",
     "next_scene": "506dbbcba424eea1d3034d1795eeaffbcdda3960b7bb5960878e00bf1f7cc439",
     "caption": "7b369375f887cef1c553506a44410a668c7be66f72e8a6f231dfe4873cd9cc19",
+    "retry": "c0c1f9274d8140dc378a96260519cb68124c64c83fa6213966b42a19dabfcf2d",
 }
 # Where each of the paper's templates stands in the supplement, by the heading above it.
 HEADINGS = {

@@ -1,0 +1,89 @@
+"""The one judge of a run as a Ray actor, and the driver's hold on it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from curation.errors import RunStopped
+from curation.judging import Judging
+from curation.plan import Unit
+from curation.unit import Job
+
+if TYPE_CHECKING:
+    from judge.paid_once import Report
+
+_DEATHS_ALLOWED = 3
+_UNITS_AT_ONCE = 10_000
+_LAST_WORDS_SECONDS = 15.0
+
+
+class _JudgeActor:
+    """It holds no CPU: it waits for answers."""
+
+    def __init__(self, job: Job) -> None:
+        self._judging = Judging(job.config, job.terms, job.out, job.run_id)
+
+    async def ready(self) -> None: ...
+
+    async def decide(self, unit: Unit, screened: list[Any]) -> list[Any]:
+        return list(await self._judging.decide(unit, screened))
+
+    async def report(self) -> Report | None:
+        return self._judging.report()
+
+    async def end(self) -> None:
+        await self._judging.end()
+
+
+class JudgeActor:
+    """Asks on the driver's node. What the judge was told is on file, so one that dies is replaced, a few times."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._deaths = 0
+        self._actor = self._start()
+        self._asked_for_report: Any = None
+        self._report: Report | None = None
+
+    def decide(self, unit: Unit, screened: Any) -> Any:
+        """A reference to the unit's scenes; `screened` is one too."""
+        return self._actor.decide.remote(unit, screened)
+
+    def replace_if_dead(self) -> None:
+        """Raises RunStopped when it dies again and again."""
+        try:
+            ray.get(self._actor.ready.remote())
+        except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError):
+            self._deaths += 1
+            self._actor = self._start()
+        if self._deaths > _DEATHS_ALLOWED:
+            raise RunStopped(f"the judge died {self._deaths} times; see Ray's logs for why")
+
+    def report(self) -> Report | None:
+        """How the asking went a moment ago. Never waits."""
+        if self._asked_for_report is not None:
+            done, _ = ray.wait([self._asked_for_report], timeout=0)
+            if not done:
+                return self._report
+            with suppress(exceptions.RayError):
+                self._report = ray.get(self._asked_for_report)
+        self._asked_for_report = self._actor.report.remote()
+        return self._report
+
+    def end(self) -> None:
+        """Lets it store the answers that are under way, and ends it."""
+        with suppress(exceptions.RayError):
+            ray.get(self._actor.end.remote(), timeout=_LAST_WORDS_SECONDS)
+        ray.kill(self._actor)
+
+    def _start(self) -> Any:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(
+            num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy=here, max_concurrency=_UNITS_AT_ONCE
+        )(_JudgeActor)
+        return actor.remote(self._job)

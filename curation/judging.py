@@ -1,0 +1,163 @@
+"""A run's judge: made from its configuration, asked about units, on a leash that ends with the run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from curation.config import Config, Limits
+from curation.errors import RunStopped, UsageMistake
+from curation.lock import holder
+from curation.outcome import Ending
+from curation.plan import PlannedClip, Unit
+from curation.scenes import Scene, decide
+from judge.base import Judge, Question
+from judge.claude import ClaudeJudge
+from judge.errors import JudgeMistake, JudgeStopped
+from judge.film import FilmJudge
+from judge.patience import Patience
+from judge.prices import Price
+from shards.storage import Storage
+
+if TYPE_CHECKING:
+    from curation.unit import Screened
+    from judge.paid_once import PaidOnce, Report
+
+_LOOK_SECONDS = 0.1
+_READ_SECONDS = 2.0
+_UNITS_A_FOLDER = 1000
+_CLIPS_A_CALL = 2
+_PICTURED_CLIPS = 2000
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How the judge `claude` is paid. Not part of what decides the dataset: each run may have its own."""
+
+    price: Price
+    budget: Decimal | None = None
+    in_batches: bool = False
+
+
+class Judging:
+    """Asks about whole units. For one event loop."""
+
+    def __init__(self, config: Config, terms: Terms | None, out: Storage, run_id: str) -> None:
+        self._config = config
+        self._terms = terms
+        self._out = out
+        self._run_id = run_id
+        self._paid_once: PaidOnce | None = None
+        self._judge: Judge | None = None
+
+    async def decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
+        """The scene of each clip that passed the screen, None for the others.
+
+        Raises UsageMistake, RunStopped or StorageFault once all questions that were under way have their answers.
+        """
+        try:
+            judge = self._ready()
+            drawer = drawer_of(unit)
+            if self._paid_once:
+                await self._paid_once.open(drawer)
+            place = unit.clips[0].position
+            scenes = await asyncio.gather(
+                *(
+                    self._scene(judge, clip, found, drawer, place)
+                    for clip, found in zip(unit.clips, screened, strict=True)
+                ),
+                return_exceptions=True,
+            )
+            for scene in scenes:
+                if isinstance(scene, BaseException):
+                    raise scene
+            if self._paid_once:
+                await self._paid_once.close(drawer)
+        except JudgeMistake as mistake:
+            raise UsageMistake(str(mistake)) from mistake
+        except JudgeStopped as stop:
+            raise RunStopped(str(stop)) from stop
+        return [scene for scene in scenes if not isinstance(scene, BaseException)]
+
+    def report(self) -> Report | None:
+        """How the asking goes, if anything is paid for."""
+        return self._paid_once.report() if self._paid_once else None
+
+    async def end(self) -> None:
+        """Asks nothing more; what is under way is waited for, a little, and stored."""
+        if self._paid_once:
+            await self._paid_once.end()
+
+    async def _scene(
+        self, judge: Judge | None, clip: PlannedClip, found: Screened | Ending | None, drawer: str, place: int
+    ) -> Scene | None:
+        if found is None or isinstance(found, Ending):
+            return None
+        question = Question(
+            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, drawer, place, found.sample
+        )
+        return await decide(judge, question)
+
+    def _ready(self) -> Judge | None:
+        """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
+        config = self._config
+        if self._judge is None and config.judge == "film":
+            self._judge = FilmJudge(config.film.max_overlap)
+        elif self._judge is None and config.judge == "claude" and self._terms:
+            from judge.paid_once import PaidOnce
+
+            terms, leash = self._terms, Leash(self._out, self._run_id)
+            self._paid_once = PaidOnce(
+                self._out, terms.price, patience(config.limits), terms.budget, terms.in_batches, leash.check
+            )
+            self._judge = ClaudeJudge(config.claude, terms.price, self._paid_once)
+        return self._judge
+
+
+class Leash:
+    """Holds a judge to its run: once that has died, or another has taken the lock, nothing more is asked."""
+
+    def __init__(self, out: Storage, run_id: str) -> None:
+        self._out = out
+        self._run_id = run_id
+        self._runner = holder(out)
+        self._looked = float("-inf")
+
+    def check(self) -> None:
+        """Raises JudgeStopped."""
+        near = self._runner is not None and self._runner.is_here
+        now = time.monotonic()
+        if now - self._looked < (_LOOK_SECONDS if near else _READ_SECONDS):
+            return
+        self._looked = now
+        if not near:
+            self._runner = holder(self._out)
+        if self._runner is None or self._runner.run_id != self._run_id or not self._runner.alive:
+            raise JudgeStopped("the run that asked is gone")
+
+
+def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:
+    """How many units may wait for answers at once, so that no call that may be made has to wait for a question.
+
+    Those that are asked about with pictures are kept to what fits in memory while a batch is gathered.
+    """
+    if terms is None:
+        return 0
+    clips = config.limits.batch_clips if terms.in_batches else _CLIPS_A_CALL * config.limits.calls_at_once
+    if pictured:
+        clips = min(clips, _PICTURED_CLIPS)
+    return -(-clips // config.unit_size)
+
+
+def patience(limits: Limits) -> Patience:
+    return Patience(limits.calls_at_once, limits.call_seconds, limits.outage_seconds)
+
+
+def drawer_of(unit: Unit) -> str:
+    """Where a unit's answers are kept, whatever its revision."""
+    name = unit.name
+    return f"{name.split}/{name.index // _UNITS_A_FOLDER:03d}/{name.index:06d}"

@@ -1,0 +1,163 @@
+"""The account: what was spent, what may have been, and a budget that is never passed.
+
+The worst case of a call is reserved before it is sent, and the file says so first. So after a crash the account still
+covers whatever was under way: what was reserved then and has no known end counts as lost, at its worst case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import accumulate
+
+from judge.errors import JudgeStopped
+from judge.store import CALLS, Files
+
+ACCOUNT = f"{CALLS}/account.json"
+_ZERO = Decimal(0)
+# Each write covers a bit more than is under way, so that not every call waits for one.
+_MARGIN = Decimal("0.25")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """US dollars. `allowance` bounds all that was spent or lost or is under way; `answers` counts what was paid for.
+
+    `collected` names batches whose cost is in `spent` already, though they may still stand as open.
+    """
+
+    spent: Decimal = _ZERO
+    lost: Decimal = _ZERO
+    allowance: Decimal = _ZERO
+    answers: int = 0
+    collected: tuple[str, ...] = ()
+
+    @staticmethod
+    def read(files: Files) -> Statement:
+        """Of an account that nobody has written yet: nothing. Raises JudgeStopped for a file that is damaged."""
+        try:
+            value = json.loads(files.read(ACCOUNT))
+            money = {name: Decimal(value[name]) for name in ("spent", "lost", "allowance")}
+            return Statement(answers=int(value["answers"]), collected=tuple(value["collected"]), **money)
+        except FileNotFoundError:
+            return Statement()
+        except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+            raise JudgeStopped(f"{ACCOUNT} is damaged ({error!r}); restore it from a copy") from error
+
+    def to_bytes(self) -> bytes:
+        money = {"spent": str(self.spent), "lost": str(self.lost), "allowance": str(self.allowance)}
+        return json.dumps({**money, "answers": self.answers, "collected": self.collected}).encode()
+
+
+class Account:
+    """One run's hold on the account. `budget` bounds all runs together; None is no bound.
+
+    `in_batches` is what open batches have reserved, name → worst case: it is under way, not lost.
+    """
+
+    def __init__(self, files: Files, budget: Decimal | None, in_batches: Mapping[str, Decimal]) -> None:
+        self._files = files
+        self._budget = budget
+        before = self._on_file = Statement.read(files)
+        self.collected = set(before.collected)
+        self.spent = before.spent
+        self.reserved = sum((worst for name, worst in in_batches.items() if name not in self.collected), _ZERO)
+        self.lost = max(before.lost, before.allowance - before.spent - self.reserved)
+        self.answers = before.answers
+        self._allowance = before.allowance
+        self._changed = asyncio.Condition()
+        self._writing = asyncio.Lock()
+
+    @property
+    def committed(self) -> Decimal:
+        """What is gone at worst."""
+        return self.spent + self.lost + self.reserved
+
+    def fits(self, worst: Decimal) -> bool:
+        return self._budget is None or self.committed + worst <= self._budget
+
+    async def reserve(self, worst: Decimal) -> None:
+        """Returns once `worst` is set aside, on file too. Waits while calls under way may give some of theirs back.
+
+        Raises JudgeStopped when the budget leaves no room even with nothing under way.
+        """
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self.fits(worst) or not self.reserved)
+            if not self.fits(worst):
+                raise JudgeStopped(self._used_up(worst))
+            if self.committed + worst <= self._allowance:
+                self.reserved += worst
+                return
+            await self._allow(worst)
+
+    async def reserve_most(self, worsts: Sequence[Decimal]) -> int:
+        """Sets aside as many of `worsts`, from the first on, as there is room for, and returns how many those are.
+
+        Waits while calls under way may still make room for all. Raises JudgeStopped when there is none for the first.
+        """
+        totals = list(accumulate(worsts))
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.fits(totals[-1]) or not self.reserved)
+        count = max(1, sum(map(self.fits, totals)))
+        await self.reserve(totals[count - 1])
+        return count
+
+    async def settle(self, worst: Decimal, cost: Decimal) -> None:
+        """An answer came for `cost`; what was reserved for it is free again."""
+        self.spent += cost
+        self.answers += 1
+        await self._free(worst)
+
+    async def settle_batch(self, name: str, worst: Decimal, cost: Decimal, answers: int) -> None:
+        """A batch's answers came, all stored. Returns once the file says so: from then on it counts no second time."""
+        self.collected.add(name)
+        self.spent += cost
+        self.answers += answers
+        await self._free(worst)
+        await self.write()
+
+    async def lose(self, worst: Decimal) -> None:
+        """The answer is lost and may have been charged for."""
+        self.lost += worst
+        await self._free(worst)
+
+    async def release(self, worst: Decimal) -> None:
+        """It was surely not charged for."""
+        await self._free(worst)
+
+    async def write(self) -> None:
+        """Puts the account on file, with an allowance that covers just what is under way."""
+        async with self._writing:
+            await self._put_on_file(self.committed)
+
+    async def _free(self, worst: Decimal) -> None:
+        self.reserved -= worst
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _allow(self, worst: Decimal) -> None:
+        async with self._writing:
+            if self.committed + worst <= self._allowance:
+                return
+            wanted = self.committed + worst + max(worst, self.reserved * _MARGIN)
+            await self._put_on_file(wanted if self._budget is None else min(wanted, self._budget))
+
+    async def _put_on_file(self, allowance: Decimal) -> None:
+        # While the file is being written no more may be reserved than both the old and the new one allow.
+        self._allowance = min(self._allowance, allowance)
+        statement = Statement(self.spent, self.lost, allowance, self.answers, tuple(sorted(self.collected)))
+        if statement != self._on_file:
+            await asyncio.to_thread(self._files.write, ACCOUNT, statement.to_bytes())
+            self._on_file = statement
+        self._allowance = allowance
+
+    def _used_up(self, worst: Decimal) -> str:
+        lost = f" and ${self.lost:.2f} set aside for answers that were lost" if self.lost else ""
+        return (
+            f"the budget of ${self._budget} is used up: ${self.spent:.4f} spent on {self.answers:,} answers{lost};"
+            f" the next call may cost ${worst:.4f}. Raise --budget-usd"
+        )

@@ -1,0 +1,90 @@
+"""A finished call: what came back for one question, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from judge.prices import Price, Usage
+
+Status = Literal["whole", "refused", "truncated"]
+_STATUS: Mapping[str, Status] = {
+    "refusal": "refused",
+    "max_tokens": "truncated",
+    "model_context_window_exceeded": "truncated",
+}
+
+
+class NoAnswer(ValueError):
+    """What came back is not a message of this API."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was paid for. Unknown text is "". `usd` is exact; `tries` counts the requests that it took.
+
+    A `shared` answer was paid for by an equal question of another clip; here it cost nothing.
+    """
+
+    key: str
+    status: Status
+    text: str
+    stop_reason: str
+    category: str
+    explanation: str
+    model_asked: str
+    model_served: str
+    message_id: str
+    request_id: str
+    batch_id: str
+    usage: Usage
+    usd: Decimal
+    tries: int
+    shared: bool = False
+
+    @staticmethod
+    def of(
+        key: str, message: Mapping[str, Any], price: Price, *, request_id: str = "", batch_id: str = "", tries: int = 1
+    ) -> Answer:
+        """From a message as the API sends it. Raises NoAnswer."""
+        try:
+            text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
+            reason = message["stop_reason"]
+            details = message.get("stop_details") or {}
+            usage = _usage(message["usage"])
+            return Answer(
+                key=key, status=_STATUS.get(reason, "whole"), text=text, stop_reason=reason,
+                category=details.get("category") or "", explanation=details.get("explanation") or "",
+                model_asked=price.model, model_served=str(message["model"]),
+                message_id=str(message["id"]), request_id=request_id, batch_id=batch_id,
+                usage=usage, usd=price.cost(usage, in_batch=bool(batch_id)), tries=tries,
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise NoAnswer(f"what came back is not a message: {error!r}") from error
+
+    def to_line(self) -> bytes:
+        """One line of JSON with its newline."""
+        value = asdict(self) | {"usd": str(self.usd)}
+        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+    @staticmethod
+    def of_line(line: bytes) -> Answer:
+        """Raises ValueError, KeyError or TypeError for a line that is none."""
+        value = json.loads(line)
+        return Answer(**{**value, "usage": Usage(**value["usage"]), "usd": Decimal(value["usd"])})
+
+
+def _usage(value: Mapping[str, Any]) -> Usage:
+    written = value.get("cache_creation_input_tokens") or 0
+    hour = (value.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+    return Usage(
+        input_tokens=int(value["input_tokens"]),
+        output_tokens=int(value["output_tokens"]),
+        cache_read=value.get("cache_read_input_tokens") or 0,
+        cache_write_5m=written - hour,
+        cache_write_1h=hour,
+        thinking_tokens=(value.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+    )

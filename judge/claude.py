@@ -1,0 +1,131 @@
+"""The judge `claude`: the paper's prompts, put to a language model (arXiv 2512.13015, supplement, section 11.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from judge.answer import Answer
+from judge.base import Call, Declined, Opinion, Question, Said
+from judge.errors import Unanswered
+from judge.prices import Price
+from judge.request import Request, Task
+from judge.settings import Claude
+from judge.verdict import SCHEMA, read_verdict
+from prompts import Prompt, load
+
+T = TypeVar("T")
+
+_DESCRIPTION = "[What likely happened just before this moment]"
+_LABEL = re.compile(r"^\W*description\s*:\W*", re.IGNORECASE)
+_ASKED_AGAIN = 1
+"""How often an answer that nobody can read is asked for anew."""
+
+
+class Asker(Protocol):
+    """Who brings the answer to a request: PaidOnce, or what stands in for it when nothing may be asked."""
+
+    async def ask(self, request: Request, drawer: str, place: int) -> Answer:
+        """Raises Unanswered."""
+        ...
+
+
+class ClaudeJudge:
+    """Writes the scene before a clip and verifies it, and captions clips that came without a caption."""
+
+    name = "claude"
+
+    def __init__(self, settings: Claude, price: Price, asker: Asker) -> None:
+        self._requests = Requests(settings, price)
+        self._asker = asker
+        self.rounds = settings.rounds
+        self.prompt_sha256 = load("preceding_description").sha256
+
+    async def caption(self, question: Question) -> Said:
+        """What the clip's frames show, in one line."""
+        if not question.frames:
+            raise Declined("rejected", "no_caption", "the source gives no caption for it, and no frames could be seen")
+        return await self._text(self._requests.caption(question), question)
+
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
+        """The likely event just before the clip, in one line."""
+        return await self._text(self._requests.describe(question, turned_down), question)
+
+    async def verify(self, question: Question, scene: str) -> Opinion:
+        """The model's verdict, with its reason."""
+        request = self._requests.verify(question, scene)
+        (verdict, reason), calls = await self._readable(request, question, read_verdict)
+        return Opinion(verdict, reason, calls[-1].answer.model_served, calls)
+
+    async def _text(self, request: Request, question: Question) -> Said:
+        text, calls = await self._readable(request, question, _one_line)
+        return Said(text, calls)
+
+    async def _readable(
+        self, request: Request, question: Question, read: Callable[[str], T | None]
+    ) -> tuple[T, tuple[Call, ...]]:
+        """What `read` makes of the answer. One that was cut off or says nothing is asked for once more."""
+        calls: list[Call] = []
+        for again in range(_ASKED_AGAIN + 1):
+            answer = await self._whole(replace(request, again=again), question, calls)
+            if (found := read(answer.text)) is not None:
+                return found, tuple(calls)
+        raise Declined("failed", "unreadable_answer", f"{request.task}: {answer.text[:200]!r}", tuple(calls))
+
+    async def _whole(self, request: Request, question: Question, calls: list[Call]) -> Answer:
+        for room in (1, 2):
+            roomy = replace(request, max_tokens=room * request.max_tokens)
+            try:
+                answer = await self._asker.ask(roomy, question.drawer, question.place)
+            except Unanswered as error:
+                raise Declined("failed", error.reason, f"{request.task}: {error.detail}", tuple(calls)) from error
+            calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
+            if answer.status == "refused":
+                said = f"{request.task}: {answer.explanation}".rstrip(": ")
+                raise Declined("refused", answer.category or "unspecified", said, tuple(calls))
+            if answer.status == "whole":
+                return answer
+        said = f"{request.task}: {answer.stop_reason} at {roomy.max_tokens} tokens"
+        raise Declined("failed", "truncated", said, tuple(calls))
+
+
+class Requests:
+    """The wording of each question on the wire. `docs/reproduction.md` shows them."""
+
+    def __init__(self, settings: Claude, price: Price) -> None:
+        self._settings = settings
+        self._effort = settings.effort if price.takes_effort else ""
+
+    def caption(self, question: Question) -> Request:
+        """The frames, each after its time, then our caption prompt."""
+        prompt = load("caption")
+        return self._request("caption", prompt, question, text=prompt.text, frames=question.frames)
+
+    def describe(self, question: Question, turned_down: tuple[str, ...]) -> Request:
+        """The template up to `Description:`, from where the model goes on; what follows there is the system prompt."""
+        prompt = load("preceding_description")
+        asking, _, guidelines = prompt.text.partition(_DESCRIPTION)
+        text = asking.strip().replace(prompt.markers["caption"], question.caption)
+        if turned_down:
+            attempts = "\n".join(f"- {' '.join(scene.split())}" for scene in turned_down)
+            text = f"{text}\n\n{load('retry').fill(turned_down=attempts)}"
+        return self._request("describe", prompt, question, text=text, system=guidelines.strip())
+
+    def verify(self, question: Question, scene: str) -> Request:
+        """The template, then scene and caption, under the names that the paper's template 10.1 gives them."""
+        prompt = load("verification")
+        text = f"{prompt.text}\nScene Description: {scene}\nCaption: {question.caption}"
+        return self._request("verify", prompt, question, text=text, schema=SCHEMA)
+
+    def _request(self, task: Task, prompt: Prompt, question: Question, **parts: Any) -> Request:
+        return Request(
+            task=task, prompt=prompt.name, prompt_sha256=prompt.sha256, model=self._settings.model, effort=self._effort,
+            max_tokens=self._settings.max_tokens, sample=question.sample, **{"system": "", **parts},
+        )  # fmt: skip
+
+
+def _one_line(text: str) -> str | None:
+    """The text without a leading `Description:`, on one line; None if nothing is left."""
+    return " ".join(_LABEL.sub("", text).split()) or None

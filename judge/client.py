@@ -1,0 +1,155 @@
+"""One question to the API, asked until it is answered, within the limits and the budget."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import anthropic
+import httpx2
+
+from judge.account import Account
+from judge.answer import Answer, NoAnswer
+from judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from judge.faults import Fault, read_fault
+from judge.flow import Flow
+from judge.patience import Outage, Patience, backoff
+from judge.prices import Price, Usage
+from judge.request import Request
+
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+_STRIKES = 8
+
+
+def check_key() -> None:
+    """Raises JudgeMistake where this process has no key for the API, or what cannot be one."""
+    secrets = _secrets()
+    if not secrets:
+        raise JudgeMistake(
+            f"--judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film"
+        )
+    for name, secret in secrets.items():
+        if not (secret.isascii() and secret.isprintable() and " " not in secret):
+            raise JudgeMistake(f"{name} holds a space or a letter that no key has; set it to the key alone")
+
+
+def redacted(text: str) -> str:
+    """The text without the secrets of this process."""
+    for secret in _secrets().values():
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets() -> dict[str, str]:
+    values = {name: os.environ.get(name, "").strip() for name in KEYS}
+    return {name: value for name, value in values.items() if value}
+
+
+def connect(patience: Patience) -> anthropic.AsyncAnthropic:
+    """The SDK's client. It never tries again by itself: it knows neither the budget nor the other calls.
+
+    Raises JudgeMistake.
+    """
+    check_key()
+    key = _secrets()
+    connections = httpx2.Limits(max_connections=None, max_keepalive_connections=patience.calls_at_once)
+    return anthropic.AsyncAnthropic(
+        api_key=key.get(KEYS[0]),
+        auth_token=None if KEYS[0] in key else key.get(KEYS[1]),
+        max_retries=0,
+        timeout=patience.call_seconds,
+        http_client=anthropic.DefaultAsyncHttpxClient(limits=connections),
+    )
+
+
+def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:
+    """More than the answer can cost, in US dollars."""
+    return price.cost(Usage(request.worst_input_tokens, request.max_tokens), in_batch)
+
+
+class Client:
+    """Sends questions one by one, many at once. For one event loop."""
+
+    def __init__(
+        self, api: anthropic.AsyncAnthropic, price: Price, account: Account, patience: Patience,
+        may_ask: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._api = api
+        self._price = price
+        self._account = account
+        self._patience = patience
+        self._may_ask = may_ask
+        self._answered = 0
+        self.flow = Flow(patience.calls_at_once)
+        self.outage = Outage(patience)
+
+    async def ask(self, request: Request, place: int) -> Answer:
+        """The answer, whatever it says. Raises Unanswered for this question, JudgeMistake or JudgeStopped for all."""
+        worst = worst_cost(self._price, request, in_batch=False)
+        tries, strikes, answered_before = 0, 0, -1
+        while True:
+            tries += 1
+            outcome = await self._send(request, place, worst, tries)
+            if isinstance(outcome, Answer):
+                return outcome
+            if outcome.kind == "item":
+                raise Unanswered("judge_error", outcome.said)
+            if outcome.kind in ("server", "lost"):
+                # In an outage nobody is answered; what fails while others are answered fails by itself.
+                strikes += answered_before != self._answered
+                answered_before = self._answered
+                if strikes >= _STRIKES:
+                    raise Unanswered("judge_error", f"{strikes} times while others were answered; last: {outcome.said}")
+            if outcome.kind != "pause":
+                await asyncio.sleep(backoff(tries))
+
+    async def _send(self, request: Request, place: int, worst: Decimal, tries: int) -> Answer | Fault:
+        turn = await self.flow.enter(place)
+        try:
+            await self._account.reserve(worst)
+            self._may_ask()
+            try:
+                answer = await self._once(request, tries)
+            except Exception as error:  # noqa: BLE001
+                fault = read_fault(error, redacted)
+                await (self._account.lose(worst) if fault.kind == "lost" else self._account.release(worst))
+                if fault.kind == "busy":
+                    self.flow.window.rejected(turn.level, turn.serial)
+                elif fault.kind == "pause":
+                    self.flow.pause(fault.retry_after)
+                self.outage.met(fault)
+                return fault
+            await self._account.settle(worst, answer.usd)
+            self._answered += 1
+            self.outage.answered()
+            self.flow.window.accepted(turn.level)
+            self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
+            return answer
+        except (JudgeMistake, JudgeStopped) as end:
+            self.flow.close(end)
+            raise
+        finally:
+            self.flow.leave()
+
+    async def _once(self, request: Request, tries: int) -> Answer:
+        try:
+            async with asyncio.timeout(self._patience.call_seconds):
+                raw = await self._api.messages.with_raw_response.create(**request.body)
+        except anthropic.APIStatusError as error:
+            self.flow.buckets.heard(error.response.headers)
+            raise
+        headers: Mapping[str, str] = raw.headers
+        self.flow.buckets.heard(headers)
+        return Answer.of(
+            request.key, _json(raw.http_response), self._price, request_id=headers.get("request-id", ""), tries=tries
+        )
+
+
+def _json(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise NoAnswer(f"what came back is not JSON: {error}") from error

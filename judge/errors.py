@@ -1,0 +1,20 @@
+"""The ways in which asking ends without an answer. Each message is one line: the thing, the reason, the remedy."""
+
+from __future__ import annotations
+
+
+class JudgeMistake(Exception):
+    """The key, the model or a setting cannot work as given."""
+
+
+class JudgeStopped(Exception):
+    """The budget, the account or the network does not let it go on. All answers so far are stored."""
+
+
+class Unanswered(Exception):
+    """One question has no answer: `reason` is a word to count by, `detail` the last error."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail

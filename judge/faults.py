@@ -1,0 +1,83 @@
+"""What an error of the API means for the call, for the others, and for the account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import anthropic
+import httpx2
+
+from judge.answer import NoAnswer
+
+Kind = Literal["mistake", "stop", "item", "pause", "busy", "server", "lost"]
+"""`mistake` and `stop` end the run, `item` ends the one question. The others are tried again: after the pause that the
+server asks for; more slowly; after a while; and `lost`, where an answer may have been made, charged for, and lost."""
+
+_SPEND_CODES = frozenset(
+    [
+        "enforced_spend_limit_reached", "contract_spend_limit_reached",
+        "linked_organization_spend_limit_reached", "organization_on_hold",
+    ]
+)  # fmt: skip
+_SPEND_WORDS = "specified API usage limits"
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`said` is one line without secrets. `retry_after` is in seconds, 0 where the server names none."""
+
+    kind: Kind
+    said: str
+    retry_after: float = 0.0
+    reached: bool = True
+    """Whether the server answered at all."""
+
+
+def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
+    """The meaning of what the SDK raised. What it raised for a reason of its own is raised again."""
+    if isinstance(error, anthropic.APIStatusError):
+        return _of_status(error, redact)
+    if isinstance(error, anthropic.APIConnectionError):
+        cause = error.__cause__
+        said = redact(f"{type(cause or error).__name__}: {cause or error}".strip(": "))
+        sent = not isinstance(cause, _NOT_SENT)
+        return Fault("lost" if sent else "server", said, reached=False)
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return Fault("lost", "no whole answer within the time of one call", reached=False)
+    if isinstance(error, (NoAnswer, httpx2.TransportError, httpx2.DecodingError)):
+        return Fault("lost", redact(f"the answer broke off: {error or type(error).__name__}"))
+    raise error
+
+
+def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> Fault:
+    status = error.status_code
+    code = f" {error.error_code}" if error.error_code else ""
+    words = " ".join((error.api_message or error.message).split())
+    said = redact(f"HTTP {status}{code}: {words}")
+    if error.error_code in _SPEND_CODES or _SPEND_WORDS in words:
+        return Fault("stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed")
+    if status == 401:
+        return Fault("mistake", f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one")
+    if status in (402, 403):
+        return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
+    if status == 404:
+        return Fault("mistake", f"the API does not know the model, or not any more ({said}); choose another --model")
+    if status == 429:
+        after = _seconds(error.response.headers.get("retry-after"))
+        return Fault("pause", said, after) if after else Fault("busy", said)
+    if status == 529:
+        return Fault("busy", said)
+    if status in (408, 409) or status >= 500:
+        return Fault("server", said)
+    return Fault("item", said)
+
+
+def _seconds(header: str | None) -> float:
+    with suppress(ValueError, TypeError):
+        return max(0.0, float(header or 0))
+    return 0.0

@@ -1,0 +1,155 @@
+"""How much may be asked at once and how fast: learned from the answers, since no limit is known beforehand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+Clock = Callable[[], float]
+
+_AT_FIRST = 4
+_ROW_OF_REJECTIONS = 4
+_CALLS_FOR_A_REJECTION = 10
+_MOST_PATIENT = 8192
+
+# A little below the limit and in short steps, since the limit may be counted over any stretch of time.
+_SHARE = 0.98
+_BURST_SECONDS = 0.5
+
+
+class Window:
+    """How many calls may be under way: doubled with each round trip up to the first rejection, then held just below.
+
+    Above a level that was rejected it tries again: ever more rarely while the same level is rejected, ever more boldly
+    while none is. A rejection at a level that was fine before is the weather, unless one call in ten meets it; several
+    in a row halve the window.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.size = min(_AT_FIRST, most)
+        self._ceiling = most
+        self._patience = 0
+        self._quiet = 0
+        self._step = 1
+        self._rejected_in_a_row = 0
+        self._sent = 0
+        self._cut_at = 0
+
+    def sent(self) -> int:
+        """The serial number of a call that is sent now."""
+        self._sent += 1
+        return self._sent
+
+    def accepted(self, level: int) -> None:
+        """A call was answered that was sent with `level` under way, itself included."""
+        self._rejected_in_a_row = 0
+        if level < self.size:
+            return
+        if self.size < self._ceiling:
+            self.size += 1
+            return
+        self._quiet += 1
+        if self._ceiling < self._most and self._quiet >= max(self._patience, self.size):
+            self._ceiling = min(self._most, self._ceiling + self._step)
+            self._step *= 2
+            self._quiet = 0
+
+    def rejected(self, level: int, serial: int) -> None:
+        """A call was turned away, though no known rate was passed."""
+        self._rejected_in_a_row += 1
+        if self._rejected_in_a_row >= _ROW_OF_REJECTIONS:
+            self._rejected_in_a_row = 0
+            self.size = max(1, self.size // 2)
+            self._cut_at = self._sent
+        elif level < self.size:
+            return
+        elif serial <= self._cut_at:  # it was sent before the last cut and tells only how deep that should have been
+            self._lower_to(level - 1)
+        elif self._quiet:
+            self._quiet -= _CALLS_FOR_A_REJECTION
+            if self._quiet <= 0:
+                self._lower_to(level - 1)
+                self._quiet = self.size
+        else:
+            same = level - 1 <= self._ceiling - self._step // 2
+            self._patience = min(_MOST_PATIENT, 2 * max(self._patience, level)) if same else 0
+            self._step = 1
+            self._lower_to(level - 1)
+            self._cut_at = self._sent
+
+    def _lower_to(self, level: int) -> None:
+        self._ceiling = max(1, min(self._ceiling, level))
+        self.size = min(self.size, self._ceiling)
+
+
+class Bucket:
+    """A rate: so much a minute, in short steps. It may be overdrawn by one call, which the next ones wait for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rate = 0.0
+        self._level = 0.0
+        self._seen = 0.0
+
+    def heard(self, limit: int, remaining: int) -> None:
+        """The limit a minute, and how much the server says is left."""
+        self._refill()
+        if not self._rate:
+            self._level = _BURST_SECONDS * limit / 60
+        self._rate = _SHARE * limit / 60
+        self._level = min(self._level, remaining)
+
+    def wait(self) -> float:
+        """Seconds until the next call may go."""
+        if not self._rate:
+            return 0.0
+        self._refill()
+        return max(0.0, -self._level / self._rate)
+
+    def take(self, amount: float) -> None:
+        """Also to put right what was taken by estimate, by a negative amount."""
+        if self._rate:
+            self._level -= amount
+
+    def _refill(self) -> None:
+        now = self._clock()
+        most = max(1.0, _BURST_SECONDS * self._rate)
+        self._level = min(most, self._level + self._rate * (now - self._seen))
+        self._seen = now
+
+
+class Buckets:
+    """Requests, input tokens and output tokens a minute, as the answers' headers name them."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._requests, self._input, self._output = Bucket(clock), Bucket(clock), Bucket(clock)
+        self._by_name = {"requests": self._requests, "input-tokens": self._input, "output-tokens": self._output}
+        self._mean_output = 0.0
+        self._mean_input = 0.0
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Takes in `anthropic-ratelimit-*-limit` and `-remaining`."""
+        for name, bucket in self._by_name.items():
+            limit = headers.get(f"anthropic-ratelimit-{name}-limit", "")
+            remaining = headers.get(f"anthropic-ratelimit-{name}-remaining", "")
+            if limit.isdecimal() and int(limit) > 0 and remaining.isdecimal():
+                bucket.heard(int(limit), int(remaining))
+
+    def wait(self) -> float:
+        """Seconds until one more call may go."""
+        return max(self._requests.wait(), self._input.wait(), self._output.wait())
+
+    def take(self) -> None:
+        """One call goes; its tokens are those of the calls before it until its own are known."""
+        self._requests.take(1)
+        self._input.take(self._mean_input)
+        self._output.take(self._mean_output)
+
+    def used(self, input_tokens: int, output_tokens: int) -> None:
+        """A call's true tokens."""
+        self._input.take(input_tokens - self._mean_input)
+        self._output.take(output_tokens - self._mean_output)
+        self._mean_input += (input_tokens - self._mean_input) / 20
+        self._mean_output += (output_tokens - self._mean_output) / 20

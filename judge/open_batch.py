@@ -1,0 +1,47 @@
+"""The record of a batch from before it is created until its answers are stored and paid."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+
+from judge.errors import JudgeStopped
+from judge.store import CALLS, Files
+
+BATCHES = f"{CALLS}/batches"
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """`questions` maps the key of each question to its drawer, `worst` is what is reserved for all, in US dollars.
+
+    `batch_id` is the API's, "" until it is known. `planned_at` is in seconds since 1970.
+    """
+
+    name: str
+    planned_at: float
+    worst: Decimal
+    questions: dict[str, str]
+    batch_id: str = ""
+
+    @property
+    def path(self) -> str:
+        return f"{BATCHES}/{self.name}.json.gz"
+
+    def write(self, files: Files) -> None:
+        value = asdict(self) | {"worst": str(self.worst)}
+        files.write(self.path, gzip.compress(json.dumps(value).encode(), mtime=0))
+
+    @staticmethod
+    def all(files: Files) -> list[OpenBatch]:
+        """Every batch that stands as open. Raises JudgeStopped for a record that is damaged."""
+        found = []
+        for entry in files.files(BATCHES):
+            try:
+                value = json.loads(gzip.decompress(files.read(entry.path)))
+                found.append(OpenBatch(**{**value, "worst": Decimal(value["worst"])}))
+            except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+                raise JudgeStopped(f"{entry.path} is damaged ({error!r}); restore it from a copy") from error
+        return found

@@ -1,0 +1,67 @@
+"""How long to wait, and when waiting is over."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from judge.errors import JudgeMistake, JudgeStopped
+from judge.faults import Fault
+
+_FIRST_CONTACT_SECONDS = 30.0
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How many calls at once are too many, and how many seconds too long: for one call, and for an outage of all.
+
+    A batch is sent off once no question has joined it for `quiet_seconds`, or it is full.
+    """
+
+    calls_at_once: int = 256
+    call_seconds: float = 180.0
+    outage_seconds: float = 900.0
+    quiet_seconds: float = 5.0
+
+
+class Outage:
+    """Watches for the time in which nothing at all is answered. Before the first contact it is less patient."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._since: float | None = None
+        self._reached = False
+        self.last: Fault | None = None
+        """What went wrong since the last answer."""
+
+    def answered(self) -> None:
+        self._since = self.last = None
+        self._reached = True
+
+    def met(self, fault: Fault) -> None:
+        """Raises JudgeMistake or JudgeStopped if this fault ends the run, or has lasted for too long."""
+        if fault.kind == "mistake":
+            raise JudgeMistake(fault.said)
+        if fault.kind == "stop":
+            raise JudgeStopped(fault.said)
+        self._reached |= fault.reached
+        self.last = fault
+        if fault.kind in ("item", "pause"):
+            return
+        if self._since is None:
+            self._since = time.monotonic()
+        seconds = time.monotonic() - self._since
+        longest = self._patience.outage_seconds
+        if not self._reached:
+            longest = min(longest, _FIRST_CONTACT_SECONDS)
+        if seconds > longest:
+            raise JudgeStopped(f"the Claude API gave no answer for {seconds:.0f} s (last: {fault.said})")
+
+
+def backoff(tries: int) -> float:
+    """Seconds before the next try: twice as long each time, up to a minute, and never the same for two callers."""
+    longest: float = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(tries - 1, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,0 +1,118 @@
+"""What tokens cost: a dated table, exact arithmetic."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from judge.errors import JudgeMistake
+
+_MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one answer, as the API counts them: `input_tokens` are those that no cache was read or written for."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    thinking_tokens: int = 0
+    """Part of `output_tokens`."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+
+@dataclass(frozen=True)
+class Price:
+    """One model's prices, in US dollars a token."""
+
+    model: str
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+    batch: Decimal
+    takes_effort: bool
+    long_prompt: int
+    long_factor: Decimal
+
+    def cost(self, usage: Usage, in_batch: bool) -> Decimal:
+        """US dollars for one answer."""
+        usd = (
+            usage.input_tokens * self.input
+            + usage.output_tokens * self.output
+            + usage.cache_read * self.cache_read
+            + usage.cache_write_5m * self.cache_write_5m
+            + usage.cache_write_1h * self.cache_write_1h
+        )
+        if usage.prompt_tokens > self.long_prompt:
+            usd *= self.long_factor
+        return usd * self.batch if in_batch else usd
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The table: what is known of each model on the day `dated`."""
+
+    dated: date
+    models: dict[str, Price]
+    retired: dict[str, date]
+
+    @staticmethod
+    def load(file: Path | None = None) -> Prices:
+        """The table beside this module, or another of its form. Raises JudgeMistake."""
+        shown = file or "judge/prices.toml"
+        try:
+            data = (file or resources.files(__package__).joinpath("prices.toml")).read_bytes()
+            table = tomllib.loads(data.decode(), parse_float=Decimal)
+            models = {name: _price(name, entry, table) for name, entry in table["model"].items()}
+            retired = table.get("retired", {})
+            if not (isinstance(table["date"], date) and all(isinstance(day, date) for day in retired.values())):
+                raise ValueError("a date is not a date")
+            return Prices(table["date"], models, retired)
+        except KeyError as error:
+            raise JudgeMistake(f"{shown}: {error} is missing; see judge/prices.toml for the form") from error
+        except (OSError, ValueError, TypeError, ArithmeticError) as error:
+            raise JudgeMistake(f"{shown} is no table of prices: {error}") from error
+
+    def of(self, model: str) -> Price:
+        """Raises JudgeMistake for a model that is retired or has no price here."""
+        if model in self.retired:
+            raise JudgeMistake(
+                f"--model {model} was retired on {self.retired[model]}: requests for it fail; there are {self._known()}"
+            )
+        if model not in self.models:
+            near = difflib.get_close_matches(model, self.models, n=1)
+            hint = f"is {near[0]} meant?" if near else f"there are {self._known()}"
+            raise JudgeMistake(
+                f"--model {model}: no price known for it on {self.dated}; {hint} Or give its prices with --prices FILE"
+            )
+        return self.models[model]
+
+    def _known(self) -> str:
+        return ", ".join(self.models)
+
+
+def _price(name: str, entry: dict[str, Any], table: dict[str, Any]) -> Price:
+    into, out = Decimal(entry["input"]) / _MILLION, Decimal(entry["output"]) / _MILLION
+    if not (into > 0 and out > 0):
+        raise ValueError(f"the prices of {name} must be above 0")
+    long = entry.get("long", {"tokens": 2**63, "factor": 1})
+    return Price(
+        name, into, out,
+        into * Decimal(table["cache_read"]), into * Decimal(table["cache_write_5m"]),
+        into * Decimal(table["cache_write_1h"]), Decimal(table["batch"]),
+        bool(entry["effort"]), int(long["tokens"]), Decimal(long["factor"]),
+    )  # fmt: skip

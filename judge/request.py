@@ -1,0 +1,108 @@
+"""One question as it goes over the wire, and the key under which its answer is kept."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+Task = Literal["caption", "describe", "verify"]
+
+PATCH = 28
+"""Pixels along the side of the square that an image token stands for."""
+
+# What the API may add to a prompt by itself: how to answer in a given form.
+_ADDED_TOKENS = 500
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a clip, `seconds` after the clip's begin."""
+
+    seconds: float
+    width: int
+    height: int
+    jpeg: bytes
+
+    @property
+    def tokens(self) -> int:
+        return math.ceil(self.width / PATCH) * math.ceil(self.height / PATCH)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question. Two with the same key are the same question.
+
+    `sample` and `again` tell apart those that are asked again on purpose: by a retry of the run, and for an answer that
+    nobody could read. `prompt` and its sha256 name the template, whose words are in `text`; the key is made of those.
+    """
+
+    task: Task
+    prompt: str
+    prompt_sha256: str
+    model: str
+    effort: str
+    max_tokens: int
+    system: str
+    text: str
+    frames: tuple[Frame, ...] = ()
+    schema: dict[str, Any] | None = None
+    sample: int = 0
+    again: int = 0
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The body of POST /v1/messages, all of it."""
+        return self._body([base64.b64encode(frame.jpeg).decode() for frame in self.frames])
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 in hexadecimal digits: of the body, each image replaced by its own, and of `sample` and `again`."""
+        body = self._body([hashlib.sha256(frame.jpeg).hexdigest() for frame in self.frames])
+        canonical = json.dumps(
+            [body, self.sample, self.again], sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        """The body's size on the wire, as good as exactly: not below it."""
+        return len(json.dumps(self.body))
+
+    @property
+    def worst_input_tokens(self) -> int:
+        """More than the prompt can have: no token is shorter than a byte."""
+        written = len((self.system + self.text).encode())
+        schema = len(json.dumps(self.schema)) if self.schema else 0
+        pictures = sum(frame.tokens + len(_time(frame)) for frame in self.frames)
+        return written + schema + pictures + _ADDED_TOKENS
+
+    def _body(self, images: list[str]) -> dict[str, Any]:
+        output: dict[str, Any] = {"effort": self.effort} if self.effort else {}
+        if self.schema is not None:
+            output["format"] = {"type": "json_schema", "schema": self.schema}
+        return {
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            **({"system": self.system} if self.system else {}),
+            "messages": [{"role": "user", "content": self._content(images)}],
+            **({"output_config": output} if output else {}),
+        }
+
+    def _content(self, images: list[str]) -> str | list[dict[str, Any]]:
+        if not images:
+            return self.text
+        content: list[dict[str, Any]] = []
+        for frame, data in zip(self.frames, images, strict=True):
+            content.append({"type": "text", "text": _time(frame)})
+            source = {"type": "base64", "media_type": "image/jpeg", "data": data}
+            content.append({"type": "image", "source": source})
+        return [*content, {"type": "text", "text": self.text}]
+
+
+def _time(frame: Frame) -> str:
+    return f"{frame.seconds:.2f} s:"

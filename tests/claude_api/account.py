@@ -1,0 +1,31 @@
+"""The states an account can be in, and what every POST then gets."""
+
+from __future__ import annotations
+
+from tests.claude_api.errors import ApiError, Hangup
+
+GOOD = "good"
+DEAF = "deaf"
+
+_TROUBLES: dict[str, tuple[int, str, str | None]] = {
+    "spend_limit": (429, "You have crossed the monthly API usage threshold.", "enforced_spend_limit_reached"),
+    "user_limit": (
+        400,
+        "You have reached your specified API usage limits. You will regain access on 2099-01-01 at 00:00 UTC.",
+        None,
+    ),
+    "no_credit": (402, "Your credit balance is too low to access the API.", None),
+    "forbidden": (403, "Your API key does not have permission to use the specified resource.", None),
+    "overloaded": (529, "Overloaded", None),
+    "down": (503, "The service is unavailable.", None),
+}
+STATES = frozenset({GOOD, DEAF, *_TROUBLES})
+
+
+def demand_good(account: str) -> None:
+    if account == GOOD:
+        return
+    if account == DEAF:
+        raise Hangup(account)
+    status, message, code = _TROUBLES[account]
+    raise ApiError(status, message, code=code, cause=account)

@@ -1,0 +1,66 @@
+"""Faults that come and go. Whether the n-th arrival of a body meets one depends on (seed, digest, n) alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.claude_api.errors import ApiError, Hangup
+
+FAULTS = {
+    "429": "too many requests, without retry-after",
+    "429-after": "too many requests, with retry-after",
+    "529": "overloaded",
+    "500": "an internal error",
+    "drop-before": "the connection is cut before an answer is made",
+    "drop-after": "the answer is made (and paid), half of it is sent, then the connection is cut",
+    "slow": "the answer trickles in",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """`rates` gives the share of arrivals that meet each fault; the faults of one body end after `most` of them."""
+
+    seed: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)
+    most: int = 3
+    retry_after: float = 0.2
+    slow_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if unknown := self.rates.keys() - FAULTS.keys():
+            raise ValueError(f"no such fault: {sorted(unknown)}")
+        if sum(self.rates.values()) > 1:
+            raise ValueError("the rates sum to more than 1")
+
+    def fault(self, digest: str, arrival: int) -> str:
+        """The fault that this arrival (1-based) of this body meets, "" for none."""
+        fault = self._draw(digest, arrival)
+        spent = fault and sum(self._draw(digest, earlier) != "" for earlier in range(1, arrival)) >= self.most
+        return "" if spent else fault
+
+    def strike(self, fault: str) -> None:
+        """Raises the faults that come in place of an answer; the others are a matter of how the answer is sent."""
+        match fault:
+            case "429":
+                raise ApiError(429, "This request would exceed your rate limit.", cause=fault)
+            case "429-after":
+                message = "This request would exceed your rate limit."
+                raise ApiError(429, message, retry_after=self.retry_after, cause=fault)
+            case "529":
+                raise ApiError(529, "Overloaded", cause=fault)
+            case "500":
+                raise ApiError(500, "Internal server error", cause=fault)
+            case "drop-before":
+                raise Hangup(fault)
+
+    def _draw(self, digest: str, arrival: int) -> str:
+        lot = hashlib.sha256(f"{self.seed}:{digest}:{arrival}".encode()).digest()
+        left = int.from_bytes(lot[:7], "big") / (1 << 56)
+        for fault, rate in self.rates.items():
+            left -= rate
+            if left < 0:
+                return fault
+        return ""
