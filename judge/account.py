@@ -97,12 +97,13 @@ class Account:
     async def reserve_most(self, worsts: Sequence[Decimal]) -> int:
         """Sets aside as many of `worsts`, from the first on, as there is room for, and returns how many those are.
 
-        Waits while calls under way may still make room for all. Raises JudgeStopped when there is none for the first.
+        Waits while calls under way may still make room for all. Raises JudgeStopped when there is room for less than a
+        tenth of them: a batch takes its hour however small it is.
         """
         totals = list(accumulate(worsts))
         async with self._changed:
             await self._changed.wait_for(lambda: self.fits(totals[-1]) or not self.reserved)
-        count = max(1, sum(map(self.fits, totals)))
+        count = max(sum(map(self.fits, totals)), -(-len(totals) // 10))
         await self.reserve(totals[count - 1])
         return count
 
@@ -159,5 +160,5 @@ class Account:
         lost = f" and ${self.lost:.2f} set aside for answers that were lost" if self.lost else ""
         return (
             f"the budget of ${self._budget} is used up: ${self.spent:.4f} spent on {self.answers:,} answers{lost};"
-            f" the next call may cost ${worst:.4f}. Raise --budget-usd"
+            f" what comes next may cost ${worst:.4f}. Raise --budget-usd"
         )
