@@ -6,7 +6,7 @@ import time
 
 import click
 
-from benchmarks import cpu_per_clip, plan_memory, screen_rate, workers
+from benchmarks import asking, cpu_per_clip, plan_memory, screen_rate, workers
 from benchmarks.support import Benchmark, Result, notice, show
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "workers": workers.benchmark,
     "screen_rate": screen_rate.benchmark,
     "plan_memory": plan_memory.benchmark,
+    "asking": asking.benchmark,
 }
 
 

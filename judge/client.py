@@ -16,6 +16,7 @@ from judge.answer import Answer, NoAnswer
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, read_fault
 from judge.flow import Flow
+from judge.limits import Turn
 from judge.patience import Outage, Patience, backoff
 from judge.prices import Price, Usage
 from judge.request import Request
@@ -83,8 +84,14 @@ class Client:
         self._patience = patience
         self._may_ask = may_ask
         self._answered = 0
+        self._ended: Exception | None = None
         self.flow = Flow(patience.calls_at_once)
         self.outage = Outage(patience)
+
+    def close(self, reason: Exception) -> None:
+        """From now on nothing is sent; those that wait are told why."""
+        self._ended = self._ended or reason
+        self.flow.close(reason)
 
     async def ask(self, request: Request, place: int) -> Answer:
         """The answer, whatever it says. Raises Unanswered for this question, JudgeMistake or JudgeStopped for all."""
@@ -109,30 +116,48 @@ class Client:
     async def _send(self, request: Request, place: int, worst: Decimal, tries: int) -> Answer | Fault:
         turn = await self.flow.enter(place)
         try:
-            await self._account.reserve(worst)
-            self._may_ask()
+            await self._reserve(worst)
             try:
-                answer = await self._once(request, tries)
+                outcome: Answer | Fault = await self._once(request, tries)
             except Exception as error:  # noqa: BLE001
-                fault = read_fault(error, redacted)
-                await (self._account.lose(worst) if fault.kind == "lost" else self._account.release(worst))
-                if fault.kind == "busy":
-                    self.flow.window.rejected(turn.level, turn.serial)
-                elif fault.kind == "pause":
-                    self.flow.pause(fault.retry_after)
-                self.outage.met(fault)
-                return fault
-            await self._account.settle(worst, answer.usd)
-            self._answered += 1
-            self.outage.answered()
-            self.flow.window.accepted(turn.level)
-            self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
-            return answer
+                outcome = read_fault(error, redacted)
+            # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
+            if isinstance(outcome, Answer):
+                await self._account.settle(worst, outcome.usd)
+                self._took(outcome, turn)
+            else:
+                await (self._account.lose(worst) if outcome.kind == "lost" else self._account.release(worst))
+                self._met(outcome, turn)
+            return outcome
         except (JudgeMistake, JudgeStopped) as end:
-            self.flow.close(end)
+            self.close(end)
             raise
         finally:
             self.flow.leave()
+
+    async def _reserve(self, worst: Decimal) -> None:
+        """Sets money aside for a call that may then be sent at once."""
+        await self._account.reserve(worst)
+        try:
+            if self._ended:
+                raise self._ended
+            self._may_ask()
+        except Exception:
+            await self._account.release(worst)
+            raise
+
+    def _took(self, answer: Answer, turn: Turn) -> None:
+        self._answered += 1
+        self.outage.answered()
+        self.flow.window.accepted(turn)
+        self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
+
+    def _met(self, fault: Fault, turn: Turn) -> None:
+        if fault.kind == "busy":
+            self.flow.window.rejected(turn)
+        elif fault.kind == "pause":
+            self.flow.pause(fault.retry_after)
+        self.outage.met(fault)
 
     async def _once(self, request: Request, tries: int) -> Answer:
         try:

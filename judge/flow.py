@@ -5,19 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from dataclasses import dataclass
 
-from judge.limits import Buckets, Window
+from judge.limits import Buckets, Turn, Window
 
 _LONGEST_PAUSE_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A call's leave to go: how many were under way with it, and its serial number."""
-
-    level: int
-    serial: int
 
 
 class Flow:
@@ -73,7 +64,7 @@ class Flow:
                 continue
             self.under_way += 1
             self.buckets.take()
-            turn.set_result(Turn(self.under_way, self.window.sent()))
+            turn.set_result(self.window.sent(self.under_way))
 
     def _wake(self) -> None:
         self._alarm = None

@@ -4,79 +4,116 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
 _AT_FIRST = 4
-_ROW_OF_REJECTIONS = 4
-_CALLS_FOR_A_REJECTION = 10
+_CALM_ROUNDS = 10
 _MOST_PATIENT = 8192
+_ABOUT = 1.1
+_ROW_OF_REJECTIONS = 6
+_CALLS_FOR_A_REJECTION = 100
+_LEAST_PRICE = 5
+_LOWERED_IN_VAIN = 8
+"""One part in so many is what a level is lowered by before that counts as no help."""
 
 # A little below the limit and in short steps, since the limit may be counted over any stretch of time.
 _SHARE = 0.98
 _BURST_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A call's leave to go: how many were under way with it, whether that was all that may be, and its number."""
+
+    level: int
+    full: bool
+    serial: int
+
+
 class Window:
     """How many calls may be under way: doubled with each round trip up to the first rejection, then held just below.
 
-    Above a level that was rejected it tries again: ever more rarely while the same level is rejected, ever more boldly
-    while none is. A rejection at a level that was fine before is the weather, unless one call in ten meets it; several
-    in a row halve the window.
+    Above a level that was rejected it tries again: ever more rarely while about the same level is rejected, ever more
+    boldly while none is. At a level that was fine before, rejections of more than one call in a hundred lower it little
+    by little; where that does not help they are the weather, and more of them are borne. Several in a row halve it.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.size = min(_AT_FIRST, most)
         self._ceiling = most
-        self._patience = 0
-        self._quiet = 0
         self._step = 1
-        self._rejected_in_a_row = 0
+        self._confirmed = 0
+        self._quiet = 0
+        self._price = _CALLS_FOR_A_REJECTION
+        self._lowered = 0
+        self._in_a_row = 0
         self._sent = 0
         self._cut_at = 0
 
-    def sent(self) -> int:
-        """The serial number of a call that is sent now."""
+    def sent(self, level: int) -> Turn:
+        """A call is sent now, with `level` under way, itself included."""
         self._sent += 1
-        return self._sent
+        return Turn(level, level >= self.size, self._sent)
 
-    def accepted(self, level: int) -> None:
-        """A call was answered that was sent with `level` under way, itself included."""
-        self._rejected_in_a_row = 0
-        if level < self.size:
+    def accepted(self, turn: Turn) -> None:
+        """That call was answered."""
+        self._in_a_row = 0
+        if not turn.full:
             return
         if self.size < self._ceiling:
             self.size += 1
             return
         self._quiet += 1
-        if self._ceiling < self._most and self._quiet >= max(self._patience, self.size):
+        if self._ceiling < self._most and self._quiet >= self._patience:
             self._ceiling = min(self._most, self._ceiling + self._step)
             self._step *= 2
-            self._quiet = 0
+            self._price = min(_CALLS_FOR_A_REJECTION, 2 * self._price)
+            self._quiet = self._lowered = 0
 
-    def rejected(self, level: int, serial: int) -> None:
-        """A call was turned away, though no known rate was passed."""
-        self._rejected_in_a_row += 1
-        if self._rejected_in_a_row >= _ROW_OF_REJECTIONS:
-            self._rejected_in_a_row = 0
-            self.size = max(1, self.size // 2)
-            self._cut_at = self._sent
-        elif level < self.size:
+    def rejected(self, turn: Turn) -> None:
+        """That call was turned away, though no known rate was passed."""
+        if turn.serial <= self._cut_at:
+            # Sent before the last cut, it tells only how deep that should have been.
+            if turn.full:
+                self._lower_to(turn.level - 1)
             return
-        elif serial <= self._cut_at:  # it was sent before the last cut and tells only how deep that should have been
-            self._lower_to(level - 1)
-        elif self._quiet:
-            self._quiet -= _CALLS_FOR_A_REJECTION
-            if self._quiet <= 0:
-                self._lower_to(level - 1)
-                self._quiet = self.size
-        else:
-            same = level - 1 <= self._ceiling - self._step // 2
-            self._patience = min(_MOST_PATIENT, 2 * max(self._patience, level)) if same else 0
+        self._in_a_row += 1
+        if self._in_a_row >= _ROW_OF_REJECTIONS:
+            self._cut(max(1, self.size // 2))
+        elif turn.full and self._quiet:
+            self._bear(turn)
+        elif turn.full:
+            before = self._ceiling - self._step // 2
+            self._confirmed = self._confirmed + 1 if turn.level - 1 <= _ABOUT * before < self._most else 0
             self._step = 1
-            self._lower_to(level - 1)
-            self._cut_at = self._sent
+            self._lower_to(turn.level - 1)
+            self._cut(self.size)
+
+    @property
+    def _patience(self) -> int:
+        """How many calls must do well before a higher level is tried: one round of them, many once it was confirmed."""
+        if not self._confirmed:
+            return self.size
+        return min(_MOST_PATIENT, (_CALM_ROUNDS * self.size) << self._confirmed)
+
+    def _bear(self, turn: Turn) -> None:
+        self._quiet -= self._price
+        if self._quiet > 0:
+            return
+        self._lower_to(turn.level - 1)
+        self._quiet = self.size
+        self._lowered += 1
+        if self._lowered > self.size // _LOWERED_IN_VAIN:
+            self._price = max(_LEAST_PRICE, self._price // 2)
+            self._lowered = 0
+
+    def _cut(self, size: int) -> None:
+        self.size = size
+        self._in_a_row = 0
+        self._cut_at = self._sent
 
     def _lower_to(self, level: int) -> None:
         self._ceiling = max(1, min(self._ceiling, level))

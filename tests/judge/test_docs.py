@@ -1,0 +1,45 @@
+"""docs/asking.md: its prices are those of the table, its flags those of the command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from judge.estimate import CASES, Ahead, Estimator
+from judge.prices import Prices
+from judge.settings import Claude
+from pipelines.build_nsp import main
+from tests.support import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "asking.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| ([\d,]+)( without captions)? \| (claude-[\w-]+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
+
+
+def test_the_page_names_the_day_of_the_prices() -> None:
+    assert f"prices of {Prices.load().dated}" in PAGE
+
+
+@pytest.mark.parametrize(("clips", "uncaptioned", "model", "one_by_one", "in_batches"), ROWS)
+def test_each_row_of_costs_is_what_the_estimate_says(
+    clips: str, uncaptioned: str, model: str, one_by_one: str, in_batches: str
+) -> None:
+    price = Prices.load().of(model)
+    settings = Claude(model=model)
+    ahead = Ahead("" if uncaptioned else "x" * 120, settings.frames)
+    for shown, batch in ((one_by_one, False), (in_batches, True)):
+        figures = re.sub(r"[*,]", "", shown).split(" – ")
+        for figure, assumed in zip(figures, CASES.values(), strict=True):
+            bill = Estimator(settings, price, replace(assumed, screened=1.0)).bill(ahead) * int(clips.replace(",", ""))
+            assert f"{bill.usd(price, in_batch=batch):.2f}" == figure
+
+
+def test_there_are_rows_for_a_thousand_and_for_a_million_clips() -> None:
+    assert {row[0] for row in ROWS} == {"1,000", "1,000,000"}
+
+
+def test_every_flag_that_the_page_names_is_one_of_the_command() -> None:
+    known = {name for parameter in main.params for name in parameter.opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", PAGE))
+    assert named and named <= known
