@@ -10,6 +10,13 @@ SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
 FLAGS  ?= $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
 
+# Told before anything is set up or fetched.
+ifneq ($(and $(filter shards,$(MAKECMDGOALS)),$(filter claude,$(JUDGE))),)
+ifeq ($(strip $(ANTHROPIC_API_KEY) $(ANTHROPIC_AUTH_TOKEN) $(filter --estimate,$(FLAGS))),)
+$(error JUDGE=claude needs a key for the Claude API, and ANTHROPIC_API_KEY is not set; set it, or use JUDGE=film)
+endif
+endif
+
 .PHONY: help shards test train bench clean
 .DEFAULT_GOAL := help
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from curation.errors import UsageMistake
 _ANSWER_SECONDS = 30
 _EVIDENCE_BYTES = 2000
 _CPUS_OF_ONE = 4  # its reader, decoder, scaler and encoder are threads of their own
+# Where in its memory ffmpeg keeps what speaks: other at each run.
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
 @cache
@@ -84,7 +87,7 @@ def run(arguments: list[str], limits: Limits) -> Run:
         errors.seek(max(0, size - _EVIDENCE_BYTES))
         text = errors.read().decode("utf-8", "replace")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(code, text.strip(), cpu)
+    return Run(code, _ADDRESS.sub("", text).strip(), cpu)
 
 
 def _bound(pid: int, limits: Limits) -> None:

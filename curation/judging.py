@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -15,17 +15,17 @@ from curation.lock import holder
 from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.scenes import Scene, decide
-from judge.base import Judge, Question
+from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.film import FilmJudge
-from judge.patience import Patience
 from judge.prices import Price
 from shards.storage import Storage
 
 if TYPE_CHECKING:
     from curation.unit import Screened
     from judge.paid_once import PaidOnce, Report
+    from judge.patience import Patience
 
 _LOOK_SECONDS = 0.1
 _READ_SECONDS = 2.0
@@ -81,7 +81,7 @@ class Judging:
             raise UsageMistake(str(mistake)) from mistake
         except JudgeStopped as stop:
             raise RunStopped(str(stop)) from stop
-        return [scene for scene in scenes if not isinstance(scene, BaseException)]
+        return _each_answer_paid_once([scene for scene in scenes if not isinstance(scene, BaseException)])
 
     def report(self) -> Report | None:
         """How the asking goes, if anything is paid for."""
@@ -116,6 +116,18 @@ class Judging:
             )
             self._judge = ClaudeJudge(config.claude, terms.price, self._paid_once)
         return self._judge
+
+
+def _each_answer_paid_once(scenes: Sequence[Scene | None]) -> list[Scene | None]:
+    """Where one answer served more than one question of a unit, the first, in the order of the clips, has its cost."""
+    seen: set[str] = set()
+
+    def counted(call: Call) -> Call:
+        again = call.answer.key in seen
+        seen.add(call.answer.key)
+        return replace(call, answer=replace(call.answer, usd=Decimal(0), shared=True)) if again else call
+
+    return [scene and replace(scene, calls=tuple(counted(call) for call in scene.calls)) for scene in scenes]
 
 
 class Leash:
@@ -154,6 +166,8 @@ def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:
 
 
 def patience(limits: Limits) -> Patience:
+    from judge.patience import Patience
+
     return Patience(limits.calls_at_once, limits.call_seconds, limits.outage_seconds)
 
 

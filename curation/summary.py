@@ -13,6 +13,7 @@ from curation.setup import Recorded
 from curation.state import State
 from judge.account import Statement
 from judge.errors import JudgeStopped
+from judge.open_batch import OpenBatch
 from shards.layout import SUMMARY
 from shards.receipt import Manifest
 from shards.storage import Storage
@@ -28,20 +29,25 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Spending:
-    """What was paid for, in US dollars. `lost_usd` may have been charged for answers that never came."""
+    """What was paid for, in US dollars. `lost_usd` may have been charged for answers that never came.
+
+    `in_batches` counts the questions of batches that have not been collected.
+    """
 
     answers: int
     spent_usd: float
     lost_usd: float
+    in_batches: int
 
     @staticmethod
     def read(out: Storage) -> Spending:
         """Raises RunStopped for an account that is damaged."""
         try:
             account = Statement.read(out)
+            waiting = sum(len(batch.questions) for batch in OpenBatch.all(out))
         except JudgeStopped as damage:
             raise RunStopped(str(damage)) from damage
-        return Spending(account.answers, float(account.spent), float(account.lost))
+        return Spending(account.answers, float(account.spent), float(account.lost), waiting)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -18,7 +18,6 @@ from judge.store import CALLS, Files
 
 ACCOUNT = f"{CALLS}/account.json"
 _ZERO = Decimal(0)
-# Each write covers a bit more than is under way, so that not every call waits for one.
 _MARGIN = Decimal("0.25")
 
 
@@ -79,9 +78,10 @@ class Account:
     def fits(self, worst: Decimal) -> bool:
         return self._budget is None or self.committed + worst <= self._budget
 
-    async def reserve(self, worst: Decimal) -> None:
+    async def reserve(self, worst: Decimal, margin: Decimal = _MARGIN) -> None:
         """Returns once `worst` is set aside, on file too. Waits while calls under way may give some of theirs back.
 
+        The file then allows for a bit more, a share `margin` of what is under way, so that not every call waits for it.
         Raises JudgeStopped when the budget leaves no room even with nothing under way.
         """
         while True:
@@ -92,7 +92,7 @@ class Account:
             if self.committed + worst <= self._allowance:
                 self.reserved += worst
                 return
-            await self._allow(worst)
+            await self._allow(worst, margin)
 
     async def reserve_most(self, worsts: Sequence[Decimal]) -> int:
         """Sets aside as many of `worsts`, from the first on, as there is room for, and returns how many those are.
@@ -104,7 +104,7 @@ class Account:
         async with self._changed:
             await self._changed.wait_for(lambda: self.fits(totals[-1]) or not self.reserved)
         count = max(sum(map(self.fits, totals)), -(-len(totals) // 10))
-        await self.reserve(totals[count - 1])
+        await self.reserve(totals[count - 1], margin=_ZERO)
         return count
 
     async def settle(self, worst: Decimal, cost: Decimal) -> None:
@@ -115,11 +115,19 @@ class Account:
 
     async def settle_batch(self, name: str, worst: Decimal, cost: Decimal, answers: int) -> None:
         """A batch's answers came, all stored. Returns once the file says so: from then on it counts no second time."""
-        self.collected.add(name)
-        self.spent += cost
-        self.answers += answers
-        await self._free(worst)
-        await self.write()
+        if name in self.collected:
+            return  # by an earlier run, which died before it could forget the batch
+
+        def allowance() -> Decimal:
+            # In one step: nobody may use what is freed here before the file knows of the batch's end.
+            self.collected.add(name)
+            self.spent += cost
+            self.answers += answers
+            self.reserved -= worst
+            return self.committed
+
+        await self._put_on_file(allowance)
+        await self._free(Decimal(0))
 
     async def lose(self, worst: Decimal) -> None:
         """The answer is lost and may have been charged for."""
@@ -132,22 +140,32 @@ class Account:
 
     async def write(self) -> None:
         """Puts the account on file, with an allowance that covers just what is under way."""
-        async with self._writing:
-            await self._put_on_file(self.committed)
+        await self._put_on_file(lambda: self.committed)
 
     async def _free(self, worst: Decimal) -> None:
         self.reserved -= worst
         async with self._changed:
             self._changed.notify_all()
 
-    async def _allow(self, worst: Decimal) -> None:
-        async with self._writing:
+    async def _allow(self, worst: Decimal, margin: Decimal) -> None:
+        def allowance() -> Decimal | None:
             if self.committed + worst <= self._allowance:
-                return
-            wanted = self.committed + worst + max(worst, self.reserved * _MARGIN)
-            await self._put_on_file(wanted if self._budget is None else min(wanted, self._budget))
+                return None
+            wanted = self.committed + worst + margin * self.reserved
+            return wanted if self._budget is None else min(wanted, self._budget)
 
-    async def _put_on_file(self, allowance: Decimal) -> None:
+        await self._put_on_file(allowance)
+
+    async def _put_on_file(self, wanted: Callable[[], Decimal | None]) -> None:
+        # A write cannot be called off, and must not land after a later one.
+        await asyncio.shield(self._in_turn(wanted))
+
+    async def _in_turn(self, wanted: Callable[[], Decimal | None]) -> None:
+        async with self._writing:
+            if (allowance := wanted()) is not None:
+                await self._write(allowance)
+
+    async def _write(self, allowance: Decimal) -> None:
         # While the file is being written no more may be reserved than both the old and the new one allow.
         self._allowance = min(self._allowance, allowance)
         statement = Statement(self.spent, self.lost, allowance, self.answers, tuple(sorted(self.collected)))

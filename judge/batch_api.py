@@ -55,7 +55,7 @@ class BatchApi:
         `known` are ids of other batches. Raises NotCreated too.
         """
         items: Any = [{"custom_id": request.key, "params": request.body} for request in requests]
-        tries = 0
+        tries, outage = 0, self._outage.apart()
         while True:
             tries += 1
             try:
@@ -64,21 +64,23 @@ class BatchApi:
                 return made.id
             except Exception as error:  # noqa: BLE001
                 fault = read_fault(error, redacted)
-                try:
-                    self._met(fault, f"the API does not take a batch of {len(requests):,} questions")
-                except (JudgeMistake, JudgeStopped) as end:
-                    if fault.kind in ("mistake", "stop", "item"):
-                        raise NotCreated(end) from end
-                    raise
-                if fault.kind in ("lost", "server") and (found := await self.locate(batch, known)):
-                    return found
-                await asyncio.sleep(max(fault.retry_after, backoff(tries)))
+            # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
+            try:
+                outage.met(fault)
+                self._met(fault, f"the API does not take a batch of {len(requests):,} questions")
+            except (JudgeMistake, JudgeStopped) as end:
+                if fault.kind in ("mistake", "stop", "item"):
+                    raise NotCreated(end) from end
+                raise
+            if fault.kind in ("lost", "server") and (found := await self.locate(batch, known)):
+                return found
+            await asyncio.sleep(max(fault.retry_after, backoff(tries)))
 
     async def locate(self, batch: OpenBatch, known: Collection[str]) -> str:
         """The id under which the account lists this batch, "" if it does not. Looks twice, some seconds apart."""
         for look in (1, 2):
             for candidate in await self._patiently(lambda: self._candidates(batch, known)):
-                await self.until_ended(candidate)
+                await self.until_ended(candidate, batch.path)
                 if await self._patiently(lambda at=candidate: self._is_ours(batch, at)):  # type: ignore[misc]
                     return candidate
             if look == 1:
@@ -97,19 +99,31 @@ class BatchApi:
         return found
 
     async def _is_ours(self, batch: OpenBatch, batch_id: str) -> bool:
-        async for entry in await self._api.messages.batches.results(batch_id):
-            return entry.custom_id in batch.questions
-        return False
+        # One question alone proves nothing: an earlier batch may have ended without an answer to it.
+        held = [entry.custom_id async for entry in await self._api.messages.batches.results(batch_id)]
+        return set(held) == batch.questions.keys()
 
-    async def until_ended(self, batch_id: str) -> None:
-        """Returns once the batch has ended."""
+    async def until_ended(self, batch_id: str, record: str) -> None:
+        """Returns once the batch has ended, and its results can be read. `record` is our own file about it."""
         pause = _FIRST_POLL_SECONDS
         while True:
-            batch = await self._patiently(lambda: self._api.messages.batches.retrieve(batch_id))
+            batch = await self._patiently(lambda: self._retrieve(batch_id))
+            if batch is None or (batch.processing_status == "ended" and not batch.results_url):
+                why = "this account does not know it" if batch is None else "the API keeps its results no longer"
+                raise JudgeStopped(
+                    f"the batch {batch_id} cannot be collected: {why}; use the key of the workspace that made it,"
+                    f" or delete {record} to ask its questions again"
+                )
             if batch.processing_status == "ended":
                 return
             await asyncio.sleep(pause)
             pause = min(_LONGEST_POLL_SECONDS, 1.5 * pause)
+
+    async def _retrieve(self, batch_id: str) -> MessageBatch | None:
+        try:
+            return await self._api.messages.batches.retrieve(batch_id)
+        except anthropic.NotFoundError:
+            return None
 
     async def results(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
         """Key → answer, or NotInBatch or Unanswered, for what an ended batch tells of."""
@@ -147,8 +161,8 @@ class BatchApi:
                 return found
             except Exception as error:  # noqa: BLE001
                 fault = read_fault(error, redacted)
-                self._met(fault, "the batches of this account cannot be read")
-                await asyncio.sleep(max(fault.retry_after, backoff(tries)))
+            self._met(fault, "the batches of this account cannot be read")
+            await asyncio.sleep(max(fault.retry_after, backoff(tries)))
 
     def _met(self, fault: Fault, what: str) -> None:
         self._outage.met(fault)

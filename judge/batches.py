@@ -176,7 +176,7 @@ class Batches:
 
     async def _collect(self, batch: OpenBatch) -> None:
         """Stores the answers, then puts their cost into the account, then forgets the batch, then hands them out."""
-        await self._api.until_ended(batch.batch_id)
+        await self._api.until_ended(batch.batch_id, batch.path)
         results = await self._api.results(batch)
         by_drawer: defaultdict[str, list[Answer]] = defaultdict(list)
         for key, result in results.items():

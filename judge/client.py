@@ -23,6 +23,8 @@ from judge.request import Request
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _STRIKES = 8
+_STRAGGLERS = 16
+"""So few questions, the last of many, may each be at fault themselves when they alone are left and fail."""
 
 
 def check_key() -> None:
@@ -85,6 +87,8 @@ class Client:
         self._may_ask = may_ask
         self._answered = 0
         self._ended: Exception | None = None
+        self._asking = 0
+        self._given_up = False
         self.flow = Flow(patience.calls_at_once)
         self.outage = Outage(patience)
 
@@ -95,7 +99,13 @@ class Client:
 
     async def ask(self, request: Request, place: int) -> Answer:
         """The answer, whatever it says. Raises Unanswered for this question, JudgeMistake or JudgeStopped for all."""
-        worst = worst_cost(self._price, request, in_batch=False)
+        self._asking += 1
+        try:
+            return await self._ask(request, place, worst_cost(self._price, request, in_batch=False))
+        finally:
+            self._asking -= 1
+
+    async def _ask(self, request: Request, place: int, worst: Decimal) -> Answer:
         tries, strikes, answered_before = 0, 0, -1
         while True:
             tries += 1
@@ -110,6 +120,10 @@ class Client:
                 answered_before = self._answered
                 if strikes >= _STRIKES:
                     raise Unanswered("judge_error", f"{strikes} times while others were answered; last: {outcome.said}")
+                if self._given_up and tries >= _STRIKES:
+                    raise Unanswered(
+                        "judge_error", f"{tries} times when little else was left to ask; last: {outcome.said}"
+                    )
             if outcome.kind != "pause":
                 await asyncio.sleep(backoff(tries))
 
@@ -157,7 +171,9 @@ class Client:
             self.flow.window.rejected(turn)
         elif fault.kind == "pause":
             self.flow.pause(fault.retry_after)
-        self.outage.met(fault)
+        own_fault = fault.kind == "server" and fault.reached
+        few = self._asking <= _STRAGGLERS and self._account.answers > 0
+        self._given_up = self.outage.met(fault, bearable=own_fault and few)
 
     async def _once(self, request: Request, tries: int) -> Answer:
         try:

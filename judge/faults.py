@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +25,16 @@ _SPEND_CODES = frozenset(
     ]
 )  # fmt: skip
 _SPEND_WORDS = "specified API usage limits"
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_CREDIT_WORDS = "credit balance is too low"
+_NOT_SENT = (
+    httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
+)  # fmt: skip
+_LONGEST_PAUSE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`said` is one line without secrets. `retry_after` is in seconds, 0 where the server names none."""
+    """`said` is one line without secrets. `retry_after` is in seconds, two minutes at most, 0 where there is none."""
 
     kind: Kind
     said: str
@@ -49,7 +54,7 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
         return Fault("lost" if sent else "server", said, reached=False)
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return Fault("lost", "no whole answer within the time of one call", reached=False)
-    if isinstance(error, (NoAnswer, httpx2.TransportError, httpx2.DecodingError)):
+    if isinstance(error, (NoAnswer, json.JSONDecodeError, httpx2.TransportError, httpx2.DecodingError)):
         return Fault("lost", redact(f"the answer broke off: {error or type(error).__name__}"))
     raise error
 
@@ -63,7 +68,7 @@ def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) ->
         return Fault("stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed")
     if status == 401:
         return Fault("mistake", f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one")
-    if status in (402, 403):
+    if status in (402, 403) or _CREDIT_WORDS in words:
         return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
     if status == 404:
         return Fault("mistake", f"the API does not know the model, or not any more ({said}); choose another --model")
@@ -79,5 +84,5 @@ def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) ->
 
 def _seconds(header: str | None) -> float:
     with suppress(ValueError, TypeError):
-        return max(0.0, float(header or 0))
+        return min(_LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))
     return 0.0

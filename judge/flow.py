@@ -31,7 +31,12 @@ class Flow:
         turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (place, next(self._arrivals), turn))
         self._let_go()
-        return await turn
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.leave()  # it was let go just when it was called off
+            raise
 
     def leave(self) -> None:
         """The call has ended, whichever way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,10 +12,12 @@ Clock = Callable[[], float]
 _AT_FIRST = 4
 _CALM_ROUNDS = 10
 _MOST_PATIENT = 8192
-_ABOUT = 1.1
+_ABOUT = 0.1
+_LATEST = 8
 _ROW_OF_REJECTIONS = 6
 _CALLS_FOR_A_REJECTION = 100
 _LEAST_PRICE = 5
+_CREDIT = 4
 _LOWERED_IN_VAIN = 8
 """One part in so many is what a level is lowered by before that counts as no help."""
 
@@ -33,11 +36,12 @@ class Turn:
 
 
 class Window:
-    """How many calls may be under way: doubled with each round trip up to the first rejection, then held just below.
+    """How many calls may be under way: doubled with each round trip until many are turned away, then held just below.
 
-    Above a level that was rejected it tries again: ever more rarely while about the same level is rejected, ever more
-    boldly while none is. At a level that was fine before, rejections of more than one call in a hundred lower it little
-    by little; where that does not help they are the weather, and more of them are borne. Several in a row halve it.
+    A level is given up at once when half of the latest calls were turned away, and tried again ever more rarely while
+    that happens at about the same one. Of single rejections one call in a hundred is borne; more lower the level little
+    by little, and where that does not help they are the weather, of which more is borne. Several in a row halve the
+    window; up to the next answer they are an outage, and tell nothing of any level.
     """
 
     def __init__(self, most: int) -> None:
@@ -45,11 +49,16 @@ class Window:
         self.size = min(_AT_FIRST, most)
         self._ceiling = most
         self._step = 1
+        self._held = 0
         self._confirmed = 0
-        self._quiet = 0
         self._price = _CALLS_FOR_A_REJECTION
-        self._lowered = 0
+        self._credit = _CREDIT * self._price
+        self._in_vain = 0
+        self._flawless = True
+        self._latest: deque[bool] = deque(maxlen=_LATEST)
         self._in_a_row = 0
+        self._before = most, 0
+        self._outage_from = -1  # as in an outage, nothing is known before the first answer
         self._sent = 0
         self._cut_at = 0
 
@@ -60,59 +69,79 @@ class Window:
 
     def accepted(self, turn: Turn) -> None:
         """That call was answered."""
-        self._in_a_row = 0
+        if turn.serial <= self._outage_from:
+            return  # let in before the outage, it does not say that this is over
+        self._in_a_row = self._outage_from = 0
         if not turn.full:
             return
+        self._latest.append(True)
         if self.size < self._ceiling:
             self.size += 1
             return
-        self._quiet += 1
-        if self._ceiling < self._most and self._quiet >= self._patience:
-            self._ceiling = min(self._most, self._ceiling + self._step)
-            self._step *= 2
-            self._price = min(_CALLS_FOR_A_REJECTION, 2 * self._price)
-            self._quiet = self._lowered = 0
+        self._credit += 1
+        if self._ceiling < self._most and self._credit >= _CREDIT * self._price + self._patience:
+            self._raise()
 
     def rejected(self, turn: Turn) -> None:
         """That call was turned away, though no known rate was passed."""
-        if turn.serial <= self._cut_at:
-            # Sent before the last cut, it tells only how deep that should have been.
-            if turn.full:
-                self._lower_to(turn.level - 1)
-            return
-        self._in_a_row += 1
-        if self._in_a_row >= _ROW_OF_REJECTIONS:
+        if self._outage_from or turn.serial > self._cut_at:
+            if not self._in_a_row:
+                self._before = self._ceiling, self._confirmed
+            self._in_a_row += 1
+        if self._in_a_row >= max(_ROW_OF_REJECTIONS, self.size):
+            self._ceiling, self._confirmed = self._before
+            self._outage_from = self._outage_from or self._sent
+            self._in_a_row = 0
             self._cut(max(1, self.size // 2))
-        elif turn.full and self._quiet:
-            self._bear(turn)
-        elif turn.full:
-            before = self._ceiling - self._step // 2
-            self._confirmed = self._confirmed + 1 if turn.level - 1 <= _ABOUT * before < self._most else 0
-            self._step = 1
-            self._lower_to(turn.level - 1)
-            self._cut(self.size)
+        elif self._outage_from or not turn.full:
+            return
+        elif turn.serial <= self._cut_at:
+            self._lower_to(turn.level - 1)  # it was sent before the last cut, and tells how deep that should have been
+        else:
+            self._flawless = False
+            self._latest.append(False)
+            if self._latest.count(False) >= _LATEST / 2:
+                self._give_up(turn.level)
+            else:
+                self._bear(turn.level)
 
     @property
     def _patience(self) -> int:
-        """How many calls must do well before a higher level is tried: one round of them, many once it was confirmed."""
+        """How many calls must do well before a higher level is tried: one round of them, many once it was given up."""
         if not self._confirmed:
             return self.size
         return min(_MOST_PATIENT, (_CALM_ROUNDS * self.size) << self._confirmed)
 
-    def _bear(self, turn: Turn) -> None:
-        self._quiet -= self._price
-        if self._quiet > 0:
+    def _raise(self) -> None:
+        self._held = self._ceiling
+        self._ceiling = min(self._most, self._ceiling + self._step)
+        self._step *= 2
+        if self._flawless:
+            self._price = min(_CALLS_FOR_A_REJECTION, 2 * self._price)
+        self._credit, self._in_vain, self._flawless = _CREDIT * self._price, 0, True
+
+    def _give_up(self, level: int) -> None:
+        about_the_same = abs(level - 1 - self._held) <= max(1, _ABOUT * self._held)
+        self._confirmed = self._confirmed + 1 if about_the_same else 0
+        self._step = 1
+        self._lower_to(level - 1)
+        self._cut(self.size)
+
+    def _bear(self, level: int) -> None:
+        self._credit -= self._price
+        if self._credit >= 0:
             return
-        self._lower_to(turn.level - 1)
-        self._quiet = self.size
-        self._lowered += 1
-        if self._lowered > self.size // _LOWERED_IN_VAIN:
+        self._lower_to(level - 1)
+        self._in_vain += 1
+        if self._in_vain > self.size // _LOWERED_IN_VAIN:
             self._price = max(_LEAST_PRICE, self._price // 2)
-            self._lowered = 0
+            self._in_vain = 0
+        self._credit = _CREDIT * self._price
 
     def _cut(self, size: int) -> None:
         self.size = size
-        self._in_a_row = 0
+        self._latest.clear()
+        self._credit = _CREDIT * self._price
         self._cut_at = self._sent
 
     def _lower_to(self, level: int) -> None:

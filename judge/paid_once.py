@@ -76,7 +76,7 @@ class PaidOnce:
     async def end(self) -> None:
         """Asks nothing more, waits a little for the answers under way, stores them, and puts the account in order."""
         over = JudgeStopped("the run has ended")
-        self._client.flow.close(over)
+        self._client.close(over)
         self._batches.close(over)
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
@@ -141,5 +141,5 @@ class PaidOnce:
                 await asyncio.sleep(_BOOKKEEPING_SECONDS)
                 await self._account.write()
         except Exception as fault:  # noqa: BLE001
-            self._client.flow.close(fault)
+            self._client.close(fault)
             self._batches.close(fault)

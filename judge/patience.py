@@ -37,12 +37,21 @@ class Outage:
         self.last: Fault | None = None
         """What went wrong since the last answer."""
 
+    def apart(self) -> Outage:
+        """A watch over one thing alone, which may fail for too long while others are answered."""
+        watch = Outage(self._patience)
+        watch._reached = self._reached
+        return watch
+
     def answered(self) -> None:
         self._since = self.last = None
         self._reached = True
 
-    def met(self, fault: Fault) -> None:
-        """Raises JudgeMistake or JudgeStopped if this fault ends the run, or has lasted for too long."""
+    def met(self, fault: Fault, bearable: bool = False) -> bool:
+        """Raises JudgeMistake or JudgeStopped if this fault ends the run, or has lasted for too long.
+
+        Where the latter is `bearable`, it returns whether it has.
+        """
         if fault.kind == "mistake":
             raise JudgeMistake(fault.said)
         if fault.kind == "stop":
@@ -50,15 +59,17 @@ class Outage:
         self._reached |= fault.reached
         self.last = fault
         if fault.kind in ("item", "pause"):
-            return
+            return False
         if self._since is None:
             self._since = time.monotonic()
         seconds = time.monotonic() - self._since
         longest = self._patience.outage_seconds
         if not self._reached:
             longest = min(longest, _FIRST_CONTACT_SECONDS)
-        if seconds > longest:
+        too_long = seconds > longest
+        if too_long and not bearable:
             raise JudgeStopped(f"the Claude API gave no answer for {seconds:.0f} s (last: {fault.said})")
+        return too_long
 
 
 def backoff(tries: int) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from judge.errors import JudgeMistake
 
 _MILLION = Decimal(1_000_000)
+_MOST = Decimal(1_000_000)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Prices:
             return Prices(table["date"], models, retired)
         except KeyError as error:
             raise JudgeMistake(f"{shown}: {error} is missing; see judge/prices.toml for the form") from error
-        except (OSError, ValueError, TypeError, ArithmeticError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise JudgeMistake(f"{shown} is no table of prices: {error}") from error
 
     def of(self, model: str) -> Price:
@@ -106,13 +107,20 @@ class Prices:
 
 
 def _price(name: str, entry: dict[str, Any], table: dict[str, Any]) -> Price:
-    into, out = Decimal(entry["input"]) / _MILLION, Decimal(entry["output"]) / _MILLION
-    if not (into > 0 and out > 0):
-        raise ValueError(f"the prices of {name} must be above 0")
+    into, out = _above_0("input", entry) / _MILLION, _above_0("output", entry) / _MILLION
     long = entry.get("long", {"tokens": 2**63, "factor": 1})
+    if not isinstance(entry["effort"], bool):
+        raise ValueError(f"effort of {name} must be true or false")
     return Price(
         name, into, out,
-        into * Decimal(table["cache_read"]), into * Decimal(table["cache_write_5m"]),
-        into * Decimal(table["cache_write_1h"]), Decimal(table["batch"]),
-        bool(entry["effort"]), int(long["tokens"]), Decimal(long["factor"]),
+        into * _above_0("cache_read", table), into * _above_0("cache_write_5m", table),
+        into * _above_0("cache_write_1h", table), _above_0("batch", table),
+        entry["effort"], int(long["tokens"]), _above_0("factor", long),
     )  # fmt: skip
+
+
+def _above_0(name: str, entry: dict[str, Any]) -> Decimal:
+    value = Decimal(entry[name])
+    if not 0 < value <= _MOST:
+        raise ValueError(f"{name} = {value} must lie above 0 and not above {_MOST:,}")
+    return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
@@ -81,34 +82,38 @@ class CallStore:
         await asyncio.gather(*(asyncio.to_thread(self._write, drawer, found) for drawer, found in pending.items()))
         for drawer, answers in pending.items():
             if drawer in self._open:
-                self._open[drawer].update((answer.key, answer) for answer in answers)
+                for answer in answers:
+                    self._open[drawer].setdefault(answer.key, answer)
 
     def _write(self, drawer: str, answers: Iterable[Answer]) -> None:
         data = b"".join(answer.to_line() for answer in answers)
-        self._files.write(f"{_folder(drawer)}/{uuid.uuid4().hex[:12]}.jsonl.gz", gzip.compress(data, mtime=0))
+        name = f"{time.time_ns():016x}-{uuid.uuid4().hex[:8]}"  # the first stands first in a listing
+        self._files.write(f"{_folder(drawer)}/{name}.jsonl.gz", gzip.compress(data, mtime=0))
 
     def _put_together(self, drawer: str) -> None:
         segments = [entry.path for entry in self._files.files(_folder(drawer))]
         if len(segments) > 1:
             self._write(drawer, read_drawer(self._files, drawer).values())
-            for segment in segments:
+            for segment in reversed(segments):  # the first one counts until the last moment
                 self._files.delete(segment)
 
 
 def read_drawer(files: Files, drawer: str) -> dict[str, Answer]:
-    """Key → answer. Of two answers to one question, which only a crash can leave, the one of the first segment counts.
+    """Key → answer. Of two answers to one question, which only a crash can leave, the first counts.
 
     Raises JudgeStopped for a segment that is damaged.
     """
     answers: dict[str, Answer] = {}
     for entry in files.files(_folder(drawer)):
         try:
-            lines = gzip.decompress(files.read(entry.path)).splitlines()
-            for answer in map(Answer.of_line, lines):
+            data = files.read(entry.path)
+            if not data:
+                raise ValueError("it is empty")
+            for answer in map(Answer.of_line, gzip.decompress(data).splitlines()):
                 answers.setdefault(answer.key, answer)
+        except FileNotFoundError:
+            return read_drawer(files, drawer)  # put together since it was listed: its answers are in another now
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError) as error:
-            if isinstance(error, FileNotFoundError):
-                continue  # put together since it was listed; its answers are in another
             raise JudgeStopped(
                 f"{entry.path} is damaged ({error}); restore it, or delete it to ask its questions again"
             ) from error

@@ -17,8 +17,10 @@ SCHEMA: dict[str, Any] = {
 }
 
 _WORDS: dict[str, Verdict] = {"pass": "Pass", "fail": "Fail"}
-_NAMED = re.compile(r"\b(?:verdict|label)\W{1,8}(pass|fail)\b", re.IGNORECASE)
-_ALONE = re.compile(r"\W*(pass|fail)\W*", re.IGNORECASE)
+# Spelt out, since to ignore case would also take letters that only look the same in another.
+_WORD = "([Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
+_NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}{_WORD}\b")
+_ALONE = re.compile(rf"\W*{_WORD}\W*")
 
 
 def read_verdict(text: str) -> tuple[Verdict, str] | None:
@@ -26,16 +28,17 @@ def read_verdict(text: str) -> tuple[Verdict, str] | None:
 
     Takes JSON, also inside other text, then `verdict: …` in any case, then the bare word.
     """
-    for value in _objects(text):
-        verdict = _WORDS.get(str(value.get("verdict", "")).strip().strip("`.'\"").casefold())
-        if verdict:
-            return verdict, str(value.get("reason", "")).strip()
-    words = {word.casefold() for word in _NAMED.findall(text)}
-    if not words and (alone := _ALONE.fullmatch(text)):
-        words = {alone[1].casefold()}
-    if len(words) == 1:
-        return _WORDS[words.pop()], ""
-    return None
+    found = [
+        (verdict, str(value.get("reason", "")).strip())
+        for value in _objects(text)
+        if (verdict := _WORDS.get(str(value.get("verdict", "")).strip().strip("`.'\"").lower()))
+    ]
+    if not found:
+        words = _NAMED.findall(text)
+        if not words and (alone := _ALONE.fullmatch(text)):
+            words = [alone[1]]
+        found = [(_WORDS[word.lower()], "") for word in words]
+    return found[0] if len({verdict for verdict, _ in found}) == 1 else None
 
 
 def _objects(text: str) -> list[dict[str, Any]]:

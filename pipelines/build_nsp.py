@@ -239,7 +239,8 @@ def _print_status(now: Status) -> None:
 
 def _spent(spending: Spending) -> str:
     lost = f"; up to ${spending.lost_usd:,.4f} more for answers that never came" if spending.lost_usd else ""
-    return f"${spending.spent_usd:,.4f} for {spending.answers:,} answers{lost}"
+    waiting = f"; {spending.in_batches:,} questions in batches under way" if spending.in_batches else ""
+    return f"${spending.spent_usd:,.4f} for {spending.answers:,} answers{lost}{waiting}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What tests of the judge `claude` share: its terms, its sources, and what it stored and spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from curation.config import Config
+from curation.judging import Terms
+from judge.account import Statement
+from judge.answer import Answer
+from judge.prices import Prices
+from judge.settings import Claude
+from judge.store import CALLS, read_drawer
+from shards.storage import Storage
+from tests.claude_api import Exchange, Question
+from tests.support import make_video, write_csv
+
+MODEL = Claude().model
+CLAUDE = Config(judge="claude", test=0.0, unit_size=4, units_per_shard=2)
+CLAUDE_FLAGS = ("--judge", "claude", "--test", "0", "--unit-size", "4", "--units-per-shard", "2")
+"""The flags that say what CLAUDE says."""
+
+SECONDS = 0.25
+
+
+def terms(budget: str | None = None, *, in_batches: bool = False, model: str = MODEL) -> Terms:
+    return Terms(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches)
+
+
+def spans(folder: Path, captions: Sequence[str]) -> Path:
+    """A manifest of spans of one video, one for each caption, in order."""
+    make_video(folder / "film.mp4", len(captions) * SECONDS, "854x480", "16")
+    rows: list[dict[str, Any]] = [
+        {"video": "film.mp4", "start": f"{i * SECONDS:.2f}", "end": f"{(i + 1) * SECONDS:.2f}", "caption": caption}
+        for i, caption in enumerate(captions)
+    ]
+    return write_csv(folder / "clips.csv", rows)
+
+
+def stored(out: Path | str) -> dict[tuple[str, str], Answer]:
+    """Every stored answer, by drawer and key."""
+    place = Storage.at(out)
+    below = [entry.path.split("/") for entry in place.files(CALLS, recursive=True) if entry.path.endswith(".jsonl.gz")]
+    drawers = sorted({"/".join(parts[1:-1]) for parts in below})
+    return {(drawer, key): answer for drawer in drawers for key, answer in read_drawer(place, drawer).items()}
+
+
+def account(out: Path | str) -> Statement:
+    return Statement.read(Storage.at(out))
+
+
+def true_cost(exchanges: Sequence[Exchange]) -> Decimal:
+    """What the server charges for its answers, delivered or not: $2 and $10 a million tokens."""
+    usages = [exchange.usage for exchange in exchanges if exchange.usage]
+    tokens = sum(2 * usage["input_tokens"] + 10 * usage["output_tokens"] for usage in usages)
+    return Decimal(tokens) / 1_000_000
+
+
+def asked_of(exchanges: Sequence[Exchange], caption: str) -> list[Exchange]:
+    """Those whose question is about this caption."""
+    return [exchange for exchange in exchanges if caption in Question(exchange.body).said]

@@ -1,0 +1,239 @@
+"""A run's judge: on a leash that ends with the run, with as many units before it as it can be asked about."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation import judging
+from curation.config import Limits
+from curation.errors import RunStopped, UsageMistake
+from curation.judging import Judging, Leash, drawer_of, units_waiting
+from curation.lock import Holder, held
+from curation.outcome import Ending
+from curation.plan import PlannedClip, Unit
+from curation.probe import Measured
+from curation.scenes import Scene
+from curation.unit import Screened
+from judge.errors import JudgeStopped
+from shards.layout import LOCK, ShardName, UnitName
+from shards.storage import Storage
+from tests.asking import CLAUDE, account, stored, terms
+from tests.claude_api import ClaudeApi
+from tests.claude_api import Limits as Pace
+from tests.support import SMALL
+
+CLIP = Screened(Measured(False, 854, 480, 1.0, "AVC", ""))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Storage:
+    return Storage.at(tmp_path / "out")
+
+
+def unit(*captions: str, index: int = 0, revision: int = 0, split: str = "train") -> Unit:
+    shard = ShardName(split, index // 2, revision)
+    clips = tuple(
+        PlannedClip(
+            i, f"{index:08d}{i:08d}", split, index, shard.index, "", f"{i}.mp4", "", f"{i}.mp4", 0, -1, caption, "",
+            0, 0, 0, 0,
+        )
+        for i, caption in enumerate(captions)
+    )  # fmt: skip
+    return Unit(UnitName(split, index, revision), shard, clips)
+
+
+def decide(out: Storage, *units: Unit, **changes: object) -> list[list[Scene | None] | BaseException]:
+    """What becomes of units that are asked about at once, in a run whose lock is held."""
+    config = replace(CLAUDE, **changes)  # type: ignore[arg-type]
+
+    async def all_of_them() -> list[list[Scene | None] | BaseException]:
+        asked = Judging(config, terms(), out, "r")
+        try:
+            return await asyncio.gather(
+                *(asked.decide(one, [CLIP] * len(one.clips)) for one in units), return_exceptions=True
+            )
+        finally:
+            await asked.end()
+
+    with held(out, "r"):
+        return asyncio.run(all_of_them())
+
+
+# ---- the leash -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(judging, "_READ_SECONDS", 0.0)
+
+
+def test_while_the_run_holds_the_lock_its_judge_may_ask(out: Storage) -> None:
+    with held(out, "mine"):
+        leash = Leash(out, "mine")
+        for _ in range(3):
+            leash.check()
+
+
+def test_without_a_lock_or_under_anothers_nobody_may_ask(out: Storage) -> None:
+    with pytest.raises(JudgeStopped, match="gone"):
+        Leash(out, "mine").check()
+    with held(out, "other"), pytest.raises(JudgeStopped, match="gone"):
+        Leash(out, "mine").check()
+
+
+def test_once_the_process_of_the_run_is_dead_nobody_may_ask(out: Storage) -> None:
+    """Though its lock still lies there."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    me = Holder.me("mine")
+    alive = replace(me, pid=child.pid, process_started=psutil.Process(child.pid).create_time())
+    out.write(LOCK, alive.to_bytes())
+    leash = Leash(out, "mine")
+    leash.check()
+    child.kill()
+    child.wait()
+    with pytest.raises(JudgeStopped, match="gone"):
+        leash.check()
+    assert out.stat(LOCK)
+
+
+def test_a_process_that_took_the_number_of_the_dead_one_does_not_count(out: Storage) -> None:
+    out.write(LOCK, replace(Holder.me("mine"), process_started=1.0).to_bytes())
+    with pytest.raises(JudgeStopped, match="gone"):
+        Leash(out, "mine").check()
+
+
+def test_from_another_host_the_lock_is_read_again_and_a_stale_or_taken_one_ends_the_asking(out: Storage) -> None:
+    far = replace(Holder.me("mine"), host="another.example", pid=os.getpid())
+    out.write(LOCK, far.to_bytes())
+    leash = Leash(out, "mine")
+    leash.check()
+    out.write(LOCK, replace(far, beat=time.time() - 61).to_bytes())
+    with pytest.raises(JudgeStopped, match="gone"):
+        leash.check()
+    out.write(LOCK, far.to_bytes())
+    leash.check()
+    out.write(LOCK, replace(far, run_id="other").to_bytes())
+    with pytest.raises(JudgeStopped, match="gone"):
+        leash.check()
+    out.delete(LOCK)
+    with pytest.raises(JudgeStopped, match="gone"):
+        leash.check()
+
+
+def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ClaudeApi() as api:
+        for name, value in api.env.items():
+            monkeypatch.setenv(name, value)
+
+        async def asked() -> None:
+            judge = Judging(CLAUDE, terms(), out, "r")
+            try:
+                await judge.decide(unit("a", "b"), [CLIP, CLIP])
+            finally:
+                await judge.end()
+
+        with pytest.raises(RunStopped, match="the run that asked is gone"):
+            asyncio.run(asked())
+        assert api.exchanges == []
+
+
+# ---- how a unit is decided -------------------------------------------------------------------------------------
+
+
+def test_what_did_not_pass_the_screen_is_not_asked_about(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ClaudeApi() as api, held(out, "r"):
+        for name, value in api.env.items():
+            monkeypatch.setenv(name, value)
+
+        async def asked() -> list[Scene | None]:
+            judge = Judging(CLAUDE, terms(), out, "r")
+            found = await judge.decide(unit("a", "b", "c"), [None, Ending("rejected", "too_small", ""), CLIP])
+            await judge.end()
+            return found
+
+        first, second, third = asyncio.run(asked())
+        assert (first, second) == (None, None)
+        assert third and third.verdict == "Pass"
+        assert len(api.exchanges) == 2
+
+
+def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_is_told(
+    out: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server stops answering while eight are under way; their answers still come."""
+    with ClaudeApi(limits=Pace(latency=0.3)) as api:
+        for name, value in api.env.items():
+            monkeypatch.setenv(name, value)
+        answer, stopped = api.answer, False
+
+        def then_stop(question: object, tier: str) -> dict[str, object]:
+            nonlocal stopped
+            if not stopped and len(api.paid) >= 9:
+                stopped, api.account = True, "spend_limit"
+            return answer(question, tier)  # type: ignore[arg-type]
+
+        api.answer = then_stop  # type: ignore[method-assign]
+        ends = decide(out, unit(*(f"one {i}" for i in range(12))), unit(*(f"two {i}" for i in range(12)), index=1))
+        assert all(isinstance(end, RunStopped) and "spend limit" in str(end) for end in ends)
+        assert len(stored(out.uri)) == len(api.paid) == account(out.uri).answers
+        assert account(out.uri).lost == 0
+
+
+def test_a_wrong_key_is_a_mistake_of_usage_for_every_unit(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ClaudeApi() as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
+        ends = decide(out, unit("a"), unit("b", index=1))
+        assert all(isinstance(end, UsageMistake) for end in ends)
+        assert all("does not accept the key" in str(end) and "sk-ant-wrong" not in str(end) for end in ends)
+
+
+def test_the_judge_none_needs_no_judge_and_writes_nothing(out: Storage) -> None:
+    judge = Judging(SMALL, None, out, "r")
+    (scene,) = asyncio.run(judge.decide(unit("a caption"), [CLIP]))
+    assert scene == Scene("a caption")
+    assert judge.report() is None
+    asyncio.run(judge.end())
+    assert out.files("", recursive=True) == []
+
+
+# ---- how much is asked at once ---------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 500), st.integers(1, 2000), st.integers(1, 200_000), st.booleans(), st.booleans())
+def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
+    unit_size: int, calls: int, batch: int, in_batches: bool, pictured: bool
+) -> None:
+    config = replace(CLAUDE, unit_size=unit_size, limits=Limits(calls_at_once=calls, batch_clips=batch))
+    clips = unit_size * units_waiting(config, terms(in_batches=in_batches), pictured)
+    wanted = batch if in_batches else 2 * calls
+    wanted = min(wanted, 2000) if pictured else wanted
+    assert wanted <= clips < wanted + unit_size
+    assert units_waiting(config, None, pictured) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["train", "test"]), st.integers(0, 10**7)), min_size=2, unique=True))
+def test_each_unit_has_a_drawer_of_its_own_whatever_its_revision(names: list[tuple[str, int]]) -> None:
+    drawers = [drawer_of(unit(index=index, split=split)) for split, index in names]
+    assert len(set(drawers)) == len(drawers)
+    assert drawers == [drawer_of(unit(index=index, split=split, revision=3)) for split, index in names]
+
+
+@given(st.integers(0, 10**7))
+def test_no_folder_of_drawers_grows_beyond_a_thousand(index: int) -> None:
+    folder, _, name = drawer_of(unit(index=index)).rpartition("/")
+    assert folder == drawer_of(unit(index=index // 1000 * 1000)).rpartition("/")[0]
+    assert folder != drawer_of(unit(index=(index // 1000 + 1) * 1000)).rpartition("/")[0]
+    assert int(name) == index

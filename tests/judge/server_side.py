@@ -1,0 +1,278 @@
+"""The judge room against the loopback API: how tests ask, what the server says it made, and what lies in the store.
+
+As a program it asks in a process of its own, which tests kill, or which kills itself at a step of a batch's life:
+`python -m tests.judge.server_side --out DIR …`. It says `done`, or what stopped it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import judge.batch_api
+import judge.batches
+import judge.paid_once
+import judge.patience
+import judge.store
+from judge.account import Account, Statement
+from judge.answer import Answer
+from judge.base import Question
+from judge.batch_api import BatchApi
+from judge.batches import Batches
+from judge.claude import Requests
+from judge.errors import JudgeMistake, JudgeStopped
+from judge.open_batch import OpenBatch
+from judge.paid_once import PaidOnce
+from judge.patience import Patience
+from judge.prices import Prices
+from judge.request import Request
+from judge.settings import Claude
+from judge.store import CallStore
+from shards.storage import Storage
+from tests.claude_api import ClaudeApi, digest
+from tests.support import REPOSITORY
+
+PRICE = Prices.load().of("claude-sonnet-5-5")
+PATIENCE = Patience(calls_at_once=64, call_seconds=30.0, outage_seconds=60.0, quiet_seconds=0.1)
+_REQUESTS = Requests(Claude(), PRICE)
+
+
+def describe(caption: str) -> Request:
+    """One question, named by the caption that it is about."""
+    return _REQUESTS.describe(Question("", caption), ())
+
+
+def captions(count: int) -> list[str]:
+    return [f"clip {i}: a dog runs" for i in range(count)]
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Shortens the waits that only make a test slow."""
+    patch.setattr(judge.patience, "_FIRST_WAIT_SECONDS", 0.02)
+    patch.setattr(judge.patience, "_LONGEST_WAIT_SECONDS", 1.0)
+    patch.setattr(judge.store, "_LINGER_SECONDS", 0.05)
+    patch.setattr(judge.batch_api, "_SECOND_LOOK_SECONDS", 0.2)
+    patch.setattr(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05)
+
+
+def small_batches(patch: pytest.MonkeyPatch, most_requests: int, most_bytes: int = 64 << 20) -> None:
+    small = functools.partial(Batches, most_requests=most_requests, most_bytes=most_bytes)
+    patch.setattr(judge.paid_once, "Batches", small)
+
+
+def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
+    patch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
+    for name, value in api.env.items():
+        patch.setenv(name, value)
+
+
+@asynccontextmanager
+async def asking(
+    out: Path, *drawers: str, budget: str | None = None, in_batches: bool = False, patience: Patience = PATIENCE,
+    may_ask: Callable[[], None] = lambda: None,
+) -> AsyncIterator[PaidOnce]:  # fmt: skip
+    """One run's asking, its drawers open ("d" by default), ended with the block."""
+    money = None if budget is None else Decimal(budget)
+    paid_once = PaidOnce(Storage.at(out), PRICE, patience, money, in_batches, may_ask)
+    try:
+        for drawer in drawers or ("d",):
+            await paid_once.open(drawer)
+        yield paid_once
+    finally:
+        await paid_once.end()
+
+
+def ask_all(
+    out: Path, requests: Sequence[Request], *, budget: str | None = None, in_batches: bool = False,
+    patience: Patience = PATIENCE,
+) -> list[Answer | BaseException]:  # fmt: skip
+    """A whole run that asks these at once: for each its answer, or what was raised."""
+
+    async def run() -> list[Answer | BaseException]:
+        async with asking(out, budget=budget, in_batches=in_batches, patience=patience) as paid_once:
+            asked = [paid_once.ask(request, "d", place) for place, request in enumerate(requests)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            if in_batches and not any(isinstance(answer, (JudgeStopped, JudgeMistake)) for answer in found):
+                await all_collected(paid_once)
+            return found
+
+    return asyncio.run(run())
+
+
+async def all_collected(paid_once: PaidOnce) -> None:
+    """What is stored is answered at once, also while the batch that brought it is still being collected."""
+    while paid_once.report().in_batches:
+        await asyncio.sleep(0.02)
+
+
+# ---- what the server says --------------------------------------------------------------------------------------
+
+
+def dollars(usage: dict[str, Any]) -> Decimal:
+    """$2 and $10 a million tokens: what Sonnet 5.5 costs, written down a second time."""
+    return Decimal(2 * usage["input_tokens"] + 10 * usage["output_tokens"]) / 1_000_000
+
+
+def interactive_cost(api: ClaudeApi) -> Decimal:
+    """Of all answers that were made, delivered or not."""
+    return sum((dollars(exchange.usage) for exchange in list(api.exchanges) if exchange.usage), Decimal(0))
+
+
+def undelivered(api: ClaudeApi) -> list[dict[str, Any]]:
+    """The usage of answers that were made and cut off."""
+    return [exchange.usage for exchange in api.exchanges if exchange.usage and not exchange.delivered]
+
+
+def batch_results(api: ClaudeApi) -> list[tuple[str, dict[str, Any]]]:
+    """custom_id and result of all that ended batches hold."""
+    lines = [json.loads(line) for batch in api.batches for line in batch.results]
+    return [(line["custom_id"], line["result"]) for line in lines]
+
+
+def batch_cost(api: ClaudeApi) -> Decimal:
+    usages = [result["message"]["usage"] for _, result in batch_results(api) if result["type"] == "succeeded"]
+    return sum((dollars(usage) / 2 for usage in usages), Decimal(0))
+
+
+def asked_in_batches(api: ClaudeApi) -> Counter[str]:
+    return Counter(custom_id for batch in api.batches for custom_id in batch.custom_ids)
+
+
+def digest_of(request: Request) -> str:
+    """How the server's log names the question."""
+    return digest(request.body)
+
+
+# ---- what lies in the store ------------------------------------------------------------------------------------
+
+
+def stored_lines(out: Path, drawer: str = "") -> list[dict[str, Any]]:
+    """Every stored answer of one drawer or all, read without the code under test; the shared copies too."""
+    segments = sorted((out / "calls" / drawer).rglob("*.jsonl.gz"))
+    return [json.loads(line) for segment in segments for line in unpacked(segment).splitlines()]
+
+
+def unpacked(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
+
+
+def paid_for(out: Path) -> dict[str, Decimal]:
+    """Key → cost of the stored answers that are no copies."""
+    return {line["key"]: Decimal(line["usd"]) for line in stored_lines(out) if not line["shared"]}
+
+
+def account(out: Path) -> Statement:
+    return Statement.read(Storage.at(out))
+
+
+def open_batches(out: Path) -> list[Path]:
+    return sorted((out / "calls" / "batches").glob("*"))
+
+
+# ---- a process of its own --------------------------------------------------------------------------------------
+
+Deadly = Callable[[pytest.MonkeyPatch], None]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _at(owner: type, method: str, *, when: Callable[..., bool] = lambda *_: True, after: bool = False) -> Deadly:
+    """Dies on entering the method, or as it returns."""
+    real = getattr(owner, method)
+
+    async def dying_async(*given: Any, **named: Any) -> Any:
+        if when(*given) and not after:
+            _die()
+        found = await real(*given, **named)
+        _die()
+        return found
+
+    def dying(*given: Any, **named: Any) -> Any:
+        if when(*given):
+            _die()
+        return real(*given, **named)
+
+    double = dying_async if asyncio.iscoroutinefunction(real) else dying
+    return lambda patch: patch.setattr(owner, method, double)
+
+
+STEPS: dict[str, Deadly] = {
+    "before the record is written": _at(OpenBatch, "write", when=lambda batch, _: not batch.batch_id),
+    "before the batch is created": _at(BatchApi, "create"),
+    "before its id is stored": _at(OpenBatch, "write", when=lambda batch, _: bool(batch.batch_id)),
+    "while it waits": _at(BatchApi, "until_ended"),
+    "once the results are read": _at(CallStore, "put"),
+    "once the answers are stored": _at(Account, "settle_batch"),
+    "once the account is settled": _at(Account, "settle_batch", after=True),
+    "once the record is deleted": _at(Batches, "_hand_out"),
+}
+"""Where a process that asks in a batch can be made to kill itself."""
+
+
+@contextmanager
+def child(out: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """This module as a program, ended with the block at the latest."""
+    command = [sys.executable, "-m", "tests.judge.server_side", "--out", str(out), *flags]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=dict(os.environ) | (env or {}), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--budget")
+    parser.add_argument("--batches", action="store_true")
+    parser.add_argument("--die", choices=STEPS)
+    given = parser.parse_args()
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        if given.die:
+            STEPS[given.die](patch)
+        try:
+            asyncio.run(_ask(given))
+            print("done")
+        except (JudgeMistake, JudgeStopped) as end:
+            print(f"{type(end).__name__}: {end}")
+
+
+async def _ask(given: argparse.Namespace) -> None:
+    places = asyncio.Semaphore(given.count if given.batches else given.at_once)
+    async with asking(given.out, budget=given.budget, in_batches=given.batches) as paid_once:
+
+        async def one(caption: str) -> None:
+            async with places:
+                await paid_once.ask(describe(caption), "d", 0)
+
+        for ended in await asyncio.gather(*map(one, captions(given.count)), return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+        await all_collected(paid_once)
+
+
+if __name__ == "__main__":
+    main()

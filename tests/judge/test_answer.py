@@ -1,0 +1,167 @@
+"""A finished call: read from whatever came back, kept on one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, get_args
+
+import anthropic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judge.answer import Answer, NoAnswer
+from judge.prices import Usage
+from tests.judge.asking import REFUSAL, SONNET, TOKENS, USD, answer, message, price
+
+THOUGHT = {"type": "thinking", "thinking": "What came before?", "signature": "x"}
+
+
+def of(value: Any, **known: Any) -> Answer:
+    return Answer.of("k", value, price(), **known)
+
+
+def test_a_plain_message() -> None:
+    assert of(message("A dog barks."), request_id="req_1", tries=3) == Answer(
+        key="k", status="whole", text="A dog barks.", stop_reason="end_turn", category="", explanation="",
+        model_asked=SONNET, model_served=SONNET, message_id="msg_1", request_id="req_1", batch_id="",
+        usage=TOKENS, usd=USD, tries=3, shared=False,
+    )  # fmt: skip
+
+
+def test_out_of_a_batch_it_costs_half() -> None:
+    found = of(message(), batch_id="msgbatch_1")
+    assert (found.usd, found.batch_id, found.request_id) == (USD / 2, "msgbatch_1", "")
+
+
+STATUS = {
+    "end_turn": "whole", "stop_sequence": "whole", "tool_use": "whole", "pause_turn": "whole",
+    "max_tokens": "truncated", "model_context_window_exceeded": "truncated", "refusal": "refused",
+}  # fmt: skip
+
+
+def test_every_stop_reason_that_the_sdk_knows_has_a_status() -> None:
+    assert set(STATUS) == set(get_args(anthropic.types.StopReason))
+
+
+@pytest.mark.parametrize("reason", STATUS)
+def test_the_status_follows_from_the_stop_reason_which_is_kept(reason: str) -> None:
+    found = of(message("text", stop_reason=reason))
+    assert (found.status, found.stop_reason, found.text) == (STATUS[reason], reason, "text")
+
+
+def test_a_refusal_says_why_as_far_as_the_api_does() -> None:
+    found = of(message(**REFUSAL))
+    assert (found.status, found.category, found.explanation, found.text) == ("refused", "cyber", "It will not.", "")
+    silent: list[Any] = [None, {}, {"category": None, "explanation": None}]
+    for details in silent:
+        found = of(message(**(REFUSAL | {"stop_details": details})))
+        assert (found.status, found.category, found.explanation) == ("refused", "", "")
+
+
+def test_the_text_is_all_text_blocks_and_no_thought() -> None:
+    blocks = [THOUGHT, {"type": "text", "text": "A dog "}, {"type": "redacted_thinking", "data": "x"}]
+    found = of(message(content=[*blocks, {"type": "text", "text": "barks.", "citations": None}]))
+    assert found.text == "A dog barks."
+    assert of(message(content=[])).text == of(message(content=[THOUGHT])).text == ""
+
+
+def test_tokens_are_told_apart_by_what_they_cost() -> None:
+    usage: dict[str, Any] = {
+        "input_tokens": 7, "output_tokens": 50, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 100,
+        "cache_creation": {"ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40},
+        "output_tokens_details": {"thinking_tokens": 20}, "service_tier": "standard",
+    }  # fmt: skip
+    found = of(message(usage=usage))
+    assert found.usage == Usage(7, 50, cache_read=30, cache_write_5m=60, cache_write_1h=40, thinking_tokens=20)
+    # (7 × 2 + 50 × 10 + 30 × 0.2 + 60 × 2.5 + 40 × 4) / 1,000,000
+    assert found.usd == Decimal("0.000830")
+    absent: list[dict[str, Any]] = [{"cache_creation": None, "output_tokens_details": None}, {"cache_creation": {}}]
+    for none in absent:
+        usage |= none
+        assert of(message(usage=usage)).usage == Usage(7, 50, cache_read=30, cache_write_5m=100)
+
+
+def test_fields_that_are_missing_or_null_count_as_nothing() -> None:
+    usage = {"input_tokens": 100, "output_tokens": 10, "cache_creation_input_tokens": None}
+    assert of(message(usage={**usage, "cache_read_input_tokens": None})).usage == TOKENS
+
+
+GARBLED: list[tuple[str, Any]] = [
+    ("content", None), ("content", 3), ("content", "text"), ("content", ["text"]), ("content", [{}]),
+    ("content", [{"type": "text"}]), ("content", [{"type": "text", "text": None}]), ("usage", None),
+    ("usage", {}), ("usage", {"input_tokens": 1}), ("usage", {"input_tokens": None, "output_tokens": 1}),
+    ("usage", {"input_tokens": float("inf"), "output_tokens": 1}), ("stop_reason", []), ("stop_details", 3),
+    ("usage", {"input_tokens": "many", "output_tokens": 1}),
+    ("usage", {"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": "x"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        None, [], "text", 3, {}, {"type": "error", "error": {"type": "api_error", "message": "x"}},
+        *(message() | {name: value} for name, value in GARBLED),
+        *({name: value for name, value in message().items() if name != gone}
+          for gone in ("content", "stop_reason", "usage", "model", "id")),
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_no_answer(garbage: Any) -> None:
+    with pytest.raises(NoAnswer, match="what came back is not a message"):
+        of(garbage)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+USAGE = {"input_tokens": 1, "output_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 0}}
+
+
+@given(
+    st.dictionaries(st.sampled_from([*message(), "stop_details"]), json_values),
+    st.dictionaries(st.sampled_from(["input_tokens", "output_tokens", "cache_read_input_tokens", "x"]), json_values),
+)
+def test_any_json_is_an_answer_that_can_be_kept_or_no_answer(changes: dict[str, Any], usage: dict[str, Any]) -> None:
+    try:
+        found = of({**message(usage={**USAGE, **usage}), **changes})
+    except NoAnswer:
+        return
+    assert Answer.of_line(found.to_line()) == found
+
+
+answers = st.builds(
+    Answer, key=st.text(), status=st.sampled_from(["whole", "refused", "truncated"]), text=st.text(),
+    stop_reason=st.text(), category=st.text(), explanation=st.text(), model_asked=st.text(), model_served=st.text(),
+    message_id=st.text(), request_id=st.text(), batch_id=st.text(),
+    usage=st.builds(Usage, *[st.integers(0, 10**9)] * 6),
+    usd=st.decimals(0, 10**6, allow_nan=False), tries=st.integers(1), shared=st.booleans(),
+)  # fmt: skip
+
+
+@given(answers)
+def test_an_answer_comes_back_from_its_line_which_is_one_to_every_reader_of_lines(found: Answer) -> None:
+    line = found.to_line()
+    assert Answer.of_line(line) == found
+    assert str(Answer.of_line(line).usd) == str(found.usd), "to the last zero"
+    assert line.endswith(b"\n") and len(line.splitlines()) == len(line.decode().splitlines()) == 1
+
+
+def test_half_a_character_is_kept_as_it_came() -> None:
+    assert Answer.of_line(answer("k", "\ud83d").to_line()).text == "\ud83d"
+
+
+@given(st.binary(max_size=20), st.integers(0, 500))
+def test_a_line_that_is_no_answer_raises_what_it_says_it_raises(garbage: bytes, end: int) -> None:
+    line = answer("k").to_line().rstrip(b"\n")
+    for damaged in (garbage, line[: min(end, len(line) - 1)], json.dumps({"key": "k"}).encode()):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            Answer.of_line(damaged)
+
+
+def test_no_other_field_of_an_answer_is_lost_when_it_is_shared() -> None:
+    shared = replace(answer("k"), usd=Decimal(0), shared=True)
+    assert Answer.of_line(shared.to_line()) == shared

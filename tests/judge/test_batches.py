@@ -1,0 +1,319 @@
+"""Message batches over HTTP: no batch is made twice, no item is paid twice, and the account knows the true cost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anthropic import Anthropic
+
+from judge.answer import Answer
+from judge.errors import JudgeStopped, Unanswered
+from judge.request import Request
+from tests.claude_api import Batch, ClaudeApi, Mind, Weather
+from tests.judge import server_side
+from tests.judge.server_side import (
+    STEPS,
+    account,
+    ask_all,
+    asked_in_batches,
+    asking,
+    batch_cost,
+    batch_results,
+    captions,
+    child,
+    describe,
+    digest_of,
+    interactive_cost,
+    open_batches,
+    paid_for,
+    stored_lines,
+)
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_side.hurry(monkeypatch)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    with ClaudeApi() as api:
+        server_side.reach(monkeypatch, api)
+        yield api
+
+
+def questions(count: int) -> list[Request]:
+    return [describe(caption) for caption in captions(count)]
+
+
+def other_program(api: ClaudeApi, requests: list[Request]) -> str:
+    """A batch that somebody else makes with the same account."""
+    items: Any = [{"custom_id": request.key, "params": request.body} for request in requests]
+    with Anthropic() as claude:
+        return claude.messages.batches.create(requests=items).id
+
+
+def assert_settled(out: Path, api: ClaudeApi) -> None:
+    """Everything that was made in batches is stored, paid for at half price, and counted once."""
+    assert account(out).spent == batch_cost(api) + interactive_cost(api) == sum(paid_for(out).values())
+    assert account(out).answers == len(paid_for(out))
+    assert open_batches(out) == []
+
+
+# ---- many questions --------------------------------------------------------------------------------------------
+
+
+def size(batch: Batch) -> int:
+    """Bytes on the wire."""
+    items = zip(batch.custom_ids, batch.bodies, strict=True)
+    return sum(len(json.dumps({"custom_id": custom_id, "params": body})) for custom_id, body in items)
+
+
+def lot(custom_id: str) -> int:
+    return hashlib.sha256(custom_id.encode()).digest()[0]
+
+
+def fates(custom_id: str, params: dict[str, Any], nth: int) -> str:
+    """One in 16 is invalid, one in 16 never ends well, one in 8 ends well only when asked a second or third time."""
+    match lot(custom_id) % 16:
+        case 0:
+            return "invalid"
+        case 1:
+            return "expired"
+        case 2:
+            return "errored" if nth == 1 else "succeeded"
+        case 3:
+            return "expired" if nth <= 2 else "succeeded"
+    return "succeeded"
+
+
+@pytest.mark.slow
+def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [describe(caption) for caption in captions(6000)]
+    requests = short + [describe(f"{caption}{' and runs' * 60}") for caption in captions(4000)]
+    most_bytes = 1500 * (short[-1].bytes + 150)
+    server_side.small_batches(monkeypatch, 1500, most_bytes)
+    with ClaudeApi(batch_requests=1500, batch_bytes=most_bytes, batch_fates=fates) as api:
+        server_side.reach(monkeypatch, api)
+        answers = ask_all(tmp_path, requests, in_batches=True)
+        expected = {0: "invalid", 1: "never", 2: "second", 3: "third"}
+        submissions = {"invalid": 1, "never": 3, "second": 2, "third": 3, "well": 1}
+        times = asked_in_batches(api)
+        for request, answer in zip(requests, answers, strict=True):
+            fate = expected.get(lot(request.key) % 16, "well")
+            assert times[request.key] == submissions[fate]
+            if fate in ("invalid", "never"):
+                assert isinstance(answer, Unanswered)
+                assert answer.reason == "judge_error"
+            else:
+                assert isinstance(answer, Answer)
+                assert (answer.key, answer.status, answer.shared) == (request.key, "whole", False)
+        # Some batches were full by count and some by size, so both limits were met.
+        by_count = [batch for batch in api.batches if len(batch.custom_ids) == 1500]
+        by_size = [batch for batch in api.batches if batch not in by_count and size(batch) > 0.97 * most_bytes]
+        assert by_count
+        assert by_size
+        succeeded = Counter(custom_id for custom_id, result in batch_results(api) if result["type"] == "succeeded")
+        assert set(succeeded.values()) == {1}
+        assert set(succeeded) == set(paid_for(tmp_path))
+        assert len(stored_lines(tmp_path)) == len(succeeded)
+        assert len(api.paid) == len(set(api.paid)) == len(succeeded)
+        assert account(tmp_path).lost == 0
+        assert_settled(tmp_path, api)
+
+
+def test_one_question_above_the_size_of_a_batch_still_goes_alone(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_side.small_batches(monkeypatch, 10, most_bytes=10)
+    assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(3), in_batches=True))
+    assert [len(batch.custom_ids) for batch in api.batches] == [1, 1, 1]
+
+
+# ---- killed at every step --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_no_batch_is_made_twice_and_the_account_ends_right(
+    step: str, tmp_path: Path, api: ClaudeApi
+) -> None:
+    with child(tmp_path, "--batches", "--die", step, env=api.env) as process:
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, said
+    made_before = len(api.batches)
+    requests = questions(30)
+    answers = ask_all(tmp_path, requests, in_batches=True)
+    assert [answer.key for answer in answers if isinstance(answer, Answer)] == [request.key for request in requests]
+    assert made_before == (0 if step in list(STEPS)[:2] else 1)
+    assert len(api.batches) == 1
+    assert asked_in_batches(api) == dict.fromkeys((request.key for request in requests), 1)
+    assert len(api.paid) == 30
+    assert api.exchanges == []
+    assert_settled(tmp_path, api)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [("before its id is stored", "before its id is stored"), tuple(STEPS)[3:]])
+def test_killed_again_and_again_it_still_pays_once(steps: tuple[str, ...], tmp_path: Path, api: ClaudeApi) -> None:
+    for step in steps:
+        with child(tmp_path, "--batches", "--die", step, env=api.env) as process:
+            process.communicate(timeout=60)
+            assert process.returncode == -signal.SIGKILL
+    ask_all(tmp_path, questions(30), in_batches=True)
+    assert len(api.batches) == 1
+    assert len(api.paid) == 30
+    assert_settled(tmp_path, api)
+
+
+# ---- creation goes wrong ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["429", "500-before", "500-after", "drop-before", "drop-after", "slow"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_whatever_befalls_the_creation_there_is_one_batch(
+    fault: str, times: int, tmp_path: Path, api: ClaudeApi
+) -> None:
+    api.weather = Weather(slow_seconds=0.2)
+    api.create_faults = [fault] * times
+    answers = ask_all(tmp_path, questions(20), in_batches=True)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert len(api.batches) == 1
+    assert len(api.paid) == 20
+    assert account(tmp_path).lost == 0
+    assert_settled(tmp_path, api)
+
+
+@pytest.mark.parametrize("fault", ["500-before", "drop-before", "500-after", "drop-after"])
+def test_a_batch_of_another_program_is_not_taken_for_ours(fault: str, tmp_path: Path, api: ClaudeApi) -> None:
+    requests = questions(20)
+    # Of the same size; the second holds all of our questions but one.
+    strangers = [describe(f"somebody else's {i}") for i in range(20)]
+    theirs = {other_program(api, strangers), other_program(api, [*requests[:-1], strangers[0]])}
+    api.create_faults = [fault]
+    answers = ask_all(tmp_path, requests, in_batches=True)
+    ours = [batch for batch in api.batches if batch.id not in theirs]
+    assert [set(batch.custom_ids) for batch in ours] == [{request.key for request in requests}]
+    assert {answer.batch_id for answer in answers if isinstance(answer, Answer)} == {ours[0].id}
+    assert len(answers) == 20
+
+
+def test_a_batch_that_the_api_will_not_take_stops_the_run_and_is_forgotten(tmp_path: Path, api: ClaudeApi) -> None:
+    api.batch_bytes = 100
+    answers = ask_all(tmp_path, questions(5), in_batches=True)
+    assert {str(answer) for answer in answers} == {
+        "the API does not take a batch of 5 questions: HTTP 413: Request exceeds the maximum size"
+    }
+    assert all(isinstance(answer, JudgeStopped) for answer in answers)
+    assert open_batches(tmp_path) == []
+    assert account(tmp_path).lost == account(tmp_path).allowance == 0
+
+
+def test_a_batch_that_this_account_does_not_know_stops_the_run_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ClaudeApi(batch_seconds=None) as api,
+        child(tmp_path, "--batches", "--die", "while it waits", env=api.env) as process,
+    ):
+        process.communicate(timeout=60)
+        [made] = api.batches
+    with ClaudeApi() as other:
+        server_side.reach(monkeypatch, other)
+        answers = ask_all(tmp_path, questions(30), in_batches=True)
+        assert other.batches == []
+    [said] = {str(answer) for answer in answers}
+    assert all(isinstance(answer, JudgeStopped) for answer in answers)
+    assert made.id in said
+    assert "--model" not in said
+    assert len(open_batches(tmp_path)) == 1
+
+
+# ---- one store for both ways -----------------------------------------------------------------------------------
+
+
+def test_answers_of_a_batch_are_not_asked_for_again_one_by_one_nor_the_other_way_round(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    requests = questions(30)
+    ask_all(tmp_path, requests[:10])
+    ask_all(tmp_path, requests[:20], in_batches=True)
+    assert asked_in_batches(api).keys() == {request.key for request in requests[10:20]}
+    ask_all(tmp_path, requests)
+    assert {exchange.digest for exchange in api.exchanges[10:]} == {digest_of(request) for request in requests[20:]}
+    assert len(api.paid) == len(set(api.paid)) == 30
+    assert_settled(tmp_path, api)
+
+
+@pytest.mark.slow
+def test_a_run_that_asks_one_by_one_waits_for_the_open_batch_that_holds_its_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(custom_id: str, params: dict[str, Any], nth: int) -> str:
+        return "expired" if custom_id == requests[3].key else "succeeded"
+
+    requests = questions(40)
+    with ClaudeApi(batch_seconds=None, batch_fates=lost) as api:
+        server_side.reach(monkeypatch, api)
+        with child(tmp_path, "--batches", "--die", "while it waits", env=api.env) as process:
+            process.communicate(timeout=60)
+
+        async def run() -> list[Answer]:
+            async with asking(tmp_path) as paid_once:
+                asked = [asyncio.ensure_future(paid_once.ask(request, "d", 0)) for request in requests]
+                done = await asyncio.gather(*asked[30:])
+                assert not any(waiting.done() for waiting in asked[:30])
+                assert paid_once.report().in_batches == 30
+                api.finish_batches()
+                return [*await asyncio.gather(*asked[:30]), *done]
+
+        answers = asyncio.run(run())
+        # The one that the batch ended without is asked for like any other.
+        alone = [requests[3], *requests[30:]]
+        assert sorted(exchange.digest for exchange in api.exchanges) == sorted(map(digest_of, alone))
+        assert [answer.batch_id == "" for answer in answers] == [request in alone for request in requests]
+        assert len(api.paid) == len(set(api.paid)) == 40
+        assert_settled(tmp_path, api)
+
+
+# ---- the budget ------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_for_a_part_of_the_questions_pays_for_that_part_and_more_money_for_the_rest(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    requests = questions(200)
+    # Nearly as many tokens as an answer may have: true cost and worst case are close to each other.
+    api.mind = Mind(thinking_tokens=900)
+    answers = ask_all(tmp_path, requests, budget="0.5", in_batches=True)
+    stops = {str(answer) for answer in answers if isinstance(answer, JudgeStopped)}
+    paid = [answer for answer in answers if isinstance(answer, Answer)]
+    assert 0 < len(api.paid) < 200
+    assert batch_cost(api) <= Decimal("0.5")
+    assert len(stops) == 1
+    assert "--budget-usd" in stops.pop()
+    assert {answer.key for answer in paid} <= paid_for(tmp_path).keys()
+    before = asked_in_batches(api)
+    answers = ask_all(tmp_path, requests, budget="5", in_batches=True)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert asked_in_batches(api) == dict.fromkeys((request.key for request in requests), 1)
+    assert before.keys() < asked_in_batches(api).keys()
+    assert_settled(tmp_path, api)
+
+
+def test_less_than_a_tenth_of_a_batch_is_not_worth_one(tmp_path: Path, api: ClaudeApi) -> None:
+    answers = ask_all(tmp_path, questions(100), budget="0.05", in_batches=True)
+    assert all(isinstance(answer, JudgeStopped) for answer in answers)
+    assert api.batches == []
+    assert account(tmp_path).spent == account(tmp_path).lost == 0

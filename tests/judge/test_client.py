@@ -1,0 +1,269 @@
+"""The account, the key and the outage: what no question can help ends the run, at once and in one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from judge.answer import Answer
+from judge.client import check_key, redacted
+from judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from tests.claude_api import KEY, ClaudeApi, Limits, Weather
+from tests.judge import server_side
+from tests.judge.server_side import (
+    PATIENCE,
+    account,
+    ask_all,
+    asking,
+    captions,
+    child,
+    describe,
+    digest_of,
+    interactive_cost,
+    paid_for,
+)
+
+WRONG = "sk-ant-wrong-9876543210"
+IMPATIENT = replace(PATIENCE, outage_seconds=0.5)
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_side.hurry(monkeypatch)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    with ClaudeApi(limits=Limits(latency=0.01)) as api:
+        server_side.reach(monkeypatch, api)
+        yield api
+
+
+def the_end(found: list[Answer | BaseException], kind: type[Exception]) -> str:
+    """The one line with which all that have no answer ended."""
+    ends = [end for end in found if not isinstance(end, Answer)]
+    assert {type(end) for end in ends} == {kind}
+    lines = {str(end) for end in ends}
+    assert len(lines) == 1
+    [line] = lines
+    assert len(line.splitlines()) == 1
+    return line
+
+
+ENDS: dict[str, tuple[type[Exception], str]] = {
+    "spend_limit": (JudgeStopped, "spend limit"),
+    "user_limit": (JudgeStopped, "You will regain access on 2099-01-01"),
+    "no_credit": (JudgeStopped, "billing"),
+    "forbidden": (JudgeStopped, "permission"),
+}
+
+
+@pytest.mark.parametrize("state", ENDS)
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_an_account_that_may_not_ask_ends_the_run_after_a_handful_of_requests(
+    state: str, in_batches: bool, tmp_path: Path, api: ClaudeApi
+) -> None:
+    kind, words = ENDS[state]
+    api.account = state
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(200)], in_batches=in_batches)
+    assert len(found) == 200
+    assert words in the_end(found, kind)
+    assert len(api.exchanges) <= 4
+    assert api.paid == []
+    assert account(tmp_path).spent == account(tmp_path).lost == account(tmp_path).allowance == 0
+    assert server_side.open_batches(tmp_path) == []
+
+
+@pytest.mark.parametrize("state", ENDS)
+def test_an_account_that_runs_dry_in_the_midst_keeps_what_was_answered(
+    state: str, tmp_path: Path, api: ClaudeApi
+) -> None:
+    requests = [describe(caption) for caption in captions(200)]
+
+    async def run() -> list[Answer | BaseException]:
+        async with asking(tmp_path, patience=replace(PATIENCE, calls_at_once=8)) as paid_once:
+            asked = [asyncio.ensure_future(paid_once.ask(request, "d", 0)) for request in requests]
+            while len(api.paid) < 50:
+                await asyncio.sleep(0.005)
+            api.account = state
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(run())
+    kind, words = ENDS[state]
+    assert words in the_end(found, kind)
+    # Those that were under way when the first was turned away.
+    assert 1 <= sum(exchange.fault == state for exchange in api.exchanges) <= 8
+    assert {answer.key for answer in found if isinstance(answer, Answer)} == paid_for(tmp_path).keys()
+    assert len(paid_for(tmp_path)) == len(api.paid) < 200
+    assert account(tmp_path).spent == interactive_cost(api)
+    api.account = "good"
+    before = len(api.exchanges)
+    assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, requests))
+    answered_before = {exchange.digest for exchange in api.exchanges[:before] if exchange.usage}
+    assert len(api.exchanges) - before == 200 - len(answered_before)
+
+
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_a_wrong_key_ends_the_run_and_is_never_shown(
+    in_batches: bool, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", WRONG)
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(100)], in_batches=in_batches)
+    assert "set ANTHROPIC_API_KEY" in the_end(found, JudgeMistake)
+    assert len(api.exchanges) <= 4
+    assert caplog.records
+    assert_not_shown(WRONG, tmp_path, caplog, found)
+
+
+def test_a_good_key_is_never_shown_either(tmp_path: Path, api: ClaudeApi, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    api.weather = Weather(rates={"500": 0.2, "drop-after": 0.2, "429": 0.1}, seed=3)
+    found = ask_all(tmp_path, [describe(caption) for caption in [*captions(30), "BAD-REQUEST"]])
+    assert sum(isinstance(answer, Answer) for answer in found) == 30
+    assert_not_shown(KEY, tmp_path, caplog, found)
+
+
+def assert_not_shown(
+    key: str, out: Path, caplog: pytest.LogCaptureFixture, found: list[Answer | BaseException]
+) -> None:
+    """Neither in messages, tracebacks and logs, nor in any file."""
+    said = [caplog.text, *(f"{record.__dict__}" for record in caplog.records)]
+    for end in found:
+        said += [str(end), repr(end), *(traceback.format_exception(end) if isinstance(end, BaseException) else ())]
+    assert not any(key in text for text in said)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert key.encode() not in (server_side.unpacked(path) if path.suffix == ".gz" else path.read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [KEY, WRONG])
+def test_the_sdks_own_debug_log_does_not_show_the_key(key: str, tmp_path: Path, api: ClaudeApi) -> None:
+    env = api.env | {"ANTHROPIC_API_KEY": key, "ANTHROPIC_LOG": "debug"}
+    with child(tmp_path, "--count", "3", env=env) as process:
+        said, _ = process.communicate(timeout=60)
+    assert "DEBUG" in said
+    assert ("done" if key == KEY else "JudgeMistake: the API does not accept the key") in said
+    assert key not in said
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {} ", "\t{}\r\n"])
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
+def test_stray_space_around_a_key_does_no_harm(
+    around: str, name: str, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    monkeypatch.setenv(name, around.format(KEY))
+    [answer] = ask_all(tmp_path, [describe("a dog runs")])
+    assert isinstance(answer, Answer)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_key_is_none_and_leaves_the_place_to_a_token(
+    empty: str, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", empty)
+    with pytest.raises(JudgeMistake, match="ANTHROPIC_API_KEY is not set; set it, or use --judge film"):
+        ask_all(tmp_path, [describe("a dog runs")])
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", KEY)
+    [answer] = ask_all(tmp_path, [describe("a dog runs")])
+    assert isinstance(answer, Answer)
+
+
+@pytest.mark.parametrize("inside", ["sk ant", "sk\nant", "sk-änt", "sk\u200bant", "“sk-ant”"])
+def test_a_key_that_cannot_be_one_is_named_and_not_shown(inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", inside)
+    with pytest.raises(JudgeMistake, match=r"^ANTHROPIC_API_KEY holds a space or a letter") as raised:
+        check_key()
+    assert inside not in str(raised.value)
+
+
+def test_secrets_are_taken_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", f"{KEY}\n")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", WRONG)
+    assert redacted(f"x{KEY}y {WRONG}{WRONG}") == "x***y ******"
+
+
+def test_an_unknown_model_ends_the_run_and_names_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ClaudeApi(models=frozenset({"claude-haiku-5-5"})) as api:
+        server_side.reach(monkeypatch, api)
+        found = ask_all(tmp_path, [describe(caption) for caption in captions(100)])
+        line = the_end(found, JudgeMistake)
+        assert "--model" in line
+        assert "claude-sonnet-5-5" in line
+        assert len(api.exchanges) <= 4
+
+
+# ---- outages ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "last"), [("overloaded", "HTTP 529"), ("down", "HTTP 503"), ("deaf", "disconnected")]
+)
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_an_outage_beyond_patience_stops_the_run_and_nothing_is_lost_by_it(
+    state: str, last: str, in_batches: bool, tmp_path: Path, api: ClaudeApi
+) -> None:
+    requests = [describe(caption) for caption in captions(60)]
+    ask_all(tmp_path, requests[:20])
+    api.account = state
+    found = ask_all(tmp_path, requests, patience=IMPATIENT, in_batches=in_batches)
+    line = the_end(found, JudgeStopped)
+    assert "the Claude API gave no answer for" in line
+    assert last in line
+    assert sum(isinstance(answer, Answer) for answer in found) == 20
+    api.account = "good"
+    found = ask_all(tmp_path, requests, in_batches=in_batches)
+    assert all(isinstance(answer, Answer) for answer in found)
+    assert len(api.paid) == len(set(api.paid)) == 60
+
+
+def test_an_api_that_was_never_there_stops_the_run_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("judge.patience._FIRST_CONTACT_SECONDS", 0.3)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(20)])
+    assert "ConnectError" in the_end(found, JudgeStopped)
+    assert account(tmp_path).lost == account(tmp_path).allowance == 0
+
+
+def test_an_outage_that_ends_in_time_is_only_a_wait(tmp_path: Path, api: ClaudeApi) -> None:
+    async def run() -> list[Answer | BaseException]:
+        async with asking(tmp_path) as paid_once:
+            asked = [asyncio.ensure_future(paid_once.ask(describe(caption), "d", 0)) for caption in captions(40)]
+            for state in ("down", "overloaded", "deaf"):
+                api.account = state
+                await asyncio.sleep(0.3)
+                assert paid_once.report().trouble
+            api.account = "good"
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert all(isinstance(answer, Answer) for answer in asyncio.run(run()))
+    assert len(api.paid) == 40
+
+
+def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answered(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    """Or else one question that never gets an answer would stop this run and every later one."""
+    bad = [describe(f"{i} ALWAYS-500") for i in range(3)]
+    good = [describe(caption) for caption in captions(5)]
+    for asked in (good + bad, bad):
+        found = ask_all(tmp_path, asked, patience=IMPATIENT)
+        assert [type(answer) for answer in found[-3:]] == [Unanswered] * 3
+        assert all(isinstance(answer, Answer) for answer in found[:-3])
+    names = {digest_of(request) for request in bad}
+    assert min(sum(exchange.digest == name for exchange in api.exchanges) for name in names) >= 8
+
+
+def test_but_where_nothing_was_ever_answered_that_is_an_outage(tmp_path: Path, api: ClaudeApi) -> None:
+    found = ask_all(tmp_path, [describe("ALWAYS-500")], patience=IMPATIENT)
+    assert "HTTP 500" in the_end(found, JudgeStopped)

@@ -1,0 +1,279 @@
+"""What an answer that is none means: each status and each way in which a connection can fail, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from judge import client
+from judge.account import Account
+from judge.answer import Answer
+from judge.client import Client, connect
+from judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from judge.faults import Fault, Kind, read_fault
+from judge.patience import Patience
+from judge.request import Request
+from shards.storage import Storage
+from tests.judge.server_side import PRICE, describe
+
+KEY = "sk-ant-test-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
+
+
+Script = tuple[bytes, str]
+"""What is sent back for a request, and what then becomes of the connection: it is closed, reset, or left hanging."""
+
+
+@asynccontextmanager
+async def serving(script: Script) -> AsyncIterator[str]:
+    """A server that reads each request and does as the script says; its URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent, then = script
+        try:
+            if then != "reset at once":
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+                await reader.readexactly(int(length or 0))
+            writer.write(sent)
+            await writer.drain()
+            if then == "hang":
+                await reader.read()
+            if then.startswith("reset"):
+                writer.transport.abort()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+def response(status: int, body: bytes, headers: Mapping[str, str] | None = None, length: int | None = None) -> bytes:
+    named = {"content-type": "application/json", "content-length": str(len(body) if length is None else length)}
+    lines = [
+        f"HTTP/1.1 {status} Whatever",
+        *(f"{name}: {value}" for name, value in (named | dict(headers or {})).items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def error(kind: str, message: str, code: str = "") -> bytes:
+    inner: dict[str, Any] = {"type": kind, "message": message}
+    if code:
+        inner["details"] = {"error_code": code}
+    return json.dumps({"type": "error", "error": inner, "request_id": "req_1"}).encode()
+
+
+MESSAGE = json.dumps(
+    {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "Earlier."}], "usage": {"input_tokens": 100, "output_tokens": 2},
+    }
+).encode()  # fmt: skip
+
+
+async def fault_of(url: str, seconds: float = 5.0) -> Fault:
+    """What one request to this server is found to have met."""
+    async with connect(Patience(call_seconds=seconds)).with_options(base_url=url) as api:
+        try:
+            await api.messages.create(**describe("a dog runs").body)
+        except Exception as met:  # noqa: BLE001
+            return read_fault(met, client.redacted)
+    raise AssertionError("it was answered")
+
+
+def met(script: Script, seconds: float = 5.0) -> Fault:
+    async def run() -> Fault:
+        async with serving(script) as url:
+            return await fault_of(url, seconds)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (400, "item", "HTTP 400: no"),
+        (401, "mistake", "set ANTHROPIC_API_KEY"),
+        (402, "stop", "billing"),
+        (403, "stop", "permissions"),
+        (404, "mistake", "choose another --model"),
+        (408, "server", "HTTP 408: no"),
+        (409, "server", "HTTP 409: no"),
+        (413, "item", "HTTP 413: no"),
+        (422, "item", "HTTP 422: no"),
+        (429, "busy", "HTTP 429: no"),
+        (500, "server", "HTTP 500: no"),
+        (502, "server", "HTTP 502: no"),
+        (503, "server", "HTTP 503: no"),
+        (504, "server", "HTTP 504: no"),
+        (529, "busy", "HTTP 529: no"),
+        (599, "server", "HTTP 599: no"),
+    ],
+)
+def test_each_status_has_its_meaning_and_its_words(status: int, kind: Kind, words: str) -> None:
+    fault = met((response(status, error("some_error", "no\n  more")), "close"))
+    assert fault.kind == kind
+    assert words in fault.said
+    assert f"HTTP {status}: no more" in fault.said
+    assert fault.reached
+    assert len(fault.said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("status", [429, 400, 403])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("enforced_spend_limit_reached", "You have crossed the limit."),
+        ("contract_spend_limit_reached", "no"),
+        ("linked_organization_spend_limit_reached", "no"),
+        ("organization_on_hold", "no"),
+        ("", "You have reached your specified API usage limits. You will regain access on 2099-01-01."),
+    ],
+)
+def test_a_spend_limit_stops_the_run_whatever_its_status(status: int, code: str, message: str) -> None:
+    fault = met((response(status, error("rate_limit_error", message, code), {"retry-after": "3600"}), "close"))
+    assert fault.kind == "stop"
+    assert "spend limit" in fault.said
+    assert message.partition(".")[0] in fault.said
+
+
+@pytest.mark.parametrize("status", [400, 402, 429])
+def test_an_empty_purse_stops_the_run_whatever_its_status(status: int) -> None:
+    fault = met((response(status, error("invalid_request_error", "Your credit balance is too low to ask.")), "close"))
+    assert fault.kind == "stop"
+    assert "see its billing" in fault.said
+
+
+@pytest.mark.parametrize(
+    ("header", "kind", "seconds"),
+    [
+        ("7", "pause", 7), ("0.25", "pause", 0.25), ("4294967", "pause", 120), ("inf", "pause", 120), ("0", "busy", 0),
+        ("-5", "busy", 0), ("nan", "busy", 0), ("", "busy", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", "busy", 0),
+        ("soon", "busy", 0),
+    ],
+)  # fmt: skip
+def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, seconds: float) -> None:
+    fault = met((response(429, error("rate_limit_error", "no"), {"retry-after": header}), "close"))
+    assert (fault.kind, fault.retry_after) == (kind, seconds)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>\n<h1>Bad gateway</h1>\n</html>", b"\xff\xfe\x00", b"[1, 2]", b'"no"'])
+def test_an_error_that_is_not_the_apis_own_is_told_in_one_line(body: bytes) -> None:
+    fault = met((response(502, body, {"content-type": "text/html"}), "close"))
+    assert fault.kind == "server"
+    assert "HTTP 502" in fault.said
+    assert len(fault.said.splitlines()) == 1
+
+
+WHOLE = response(200, MESSAGE)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (b"", "close"),
+        (b"", "reset"),
+        (b"", "reset at once"),
+        (WHOLE[:9], "close"),
+        (WHOLE[:60], "reset"),
+        (WHOLE[:-1], "close"),
+        (WHOLE[:-40], "reset"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "close"),
+        (response(200, MESSAGE, {"content-encoding": "gzip"}), "close"),
+        (response(200, gzip.compress(MESSAGE)[:-20], {"content-encoding": "gzip"}), "close"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "close"),
+    ],
+)
+def test_a_connection_that_breaks_after_the_request_may_have_cost_an_answer(script: Script) -> None:
+    fault = met(script)
+    assert fault.kind == "lost"
+    assert fault.said
+    assert len(fault.said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("sent", [b"", WHOLE[:30], WHOLE[:-10]])
+def test_an_answer_that_does_not_come_in_time_may_have_cost_as_much(sent: bytes) -> None:
+    fault = met((sent, "hang"), seconds=0.3)
+    assert (fault.kind, fault.reached) == ("lost", False)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://nowhere.invalid", "ftp://127.0.0.1", "https://127.0.0.1:1"]
+)
+def test_what_was_surely_not_sent_costs_nothing(url: str) -> None:
+    fault = asyncio.run(fault_of(url))
+    assert (fault.kind, fault.reached) == ("server", False)
+    assert fault.said
+
+
+def test_what_is_not_of_the_api_is_raised_as_it_is() -> None:
+    mine = KeyError("mine")
+    with pytest.raises(KeyError) as raised:
+        read_fault(mine, str)
+    assert raised.value is mine
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"null", b"[]", b"Hello", b'{"content": []}', MESSAGE.replace(b'"input_tokens": 100, ', b""),
+     MESSAGE.replace(b'"text": "Earlier."', b'"words": "Earlier."'), MESSAGE[:-1]],
+)  # fmt: skip
+def test_a_200_without_a_message_counts_as_lost_and_is_asked_again(body: bytes, tmp_path: Any) -> None:
+    sent = 0
+
+    async def run() -> Answer:
+        async with serving((response(200, body), "close")) as bad, serving((WHOLE, "close")) as good:
+            api = connect(Patience()).with_options(base_url=bad)
+            account = Account(Storage.at(tmp_path), None, {})
+
+            def may_ask() -> None:
+                nonlocal sent
+                sent += 1
+                if sent > 1:
+                    api.base_url = good
+
+            found = await Client(api, PRICE, account, Patience(), may_ask).ask(describe("a dog runs"), 0)
+            assert account.spent == found.usd == Decimal("0.00022")
+            assert account.lost == client.worst_cost(PRICE, describe("a dog runs"), in_batch=False)
+            assert account.reserved == 0
+            return found
+
+    found = asyncio.run(run())
+    assert (found.text, found.tries, sent) == ("Earlier.", 2, 2)
+
+
+@pytest.mark.parametrize("status", [401, 403, 400, 500])
+def test_what_is_raised_leads_to_nothing_that_quotes_the_key(
+    status: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judge.client._STRIKES", 1)
+
+    async def run(request: Request) -> None:
+        async with serving((response(status, error("some_error", f"not with {KEY}")), "close")) as url:
+            account = Account(Storage.at(tmp_path), None, {})
+            asker = Client(connect(Patience()).with_options(base_url=url), PRICE, account, Patience(), lambda: None)
+            await asker.ask(request, 0)
+
+    with pytest.raises((JudgeMistake, JudgeStopped, Unanswered)) as raised:
+        asyncio.run(run(describe("a dog runs")))
+    link: BaseException | None = raised.value
+    while link is not None:
+        assert KEY not in f"{link} {link!r}"
+        link = link.__cause__ or link.__context__
+    assert "***" in str(raised.value)

@@ -1,0 +1,173 @@
+"""Whose turn it is: the one nearest to its end, no slot ever lost, nobody left waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from judge.errors import JudgeStopped
+from judge.flow import Flow
+from judge.limits import Buckets
+from tests.judge.asking import in_no_time, until_quiet
+
+
+def flow_of(size: int) -> Flow:
+    """A flow in simulated time, its window wide open from the start."""
+    flow = Flow(size)
+    flow.window.size = size
+    flow.buckets = Buckets(asyncio.get_running_loop().time)
+    return flow
+
+
+@given(st.lists(st.integers(0, 5), max_size=20))
+def test_of_those_that_wait_the_lowest_place_goes_first_and_equals_in_the_order_they_came(places: list[int]) -> None:
+    async def work() -> None:
+        flow = flow_of(1)
+        await flow.enter(9)
+        went: list[tuple[int, int]] = []
+
+        async def go(place: int, arrival: int) -> None:
+            await flow.enter(place)
+            went.append((place, arrival))
+            flow.leave()
+
+        async with asyncio.TaskGroup() as group:
+            for arrival, place in enumerate(places):
+                group.create_task(go(place, arrival))
+            await until_quiet()
+            assert went == []
+            flow.leave()
+        assert went == sorted((place, arrival) for arrival, place in enumerate(places))
+
+    in_no_time(work())
+
+
+def test_each_turn_says_how_many_are_under_way_with_it_and_its_number() -> None:
+    async def work() -> None:
+        flow = flow_of(3)
+        turns = [await flow.enter(0) for _ in range(3)]
+        flow.leave()
+        turns.append(await flow.enter(0))
+        assert [turn.level for turn in turns] == [1, 2, 3, 3]
+        assert [turn.serial for turn in turns] == [1, 2, 3, 4]
+
+    in_no_time(work())
+
+
+@pytest.mark.parametrize(("asked", "held"), [(7.5, 7.5), (119.0, 119.0), (10**9, 120.0), (0.0, 0.0)])
+def test_a_pause_holds_everybody_and_no_longer_than_two_minutes(asked: float, held: float) -> None:
+    async def work() -> None:
+        loop, flow = asyncio.get_running_loop(), flow_of(8)
+        flow.pause(asked)
+        flow.pause(asked / 2)
+        await asyncio.gather(*(flow.enter(place) for place in range(8)))
+        assert loop.time() == pytest.approx(held, abs=0.01)
+
+    in_no_time(work())
+
+
+def test_a_longer_pause_takes_over_from_one_that_is_waited_for() -> None:
+    async def work() -> None:
+        loop, flow = asyncio.get_running_loop(), flow_of(2)
+        flow.pause(5)
+        entering = asyncio.create_task(flow.enter(0))
+        await asyncio.sleep(3)
+        flow.pause(10)
+        await entering
+        assert loop.time() == pytest.approx(13, abs=0.01)
+
+    in_no_time(work())
+
+
+def test_closing_tells_all_that_wait_and_all_that_come_the_first_reason() -> None:
+    async def work() -> None:
+        flow = flow_of(2)
+        entered = [await flow.enter(0) for _ in range(2)]
+        waiting = [asyncio.create_task(flow.enter(place)) for place in range(5)]
+        await until_quiet()
+        waiting[0].cancel()
+        first = JudgeStopped("the budget is used up")
+        flow.close(first)
+        flow.close(JudgeStopped("later"))
+        told = await asyncio.gather(*waiting[1:], return_exceptions=True)
+        assert told == [first] * 4
+        with pytest.raises(JudgeStopped, match="the budget is used up"):
+            await flow.enter(0)
+        for _ in entered:
+            flow.leave()
+        assert flow.under_way == 0
+
+    in_no_time(work())
+
+
+def test_a_turn_that_is_given_at_the_moment_of_a_cancellation_goes_to_the_next() -> None:
+    async def work() -> None:
+        flow = flow_of(1)
+        await flow.enter(0)
+        one, other = (asyncio.create_task(flow.enter(place)) for place in (1, 2))
+        await until_quiet()
+        flow.leave()
+        one.cancel()
+        await other
+        assert one.cancelled() and flow.under_way == 1
+
+    in_no_time(work())
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 4),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["enter", "leave", "cancel", "let run", "pause", "sleep"]), st.integers(0, 9), st.booleans()
+        ),
+        max_size=40,
+    ),
+    st.booleans(),
+)
+def test_in_any_order_of_events_no_slot_is_lost_and_none_is_given_twice(
+    size: int, events: list[tuple[str, int, bool]], close: bool
+) -> None:
+    async def work() -> None:
+        flow = flow_of(size)
+        inside: list[int] = []
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def go(place: int) -> None:
+            await flow.enter(place)
+            inside.append(place)
+            assert len(inside) <= flow.under_way <= size
+
+        for event, number, quiet in events:
+            if event == "enter":
+                tasks.append(asyncio.create_task(go(number)))
+            elif event == "leave" and inside:
+                inside.pop()
+                flow.leave()
+            elif event == "cancel" and tasks:
+                tasks[number % len(tasks)].cancel()
+            elif event == "pause":
+                flow.pause(number)
+            elif event == "sleep":
+                await asyncio.sleep(number)
+            if quiet or event == "let run":
+                await until_quiet()
+        if close:
+            flow.close(JudgeStopped("over"))
+        while not all(task.done() for task in tasks) or inside:
+            await asyncio.sleep(1)
+            while inside:
+                inside.pop()
+                flow.leave()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(end is None or isinstance(end, JudgeStopped | asyncio.CancelledError) for end in ends)
+        assert flow.under_way == 0
+        if not close:
+            for _ in range(size):
+                await asyncio.wait_for(flow.enter(0), 200)
+
+    in_no_time(work())

@@ -1,0 +1,327 @@
+"""Every question is paid for once: equal ones share a request, and what is stored is never asked again.
+
+What was asked and answered is counted in the server's own log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from curation.scenes import Scene, decide
+from judge.account import ACCOUNT
+from judge.answer import Answer
+from judge.base import Question
+from judge.claude import ClaudeJudge
+from judge.errors import JudgeStopped
+from judge.paid_once import PaidOnce
+from judge.settings import Claude
+from shards.storage import Storage
+from tests.claude_api import ClaudeApi, Limits, Weather
+from tests.judge import server_side
+from tests.judge.server_side import (
+    PATIENCE,
+    PRICE,
+    account,
+    ask_all,
+    asking,
+    captions,
+    child,
+    describe,
+    digest_of,
+    dollars,
+    interactive_cost,
+    paid_for,
+    stored_lines,
+    undelivered,
+)
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_side.hurry(monkeypatch)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    with ClaudeApi(limits=Limits(latency=0.02)) as api:
+        server_side.reach(monkeypatch, api)
+        yield api
+
+
+# ---- 500 clips in bad weather ----------------------------------------------------------------------------------
+
+STORM = Weather(
+    seed=7, retry_after=0.05, slow_seconds=0.2,
+    rates={"429": 0.05, "429-after": 0.04, "529": 0.05, "500": 0.06, "drop-before": 0.05, "drop-after": 0.06,
+           "slow": 0.05},
+)  # fmt: skip
+
+# marker → outcome, reason, rounds that were finished, answers that it takes, and how many different bodies those have
+ENDS: dict[str, tuple[str, str, int, int, int]] = {
+    "": ("kept", "", 1, 2, 2),
+    "FAIL1": ("kept", "", 2, 4, 4),
+    "FAIL2": ("kept", "", 3, 6, 6),
+    "FAIL3": ("dropped", "no_pass", 3, 6, 6),
+    "REFUSE-DESCRIBE": ("refused", "frontier_llm", 0, 1, 1),
+    "REFUSE-VERIFY": ("refused", "frontier_llm", 0, 2, 2),
+    "TRUNCATE-ONCE": ("kept", "", 1, 3, 3),
+    "TRUNCATE-ALWAYS": ("failed", "truncated", 0, 2, 2),
+    "SHOUT": ("kept", "", 1, 2, 2),
+    "FENCED": ("kept", "", 1, 2, 2),
+    "GARBLED": ("failed", "unreadable_answer", 0, 3, 2),
+    "EMPTY": ("failed", "unreadable_answer", 0, 2, 1),
+    "BAD-REQUEST": ("failed", "judge_error", 0, 0, 0),
+    "ALWAYS-500": ("failed", "judge_error", 0, 0, 0),
+    "THINKS": ("kept", "", 1, 2, 2),
+}
+
+
+def clips() -> list[tuple[str, str]]:
+    """500 markers and captions: 20 of each kind (5 of those that no answer ends), plain ones, 25 captions twice."""
+    counts = {marker: 5 if marker == "ALWAYS-500" else 20 for marker in ENDS if marker}
+    marked = [marker for marker, count in counts.items() for _ in range(count)]
+    kinds = marked + [""] * (475 - len(marked))
+    random.Random(1).shuffle(kinds)
+    made = [(marker, f"clip {i}: {marker} a dog runs") for i, marker in enumerate(kinds)]
+    return made + made[50:75]
+
+
+@pytest.mark.slow
+def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = clips()
+    drawers = [f"drawer/{at // 20:03d}" for at in range(len(asked))]
+    assert len(asked) == 500
+
+    async def run() -> tuple[list[Scene], Decimal]:
+        patience = replace(PATIENCE, outage_seconds=6.0)
+        async with asking(tmp_path, *sorted(set(drawers)), patience=patience) as paid_once:
+            judge = ClaudeJudge(Claude(), PRICE, paid_once)
+            questions = [
+                Question(str(at), caption, drawer=drawers[at], place=at // 20) for at, (_, caption) in enumerate(asked)
+            ]
+            scenes = await asyncio.gather(*(decide(judge, question) for question in questions))
+            for drawer in set(drawers):
+                await paid_once.close(drawer)
+            return scenes, paid_once.report().lost
+
+    with ClaudeApi(weather=STORM, limits=Limits(latency=0.01)) as api:
+        server_side.reach(monkeypatch, api)
+        scenes, lost = asyncio.run(run())
+
+    for (marker, caption), scene in zip(asked, scenes, strict=True):
+        outcome, reason, rounds, answers, _ = ENDS[marker]
+        ending = scene.ending
+        assert (ending.outcome if ending else "kept", ending.reason if ending else "") == (outcome, reason), caption
+        assert (scene.rounds, len(scene.calls)) == (rounds, answers), caption
+        assert scene.verdict == {"kept": "Pass", "dropped": "Fail"}.get(outcome, "")
+        assert bool(scene.text) is (outcome in ("kept", "dropped"))
+        assert len(scene.turned_down) == rounds - (outcome == "kept")
+
+    # Every kind of weather was met.
+    assert {exchange.fault for exchange in api.exchanges} >= set(STORM.rates)
+    different = {caption: marker for marker, caption in asked}
+    once = paid_for(tmp_path)
+    assert len(once) == sum(ENDS[marker][3] for marker in different.values())
+    # What the server made, without what was cut off, is one answer for each question that was to be asked.
+    delivered = Counter(api.paid) - Counter(
+        exchange.digest for exchange in api.exchanges if exchange.usage and not exchange.delivered
+    )
+    assert sum(delivered.values()) == len(once)
+    assert len(delivered) == sum(ENDS[marker][4] for marker in different.values())
+    assert all(
+        times <= 1 or "GARBLED" in str(body) or "EMPTY" in str(body)
+        for times, body in ((delivered[exchange.digest], exchange.body) for exchange in api.exchanges)
+    )
+    # The money: what was delivered is spent, to the last digit, and what was cut off is covered.
+    cut_off = sum(map(dollars, undelivered(api)), Decimal(0))
+    assert account(tmp_path).spent == sum(once.values()) == interactive_cost(api) - cut_off
+    assert account(tmp_path).answers == len(once)
+    assert account(tmp_path).lost == lost >= cut_off > 0
+    # Each drawer, put together, holds all answers of its clips, those that it shares too.
+    held = Counter(segment.parent.name for segment in (tmp_path / "calls" / "drawer").rglob("*.gz"))
+    assert set(held.values()) == {1}
+    assert sum(call.answer.usd for scene in scenes for call in scene.calls) == account(tmp_path).spent
+    assert {line["key"] for line in stored_lines(tmp_path)} == once.keys()
+
+
+# ---- equal questions -------------------------------------------------------------------------------------------
+
+
+def test_equal_questions_at_once_and_later_in_any_drawer_make_one_request(tmp_path: Path, api: ClaudeApi) -> None:
+    request = describe("a dog runs")
+
+    async def run() -> list[Answer]:
+        async with asking(tmp_path, "one", "two", "three") as paid_once:
+            at_once = [paid_once.ask(request, drawer, 0) for drawer in ("one", "two", "one", "two") * 8]
+            answers = await asyncio.gather(*at_once)
+            return [*answers, await paid_once.ask(request, "one", 0), await paid_once.ask(request, "three", 0)]
+
+    answers = asyncio.run(run())
+    assert len(api.exchanges) == len(api.paid) == 1
+    assert len({answer.text for answer in answers}) == 1
+    assert {(answer.shared, answer.usd == 0) for answer in answers} == {(False, False), (True, True)}
+    # Each drawer can be read without the others, and only one of them says that it paid.
+    folders = {drawer: stored_lines(tmp_path, drawer) for drawer in ("one", "two", "three")}
+    assert all({line["key"] for line in lines} == {request.key} for lines in folders.values())
+    assert sum(not line["shared"] for lines in folders.values() for line in lines) == 1
+    assert account(tmp_path).spent == interactive_cost(api) == sum(paid_for(tmp_path).values())
+
+
+def test_what_a_question_failed_with_reaches_all_that_asked_it_and_it_may_be_asked_anew(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    async def run() -> list[Answer | BaseException]:
+        async with asking(tmp_path) as paid_once:
+            bad = describe("BAD-REQUEST")
+            for _ in range(2):
+                found = await asyncio.gather(*(paid_once.ask(bad, "d", 0) for _ in range(5)), return_exceptions=True)
+            return found
+
+    found = asyncio.run(run())
+    assert [str(error) for error in found] == [str(found[0])] * 5
+    assert not any(isinstance(answer, Answer) for answer in found)
+    assert [exchange.status for exchange in api.exchanges] == [400, 400]
+    assert account(tmp_path).spent == account(tmp_path).lost == 0
+
+
+def test_the_first_to_ask_may_give_up_without_harm_to_those_who_joined(tmp_path: Path, api: ClaudeApi) -> None:
+    async def run() -> Answer:
+        async with asking(tmp_path) as paid_once:
+            first = asyncio.ensure_future(paid_once.ask(describe("a dog runs"), "d", 0))
+            second = asyncio.ensure_future(paid_once.ask(describe("a dog runs"), "d", 0))
+            await asyncio.sleep(0.005)
+            first.cancel()
+            return await second
+
+    assert asyncio.run(run()).status == "whole"
+    assert len(api.exchanges) == 1
+    assert len(paid_for(tmp_path)) == 1
+
+
+def test_nothing_is_sent_once_it_may_not_ask_any_more_and_what_is_under_way_is_stored(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    asked = 0
+
+    def may_ask() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 10:
+            raise JudgeStopped("the run that asked is gone")
+
+    async def run() -> list[Answer | BaseException]:
+        async with asking(tmp_path, may_ask=may_ask) as paid_once:
+            questions = [paid_once.ask(describe(caption), "d", 0) for caption in captions(50)]
+            return await asyncio.gather(*questions, return_exceptions=True)
+
+    found = asyncio.run(run())
+    answered = {answer.key for answer in found if isinstance(answer, Answer)}
+    assert len(api.exchanges) == len(answered) == 10
+    assert {str(error) for error in found if not isinstance(error, Answer)} == {"the run that asked is gone"}
+    assert answered == paid_for(tmp_path).keys()
+    assert account(tmp_path).lost == 0
+    assert account(tmp_path).allowance == account(tmp_path).spent
+
+
+def test_an_end_in_the_midst_of_asking_stores_what_was_under_way_and_sends_nothing_more(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    api.gate.limits = api.limits = Limits(latency=0.2)
+
+    async def run() -> list[Answer | BaseException]:
+        async with asking(tmp_path) as paid_once:
+            asked = [asyncio.ensure_future(paid_once.ask(describe(caption), "d", 0)) for caption in captions(50)]
+            while not api.in_flight:
+                await asyncio.sleep(0.01)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(run())
+    sent = len(api.exchanges)
+    assert 1 <= sent < 50
+    assert sum(isinstance(answer, Answer) for answer in found) == sent == len(paid_for(tmp_path))
+    assert {str(error) for error in found if not isinstance(error, Answer)} == {"the run has ended"}
+    time.sleep(0.1)
+    assert len(api.exchanges) == sent
+
+
+class SlowBooks(Storage):
+    """The first write of the account that knows of money spent is held up until `released`, if anybody waits."""
+
+    held = threading.Event()
+    released = threading.Event()
+
+    def write(self, path: str, data: bytes) -> None:
+        if path == ACCOUNT and b'"answers": 0' not in data and not self.held.is_set():
+            self.held.set()
+            self.released.wait(2)
+        super().write(path, data)
+
+
+def test_the_last_word_on_the_account_is_the_true_one_also_when_an_earlier_write_is_slow(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judge.paid_once._BOOKKEEPING_SECONDS", 0.01)
+
+    async def run() -> Decimal:
+        paid_once = PaidOnce(SlowBooks(str(tmp_path)), PRICE, PATIENCE, None, False)
+        await paid_once.open("d")
+        await paid_once.ask(describe("first"), "d", 0)
+        while not SlowBooks.held.is_set():
+            await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_later(0.3, SlowBooks.released.set)
+        paid_once._account.spent += 1  # as an answer that comes while the file is being written
+        await paid_once.end()
+        return paid_once.report().spent
+
+    assert asyncio.run(run()) == account(tmp_path).spent == interactive_cost(api) + 1
+
+
+# ---- killed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_ten_times_nothing_that_is_stored_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = 16
+    requests = [describe(caption) for caption in captions(400)]
+    names = {request.key: digest_of(request) for request in requests}
+    moments = random.Random(4)
+    with ClaudeApi(limits=Limits(latency=0.03)) as api:
+        server_side.reach(monkeypatch, api)
+        for _ in range(10):
+            before = len(api.exchanges)
+            moment = moments.randint(1, 60)
+            stored = {names[key] for key in paid_for(tmp_path)}
+            with child(tmp_path, "--count", "400", "--at-once", str(at_once), env=api.env) as process:
+                while len(api.exchanges) < before + moment:
+                    assert process.poll() is None, process.communicate()
+                    time.sleep(0.002)
+                process.kill()
+                process.wait()
+            while api.in_flight:
+                time.sleep(0.01)
+            assert stored.isdisjoint(exchange.digest for exchange in api.exchanges[before:])
+        stored = {names[key] for key in paid_for(tmp_path)}
+        before = len(api.exchanges)
+        answers = ask_all(tmp_path, requests)
+        assert stored.isdisjoint(exchange.digest for exchange in api.exchanges[before:])
+        assert [answer.key for answer in answers if isinstance(answer, Answer)] == [request.key for request in requests]
+        twice = Counter(api.paid).total() - len(requests)
+        assert 0 <= twice <= 10 * at_once
+        assert len(stored) > 50
+        known = account(tmp_path)
+        assert known.spent + known.lost >= interactive_cost(api)
+        assert known.allowance == known.spent + known.lost

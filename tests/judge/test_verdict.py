@@ -1,0 +1,104 @@
+"""The verdict out of whatever a judge wrote: taken where it is plain, never guessed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judge.verdict import SCHEMA, read_verdict
+
+WORDS = {"Pass": ["Pass", "PASS", "pass", "pASS"], "Fail": ["Fail", "FAIL", "fail", "fAIL"]}
+prose = st.text().filter(lambda text: not any(word in text.casefold() for word in ("pass", "fail", "{")))
+verdicts = st.sampled_from(sorted(WORDS))
+
+
+def test_the_schema_asks_for_the_reason_first_and_for_nothing_else() -> None:
+    assert list(SCHEMA["properties"]) == SCHEMA["required"] == ["reason", "verdict"]
+    assert SCHEMA["properties"]["verdict"]["enum"] == ["Pass", "Fail"]
+    assert SCHEMA["additionalProperties"] is False
+
+
+@given(verdicts, st.text())
+def test_an_answer_in_the_asked_form_is_its_verdict_and_its_reason_without_space_around(
+    verdict: str, reason: str
+) -> None:
+    for ascii_only in (True, False):
+        text = json.dumps({"reason": reason, "verdict": verdict}, ensure_ascii=ascii_only)
+        assert read_verdict(text) == (verdict, reason.strip())
+
+
+@given(verdicts, st.data(), prose, prose)
+def test_json_is_found_in_any_case_in_a_fence_and_between_prose(
+    verdict: str, drawn: st.DataObject, before: str, after: str
+) -> None:
+    word = drawn.draw(st.sampled_from([*WORDS[verdict], f"``{verdict}``", f" {verdict}. ", f"'{verdict}'"]))
+    value = json.dumps({"verdict": word, "reason": "A {new} moment."}, indent=drawn.draw(st.sampled_from([None, 2])))
+    assert read_verdict(f"{before}\n```json\n{value}\n```\n{after}") == (verdict, "A {new} moment.")
+
+
+@pytest.mark.parametrize("verdict", WORDS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}", " {}\n", "``{}``", "**{}**", "{}.", "`{}`!", "Verdict: {}", "verdict:{}", "VERDICT - {}",
+        "**Verdict:** {}",
+        "The caption shows a later moment.\nVerdict: ``{}``", "Label: ``{}``", "Verdict: [{}]", 'verdict": "{}"',
+        '{{"result": {{"verdict": "{}"}}}}', '[{{"verdict": "{}"}}]', "Verdict: {}. Final verdict: {}",
+        '{{"reason": "cut off {{", "verdict": "{}"', '{{not JSON}} {{"verdict": "{}"}}',
+    ],
+)  # fmt: skip
+def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -> None:
+    for word in WORDS[verdict]:
+        found = read_verdict(form.format(word, word))
+        assert found is not None and found[0] == verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "{}", "null", "Let me begin by comparing the two texts. The first one",
+        "Pass or Fail", "Verdict: Pass. Verdict: Fail.", "Verdict: Pass\nLabel: fail",
+        '{"verdict": "Pass"} {"verdict": "Fail"}', '{"verdict": "maybe"}',
+        '{"verdict": null}', "The caption does not pass as a new moment.", "Verdict: passable", "Verdict: failure",
+        "Verdict: it is hard to say whether it should pass", "the verdict", "Verdict: faıl", "Verdict: faİl", "paſſ",
+        '{"verdict": "paß"}', "{" * 5000, '{"a":' * 5000, "[" * 100_000, '{"verdict": ' + "9" * 5000 + "}",
+    ],
+)  # fmt: skip
+def test_no_verdict_two_verdicts_and_other_words_are_none(text: str) -> None:
+    assert read_verdict(text) is None
+
+
+def test_what_the_reason_says_of_verdicts_does_not_count() -> None:
+    text = json.dumps({"reason": 'I would not say "Verdict: Fail" {"verdict": "Fail"}.', "verdict": "Pass"})
+    assert read_verdict(text) == ("Pass", 'I would not say "Verdict: Fail" {"verdict": "Fail"}.')
+
+
+def test_a_reason_that_is_missing_is_empty_and_one_that_is_no_text_is_written_out() -> None:
+    assert read_verdict('{"verdict": "Fail"}') == ("Fail", "")
+    assert read_verdict('{"verdict": "Fail", "reason": 3}') == ("Fail", "3")
+
+
+scraps = st.lists(
+    st.one_of(
+        st.text(max_size=5),
+        st.sampled_from(
+            ["pass", "FAIL", "Pass", "verdict", "label", ":", '"', "{", "}", "[", "``", " ", "\n", '{"verdict": "'],
+        ),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(st.one_of(scraps, st.text()))
+def test_it_never_raises_and_says_no_word_that_is_not_there(text: str) -> None:
+    found = read_verdict(text)
+    assert found is None or found[0].lower() in text.lower()
+
+
+@given(prose)
+def test_without_either_word_there_is_no_verdict(text: str) -> None:
+    assert read_verdict(text) is None
+    assert read_verdict(f"Verdict: {text}") is None

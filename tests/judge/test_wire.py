@@ -1,0 +1,271 @@
+"""What goes over the wire, byte for byte: the paper's words (arXiv 2512.13015, supplement, 11.1), and how they are put.
+
+A changed byte makes other data, and other keys, under which no stored answer is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judge.base import Question
+from judge.claude import ClaudeJudge, Requests
+from judge.paid_once import PaidOnce
+from judge.patience import Patience
+from judge.request import Frame, Request
+from judge.settings import Claude
+from prompts import NAMES, load
+from shards.storage import Storage
+from tests.claude_api import ClaudeApi, routes
+from tests.judge.asking import price
+
+CAPTION = 'A boy — "Zoë" — ties\nhis shoelaces 👟.'
+SCENE = "His mother calls:\nthe bus is here!"
+
+# The template as it is printed in the paper, the bracketed scene replaced, up to the place of the answer …
+DESCRIBE = (
+    "Task: Predict the most likely prior event or activity using commonsense knowledge based on the observed video.\n"
+    'The video shows: A boy — "Zoë" — ties\nhis shoelaces 👟.\n'
+    "Description:"
+)
+# … and what it says after that.
+GUIDELINES = (
+    "= Guidelines: Use real-world causal reasoning. Describe an earlier event that leads to the current scene, without"
+    " repeating existing actions or characters.\n"
+    "Example:\n"
+    "The video shows: a boy is tying his shoelaces.\n"
+    "Description: He was in a hurry to catch the school bus outside."
+)
+AGAIN_BEFORE = (
+    "\n\nThese descriptions were given before and turned down, because they repeat what the video shows or do not lead"
+    " to it:\n"
+)
+AGAIN_AFTER = (
+    "\nGive another one: an earlier event, unlike all of these, that shares no people, actions, objects or place with"
+    " the current scene and leads to it. Answer with the description alone."
+)
+VERIFY = (
+    "You will be given two text descriptions:\n"
+    "1. A preceding scene (context)\n"
+    "2. A generated video description (caption)\n"
+    "Your task: Determine whether the caption is semantically redundant with the scene description or if it provides"
+    " new, causally consistent content.\n"
+    "Label as ``Pass`` if the caption describes a new moment with causal continuity; otherwise label as ``Fail``.\n"
+    "Scene Description: His mother calls:\nthe bus is here!\n"
+    'Caption: A boy — "Zoë" — ties\nhis shoelaces 👟.'
+)
+CAPTIONING = (
+    "The images are frames of one video clip, in order. Before each frame stands its time in the clip.\n\n"
+    "Describe the clip in one or two plain sentences: who or what is seen, what they do, and where. Say only what the"
+    " frames show. Do not mention frames, images, the camera or these instructions."
+)
+SCHEMA = (
+    '{"type":"json_schema","schema":{"type":"object","properties":{"reason":{"type":"string"},'
+    '"verdict":{"type":"string","enum":["Pass","Fail"]}},"required":["reason","verdict"],'
+    '"additionalProperties":false}}'
+)
+# The smallest PNG, so that the server can read its size: a row of one grey pixel.
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+FRAMES = (Frame(0.0, 1, 1, PICTURE), Frame(1.25, 1, 1, PICTURE))
+PLAIN = Question("id", CAPTION)
+PICTURED = Question("id", "", frames=FRAMES)
+
+
+def body(content: str, model: str, output: str, system: str = "", max_tokens: int = 1024) -> bytes:
+    """The bytes of a body whose content is given as JSON."""
+    parts = [f'"max_tokens":{max_tokens}', f'"messages":[{{"role":"user","content":{content}}}]', f'"model":"{model}"']
+    parts += [f'"output_config":{{{output}}}'] if output else []
+    parts += [f'"system":{spelt(system)}'] if system else []
+    return f"{{{','.join(parts)}}}".encode()
+
+
+def spelt(text: str) -> str:
+    return '"' + text.replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def picture(seconds: str) -> str:
+    data = base64.b64encode(PICTURE).decode()
+    source = f'{{"type":"base64","media_type":"image/jpeg","data":"{data}"}}'
+    return f'{{"type":"text","text":"{seconds} s:"}},{{"type":"image","source":{source}}}'
+
+
+Asking = Callable[[ClaudeJudge], Awaitable[Any]]
+ASKED: dict[str, tuple[Asking, str, str, str]] = {
+    # name: (what is asked, its content as JSON, its system prompt, its form)
+    "describe, round 1": (lambda judge: judge.describe(PLAIN, ()), spelt(DESCRIBE), GUIDELINES, ""),
+    "describe, round 2": (
+        lambda judge: judge.describe(PLAIN, (SCENE,)),
+        spelt(f"{DESCRIBE}{AGAIN_BEFORE}- His mother calls: the bus is here!{AGAIN_AFTER}"),
+        GUIDELINES,
+        "",
+    ),
+    "describe, round 3": (
+        lambda judge: judge.describe(PLAIN, (SCENE, "He  overslept.")),
+        spelt(f"{DESCRIBE}{AGAIN_BEFORE}- His mother calls: the bus is here!\n- He overslept.{AGAIN_AFTER}"),
+        GUIDELINES,
+        "",
+    ),
+    "verify": (lambda judge: judge.verify(PLAIN, SCENE), spelt(VERIFY), "", f'"format":{SCHEMA}'),
+    "caption": (
+        lambda judge: judge.caption(PICTURED),
+        f'[{picture("0.00")},{picture("1.25")},{{"type":"text","text":{spelt(CAPTIONING)}}}]',
+        "",
+        "",
+    ),
+}
+MODELS = {
+    "claude-sonnet-5-5": (Claude(), '"effort":"low"'),
+    "claude-haiku-4-5": (Claude(model="claude-haiku-4-5"), ""),
+    "claude-opus-5-5": (Claude(model="claude-opus-5-5", effort="high"), '"effort":"high"'),
+}
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The bodies that the server was sent, as bytes."""
+    heard: list[bytes] = []
+    parsed = routes._parsed
+
+    def listening(raw: bytes) -> dict[str, Any]:
+        heard.append(raw)
+        return parsed(raw)
+
+    monkeypatch.setattr(routes, "_parsed", listening)
+    return heard
+
+
+def ask(api: ClaudeApi, asking: Asking, settings: Claude, files: Path) -> Any:
+    async def asked() -> Any:
+        terms = price(settings.model)
+        paid_once = PaidOnce(Storage.at(files), terms, Patience(), Decimal(1), False)
+        try:
+            await paid_once.open("")
+            return await asking(ClaudeJudge(settings, terms, paid_once))
+        finally:
+            await paid_once.end()
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in api.env.items():
+            patch.setenv(name, value)
+        return asyncio.run(asked())
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", ASKED)
+def test_the_bytes_of_each_question(name: str, model: str, wire: list[bytes], tmp_path: Path) -> None:
+    asking, content, system, form = ASKED[name]
+    settings, effort = MODELS[model]
+    with ClaudeApi(models=frozenset(MODELS)) as api:
+        ask(api, asking, settings, tmp_path)
+    assert wire == [body(content, model, ",".join(filter(None, [effort, form])), system)]
+
+
+def test_what_was_cut_off_is_asked_again_with_twice_the_room_and_nothing_else_changed(
+    wire: list[bytes], tmp_path: Path
+) -> None:
+    question = replace(PLAIN, caption="TRUNCATE-ONCE")
+    with ClaudeApi() as api:
+        ask(api, lambda judge: judge.describe(question, ()), Claude(), tmp_path)
+    first, second = wire
+    assert second == first.replace(b'{"max_tokens":1024,', b'{"max_tokens":2048,') != first
+
+
+def test_what_nobody_could_read_is_asked_again_word_for_word(wire: list[bytes], tmp_path: Path) -> None:
+    question = replace(PLAIN, caption="GARBLED")
+    with ClaudeApi() as api, pytest.raises(Exception, match="unreadable_answer"):
+        ask(api, lambda judge: judge.verify(question, SCENE), Claude(), tmp_path)
+    assert len(wire) == 2 and wire[0] == wire[1]
+
+
+def test_the_sample_of_a_retry_does_not_show_on_the_wire() -> None:
+    asked = Requests(Claude(), price())
+    for again in (replace(PLAIN, sample=1), replace(PLAIN, clip_id="x", drawer="y", place=3, preceding_caption="z")):
+        assert asked.describe(again, ()).body == asked.describe(PLAIN, ()).body
+        assert asked.verify(again, SCENE).body == asked.verify(PLAIN, SCENE).body
+
+
+# ---- the paper's words -----------------------------------------------------------------------------------------
+
+words = st.text(min_size=1)
+MARKERS = [marker for name in NAMES for marker in load(name).markers.values()]
+tricky = st.lists(
+    st.one_of(
+        st.text(max_size=5),
+        st.sampled_from([*MARKERS, "[What likely happened just before this moment]", "\nDescription:", "\\1", "{}"]),
+    ),
+    min_size=1,
+).map("".join)
+
+
+def said(request: Request) -> str:
+    content = request.body["messages"][0]["content"]
+    return content if isinstance(content, str) else "\n".join(block.get("text", "") for block in content)
+
+
+@given(tricky, st.lists(tricky, max_size=3).map(tuple))
+def test_user_text_answers_place_and_system_prompt_together_are_the_papers_template(
+    caption: str, turned_down: tuple[str, ...]
+) -> None:
+    template = load("preceding_description").text
+    before, _, rest = template.partition("[Current visual scene or activity]")
+    between, answers_place, after = rest.partition("[What likely happened just before this moment]")
+    request = Requests(Claude(), price()).describe(Question("", caption), turned_down)
+    asked = before + caption + between.rstrip()
+    assert said(request).startswith(asked) and asked.endswith("\nDescription:")
+    assert f"{asked} {answers_place}\n{request.system}" == before + caption + between + answers_place + after
+    assert bool(said(request).removeprefix(asked)) is bool(turned_down)
+
+
+@given(tricky, st.lists(tricky, min_size=1, max_size=3).map(tuple))
+def test_a_later_round_adds_one_fixed_paragraph_and_the_attempts_word_for_word(
+    caption: str, turned_down: tuple[str, ...]
+) -> None:
+    asked = Requests(Claude(), price())
+    first, later = (said(asked.describe(Question("", caption), attempts)) for attempts in ((), turned_down))
+    lines = [f"- {' '.join(scene.split())}" for scene in turned_down]
+    assert later == first + AGAIN_BEFORE + "\n".join(lines) + AGAIN_AFTER
+
+
+@given(tricky, tricky)
+def test_the_verification_is_the_papers_template_whole_then_the_two_texts(scene: str, caption: str) -> None:
+    request = Requests(Claude(), price()).verify(Question("", caption), scene)
+    assert said(request) == f"{load('verification').text}\nScene Description: {scene}\nCaption: {caption}"
+    assert request.system == ""
+
+
+def test_every_request_names_the_template_whose_words_it_holds() -> None:
+    asked = Requests(Claude(), price())
+    for request, name in [
+        (asked.caption(PICTURED), "caption"),
+        (asked.describe(PLAIN, ()), "preceding_description"),
+        (asked.describe(PLAIN, (SCENE,)), "preceding_description"),
+        (asked.verify(PLAIN, SCENE), "verification"),
+    ]:
+        assert (request.prompt, request.prompt_sha256) == (name, load(name).sha256)
+
+
+def test_nobody_is_told_what_the_answers_are_for() -> None:
+    asked = Requests(Claude(), price())
+    question = Question("", "a boy runs")
+    told = re.compile(
+        r"train|data ?set|\bdata\b|model|\bAI\b|neural|learn|benchmark|distil|claude|anthropic|paper", re.I
+    )
+    for request in [
+        asked.caption(PICTURED),
+        *(asked.describe(question, ("a dog barks",) * failed) for failed in range(3)),
+        asked.verify(question, "a dog barks"),
+    ]:
+        assert not told.search(request.system + said(request) + json.dumps(request.schema))
