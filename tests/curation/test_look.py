@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -39,7 +40,7 @@ def measured(path: Path) -> Measured:
 def seen(
     path: Path, span: Span | None = None, config: Config = CONFIG, known: Measured | None = None
 ) -> tuple[Frame, ...]:
-    scratch = path.parent / "scratch"
+    scratch = Path(tempfile.gettempdir()) / "look"
     scratch.mkdir(exist_ok=True)
     found = look(path, span or Span(0.0, None), known or measured(path), config, scratch)
     assert not isinstance(found, Ending), found
