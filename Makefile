@@ -44,7 +44,7 @@ test: $(VENV)/test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 train:
 	@echo "make train: this version builds datasets; it has no trainer yet" >&2; exit 2

@@ -14,6 +14,7 @@ from decimal import Decimal
 from itertools import accumulate
 
 from judge.errors import JudgeStopped
+from judge.gate import Gate
 from judge.store import CALLS, Files
 
 ACCOUNT = f"{CALLS}/account.json"
@@ -46,28 +47,40 @@ class Statement:
         except (ValueError, KeyError, TypeError, ArithmeticError) as error:
             raise JudgeStopped(f"{ACCOUNT} is damaged ({error!r}); restore it from a copy") from error
 
+    def lost_at_worst(self, in_batches: Mapping[str, Decimal]) -> Decimal:
+        """What is lost if nobody is at work any more: all that was allowed and has no known end.
+
+        `in_batches` is what open batches have reserved, name → worst case: it is under way.
+        """
+        return max(self.lost, self.allowance - self.spent - self.under_way(in_batches))
+
+    def under_way(self, in_batches: Mapping[str, Decimal]) -> Decimal:
+        """What open batches have reserved, less those whose cost is known."""
+        return sum((worst for name, worst in in_batches.items() if name not in self.collected), _ZERO)
+
     def to_bytes(self) -> bytes:
         money = {"spent": str(self.spent), "lost": str(self.lost), "allowance": str(self.allowance)}
         return json.dumps({**money, "answers": self.answers, "collected": self.collected}).encode()
 
 
 class Account:
-    """One run's hold on the account. `budget` bounds all runs together; None is no bound.
+    """One run's hold on the account. `budget` bounds all runs together; None is no bound. `in_batches` as above."""
 
-    `in_batches` is what open batches have reserved, name → worst case: it is under way, not lost.
-    """
-
-    def __init__(self, files: Files, budget: Decimal | None, in_batches: Mapping[str, Decimal]) -> None:
+    def __init__(
+        self, files: Files, budget: Decimal | None, in_batches: Mapping[str, Decimal], gate: Gate | None = None
+    ) -> None:
         self._files = files
         self._budget = budget
+        self._gate = gate or Gate()
+        self._gate.on_close(lambda _: self._wake())
         before = self._on_file = Statement.read(files)
         self.collected = set(before.collected)
         self.spent = before.spent
-        self.reserved = sum((worst for name, worst in in_batches.items() if name not in self.collected), _ZERO)
-        self.lost = max(before.lost, before.allowance - before.spent - self.reserved)
+        self.reserved = before.under_way(in_batches)
+        self.lost = before.lost_at_worst(in_batches)
         self.answers = before.answers
         self._allowance = before.allowance
-        self._changed = asyncio.Condition()
+        self._waiting: list[asyncio.Future[None]] = []
         self._writing = asyncio.Lock()
 
     @property
@@ -85,36 +98,45 @@ class Account:
         Raises JudgeStopped when the budget leaves no room even with nothing under way.
         """
         while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self.fits(worst) or not self.reserved)
+            self._gate.check()
             if not self.fits(worst):
-                raise JudgeStopped(self._used_up(worst))
-            if self.committed + worst <= self._allowance:
+                if not self.reserved:
+                    raise JudgeStopped(self._used_up(worst))
+                await self._change()
+            elif self.committed + worst <= self._allowance:
                 self.reserved += worst
                 return
-            await self._allow(worst, margin)
+            else:
+                await self._allow(worst, margin)
 
     async def reserve_most(self, worsts: Sequence[Decimal]) -> int:
         """Sets aside as many of `worsts`, from the first on, as there is room for, and returns how many those are.
 
-        Waits while calls under way may still make room for all. Raises JudgeStopped when there is room for less than a
-        tenth of them: a batch takes its hour however small it is.
+        Waits while calls under way may still make room for all. Raises JudgeStopped when there is room for none, or
+        for few while less than a tenth of the budget is left: a batch takes its hour however small it is.
         """
         totals = list(accumulate(worsts))
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.fits(totals[-1]) or not self.reserved)
-        count = max(sum(map(self.fits, totals)), -(-len(totals) // 10))
-        await self.reserve(totals[count - 1], margin=_ZERO)
-        return count
+        while not self.fits(totals[-1]) and self.reserved:
+            self._gate.check()
+            await self._change()
+        count = sum(map(self.fits, totals))
+        few = 10 * count < len(totals)
+        if few and self._budget is not None and 10 * (self._budget - self.committed) < self._budget:
+            raise JudgeStopped(self._used_up(totals[-1]))
+        await self.reserve(totals[max(1, count) - 1], margin=_ZERO)
+        return max(1, count)
 
     async def settle(self, worst: Decimal, cost: Decimal) -> None:
         """An answer came for `cost`; what was reserved for it is free again."""
         self.spent += cost
         self.answers += 1
-        await self._free(worst)
+        await self.release(worst)
 
-    async def settle_batch(self, name: str, worst: Decimal, cost: Decimal, answers: int) -> None:
-        """A batch's answers came, all stored. Returns once the file says so: from then on it counts no second time."""
+    async def settle_batch(self, name: str, worst: Decimal, cost: Decimal, answers: int, lost: Decimal = _ZERO) -> None:
+        """A batch's answers came, all stored. Returns once the file says so: from then on it counts no second time.
+
+        `lost` is the worst case of those that came and could not be read.
+        """
         if name in self.collected:
             return  # by an earlier run, which died before it could forget the batch
 
@@ -123,29 +145,37 @@ class Account:
             self.collected.add(name)
             self.spent += cost
             self.answers += answers
+            self.lost += lost
             self.reserved -= worst
             return self.committed
 
         await self._put_on_file(allowance)
-        await self._free(Decimal(0))
+        self._wake()
 
     async def lose(self, worst: Decimal) -> None:
         """The answer is lost and may have been charged for."""
         self.lost += worst
-        await self._free(worst)
+        await self.release(worst)
 
     async def release(self, worst: Decimal) -> None:
         """It was surely not charged for."""
-        await self._free(worst)
+        self.reserved -= worst
+        self._wake()
 
     async def write(self) -> None:
         """Puts the account on file, with an allowance that covers just what is under way."""
         await self._put_on_file(lambda: self.committed)
 
-    async def _free(self, worst: Decimal) -> None:
-        self.reserved -= worst
-        async with self._changed:
-            self._changed.notify_all()
+    async def _change(self) -> None:
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(change)
+        await change
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            if not change.done():
+                change.set_result(None)
 
     async def _allow(self, worst: Decimal, margin: Decimal) -> None:
         def allowance() -> Decimal | None:
@@ -170,6 +200,7 @@ class Account:
         self._allowance = min(self._allowance, allowance)
         statement = Statement(self.spent, self.lost, allowance, self.answers, tuple(sorted(self.collected)))
         if statement != self._on_file:
+            self._gate.still_ours()
             await asyncio.to_thread(self._files.write, ACCOUNT, statement.to_bytes())
             self._on_file = statement
         self._allowance = allowance

@@ -52,6 +52,7 @@ class Answer:
         """From a message as the API sends it. Raises NoAnswer."""
         try:
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
+            text = text.encode("utf-8", "replace").decode()  # half a pair of surrogates can be asked about no more
             reason = message["stop_reason"]
             details = message.get("stop_details") or {}
             usage = _usage(message["usage"])

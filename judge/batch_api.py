@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -13,7 +12,8 @@ from anthropic.types.messages import MessageBatch, MessageBatchIndividualRespons
 from judge.answer import Answer, NoAnswer
 from judge.client import redacted
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from judge.faults import Fault, read_fault
+from judge.faults import Fault, read_fault, sort, status_of
+from judge.gate import Gate
 from judge.open_batch import OpenBatch
 from judge.patience import Outage, backoff
 from judge.prices import Price
@@ -33,6 +33,10 @@ class NotInBatch(Exception):
     """The batch has ended without an answer to this question, which may be asked again."""
 
 
+class Unreadable(NotInBatch):
+    """There was an answer, charged for, that nobody can read."""
+
+
 class NotCreated(Exception):
     """The batch surely was not created; `reason` is what ends the run."""
 
@@ -44,10 +48,11 @@ class NotCreated(Exception):
 class BatchApi:
     """Raises JudgeMistake or JudgeStopped from all of its methods."""
 
-    def __init__(self, api: anthropic.AsyncAnthropic, price: Price, outage: Outage) -> None:
+    def __init__(self, api: anthropic.AsyncAnthropic, price: Price, outage: Outage, gate: Gate) -> None:
         self._api = api
         self._price = price
         self._outage = outage
+        self._gate = gate
 
     async def create(self, batch: OpenBatch, requests: list[Request], known: Collection[str]) -> str:
         """The new batch's id. What may or may not have been created is looked for before it is tried again.
@@ -58,6 +63,7 @@ class BatchApi:
         tries, outage = 0, self._outage.apart()
         while True:
             tries += 1
+            self._gate.check()
             try:
                 made = await self._api.messages.batches.create(requests=items, timeout=_UPLOAD_SECONDS)
                 self._outage.answered()
@@ -67,34 +73,36 @@ class BatchApi:
             # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
             try:
                 outage.met(fault)
-                self._met(fault, f"the API does not take a batch of {len(requests):,} questions")
+                self._met(fault, f"the API does not take a batch of {len(requests):,} questions; ask without --batches")
             except (JudgeMistake, JudgeStopped) as end:
                 if fault.kind in ("mistake", "stop", "item"):
                     raise NotCreated(end) from end
                 raise
             if fault.kind in ("lost", "server") and (found := await self.locate(batch, known)):
                 return found
-            await asyncio.sleep(max(fault.retry_after, backoff(tries)))
+            await self._gate.sleep(max(fault.retry_after, backoff(tries)))
 
     async def locate(self, batch: OpenBatch, known: Collection[str]) -> str:
         """The id under which the account lists this batch, "" if it does not. Looks twice, some seconds apart."""
         for look in (1, 2):
             for candidate in await self._patiently(lambda: self._candidates(batch, known)):
-                await self.until_ended(candidate, batch.path)
+                if await self._ended(candidate) is None:
+                    continue  # not a batch of these days: what it held can be read no more
                 if await self._patiently(lambda at=candidate: self._is_ours(batch, at)):  # type: ignore[misc]
                     return candidate
             if look == 1:
-                await asyncio.sleep(_SECOND_LOOK_SECONDS)
+                await self._gate.sleep(_SECOND_LOOK_SECONDS)
         return ""
 
     async def _candidates(self, batch: OpenBatch, known: Collection[str]) -> list[str]:
-        """The ids of batches of this size from this time on. What is in them shows once they have ended."""
-        earliest = datetime.fromtimestamp(batch.planned_at, UTC) - _CLOCKS_APART
+        """The ids of batches of this size from about this time. What is in them shows once they have ended."""
+        planned = datetime.fromtimestamp(batch.planned_at, UTC)
+        earliest, latest = planned - _CLOCKS_APART, planned + _CLOCKS_APART + timedelta(seconds=_UPLOAD_SECONDS)
         found = []
         async for listed in self._api.messages.batches.list(limit=100):
             if listed.created_at < earliest:
                 break
-            if listed.id not in known and _size(listed) == len(batch.questions):
+            if listed.created_at <= latest and listed.id not in known and _size(listed) == len(batch.questions):
                 found.append(listed.id)
         return found
 
@@ -105,18 +113,20 @@ class BatchApi:
 
     async def until_ended(self, batch_id: str, record: str) -> None:
         """Returns once the batch has ended, and its results can be read. `record` is our own file about it."""
+        if await self._ended(batch_id) is None:
+            raise JudgeStopped(
+                f"the batch {batch_id} cannot be collected: this account does not know it, or the API keeps its results"
+                f" no longer; use the key of the workspace that made it, or delete {record} to ask its questions again"
+            )
+
+    async def _ended(self, batch_id: str) -> MessageBatch | None:
+        """The batch once it has ended; None if it, or what it held, is not there any more."""
         pause = _FIRST_POLL_SECONDS
         while True:
             batch = await self._patiently(lambda: self._retrieve(batch_id))
-            if batch is None or (batch.processing_status == "ended" and not batch.results_url):
-                why = "this account does not know it" if batch is None else "the API keeps its results no longer"
-                raise JudgeStopped(
-                    f"the batch {batch_id} cannot be collected: {why}; use the key of the workspace that made it,"
-                    f" or delete {record} to ask its questions again"
-                )
-            if batch.processing_status == "ended":
-                return
-            await asyncio.sleep(pause)
+            if batch is None or batch.processing_status == "ended":
+                return batch if batch and batch.results_url else None
+            await self._gate.sleep(pause)
             pause = min(_LONGEST_POLL_SECONDS, 1.5 * pause)
 
     async def _retrieve(self, batch_id: str) -> MessageBatch | None:
@@ -126,7 +136,7 @@ class BatchApi:
             return None
 
     async def results(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
-        """Key → answer, or NotInBatch or Unanswered, for what an ended batch tells of."""
+        """Key → answer, or why there is none: NotInBatch, Unanswered, or what ends the run."""
         return await self._patiently(lambda: self._read(batch))
 
     async def _read(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
@@ -134,6 +144,8 @@ class BatchApi:
         async for entry in await self._api.messages.batches.results(batch.batch_id):
             if entry.custom_id in batch.questions:
                 results[entry.custom_id] = self._of(entry, batch.batch_id)
+        if missing := len(batch.questions) - len(results):
+            raise NoAnswer(f"the results of batch {batch.batch_id} end {missing:,} too early")
         return results
 
     def _of(self, entry: MessageBatchIndividualResponse, batch_id: str) -> Answer | Exception:
@@ -143,11 +155,13 @@ class BatchApi:
                 message = result.message.to_dict(mode="json")
                 return Answer.of(entry.custom_id, message, self._price, batch_id=batch_id)
             except NoAnswer as mistake:
-                return NotInBatch(str(mistake))
+                return Unreadable(str(mistake))
         if result.type == "errored":
             why = result.error.error
-            said = redacted(f"{why.type}: {why.message}")
-            return Unanswered("judge_error", said) if why.type == "invalid_request_error" else NotInBatch(said)
+            fault = sort(status_of(why.type), "", redacted(why.message))
+            if fault.kind in ("mistake", "stop"):
+                return JudgeStopped(fault.said)
+            return Unanswered("judge_error", fault.said) if fault.kind == "item" else NotInBatch(fault.said)
         return NotInBatch(result.type)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
@@ -162,7 +176,7 @@ class BatchApi:
             except Exception as error:  # noqa: BLE001
                 fault = read_fault(error, redacted)
             self._met(fault, "the batches of this account cannot be read")
-            await asyncio.sleep(max(fault.retry_after, backoff(tries)))
+            await self._gate.sleep(max(fault.retry_after, backoff(tries)))
 
     def _met(self, fault: Fault, what: str) -> None:
         self._outage.met(fault)

@@ -11,7 +11,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -20,9 +20,10 @@ import anthropic
 
 from judge.account import Account
 from judge.answer import Answer
-from judge.batch_api import BatchApi, NotCreated, NotInBatch
+from judge.batch_api import BatchApi, NotCreated, NotInBatch, Unreadable
 from judge.client import worst_cost
-from judge.errors import Unanswered
+from judge.errors import JudgeStopped, Unanswered
+from judge.gate import Gate
 from judge.open_batch import OpenBatch
 from judge.patience import Outage, Patience
 from judge.prices import Price
@@ -47,23 +48,23 @@ class Batches:
 
     def __init__(
         self, api: anthropic.AsyncAnthropic, price: Price, account: Account, store: CallStore, files: Files,
-        patience: Patience, outage: Outage, may_ask: Callable[[], None],
+        patience: Patience, outage: Outage, gate: Gate,
         most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES,
     ) -> None:  # fmt: skip
-        self._api = BatchApi(api, price, outage)
+        self._api = BatchApi(api, price, outage, gate)
         self._price = price
         self._account = account
         self._store = store
         self._files = files
         self._patience = patience
-        self._may_ask = may_ask
+        self._gate = gate
+        gate.on_close(self._tell_all)
         self._most_requests = most_requests
         self._most_bytes = most_bytes
         self._gathered: dict[str, _Question] = {}
         self._joined_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._gathering = False
-        self._ended: Exception | None = None
         # A result is an answer, or why there is none. Exceptions are results here since nobody may ask for them.
         self._results: dict[str, asyncio.Future[Answer | Exception]] = {}
         self.open: dict[str, OpenBatch] = {}
@@ -90,8 +91,7 @@ class Batches:
         """The answer, stored. Raises Unanswered, JudgeMistake or JudgeStopped."""
         last = ""
         for _ in range(_SUBMISSIONS):
-            if self._ended:
-                raise self._ended
+            self._gate.check()
             if not self.holds(request.key):
                 self._join(_Question(request, drawer))
             try:
@@ -119,7 +119,7 @@ class Batches:
         while self._gathered:
             quiet = time.monotonic() - self._joined_at
             if len(self._gathered) < self._most_requests and quiet < self._patience.quiet_seconds:
-                await asyncio.sleep(min(0.2, self._patience.quiet_seconds - quiet))
+                await self._gate.sleep(min(0.2, self._patience.quiet_seconds - quiet))
                 continue
             questions = self._fill()
             worsts = [worst_cost(self._price, question.request, in_batch=True) for question in questions]
@@ -147,7 +147,6 @@ class Batches:
         batch = OpenBatch(uuid.uuid4().hex, time.time(), worst, drawers)
         self.open[batch.name] = batch
         await asyncio.to_thread(batch.write, self._files)
-        self._may_ask()
         try:
             batch_id = await self._api.create(batch, [question.request for question in questions], self._known)
         except NotCreated as refusal:
@@ -185,10 +184,15 @@ class Batches:
         await asyncio.gather(*(self._store.put(drawer, answers) for drawer, answers in by_drawer.items()))
         answers = [answer for found in by_drawer.values() for answer in found]
         cost = sum((answer.usd for answer in answers), Decimal(0))
-        await self._account.settle_batch(batch.name, batch.worst, cost, len(answers))
+        unreadable = sum(isinstance(result, Unreadable) for result in results.values())
+        lost = batch.worst * unreadable / len(results)
+        await self._account.settle_batch(batch.name, batch.worst, cost, len(answers), lost)
         await asyncio.to_thread(self._files.delete, batch.path)
         self._account.collected.discard(batch.name)
         self._hand_out(batch, results)
+        for result in results.values():
+            if isinstance(result, JudgeStopped):
+                raise result
 
     async def _forget(self, batch: OpenBatch) -> None:
         """It was never created."""
@@ -213,11 +217,10 @@ class Batches:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self.close(error)
+            self._gate.close(error)
 
-    def close(self, reason: Exception) -> None:
+    def _tell_all(self, reason: Exception) -> None:
         """Nobody waits any longer. What is open stays open, for another run to collect."""
-        self._ended = self._ended or reason
         for result in self._results.values():
             if not result.done():
-                result.set_result(self._ended)
+                result.set_result(reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from judge.answer import Answer, NoAnswer
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, read_fault
 from judge.flow import Flow
+from judge.gate import Gate
 from judge.limits import Turn
 from judge.patience import Outage, Patience, backoff
 from judge.prices import Price, Usage
@@ -23,6 +24,7 @@ from judge.request import Request
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _STRIKES = 8
+_ALL_TURNED_DOWN = 20
 _STRAGGLERS = 16
 """So few questions, the last of many, may each be at fault themselves when they alone are left and fail."""
 
@@ -77,25 +79,20 @@ class Client:
     """Sends questions one by one, many at once. For one event loop."""
 
     def __init__(
-        self, api: anthropic.AsyncAnthropic, price: Price, account: Account, patience: Patience,
-        may_ask: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self, api: anthropic.AsyncAnthropic, price: Price, account: Account, patience: Patience, gate: Gate
+    ) -> None:
         self._api = api
         self._price = price
         self._account = account
         self._patience = patience
-        self._may_ask = may_ask
+        self._gate = gate
         self._answered = 0
-        self._ended: Exception | None = None
+        self._turned_down = 0
         self._asking = 0
         self._given_up = False
         self.flow = Flow(patience.calls_at_once)
         self.outage = Outage(patience)
-
-    def close(self, reason: Exception) -> None:
-        """From now on nothing is sent; those that wait are told why."""
-        self._ended = self._ended or reason
-        self.flow.close(reason)
+        gate.on_close(self.flow.close)
 
     async def ask(self, request: Request, place: int) -> Answer:
         """The answer, whatever it says. Raises Unanswered for this question, JudgeMistake or JudgeStopped for all."""
@@ -125,7 +122,7 @@ class Client:
                         "judge_error", f"{tries} times when little else was left to ask; last: {outcome.said}"
                     )
             if outcome.kind != "pause":
-                await asyncio.sleep(backoff(tries))
+                await self._gate.sleep(backoff(tries))
 
     async def _send(self, request: Request, place: int, worst: Decimal, tries: int) -> Answer | Fault:
         turn = await self.flow.enter(place)
@@ -134,7 +131,7 @@ class Client:
             try:
                 outcome: Answer | Fault = await self._once(request, tries)
             except Exception as error:  # noqa: BLE001
-                outcome = read_fault(error, redacted)
+                outcome = await self._fault(error, worst)
             # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
             if isinstance(outcome, Answer):
                 await self._account.settle(worst, outcome.usd)
@@ -144,7 +141,7 @@ class Client:
                 self._met(outcome, turn)
             return outcome
         except (JudgeMistake, JudgeStopped) as end:
-            self.close(end)
+            self._gate.close(end)
             raise
         finally:
             self.flow.leave()
@@ -153,11 +150,16 @@ class Client:
         """Sets money aside for a call that may then be sent at once."""
         await self._account.reserve(worst)
         try:
-            if self._ended:
-                raise self._ended
-            self._may_ask()
+            self._gate.check()
         except Exception:
             await self._account.release(worst)
+            raise
+
+    async def _fault(self, error: Exception, worst: Decimal) -> Fault:
+        try:
+            return read_fault(error, redacted)
+        except Exception:
+            await self._account.lose(worst)
             raise
 
     def _took(self, answer: Answer, turn: Turn) -> None:
@@ -167,6 +169,9 @@ class Client:
         self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
 
     def _met(self, fault: Fault, turn: Turn) -> None:
+        self._turned_down += fault.kind == "item"
+        if self._turned_down >= _ALL_TURNED_DOWN and not self._account.answers:
+            raise JudgeStopped(f"the API turns every question down (last: {fault.said}); see --model and the settings")
         if fault.kind == "busy":
             self.flow.window.rejected(turn)
         elif fault.kind == "pause":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +29,11 @@ _NOT_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
 )  # fmt: skip
 _LONGEST_PAUSE_SECONDS = 120.0
+_STATUS = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
+    "overloaded_error": 529,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
         said = redact(f"{type(cause or error).__name__}: {cause or error}".strip(": "))
         sent = not isinstance(cause, _NOT_SENT)
         return Fault("lost" if sent else "server", said, reached=False)
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+    if isinstance(error, TimeoutError):
         return Fault("lost", "no whole answer within the time of one call", reached=False)
     if isinstance(error, (NoAnswer, json.JSONDecodeError, httpx2.TransportError, httpx2.DecodingError)):
         return Fault("lost", redact(f"the answer broke off: {error or type(error).__name__}"))
@@ -60,26 +64,38 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
 
 
 def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> Fault:
-    status = error.status_code
-    code = f" {error.error_code}" if error.error_code else ""
-    words = " ".join((error.api_message or error.message).split())
-    said = redact(f"HTTP {status}{code}: {words}")
-    if error.error_code in _SPEND_CODES or _SPEND_WORDS in words:
+    words = redact(" ".join((error.api_message or error.message).split()))
+    after = _seconds(error.response.headers.get("retry-after"))
+    return sort(error.status_code, error.error_code or "", words, after)
+
+
+def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
+    """What an HTTP status, the API's code for it, and its words mean."""
+    said = f"HTTP {status}{f' {code}' if code else ''}: {words}"
+    if _CREDIT_WORDS in words:
+        status = 402
+    if code in _SPEND_CODES or _SPEND_WORDS in words:
         return Fault("stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed")
     if status == 401:
         return Fault("mistake", f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one")
-    if status in (402, 403) or _CREDIT_WORDS in words:
+    if status in (402, 403):
         return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
-    if status == 404:
+    if status == 404 and "model" in words.lower():
         return Fault("mistake", f"the API does not know the model, or not any more ({said}); choose another --model")
+    if status == 404:
+        return Fault("mistake", f"there is no Claude API at this address ({said}); see ANTHROPIC_BASE_URL")
     if status == 429:
-        after = _seconds(error.response.headers.get("retry-after"))
-        return Fault("pause", said, after) if after else Fault("busy", said)
+        return Fault("pause", said, retry_after) if retry_after else Fault("busy", said)
     if status == 529:
         return Fault("busy", said)
     if status in (408, 409) or status >= 500:
         return Fault("server", said)
     return Fault("item", said)
+
+
+def status_of(error_type: str) -> int:
+    """The HTTP status that goes with the API's name for an error, as items of a batch have no other."""
+    return _STATUS.get(error_type, 500)
 
 
 def _seconds(header: str | None) -> float:

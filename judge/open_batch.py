@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 
@@ -42,6 +43,8 @@ class OpenBatch:
             try:
                 value = json.loads(gzip.decompress(files.read(entry.path)))
                 found.append(OpenBatch(**{**value, "worst": Decimal(value["worst"])}))
-            except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+            except FileNotFoundError:
+                continue  # collected since it was listed
+            except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError) as error:
                 raise JudgeStopped(f"{entry.path} is damaged ({error!r}); restore it from a copy") from error
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ from judge.batch_api import NotInBatch
 from judge.batches import Batches
 from judge.client import Client, connect
 from judge.errors import JudgeStopped
+from judge.gate import Gate
 from judge.open_batch import OpenBatch
 from judge.patience import Patience
 from judge.prices import Price
@@ -40,23 +42,25 @@ class Report:
 class PaidOnce:
     """The way from a question to its stored answer. For one event loop, and one process at a time on the same files.
 
-    `budget` is in US dollars and bounds all that was ever spent on these files; None is no bound. `may_ask` is called
-    before anything is sent and raises JudgeStopped where it may not. Raises JudgeMistake without a key.
+    `budget` is in US dollars and bounds all that was ever spent on these files; None is no bound. `still_ours` is
+    called before anything is sent or put on account, and raises JudgeStopped once the run is gone. Raises JudgeMistake
+    without a key.
     """
 
     def __init__(
         self, files: Files, price: Price, patience: Patience, budget: Decimal | None, in_batches: bool,
-        may_ask: Callable[[], None] = lambda: None,
+        still_ours: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._in_batches = in_batches
         self._store = CallStore(files)
         open_batches = OpenBatch.all(files)
-        self._account = Account(files, budget, {batch.name: batch.worst for batch in open_batches})
+        self._gate = Gate(still_ours)
+        self._account = Account(files, budget, {batch.name: batch.worst for batch in open_batches}, self._gate)
         self._open_batches = open_batches
         self._api = connect(patience)
-        self._client = Client(self._api, price, self._account, patience, may_ask)
+        self._client = Client(self._api, price, self._account, patience, self._gate)
         self._batches = Batches(
-            self._api, price, self._account, self._store, files, patience, self._client.outage, may_ask
+            self._api, price, self._account, self._store, files, patience, self._client.outage, self._gate
         )
         self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
@@ -75,14 +79,13 @@ class PaidOnce:
 
     async def end(self) -> None:
         """Asks nothing more, waits a little for the answers under way, stores them, and puts the account in order."""
-        over = JudgeStopped("the run has ended")
-        self._client.close(over)
-        self._batches.close(over)
+        self._gate.close(JudgeStopped("the run has ended"))
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
         if self._bookkeeper:
             self._bookkeeper.cancel()
-        await self._account.write()
+        with suppress(JudgeStopped):  # the run is gone, and the account another's
+            await self._account.write()
         await self._api.close()
 
     async def ask(self, request: Request, drawer: str, place: int) -> Answer:
@@ -102,7 +105,7 @@ class PaidOnce:
             if first:
                 del self._asking[request.key]
         if self._store.get(drawer, request.key) is None:
-            await self._store.put(drawer, [replace(answer, usd=Decimal(0), shared=True)])
+            await self._put(drawer, replace(answer, usd=Decimal(0), shared=True))
         return self._store.get(drawer, request.key) or answer
 
     def report(self) -> Report:
@@ -132,8 +135,15 @@ class PaidOnce:
             except NotInBatch:
                 pass  # then as any other
         answer = await self._client.ask(request, place)
-        await self._store.put(drawer, [answer])
+        await self._put(drawer, answer)
         return answer
+
+    async def _put(self, drawer: str, answer: Answer) -> None:
+        try:
+            await self._store.put(drawer, [answer])
+        except Exception as fault:
+            self._gate.close(fault)  # what cannot be stored must not be paid for
+            raise
 
     async def _keep_books(self) -> None:
         try:
@@ -141,5 +151,4 @@ class PaidOnce:
                 await asyncio.sleep(_BOOKKEEPING_SECONDS)
                 await self._account.write()
         except Exception as fault:  # noqa: BLE001
-            self._client.close(fault)
-            self._batches.close(fault)
+            self._gate.close(fault)

@@ -33,32 +33,34 @@ class Outage:
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._since: float | None = None
-        self._reached = False
+        self._reached = self._answered = False
         self.last: Fault | None = None
         """What went wrong since the last answer."""
 
     def apart(self) -> Outage:
         """A watch over one thing alone, which may fail for too long while others are answered."""
         watch = Outage(self._patience)
-        watch._reached = self._reached
+        watch._reached, watch._answered = self._reached, self._answered
         return watch
 
     def answered(self) -> None:
         self._since = self.last = None
-        self._reached = True
+        self._reached = self._answered = True
 
     def met(self, fault: Fault, bearable: bool = False) -> bool:
         """Raises JudgeMistake or JudgeStopped if this fault ends the run, or has lasted for too long.
 
+        What was accepted before and is not any more is no mistake.
+
         Where the latter is `bearable`, it returns whether it has.
         """
-        if fault.kind == "mistake":
+        if fault.kind == "mistake" and not self._answered:
             raise JudgeMistake(fault.said)
-        if fault.kind == "stop":
+        if fault.kind in ("mistake", "stop"):
             raise JudgeStopped(fault.said)
         self._reached |= fault.reached
         self.last = fault
-        if fault.kind in ("item", "pause"):
+        if fault.kind == "item":
             return False
         if self._since is None:
             self._since = time.monotonic()

@@ -84,11 +84,11 @@ def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
 @asynccontextmanager
 async def asking(
     out: Path, *drawers: str, budget: str | None = None, in_batches: bool = False, patience: Patience = PATIENCE,
-    may_ask: Callable[[], None] = lambda: None,
+    still_ours: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[PaidOnce]:  # fmt: skip
     """One run's asking, its drawers open ("d" by default), ended with the block."""
     money = None if budget is None else Decimal(budget)
-    paid_once = PaidOnce(Storage.at(out), PRICE, patience, money, in_batches, may_ask)
+    paid_once = PaidOnce(Storage.at(out), PRICE, patience, money, in_batches, still_ours)
     try:
         for drawer in drawers or ("d",):
             await paid_once.open(drawer)

@@ -267,9 +267,10 @@ def test_of_a_batch_as_much_is_reserved_as_there_is_room_for_from_the_first_on(
         try:
             count = await account.reserve_most(worsts)
         except JudgeStopped:
-            assert fitting < len(worsts) / 10
+            assert not fitting or (fitting < len(worsts) / 10 and room < BUDGET / 10)
         else:
-            assert count == fitting >= len(worsts) / 10
+            assert count == fitting > 0
+            assert fitting >= len(worsts) / 10 or room >= BUDGET / 10
             await asyncio.sleep(2)
             assert account.reserved == sum(worsts[:count])
 

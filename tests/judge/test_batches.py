@@ -213,7 +213,8 @@ def test_a_batch_that_the_api_will_not_take_stops_the_run_and_is_forgotten(tmp_p
     api.batch_bytes = 100
     answers = ask_all(tmp_path, questions(5), in_batches=True)
     assert {str(answer) for answer in answers} == {
-        "the API does not take a batch of 5 questions: HTTP 413: Request exceeds the maximum size"
+        "the API does not take a batch of 5 questions; ask without --batches:"
+        " HTTP 413: Request exceeds the maximum size"
     }
     assert all(isinstance(answer, JudgeStopped) for answer in answers)
     assert open_batches(tmp_path) == []
@@ -312,8 +313,11 @@ def test_a_budget_for_a_part_of_the_questions_pays_for_that_part_and_more_money_
     assert_settled(tmp_path, api)
 
 
-def test_less_than_a_tenth_of_a_batch_is_not_worth_one(tmp_path: Path, api: ClaudeApi) -> None:
+def test_a_budget_for_less_than_a_tenth_of_a_batch_is_used_all_the_same_but_for_its_own_last_tenth(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
     answers = ask_all(tmp_path, questions(100), budget="0.05", in_batches=True)
-    assert all(isinstance(answer, JudgeStopped) for answer in answers)
-    assert api.batches == []
-    assert account(tmp_path).spent == account(tmp_path).lost == 0
+    answered = [answer for answer in answers if isinstance(answer, Answer)]
+    assert answered and len(api.batches) < len(answered)
+    assert all(isinstance(answer, Answer | JudgeStopped) for answer in answers)
+    assert account(tmp_path).spent <= Decimal("0.05") and account(tmp_path).lost == 0

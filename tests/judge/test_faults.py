@@ -18,6 +18,7 @@ from judge.answer import Answer
 from judge.client import Client, connect
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, Kind, read_fault
+from judge.gate import Gate
 from judge.patience import Patience
 from judge.request import Request
 from shards.storage import Storage
@@ -112,7 +113,7 @@ def met(script: Script, seconds: float = 5.0) -> Fault:
         (401, "mistake", "set ANTHROPIC_API_KEY"),
         (402, "stop", "billing"),
         (403, "stop", "permissions"),
-        (404, "mistake", "choose another --model"),
+        (404, "mistake", "ANTHROPIC_BASE_URL"),
         (408, "server", "HTTP 408: no"),
         (409, "server", "HTTP 409: no"),
         (413, "item", "HTTP 413: no"),
@@ -248,7 +249,7 @@ def test_a_200_without_a_message_counts_as_lost_and_is_asked_again(body: bytes, 
                 if sent > 1:
                     api.base_url = good
 
-            found = await Client(api, PRICE, account, Patience(), may_ask).ask(describe("a dog runs"), 0)
+            found = await Client(api, PRICE, account, Patience(), Gate(may_ask)).ask(describe("a dog runs"), 0)
             assert account.spent == found.usd == Decimal("0.00022")
             assert account.lost == client.worst_cost(PRICE, describe("a dog runs"), in_batch=False)
             assert account.reserved == 0
@@ -267,7 +268,7 @@ def test_what_is_raised_leads_to_nothing_that_quotes_the_key(
     async def run(request: Request) -> None:
         async with serving((response(status, error("some_error", f"not with {KEY}")), "close")) as url:
             account = Account(Storage.at(tmp_path), None, {})
-            asker = Client(connect(Patience()).with_options(base_url=url), PRICE, account, Patience(), lambda: None)
+            asker = Client(connect(Patience()).with_options(base_url=url), PRICE, account, Patience(), Gate())
             await asker.ask(request, 0)
 
     with pytest.raises((JudgeMistake, JudgeStopped, Unanswered)) as raised:
