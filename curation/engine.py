@@ -13,16 +13,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import exceptions
 
 from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
 from curation.errors import RunStopped, UsageMistake
-from curation.judge_actor import JudgeActor
-from curation.plan import PlannedClip, Unit
+from curation.flight import PRIORITY, Flight, Step
+from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
 from curation.sealing import seal_shard
 from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
@@ -39,30 +38,6 @@ _NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.O
 _DEATHS_ALLOWED = 3
 _LOOK_AT_CLUSTER_SECONDS = 5.0
 _TICK_SECONDS = 0.5
-
-Kind = Literal["seal", "cut", "try", "screen", "decide"]
-# Of the steps that need a CPU, what is nearest to its end goes first: as little as possible is under way at any time.
-_PRIORITY: dict[Kind, int] = {"seal": 0, "cut": 1, "try": 2, "screen": 3}
-
-
-@dataclass
-class _Flight:
-    """A unit under way."""
-
-    unit: Unit
-    shard: ShardWork
-    crashes: Crashes
-    untried: list[PlannedClip] = field(default_factory=list)
-    screened: Any = None
-    scenes: Any = None
-
-
-@dataclass(frozen=True)
-class _Step:
-    kind: Kind
-    shard: ShardWork
-    flight: _Flight | None = None
-
 
 Committed = Callable[[list[tuple[str, str]]], None]
 """Told the (outcome, reason) of each clip of a unit that was just committed."""
@@ -85,8 +60,8 @@ class Engine:
         self._try, self._seal = cpu_task(try_clip), cpu_task(seal_shard)
         self._judge = JudgeActor(job)
         self._seal_deaths: Counter[ShardName] = Counter()
-        self._ready: list[tuple[int, int, _Step]] = []
-        self._running: dict[Any, _Step] = {}
+        self._ready: list[tuple[int, int, Step]] = []
+        self._running: dict[Any, Step] = {}
         self._in_flight = 0
         self._order = itertools.count()
         self._slots = 1
@@ -112,7 +87,7 @@ class Engine:
             self._look_at_cluster()
             self._admit(units)
             self._start_ready()
-            if not self._running:
+            if self._over:
                 break
             done, _ = ray.wait(list(self._running), timeout=_TICK_SECONDS)
             for reference in done:
@@ -125,17 +100,22 @@ class Engine:
             tick(self._judge.report() if self._waiting else None)
 
     @property
+    def _over(self) -> bool:
+        """Once it stops, no answer is waited for: each would be paid for, and in batches they may take a day."""
+        return all(self._stop and step.kind == "decide" for step in self._running.values())
+
+    @property
     def _ending(self) -> bool:
         return bool(self._stop or self._judge_ended)
 
     # ---- what to start -----------------------------------------------------------------------------------------
 
-    def _units(self, work: Iterator[ShardWork]) -> Iterator[_Flight]:
+    def _units(self, work: Iterator[ShardWork]) -> Iterator[Flight]:
         for shard in work:
             if not shard.todo:
-                self._push(_Step("seal", shard))
+                self._push(Step("seal", shard))
             for unit in list(shard.todo):
-                yield _Flight(unit, shard, Crashes.read(self._job.out, unit.name))
+                yield Flight(unit, shard, Crashes.read(self._job.out, unit.name))
 
     def _look_at_cluster(self) -> None:
         """The window follows the nodes that are there now: some may have joined, some may be gone."""
@@ -144,14 +124,14 @@ class Engine:
             self._slots = max(1, cpus if self._workers is None else min(self._workers, cpus))
             self._looked = time.monotonic()
 
-    def _admit(self, units: Iterator[_Flight]) -> None:
-        window = 2 * self._slots + 2 + self._waiting
+    def _admit(self, units: Iterator[Flight]) -> None:
+        window = min(2 * self._slots + 2 + self._waiting, UNITS_AT_ONCE)
         while not self._ending and self._in_flight < window and (flight := next(units, None)):
             self._in_flight += 1
             if flight.crashes.unit:
                 self._isolate(flight)
             else:
-                self._push(_Step("screen", flight.shard, flight))
+                self._push(Step("screen", flight.shard, flight))
 
     def _start_ready(self) -> None:
         if self._ending:
@@ -161,18 +141,18 @@ class Engine:
         for _ in range(min(self._slots - busy, len(self._ready))):
             self._start_now(heapq.heappop(self._ready)[2])
 
-    def _push(self, step: _Step) -> None:
-        heapq.heappush(self._ready, (_PRIORITY[step.kind], next(self._order), step))
+    def _push(self, step: Step) -> None:
+        heapq.heappush(self._ready, (PRIORITY[step.kind], next(self._order), step))
 
-    def _ask(self, flight: _Flight, shard: ShardWork) -> None:
+    def _ask(self, flight: Flight, shard: ShardWork) -> None:
         """A question to the judge holds no CPU, so it waits for none."""
         if not self._ending:
-            self._start_now(_Step("decide", shard, flight))
+            self._start_now(Step("decide", shard, flight))
 
-    def _start_now(self, step: _Step) -> None:
+    def _start_now(self, step: Step) -> None:
         self._running[self._submit(step)] = step
 
-    def _submit(self, step: _Step) -> Any:
+    def _submit(self, step: Step) -> Any:
         job, flight = self._job, step.flight
         if flight is None:
             return self._seal.remote(job.out, step.shard.name, step.shard.units)
@@ -188,7 +168,7 @@ class Engine:
 
     # ---- how it ended ------------------------------------------------------------------------------------------
 
-    def _finish(self, step: _Step, reference: Any, committed: Committed) -> None:
+    def _finish(self, step: Step, reference: Any, committed: Committed) -> None:
         try:
             result = ray.get(reference)
         except _WORKER_DIED as death:
@@ -211,14 +191,14 @@ class Engine:
         else:
             self._next(step, result, committed)
 
-    def _next(self, step: _Step, result: Any, committed: Committed) -> None:
+    def _next(self, step: Step, result: Any, committed: Committed) -> None:
         flight = step.flight
         if flight is None:
             return
         if step.kind == "screen":
             self._ask(flight, step.shard)
         elif step.kind == "decide":
-            self._push(_Step("cut", step.shard, flight))
+            self._push(Step("cut", step.shard, flight))
         elif step.kind == "try":
             flight.untried.pop(0)
             self._try_next(flight)
@@ -227,15 +207,15 @@ class Engine:
             committed(result)
             step.shard.todo.remove(flight.unit)
             if not step.shard.todo:
-                self._push(_Step("seal", step.shard))
+                self._push(Step("seal", step.shard))
 
-    def _again(self, step: _Step) -> None:
+    def _again(self, step: Step) -> None:
         if step.flight is None or step.kind == "try":
             self._push(step)
         else:
-            self._push(_Step("screen", step.shard, step.flight))
+            self._push(Step("screen", step.shard, step.flight))
 
-    def _judge_died(self, step: _Step) -> None:
+    def _judge_died(self, step: Step) -> None:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
         try:
             self._judge.replace_if_dead()
@@ -246,7 +226,7 @@ class Engine:
 
     # ---- a unit that kills its worker --------------------------------------------------------------------------
 
-    def _worker_died(self, step: _Step, evidence: str) -> None:
+    def _worker_died(self, step: Step, evidence: str) -> None:
         flight = step.flight
         if flight is None:
             self._seal_deaths[step.shard.name] += 1
@@ -276,21 +256,16 @@ class Engine:
         _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence.splitlines()[0])
         self._isolate(flight)
 
-    def _isolate(self, flight: _Flight) -> None:
-        quarantined = flight.crashes.quarantined
-        flight.untried = [
-            clip for clip in flight.unit.clips if flight.unit.redoes(clip) and clip.clip_id not in quarantined
-        ]
+    def _isolate(self, flight: Flight) -> None:
+        flight.take_apart()
         self._try_next(flight)
 
-    def _try_next(self, flight: _Flight) -> None:
+    def _try_next(self, flight: Flight) -> None:
         if flight.untried:
-            self._push(_Step("try", flight.shard, flight))
-            return
-        whole = replace(flight.unit, quarantined=flight.crashes.quarantined)
-        flight.shard.todo[flight.shard.todo.index(flight.unit)] = whole
-        flight.unit = whole
-        self._push(_Step("screen", flight.shard, flight))
+            self._push(Step("try", flight.shard, flight))
+        else:
+            flight.put_together()
+            self._push(Step("screen", flight.shard, flight))
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:

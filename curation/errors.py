@@ -2,7 +2,7 @@
 
 
 class UsageMistake(Exception):
-    """The command, the configuration or the source cannot work as given. Nothing was done. Exit code 2."""
+    """The command, the configuration or the source cannot work as given. Nothing was done, or it says so. Exit 2."""
 
 
 class RunStopped(Exception):

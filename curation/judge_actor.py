@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from judge.paid_once import Report
 
 _DEATHS_ALLOWED = 3
-_UNITS_AT_ONCE = 10_000
+UNITS_AT_ONCE = 10_000
+"""It is asked about no more, so that no other call has to wait for a unit to be decided."""
+_CALLS_AT_ONCE = 2 * UNITS_AT_ONCE + 100  # a unit is asked about twice where the first reply may be lost
 _LAST_WORDS_SECONDS = 15.0
 
 
@@ -60,6 +62,7 @@ class JudgeActor:
             ray.get(self._actor.ready.remote())
         except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError):
             self._deaths += 1
+            ray.kill(self._actor)  # one that only cannot be reached would go on asking
             self._actor = self._start()
         if self._deaths > _DEATHS_ALLOWED:
             raise RunStopped(f"the judge died {self._deaths} times; see Ray's logs for why")
@@ -84,6 +87,6 @@ class JudgeActor:
     def _start(self) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(
-            num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy=here, max_concurrency=_UNITS_AT_ONCE
+            num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy=here, max_concurrency=_CALLS_AT_ONCE
         )(_JudgeActor)
         return actor.remote(self._job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from curation.config import Config, Limits
 from curation.errors import RunStopped, UsageMistake
-from curation.lock import holder
+from curation.lock import Holder, holder
 from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.scenes import Scene, decide
@@ -20,6 +21,7 @@ from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.film import FilmJudge
 from judge.prices import Price
+from shards.layout import UnitName
 from shards.storage import Storage
 
 if TYPE_CHECKING:
@@ -53,12 +55,21 @@ class Judging:
         self._run_id = run_id
         self._paid_once: PaidOnce | None = None
         self._judge: Judge | None = None
+        self._under_way: dict[UnitName, asyncio.Task[list[Scene | None]]] = {}
 
     async def decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
         """The scene of each clip that passed the screen, None for the others.
 
+        Asked about a unit that is being decided, as when the first asker could not be told, it joins that.
         Raises UsageMistake, RunStopped or StorageFault once all questions that were under way have their answers.
         """
+        name = unit.name
+        if name not in self._under_way:
+            self._under_way[name] = asyncio.create_task(self._decide(unit, screened))
+            self._under_way[name].add_done_callback(lambda _: self._under_way.pop(name))
+        return await asyncio.shield(self._under_way[name])
+
+    async def _decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
         try:
             judge = self._ready()
             drawer = drawer_of(unit)
@@ -111,9 +122,12 @@ class Judging:
             from judge.paid_once import PaidOnce
 
             terms, leash = self._terms, Leash(self._out, self._run_id)
-            self._paid_once = PaidOnce(
-                self._out, terms.price, patience(config.limits), terms.budget, terms.in_batches, leash.check
-            )
+            try:
+                self._paid_once = PaidOnce(
+                    self._out, terms.price, patience(config.limits), terms.budget, terms.in_batches, leash.check
+                )
+            except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
+                raise UsageMistake(f"{socket.gethostname()}: {mistake}") from mistake
             self._judge = ClaudeJudge(config.claude, terms.price, self._paid_once)
         return self._judge
 
@@ -136,18 +150,17 @@ class Leash:
     def __init__(self, out: Storage, run_id: str) -> None:
         self._out = out
         self._run_id = run_id
-        self._runner = holder(out)
-        self._looked = float("-inf")
+        self._runner: Holder | None = None
+        self._read = self._looked = float("-inf")
 
     def check(self) -> None:
         """Raises JudgeStopped."""
-        near = self._runner is not None and self._runner.is_here
         now = time.monotonic()
-        if now - self._looked < (_LOOK_SECONDS if near else _READ_SECONDS):
+        if now - self._read >= _READ_SECONDS:
+            self._read, self._runner = now, holder(self._out)
+        elif now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        if not near:
-            self._runner = holder(self._out)
         if self._runner is None or self._runner.run_id != self._run_id or not self._runner.alive:
             raise JudgeStopped("the run that asked is gone")
 

@@ -17,7 +17,7 @@ from curation.judging import Terms, units_waiting
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import Progress
-from curation.setup import Recorded, prepare
+from curation.setup import Recorded, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
@@ -62,8 +62,8 @@ def open_out(location: str) -> Storage:
 def build(order: Order, progress: Progress) -> Finished:
     """Makes the dataset, or what is left of it. Calling it again does only what is not done.
 
-    Raises UsageMistake before any work, RunStopped or StorageFault when it must stop; then all that was committed
-    stands, and the same call goes on.
+    Raises UsageMistake for what cannot work as given, nearly always before any work, RunStopped or StorageFault when it
+    must stop; all that was committed stands, and the same call goes on.
     """
     begun = time.monotonic()
     if order.terms:
@@ -127,10 +127,13 @@ class _Run:
                 state = State.read(self._out, units_per_shard)
                 self._work(to_retry(self._plan, state, self._out, self._order.retry))
         except (RunStopped, StorageFault, KeyboardInterrupt):
-            # What is sealed by now can be read; if that cannot even be written down, the first fault is what counts.
-            with suppress(StorageFault):
-                self._conclude()
+            self._conclude_as_it_is()
             raise
+        except UsageMistake as mistake:
+            if untouched(self._out):
+                raise
+            self._conclude_as_it_is()
+            raise UsageMistake(f"{mistake}. All that was finished is kept") from mistake
         return Finished(self._conclude(), self._idle)
 
     def _work(self, work: Iterator[ShardWork]) -> None:
@@ -148,6 +151,11 @@ class _Run:
 
     def _committed(self, ends: list[tuple[str, str]]) -> None:
         self._progress.advance(len(ends))
+
+    def _conclude_as_it_is(self) -> None:
+        """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
+        with suppress(StorageFault, RunStopped):
+            self._conclude()
 
     def _conclude(self) -> Summary:
         self._heartbeat.check()

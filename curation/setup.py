@@ -14,7 +14,11 @@ from curation.config import Config, as_tree, fingerprint
 from curation.errors import UsageMistake
 from curation.plan import write_plan
 from curation.sources import Source
-from shards.layout import CONFIG, PLAN
+from judge.account import ACCOUNT, Statement
+from judge.errors import JudgeStopped
+from judge.store import CALLS
+from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, SUMMARY, UNIT_LEDGERS
+from shards.receipt import sealed_shards
 from shards.storage import Storage
 
 
@@ -56,13 +60,15 @@ class Recorded:
 def prepare(out: Storage, source: Source, config: Config) -> Recorded:
     """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run."""
     determining = config.determining(ffmpeg.build())
-    recorded = Recorded.read(out)
+    recorded = standing(out, source, determining)
     if recorded is None:
+        if out.stat(CONFIG) is not None:
+            for earlier in (MANIFEST, SUMMARY, CONFIG):  # its commit last
+                out.delete(earlier)
         write_plan(out, source, config)
         recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config))
         recorded.publish(out)
         return recorded
-    check_same(out, recorded, source, determining)
     if file_sha256(out, PLAN) != recorded.plan_sha256:
         raise UsageMistake(
             f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
@@ -70,19 +76,38 @@ def prepare(out: Storage, source: Source, config: Config) -> Recorded:
     return recorded
 
 
-def check_same(out: Storage, recorded: Recorded, source: Source, determining: dict[str, Any]) -> None:
-    """Raises UsageMistake, naming each setting in which this run differs from the one that OUT was planned for."""
+def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recorded | None:
+    """The plan in OUT that a run with these settings goes on with; None where it is to make one.
+
+    Raises UsageMistake, naming each setting in which this run differs from the one that OUT was planned for.
+    """
+    recorded = Recorded.read(out)
+    if recorded is None:
+        return None
     before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source.shown}
     different = [
         f"{name} is {now.get(name)!r}, was {before.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
-    if different:
-        raise UsageMistake(
-            f"--out {out.shown} holds another plan: {'; '.join(different)}."
-            " Run with the same settings, or choose another --out"
-        )
+    if not different:
+        return recorded
+    if before.get("judge") == "claude" and untouched(out):
+        return None  # it was asked in vain from the first question on, of a model that is not there perhaps
+    raise UsageMistake(
+        f"--out {out.shown} holds another plan: {'; '.join(different)}."
+        " Run with the same settings, or choose another --out"
+    )
+
+
+def untouched(out: Storage) -> bool:
+    """Whether OUT holds a plan at most: nothing was decided by it, and no answer was paid for."""
+    done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
+    try:
+        asked = done or Statement.read(out).answers
+    except JudgeStopped:
+        return False
+    return not asked and all(entry.path == ACCOUNT for entry in out.files(CALLS, recursive=True))
 
 
 def file_sha256(out: Storage, path: str) -> str:

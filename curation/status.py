@@ -32,7 +32,9 @@ class Status:
 def status(out: Storage, config: Config) -> Status:
     """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone."""
     plan = Plan(out, config)
-    planned = sum(1 for _ in plan.shards())
+    shards_planned = sum(1 for _ in plan.shards())
     state, tally = take_stock(out, config.units_per_shard)
-    spending = Spending.read(out) if config.judge == "claude" else None
-    return Status(plan.clips, planned, len(state.sealed), tally, holder(out), spending)
+    runner = holder(out)
+    at_work = runner is not None and runner.alive
+    spending = Spending.read(out, at_work) if config.judge == "claude" else None
+    return Status(plan.clips, shards_planned, len(state.sealed), tally, runner, spending)

@@ -40,14 +40,15 @@ class Spending:
     in_batches: int
 
     @staticmethod
-    def read(out: Storage) -> Spending:
-        """Raises RunStopped for an account that is damaged."""
+    def read(out: Storage, at_work: bool) -> Spending:
+        """While a run is `at_work`, what it has under way is not lost. Raises RunStopped for a damaged account."""
         try:
-            account = Statement.read(out)
-            waiting = sum(len(batch.questions) for batch in OpenBatch.all(out))
+            account, batches = Statement.read(out), OpenBatch.all(out)
         except JudgeStopped as damage:
             raise RunStopped(str(damage)) from damage
-        return Spending(account.answers, float(account.spent), float(account.lost), waiting)
+        lost = account.lost if at_work else account.lost_at_worst({batch.name: batch.worst for batch in batches})
+        waiting = sum(len(batch.questions) for batch in batches)
+        return Spending(account.answers, float(account.spent), float(lost), waiting)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         bytes=sum(receipt.bytes for receipt in receipts),
         seconds=round(seconds, 1),
         complete=complete,
-        spending=Spending.read(out) if judge == "claude" else None,
+        spending=Spending.read(out, at_work=False) if judge == "claude" else None,
     )
     out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
     return summary

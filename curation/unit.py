@@ -89,15 +89,18 @@ def _screened(
         return None
     if clip.clip_id in unit.quarantined:
         return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
+    found = _examined(job, clip, reader, scratch)
+    return replace(found, sample=earlier.next_sample(clip.clip_id)) if isinstance(found, Screened) else found
+
+
+def _examined(job: Job, clip: PlannedClip, reader: SourceReader, scratch: Path) -> Screened | Ending:
     measured = _or_failed(lambda: screen(clip, reader, job.config))
     if isinstance(measured, Ending):
         return measured
     frames: tuple[Frame, ...] | Ending = ()
     if job.config.judge == "claude" and not clip.caption:
         frames = _fetched(clip, reader, lambda source: look(source, _span(clip), measured, job.config, scratch))
-    if isinstance(frames, Ending):
-        return frames
-    return Screened(measured, frames, earlier.next_sample(clip.clip_id))
+    return frames if isinstance(frames, Ending) else Screened(measured, frames)
 
 
 def cut_unit(
@@ -128,9 +131,9 @@ def try_clip(job: Job, clip: PlannedClip) -> None:
     """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
     with scratch_folder() as scratch:
         reader = SourceReader(job.root, scratch)
-        measured = _or_failed(lambda: screen(clip, reader, job.config))
-        if isinstance(measured, Measured):
-            _cut_clip(job, clip, measured, reader, scratch)
+        found = _examined(job, clip, reader, scratch)
+        if isinstance(found, Screened):
+            _cut_clip(job, clip, found.measured, reader, scratch)
 
 
 class _Earlier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import asdict, fields
 from decimal import Decimal
@@ -20,7 +21,7 @@ from curation.estimating import estimate
 from curation.judging import Terms
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
-from curation.setup import Recorded, check_same
+from curation.setup import Recorded, standing
 from curation.sources import Source
 from curation.status import Status, status
 from curation.summary import Spending, Summary
@@ -44,7 +45,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--source", help="A folder, a manifest (.csv, .jsonl, .parquet), a .tar, or a video; a path or s3://…")
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
-@click.option("--status", "asking", is_flag=True, help="Say how far the run in --out is; no work.")
+@click.option("--status", "telling", is_flag=True, help="Say how far the run in --out is; no work.")
 @click.option(
     "--retry", default="", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}."
 )
@@ -59,7 +60,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config)
 def main(
-    source: str | None, out: str, verifying: bool, asking: bool, retry: str, workers: int | None,
+    source: str | None, out: str, verifying: bool, telling: bool, retry: str, workers: int | None,
     ray_address: str | None, model: str | None, estimating: bool, assume: str, budget_usd: float | None, batches: bool,
     prices: Path | None, config: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
@@ -75,11 +76,15 @@ def main(
     try:
         if inside_job():
             _refuse_relative({"--source": source, "--out": out})
-        if verifying or asking:
+        if verifying or telling:
             code = _look(open_out(out), verifying)
         elif source is None:
             raise UsageMistake("--source is missing; name a folder, a manifest, a tar or a video")
         else:
+            if estimating and retry:
+                raise UsageMistake(
+                    "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
+                )
             settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
             terms = _terms(settings, budget_usd, batches, prices)
             order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms)
@@ -91,7 +96,7 @@ def main(
     except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
         console.fail(f"the dataset in --out is damaged: {damage}; --verify names all that is wrong", console.ATTENTION)
     except (RunStopped, StorageFault) as stop:
-        console.fail(f"{stop}\nAll that was finished is kept; run the same command again to go on.", console.STOPPED)
+        console.fail(f"{stop}\nAll that was finished is kept; run the command again to go on.", console.STOPPED)
     sys.exit(code)
 
 
@@ -109,6 +114,8 @@ def _build(order: Order) -> int:
 
 
 def _terms(config: Config, budget_usd: float | None, batches: bool, prices: Path | None) -> Terms | None:
+    if budget_usd is not None and not math.isfinite(budget_usd):
+        raise UsageMistake(f"--budget-usd {budget_usd}: no amount of money; leave it out to have no bound")
     if config.judge != "claude":
         return None
     price = Prices.load(prices).of(config.claude.model)
@@ -127,9 +134,7 @@ def _estimate(order: Order, assumed: str) -> int:
     cases = assume(assumed)
     source, out = Source.at(order.source), open_out(order.out)
     config, price = order.config, order.terms.price  # type: ignore[union-attr]
-    recorded = Recorded.read(out)
-    if recorded:
-        check_same(out, recorded, source, config.determining(ffmpeg.build()))
+    recorded = standing(out, source, config.determining(ffmpeg.build()))
     clips, bills = estimate(source, out, config, recorded is not None, price, cases)
     table = Table("", *cases, box=None, pad_edge=False)
     for column in table.columns[1:]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +17,24 @@ import pytest
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
 from curation.ledger import Row
+from curation.lock import Holder, held
+from curation.run import Order, build
+from curation.scenes import Scene
+from curation.sealing import seal_shard
+from curation.setup import prepare
+from curation.sources import Source
+from curation.status import status
 from curation.summary import Spending
+from curation.unit import Job, cut_unit, screen_unit
+from curation.work import ShardWork
+from judge.account import ACCOUNT, Statement
+from judge.open_batch import OpenBatch
+from judge.settings import Claude
+from pipelines.console import Watch
 from prompts import load
+from shards.layout import LOCK
 from shards.read import ShardReader
-from shards.receipt import sealed_shards
+from shards.receipt import Manifest, sealed_shards
 from shards.sample import Sample
 from shards.storage import Storage
 from tests.asking import CLAUDE, MODEL, account, asked_of, spans, stored, terms, true_cost
@@ -285,13 +300,8 @@ def test_in_batches_the_same_dataset_costs_half(asked: Asked, api: ClaudeApi, tm
         build_inline(source, tmp_path / "out", config, terms=terms(in_batches=True))
     assert len(api.exchanges) == asked_before and api.batches
     one, other = ledger(tmp_path / "one by one", config), ledger(tmp_path / "out", config)
-    # The words of an error are the API's, which are others there.
-    assert [row.detail for row in other if row.reason == "judge_error"] == [
-        "describe: invalid_request_error: messages: this caption makes the request invalid"
-    ]
-    columns = (
-        "clip_id outcome reason caption scene_description turned_down rounds verdict mp4_sha256 judge_model".split()
-    )
+    columns = "clip_id outcome reason detail caption scene_description turned_down rounds verdict mp4_sha256".split()
+    columns.append("judge_model")
     assert [[getattr(row, c) for c in columns] for row in one] == [[getattr(row, c) for c in columns] for row in other]
     manifests = [(tmp_path / name / "manifest.json").read_bytes() for name in ("one by one", "out")]
     assert manifests[0] == manifests[1]
@@ -409,6 +419,134 @@ def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_rem
     build_inline(source, tmp_path / "out", config, terms=terms())
     assert outcomes(tmp_path / "out") == [("kept", "")] * 2
     assert_conserved(tmp_path / "out", config)
+
+
+def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, tmp_path: Path) -> None:
+    """OUT then holds a plan for the first, and nothing else."""
+    source, out, other = spans(tmp_path, ["a", "b"]), tmp_path / "out", "claude-haiku-5-5"
+    api.models = frozenset({other})
+    with pytest.raises(UsageMistake, match="choose another --model"):
+        build_inline(source, out, CLAUDE, terms=terms())
+    config = replace(CLAUDE, claude=Claude(model=other), unit_size=1)
+    build_inline(source, out, config, terms=terms(model=other))
+    assert [row.judge_model for row in ledger(out, config)] == [other] * 2
+    assert_conserved(out, config)
+    build_inline(source, tmp_path / "elsewhere", config, terms=terms(model=other))
+    assert_same_dataset(out, tmp_path / "elsewhere", config)
+
+
+TOUCHED = {
+    "an answer is stored": "calls/train/000/000000/0-0.jsonl.gz",
+    "a batch is open": "calls/batches/x.json.gz",
+    "a unit is committed": "ledger/units/train-00000000.parquet",
+    "a unit was cut": "parts/train-00000000.part",
+    "a unit killed its worker": "parts/crashes/train-00000000.json",
+    "a shard is sealed": "shards/train/000/nsp-000000.receipt.json",
+}
+
+
+@pytest.mark.parametrize("done", [*TOUCHED, "an answer was paid for"])
+def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path, done: str) -> None:
+    source, out = spans(tmp_path, ["a", "b"]), Storage.at(tmp_path / "out")
+    api.models = frozenset()
+    with pytest.raises(UsageMistake, match="choose another --model"):
+        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    if done in TOUCHED:
+        out.write(TOUCHED[done], b"x")
+    else:
+        out.write(ACCOUNT, Statement(spent=Decimal(1), allowance=Decimal(1), answers=1).to_bytes())
+    before = _files(tmp_path / "out")
+    with pytest.raises(UsageMistake, match=r"holds another plan: claude\.rounds is 2, was 3"):
+        prepare(out, Source.at(str(source)), replace(CLAUDE, claude=Claude(rounds=2)))
+    assert _files(tmp_path / "out") == before
+
+
+def test_the_plan_of_a_judge_that_asks_nobody_stands_from_the_first(tmp_path: Path) -> None:
+    source, out = Source.at(str(captioned_spans(tmp_path, 3))), Storage.at(tmp_path / "out")
+    prepare(out, source, SMALL)
+    with pytest.raises(UsageMistake, match="holds another plan: unit_size is 3, was 2"):
+        prepare(out, source, replace(SMALL, unit_size=3))
+
+
+class _OneShard:
+    """Stands in for the engine: it seals the first shard, if it is to, and is then told that the key is no good."""
+
+    seals = True
+
+    def __init__(self, job: Job, *_: object) -> None:
+        self._job = job
+
+    def run(self, work: Iterator[ShardWork], committed: Callable[[list[tuple[str, str]]], None], _: object) -> None:
+        job, first = self._job, next(work)
+        for unit in first.todo if self.seals else ():
+            captions = [Scene(clip.caption) for clip in unit.clips]
+            committed(cut_unit(job, unit, screen_unit(job, unit), captions))
+        if self.seals:
+            seal_shard(job.out, first.name, first.units)
+        raise UsageMistake("the key was revoked")
+
+
+def test_files_of_the_same_names_where_no_plan_is_are_left_alone(tmp_path: Path) -> None:
+    """What is not a dataset may be anybody's."""
+    out = Storage.at(tmp_path / "out")
+    for name in ("manifest.json", "summary.json"):
+        out.write(name, b"mine")
+    prepare(out, Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
+    assert [out.read(name) for name in ("manifest.json", "summary.json")] == [b"mine", b"mine"]
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
+    monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
+    monkeypatch.setattr("curation.run.check_shared", lambda _: None)
+    monkeypatch.setattr("curation.engine.Engine", _OneShard)
+    return _OneShard
+
+
+def test_a_key_that_is_revoked_in_the_middle_of_a_run_leaves_what_was_sealed_on_record(
+    without_ray: type[_OneShard], tmp_path: Path
+) -> None:
+    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
+    with pytest.raises(UsageMistake, match=r"the key was revoked\. All that was finished is kept"):
+        build(order, Watch("cutting"))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["samples"], summary["planned"], summary["complete"]) == (4, 6, False)
+    manifest = Manifest.read(Storage.at(tmp_path / "out"))
+    assert [shard.count for shard in manifest.shards] == [4]
+
+
+def test_a_key_that_never_worked_leaves_nothing_on_record(
+    without_ray: type[_OneShard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(without_ray, "seals", False)
+    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
+    with pytest.raises(UsageMistake, match=r"^the key was revoked$"):
+        build(order, Watch("cutting"))
+    assert not (tmp_path / "out" / "summary.json").exists() and not (tmp_path / "out" / "manifest.json").exists()
+
+
+# ---- what a killed run may have lost ---------------------------------------------------------------------------
+
+
+def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_in_a_batch(tmp_path: Path) -> None:
+    """Of 10 dollars allowed, 1 is spent, 2 are set aside in one open batch, and 4 in one whose cost is known."""
+    prepare(Storage.at(tmp_path / "out"), Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
+    out = Storage.at(tmp_path / "out")
+    for name, worst in (("open", 2), ("known", 4)):
+        OpenBatch(name, 0.0, Decimal(worst), {"key": "train/000/000000"}).write(out)
+    out.write(ACCOUNT, Statement(Decimal(1), Decimal(0), Decimal(10), 5, ("known",)).to_bytes())
+
+    def lost() -> float:
+        spending = status(out, CLAUDE).spending
+        assert spending and (spending.answers, spending.spent_usd) == (5, 1.0)
+        return spending.lost_usd
+
+    assert lost() == 10 - 1 - 2
+    with held(out, "r"):
+        assert lost() == 0
+    dead = replace(Holder.me("r"), process_started=1.0)
+    out.write(LOCK, dead.to_bytes())
+    assert lost() == 10 - 1 - 2
 
 
 # ---- clips without a caption -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from curation.probe import Measured
 from curation.scenes import Scene
 from curation.unit import Screened
 from judge.errors import JudgeStopped
+from judge.paid_once import PaidOnce
 from shards.layout import LOCK, ShardName, UnitName
 from shards.storage import Storage
 from tests.asking import CLAUDE, account, stored, terms
@@ -93,8 +95,12 @@ def test_without_a_lock_or_under_anothers_nobody_may_ask(out: Storage) -> None:
         Leash(out, "mine").check()
 
 
-def test_once_the_process_of_the_run_is_dead_nobody_may_ask(out: Storage) -> None:
-    """Though its lock still lies there."""
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_once_the_process_of_the_run_is_dead_nobody_may_ask(
+    out: Storage, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Though its lock still lies there, and whether or not that is read again."""
+    monkeypatch.setattr(judging, "_READ_SECONDS", seconds)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     me = Holder.me("mine")
     alive = replace(me, pid=child.pid, process_started=psutil.Process(child.pid).create_time())
@@ -106,6 +112,26 @@ def test_once_the_process_of_the_run_is_dead_nobody_may_ask(out: Storage) -> Non
     with pytest.raises(JudgeStopped, match="gone"):
         leash.check()
     assert out.stat(LOCK)
+
+
+def test_once_another_has_taken_the_lock_nobody_may_ask_though_the_process_of_the_run_lives(out: Storage) -> None:
+    with held(out, "mine"):
+        leash = Leash(out, "mine")
+        leash.check()
+        out.write(LOCK, replace(Holder.me("theirs"), host="another.example").to_bytes())
+        with pytest.raises(JudgeStopped, match="gone"):
+            leash.check()
+
+
+def test_between_two_readings_of_the_lock_only_the_process_is_looked_for(
+    out: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_READ_SECONDS", 1e9)
+    with held(out, "mine"):
+        leash = Leash(out, "mine")
+        leash.check()
+        out.delete(LOCK)
+        leash.check()
 
 
 def test_a_process_that_took_the_number_of_the_dead_one_does_not_count(out: Storage) -> None:
@@ -189,6 +215,55 @@ def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_
         assert all(isinstance(end, RunStopped) and "spend limit" in str(end) for end in ends)
         assert len(stored(out.uri)) == len(api.paid) == account(out.uri).answers
         assert account(out.uri).lost == 0
+
+
+def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_once(
+    out: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the connection to the first asker broke. A second reading of the drawer would last until it is closed."""
+    opened, closed = PaidOnce.open, PaidOnce.close
+    openings, over = [], asyncio.Event()
+
+    async def open_slowly(self: PaidOnce, drawer: str) -> None:
+        openings.append(drawer)
+        first = len(openings) == 1
+        await opened(self, drawer)
+        if not first:
+            await over.wait()
+
+    async def close(self: PaidOnce, drawer: str) -> None:
+        await closed(self, drawer)
+        over.set()
+
+    monkeypatch.setattr(PaidOnce, "open", open_slowly)
+    monkeypatch.setattr(PaidOnce, "close", close)
+    with ClaudeApi() as api, held(out, "r"):
+        for name, value in api.env.items():
+            monkeypatch.setenv(name, value)
+
+        async def asked() -> list[list[Scene | None]]:
+            judge, one = Judging(CLAUDE, terms(), out, "r"), unit("a", "b FAIL1", "c")
+            found = await asyncio.gather(*(judge.decide(one, [CLIP] * 3) for _ in range(3)))
+            await judge.end()
+            return found
+
+        found = asyncio.run(asked())
+        assert all(scenes == found[0] for scenes in found)
+        assert [scene.verdict for scene in found[0] if scene] == ["Pass"] * 3
+        assert len(api.exchanges) == 2 + 4 + 2
+        assert len(stored(out.uri)) == account(out.uri).answers == 8
+        assert len(openings) == 1
+
+
+def test_a_key_that_is_missing_where_the_judge_runs_is_told_with_the_host(
+    out: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    judge = Judging(CLAUDE, terms(), out, "r")
+    with pytest.raises(UsageMistake, match="ANTHROPIC_API_KEY is not set") as raised:
+        asyncio.run(judge.decide(unit("a"), [CLIP]))
+    assert str(raised.value).startswith(f"{socket.gethostname()}: ")
 
 
 def test_a_wrong_key_is_a_mistake_of_usage_for_every_unit(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 CLIPS = 60
 MARKED = {3: "FAIL1", 7: "FAIL3", 20: "REFUSE-DESCRIBE", 31: "REFUSE-VERIFY", 44: "GARBLED", 50: "BAD-REQUEST"}
-GO_ON = "All that was finished is kept; run the same command again to go on."
+GO_ON = "All that was finished is kept; run the command again to go on."
 ONLY_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 
@@ -270,6 +270,14 @@ def test_a_model_without_a_price_or_a_life_is_told_at_once(
     with ClaudeApi() as api:
         code, line = told(twelve, tmp_path / "out", "--model", model, env=env(api))
         assert code == 2 and words in line and model in line
+        assert api.exchanges == []
+
+
+@pytest.mark.parametrize("budget", ["nan", "inf"])
+def test_a_budget_that_is_no_amount_is_told_at_once(twelve: Path, tmp_path: Path, budget: str) -> None:
+    with ClaudeApi() as api:
+        code, line = told(twelve, tmp_path / "out", "--budget-usd", budget, env=env(api))
+        assert code == 2 and f"--budget-usd {budget}" in line
         assert api.exchanges == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from curation.errors import RunStopped
+from curation.errors import RunStopped, UsageMistake
 from judge.estimate import CASES
 from judge.settings import Claude
 from pipelines.build_nsp import main
@@ -226,6 +226,26 @@ def test_a_dataset_of_other_settings_is_not_estimated(api: ClaudeApi, tmp_path: 
     assert (code, stdout) == (2, "")
     assert "claude.rounds is 2, was 3" in stderr
     assert tree(tmp_path) == before and len(api.exchanges) == asked
+
+
+def test_a_plan_by_which_nothing_was_asked_yet_does_not_bind_the_estimate(api: ClaudeApi, tmp_path: Path) -> None:
+    """It is as if there were none: the same run would make a new one."""
+    source, out = spans(tmp_path / "in", ["one thing", "another"]), tmp_path / "out"
+    api.models = frozenset()
+    with pytest.raises(UsageMistake):
+        build_inline(source, out, CLAUDE, terms=terms())
+    before = tree(tmp_path)
+    here, elsewhere = (estimate(source, place, "--claude.rounds", "2") for place in (out, tmp_path / "elsewhere"))
+    assert here == elsewhere and here.clips == 2
+    assert tree(tmp_path) == before
+
+
+def test_what_a_retry_would_cost_is_not_told(tmp_path: Path) -> None:
+    """It would be the price of what is not decided yet, which is something else."""
+    source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "x"}])
+    code, stdout, stderr = run(source, tmp_path / "out", "--retry", "refused")
+    assert (code, stdout) == (2, "")
+    assert re.fullmatch(r"error: --estimate .+ --retry .+\n", stderr)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""A unit on its way through the engine, and the steps that lie on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from curation.crashes import Crashes
+from curation.plan import PlannedClip, Unit
+from curation.work import ShardWork
+
+Kind = Literal["seal", "cut", "try", "screen", "decide"]
+# Of the steps that need a CPU, what is nearest to its end goes first: as little as possible is under way at any time.
+PRIORITY: dict[Kind, int] = {"seal": 0, "cut": 1, "try": 2, "screen": 3}
+
+
+@dataclass
+class Flight:
+    """A unit under way. `screened` and `scenes` refer to what its steps made; `untried` is to be tried clip by clip."""
+
+    unit: Unit
+    shard: ShardWork
+    crashes: Crashes
+    untried: list[PlannedClip] = field(default_factory=list)
+    screened: Any = None
+    scenes: Any = None
+
+    def take_apart(self) -> None:
+        """From now on its clips are tried one by one."""
+        quarantined = self.crashes.quarantined
+        self.untried = [clip for clip in self.unit.clips if self.unit.redoes(clip) and clip.clip_id not in quarantined]
+
+    def put_together(self) -> None:
+        """All were tried: it is one unit again, in which those that kill are not touched."""
+        whole = replace(self.unit, quarantined=self.crashes.quarantined)
+        self.shard.todo[self.shard.todo.index(self.unit)] = whole
+        self.unit = whole
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done next with a unit; without one, the shard is sealed."""
+
+    kind: Kind
+    shard: ShardWork
+    flight: Flight | None = None

@@ -1,0 +1,286 @@
+"""The engine's decisions, with a stand-in for Ray: what it starts, waits for and leaves when something ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import exceptions
+
+from curation import engine, judge_actor, unit
+from curation.crashes import CLIP_CRASHES_ALLOWED
+from curation.engine import Engine
+from curation.errors import RunStopped
+from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
+from curation.plan import PlannedClip, Unit
+from curation.unit import Job, try_clip
+from curation.work import ShardWork
+from shards.layout import ShardName, UnitName
+from shards.storage import Storage
+from tests.asking import CLAUDE
+from tests.curation.planning import planned
+from tests.support import make_video, write_csv
+
+NEVER = 10**6
+PATIENCE = 1000
+
+
+def clip(number: int) -> PlannedClip:
+    return PlannedClip(
+        number, f"{number:016x}", "train", number, 0, "", f"{number}.mp4", "", f"{number}.mp4", 0, -1, "a caption", "",
+        0, 0, 0, 0,
+    )  # fmt: skip
+
+
+def shard_of(units: int) -> ShardWork:
+    """Units of one clip each."""
+    name = ShardName("train", 0)
+    todo = [Unit(UnitName("train", i), name, (clip(i),)) for i in range(units)]
+    return ShardWork(name, todo, [unit.name for unit in todo])
+
+
+@dataclass(eq=False)
+class Reference:
+    """What a step comes to, after so many more looks."""
+
+    kind: str
+    result: Any
+    looks: int
+
+
+@dataclass
+class Cluster:
+    """Stands in for Ray and for the judge: every step takes as many looks as `looks` says, one if it says nothing.
+
+    `results` gives each kind its results in order, for as long as there are any; one that is an error is raised.
+    """
+
+    looks: dict[str, int] = field(default_factory=dict)
+    results: dict[str, list[Any]] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    looked: int = 0
+    most_asked: int = 0
+    running: list[Reference] = field(default_factory=list)
+
+    def start(self, kind: str) -> Reference:
+        self.log.append(kind)
+        planned_results = self.results.get(kind, [])
+        usual = [("kept", "")] if kind == "cut" else None
+        reference = Reference(kind, planned_results.pop(0) if planned_results else usual, self.looks.get(kind, 1))
+        self.running.append(reference)
+        self.most_asked = max(self.most_asked, sum(each.kind == "decide" for each in self.running))
+        return reference
+
+    # ---- as Ray ----
+
+    def remote(self, **_: Any) -> Callable[[Any], Any]:
+        names = {"screen_unit": "screen", "cut_unit": "cut", "try_clip": "try", "seal_shard": "seal"}
+        return lambda function: SimpleNamespace(remote=lambda *_: self.start(names[function.__name__]))
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def wait(self, references: list[Reference], timeout: float) -> tuple[list[Reference], list[Reference]]:
+        self.looked += 1
+        assert self.looked < PATIENCE, f"it waits for {[each.kind for each in references]}"
+        for reference in references:
+            reference.looks -= 1
+        done = [reference for reference in references if reference.looks <= 0]
+        self.running = [reference for reference in self.running if reference not in done]
+        return done, [reference for reference in references if reference not in done]
+
+    def get(self, reference: Reference) -> Any:
+        if isinstance(reference.result, Exception):
+            raise reference.result
+        return reference.result
+
+    # ---- as the judge ----
+
+    def decide(self, unit: Unit, screened: Any) -> Reference:
+        return self.start("decide")
+
+    def report(self) -> None: ...
+
+    def end(self) -> None:
+        self.log.append("end of the judge")
+
+    def replace_if_dead(self) -> None:
+        self.log.append("replaced if dead")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Runs units on a cluster, and returns the number of those that were committed."""
+    out = Storage.at(tmp_path / "out")
+    job = Job(CLAUDE, out, out, "", "r")
+
+    def go(cluster: Cluster, units: int, waiting: int = 4, check: Callable[[], None] = lambda: None) -> int:
+        monkeypatch.setattr(engine, "ray", cluster)
+        monkeypatch.setattr(engine, "JudgeActor", lambda _: cluster)
+        committed: list[Any] = []
+        try:
+            Engine(job, None, waiting, check).run(iter([shard_of(units)]), committed.append, lambda _: None)
+        finally:
+            cluster.log.append(f"{len(committed)} committed")
+        return len(committed)
+
+    return go
+
+
+# ---- ending ----------------------------------------------------------------------------------------------------
+
+
+def once(cluster: Cluster, started: str) -> Callable[[], None]:
+    """The lock is lost as soon as a step of this kind has been started."""
+
+    def check() -> None:
+        if started in cluster.log:
+            raise RunStopped("the lock was lost")
+
+    return check
+
+
+def test_what_is_there_is_done(run: Callable[..., int]) -> None:
+    cluster = Cluster()
+    assert run(cluster, 5) == 5
+    assert cluster.log[-2:] == ["end of the judge", "5 committed"]
+    assert [cluster.log.count(kind) for kind in ("screen", "decide", "cut", "seal")] == [5, 5, 5, 1]
+
+
+def test_a_run_that_must_stop_waits_for_no_answer(run: Callable[..., int]) -> None:
+    """Each would be paid for, and in batches they may take a day."""
+    cluster = Cluster(looks={"decide": NEVER})
+    with pytest.raises(RunStopped, match="the lock was lost"):
+        run(cluster, 5, check=once(cluster, "decide"))
+    assert cluster.log[-2:] == ["end of the judge", "0 committed"]
+    assert cluster.running and {each.kind for each in cluster.running} == {"decide"}
+
+
+def test_a_run_that_must_stop_still_commits_what_is_being_cut(run: Callable[..., int]) -> None:
+    cluster = Cluster(looks={"decide": 3, "cut": 20})
+    with pytest.raises(RunStopped):
+        run(cluster, 5, check=once(cluster, "cut"))
+    assert cluster.log[-2:] == ["end of the judge", "1 committed"]
+
+
+def test_without_a_reason_to_stop_every_answer_is_waited_for(run: Callable[..., int]) -> None:
+    assert run(Cluster(looks={"decide": PATIENCE // 10}), 5) == 5
+
+
+# ---- how many are asked about at once --------------------------------------------------------------------------
+
+
+def test_however_many_may_wait_the_judge_keeps_room_for_other_calls(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "UNITS_AT_ONCE", 7)
+    cluster = Cluster(looks={"decide": 60})
+    assert run(cluster, 30, waiting=100_000) == 30
+    assert cluster.most_asked == 7
+
+
+# ---- the judge's actor -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Actors:
+    """Stands in for Ray's actors: `ready` of each ends as `ends` says, in order."""
+
+    ends: list[Exception | None]
+    options: dict[str, Any] = field(default_factory=dict)
+    made: int = 0
+    killed: list[int] = field(default_factory=list)
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0" * 56)
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        self.options = options
+
+        def make(_: Any) -> Any:
+            number, self.made = self.made, self.made + 1
+            return SimpleNamespace(number=number, ready=SimpleNamespace(remote=lambda: number))
+
+        return lambda _: SimpleNamespace(remote=make)
+
+    def get(self, number: int) -> None:
+        if (end := self.ends[number]) is not None:
+            raise end
+
+    def kill(self, actor: Any) -> None:
+        self.killed.append(actor.number)
+
+
+@pytest.fixture
+def actors(monkeypatch: pytest.MonkeyPatch) -> Actors:
+    actors = Actors([exceptions.ActorUnavailableError("no reply", None), None])
+    monkeypatch.setattr(judge_actor, "ray", actors)
+    return actors
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    out = Storage.at(tmp_path / "out")
+    return Job(CLAUDE, out, out, "", "r")
+
+
+def test_a_judge_that_cannot_be_reached_does_not_go_on_asking_beside_the_next(actors: Actors, job: Job) -> None:
+    judge = JudgeActor(job)
+    judge.replace_if_dead()
+    assert (actors.made, actors.killed) == (2, [0])
+    judge.replace_if_dead()
+    assert (actors.made, actors.killed) == (2, [0])
+
+
+def test_every_unit_may_be_asked_about_twice_and_the_judge_still_hears_that_it_is_to_end(
+    actors: Actors, job: Job
+) -> None:
+    JudgeActor(job)
+    assert actors.options["max_concurrency"] > 2 * UNITS_AT_ONCE + 2
+
+
+# ---- who kills a worker ----------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands in for the end of the process."""
+
+
+def _kill(*_: Any) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("killer", ["screen", "look", "cut"])
+def test_a_clip_that_kills_when_it_is_screened_looked_at_or_cut_does_so_alone_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killer: str
+) -> None:
+    make_video(tmp_path / "a.mp4", 0.25)
+    source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": ""}])
+    (alone,) = planned(source, tmp_path / "out", CLAUDE)
+    job = Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r")
+    try_clip(job, alone)
+    monkeypatch.setattr(unit, killer, _kill)
+    with pytest.raises(Killed):
+        try_clip(job, alone)
+
+
+def test_a_clip_with_a_caption_is_not_looked_at_when_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "a.mp4", 0.25)
+    source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "a caption"}])
+    (alone,) = planned(source, tmp_path / "out", CLAUDE)
+    monkeypatch.setattr(unit, "look", _kill)
+    try_clip(Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r"), alone)
+
+
+def test_a_unit_that_kills_is_taken_apart_and_goes_on_without_the_clip_that_kills(run: Callable[..., int]) -> None:
+    """The unit's worker dies, then twice that of its one clip alone."""
+    death = exceptions.WorkerCrashedError()
+    cluster = Cluster(results={"screen": [death], "try": [death] * (CLIP_CRASHES_ALLOWED + 1)})
+    assert run(cluster, 1) == 1
+    assert cluster.log[:5] == ["screen", "try", "try", "screen", "decide"]
