@@ -16,6 +16,7 @@ from curation.lock import Holder, holder
 from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.scenes import Scene, decide
+from curation.screen import Screened
 from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake, JudgeStopped
@@ -25,7 +26,6 @@ from shards.layout import UnitName
 from shards.storage import Storage
 
 if TYPE_CHECKING:
-    from curation.unit import Screened
     from judge.paid_once import PaidOnce, Report
     from judge.patience import Patience
 

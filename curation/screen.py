@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from curation.config import Config, Rules
 from curation.outcome import Ending
@@ -11,9 +12,20 @@ from curation.probe import UNKNOWN_DURATION, Measured, NoVideo, Unreadable, meas
 from curation.sources import MISSING, OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from curation.watchdog import watchdog
+from judge.request import Frame
 from shards.storage import StorageFault
 
 _SPAN_SLACK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger."""
+
+    measured: Measured
+    frames: tuple[Frame, ...] = ()
+    sample: int = 0
+
 
 Rule = Callable[[PlannedClip, Measured, Rules], Ending | None]
 

@@ -27,7 +27,7 @@ from curation.plan import PlannedClip, Unit
 from curation.probe import Measured
 from curation.scenes import ASKED_IN_VAIN, Scene
 from curation.scratch import scratch_folder
-from curation.screen import screen
+from curation.screen import Screened, screen
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from judge.request import Frame
@@ -62,15 +62,6 @@ class Job:
                 f"{socket.gethostname()} has ffmpeg {here}, the plan was made with {self.ffmpeg_build};"
                 " install the same imageio-ffmpeg on every node"
             )
-
-
-@dataclass(frozen=True)
-class Screened:
-    """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger."""
-
-    measured: Measured
-    frames: tuple[Frame, ...] = ()
-    sample: int = 0
 
 
 def screen_unit(job: Job, unit: Unit) -> list[Screened | Ending | None]:
