@@ -311,7 +311,9 @@ class Storage:
     def _upload(self, path: str, draft: Path) -> None:
         # If this raises halfway, a short object may stand at `path`. What commits (a ledger, a receipt, config.toml) is
         # small and goes up in one piece.
-        with draft.open("rb") as source, self._place[0].open_output_stream(self.full(path)) as out:
+        # And no compression by suffix, which would be undone by nobody.
+        stream = self._place[0].open_output_stream(self.full(path), compression=None)
+        with draft.open("rb") as source, stream as out:
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
