@@ -10,16 +10,23 @@ from dataclasses import dataclass
 Clock = Callable[[], float]
 
 _AT_FIRST = 4
-_CALM_ROUNDS = 10
-_MOST_PATIENT = 8192
-_ABOUT = 0.1
+
+# A level is given up when half of the latest calls are turned away; given up at about the same level, it is tried again
+# after ten rounds of calls, then twenty …
 _LATEST = 8
-_ROW_OF_REJECTIONS = 6
-_CALLS_FOR_A_REJECTION = 100
-_LEAST_PRICE = 5
+_ABOUT = 0.1
+_CALM_ROUNDS = 10
+_MOST_CALM_WANTED = 8192
+
+# A level begins with credit for four fines. A call that does well earns one, a rejection costs a fine. A fine of a
+# hundred bears one rejection in a hundred. Once a level was lowered by an eighth in vain, the fine is halved.
 _CREDIT = 4
+_HIGHEST_FINE = 100
+_LEAST_FINE = 5
 _LOWERED_IN_VAIN = 8
-"""One part in so many is what a level is lowered by before that counts as no help."""
+
+# So many rejections in a row, and no fewer than may be under way, are an outage.
+_ROW_OF_REJECTIONS = 6
 
 # A little below the limit and in short steps, since the limit may be counted over any stretch of time.
 _SHARE = 0.98
@@ -51,8 +58,8 @@ class Window:
         self._step = 1
         self._held = 0
         self._confirmed = 0
-        self._price = _CALLS_FOR_A_REJECTION
-        self._credit = _CREDIT * self._price
+        self._fine = _HIGHEST_FINE
+        self._credit = _CREDIT * self._fine
         self._in_vain = 0
         self._flawless = True
         self._latest: deque[bool] = deque(maxlen=_LATEST)
@@ -79,7 +86,7 @@ class Window:
             self.size += 1
             return
         self._credit += 1
-        if self._ceiling < self._most and self._credit >= _CREDIT * self._price + self._patience:
+        if self._ceiling < self._most and self._credit >= _CREDIT * self._fine + self._calm_wanted:
             self._raise()
 
     def rejected(self, turn: Turn) -> None:
@@ -106,19 +113,19 @@ class Window:
                 self._bear(turn.level)
 
     @property
-    def _patience(self) -> int:
+    def _calm_wanted(self) -> int:
         """How many calls must do well before a higher level is tried: one round of them, many once it was given up."""
         if not self._confirmed:
             return self.size
-        return min(_MOST_PATIENT, (_CALM_ROUNDS * self.size) << self._confirmed)
+        return min(_MOST_CALM_WANTED, (_CALM_ROUNDS * self.size) << self._confirmed)
 
     def _raise(self) -> None:
         self._held = self._ceiling
         self._ceiling = min(self._most, self._ceiling + self._step)
         self._step *= 2
         if self._flawless:
-            self._price = min(_CALLS_FOR_A_REJECTION, 2 * self._price)
-        self._credit, self._in_vain, self._flawless = _CREDIT * self._price, 0, True
+            self._fine = min(_HIGHEST_FINE, 2 * self._fine)
+        self._credit, self._in_vain, self._flawless = _CREDIT * self._fine, 0, True
 
     def _give_up(self, level: int) -> None:
         about_the_same = abs(level - 1 - self._held) <= max(1, _ABOUT * self._held)
@@ -128,20 +135,20 @@ class Window:
         self._cut(self.size)
 
     def _bear(self, level: int) -> None:
-        self._credit -= self._price
+        self._credit -= self._fine
         if self._credit >= 0:
             return
         self._lower_to(level - 1)
         self._in_vain += 1
         if self._in_vain > self.size // _LOWERED_IN_VAIN:
-            self._price = max(_LEAST_PRICE, self._price // 2)
+            self._fine = max(_LEAST_FINE, self._fine // 2)
             self._in_vain = 0
-        self._credit = _CREDIT * self._price
+        self._credit = _CREDIT * self._fine
 
     def _cut(self, size: int) -> None:
         self.size = size
         self._latest.clear()
-        self._credit = _CREDIT * self._price
+        self._credit = _CREDIT * self._fine
         self._cut_at = self._sent
 
     def _lower_to(self, level: int) -> None:
