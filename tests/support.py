@@ -126,6 +126,11 @@ def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:
     return sorted(rows, key=lambda row: row.position)
 
 
+def decided(out: Path | str, config: Config = SMALL) -> int:
+    """How many clips are committed, also while a run is at work and may seal a shard as it is looked at."""
+    return take_stock(Storage.at(out), config.units_per_shard)[1].total
+
+
 def problems(out: Path | str, config: Config = SMALL) -> list[str]:
     """What `--verify` finds."""
     place = Storage.at(out)

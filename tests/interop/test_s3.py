@@ -34,6 +34,7 @@ from tests.support import (
     assert_same_dataset,
     build_inline,
     captioned_spans,
+    decided,
     ledger,
     make_video,
     write_csv,
@@ -520,7 +521,7 @@ def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
     gate.open()
     before = len(ledger(s3.out))
     with here.start_build(*s3.flags, env=impatient) as run:
-        run.until(lambda: len(ledger(s3.out)) > before)
+        run.until(lambda: decided(s3.out) > before)
         gate.shut()
         ends.append(run.wait())
         assert run.left_behind() == []

@@ -21,6 +21,7 @@ from tests.support import (
     assert_same_dataset,
     build_inline,
     captioned_spans,
+    decided,
     ledger,
     make_video,
 )
@@ -122,7 +123,7 @@ def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(
     assert len(ledger(out)) == done
 
     with here.start_build(*flags) as run:
-        run.until(lambda: len(ledger(out)) > done)
+        run.until(lambda: decided(out) > done)
         run.send(signal.SIGTERM)
         ended = run.wait()
         assert run.left_behind() == []
