@@ -69,8 +69,8 @@ def main(
     Each clip is screened by its headers, given the scene that came before it, cut to at most 81 frames at 16 fps, and
     written into WebDataset shards. The run may be stopped or killed at any moment: the same command goes on.
 
-    Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by storage,
-    network, account or machine, 130 interrupted.
+    Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by the
+    budget, the account, storage, network or machine, 130 interrupted.
     """
     console.log_to_stderr()
     try:
