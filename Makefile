@@ -5,7 +5,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 PIP    := $(RUN) -m pip --disable-pip-version-check --quiet
 
-OUT    ?= data/nsp-film
+OUT    ?= data/nsp-$(JUDGE)
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
 FLAGS  ?= $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
