@@ -12,6 +12,7 @@ import anthropic
 import httpx2
 
 from judge.answer import NoAnswer
+from judge.limits import LONGEST_PAUSE_SECONDS
 
 Kind = Literal["mistake", "stop", "item", "pause", "busy", "server", "lost"]
 """`mistake` and `stop` end the run, `item` ends the one question. The others are tried again: after the pause that the
@@ -28,7 +29,6 @@ _CREDIT_WORDS = "credit balance is too low"
 _NOT_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
 )  # fmt: skip
-_LONGEST_PAUSE_SECONDS = 120.0
 _STATUS = {
     "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
     "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
@@ -101,5 +101,5 @@ def status_of(error_type: str) -> int:
 
 def _seconds(header: str | None) -> float:
     with suppress(ValueError, TypeError):
-        return min(_LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))
+        return min(LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))
     return 0.0

@@ -6,9 +6,7 @@ import asyncio
 import heapq
 import itertools
 
-from judge.limits import Buckets, Turn, Window
-
-_LONGEST_PAUSE_SECONDS = 120.0
+from judge.limits import LONGEST_PAUSE_SECONDS, Buckets, Turn, Window
 
 
 class Flow:
@@ -46,7 +44,7 @@ class Flow:
     def pause(self, seconds: float) -> None:
         """Nobody goes for that long, two minutes at most."""
         now = asyncio.get_running_loop().time()
-        self._paused_until = max(self._paused_until, now + min(seconds, _LONGEST_PAUSE_SECONDS))
+        self._paused_until = max(self._paused_until, now + min(seconds, LONGEST_PAUSE_SECONDS))
 
     def close(self, reason: Exception) -> None:
         """From now on nobody goes; those that wait are told why."""

@@ -28,6 +28,9 @@ _LOWERED_IN_VAIN = 8
 # So many rejections in a row, and no fewer than may be under way, are an outage.
 _ROW_OF_REJECTIONS = 6
 
+LONGEST_PAUSE_SECONDS = 120.0
+"""Whatever a server asks for."""
+
 # A little below the limit and in short steps, since the limit may be counted over any stretch of time.
 _SHARE = 0.98
 _BURST_SECONDS = 0.5

@@ -1,22 +1,24 @@
-"""What tests of the judge `claude` share: its terms, its sources, and what it stored and spent."""
+"""What tests of the judge `claude` share: its terms, its sources, and what it stored, spent and decided."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from curation.config import Config
 from curation.judging import Terms
+from curation.ledger import Row
 from judge.account import Statement
 from judge.answer import Answer
 from judge.prices import Prices
 from judge.settings import Claude
 from judge.store import CALLS, read_drawer
 from shards.storage import Storage
-from tests.claude_api import Exchange, Question
-from tests.support import make_video, write_csv
+from tests.claude_api import ClaudeApi, Exchange, Question
+from tests.support import ledger, make_video, write_csv
 
 MODEL = Claude().model
 CLAUDE = Config(judge="claude", test=0.0, unit_size=4, units_per_shard=2)
@@ -62,3 +64,44 @@ def true_cost(exchanges: Sequence[Exchange]) -> Decimal:
 def asked_of(exchanges: Sequence[Exchange], caption: str) -> list[Exchange]:
     """Those whose question is about this caption."""
     return [exchange for exchange in exchanges if caption in Question(exchange.body).said]
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """Path below `out` → contents."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def spoil(video: Path) -> None:
+    """The headers stay; all pictures are gone."""
+    data = video.read_bytes()
+    begin = data.index(b"mdat") + 4
+    end = data.index(b"moov") - 4 if data.index(b"moov") > begin else len(data)
+    video.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
+
+
+def after_answers(api: ClaudeApi, answers: int, happens: Callable[[], None]) -> None:
+    """Something that happens on the server after so many answers from now on."""
+    left, answer = answers, api.answer
+
+    def counted(question: Question, tier: str) -> dict[str, Any]:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            happens()
+        return answer(question, tier)
+
+    api.answer = counted  # type: ignore[method-assign]
+
+
+def reach_spend_limit(api: ClaudeApi) -> None:
+    api.account = "spend_limit"
+
+
+def outcomes(out: Path) -> list[tuple[str, str]]:
+    """(outcome, reason) of each clip, in source order."""
+    return [(row.outcome, row.reason) for row in ledger(out, CLAUDE)]
+
+
+def calls(row: Row) -> list[dict[str, Any]]:
+    """What a row says was paid for it, in order."""
+    return json.loads(row.calls) if row.calls else []

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,29 +13,27 @@ from typing import Any
 import pytest
 
 from curation.config import Limits
-from curation.errors import RunStopped, UsageMistake
 from curation.ledger import Row
-from curation.lock import Holder, held
-from curation.run import Order, build
-from curation.scenes import Scene
-from curation.sealing import seal_shard
-from curation.setup import prepare
-from curation.sources import Source
-from curation.status import status
 from curation.summary import Spending
-from curation.unit import Job, cut_unit, screen_unit
-from curation.work import ShardWork
-from judge.account import ACCOUNT, Statement
-from judge.open_batch import OpenBatch
-from judge.settings import Claude
-from pipelines.console import Watch
 from prompts import load
-from shards.layout import LOCK
 from shards.read import ShardReader
-from shards.receipt import Manifest, sealed_shards
+from shards.receipt import sealed_shards
 from shards.sample import Sample
 from shards.storage import Storage
-from tests.asking import CLAUDE, MODEL, account, asked_of, spans, stored, terms, true_cost
+from tests.asking import (
+    CLAUDE,
+    MODEL,
+    account,
+    asked_of,
+    calls,
+    files_of,
+    outcomes,
+    spans,
+    spoil,
+    stored,
+    terms,
+    true_cost,
+)
 from tests.claude_api import Answer as Said
 from tests.claude_api import ClaudeApi, Mind, Question
 from tests.support import (
@@ -111,15 +107,6 @@ ENDS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("judge.store._LINGER_SECONDS", 0.02)
-    with ClaudeApi() as api:
-        for name, value in api.env.items():
-            monkeypatch.setenv(name, value)
-        yield api
-
-
 @dataclass
 class Asked:
     """A finished run over ENDS, and the server that answered it."""
@@ -165,14 +152,6 @@ def samples(out: Path) -> dict[str, Sample]:
     place = Storage.at(out)
     readers = [ShardReader(place, shard) for shard in sealed_shards(place).values()]
     return {key: reader.sample(key) for reader in readers for key in reader.receipt.clip_ids}
-
-
-def calls(row: Row) -> list[dict[str, Any]]:
-    return json.loads(row.calls) if row.calls else []
-
-
-def outcomes(out: Path) -> list[tuple[str, str]]:
-    return [(row.outcome, row.reason) for row in ledger(out, CLAUDE)]
 
 
 # ---- what an answer does ---------------------------------------------------------------------------------------
@@ -273,9 +252,9 @@ def test_it_is_conserved_and_told_in_the_summary(asked: Asked) -> None:
 def test_the_same_run_again_asks_nothing_and_writes_nothing_but_the_account_of_the_run(
     asked: Asked, api: ClaudeApi
 ) -> None:
-    before = _files(asked.out)
+    before = files_of(asked.out)
     build_inline(asked.source, asked.out, CLAUDE, terms=terms())
-    changed = {path for path, data in _files(asked.out).items() if before.get(path) != data}
+    changed = {path for path, data in files_of(asked.out).items() if before.get(path) != data}
     assert changed <= {"summary.json"}
     assert api.exchanges == []
 
@@ -367,188 +346,6 @@ def test_other_judges_leave_the_columns_of_the_asking_empty(api: ClaudeApi, tmp_
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["spending"] is None
 
 
-# ---- what stops the run ----------------------------------------------------------------------------------------
-
-
-def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api: ClaudeApi, tmp_path: Path) -> None:
-    source = spans(tmp_path, [f"thing {i} of many FAIL1" for i in range(6)])
-    _then(api, answers=7, happens=lambda: _fall(api))
-    with pytest.raises(RunStopped, match="spend limit"):
-        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    before = {answer.request_id for answer in stored(tmp_path / "out").values()}
-    assert len(before) >= 7 and account(tmp_path / "out").spent == true_cost(api.exchanges)
-    api.account = "good"
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    assert sorted(api.paid) == sorted(set(api.paid)) and len(api.paid) == 6 * 4
-    assert before <= {answer.request_id for answer in stored(tmp_path / "out").values()}
-    assert account(tmp_path / "out").spent == true_cost(api.exchanges)
-    assert outcomes(tmp_path / "out") == [("kept", "")] * 6
-    assert_conserved(tmp_path / "out", CLAUDE)
-
-
-STOPS: dict[str, tuple[type[Exception], str]] = {
-    "user_limit": (RunStopped, r"spend limit .*raise it"),
-    "no_credit": (RunStopped, r"credit"),
-    "forbidden": (RunStopped, r"may not ask .*console"),
-    "down": (RunStopped, r"gave no answer for"),
-    "overloaded": (RunStopped, r"gave no answer for"),
-    "deaf": (RunStopped, r"gave no answer for"),
-    "unknown model": (UsageMistake, r"does not know the model.*choose another --model"),
-}
-
-
-@pytest.mark.parametrize("trouble", STOPS)
-def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_remedy(
-    api: ClaudeApi, tmp_path: Path, trouble: str
-) -> None:
-    kind, words = STOPS[trouble]
-    if trouble == "unknown model":
-        api.models = frozenset()
-    else:
-        api.account = trouble
-    config = replace(CLAUDE, limits=Limits(outage_seconds=0.5))
-    source = spans(tmp_path, ["a", "b"])
-    with pytest.raises(kind, match=words) as raised:
-        build_inline(source, tmp_path / "out", config, terms=terms())
-    assert len(str(raised.value).splitlines()) == 1
-    assert ledger(tmp_path / "out", config) == [] and stored(tmp_path / "out") == {}
-    statement = account(tmp_path / "out")
-    # A connection that broke off may have cost an answer; an error that was told has not.
-    assert statement.spent == 0 and (statement.lost > 0) == (trouble == "deaf")
-    api.account, api.models = "good", frozenset({MODEL})
-    build_inline(source, tmp_path / "out", config, terms=terms())
-    assert outcomes(tmp_path / "out") == [("kept", "")] * 2
-    assert_conserved(tmp_path / "out", config)
-
-
-def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, tmp_path: Path) -> None:
-    """OUT then holds a plan for the first, and nothing else."""
-    source, out, other = spans(tmp_path, ["a", "b"]), tmp_path / "out", "claude-haiku-5-5"
-    api.models = frozenset({other})
-    with pytest.raises(UsageMistake, match="choose another --model"):
-        build_inline(source, out, CLAUDE, terms=terms())
-    config = replace(CLAUDE, claude=Claude(model=other), unit_size=1)
-    build_inline(source, out, config, terms=terms(model=other))
-    assert [row.judge_model for row in ledger(out, config)] == [other] * 2
-    assert_conserved(out, config)
-    build_inline(source, tmp_path / "elsewhere", config, terms=terms(model=other))
-    assert_same_dataset(out, tmp_path / "elsewhere", config)
-
-
-TOUCHED = {
-    "an answer is stored": "calls/train/000/000000/0-0.jsonl.gz",
-    "a batch is open": "calls/batches/x.json.gz",
-    "a unit is committed": "ledger/units/train-00000000.parquet",
-    "a unit was cut": "parts/train-00000000.part",
-    "a unit killed its worker": "parts/crashes/train-00000000.json",
-    "a shard is sealed": "shards/train/000/nsp-000000.receipt.json",
-}
-
-
-@pytest.mark.parametrize("done", [*TOUCHED, "an answer was paid for"])
-def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path, done: str) -> None:
-    source, out = spans(tmp_path, ["a", "b"]), Storage.at(tmp_path / "out")
-    api.models = frozenset()
-    with pytest.raises(UsageMistake, match="choose another --model"):
-        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    if done in TOUCHED:
-        out.write(TOUCHED[done], b"x")
-    else:
-        out.write(ACCOUNT, Statement(spent=Decimal(1), allowance=Decimal(1), answers=1).to_bytes())
-    before = _files(tmp_path / "out")
-    with pytest.raises(UsageMistake, match=r"holds another plan: claude\.rounds is 2, was 3"):
-        prepare(out, Source.at(str(source)), replace(CLAUDE, claude=Claude(rounds=2)))
-    assert _files(tmp_path / "out") == before
-
-
-def test_the_plan_of_a_judge_that_asks_nobody_stands_from_the_first(tmp_path: Path) -> None:
-    source, out = Source.at(str(captioned_spans(tmp_path, 3))), Storage.at(tmp_path / "out")
-    prepare(out, source, SMALL)
-    with pytest.raises(UsageMistake, match="holds another plan: unit_size is 3, was 2"):
-        prepare(out, source, replace(SMALL, unit_size=3))
-
-
-class _OneShard:
-    """Stands in for the engine: it seals the first shard, if it is to, and is then told that the key is no good."""
-
-    seals = True
-
-    def __init__(self, job: Job, *_: object) -> None:
-        self._job = job
-
-    def run(self, work: Iterator[ShardWork], committed: Callable[[list[tuple[str, str]]], None], _: object) -> None:
-        job, first = self._job, next(work)
-        for unit in first.todo if self.seals else ():
-            captions = [Scene(clip.caption) for clip in unit.clips]
-            committed(cut_unit(job, unit, screen_unit(job, unit), captions))
-        if self.seals:
-            seal_shard(job.out, first.name, first.units)
-        raise UsageMistake("the key was revoked")
-
-
-def test_files_of_the_same_names_where_no_plan_is_are_left_alone(tmp_path: Path) -> None:
-    """What is not a dataset may be anybody's."""
-    out = Storage.at(tmp_path / "out")
-    for name in ("manifest.json", "summary.json"):
-        out.write(name, b"mine")
-    prepare(out, Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
-    assert [out.read(name) for name in ("manifest.json", "summary.json")] == [b"mine", b"mine"]
-
-
-@pytest.fixture
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
-    monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
-    monkeypatch.setattr("curation.run.check_shared", lambda _: None)
-    monkeypatch.setattr("curation.engine.Engine", _OneShard)
-    return _OneShard
-
-
-def test_a_key_that_is_revoked_in_the_middle_of_a_run_leaves_what_was_sealed_on_record(
-    without_ray: type[_OneShard], tmp_path: Path
-) -> None:
-    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
-    with pytest.raises(UsageMistake, match=r"the key was revoked\. All that was finished is kept"):
-        build(order, Watch("cutting"))
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["samples"], summary["planned"], summary["complete"]) == (4, 6, False)
-    manifest = Manifest.read(Storage.at(tmp_path / "out"))
-    assert [shard.count for shard in manifest.shards] == [4]
-
-
-def test_a_key_that_never_worked_leaves_nothing_on_record(
-    without_ray: type[_OneShard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(without_ray, "seals", False)
-    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
-    with pytest.raises(UsageMistake, match=r"^the key was revoked$"):
-        build(order, Watch("cutting"))
-    assert not (tmp_path / "out" / "summary.json").exists() and not (tmp_path / "out" / "manifest.json").exists()
-
-
-# ---- what a killed run may have lost ---------------------------------------------------------------------------
-
-
-def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_in_a_batch(tmp_path: Path) -> None:
-    """Of 10 dollars allowed, 1 is spent, 2 are set aside in one open batch, and 4 in one whose cost is known."""
-    prepare(Storage.at(tmp_path / "out"), Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
-    out = Storage.at(tmp_path / "out")
-    for name, worst in (("open", 2), ("known", 4)):
-        OpenBatch(name, 0.0, Decimal(worst), {"key": "train/000/000000"}).write(out)
-    out.write(ACCOUNT, Statement(Decimal(1), Decimal(0), Decimal(10), 5, ("known",)).to_bytes())
-
-    def lost() -> float:
-        spending = status(out, CLAUDE).spending
-        assert spending and (spending.answers, spending.spent_usd) == (5, 1.0)
-        return spending.lost_usd
-
-    assert lost() == 10 - 1 - 2
-    with held(out, "r"):
-        assert lost() == 0
-    dead = replace(Holder.me("r"), process_started=1.0)
-    out.write(LOCK, dead.to_bytes())
-    assert lost() == 10 - 1 - 2
-
-
 # ---- clips without a caption -----------------------------------------------------------------------------------
 
 
@@ -557,7 +354,7 @@ def test_clips_without_a_caption_are_captioned_from_their_frames(api: ClaudeApi,
     make_video(tmp_path / "long.mp4", 1.0)
     make_video(tmp_path / "short.mp4", 0.25)
     run_ffmpeg("-f", "lavfi", "-i", "testsrc2=size=900x600", "-frames:v", "1", str(tmp_path / "still.png"))
-    _spoil(make_video(tmp_path / "spoiled.mp4", 0.5))
+    spoil(make_video(tmp_path / "spoiled.mp4", 0.5))
     rows = [{"video": name, "caption": ""} for name in ("long.mp4", "short.mp4", "still.png", "spoiled.mp4")]
     source = write_csv(tmp_path / "clips.csv", [*rows, {"video": "long.mp4", "id": "x", "caption": "a given caption"}])
     build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
@@ -597,157 +394,6 @@ def test_a_clip_whose_caption_is_refused_is_refused(api: ClaudeApi, tmp_path: Pa
     assert_conserved(tmp_path / "out", CLAUDE)
 
 
-# ---- asking anew -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Milder(Mind):
-    """On second thoughts it refuses nothing, and passes all."""
-
-    def answer(self, question: Question) -> Said:
-        words = ("REFUSE-DESCRIBE", "REFUSE-VERIFY", "GARBLED", "FAIL3")
-        body = json.dumps(question.body)
-        for word in words:
-            body = body.replace(word, "")
-        return super().answer(Question(json.loads(body)))
-
-
-BAD = ["one REFUSE-DESCRIBE", "two FAIL3", "three GARBLED", "four REFUSE-VERIFY"]
-GOOD = ["five is well", "six is well FAIL1", "seven is well", "eight is well", "nine is well"]
-ANEW = frozenset({"refused", "failed", "dropped"})
-
-
-@pytest.fixture
-def mixed(api: ClaudeApi, tmp_path: Path) -> Path:
-    """A run of which four clips ended badly, in two of three units."""
-    source = spans(tmp_path, [BAD[0], *GOOD[:3], *BAD[1:], *GOOD[3:]])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    assert outcomes(tmp_path / "out") == [
-        ("refused", "frontier_llm"), ("kept", ""), ("kept", ""), ("kept", ""),
-        ("dropped", "no_pass"), ("failed", "unreadable_answer"), ("refused", "frontier_llm"), ("kept", ""), ("kept", "")
-    ]  # fmt: skip
-    return source
-
-
-def test_a_retry_asks_anew_about_those_clips_alone(api: ClaudeApi, mixed: Path) -> None:
-    out, before, rows = mixed.parent / "out", len(api.exchanges), ledger(mixed.parent / "out", CLAUDE)
-    api.mind = Milder()
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
-    anew = api.exchanges[before:]
-    assert len(anew) == 4 * 2 == sum(len(asked_of(anew, caption)) for caption in BAD)
-    after = ledger(out, CLAUDE)
-    assert [row.outcome for row in after] == ["kept"] * 9
-    for was, now in zip(rows, after, strict=True):
-        bad = was.caption in BAD
-        assert now.sample == int(bad)
-        assert now == was or bad
-    assert account(out).spent == true_cost(api.exchanges)
-    assert sum((answer.usd for answer in stored(out).values()), Decimal(0)) == account(out).spent
-    assert_conserved(out, CLAUDE)
-
-
-def test_a_retry_of_refusals_leaves_what_was_dropped_or_failed(api: ClaudeApi, mixed: Path) -> None:
-    out, before = mixed.parent / "out", len(api.exchanges)
-    api.mind = Milder()
-    build_inline(mixed, out, CLAUDE, frozenset({"refused"}), terms())
-    assert [row.reason for row in ledger(out, CLAUDE)] == ["", "", "", "", "no_pass", "unreadable_answer", "", "", ""]
-    assert len(api.exchanges) == before + 2 * 2
-    assert_conserved(out, CLAUDE)
-
-
-def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mixed: Path) -> None:
-    out, before = mixed.parent / "out", len(api.exchanges)
-    api.mind = Milder()
-    _then(api, answers=3, happens=lambda: _fall(api))
-    with pytest.raises(RunStopped):
-        build_inline(mixed, out, CLAUDE, ANEW, terms())
-    assert_conserved(out, CLAUDE)
-    api.account = "good"
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
-    anew = [exchange.digest for exchange in api.exchanges[before:] if exchange.status == 200]
-    assert len(anew) == len(set(anew)) == 8
-    assert [row.outcome for row in ledger(out, CLAUDE)] == ["kept"] * 9
-    assert account(out).spent == true_cost(api.exchanges)
-    assert_conserved(out, CLAUDE)
-
-
-def test_a_retry_after_a_retry_asks_once_more_about_what_is_still_bad(api: ClaudeApi, mixed: Path) -> None:
-    """The second asking mends one clip of the first shard; the third must not give the answers of the second."""
-    out = mixed.parent / "out"
-    api.mind = _forgetting("GARBLED")
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
-    assert [row.outcome for row in ledger(out, CLAUDE)].count("kept") == 6
-    before, api.mind = len(api.exchanges), Milder()
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
-    assert len(api.exchanges) == before + 3 * 2
-    rows = ledger(out, CLAUDE)
-    assert [row.outcome for row in rows] == ["kept"] * 9
-    assert sorted(row.sample for row in rows) == [0] * 5 + [1] + [2] * 3
-    assert_conserved(out, CLAUDE)
-
-
-def test_a_retry_in_vain_is_on_record_and_the_next_one_asks_once_more(api: ClaudeApi, mixed: Path) -> None:
-    """Two rounds of answers as bad as the first; the kept clips are never asked about."""
-    out = mixed.parent / "out"
-    for times in (1, 2):
-        before = len(api.exchanges)
-        build_inline(mixed, out, CLAUDE, ANEW, terms())
-        anew = api.exchanges[before:]
-        assert len(anew) == sum(len(asked_of(anew, caption)) for caption in BAD) == 1 + 6 + 3 + 2
-        rows = ledger(out, CLAUDE)
-        assert [row.sample for row in rows] == [times * (row.caption in BAD) for row in rows]
-        assert account(out).spent == true_cost(api.exchanges)
-        assert_conserved(out, CLAUDE)
-
-
-def test_a_retry_repeated_with_nothing_left_to_retry_asks_nothing(api: ClaudeApi, mixed: Path) -> None:
-    out = mixed.parent / "out"
-    api.mind = Milder()
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
-    before = len(api.exchanges)
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
-    assert len(api.exchanges) == before
-
-
-def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(api: ClaudeApi, tmp_path: Path) -> None:
-    """Its file had been damaged; the judge had answered before that showed."""
-    good = make_video(tmp_path / "in" / "a.mp4", 0.5)
-    whole, stat = good.read_bytes(), good.stat()
-    _spoil(good)
-    os.utime(good, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    make_video(tmp_path / "in" / "b.mp4", 0.25)
-    rows = [{"video": "a.mp4", "caption": "one thing FAIL1"}, {"video": "b.mp4", "caption": "another"}]
-    source = write_csv(tmp_path / "in" / "clips.csv", rows)
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    first, other = ledger(tmp_path / "out", CLAUDE)
-    assert (first.outcome, len(calls(first)), other.outcome) == ("failed", 4, "kept")
-    good.write_bytes(whole)
-    os.utime(good, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    before, spent = len(api.exchanges), account(tmp_path / "out").spent
-    build_inline(source, tmp_path / "out", CLAUDE, ANEW, terms())
-    mended, same = ledger(tmp_path / "out", CLAUDE)
-    assert (mended.outcome, mended.sample, mended.calls) == ("kept", 0, first.calls)
-    assert mended.scene_description == first.scene_description and same == other
-    assert len(api.exchanges) == before and account(tmp_path / "out").spent == spent
-    assert_conserved(tmp_path / "out", CLAUDE)
-
-
-def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbours_not_again(
-    api: ClaudeApi, tmp_path: Path
-) -> None:
-    make_video(tmp_path / "in" / "a.mp4", 0.25)
-    rows = [{"video": "a.mp4", "caption": "one thing"}, {"video": "late.mp4", "caption": "a late thing"}]
-    source = write_csv(tmp_path / "in" / "clips.csv", rows)
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    assert outcomes(tmp_path / "out") == [("kept", ""), ("failed", "source_missing")]
-    assert len(api.exchanges) == 2
-    make_video(tmp_path / "in" / "late.mp4", 0.25)
-    build_inline(source, tmp_path / "out", CLAUDE, ANEW, terms())
-    assert [(row.outcome, row.sample) for row in ledger(tmp_path / "out", CLAUDE)] == [("kept", 0), ("kept", 0)]
-    assert len(api.exchanges) == len(set(api.paid)) == 4
-    assert_conserved(tmp_path / "out", CLAUDE)
-
-
 # ---- tools -----------------------------------------------------------------------------------------------------
 
 
@@ -764,45 +410,6 @@ def _task(body: dict[str, Any]) -> str:
 
 def _shown(asked: Asked, body: dict[str, Any]) -> str:
     return asked.api.mind.answer(Question(body)).text or ""
-
-
-def _files(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-
-
-def _spoil(video: Path) -> None:
-    """The headers stay; all pictures are gone."""
-    data = video.read_bytes()
-    begin = data.index(b"mdat") + 4
-    end = data.index(b"moov") - 4 if data.index(b"moov") > begin else len(data)
-    video.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
-
-
-def _then(api: ClaudeApi, answers: int, happens: Callable[[], None]) -> None:
-    """Something that happens on the server after so many answers from now on."""
-    left, answer = answers, api.answer
-
-    def counted(question: Question, tier: str) -> dict[str, Any]:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            happens()
-        return answer(question, tier)
-
-    api.answer = counted  # type: ignore[method-assign]
-
-
-def _fall(api: ClaudeApi) -> None:
-    api.account = "spend_limit"
-
-
-def _forgetting(word: str) -> Mind:
-    @dataclass(frozen=True, kw_only=True)
-    class Forgetful(Mind):
-        def answer(self, question: Question) -> Said:
-            return super().answer(Question(json.loads(json.dumps(question.body).replace(word, ""))))
-
-    return Forgetful()
 
 
 def _hasty(limits: Limits) -> Any:

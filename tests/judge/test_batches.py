@@ -7,7 +7,6 @@ import hashlib
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -38,17 +37,7 @@ from tests.judge.server_side import (
     stored_lines,
 )
 
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    server_side.hurry(monkeypatch)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    with ClaudeApi() as api:
-        server_side.reach(monkeypatch, api)
-        yield api
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def questions(count: int) -> list[Request]:

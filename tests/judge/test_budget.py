@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -34,16 +33,17 @@ SLOW = pytest.mark.slow
 QUESTIONS = [describe(caption) for caption in captions(150)]
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    server_side.hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    with ClaudeApi(mind=LONG_ANSWERS, limits=Limits(latency=0.05)) as api:
-        server_side.reach(monkeypatch, api)
-        yield api
+def mind() -> Mind:
+    return LONG_ANSWERS
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(latency=0.05)
 
 
 @pytest.mark.parametrize(

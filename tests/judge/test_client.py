@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,16 +32,12 @@ WRONG = "sk-ant-wrong-9876543210"
 IMPATIENT = replace(PATIENCE, outage_seconds=0.5)
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    server_side.hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    with ClaudeApi(limits=Limits(latency=0.01)) as api:
-        server_side.reach(monkeypatch, api)
-        yield api
+def limits() -> Limits:
+    return Limits(latency=0.01)
 
 
 def the_end(found: list[Answer | BaseException], kind: type[Exception]) -> str:

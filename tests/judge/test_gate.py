@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -26,16 +25,7 @@ from tests.judge.server_side import account, ask_all, asking, captions, describe
 OVER = JudgeStopped("it is over")
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    server_side.hurry(monkeypatch)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    with ClaudeApi() as api:
-        server_side.reach(monkeypatch, api)
-        yield api
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def record(out: Path, question: str, batch_id: str, worst: str = "0.04") -> None:

@@ -10,7 +10,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -45,17 +44,12 @@ from tests.judge.server_side import (
     undelivered,
 )
 
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    server_side.hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    with ClaudeApi(limits=Limits(latency=0.02)) as api:
-        server_side.reach(monkeypatch, api)
-        yield api
+def limits() -> Limits:
+    return Limits(latency=0.02)
 
 
 # ---- 500 clips in bad weather ----------------------------------------------------------------------------------

@@ -1,0 +1,237 @@
+"""The judge `claude` stopped, by the account, the model or a kill: what is kept, and what counts as lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from curation.config import Limits
+from curation.errors import RunStopped, UsageMistake
+from curation.lock import Holder, held
+from curation.run import Order, build
+from curation.scenes import Scene
+from curation.sealing import seal_shard
+from curation.setup import prepare
+from curation.sources import Source
+from curation.status import status
+from curation.unit import Job, cut_unit, screen_unit
+from curation.work import ShardWork
+from judge.account import ACCOUNT, Statement
+from judge.open_batch import OpenBatch
+from judge.settings import Claude
+from pipelines.console import Watch
+from shards.layout import LOCK
+from shards.receipt import Manifest
+from shards.storage import Storage
+from tests.asking import (
+    CLAUDE,
+    MODEL,
+    account,
+    after_answers,
+    files_of,
+    outcomes,
+    reach_spend_limit,
+    spans,
+    stored,
+    terms,
+    true_cost,
+)
+from tests.claude_api import ClaudeApi
+from tests.support import (
+    SMALL,
+    assert_conserved,
+    assert_same_dataset,
+    build_inline,
+    captioned_spans,
+    ledger,
+)
+
+pytestmark = pytest.mark.slow
+
+
+# ---- what stops the run ----------------------------------------------------------------------------------------
+
+
+def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api: ClaudeApi, tmp_path: Path) -> None:
+    source = spans(tmp_path, [f"thing {i} of many FAIL1" for i in range(6)])
+    after_answers(api, answers=7, happens=lambda: reach_spend_limit(api))
+    with pytest.raises(RunStopped, match="spend limit"):
+        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    before = {answer.request_id for answer in stored(tmp_path / "out").values()}
+    assert len(before) >= 7 and account(tmp_path / "out").spent == true_cost(api.exchanges)
+    api.account = "good"
+    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    assert sorted(api.paid) == sorted(set(api.paid)) and len(api.paid) == 6 * 4
+    assert before <= {answer.request_id for answer in stored(tmp_path / "out").values()}
+    assert account(tmp_path / "out").spent == true_cost(api.exchanges)
+    assert outcomes(tmp_path / "out") == [("kept", "")] * 6
+    assert_conserved(tmp_path / "out", CLAUDE)
+
+
+STOPS: dict[str, tuple[type[Exception], str]] = {
+    "user_limit": (RunStopped, r"spend limit .*raise it"),
+    "no_credit": (RunStopped, r"credit"),
+    "forbidden": (RunStopped, r"may not ask .*console"),
+    "down": (RunStopped, r"gave no answer for"),
+    "overloaded": (RunStopped, r"gave no answer for"),
+    "deaf": (RunStopped, r"gave no answer for"),
+    "unknown model": (UsageMistake, r"does not know the model.*choose another --model"),
+}
+
+
+@pytest.mark.parametrize("trouble", STOPS)
+def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_remedy(
+    api: ClaudeApi, tmp_path: Path, trouble: str
+) -> None:
+    kind, words = STOPS[trouble]
+    if trouble == "unknown model":
+        api.models = frozenset()
+    else:
+        api.account = trouble
+    config = replace(CLAUDE, limits=Limits(outage_seconds=0.5))
+    source = spans(tmp_path, ["a", "b"])
+    with pytest.raises(kind, match=words) as raised:
+        build_inline(source, tmp_path / "out", config, terms=terms())
+    assert len(str(raised.value).splitlines()) == 1
+    assert ledger(tmp_path / "out", config) == [] and stored(tmp_path / "out") == {}
+    statement = account(tmp_path / "out")
+    # A connection that broke off may have cost an answer; an error that was told has not.
+    assert statement.spent == 0 and (statement.lost > 0) == (trouble == "deaf")
+    api.account, api.models = "good", frozenset({MODEL})
+    build_inline(source, tmp_path / "out", config, terms=terms())
+    assert outcomes(tmp_path / "out") == [("kept", "")] * 2
+    assert_conserved(tmp_path / "out", config)
+
+
+def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, tmp_path: Path) -> None:
+    """OUT then holds a plan for the first, and nothing else."""
+    source, out, other = spans(tmp_path, ["a", "b"]), tmp_path / "out", "claude-haiku-5-5"
+    api.models = frozenset({other})
+    with pytest.raises(UsageMistake, match="choose another --model"):
+        build_inline(source, out, CLAUDE, terms=terms())
+    config = replace(CLAUDE, claude=Claude(model=other), unit_size=1)
+    build_inline(source, out, config, terms=terms(model=other))
+    assert [row.judge_model for row in ledger(out, config)] == [other] * 2
+    assert_conserved(out, config)
+    build_inline(source, tmp_path / "elsewhere", config, terms=terms(model=other))
+    assert_same_dataset(out, tmp_path / "elsewhere", config)
+
+
+TOUCHED = {
+    "an answer is stored": "calls/train/000/000000/0-0.jsonl.gz",
+    "a batch is open": "calls/batches/x.json.gz",
+    "a unit is committed": "ledger/units/train-00000000.parquet",
+    "a unit was cut": "parts/train-00000000.part",
+    "a unit killed its worker": "parts/crashes/train-00000000.json",
+    "a shard is sealed": "shards/train/000/nsp-000000.receipt.json",
+}
+
+
+@pytest.mark.parametrize("done", [*TOUCHED, "an answer was paid for"])
+def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path, done: str) -> None:
+    source, out = spans(tmp_path, ["a", "b"]), Storage.at(tmp_path / "out")
+    api.models = frozenset()
+    with pytest.raises(UsageMistake, match="choose another --model"):
+        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    if done in TOUCHED:
+        out.write(TOUCHED[done], b"x")
+    else:
+        out.write(ACCOUNT, Statement(spent=Decimal(1), allowance=Decimal(1), answers=1).to_bytes())
+    before = files_of(tmp_path / "out")
+    with pytest.raises(UsageMistake, match=r"holds another plan: claude\.rounds is 2, was 3"):
+        prepare(out, Source.at(str(source)), replace(CLAUDE, claude=Claude(rounds=2)))
+    assert files_of(tmp_path / "out") == before
+
+
+def test_the_plan_of_a_judge_that_asks_nobody_stands_from_the_first(tmp_path: Path) -> None:
+    source, out = Source.at(str(captioned_spans(tmp_path, 3))), Storage.at(tmp_path / "out")
+    prepare(out, source, SMALL)
+    with pytest.raises(UsageMistake, match="holds another plan: unit_size is 3, was 2"):
+        prepare(out, source, replace(SMALL, unit_size=3))
+
+
+class _OneShard:
+    """Stands in for the engine: it seals the first shard, if it is to, and is then told that the key is no good."""
+
+    seals = True
+
+    def __init__(self, job: Job, *_: object) -> None:
+        self._job = job
+
+    def run(self, work: Iterator[ShardWork], committed: Callable[[list[tuple[str, str]]], None], _: object) -> None:
+        job, first = self._job, next(work)
+        for unit in first.todo if self.seals else ():
+            captions = [Scene(clip.caption) for clip in unit.clips]
+            committed(cut_unit(job, unit, screen_unit(job, unit), captions))
+        if self.seals:
+            seal_shard(job.out, first.name, first.units)
+        raise UsageMistake("the key was revoked")
+
+
+def test_files_of_the_same_names_where_no_plan_is_are_left_alone(tmp_path: Path) -> None:
+    """What is not a dataset may be anybody's."""
+    out = Storage.at(tmp_path / "out")
+    for name in ("manifest.json", "summary.json"):
+        out.write(name, b"mine")
+    prepare(out, Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
+    assert [out.read(name) for name in ("manifest.json", "summary.json")] == [b"mine", b"mine"]
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
+    monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
+    monkeypatch.setattr("curation.run.check_shared", lambda _: None)
+    monkeypatch.setattr("curation.engine.Engine", _OneShard)
+    return _OneShard
+
+
+def test_a_key_that_is_revoked_in_the_middle_of_a_run_leaves_what_was_sealed_on_record(
+    without_ray: type[_OneShard], tmp_path: Path
+) -> None:
+    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
+    with pytest.raises(UsageMistake, match=r"the key was revoked\. All that was finished is kept"):
+        build(order, Watch("cutting"))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["samples"], summary["planned"], summary["complete"]) == (4, 6, False)
+    manifest = Manifest.read(Storage.at(tmp_path / "out"))
+    assert [shard.count for shard in manifest.shards] == [4]
+
+
+def test_a_key_that_never_worked_leaves_nothing_on_record(
+    without_ray: type[_OneShard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(without_ray, "seals", False)
+    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
+    with pytest.raises(UsageMistake, match=r"^the key was revoked$"):
+        build(order, Watch("cutting"))
+    assert not (tmp_path / "out" / "summary.json").exists() and not (tmp_path / "out" / "manifest.json").exists()
+
+
+# ---- what a killed run may have lost ---------------------------------------------------------------------------
+
+
+def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_in_a_batch(tmp_path: Path) -> None:
+    """Of 10 dollars allowed, 1 is spent, 2 are set aside in one open batch, and 4 in one whose cost is known."""
+    prepare(Storage.at(tmp_path / "out"), Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
+    out = Storage.at(tmp_path / "out")
+    for name, worst in (("open", 2), ("known", 4)):
+        OpenBatch(name, 0.0, Decimal(worst), {"key": "train/000/000000"}).write(out)
+    out.write(ACCOUNT, Statement(Decimal(1), Decimal(0), Decimal(10), 5, ("known",)).to_bytes())
+
+    def lost() -> float:
+        spending = status(out, CLAUDE).spending
+        assert spending and (spending.answers, spending.spent_usd) == (5, 1.0)
+        return spending.lost_usd
+
+    assert lost() == 10 - 1 - 2
+    with held(out, "r"):
+        assert lost() == 0
+    dead = replace(Holder.me("r"), process_started=1.0)
+    out.write(LOCK, dead.to_bytes())
+    assert lost() == 10 - 1 - 2

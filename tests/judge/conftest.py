@@ -1,0 +1,34 @@
+"""The API on loopback that the judge's tests ask, without the waits that only make a test slow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.claude_api import ClaudeApi, Limits, Mind
+from tests.judge import server_side
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_side.hurry(monkeypatch)
+
+
+@pytest.fixture
+def mind() -> Mind:
+    """What the API answers; a file that wants another has a fixture of this name."""
+    return Mind()
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """Likewise, of how much it takes and how fast."""
+    return Limits()
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch, mind: Mind, limits: Limits) -> Iterator[ClaudeApi]:
+    with ClaudeApi(mind=mind, limits=limits) as api:
+        server_side.reach(monkeypatch, api)
+        yield api
