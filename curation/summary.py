@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from curation.errors import RunStopped
 from curation.ledger import Tally
@@ -14,6 +14,7 @@ from curation.state import State
 from judge.account import Statement
 from judge.errors import JudgeStopped
 from judge.open_batch import OpenBatch
+from shards.index import publish_index
 from shards.layout import SUMMARY
 from shards.receipt import Manifest
 from shards.storage import Storage
@@ -91,10 +92,11 @@ class Summary:
 
 def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float) -> Summary:
     """Publishes the manifest and the summary of what is sealed now."""
-    # Without their clip ids: of a million clips those would fill the driver's memory.
-    receipts = [replace(receipt, clip_ids=()) for receipt in state.receipts(out)]
     complete = state.complete(plan)
-    Manifest.of(receipts, recorded.fingerprint, complete).publish(out)
+    manifest = Manifest.of(state.receipts(out), recorded.fingerprint, complete)
+    for split in manifest.splits:
+        publish_index(out, manifest, split)
+    manifest.publish(out)
     judge = recorded.determining["judge"]
     summary = Summary(
         judge=judge,
@@ -103,10 +105,10 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         planned=plan.clips,
         outcomes=tuple(tally.lines()),
         shards_planned=sum(1 for _ in plan.shards()),
-        shards_sealed=len(receipts),
-        tars=sum(1 for receipt in receipts if receipt.count),
-        samples=sum(receipt.count for receipt in receipts),
-        bytes=sum(receipt.bytes for receipt in receipts),
+        shards_sealed=len(state.sealed),
+        tars=len(manifest.shards),
+        samples=sum(shard.count for shard in manifest.shards),
+        bytes=sum(shard.bytes for shard in manifest.shards),
         seconds=round(seconds, 1),
         complete=complete,
         spending=Spending.read(out, at_work=False) if judge == "claude" else None,

@@ -35,7 +35,6 @@ from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader
 from shards.sample import Record, Sample
 from shards.storage import Storage, StorageFault
-from shards.tar import sample_bytes
 
 T = TypeVar("T")
 
@@ -113,7 +112,7 @@ def cut_unit(
                 row, sample = _finish_clip(job, clip, found, scene, reader, scratch)
             rows.append(row)
             if sample is not None:
-                part.write(sample_bytes(sample))
+                part.write(sample.to_bytes())
     write_ledger(job.out, unit.name.ledger, rows)
     return [(row.outcome, row.reason) for row in rows]
 

@@ -12,6 +12,7 @@ from curation.plan import Plan, PlannedClip
 from curation.progress import Progress
 from curation.setup import Recorded, file_sha256
 from curation.state import State
+from shards.index import check_index
 from shards.layout import LEDGER, MANIFEST, PLAN, SHARDS, UNIT_LEDGERS, ShardName
 from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.seal import check_sealed
@@ -46,7 +47,7 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
             receipt, problems = _shard(out, plan, name)
             yield from problems
             if receipt:
-                receipts.append(replace(receipt, clip_ids=()))
+                receipts.append(replace(receipt, clip_ids=(), places=()))
         progress.advance(clips)
         progress.tick()
     yield from _manifest(out, receipts, recorded, state.complete(plan))
@@ -106,6 +107,12 @@ def _manifest(out: Storage, receipts: list[Receipt], recorded: Recorded, complet
         return
     if manifest != Manifest.of(receipts, recorded.fingerprint, complete):
         yield f"{MANIFEST} does not list the sealed shards as their receipts do"
+        return
+    for split in manifest.splits:
+        try:
+            check_index(out, manifest, split)
+        except DamagedRecord as damage:
+            yield str(damage)
 
 
 def _strangers(out: Storage, names: list[ShardName]) -> Iterator[str]:

@@ -9,9 +9,11 @@ PLAN = "plan.parquet"
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+REPORT = "report.html"
 LOCK = "run.lock"
 
 SHARDS = "shards"
+INDEX = "index"
 LEDGER = "ledger"
 UNIT_LEDGERS = "ledger/units"
 PARTS = "parts"
@@ -20,6 +22,10 @@ CRASHES = "parts/crashes"
 _SHARDS_A_FOLDER = 1000
 _SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\..+")
 _UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
+
+
+def index(split: str) -> str:
+    return f"{INDEX}/{split}.parquet"
 
 
 @dataclass(frozen=True, order=True)

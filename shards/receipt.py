@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from shards.layout import MANIFEST, SHARDS, ShardName
 from shards.sample import SCHEMA_VERSION
 from shards.storage import Storage
+from shards.tar import BLOCK
 
 
 class DamagedRecord(ValueError):
     """A receipt, manifest or ledger that cannot be read. The message names it."""
 
 
+class Place(NamedTuple):
+    """Where a sample lies in its tar, and what it is.
+
+    `offset` is that of its first header. `sizes` are the bytes of its members, in order: each stands behind a header
+    of one block and is padded to whole blocks. `crc32` is over all of that.
+    """
+
+    offset: int
+    sizes: tuple[int, ...]
+    crc32: int
+    frames: int
+    width: int
+    height: int
+
+    @property
+    def end(self) -> int:
+        """Where the next sample begins, or the end mark."""
+        return self._edges()[-1]
+
+    @property
+    def contents(self) -> list[int]:
+        """Where the contents of each member begin."""
+        return [edge + BLOCK for edge in self._edges()[:-1]]
+
+    def _edges(self) -> list[int]:
+        blocks = (BLOCK + -(-size // BLOCK) * BLOCK for size in self.sizes)
+        return list(accumulate(blocks, initial=self.offset))
+
+
 @dataclass(frozen=True)
 class Receipt:
-    """A sealed shard. `bytes` and `sha256` are of its tar; a shard without kept clips has no tar, 0 and ""."""
+    """A sealed shard. `bytes` and `sha256` are of its tar; a shard without kept clips has no tar, 0 and "".
+
+    `clip_ids` and `places` are parallel, in the order of the tar.
+    """
 
     split: str
     index: int
@@ -26,28 +63,52 @@ class Receipt:
     sha256: str
     bytes: int
     count: int
+    members: tuple[str, ...]
     clip_ids: tuple[str, ...]
+    places: tuple[Place, ...]
+
+    @staticmethod
+    def empty(name: ShardName, members: tuple[str, ...]) -> Receipt:
+        return Receipt(name.split, name.index, name.revision, "", 0, 0, members, (), ())
 
     @property
     def name(self) -> ShardName:
         return ShardName(self.split, self.index, self.revision)
 
+    @property
+    def offsets(self) -> builtins.bytes:
+        """Energon's `.tar.idx`: little-endian uint64, where each sample begins, then where the last one ends."""
+        starts = [place.offset for place in self.places]
+        return np.array([*starts, self.places[-1].end if self.places else 0], dtype="<u8").tobytes()
+
     def publish(self, out: Storage) -> None:
-        out.write(self.name.receipt, _json(asdict(self)))
+        value = vars(self) | {"places": [[p.offset, *p.sizes, *p[2:]] for p in self.places]}
+        out.write(self.name.receipt, _json(value, indent=None))
 
     @staticmethod
     def read(out: Storage, name: ShardName) -> Receipt:
         """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's."""
         try:
             value = json.loads(out.read(name.receipt))
-            receipt = Receipt(**{**value, "clip_ids": tuple(value["clip_ids"])})
+            members = tuple(value["members"])
+            places = tuple(_place(numbers, len(members)) for numbers in value["places"])
+            clip_ids = tuple(value["clip_ids"])
+            receipt = Receipt(**{**value, "members": members, "clip_ids": clip_ids, "places": places})
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedRecord(f"{name.receipt} is not a receipt: {error}") from error
         if receipt.name != name:
             raise DamagedRecord(f"{name.receipt} is the receipt of {receipt.name}")
-        if receipt.count != len(receipt.clip_ids):
-            raise DamagedRecord(f"{name.receipt} counts {receipt.count} clips and names {len(receipt.clip_ids)}")
+        if not receipt.count == len(receipt.clip_ids) == len(receipt.places):
+            raise DamagedRecord(
+                f"{name.receipt} counts {receipt.count} clips, names {len(clip_ids)} and places {len(places)}"
+            )
         return receipt
+
+
+def _place(numbers: list[int], members: int) -> Place:
+    if len(numbers) != members + 5 or not all(type(number) is int for number in numbers):
+        raise ValueError(f"a place of {members} members is {numbers}")
+    return Place(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
 
 
 def sealed_shards(out: Storage) -> dict[tuple[str, int], ShardName]:
@@ -71,6 +132,19 @@ class ManifestShard:
     bytes: int
     count: int
 
+    def receipt(self, out: Storage) -> Receipt:
+        """Raises DamagedRecord where there is none, or one of another tar."""
+        name = ShardName.of(self.path)
+        try:
+            receipt = Receipt.read(out, name) if name else None
+        except FileNotFoundError:
+            receipt = None
+        if receipt is None or (receipt.sha256, receipt.bytes, receipt.count) != (self.sha256, self.bytes, self.count):
+            raise DamagedRecord(
+                f"{MANIFEST} lists {self.path}, which has no receipt that fits; --verify names the cause"
+            )
+        return receipt
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -83,12 +157,18 @@ class Manifest:
 
     @staticmethod
     def of(receipts: Iterable[Receipt], fingerprint: str, complete: bool) -> Manifest:
-        shards = [
-            ManifestShard(r.name.tar, r.split, r.sha256, r.bytes, r.count)
-            for r in sorted(receipts, key=lambda r: r.name)
-            if r.count
-        ]
-        return Manifest(fingerprint, complete, tuple(shards))
+        """Of a stream of receipts, each is let go at once: those of a million clips would fill the memory."""
+        named = ((r.name, ManifestShard(r.name.tar, r.split, r.sha256, r.bytes, r.count)) for r in receipts if r.count)
+        shards = tuple(shard for _, shard in sorted(named, key=lambda one: one[0]))
+        return Manifest(fingerprint, complete, shards)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have a sample."""
+        return list(dict.fromkeys(shard.split for shard in self.shards))
+
+    def of_split(self, split: str) -> tuple[ManifestShard, ...]:
+        return tuple(shard for shard in self.shards if shard.split == split)
 
     def publish(self, out: Storage) -> None:
         out.write(MANIFEST, _json(asdict(self)))
@@ -107,5 +187,5 @@ class Manifest:
         raise DamagedRecord(f"{MANIFEST} has schema version {version}, not {SCHEMA_VERSION}")
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+def _json(value: Any, indent: int | None = 1) -> bytes:
+    return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()

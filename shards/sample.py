@@ -1,14 +1,19 @@
-"""One sample of a shard: its three members, and the fixed schema of its JSON."""
+"""One clip in a shard: its three members, the fixed schema of its JSON, and how it is proved whole."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import BinaryIO
+
+from shards.kind import Kind, Shape
+from shards.tar import DamagedShard, Group, group_bytes, read_groups
 
 MEMBERS = ("json", "mp4", "txt")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KEY = re.compile(r"[a-z0-9]{16,32}")
 
 
@@ -75,3 +80,36 @@ class Sample:
     @property
     def record(self) -> Record:
         return Record.from_bytes(self.json)
+
+    def to_bytes(self) -> bytes:
+        """As it stands in a tar, without the end mark."""
+        return group_bytes(self.key, MEMBERS, (self.json, self.mp4, self.text))
+
+    @staticmethod
+    def of(group: Group, shard: str) -> Sample:
+        """Raises DamagedShard, naming `shard` and the sample, where there is no record or another sample's."""
+        try:
+            sample = Sample(group.key, *group.contents)
+            clip_id = sample.record.clip_id
+        except ValueError as error:
+            raise DamagedShard(f"{shard}: sample {group.key!r}: {error}") from error
+        if clip_id != group.key:
+            raise DamagedShard(f"{shard}: sample {group.key!r} holds the record of {clip_id!r}")
+        return sample
+
+
+def read_samples(file: BinaryIO, shard: str) -> Iterator[Sample]:
+    """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
+    for group in read_groups(file, shard, MEMBERS):
+        yield Sample.of(group, shard)
+
+
+def _examine(group: Group, shard: str) -> Shape:
+    sample = Sample.of(group, shard)
+    record = sample.record
+    if hashlib.sha256(sample.mp4).hexdigest() != record.mp4_sha256:
+        raise DamagedShard(f"{shard}: sample {sample.key!r}: the video is not the one its record names")
+    return Shape(record.frames, record.width, record.height)
+
+
+CLIPS = Kind(MEMBERS, _examine)

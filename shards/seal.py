@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
-import numpy as np
-
+from shards.kind import Kind
 from shards.layout import ShardName
-from shards.receipt import Receipt
+from shards.receipt import Place, Receipt
+from shards.sample import CLIPS
 from shards.storage import Storage
-from shards.tar import END, DamagedShard, read_samples
+from shards.tar import END, DamagedShard, group_bytes, read_groups
 
 
-def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str]) -> Receipt:
+def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: Kind = CLIPS) -> Receipt:
     """Concatenates `parts` into the shard, reads the whole back and publishes it. No clips, no tar.
 
     The shard exists once the receipt that is returned is published too; sealing twice writes the same bytes twice.
     Raises DamagedShard when the parts do not hold exactly `clip_ids` in that order, StorageFault when OUT fails.
     """
     if not clip_ids:
-        return Receipt(name.split, name.index, name.revision, "", 0, 0, ())
+        return Receipt.empty(name, kind.members)
     with out.publishing(name.tar) as tar:
         for part in parts:
             with out.open(part) as source:
                 shutil.copyfileobj(source, tar, 1 << 20)
         tar.write(END)
-        contents = read_back(tar, name)
-        if contents.clip_ids != tuple(clip_ids):
+        receipt = read_back(tar, name, kind)
+        if receipt.clip_ids != tuple(clip_ids):
             raise DamagedShard(f"{name}: its parts do not hold the {len(clip_ids)} clips of the ledger, in order")
-    out.write(name.offsets, contents.offsets)
-    return contents.receipt(name)
+    out.write(name.offsets, receipt.offsets)
+    return receipt
 
 
-def check_sealed(out: Storage, receipt: Receipt) -> None:
+def check_sealed(out: Storage, receipt: Receipt, kind: Kind = CLIPS) -> None:
     """Reads a sealed shard whole and compares it with its receipt and its offsets. Raises DamagedShard."""
     name = receipt.name
     if not receipt.count:
@@ -45,42 +45,28 @@ def check_sealed(out: Storage, receipt: Receipt) -> None:
         if out.stat(path) is None:
             raise DamagedShard(f"{name}: {path} is missing")
     with out.open(name.tar) as tar:
-        contents = read_back(tar, name)
+        found = read_back(tar, name, kind)
     offsets = out.read(name.offsets)
-    if contents.receipt(name) != receipt:
-        raise DamagedShard(f"{name}: sha256, size or clips are not those of its receipt")
-    if contents.offsets != offsets:
+    if found != receipt:
+        raise DamagedShard(f"{name}: sha256, size, clips or their places are not those of its receipt")
+    if found.offsets != offsets:
         raise DamagedShard(f"{name}: {name.offsets} does not fit the tar")
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a tar was found to hold. `offsets` are little-endian uint64: where each sample begins, then where the
-    last one ends (Energon's `.tar.idx`).
-    """
-
-    sha256: str
-    size: int
-    clip_ids: tuple[str, ...]
-    offsets: bytes
-
-    def receipt(self, name: ShardName) -> Receipt:
-        count = len(self.clip_ids)
-        return Receipt(name.split, name.index, name.revision, self.sha256, self.size, count, self.clip_ids)
-
-
-def read_back(tar: BinaryIO, name: ShardName) -> Contents:
-    """Reads a tar to its end, each sample checked for form and its video against its record. Raises DamagedShard."""
+def read_back(tar: BinaryIO, name: ShardName, kind: Kind) -> Receipt:
+    """Reads a tar to its end, each sample examined: the receipt that it deserves. Raises DamagedShard."""
     tar.seek(0)
-    starts, clip_ids = [], []
-    for placed in read_samples(tar, str(name)):
-        starts.append(placed.offset)
-        clip_ids.append(placed.sample.key)
-        if hashlib.sha256(placed.sample.mp4).hexdigest() != placed.sample.record.mp4_sha256:
-            raise DamagedShard(f"{name}: sample {placed.sample.key!r}: the video is not the one its record names")
+    clip_ids, places = [], []
+    for group in read_groups(tar, str(name), kind.members):
+        shape = kind.examine(group, str(name))
+        crc32 = zlib.crc32(group_bytes(group.key, kind.members, group.contents))
+        clip_ids.append(group.key)
+        places.append(Place(group.offset, tuple(map(len, group.contents)), crc32, *shape))
     size = tar.tell()
-    starts.append(size - len(END))
-    return Contents(_sha256(tar), size, tuple(clip_ids), np.array(starts, dtype="<u8").tobytes())
+    return Receipt(
+        name.split, name.index, name.revision, _sha256(tar), size, len(places), kind.members, tuple(clip_ids),
+        tuple(places),
+    )  # fmt: skip
 
 
 def _sha256(file: BinaryIO) -> str:

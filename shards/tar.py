@@ -1,6 +1,6 @@
 """The tar that holds samples: written so that the same samples give the same bytes, read so that no damage passes.
 
-Plain USTAR, one-block headers, members in the order of `MEMBERS`, mtime 0, uid and gid 0, mode 0644. Every common
+Plain USTAR, one-block headers, the members of each sample in one order, mtime 0, uid and gid 0, mode 0644. Every common
 tar reader opens it; ours also refuses what they skip in silence: a file cut between members, a broken header taken for
 the end, a header or padding other than we write, a sample with a member missing or there twice, bytes behind the end.
 """
@@ -8,11 +8,9 @@ the end, a header or padding other than we write, a sample with a member missing
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
-
-from shards.sample import MEMBERS, Sample
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
@@ -23,11 +21,11 @@ class DamagedShard(Exception):
     """A tar that is not what was written. The message names the shard, the sample and what is wrong."""
 
 
-def sample_bytes(sample: Sample) -> bytes:
-    """The sample as it stands in a tar: three headers and their padded contents, without the end mark."""
+def group_bytes(key: str, members: Sequence[str], contents: Sequence[bytes]) -> bytes:
+    """The members of one sample as they stand in a tar: headers and padded contents, without the end mark."""
     pieces = []
-    for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
-        pieces += [_header(f"{sample.key}.{member}", len(data)), data, bytes(-len(data) % BLOCK)]
+    for member, data in zip(members, contents, strict=True):
+        pieces += [_header(f"{key}.{member}", len(data)), data, bytes(-len(data) % BLOCK)]
     return b"".join(pieces)
 
 
@@ -39,14 +37,15 @@ def _header(name: str, size: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A sample and where its first header begins in the tar."""
+class Group:
+    """The contents of a sample's members, in order, and where its first header begins in the tar."""
 
     offset: int
-    sample: Sample
+    key: str
+    contents: tuple[bytes, ...]
 
 
-def read_samples(file: BinaryIO, shard: str) -> Iterator[Placed]:
+def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[Group]:
     """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
     keys: set[str] = set()
     while True:
@@ -55,27 +54,20 @@ def read_samples(file: BinaryIO, shard: str) -> Iterator[Placed]:
         if first == bytes(BLOCK):
             _expect_end(file, shard)
             return
-        contents = []
+        contents: list[bytes] = []
         key = ""
-        for member in MEMBERS:
-            header = first if member == MEMBERS[0] else file.read(BLOCK)
+        for member in members:
+            header = file.read(BLOCK) if contents else first
             name, data = _read_member(file, header, shard, key)
-            if member == MEMBERS[0]:
+            if not contents:
                 key = name.partition(".")[0]
             if name != f"{key}.{member}":
                 raise DamagedShard(f"{shard}: sample {key!r}: expected {key}.{member}, found {name}")
             contents.append(data)
-        try:
-            sample = Sample(key, *contents)
-            clip_id = sample.record.clip_id
-        except ValueError as error:
-            raise DamagedShard(f"{shard}: sample {key!r}: {error}") from error
-        if clip_id != key:
-            raise DamagedShard(f"{shard}: sample {key!r} holds the record of {clip_id!r}")
         if key in keys:
             raise DamagedShard(f"{shard}: sample {key!r} is there twice")
         keys.add(key)
-        yield Placed(offset, sample)
+        yield Group(offset, key, tuple(contents))
 
 
 def _read_member(file: BinaryIO, header: bytes, shard: str, key: str) -> tuple[str, bytes]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shards.layout import MANIFEST, PLAN, ShardName
+from shards.layout import MANIFEST, PLAN, ShardName, index
 from shards.tar import BLOCK, END
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans, problems, write_csv
 
@@ -260,7 +260,7 @@ def test_a_missing_manifest_is_named(copy: Path) -> None:
         lambda value: value["shards"][0].update(sha256="0" * 64),
         lambda value: value.update(complete=False),
         lambda value: value.update(fingerprint="0" * 64),
-        lambda value: value.update(schema_version=2),
+        lambda value: value.update(schema_version=1),
         lambda value: value.update(shards=7),
         lambda value: value.pop("shards"),
     ],
@@ -292,3 +292,12 @@ def test_a_dataset_in_which_nothing_was_kept_is_whole(tmp_path: Path) -> None:
     build_inline(manifest, tmp_path / "out", SMALL)
     assert_conserved(tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.tar"))
+
+
+def test_an_index_that_is_missing_or_wrong_is_named(copy: Path) -> None:
+    path = copy / index("train")
+    data = path.read_bytes()
+    path.unlink()
+    the_one(problems(copy), index("train"), "missing")
+    path.write_bytes(data[:-1])
+    the_one(problems(copy), index("train"), "cannot be read")

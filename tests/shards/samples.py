@@ -8,12 +8,12 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from shards.index import publish_index
 from shards.layout import ShardName
-from shards.receipt import Receipt
+from shards.receipt import Manifest, Receipt
 from shards.sample import Record, Sample
 from shards.seal import seal
 from shards.storage import Storage
-from shards.tar import sample_bytes
 
 NAME = ShardName("train", 7)
 
@@ -54,7 +54,21 @@ def seal_samples(folder: Path, contents: list[Sample], name: ShardName = NAME) -
     out = Storage.at(folder)
     half = len(contents) // 2
     for part, members in (("parts/a.part", contents[:half]), ("parts/b.part", contents[half:])):
-        out.write(part, b"".join(map(sample_bytes, members)))
+        out.write(part, b"".join(map(Sample.to_bytes, members)))
     receipt = seal(out, name, ["parts/a.part", "parts/b.part"], [member.key for member in contents])
     receipt.publish(out)
     return out, receipt
+
+
+def seal_dataset(folder: Path, shards: dict[ShardName, list[Sample]]) -> Storage:
+    """A dataset of these shards as a run leaves it: receipts, indexes, manifest."""
+    receipts = [seal_samples(folder, contents, name)[1] for name, contents in shards.items()]
+    return publish_dataset(Storage.at(folder), receipts)
+
+
+def publish_dataset(out: Storage, receipts: list[Receipt]) -> Storage:
+    manifest = Manifest.of(receipts, "f" * 64, complete=True)
+    for split in manifest.splits:
+        publish_index(out, manifest, split)
+    manifest.publish(out)
+    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.layout import MANIFEST, ShardName, UnitName
-from shards.receipt import Manifest, Receipt, sealed_shards
+from shards.receipt import Manifest, Place, Receipt, sealed_shards
+from shards.sample import MEMBERS
 from shards.storage import Storage
 
-RECEIPT = Receipt("train", 7, 0, "ab" * 32, 10240, 2, ("a" * 24, "b" * 24))
+PLACES = (Place(0, (10, 700, 3), 5, 24, 832, 480), Place(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
+RECEIPT = Receipt("train", 7, 0, "ab" * 32, 10240, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)
+PUBLISHED = {
+    "split": "train", "index": 7, "revision": 0, "sha256": "ab" * 32, "bytes": 10240, "count": 2,
+    "members": ["json", "mp4", "txt"], "clip_ids": ["a" * 24, "b" * 24],
+    "places": [[0, 10, 700, 3, 5, 24, 832, 480], [3584, 512, 0, 513, 2**32 - 1, 1, 512, 512]],
+}  # fmt: skip
 
 names = st.builds(ShardName, st.sampled_from(["train", "test"]), st.integers(0, 3000), st.integers(0, 12))
-receipts = names.map(lambda name: Receipt(name.split, name.index, name.revision, "ab" * 32, 10240, 1, ("c" * 24,)))
+receipts = names.map(
+    lambda name: replace(
+        RECEIPT,
+        split=name.split,
+        index=name.index,
+        revision=name.revision,
+        count=1,
+        clip_ids=("c" * 24,),
+        places=PLACES[:1],
+    )
+)
 
 
 @given(names)
@@ -78,6 +95,12 @@ def test_files_that_are_no_receipts_are_no_shards(tmp_path: Path) -> None:
     assert sealed_shards(Storage.at(tmp_path / "nowhere")) == {}
 
 
+def test_a_receipt_is_published_as_flat_json(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    RECEIPT.publish(out)
+    assert json.loads(out.read(RECEIPT.name.receipt)) == PUBLISHED
+
+
 def written(out: Storage, value: Any) -> None:
     out.write(RECEIPT.name.receipt, value if isinstance(value, bytes) else json.dumps(value).encode())
 
@@ -86,12 +109,18 @@ def written(out: Storage, value: Any) -> None:
     "value",
     [
         b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}",
-        {**asdict(RECEIPT), "extra": 1},
-        {name: value for name, value in asdict(RECEIPT).items() if name != "sha256"},
-        {**asdict(RECEIPT), "clip_ids": None},
-        {**asdict(RECEIPT), "index": 8},
-        {**asdict(RECEIPT), "split": "test"},
-        {**asdict(RECEIPT), "revision": 1},
+        {**PUBLISHED, "extra": 1},
+        {name: value for name, value in PUBLISHED.items() if name != "sha256"},
+        {**PUBLISHED, "clip_ids": None},
+        {**PUBLISHED, "index": 8},
+        {**PUBLISHED, "split": "test"},
+        {**PUBLISHED, "revision": 1},
+        {**PUBLISHED, "count": 3},
+        {**PUBLISHED, "places": PUBLISHED["places"][:1]},
+        {**PUBLISHED, "places": [PUBLISHED["places"][0][:-1]] * 2},
+        {**PUBLISHED, "places": [["0", *PUBLISHED["places"][0][1:]]] * 2},
+        {**PUBLISHED, "places": [0, 0]},
+        {**PUBLISHED, "members": ["json", "mp4"]},
     ],
 )  # fmt: skip
 def test_a_receipt_that_is_not_this_shard_s_is_refused_by_its_path(tmp_path: Path, value: Any) -> None:
@@ -110,7 +139,7 @@ def test_a_missing_receipt_is_a_missing_file(tmp_path: Path) -> None:
 def test_the_manifest_lists_the_tars_in_order_and_only_shards_that_have_one(
     some: list[Receipt], complete: bool
 ) -> None:
-    empty = Receipt("train", 9999, 0, "", 0, 0, ())
+    empty = Receipt.empty(ShardName("train", 9999), MEMBERS)
     manifest = Manifest.of([*some, empty], "f" * 64, complete)
     assert manifest == Manifest.of([empty, *reversed(some)], "f" * 64, complete)
     assert [shard.path for shard in manifest.shards] == [r.name.tar for r in sorted(some, key=lambda r: r.name)]
@@ -128,11 +157,11 @@ def test_the_manifest_comes_back_as_it_was_published(tmp_path: Path) -> None:
 def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     replace(Manifest.of([RECEIPT], "f" * 64, True), schema_version=99).publish(out)
-    with pytest.raises(ValueError, match=r"manifest.json has schema version 99, not 1"):
+    with pytest.raises(ValueError, match=r"manifest.json has schema version 99, not 2"):
         Manifest.read(out)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 1}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 2}'])
 def test_what_is_not_a_manifest_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     out = Storage.at(tmp_path)
     out.write(MANIFEST, data)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.read import ShardReader
 from shards.receipt import Receipt
-from shards.sample import Sample
+from shards.sample import MEMBERS, Sample
 from shards.seal import check_sealed, seal
 from shards.storage import Storage
-from shards.tar import BLOCK, END, DamagedShard, sample_bytes
+from shards.tar import BLOCK, END, DamagedShard
 from tests.shards.samples import NAME, sample, seal_samples, some_samples
 
 THREE = [sample(1), sample(2), sample(3)]
@@ -31,7 +31,7 @@ def test_a_shard_is_its_parts_in_order_and_its_receipt_vouches_for_every_byte(co
     with tempfile.TemporaryDirectory() as folder:
         out, receipt = seal_samples(Path(folder), contents)
         tar = out.read(NAME.tar)
-        assert tar == b"".join(map(sample_bytes, contents)) + END
+        assert tar == b"".join(map(Sample.to_bytes, contents)) + END
         assert receipt == Receipt.read(out, NAME)
         assert (receipt.sha256, receipt.bytes) == (hashlib.sha256(tar).hexdigest(), len(tar))
         assert (receipt.count, receipt.clip_ids) == (len(contents), tuple(one.key for one in contents))
@@ -57,19 +57,6 @@ def test_any_run_of_samples_sliced_by_the_offsets_is_a_readable_tar(
     assert names == [f"{one.key}.{kind}" for one in contents[first:last] for kind in ("json", "mp4", "txt")]
 
 
-@settings(max_examples=25, deadline=None)
-@given(some_samples)
-def test_every_sample_is_found_by_its_key(contents: list[Sample]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        out, _ = seal_samples(Path(folder), contents)
-        reader = ShardReader(out, NAME)
-        assert len(reader) == len(contents)
-        for one in reversed(contents):
-            assert reader.sample(one.key) == one
-        with pytest.raises(KeyError):
-            reader.sample("z" * 20)
-
-
 def test_sealing_twice_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     one, first = seal_samples(tmp_path / "one", THREE)
     again, second = seal_samples(tmp_path / "again", THREE)
@@ -91,7 +78,7 @@ def test_a_shard_without_clips_has_a_receipt_and_no_tar(tmp_path: Path) -> None:
 )
 def test_parts_that_hold_other_clips_than_the_ledger_are_not_sealed(tmp_path: Path, clip_ids: list[int]) -> None:
     out = Storage.at(tmp_path)
-    out.write("parts/a.part", b"".join(map(sample_bytes, THREE)))
+    out.write("parts/a.part", b"".join(map(Sample.to_bytes, THREE)))
     with pytest.raises(DamagedShard, match=str(NAME)):
         seal(out, NAME, ["parts/a.part"], [f"{number:024x}" for number in clip_ids])
     assert [entry.path for entry in out.files(recursive=True)] == ["parts/a.part"]
@@ -99,7 +86,7 @@ def test_parts_that_hold_other_clips_than_the_ledger_are_not_sealed(tmp_path: Pa
 
 def test_a_damaged_part_is_not_sealed(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
-    whole = b"".join(map(sample_bytes, THREE))
+    whole = b"".join(map(Sample.to_bytes, THREE))
     out.write("parts/a.part", whole[:-BLOCK])
     with pytest.raises(DamagedShard, match=str(NAME)):
         seal(out, NAME, ["parts/a.part"], [one.key for one in THREE])
@@ -138,7 +125,7 @@ def test_a_flipped_byte_anywhere_is_seen(sealed: tuple[Storage, Receipt, bytes],
     assert_seen(sealed, tar[:at] + bytes([tar[at] ^ data.draw(st.integers(1, 255))]) + tar[at + 1 :])
 
 
-FIRST = len(sample_bytes(sample(1)))
+FIRST = len(sample(1).to_bytes())
 
 
 @pytest.mark.parametrize(
@@ -151,12 +138,12 @@ def test_a_cut_is_seen(sealed: tuple[Storage, Receipt, bytes], keep: int) -> Non
 
 
 def test_a_shard_of_other_whole_samples_is_seen(sealed: tuple[Storage, Receipt, bytes]) -> None:
-    pieces = [sample_bytes(one) for one in THREE]
+    pieces = [one.to_bytes() for one in THREE]
     twice = [pieces[0], pieces[1], pieces[2], pieces[2]]
-    for others in (pieces[:2], pieces[::-1], [*pieces, sample_bytes(sample(4))], twice):
+    for others in (pieces[:2], pieces[::-1], [*pieces, sample(4).to_bytes()], twice):
         assert_seen(sealed, b"".join(others) + END)
     other_text = replace(THREE[0], text=b"caption 7")
-    assert_seen(sealed, sample_bytes(other_text) + pieces[1] + pieces[2] + END)
+    assert_seen(sealed, other_text.to_bytes() + pieces[1] + pieces[2] + END)
 
 
 @pytest.mark.parametrize("extra", [b"\0", b"x", bytes(BLOCK), b"x" * 10240])
@@ -181,34 +168,35 @@ def test_a_missing_file_is_named(tmp_path: Path, gone: str) -> None:
 
 def test_a_receipt_of_other_contents_is_seen(tmp_path: Path) -> None:
     out, receipt = seal_samples(tmp_path, THREE)
+    first, *others = receipt.places
     for other in (
         replace(receipt, sha256="0" * 64),
         replace(receipt, bytes=receipt.bytes + 1),
         replace(receipt, count=4),
         replace(receipt, clip_ids=receipt.clip_ids[::-1]),
+        replace(receipt, members=("json", "mp4", "text")),
+        *(
+            replace(receipt, places=(first._replace(**{name: value}), *others))
+            for name, value in (("crc32", 0), ("offset", 512), ("frames", 25), ("sizes", (1, 2, 3)))
+        ),
     ):
         with pytest.raises(DamagedShard, match=str(NAME)):
             check_sealed(out, other)
 
 
-# ---- random access to a damaged shard --------------------------------------------------------------------------
-
-
-def test_a_sample_that_is_not_where_the_offsets_say_is_refused(tmp_path: Path) -> None:
-    out, _ = seal_samples(tmp_path, THREE)
-    offsets = np.frombuffer(out.read(NAME.offsets), "<u8")
-    out.write(NAME.offsets, offsets[[1, 2, 0, 3]].astype("<u8").tobytes())
-    with pytest.raises(DamagedShard, match=str(NAME)):
-        ShardReader(out, NAME).sample(THREE[0].key)
-    out.write(NAME.offsets, offsets[:-1].tobytes())
-    with pytest.raises(DamagedShard, match=f"{NAME}: 3 offsets for 3 samples"):
-        ShardReader(out, NAME)
-
-
-def test_random_access_to_a_tar_cut_short_is_refused(tmp_path: Path) -> None:
-    out, _ = seal_samples(tmp_path, THREE)
-    out.write(NAME.tar, out.read(NAME.tar)[: 2 * FIRST + 100])
-    reader = ShardReader(out, NAME)
-    assert reader.sample(THREE[1].key) == THREE[1]
-    with pytest.raises(DamagedShard, match=str(NAME)):
-        reader.sample(THREE[2].key)
+@settings(max_examples=25, deadline=None)
+@given(some_samples)
+def test_the_places_in_a_receipt_are_where_another_tar_reader_finds_the_members(contents: list[Sample]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out, receipt = seal_samples(Path(folder), contents)
+        tar = out.read(NAME.tar)
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as file:
+        found = iter(file.getmembers())
+        for place, one in zip(receipt.places, contents, strict=True):
+            members = [next(found) for _ in MEMBERS]
+            assert place.offset == members[0].offset
+            assert place.contents == [member.offset_data for member in members]
+            assert place.sizes == tuple(member.size for member in members)
+            assert place.crc32 == zlib.crc32(tar[place.offset : place.end])
+            assert place[3:] == (one.record.frames, one.record.width, one.record.height)
+    assert receipt.places[-1].end == len(tar) - len(END)

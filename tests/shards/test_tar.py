@@ -12,15 +12,15 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.sample import Sample
-from shards.tar import BLOCK, END, DamagedShard, read_samples, sample_bytes
+from shards.sample import MEMBERS, Sample, read_samples
+from shards.tar import BLOCK, END, DamagedShard, read_groups
 from tests.shards.samples import sample, samples, some_samples
 
 Members = list[tuple[str, bytes, bytes, bytes]]
 
 
 def tar_of(contents: list[Sample]) -> bytes:
-    return b"".join(map(sample_bytes, contents)) + END
+    return b"".join(map(Sample.to_bytes, contents)) + END
 
 
 def as_members(contents: list[Sample]) -> Members:
@@ -28,7 +28,7 @@ def as_members(contents: list[Sample]) -> Members:
 
 
 def read(data: bytes) -> list[Sample]:
-    return [placed.sample for placed in read_samples(io.BytesIO(data), "train/nsp-000007")]
+    return list(read_samples(io.BytesIO(data), "train/nsp-000007"))
 
 
 def by_tarfile(data: bytes) -> Members:
@@ -57,7 +57,7 @@ def test_tarfile_webdataset_and_our_reader_find_the_same_keys_and_bytes(contents
 
 @given(samples)
 def test_the_same_sample_gives_the_same_bytes(one: Sample) -> None:
-    assert sample_bytes(one) == sample_bytes(Sample(one.key, bytes(one.json), bytes(one.mp4), bytes(one.text)))
+    assert one.to_bytes() == Sample(one.key, bytes(one.json), bytes(one.mp4), bytes(one.text)).to_bytes()
 
 
 @given(some_samples)
@@ -75,15 +75,15 @@ def test_every_header_is_one_block_without_time_owner_or_surprise(contents: list
 @given(some_samples)
 def test_each_sample_is_said_to_begin_where_its_bytes_are(contents: list[Sample]) -> None:
     data = tar_of(contents)
-    for placed in read_samples(io.BytesIO(data), "shard"):
-        whole = sample_bytes(placed.sample)
-        assert data[placed.offset : placed.offset + len(whole)] == whole
+    for group, one in zip(read_groups(io.BytesIO(data), "shard", MEMBERS), contents, strict=True):
+        whole = one.to_bytes()
+        assert data[group.offset : group.offset + len(whole)] == whole
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------
 
 WHOLE = tar_of([sample(1), sample(2), sample(3)])
-FIRST = len(sample_bytes(sample(1)))
+FIRST = len(sample(1).to_bytes())
 MP4_HEADER = BLOCK + -(-len(sample(1).json) // BLOCK) * BLOCK
 TXT_HEADER = MP4_HEADER + 3 * BLOCK  # 700 bytes of video need two blocks
 
@@ -118,7 +118,7 @@ DAMAGED = {
     "cut in the last block": WHOLE[:-1],
     "a byte behind the end": WHOLE + b"\0",
     "a block behind the end": WHOLE + bytes(BLOCK),
-    "a sample behind the end": WHOLE + sample_bytes(sample(4)),
+    "a sample behind the end": WHOLE + sample(4).to_bytes(),
     "an end mark between samples": tar_of([sample(1)]) + tar_of([sample(2)]),
     "a header blanked out": WHOLE[:FIRST] + bytes(BLOCK) + WHOLE[FIRST + BLOCK :],
     "one block of the end mark not blank": flipped(WHOLE, len(WHOLE) - 5),

@@ -1,0 +1,44 @@
+"""What the cards say of a dataset beside its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RECORD_FIELDS: Mapping[str, str] = {
+    "clip_id": "the key",
+    "source": "the source video, relative to the source, or as the manifest of the source writes it",
+    "start": "seconds in the source video where the clip begins",
+    "end": "seconds in the source video where the span ends",
+    "caption": "what the clip shows",
+    "scene_description": "what came before it; empty where there is no scene",
+    "verdict": "Pass, or empty where there is no scene",
+    "rounds": "how often a scene was described and verified",
+    "judge": "who described and verified: claude, film, or none",
+    "judge_model": "the model that gave the verdict, or empty",
+    "prompt_sha256": "of the template that asked for the scene, or empty",
+    "frames": "frames of the clip",
+    "fps": "frames a second of the clip",
+    "width": "pixels of the clip",
+    "height": "pixels of the clip",
+    "mp4_sha256": "of the video file",
+    "source_width": "pixels of the source video as displayed",
+    "source_height": "pixels of the source video as displayed",
+    "provenance": "further columns of the source's manifest as a JSON object, or empty",
+}
+"""What each field of a sample's JSON means, in a few words."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run knows of the dataset and its shards do not say.
+
+    `outcomes` are (outcome, reason, count) of all planned clips; `method` is one sentence. `machine_written` says
+    whether a language model wrote texts of it.
+    """
+
+    title: str
+    judge: str
+    method: str
+    machine_written: bool
+    outcomes: tuple[tuple[str, str, int], ...]

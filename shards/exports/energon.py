@@ -1,0 +1,115 @@
+"""Megatron-Energon: what its `energon prepare` would write about the shards, from what is known of them already.
+
+The `.tar.idx` beside each tar is part of this and is written when the shard is sealed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from shards.receipt import Manifest, Receipt
+from shards.storage import Storage, StorageFault
+
+_FOLDER = ".nv-meta"
+_DATASET = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -65536;
+CREATE TABLE samples (
+    tar_file_id INTEGER NOT NULL,
+    sample_key TEXT NOT NULL UNIQUE,
+    sample_index INTEGER NOT NULL,
+    byte_offset INTEGER,
+    byte_size INTEGER
+);
+CREATE TABLE sample_parts (
+    tar_file_id INTEGER,
+    sample_index INTEGER,
+    part_name TEXT,
+    content_byte_offset INTEGER,
+    content_byte_size INTEGER
+);
+"""
+
+_INDEXES = """
+CREATE INDEX idx_samples_by_tar_and_idx ON samples(tar_file_id, sample_index);
+CREATE INDEX idx_sample_parts_seq ON sample_parts(tar_file_id, sample_index, content_byte_offset);
+CREATE INDEX idx_sample_parts_full
+    ON sample_parts(tar_file_id, sample_index, part_name, content_byte_offset, content_byte_size);
+"""
+
+
+def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> None:
+    """Writes `.nv-meta`. `receipts` are those of the manifest's shards, in its order; one is held at a time.
+
+    Raises StorageFault, also where TMPDIR has no room for the index.
+    """
+    _publish_index(out, receipts)
+    for name, text in _small_files(manifest):
+        out.write(f"{_FOLDER}/{name}", text.encode())
+
+
+def _small_files(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "index.uuid", str(_identity(manifest))
+    yield ".info.json", json.dumps({"shard_counts": {shard.path: shard.count for shard in manifest.shards}}, indent=2)
+    yield "split.yaml", _split_yaml(manifest)
+    yield "dataset.yaml", _DATASET
+
+
+def _identity(manifest: Manifest) -> uuid.UUID:
+    """Energon's sign that an index is still the one it saw: the same for the same shards, another for others."""
+    listed = json.dumps([(shard.path, shard.sha256) for shard in manifest.shards])
+    return uuid.uuid5(uuid.NAMESPACE_OID, listed)
+
+
+def _split_yaml(manifest: Manifest) -> str:
+    """Each tar by its name: a pattern could mean one that a retry has left behind."""
+    lines = ["split_parts:" if manifest.splits else "split_parts: {}"]
+    for split in manifest.splits:
+        lines += [f"  {split}:", *(f"  - {shard.path}" for shard in manifest.of_split(split))]
+    return "\n".join([*lines, "exclude: []", ""])
+
+
+def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> None:
+    try:
+        # SQLite writes here and there in its file, which neither an object store nor many a network disk allows.
+        with tempfile.TemporaryDirectory() as folder:
+            database = Path(folder) / "index.sqlite"
+            _write_index(database, receipts)
+            with database.open("rb") as made, out.publishing(f"{_FOLDER}/index.sqlite") as file:
+                shutil.copyfileobj(made, file, 1 << 20)
+    except (OSError, sqlite3.OperationalError) as fault:
+        folder = tempfile.gettempdir()
+        raise StorageFault(f"cannot make Energon's index in {folder}: {fault}; set TMPDIR") from fault
+
+
+def _write_index(database: Path, receipts: Iterable[Receipt]) -> None:
+    """The tables of `energon prepare`, row for row."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as index:
+        index.executescript(_TABLES)
+        index.execute("BEGIN")
+        for tar, receipt in enumerate(receipts):
+            index.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", _sample_rows(tar, receipt))
+            index.executemany("INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)", _part_rows(tar, receipt))
+        index.execute("COMMIT")
+        index.executescript(_INDEXES)
+
+
+def _sample_rows(tar: int, receipt: Receipt) -> Iterator[tuple[int, str, int, int, int]]:
+    for number, (clip_id, place) in enumerate(zip(receipt.clip_ids, receipt.places, strict=True)):
+        yield tar, clip_id, number, place.offset, place.end - place.offset
+
+
+def _part_rows(tar: int, receipt: Receipt) -> Iterator[tuple[int, int, str, int, int]]:
+    for number, place in enumerate(receipt.places):
+        for member, offset, size in zip(receipt.members, place.contents, place.sizes, strict=True):
+            yield tar, number, member, offset, size

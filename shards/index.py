@@ -1,0 +1,185 @@
+"""The index of a split: where each sample lies and what shape it has. All receipts of the split in one table."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shards import layout
+from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt
+from shards.storage import Storage
+
+_SHARDS_KEY = b"nextscene.shards"
+_ROWS_A_GROUP = 1 << 16
+_SIZE = "_bytes"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The samples of a split, numbered through in the order of its shards.
+
+    Columns: `key`; `shard`, its place in `shards`; `offset`; `<member>_bytes` for each member; `crc32`; `frames`,
+    `width`, `height`. See `Place` for their meaning.
+    """
+
+    shards: tuple[ManifestShard, ...]
+    table: pa.Table
+
+    @staticmethod
+    def read(out: Storage, manifest: Manifest, split: str) -> Index:
+        """From its file; from the receipts where that is missing or of another manifest.
+
+        Raises DamagedRecord for a file that contradicts the manifest, or a receipt that does.
+        """
+        shards = manifest.of_split(split)
+        table = _published(out, split, shards)
+        index = Index(shards, table.combine_chunks()) if table else Index.of_receipts(out, shards)
+        if not index._fits():
+            raise DamagedRecord(f"{layout.index(split)} or the receipts do not fit {layout.MANIFEST}; see --verify")
+        return index
+
+    @staticmethod
+    def of_receipts(out: Storage, shards: tuple[ManifestShard, ...]) -> Index:
+        return Index(shards, pa.concat_tables(_tables(out, shards)).combine_chunks())
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        return tuple(name.removesuffix(_SIZE) for name in self.table.column_names if name.endswith(_SIZE))
+
+    @cached_property
+    def shapes(self) -> npt.NDArray[np.int64]:
+        """[samples, 3]: frames, width and height of each."""
+        return np.stack([self._column(name) for name in ("frames", "width", "height")], axis=1)
+
+    @cached_property
+    def shard(self) -> npt.NDArray[np.int64]:
+        """[samples]: in which shard each is."""
+        return self._column("shard")
+
+    def key(self, number: int) -> str:
+        return str(self.table["key"][number])
+
+    def place(self, number: int) -> Place:
+        sizes = tuple(int(self._column(f"{member}{_SIZE}")[number]) for member in self.members)
+        offset, crc32 = (int(self._column(name)[number]) for name in ("offset", "crc32"))
+        return Place(offset, sizes, crc32, *map(int, self.shapes[number]))
+
+    def find(self, key: str) -> int:
+        """The number of a sample. Raises KeyError."""
+        number: int = pc.index(self.table["key"], key).as_py()
+        if number < 0:
+            raise KeyError(key)
+        return number
+
+    def join(self, other: Index) -> npt.NDArray[np.int64]:
+        """[samples]: the number that each sample here has in `other`, a set with the same keys in any order.
+
+        Raises DamagedRecord, naming the first key that `other` lacks.
+        """
+        numbers = pc.index_in(self.table["key"], value_set=other.table["key"].combine_chunks())
+        if numbers.null_count:
+            lacking = self.table["key"].filter(pc.is_null(numbers))
+            raise DamagedRecord(
+                f"{len(lacking)} samples have no counterpart in the other set, the first is {lacking[0]}"
+            )
+        return np.asarray(numbers.combine_chunks(), dtype=np.int64)
+
+    def _column(self, name: str) -> npt.NDArray[np.int64]:
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
+        return {name: self.table[name].to_numpy() for name in self.table.column_names if name != "key"}
+
+    def _fits(self) -> bool:
+        """Whether shards and extents are those of the manifest; what lies inside is proved when it is read."""
+        counts = [shard.count for shard in self.shards]
+        if not {"key", "shard", "offset", "crc32", "frames", "width", "height"} <= {*self.table.column_names}:
+            return False
+        if not np.array_equal(self._column("shard"), np.repeat(np.arange(len(counts)), counts)):
+            return False
+        room = np.repeat([shard.bytes for shard in self.shards], counts)
+        needed = self._column("offset") + sum(self._column(f"{member}{_SIZE}") for member in self.members)
+        return bool(np.all((self._column("offset") >= 0) & (needed <= room)))
+
+
+def publish_index(out: Storage, manifest: Manifest, split: str) -> None:
+    """Writes the index of one split, from its receipts, in bounded memory."""
+    shards = manifest.of_split(split)
+    with out.publishing(layout.index(split)) as file:
+        writer: pq.ParquetWriter | None = None
+        for table in _grouped(_tables(out, shards)):
+            if writer is None:
+                schema = table.schema.with_metadata({_SHARDS_KEY: _digest(shards)})
+                writer = pq.ParquetWriter(file, schema, compression="zstd")
+            writer.write_table(table.cast(schema), row_group_size=_ROWS_A_GROUP)
+        if writer:
+            writer.close()
+
+
+def check_index(out: Storage, manifest: Manifest, split: str) -> None:
+    """Raises DamagedRecord for an index that does not say what the receipts say, or is missing."""
+    path, shards = layout.index(split), manifest.of_split(split)
+    table = _published(out, split, shards)
+    if table is None:
+        raise DamagedRecord(f"{path} is missing, or of another manifest; run the same command again to write it")
+    if not table.equals(Index.of_receipts(out, shards).table):
+        raise DamagedRecord(f"{path} does not say what the receipts say; delete it and run the same command again")
+
+
+def _published(out: Storage, split: str, shards: Sequence[ManifestShard]) -> pa.Table | None:
+    """The table in the split's file; None where there is none, or one of another manifest."""
+    path = layout.index(split)
+    try:
+        table = pq.read_table(io.BytesIO(out.read(path)))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedRecord(f"{path} cannot be read: {str(error).splitlines()[0]}; delete it") from error
+    return table if (table.schema.metadata or {}).get(_SHARDS_KEY) == _digest(shards) else None
+
+
+def _tables(out: Storage, shards: Sequence[ManifestShard]) -> Iterator[pa.Table]:
+    for number, shard in enumerate(shards):
+        yield _table(shard.receipt(out), number)
+
+
+def _table(receipt: Receipt, number: int) -> pa.Table:
+    places = receipt.places
+    columns = {"key": pa.array(receipt.clip_ids, pa.string()), "shard": pa.array([number] * len(places), pa.int64())}
+    columns["offset"] = pa.array([place.offset for place in places], pa.int64())
+    for member, sizes in zip(receipt.members, zip(*(place.sizes for place in places), strict=True), strict=True):
+        columns[f"{member}{_SIZE}"] = pa.array(sizes, pa.int64())
+    for name in ("crc32", "frames", "width", "height"):
+        columns[name] = pa.array([getattr(place, name) for place in places], pa.int64())
+    return pa.table(columns)
+
+
+def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer tables: each becomes a row group, and readers pay for each of those."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= _ROWS_A_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _digest(shards: Sequence[ManifestShard]) -> bytes:
+    listed = [(shard.path, shard.sha256, shard.count) for shard in shards]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest().encode()

@@ -1,0 +1,29 @@
+"""What a set of shards holds. Sets of several kinds, clips and what is computed from them, join by their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shards.tar import Group
+
+
+class Shape(NamedTuple):
+    """What samples are batched by: frames, and their width and height in pixels."""
+
+    frames: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The members of every sample, in order, and what proves one whole.
+
+    `examine(group, shard)` returns the sample's shape, and raises DamagedShard for contents that are not what they
+    should be.
+    """
+
+    members: tuple[str, ...]
+    examine: Callable[[Group, str], Shape]
