@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.outcome import OUTCOMES
+from shards.parquet import read_table
 from shards.receipt import DamagedRecord
 from shards.storage import Storage
 
@@ -92,14 +93,13 @@ def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> None:
 
 def read_ledger(out: Storage, path: str) -> list[Row]:
     """The rows of one ledger file. Raises FileNotFoundError, or DamagedRecord for a file that is not one."""
-    data = io.BytesIO(out.read(path))
+    table = read_table(out, path)
+    if table.schema.names != SCHEMA.names:
+        raise DamagedRecord(f"{path} is not a ledger of this version")
     try:
-        table = pq.read_table(data)
-        if table.schema.names != SCHEMA.names:
-            raise DamagedRecord(f"{path} is not a ledger of this version")
         return [Row(**row) for row in table.to_pylist()]
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # Arrow raises each for bytes it cannot use
-        raise DamagedRecord(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    except UnicodeDecodeError as error:
+        raise DamagedRecord(f"{path} cannot be read: {error}") from error
 
 
 @dataclass

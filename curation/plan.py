@@ -167,7 +167,9 @@ class _Table:
             return
         seen: dict[str, str] = {}
         self._file.seek(0)
-        for batch in pq.ParquetFile(self._file).iter_batches(1024, columns=["clip_id", "identity", "position"]):
+        for batch in pq.ParquetFile(self._file).iter_batches(
+            1024, columns=["clip_id", "identity", "position"], use_threads=False
+        ):
             for row in batch.to_pylist():
                 if int(row["clip_id"][:16], 16) not in suspects:
                     continue
@@ -258,11 +260,11 @@ class Plan:
         first, clips = self._places[shard]
         group = bisect_right(self._group_ends, first)
         if self._group[0] != group:
-            self._group = group, self._file.read_row_group(group)
+            self._group = group, self._file.read_row_group(group, use_threads=False)
         begin = self._group_ends[group] - self._group[1].num_rows
         return self._group[1].slice(first - begin, clips)
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """Every row as plain values, in the order of the file, for checks."""
-        for batch in self._file.iter_batches(batch_size=1024):
+        for batch in self._file.iter_batches(batch_size=1024, use_threads=False):
             yield from batch.to_pylist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards import layout
+from shards.parquet import read_table
 from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt
 from shards.storage import Storage
 
@@ -142,13 +142,10 @@ def check_index(out: Storage, manifest: Manifest, split: str) -> None:
 
 def _published(out: Storage, split: str, shards: Sequence[ManifestShard]) -> pa.Table | None:
     """The table in the split's file; None where there is none, or one of another manifest."""
-    path = layout.index(split)
     try:
-        table = pq.read_table(io.BytesIO(out.read(path)))
+        table = read_table(out, layout.index(split))
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedRecord(f"{path} cannot be read: {str(error).splitlines()[0]}; delete it") from error
     return table if (table.schema.metadata or {}).get(_SHARDS_KEY) == _digest(shards) else None
 
 

@@ -126,7 +126,7 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
             table = pq.ParquetFile(file)
             _check_columns(table.schema_arrow.names, where)
             number = 0
-            for batch in table.iter_batches(batch_size=1024):
+            for batch in table.iter_batches(batch_size=1024, use_threads=False):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
