@@ -1,0 +1,125 @@
+"""The order of training: an endless sequence of micro-batches that depends on the data and a seed alone.
+
+Epoch after epoch, the shards are shuffled, then the samples within a window of consecutive shards, so that reads stay
+near each other. Each sample joins the micro-batch that its bucket has open; the sequence is that of their completion.
+What an epoch leaves open, the next one completes: no micro-batch is short, no sample is left out, and all are drawn
+equally often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.int64]
+
+
+class Draw(NamedTuple):
+    """One use of a sample. The pair is unique in the sequence, so that randomness can be seeded by it."""
+
+    number: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """The sequence for samples of which `shard` and `bucket` ([samples]) say where they lie and what they go with.
+
+    Every micro-batch has `micro_batch` samples of one bucket. `window` is how many shards are shuffled as one.
+    """
+
+    shard: Numbers
+    bucket: Numbers
+    micro_batch: int
+    seed: int
+    window: int = 8
+
+    def __post_init__(self) -> None:
+        if not len(self.shard) == len(self.bucket) > 0:
+            raise ValueError(f"{len(self.shard)} samples lie in shards, {len(self.bucket)} in buckets")
+        if self.micro_batch < 1 or self.window < 1:
+            raise ValueError(f"a micro-batch of {self.micro_batch} or a window of {self.window}: at least 1")
+
+    def epoch(self, epoch: int) -> Numbers:
+        """[samples]: the numbers of all samples, in the order of this epoch."""
+        shards = np.unique(self.shard)
+        shuffled = shards[np.argsort(_hash(shards, self.seed, epoch, 1), kind="stable")]
+        turn = np.empty(int(shards[-1]) + 1, np.int64)
+        turn[shuffled] = np.arange(len(shards)) // self.window
+        chance = _hash(np.arange(len(self.shard)), self.seed, epoch, 2)
+        return np.lexsort((chance, turn[self.shard]))
+
+    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
+        """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
+        mine = position + rank
+        for epoch in count(self.epoch_at(mine)):
+            begin, end = self._begin(epoch), self._begin(epoch + 1)
+            if mine < end:
+                completed = self._completed_in(epoch)
+            while mine < end:
+                yield [Draw(int(number), int(of)) for number, of in completed[mine - begin]]
+                mine += world
+
+    def epoch_at(self, position: int) -> int:
+        """The epoch in which the micro-batch at this place in the sequence is completed."""
+        low, high = 0, 1
+        while self._begin(high) <= position:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._begin(middle) <= position else (low, middle)
+        return low
+
+    def _begin(self, epoch: int) -> int:
+        """How many micro-batches are completed before an epoch."""
+        return sum(epoch * size // self.micro_batch for size in self._sizes)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """Samples in each bucket, as integers that do not overflow."""
+        return [int(size) for size in np.unique(self.bucket, return_counts=True)[1]]
+
+    def _completed_in(self, epoch: int) -> Numbers:
+        """[micro-batches, micro_batch, 2]: number and epoch of each draw, in order of completion."""
+        latest = self.epoch(epoch)
+        runs = [self._by_bucket(latest, epoch)]  # of this epoch, the one before, …: as far back as one is waiting
+        completed = []
+        for bucket, size in enumerate(self._sizes):
+            waiting = epoch * size % self.micro_batch
+            while waiting > (len(runs) - 1) * size:
+                before = epoch - len(runs)
+                runs.append(self._by_bucket(self.epoch(before), before))
+            reach = 1 + -(-waiting // size)
+            draws = np.concatenate([run[bucket] for run in reversed(runs[:reach])])[(reach - 1) * size - waiting :]
+            whole = len(draws) // self.micro_batch
+            completed.append(draws[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2))
+        batches = np.concatenate(completed)
+        place = np.empty_like(latest)
+        place[latest] = np.arange(len(latest))
+        return batches[np.argsort(place[batches[:, -1, 0]], kind="stable")]
+
+    def _by_bucket(self, order: Numbers, epoch: int) -> list[Numbers]:
+        """For each bucket, [size, 2]: its draws of this epoch, in order."""
+        draws = np.stack([order, np.full_like(order, epoch)], axis=1)
+        sorted_draws = draws[np.argsort(self.bucket[order], kind="stable")]
+        return np.split(sorted_draws, np.cumsum(self._sizes)[:-1])
+
+
+def _hash(numbers: Numbers, *seeds: int) -> npt.NDArray[np.uint64]:
+    """An even 64-bit hash (the finaliser of SplitMix64): the same on every machine and with every version of numpy."""
+    mixed = np.zeros(len(numbers), np.uint64)
+    for word in (*seeds, numbers.astype(np.uint64)):
+        mixed = mixed + np.asarray(word % 2**64 if isinstance(word, int) else word, np.uint64) + np.uint64(_GOLDEN)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
