@@ -72,6 +72,13 @@ class Index:
     def key(self, number: int) -> str:
         return str(self.table["key"][number])
 
+    def key_bytes(self) -> bytes:
+        """All keys, in order, each with its length: what tells one set of samples from another."""
+        column = self.table["key"].combine_chunks()
+        text = np.frombuffer(column.buffers()[2], np.uint8)
+        ends = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+        return text[ends[0] : ends[-1]].tobytes() + np.diff(ends).astype("<i4").tobytes()
+
     def place(self, number: int) -> Place:
         sizes = tuple(int(self._column(f"{member}{_SIZE}")[number]) for member in self.members)
         offset, crc32 = (int(self._column(name)[number]) for name in ("offset", "crc32"))

@@ -60,7 +60,7 @@ class ShardReader:
 class SplitReader:
     """One split of a sealed dataset, opened by its manifest; its samples have numbers, in the order of the shards.
 
-    Pickles as its location. Nothing stays open between two reads.
+    Nothing stays open between two reads, so a reader may be pickled or forked.
     """
 
     def __init__(self, location: str, split: str, checksums: bool = True) -> None:
@@ -79,6 +79,19 @@ class SplitReader:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def location(self) -> str:
+        return self._out.uri
+
+    @property
+    def is_local(self) -> bool:
+        return self._out.is_local
+
+    def shard_of(self, number: int) -> str:
+        """The name of the shard that a sample lies in."""
+        tar = self.index.shards[self.index.shard[number]].path
+        return str(ShardName.of(tar) or tar)
 
     def group(self, number: int) -> Group:
         """The members of one sample. Raises DamagedShard."""

@@ -1,0 +1,149 @@
+"""Hugging Face: the dataset card (README.md). Its header lists the tars, with the types and the number of samples.
+
+Without it `datasets` would guess, and take the JSON files beside the tars for the data.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+
+from shards.exports.about import RECORD_FIELDS, About
+from shards.receipt import Manifest
+from shards.sample import Record
+
+_PATH = "README.md"
+_DTYPES = {"str": "string", "int": "int64", "float": "float64"}
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+_READERS = """\
+Take the shards from `manifest.json`, which has their sha256; with other readers:
+
+```python
+datasets.load_dataset("PATH").cast_column("mp4", datasets.Video(decode=False))
+webdataset.WebDataset([f"PATH/{shard['path']}" for shard in manifest["shards"] if shard["split"] == "train"])
+wids.ShardListDataset("PATH/wids-train.json", transformations=[])
+megatron.energon.get_train_dataset("PATH", split_part="train", task_encoder=..., ...)  # with a Cooker of yours
+mlcroissant.Dataset("PATH/croissant.json").records("train-txt")
+```
+
+wids and mlcroissant keep copies of the shards by their names, in `WIDS_CACHE` and `CROISSANT_CACHE`: give each dataset,
+and each later state of it, a folder of its own.
+"""
+
+
+def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
+    """(path, contents). Licence, language and citation are left out: the one who publishes knows them."""
+    header = ["---", *_header(manifest, about), "---"]
+    yield _PATH, "\n".join([*header, "", *_body(manifest, about), ""]).encode()
+
+
+def _header(manifest: Manifest, about: About) -> Iterator[str]:
+    yield f"pretty_name: {_quoted(about.title)}"
+    yield "task_categories: [text-to-video]"
+    yield "tags: [webdataset, video, next-scene-prediction]"
+    if about.machine_written:
+        yield "annotations_creators: [machine-generated]"
+    if not manifest.shards:
+        return
+    samples = sum(shard.count for shard in manifest.shards)
+    yield f"size_categories: [{next((name for limit, name in _SIZES if samples < limit), 'n>10M')!r}]"
+    yield from _data_files(manifest)
+    yield from _dataset_info(manifest)
+
+
+def _data_files(manifest: Manifest) -> Iterator[str]:
+    """Each tar by its name: a pattern could mean one that a retry has left behind."""
+    yield "configs:"
+    yield "- config_name: default"
+    yield "  data_files:"
+    for split in _train_first(manifest):
+        yield f"  - split: {split}"
+        yield "    path:"
+        for shard in manifest.of_split(split):
+            yield f"    - {shard.path}"
+
+
+def _dataset_info(manifest: Manifest) -> Iterator[str]:
+    """`datasets` takes the types from here instead of guessing them, and counts the samples that it finds."""
+    yield "dataset_info:"
+    yield "  features:"
+    yield "  - name: json"
+    yield "    struct:"
+    for field in sorted(fields(Record), key=lambda field: field.name):
+        yield f"    - name: {field.name}"
+        yield f"      dtype: {_DTYPES[str(field.type)]}"
+    for name, dtype in (("mp4", "video"), ("txt", "string"), ("__key__", "string"), ("__url__", "string")):
+        yield f"  - name: {name}"
+        yield f"    dtype: {dtype}"
+    yield "  splits:"
+    for split in _train_first(manifest):
+        shards = manifest.of_split(split)
+        yield f"  - name: {split}"
+        yield f"    num_bytes: {sum(shard.bytes for shard in shards)}"
+        yield f"    num_examples: {sum(shard.count for shard in shards)}"
+
+
+def _body(manifest: Manifest, about: About) -> Iterator[str]:
+    yield "<!-- Each run writes this page anew: add licence, language and origin to the copy that you publish. -->"
+    yield ""
+    yield f"# {_plain(about.title)}"
+    yield ""
+    yield "Clips of video, each with the text that a model is to be conditioned on, in WebDataset shards."
+    yield ""
+    yield f"How it was made (judge `{about.judge}`): {_plain(about.method)}."
+    yield ""
+    if about.machine_written:
+        yield "Captions may be a model's too: `captioned_by` in the ledger names it."
+        yield ""
+    if not manifest.complete:
+        yield "**Not complete**: the run that makes it has not ended; more shards are planned."
+        yield ""
+    yield from _table("split | clips | shards | bytes", _splits(manifest))
+    yield from _table("outcome | reason | planned clips", _outcomes(about))
+    yield "Each sample has three members: `<key>.mp4`, the clip; `<key>.txt`, the text; `<key>.json`, its record:"
+    yield ""
+    yield from _table("field | type | meaning", _record_fields())
+    yield _READERS
+
+
+def _splits(manifest: Manifest) -> Iterator[tuple[str, str, str, str]]:
+    for split in _train_first(manifest):
+        shards = manifest.of_split(split)
+        clips, size = sum(shard.count for shard in shards), sum(shard.bytes for shard in shards)
+        yield split, f"{clips:,}", f"{len(shards):,}", f"{size:,}"
+
+
+def _outcomes(about: About) -> Iterator[tuple[str, str, str]]:
+    for outcome, reason, count in about.outcomes:
+        yield _plain(outcome), _plain(reason), f"{count:,}"
+
+
+def _record_fields() -> Iterator[tuple[str, str, str]]:
+    for field in fields(Record):
+        yield f"`{field.name}`", _DTYPES[str(field.type)], RECORD_FIELDS[field.name]
+
+
+def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {heads} |"
+    yield "|" + "---|" * len(heads.split("|"))
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _train_first(manifest: Manifest) -> list[str]:
+    """Viewers show the first split."""
+    return sorted(manifest.splits, key=lambda split: split != "train")
+
+
+def _plain(text: str) -> str:
+    """On one line, with nothing that Markdown would take for HTML or for the edge of a cell."""
+    return html.escape(" ".join(text.split())).replace("|", "&#124;")
+
+
+def _quoted(text: str) -> str:
+    """A string in YAML, whose escapes are Python's."""
+    escaped = text.encode("unicode_escape").decode().replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,186 @@
+"""The loader: the batches of its order, whoever decodes them; resumed anywhere; bad clips raised or counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.dataset import ClipDataset
+from shards.layout import ShardName
+from shards.loader import Batch, Loader, OtherSequence, TooManyBadClips
+from shards.order import Order
+from shards.storage import Storage
+from tests.shards.clips import clip_dataset, shades
+
+LENGTHS = [9, 17, 9, 17, 1, 9, 17, 1, 9, 9, 17, 9, 1, 9, 17, 9]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    return clip_dataset(tmp_path_factory.mktemp("clips"), LENGTHS)
+
+
+@pytest.fixture(scope="module")
+def clips(out: Storage) -> ClipDataset:
+    return ClipDataset(out.uri)
+
+
+def take(loader: Loader, batches: int) -> list[Batch]:
+    return list(islice(loader, batches))
+
+
+def keys(batches: list[Batch]) -> list[list[str]]:
+    return [batch.keys for batch in batches]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_are_those_of_the_order_with_their_own_pixels_whatever_the_workers(
+    clips: ClipDataset, workers: int
+) -> None:
+    buckets = np.unique(clips.shapes, axis=0, return_inverse=True)[1].reshape(-1)
+    order = Order(clips.reader.index.shard, buckets, 3, seed=5)
+    for batch, draws in zip(
+        take(Loader(clips, micro_batch=3, seed=5, workers=workers), 12), order.batches(), strict=False
+    ):
+        assert batch.draws == draws
+        assert batch.keys == [f"{draw.number:024x}" for draw in draws]
+        assert batch.text == [f"scene {draw.number}" for draw in draws]
+        assert batch.caption == [f"caption {draw.number}" for draw in draws]
+        frames, width, height = clips.shapes[draws[0].number]
+        assert tuple(batch.video.shape) == (3, frames, height, width, 3)
+        assert shades(batch.video.numpy()) == [20 + 2 * d.number + frame for d in draws for frame in range(frames)]
+        assert batch.fps == [16.0] * 3 and batch.bad == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_loader_goes_on_where_another_stopped_in_the_middle_of_an_epoch(
+    clips: ClipDataset, workers: int, stop: int
+) -> None:
+    undisturbed = keys(take(Loader(clips, micro_batch=2, seed=1), 16))
+    first = Loader(clips, micro_batch=2, seed=1, workers=workers)
+    assert keys(take(first, stop)) == undisturbed[:stop]
+    second = Loader(clips, micro_batch=2, seed=1, workers=workers)
+    second.load_state_dict(first.state_dict())
+    assert keys(take(second, 16 - stop)) == undisturbed[stop:]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (3, 2), (2, 4)])
+def test_another_number_of_ranks_goes_on_in_the_same_sequence(clips: ClipDataset, before: int, after: int) -> None:
+    undisturbed = keys(take(Loader(clips, micro_batch=2), before * 4 + after * 3))
+    ranks = [Loader(clips, micro_batch=2, rank=rank, world=before) for rank in range(before)]
+    taken = [keys(take(loader, 4)) for loader in ranks]
+    states = [loader.state_dict() for loader in ranks]
+    assert states == [states[0]] * before
+    together = [batch for step in zip(*taken, strict=True) for batch in step]
+    resumed = [Loader(clips, micro_batch=2, rank=rank, world=after) for rank in range(after)]
+    for loader in resumed:
+        loader.load_state_dict(states[0])
+    together += [batch for step in zip(*(keys(take(loader, 3)) for loader in resumed), strict=True) for batch in step]
+    assert together == undisturbed
+
+
+def test_the_state_is_a_few_integers(clips: ClipDataset) -> None:
+    loader = Loader(clips, micro_batch=2, seed=9)
+    take(loader, 3)
+    state = loader.state_dict()
+    assert len(state) < 8 and all(type(value) is int for value in state.values())
+    assert (state["position"], state["seed"], loader.position) == (3, 9, 3)
+
+
+def test_the_epoch_is_that_of_the_next_batch(clips: ClipDataset) -> None:
+    loader = Loader(clips, micro_batch=4)
+    for batch in islice(loader, 12):
+        before = Loader(clips, micro_batch=4)
+        before.load_state_dict(loader.state_dict() | {"position": loader.position - 1})
+        assert before.epoch == batch.draws[-1].epoch
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"micro_batch": 3}, {"window": 1}])
+def test_a_state_of_another_order_is_refused_by_what_differs(clips: ClipDataset, change: dict[str, int]) -> None:
+    state = Loader(clips, micro_batch=2, seed=1).state_dict()
+    with pytest.raises(OtherSequence, match=next(iter(change))):
+        Loader(clips, **{"micro_batch": 2, "seed": 1, **change}).load_state_dict(state)  # type: ignore[arg-type]
+
+
+def test_a_state_of_other_clips_is_refused(clips: ClipDataset, out: Storage, tmp_path: Path) -> None:
+    state = Loader(clips, micro_batch=2).state_dict()
+    others = [ClipDataset(clip_dataset(tmp_path, LENGTHS[:-1]).uri), ClipDataset(out.uri, max_frames=9)]
+    for other in others:
+        with pytest.raises(OtherSequence, match="clips"):
+            Loader(other, micro_batch=2).load_state_dict(state)
+    Loader(ClipDataset(out.uri), micro_batch=2).load_state_dict(state)
+
+
+def test_the_clips_are_known_again_where_their_index_had_to_be_made_from_receipts(tmp_path: Path) -> None:
+    out = clip_dataset(tmp_path, LENGTHS)
+    state = Loader(ClipDataset(out.uri), micro_batch=2).state_dict()
+    out.delete("index/train.parquet")
+    assert Loader(ClipDataset(out.uri), micro_batch=2).state_dict() == state
+
+
+@pytest.mark.parametrize(("rank", "world"), [(1, 1), (-1, 2), (0, 0)])
+def test_a_rank_outside_its_world_is_refused(clips: ClipDataset, rank: int, world: int) -> None:
+    with pytest.raises(ValueError, match=f"rank {rank} of a world of {world}"):
+        Loader(clips, micro_batch=1, rank=rank, world=world)
+
+
+# ---- bad clips -----------------------------------------------------------------------------------------------------
+
+
+def spoil(out: Storage, *numbers: int) -> None:
+    """Flips a byte in the video of each of these clips."""
+    for number in numbers:
+        shard = ShardName("train", number // 4)
+        data = bytearray(out.read(shard.tar))
+        data[data.index(f"{number:024x}.mp4".encode()) + 1000] ^= 1
+        out.write(shard.tar, bytes(data))
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> ClipDataset:
+    out = clip_dataset(tmp_path, LENGTHS)
+    spoil(out, 2, 6)
+    return ClipDataset(out.uri)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_clip_is_raised_by_default_with_shard_sample_and_reason(spoilt: ClipDataset, workers: int) -> None:
+    with pytest.raises(TooManyBadClips, match=r"train/nsp-00000[01]: sample '0+[26]': .*checksum") as told:
+        take(Loader(spoilt, micro_batch=2, workers=workers), 16)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_clips_are_replaced_by_others_of_their_bucket_and_told_once(
+    spoilt: ClipDataset, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = Loader(spoilt, micro_batch=2, workers=workers, skip_at_most=2)
+    with caplog.at_level(logging.WARNING):
+        batches = take(loader, 32)  # four epochs
+    whole = take(Loader(ClipDataset(spoilt.reader.location, checksums=False), micro_batch=2), 32)
+    assert [batch.video.shape for batch in batches] == [batch.video.shape for batch in whole]
+    drawn = Counter(key for batch in batches for key in batch.keys)
+    assert not {f"{number:024x}" for number in (2, 6)} & drawn.keys()
+    assert [sum("sample" in line for line in batch.bad) for batch in batches] == [
+        sum(key in (f"{2:024x}", f"{6:024x}") for key in batch.keys) for batch in whole
+    ]
+    assert sorted(record.message.split("'")[1] for record in caplog.records) == [f"{2:024x}", f"{6:024x}"]
+    assert loader.position == 32
+
+
+def test_one_more_than_may_be_skipped_is_too_many(spoilt: ClipDataset) -> None:
+    with pytest.raises(TooManyBadClips, match=r"2 clips are bad, 1 may be: train/nsp-00000[01]: sample"):
+        take(Loader(spoilt, micro_batch=2, skip_at_most=1), 16)
+
+
+def test_a_bucket_without_a_whole_clip_is_told(tmp_path: Path) -> None:
+    out = clip_dataset(tmp_path, [9, 9, 17])
+    spoil(out, 0, 1)
+    with pytest.raises(TooManyBadClips, match="no other clip of its bucket is whole"):
+        take(Loader(ClipDataset(out.uri), micro_batch=1, skip_at_most=5), 3)
