@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 
 from curation.errors import RunStopped
 from curation.ledger import Tally
@@ -14,6 +15,7 @@ from curation.state import State
 from judge.account import Statement
 from judge.errors import JudgeStopped
 from judge.open_batch import OpenBatch
+from shards import exports
 from shards.index import publish_index
 from shards.layout import SUMMARY
 from shards.receipt import Manifest
@@ -91,7 +93,7 @@ class Summary:
 
 
 def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float) -> Summary:
-    """Publishes the manifest and the summary of what is sealed now."""
+    """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now."""
     complete = state.complete(plan)
     manifest = Manifest.of(state.receipts(out), recorded.fingerprint, complete)
     for split in manifest.splits:
@@ -113,5 +115,7 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         complete=complete,
         spending=Spending.read(out, at_work=False) if judge == "claude" else None,
     )
+    title = PurePosixPath(out.shown).name
+    exports.publish(out, manifest, exports.About(title, judge, METHODS[judge], judge == "claude", summary.outcomes))
     out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
     return summary

@@ -17,14 +17,16 @@ class NoDataset(ValueError):
     """There is no dataset, or no such split of one, where one was looked for."""
 
 
-def read_group(out: Storage, tar: str, key: str, place: Place, members: Sequence[str], checksums: bool = True) -> Group:
-    """One sample of a tar, from where its index says it is. Raises DamagedShard, naming tar and sample.
+def read_group(
+    out: Storage, shard: ShardName, key: str, place: Place, members: Sequence[str], checksums: bool = True
+) -> Group:
+    """One sample of a tar, from where its index says it is. Raises DamagedShard, naming shard and sample.
 
     Headers, names, order and sizes are always compared with what was sealed; contents by their checksum, on request.
     """
-    where = f"{ShardName.of(tar) or tar}: sample {key!r}"
+    where = f"{shard}: sample {key!r}"
     try:
-        data = out.read(tar, place.offset, place.end - place.offset)
+        data = out.read(shard.tar, place.offset, place.end - place.offset)
     except FileNotFoundError as error:
         raise DamagedShard(f"{where}: the file is missing") from error
     if len(data) < place.end - place.offset:
@@ -51,10 +53,21 @@ class ShardReader:
 
     def sample(self, key: str) -> Sample:
         """Raises KeyError for a key that is not in the shard, DamagedShard for one that is not whole."""
-        tar = self.receipt.name.tar
-        return Sample.of(
-            read_group(self._out, tar, key, self._places[key], self.receipt.members), str(self.receipt.name)
-        )
+        name = self.receipt.name
+        return Sample.of(read_group(self._out, name, key, self._places[key], self.receipt.members), str(name))
+
+
+def opened(location: str, split: str) -> tuple[Storage, Manifest]:
+    """The dataset at a path or URI. Raises NoDataset where there is none, or no sample of that split in it."""
+    out = Storage.at(location)
+    try:
+        manifest = Manifest.read(out)
+    except FileNotFoundError as error:
+        raise NoDataset(f"{out.shown} holds no dataset: there is no {MANIFEST} in it") from error
+    if split not in manifest.splits:
+        there = " and ".join(manifest.splits) or "none at all"
+        raise NoDataset(f"{out.shown} has no samples in a split {split!r}, but {there}")
+    return out, manifest
 
 
 class SplitReader:
@@ -65,15 +78,8 @@ class SplitReader:
 
     def __init__(self, location: str, split: str, checksums: bool = True) -> None:
         """Raises NoDataset where there is none, DamagedRecord, DamagedShard or StorageFault."""
-        self._out = Storage.at(location)
+        self._out, manifest = opened(location, split)
         self._checksums = checksums
-        try:
-            manifest = Manifest.read(self._out)
-        except FileNotFoundError as error:
-            raise NoDataset(f"{self._out.shown} holds no dataset: there is no {MANIFEST} in it") from error
-        if split not in manifest.splits:
-            there = " and ".join(manifest.splits) or "none at all"
-            raise NoDataset(f"{self._out.shown} has no samples in a split {split!r}, but {there}")
         self.index = Index.read(self._out, manifest, split)
         self._check_files()
 
@@ -88,16 +94,13 @@ class SplitReader:
     def is_local(self) -> bool:
         return self._out.is_local
 
-    def shard_of(self, number: int) -> str:
-        """The name of the shard that a sample lies in."""
-        tar = self.index.shards[self.index.shard[number]].path
-        return str(ShardName.of(tar) or tar)
+    def shard_of(self, number: int) -> ShardName:
+        return self.index.shards[int(self.index.shard[number])].name
 
     def group(self, number: int) -> Group:
         """The members of one sample. Raises DamagedShard."""
-        index = self.index
-        tar = index.shards[index.shard[number]].path
-        return read_group(self._out, tar, index.key(number), index.place(number), index.members, self._checksums)
+        index, shard = self.index, self.shard_of(number)
+        return read_group(self._out, shard, index.key(number), index.place(number), index.members, self._checksums)
 
     def _check_files(self) -> None:
         """Before anything is read: every tar is there and as long as it was. Raises DamagedShard, naming the first."""

@@ -132,14 +132,21 @@ class ManifestShard:
     bytes: int
     count: int
 
+    @property
+    def name(self) -> ShardName:
+        """Raises DamagedRecord for a path that is not a shard's."""
+        name = ShardName.of(self.path)
+        if name is None or self.path != name.tar:
+            raise DamagedRecord(f"{MANIFEST} lists {self.path!r}, which is not where a shard can be")
+        return name
+
     def receipt(self, out: Storage) -> Receipt:
         """Raises DamagedRecord where there is none, or one of another tar."""
-        name = ShardName.of(self.path)
         try:
-            receipt = Receipt.read(out, name) if name else None
+            receipt = Receipt.read(out, self.name)
         except FileNotFoundError:
-            receipt = None
-        if receipt is None or (receipt.sha256, receipt.bytes, receipt.count) != (self.sha256, self.bytes, self.count):
+            receipt = Receipt.empty(self.name, ())
+        if (receipt.sha256, receipt.bytes, receipt.count) != (self.sha256, self.bytes, self.count):
             raise DamagedRecord(
                 f"{MANIFEST} lists {self.path}, which has no receipt that fits; --verify names the cause"
             )
@@ -173,6 +180,13 @@ class Manifest:
     def publish(self, out: Storage) -> None:
         out.write(MANIFEST, _json(asdict(self)))
 
+    def _checked(self) -> Manifest:
+        """Raises DamagedRecord for a shard that lies elsewhere than its name says."""
+        for shard in self.shards:
+            if shard.name.split != shard.split:
+                raise DamagedRecord(f"{MANIFEST} lists {shard.path} in the split {shard.split!r}")
+        return self
+
     @staticmethod
     def read(out: Storage) -> Manifest:
         """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
@@ -181,7 +195,9 @@ class Manifest:
             version = value["schema_version"]
             if version == SCHEMA_VERSION:
                 shards = tuple(ManifestShard(**shard) for shard in value["shards"])
-                return Manifest(value["fingerprint"], value["complete"], shards)
+                return Manifest(value["fingerprint"], value["complete"], shards)._checked()
+        except DamagedRecord:
+            raise
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedRecord(f"{MANIFEST} is not a manifest: {error}") from error
         raise DamagedRecord(f"{MANIFEST} has schema version {version}, not {SCHEMA_VERSION}")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.layout import MANIFEST, ShardName, UnitName
-from shards.receipt import Manifest, Place, Receipt, sealed_shards
+from shards.receipt import DamagedRecord, Manifest, Place, Receipt, sealed_shards
 from shards.sample import MEMBERS
 from shards.storage import Storage
 
@@ -166,4 +166,22 @@ def test_what_is_not_a_manifest_is_refused_by_name(tmp_path: Path, data: bytes) 
     out = Storage.at(tmp_path)
     out.write(MANIFEST, data)
     with pytest.raises(ValueError, match=MANIFEST):
+        Manifest.read(out)
+
+
+@pytest.mark.parametrize(
+    ("split", "path"),
+    [
+        ("train", "../nsp-000007.tar"),
+        ("train", "/shards/train/000/nsp-000007.tar"),
+        ("train", "shards/train/001/nsp-000007.tar"),
+        ("train", "shards/train/000/nsp-000007.tar.idx"),
+        ("test", "shards/train/000/nsp-000007.tar"),
+    ],
+)
+def test_a_manifest_that_lists_a_tar_where_none_can_be_is_refused(tmp_path: Path, split: str, path: str) -> None:
+    out = Storage.at(tmp_path)
+    manifest = Manifest.of([RECEIPT], "f" * 64, True)
+    replace(manifest, shards=(replace(manifest.shards[0], split=split, path=path),)).publish(out)
+    with pytest.raises(DamagedRecord, match=f"{MANIFEST} lists .*nsp-000007"):
         Manifest.read(out)

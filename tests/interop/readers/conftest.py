@@ -10,10 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from shards.exports import About, publish
 from shards.read import SplitReader
-from shards.receipt import Manifest
-from shards.storage import Storage
 from tests.interop.readers.digests import digest
 from tests.support import SMALL, build_inline, captioned_spans, make_video, run_ffmpeg, write_csv
 
@@ -43,7 +40,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     build_inline(source, out, CONFIG, frozenset({"failed"}))
     (stale,) = (tar for tar in before if not tar.exists())
     stale.write_bytes(before[stale])
-    _publish(out)
     return Dataset(out, _digests(out), stale)
 
 
@@ -59,11 +55,6 @@ def _sources(folder: Path) -> Path:
         {"video": "image.png", "caption": "picture: {a} | \\ % 'still'"},
     ]
     return write_csv(source, rows)
-
-
-def _publish(out: Path) -> None:
-    place = Storage.at(out)
-    publish(place, Manifest.read(place), About("readers", "none", "made for a test", False, (("kept", "", 32),)))
 
 
 def _digests(out: Path) -> Digests:
