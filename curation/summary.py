@@ -16,7 +16,7 @@ from judge.account import Statement
 from judge.errors import JudgeStopped
 from judge.open_batch import OpenBatch
 from shards import exports
-from shards.index import publish_index
+from shards.index import publish_indexes
 from shards.layout import SUMMARY
 from shards.receipt import Manifest
 from shards.storage import Storage
@@ -96,9 +96,6 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
     """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now."""
     complete = state.complete(plan)
     manifest = Manifest.of(state.receipts(out), recorded.fingerprint, complete)
-    for split in manifest.splits:
-        publish_index(out, manifest, split)
-    manifest.publish(out)
     judge = recorded.determining["judge"]
     summary = Summary(
         judge=judge,
@@ -115,7 +112,9 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         complete=complete,
         spending=Spending.read(out, at_work=False) if judge == "claude" else None,
     )
+    publish_indexes(out, manifest)
     title = PurePosixPath(out.shown).name
     exports.publish(out, manifest, exports.About(title, judge, METHODS[judge], judge == "claude", summary.outcomes))
+    manifest.publish(out)
     out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
     return summary

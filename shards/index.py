@@ -42,7 +42,7 @@ class Index:
         Raises DamagedRecord for a file that contradicts the manifest, or a receipt that does.
         """
         shards = manifest.of_split(split)
-        table = _published(out, split, shards)
+        table = _published(out, layout.index(split), shards)
         index = Index(shards, table.combine_chunks()) if table else Index.of_receipts(out, shards)
         if not index._fits():
             raise DamagedRecord(f"{layout.index(split)} or the receipts do not fit {layout.MANIFEST}; see --verify")
@@ -123,10 +123,19 @@ class Index:
         return bool(np.all((self._column("offset") >= 0) & (needed <= room)))
 
 
-def publish_index(out: Storage, manifest: Manifest, split: str) -> None:
-    """Writes the index of one split, from its receipts, in bounded memory."""
-    shards = manifest.of_split(split)
-    with out.publishing(layout.index(split)) as file:
+def publish_indexes(out: Storage, manifest: Manifest) -> None:
+    """Writes the index of each split, from its receipts, unless it stands there; in bounded memory."""
+    wanted = {layout.index(split): manifest.of_split(split) for split in manifest.splits}
+    for entry in out.files(layout.INDEX):
+        if entry.path not in wanted:
+            out.delete(entry.path)
+    for path, shards in wanted.items():
+        if not _stands(out, path, shards):
+            _publish(out, path, shards)
+
+
+def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> None:
+    with out.publishing(path) as file:
         writer: pq.ParquetWriter | None = None
         for table in _grouped(_tables(out, shards)):
             if writer is None:
@@ -140,20 +149,27 @@ def publish_index(out: Storage, manifest: Manifest, split: str) -> None:
 def check_index(out: Storage, manifest: Manifest, split: str) -> None:
     """Raises DamagedRecord for an index that does not say what the receipts say, or is missing."""
     path, shards = layout.index(split), manifest.of_split(split)
-    table = _published(out, split, shards)
+    table = _published(out, path, shards)
     if table is None:
         raise DamagedRecord(f"{path} is missing, or of another manifest; run the same command again to write it")
     if not table.equals(Index.of_receipts(out, shards).table):
         raise DamagedRecord(f"{path} does not say what the receipts say; delete it and run the same command again")
 
 
-def _published(out: Storage, split: str, shards: Sequence[ManifestShard]) -> pa.Table | None:
-    """The table in the split's file; None where there is none, or one of another manifest."""
+def _published(out: Storage, path: str, shards: Sequence[ManifestShard]) -> pa.Table | None:
+    """The table in a split's file; None where there is none, or one of another manifest."""
     try:
-        table = read_table(out, layout.index(split))
+        table = read_table(out, path)
     except FileNotFoundError:
         return None
     return table if (table.schema.metadata or {}).get(_SHARDS_KEY) == _digest(shards) else None
+
+
+def _stands(out: Storage, path: str, shards: Sequence[ManifestShard]) -> bool:
+    try:
+        return _published(out, path, shards) is not None
+    except DamagedRecord:
+        return False
 
 
 def _tables(out: Storage, shards: Sequence[ManifestShard]) -> Iterator[pa.Table]:

@@ -178,7 +178,7 @@ class Manifest:
         return tuple(shard for shard in self.shards if shard.split == split)
 
     def publish(self, out: Storage) -> None:
-        out.write(MANIFEST, _json(asdict(self)))
+        out.keep(MANIFEST, _json(asdict(self)))
 
     def _checked(self) -> Manifest:
         """Raises DamagedRecord for a shard that lies elsewhere than its name says."""

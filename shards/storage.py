@@ -246,6 +246,15 @@ class Storage:
         with self.publishing(path) as file:
             file.write(data)
 
+    def keep(self, path: str, data: bytes) -> None:
+        """Publishes `data` at `path` unless that is what stands there."""
+        try:
+            if self.read(path) == data:
+                return
+        except FileNotFoundError:
+            pass
+        self.write(path, data)
+
     def create(self, path: str, data: bytes) -> bool:
         """Writes a small file unless it exists; whether it did. Only on a disk can two writers not both succeed."""
         final = self.local(path)

@@ -18,4 +18,5 @@ def publish(out: Storage, manifest: Manifest, about: About) -> None:
     energon.publish(out, manifest, (shard.receipt(out) for shard in manifest.shards))
     for reader in (wids, croissant, huggingface):
         for path, data in reader.files(manifest, about):
-            out.write(path, data)
+            out.keep(path, data)
+    wids.tidy(out, manifest)

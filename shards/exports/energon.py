@@ -18,6 +18,8 @@ from shards.receipt import Manifest, Receipt
 from shards.storage import Storage, StorageFault
 
 _FOLDER = ".nv-meta"
+_INDEX = f"{_FOLDER}/index.sqlite"
+_IDENTITY = f"{_FOLDER}/index.uuid"
 _DATASET = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
 
 _TABLES = """
@@ -53,9 +55,19 @@ def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> No
 
     Raises StorageFault, also where TMPDIR has no room for the index.
     """
-    _publish_index(out, receipts)
-    for name, text in _small_files(manifest):
-        out.write(f"{_FOLDER}/{name}", text.encode())
+    small_files = {f"{_FOLDER}/{name}": text.encode() for name, text in _small_files(manifest)}
+    # The identity is written behind the index that it stands for.
+    if out.stat(_INDEX) is None or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
+        _publish_index(out, receipts)
+    for path, data in small_files.items():
+        out.keep(path, data)
+
+
+def _stands(out: Storage, path: str, data: bytes) -> bool:
+    try:
+        return out.read(path) == data
+    except FileNotFoundError:
+        return False
 
 
 def _small_files(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -85,7 +97,7 @@ def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             database = Path(folder) / "index.sqlite"
             _write_index(database, receipts)
-            with database.open("rb") as made, out.publishing(f"{_FOLDER}/index.sqlite") as file:
+            with database.open("rb") as made, out.publishing(_INDEX) as file:
                 shutil.copyfileobj(made, file, 1 << 20)
     except (OSError, sqlite3.OperationalError) as fault:
         folder = tempfile.gettempdir()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from shards.exports.about import About
 from shards.receipt import Manifest
+from shards.storage import Storage
 
 
 def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
@@ -21,4 +22,16 @@ def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
             "name": f"{about.title}-{split}",
             "shardlist": shards,
         }
-        yield f"wids-{split}.json", (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+        yield path(split), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def tidy(out: Storage, manifest: Manifest) -> None:
+    """Deletes the indexes of splits that have no sample any more."""
+    wanted = {path(split) for split in manifest.splits}
+    for name in list(out.names("")):
+        if name.startswith("wids-") and name.endswith(".json") and name not in wanted:
+            out.delete(name)
+
+
+def path(split: str) -> str:
+    return f"wids-{split}.json"

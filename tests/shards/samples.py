@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from shards.index import publish_index
+from shards.index import publish_indexes
 from shards.layout import ShardName
 from shards.receipt import Manifest, Receipt
 from shards.sample import Record, Sample
@@ -68,7 +68,6 @@ def seal_dataset(folder: Path, shards: dict[ShardName, list[Sample]]) -> Storage
 
 def publish_dataset(out: Storage, receipts: list[Receipt]) -> Storage:
     manifest = Manifest.of(receipts, "f" * 64, complete=True)
-    for split in manifest.splits:
-        publish_index(out, manifest, split)
+    publish_indexes(out, manifest)
     manifest.publish(out)
     return out

@@ -219,3 +219,24 @@ def test_no_room_for_the_index_is_a_fault_of_storage(tmp_path: Path, monkeypatch
     with pytest.raises(StorageFault, match=r"Energon's index in .*nowhere.*set TMPDIR"):
         publish(out, manifest, ABOUT)
     assert written(out) == {}
+
+
+def test_a_split_that_has_no_sample_any_more_has_no_wids_index(tmp_path: Path) -> None:
+    out, manifest, receipts = sealed(tmp_path, *NAMES)
+    publish(out, manifest, ABOUT)
+    publish(out, Manifest.of(receipts[1:], "f" * 64, True), ABOUT)
+    assert "wids-train.json" in written(out)
+    assert "wids-test.json" not in written(out)
+
+
+def test_what_stands_is_not_written_again_and_what_was_lost_is(tmp_path: Path) -> None:
+    out, manifest, _ = sealed(tmp_path, *NAMES)
+    publish(out, manifest, ABOUT)
+    before = {entry.path: entry for entry in out.files(recursive=True)}
+    right = written(out)
+    publish(out, manifest, ABOUT)
+    assert {entry.path: entry for entry in out.files(recursive=True)} == before
+    for path in right:
+        out.delete(path)
+        publish(out, manifest, ABOUT)
+        assert written(out) == right

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.index import Index, check_index, publish_index
+from shards.index import Index, check_index, publish_indexes
 from shards.kind import Kind, Shape
 from shards.layout import ShardName, index
 from shards.receipt import DamagedRecord, Manifest, Receipt
@@ -84,7 +84,7 @@ def test_an_index_that_is_missing_or_of_another_manifest_is_replaced_by_the_rece
             out.write(TRAIN, wrong)
         with pytest.raises(DamagedRecord, match=TRAIN):
             check_index(out, manifest, "train")
-        publish_index(out, manifest, "train")
+        publish_indexes(out, manifest)
         check_index(out, manifest, "train")
 
 
@@ -174,3 +174,18 @@ def test_a_sample_of_another_kind_is_examined_by_its_own_rule(tmp_path: Path) ->
     out.write("part", group_bytes("a" * 24, LATENTS.members, (b"{}", b"1234567")))
     with pytest.raises(DamagedShard, match="half a number"):
         seal(out, ShardName("train", 0), ["part"], ["a" * 24], LATENTS)
+
+
+def test_a_split_that_has_no_sample_any_more_has_no_index(out: Storage) -> None:
+    publish_indexes(out, Manifest.of([Receipt.read(out, ShardName("test", 0))], "f" * 64, True))
+    assert [entry.path for entry in out.files("index")] == [index("test")]
+
+
+def test_an_index_that_stands_is_not_written_again_and_a_damaged_one_is(out: Storage) -> None:
+    before = out.stat(TRAIN)
+    publish_indexes(out, Manifest.read(out))
+    assert out.stat(TRAIN) == before
+    right = out.read(TRAIN)
+    out.write(TRAIN, right[:-10])
+    publish_indexes(out, Manifest.read(out))
+    assert out.read(TRAIN) == right
