@@ -33,7 +33,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/test: $(VENV)/base
-	@$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@$(PIP) install --constraint constraints.txt --editable '.[train,test]'
 	@touch $@
 
 shards: $(VENV)/base
@@ -53,4 +53,4 @@ bench: $(VENV)/test
 	@$(RUN) -m benchmarks
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-interop build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
