@@ -24,6 +24,7 @@ from curation.summary import Summary, conclude
 from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
 from judge.errors import JudgeMistake
+from shards.layout import REPORT
 from shards.storage import BadLocation, Storage, StorageFault
 
 
@@ -134,7 +135,10 @@ class _Run:
                 raise
             self._conclude_as_it_is()
             raise UsageMistake(f"{mistake}. All that was finished is kept") from mistake
-        return Finished(self._conclude(), self._idle)
+        summary = self._conclude()
+        if not self._idle or self._out.stat(REPORT) is None:
+            self._report()
+        return Finished(summary, self._idle)
 
     def _work(self, work: Iterator[ShardWork]) -> None:
         first = next(work, None)
@@ -164,3 +168,9 @@ class _Run:
         summary = conclude(self._out, self._plan, self._recorded, state, tally, seconds)
         discard_superseded(self._out, state)
         return summary
+
+    def _report(self) -> None:
+        from curation.report.make import write_report  # it loads the plots, which no worker needs
+
+        self._heartbeat.check()
+        write_report(self._out, self._job.config, self._recorded.fingerprint, self._job.root)

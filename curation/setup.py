@@ -17,7 +17,7 @@ from curation.sources import Source
 from judge.account import ACCOUNT, Statement
 from judge.errors import JudgeStopped
 from judge.store import CALLS
-from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, SUMMARY, UNIT_LEDGERS
+from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, UNIT_LEDGERS
 from shards.receipt import sealed_shards
 from shards.storage import Storage
 
@@ -63,7 +63,7 @@ def prepare(out: Storage, source: Source, config: Config) -> Recorded:
     recorded = standing(out, source, determining)
     if recorded is None:
         if out.stat(CONFIG) is not None:
-            for earlier in (MANIFEST, SUMMARY, CONFIG):  # its commit last
+            for earlier in (MANIFEST, SUMMARY, REPORT, CONFIG):  # its commit last
                 out.delete(earlier)
         write_plan(out, source, config)
         recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config))

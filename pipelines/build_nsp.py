@@ -32,6 +32,7 @@ from judge.prices import Prices
 from judge.settings import Claude
 from pipelines import console
 from pipelines.settings import SettingsMistake, chosen, from_tree, options
+from shards.layout import REPORT
 from shards.receipt import DamagedRecord
 from shards.storage import Storage, StorageFault
 from shards.tar import DamagedShard
@@ -214,6 +215,7 @@ def _print_summary(summary: Summary, out: Storage) -> None:
         console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
     console.out.print(f"time      {summary.seconds:,.1f} s")
     console.out.print(f"dataset   {out.shown}", markup=False)
+    console.out.print(f"page      {out.shown}/{REPORT}", markup=False)
     if not summary.balanced:
         console.out.print("The account does not balance; --verify says where.")
     command = f"python pipelines/build_nsp.py --out {out.shown}"

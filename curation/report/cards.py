@@ -1,0 +1,126 @@
+"""What the page says of one clip."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+
+from curation.ledger import Row
+from curation.report.strips import Strip
+from curation.sources import OPEN_END
+from shards.receipt import DamagedRecord
+
+_MOST_TEXT = 1500
+_MOST_REMARK = 400
+_MOST_NAME = 200
+_MOST_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The beginning of a text, and how many characters of it the page leaves out."""
+
+    text: str
+    left_out: int = 0
+
+    @staticmethod
+    def of(text: str, most: int = _MOST_TEXT) -> Excerpt:
+        if len(text) <= most:
+            return Excerpt(text)
+        return Excerpt(text[:most].rstrip(), len(text) - most)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A scene that the verifier turned down, and why."""
+
+    scene: Excerpt
+    reason: Excerpt
+
+
+@dataclass(frozen=True)
+class Card:
+    """One clip on the page. Every text is as its source wrote it; the template escapes."""
+
+    clip_id: str
+    outcome: str
+    reason: str
+    detail: Excerpt
+    split: str
+    source: Excerpt
+    span: str
+    facts: tuple[str, ...]
+    scene: Excerpt
+    caption: Excerpt
+    captioned_by: str
+    verdict: str
+    verdict_reason: Excerpt
+    rounds: int
+    judge: str
+    usd: str
+    turned_down: tuple[Attempt, ...]
+    more_turned_down: int
+    pictures: tuple[str, ...]
+    missing: Excerpt
+
+
+def card(row: Row, strip: Strip, fps: int) -> Card:
+    """`fps` is that of the shards. Raises DamagedRecord for a row whose `turned_down` is not what a ledger holds."""
+    attempts = _attempts(row)
+    return Card(
+        clip_id=row.clip_id,
+        outcome=row.outcome,
+        reason=row.reason,
+        detail=Excerpt.of(row.detail, _MOST_REMARK),
+        split=row.split,
+        source=Excerpt.of(row.source, _MOST_NAME),
+        span=_span(row),
+        facts=tuple(_facts(row, fps)),
+        scene=Excerpt.of(row.scene_description),
+        caption=Excerpt.of(row.caption),
+        captioned_by=row.captioned_by,
+        verdict=row.verdict,
+        verdict_reason=Excerpt.of(row.verdict_reason, _MOST_REMARK),
+        rounds=row.rounds,
+        judge=row.judge_model or row.judge,
+        usd=f"${row.usd:,.4f}" if row.usd else "",
+        turned_down=attempts[:_MOST_ATTEMPTS],
+        more_turned_down=len(attempts[_MOST_ATTEMPTS:]),
+        pictures=tuple(base64.b64encode(jpeg).decode() for jpeg in strip.frames),
+        missing=Excerpt.of(strip.missing, _MOST_REMARK),
+    )
+
+
+def _attempts(row: Row) -> tuple[Attempt, ...]:
+    try:
+        values = json.loads(row.turned_down) if row.turned_down else []
+        if row.verdict != "Pass" and values and values[-1]["scene"] == row.scene_description:
+            values.pop()  # the row's own scene was the last to be turned down
+        return tuple(
+            Attempt(Excerpt.of(value["scene"], _MOST_REMARK), Excerpt.of(value["reason"], _MOST_REMARK))
+            for value in values
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedRecord(f"the ledger's `turned_down` of clip {row.clip_id} is not a list of attempts") from error
+
+
+def _span(row: Row) -> str:
+    """The clip's place in its source video, or "" for the whole of it."""
+    if row.end_ms != OPEN_END:
+        return f"{_clock(row.start_ms)}–{_clock(row.end_ms)}"
+    return f"from {_clock(row.start_ms)}" if row.start_ms else ""
+
+
+def _clock(milliseconds: int) -> str:
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes}:{rest / 1000:04.1f}"
+
+
+def _facts(row: Row, fps: int) -> list[str]:
+    facts = []
+    if row.kept:
+        facts.append(f"{row.frames / fps:.1f} s" if row.frames > 1 else "an image")
+    if row.source_width > 0:
+        facts.append(f"{row.source_width} × {row.source_height}")
+    return facts

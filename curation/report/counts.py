@@ -1,0 +1,98 @@
+"""What the page counts: every committed clip, a ledger file at a time, in memory that does not grow with the clips."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from curation.ledger import Row, Tally
+from curation.outcome import OUTCOMES
+from shards.receipt import DamagedRecord
+
+MOST_WORDS = 200
+"""Longer texts count as this long: the bins of a histogram must be few."""
+
+
+@dataclass
+class Counts:
+    """Exact sums over the ledger. `frames`, the words and `kept_by_*` are of kept clips; `short_sides` of all measured.
+
+    `short_sides` maps (pixels of the shorter side, kept) to clips. `scene_words` and `caption_words` map a number of
+    words to clips, `passed_in` the round of a Pass, from 1, to clips, kept or failed later.
+    """
+
+    tally: Tally = field(default_factory=Tally.empty)
+    kept_by_split: Counter[str] = field(default_factory=Counter)
+    passed_in: Counter[int] = field(default_factory=Counter)
+    frames: Counter[int] = field(default_factory=Counter)
+    short_sides: Counter[tuple[int, bool]] = field(default_factory=Counter)
+    scene_words: Counter[int] = field(default_factory=Counter)
+    caption_words: Counter[int] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+    captioned_by: Counter[str] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    _sources: array[int] = field(default_factory=lambda: array("Q"))
+    _last_source: str | None = None
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Counts the rows of one ledger file. Raises DamagedRecord for a clip that ended in no known outcome."""
+        for row in rows:
+            if row.outcome not in OUTCOMES:
+                raise DamagedRecord(f"the ledger ends clip {row.clip_id} in {row.outcome!r}, which is no outcome")
+            self.tally.add([row])
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
+        self._note_source(row.source)
+        self.input_tokens += row.input_tokens
+        self.output_tokens += row.output_tokens
+        self.usd += row.usd
+        if row.captioned_by:
+            self.captioned_by[row.captioned_by] += 1
+        if row.verdict:
+            self.models[row.judge_model] += 1
+        if row.verdict == "Pass":
+            self.passed_in[row.rounds] += 1
+        if row.source_width > 0 and row.source_height > 0:
+            self.short_sides[min(row.source_width, row.source_height), row.kept] += 1
+        if row.kept:
+            self.kept_by_split[row.split] += 1
+            self.frames[row.frames] += 1
+            self.caption_words[words(row.caption)] += 1
+            if row.scene_description:
+                self.scene_words[words(row.scene_description)] += 1
+
+    def _note_source(self, source: str) -> None:
+        # The clips of one video mostly lie side by side, so that this holds a few bytes a video.
+        if source != self._last_source:
+            self._sources.append(int.from_bytes(hashlib.sha256(source.encode()).digest()[:8]))
+            self._last_source = source
+
+    @property
+    def decided(self) -> int:
+        return self.tally.total
+
+    @property
+    def kept(self) -> int:
+        return self.tally.of("kept")
+
+    @property
+    def sources(self) -> int:
+        """How many different source videos the clips are of."""
+        return len(np.unique(np.frombuffer(self._sources, dtype=np.uint64))) if self._sources else 0
+
+    @property
+    def kept_frames(self) -> int:
+        return sum(frames * clips for frames, clips in self.frames.items())
+
+
+def words(text: str) -> int:
+    """How many words a text has, as white space parts them, at most MOST_WORDS."""
+    return min(len(text.split()), MOST_WORDS)

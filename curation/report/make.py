@@ -1,0 +1,117 @@
+"""Making `report.html`: the ledger is counted, clips are drawn from it, their pictures developed, the page written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from curation.config import Config
+from curation.ledger import Row, read_ledger
+from curation.outcome import OUTCOMES
+from curation.plan import Plan, PlannedClip
+from curation.report.cards import card
+from curation.report.concluded import Concluded
+from curation.report.counts import Counts
+from curation.report.darkroom import develop
+from curation.report.page import Facts, render
+from curation.report.sampling import Pick, Sampler
+from curation.report.strips import InShard, InSource, Strip, Task
+from curation.state import State
+from shards.layout import REPORT, ShardName
+from shards.storage import Storage
+
+MOST_CARDS = 240
+_PICTURE_SECONDS = 20.0
+_LOOKS = 5
+
+
+def write_report(out: Storage, config: Config, fingerprint: str, source: Storage | None) -> None:
+    """Publishes the page of what is committed in OUT now.
+
+    `source` is what the locations in the plan are relative to; with None, clips that are in no shard have no picture.
+    A clip that no picture can be made of is on the page all the same, with the reason. Raises FileNotFoundError for a
+    ledger that is gone, DamagedRecord for one that cannot be read, StorageFault when OUT fails.
+    """
+    plan = Plan(out, config)
+    state, counts, rows = _read(out, config.units_per_shard)
+    rows.sort(key=lambda row: (_ORDER[row.outcome], row.position))
+    limits = replace(config.limits, clip_seconds=min(config.limits.clip_seconds, _PICTURE_SECONDS))
+    strips = _Pictures(out, replace(config, limits=limits), source, plan, state).of(rows)
+    cards = [card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
+    facts = Facts(config, fingerprint, plan.clips, counts, Concluded.read(out))
+    out.write(REPORT, render(facts, cards).encode())
+
+
+_ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOMES)}
+
+
+def _read(out: Storage, units_per_shard: int) -> tuple[State, Counts, list[Row]]:
+    """The state, what is counted in it, and the rows that are shown. Holds one ledger file at a time."""
+    for look in range(1, _LOOKS + 1):
+        state, counts, sampler = State.read(out, units_per_shard), Counts(), Sampler(MOST_CARDS)
+        try:
+            for rows in state.ledgers(out):
+                counts.add(rows)
+                sampler.add(rows)
+            return state, counts, list(_rows(out, state, sampler.picks()))
+        except FileNotFoundError:
+            # A run at work has sealed a shard since, and its units' ledgers are gone.
+            if look == _LOOKS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _rows(out: Storage, state: State, picks: Iterable[Pick]) -> Iterator[Row]:
+    """The rows of the clips that were drawn, a ledger file at a time."""
+    units = {(unit.split, unit.index): unit.ledger for unit in sorted(state.committed)}
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for pick in picks:
+        sealed = state.sealed.get((pick.split, pick.shard))
+        wanted[sealed.ledger if sealed else units[pick.split, pick.unit]].add(pick.clip_id)
+    for path, clip_ids in wanted.items():
+        yield from (row for row in read_ledger(out, path) if row.clip_id in clip_ids)
+
+
+class _Pictures:
+    """Where a picture of each clip is to be had."""
+
+    def __init__(self, out: Storage, config: Config, source: Storage | None, plan: Plan, state: State) -> None:
+        self._out = out
+        self._config = config
+        self._source = source
+        self._plan = plan
+        self._state = state
+
+    def of(self, rows: list[Row]) -> list[Strip]:
+        planned = self._planned(row for row in rows if not row.kept)
+        found = [self._one(row, planned.get(row.clip_id)) for row in rows]
+        made = iter(develop([one for one in found if not isinstance(one, Strip)], self._config.limits))
+        return [one if isinstance(one, Strip) else next(made) for one in found]
+
+    def _one(self, row: Row, clip: PlannedClip | None) -> Task | Strip:
+        if row.kept:
+            shard = self._state.sealed.get((row.split, row.shard))
+            if shard is None:
+                return Strip(missing="its shard is not sealed yet")
+            return InShard(self._out, shard, row.clip_id, row.mp4_sha256)
+        if row.outcome == "quarantined":
+            return Strip(missing="it ended the processes that opened it, so it is left closed")
+        if self._source is None:
+            return Strip(missing="it is in no shard, and its source is not at hand")
+        if clip is None:
+            return Strip(missing="it is in no shard, and not in the plan")
+        return InSource(self._source, clip, self._config)
+
+    def _planned(self, rows: Iterable[Row]) -> dict[str, PlannedClip]:
+        """The plan's word on these clips; it is read a shard at a time."""
+        wanted: dict[ShardName, set[str]] = defaultdict(set)
+        for row in rows:
+            wanted[ShardName(row.split, row.shard)].add(row.clip_id)
+        return {
+            clip.clip_id: clip
+            for shard, clip_ids in sorted(wanted.items())
+            for unit in self._plan.units(shard)
+            for clip in unit.clips
+            if clip.clip_id in clip_ids
+        }

@@ -1,0 +1,180 @@
+"""The page itself: one HTML file that needs nothing else, and lets nothing else in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from curation.config import Config
+from curation.outcome import OUTCOMES
+from curation.report.cards import Card
+from curation.report.concluded import Concluded
+from curation.report.counts import Counts
+from curation.report.plots import plots
+from curation.summary import METHODS
+
+_HERE = Path(__file__).parent
+_MOST_REASONS = 100
+_UNITS = ("kB", "MB", "GB", "TB")
+_MEANINGS = {
+    "kept": "in the shards",
+    "rejected": "a rule turned it down",
+    "dropped": "no scene passed the verification",
+    "refused": "the judge would not answer",
+    "failed": "an error, with the evidence in the ledger",
+    "quarantined": "it ends the process that opens it",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page tells but for the clips. `planned` is the number of clips in the plan."""
+
+    config: Config
+    fingerprint: str
+    planned: int
+    counts: Counts
+    concluded: Concluded | None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A part of a whole, drawn: where it begins and how wide it is, in percent, in the colour of an outcome."""
+
+    outcome: str
+    name: str
+    count: int
+    share: float
+    begin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """One row of the table of outcomes."""
+
+    outcome: str
+    reason: str
+    count: int
+    share: float
+
+
+def render(facts: Facts, cards: Sequence[Card]) -> str:
+    """The page as text. The same facts and cards give the same page."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "clock": _clock, "size": _size}
+    style, script = _asset("page.css"), _asset("page.js")
+    counts = facts.counts
+    return environment.get_template("page.html.jinja").render(
+        facts=facts,
+        counts=counts,
+        concluded=facts.concluded,
+        method=METHODS[facts.config.judge],
+        meanings=_MEANINGS,
+        bars=_outcome_bars(facts),
+        endings=_endings(counts),
+        rounds=_round_bars(counts),
+        kept_seconds=counts.kept_frames / facts.config.encode.fps,
+        plots=plots(counts, facts.config.encode.fps),
+        cards=cards,
+        choices=_choices(cards),
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+    )
+
+
+def _asset(name: str) -> Markup:
+    return Markup((_HERE / name).read_text("utf-8"))  # noqa: S704 our own file, which its hash in the policy names
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing from anywhere, no style and no script but ours, pictures only out of the page itself."""
+    allowed = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": _hash(style),
+        "script-src": _hash(script),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{directive} {source}" for directive, source in allowed.items())
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _outcome_bars(facts: Facts) -> list[Bar]:
+    """Every planned clip: the outcomes in their order, and what is not decided."""
+    sizes: dict[str, int] = {outcome: facts.counts.tally.of(outcome) for outcome in OUTCOMES}
+    sizes["undecided"] = facts.planned - facts.counts.decided
+    bars, begin = [], 0.0
+    for name, count in sizes.items():
+        if count > 0:
+            share = 100 * count / max(facts.planned, facts.counts.decided)
+            bars.append(Bar(name, name, count, share, begin))
+            begin += share
+    return bars
+
+
+def _endings(counts: Counts) -> list[Ending]:
+    lines = list(counts.tally.lines())
+    endings = [Ending(*line, 100 * line[2] / counts.decided) for line in lines[:_MOST_REASONS]]
+    if rest := lines[_MOST_REASONS:]:
+        clips = sum(count for *_, count in rest)
+        endings.append(Ending(rest[0][0], f"{len(rest):,} further reasons", clips, 100 * clips / counts.decided))
+    return endings
+
+
+def _round_bars(counts: Counts) -> list[Bar]:
+    """Clips that were judged to the end: in which round they passed, and those that never did."""
+    lines = [("kept", f"passed in round {number}", clips) for number, clips in sorted(counts.passed_in.items())]
+    if dropped := counts.tally.of("dropped"):
+        lines.append(("dropped", "dropped, no scene passed", dropped))
+    judged = sum(clips for *_, clips in lines)
+    return [Bar(outcome, text, clips, 100 * clips / judged) for outcome, text, clips in lines]
+
+
+def _choices(cards: Sequence[Card]) -> dict[str, list[str]]:
+    """What the cards can be filtered by, where there is more than one of it."""
+    found: dict[str, list[str]] = {
+        "outcome": [outcome for outcome in OUTCOMES if any(card.outcome == outcome for card in cards)],
+        "reason": sorted({card.reason for card in cards if card.reason}),
+        "split": sorted({card.split for card in cards}),
+        "source": sorted({card.source.text for card in cards}),
+    }
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def _percent(share: float) -> str:
+    """A share of 100: never 0 % or 100 % of what is only nearly so."""
+    if 0 < share < 0.1:
+        return "< 0.1%"
+    if 99.9 < share < 100:
+        return "> 99.9%"
+    return f"{share:.1f}%".replace(".0%", "%")
+
+
+def _clock(seconds: float) -> str:
+    """A time as people say it."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+
+
+def _size(count: int) -> str:
+    """Bytes as people say them."""
+    if count < 1000:
+        return f"{count:,} bytes"
+    power = min((len(str(count)) - 1) // 3, len(_UNITS))
+    return f"{count / 1000**power:,.1f} {_UNITS[power - 1]}"

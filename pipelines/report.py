@@ -1,0 +1,62 @@
+"""Writes `report.html`, the page about a dataset: what became of its clips, what they cost, and what they look like."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from curation.config import Config
+from curation.errors import RunStopped, UsageMistake
+from curation.run import open_out
+from curation.setup import Recorded
+from curation.sources import Source
+from pipelines import console
+from pipelines.settings import SettingsMistake, from_tree
+from shards.layout import REPORT
+from shards.receipt import DamagedRecord
+from shards.storage import Storage, StorageFault
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("out")
+def main(out: str) -> None:
+    """Write OUT/report.html anew, one file that needs no network; OUT is a dataset, a path or s3://…
+
+    Every run of build_nsp.py ends with this by itself. Clips that are in no shard are pictured from the source, where
+    it still is.
+
+    Exit codes: 0 done, 1 the dataset is damaged, 2 wrong usage, 3 stopped by storage or machine, 130 interrupted.
+    """
+    from curation.report.make import write_report  # not by the processes that decode pictures, which load this file
+
+    console.log_to_stderr()
+    try:
+        with console.interruptible("nothing was changed"):
+            place = open_out(out)
+            recorded = Recorded.read(place)
+            if recorded is None:
+                raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
+            config = from_tree(Config, recorded.config, f"{place.shown}/config.toml")
+            write_report(place, config, recorded.fingerprint, _root(recorded.source))
+    except (UsageMistake, SettingsMistake) as mistake:
+        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
+    except (DamagedRecord, FileNotFoundError) as damage:
+        console.fail(f"the dataset in {out} is damaged: {damage}", console.ATTENTION)
+    except (RunStopped, StorageFault) as stop:
+        console.fail(f"{stop}", console.STOPPED)
+    console.out.print(f"report    {place.shown}/{REPORT}", markup=False)
+    sys.exit(console.DONE)
+
+
+def _root(source: str) -> Storage | None:
+    """What the plan's locations are relative to, or None if that is not to be had here."""
+    try:
+        return Source.at(source).root
+    except (UsageMistake, StorageFault) as absent:
+        console.err.print(f"{absent}; clips that are in no shard are shown without pictures", markup=False)
+        return None
+
+
+if __name__ == "__main__":
+    main()

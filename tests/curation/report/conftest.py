@@ -1,0 +1,27 @@
+"""What several tests of the page look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.asking import CLAUDE, terms
+from tests.claude_api import ClaudeApi
+from tests.curation.report.made import Made, write_source
+from tests.curation.report.pages import report
+from tests.support import build_inline, ledger
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    folder = tmp_path_factory.mktemp("made")
+    source, out = write_source(folder), folder / "out"
+    config = replace(CLAUDE, test=0.3, split_by="clip")
+    with pytest.MonkeyPatch.context() as patched, ClaudeApi() as api:
+        patched.setattr("judge.store._LINGER_SECONDS", 0.02)
+        for name, value in api.env.items():
+            patched.setenv(name, value)
+        build_inline(source, out, config, terms=terms())
+    yield Made(source, out, config, ledger(out, config), report(out, config, source))

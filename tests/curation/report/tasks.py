@@ -1,0 +1,38 @@
+"""What may happen to a child process that makes a picture, as tasks that it can load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from curation.report.strips import Strip
+
+
+@dataclass(frozen=True)
+class Good:
+    name: str
+
+    def strip(self) -> Strip:
+        return Strip((self.name.encode(),))
+
+
+@dataclass(frozen=True)
+class Deadly:
+    def strip(self) -> Strip:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return Strip()
+
+
+@dataclass(frozen=True)
+class Endless:
+    def strip(self) -> Strip:
+        time.sleep(600)
+        return Strip()
+
+
+@dataclass(frozen=True)
+class Greedy:
+    def strip(self) -> Strip:
+        return Strip((bytes(16 << 30),))

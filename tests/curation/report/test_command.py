@@ -1,0 +1,70 @@
+"""`python pipelines/report.py OUT`, as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shards.layout import REPORT
+from tests.command import Ended, Place, place
+from tests.support import SMALL, build_inline, captioned_spans
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as here:
+        yield here
+
+
+def run(here: Place, *arguments: str | Path) -> Ended:
+    with here.start(sys.executable, "pipelines/report.py", *map(str, arguments)) as command:
+        ended = command.wait()
+        assert command.left_behind() == []
+    return ended
+
+
+def test_it_writes_the_page_and_says_where(here: Place, tmp_path: Path) -> None:
+    source = captioned_spans(tmp_path, 3)
+    build_inline(source, tmp_path / "out", SMALL)
+    ended = run(here, tmp_path / "out")
+    assert (ended.code, ended.stderr) == (0, "")
+    assert ended.stdout.strip() == f"report    {tmp_path / 'out' / REPORT}"
+    whole = (tmp_path / "out" / REPORT).read_text("utf-8")
+    source.unlink()
+    ended = run(here, tmp_path / "out")
+    assert ended.code == 0
+    assert "no such file or folder; clips that are in no shard are shown without pictures" in ended.stderr
+    assert (tmp_path / "out" / REPORT).read_text("utf-8") == whole
+
+
+def test_what_is_no_dataset_or_a_damaged_one_is_named(here: Place, tmp_path: Path) -> None:
+    ended = run(here, tmp_path / "nothing")
+    assert (ended.code, ended.error) == (2, f"error: {tmp_path}/nothing: no plan there; build a dataset first")
+    build_inline(captioned_spans(tmp_path, 3), tmp_path / "out", SMALL)
+    (tmp_path / "out/ledger/train/000/nsp-000000.parquet").write_bytes(b"no ledger")
+    ended = run(here, tmp_path / "out")
+    assert ended.code == 1
+    assert "nsp-000000.parquet cannot be read" in ended.error
+    assert not (tmp_path / "out" / REPORT).exists()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
+def test_ended_halfway_it_leaves_the_earlier_page_and_no_process(
+    here: Place, tmp_path: Path, signum: int, code: int
+) -> None:
+    build_inline(captioned_spans(tmp_path, 8), tmp_path / "out", SMALL)
+    (tmp_path / "out" / REPORT).write_text("the earlier page")
+    with here.start(sys.executable, "pipelines/report.py", str(tmp_path / "out")) as command:
+        command.until(lambda: command.runs("spawn_main"))
+        command.send(signum)
+        ended = command.wait()
+        assert command.left_behind() == []
+    assert ended.code == code
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "out" / REPORT).read_text() == "the earlier page"
