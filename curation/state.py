@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from curation.ledger import Row, Tally, read_ledger
 from curation.plan import Plan
 from curation.sealing import discard_shard
+from shards.ahead import ahead
 from shards.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
 from shards.receipt import Receipt, sealed_shards
 from shards.storage import Storage
@@ -31,14 +33,11 @@ class State:
 
     def ledgers(self, out: Storage) -> Iterator[list[Row]]:
         """The rows of every committed clip, a file at a time."""
-        for shard in self.sealed.values():
-            yield read_ledger(out, shard.ledger)
-        for unit in sorted(self.committed):
-            yield read_ledger(out, unit.ledger)
+        paths = [shard.ledger for shard in self.sealed.values()] + [unit.ledger for unit in sorted(self.committed)]
+        return ahead(partial(read_ledger, out), paths)
 
     def receipts(self, out: Storage) -> Iterator[Receipt]:
-        for shard in self.sealed.values():
-            yield Receipt.read(out, shard)
+        return ahead(partial(Receipt.read, out), self.sealed.values())
 
     def complete(self, plan: Plan) -> bool:
         return all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())

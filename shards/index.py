@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from shards import layout
 from shards.parquet import read_table
-from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt
+from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt, receipts_of
 from shards.storage import Storage
 
 _SHARDS_KEY = b"nextscene.shards"
@@ -173,8 +173,8 @@ def _stands(out: Storage, path: str, shards: Sequence[ManifestShard]) -> bool:
 
 
 def _tables(out: Storage, shards: Sequence[ManifestShard]) -> Iterator[pa.Table]:
-    for number, shard in enumerate(shards):
-        yield _table(shard.receipt(out), number)
+    for number, receipt in enumerate(receipts_of(out, shards)):
+        yield _table(receipt, number)
 
 
 def _table(receipt: Receipt, number: int) -> pa.Table:

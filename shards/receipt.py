@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from shards.ahead import ahead
 from shards.layout import MANIFEST, SHARDS, ShardName
 from shards.sample import SCHEMA_VERSION
 from shards.storage import Storage
@@ -151,6 +153,11 @@ class ManifestShard:
                 f"{MANIFEST} lists {self.path}, which has no receipt that fits; --verify names the cause"
             )
         return receipt
+
+
+def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Receipt]:
+    """In the order of the shards; few at a time are held. Raises DamagedRecord for one that does not fit."""
+    return ahead(methodcaller("receipt", out), shards)
 
 
 @dataclass(frozen=True)

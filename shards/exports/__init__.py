@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shards.exports import croissant, energon, huggingface, wids
 from shards.exports.about import About
-from shards.receipt import Manifest
+from shards.receipt import Manifest, receipts_of
 from shards.storage import Storage
 
 __all__ = ["About", "publish"]
@@ -15,7 +15,7 @@ def publish(out: Storage, manifest: Manifest, about: About) -> None:
 
     The same shards give the same files. Raises DamagedRecord for a receipt that does not fit, StorageFault.
     """
-    energon.publish(out, manifest, (shard.receipt(out) for shard in manifest.shards))
+    energon.publish(out, manifest, receipts_of(out, manifest.shards))
     for reader in (wids, croissant, huggingface):
         for path, data in reader.files(manifest, about):
             out.keep(path, data)
