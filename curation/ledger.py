@@ -97,9 +97,12 @@ def read_ledger(out: Storage, path: str) -> list[Row]:
     if table.schema.names != SCHEMA.names:
         raise DamagedRecord(f"{path} is not a ledger of this version")
     try:
-        return [Row(**row) for row in table.to_pylist()]
+        rows = [Row(**row) for row in table.to_pylist()]
     except UnicodeDecodeError as error:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
+    if unknown := {row.outcome for row in rows} - {*OUTCOMES}:
+        raise DamagedRecord(f"{path} names an outcome that there is none of: {min(unknown)!r}")
+    return rows
 
 
 @dataclass

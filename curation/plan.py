@@ -21,6 +21,7 @@ from curation.config import Config
 from curation.errors import UsageMistake
 from curation.sources import Clip, Source
 from shards.layout import PLAN, ShardName, UnitName
+from shards.parquet import reading
 from shards.storage import Storage
 
 SPLITS = ("train", "test")
@@ -219,10 +220,16 @@ class Plan:
     """A written plan, opened: what is in it, and its units a shard at a time."""
 
     def __init__(self, out: Storage, config: Config) -> None:
-        self._file = pq.ParquetFile(out.open(PLAN))
+        """Raises FileNotFoundError, or DamagedRecord for a file that is no plan."""
         self._config = config
         self._places: dict[ShardName, tuple[int, int]] = {}
         self.clips = 0
+        with reading(out, PLAN):
+            self._file = pq.ParquetFile(out.open(PLAN))
+            self._open()
+        self._group = -1, SCHEMA.empty_table()
+
+    def _open(self) -> None:
         seen = dict.fromkeys(SPLITS, 0)
         notes: dict[bytes, bytes] = self._file.metadata.metadata
         self.uncaptioned = int(notes[_UNCAPTIONED_KEY.encode()])
@@ -233,7 +240,6 @@ class Plan:
             self.clips += int(clips)
         groups = self._file.metadata.num_row_groups
         self._group_ends = list(accumulate(self._file.metadata.row_group(i).num_rows for i in range(groups)))
-        self._group = -1, SCHEMA.empty_table()
 
     def shards(self) -> Iterator[tuple[ShardName, int]]:
         """Every planned shard (revision 0) with the number of its clips, in the order of the plan."""

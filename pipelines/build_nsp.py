@@ -172,7 +172,7 @@ def _look(out: Storage, verifying: bool) -> int:
     finally:
         watch.end()
     for problem in found:
-        console.out.print(problem, markup=False)
+        console.out.print(console.visible(problem), markup=False)
     problems = len(found)
     console.out.print(
         f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree."

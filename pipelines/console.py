@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -19,14 +20,28 @@ if TYPE_CHECKING:
 DONE, ATTENTION, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 _LOG_EVERY_SECONDS = 5.0
 
-err = Console(stderr=True, soft_wrap=True, highlight=False)
-out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
 
 
 def fail(message: object, code: int) -> NoReturn:
-    """Ends the process with one line on stderr."""
-    err.print(f"error: {str(message).strip()}", style="bold red" if err.is_terminal else None, markup=False)
+    """Ends the process with a line on stderr, or with those of the message."""
+    lines = "\n".join(map(visible, str(message).strip().splitlines()))
+    err.print(f"error: {lines}", style="bold red" if err.is_terminal else None, markup=False)
     sys.exit(code)
+
+
+def visible(text: str) -> str:
+    """A text from data with everything escaped that is no character to look at: it cannot steer the terminal."""
+    return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSEEN else letter for letter in text)
+
+
+_UNSEEN = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
+_JOINERS = "\u200c\u200d"
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter in _JOINERS else letter.encode("unicode_escape").decode()
 
 
 @contextmanager

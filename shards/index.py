@@ -18,10 +18,12 @@ from shards import layout
 from shards.parquet import read_table
 from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt, receipts_of
 from shards.storage import Storage
+from shards.tar import BLOCK, END, MAX_MEMBER_BYTES
 
 _SHARDS_KEY = b"nextscene.shards"
 _ROWS_A_GROUP = 1 << 16
 _SIZE = "_bytes"
+_NUMBERS = ("shard", "offset", "crc32", "frames", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,21 @@ class Index:
         return {name: self.table[name].to_numpy() for name in self.table.column_names if name != "key"}
 
     def _fits(self) -> bool:
-        """Whether shards and extents are those of the manifest; what lies inside is proved when it is read."""
-        counts = [shard.count for shard in self.shards]
-        if not {"key", "shard", "offset", "crc32", "frames", "width", "height"} <= {*self.table.column_names}:
+        """Whether samples of bounded size fill each shard of the manifest without a gap, as in a receipt."""
+        if set(self.table.column_names) != {"key", *_NUMBERS, *(f"{member}{_SIZE}" for member in self.members)}:
             return False
+        counts = np.array([shard.count for shard in self.shards], np.int64)
         if not np.array_equal(self._column("shard"), np.repeat(np.arange(len(counts)), counts)):
             return False
-        room = np.repeat([shard.bytes for shard in self.shards], counts)
-        needed = self._column("offset") + sum(self._column(f"{member}{_SIZE}") for member in self.members)
-        return bool(np.all((self._column("offset") >= 0) & (needed <= room)))
+        sizes = np.stack([self._column(f"{member}{_SIZE}") for member in self.members])
+        if sizes.min() < 0 or sizes.max() > MAX_MEMBER_BYTES:
+            return False
+        ends = self._column("offset") + (BLOCK + -(-sizes // BLOCK) * BLOCK).sum(axis=0)
+        begins = np.concatenate([[0], ends[:-1]])
+        lasts = np.cumsum(counts) - 1
+        begins[lasts[:-1] + 1] = 0
+        room = np.array([shard.bytes - len(END) for shard in self.shards])
+        return np.array_equal(self._column("offset"), begins) and np.array_equal(ends[lasts], room)
 
 
 def publish_indexes(out: Storage, manifest: Manifest) -> None:

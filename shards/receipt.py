@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from shards.ahead import ahead
 from shards.layout import MANIFEST, SHARDS, ShardName
 from shards.sample import SCHEMA_VERSION
 from shards.storage import Storage
-from shards.tar import BLOCK
+from shards.tar import BLOCK, END, MAX_MEMBER_BYTES
 
 
 class DamagedRecord(ValueError):
@@ -89,22 +89,37 @@ class Receipt:
 
     @staticmethod
     def read(out: Storage, name: ShardName) -> Receipt:
-        """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's."""
+        """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
         try:
-            value = json.loads(out.read(name.receipt))
-            members = tuple(value["members"])
-            places = tuple(_place(numbers, len(members)) for numbers in value["places"])
-            clip_ids = tuple(value["clip_ids"])
-            receipt = Receipt(**{**value, "members": members, "clip_ids": clip_ids, "places": places})
+            receipt = Receipt._of(json.loads(out.read(name.receipt)))
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedRecord(f"{name.receipt} is not a receipt: {error}") from error
         if receipt.name != name:
             raise DamagedRecord(f"{name.receipt} is the receipt of {receipt.name}")
-        if not receipt.count == len(receipt.clip_ids) == len(receipt.places):
-            raise DamagedRecord(
-                f"{name.receipt} counts {receipt.count} clips, names {len(clip_ids)} and places {len(places)}"
-            )
+        if not receipt._adds_up():
+            raise DamagedRecord(f"{name.receipt} does not add up: its clips do not fill {receipt.bytes:,} bytes")
         return receipt
+
+    @staticmethod
+    def _of(value: dict[str, Any]) -> Receipt:
+        kinds = {"str": str, "int": int, "tuple[str, ...]": list, "tuple[Place, ...]": list}
+        for field in fields(Receipt):
+            if type(value[field.name]) is not kinds[str(field.type)]:
+                raise ValueError(f"{field.name!r} should be {field.type}")
+        members, clip_ids = tuple(value["members"]), tuple(value["clip_ids"])
+        if not all(type(text) is str for text in (*members, *clip_ids)):
+            raise ValueError("'members' and 'clip_ids' should be texts")
+        places = tuple(_place(numbers, len(members)) for numbers in value["places"])
+        return Receipt(**{**value, "members": members, "clip_ids": clip_ids, "places": places})
+
+    def _adds_up(self) -> bool:
+        """Whether samples of bounded size fill the tar without a gap, from its first byte to its end mark."""
+        if not self.count == len(self.clip_ids) == len(self.places):
+            return False
+        edges = [0, *(place.end for place in self.places)]
+        fill = all(place.offset == edge for place, edge in zip(self.places, edges, strict=False))
+        bounded = all(0 <= size <= MAX_MEMBER_BYTES for place in self.places for size in place.sizes)
+        return fill and bounded and self.bytes == (edges[-1] + len(END) if self.count else 0)
 
 
 def _place(numbers: list[int], members: int) -> Place:

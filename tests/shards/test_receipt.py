@@ -18,9 +18,9 @@ from shards.sample import MEMBERS
 from shards.storage import Storage
 
 PLACES = (Place(0, (10, 700, 3), 5, 24, 832, 480), Place(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
-RECEIPT = Receipt("train", 7, 0, "ab" * 32, 10240, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)
+RECEIPT = Receipt("train", 7, 0, "ab" * 32, 7680, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)
 PUBLISHED = {
-    "split": "train", "index": 7, "revision": 0, "sha256": "ab" * 32, "bytes": 10240, "count": 2,
+    "split": "train", "index": 7, "revision": 0, "sha256": "ab" * 32, "bytes": 7680, "count": 2,
     "members": ["json", "mp4", "txt"], "clip_ids": ["a" * 24, "b" * 24],
     "places": [[0, 10, 700, 3, 5, 24, 832, 480], [3584, 512, 0, 513, 2**32 - 1, 1, 512, 512]],
 }  # fmt: skip
@@ -32,6 +32,7 @@ receipts = names.map(
         split=name.split,
         index=name.index,
         revision=name.revision,
+        bytes=4608,
         count=1,
         clip_ids=("c" * 24,),
         places=PLACES[:1],
@@ -121,6 +122,15 @@ def written(out: Storage, value: Any) -> None:
         {**PUBLISHED, "places": [["0", *PUBLISHED["places"][0][1:]]] * 2},
         {**PUBLISHED, "places": [0, 0]},
         {**PUBLISHED, "members": ["json", "mp4"]},
+        {**PUBLISHED, "members": ["json", "mp4", 7]},
+        {**PUBLISHED, "clip_ids": ["a" * 24, 7]},
+        {**PUBLISHED, "bytes": "7680"},
+        {**PUBLISHED, "bytes": 7681},
+        {**PUBLISHED, "count": True},
+        {**PUBLISHED, "places": [PUBLISHED["places"][1], PUBLISHED["places"][0]]},
+        {**PUBLISHED, "places": [[512, *PUBLISHED["places"][0][1:]], PUBLISHED["places"][1]]},
+        {**PUBLISHED, "places": [[0, -502, 1724, *PUBLISHED["places"][0][3:]], PUBLISHED["places"][1]]},
+        {**PUBLISHED, "count": 1, "clip_ids": ["a"], "bytes": 2**31 + 2560, "places": [[0, 0, 2**31, 0, *[1] * 4]]},
     ],
 )  # fmt: skip
 def test_a_receipt_that_is_not_this_shard_s_is_refused_by_its_path(tmp_path: Path, value: Any) -> None:

@@ -1,0 +1,154 @@
+"""Finding a clip by its id or the beginning of one, and a shard by its name, without looking at all there are."""
+
+from __future__ import annotations
+
+import difflib
+import os.path
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.errors import UsageMistake
+from curation.history.opened import Opened
+from curation.plan import PlannedClip
+from shards.index import Index
+from shards.layout import PLAN, ShardName
+from shards.parquet import read_table, reading
+from shards.receipt import DamagedRecord, Manifest
+from shards.storage import Storage, split_query
+
+LEAST_LETTERS = 6
+_NEAR_LETTERS = 4
+_MOST_NAMED = 8
+_ID = re.compile(r"[0-9a-z]{1,32}")
+_SHARD = re.compile(r"[a-z]+/nsp-\d{6,}(?:-r\d+)?")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a clip belongs. `shard` is of revision 0; `unit` is -1 and `planned` None where only a shard names it."""
+
+    clip_id: str
+    shard: ShardName
+    unit: int = -1
+    planned: PlannedClip | None = None
+
+
+def find_clip(opened: Opened, wanted: str) -> Spot:
+    """The clip with this id, or the one whose id begins so. Raises UsageMistake, naming those that come near."""
+    if not _ID.fullmatch(wanted):
+        raise UsageMistake(f"{wanted!r} is neither a clip id, nor a shard such as train/nsp-000000, nor a path of one")
+    if len(wanted) < LEAST_LETTERS:
+        found = list(islice(_spots(opened, wanted), _MOST_NAMED + 1))
+        raise UsageMistake(f"{wanted} is too short, give at least {LEAST_LETTERS} letters; {_named(found)}")
+    near: dict[str, Spot] = {}
+    for spot in _spots(opened, wanted[:_NEAR_LETTERS]):
+        if spot.clip_id == wanted:
+            return spot
+        near.setdefault(spot.clip_id, spot)
+    matching = [spot for clip_id, spot in near.items() if clip_id.startswith(wanted)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UsageMistake(f"{wanted} is not enough; {_named(matching)}")
+    alike = [near[clip_id] for clip_id in difflib.get_close_matches(wanted, near, 3, 0)]
+    raise UsageMistake(f"no clip has the id {wanted}{_as_far_as_known(opened)}; {_named(alike, 'the nearest: ')}")
+
+
+def shard_named(out: Storage, text: str) -> ShardName | None:
+    """The shard that `text` names or is a path of; None for what looks like neither.
+
+    Raises UsageMistake for a path into another dataset.
+    """
+    if _SHARD.fullmatch(text):
+        split, _, stem = text.partition("/")
+        return ShardName.of(f"shards/{split}/000/{stem}.tar")
+    if "/" not in text:
+        return None
+    place = split_query(text)[0]
+    name = ShardName.of("/".join(place.split("/")[-4:]))
+    if name is not None:
+        root = place.removesuffix("/".join(place.split("/")[-4:]))
+        if root and _normal(root) != _normal(out.shown):
+            raise UsageMistake(f"{text} is not in {out.shown}")
+    return name
+
+
+def find_shard(opened: Opened, wanted: ShardName) -> ShardName:
+    """The shard at its newest revision, or at the one that is asked for. Raises UsageMistake, naming what there is."""
+    planned = dict.fromkeys(name for name, _ in opened.plan.shards()) if opened.plan else {}
+    newest = opened.state.sealed.get((wanted.split, wanted.index))
+    if newest is not None and wanted.revision in (0, newest.revision):
+        return newest
+    if newest is not None:
+        raise UsageMistake(f"{wanted} is not there; there is {newest}")
+    if wanted in planned:
+        return wanted
+    there = [*planned] or list(opened.state.sealed.values())
+    spans = []
+    for split in dict.fromkeys(name.split for name in there):
+        of_split = [str(name) for name in there if name.split == split]
+        spans.append(of_split[0] if len(of_split) == 1 else f"{of_split[0]} to {of_split[-1]}")
+    raise UsageMistake(f"there is no shard {wanted}, but {' and '.join(spans) or 'none at all'}")
+
+
+def _spots(opened: Opened, begin: str) -> Iterator[Spot]:
+    """The clips whose ids begin so, some more than once: from the plan, or else from index and ledgers."""
+    if opened.has_plan:
+        yield from _planned(opened.out, begin)
+        return
+    if opened.manifest:
+        yield from _indexed(opened.out, opened.manifest, begin)
+    for path, _ in opened.ledgers():
+        table = read_table(opened.out, path)
+        if "clip_id" not in table.column_names:
+            raise DamagedRecord(f"{path} is not a ledger of this version")
+        if rows := _beginning(table["clip_id"], begin):
+            for row in table.take(rows).to_pylist():
+                yield Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
+
+
+def _indexed(out: Storage, manifest: Manifest, begin: str) -> Iterator[Spot]:
+    for split in manifest.splits:
+        index = Index.read(out, manifest, split)
+        for number in _beginning(index.table["key"], begin):
+            yield Spot(index.key(number), replace(index.shards[index.shard[number]].name, revision=0))
+
+
+def _planned(out: Storage, begin: str) -> Iterator[Spot]:
+    """A row group at a time: first its ids alone, all else only where one fits."""
+    with reading(out, PLAN), out.open(PLAN) as file:
+        plan = pq.ParquetFile(file)
+        for group in range(plan.metadata.num_row_groups):
+            ids = plan.read_row_group(group, columns=["clip_id"], use_threads=False)["clip_id"]
+            if rows := _beginning(ids, begin):
+                for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist():
+                    clip = PlannedClip(**row)
+                    yield Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
+
+
+def _beginning(ids: pa.ChunkedArray, begin: str) -> list[int]:
+    rows: list[int] = pc.indices_nonzero(pc.starts_with(ids, begin)).to_pylist()
+    return rows
+
+
+def _named(spots: Sequence[Spot], which: str = "ids that begin so: ") -> str:
+    ids = list(dict.fromkeys(spot.clip_id for spot in spots))
+    if not ids:
+        return "none begins like it"
+    return f"{which}{', '.join(ids[:_MOST_NAMED])}{', …' if len(ids) > _MOST_NAMED else ''}"
+
+
+def _as_far_as_known(opened: Opened) -> str:
+    known = opened.has_plan or opened.has_ledger
+    return "" if known else " (without plan and ledger only those in shards are known)"
+
+
+def _normal(place: str) -> str:
+    return place.rstrip("/") if "://" in place else os.path.normpath(Path(place).absolute())

@@ -1,0 +1,280 @@
+"""Shows what is in a dataset: the whole at a glance, one shard, or the whole history of one clip."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from curation import history
+from curation.config import Config
+from curation.errors import UsageMistake
+from curation.history import ClipHistory, Glance, Opened, ShardHistory
+from curation.ledger import Row
+from curation.run import open_out
+from curation.setup import Recorded
+from curation.sources import OPEN_END
+from pipelines import console
+from pipelines.console import visible
+from pipelines.settings import SettingsMistake, from_tree
+from shards.layout import CONFIG, ShardName
+from shards.receipt import DamagedRecord
+from shards.storage import BadLocation, Storage, StorageFault
+from shards.tar import DamagedShard
+
+Story = Glance | ShardHistory | ClipHistory
+_KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("out")
+@click.argument("what", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+@click.option("--extract", "folder", metavar="FOLDER", help="Also write the clip's members, or all of the shard's.")
+def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
+    """Show the dataset in OUT, a path or s3://… at a glance, or WHAT of it.
+
+    WHAT is a clip's id or its first letters (at least 6), for its whole history: plan, rounds, verdict, paid calls,
+    outcome, sample. Or it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and
+    checked, and the clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
+
+    Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, 130 interrupted.
+    """
+    console.log_to_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a caption may hold what the terminal cannot show
+    try:
+        with console.interruptible("nothing in OUT was changed"):
+            place = open_out(out)
+            story = history.look(place, _config(place), lambda opened: _story(opened, what))
+            damages = _damages(story)
+            written = _extracted(place, story, folder) if folder is not None and not damages else []
+    except (UsageMistake, SettingsMistake, BadLocation) as mistake:
+        console.fail(mistake, console.USAGE)
+    except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
+        console.fail(f"the dataset in {out} is damaged: {damage}", console.ATTENTION)
+    except StorageFault as stop:
+        console.fail(stop, console.STOPPED)
+    if as_json:
+        click.echo(_as_json(place, story))
+    else:
+        _print(Page(shlex.quote(place.shown)), story)
+    if written:
+        console.err.print(f"{len(written)} files written into {folder}", markup=False)
+    if damages:
+        console.fail(f"the dataset in {out} is damaged: {damages[0]}", console.ATTENTION)
+    sys.exit(console.DONE)
+
+
+def _config(out: Storage) -> Config | None:
+    recorded = Recorded.read(out)
+    return from_tree(Config, recorded.config, f"{out.shown}/{CONFIG}") if recorded else None
+
+
+def _story(opened: Opened, what: str) -> Story:
+    if not what:
+        return history.glance(opened)
+    if shard := history.shard_named(opened.out, what):
+        return history.shard_history(opened, history.find_shard(opened, shard))
+    return history.clip_history(opened, history.find_clip(opened, what))
+
+
+def _damages(story: Story) -> list[str]:
+    if isinstance(story, ClipHistory):
+        return [story.sample.damage] if story.sample and story.sample.damage else []
+    return story.damages if isinstance(story, ShardHistory) else []
+
+
+def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
+    if isinstance(story, Glance):
+        raise UsageMistake("--extract needs a clip or a shard; name one behind OUT")
+    samples = story.samples if isinstance(story, ShardHistory) else (story.sample,) if story.sample else ()
+    name = ShardName.of(samples[0].tar) if samples else None
+    if name is None:
+        raise UsageMistake("--extract: there is no sample of it in a sealed shard")
+    return history.extract(out, name, [sample.key for sample in samples], Storage.at(folder))
+
+
+def _as_json(out: Storage, story: Story) -> str:
+    """Plain ASCII, so that nothing in it moves a terminal's cursor."""
+    value = {"kind": _KINDS[type(story)], "dataset": out.shown, **asdict(story)}
+    for column in ("turned_down", "calls"):  # which stand in `rounds` and `calls`, unpacked
+        (value.get("ledger") or {}).pop(column, None)
+    return json.dumps(value, indent=1)
+
+
+# ---- for people ------------------------------------------------------------------------------------------------
+
+
+class Page:
+    """Lines on stdout. On a terminal those of a table are cut to its width; elsewhere all stand whole and plain."""
+
+    def __init__(self, out: str) -> None:
+        """`out` is the dataset, as a shell takes it."""
+        self.out = out
+        self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def say(self, label: str, text: str) -> None:
+        self._console.print(f"{visible(label):<9} {visible(text)}".rstrip())
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """The first row is the heading. All columns but the last are as wide as they need."""
+        seen = [[visible(cell) for cell in row] for row in rows]
+        widths = [max(len(row[column]) for row in seen) for column in range(len(seen[0]) - 1)]
+        for row in seen:
+            line = Text("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
+            if self._console.is_terminal:
+                line.truncate(self._console.width, overflow="ellipsis")
+            self._console.print(line)
+
+    def next(self, program: str, flags: str) -> None:
+        self.say("next", f"python pipelines/{program} {flags}")
+
+
+def _print(page: Page, story: Story) -> None:
+    if isinstance(story, Glance):
+        _print_glance(page, story)
+    elif isinstance(story, ShardHistory):
+        _print_shard(page, story)
+    else:
+        _print_clip(page, story)
+    if story.missing:
+        page.say("not here", f"{', '.join(story.missing)}: what they alone say is not shown")
+
+
+def _print_glance(page: Page, now: Glance) -> None:
+    page.say("dataset", f"{page.out}: {'complete' if now.complete else 'not complete'}")
+    page.say("judge", f"{now.judge or 'unknown'}{': ' if now.method else ''}{now.method}")
+    if now.planned is not None or now.outcomes is not None:
+        planned = "" if now.planned is None else f" of {now.planned:,}"
+        page.say("clips", f"{now.decided:,}{planned} decided" if now.outcomes is not None else f"{now.planned:,}")
+    for outcome, reason, count in now.outcomes or ():
+        page.say("", f"{outcome} {reason} {count:,}" if reason else f"{outcome} {count:,}")
+    for split in now.splits:
+        page.say(
+            split.split,
+            f"{_many(split.samples, 'sample')} in {_many(split.shards, 'shard')}, {split.bytes / 1e6:,.1f} MB",
+        )
+    if now.spending:
+        lost = f"; up to ${now.spending.lost_usd:,.4f} lost" if now.spending.lost_usd else ""
+        page.say("spent", f"${now.spending.spent_usd:,.4f} for {now.spending.answers:,} answers{lost}")
+    if now.runner:
+        how = "at work" if now.runner.alive else "died; the same command goes on"
+        page.say("run", f"{now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}")
+    if now.example:
+        page.next("show.py", f"{page.out} {now.example}")
+    if now.runner and now.runner.alive:
+        page.next("build_nsp.py", f"--out {page.out} --status")
+    elif CONFIG not in now.missing and not now.complete:
+        page.say("next", "the command that built it, once more, to go on")
+    elif CONFIG not in now.missing:
+        if again := [outcome for outcome in ("refused", "failed", "quarantined") if now.count(outcome)]:
+            page.say("next", f"the command that built it, with --retry {','.join(again)}, to do those anew")
+        page.next("build_nsp.py", f"--out {page.out} --verify")
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def _print_shard(page: Page, shard: ShardHistory) -> None:
+    page.say("shard", f"{shard.name}: {'sealed' if shard.sealed else 'not sealed yet'}")
+    if shard.decided is not None:
+        planned = "" if shard.planned is None else f" of {shard.planned:,}"
+        page.say("clips", f"{shard.decided:,}{planned} decided, {shard.kept:,} kept")
+    if shard.tar:
+        page.say("tar", f"{shard.tar}, {shard.bytes:,} bytes, sha256 {shard.sha256}")
+    if shard.samples:
+        heading = ["key", "frames", "size", "bytes", "state", "text"]
+        page.table([heading, *([
+            sample.key, str(sample.frames), f"{sample.width}×{sample.height}", f"{sum(sample.sizes.values()):,}",
+            "damaged" if sample.damage else "whole", sample.damage or sample.text,
+        ] for sample in shard.samples)])  # fmt: skip
+    if shard.not_kept:
+        page.say("", "")
+        page.table([["not kept", "outcome", "reason", "detail"], *(
+            [clip.clip_id, clip.outcome, clip.reason, clip.detail] for clip in shard.not_kept
+        )])  # fmt: skip
+
+
+def _print_clip(page: Page, clip: ClipHistory) -> None:
+    page.say("clip", clip.clip_id)
+    page.say("shard", f"{clip.shard}, {_STANDINGS[clip.standing]}")
+    for label, text in _origin(clip):
+        page.say(label, text)
+    for one in clip.rounds:
+        page.say(f"round {one.number}", f"{one.verdict}: {one.scene}")
+        page.say("", one.reason)
+    if clip.ledger:
+        for label, text in _judged(clip.ledger):
+            page.say(label, text)
+    if clip.calls:
+        told = [[str(call.get(name, "")) for name in _CALL_COLUMNS] for call in clip.calls]
+        answers = [str(call.get("answer") or call.get("explanation", "")) for call in clip.calls]
+        page.table([[*_CALL_COLUMNS, "answer"], *([*row, answer] for row, answer in zip(told, answers, strict=True))])
+    if clip.ledger:
+        row = clip.ledger
+        page.say("outcome", ": ".join(filter(None, [f"{row.outcome} {row.reason}".rstrip(), row.detail])))
+        page.say("run", f"{row.run_id} on {row.host}, {row.finished_at}")
+    if clip.sample:
+        sample = clip.sample
+        sizes = ", ".join(f"{member} {size:,}" for member, size in sample.sizes.items())
+        page.say("sample", f"{sample.tar} at byte {sample.offset:,}: {sizes} bytes")
+        page.say("video", f"{sample.frames:,} frames of {sample.width}×{sample.height}")
+        page.say("state", sample.damage or f"whole: checksum {sample.crc32:08x}, headers, record and video fit")
+        page.say("text", sample.text)
+        page.next("show.py", f"{page.out} {clip.clip_id} --extract FOLDER")
+
+
+_STANDINGS = {"sealed": "sealed", "committed": "decided, not sealed yet", "waiting": "still to be done"}
+_CALL_COLUMNS = [
+    "task", "model_served", "status", "input_tokens", "output_tokens", "usd", "tries", "shared", "prompt",
+]  # fmt: skip
+
+
+def _origin(clip: ClipHistory) -> Iterator[tuple[str, str]]:
+    """Where it comes from, by the plan, else the ledger, else the sample's own record."""
+    planned, row, record = clip.planned, clip.ledger, clip.sample.record if clip.sample else {}
+    if planned:
+        yield "plan", f"position {planned.position:,}, unit {planned.unit:,} of {planned.split}"
+        yield "source", f"{planned.name}, {_span(planned.start_ms, planned.end_ms)}"
+        if named := dict.fromkeys(name for name in (planned.location, planned.identity) if name != planned.name):
+            yield "known as", ", ".join(named)
+    elif row:
+        yield "source", f"{row.source}, {_span(row.start_ms, row.end_ms)}"
+    elif record:
+        yield from ((label, str(record[label])) for label in record)
+        return
+    caption = row.caption if row else planned.caption if planned else ""
+    yield "caption", caption + (f" (by {row.captioned_by})" if row and row.captioned_by else "")
+    provenance = planned.provenance if planned else record.get("provenance", "")
+    if provenance:
+        yield "from", provenance
+    if row and row.source_width > 0:
+        yield "measured", f"{row.source_width}×{row.source_height}, {row.codec}, {row.duration:,.3f} s"
+
+
+def _judged(row: Row) -> Iterator[tuple[str, str]]:
+    if row.verdict:
+        by = row.judge if row.judge_model in ("", row.judge) else f"{row.judge_model} ({row.judge})"
+        yield "verdict", f"{row.verdict} in round {row.rounds}, by {by}"
+    if row.prompt_sha256:
+        yield "prompt", f"sha256 {row.prompt_sha256}" + (f", asked anew as {row.sample}" if row.sample else "")
+    if row.calls:
+        yield "paid", f"${row.usd:,.6f}: {row.input_tokens:,} tokens in, {row.output_tokens:,} out"
+
+
+def _span(start_ms: int, end_ms: int) -> str:
+    end = "the end" if end_ms == OPEN_END else f"{end_ms / 1000:.3f} s"
+    return f"{start_ms / 1000:.3f} s to {end}"
+
+
+if __name__ == "__main__":
+    main()
