@@ -25,6 +25,7 @@ from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
 from judge.errors import JudgeMistake
 from shards.layout import REPORT
+from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
 
 
@@ -158,7 +159,7 @@ class _Run:
 
     def _conclude_as_it_is(self) -> None:
         """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
-        with suppress(StorageFault, RunStopped):
+        with suppress(StorageFault, RunStopped, DamagedRecord):
             self._conclude()
 
     def _conclude(self) -> Summary:

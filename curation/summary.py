@@ -113,8 +113,8 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         spending=Spending.read(out, at_work=False) if judge == "claude" else None,
     )
     publish_indexes(out, manifest)
+    manifest.publish(out)
     title = PurePosixPath(out.shown).name
     exports.publish(out, manifest, exports.About(title, judge, METHODS[judge], judge == "claude", summary.outcomes))
-    manifest.publish(out)
     out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
     return summary

@@ -7,8 +7,8 @@ from typing import Any
 from shards.decode import Backend, Pixels
 from shards.delivery import Delivery
 from shards.kind import Shape
-from shards.read import SplitReader
-from shards.sample import Record, Sample
+from shards.read import NoDataset, SplitReader
+from shards.sample import MEMBERS, Record, Sample
 
 
 class ClipDataset:
@@ -30,6 +30,8 @@ class ClipDataset:
         """
         self._delivery = Delivery(max_frames, size, backend)
         self._reader = SplitReader(location, split, checksums)
+        if self._reader.index.members != MEMBERS:
+            raise NoDataset(f"{location} holds samples of {', '.join(self._reader.index.members)}, not clips")
         self.shapes = self._delivery.shapes(self._reader.index.shapes)
         """[clips, 3]: frames, width and height of each clip as it is delivered."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -13,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from shards.boxes import samples_promised
+from shards.filesystem import first_line
+
 Pixels = npt.NDArray[np.uint8]
 Backend = Literal["pyav", "torchcodec", "decord"]
 
 # A decoder pads what it decodes to whole blocks; a stream that asks for much more lies about its size.
 _MAX_PIXELS_OVER_SIZE = 2
+_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class DamagedVideo(ValueError):
@@ -36,14 +41,18 @@ def decode(mp4: bytes, size: tuple[int, int], out: Pixels, backend: Backend = "p
     """
     target = (out.shape[2], out.shape[1])
     found = 0
+    if samples_promised(mp4) > len(mp4):
+        raise DamagedVideo(f"a video of {len(mp4):,} bytes promises {samples_promised(mp4):,} frames")
     try:
         for picture in islice(_BACKENDS[backend](mp4, size, target, len(out)), len(out)):
             out[found] = picture
             found += 1
-    except (DamagedVideo, NoDecoder):
+    except (DamagedVideo, NoDecoder, MemoryError):
         raise
     except Exception as error:  # each library has errors of its own, and some raise bare RuntimeErrors
-        raise DamagedVideo(f"{backend} fails after {found} frames: {str(error).splitlines()[0]}") from error
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+            raise
+        raise DamagedVideo(f"{backend} fails after {found} frames: {first_line(error)}") from error
     if found < len(out):
         raise DamagedVideo(f"the video has {found} frames, not {len(out)}")
 
@@ -86,7 +95,7 @@ _BACKENDS: dict[Backend, Callable[[bytes, tuple[int, int], tuple[int, int], int]
 
 
 def _cannot_load(library: str, error: Exception) -> NoDecoder:
-    return NoDecoder(f"{library} cannot be loaded ({str(error).splitlines()[0]}); install it, or decode with 'pyav'")
+    return NoDecoder(f"{library} cannot be loaded ({first_line(error)}); install it, or decode with 'pyav'")
 
 
 def _fitted(pictures: Iterable[Pixels], size: tuple[int, int], target: tuple[int, int]) -> Iterator[Pixels]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
@@ -39,11 +40,15 @@ def connect(uri: str) -> tuple[pafs.FileSystem, str]:
         try:
             found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
         except (ValueError, NotImplementedError) as error:
-            raise BadLocation(f"{shown}: {_first_line(error).replace(uri, shown)}") from error
+            raise BadLocation(f"{shown}: {first_line(error).replace(uri, shown)}") from error
         return found
 
     filesystem, path = attempt("reach", "", shown, once)  # it asks the network where a bucket is
     return filesystem, path.rstrip("/")
+
+
+# The connections of a process are not those of its children: they would read each other's answers.
+os.register_at_fork(after_in_child=connect.cache_clear)
 
 
 def attempt(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
@@ -63,8 +68,9 @@ def attempt(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
 
 
 def fault_of(verb: str, path: str, root: str, fault: OSError) -> StorageFault:
-    return StorageFault(f"cannot {verb} {path or '.'} in {root}: {fault.strerror or _first_line(fault)}")
+    return StorageFault(f"cannot {verb} {path or '.'} in {root}: {fault.strerror or first_line(fault)}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Its message on one line, or its kind where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

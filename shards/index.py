@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards import layout
-from shards.parquet import read_table
+from shards.kind import MAX_SIDE
+from shards.parquet import open_table, read_open
 from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt, receipts_of
 from shards.storage import Storage
 from shards.tar import BLOCK, END, MAX_MEMBER_BYTES
@@ -23,7 +24,6 @@ from shards.tar import BLOCK, END, MAX_MEMBER_BYTES
 _SHARDS_KEY = b"nextscene.shards"
 _ROWS_A_GROUP = 1 << 16
 _SIZE = "_bytes"
-_NUMBERS = ("shard", "offset", "crc32", "frames", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __reduce__(self) -> tuple[type[Index], tuple[tuple[ManifestShard, ...], pa.Table]]:
+        """Pickles without what is computed from the table, which is as large again."""
+        return Index, (self.shards, self.table)
 
     @cached_property
     def members(self) -> tuple[str, ...]:
@@ -115,7 +119,10 @@ class Index:
 
     def _fits(self) -> bool:
         """Whether samples of bounded size fill each shard of the manifest without a gap, as in a receipt."""
-        if set(self.table.column_names) != {"key", *_NUMBERS, *(f"{member}{_SIZE}" for member in self.members)}:
+        table = self.table
+        if not table.schema.remove_metadata().equals(_schema(self.members)) or any(c.null_count for c in table.columns):
+            return False
+        if not ((self.shapes > 0) & (self.shapes <= MAX_SIDE)).all() or (self._column("crc32") >> 32).any():
             return False
         counts = np.array([shard.count for shard in self.shards], np.int64)
         if not np.array_equal(self._column("shard"), np.repeat(np.arange(len(counts)), counts)):
@@ -167,10 +174,16 @@ def check_index(out: Storage, manifest: Manifest, split: str) -> None:
 def _published(out: Storage, path: str, shards: Sequence[ManifestShard]) -> pa.Table | None:
     """The table in a split's file; None where there is none, or one of another manifest."""
     try:
-        table = read_table(out, path)
+        file = open_table(out, path)
     except FileNotFoundError:
         return None
-    return table if (table.schema.metadata or {}).get(_SHARDS_KEY) == _digest(shards) else None
+    if (file.schema_arrow.metadata or {}).get(_SHARDS_KEY) != _digest(shards):
+        return None
+    if file.metadata.num_rows != sum(shard.count for shard in shards):
+        raise DamagedRecord(
+            f"{path} has {file.metadata.num_rows:,} rows, which are not the samples of {layout.MANIFEST}"
+        )
+    return read_open(file, path)
 
 
 def _stands(out: Storage, path: str, shards: Sequence[ManifestShard]) -> bool:
@@ -186,14 +199,18 @@ def _tables(out: Storage, shards: Sequence[ManifestShard]) -> Iterator[pa.Table]
 
 
 def _table(receipt: Receipt, number: int) -> pa.Table:
-    places = receipt.places
-    columns = {"key": pa.array(receipt.clip_ids, pa.string()), "shard": pa.array([number] * len(places), pa.int64())}
-    columns["offset"] = pa.array([place.offset for place in places], pa.int64())
-    for member, sizes in zip(receipt.members, zip(*(place.sizes for place in places), strict=True), strict=True):
-        columns[f"{member}{_SIZE}"] = pa.array(sizes, pa.int64())
-    for name in ("crc32", "frames", "width", "height"):
-        columns[name] = pa.array([getattr(place, name) for place in places], pa.int64())
-    return pa.table(columns)
+    rows = [
+        (key, number, place.offset, *place.sizes, *place[2:])
+        for key, place in zip(receipt.clip_ids, receipt.places, strict=True)
+    ]
+    schema = _schema(receipt.members)
+    return pa.table([pa.array(column, schema.types[at]) for at, column in enumerate(zip(*rows, strict=True))], schema)
+
+
+def _schema(members: Sequence[str]) -> pa.Schema:
+    sizes = [f"{member}{_SIZE}" for member in members]
+    numbers = ["shard", "offset", *sizes, "crc32", "frames", "width", "height"]
+    return pa.schema([("key", pa.string()), *((name, pa.int64()) for name in numbers)])
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from shards.tar import Group
 
+MAX_SIDE = 1 << 16
+
 
 class Shape(NamedTuple):
     """What samples are batched by: frames, and their width and height in pixels."""
@@ -15,6 +17,10 @@ class Shape(NamedTuple):
     frames: int
     width: int
     height: int
+
+    @property
+    def possible(self) -> bool:
+        return all(0 < side <= MAX_SIDE for side in self)
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,20 @@ class Order:
 
     def epoch(self, epoch: int) -> Numbers:
         """[samples]: the numbers of all samples, in the order of this epoch."""
-        shards = np.unique(self.shard)
-        shuffled = shards[np.argsort(_hash(shards, self.seed, epoch, 1), kind="stable")]
+        return self._in_order(np.arange(len(self.shard)), epoch)
+
+    def _in_order(self, numbers: Numbers, epoch: int) -> Numbers:
+        """These samples, as they follow each other in an epoch."""
+        shards = self._shards
         turn = np.empty(int(shards[-1]) + 1, np.int64)
+        shuffled = shards[np.argsort(hashed(shards, self.seed, epoch, 1), kind="stable")]
         turn[shuffled] = np.arange(len(shards)) // self.window
-        chance = _hash(np.arange(len(self.shard)), self.seed, epoch, 2)
-        return np.lexsort((chance, turn[self.shard]))
+        chance = hashed(numbers, self.seed, epoch, 2)
+        return numbers[np.lexsort((chance, turn[self.shard[numbers]]))]
+
+    @cached_property
+    def _shards(self) -> Numbers:
+        return np.unique(self.shard)
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
@@ -87,31 +95,29 @@ class Order:
 
     def _completed_in(self, epoch: int) -> Numbers:
         """[micro-batches, micro_batch, 2]: number and epoch of each draw, in order of completion."""
-        latest = self.epoch(epoch)
-        runs = [self._by_bucket(latest, epoch)]  # of this epoch, the one before, …: as far back as one is waiting
-        completed = []
-        for bucket, size in enumerate(self._sizes):
-            waiting = epoch * size % self.micro_batch
-            while waiting > (len(runs) - 1) * size:
-                before = epoch - len(runs)
-                runs.append(self._by_bucket(self.epoch(before), before))
-            reach = 1 + -(-waiting // size)
-            draws = np.concatenate([run[bucket] for run in reversed(runs[:reach])])[(reach - 1) * size - waiting :]
-            whole = len(draws) // self.micro_batch
-            completed.append(draws[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2))
-        batches = np.concatenate(completed)
-        place = np.empty_like(latest)
-        place[latest] = np.arange(len(latest))
+        order = self.epoch(epoch)
+        by_bucket = np.split(order[np.argsort(self.bucket[order], kind="stable")], np.cumsum(self._sizes)[:-1])
+        batches = np.concatenate([self._completed_of(members, epoch) for members in by_bucket])
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
         return batches[np.argsort(place[batches[:, -1, 0]], kind="stable")]
 
-    def _by_bucket(self, order: Numbers, epoch: int) -> list[Numbers]:
-        """For each bucket, [size, 2]: its draws of this epoch, in order."""
-        draws = np.stack([order, np.full_like(order, epoch)], axis=1)
-        sorted_draws = draws[np.argsort(self.bucket[order], kind="stable")]
-        return np.split(sorted_draws, np.cumsum(self._sizes)[:-1])
+    def _completed_of(self, members: Numbers, epoch: int) -> Numbers:
+        """The same of one bucket, whose members are in the order of this epoch."""
+        waiting = epoch * len(members) % self.micro_batch
+        runs = [_draws(members, epoch)]
+        for before in range(epoch - 1, epoch - 1 - -(-waiting // len(members)), -1):
+            runs.insert(0, _draws(self._in_order(np.sort(members), before), before))
+        draws = np.concatenate(runs)[(len(runs) - 1) * len(members) - waiting :]
+        whole = len(draws) // self.micro_batch
+        return draws[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2)
 
 
-def _hash(numbers: Numbers, *seeds: int) -> npt.NDArray[np.uint64]:
+def _draws(numbers: Numbers, epoch: int) -> Numbers:
+    return np.stack([numbers, np.full_like(numbers, epoch)], axis=1)
+
+
+def hashed(numbers: Numbers, *seeds: int) -> npt.NDArray[np.uint64]:
     """An even 64-bit hash (the finaliser of SplitMix64): the same on every machine and with every version of numpy."""
     mixed = np.zeros(len(numbers), np.uint64)
     for word in (*seeds, numbers.astype(np.uint64)):

@@ -6,22 +6,38 @@ A process that ends while Arrow's threads start is aborted, and one that forks a
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.filesystem import fault_of
+from shards.filesystem import fault_of, first_line
 from shards.receipt import DamagedRecord
 from shards.storage import Storage
+
+T = TypeVar("T")
 
 
 def read_table(out: Storage, path: str) -> pa.Table:
     """A small file, whole. Raises FileNotFoundError, or DamagedRecord for what is not Parquet."""
-    data = io.BytesIO(out.read(path))
+    return read_open(open_table(out, path), path)
+
+
+def open_table(out: Storage, path: str) -> pq.ParquetFile:
+    """A small file, of which only the footer is looked at. Raises as `read_table`."""
+    return _understood(path, partial(pq.ParquetFile, io.BytesIO(out.read(path))))
+
+
+def read_open(file: pq.ParquetFile, path: str) -> pa.Table:
+    return _understood(path, partial(file.read, use_threads=False))
+
+
+def _understood(path: str, action: Callable[[], T]) -> T:
     try:
-        return pq.ParquetFile(data).read(use_threads=False)
+        return action()
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # Arrow raises each for bytes it cannot use
         raise _damaged(path, error) from error
 
@@ -42,4 +58,4 @@ def reading(out: Storage, path: str) -> Iterator[None]:
 
 
 def _damaged(path: str, error: Exception) -> DamagedRecord:
-    return DamagedRecord(f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}")
+    return DamagedRecord(f"{path} cannot be read: {first_line(error)}")

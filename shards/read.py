@@ -17,6 +17,14 @@ class NoDataset(ValueError):
     """There is no dataset, or no such split of one, where one was looked for."""
 
 
+class DatasetChanged(Exception):
+    """Shards were made anew and replaced since the dataset was opened. Opened again, it is whole."""
+
+
+class MissingShard(DamagedShard):
+    """A tar that is not there."""
+
+
 def read_group(
     out: Storage, shard: ShardName, key: str, place: Place, members: Sequence[str], checksums: bool = True
 ) -> Group:
@@ -28,7 +36,7 @@ def read_group(
     try:
         data = out.read(shard.tar, place.offset, place.end - place.offset)
     except FileNotFoundError as error:
-        raise DamagedShard(f"{where}: the file is missing") from error
+        raise MissingShard(f"{where}: the file is missing") from error
     if len(data) < place.end - place.offset:
         raise DamagedShard(f"{where}: the file ends before the sample does")
     starts = [start - place.offset for start in place.contents]
@@ -98,9 +106,16 @@ class SplitReader:
         return self.index.shards[int(self.index.shard[number])].name
 
     def group(self, number: int) -> Group:
-        """The members of one sample. Raises DamagedShard."""
+        """The members of one sample. Raises DamagedShard, or DatasetChanged."""
         index, shard = self.index, self.shard_of(number)
-        return read_group(self._out, shard, index.key(number), index.place(number), index.members, self._checksums)
+        try:
+            return read_group(self._out, shard, index.key(number), index.place(number), index.members, self._checksums)
+        except MissingShard as missing:
+            if shard.tar not in (listed.path for listed in Manifest.read(self._out).shards):
+                raise DatasetChanged(
+                    f"{shard} was made anew since {self._out.shown} was opened; open it again"
+                ) from missing
+            raise
 
     def _check_files(self) -> None:
         """Before anything is read: every tar is there and as long as it was. Raises DamagedShard, naming the first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shards.ahead import ahead
+from shards.kind import Shape
 from shards.layout import MANIFEST, SHARDS, ShardName
-from shards.sample import SCHEMA_VERSION
+from shards.sample import KEY, SCHEMA_VERSION
 from shards.storage import Storage
 from shards.tar import BLOCK, END, MAX_MEMBER_BYTES
+from shards.untrusted import json_of, typed
 
 
 class DamagedRecord(ValueError):
@@ -91,8 +93,8 @@ class Receipt:
     def read(out: Storage, name: ShardName) -> Receipt:
         """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
         try:
-            receipt = Receipt._of(json.loads(out.read(name.receipt)))
-        except (ValueError, TypeError, KeyError) as error:
+            receipt = Receipt._of(json_of(out.read(name.receipt)))
+        except ValueError as error:
             raise DamagedRecord(f"{name.receipt} is not a receipt: {error}") from error
         if receipt.name != name:
             raise DamagedRecord(f"{name.receipt} is the receipt of {receipt.name}")
@@ -101,16 +103,15 @@ class Receipt:
         return receipt
 
     @staticmethod
-    def _of(value: dict[str, Any]) -> Receipt:
-        kinds = {"str": str, "int": int, "tuple[str, ...]": list, "tuple[Place, ...]": list}
-        for field in fields(Receipt):
-            if type(value[field.name]) is not kinds[str(field.type)]:
-                raise ValueError(f"{field.name!r} should be {field.type}")
-        members, clip_ids = tuple(value["members"]), tuple(value["clip_ids"])
-        if not all(type(text) is str for text in (*members, *clip_ids)):
-            raise ValueError("'members' and 'clip_ids' should be texts")
-        places = tuple(_place(numbers, len(members)) for numbers in value["places"])
-        return Receipt(**{**value, "members": members, "clip_ids": clip_ids, "places": places})
+    def _of(value: Any) -> Receipt:
+        fields = typed(value, _RECEIPT)
+        members, clip_ids = tuple(fields["members"]), tuple(fields["clip_ids"])
+        if not members or len({*members}) < len(members) or not all(type(member) is str for member in members):
+            raise ValueError(f"'members' are {members!r:.100}")
+        if not all(type(key) is str and KEY.fullmatch(key) for key in clip_ids):
+            raise ValueError("'clip_ids' are not all keys")
+        places = tuple(_place(numbers, len(members)) for numbers in fields["places"])
+        return Receipt(**{**fields, "members": members, "clip_ids": clip_ids, "places": places})
 
     def _adds_up(self) -> bool:
         """Whether samples of bounded size fill the tar without a gap, from its first byte to its end mark."""
@@ -122,10 +123,19 @@ class Receipt:
         return fill and bounded and self.bytes == (edges[-1] + len(END) if self.count else 0)
 
 
-def _place(numbers: list[int], members: int) -> Place:
-    if len(numbers) != members + 5 or not all(type(number) is int for number in numbers):
-        raise ValueError(f"a place of {members} members is {numbers}")
-    return Place(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
+_RECEIPT = {
+    "split": str, "index": int, "revision": int, "sha256": str, "bytes": int, "count": int, "members": list,
+    "clip_ids": list, "places": list,
+}  # fmt: skip
+
+
+def _place(numbers: Any, members: int) -> Place:
+    if type(numbers) is not list or len(numbers) != members + 5 or not all(type(number) is int for number in numbers):
+        raise ValueError(f"a place of {members} members is {numbers!r:.100}")
+    place = Place(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
+    if not (0 <= place.crc32 < 1 << 32 and Shape(*place[3:]).possible):
+        raise ValueError(f"a sample with the checksum {place.crc32} and the shape {place[3:]}")
+    return place
 
 
 def sealed_shards(out: Storage) -> dict[tuple[str, int], ShardName]:
@@ -202,27 +212,31 @@ class Manifest:
     def publish(self, out: Storage) -> None:
         out.keep(MANIFEST, _json(asdict(self)))
 
-    def _checked(self) -> Manifest:
-        """Raises DamagedRecord for a shard that lies elsewhere than its name says."""
-        for shard in self.shards:
-            if shard.name.split != shard.split:
-                raise DamagedRecord(f"{MANIFEST} lists {shard.path} in the split {shard.split!r}")
-        return self
-
     @staticmethod
     def read(out: Storage) -> Manifest:
         """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
         try:
-            value = json.loads(out.read(MANIFEST))
-            version = value["schema_version"]
-            if version == SCHEMA_VERSION:
-                shards = tuple(ManifestShard(**shard) for shard in value["shards"])
-                return Manifest(value["fingerprint"], value["complete"], shards)._checked()
+            value = json_of(out.read(MANIFEST))
+            version = value.get("schema_version") if isinstance(value, dict) else None
+            if type(version) is int and version != SCHEMA_VERSION:
+                raise DamagedRecord(
+                    f"{MANIFEST} in {out.shown} has schema version {version}, not {SCHEMA_VERSION}; read it with the"
+                    " version of this package that wrote it, or build anew into another folder"
+                )
+            fields = typed(value, _MANIFEST)
+            shards = tuple(ManifestShard(**typed(shard, _MANIFEST_SHARD)) for shard in fields["shards"])
         except DamagedRecord:
             raise
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             raise DamagedRecord(f"{MANIFEST} is not a manifest: {error}") from error
-        raise DamagedRecord(f"{MANIFEST} has schema version {version}, not {SCHEMA_VERSION}")
+        for shard in shards:
+            if shard.name.split != shard.split or shard.count < 1:
+                raise DamagedRecord(f"{MANIFEST} lists {shard.path} in the split {shard.split!r} with {shard.count}")
+        return Manifest(fields["fingerprint"], fields["complete"], shards)
+
+
+_MANIFEST = {"schema_version": int, "fingerprint": str, "complete": bool, "shards": list}
+_MANIFEST_SHARD = {"path": str, "split": str, "sha256": str, "bytes": int, "count": int}
 
 
 def _json(value: Any, indent: int | None = 1) -> bytes:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import BinaryIO
 
 from shards.kind import Kind, Shape
 from shards.tar import DamagedShard, Group, group_bytes, read_groups
+from shards.untrusted import json_of, typed
 
 MEMBERS = ("json", "mp4", "txt")
 SCHEMA_VERSION = 2
-_KEY = re.compile(r"[a-z0-9]{16,32}")
+KEY = re.compile(r"[a-z0-9]{16,32}")
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,15 @@ class Record:
 
     @staticmethod
     def from_bytes(data: bytes) -> Record:
-        """Raises ValueError if a field is missing, unknown or of another type."""
-        value = json.loads(data)
-        if not isinstance(value, Mapping):
-            raise ValueError("not a JSON object")
-        kinds: dict[str, type] = {"str": str, "int": int, "float": float}
-        for field in fields(Record):
-            if type(value.get(field.name)) is not kinds[str(field.type)]:
-                raise ValueError(f"{field.name!r} should be {field.type}, is {value.get(field.name)!r}")
-        if unknown := value.keys() - {field.name for field in fields(Record)}:
-            raise ValueError(f"unknown field {min(unknown)!r}")
-        return Record(**value)
+        """Raises ValueError if a field is missing, unknown or of another type, or a number is not finite."""
+        record = Record(**typed(json_of(data), _KINDS))
+        for name in ("start", "end", "fps"):
+            if not math.isfinite(getattr(record, name)):
+                raise ValueError(f"{name!r} is not finite")
+        return record
+
+
+_KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Record)}
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Sample:
     text: bytes
 
     def __post_init__(self) -> None:
-        if not _KEY.fullmatch(self.key):
-            raise ValueError(f"key {self.key!r} is not of the form {_KEY.pattern}")
+        if not KEY.fullmatch(self.key):
+            raise ValueError(f"key {self.key!r} is not of the form {KEY.pattern}")
 
     @property
     def record(self) -> Record:
@@ -87,9 +87,10 @@ class Sample:
 
     @staticmethod
     def of(group: Group, shard: str) -> Sample:
-        """Raises DamagedShard, naming `shard` and the sample, where there is no record or another sample's."""
+        """Raises DamagedShard, naming `shard` and the sample, for no text, or no record or another sample's."""
         try:
             sample = Sample(group.key, *group.contents)
+            sample.text.decode()
             clip_id = sample.record.clip_id
         except ValueError as error:
             raise DamagedShard(f"{shard}: sample {group.key!r}: {error}") from error
@@ -109,7 +110,10 @@ def _examine(group: Group, shard: str) -> Shape:
     record = sample.record
     if hashlib.sha256(sample.mp4).hexdigest() != record.mp4_sha256:
         raise DamagedShard(f"{shard}: sample {sample.key!r}: the video is not the one its record names")
-    return Shape(record.frames, record.width, record.height)
+    shape = Shape(record.frames, record.width, record.height)
+    if not shape.possible:
+        raise DamagedShard(f"{shard}: sample {sample.key!r}: no video has {shape}")
+    return shape
 
 
 CLIPS = Kind(MEMBERS, _examine)

@@ -40,7 +40,10 @@ def stream(
 
     Shards are shuffled by seed and epoch, clips in a buffer of so many, before they are decoded. Damage is raised as
     by the other readers, and a shard with fewer clips than the manifest says is damaged; add stages with `.compose`.
+    Make a new one for each epoch.
     """
+    if not 0 <= rank < world:
+        raise ValueError(f"rank {rank} of a world of {world}")
     out, manifest = opened(location, split)
     shards = list(manifest.of_split(split))
     random.Random(f"{seed} {epoch}").shuffle(shards)  # noqa: S311 - an order, not a secret

@@ -15,7 +15,14 @@ from shards.sample import Record
 
 _PATH = "README.md"
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
-_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+)
 
 _READERS = """\
 Take the shards from `manifest.json`, which has their sha256; with other readers:
@@ -48,7 +55,7 @@ def _header(manifest: Manifest, about: About) -> Iterator[str]:
     if not manifest.shards:
         return
     samples = sum(shard.count for shard in manifest.shards)
-    yield f"size_categories: [{next((name for limit, name in _SIZES if samples < limit), 'n>10M')!r}]"
+    yield f"size_categories: [{next((name for limit, name in _SIZES if samples < limit), '100M<n<1B')!r}]"
     yield from _data_files(manifest)
     yield from _dataset_info(manifest)
 

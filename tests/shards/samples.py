@@ -21,12 +21,13 @@ keys = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=16, max_size=32)
 # What can stand in a manifest in UTF-8: any text but lone surrogates.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 counts = st.integers(-1, 2**40)
+sides = st.integers(1, 2**16)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 records = st.builds(
     Record,
     clip_id=keys, source=texts, start=numbers, end=numbers, caption=texts, scene_description=texts, verdict=texts,
-    rounds=counts, judge=texts, judge_model=texts, prompt_sha256=texts, frames=counts, fps=numbers, width=counts,
-    height=counts, mp4_sha256=texts, source_width=counts, source_height=counts, provenance=texts,
+    rounds=counts, judge=texts, judge_model=texts, prompt_sha256=texts, frames=sides, fps=numbers, width=sides,
+    height=sides, mp4_sha256=texts, source_width=counts, source_height=counts, provenance=texts,
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from torch.utils.data import DataLoader
 
 from shards.dataset import ClipDataset
 from shards.layout import ShardName
+from shards.read import DatasetChanged, NoDataset
+from shards.receipt import Manifest
 from shards.storage import Storage
 from shards.tar import DamagedShard
 from tests.shards.clips import HEIGHT, WIDTH, clip, clip_dataset, shades
 from tests.shards.samples import sample_of, seal_dataset
+from tests.shards.test_index import seal_latents
 
 LENGTHS = [9, 10, 16, 17, 24, 25, 8, 1]
 
@@ -82,7 +86,35 @@ def test_clips_of_one_shape_collate(tmp_path: Path) -> None:
 
 def test_a_video_that_is_not_what_its_record_says_is_told_with_shard_and_sample(tmp_path: Path) -> None:
     whole = clip(3, 9)
-    liar = sample_of(whole.record.__class__(**{**vars(whole.record), "frames": 25}), whole.mp4, "scene")
+    liar = sample_of(replace(whole.record, frames=25), whole.mp4, "scene")
     out = seal_dataset(tmp_path, {ShardName("train", 5): [liar]})
     with pytest.raises(DamagedShard, match=f"train/nsp-000005: sample '{3:024x}': .*9 frames, not 25"):
         ClipDataset(out.uri)[0]
+
+
+@pytest.mark.parametrize("size", [(0, 480), (832, -1), (832, 2**20)])
+def test_a_size_that_no_picture_has_is_refused(out: Storage, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="is not a width and a height"):
+        ClipDataset(out.uri, size=size)
+
+
+def test_a_decoder_that_there_is_none_of_is_refused_with_those_there_are(out: Storage) -> None:
+    with pytest.raises(ValueError, match="'pyAV' is none of pyav, torchcodec, decord"):
+        ClipDataset(out.uri, backend="pyAV")  # type: ignore[arg-type]
+
+
+def test_samples_of_another_kind_are_no_clips(tmp_path: Path) -> None:
+    seal_latents(tmp_path, ["a" * 24])
+    with pytest.raises(NoDataset, match="holds samples of json, npy, not clips"):
+        ClipDataset(str(tmp_path))
+
+
+def test_a_dataset_that_was_made_anew_under_a_reader_is_told_as_that(tmp_path: Path) -> None:
+    out = clip_dataset(tmp_path, LENGTHS)
+    clips = ClipDataset(out.uri)
+    manifest = Manifest.read(out)
+    replace(manifest, shards=manifest.shards[1:]).publish(out)
+    out.delete(manifest.shards[0].path)
+    assert clips[4]["key"] == f"{4:024x}"
+    with pytest.raises(DatasetChanged, match=r"train/nsp-000000 was made anew .*open it again"):
+        clips[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 
+import av
 import numpy as np
 import pytest
 
@@ -137,3 +139,24 @@ def test_a_stream_far_larger_than_it_says_is_not_decoded() -> None:
 def test_a_library_that_is_not_there_is_named_with_the_way_out() -> None:
     with pytest.raises(NoDecoder, match=r"torchcodec cannot be loaded .*decode with 'pyav'"):
         decode(encode(40, 1), SIZE, room(1), "torchcodec")
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), OSError(errno.EMFILE, "x")]
+)
+def test_a_fault_of_the_machine_is_not_the_video_s(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(type(fault)):
+        decode(encode(40, 9), SIZE, room(9))
+
+
+def test_an_error_without_a_message_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(DamagedVideo, match="pyav fails after 0 frames: RuntimeError"):
+        decode(encode(40, 9), SIZE, room(9))

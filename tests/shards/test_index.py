@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -106,8 +108,12 @@ def test_an_index_that_cannot_be_read_is_told_by_name(out: Storage, data: bytes)
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("shard", 1), ("offset", -512), ("offset", 10**9), ("mp4_bytes", 10**12)]
-)
+    ("column", "value"),
+    [
+        ("shard", 1), ("offset", -512), ("offset", 10**9), ("mp4_bytes", 10**12), ("mp4_bytes", -1), ("crc32", 2**32),
+        ("crc32", -1), ("frames", 0), ("width", 2**40),
+    ],
+)  # fmt: skip
 def test_an_index_that_contradicts_its_manifest_is_refused(out: Storage, column: str, value: int) -> None:
     table = pq.read_table(str(out.local(TRAIN)))
     numbers = table[column].to_numpy().copy()
@@ -115,6 +121,40 @@ def test_an_index_that_contradicts_its_manifest_is_refused(out: Storage, column:
     pq.write_table(table.set_column(table.column_names.index(column), column, [numbers]), str(out.local(TRAIN)))
     with pytest.raises(DamagedRecord, match=f"{TRAIN} .*do not fit"):
         read(out)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.float64(), pa.int32()])
+@pytest.mark.parametrize("column", ["shard", "frames", "crc32"])
+def test_a_column_of_another_type_is_refused(out: Storage, column: str, kind: pa.DataType) -> None:
+    table = pq.read_table(str(out.local(TRAIN)))
+    changed = table[column].cast(pa.int32() if column != "crc32" else pa.int64()).cast(kind, safe=False)
+    pq.write_table(table.set_column(table.column_names.index(column), column, changed), str(out.local(TRAIN)))
+    with pytest.raises(DamagedRecord, match=f"{TRAIN} .*do not fit"):
+        read(out)
+
+
+@pytest.mark.parametrize("column", ["key", "frames"])
+def test_a_missing_value_is_refused(out: Storage, column: str) -> None:
+    table = pq.read_table(str(out.local(TRAIN)))
+    holey = pa.chunked_array([[None, *table[column].to_pylist()[1:]]], table.schema.field(column).type)
+    pq.write_table(table.set_column(table.column_names.index(column), column, holey), str(out.local(TRAIN)))
+    with pytest.raises(DamagedRecord, match=f"{TRAIN} .*do not fit"):
+        read(out)
+
+
+def test_an_index_of_more_rows_than_there_are_samples_is_not_even_read(out: Storage) -> None:
+    table = pq.read_table(str(out.local(TRAIN)))
+    pq.write_table(pa.concat_tables([table] * 2), str(out.local(TRAIN)))
+    with pytest.raises(DamagedRecord, match=f"{TRAIN} has 6 rows"):
+        read(out)
+
+
+def test_an_index_pickles_without_what_is_computed_from_it(out: Storage) -> None:
+    index = read(out)
+    before = len(pickle.dumps(index))
+    assert len(index.shapes) == len(index.shard) == 3
+    assert len(pickle.dumps(index)) == before
+    assert pickle.loads(pickle.dumps(index)).place(2) == index.place(2)
 
 
 def test_a_wrong_number_in_an_index_is_found_when_it_is_checked(out: Storage) -> None:

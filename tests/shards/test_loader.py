@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from shards.dataset import ClipDataset
+from shards.decode import NoDecoder
 from shards.layout import ShardName
 from shards.loader import Batch, Loader, OtherSequence, TooManyBadClips
 from shards.order import Order
-from shards.storage import Storage
+from shards.storage import Storage, StorageFault
 from tests.shards.clips import clip_dataset, shades
 
 LENGTHS = [9, 17, 9, 17, 1, 9, 17, 1, 9, 9, 17, 9, 1, 9, 17, 9]
@@ -38,7 +42,7 @@ def keys(batches: list[Batch]) -> list[list[str]]:
     return [batch.keys for batch in batches]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_are_those_of_the_order_with_their_own_pixels_whatever_the_workers(
     clips: ClipDataset, workers: int
 ) -> None:
@@ -133,10 +137,10 @@ def test_a_rank_outside_its_world_is_refused(clips: ClipDataset, rank: int, worl
 # ---- bad clips -----------------------------------------------------------------------------------------------------
 
 
-def spoil(out: Storage, *numbers: int) -> None:
+def spoil(out: Storage, *numbers: int, per_shard: int = 4) -> None:
     """Flips a byte in the video of each of these clips."""
     for number in numbers:
-        shard = ShardName("train", number // 4)
+        shard = ShardName("train", number // per_shard)
         data = bytearray(out.read(shard.tar))
         data[data.index(f"{number:024x}.mp4".encode()) + 1000] ^= 1
         out.write(shard.tar, bytes(data))
@@ -179,8 +183,108 @@ def test_one_more_than_may_be_skipped_is_too_many(spoilt: ClipDataset) -> None:
         take(Loader(spoilt, micro_batch=2, skip_at_most=1), 16)
 
 
-def test_a_bucket_without_a_whole_clip_is_told(tmp_path: Path) -> None:
-    out = clip_dataset(tmp_path, [9, 9, 17])
+def test_the_draws_of_a_batch_stay_those_of_the_order_whoever_stands_in(spoilt: ClipDataset) -> None:
+    loader = Loader(spoilt, micro_batch=2, skip_at_most=2)
+    whole = Loader(ClipDataset(spoilt.reader.location, checksums=False), micro_batch=2)
+    assert [batch.draws for batch in take(loader, 24)] == [batch.draws for batch in take(whole, 24)]
+
+
+def test_a_bucket_without_a_whole_clip_gives_way_to_another_so_that_every_rank_has_its_batch(tmp_path: Path) -> None:
+    out = clip_dataset(tmp_path, [9, 9, 17, 17, 17])
     spoil(out, 0, 1)
-    with pytest.raises(TooManyBadClips, match="no other clip of its bucket is whole"):
-        take(Loader(ClipDataset(out.uri), micro_batch=1, skip_at_most=5), 3)
+    batches = take(Loader(ClipDataset(out.uri), micro_batch=1, skip_at_most=2), 10)
+    assert {batch.video.shape[1] for batch in batches} == {17}
+    assert {key for batch in batches for key in batch.keys} == {f"{number:024x}" for number in (2, 3, 4)}
+
+
+def test_where_no_clip_is_whole_that_is_told(tmp_path: Path) -> None:
+    out = clip_dataset(tmp_path, [9, 9, 17])
+    spoil(out, 0, 1, 2)
+    with pytest.raises(TooManyBadClips, match="no other clip is whole"):
+        take(Loader(ClipDataset(out.uri), micro_batch=1, skip_at_most=9), 1)
+
+
+def test_those_who_stand_in_for_a_lost_shard_are_many_and_each_lost_clip_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = clip_dataset(tmp_path, [9] * 32, per_shard=8)
+    spoil(out, *range(8), per_shard=8)
+    clips = ClipDataset(out.uri)
+    tried: Counter[int] = Counter()
+    decode = clips.decode_into
+    monkeypatch.setattr(clips, "decode_into", lambda video, number: tried.update([number]) or decode(video, number))
+    batches = take(Loader(clips, micro_batch=1, skip_at_most=8), 32)
+    drawn = Counter(batch.keys[0] for batch in batches)
+    assert len(drawn) == 24 and max(drawn.values()) <= 4
+    assert all(tried[number] == 1 for number in range(8))
+
+
+def test_the_ceiling_holds_also_after_it_was_reached(spoilt: ClipDataset) -> None:
+    loader = Loader(spoilt, micro_batch=2, skip_at_most=1)
+    for _ in range(2):
+        with pytest.raises(TooManyBadClips, match="2 clips are bad, 1 may be"):
+            take(loader, 16)
+
+
+# ---- what a loader does not do -------------------------------------------------------------------------------------
+
+
+def test_a_later_iteration_ends_an_earlier_one(clips: ClipDataset) -> None:
+    loader = Loader(clips, micro_batch=2)
+    first = iter(loader)
+    begun = next(first)
+    second = iter(loader)
+    assert next(second).keys != begun.keys
+    with pytest.raises(RuntimeError, match="ended by a later one"):
+        next(first)
+    assert loader.position == 2
+
+
+def test_a_state_that_is_loaded_ends_the_iteration_under_way(clips: ClipDataset) -> None:
+    loader = Loader(clips, micro_batch=2)
+    start, under_way = loader.state_dict(), iter(loader)
+    begun = next(under_way)
+    loader.load_state_dict(start)
+    with pytest.raises(RuntimeError, match="state that was loaded"):
+        next(under_way)
+    assert take(loader, 1)[0].keys == begun.keys
+
+
+@pytest.mark.parametrize("position", [-1, 1.5, "7", None, True])
+def test_a_position_that_is_none_is_refused(clips: ClipDataset, position: object) -> None:
+    loader = Loader(clips, micro_batch=2)
+    with pytest.raises(OtherSequence, match="position"):
+        loader.load_state_dict(loader.state_dict() | {"position": position})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_random_numbers_of_the_program_are_left_alone(clips: ClipDataset, workers: int) -> None:
+    before = torch.random.get_rng_state()
+    take(Loader(clips, micro_batch=2, workers=workers), 2)
+    assert torch.random.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize(("workers", "prefetch"), [(-1, 2), (2, 0)])
+def test_workers_that_cannot_be_are_refused(clips: ClipDataset, workers: int, prefetch: int) -> None:
+    with pytest.raises(ValueError, match=f"{workers} workers that are {prefetch} micro-batches ahead"):
+        Loader(clips, micro_batch=1, workers=workers, prefetch=prefetch)
+
+
+@pytest.mark.parametrize("fault", [StorageFault("the disk is gone"), NoDecoder("not installed")])
+def test_a_fault_in_a_worker_comes_out_as_it_is_and_is_no_bad_clip(
+    clips: ClipDataset, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(clips, "decode_into", fail)
+    with pytest.raises(type(fault), match=f"^{fault}$"):
+        take(Loader(clips, micro_batch=2, workers=1, skip_at_most=100), 1)
+
+
+def test_a_worker_that_dies_is_told_and_the_position_stays(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(clips, micro_batch=2, workers=1)
+    monkeypatch.setattr(clips, "decode_into", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(RuntimeError, match=r"worker.* killed|exited unexpectedly"):
+        take(loader, 1)
+    assert loader.position == 0

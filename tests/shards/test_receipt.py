@@ -121,6 +121,13 @@ def written(out: Storage, value: Any) -> None:
         {**PUBLISHED, "places": [PUBLISHED["places"][0][:-1]] * 2},
         {**PUBLISHED, "places": [["0", *PUBLISHED["places"][0][1:]]] * 2},
         {**PUBLISHED, "places": [0, 0]},
+        {**PUBLISHED, "places": [[*place[:4], 2**32, *place[5:]] for place in PUBLISHED["places"]]},
+        {**PUBLISHED, "places": [[*place[:5], 0, 832, 480] for place in PUBLISHED["places"]]},
+        {**PUBLISHED, "places": [[*place[:5], 81, 2**40, 480] for place in PUBLISHED["places"]]},
+        {**PUBLISHED, "members": ["json", "mp4", "mp4"]},
+        {**PUBLISHED, "clip_ids": ["a" * 24, "../" * 8]},
+        b"[" * 100_000,
+        json.dumps(PUBLISHED).replace("7680", "NaN").encode(),
         {**PUBLISHED, "members": ["json", "mp4"]},
         {**PUBLISHED, "members": ["json", "mp4", 7]},
         {**PUBLISHED, "clip_ids": ["a" * 24, 7]},
@@ -167,11 +174,13 @@ def test_the_manifest_comes_back_as_it_was_published(tmp_path: Path) -> None:
 def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     replace(Manifest.of([RECEIPT], "f" * 64, True), schema_version=99).publish(out)
-    with pytest.raises(ValueError, match=r"manifest.json has schema version 99, not 2"):
+    with pytest.raises(ValueError, match=r"manifest.json in .* has schema version 99, not 2; .* build anew"):
         Manifest.read(out)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 2}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"schema_version": 2}', b"[" * 100_000]
+)
 def test_what_is_not_a_manifest_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     out = Storage.at(tmp_path)
     out.write(MANIFEST, data)
@@ -194,4 +203,17 @@ def test_a_manifest_that_lists_a_tar_where_none_can_be_is_refused(tmp_path: Path
     manifest = Manifest.of([RECEIPT], "f" * 64, True)
     replace(manifest, shards=(replace(manifest.shards[0], split=split, path=path),)).publish(out)
     with pytest.raises(DamagedRecord, match=f"{MANIFEST} lists .*nsp-000007"):
+        Manifest.read(out)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("count", 2.0), ("count", 0), ("bytes", None), ("sha256", 7), ("path", 7), ("further", 1)]
+)
+def test_a_manifest_with_a_field_of_another_type_is_refused(tmp_path: Path, field: str, value: Any) -> None:
+    out = Storage.at(tmp_path)
+    Manifest.of([RECEIPT], "f" * 64, True).publish(out)
+    manifest = json.loads(out.read(MANIFEST))
+    manifest["shards"][0][field] = value
+    out.write(MANIFEST, json.dumps(manifest).encode())
+    with pytest.raises(DamagedRecord, match=MANIFEST):
         Manifest.read(out)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from shards.sample import MEMBERS, Record, Sample
+from shards.sample import CLIPS, MEMBERS, Record, Sample
+from shards.tar import DamagedShard, Group
 from tests.shards.samples import records, sample
 
 RECORD = sample(1).record
@@ -75,3 +77,33 @@ def test_a_key_is_16_to_32_small_letters_and_digits(key: str) -> None:
 
 def test_the_members_stand_in_one_order() -> None:
     assert MEMBERS == ("json", "mp4", "txt")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_refused(number: str) -> None:
+    data = RECORD.to_bytes().replace(b'"start":0.0', f'"start":{number}'.encode())
+    assert data != RECORD.to_bytes()
+    with pytest.raises(ValueError, match=r"start|is not JSON"):
+        Record.from_bytes(data)
+
+
+def test_json_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Record.from_bytes(b"[" * 100_000)
+
+
+def group(record: Record, text: bytes = b"text") -> Group:
+    return Group(0, record.clip_id, (record.to_bytes(), b"video", text))
+
+
+def test_a_text_that_is_none_damages_its_sample() -> None:
+    with pytest.raises(DamagedShard, match=f"shard: sample '{RECORD.clip_id}': .*utf-8"):
+        Sample.of(group(RECORD, b"\xff"), "shard")
+
+
+@pytest.mark.parametrize("change", [{"frames": -1}, {"frames": 0}, {"width": 2**40}, {"height": 0}])
+def test_a_shape_that_no_video_has_damages_its_sample(change: dict[str, int]) -> None:
+    record = replace(RECORD, mp4_sha256=hashlib.sha256(b"video").hexdigest())
+    assert CLIPS.examine(group(record), "shard") == (record.frames, record.width, record.height)
+    with pytest.raises(DamagedShard, match="no video has"):
+        CLIPS.examine(group(replace(record, **change)), "shard")  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.filesystem import connect
 from shards.storage import BadLocation, Entry, Storage, StorageFault
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -318,3 +320,16 @@ def test_a_fault_that_passes_is_outwaited(tmp_path: Path, monkeypatch: pytest.Mo
     assert out.create("lock", b"x") is True
     assert len(times) == 3
     assert tree(tmp_path) == {"lock": b"x"}
+
+
+def test_a_child_process_connects_anew(tmp_path: Path) -> None:
+    """On a connection of its parent it would read the answers to its sister's questions."""
+    out = Storage.at(tmp_path)
+    out.write("a", b"")
+    assert connect.cache_info().currsize > 0
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_connections) == 0
+
+
+def _connections() -> int:
+    return connect.cache_info().currsize

@@ -90,3 +90,9 @@ def test_a_shard_that_lacks_samples_or_is_not_there_is_damaged(tmp_path: Path) -
 def test_a_place_without_a_dataset_is_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(NoDataset, match="holds no dataset"):
         stream(str(tmp_path))
+
+
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_outside_its_world_is_refused(out: Storage, rank: int, world: int) -> None:
+    with pytest.raises(ValueError, match=f"rank {rank} of a world of {world}"):
+        stream(out.uri, rank=rank, world=world)
