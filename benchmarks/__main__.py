@@ -6,7 +6,17 @@ import time
 
 import click
 
-from benchmarks import asking, cpu_per_clip, plan_memory, screen_rate, workers
+from benchmarks import (
+    asking,
+    cpu_per_clip,
+    decoders,
+    loader_memory,
+    loader_start,
+    loading,
+    plan_memory,
+    screen_rate,
+    workers,
+)
 from benchmarks.support import Benchmark, Result, notice, show
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -15,6 +25,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "screen_rate": screen_rate.benchmark,
     "plan_memory": plan_memory.benchmark,
     "asking": asking.benchmark,
+    "loading": loading.benchmark,
+    "decoders": decoders.benchmark,
+    "loader_memory": loader_memory.benchmark,
+    "loader_start": loader_start.benchmark,
 }
 
 

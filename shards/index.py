@@ -175,15 +175,15 @@ def _published(out: Storage, path: str, shards: Sequence[ManifestShard]) -> pa.T
     """The table in a split's file; None where there is none, or one of another manifest."""
     try:
         file = open_table(out, path)
+        if (file.schema_arrow.metadata or {}).get(_SHARDS_KEY) != _digest(shards):
+            return None
+        if file.metadata.num_rows != sum(shard.count for shard in shards):
+            raise DamagedRecord(f"{path} has {file.metadata.num_rows:,} rows, other than {layout.MANIFEST} has samples")
+        return read_open(file, path)
     except FileNotFoundError:
         return None
-    if (file.schema_arrow.metadata or {}).get(_SHARDS_KEY) != _digest(shards):
-        return None
-    if file.metadata.num_rows != sum(shard.count for shard in shards):
-        raise DamagedRecord(
-            f"{path} has {file.metadata.num_rows:,} rows, which are not the samples of {layout.MANIFEST}"
-        )
-    return read_open(file, path)
+    except DamagedRecord as damage:
+        raise DamagedRecord(f"{damage}; delete it, and the receipts are read instead") from damage
 
 
 def _stands(out: Storage, path: str, shards: Sequence[ManifestShard]) -> bool:
