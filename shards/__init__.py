@@ -1,1 +1,1 @@
-"""The shard format: written, sealed, indexed, read. Nothing here imports torch at import time."""
+"""The shard format: written, sealed, indexed, read, loaded. Only `loader` and `assemble` import torch."""
