@@ -1,1 +1,1 @@
-"""The shard format: written, sealed, indexed, read, loaded. Only `loader` and `assemble` import torch."""
+"""The shard format: written, sealed, indexed, read, loaded. Only `loader`, `assemble` and `rooms` import torch."""

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from shards.dataset import ClipDataset
 from shards.decode import NoDecoder, Pixels
-from shards.filesystem import first_line
 from shards.order import Draw, Numbers, hashed
 from shards.read import DatasetChanged
+from shards.rooms import Lodged, Rooms
 from shards.sample import Record, Sample
 from shards.storage import StorageFault
 from shards.tar import DamagedShard
@@ -36,22 +36,38 @@ class Batch(NamedTuple):
     bad: list[str]
 
 
-class Assembler(Dataset[Batch]):
+class Task(NamedTuple):
+    """What a worker is handed: the draws of a micro-batch, and a room for its pixels, or None."""
+
+    draws: list[Draw]
+    room: int | None
+
+
+class Assembled(NamedTuple):
+    """What it hands back. Pixels that are `lodged` in a room are not in the batch."""
+
+    batch: Batch
+    lodged: Lodged | None
+
+
+class Assembler(Dataset[Assembled]):
     """Micro-batches by their draws. What goes wrong is returned, not raised: so it crosses processes as one line."""
 
-    def __init__(self, clips: ClipDataset, bucket: Numbers, skipping: bool) -> None:
+    def __init__(self, clips: ClipDataset, bucket: Numbers, rooms: Rooms, skipping: bool) -> None:
         """`skipping` replaces bad clips; otherwise the first is returned as DamagedShard."""
         self._clips = clips
         self._bucket = bucket
+        self._rooms = rooms
         self._skipping = skipping
         self._lost: dict[int, str] = {}
+        self._members: dict[int, Numbers] = {}
 
-    def __getitem__(self, draws: list[Draw]) -> Batch | Exception:  # type: ignore[override]
+    def __getitem__(self, task: Task) -> Assembled | Exception:  # type: ignore[override]
         bad: list[str] = []
         try:
-            for bucket in self._buckets(int(self._bucket[draws[0].number])):
-                if batch := self._filled(draws, bucket, bad):
-                    return batch
+            for bucket in self._buckets(int(self._bucket[task.draws[0].number])):
+                if assembled := self._filled(task, bucket, bad):
+                    return assembled
         except (DamagedShard, DatasetChanged, NoDecoder, StorageFault) as error:
             return error
         return DamagedShard(f"{bad[-1]}, and no other clip is whole")
@@ -62,13 +78,17 @@ class Assembler(Dataset[Batch]):
         numbers, sizes = np.unique(self._bucket, return_counts=True)
         yield from (int(number) for number in numbers[np.argsort(-sizes, kind="stable")] if number != own)
 
-    def _filled(self, draws: list[Draw], bucket: int, bad: list[str]) -> Batch | None:
+    def _filled(self, task: Task, bucket: int, bad: list[str]) -> Assembled | None:
         """The batch with clips of this bucket, or None if none of them is whole. Adds to `bad`."""
-        members = np.flatnonzero(self._bucket == bucket)
-        video = _room(len(draws), self._clips.shapes[members[0]])
-        batch = Batch(video, [], [], [], [], draws, bad)
-        for pixels, draw in zip(video.numpy(), draws, strict=True):
-            found = self._first_whole(pixels, _candidates(draw, members), bad)
+        if bucket not in self._members:
+            self._members[bucket] = np.flatnonzero(self._bucket == bucket)
+        frames, width, height = (int(side) for side in self._clips.shapes[self._members[bucket][0]])
+        shape = (len(task.draws), frames, height, width, 3)
+        lodged = None if task.room is None else Lodged(task.room, shape)
+        pixels = self._rooms.pixels(lodged) if lodged else np.empty(shape, np.uint8)
+        batch = Batch(torch.from_numpy(pixels[:0] if lodged else pixels), [], [], [], [], task.draws, bad)
+        for room, draw in zip(pixels, task.draws, strict=True):
+            found = self._first_whole(room, self._candidates(draw, bucket), bad)
             if found is None:
                 return None
             sample, record = found
@@ -76,7 +96,7 @@ class Assembler(Dataset[Batch]):
             batch.caption.append(record.caption)
             batch.fps.append(record.fps)
             batch.keys.append(sample.key)
-        return batch
+        return Assembled(batch, lodged)
 
     def _first_whole(self, pixels: Pixels, numbers: Iterator[int], bad: list[str]) -> tuple[Sample, Record] | None:
         for number in numbers:
@@ -90,26 +110,10 @@ class Assembler(Dataset[Batch]):
             bad.append(self._lost[number])
         return None
 
-
-def _candidates(draw: Draw, members: Numbers) -> Iterator[int]:
-    """The clip itself, if it is of these, then what may stand in for it: all others, from a place of its own on."""
-    if draw.number in members:
-        yield draw.number
-    start = int(hashed(np.array([draw.number]), draw.epoch)[0] % np.uint64(len(members)))
-    yield from (int(number) for number in np.roll(members, -start) if number != draw.number)
-
-
-def _room(clips: int, shape: Numbers) -> torch.Tensor:
-    """For the pixels: in a worker, where the main process sees them too, so that nothing is copied."""
-    frames, width, height = (int(side) for side in shape)
-    size = (clips, frames, height, width, 3)
-    if get_worker_info() is None:
-        return torch.empty(size, dtype=torch.uint8)
-    try:
-        storage = torch.UntypedStorage._new_shared(int(np.prod(size)), device="cpu")  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        raise StorageFault(
-            f"no shared memory for a batch of {np.prod(size) / 1e6:,.0f} MB ({first_line(error)});"
-            " enlarge /dev/shm, or take fewer workers or a smaller prefetch"
-        ) from error
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(size)
+    def _candidates(self, draw: Draw, bucket: int) -> Iterator[int]:
+        """The clip itself, if it is of this bucket, then what may stand in: all others, from a place of its own on."""
+        if self._bucket[draw.number] == bucket:
+            yield draw.number
+        members = self._members[bucket]
+        start = int(hashed(np.array([draw.number]), draw.epoch)[0] % np.uint64(len(members)))
+        yield from (int(number) for number in np.roll(members, -start) if number != draw.number)

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from shards.assemble import Assembler, Batch
+from shards.assemble import Assembled, Assembler, Batch, Task
 from shards.dataset import ClipDataset
-from shards.order import Draw, Order
+from shards.order import Draw, Numbers, Order
+from shards.rooms import Rooms
 from shards.tar import DamagedShard
 
 __all__ = ["Batch", "Loader", "OtherSequence", "TooManyBadClips"]
+
+_ROOMS_IN_USE = 3  # one that is being filled, one that the caller has, one that it still has from before
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +51,6 @@ class Loader:
         prefetch: int = 2,
         window: int = 8,
         skip_at_most: int = 0,
-        pin_memory: bool = False,
     ) -> None:
         """`workers` processes decode ahead by `prefetch` micro-batches each; 0 decodes in this one, on demand.
 
@@ -60,15 +62,15 @@ class Loader:
         if workers < 0 or prefetch < 1:
             raise ValueError(f"{workers} workers that are {prefetch} micro-batches ahead: at least 0 and 1")
         self._clips = clips
-        buckets = np.unique(clips.shapes, axis=0, return_inverse=True)[1].reshape(-1)
-        self._order = Order(clips.reader.index.shard, buckets, micro_batch, seed, window)
+        self._order = Order(clips.reader.index.shard, _buckets(clips.shapes), micro_batch, seed, window)
         self._rank, self._world = rank, world
         self._skip_at_most = skip_at_most
         self._bad: set[str] = set()
         self._position = 0
         self._identity = {"seed": seed, "micro_batch": micro_batch, "window": window, "clips": _fingerprint(clips)}
-        self._workers, self._prefetch, self._pin_memory = workers, prefetch, pin_memory
+        self._workers, self._prefetch = workers, prefetch
         self._iteration = 0
+        self._largest = int(clips.shapes.prod(axis=1).max()) * 3 * micro_batch
 
     @property
     def position(self) -> int:
@@ -103,30 +105,32 @@ class Loader:
         """
         self._iteration += 1
         mine = self._iteration
-        for batch in self._batches():
+        # Of its own: what an iteration before this one has under way would take its rooms with it.
+        rooms = Rooms(self._workers * self._prefetch + _ROOMS_IN_USE, self._largest)
+        for assembled in self._assembled(rooms):
             if mine != self._iteration:
                 raise RuntimeError("this iteration was ended by a later one, or by a state that was loaded")
-            if isinstance(batch, DamagedShard):
+            if isinstance(assembled, DamagedShard):
                 advice = "" if self._skip_at_most else ". To train without such clips, raise skip_at_most"
-                raise TooManyBadClips(f"{batch}{advice}") from batch
-            if isinstance(batch, Exception):
-                raise batch
-            self._count(batch.bad)
+                raise TooManyBadClips(f"{assembled}{advice}") from assembled
+            if isinstance(assembled, Exception):
+                raise assembled
+            self._count(assembled.batch.bad)
             self._position += self._world
-            yield batch
+            yield _handed_over(assembled, rooms)
 
-    def _batches(self) -> Iterator[Batch | Exception]:
+    def _assembled(self, rooms: Rooms) -> Iterator[Assembled | Exception]:
         draws = self._order.batches(self._position, self._rank, self._world)
         return iter(
             DataLoader(
-                Assembler(self._clips, self._order.bucket, skipping=self._skip_at_most > 0),
+                Assembler(self._clips, self._order.bucket, rooms, skipping=self._skip_at_most > 0),
                 batch_size=None,
-                sampler=_Draws(draws),
+                sampler=_Tasks(draws, rooms),
                 num_workers=self._workers,
                 prefetch_factor=self._prefetch if self._workers else None,
                 collate_fn=_as_it_is,
-                pin_memory=self._pin_memory,
                 generator=torch.Generator(),  # else the seeds of the workers are drawn from the trainer's own
+                multiprocessing_context="fork" if self._workers else None,  # only so the rooms are the same
             )
         )
 
@@ -139,14 +143,28 @@ class Loader:
             raise TooManyBadClips(f"{len(self._bad)} clips are bad, {self._skip_at_most} may be: {bad[-1]}")
 
 
-class _Draws:
+class _Tasks:
     """The sampler: what DataLoader hands out to its workers."""
 
-    def __init__(self, draws: Iterator[list[Draw]]) -> None:
+    def __init__(self, draws: Iterator[list[Draw]], rooms: Rooms) -> None:
         self._draws = draws
+        self._rooms = rooms
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return self._draws
+    def __iter__(self) -> Iterator[Task]:
+        return (Task(draws, self._rooms.take()) for draws in self._draws)
+
+
+def _handed_over(assembled: Assembled, rooms: Rooms) -> Batch:
+    if assembled.lodged is None:
+        return assembled.batch
+    return assembled.batch._replace(video=rooms.lend(assembled.lodged))
+
+
+def _buckets(shapes: Numbers) -> Numbers:
+    """[clips]: a number for each shape, in the order of shapes."""
+    frames, width, height = shapes.T
+    packed = (frames << 40) + (width << 20) + height  # by rows, `unique` takes ten times as long
+    return np.unique(packed, return_inverse=True)[1]
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -288,3 +288,18 @@ def test_a_worker_that_dies_is_told_and_the_position_stays(clips: ClipDataset, m
     with pytest.raises(RuntimeError, match=r"worker.* killed|exited unexpectedly"):
         take(loader, 1)
     assert loader.position == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_are_kept_stay_as_they_are(clips: ClipDataset, workers: int) -> None:
+    """More of them than there are rooms, while others are let go."""
+    kept = []
+    for number, batch in enumerate(islice(Loader(clips, micro_batch=2, seed=4, workers=workers), 40)):
+        if number % 3:
+            kept.append((batch, batch.video.clone()))
+    assert all(batch.video.equal(then) for batch, then in kept)
+
+
+def test_rooms_are_used_again(clips: ClipDataset) -> None:
+    places = [batch.video.data_ptr() for batch in islice(Loader(clips, micro_batch=2, workers=1), 40)]
+    assert len(set(places)) <= 5

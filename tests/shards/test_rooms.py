@@ -1,0 +1,50 @@
+"""Rooms: used again only when nobody looks into them any more, and the same in a forked worker."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import torch
+
+from shards.rooms import Lodged, Rooms
+
+SHAPE = (2, 3, 4, 5, 3)
+SIZE = 360
+
+
+def test_a_room_is_free_again_when_its_last_view_is_gone() -> None:
+    rooms = Rooms(1, SIZE)
+    room = rooms.take()
+    assert room == 0 and rooms.take() is None
+    video = rooms.lend(Lodged(room, SHAPE))
+    views = [video[0], video.view(-1)[7:9], video.numpy()[1:]]
+    del video
+    while views:
+        assert rooms.take() is None
+        views.pop()
+    assert rooms.take() == 0
+
+
+def test_rooms_do_not_overlap() -> None:
+    rooms = Rooms(3, SIZE)
+    lent = [rooms.lend(Lodged(room, SHAPE)) for room in range(3)]
+    for number, video in enumerate(lent):
+        video.fill_(number + 1)
+    assert [set(video.unique().tolist()) for video in lent] == [{1}, {2}, {3}]
+    smaller = Lodged(1, (1, 1, 4, 5, 3))
+    assert rooms.pixels(smaller).shape == smaller.shape and (rooms.pixels(smaller) == 2).all()
+
+
+def test_a_forked_process_writes_into_the_same_memory() -> None:
+    rooms = Rooms(2, SIZE)
+    writer = multiprocessing.get_context("fork").Process(target=_fill, args=(rooms,))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == 0
+    assert rooms.lend(Lodged(1, SHAPE)).equal(torch.full(SHAPE, 9, dtype=torch.uint8))
+    assert not rooms.pixels(Lodged(0, SHAPE)).any()
+
+
+def _fill(rooms: Rooms) -> None:
+    rooms.pixels(Lodged(1, SHAPE))[:] = np.uint8(9)
