@@ -1,0 +1,56 @@
+"""Goes through epochs of a dataset with one worker: `epochs LOCATION MICRO_BATCH MAX_FRAMES EPOCHS`.
+
+After each micro-batch it looks at the memory of this process and of its worker. Prints, for each epoch, the largest
+number of bytes: of what they have allocated (`heap`), and of that with the shared memory that holds micro-batches
+(`all`). A page that both have counts once. The code of libraries, which other programs share, does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import psutil
+
+from shards.dataset import ClipDataset
+from shards.loader import Loader
+
+_SHARED = Path("/dev/shm")  # noqa: S108
+_HEAP = re.compile(r"^Pss_Anon:\s+(\d+) kB$", re.MULTILINE)
+_MAPPED = re.compile(r"^Pss_Shmem:\s+(\d+) kB$", re.MULTILINE)
+
+
+def main(location: str, micro_batch: int, max_frames: int, epochs: int) -> None:
+    clips = ClipDataset(location, max_frames=max_frames)
+    loader = Loader(clips, micro_batch=micro_batch, workers=1)
+    peaks = {kind: [0] * epochs for kind in ("heap", "all")}
+    before = _on_shared_disk()
+    for batch in loader:
+        epoch = batch.draws[-1].epoch
+        if epoch == epochs:
+            break
+        # What the worker has handed over and nobody has opened yet is mapped nowhere, but on the disk of shared memory.
+        shared = max(_bytes(_MAPPED), _on_shared_disk() - before)
+        heap = _bytes(_HEAP)
+        for kind, now in (("heap", heap), ("all", heap + shared)):
+            peaks[kind][epoch] = max(peaks[kind][epoch], now)
+    print(json.dumps(peaks))
+
+
+def _bytes(kind: re.Pattern[str]) -> int:
+    """Of one kind, in this process and its worker, by their proportion of each page."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    texts = [Path(f"/proc/{process.pid}/smaps_rollup").read_text() for process in processes]
+    return sum(int(kilobytes) << 10 for text in texts for kilobytes in kind.findall(text))
+
+
+def _on_shared_disk() -> int:
+    disk = os.statvfs(_SHARED)
+    return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,0 +1,80 @@
+"""The sample film as a dataset, for the benchmarks of the loader, and PyAV by itself, which they compare with."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from benchmarks.support import REPOSITORY, WORK, notice
+from shards.layout import MANIFEST, ShardName
+from shards.read import SplitReader
+from shards.sample import Sample
+from shards.storage import Storage
+from tests.shards.samples import seal_dataset
+
+MAX_FRAMES = 81
+MICRO_BATCH = 2
+_FILM = "data/film"
+_ONE_PAIR_OF = 12
+_CLIPS_A_SHARD = 5
+
+
+def film_dataset() -> str:
+    """The film's dataset (832×480, 16 frames a second, up to 81 frames a clip): built once, then kept."""
+    out = WORK / "film"
+    if not (out / MANIFEST).exists():
+        notice.print("building the film's dataset, once …")
+        build = ["pipelines/build_nsp.py", "--source", f"{_FILM}/shots.csv", "--out", str(out), "--judge", "film"]
+        sizes = ["--test", "0.1", "--split-by", "clip", "--unit-size", "8", "--units-per-shard", "8"]
+        for line in (["pipelines/fetch_film.py", _FILM], [*build, *sizes]):
+            subprocess.run([sys.executable, *line], cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
+    return str(out)
+
+
+def film_clips(split: str = "train") -> list[Sample]:
+    reader = SplitReader(film_dataset(), split)
+    return [Sample.of(reader.group(number), str(reader.shard_of(number))) for number in range(len(reader))]
+
+
+def few_clips() -> list[Sample]:
+    """Of each length at which clips are delivered a sixth of them, an even number: so that pairs take in each once."""
+    clips = film_clips()
+    lengths = np.array([delivered(clip) for clip in clips])
+    chosen: list[int] = []
+    for length in np.unique(lengths):
+        alike = np.flatnonzero(lengths == length)
+        chosen += alike[: 2 * round(len(alike) / _ONE_PAIR_OF)].tolist()
+    return [clips[number] for number in sorted(chosen)]
+
+
+def delivered(clip: Sample) -> int:
+    """How many frames of a clip the loader delivers."""
+    return (min(clip.record.frames, MAX_FRAMES) - 1) // 8 * 8 + 1
+
+
+def sealed(folder: Path, clips: list[Sample]) -> Storage:
+    """A dataset of these clips in the split `train`, in shards of a few."""
+    runs = [clips[at : at + _CLIPS_A_SHARD] for at in range(0, len(clips), _CLIPS_A_SHARD)]
+    return seal_dataset(folder, {ShardName("train", place): run for place, run in enumerate(runs)})
+
+
+def renamed(clip: Sample, key: str) -> Sample:
+    """The same clip as if it were another one."""
+    return Sample(key, replace(clip.record, clip_id=key).to_bytes(), clip.mp4, clip.text)
+
+
+def decode_bare(mp4: bytes, frames: int) -> None:
+    """The first frames of a video as RGB in PyAV's own memory, with one thread. Nothing is checked and nothing kept."""
+    reformatter = VideoReformatter()
+    with av.open(io.BytesIO(mp4), mode="r", format="mp4") as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for frame in islice(container.decode(video=0), frames):
+            reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
