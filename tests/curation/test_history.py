@@ -389,6 +389,6 @@ def test_a_key_that_leads_out_of_the_folder_is_not_followed(out: Path, tmp_path:
     receipt["clip_ids"][0] = key
     path.write_text(json.dumps(receipt))
     before = {path for path in tmp_path.rglob("*") if out not in path.parents}
-    with pytest.raises(DamagedRecord, match="is no key"):
+    with pytest.raises(DamagedRecord, match="not all keys"):
         extract(Storage.at(out), TRAIN, [key], Storage.at(tmp_path / "new"))
     assert {path for path in tmp_path.rglob("*") if out not in path.parents} == before
