@@ -19,6 +19,7 @@ _MARKERS: Mapping[str, Mapping[str, str]] = {
     "verification": {},
     "causal_consistency": {"scene_description": "{scene_description}", "caption": "{caption}"},
     "next_scene": {"scene_description": "{scene_description}"},
+    "text_to_video": {"caption": "{caption}"},
     "caption": {},
     "retry": {"turned_down": "{turned_down}"},
 }

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from shards.dataset import ClipDataset
-from shards.decode import NoDecoder, Pixels
+from shards.decode import NoDecoder
 from shards.order import Draw, Numbers, hashed
 from shards.read import DatasetChanged
 from shards.rooms import Lodged, Rooms
-from shards.sample import Record, Sample
+from shards.sampleset import Memory, SampleSet, Words
 from shards.storage import StorageFault
 from shards.tar import DamagedShard
 
@@ -22,9 +21,11 @@ from shards.tar import DamagedShard
 class Batch(NamedTuple):
     """A micro-batch of one bucket.
 
-    `video` is uint8 [clips, frames, height, width, RGB]; the other fields have an entry for each clip. `draws` are
-    those of the order; `keys` name the clips that are here, others where a bad clip was replaced. `bad` has a line for
-    each clip that was found to be bad on the way.
+    `video` is uint8 [clips, frames, height, width, RGB], or of latents float16 [clips, channels + 1, frames, height,
+    width], the mean and then the one log-variance; the other fields have an entry for each clip. `draws` are those of
+    the order; `keys` name the clips that are here, others where a bad clip was replaced, and `source` the set of a
+    mixture that each comes from, 0 where there is but one. `bad` has a line for each clip that was found to be bad on
+    the way.
     """
 
     video: torch.Tensor
@@ -32,19 +33,20 @@ class Batch(NamedTuple):
     caption: list[str]
     fps: list[float]
     keys: list[str]
+    source: list[int]
     draws: list[Draw]
     bad: list[str]
 
 
 class Task(NamedTuple):
-    """What a worker is handed: the draws of a micro-batch, and a room for its pixels, or None."""
+    """What a worker is handed: the draws of a micro-batch, and a room for its samples, or None."""
 
     draws: list[Draw]
     room: int | None
 
 
 class Assembled(NamedTuple):
-    """What it hands back. Pixels that are `lodged` in a room are not in the batch."""
+    """What it hands back. Samples that are `lodged` in a room are not in the batch."""
 
     batch: Batch
     lodged: Lodged | None
@@ -53,7 +55,7 @@ class Assembled(NamedTuple):
 class Assembler(Dataset[Assembled]):
     """Micro-batches by their draws. What goes wrong is returned, not raised: so it crosses processes as one line."""
 
-    def __init__(self, clips: ClipDataset, bucket: Numbers, rooms: Rooms, skipping: bool) -> None:
+    def __init__(self, clips: SampleSet, bucket: Numbers, rooms: Rooms, skipping: bool) -> None:
         """`skipping` replaces bad clips; otherwise the first is returned as DamagedShard."""
         self._clips = clips
         self._bucket = bucket
@@ -82,27 +84,25 @@ class Assembler(Dataset[Assembled]):
         """The batch with clips of this bucket, or None if none of them is whole. Adds to `bad`."""
         if bucket not in self._members:
             self._members[bucket] = np.flatnonzero(self._bucket == bucket)
-        frames, width, height = (int(side) for side in self._clips.shapes[self._members[bucket][0]])
-        shape = (len(task.draws), frames, height, width, 3)
-        lodged = None if task.room is None else Lodged(task.room, shape)
-        pixels = self._rooms.pixels(lodged) if lodged else np.empty(shape, np.uint8)
-        batch = Batch(torch.from_numpy(pixels[:0] if lodged else pixels), [], [], [], [], task.draws, bad)
-        for room, draw in zip(pixels, task.draws, strict=True):
-            found = self._first_whole(room, self._candidates(draw, bucket), bad)
-            if found is None:
+        form = self._clips.form(int(self._members[bucket][0]))
+        shape = (len(task.draws), *form.shape)
+        lodged = None if task.room is None else Lodged(task.room, shape, form.dtype)
+        memory = self._rooms.memory(lodged) if lodged else np.empty(shape, form.dtype)
+        said: list[Words] = []
+        for place, draw in zip(memory, task.draws, strict=True):
+            words = self._first_whole(place, self._candidates(draw, bucket), bad)
+            if words is None:
                 return None
-            sample, record = found
-            batch.text.append(sample.text.decode())
-            batch.caption.append(record.caption)
-            batch.fps.append(record.fps)
-            batch.keys.append(sample.key)
-        return Assembled(batch, lodged)
+            said.append(words)
+        text, caption, fps, keys, source = map(list, zip(*said, strict=True))
+        video = torch.from_numpy(memory[:0] if lodged else memory)
+        return Assembled(Batch(video, text, caption, fps, keys, source, task.draws, bad), lodged)
 
-    def _first_whole(self, pixels: Pixels, numbers: Iterator[int], bad: list[str]) -> tuple[Sample, Record] | None:
+    def _first_whole(self, memory: Memory, numbers: Iterator[int], bad: list[str]) -> Words | None:
         for number in numbers:
             if number not in self._lost:
                 try:
-                    return self._clips.decode_into(pixels, number)
+                    return self._clips.decode_into(memory, number)
                 except DamagedShard as damage:
                     if not self._skipping:
                         raise

@@ -86,9 +86,13 @@ class Index:
         return text[ends[0] : ends[-1]].tobytes() + np.diff(ends).astype("<i4").tobytes()
 
     def place(self, number: int) -> Place:
-        sizes = tuple(int(self._column(f"{member}{_SIZE}")[number]) for member in self.members)
+        sizes = tuple(int(self.sizes(member)[number]) for member in self.members)
         offset, crc32 = (int(self._column(name)[number]) for name in ("offset", "crc32"))
         return Place(offset, sizes, crc32, *map(int, self.shapes[number]))
+
+    def sizes(self, member: str) -> npt.NDArray[np.int64]:
+        """[samples]: the bytes of this member of each."""
+        return self._column(f"{member}{_SIZE}")
 
     def find(self, key: str) -> int:
         """The number of a sample. Raises KeyError."""
@@ -127,7 +131,7 @@ class Index:
         counts = np.array([shard.count for shard in self.shards], np.int64)
         if not np.array_equal(self._column("shard"), np.repeat(np.arange(len(counts)), counts)):
             return False
-        sizes = np.stack([self._column(f"{member}{_SIZE}") for member in self.members])
+        sizes = np.stack([self.sizes(member) for member in self.members])
         if sizes.min() < 0 or sizes.max() > MAX_MEMBER_BYTES:
             return False
         ends = self._column("offset") + (BLOCK + -(-sizes // BLOCK) * BLOCK).sum(axis=0)

@@ -12,7 +12,7 @@ MAX_SIDE = 1 << 16
 
 
 class Shape(NamedTuple):
-    """What samples are batched by: frames, and their width and height in pixels."""
+    """What samples are batched by: frames, their width and their height, in pixels or in cells of a latent."""
 
     frames: int
     width: int

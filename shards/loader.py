@@ -1,9 +1,8 @@
-"""Batches for training: an `Order` of a `ClipDataset`, decoded by workers, resumed anywhere by a few integers."""
+"""Batches for training: samples in an endless order, decoded by workers, resumed anywhere by a few integers."""
 
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +11,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from shards.assemble import Assembled, Assembler, Batch, Task
-from shards.dataset import ClipDataset
-from shards.order import Draw, Numbers, Order
+from shards.order import Draw
 from shards.rooms import Rooms
+from shards.sampleset import Drawing, SampleSet
 from shards.tar import DamagedShard
 
 __all__ = ["Batch", "Loader", "OtherSequence", "TooManyBadClips"]
 
 _ROOMS_IN_USE = 3  # one that is being filled, one that the caller has, one that it still has from before
+
+_OTHER_CLIPS = " (another dataset or split, max_frames, size or weights, or shards made anew)"
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Loader:
 
     def __init__(
         self,
-        clips: ClipDataset,
+        clips: SampleSet,
         *,
         micro_batch: int,
         seed: int = 0,
@@ -62,15 +63,15 @@ class Loader:
         if workers < 0 or prefetch < 1:
             raise ValueError(f"{workers} workers that are {prefetch} micro-batches ahead: at least 0 and 1")
         self._clips = clips
-        self._order = Order(clips.reader.index.shard, _buckets(clips.shapes), micro_batch, seed, window)
+        self._order = clips.order(micro_batch, seed, window)
         self._rank, self._world = rank, world
         self._skip_at_most = skip_at_most
         self._bad: set[str] = set()
         self._position = 0
-        self._identity = {"seed": seed, "micro_batch": micro_batch, "window": window, "clips": _fingerprint(clips)}
+        self._identity = {"seed": seed, "micro_batch": micro_batch, "window": window, "clips": clips.fingerprint}
         self._workers, self._prefetch = workers, prefetch
         self._iteration = 0
-        self._largest = int(clips.shapes.prod(axis=1).max()) * 3 * micro_batch
+        self._largest = _largest(clips, self._order) * micro_batch
 
     @property
     def position(self) -> int:
@@ -88,7 +89,7 @@ class Loader:
         """Goes on where another loader stopped. Raises OtherSequence for one of other clips or another order."""
         for name, value in self._identity.items():
             if state.get(name) != value:
-                meaning = " (another dataset or split, max_frames or size, or shards made anew)" * (name == "clips")
+                meaning = _OTHER_CLIPS if name == "clips" else ""
                 raise OtherSequence(
                     f"the state to resume from has {name} {state.get(name)}, this loader has {value}{meaning}"
                 )
@@ -160,17 +161,10 @@ def _handed_over(assembled: Assembled, rooms: Rooms) -> Batch:
     return assembled.batch._replace(video=rooms.lend(assembled.lodged))
 
 
-def _buckets(shapes: Numbers) -> Numbers:
-    """[clips]: a number for each shape, in the order of shapes."""
-    frames, width, height = shapes.T
-    packed = (frames << 40) + (width << 20) + height  # by rows, `unique` takes ten times as long
-    return np.unique(packed, return_inverse=True)[1]
+def _largest(clips: SampleSet, order: Drawing) -> int:
+    """The bytes of a sample of the largest bucket."""
+    return max(clips.form(int(number)).bytes for number in np.unique(order.bucket, return_index=True)[1])
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _fingerprint(clips: ClipDataset) -> int:
-    """A checksum of keys and shapes, in order."""
-    return zlib.crc32(clips.shapes.astype("<i8").tobytes(), zlib.crc32(clips.reader.index.key_bytes()))

@@ -65,26 +65,19 @@ class Order:
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
-        mine = position + rank
-        for epoch in count(self.epoch_at(mine)):
-            begin, end = self._begin(epoch), self._begin(epoch + 1)
-            if mine < end:
-                completed = self._completed_in(epoch)
-            while mine < end:
-                yield [Draw(int(number), int(of)) for number, of in completed[mine - begin]]
-                mine += world
+        return map(Lookup(self).batch, count(position + rank, world))
 
     def epoch_at(self, position: int) -> int:
         """The epoch in which the micro-batch at this place in the sequence is completed."""
         low, high = 0, 1
-        while self._begin(high) <= position:
+        while self.begin(high) <= position:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self._begin(middle) <= position else (low, middle)
+            low, high = (middle, high) if self.begin(middle) <= position else (low, middle)
         return low
 
-    def _begin(self, epoch: int) -> int:
+    def begin(self, epoch: int) -> int:
         """How many micro-batches are completed before an epoch."""
         return sum(epoch * size // self.micro_batch for size in self._sizes)
 
@@ -93,7 +86,7 @@ class Order:
         """Samples in each bucket, as integers that do not overflow."""
         return [int(size) for size in np.unique(self.bucket, return_counts=True)[1]]
 
-    def _completed_in(self, epoch: int) -> Numbers:
+    def completed_in(self, epoch: int) -> Numbers:
         """[micro-batches, micro_batch, 2]: number and epoch of each draw, in order of completion."""
         order = self.epoch(epoch)
         by_bucket = np.split(order[np.argsort(self.bucket[order], kind="stable")], np.cumsum(self._sizes)[:-1])
@@ -113,6 +106,21 @@ class Order:
         return draws[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2)
 
 
+class Lookup:
+    """The micro-batches of an order by their places. It holds the epoch of the last one, for those that follow."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._begin = 0
+        self._completed = np.empty((0, order.micro_batch, 2), np.int64)
+
+    def batch(self, place: int) -> list[Draw]:
+        if not 0 <= place - self._begin < len(self._completed):
+            epoch = self._order.epoch_at(place)
+            self._begin, self._completed = self._order.begin(epoch), self._order.completed_in(epoch)
+        return [Draw(int(number), int(epoch)) for number, epoch in self._completed[place - self._begin]]
+
+
 def _draws(numbers: Numbers, epoch: int) -> Numbers:
     return np.stack([numbers, np.full_like(numbers, epoch)], axis=1)
 
@@ -121,11 +129,12 @@ def hashed(numbers: Numbers, *seeds: int) -> npt.NDArray[np.uint64]:
     """An even 64-bit hash (the finaliser of SplitMix64): the same on every machine and with every version of numpy."""
     mixed = np.zeros(len(numbers), np.uint64)
     for word in (*seeds, numbers.astype(np.uint64)):
-        mixed = mixed + np.asarray(word % 2**64 if isinstance(word, int) else word, np.uint64) + np.uint64(_GOLDEN)
+        mixed = mixed + np.asarray(word % 2**64 if isinstance(word, int) else word, np.uint64) + np.uint64(GOLDEN)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
     return mixed
 
 
-_GOLDEN = 0x9E3779B97F4A7C15
+GOLDEN = 0x9E3779B97F4A7C15
+"""The golden ratio's fraction in 2⁻⁶⁴: its multiples lie evenly."""

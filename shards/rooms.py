@@ -13,14 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from shards.decode import Pixels
+from shards.sampleset import Memory
 
 
 class Lodged(NamedTuple):
-    """Pixels in a room: [clips, frames, height, width, RGB]."""
+    """A micro-batch in a room: the shape of its array, samples first, and numpy's name for the type of its numbers."""
 
     room: int
     shape: tuple[int, ...]
+    dtype: str = "uint8"
 
 
 class Rooms:
@@ -35,14 +36,13 @@ class Rooms:
         """A room nobody uses, the last one that was left, or None."""
         return self._free.pop() if self._free else None
 
-    def pixels(self, lodged: Lodged) -> Pixels:
+    def memory(self, lodged: Lodged) -> Memory:
         """The memory itself."""
-        return np.frombuffer(self._memory, np.uint8, math.prod(lodged.shape), lodged.room * self._size).reshape(
-            lodged.shape
-        )
+        numbers = np.frombuffer(self._memory, lodged.dtype, math.prod(lodged.shape), lodged.room * self._size)
+        return numbers.reshape(lodged.shape)
 
     def lend(self, lodged: Lodged) -> torch.Tensor:
-        """The pixels as a tensor. The room is free again when the last view of it is gone."""
-        pixels = self.pixels(lodged)
-        weakref.finalize(pixels, self._free.append, lodged.room).atexit = False
-        return torch.from_numpy(pixels)
+        """The same as a tensor. The room is free again when the last view of it is gone."""
+        memory = self.memory(lodged)
+        weakref.finalize(memory, self._free.append, lodged.room).atexit = False
+        return torch.from_numpy(memory)

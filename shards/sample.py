@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from shards.kind import Kind, Shape
+from shards.record import Flat
 from shards.tar import DamagedShard, Group, group_bytes, read_groups
-from shards.untrusted import json_of, typed
 
 MEMBERS = ("json", "mp4", "txt")
 SCHEMA_VERSION = 2
@@ -20,8 +18,8 @@ KEY = re.compile(r"[a-z0-9]{16,32}")
 
 
 @dataclass(frozen=True)
-class Record:
-    """What `<key>.json` says. Flat, always every field, never null: readers that guess a schema guess right.
+class Record(Flat):
+    """What `<key>.json` says of a clip.
 
     Unknown text is "", an unknown number -1. `start` and `end` are seconds in the source video; the clip shows
     `frames` frames of it from `start` on, at `fps` frames a second.
@@ -46,22 +44,6 @@ class Record:
     source_width: int
     source_height: int
     provenance: str
-
-    def to_bytes(self) -> bytes:
-        """Canonical UTF-8 JSON: keys sorted, no spaces. The same record gives the same bytes."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Record:
-        """Raises ValueError if a field is missing, unknown or of another type, or a number is not finite."""
-        record = Record(**typed(json_of(data), _KINDS))
-        for name in ("start", "end", "fps"):
-            if not math.isfinite(getattr(record, name)):
-                raise ValueError(f"{name!r} is not finite")
-        return record
-
-
-_KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Record)}
 
 
 @dataclass(frozen=True)

@@ -310,9 +310,9 @@ class Storage:
 
         return self._try("claim", path, once)
 
-    def sweep(self) -> None:
-        """Deletes what killed writers left unfinished. Only the holder of the run's lock may call this."""
-        root = self.local("")
+    def sweep(self, folder: str = "") -> None:
+        """Deletes what killed writers left unfinished in a folder. Only where nobody else writes may this be called."""
+        root = self.local(folder)
         if root is not None and root.is_dir():
             for draft in root.rglob(f".*{_UNFINISHED}"):
                 self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))

@@ -33,7 +33,7 @@ def test_rooms_do_not_overlap() -> None:
         video.fill_(number + 1)
     assert [set(video.unique().tolist()) for video in lent] == [{1}, {2}, {3}]
     smaller = Lodged(1, (1, 1, 4, 5, 3))
-    assert rooms.pixels(smaller).shape == smaller.shape and (rooms.pixels(smaller) == 2).all()
+    assert rooms.memory(smaller).shape == smaller.shape and (rooms.memory(smaller) == 2).all()
 
 
 def test_a_forked_process_writes_into_the_same_memory() -> None:
@@ -43,8 +43,8 @@ def test_a_forked_process_writes_into_the_same_memory() -> None:
     writer.join()
     assert writer.exitcode == 0
     assert rooms.lend(Lodged(1, SHAPE)).equal(torch.full(SHAPE, 9, dtype=torch.uint8))
-    assert not rooms.pixels(Lodged(0, SHAPE)).any()
+    assert not rooms.memory(Lodged(0, SHAPE)).any()
 
 
 def _fill(rooms: Rooms) -> None:
-    rooms.pixels(Lodged(1, SHAPE))[:] = np.uint8(9)
+    rooms.memory(Lodged(1, SHAPE))[:] = np.uint8(9)

@@ -1,0 +1,129 @@
+"""Computes the latents of a dataset once, so that training need not encode its clips anew in every epoch."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines import console
+from shards.read import DatasetChanged, NoDataset
+from shards.receipt import DamagedRecord, Manifest
+from shards.storage import BadLocation, Storage, StorageFault, split_query
+from shards.tar import DamagedShard
+from training.errors import TrainingMistake, TrainingStopped
+
+if TYPE_CHECKING:
+    import torch
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_READ = "shards.latents.LatentDataset reads them; train.py looks below --data only"
+_GO_ON = "the shards that are finished are kept; run the same command again to go on"
+
+
+def _width_and_height(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not of the form 832x480")
+    return int(found[1]), int(found[2])
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
+@click.option("--ltx", type=_FOLDER, help="The folder of LTX-Video 0.9.0, in diffusers' layout.", required=True)
+@click.option("--out", help="Where the latents go.  [default: below --data, where train.py finds them]")
+@click.option("--max-frames", type=int, default=65, show_default=True, help="The longest clip: 8k + 1 frames.")
+@click.option(
+    "--size", default="832x480", show_default=True, callback=_width_and_height,
+    help="What videos are brought to; images keep their size.",
+)  # fmt: skip
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Clips to be encoded at once.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda, or cpu where there is no GPU]")
+def main(
+    data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
+) -> None:
+    """Compute the latents of a dataset, as shards parallel to its own.
+
+    The run may be stopped or killed at any moment: the same command goes on. Under torchrun, or wherever RANK and
+    WORLD_SIZE are set, the shards are shared out, and the process that finishes last publishes the set.
+
+    Exit codes: 0 done, 1 a clip or a file is damaged, 2 wrong usage, 3 stopped by storage, network or memory,
+    130 interrupted.
+    """
+    console.log_to_stderr()
+    try:
+        with console.interruptible(_GO_ON):
+            _encode(data, ltx, out, max_frames, size, batch, device)
+    except (TrainingMistake, NoDataset, BadLocation) as mistake:
+        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
+    except ModuleNotFoundError as missing:
+        console.fail(f"{missing.name} is not installed; pip install '.[train]' brings it", console.USAGE)
+    except (DamagedRecord, DamagedShard) as damage:
+        console.fail(damage, console.ATTENTION)
+    except (StorageFault, DatasetChanged, TrainingStopped) as stop:
+        console.fail(f"{stop}\n{_GO_ON.capitalize()}.", console.STOPPED)
+
+
+def _encode(
+    data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
+) -> None:
+    from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
+    from training.encoding import Encoding
+
+    begun = time.monotonic()
+    rank, world = _rank_and_world()
+    encoding = Encoding.by(ltx / "vae", max_frames, size)
+    place = Storage.at(out or encoding.location(data))
+    encoder = Encoder(data, place, encoding, rank, world)
+    vae = open_vae(ltx / "vae", _device(device))
+    encoder.check(vae)
+    watch = console.Watch("encoding")
+    if rank == 0:
+        watch.begin(encoder.planned, encoder.done)
+    try:
+        for clips in encoder.run(vae, batch):
+            if rank == 0:
+                watch.advance(clips)
+                watch.tick()
+    finally:
+        watch.end()
+    manifest = encoder.finish()
+    if manifest is None:
+        console.out.print(f"process {rank} of {world} is done; the set is published when all are")
+    else:
+        _print_summary(manifest, place, time.monotonic() - begun)
+        found = f"python pipelines/train.py --data {split_query(data)[0]} …, which finds them there"
+        console.out.print(f"next      {found if out is None else _READ}", markup=False)
+
+
+def _device(wanted: str | None) -> torch.device:
+    import torch
+
+    from training.world import present_device
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise TrainingMistake("--device cuda: no GPU can be used here")
+    return torch.device("cpu") if wanted == "cpu" else present_device()
+
+
+def _rank_and_world() -> tuple[int, int]:
+    """As torchrun says it, or one process alone."""
+    rank, world = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+        raise TrainingMistake(f"RANK={rank} WORLD_SIZE={world} is no process of a group")
+    return int(rank), int(world)
+
+
+def _print_summary(manifest: Manifest, place: Storage, seconds: float) -> None:
+    clips, size = (sum(getattr(shard, name) for shard in manifest.shards) for name in ("count", "bytes"))
+    console.out.print(f"latents   {clips:,} clips in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
+    console.out.print(f"time      {seconds:,.1f} s")
+    console.out.print(f"set       {place.shown}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

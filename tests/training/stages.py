@@ -1,0 +1,83 @@
+"""A stage small enough for a test: a dozen clips, the toy originals, a recipe to be changed where a test wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shards.layout import ShardName
+from tests.shards.clips import clip
+from tests.shards.samples import seal_dataset
+from tests.training.originals import make_originals
+from training.job import Job
+from training.model.originals import Originals
+from training.recipe import Data, Keeping, Mix, Model, Objective, Optimiser, Parallel, Recipe
+from training.summary import Summary
+from training.trainer import train
+from training.world import of_group
+
+SMALL = Recipe(
+    name="generator",
+    stage="generator",
+    steps=4,
+    mix=(Mix(text="caption", prompt="t2v"),),
+    data=Data(micro_batch=1, global_batch=4, max_frames=9, width=32, height=24, workers=0),
+    model=Model(queries=4, max_tokens=256),
+    objective=Objective(dropout=0.25),
+    optimiser=Optimiser(ema=0.9),
+    parallel=Parallel(precision="fp32", checkpointing="none", compile=False),
+    keeping=Keeping(checkpoint_every=2, evaluate_every=0, evaluate_clips=3, sample_clips=1, sample_steps=2),
+)
+"""The VAE of the tests folds 4 frames and 4 pixels of a side: 9 frames of 32×24 are 3×6×8 tokens."""
+
+
+class Quiet:
+    """A watcher that keeps what it is told, and wants the run to stop after a step, if any."""
+
+    def __init__(self, stop_after: int = -1) -> None:
+        self.notes: list[str] = []
+        self.losses: dict[int, float] = {}
+        self._stop_after = stop_after
+        self._steps = 0
+
+    def begin(self, steps: int, done: int) -> None:
+        self._steps = done
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        self.losses[step] = numbers["loss"]
+        self._steps = step
+
+    @property
+    def stopping(self) -> bool:
+        return self._steps + 1 == self._stop_after
+
+
+def make_data(folder: Path) -> Path:
+    """Eleven clips of 9 frames and two images to learn from, and three clips held out."""
+    lengths = [9] * 11 + [1, 1]
+    clips = [clip(number, frames, *((32, 32) if frames == 1 else (64, 48))) for number, frames in enumerate(lengths)]
+    heldout = [clip(20 + number, 9) for number in range(3)]
+    shards = {ShardName("train", 0): clips[:6], ShardName("train", 1): clips[6:], ShardName("test", 0): heldout}
+    seal_dataset(folder, shards)
+    return folder
+
+
+def make_job(data: Path, originals: Originals, run: Path, recipe: Recipe = SMALL, **changes: Any) -> Job:
+    return Job(recipe, {mix.name: str(data) for mix in recipe.mix}, run, originals, **{"init": None, "resume": False, **changes})
+
+
+def on_rank(rank: int, world: int, job: Job, stop_after: int = -1) -> tuple[Summary, Quiet]:
+    """For `tests.training.ranks.run`."""
+    torch.use_deterministic_algorithms(mode=True)
+    watcher = Quiet(stop_after)
+    return train(job, of_group(), watcher), watcher
+
+
+__all__ = ["SMALL", "Quiet", "make_data", "make_job", "make_originals", "on_rank", "replace"]

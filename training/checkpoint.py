@@ -1,0 +1,147 @@
+"""Checkpoints: sharded over the ranks, written behind training's back, committed with one rename.
+
+    RUN/<recipe>/checkpoints/step-N/    torch.distributed.checkpoint's files, and about.json
+
+A folder of that name is whole. What a killed run left is a `step-N.unfinished`, which the next one deletes. Any number of
+ranks may load what any other number saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+
+from training.errors import TrainingMistake, TrainingStopped
+from training.world import World
+
+VERSION = 1
+_ABOUT = "about.json"
+_UNFINISHED = ".unfinished"
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint is of.
+
+    `model` is the fingerprint of the originals, `bridge` the bridge's configuration. `parameters` are the names of all
+    that this run and those before it trained, `averaged` of those that have a moving average. `determining` is the
+    recipe's, `loader` the state of the sequence, `world` how many ranks wrote it.
+    """
+
+    recipe: str
+    stage: str
+    step: int
+    samples: int
+    world: int
+    model: str
+    bridge: dict[str, Any]
+    parameters: list[str]
+    averaged: list[str]
+    determining: dict[str, Any]
+    loader: dict[str, int]
+    version: int = VERSION
+
+    @staticmethod
+    def read(checkpoint: Path) -> About:
+        """Raises TrainingMistake for a folder that is no checkpoint, or one of another version."""
+        try:
+            value = json.loads((checkpoint / _ABOUT).read_text(encoding="utf-8"))
+            about = About(**value)
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingMistake(
+                f"{checkpoint} is no whole checkpoint ({error}); name a folder such as RUN/sft/checkpoints/step-100"
+            ) from error
+        if about.version != VERSION:
+            raise TrainingMistake(f"{checkpoint} is of version {about.version}, not {VERSION}")
+        return about
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a folder."""
+    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)]
+    return max(found, key=_step, default=None)
+
+
+def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Fills tensors in place, by their names; sharded ones with their own part. Raises TrainingMistake."""
+    try:
+        dcp.load(dict(tensors), checkpoint_id=str(checkpoint))
+    except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise TrainingMistake(
+            f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to go on from the one before it"
+        ) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    if isinstance(error, dcp.api.CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class Checkpoints:
+    """The checkpoints of one run. At most one is being written; to save again waits for it."""
+
+    def __init__(self, folder: Path, world: World, keep_last: int) -> None:
+        self._folder, self._world, self._keep_last = folder, world, keep_last
+        self._group = dist.new_group(backend="gloo")  # of its own: it is used from another thread
+        self._committer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        if world.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(f"*{_UNFINISHED}"):
+                shutil.rmtree(left)
+        world.together()
+
+    def save(self, tensors: Mapping[str, Tensor], about: About) -> None:
+        """Copies the tensors and returns; they are written while training goes on."""
+        self.wait()
+        final = self._folder / f"step-{about.step}"
+        draft = final.with_name(final.name + _UNFINISHED)
+        written = dcp.async_save(dict(tensors), checkpoint_id=str(draft), process_group=self._group)
+        self._writing = self._committer.submit(self._commit, written, draft, final, about)
+
+    def wait(self) -> None:
+        """Returns when nothing is being written any more, on no rank. Raises TrainingStopped where that failed."""
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        failure = ""
+        try:
+            writing.result()
+        except (dcp.api.CheckpointException, OSError, RuntimeError) as error:
+            failure = _first_cause(error)
+        if self._world.any_of(bool(failure)):
+            raise TrainingStopped(f"a checkpoint could not be written in {self._folder}: {failure or 'by another rank'}")
+
+    def end(self) -> None:
+        self._committer.shutdown()
+
+    def _commit(self, written: Future[Any], draft: Path, final: Path, about: About) -> None:
+        written.result()  # on the leader: all ranks have written, and the table of contents stands
+        if not self._world.leads:
+            return
+        with (draft / _ABOUT).open("w", encoding="utf-8") as file:
+            json.dump(asdict(about), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(final)
+        whole = sorted((path for path in self._folder.glob("step-*") if _NAME.fullmatch(path.name)), key=_step)
+        for old in whole[: -self._keep_last]:
+            shutil.rmtree(old)
+
+
+def _step(checkpoint: Path) -> int:
+    found = _NAME.fullmatch(checkpoint.name)
+    return int(found[1]) if found else -1

@@ -1,0 +1,11 @@
+"""Two ways to end: what was asked cannot be done, or what was begun cannot go on."""
+
+from __future__ import annotations
+
+
+class TrainingMistake(ValueError):
+    """Wrong usage: a recipe, a folder or a checkpoint that does not fit. The message names it and the remedy."""
+
+
+class TrainingStopped(Exception):
+    """A run that cannot go on as it is. Its checkpoints are whole, and the message says what to change."""

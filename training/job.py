@@ -1,0 +1,56 @@
+"""What a run of a stage is told, and who watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from training.model.originals import Originals
+from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage, to be trained into `run`/<recipe>.
+
+    `data` gives each dataset of the mix its location. `init` is the checkpoint whose weights are begun with, if any;
+    `resume` goes on from the newest checkpoint of this very stage, where there is one.
+    """
+
+    recipe: Recipe
+    data: Mapping[str, str]
+    run: Path
+    originals: Originals
+    init: Path | None
+    resume: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.run / self.recipe.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return checkpoints(self.run, self.recipe.name)
+
+
+def checkpoints(run: Path, recipe: str) -> Path:
+    return run / recipe / "checkpoints"
+
+
+class Watcher(Protocol):
+    """Told on the leading process how the run goes; asked on each whether it is to stop."""
+
+    def begin(self, steps: int, done: int) -> None:
+        """Of `steps` steps, `done` stand in a checkpoint."""
+
+    def note(self, line: str) -> None:
+        """Something worth a line."""
+
+    def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        """A step was taken."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end after this step, with a checkpoint."""

@@ -1,0 +1,86 @@
+"""What is written down as training goes: a line of JSON for each step and evaluation, TensorBoard's events, a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+Event = Literal["step", "evaluation"]
+_METRICS = "metrics.jsonl"
+_CURVES = "curves.png"
+
+
+class Journal:
+    """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder.
+
+    A run that goes on from a step forgets what an earlier one wrote of later steps: they will come again.
+    """
+
+    def __init__(self, folder: Path, after_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        kept = [line for line in entries(folder) if line["step"] <= after_step]
+        draft = folder / f".{_METRICS}.unfinished"
+        draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
+        draft.replace(folder / _METRICS)
+        self._file = (folder / _METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
+
+    def write(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
+        """A number that is not finite is left out: JSON has none."""
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        self._file.write(json.dumps({"event": event, "step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in finite.items():
+            self._board.add_scalar(f"{event}/{name}", value, step)
+
+    def draw(self) -> None:
+        """The picture of all that was written so far."""
+        written = entries(self._folder)
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        _line(left, written, "step", "loss", color="0.75", linewidth=0.8)
+        _line(left, written, "evaluation", "heldout_loss", color="C0", marker="o", markersize=3)
+        _line(left, written, "evaluation", "zero_loss", color="C3", linestyle="--", linewidth=1)
+        left.set(xlabel="step", ylabel="mean squared error of the velocity")
+        for bucket in range(BUCKETS):
+            _line(right, written, "step", bucket_name(bucket), color=f"C{bucket}", linewidth=0.8)
+        right.set(xlabel="step", ylabel="the same, by noise level")
+        for axes in (left, right):
+            if axes.get_lines():
+                axes.legend(frameon=False, fontsize="small")
+        figure.savefig(self._folder / _CURVES, dpi=120)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+BUCKETS = 4
+
+
+def bucket_name(bucket: int) -> str:
+    return f"loss_sigma_{bucket / BUCKETS:.2f}_{(bucket + 1) / BUCKETS:.2f}"
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """What stands in `metrics.jsonl`; a last line that a killed run left half is not there."""
+    path = folder / _METRICS
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was never finished
+
+
+def _line(axes: Any, written: list[dict[str, Any]], event: Event, name: str, **style: Any) -> None:
+    points = [(line["step"], line[name]) for line in written if line["event"] == event and name in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), **style)

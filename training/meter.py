@@ -1,0 +1,79 @@
+"""How fast a step is, and on what its time goes."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import torch
+
+from training.feed import Examples, Feed
+from training.flops import Work, peak_flops, training_work, vae_flops
+from training.model.latents import Grid
+from training.model.unified import UnifiedModel
+from training.world import World
+
+
+class Meter:
+    """Told of each micro-batch, it gives for each step, of all ranks together:
+
+    `samples_per_second`, `tokens_per_second`; `tflops` of transformer, language model, connector and VAE apart; `mfu`,
+    their share of what the GPUs could do at most, known for some; `data_wait`, the share of time without a batch;
+    `peak_memory_gb` of this rank.
+    """
+
+    def __init__(self, model: UnifiedModel, feed: Feed, world: World) -> None:
+        self._model, self._feed, self._world = model, feed, world
+        name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else ""
+        self._peak = peak_flops(name, model.dtype)
+        self._trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
+
+    def begin(self) -> None:
+        self._begun, self._waited = time.perf_counter(), self._feed.waited
+        self._samples = self._tokens = 0
+        self._work = Work(0, 0, 0, 0)
+
+    def count(self, examples: Examples) -> None:
+        clips, grid = len(examples.keys), examples.grid
+        self._samples += clips
+        self._tokens += clips * grid.tokens
+        self._work += training_work(
+            self._model.transformer.config,
+            self._model.language.config,
+            clips=clips,
+            tokens=grid.tokens,
+            prefix=examples.words.ids.shape[1],
+            queries=self._model.bridge.config.num_queries,
+            connector_width=self._model.bridge.config.hidden,
+            transformer_trained=self._trained,
+            encode=self._encoding(grid) if examples.encoded else 0,
+        )
+
+    def _encoding(self, grid: Grid) -> int:
+        ratios = self._model.ratios
+        frames = (grid.frames - 1) * ratios.temporal + 1
+        return vae_flops(self._feed.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial).encode
+
+    def end(self) -> dict[str, float]:
+        """The numbers of a step. It is over once its gradients' norm is known here, but for the optimiser's own work."""
+        seconds = time.perf_counter() - self._begun
+        work = self._work
+        mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]
+        samples, tokens, *flops = self._world.summed(torch.tensor(mine, dtype=torch.float64)).tolist()
+        names = ("transformer", "language", "connector", "vae")
+        numbers = {
+            "seconds": seconds,
+            "samples_per_second": samples / seconds,
+            "tokens_per_second": tokens / seconds,
+            "data_wait": (self._feed.waited - self._waited) / seconds,
+            "peak_memory_gb": self._peak_memory() / 1e9,
+        }
+        numbers |= {f"tflops_{name}": total / 1e12 for name, total in zip(names, flops, strict=True)}
+        if self._peak:
+            numbers["mfu"] = sum(flops) / seconds / self._peak / self._world.size
+        return numbers
+
+    def _peak_memory(self) -> int:
+        if self._world.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._world.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,69 @@
+"""What stands between Qwen and LTX: the learnable queries that Qwen reads last, and the connector (paper, section 13)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+
+class Queries(nn.Module):
+    """Vectors [queries, width] that stand behind the text in place of tokens, the same for every text."""
+
+    def __init__(self, queries: int, width: int) -> None:
+        super().__init__()
+        self.embeddings = nn.Parameter(torch.randn(queries, width) / math.sqrt(width))
+
+    def forward(self, batch: int) -> Tensor:
+        """[batch, queries, width]; a copy, since a sharded parameter's own memory is gone when this returns."""
+        return self.embeddings.repeat(batch, 1, 1)
+
+
+class Connector(nn.Module):
+    """Linear – SiLU – Linear – RMSNorm × scale, all in float32.
+
+    The norm's weight begins at √5.5 and the scale at 0.01, so that what leaves it is of LTX's own order (section 13).
+    """
+
+    def __init__(self, width: int, hidden: int, out: int, eps: float) -> None:
+        super().__init__()
+        self.into = nn.Linear(width, hidden)
+        self.out = nn.Linear(hidden, out)
+        self.norm = nn.RMSNorm(out, eps=eps)
+        self.scale = nn.Parameter(torch.full((1,), 0.01))  # not a scalar: those cannot be sharded
+        nn.init.constant_(self.norm.weight, math.sqrt(5.5))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, queries, width] → [B, queries, out]."""
+        weight = self.into.weight
+        return self.scale * self.norm(self.out(nn.functional.silu(self.into(states.to(weight.dtype)))))
+
+
+class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Queries and connector, as they are saved. `width` is Qwen's, `out` what LTX takes captions in.
+
+    The two are called by themselves: Qwen lies between them.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self, width: int = 3584, out: int = 4096, num_queries: int = 256, hidden: int = 3584, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.queries = Queries(num_queries, width)
+        self.connector = Connector(width, hidden, out, eps)
+
+    @torch.no_grad()
+    def start_at(self, embeddings: Tensor) -> None:
+        """Brings the queries to the root mean square of Qwen's token embeddings [vocabulary, width].
+
+        Much larger ones, which add up over the residual stream, would hardly be moved by the text (paper: unspecified).
+        """
+        size = embeddings.float().square().mean().sqrt()
+        queries = self.queries.embeddings
+        queries.mul_(size / queries.float().square().mean().sqrt())

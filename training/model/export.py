@@ -1,0 +1,70 @@
+"""A trained model as folders that `from_pretrained` opens, in the layout of diffusers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.model.bridge import Bridge
+from training.model.originals import Originals
+
+_INDEX = "model_index.json"
+
+
+def export(
+    folder: Path, bridge: Mapping[str, Any], weights: Mapping[str, Tensor], originals: Originals, about: Mapping[str, Any]
+) -> None:
+    """Writes `folder`, whole or not at all.
+
+    `bridge` is the configuration of one, `weights` the full tensors by their names in `UnifiedModel` of all that was
+    trained; the rest is copied from the originals. `about` goes into `nextscene.json`.
+    """
+    draft = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    _save(Bridge.from_config(bridge), _below(weights, "bridge."), draft / "bridge")
+    _save(originals.transformer(torch.float32), _below(weights, "transformer."), draft / "transformer")
+    for name in ("vae", "scheduler"):
+        shutil.copytree(originals.ltx / name, draft / name)
+    shutil.copytree(originals.qwen, draft / "language_model")
+    index = {
+        "_class_name": "NextScene",
+        "bridge": ["training.model.bridge", "Bridge"],
+        "language_model": ["transformers", "Qwen2_5_VLTextModel"],
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "transformer": ["diffusers", "LTXVideoTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLLTXVideo"],
+    }
+    (draft / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (draft / "nextscene.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    _replace(folder, draft)
+
+
+def opened(folder: Path) -> tuple[Bridge, Originals]:
+    """The bridge of an export, and the folders of the rest of it."""
+    exported = Originals(folder / "language_model", folder)
+    return Bridge.from_pretrained(folder, subfolder="bridge"), exported
+
+
+def _save(module: Any, trained: Mapping[str, Tensor], folder: Path) -> None:
+    module.load_state_dict(trained, strict=False)
+    module.save_pretrained(folder)
+
+
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,105 @@
+"""Between pixels and what the transformer sees: the VAE's latents, normalised and packed into a sequence of tokens."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from diffusers import AutoencoderKLLTXVideo
+from torch import Tensor
+
+
+class Latents(NamedTuple):
+    """The VAE's posterior, as it comes: `mean` [B, C, F', H', W'], and `logvar` [B, 1, F', H', W'], which channels share."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """[B, C, F', H', W'], by standard normal noise of that shape."""
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
+
+
+class Grid(NamedTuple):
+    """A clip's extent in latent frames and cells: what the tokens of its sequence are laid out on."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        return self.frames * self.height * self.width
+
+
+class Ratios(NamedTuple):
+    """How many frames, and how many pixels of a side, the VAE folds into one latent: 8 and 32 for LTX-Video 0.9.0."""
+
+    temporal: int
+    spatial: int
+
+    @staticmethod
+    def of(vae: AutoencoderKLLTXVideo) -> Ratios:
+        return Ratios(int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio))
+
+    def grid(self, frames: int, height: int, width: int) -> Grid:
+        """Raises ValueError for a clip that the VAE would take, but not give back at its own length or size."""
+        if frames < 1 or (frames - 1) % self.temporal:
+            raise ValueError(f"{frames} frames are not of the form {self.temporal}k + 1")
+        if height < 1 or width < 1 or height % self.spatial or width % self.spatial:
+            raise ValueError(f"{width}×{height} pixels are no multiples of {self.spatial}")
+        return Grid((frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial)
+
+
+def check_shape(vae: AutoencoderKLLTXVideo, frames: int, width: int, height: int) -> None:
+    """Raises ValueError as `Ratios.grid` does."""
+    Ratios.of(vae).grid(frames, height, width)
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKLLTXVideo, video: Tensor) -> Latents:
+    """The posterior of uint8 clips [B, F, H, W, RGB], in float32 on the device of the VAE.
+
+    Raises ValueError for clips whose frames or sides do not fit the VAE's ratios.
+    """
+    check_shape(vae, video.shape[1], video.shape[3], video.shape[2])
+    pixels = video.to(vae.device).movedim(-1, 1).to(vae.dtype) / 127.5 - 1
+    posterior = vae.encode(pixels).latent_dist
+    return Latents(posterior.mean.float(), posterior.logvar[:, :1].float())
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
+    """uint8 clips [B, F, H, W, RGB] from latents [B, C, F', H', W'] that are not normalised."""
+    if vae.config.timestep_conditioning:
+        raise ValueError("this VAE decodes with a timestep, as LTX-Video 0.9.1 and later do; 0.9.0 is wanted")
+    pixels = vae.decode(latents.to(vae.dtype), None, return_dict=False)[0]
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
+
+
+class Scale(NamedTuple):
+    """Mean and deviation of each channel [1, C, 1, 1, 1], by which latents are normalised before the transformer."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @staticmethod
+    def of(vae: AutoencoderKLLTXVideo) -> Scale:
+        mean, deviation = (buffer.float().view(1, -1, 1, 1, 1) for buffer in (vae.latents_mean, vae.latents_std))
+        return Scale(mean, deviation / float(vae.config.scaling_factor))
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        return (latents - self.mean.to(latents.device)) / self.deviation.to(latents.device)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        return latents * self.deviation.to(latents.device) + self.mean.to(latents.device)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """[B, C, F', H', W'] → tokens [B, F' × H' × W', C]."""
+    return latents.flatten(2).transpose(1, 2)
+
+
+def unpack(tokens: Tensor, grid: Grid) -> Tensor:
+    """[B, F' × H' × W', C] → [B, C, F', H', W']."""
+    return tokens.transpose(1, 2).unflatten(2, grid)

@@ -1,0 +1,80 @@
+"""The published checkpoints that training begins with, opened from folders: Qwen2.5-VL and LTX-Video 0.9.0."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+from transformers import AutoTokenizer, Qwen2_5_VLTextModel
+
+from training.errors import TrainingMistake
+from training.model.bridge import Bridge
+
+_LTX_FOLDERS = ("transformer", "vae", "scheduler")
+
+
+@dataclass(frozen=True)
+class Originals:
+    """`qwen` is laid out as Qwen/Qwen2.5-VL-7B-Instruct, `ltx` as Lightricks/LTX-Video, in the layout of diffusers."""
+
+    qwen: Path
+    ltx: Path
+
+    def __post_init__(self) -> None:
+        wanted = [self.qwen / "config.json", *(self.ltx / folder for folder in _LTX_FOLDERS)]
+        for path in wanted:
+            if not path.exists():
+                flag = "--qwen" if path.parent == self.qwen else "--ltx"
+                raise TrainingMistake(
+                    f"{flag} {path.parent} holds no {path.name}; name a folder in the layout that the models were"
+                    " published in, or make small ones with pipelines/make_tiny.py"
+                )
+
+    def tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.qwen)
+
+    def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
+        """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
+        return Qwen2_5_VLTextModel.from_pretrained(self.qwen, dtype=dtype)
+
+    def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
+        return LTXVideoTransformer3DModel.from_pretrained(self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False)
+
+    def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
+        vae = AutoencoderKLLTXVideo.from_pretrained(self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
+        return vae.requires_grad_(requires_grad=False).eval()
+
+    def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+        return FlowMatchEulerDiscreteScheduler.from_pretrained(self.ltx, subfolder="scheduler")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of both models' configurations: a checkpoint of one shape fits no other."""
+        digest = hashlib.sha256()
+        for path in (self.qwen / "config.json", self.ltx / "transformer" / "config.json"):
+            config = json.loads(path.read_text(encoding="utf-8"))
+            digest.update(json.dumps(lasting(config), sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a model's configuration says how it is built, not by which version or from where it was loaded."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def new_bridge(
+    language: Qwen2_5_VLTextModel, transformer: LTXVideoTransformer3DModel, queries: int, hidden: int, seed: int
+) -> Bridge:
+    """As training begins with it: the same one on every rank. `hidden` 0 is Qwen's width."""
+    width = language.config.hidden_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        bridge = Bridge(width, transformer.config.caption_channels, queries, hidden or width)
+    bridge.start_at(language.embed_tokens.weight)
+    return bridge

@@ -1,0 +1,197 @@
+"""What a stage of training is: which parameters, which data, which objective and optimiser, for how long. All of it data.
+
+The recipes beside this module, in `recipes/`, are the paper's stages; `recipes/tiny` are those of the toy model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_args
+
+from training.flow.schedule import Density
+from training.model.prompter import Form
+
+Stage = Literal["connector", "generator", "sft"]
+STAGES: tuple[str, ...] = get_args(Stage)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """One of the datasets of a stage, which the command line gives a place by its `name`.
+
+    `weight` is its share of the micro-batches beside those of the others; 0 stands for the number of its samples, so
+    that an epoch shows each of all once. `text` is what the model is given: the caption, or the scene before.
+    """
+
+    name: str = "data"
+    weight: float = 0.0
+    text: Literal["caption", "scene"] = "scene"
+    prompt: Form = "nsp"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A micro-batch goes through the model of one GPU at once; a global batch is what one step learns from, of all GPUs.
+
+    Clips are cut to at most `max_frames` frames and brought to `width` × `height`; images keep their size.
+    """
+
+    micro_batch: int = 8
+    global_batch: int = 256
+    max_frames: int = 65
+    width: int = 832
+    height: int = 480
+    workers: int = 4
+    window: int = 8
+    skip_at_most: int = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """`hidden` 0 is Qwen's own width. `max_tokens` bounds text and queries together (paper, section 13)."""
+
+    queries: int = 256
+    hidden: int = 0
+    max_tokens: int = 1024
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`dropout` is the share of samples whose text is left out, for guidance (paper, section 13: 10 %)."""
+
+    dropout: float = 0.1
+    density: Density = field(default_factory=Density)
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """`lr` is Prodigy's factor, or AdamW's learning rate after `warmup` steps. Norms, scales and biases do not decay."""
+
+    kind: Literal["prodigy", "adamw"] = "prodigy"
+    lr: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.01
+    warmup: int = 0
+    clip: float = 1.0
+    ema: float = 0.9999
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How the model lies on the GPUs. None of it changes what is learnt, beyond rounding.
+
+    `replicas` copies of the sharded model share the work (hybrid sharding); `gather_language` keeps Qwen whole on each GPU.
+    """
+
+    precision: Literal["bf16", "fp32"] = "bf16"
+    replicas: int = 1
+    gather_language: bool = True
+    checkpointing: Literal["none", "selective", "full"] = "selective"
+    compile: bool = True
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """When to write what. A step count of 0 means: only at the end."""
+
+    checkpoint_every: int = 500
+    keep_last: int = 3
+    evaluate_every: int = 500
+    evaluate_clips: int = 64
+    sample_clips: int = 4
+    sample_steps: int = 50
+    guidance: float = 3.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A stage. `trainable` are patterns over the model's parameter names; `after` is the recipe that it goes on from.
+
+    It takes `steps` steps, or as many as `epochs` of the mix take where that is 0.
+    """
+
+    name: str = "sft"
+    stage: Stage = "sft"
+    after: str = ""
+    seed: int = 0
+    trainable: tuple[str, ...] = ("bridge.*", "transformer.*")
+    epochs: float = 1.0
+    steps: int = 0
+    mix: tuple[Mix, ...] = (Mix(),)
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    objective: Objective = field(default_factory=Objective)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    parallel: Parallel = field(default_factory=Parallel)
+    keeping: Keeping = field(default_factory=Keeping)
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("-", "").isalnum():
+            raise ValueError(f"name {self.name!r} is to be a folder's: letters, digits and hyphens")
+        if not self.mix or len({mix.name for mix in self.mix}) < len(self.mix):
+            raise ValueError("mix needs at least one dataset, each with a name of its own")
+        for name, value in flat(self).items():
+            if type(value) in (int, float) and not (0 if name in _MAY_BE_ZERO else _LEAST) <= value < math.inf:
+                raise ValueError(f"{name} must be {'at least' if name in _MAY_BE_ZERO else 'above'} 0, not {value}")
+        for mix in self.mix:
+            if not 0 <= mix.weight < math.inf:
+                raise ValueError(f"the weight of mix {mix.name!r} must be at least 0, not {mix.weight}")
+        if not self.steps and not self.epochs:
+            raise ValueError("either steps or epochs must be above 0")
+        if self.data.global_batch % self.data.micro_batch:
+            raise ValueError(
+                f"data.global_batch {self.data.global_batch} is no multiple of data.micro_batch {self.data.micro_batch}"
+            )
+        for name in ("objective.dropout", "optimiser.beta1", "optimiser.beta2", "optimiser.ema"):
+            if not 0 <= flat(self)[name] < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {flat(self)[name]}")
+
+    def total_steps(self, samples: int) -> int:
+        return self.steps or math.ceil(self.epochs * samples / self.data.global_batch)
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches of each rank in a step. Raises ValueError where the global batch cannot be dealt out evenly."""
+        micro_batches = self.data.global_batch // self.data.micro_batch
+        if micro_batches % world:
+            fits = [ranks for ranks in range(1, micro_batches + 1) if micro_batches % ranks == 0]
+            raise ValueError(
+                f"a global batch of {self.data.global_batch} is {micro_batches} micro-batches of"
+                f" {self.data.micro_batch}, which {world} processes cannot share evenly; use {_listed(fits)} processes,"
+                " or set data.global_batch and data.micro_batch"
+            )
+        return micro_batches // world
+
+    def determining(self) -> dict[str, Any]:
+        """Dotted name → value of all that decides what is learnt, for comparing a run with the one it goes on from."""
+        settings = flat(self)
+        idle = ("parallel.", "keeping.", "data.workers", "data.skip_at_most", "epochs", "steps", "mix", "trainable")
+        lasting = {name: value for name, value in settings.items() if not name.startswith(idle)}
+        mixes = [asdict(mix) for mix in self.mix]
+        return {**lasting, "mix": mixes, "trainable": list(self.trainable), "precision": self.parallel.precision}
+
+
+_LEAST = 1e-300
+_MAY_BE_ZERO = {
+    "seed", "epochs", "steps", "data.workers", "data.skip_at_most", "model.hidden", "objective.dropout",
+    "objective.density.tails", "optimiser.lr", "optimiser.beta1", "optimiser.beta2", "optimiser.weight_decay",
+    "optimiser.warmup", "optimiser.ema", "keeping.checkpoint_every", "keeping.evaluate_every",
+    "keeping.evaluate_clips", "keeping.sample_clips",
+}  # fmt: skip
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name → value, through dataclasses in dataclasses."""
+    found: dict[str, Any] = {}
+    for item in fields(value):
+        inner = getattr(value, item.name)
+        if is_dataclass(inner):
+            found |= flat(inner, f"{prefix}{item.name}.")
+        else:
+            found[f"{prefix}{item.name}"] = inner
+    return found
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])

@@ -1,0 +1,224 @@
+"""All that a stage needs, put together: data, model, optimiser, and the state of the checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from shards.loader import Loader
+from training import checkpoint
+from training.checkpoint import About
+from training.errors import TrainingMistake
+from training.feed import Feed, Maker
+from training.job import Job, Watcher
+from training.model.latents import Ratios
+from training.model.originals import lasting, new_bridge
+from training.model.prompter import Prompter
+from training.model.unified import UnifiedModel
+from training.optimise.choose import optimiser, state_tensors
+from training.optimise.ema import Average
+from training.panel import Panel
+from training.parallel import lay_out
+from training.recipe import STAGES
+from training.sets import Sets
+from training.trained import listing, mark_trained, trained
+from training.world import World
+
+
+@dataclass
+class Setting:
+    """A stage, ready for its next step. `carried` names all parameters that this stage and those before it trained."""
+
+    job: Job
+    world: World
+    model: UnifiedModel
+    trained: dict[str, nn.Parameter]
+    carried: list[str]
+    optimiser: torch.optim.Optimizer
+    average: Average | None
+    loader: Loader
+    feed: Feed
+    heldout: Panel | None
+    seen: Panel | None
+    step: int
+    steps: int
+    accumulation: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint holds, by name, as it lies in memory."""
+        named = dict(self.model.named_parameters())
+        found = {f"model.{name}": named[name].detach() for name in self.carried}
+        found |= {f"optimiser.{name}": value for name, value in state_tensors(self.optimiser, self.trained).items()}
+        if self.average:
+            found |= {f"average.{name}": value for name, value in self.average.shadows.items()}
+        return found
+
+    def about(self, step: int) -> About:
+        recipe = self.job.recipe
+        return About(
+            recipe=recipe.name,
+            stage=recipe.stage,
+            step=step,
+            samples=step * recipe.data.global_batch,
+            world=self.world.size,
+            model=self.job.originals.fingerprint,
+            bridge=bridge_config(self.model),
+            parameters=self.carried,
+            averaged=sorted(self.average.shadows) if self.average else [],
+            determining=recipe.determining(),
+            loader=self.loader.state_dict(),
+        )
+
+    @contextmanager
+    def as_result(self) -> Iterator[None]:
+        """The model as it is evaluated and handed on: with the averaged weights where there are any."""
+        if self.average:
+            with self.average.in_place():
+                yield
+        else:
+            yield
+
+    def result(self) -> dict[str, Tensor]:
+        """Whole tensors, on the CPU, of all that was trained; on the leading process, elsewhere none."""
+        with self.as_result():
+            named = dict(self.model.named_parameters())
+            whole: dict[str, Tensor] = {}
+            for name in self.carried:
+                value = named[name].detach()
+                full = value.full_tensor() if isinstance(value, DTensor) else value
+                if self.world.leads:
+                    whole[name] = full.to("cpu", copy=True)
+        return whole
+
+
+def bridge_config(model: UnifiedModel) -> dict[str, Any]:
+    return lasting(model.bridge.config)
+
+
+def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
+    """Raises TrainingMistake for whatever does not fit, before anything is written."""
+    recipe, originals = job.recipe, job.originals
+    try:
+        accumulation = recipe.accumulation(world.size)
+    except ValueError as error:
+        raise TrainingMistake(str(error)) from error
+    going_on = world.from_leader(checkpoint.latest(job.checkpoints))
+    if going_on and not job.resume:
+        raise TrainingMistake(
+            f"{job.folder} holds a run at {going_on.name}; go on with --resume, or choose another --out"
+        )
+    begin = going_on or job.init
+    before = About.read(begin) if begin else None
+    if before:
+        _check_fits(job, before, going_on is not None, begin)
+
+    vae = originals.vae(_dtype(job)).to(world.device)
+    ratios = Ratios.of(vae)
+    sets = Sets(recipe, job.data, originals, watcher.note if world.leads else lambda _: None)
+    training, heldout = sets.training(ratios), sets.heldout()
+
+    model = _model(job, ratios, world)
+    if before and before.bridge != bridge_config(model):
+        raise TrainingMistake(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
+    lay_out(model, recipe.parallel, world)
+    learnt = trained(model)
+    carried = sorted({*learnt, *(before.parameters if before else [])})
+    if begin and before and not going_on:
+        _take_over(begin, before, model)
+    chosen = optimiser(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
+    average = Average(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
+
+    data, scheduler = recipe.data, originals.scheduler()
+    loader = Loader(
+        training, micro_batch=data.micro_batch, seed=recipe.seed, rank=world.rank, world=world.size,
+        workers=data.workers, window=data.window, skip_at_most=data.skip_at_most,
+    )  # fmt: skip
+    prompter = Prompter(originals.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
+    maker = Maker(vae, prompter, recipe.mix, world.device)
+    feed = Feed(loader, maker, recipe.objective, scheduler, recipe.seed)
+    panels = [
+        Panel(clips, recipe.keeping.evaluate_clips, maker, scheduler, world)
+        if clips and recipe.keeping.evaluate_clips
+        else None
+        for clips in (heldout, training)
+    ]
+    setting = Setting(
+        job, world, model, learnt, carried, chosen, average, loader, feed, panels[0], panels[1],
+        step=0, steps=recipe.total_steps(len(training)), accumulation=accumulation,
+    )  # fmt: skip
+    if going_on and before:
+        checkpoint.load(going_on, setting.tensors())
+        loader.load_state_dict(before.loader)
+        setting.step = before.step
+    if world.leads:
+        _tell(setting, sets.encoded, begin, watcher)
+    return setting
+
+
+def _dtype(job: Job) -> torch.dtype:
+    return torch.bfloat16 if job.recipe.parallel.precision == "bf16" else torch.float32
+
+
+def _model(job: Job, ratios: Ratios, world: World) -> UnifiedModel:
+    """With what is trained in float32, and what is frozen as it is computed in."""
+    recipe, originals, dtype = job.recipe, job.originals, _dtype(job)
+    language, transformer = originals.language(dtype), originals.transformer(dtype)
+    bridge = new_bridge(language, transformer, recipe.model.queries, recipe.model.hidden, recipe.seed)
+    model = UnifiedModel(language, bridge, transformer, ratios, dtype)
+    mark_trained(model, recipe.trainable)
+    if any(parameter.requires_grad for parameter in transformer.parameters()):
+        transformer.float()
+    return model.to(world.device)
+
+
+def _take_over(begin: Path, before: About, model: UnifiedModel) -> None:
+    """The weights that a stage before came to: the averaged ones where it averaged."""
+    named = dict(model.named_parameters())
+    averaged = set(before.averaged)
+    checkpoint.load(
+        begin,
+        {f"{'average' if name in averaged else 'model'}.{name}": named[name].detach() for name in before.parameters},
+    )
+
+
+def _check_fits(job: Job, before: About, same_run: bool, begin: Path | None) -> None:
+    recipe = job.recipe
+    if before.model != job.originals.fingerprint:
+        raise TrainingMistake(f"{begin} was trained from other models than --qwen and --ltx name; name those")
+    if same_run:
+        now, then = recipe.determining(), before.determining
+        different = [
+            f"{name} is {now.get(name)!r}, was {then.get(name)!r}"
+            for name in sorted(now.keys() | then.keys())
+            if now.get(name) != then.get(name)
+        ]
+        if different:
+            raise TrainingMistake(
+                f"{begin} is of a run with other settings: {'; '.join(different)}. Run with the same, or choose another"
+                " --out"
+            )
+    elif STAGES.index(before.stage) > STAGES.index(recipe.stage):
+        raise TrainingMistake(
+            f"{begin} is of the stage {before.stage}, which comes after {recipe.stage}; name one of a stage before"
+        )
+
+
+def _tell(setting: Setting, encoded: bool, begin: Path | None, watcher: Watcher) -> None:
+    """What is trained, exactly: users of such models ask for nothing more often."""
+    lines = listing(setting.trained)
+    count = sum(parameter.numel() for parameter in setting.trained.values())
+    watcher.note(f"{count:,} parameters are trained, all else is frozen:")
+    for line in lines:
+        watcher.note(f"  {line}")
+    watcher.note(f"data from {'latents' if encoded else 'clips, encoded as they are read'}")
+    watcher.note(f"beginning with {begin or 'the original weights'}")
+    setting.job.folder.mkdir(parents=True, exist_ok=True)
+    names = "".join(f"{name} {'×'.join(map(str, value.shape))}\n" for name, value in setting.trained.items())
+    (setting.job.folder / "trained_parameters.txt").write_text(names, encoding="utf-8")
