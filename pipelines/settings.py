@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -57,17 +57,20 @@ def from_tree(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
     return from_names(cls, dict(_flatten(tree, "")), where)
 
 
-def options(cls: type[Any]) -> Callable[[F], F]:
-    """Adds a flag for each setting: `min_width` of `rules` becomes `--rules.min-width`. None means: not given."""
+def options(cls: type[Any], default: str = "", without: Container[str] = ()) -> Callable[[F], F]:
+    """Adds a flag for each setting: `min_width` of `rules` becomes `--rules.min-width`. None means: not given.
+
+    Lists have none, nor have those named in `without`. `default` is what the help calls defaults, if not the class's.
+    """
 
     def decorate(command: F) -> F:
-        for leaf in reversed(list(leaves(cls))):
+        for leaf in reversed([leaf for leaf in leaves(cls) if leaf.name not in without and not _of_list(leaf.type)]):
             choice = get_args(leaf.type) if get_origin(leaf.type) is Literal else None
             command = click.option(
                 f"--{leaf.name.replace('_', '-')}",
                 _parameter(leaf.name),
                 type=click.Choice(choice) if choice else leaf.type,
-                help=f"[default: {leaf.default}]",
+                help=f"[default: {default or leaf.default}]",
             )(command)
         return command
 
@@ -83,9 +86,8 @@ def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any]) -> T:
         except (OSError, ValueError) as error:
             raise SettingsMistake(f"{file}: {error}") from error
     from_names(cls, values, str(file))
-    values |= {
-        leaf.name: flags[_parameter(leaf.name)] for leaf in leaves(cls) if flags[_parameter(leaf.name)] is not None
-    }
+    given = {leaf.name: flags.get(_parameter(leaf.name)) for leaf in leaves(cls)}
+    values |= {name: value for name, value in given.items() if value is not None}
     return from_names(cls, values, "settings")
 
 
@@ -109,15 +111,29 @@ def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> 
         if is_dataclass(hints[field.name]):
             arguments[field.name] = _build(hints[field.name], values, f"{name}.", where)
         elif name in values:
-            value = values[name]
-            arguments[field.name] = float(value) if hints[field.name] is float else value
+            arguments[field.name] = _made(values[name], hints[field.name], f"{where}: {name}")
     try:
         return cls(**arguments)
     except ValueError as error:
         raise SettingsMistake(f"{where}: {error}") from error
 
 
+def _made(value: Any, kind: Any, where: str) -> Any:
+    element = _of_list(kind)
+    if element is None:
+        return float(value) if kind is float else value
+    return tuple(from_tree(element, item, where) if isinstance(item, Mapping) else item for item in value)
+
+
+def _of_list(kind: Any) -> Any:
+    """What a list of settings holds; None for what is no list."""
+    return get_args(kind)[0] if get_origin(kind) is tuple else None
+
+
 def _fits(value: Any, kind: Any) -> bool:
+    if element := _of_list(kind):
+        inner = Mapping if is_dataclass(element) else element
+        return isinstance(value, (list, tuple)) and all(isinstance(item, inner) for item in value)
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind is float:
@@ -126,6 +142,8 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _kind(kind: Any) -> str:
+    if element := _of_list(kind):
+        return "a list of " + ("tables" if is_dataclass(element) else "texts")
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]

@@ -21,7 +21,7 @@ _ONE = 1 << 64
 
 @dataclass(frozen=True)
 class Turns:
-    """`weights` are above 0. Of 100 turns each has its share to within 2.5, of a million to within 5."""
+    """`weights` are above 0. Of 100 turns each has its share to within 3, of a million to within 7."""
 
     weights: tuple[float, ...]
 

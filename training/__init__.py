@@ -1,1 +1,1 @@
-"""The model, its stages and the one loop that trains it. Imports without ray; `training.launch.on_ray` alone needs it."""
+"""The model, its stages and the one loop that trains it. Only `training.on_ray` imports ray."""

@@ -77,7 +77,7 @@ def latest(folder: Path) -> Path | None:
 def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
     """Fills tensors in place, by their names; sharded ones with their own part. Raises TrainingMistake."""
     try:
-        dcp.load(dict(tensors), checkpoint_id=str(checkpoint))
+        dcp.state_dict_loader.load(dict(tensors), checkpoint_id=str(checkpoint))
     except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
         raise TrainingMistake(
             f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to go on from the one before it"
@@ -109,7 +109,8 @@ class Checkpoints:
         self.wait()
         final = self._folder / f"step-{about.step}"
         draft = final.with_name(final.name + _UNFINISHED)
-        written = dcp.async_save(dict(tensors), checkpoint_id=str(draft), process_group=self._group)
+        written = dcp.state_dict_saver.async_save(dict(tensors), checkpoint_id=str(draft), process_group=self._group)
+        assert isinstance(written, Future)  # noqa: S101 – what writes in a thread gives one
         self._writing = self._committer.submit(self._commit, written, draft, final, about)
 
     def wait(self) -> None:
@@ -123,7 +124,9 @@ class Checkpoints:
         except (dcp.api.CheckpointException, OSError, RuntimeError) as error:
             failure = _first_cause(error)
         if self._world.any_of(bool(failure)):
-            raise TrainingStopped(f"a checkpoint could not be written in {self._folder}: {failure or 'by another rank'}")
+            raise TrainingStopped(
+                f"a checkpoint could not be written in {self._folder}: {failure or 'by another rank'}"
+            )
 
     def end(self) -> None:
         self._committer.shutdown()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shards.loader import Batch, Loader
 from training.chance import chance
-from training.flow.schedule import mu
+from training.flow.schedule import mu, training_sigma
 from training.model.language import Words
 from training.model.latents import Grid, Latents, Ratios, Scale, encode, pack
 from training.model.originals import lasting
@@ -48,7 +48,9 @@ class Maker:
     def latents(self, video: Tensor) -> Latents:
         """The posterior of uint8 clips, or that which a set of latents holds: [B, C + 1, F', H', W']."""
         if video.dtype == torch.uint8:
-            pieces = [encode(self.vae, piece) for piece in video.split(max(1, _ENCODED_FRAMES // video.shape[1]))]
+            pieces = [
+                encode(self.vae, piece) for piece in torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
+            ]
             return Latents(*map(torch.cat, zip(*pieces, strict=True)))
         stored = video.to(self.device, torch.float32)
         return Latents(stored[:, :-1], stored[:, -1:])
@@ -97,11 +99,14 @@ class Feed:
         posterior = maker.latents(batch.video)
         random = chance(self._seed, batch.draws, posterior.mean.shape[1:])
         texts = [
-            "" if drop < self._objective.dropout else maker.text(*words)
-            for drop, *words in zip(random.drop.tolist(), batch.source, batch.text, batch.caption, strict=True)
+            "" if drop < self._objective.dropout else maker.text(source, scene, caption)
+            for drop, source, scene, caption in zip(
+                random.drop.tolist(), batch.source, batch.text, batch.caption, strict=True
+            )
         ]
         grid = Grid(*posterior.mean.shape[2:])
-        sigma = self._objective.density.sigma(mu(self._scheduler, grid.tokens), random.normal, random.uniform)
+        shift = mu(self._scheduler, grid.tokens)
+        sigma = training_sigma(self._objective.density, shift, random.normal, random.uniform)
         return Examples(
             maker.words(texts, batch.source),
             maker.normalised(posterior.sample(random.posterior.to(maker.device))),

@@ -106,7 +106,8 @@ def language_flops(config: Qwen2_5_VLTextConfig, new_tokens: int, past: int = 0,
         + _product(clips, new_tokens, past + new_tokens, hidden) * 2
         + _linear(rows, hidden, config.intermediate_size) * 3
     )
-    return block * config.num_hidden_layers
+    layers: int = config.num_hidden_layers
+    return block * layers
 
 
 def connector_flops(hidden: int, width: int, outputs: int, queries: int, clips: int = 1) -> Flops:

@@ -52,7 +52,9 @@ class Meter:
     def _encoding(self, grid: Grid) -> int:
         ratios = self._model.ratios
         frames = (grid.frames - 1) * ratios.temporal + 1
-        return vae_flops(self._feed.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial).encode
+        return vae_flops(
+            self._feed.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial
+        ).encode
 
     def end(self) -> dict[str, float]:
         """The numbers of a step. It is over once its gradients' norm is known here, but for the optimiser's own work."""

@@ -74,7 +74,7 @@ def _recompute(block: nn.Module, selective: bool) -> None:
 
 
 def _keeping_products() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return create_selective_checkpoint_contexts(_policy)  # type: ignore[no-any-return]
+    return create_selective_checkpoint_contexts(_policy)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _policy(_context: object, operation: Callable[..., Any], *_: object, **__: object) -> CheckpointPolicy:

@@ -9,9 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
-from training.flow.schedule import Density
-from training.model.prompter import Form
-
+Form = Literal["nsp", "t2v"]
 Stage = Literal["connector", "generator", "sft"]
 STAGES: tuple[str, ...] = get_args(Stage)
 
@@ -54,6 +52,18 @@ class Model:
     queries: int = 256
     hidden: int = 0
     max_tokens: int = 1024
+
+
+@dataclass(frozen=True)
+class Density:
+    """What σ is drawn from in training (paper: unspecified).
+
+    `shifted` is sigmoid(N(mu, 1)), as LTX-Video's own trainer draws it; `uniform` is uniform. `tails` is the share of
+    draws that are uniform in any case, so that the ends of the range are not forgotten.
+    """
+
+    kind: Literal["shifted", "uniform"] = "shifted"
+    tails: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,13 @@ class Recipe:
             raise ValueError(
                 f"data.global_batch {self.data.global_batch} is no multiple of data.micro_batch {self.data.micro_batch}"
             )
-        for name in ("objective.dropout", "optimiser.beta1", "optimiser.beta2", "optimiser.ema"):
+        for name in (
+            "objective.dropout",
+            "objective.density.tails",
+            "optimiser.beta1",
+            "optimiser.beta2",
+            "optimiser.ema",
+        ):
             if not 0 <= flat(self)[name] < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {flat(self)[name]}")
 

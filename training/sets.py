@@ -28,7 +28,9 @@ class Sets:
         names = [mix.name for mix in recipe.mix]
         for name in names:
             if name not in data:
-                raise TrainingMistake(f"the mix of {recipe.name} has a dataset {name!r}; give it with --data {name}=OUT")
+                raise TrainingMistake(
+                    f"the mix of {recipe.name} has a dataset {name!r}; give it with --data {name}=OUT"
+                )
         for name in data:
             if name not in names:
                 raise TrainingMistake(f"--data {name}=…: the mix of {recipe.name} has only {', '.join(names)}")

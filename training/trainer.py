@@ -108,7 +108,7 @@ class _Trainer:
             predicted = setting.model(examples.words, noisy, examples.sigma, examples.grid, examples.fps)
             losses = loss_per_sample(predicted, examples.clean, examples.noise)
             # The gradients of the ranks are averaged, so each counts for as many.
-            (losses.sum() * (world.size / self._recipe.data.global_batch)).backward()
+            torch.autograd.backward(losses.sum() * (world.size / self._recipe.data.global_batch))
             bucket = (examples.sigma * BUCKETS).long().clamp(max=BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())
             sums[1].index_add_(0, bucket, torch.ones_like(losses))
@@ -188,8 +188,15 @@ class _Trainer:
     def _summary(self) -> Summary:
         """With the held-out losses that are written down, on the leading process."""
         losses = [line for line in entries(self._job.folder) if line["event"] == "evaluation"]
-        known = {"heldout_before": losses[0]["heldout_loss"], "heldout_after": losses[-1]["heldout_loss"],
-                 "zero": losses[-1]["zero_loss"]} if losses else {}
+        known = (
+            {
+                "heldout_before": losses[0]["heldout_loss"],
+                "heldout_after": losses[-1]["heldout_loss"],
+                "zero": losses[-1]["zero_loss"],
+            }
+            if losses
+            else {}
+        )
         recipe = self._recipe
         count = sum(parameter.numel() for parameter in self._setting.trained.values())
         return Summary(recipe.name, recipe.stage, self._step, self._setting.steps, count, **known)

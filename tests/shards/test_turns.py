@@ -49,14 +49,14 @@ def test_any_stretch_of_turns_is_in_proportion(weights: tuple[float, ...], begin
     turns, had, total = Turns(weights), [0] * len(weights), math.fsum(weights)
     for place in range(begin, begin + 100):
         had[turns.at(place)[0]] += 1
-    assert all(abs(count - 100 * weight / total) <= 2.5 for count, weight in zip(had, weights, strict=True))
+    assert all(abs(count - 100 * weight / total) <= 3 for count, weight in zip(had, weights, strict=True))
 
 
 @given(weights, st.integers(0, 10**6))
 def test_the_shares_of_a_long_run_are_right_to_a_few_turns(weights: tuple[float, ...], place: int) -> None:
     turns, total = Turns(weights), math.fsum(weights)
     taker, before = turns.at(place)
-    assert abs(before - place * weights[taker] / total) <= 5
+    assert abs(before - place * weights[taker] / total) <= 7
 
 
 @pytest.mark.parametrize("world", [2, 3, 4, 5, 8, 64])

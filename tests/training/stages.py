@@ -70,7 +70,13 @@ def make_data(folder: Path) -> Path:
 
 
 def make_job(data: Path, originals: Originals, run: Path, recipe: Recipe = SMALL, **changes: Any) -> Job:
-    return Job(recipe, {mix.name: str(data) for mix in recipe.mix}, run, originals, **{"init": None, "resume": False, **changes})
+    return Job(
+        recipe,
+        {mix.name: str(data) for mix in recipe.mix},
+        run,
+        originals,
+        **{"init": None, "resume": False, **changes},
+    )
 
 
 def on_rank(rank: int, world: int, job: Job, stop_after: int = -1) -> tuple[Summary, Quiet]:

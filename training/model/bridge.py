@@ -38,8 +38,9 @@ class Connector(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, queries, width] → [B, queries, out]."""
-        weight = self.into.weight
-        return self.scale * self.norm(self.out(nn.functional.silu(self.into(states.to(weight.dtype)))))
+        states = self.out(nn.functional.silu(self.into(states.to(self.into.weight.dtype))))
+        normal: Tensor = self.norm(states)
+        return self.scale * normal
 
 
 class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -50,7 +51,7 @@ class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     config_name = "config.json"
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self, width: int = 3584, out: int = 4096, num_queries: int = 256, hidden: int = 3584, eps: float = 1e-5
     ) -> None:

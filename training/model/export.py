@@ -18,7 +18,11 @@ _INDEX = "model_index.json"
 
 
 def export(
-    folder: Path, bridge: Mapping[str, Any], weights: Mapping[str, Tensor], originals: Originals, about: Mapping[str, Any]
+    folder: Path,
+    bridge: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    originals: Originals,
+    about: Mapping[str, Any],
 ) -> None:
     """Writes `folder`, whole or not at all.
 

@@ -55,14 +55,14 @@ def ask(language: Qwen2_5_VLTextModel, prefix: Prefix, queries: Tensor) -> Tenso
     words = prefix.words
     count = queries.shape[1]
     positions = words.lengths[:, None] + torch.arange(count, device=queries.device)
-    states = language(
+    states: Tensor = language(
         inputs_embeds=queries.to(language.dtype),
         attention_mask=torch.cat([words.mask, words.mask.new_ones(len(words.mask), count)], dim=1),
         position_ids=_three(positions),
         past_key_values=_read_only(prefix.cache),
         use_cache=True,
-    )
-    return states.last_hidden_state
+    ).last_hidden_state
+    return states
 
 
 def _three(positions: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def _three(positions: Tensor) -> Tensor:
     return positions.expand(3, *positions.shape)
 
 
-class _ReadOnlyLayer(DynamicLayer):
+class _ReadOnlyLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of the text in one layer. New ones are seen, but not kept: a layer may be run again for its gradient."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
     """uint8 clips [B, F, H, W, RGB] from latents [B, C, F', H', W'] that are not normalised."""
     if vae.config.timestep_conditioning:
         raise ValueError("this VAE decodes with a timestep, as LTX-Video 0.9.1 and later do; 0.9.0 is wanted")
-    pixels = vae.decode(latents.to(vae.dtype), None, return_dict=False)[0]
+    pixels: Tensor = vae.decode(latents.to(vae.dtype), None, return_dict=False)[0]
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
 
 
@@ -102,4 +102,4 @@ def pack(latents: Tensor) -> Tensor:
 
 def unpack(tokens: Tensor, grid: Grid) -> Tensor:
     """[B, F' × H' × W', C] → [B, C, F', H', W']."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)

@@ -44,10 +44,14 @@ class Originals:
         return Qwen2_5_VLTextModel.from_pretrained(self.qwen, dtype=dtype)
 
     def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
-        return LTXVideoTransformer3DModel.from_pretrained(self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False)
+        return LTXVideoTransformer3DModel.from_pretrained(
+            self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
+        )
 
     def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-        vae = AutoencoderKLLTXVideo.from_pretrained(self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
+        vae = AutoencoderKLLTXVideo.from_pretrained(
+            self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False
+        )
         return vae.requires_grad_(requires_grad=False).eval()
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
@@ -75,6 +79,6 @@ def new_bridge(
     width = language.config.hidden_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        bridge = Bridge(width, transformer.config.caption_channels, queries, hidden or width)
+        bridge: Bridge = Bridge(width, transformer.config.caption_channels, queries, hidden or width)
     bridge.start_at(language.embed_tokens.weight)
     return bridge

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from prompts import load
 from training.model.language import Words
+from training.recipe import Form
 
-Form = Literal["nsp", "t2v"]
 _TEMPLATES: dict[Form, tuple[str, str]] = {
     "nsp": ("next_scene", "scene_description"),
     "t2v": ("text_to_video", "caption"),

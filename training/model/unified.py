@@ -46,7 +46,7 @@ class UnifiedModel(nn.Module):
 
         All queries are valid, so nothing is masked. The timestep stays a float: 1,000 σ.
         """
-        predicted = self.transformer(
+        predicted: Tensor = self.transformer(
             hidden_states=tokens.to(self.dtype),
             encoder_hidden_states=condition.to(self.dtype),
             timestep=1000 * sigma,

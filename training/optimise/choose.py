@@ -41,8 +41,6 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 def state_tensors(chosen: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """Everything that decides its next step, to be saved and to be filled in place."""
     found = {
-        f"{name}.{key}": value
-        for name, parameter in named.items()
-        for key, value in chosen.state[parameter].items()
+        f"{name}.{key}": value for name, parameter in named.items() for key, value in chosen.state[parameter].items()
     }
     return found | (chosen.shared if isinstance(chosen, Prodigy) else {})

@@ -1,0 +1,224 @@
+"""Trains one stage of the model on datasets that build_nsp.py made. Run it again with --resume to go on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curation.cluster import connected, inside_job
+from curation.errors import UsageMistake
+from pipelines import console
+from pipelines.settings import SettingsMistake, chosen, options
+from pipelines.stepwatch import StepWatch
+from shards.read import DatasetChanged, NoDataset
+from shards.receipt import DamagedRecord
+from shards.storage import BadLocation, StorageFault
+from shards.tar import DamagedShard
+from training.errors import TrainingMistake, TrainingStopped
+from training.recipe import STAGES, Recipe
+
+if TYPE_CHECKING:
+    from training.job import Job
+    from training.summary import Summary
+
+RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Which stage of the training.")
+@click.option("--data", multiple=True, required=True, metavar="[NAME=]OUT", help="A dataset; NAME is that of a mix.")
+@click.option("--out", type=_FOLDER, required=True, help="Where runs go, this one into a folder named as its recipe.")
+@click.option(
+    "--recipe", help="A TOML file, or one of those here: tiny, connector, generator-2, …  [default: --stage's]"
+)
+@click.option("--qwen", type=_FOLDER, required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct.")
+@click.option("--ltx", type=_FOLDER, required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
+@click.option("--init", help="Begin with this checkpoint, or 'previous'.  [default: what the recipe goes on from]")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this stage, if there is one.")
+@click.option(
+    "--launcher", type=click.Choice(["process", "ray"]), default="process", help="[default: process, torchrun]"
+)
+@click.option("--workers", type=click.IntRange(1), default=1, help="Workers, with --launcher ray.  [default: 1]")
+@click.option("--failures", type=click.IntRange(0), default=3, help="Lost workers to replace, with ray.  [default: 3]")
+@click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
+@options(Recipe, "the recipe's", without=("name", "stage", "after"))
+def main(
+    stage: str, data: tuple[str, ...], out: Path, recipe: str | None, qwen: Path, ltx: Path, init: str | None,
+    resume: bool, launcher: str, workers: int, failures: int, ray_address: str | None, **flags: Any,
+) -> None:  # fmt: skip
+    """Train one stage of the next-scene model: connector, generator, sft, in that order.
+
+    Under torchrun all processes train together; with --launcher ray, Ray's workers do. Ctrl-C leaves a checkpoint.
+    The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
+    --out/export gets the model for from_pretrained.
+
+    Exit codes: 0 done, 1 a dataset is damaged, 2 wrong usage, 3 stopped by a loss that is no number, storage or the
+    machine, 130 interrupted.
+    """
+    console.log_to_stderr()
+    try:
+        settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
+        if settings.stage != stage:
+            raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
+        summary = _train(settings, data, out, qwen, ltx, init, resume, launcher, workers, failures, ray_address)
+    except (UsageMistake, SettingsMistake, TrainingMistake, NoDataset, BadLocation) as mistake:
+        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
+    except ModuleNotFoundError as missing:
+        console.fail(f"{missing.name} is not installed; pip install '.[train]' brings it", console.USAGE)
+    except (DamagedRecord, DamagedShard) as damage:
+        console.fail(damage, console.ATTENTION)
+    except (TrainingStopped, StorageFault, DatasetChanged) as stop:
+        console.fail(
+            f"{stop}\nWhat is in checkpoints is kept; the same command with --resume goes on.", console.STOPPED
+        )
+    except KeyboardInterrupt:
+        console.fail(
+            "interrupted; the same command with --resume goes on from the last checkpoint", console.INTERRUPTED
+        )
+    if not summary.finished:
+        if _leads():
+            console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
+        sys.exit(console.INTERRUPTED)
+    if _leads():
+        _print_summary(summary, out)
+
+
+def _train(
+    recipe: Recipe, data: tuple[str, ...], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool,
+    launcher: str, workers: int, failures: int, ray_address: str | None,
+) -> Summary:  # fmt: skip
+    job = _job(recipe, _data(recipe, data), out, qwen, ltx, init, resume)
+    if launcher == "ray":
+        return _train_on_ray(job, workers, failures, ray_address)
+    if workers > 1:
+        raise UsageMistake(
+            "--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N"
+        )
+    from training.trainer import train
+    from training.world import joined
+
+    watch = StepWatch(recipe.name)
+    with joined() as world, watch.stopped_by_signals():
+        return train(job, world, watch)
+
+
+def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) -> Summary:
+    from training.checkpoint import latest
+
+    if not job.resume and (newest := latest(job.checkpoints)):
+        raise TrainingMistake(
+            f"{job.folder} holds a run at {newest.name}; go on with --resume, or choose another --out"
+        )
+    try:
+        job.recipe.accumulation(workers)
+    except ValueError as error:
+        raise TrainingMistake(str(error)) from error
+    with connected(None, address):
+        import torch
+
+        from training.on_ray import train_on_ray
+
+        return train_on_ray(job, workers, torch.cuda.is_available(), failures)
+
+
+def _job(
+    recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
+) -> Job:
+    from training.job import Job
+    from training.model.originals import Originals
+
+    paths = {"--out": out, "--qwen": qwen, "--ltx": ltx}
+    for flag, path in paths.items():
+        if inside_job() and not path.is_absolute():
+            raise UsageMistake(f"{flag} {path}: inside a cluster job paths must be absolute")
+    originals = Originals(qwen.absolute(), ltx.absolute())
+    return Job(recipe, data, out.absolute(), originals, _beginning(recipe, out.absolute(), init), resume)
+
+
+def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
+    """The checkpoint whose weights are begun with."""
+    from training.checkpoint import latest
+    from training.job import checkpoints
+    from training.summary import Summary
+
+    if init not in (None, "previous"):
+        return Path(init).absolute()
+    if not recipe.after:
+        if init:
+            raise UsageMistake(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
+        return None
+    before = Summary.read(out / recipe.after)
+    newest = latest(checkpoints(out, recipe.after))
+    if before is None or newest is None:
+        raise UsageMistake(
+            f"{recipe.name} goes on from {recipe.after}, which is not finished in {out}; train that first, or name a"
+            " checkpoint with --init"
+        )
+    return newest
+
+
+def _data(recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
+    names = [mix.name for mix in recipe.mix]
+    places: dict[str, str] = {}
+    for one in given:
+        name, equals, place = one.partition("=")
+        if not equals or "/" in name:
+            if len(names) > 1:
+                raise UsageMistake(f"--data {one}: say which dataset of the mix it is, as {names[0]}={one}")
+            name, place = names[0], one
+        if name in places:
+            raise UsageMistake(f"--data {name} is given twice")
+        if inside_job() and "://" not in place and not Path(place).is_absolute():
+            raise UsageMistake(f"--data {place}: inside a cluster job paths must be absolute")
+        places[name] = place
+    return places
+
+
+def _recipe_file(recipe: str | None, stage: str) -> Path:
+    candidates = [RECIPES / f"{recipe or stage}.toml", RECIPES / (recipe or stage) / f"{stage}.toml"]
+    if recipe and Path(recipe).is_file():
+        return Path(recipe)
+    for file in candidates:
+        if file.is_file():
+            return file
+    known = sorted(file.stem for file in RECIPES.glob("*.toml")) + sorted(
+        folder.name for folder in RECIPES.iterdir() if folder.is_dir()
+    )
+    raise UsageMistake(f"--recipe {recipe or stage}: no such file, and no recipe here; there are {', '.join(known)}")
+
+
+def _leads() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _print_summary(summary: Summary, out: Path) -> None:
+    folder = out / summary.recipe
+    lines = {"stage": f"{summary.stage}, {summary.step:,} steps, {summary.trained_parameters:,} parameters trained"}
+    if summary.heldout_before >= 0:
+        lines["held out"] = (
+            f"loss {summary.heldout_before:.4f} before, {summary.heldout_after:.4f} after; predicting zero"
+            f" {summary.zero:.4f}"
+        )
+    for name, pair in {"own text": summary.seen, "held out ": summary.heldout}.items():
+        if pair.clips:
+            of = "training clips" if name == "own text" else "held-out clips"
+            lines[name] = (
+                f"a lower loss than under another's for {pair.share:.0%} of {pair.clips} {of}, by {pair.gain:.4f}"
+            )
+    lines |= {
+        "run": f"{folder}: checkpoints, metrics.jsonl, tensorboard, curves.png, samples",
+        "model": f"{out / 'export'}",
+    }
+    for name, line in lines.items():
+        console.out.print(f"{name.strip():<10}{line}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""A stage on Ray Train: so many workers, on any nodes; a lost one is replaced, and all go on from the last checkpoint."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from training.errors import TrainingMistake, TrainingStopped
+from training.job import Job
+from training.summary import Summary
+from training.trainer import train
+from training.world import of_group
+
+_LINE_EVERY_SECONDS = 5.0
+
+
+def train_on_ray(job: Job, workers: int, gpus: bool, failures: int) -> Summary:
+    """Runs the stage on `workers` workers of the cluster that this process is connected to.
+
+    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Raises TrainingMistake and
+    TrainingStopped as `train` does, and TrainingStopped when too many were lost.
+    """
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpus),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(job.folder.absolute()),
+            failure_config=ray.train.FailureConfig(max_failures=failures),
+        ),
+    )
+    try:
+        ended = trainer.fit().return_value
+    except ray.train.TrainingFailedError as error:
+        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[-1]
+        raise TrainingStopped(f"more than {failures} workers were lost; the last one: {reason}") from error
+    if isinstance(ended, Exception):
+        raise ended
+    return ended  # type: ignore[no-any-return]
+
+
+def _work(config: Mapping[str, Any]) -> Summary | Exception:
+    """What each worker runs. What the user must mend is returned: Ray would try it again."""
+    job: Job = config["job"]
+    try:
+        # Whether there may be a run already was seen to before; when this is not the first try, there is.
+        return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name))
+    except (TrainingMistake, TrainingStopped) as error:
+        return error
+
+
+class _Lines:
+    """Progress, told by the leading worker; Ray brings its lines to the driver."""
+
+    stopping = False
+
+    def __init__(self, name: str) -> None:
+        self._name, self._steps = name, 0
+        self._told = time.monotonic()
+
+    def begin(self, steps: int, done: int) -> None:
+        self._steps = steps
+        self.note(f"{done} of {steps} steps are done")
+
+    def note(self, line: str) -> None:
+        sys.stderr.write(f"{self._name}: {line}\n")
+
+    def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        if time.monotonic() - self._told >= _LINE_EVERY_SECONDS:
+            self._told = time.monotonic()
+            self.note(f"step {step} of {self._steps}, loss {numbers['loss']:.4f}")
