@@ -1,4 +1,4 @@
-"""All that is random about a sample, seeded by its place in the sequence: the same on any number of ranks, and on resume.
+"""All that is random about a sample, seeded by its place in the sequence: the same for any number of ranks.
 
 Nothing else in training draws random numbers, so there is no generator's state to save.
 """
@@ -18,8 +18,8 @@ from shards.order import Draw, hashed
 class Chance(NamedTuple):
     """For each of B samples: `drop` [B] and `uniform` [B, 2] in [0, 1), `normal` [B], and noise of the latents' shape.
 
-    `posterior` is for the VAE's posterior, `noise` is what the flow goes to; on the CPU, whatever the device: there they
-    come out the same everywhere.
+    `posterior` is for the VAE's posterior, `noise` is what the flow goes to. All of it is drawn on the CPU, which gives
+    the same numbers everywhere.
     """
 
     drop: Tensor

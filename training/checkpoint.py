@@ -2,8 +2,8 @@
 
     RUN/<recipe>/checkpoints/step-N/    torch.distributed.checkpoint's files, and about.json
 
-A folder of that name is whole. What a killed run left is a `step-N.unfinished`, which the next one deletes. Any number of
-ranks may load what any other number saved.
+A folder of that name is whole. What a killed run left is a `step-N.unfinished`, which the next one deletes. Any number
+of ranks may load what any other number saved.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Maker:
 
 
 class Feed:
-    """An endless iterator over this rank's micro-batches. `waited` adds up the seconds in which there was none ready."""
+    """An endless iterator over this rank's micro-batches. `waited` adds up the seconds spent waiting for one."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is written down as training goes: a line of JSON for each step and evaluation, TensorBoard's events, a picture."""
+"""What is written down as training goes: a line of JSON for each step and evaluation, TensorBoard, a picture."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Meter:
         ).encode
 
     def end(self) -> dict[str, float]:
-        """The numbers of a step. It is over once its gradients' norm is known here, but for the optimiser's own work."""
+        """The numbers of a step, at whose end its loss is known here: no work of the device is left out of its time."""
         seconds = time.perf_counter() - self._begun
         work = self._work
         mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]

@@ -1,4 +1,4 @@
-"""A stage on Ray Train: so many workers, on any nodes; a lost one is replaced, and all go on from the last checkpoint."""
+"""A stage on Ray Train: workers on any nodes; a lost one is replaced, and all go on from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LINE_EVERY_SECONDS = 5.0
 def train_on_ray(job: Job, workers: int, gpus: bool, failures: int) -> Summary:
     """Runs the stage on `workers` workers of the cluster that this process is connected to.
 
-    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Raises TrainingMistake and
-    TrainingStopped as `train` does, and TrainingStopped when too many were lost.
+    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Raises TrainingMistake
+    and TrainingStopped as `train` does, and TrainingStopped when too many were lost.
     """
     trainer = TorchTrainer(
         _work,

@@ -1,4 +1,4 @@
-"""A fixed set of clips, looked at again and again: their loss under noise that never changes, and what is drawn for them."""
+"""A fixed set of clips, looked at again and again: their loss under noise that never changes, and pictures."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Panel:
 
     @torch.no_grad()
     def draw(self, model: UnifiedModel, folder: Path, most: int, steps: int, guidance: float) -> None:
-        """A picture for each of up to `most` clips: some of its frames above, below what the model makes of its text."""
+        """A picture for each of up to `most` clips: some of its frames, and below what the model makes of its text."""
         for clip in self._clips[: -(-min(most, self.count) // self._world.size)]:
             made = self._drawn(model, clip, steps, guidance)
             if clip.weight:

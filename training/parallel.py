@@ -1,4 +1,4 @@
-"""How the model is laid out on the devices: sharded by FSDP2, with less kept for the backward pass, compiled by the block.
+"""How the model lies on the devices: sharded by FSDP2, keeping less for the backward pass, compiled by the block.
 
 Parts that are trained and parts that are frozen never share a group: they are kept in different precisions.
 """

@@ -1,4 +1,4 @@
-"""What a stage of training is: which parameters, which data, which objective and optimiser, for how long. All of it data.
+"""What a stage of training is: which parameters, which data, which objective and optimiser, for how long.
 
 The recipes beside this module, in `recipes/`, are the paper's stages; `recipes/tiny` are those of the toy model.
 """
@@ -30,7 +30,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Data:
-    """A micro-batch goes through the model of one GPU at once; a global batch is what one step learns from, of all GPUs.
+    """A micro-batch goes through the model of one GPU at once; a global batch is what one step learns from.
 
     Clips are cut to at most `max_frames` frames and brought to `width` × `height`; images keep their size.
     """
@@ -76,7 +76,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """`lr` is Prodigy's factor, or AdamW's learning rate after `warmup` steps. Norms, scales and biases do not decay."""
+    """`lr` is Prodigy's factor, or AdamW's learning rate, after `warmup` steps. Norms and biases do not decay."""
 
     kind: Literal["prodigy", "adamw"] = "prodigy"
     lr: float = 1.0
@@ -92,7 +92,8 @@ class Optimiser:
 class Parallel:
     """How the model lies on the GPUs. None of it changes what is learnt, beyond rounding.
 
-    `replicas` copies of the sharded model share the work (hybrid sharding); `gather_language` keeps Qwen whole on each GPU.
+    `replicas` copies of the sharded model share the work (hybrid sharding); `gather_language` keeps Qwen whole on each
+    GPU.
     """
 
     precision: Literal["bf16", "fp32"] = "bf16"

@@ -1,4 +1,4 @@
-"""All that a stage needs, put together: data, model, optimiser, and the state of the checkpoint that it goes on from."""
+"""All that a stage needs, put together: data, model, optimiser, and the state that it goes on from."""
 
 from __future__ import annotations
 

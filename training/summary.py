@@ -9,6 +9,7 @@ from pathlib import Path
 from training.panel import OwnOrSwapped
 
 _FILE = "summary.json"
+UNKNOWN = OwnOrSwapped(0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Summary:
     heldout_before: float = -1.0
     heldout_after: float = -1.0
     zero: float = -1.0
-    seen: OwnOrSwapped = OwnOrSwapped(0, 0.0, 0.0)
-    heldout: OwnOrSwapped = OwnOrSwapped(0, 0.0, 0.0)
+    seen: OwnOrSwapped = UNKNOWN
+    heldout: OwnOrSwapped = UNKNOWN
 
     @property
     def finished(self) -> bool:

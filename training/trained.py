@@ -14,7 +14,7 @@ from training.model.unified import UnifiedModel
 
 
 def mark_trained(model: UnifiedModel, patterns: Sequence[str]) -> None:
-    """Has gradients for what matches a pattern and for nothing else. Raises TrainingMistake for one that matches nothing."""
+    """Wants gradients for what matches a pattern and nothing else. Raises TrainingMistake if one matches nothing."""
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named if not name.startswith("language.")):
@@ -32,7 +32,7 @@ def trained(model: UnifiedModel) -> dict[str, nn.Parameter]:
 
 
 def listing(parameters: Mapping[str, nn.Parameter]) -> list[str]:
-    """A line for each, the layers of a stack told as one: `transformer.transformer_blocks.*.attn1.to_q.weight 28 × …`."""
+    """A line for each; of the layers of a stack one for all: `transformer.transformer_blocks.*.attn1…  28 × […]`."""
     kinds = Counter(
         (re.sub(r"\.\d+\.", ".*.", name, count=1), "×".join(map(str, parameter.shape)))
         for name, parameter in parameters.items()

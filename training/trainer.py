@@ -20,10 +20,9 @@ from training.journal import BUCKETS, Journal, bucket_name, entries
 from training.meter import Meter
 from training.model.export import export
 from training.optimise.prodigy import Prodigy
-from training.panel import OwnOrSwapped
 from training.parallel import sharded
 from training.setting import Setting, bridge_config, set_up
-from training.summary import Summary
+from training.summary import UNKNOWN, Summary
 from training.world import World
 
 
@@ -154,7 +153,7 @@ class _Trainer:
             self._journal.write("evaluation", self._step, {"heldout_loss": loss.model, "zero_loss": loss.zero})
             self._journal.draw()
             self._watcher.note(
-                f"step {self._step}: loss on {panel.count} held-out clips {loss.model:.4f}, of predicting zero {loss.zero:.4f}"
+                f"step {self._step}: loss on {panel.count} held-out clips {loss.model:.4f}, predicting zero {loss.zero:.4f}"
             )
 
     def _save(self) -> None:
@@ -174,8 +173,8 @@ class _Trainer:
             return standing
         self._evaluate()
         with setting.as_result():
-            seen = setting.seen.own_or_swapped(setting.model) if setting.seen else _UNKNOWN
-            heldout = setting.heldout.own_or_swapped(setting.model) if setting.heldout else _UNKNOWN
+            seen = setting.seen.own_or_swapped(setting.model) if setting.seen else UNKNOWN
+            heldout = setting.heldout.own_or_swapped(setting.model) if setting.heldout else UNKNOWN
         weights = setting.result()
         summary = replace(self._summary(), seen=seen, heldout=heldout)
         if self._world.leads:
@@ -200,9 +199,6 @@ class _Trainer:
         recipe = self._recipe
         count = sum(parameter.numel() for parameter in self._setting.trained.values())
         return Summary(recipe.name, recipe.stage, self._step, self._setting.steps, count, **known)
-
-
-_UNKNOWN = OwnOrSwapped(0, 0.0, 0.0)
 
 
 def _clipped(parameters: list[Tensor], most: float) -> float:

@@ -1,8 +1,9 @@
-"""From noise to latents along the flow, with classifier-free guidance: Euler's method, as diffusers' LTXPipeline goes."""
+"""From noise to latents along the flow, with classifier-free guidance, by Euler's method, as LTXPipeline goes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -23,9 +24,9 @@ def guided(velocity: Velocity, scale: float) -> Velocity:
 
 @torch.no_grad()
 def integrate(velocity: Velocity, noise: Tensor, sigmas: Tensor) -> Tensor:
-    """The tokens at σ = 0, from `noise` [B, S, C] at σ = 1, in float32, a step for each pair of neighbours in `sigmas`."""
+    """The tokens at σ = 0, from `noise` [B, S, C] at σ = 1, in float32; a step from each of `sigmas` to the next."""
     tokens = noise.float()
-    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, then in pairwise(sigmas):
         at = now.to(tokens.device).expand(len(tokens))
         tokens = tokens + (then - now).to(tokens.device) * velocity(tokens, at).float()
     return tokens

@@ -1,7 +1,7 @@
-"""Which σ are visited: the sampler's steps, and the density that training draws from. Both shift with the number of tokens.
+"""Which σ are visited: the sampler's steps, and what training draws. Both shift with the number of tokens.
 
-The line is LTX-Video's own (its scheduler's configuration): longer sequences keep more of their signal at the same σ, so
-both go to higher ones. `mu` is the same in both.
+The shift is LTX-Video's own, from its scheduler's configuration: longer sequences keep more of their signal at the same
+σ, so both go to higher ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands between Qwen and LTX: the learnable queries that Qwen reads last, and the connector (paper, section 13)."""
+"""Between Qwen and LTX: the learnable queries that Qwen reads last, and the connector (paper, section 13)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Qwen2.5-VL's language model, frozen: the text is read once without gradient, then the queries read it.
 
-Qwen is causal and the queries come last, so no token of the text sees one. Its keys and values can be computed apart, and
-gradients flow through the queries' positions only: exact, and several times cheaper than to run both as one sequence.
+Qwen is causal and the queries come last, so no token of the text sees one. Its keys and values can be computed apart,
+and gradients flow through the queries' positions only: exact, and several times cheaper than both as one sequence.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read(language: Qwen2_5_VLTextModel, words: Words) -> Prefix:
 
 
 def ask(language: Qwen2_5_VLTextModel, prefix: Prefix, queries: Tensor) -> Tensor:
-    """The last hidden states, after the final norm, at the queries [B, Q, width] that follow the text: the same shape."""
+    """[B, Q, width]: the last hidden states, after the final norm, at the queries [B, Q, width] behind the text."""
     words = prefix.words
     count = queries.shape[1]
     positions = words.lengths[:, None] + torch.arange(count, device=queries.device)
@@ -71,7 +71,7 @@ def _three(positions: Tensor) -> Tensor:
 
 
 class _ReadOnlyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of the text in one layer. New ones are seen, but not kept: a layer may be run again for its gradient."""
+    """Keys and values of the text in one layer. New ones are seen, not kept: it may be run again for its gradient."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Latents(NamedTuple):
-    """The VAE's posterior, as it comes: `mean` [B, C, F', H', W'], and `logvar` [B, 1, F', H', W'], which channels share."""
+    """The VAE's posterior: `mean` [B, C, F', H', W'], and `logvar` [B, 1, F', H', W'], which all channels share."""
 
     mean: Tensor
     logvar: Tensor

@@ -33,7 +33,7 @@ class Prompter:
                 raise ValueError(f"no text fits: the template {form!r} alone has more than {most} tokens")
 
     def words(self, texts: Sequence[str], forms: Sequence[Form]) -> Words:
-        """An empty text gives the instruction alone: the condition that guidance goes away from (paper: unspecified)."""
+        """An empty text gives the instruction alone, which is what guidance goes away from (paper: unspecified)."""
         rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
         ids = torch.full((len(rows), length), self._padding)

@@ -12,7 +12,7 @@ from training.recipe import Optimiser
 
 
 def optimiser(named: Mapping[str, nn.Parameter], chosen: Optimiser) -> torch.optim.Optimizer:
-    """With its whole state made now, so that a checkpoint can be loaded into it. The weights of products alone decay."""
+    """With its whole state made now, so that a checkpoint can be loaded into it. Only weights of products decay."""
     decaying = [parameter for name, parameter in named.items() if _decays(name, parameter)]
     others = [parameter for name, parameter in named.items() if not _decays(name, parameter)]
     groups = [
