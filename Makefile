@@ -2,10 +2,12 @@
 
 PYTHON ?= python3
 VENV   := .venv
-RUN    := $(VENV)/bin/python
-PIP    := $(RUN) -m pip --disable-pip-version-check --quiet
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check --quiet
 
 OUT    ?= data/nsp-$(JUDGE)
+RUN    ?= runs/film
+STAGES := connector generator sft
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
 FLAGS  ?= $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
@@ -22,35 +24,47 @@ endif
 
 help:
 	@echo "make shards   build the sample dataset in $(OUT)   (OUT= SOURCE= JUDGE= FLAGS= override)"
+	@echo "make train    train the toy model on it, stage after stage, into $(RUN)   (OUT= RUN= override)"
 	@echo "make test     lint, types and all tests"
 	@echo "make bench    the benchmarks of docs/performance.md"
 	@echo "make clean    remove .venv and caches, keep data"
 
 $(VENV)/base: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a minute, once) ..."
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/test: $(VENV)/base
+$(VENV)/train: $(VENV)/base
+	@echo "setting up the trainer (a minute, once) ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[train]'
+	@touch $@
+
+$(VENV)/test: $(VENV)/train
 	@$(PIP) install --constraint constraints.txt --editable '.[train,test]'
 	@touch $@
 
 shards: $(VENV)/base
-	@$(if $(filter data/film/shots.csv,$(SOURCE)),$(RUN) pipelines/fetch_film.py data/film)
-	@$(RUN) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(FLAGS)
+	@$(if $(filter data/film/shots.csv,$(SOURCE)),$(PY) pipelines/fetch_film.py data/film)
+	@$(PY) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(FLAGS)
 
 test: $(VENV)/test
-	$(RUN) -m ruff format --check .
-	$(RUN) -m ruff check .
-	$(RUN) -m mypy
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -n 2 --dist loadfile
 
-train:
-	@echo "make train: this version builds datasets; it has no trainer yet" >&2; exit 2
+train: $(VENV)/train
+	@test -f $(OUT)/manifest.json || $(MAKE) --no-print-directory shards
+	@$(PY) pipelines/make_tiny.py --data $(OUT) --out $(RUN)/tiny
+	@$(PY) pipelines/encode_latents.py --data $(OUT) --ltx $(RUN)/tiny/ltx --max-frames 17 --size 160x96
+	@for stage in $(STAGES); do \
+	    $(PY) pipelines/train.py --stage $$stage --recipe tiny --data $(OUT) --out $(RUN) \
+	        --qwen $(RUN)/tiny/qwen --ltx $(RUN)/tiny/ltx --resume || exit $$?; \
+	done
 
 bench: $(VENV)/test
-	@$(RUN) -m benchmarks
+	@$(PY) -m benchmarks
 
 clean:
 	rm -rf $(VENV) .venv-interop build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

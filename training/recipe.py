@@ -181,9 +181,15 @@ class Recipe:
         return micro_batches // world
 
     def determining(self) -> dict[str, Any]:
-        """Dotted name → value of all that decides what is learnt, for comparing a run with the one it goes on from."""
+        """Dotted name → value of all that decides what is learnt, for comparing a run with the one it goes on from.
+
+        How long it goes on, and what one lowers when it diverges, may change on the way.
+        """
         settings = flat(self)
-        idle = ("parallel.", "keeping.", "data.workers", "data.skip_at_most", "epochs", "steps", "mix", "trainable")
+        idle = (
+            "parallel.", "keeping.", "data.workers", "data.skip_at_most", "epochs", "steps", "mix", "trainable",
+            "optimiser.lr", "optimiser.clip", "optimiser.warmup",
+        )  # fmt: skip
         lasting = {name: value for name, value in settings.items() if not name.startswith(idle)}
         mixes = [asdict(mix) for mix in self.mix]
         return {**lasting, "mix": mixes, "trainable": list(self.trainable), "precision": self.parallel.precision}

@@ -123,8 +123,8 @@ class _Trainer:
         whole = latest(self._job.checkpoints)
         return (
             f"step {self._step + 1} has a loss of {learnt.loss} and a gradient of norm {learnt.norm}; nothing of it was"
-            f" learnt. Its clips here were {', '.join(keys[:8])}. Lower optimiser.lr or optimiser.clip, or train in"
-            f" parallel.precision fp32, and go on with --resume from {whole.name if whole else 'the beginning'}"
+            f" learnt. Its clips here were {', '.join(keys[:8])}. Look at those, or lower optimiser.lr or optimiser.clip,"
+            f" and go on from {whole.name if whole else 'the beginning'}"
         )
 
     def _write(self, learnt: _Learnt) -> None:
@@ -152,9 +152,8 @@ class _Trainer:
         if self._journal:
             self._journal.write("evaluation", self._step, {"heldout_loss": loss.model, "zero_loss": loss.zero})
             self._journal.draw()
-            self._watcher.note(
-                f"step {self._step}: loss on {panel.count} held-out clips {loss.model:.4f}, predicting zero {loss.zero:.4f}"
-            )
+            compared = f"{loss.model:.4f}, predicting zero {loss.zero:.4f}"
+            self._watcher.note(f"step {self._step}: loss on {panel.count} held-out clips {compared}")
 
     def _save(self) -> None:
         if self._saved == self._step:
