@@ -14,6 +14,7 @@ from benchmarks import (
     loader_start,
     loading,
     plan_memory,
+    prefix_reuse,
     screen_rate,
     workers,
 )
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "decoders": decoders.benchmark,
     "loader_memory": loader_memory.benchmark,
     "loader_start": loader_start.benchmark,
+    "prefix_reuse": prefix_reuse.benchmark,
 }
 
 

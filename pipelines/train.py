@@ -101,9 +101,12 @@ def _train(
         raise UsageMistake(
             "--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N"
         )
+    from transformers.utils.logging import disable_progress_bar
+
     from training.trainer import train
     from training.world import joined
 
+    disable_progress_bar()
     watch = StepWatch(recipe.name)
     with joined() as world, watch.stopped_by_signals():
         return train(job, world, watch)

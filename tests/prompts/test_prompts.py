@@ -22,6 +22,7 @@ SHA256 = {
     "verification": "4aede26cb2a5940bc954ba1c64a2d5d315338a88bbc4d4ccc79ff38705781dc5",
     "causal_consistency": "c7694eb10001d59b88273fe5373d8fd10a886cff0cb6797d6a9eeac18b96a3dc",
     "next_scene": "506dbbcba424eea1d3034d1795eeaffbcdda3960b7bb5960878e00bf1f7cc439",
+    "text_to_video": "71477611496e7b4167784b4274ce3b1497aeae04d2264a2b5701ee2d041b9523",
     "caption": "7b369375f887cef1c553506a44410a668c7be66f72e8a6f231dfe4873cd9cc19",
     "retry": "c0c1f9274d8140dc378a96260519cb68124c64c83fa6213966b42a19dabfcf2d",
 }

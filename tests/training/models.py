@@ -71,6 +71,7 @@ def qwen_config() -> dict[str, Any]:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "intermediate_size": 37,
+        "initializer_range": 0.2,  # so large that what the text says can be seen in what the queries read
         "vocab_size": 300,
         "bos_token_id": None,
         "eos_token_id": None,

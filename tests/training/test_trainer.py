@@ -1,0 +1,339 @@
+"""The trainer: it learns what one plain process would, by any number of ranks, interrupted or not, however laid out."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from prodigyopt import Prodigy
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.tensor import DTensor
+
+from shards.loader import Loader
+from tests.training.ranks import run
+from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals, on_rank, replace
+from training.feed import Feed, Maker
+from training.flow.objective import loss_per_sample, noised
+from training.job import Job
+from training.journal import entries
+from training.model.latents import Ratios
+from training.model.originals import Originals, new_bridge
+from training.model.prompter import Prompter
+from training.model.unified import UnifiedModel
+from training.recipe import Recipe
+from training.sets import Sets
+from training.setting import set_up
+from training.trainer import train
+from training.world import of_group
+
+# So large a rate that a step can be seen in the loss of the next, and a bound that all gradients are above.
+RECIPE = replace(
+    SMALL,
+    optimiser=replace(SMALL.optimiser, lr=300.0, warmup=2, clip=0.2),
+    keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
+)
+ADAMW = replace(RECIPE, optimiser=replace(RECIPE.optimiser, kind="adamw", lr=0.01))
+CONNECTOR = replace(RECIPE, name="connector", stage="connector", trainable=("bridge.*",), steps=2)
+ATTENTION = replace(RECIPE, trainable=("bridge.connector.*", "transformer.transformer_blocks.*.attn2.*"), steps=2)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A folder of runs over the same clips and originals."""
+
+    folder: Path
+    data: Path
+    originals: Originals
+
+    def job(self, name: str, recipe: Recipe = RECIPE, **changes: Any) -> Job:
+        return make_job(self.data, self.originals, self.folder / name, recipe, **changes)
+
+    def half(self, name: str, recipe: Recipe = RECIPE, world: int = 1) -> Job:
+        """A run of which two of four steps are done."""
+        job = self.job(name, recipe)
+        summary, _ = run(on_rank, world, job, 2)[0]
+        assert (summary.step, summary.finished) == (2, False)
+        return job
+
+
+@dataclass(frozen=True)
+class Ran:
+    job: Job
+    summary: Any
+    watcher: Quiet
+
+    @property
+    def losses(self) -> dict[int, float]:
+        return self.watcher.losses
+
+    @property
+    def norms(self) -> list[float]:
+        return [line["gradient_norm"] for line in entries(self.job.folder) if line["event"] == "step"]
+
+
+def ran(job: Job, world: int = 1) -> Ran:
+    return Ran(job, *run(on_rank, world, job)[0])
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    folder = tmp_path_factory.mktemp("stage")
+    return Stage(folder, make_data(folder / "data"), make_originals(folder / "originals"))
+
+
+@pytest.fixture(scope="module")
+def whole(stage: Stage) -> Ran:
+    """Four steps by one rank, undisturbed, evaluated, and each kept."""
+    keeping = replace(SMALL.keeping, checkpoint_every=1, keep_last=4)
+    return ran(stage.job("whole", replace(RECIPE, keeping=keeping)))
+
+
+@pytest.fixture(scope="module")
+def shared(stage: Stage) -> Ran:
+    """The same by two ranks."""
+    return ran(stage.job("shared", replace(RECIPE, keeping=replace(SMALL.keeping, checkpoint_every=0))), 2)
+
+
+@pytest.fixture(scope="module")
+def halves(stage: Stage) -> dict[int, Job]:
+    """Half of it, by one rank and by two."""
+    return {world: stage.half(f"half-{world}", world=world) for world in (1, 2)}
+
+
+@pytest.fixture(scope="module")
+def connector(stage: Stage) -> Ran:
+    return ran(stage.job("stages", CONNECTOR))
+
+
+def tensors(job: Job, step: int) -> dict[str, Tensor]:
+    """All that a checkpoint holds, by torch's own converter."""
+    file = job.folder / "whole.pt"
+    dcp_to_torch_save(job.checkpoints / f"step-{step}", file)
+    found: dict[str, Tensor] = torch.load(file)
+    return found
+
+
+def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+# ---- what is learnt ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a loop without any of the trainer comes to. `frames` are those of the latents, by step."""
+
+    losses: list[float]
+    norms: list[float]
+    frames: list[set[int]]
+    weights: dict[str, Tensor]
+
+
+def plainly(job: Job, batch: int) -> Plain:
+    """One process, one model, one gradient of the mean over the samples, and Prodigy's authors' own optimiser."""
+    recipe, originals = job.recipe, job.originals
+    vae, scheduler = originals.vae(torch.float32), originals.scheduler()
+    language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
+    bridge = new_bridge(language, transformer, recipe.model.queries, 0, recipe.seed)
+    model = UnifiedModel(language, bridge, transformer, Ratios.of(vae))
+    named = {name: value for name, value in model.named_parameters() if not name.startswith("language.")}
+    matrices = [value for name, value in named.items() if name.endswith(".weight") and value.ndim == 2]
+    vectors = [value for value in named.values() if all(value is not matrix for matrix in matrices)]
+    optimiser = Prodigy(
+        [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
+        betas=(0.9, 0.99), use_bias_correction=True, safeguard_warmup=True,
+    )  # fmt: skip
+    loader = Loader(Sets(recipe, job.data, originals, print).training(Ratios.of(vae)), micro_batch=1, seed=recipe.seed)
+    maker = Maker(vae, Prompter(originals.tokenizer(), 252), recipe.mix, torch.device("cpu"))
+    feed = iter(Feed(loader, maker, recipe.objective, scheduler, recipe.seed))
+
+    plain = Plain([], [], [], {})
+    for step in range(recipe.steps):
+        examples = [next(feed) for _ in range(batch)]
+        loss = torch.stack(
+            [
+                loss_per_sample(
+                    model(one.words, noised(one.clean, one.noise, one.sigma), one.sigma, one.grid, one.fps),
+                    one.clean,
+                    one.noise,
+                ).mean()
+                for one in examples
+            ]
+        ).mean()
+        gradients = torch.autograd.grad(loss, list(named.values()))
+        norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))
+        for value, gradient in zip(named.values(), gradients, strict=True):
+            value.grad = gradient * min(1.0, recipe.optimiser.clip / norm)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.optimiser.lr * (0.5 if step == 0 else 1.0)
+        optimiser.step()
+        plain.losses.append(loss.item())
+        plain.norms.append(norm)
+        plain.frames.append({one.grid.frames for one in examples})
+    plain.weights.update({name: value.detach() for name, value in named.items()})
+    return plain
+
+
+def test_ranks_learn_what_one_plain_process_does_from_images_and_videos_mixed(whole: Ran, shared: Ran) -> None:
+    plain = plainly(whole.job, batch=4)
+    assert {1, 3} in plain.frames  # or the mean over tokens would be that over samples
+    assert min(plain.norms) > RECIPE.optimiser.clip
+    begun = whole.job.originals.transformer(torch.float32).state_dict()
+    assert max((plain.weights[f"transformer.{name}"] - value).abs().max() for name, value in begun.items()) > 1e-2
+    for got in (whole, shared):
+        assert list(got.losses) == [1, 2, 3, 4]
+        assert list(got.losses.values()) == pytest.approx(plain.losses, abs=1e-5)
+        assert got.norms == pytest.approx(plain.norms, abs=1e-5)
+        saved = tensors(got.job, 4)
+        for name, value in plain.weights.items():
+            torch.testing.assert_close(saved[f"model.{name}"], value, atol=1e-4, rtol=0)
+
+
+def test_two_ranks_measure_held_out_clips_as_one_does(whole: Ran, shared: Ran) -> None:
+    one, two = whole.summary, shared.summary
+    for name in ("heldout_before", "heldout_after", "zero"):
+        assert getattr(one, name) == pytest.approx(getattr(two, name), abs=1e-5)
+    assert one.heldout_before != one.heldout_after
+    assert (one.heldout.clips, one.seen.clips) == (two.heldout.clips, two.seen.clips) == (3, 3)
+    assert one.heldout.gain == pytest.approx(two.heldout.gain, abs=1e-5)
+
+
+def test_the_average_follows_the_weights_of_every_step_and_is_what_is_exported(whole: Ran) -> None:
+    steps = [tensors(whole.job, step) for step in (1, 2, 3, 4)]
+    exported = load_file(whole.job.run / "export" / "transformer" / "diffusion_pytorch_model.safetensors")
+    for name, average in whole.job.originals.transformer(torch.float32).state_dict().items():
+        for step in steps:
+            average = 0.9 * average + 0.1 * step[f"model.transformer.{name}"]
+        assert not torch.equal(average, steps[-1][f"model.transformer.{name}"])
+        torch.testing.assert_close(steps[-1][f"average.transformer.{name}"], average)
+        assert torch.equal(steps[-1][f"average.transformer.{name}"], exported[name])
+
+
+# ---- interrupted and gone on with -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (1, 2), (2, 1)])
+def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
+    whole: Ran, shared: Ran, halves: dict[int, Job], stage: Stage, before: int, after: int
+) -> None:
+    job = stage.job(f"resumed-{before}-{after}", resume=True)
+    shutil.copytree(halves[before].run, job.run)
+    resumed = ran(job, after)
+    undisturbed = {1: whole, 2: shared}[after]
+    assert resumed.summary.finished
+    assert list(resumed.losses) == [3, 4]
+    assert resumed.losses == pytest.approx({step: undisturbed.losses[step] for step in (3, 4)}, abs=1e-5)
+    assert resumed.norms == pytest.approx(undisturbed.norms, abs=1e-5)
+    if before == after:
+        assert resumed.losses == {step: undisturbed.losses[step] for step in (3, 4)}
+        assert_equal(tensors(job, 4), tensors(undisturbed.job, 4))
+
+
+def test_adamw_goes_on_to_the_bit(stage: Stage) -> None:
+    undisturbed = ran(stage.job("adamw", ADAMW))
+    stage.half("adamw-half", ADAMW)
+    resumed = ran(stage.job("adamw-half", ADAMW, resume=True))
+    assert resumed.losses == {step: undisturbed.losses[step] for step in (3, 4)}
+    assert_equal(tensors(resumed.job, 4), tensors(undisturbed.job, 4))
+
+
+def test_a_finished_run_that_goes_on_does_nothing_and_tells_the_same(whole: Ran) -> None:
+    again = ran(replace(whole.job, resume=True))
+    assert again.losses == {}
+    assert again.summary == whole.summary
+
+
+# ---- how the model lies on the devices --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "world"),
+    [
+        ({"checkpointing": "full"}, 1),
+        ({"checkpointing": "selective"}, 1),
+        ({"gather_language": False, "checkpointing": "selective"}, 2),
+        ({"replicas": 2}, 2),
+    ],
+    ids=str,
+)
+def test_what_is_learnt_does_not_depend_on_the_layout(
+    whole: Ran, stage: Stage, changes: dict[str, Any], world: int
+) -> None:
+    recipe = replace(RECIPE, steps=2, parallel=replace(RECIPE.parallel, **changes))
+    laid_out = ran(stage.job("-".join(map(str, changes.values())), recipe), world)
+    assert laid_out.losses == pytest.approx({step: whole.losses[step] for step in (1, 2)}, abs=1e-5)
+    assert laid_out.norms == pytest.approx(whole.norms[:2], abs=1e-5)
+
+
+# ---- what is trained and what is not ----------------------------------------------------------------------------
+
+
+def _weights(rank: int, world: int, job: Job) -> dict[str, Tensor]:
+    """All parameters of the model as training leaves them in memory."""
+    settings = []
+    with patch("training.trainer.set_up", lambda *given: settings.append(set_up(*given)) or settings[0]):
+        train(job, of_group(), Quiet())
+    named = {name: value.detach() for name, value in settings[0].model.named_parameters()}
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in named.items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "count"), [(replace(CONNECTOR, name="bridge"), 7), (replace(ATTENTION, name="attention"), 26)]
+)
+def test_all_but_what_is_listed_as_trained_stays_as_it_was_to_the_bit(stage: Stage, recipe: Recipe, count: int) -> None:
+    job = stage.job(recipe.name, recipe)
+    after, _ = run(_weights, 2, job)
+    originals = job.originals
+    language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
+    model = UnifiedModel(language, new_bridge(language, transformer, 4, 0, 0), transformer, Ratios(4, 4))
+    before = dict(model.named_parameters())
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    listed = (job.folder / "trained_parameters.txt").read_text().splitlines()
+    assert {line.split()[0] for line in listed} == moved
+    assert len(listed) == count
+
+
+def test_a_connector_is_exported_beside_the_transformer_it_was_given(connector: Ran) -> None:
+    exported = connector.job.run / "export"
+    original = load_file(connector.job.originals.ltx / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert_equal(load_file(exported / "transformer" / "diffusion_pytorch_model.safetensors"), original)
+    saved = tensors(connector.job, 2)
+    bridge = load_file(exported / "bridge" / "diffusion_pytorch_model.safetensors")
+    assert_equal(
+        {f"average.bridge.{name}": value for name, value in bridge.items()},
+        {name: value for name, value in saved.items() if name.startswith("average.")},
+    )
+
+
+# ---- from stage to stage ----------------------------------------------------------------------------------------
+
+
+def test_a_stage_begins_with_the_averaged_weights_of_the_one_before(connector: Ran, stage: Stage) -> None:
+    """Prodigy keeps the weights that it began with."""
+    handed = tensors(connector.job, 2)
+    recipe = replace(RECIPE, steps=1)
+    begun = tensors(ran(stage.job("stages", recipe, init=connector.job.checkpoints / "step-2")).job, 1)
+    for name in (name.removeprefix("average.") for name in handed if name.startswith("average.")):
+        assert torch.equal(begun[f"optimiser.{name}.p0"], handed[f"average.{name}"])
+        assert not torch.equal(handed[f"average.{name}"], handed[f"model.{name}"])
+
+
+def test_what_an_earlier_stage_trained_is_carried_on_by_one_that_does_not_train_it(whole: Ran, stage: Stage) -> None:
+    recipe = replace(CONNECTOR, name="sft", stage="sft")
+    job = stage.job("carried", recipe, init=whole.job.checkpoints / "step-4")
+    assert not run(on_rank, 1, job, 1)[0][0].finished
+    assert ran(replace(job, resume=True)).summary.finished
+    taken = load_file(whole.job.run / "export" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert_equal(load_file(job.run / "export" / "transformer" / "diffusion_pytorch_model.safetensors"), taken)
