@@ -54,6 +54,7 @@ test: $(VENV)/test
 	$(PY) -m mypy
 	$(PY) -m pytest -n 2 --dist loadfile
 
+train: export OMP_NUM_THREADS := 1  # toy tensors gain nothing by threads, and lose much where others are at work
 train: $(VENV)/train
 	@test -f $(OUT)/manifest.json || $(MAKE) --no-print-directory shards
 	@$(PY) pipelines/make_tiny.py --data $(OUT) --out $(RUN)/tiny

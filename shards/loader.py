@@ -25,7 +25,7 @@ _OTHER_CLIPS = " (another dataset or split, max_frames, size or weights, or shar
 _log = logging.getLogger(__name__)
 
 
-class TooManyBadClips(Exception):
+class TooManyBadClips(DamagedShard):
     """More clips were bad than may be skipped. The message names the last one and what is wrong with it."""
 
 

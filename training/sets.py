@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from shards.dataset import ClipDataset
+from shards.delivery import Delivery
 from shards.latents import LatentDataset
 from shards.mixture import Mixture
 from shards.receipt import Manifest
@@ -37,6 +38,10 @@ class Sets:
         self._recipe = recipe
         self._clips = [data[name] for name in names]
         size = (recipe.data.width, recipe.data.height)
+        try:
+            Delivery(recipe.data.max_frames, size)
+        except ValueError as error:
+            raise TrainingMistake(f"data.max_frames, data.width, data.height: {error}") from error
         found = [find_latents(place, originals.ltx / "vae", recipe.data.max_frames, size) for place in self._clips]
         self._latents = [place for place in found if place]
         if len(self._latents) < len(names):

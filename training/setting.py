@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from shards.loader import Loader
+from shards.loader import Loader, OtherSequence
 from training import checkpoint
 from training.checkpoint import About
 from training.errors import TrainingMistake
@@ -34,7 +34,10 @@ from training.world import World
 
 @dataclass
 class Setting:
-    """A stage, ready for its next step. `carried` names all parameters that this stage and those before it trained."""
+    """A stage, ready for its next step. `carried` names the parameters that no original holds.
+
+    Those are all that this stage and those before it trained, and the whole bridge, trained or not.
+    """
 
     job: Job
     world: World
@@ -109,6 +112,10 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
         accumulation = recipe.accumulation(world.size)
     except ValueError as error:
         raise TrainingMistake(str(error)) from error
+    if world.size % recipe.parallel.replicas:
+        raise TrainingMistake(
+            f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it"
+        )
     going_on = world.from_leader(checkpoint.latest(job.checkpoints))
     if going_on and not job.resume:
         raise TrainingMistake(
@@ -129,7 +136,8 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
         raise TrainingMistake(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
     lay_out(model, recipe.parallel, world)
     learnt = trained(model)
-    carried = sorted({*learnt, *(before.parameters if before else [])})
+    bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
+    carried = sorted({*learnt, *bridge, *(before.parameters if before else [])})
     if begin and before and not going_on:
         _take_over(begin, before, model)
     chosen = optimiser(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
@@ -155,7 +163,10 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
     )  # fmt: skip
     if going_on and before:
         checkpoint.load(going_on, setting.tensors())
-        loader.load_state_dict(before.loader)
+        try:
+            loader.load_state_dict(before.loader)
+        except OtherSequence as error:
+            raise TrainingMistake(f"{going_on} does not go on with this --data: {error}") from error
         setting.step = before.step
     if world.leads:
         _tell(setting, sets.encoded, begin, watcher)

@@ -123,8 +123,8 @@ class _Trainer:
         whole = latest(self._job.checkpoints)
         return (
             f"step {self._step + 1} has a loss of {learnt.loss} and a gradient of norm {learnt.norm}; nothing of it was"
-            f" learnt. Its clips here were {', '.join(keys[:8])}. Look at those, or lower optimiser.lr or optimiser.clip,"
-            f" and go on from {whole.name if whole else 'the beginning'}"
+            f" learnt. Its clips here were {', '.join(keys[:8])}. Look at those, or lower optimiser.lr or"
+            f" optimiser.clip, and go on from {whole.name if whole else 'the beginning'}"
         )
 
     def _write(self, learnt: _Learnt) -> None:

@@ -105,11 +105,14 @@ def stand_in(folder: Path, *names: str) -> Path:
 LOADING = ("shards.assemble", "shards.loader", "shards.rooms", "shards.streaming")
 """What a trainer needs, and no run does."""
 
+ON_RAY = ("training.on_ray",)
+"""The one module that puts a trainer on Ray."""
+
 IMPORT_ALL = f"""
 import importlib, pkgutil
 for package in {{packages!r}}:
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-        if module.name not in {LOADING!r}:
+        if module.name not in {(*LOADING, *ON_RAY)!r}:
             importlib.import_module(module.name)
 """
 
@@ -131,3 +134,7 @@ def test_no_module_of_a_run_imports_torch_and_no_package_imports_ray_by_itself(t
 
 def test_a_command_that_does_no_work_does_not_wait_for_ray(tmp_path: Path) -> None:
     assert imported("import pipelines.build_nsp", stand_in(tmp_path, "ray")) == set()
+
+
+def test_a_trainer_imports_ray_only_to_be_put_on_it(tmp_path: Path) -> None:
+    assert imported(IMPORT_ALL.format(packages=("training",)), stand_in(tmp_path, "ray")) == {"torch"}

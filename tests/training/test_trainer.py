@@ -38,7 +38,7 @@ from training.world import of_group
 # So large a rate that a step can be seen in the loss of the next, and a bound that all gradients are above.
 RECIPE = replace(
     SMALL,
-    optimiser=replace(SMALL.optimiser, lr=300.0, warmup=2, clip=0.2),
+    optimiser=replace(SMALL.optimiser, lr=30.0, warmup=2, clip=0.2),
     keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
 )
 ADAMW = replace(RECIPE, optimiser=replace(RECIPE.optimiser, kind="adamw", lr=0.01))
@@ -190,7 +190,7 @@ def test_ranks_learn_what_one_plain_process_does_from_images_and_videos_mixed(wh
     assert {1, 3} in plain.frames  # or the mean over tokens would be that over samples
     assert min(plain.norms) > RECIPE.optimiser.clip
     begun = whole.job.originals.transformer(torch.float32).state_dict()
-    assert max((plain.weights[f"transformer.{name}"] - value).abs().max() for name, value in begun.items()) > 1e-2
+    assert max((plain.weights[f"transformer.{name}"] - value).abs().max() for name, value in begun.items()) > 5e-3
     for got in (whole, shared):
         assert list(got.losses) == [1, 2, 3, 4]
         assert list(got.losses.values()) == pytest.approx(plain.losses, abs=1e-5)

@@ -47,12 +47,13 @@ class Prompter:
         ids = self._chat(form, text)
         while len(ids) > self._most:
             kept = self._tokenizer(text, add_special_tokens=False)["input_ids"][: self._most - len(ids)]
-            text = self._tokenizer.decode(kept)
+            text = self._tokenizer.decode(kept).rstrip("\ufffd")  # what is left of a letter whose bytes were cut apart
             ids = self._chat(form, text)
         return ids
 
     def _chat(self, form: Form, text: str) -> list[int]:
         name, field = _TEMPLATES[form]
+        text = text.replace("<|", "< |")  # a text from data is never a turn of the chat
         turns = [{"role": "user", "content": load(name).fill(**{field: text})}]
         chat = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return list(self._tokenizer(chat, add_special_tokens=False)["input_ids"])

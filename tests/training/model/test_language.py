@@ -28,7 +28,7 @@ COUNT = 4
 
 
 class Answer(NamedTuple):
-    """States at the queries, and the gradient that a random weighting of them has for the queries; both [B, Q, width]."""
+    """States at the queries, and the queries' gradient of a random weighting of them; both [B, Q, width]."""
 
     states: Tensor
     gradient: Tensor

@@ -1,0 +1,85 @@
+"""Makes a toy Qwen2.5-VL and a toy LTX-Video of a dataset, so that train.py can be tried on a CPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from pipelines import console
+from shards.read import NoDataset
+from shards.receipt import DamagedRecord
+from shards.storage import BadLocation, StorageFault
+from shards.tar import DamagedShard
+from training.errors import TrainingMistake
+
+_LINE_EVERY_SECONDS = 5.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to be made.", required=True)
+@click.option("--steps", type=click.IntRange(0), default=400, show_default=True, help="Of the base transformer.")
+def main(data: str, out: Path, steps: int) -> None:
+    """Make toy checkpoints of a dataset, in the layouts of the published ones.
+
+    OUT/ltx is what --ltx of train.py wants: an autoencoder fitted to the clips, a transformer trained on their
+    captions.
+    OUT/qwen is what --qwen wants: a language model with random weights, a tokenizer of the dataset's words. If they
+    stand there already, nothing is done.
+
+    Exit codes: 0 done, 1 a clip is damaged, 2 wrong usage, 3 stopped by storage, 130 interrupted.
+    """
+    console.log_to_stderr()
+    try:
+        with console.interruptible("nothing was written; run the same command again"):
+            _make(data, out, steps)
+    except (TrainingMistake, NoDataset, BadLocation) as mistake:
+        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
+    except ModuleNotFoundError as missing:
+        console.fail(f"{missing.name} is not installed; pip install '.[train]' brings it", console.USAGE)
+    except (DamagedRecord, DamagedShard) as damage:
+        console.fail(damage, console.ATTENTION)
+    except (StorageFault, OSError) as stop:
+        console.fail(stop, console.STOPPED)
+
+
+def _make(data: str, out: Path, steps: int) -> None:
+    from training.tiny.make import clips_of, make, stands
+
+    clips = clips_of(data)
+    if stands(data, out, steps):
+        console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)
+        return
+    with _progress(len(clips) + 1 + steps) as tick:
+        make(data, out, steps, min(2, os.cpu_count() or 1), tick)
+    console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
+    console.out.print(f"next      train.py --recipe tiny --qwen {out}/qwen --ltx {out}/ltx …", markup=False)
+
+
+@contextmanager
+def _progress(ticks: int) -> Iterator[Callable[[str], None]]:
+    """A live bar on a terminal, otherwise a line every few seconds."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    on_terminal = console.err.is_terminal
+    with Progress(*columns, console=console.err, transient=True, disable=not on_terminal) as bar:
+        task = bar.add_task("", total=ticks)
+        told = time.monotonic()
+
+        def tick(what: str) -> None:
+            nonlocal told
+            bar.update(task, advance=1, description=what)
+            if not on_terminal and time.monotonic() - told >= _LINE_EVERY_SECONDS:
+                told = time.monotonic()
+                console.err.print(f"{what}: {bar.tasks[0].completed:.0f} of {ticks}", markup=False)
+
+        yield tick
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""train.py: a mistake is one line that names the thing; a run that was stopped goes on; every end has its exit code."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.train import main
+from shards.layout import ShardName
+from tests.command import Place, place
+from tests.shards.clips import clip
+from tests.shards.samples import sample_of, seal_dataset
+from tests.training.stages import make_data, make_originals
+from training.checkpoint import latest
+from training.journal import entries
+from training.model.originals import Originals
+
+RECIPE = """
+name = "connector"
+stage = "connector"
+trainable = ["bridge.*"]
+steps = 2
+
+[[mix]]
+text = "caption"
+prompt = "t2v"
+
+[data]
+micro_batch = 1
+global_batch = 2
+max_frames = 9
+width = 32
+height = 24
+workers = 0
+
+[model]
+queries = 4
+max_tokens = 256
+
+[parallel]
+precision = "fp32"
+checkpointing = "none"
+compile = false
+
+[keeping]
+evaluate_clips = 0
+"""
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that a command names, and an --out of its own."""
+
+    data: Path
+    originals: Originals
+    recipe: Path
+    out: Path
+
+    def flags(self, *more: str) -> list[str]:
+        """Of a flag that is given twice, the last counts; --data is told apart, since each of them does."""
+        data = [] if "--data" in more else ["--data", str(self.data)]
+        return [
+            "--stage", "connector", "--recipe", str(self.recipe), "--qwen", str(self.originals.qwen),
+            "--ltx", str(self.originals.ltx), "--out", str(self.out), *data, *more,
+        ]  # fmt: skip
+
+    def run(self, *more: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of the command, in this process; it must end by itself, not by an exception."""
+        result = CliRunner().invoke(main, self.flags(*more))
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result.exit_code, result.stdout, result.stderr
+
+    def error(self, code: int, *more: str) -> str:
+        """The one line with which it ends."""
+        ended, stdout, stderr = self.run(*more)
+        assert (ended, stdout) == (code, ""), stderr
+        assert "Traceback" not in stderr
+        (line,) = [line for line in stderr.splitlines() if line.lower().startswith("error: ")]
+        return line
+
+    @property
+    def steps(self) -> list[int]:
+        return [line["step"] for line in entries(self.out / "connector") if line["event"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "recipe.toml").write_text(RECIPE)
+    data, originals = make_data(folder / "data"), make_originals(folder / "originals")
+    return Given(data, originals, folder / "recipe.toml", folder / "out")
+
+
+@pytest.fixture
+def given(made: Given, tmp_path: Path) -> Given:
+    return Given(made.data, made.originals, made.recipe, tmp_path / "out")
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as here:
+        yield here
+
+
+LATER = ["--stage", "generator", "--recipe", "generator-2"]
+LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word in ("--data", f"{name}=/nowhere")]
+
+
+# ---- mistakes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--data", "/nowhere"], ["/nowhere"]),
+        (["--data", "film=/nowhere"], ["'data'", "--data data=OUT"]),
+        (["--data", "data=a", "--data", "data=b"], ["--data data", "twice"]),
+        (["--qwen", "/nowhere"], ["--qwen /nowhere", "config.json"]),
+        (["--ltx", "/nowhere"], ["--ltx /nowhere", "transformer"]),
+        (["--recipe", "huge"], ["--recipe huge", "connector, generator-2, generator-3, sft, tiny"]),
+        (["--stage", "sft"], ["--stage sft", "connector"]),
+        (LATER, ["generator-2", "connector", "not finished", "train that first", "--init"]),
+        ([*LATER, "--init", "previous"], ["connector", "not finished"]),
+        ([*LATER, "--data", "a"], ["--data a", "blip3o=a"]),
+        (["--init", "previous"], ["--init previous", "goes on from none"]),
+        (["--init", "/nowhere"], ["/nowhere is no whole checkpoint"]),
+        (["--data.global-batch", "14"], ["13 samples", "global batch of 14", "data.global_batch"]),
+        (["--data.micro-batch", "3"], ["data.global_batch 2", "data.micro_batch 3"]),
+        (["--data.width", "30"], ["30×24", "multiples of 4", "data.width"]),
+        (["--data.max-frames", "8"], ["max_frames 8", "data.max_frames"]),
+        (["--workers", "2"], ["--workers", "--launcher ray", "torchrun"]),
+        (["--launcher", "ray", "--workers", "3"], ["3 processes cannot share", "1 or 2"]),
+        (["--optimiser.kind", "sgd"], ["'sgd'", "prodigy"]),
+        (["--optimiser.lr", "-1"], ["optimiser.lr", "at least 0"]),
+        (["--parallel.replicas", "2"], ["parallel.replicas 2", "1 processes"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_usage_is_told_in_a_line_before_anything_is_written(
+    given: Given, flags: list[str], words: list[str]
+) -> None:
+    line = given.error(2, *flags)
+    assert [word for word in words if word not in line] == [], line
+    assert not given.out.exists()
+
+
+def test_an_unknown_key_of_a_recipe_is_told_with_the_nearest(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(RECIPE.replace("global_batch", "globalbatch"))
+    line = given.error(2, "--recipe", str(tmp_path / "mine.toml"))
+    assert "mine.toml" in line and "'data.globalbatch'" in line and "is 'data.global_batch' meant?" in line
+
+
+def test_a_pattern_that_matches_nothing_is_told(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(RECIPE.replace("bridge.*", "connector.*"))
+    line = given.error(2, "--recipe", str(tmp_path / "mine.toml"))
+    assert "'connector.*' matches no parameter" in line and "bridge.connector" in line
+
+
+# ---- a run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(given: Given) -> None:
+    code, stdout, stderr = given.run()
+    assert code == 0, stderr
+    assert "connector, 2 steps" in stdout and str(given.out / "export") in stdout
+    assert "bridge.connector.into.weight  [32×32]" in stderr and "encoded as they are read" in stderr
+    assert given.steps == [1, 2]
+    assert "holds a run at step-2; go on with --resume" in given.error(2)
+    assert given.run("--resume")[:2] == (0, stdout)
+    assert given.steps == [1, 2]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_the_clips_and_what_to_do(given: Given) -> None:
+    line = given.error(3, "--steps", "9", "--optimiser.kind", "adamw", "--optimiser.lr", "1e20")
+    assert "a loss of nan" in line and "0000000000" in line
+    assert "optimiser.lr" in line and "go on from the beginning" in line
+    assert len(given.steps) < 9 and latest(given.out / "connector" / "checkpoints") is None
+
+
+def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
+    bad = sample_of(clip(0, 9).record, b"no video at all", "scene")
+    seal_dataset(tmp_path / "bad", {ShardName("train", 0): [bad, clip(1, 9)]})
+    line = given.error(1, "--data", str(tmp_path / "bad"))
+    assert bad.key in line
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(given: Given, here: Place) -> None:
+    flags = given.flags("--steps", "10000", "--keeping.checkpoint-every", "0")
+    with here.start(sys.executable, "pipelines/train.py", *flags) as command:
+        command.until(lambda: len(given.steps) >= 2)
+        command.send_group(signal.SIGINT)
+        ended = command.wait()
+    assert ended.code == 130, ended.stderr
+    assert "Traceback" not in ended.stderr
+    done = given.steps[-1]
+    assert f"stopped at step {done} of 10000; go on with --resume" in ended.stderr
+    assert latest(given.out / "connector" / "checkpoints") == given.out / "connector" / "checkpoints" / f"step-{done}"
+    assert not (given.out / "export").exists()
+    code, _, stderr = given.run("--resume", "--steps", str(done + 1))
+    assert code == 0, stderr
+    assert given.steps == list(range(1, done + 2))
+    assert (given.out / "export" / "model_index.json").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_gives_what_one_process_gives(given: Given, here: Place) -> None:
+    assert given.run()[0] == 0
+    alone = {line["step"]: line["loss"] for line in entries(given.out / "connector")}
+    shutil.rmtree(given.out)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with here.start(sys.executable, *launcher, "pipelines/train.py", *given.flags()) as command:
+        ended = command.wait()
+        assert command.left_behind() == []
+    assert ended.code == 0, ended.stderr
+    assert ended.stdout.count("connector, 2 steps") == 1
+    together = {line["step"]: line["loss"] for line in entries(given.out / "connector")}
+    assert together == pytest.approx(alone, abs=1e-5)

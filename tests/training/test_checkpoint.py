@@ -1,0 +1,248 @@
+"""Checkpoints: whole or not there, only the newest kept, and refused in a line where they do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.shards.clips import clip_dataset
+from tests.training.ranks import RankFailed, run
+from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals, on_rank, replace
+from training.checkpoint import About, Checkpoints, latest, load
+from training.errors import TrainingMistake, TrainingStopped
+from training.job import Job
+from training.model.originals import Originals
+from training.trainer import train
+from training.world import joined
+
+ABOUT = About("sft", "sft", 0, 0, 1, "model", {}, ["a"], [], {}, {})
+RECIPE = replace(
+    SMALL,
+    steps=3,
+    optimiser=replace(SMALL.optimiser, lr=30.0),
+    keeping=replace(SMALL.keeping, checkpoint_every=1, evaluate_clips=0),
+)
+
+# ---- the folder of a run ----------------------------------------------------------------------------------------
+
+
+def values(step: int) -> dict[str, torch.Tensor]:
+    return {"a": torch.full((3, 2), float(step)), "b": torch.tensor(step)}
+
+
+def saved(folder: Path, steps: list[int], keep_last: int = 2) -> None:
+    with joined() as world:
+        checkpoints = Checkpoints(folder, world, keep_last)
+        for step in steps:
+            checkpoints.save(values(step), replace(ABOUT, step=step))
+        checkpoints.wait()
+        checkpoints.end()
+
+
+def loaded(checkpoint: Path) -> dict[str, torch.Tensor]:
+    tensors = values(-1)
+    with joined():
+        load(checkpoint, tensors)
+    return tensors
+
+
+def test_only_the_newest_are_kept_by_number_not_by_name(tmp_path: Path) -> None:
+    saved(tmp_path, [8, 9, 10, 100])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-100"]
+    newest = latest(tmp_path)
+    assert newest == tmp_path / "step-100"
+    assert About.read(newest) == replace(ABOUT, step=100)
+    assert all(torch.equal(tensor, values(100)[name]) for name, tensor in loaded(newest).items())
+
+
+def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> None:
+    """It is written behind training's back, which goes on changing the same memory."""
+    tensors = values(1)
+    with joined() as world:
+        checkpoints = Checkpoints(tmp_path, world, 1)
+        checkpoints.save(tensors, replace(ABOUT, step=1))
+        for tensor in tensors.values():
+            tensor.fill_(7)
+        checkpoints.wait()
+        checkpoints.end()
+    assert torch.equal(loaded(tmp_path / "step-1")["a"], values(1)["a"])
+
+
+def test_what_a_killed_run_left_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:
+    saved(tmp_path, [1])
+    shutil.copytree(tmp_path / "step-1", tmp_path / "step-2.unfinished")
+    assert latest(tmp_path) == tmp_path / "step-1"
+    saved(tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_there_is_none_where_nothing_was_saved(tmp_path: Path) -> None:
+    assert latest(tmp_path / "nowhere") is None
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
+    with joined() as world:
+        checkpoints = Checkpoints(tmp_path, world, 1)
+        with patch.object(os, "fsync", side_effect=OSError(28, "No space left on device")):
+            checkpoints.save(values(1), replace(ABOUT, step=1))
+            with pytest.raises(TrainingStopped, match=r"could not be written in .*No space left"):
+                checkpoints.wait()
+        checkpoints.end()
+    assert latest(tmp_path) is None
+
+
+# ---- runs of the trainer ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+    return make_originals(tmp_path_factory.mktemp("originals"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Quiet]:
+    job = make_job(data, originals, tmp_path_factory.mktemp("undisturbed"), RECIPE)
+    return job, run(on_rank, 1, job)[0][1]
+
+
+def _killed(rank: int, world: int, job: Job) -> None:
+    """Dies when the files of step 2 are all written, and only their folder's name is not yet."""
+    rename = Path.rename
+
+    def die(draft: Path, final: Path) -> Path:
+        if final.name == "step-2":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(draft, final)
+
+    with patch.object(Path, "rename", die):
+        on_rank(rank, world, job)
+
+
+def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before(
+    undisturbed: tuple[Job, Quiet], tmp_path: Path
+) -> None:
+    job = replace(undisturbed[0], run=tmp_path)
+    with pytest.raises(RankFailed, match="exit code -9"):
+        run(_killed, 1, job)
+    assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-1", "step-2.unfinished"]
+    (_, resumed), *_ = run(on_rank, 1, replace(job, resume=True))
+    assert resumed.losses == {step: undisturbed[1].losses[step] for step in (2, 3)}
+    assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-1", "step-2", "step-3"]
+
+
+def refused(job: Job) -> str:
+    """The one line by which a run is refused."""
+    with pytest.raises(TrainingMistake) as mistake, joined() as world:
+        train(job, world, Quiet())
+    assert "\n" not in str(mistake.value)
+    return str(mistake.value)
+
+
+@pytest.fixture
+def again(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> Job:
+    """A copy of the undisturbed run, to go on with."""
+    shutil.copytree(undisturbed[0].run, tmp_path / "run")
+    return replace(undisturbed[0], run=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata"])
+@pytest.mark.parametrize("content", [None, b"", b"damaged" * 99])
+def test_a_damaged_checkpoint_is_named_and_is_to_be_deleted(again: Job, name: str, content: bytes | None) -> None:
+    file = again.checkpoints / "step-3" / name
+    file.unlink() if content is None else file.write_bytes(content)
+    message = refused(again)
+    assert str(file.parent) in message and "delete it to go on from the one before it" in message
+
+
+def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: Job) -> None:
+    file = again.checkpoints / "step-3" / "__0_0.distcp"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2048] = bytes(2048)
+    file.write_bytes(content)
+    assert str(file.parent) in refused(again)
+
+
+def test_a_run_that_stands_is_not_written_over(again: Job) -> None:
+    assert "holds a run at step-3; go on with --resume" in refused(replace(again, resume=False))
+
+
+def test_a_run_does_not_go_on_with_other_models(again: Job, tmp_path: Path) -> None:
+    shutil.copytree(again.originals.qwen, tmp_path / "qwen")
+    config = json.loads((tmp_path / "qwen" / "config.json").read_text())
+    (tmp_path / "qwen" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    message = refused(replace(again, originals=replace(again.originals, qwen=tmp_path / "qwen")))
+    assert "other models than --qwen and --ltx name" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 5}, "seed is 5, was 0"),
+        ({"trainable": ("bridge.*",)}, "trainable is ['bridge.*'], was ['bridge.*', 'transformer.*']"),
+        ({"optimiser": replace(RECIPE.optimiser, kind="adamw")}, "optimiser.kind is 'adamw', was 'prodigy'"),
+        ({"data": replace(RECIPE.data, global_batch=2)}, "data.global_batch is 2, was 4"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_settings(again: Job, changes: dict[str, Any], words: str) -> None:
+    assert words in refused(replace(again, recipe=replace(again.recipe, **changes)))
+
+
+def test_a_run_does_not_go_on_with_other_data(again: Job, tmp_path: Path) -> None:
+    clip_dataset(tmp_path / "other", [9] * 5)
+    message = refused(replace(again, data={"data": str(tmp_path / "other")}))
+    assert "step-3 does not go on with this --data" in message and "another dataset" in message
+
+
+def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: Job) -> None:
+    recipe = replace(again.recipe, steps=4, optimiser=replace(again.recipe.optimiser, lr=1.0, clip=0.5, warmup=9))
+    watcher = Quiet()
+    with joined() as world:
+        assert train(replace(again, recipe=recipe), world, watcher).finished
+    assert list(watcher.losses) == [4]
+
+
+def test_a_stage_does_not_begin_with_a_later_one(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> None:
+    job = undisturbed[0]
+    recipe = replace(RECIPE, name="connector", stage="connector", trainable=("bridge.*",))
+    message = refused(replace(job, recipe=recipe, run=tmp_path, init=job.checkpoints / "step-3"))
+    assert "of the stage generator, which comes after connector" in message
+
+
+def test_a_stage_does_not_begin_with_another_bridge(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> None:
+    job = undisturbed[0]
+    recipe = replace(RECIPE, model=replace(RECIPE.model, queries=5))
+    message = refused(replace(job, recipe=recipe, run=tmp_path, init=job.checkpoints / "step-3"))
+    assert "'num_queries': 4" in message and "'num_queries': 5" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "is no whole checkpoint"),
+        ("{", "is no whole checkpoint"),
+        ("{}", "is no whole checkpoint"),
+        (json.dumps(asdict(ABOUT) | {"version": 99}), "is of version 99, not 1"),
+    ],
+)
+def test_what_is_no_checkpoint_is_not_begun_with(
+    undisturbed: tuple[Job, Quiet], tmp_path: Path, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / "about.json").write_text(content)
+    message = refused(replace(undisturbed[0], run=tmp_path / "run", init=tmp_path))
+    assert words in message and str(tmp_path) in message
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,173 @@
+"""Recipes: those that are shipped say what the paper does, and a mistake in one is told by its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pipelines.settings import SettingsMistake, chosen
+from pipelines.train import RECIPES
+from training.recipe import STAGES, Data, Mix, Model, Objective, Recipe
+from training.trained import listing
+
+PAPER = ("connector", "generator-2", "generator-3", "sft")
+TINY = ("connector", "generator", "sft")
+
+
+def shipped(name: str) -> Recipe:
+    return chosen(Recipe, RECIPES / f"{name}.toml", {})
+
+
+def written(tmp_path: Path, toml: str) -> Recipe:
+    file = tmp_path / "recipe.toml"
+    file.write_text(toml)
+    return chosen(Recipe, file, {})
+
+
+def mistake(tmp_path: Path, toml: str) -> str:
+    with pytest.raises(SettingsMistake) as told:
+        written(tmp_path, toml)
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+# ---- what is shipped --------------------------------------------------------------------------------------------
+
+
+def test_every_recipe_that_is_shipped_is_of_the_paper_or_of_the_toy_model() -> None:
+    found = {str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.toml")}
+    assert found == {*PAPER, *(f"tiny/{name}" for name in TINY)}
+    assert all(shipped(name).name == name.removeprefix("tiny/") for name in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "micro_batch"), [("connector", 3, 32), ("generator-2", 5, 8), ("generator-3", 2, 8)]
+)
+def test_pre_training_has_the_papers_epochs_and_batches(name: str, epochs: float, micro_batch: int) -> None:
+    recipe = shipped(name)
+    assert (recipe.epochs, recipe.steps, recipe.data.micro_batch) == (epochs, 0, micro_batch)
+    assert recipe.accumulation(32) == 1  # 32 GPUs, section 13
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_all_stages_have_the_papers_optimiser_queries_lengths_and_sizes(name: str) -> None:
+    recipe = shipped(name)
+    assert (recipe.optimiser.kind, recipe.optimiser.lr, recipe.optimiser.warmup) == ("prodigy", 1.0, 0)
+    assert recipe.model == Model(queries=256, hidden=0, max_tokens=1024)
+    assert recipe.objective.dropout == 0.1
+    assert (recipe.data.max_frames, recipe.data.width, recipe.data.height) == (65, 832, 480)
+
+
+@pytest.mark.parametrize("names", [PAPER, tuple(f"tiny/{name}" for name in TINY)])
+def test_the_stages_follow_one_another_and_only_the_first_leaves_the_transformer_alone(names: tuple[str, ...]) -> None:
+    recipes = [shipped(name) for name in names]
+    assert [recipe.after for recipe in recipes] == ["", *(recipe.name for recipe in recipes[:-1])]
+    assert sorted(recipes, key=lambda recipe: STAGES.index(recipe.stage)) == recipes
+    assert {recipe.stage for recipe in recipes} == set(STAGES)
+    assert [recipe.trainable for recipe in recipes] == [
+        ("bridge.*",),
+        *[("bridge.*", "transformer.*")] * len(names[1:]),
+    ]
+
+
+@pytest.mark.parametrize("name", [*PAPER, *(f"tiny/{name}" for name in TINY)])
+def test_captions_come_before_and_scenes_only_in_fine_tuning(name: str) -> None:
+    recipe = shipped(name)
+    forms = {(mix.text, mix.prompt) for mix in recipe.mix}
+    assert forms == {("scene", "nsp") if recipe.stage == "sft" else ("caption", "t2v")}
+
+
+# ---- mistakes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[optimser]\nlr = 1.0", ["optimser.lr", "optimiser.lr"]),
+        ("epoch = 3.0", ["epoch", "'epochs'"]),
+        ("[data]\nmicrobatch = 8", ["data.microbatch", "'data.micro_batch'"]),
+        ("[[mix]]\nnam = 'a'", ["mix", "'nam'", "'name'"]),
+        ("[[mix]]\nweight = 'much'", ["mix", "weight", "'much'", "a number"]),
+        ("[[mix]]\ntext = 'title'", ["mix", "'title'", "one of caption, scene"]),
+        ("[[mix]]\nname = 'a'\n[[mix]]\nname = 'a'", ["mix", "a name of its own"]),
+        ("[[mix]]\nweight = -1.0", ["mix 'data'", "at least 0", "-1.0"]),
+        ("mix = []", ["mix needs at least one dataset"]),
+        ("mix = ['blip3o']", ["mix", "a list of tables"]),
+        ("trainable = 'bridge.*'", ["trainable", "a list of texts"]),
+        ("[data]\nglobal_batch = 12", ["data.global_batch 12", "data.micro_batch 8"]),
+        ("[data]\nmicro_batch = 0", ["data.micro_batch", "above 0"]),
+        ("[optimiser]\nkind = 'sgd'", ["optimiser.kind", "prodigy, adamw"]),
+        ("[optimiser]\nema = 1.0", ["optimiser.ema", "between 0 and 1"]),
+        ("[objective]\ndropout = 1.5", ["objective.dropout", "between 0 and 1"]),
+        ("[optimiser]\nlr = nan", ["optimiser.lr", "nan"]),
+        ("[optimiser]\nclip = inf", ["optimiser.clip", "inf"]),
+        ("epochs = 0.0", ["either steps or epochs"]),
+        ("name = '../elsewhere'", ["name", "a folder's"]),
+        ("steps = ", ["recipe.toml"]),
+    ],
+)
+def test_a_mistake_is_told_by_its_name_and_the_nearest_known_one(tmp_path: Path, toml: str, words: list[str]) -> None:
+    message = mistake(tmp_path, toml)
+    assert "recipe.toml" in message
+    assert [word for word in words if word not in message] == []
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
+def test_a_global_batch_is_shared_evenly_or_refused_with_what_would_fit(micro: int, count: int, world: int) -> None:
+    recipe = Recipe(data=Data(micro_batch=micro, global_batch=micro * count))
+    if count % world == 0:
+        assert recipe.accumulation(world) * world * micro == recipe.data.global_batch
+        return
+    with pytest.raises(ValueError, match=f"which {world} processes cannot share evenly") as told:
+        recipe.accumulation(world)
+    fitting = str(told.value).partition("evenly; use ")[2].partition(" processes")[0]
+    named = [int(word) for word in fitting.replace(" or ", ", ").split(", ")]
+    assert named == [ranks for ranks in range(1, count + 1) if count % ranks == 0]
+
+
+@given(st.floats(0.01, 20), st.integers(1, 10**8))
+def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: int) -> None:
+    recipe = Recipe(epochs=epochs)
+    shown = recipe.total_steps(samples) * recipe.data.global_batch
+    assert epochs * samples <= shown * (1 + 1e-9) and shown < epochs * samples + recipe.data.global_batch
+    assert replace(recipe, steps=7).total_steps(samples) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"steps": 9}, True),
+        ({"epochs": 9.0}, True),
+        ({"keeping": replace(Recipe().keeping, checkpoint_every=1)}, True),
+        ({"parallel": replace(Recipe().parallel, checkpointing="full", replicas=4)}, True),
+        ({"parallel": replace(Recipe().parallel, precision="fp32")}, False),
+        ({"data": replace(Recipe().data, workers=0, skip_at_most=3)}, True),
+        ({"data": replace(Recipe().data, window=2)}, False),
+        ({"optimiser": replace(Recipe().optimiser, lr=0.5, clip=0.1, warmup=10)}, True),
+        ({"optimiser": replace(Recipe().optimiser, beta2=0.9)}, False),
+        ({"mix": (Mix(weight=2.0),)}, False),
+        ({"objective": Objective(dropout=0.2)}, False),
+        ({"seed": 1}, False),
+    ],
+)
+def test_what_decides_what_is_learnt_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
+    assert (replace(Recipe(), **changes).determining() == Recipe().determining()) is same
+
+
+# ---- how what is trained is told --------------------------------------------------------------------------------
+
+
+def test_the_layers_of_a_stack_are_listed_on_one_line() -> None:
+    stack = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(3, 2) for _ in range(12)]), "out": nn.Linear(2, 5)})
+    assert listing(dict(stack.named_parameters())) == [
+        "blocks.*.weight  12 × [2×3]",
+        "blocks.*.bias  12 × [2]",
+        "out.weight  [5×2]",
+        "out.bias  [5]",
+    ]

@@ -1,0 +1,84 @@
+"""A small LTX-Video transformer, trained on captions through a text encoder of its own: what the stages begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+from torch import Tensor
+from transformers import T5EncoderModel, T5Tokenizer
+
+from training.flow.objective import loss_per_sample, noised
+from training.flow.schedule import mu, training_sigma
+from training.model.latents import Grid, Ratios, Scale, encode, pack
+from training.model.unified import coordinates
+from training.recipe import Density
+from training.tiny.autoencoder import LATENTS
+
+CONDITION_SIZE = 0.01 * 5.5**0.5
+"""The root mean square of what the connector gives at first, and of what this transformer is made to take."""
+
+_WIDTH, _HEADS, _LAYERS = 128, 4, 4
+_BATCH = 16
+_RATE = 2e-3
+_DROPOUT = 0.1
+_TOKENS = 48
+
+
+def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """As LTX-Video 0.9.0 has it."""
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )  # fmt: skip
+
+
+def pretrain(
+    vae: AutoencoderKLLTXVideo,
+    tokenizer: T5Tokenizer,
+    encoder: T5EncoderModel,
+    videos: Tensor,
+    captions: Sequence[str],
+    fps: float,
+    steps: int,
+    tick: Callable[[], None],
+) -> LTXVideoTransformer3DModel:
+    """On uint8 videos [N, F, H, W, RGB] of one shape. `tick` is called after each step."""
+    latents = torch.cat([encode(vae, some).mean for some in torch.split(videos, 16)])
+    grid = Grid(*latents.shape[2:])
+    clean = pack(Scale.of(vae).normalise(latents))
+    states, mask = _encoded(tokenizer, encoder, [*captions, ""])
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=LATENTS, out_channels=LATENTS, num_attention_heads=_HEADS, attention_head_dim=_WIDTH // _HEADS,
+        cross_attention_dim=_WIDTH, caption_channels=states.shape[2], num_layers=_LAYERS,
+    )  # fmt: skip
+    with torch.no_grad():
+        transformer.caption_projection.linear_1.weight.div_(CONDITION_SIZE)
+    optimiser = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=max(steps, 2), pct_start=0.1)
+    places = coordinates(grid, Ratios.of(vae), torch.full((_BATCH,), fps))
+    shift = mu(scheduler(), grid.tokens)
+    for _ in range(steps):
+        chosen = torch.randint(len(clean), (_BATCH,))
+        texts = torch.where(torch.rand(_BATCH) < _DROPOUT, len(captions), chosen)
+        sigma = training_sigma(Density(), shift, torch.randn(_BATCH), torch.rand(_BATCH, 2))
+        noise = torch.randn(_BATCH, *clean.shape[1:])
+        predicted = transformer(
+            noised(clean[chosen], noise, sigma), states[texts], 1000 * sigma, mask[texts], video_coords=places,
+            return_dict=False,
+        )[0]  # fmt: skip
+        torch.autograd.backward(loss_per_sample(predicted, clean[chosen], noise).mean())
+        torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
+        optimiser.step()
+        falling.step()
+        optimiser.zero_grad()
+        tick()
+    return transformer.eval()
+
+
+@torch.no_grad()
+def _encoded(tokenizer: T5Tokenizer, encoder: T5EncoderModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The states [texts, tokens, width], and a mask of those that are of a text."""
+    words = tokenizer(list(texts), padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt")
+    return encoder(words.input_ids, attention_mask=words.attention_mask)[0], words.attention_mask

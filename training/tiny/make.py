@@ -1,0 +1,90 @@
+"""The toy checkpoints of a dataset: an autoencoder fitted to it, a base transformer trained on it, a random Qwen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import LTXPipeline
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from shards.dataset import ClipDataset
+from shards.receipt import Manifest
+from shards.storage import Storage
+from training.errors import TrainingMistake
+from training.tiny.autoencoder import fit
+from training.tiny.base import CONDITION_SIZE, pretrain, scheduler
+from training.tiny.language import save_qwen, text_encoder
+
+MAX_FRAMES = 17
+WIDTH, HEIGHT = 160, 96
+_SEED = 0
+_VERSION = 2
+_STAMP = "made.json"
+
+
+def stands(data: str, out: Path, steps: int) -> bool:
+    """Whether `out` holds what would be made of this dataset now. Raises FileNotFoundError where there is none."""
+    try:
+        return bool(json.loads((out / _STAMP).read_text(encoding="utf-8")) == _stamp(data, steps))
+    except FileNotFoundError:
+        return False
+
+
+def _stamp(data: str, steps: int) -> dict[str, Any]:
+    shards = [shard.sha256 for shard in Manifest.read(Storage.at(data)).shards]
+    return {"version": _VERSION, "steps": steps, "shards": hashlib.sha256("".join(shards).encode()).hexdigest()}
+
+
+def make(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
+    """Writes `out`/ltx and `out`/qwen, whole or not at all; the base takes `steps` steps.
+
+    `tick` is told what is being done, once for each clip and step. Raises TrainingMistake for a dataset without a video
+    of enough frames, and where `out` holds what was not made here.
+    """
+    stamp = _stamp(data, steps)
+    if out.exists() and not (out / _STAMP).exists():
+        raise TrainingMistake(f"{out} holds something else, which is not replaced; choose another --out")
+    torch.manual_seed(_SEED)
+    torch.set_num_threads(1)  # so small are the tensors that threads cost more than they bring
+    videos, captions, texts, fps = _read(data, workers, tick)
+    draft = out.with_name(f".{out.name}.unfinished")
+    shutil.rmtree(draft, ignore_errors=True)
+    save_qwen(draft / "qwen", texts)
+    tick("fitting the autoencoder")
+    vae = fit(videos)
+    tokenizer, encoder = text_encoder(texts, CONDITION_SIZE)
+    transformer = pretrain(
+        vae, tokenizer, encoder, videos, captions, fps, steps, lambda: tick("training the base transformer")
+    )
+    LTXPipeline(
+        scheduler=scheduler(), vae=vae, text_encoder=encoder, tokenizer=tokenizer, transformer=transformer
+    ).save_pretrained(draft / "ltx")
+    (draft / _STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    draft.rename(out)
+
+
+def clips_of(data: str) -> ClipDataset:
+    return ClipDataset(data, max_frames=MAX_FRAMES, size=(WIDTH, HEIGHT))
+
+
+def _read(data: str, workers: int, tick: Callable[[str], None]) -> tuple[Tensor, list[str], list[str], float]:
+    """The videos that are long enough, their captions, all texts, and the frame rate."""
+    videos, captions, texts, fps = [], [], [], 16.0
+    for clip in DataLoader(clips_of(data), batch_size=None, num_workers=workers):  # type: ignore[arg-type]
+        tick("reading the clips")
+        texts += [clip["caption"], clip["text"]]
+        if len(clip["video"]) == MAX_FRAMES:
+            videos.append(clip["video"])
+            captions.append(clip["caption"])
+            fps = clip["fps"]
+    if not videos:
+        raise TrainingMistake(f"{data} has no video of {MAX_FRAMES} frames, of which the toy model is made")
+    return torch.stack(videos), captions, texts, fps
