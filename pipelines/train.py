@@ -101,12 +101,13 @@ def _train(
         raise UsageMistake(
             "--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N"
         )
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
     from training.trainer import train
     from training.world import joined
 
-    disable_progress_bar()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # that vision tower and head are left out is meant
     watch = StepWatch(recipe.name)
     with joined() as world, watch.stopped_by_signals():
         return train(job, world, watch)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen2_5_VLTextModel
 
 from training.errors import TrainingMistake
@@ -37,25 +38,26 @@ class Originals:
                 )
 
     def tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self.qwen)
+        return _opened(AutoTokenizer, self.qwen)
 
     def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
         """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
-        return Qwen2_5_VLTextModel.from_pretrained(self.qwen, dtype=dtype)
+        model, found = _opened(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
+        if missing := sorted(found["missing_keys"]):
+            raise TrainingMistake(f"{self.qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
+        return model
 
     def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
-        return LTXVideoTransformer3DModel.from_pretrained(
-            self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
+        return _opened(
+            LTXVideoTransformer3DModel, self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
         )
 
     def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-        vae = AutoencoderKLLTXVideo.from_pretrained(
-            self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False
-        )
+        vae = _opened(AutoencoderKLLTXVideo, self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
         return vae.requires_grad_(requires_grad=False).eval()
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
-        return FlowMatchEulerDiscreteScheduler.from_pretrained(self.ltx, subfolder="scheduler")
+        return _opened(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")
 
     @property
     def fingerprint(self) -> str:
@@ -65,6 +67,16 @@ class Originals:
             config = json.loads(path.read_text(encoding="utf-8"))
             digest.update(json.dumps(lasting(config), sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _opened(kind: Any, folder: Path, **how: Any) -> Any:
+    """What `from_pretrained` gives. Raises TrainingMistake for a folder that it cannot open, with its reason."""
+    try:
+        return kind.from_pretrained(folder, **how)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        place = folder / how.get("subfolder", "")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingMistake(f"{place} cannot be opened as a {kind.__name__}: {reason}") from error
 
 
 def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
