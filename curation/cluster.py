@@ -32,10 +32,10 @@ def inside_job() -> bool:
 
 
 @contextmanager
-def connected(workers: int | None, address: str | None) -> Iterator[None]:
+def connected(workers: int | None, address: str | None, telling: bool = False) -> Iterator[None]:
     """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback.
 
-    Raises UsageMistake when no cluster answers there.
+    `telling` brings what the workers print here. Raises UsageMistake when no cluster answers there.
     """
     address = address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
     # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
@@ -48,11 +48,11 @@ def connected(workers: int | None, address: str | None) -> Iterator[None]:
         if address is None:
             ray.init(
                 address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.WARNING, log_to_driver=False, _node_ip_address=_LOOPBACK,
+                logging_level=logging.WARNING, log_to_driver=telling, _node_ip_address=_LOOPBACK,
             )  # fmt: skip
         else:
             try:
-                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=telling)
             except ConnectionError as error:
                 raise UsageMistake(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
     try:

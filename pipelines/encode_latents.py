@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import console
-from shards.read import DatasetChanged, NoDataset
-from shards.receipt import DamagedRecord, Manifest
-from shards.storage import BadLocation, Storage, StorageFault, split_query
-from shards.tar import DamagedShard
-from training.errors import TrainingMistake, TrainingStopped
+from pipelines.endings import in_one_line
+from shards.receipt import Manifest
+from shards.storage import Storage, split_query
+from training.errors import TrainingMistake
 
 if TYPE_CHECKING:
     import torch
@@ -55,17 +54,8 @@ def main(
     130 interrupted.
     """
     console.log_to_stderr()
-    try:
-        with console.interruptible(_GO_ON):
-            _encode(data, ltx, out, max_frames, size, batch, device)
-    except (TrainingMistake, NoDataset, BadLocation) as mistake:
-        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
-    except ModuleNotFoundError as missing:
-        console.fail(f"{missing.name} is not installed; pip install '.[train]' brings it", console.USAGE)
-    except (DamagedRecord, DamagedShard) as damage:
-        console.fail(damage, console.ATTENTION)
-    except (StorageFault, DatasetChanged, TrainingStopped) as stop:
-        console.fail(f"{stop}\n{_GO_ON.capitalize()}.", console.STOPPED)
+    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
+        _encode(data, ltx, out, max_frames, size, batch, device)
 
 
 def _encode(

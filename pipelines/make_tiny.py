@@ -12,13 +12,10 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pipelines import console
-from shards.read import NoDataset
-from shards.receipt import DamagedRecord
-from shards.storage import BadLocation, StorageFault
-from shards.tar import DamagedShard
-from training.errors import TrainingMistake
+from pipelines.endings import in_one_line
 
 _LINE_EVERY_SECONDS = 5.0
+_GO_ON = "nothing was written; run the same command again"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,17 +33,8 @@ def main(data: str, out: Path, steps: int) -> None:
     Exit codes: 0 done, 1 a clip is damaged, 2 wrong usage, 3 stopped by storage, 130 interrupted.
     """
     console.log_to_stderr()
-    try:
-        with console.interruptible("nothing was written; run the same command again"):
-            _make(data, out, steps)
-    except (TrainingMistake, NoDataset, BadLocation) as mistake:
-        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
-    except ModuleNotFoundError as missing:
-        console.fail(f"{missing.name} is not installed; pip install '.[train]' brings it", console.USAGE)
-    except (DamagedRecord, DamagedShard) as damage:
-        console.fail(damage, console.ATTENTION)
-    except (StorageFault, OSError) as stop:
-        console.fail(stop, console.STOPPED)
+    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
+        _make(data, out, steps)
 
 
 def _make(data: str, out: Path, steps: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,10 @@ import click
 from curation.cluster import connected, inside_job
 from curation.errors import UsageMistake
 from pipelines import console
-from pipelines.settings import SettingsMistake, chosen, options
+from pipelines.endings import in_one_line
+from pipelines.settings import chosen, options
 from pipelines.stepwatch import StepWatch
-from shards.read import DatasetChanged, NoDataset
-from shards.receipt import DamagedRecord
-from shards.storage import BadLocation, StorageFault
-from shards.tar import DamagedShard
-from training.errors import TrainingMistake, TrainingStopped
+from training.errors import TrainingMistake
 from training.recipe import STAGES, Recipe
 
 if TYPE_CHECKING:
@@ -63,25 +61,11 @@ def main(
     machine, 130 interrupted.
     """
     console.log_to_stderr()
-    try:
+    with in_one_line("what is in checkpoints is kept; the same command with --resume goes on from the last one"):
         settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
         if settings.stage != stage:
             raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
         summary = _train(settings, data, out, qwen, ltx, init, resume, launcher, workers, failures, ray_address)
-    except (UsageMistake, SettingsMistake, TrainingMistake, NoDataset, BadLocation) as mistake:
-        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
-    except ModuleNotFoundError as missing:
-        console.fail(f"{missing.name} is not installed; pip install '.[train]' brings it", console.USAGE)
-    except (DamagedRecord, DamagedShard) as damage:
-        console.fail(damage, console.ATTENTION)
-    except (TrainingStopped, StorageFault, DatasetChanged) as stop:
-        console.fail(
-            f"{stop}\nWhat is in checkpoints is kept; the same command with --resume goes on.", console.STOPPED
-        )
-    except KeyboardInterrupt:
-        console.fail(
-            "interrupted; the same command with --resume goes on from the last checkpoint", console.INTERRUPTED
-        )
     if not summary.finished:
         if _leads():
             console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
@@ -124,7 +108,7 @@ def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) ->
         job.recipe.accumulation(workers)
     except ValueError as error:
         raise TrainingMistake(str(error)) from error
-    with connected(None, address):
+    with connected(None, address, telling=True):
         import torch
 
         from training.on_ray import train_on_ray
@@ -135,6 +119,7 @@ def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) ->
 def _job(
     recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
 ) -> Job:
+    from training.checkpoint import latest
     from training.job import Job
     from training.model.originals import Originals
 
@@ -143,7 +128,10 @@ def _job(
         if inside_job() and not path.is_absolute():
             raise UsageMistake(f"{flag} {path}: inside a cluster job paths must be absolute")
     originals = Originals(qwen.absolute(), ltx.absolute())
-    return Job(recipe, data, out.absolute(), originals, _beginning(recipe, out.absolute(), init), resume)
+    job = Job(recipe, data, out.absolute(), originals, None, resume)
+    if resume and latest(job.checkpoints):
+        return job  # which has all it needs
+    return replace(job, init=_beginning(recipe, job.run, init))
 
 
 def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
