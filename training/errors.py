@@ -1,4 +1,4 @@
-"""Two ways to end: what was asked cannot be done, or what was begun cannot go on."""
+"""Ways to end: what was asked cannot be done, or what was begun cannot go on."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class TrainingMistake(ValueError):
 
 class TrainingStopped(Exception):
     """A run that cannot go on as it is. Its checkpoints are whole, and the message says what to change."""
+
+
+class TrainingPaused(TrainingStopped):
+    """It cannot go on for now, for want of money or of a connection: what was learnt so far is sound, and is kept."""

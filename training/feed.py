@@ -12,6 +12,7 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from shards.loader import Batch, Loader
+from shards.order import Draw
 from training.chance import chance
 from training.flow.schedule import mu, training_sigma
 from training.model.language import Words
@@ -24,9 +25,15 @@ _ENCODED_FRAMES = 65  # at once: a clip of the paper's, or as many images
 
 
 class Examples(NamedTuple):
-    """A micro-batch of B samples of S tokens each. `encoded` is how many clips went through the VAE for it."""
+    """A micro-batch of B samples of S tokens each. `encoded` is how many clips went through the VAE for it.
+
+    `texts` are what the samples are conditioned on; of some the `words` have been left out.
+    """
 
     words: Words
+    texts: list[str]
+    sources: list[int]
+    draws: list[Draw]
     clean: Tensor
     noise: Tensor
     sigma: Tensor
@@ -98,17 +105,17 @@ class Feed:
         maker = self._maker
         posterior = maker.latents(batch.video)
         random = chance(self._seed, batch.draws, posterior.mean.shape[1:])
-        texts = [
-            "" if drop < self._objective.dropout else maker.text(source, scene, caption)
-            for drop, source, scene, caption in zip(
-                random.drop.tolist(), batch.source, batch.text, batch.caption, strict=True
-            )
-        ]
+        texts = [maker.text(*told) for told in zip(batch.source, batch.text, batch.caption, strict=True)]
+        dropped = (random.drop < self._objective.dropout).tolist()
+        given = ["" if drop else text for drop, text in zip(dropped, texts, strict=True)]
         grid = Grid(*posterior.mean.shape[2:])
         shift = mu(self._scheduler, grid.tokens)
         sigma = training_sigma(self._objective.density, shift, random.normal, random.uniform)
         return Examples(
-            maker.words(texts, batch.source),
+            maker.words(given, batch.source),
+            texts,
+            batch.source,
+            batch.draws,
             maker.normalised(posterior.sample(random.posterior.to(maker.device))),
             pack(random.noise.to(maker.device)),
             sigma.to(maker.device),

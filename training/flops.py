@@ -18,6 +18,8 @@ from diffusers import AutoencoderKLLTXVideo
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLTextConfig
 
+from training.recipe import Policy
+
 Config = Mapping[str, Any]
 
 
@@ -140,7 +142,7 @@ def _vae_flops(config: str, frames: int, height: int, width: int) -> VaeFlops:
 
 @dataclass(frozen=True)
 class Work:
-    """The FLOPs of one micro-batch in training, forward and backward, by model."""
+    """The FLOPs of a part of a step, by model."""
 
     transformer: int
     language: int
@@ -155,32 +157,64 @@ class Work:
         return self.transformer + self.language + self.connector + self.vae
 
 
-def training_work(
-    transformer: Config,
-    language: Qwen2_5_VLTextConfig,
-    *,
-    clips: int,
-    tokens: int,
-    prefix: int,
-    queries: int,
-    connector_width: int,
-    transformer_trained: bool,
-    encode: int = 0,
-) -> Work:
-    """Of clips of `tokens` latents, each with a text of `prefix` tokens, padding included.
+@dataclass(frozen=True)
+class Sizes:
+    """The models, and what goes through them: clips of `tokens` latents, each with a text padded to `prefix` tokens."""
+
+    transformer: Config
+    language: Qwen2_5_VLTextConfig
+    tokens: int
+    prefix: int
+    queries: int
+    connector_width: int
+
+    def drawing(self, clips: int) -> Flops:
+        return transformer_flops(self.transformer, self.tokens, self.queries, clips)
+
+    def reading(self, texts: int) -> Flops:
+        return language_flops(self.language, self.prefix, clips=texts)
+
+    def asking(self, texts: int) -> Flops:
+        return language_flops(self.language, self.queries, past=self.prefix, clips=texts)
+
+    def connecting(self, texts: int) -> Flops:
+        out: int = self.transformer["caption_channels"]
+        return connector_flops(self.language.hidden_size, self.connector_width, out, self.queries, texts)
+
+
+def training_work(sizes: Sizes, clips: int, transformer_trained: bool, encode: int = 0) -> Work:
+    """Of a micro-batch of flow matching.
 
     The language model is frozen: it reads the text without gradient, then the queries, which are trained as the
     connector is. `encode` is what it takes to encode a clip, 0 where its latents are stored.
     """
-    drawing = transformer_flops(transformer, tokens, queries, clips)
-    reading = language_flops(language, prefix, clips=clips)
-    asking = language_flops(language, queries, past=prefix, clips=clips)
-    connector = connector_flops(language.hidden_size, connector_width, transformer["caption_channels"], queries, clips)
+    drawing = sizes.drawing(clips)
     return Work(
         transformer=drawing.trained if transformer_trained else drawing.frozen,
-        language=reading.forward + asking.frozen,
-        connector=connector.trained,
+        language=sizes.reading(clips).forward + sizes.asking(clips).frozen,
+        connector=sizes.connecting(clips).trained,
         vae=clips * encode,
+    )
+
+
+def policy_work(sizes: Sizes, policy: Policy, learnt_steps: int, transformer_trained: bool, decode: int) -> Work:
+    """Of one group of the stage `rl`: its candidates made, and of those that are kept so many steps learnt from.
+
+    Each step of each is guided, so it goes through the transformer twice; the condition is made once for all of the
+    sampling and once for all of the learning. `decode` is what it takes to decode a candidate.
+    """
+    one = sizes.drawing(clips=1)
+    learnt = one.trained if transformer_trained else one.frozen
+    without = one.forward if policy.detach_unconditional else learnt
+    texts, learns = 2, learnt_steps > 0
+    return Work(
+        transformer=policy.candidates * policy.steps * 2 * one.forward
+        + policy.best_of * learnt_steps * (learnt + without),
+        language=(1 + learns) * sizes.reading(texts).forward
+        + sizes.asking(texts).forward
+        + learns * sizes.asking(texts).frozen,
+        connector=sizes.connecting(texts).forward + learns * sizes.connecting(texts).trained,
+        vae=policy.candidates * decode,
     )
 
 

@@ -8,14 +8,15 @@ import time
 import torch
 
 from training.feed import Examples, Feed
-from training.flops import Work, peak_flops, training_work, vae_flops
+from training.flops import Sizes, VaeFlops, Work, peak_flops, policy_work, training_work, vae_flops
 from training.model.latents import Grid
 from training.model.unified import UnifiedModel
+from training.recipe import Policy
 from training.world import World
 
 
 class Meter:
-    """Told of each micro-batch, it gives for each step, of all ranks together:
+    """Told of each micro-batch or group, it gives for each step, of all ranks together:
 
     `samples_per_second`, `tokens_per_second`; `tflops` of transformer, language model, connector and VAE apart; `mfu`,
     their share of what the GPUs could do at most, known for some; `data_wait`, the share of time without a batch;
@@ -33,28 +34,34 @@ class Meter:
         self._samples = self._tokens = 0
         self._work = Work(0, 0, 0, 0)
 
-    def count(self, examples: Examples) -> None:
+    def count_learning(self, examples: Examples) -> None:
+        """A micro-batch of flow matching."""
         clips, grid = len(examples.keys), examples.grid
+        prefix = examples.words.ids.shape[1]
+        encode = self._vae(grid).encode if examples.encoded else 0
+        self._add(clips, grid, training_work(self._sizes(grid, prefix), clips, self._trained, encode))
+
+    def count_group(self, grid: Grid, prefix: int, policy: Policy, learnt_steps: int) -> None:
+        """The candidates of one scene, of each of which `learnt_steps` are learnt from, if it is kept."""
+        work = policy_work(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
+        self._add(policy.candidates, grid, work)
+
+    def _add(self, clips: int, grid: Grid, work: Work) -> None:
         self._samples += clips
         self._tokens += clips * grid.tokens
-        self._work += training_work(
-            self._model.transformer.config,
-            self._model.language.config,
-            clips=clips,
-            tokens=grid.tokens,
-            prefix=examples.words.ids.shape[1],
-            queries=self._model.bridge.config.num_queries,
-            connector_width=self._model.bridge.config.hidden,
-            transformer_trained=self._trained,
-            encode=self._encoding(grid) if examples.encoded else 0,
+        self._work += work
+
+    def _sizes(self, grid: Grid, prefix: int) -> Sizes:
+        model = self._model
+        bridge = model.bridge.config
+        return Sizes(
+            model.transformer.config, model.language.config, grid.tokens, prefix, bridge.num_queries, bridge.hidden
         )
 
-    def _encoding(self, grid: Grid) -> int:
+    def _vae(self, grid: Grid) -> VaeFlops:
         ratios = self._model.ratios
         frames = (grid.frames - 1) * ratios.temporal + 1
-        return vae_flops(
-            self._feed.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial
-        ).encode
+        return vae_flops(self._feed.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
 
     def end(self) -> dict[str, float]:
         """The numbers of a step, at whose end its loss is known here: no work of the device is left out of its time."""

@@ -9,8 +9,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
+from judge.settings import Claude
+
 Form = Literal["nsp", "t2v"]
-Stage = Literal["connector", "generator", "sft"]
+Stage = Literal["connector", "generator", "sft", "rl"]
 STAGES: tuple[str, ...] = get_args(Stage)
 
 
@@ -31,6 +33,8 @@ class Mix:
 @dataclass(frozen=True)
 class Data:
     """A micro-batch goes through the model of one GPU at once; a global batch is what one step learns from.
+
+    In the stage `rl` both are of scenes, and a micro-batch is one.
 
     Clips are cut to at most `max_frames` frames and brought to `width` × `height`; images keep their size.
     """
@@ -104,6 +108,46 @@ class Parallel:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """How the stage `rl` makes videos of a scene and learns from them (paper, section 13, and its formula for the SDE).
+
+    Of `candidates` of one scene, half of `best_of` are those with the highest rewards and half those with the lowest.
+    `batch` of them go through the model at once, in sampling and in learning alike. `dynamics` and `eta` say how noise
+    is mixed in on the way (`training.flow.sde`); a `fraction` of the steps that have noise is learnt from, with a ratio
+    of probabilities bounded to 1 ± `clip`. `kl` weighs the distance from the weights that the stage began with.
+    `normalise` divides advantages by the deviation of the group's rewards, of all the step's, or not at all.
+    """
+
+    candidates: int = 24
+    best_of: int = 8
+    batch: int = 1
+    steps: int = 20
+    guidance: float = 3.0
+    dynamics: Literal["dance", "flow", "cps"] = "dance"
+    eta: float = 0.3
+    fraction: float = 0.6
+    clip: float = 1e-4
+    kl: float = 0.0
+    normalise: Literal["group", "step", "none"] = "group"
+    detach_unconditional: bool = False
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What candidates are judged by.
+
+    `causal_consistency` is the paper's: the video is captioned, by `captioner`, and caption and scene are put to
+    `judge`. `retrieval` is ours, and asks nobody: whether the video's latents lie nearer to those of the clip that
+    followed the scene in truth than to the median of `others` clips.
+    """
+
+    kind: Literal["causal_consistency", "retrieval"] = "causal_consistency"
+    captioner: Literal["claude", "qwen"] = "claude"
+    others: int = 32
+    judge: Claude = field(default_factory=Claude)
+
+
+@dataclass(frozen=True)
 class Keeping:
     """When to write what. A step count of 0 means: only at the end."""
 
@@ -135,6 +179,8 @@ class Recipe:
     model: Model = field(default_factory=Model)
     objective: Objective = field(default_factory=Objective)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    policy: Policy = field(default_factory=Policy)
+    reward: Reward = field(default_factory=Reward)
     parallel: Parallel = field(default_factory=Parallel)
     keeping: Keeping = field(default_factory=Keeping)
 
@@ -164,6 +210,34 @@ class Recipe:
         ):
             if not 0 <= flat(self)[name] < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {flat(self)[name]}")
+        if self.stage == "rl":
+            self._check_policy()
+
+    def _check_policy(self) -> None:
+        policy = self.policy
+        if self.data.micro_batch != 1:
+            raise ValueError(
+                f"data.micro_batch must be 1 in the stage rl, a scene at a time, not {self.data.micro_batch}"
+            )
+        if policy.candidates < 2:
+            raise ValueError(
+                "policy.candidates: of a single one nothing can be learnt, there is none to compare it with"
+            )
+        if policy.best_of % 2 or policy.best_of > policy.candidates:
+            raise ValueError(
+                f"policy.best_of must be even and at most policy.candidates {policy.candidates}, not {policy.best_of}"
+            )
+        if policy.candidates % policy.batch or policy.best_of % policy.batch:
+            raise ValueError(
+                f"policy.batch {policy.batch} must divide policy.candidates {policy.candidates} and policy.best_of"
+                f" {policy.best_of}"
+            )
+        if policy.steps < 2:
+            raise ValueError("policy.steps must be at least 2: the last one is without noise, and teaches nothing")
+        if policy.fraction > 1:
+            raise ValueError(f"policy.fraction must be at most 1, not {policy.fraction}")
+        if policy.dynamics == "cps" and policy.eta > 1:
+            raise ValueError(f"policy.eta must be at most 1 with the dynamics cps, not {policy.eta}")
 
     def total_steps(self, samples: int) -> int:
         return self.steps or math.ceil(self.epochs * samples / self.data.global_batch)
@@ -188,7 +262,8 @@ class Recipe:
         settings = flat(self)
         idle = (
             "parallel.", "keeping.", "data.workers", "data.skip_at_most", "epochs", "steps", "mix", "trainable",
-            "optimiser.lr", "optimiser.clip", "optimiser.warmup",
+            "optimiser.lr", "optimiser.clip", "optimiser.warmup", "policy.batch",
+            *(() if self.stage == "rl" else ("policy.", "reward.")),
         )  # fmt: skip
         lasting = {name: value for name, value in settings.items() if not name.startswith(idle)}
         mixes = [asdict(mix) for mix in self.mix]
@@ -199,7 +274,7 @@ _LEAST = 1e-300
 _MAY_BE_ZERO = {
     "seed", "epochs", "steps", "data.workers", "data.skip_at_most", "model.hidden", "objective.dropout",
     "objective.density.tails", "optimiser.lr", "optimiser.beta1", "optimiser.beta2", "optimiser.weight_decay",
-    "optimiser.warmup", "optimiser.ema", "keeping.checkpoint_every", "keeping.evaluate_every",
+    "optimiser.warmup", "optimiser.ema", "policy.kl", "keeping.checkpoint_every", "keeping.evaluate_every",
     "keeping.evaluate_clips", "keeping.sample_clips",
 }  # fmt: skip
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from shards.loader import Loader, OtherSequence
+from shards.mixture import Mixture
 from training import checkpoint
 from training.checkpoint import About
 from training.errors import TrainingMistake
@@ -27,6 +29,8 @@ from training.optimise.ema import Average
 from training.panel import Panel
 from training.parallel import lay_out
 from training.recipe import STAGES
+from training.rewards.base import Reward
+from training.rewards.retrieval import Retrieval
 from training.sets import Sets
 from training.trained import listing, mark_trained, trained
 from training.world import World
@@ -36,7 +40,8 @@ from training.world import World
 class Setting:
     """A stage, ready for its next step. `carried` names the parameters that no original holds.
 
-    Those are all that this stage and those before it trained, and the whole bridge, trained or not.
+    Those are all that this stage and those before it trained, and the whole bridge, trained or not. `start` keeps the
+    weights that the stage began with, and `reward` judges, in the stage `rl`.
     """
 
     job: Job
@@ -46,8 +51,12 @@ class Setting:
     carried: list[str]
     optimiser: torch.optim.Optimizer
     average: Average | None
+    start: Average | None
     loader: Loader
+    maker: Maker
+    scheduler: FlowMatchEulerDiscreteScheduler
     feed: Feed
+    reward: Reward | None
     heldout: Panel | None
     seen: Panel | None
     step: int
@@ -61,6 +70,8 @@ class Setting:
         found |= {f"optimiser.{name}": value for name, value in state_tensors(self.optimiser, self.trained).items()}
         if self.average:
             found |= {f"average.{name}": value for name, value in self.average.shadows.items()}
+        if self.start:
+            found |= {f"start.{name}": value for name, value in self.start.shadows.items()}
         return found
 
     def about(self, step: int) -> About:
@@ -86,6 +97,13 @@ class Setting:
             with self.average.in_place():
                 yield
         else:
+            yield
+
+    @contextmanager
+    def start_in_place(self) -> Iterator[None]:
+        """The model as the stage `rl` began with it."""
+        assert self.start  # noqa: S101 – that stage has it
+        with self.start.in_place():
             yield
 
     def result(self) -> dict[str, Tensor]:
@@ -142,6 +160,7 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
         _take_over(begin, before, model)
     chosen = optimiser(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
     average = Average(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
+    start = Average(learnt, 1.0) if recipe.stage == "rl" else None
 
     data, scheduler = recipe.data, originals.scheduler()
     loader = Loader(
@@ -151,14 +170,15 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
     prompter = Prompter(originals.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
     maker = Maker(vae, prompter, recipe.mix, world.device)
     feed = Feed(loader, maker, recipe.objective, scheduler, recipe.seed)
-    panels = [
-        Panel(clips, recipe.keeping.evaluate_clips, maker, scheduler, world)
+    reward = reward_of(job, world, training, maker) if recipe.stage == "rl" else None
+    panels = {
+        name: Panel(clips, recipe.keeping.evaluate_clips, maker, scheduler, world)
         if clips and recipe.keeping.evaluate_clips
         else None
-        for clips in (heldout, training)
-    ]
+        for name, clips in {"heldout": heldout, "seen": training}.items()
+    }
     setting = Setting(
-        job, world, model, learnt, carried, chosen, average, loader, feed, panels[0], panels[1],
+        job, world, model, learnt, carried, chosen, average, start, loader, maker, scheduler, feed, reward, **panels,
         step=0, steps=recipe.total_steps(len(training)), accumulation=accumulation,
     )  # fmt: skip
     if going_on and before:
@@ -171,6 +191,14 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
     if world.leads:
         _tell(setting, sets.encoded, begin, watcher)
     return setting
+
+
+def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
+    """What the recipe names."""
+    settings = job.recipe.reward
+    if settings.kind == "retrieval":
+        return Retrieval(clips, settings.others, maker)
+    raise NotImplementedError
 
 
 def _dtype(job: Job) -> torch.dtype:

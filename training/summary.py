@@ -16,6 +16,8 @@ UNKNOWN = OwnOrSwapped(0, 0.0, 0.0)
 class Summary:
     """`heldout_before`, `heldout_after` and `zero` are losses on held-out clips, -1 where there are none.
 
+    `reward_first` and `reward_last` are means over the first and the last tenth of the steps, -1 where none is given.
+
     `seen` and `heldout` compare a clip's own text with another's, on clips of the training split and of the test split.
     """
 
@@ -27,6 +29,8 @@ class Summary:
     heldout_before: float = -1.0
     heldout_after: float = -1.0
     zero: float = -1.0
+    reward_first: float = -1.0
+    reward_last: float = -1.0
     seen: OwnOrSwapped = UNKNOWN
     heldout: OwnOrSwapped = UNKNOWN
 

@@ -5,40 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from statistics import fmean
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from training.checkpoint import Checkpoints, latest
-from training.errors import TrainingStopped
+from training.errors import TrainingPaused, TrainingStopped
 from training.feed import Examples
-from training.flow.objective import loss_per_sample, noised
+from training.flow_matching import FlowMatching
 from training.job import Job, Watcher
-from training.journal import BUCKETS, Journal, bucket_name, entries
+from training.journal import Journal, entries
 from training.meter import Meter
+from training.method import Lesson, Method
 from training.model.export import export
 from training.optimise.prodigy import Prodigy
-from training.parallel import sharded
+from training.policy.grpo import Grpo
 from training.setting import Setting, bridge_config, set_up
 from training.summary import UNKNOWN, Summary
 from training.world import World
 
 
-class _Learnt(NamedTuple):
-    """One step, summed over all ranks. `buckets` [2, BUCKETS] are losses and their number by noise level."""
-
-    loss: float
-    norm: float
-    buckets: list[list[float]]
-    stopping: bool
-
-
 def train(job: Job, world: World, watcher: Watcher) -> Summary:
     """Trains a stage to its end, or until the watcher has it stop. All processes of the world call this alike.
 
-    Raises TrainingMistake before anything is done; TrainingStopped where the run cannot go on; TooManyBadClips.
+    Raises TrainingMistake before anything is done; TrainingStopped where the run cannot go on, TrainingPaused after a
+    checkpoint of what it came to; TooManyBadClips.
     """
     return _Trainer(job, world, watcher).run()
 
@@ -51,6 +44,7 @@ class _Trainer:
         self._checkpoints = Checkpoints(job.checkpoints, world, job.recipe.keeping.keep_last)
         self._journal = Journal(job.folder, self._step) if world.leads else None
         self._meter = Meter(self._setting.model, self._setting.feed, world)
+        self._method = method_of(self._setting, self._meter)
         self._saved = self._step
 
     def run(self) -> Summary:
@@ -69,7 +63,12 @@ class _Trainer:
                 if self._is_due(self._recipe.keeping.evaluate_every) and self._step < setting.steps:
                     self._evaluate()
             return self._finish()
+        except TrainingPaused:
+            self._save()
+            self._checkpoints.wait()
+            raise
         finally:
+            self._method.end()
             self._checkpoints.end()
             if self._journal:
                 self._journal.close()
@@ -81,56 +80,32 @@ class _Trainer:
         """Whether the run is to stop after it."""
         setting, settings = self._setting, self._recipe.optimiser
         self._meter.begin()
-        learnt, keys = self._learn(feed)
-        if not math.isfinite(learnt.loss + learnt.norm):
-            raise TrainingStopped(self._diverged(learnt, keys))
-        for group in setting.optimiser.param_groups:
-            group["lr"] = settings.lr * min(1.0, (self._step + 1) / max(1, settings.warmup))
-        setting.optimiser.step()
-        setting.optimiser.zero_grad()
-        if setting.average:
-            setting.average.update()
+        lesson = self._method.learn(feed, self._step)
+        norm = _clipped(list(setting.trained.values()), settings.clip) if lesson.learnt else 0.0
+        stopping = self._world.any_of(self._watcher.stopping)
+        if not math.isfinite(lesson.loss + norm):
+            raise TrainingStopped(self._diverged(lesson, norm))
+        if lesson.learnt:
+            for group in setting.optimiser.param_groups:
+                group["lr"] = settings.lr * min(1.0, (self._step + 1) / max(1, settings.warmup))
+            setting.optimiser.step()
+            setting.optimiser.zero_grad()
+            if setting.average:
+                setting.average.update()
         self._step += 1
-        self._write(learnt)
-        return learnt.stopping
+        self._write(lesson, norm)
+        return stopping
 
-    def _learn(self, feed: Iterator[Examples]) -> tuple[_Learnt, list[str]]:
-        """The gradient of one global batch, clipped: the mean over its samples, whatever the ranks had of them."""
-        setting, world = self._setting, self._world
-        sums = torch.zeros(2, BUCKETS, device=world.device)
-        keys: list[str] = []
-        for turn in range(setting.accumulation):
-            examples = next(feed)
-            for part in sharded(setting.model):
-                part.set_requires_gradient_sync(turn == setting.accumulation - 1)
-            noisy = noised(examples.clean, examples.noise, examples.sigma)
-            predicted = setting.model(examples.words, noisy, examples.sigma, examples.grid, examples.fps)
-            losses = loss_per_sample(predicted, examples.clean, examples.noise)
-            # The gradients of the ranks are averaged, so each counts for as many.
-            torch.autograd.backward(losses.sum() * (world.size / self._recipe.data.global_batch))
-            bucket = (examples.sigma * BUCKETS).long().clamp(max=BUCKETS - 1)
-            sums[0].index_add_(0, bucket, losses.detach())
-            sums[1].index_add_(0, bucket, torch.ones_like(losses))
-            self._meter.count(examples)
-            keys += examples.keys
-        norm = _clipped(list(setting.trained.values()), self._recipe.optimiser.clip)
-        flag = torch.tensor([float(self._watcher.stopping)], device=world.device)
-        *flat, stopping = world.summed(torch.cat([sums.flatten(), flag])).tolist()
-        buckets = [flat[:BUCKETS], flat[BUCKETS:]]
-        return _Learnt(sum(buckets[0]) / sum(buckets[1]), norm, buckets, stopping > 0), keys
-
-    def _diverged(self, learnt: _Learnt, keys: list[str]) -> str:
+    def _diverged(self, lesson: Lesson, norm: float) -> str:
         whole = latest(self._job.checkpoints)
         return (
-            f"step {self._step + 1} has a loss of {learnt.loss} and a gradient of norm {learnt.norm}; nothing of it was"
-            f" learnt. Its clips here were {', '.join(keys[:8])}. Look at those, or lower optimiser.lr or"
+            f"step {self._step + 1} has a loss of {lesson.loss} and a gradient of norm {norm}; nothing of it was"
+            f" learnt. Its clips here were {', '.join(lesson.keys[:8])}. Look at those, or lower optimiser.lr or"
             f" optimiser.clip, and go on from {whole.name if whole else 'the beginning'}"
         )
 
-    def _write(self, learnt: _Learnt) -> None:
-        numbers = {"loss": learnt.loss, "gradient_norm": learnt.norm}
-        for bucket, (total, count) in enumerate(zip(*learnt.buckets, strict=True)):
-            numbers[bucket_name(bucket)] = total / count if count else math.nan
+    def _write(self, lesson: Lesson, norm: float) -> None:
+        numbers = {"loss": lesson.loss, "gradient_norm": norm, **lesson.numbers}
         optimiser = self._setting.optimiser
         numbers["lr"] = float(optimiser.param_groups[0]["lr"])
         if isinstance(optimiser, Prodigy):
@@ -184,8 +159,9 @@ class _Trainer:
         return summary
 
     def _summary(self) -> Summary:
-        """With the held-out losses that are written down, on the leading process."""
-        losses = [line for line in entries(self._job.folder) if line["event"] == "evaluation"]
+        """With the losses and rewards that are written down, on the leading process."""
+        written = entries(self._job.folder)
+        losses = [line for line in written if line["event"] == "evaluation"]
         known = (
             {
                 "heldout_before": losses[0]["heldout_loss"],
@@ -195,9 +171,18 @@ class _Trainer:
             if losses
             else {}
         )
+        if rewards := [line["reward_mean"] for line in written if "reward_mean" in line]:
+            tenth = max(1, len(rewards) // 10)
+            known |= {"reward_first": fmean(rewards[:tenth]), "reward_last": fmean(rewards[-tenth:])}
         recipe = self._recipe
         count = sum(parameter.numel() for parameter in self._setting.trained.values())
         return Summary(recipe.name, recipe.stage, self._step, self._setting.steps, count, **known)
+
+
+def method_of(setting: Setting, meter: Meter) -> Method:
+    if setting.reward:
+        return Grpo(setting, meter, setting.reward)
+    return FlowMatching(setting, meter)
 
 
 def _clipped(parameters: list[Tensor], most: float) -> float:

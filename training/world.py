@@ -43,6 +43,12 @@ class World:
         dist.all_reduce(total)
         return total
 
+    def largest(self, value: float) -> float:
+        """Of those that the processes have."""
+        found = torch.tensor([value], device=self.device, dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return float(found)
+
     def from_leader(self, value: T | None) -> T:
         """What the leading process gives, everywhere."""
         box = [value]

@@ -17,6 +17,7 @@ from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 from tests.training.counting import counted
 from tests.training.models import ltx_config, qwen_config, vae_config
 from training.flops import (
+    Sizes,
     Flops,
     connector_flops,
     language_flops,
@@ -148,26 +149,15 @@ def test_the_work_of_a_micro_batch_is_what_torch_counts_while_it_is_learned_from
         states = read(language, asked.expand(clips, -1, -1), past_of(language, clips, prefix))
         return draw(transformer, grid, connector(states))
 
-    work = training_work(
-        transformer.config,
-        language.config,
-        clips=clips,
-        tokens=prod(grid),
-        prefix=prefix,
-        queries=queries,
-        connector_width=24,
-        transformer_trained=trained,
-        encode=vae_flops(vae.config, 5, 12, 16).encode,
-    )
+    sizes = Sizes(transformer.config, language.config, prod(grid), prefix, queries, connector_width=24)
+    work = training_work(sizes, clips, trained, encode=vae_flops(vae.config, 5, 12, 16).encode)
     assert work.total == counted(loss, backward=True)
 
 
 def test_latents_that_are_stored_cost_nothing() -> None:
     language = Qwen2_5_VLTextConfig(**qwen_config())
-    work = training_work(
-        ltx_config(), language, clips=1, tokens=24, prefix=5, queries=3, connector_width=24, transformer_trained=True
-    )
-    assert work.vae == 0
+    sizes = Sizes(ltx_config(), language, tokens=24, prefix=5, queries=3, connector_width=24)
+    assert training_work(sizes, clips=1, transformer_trained=True).vae == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""What every way to learn is: it takes what it needs from the feed, and leaves a gradient on the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from training.feed import Examples
+
+
+class Lesson(NamedTuple):
+    """What one step was learnt from: the same on all ranks but for `keys`, which name the clips of this one.
+
+    `numbers` are for the journal. Where `learnt` is false there was nothing in it, and there is no gradient.
+    """
+
+    loss: float
+    numbers: Mapping[str, float]
+    keys: list[str]
+    learnt: bool = True
+
+
+class Method(Protocol):
+    """Flow matching, or GRPO. All ranks do equally much at each step."""
+
+    def learn(self, feed: Iterator[Examples], step: int) -> Lesson:
+        """The gradient of the step after `step` others: that of the mean over the global batch."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more is learnt."""
+        ...

@@ -1,0 +1,67 @@
+"""What every reward is: it is given candidates as they are made, and gives a verdict on each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the videos that were made of a scene.
+
+    `clip_id` is of the clip that follows the scene in truth, `clean` [S, C] are that clip's normalised latents.
+    `tokens` [S, C] are those of the video, `video` itself is uint8 [F, H, W, RGB] on the CPU, at `fps`.
+    `step` and `number` say when it was made and which of its group it is.
+    """
+
+    clip_id: str
+    scene: str
+    step: int
+    number: int
+    tokens: Tensor
+    clean: Tensor
+    video: Tensor
+    fps: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`reward` is None where there is no judgement, never 0 for that; `reason` says why in any case.
+
+    `caption` is what the judge was told that the video shows, `model` who judged; `usd` is what it cost.
+    """
+
+    reward: float | None
+    reason: str
+    caption: str = ""
+    model: str = ""
+    usd: Decimal = Decimal(0)
+
+
+class Reward(Protocol):
+    """Judges while the next candidates are made. All ranks call it alike, with as many candidates each.
+
+    `name` says which it is, in records and pictures.
+    """
+
+    name: str
+
+    def ask(self, candidates: Sequence[Candidate]) -> None:
+        """Takes up some candidates of this rank's, and returns at once."""
+        ...
+
+    def verdicts(self) -> list[Verdict]:
+        """One for each candidate of this rank's since the last call, in the order of asking. Waits for the last.
+
+        Raises TrainingStopped, on all ranks alike, where the budget or the account does not let it go on.
+        """
+        ...
+
+    def end(self) -> None:
+        """Asks nothing more; what is under way is waited for, a little, and stored."""
+        ...
