@@ -1,0 +1,82 @@
+"""The stage `rl` small enough for a test, and rewards to be had at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from unittest.mock import patch
+
+import torch
+
+from tests.training.stages import SMALL, Quiet
+from training.job import Job
+from training.recipe import Mix, Optimiser, Policy, Recipe
+from training.rewards.base import Candidate, Verdict
+from training.summary import Summary
+from training.trainer import train
+from training.world import of_group
+
+RL: Recipe = replace(
+    SMALL,
+    name="rl",
+    stage="rl",
+    mix=(Mix(),),
+    data=replace(SMALL.data, global_batch=2),
+    optimiser=Optimiser(kind="adamw", lr=1e-3, ema=0.0),
+    policy=Policy(candidates=6, best_of=4, batch=2, steps=4, eta=0.7, clip=0.1),
+    keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
+)
+
+Judge = Callable[[Candidate], float | None]
+
+
+class Toy:
+    """Says of each candidate what a function makes of it."""
+
+    name = "toy"
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._verdicts: list[Verdict] = []
+
+    def ask(self, candidates: Sequence[Candidate]) -> None:
+        self._verdicts += [Verdict(self._judge(candidate), "it is a toy") for candidate in candidates]
+
+    def verdicts(self) -> list[Verdict]:
+        found, self._verdicts = self._verdicts, []
+        return found
+
+    def end(self) -> None: ...
+
+
+def brightness(candidate: Candidate) -> float:
+    """Of the latents: a VAE with random weights makes grey of all of them."""
+    return candidate.tokens.mean().item()
+
+
+def odd_passes(candidate: Candidate) -> float:
+    return float(candidate.number % 2)
+
+
+def one_in_three_is_missing(candidate: Candidate) -> float | None:
+    return None if candidate.number % 3 == 2 else brightness(candidate)
+
+
+def all_pass(_: Candidate) -> float:
+    return 1.0
+
+
+def nobody_knows(_: Candidate) -> None:
+    return None
+
+
+def judged_by(judge: Judge) -> Iterator[None]:
+    return patch("training.setting.reward_of", lambda *_: Toy(judge))
+
+
+def rl_on_rank(_rank: int, _world: int, job: Job, judge: Judge, stop_after: int = -1) -> tuple[Summary, Quiet]:
+    """For `tests.training.ranks.run`."""
+    torch.use_deterministic_algorithms(mode=True)
+    watcher = Quiet(stop_after)
+    with judged_by(judge):
+        return train(job, of_group(), watcher), watcher
