@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
+from benchmarks.one_sequence import states_of_queries
 from benchmarks.support import Result, run_alone
 from training.model.language import Words, ask, read
 
@@ -33,8 +34,8 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     words = Words(ids, torch.ones_like(ids))
     ways: list[Callable[[], Tensor]] = [
         lambda: ask(language, read(language, words), queries),
-        lambda: _as_one(language, ids, queries, 0),
-        lambda: _as_one(language, ids, queries, _PADDED - _TEXT - _QUERIES),
+        lambda: states_of_queries(language, ids, queries, 0),
+        lambda: states_of_queries(language, ids, queries, _PADDED - _TEXT - _QUERIES),
     ]
     done = [[_seconds(way, queries) for way in ways] for _ in range((rounds or ROUNDS) + 1)][1:]  # the first warms up
     return [
@@ -60,17 +61,6 @@ def _language() -> Qwen2_5_VLTextModel:
         bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     return Qwen2_5_VLTextModel(config).eval().requires_grad_(requires_grad=False)
-
-
-def _as_one(language: Qwen2_5_VLTextModel, ids: Tensor, queries: Tensor, padding: int) -> Tensor:
-    """The queries' states, with so many positions of padding before the text."""
-    before = queries.new_zeros(len(ids), padding, queries.shape[2])
-    sequence = torch.cat([before, language.embed_tokens(ids), queries], dim=1)
-    mask = torch.ones(sequence.shape[:2], dtype=torch.long)
-    mask[:, :padding] = 0
-    positions = (mask.cumsum(1) - 1).clamp(min=0).expand(3, -1, -1)
-    states: Tensor = language(inputs_embeds=sequence, attention_mask=mask, position_ids=positions).last_hidden_state
-    return states[:, -queries.shape[1] :]
 
 
 def _seconds(way: Callable[[], Tensor], queries: Tensor) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +26,12 @@ warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a vi
 
 def lay_out(model: UnifiedModel, parallel: Parallel, world: World) -> None:
     """Changes `model` in place. Its parts must be on their device; what is trained, in float32."""
-    blocks = [*model.language.layers, *model.transformer.transformer_blocks]
-    for block in blocks:
-        if parallel.checkpointing != "none":
+    if parallel.checkpointing != "none":
+        for block in (*model.language.layers, *model.transformer.transformer_blocks):
             _recompute(block, parallel.checkpointing == "selective")
-        if parallel.compile and world.device.type == "cuda":
+    if parallel.compile and world.device.type == "cuda":
+        # Not Qwen's layers: to the compiler each is another program, by its own place in the cache.
+        for block in model.transformer.transformer_blocks:
             block.compile()
     mesh = world.mesh(parallel.replicas)
     # Inputs are cast where they are made: positions and timesteps must stay in float32.
@@ -70,7 +70,12 @@ def _recompute(block: nn.Module, selective: bool) -> None:
     Not by the models' own switches: transformers' drops the cache of the text without an error.
     """
     contexts: dict[str, Any] = {"context_fn": _keeping_products} if selective else {}
-    block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
+    inner = block.forward
+
+    def forward(*inputs: Any, **named: Any) -> Any:  # a function: of a bare `checkpoint` the compiler sees nothing
+        return checkpoint(inner, *inputs, use_reentrant=False, **contexts, **named)
+
+    block.forward = forward
 
 
 def _keeping_products() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -1,4 +1,4 @@
-"""The models' configurations: tiny ones that run on a CPU, and those of the published weights."""
+"""The models' configurations in tests: tiny ones that run on a CPU."""
 
 from __future__ import annotations
 
@@ -14,19 +14,6 @@ def ltx_config() -> dict[str, Any]:
         "cross_attention_dim": 32,
         "caption_channels": 32,
         "num_layers": 2,
-    }
-
-
-def full_ltx_config() -> dict[str, Any]:
-    """LTX-Video 0.9.0's transformer."""
-    return {
-        "in_channels": 128,
-        "out_channels": 128,
-        "num_attention_heads": 32,
-        "attention_head_dim": 64,
-        "cross_attention_dim": 2048,
-        "caption_channels": 4096,
-        "num_layers": 28,
     }
 
 
@@ -47,23 +34,6 @@ def vae_config() -> dict[str, Any]:
     }
 
 
-def full_vae_config() -> dict[str, Any]:
-    """LTX-Video 0.9.0's autoencoder, which folds 8 frames and 32 pixels of a side."""
-    return {
-        "latent_channels": 128,
-        "block_out_channels": [128, 256, 512, 512],
-        "decoder_block_out_channels": [128, 256, 512, 512],
-        "layers_per_block": [4, 3, 3, 3, 4],
-        "decoder_layers_per_block": [4, 3, 3, 3, 4],
-        "spatio_temporal_scaling": [True, True, True, False],
-        "decoder_spatio_temporal_scaling": [True, True, True, False],
-        "patch_size": 4,
-        "patch_size_t": 1,
-        "encoder_causal": True,
-        "decoder_causal": False,
-    }
-
-
 def qwen_config() -> dict[str, Any]:
     return {
         "hidden_size": 32,
@@ -77,20 +47,5 @@ def qwen_config() -> dict[str, Any]:
         "eos_token_id": None,
         "max_position_embeddings": 2048,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]},
-        "tie_word_embeddings": False,
-    }
-
-
-def full_qwen_config() -> dict[str, Any]:
-    """The language model of Qwen2.5-VL-7B."""
-    return {
-        "hidden_size": 3584,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "intermediate_size": 18944,
-        "vocab_size": 152064,
-        "max_position_embeddings": 128000,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
         "tie_word_embeddings": False,
     }

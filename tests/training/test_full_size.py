@@ -10,8 +10,8 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
+from benchmarks.gpu.models import PUBLISHED
 from tests.training.counting import counted
-from tests.training.models import full_ltx_config, full_qwen_config, full_vae_config
 from training.flops import connector_flops, language_flops, transformer_flops, vae_flops
 from training.model.latents import Ratios
 
@@ -19,19 +19,19 @@ from training.model.latents import Ratios
 @pytest.fixture(scope="module")
 def transformer() -> LTXVideoTransformer3DModel:
     with torch.device("meta"):
-        return LTXVideoTransformer3DModel(**full_ltx_config())
+        return LTXVideoTransformer3DModel(**PUBLISHED.transformer)
 
 
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKLLTXVideo:
     with torch.device("meta"):
-        return AutoencoderKLLTXVideo(**full_vae_config())
+        return AutoencoderKLLTXVideo(**PUBLISHED.vae)
 
 
 @pytest.fixture(scope="module")
 def language() -> Qwen2_5_VLTextModel:
     with torch.device("meta"):
-        return Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**full_qwen_config()))
+        return Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**PUBLISHED.language))
 
 
 def parameters(model: nn.Module) -> int:
@@ -106,7 +106,7 @@ def test_a_pass_of_the_language_model(language: Qwen2_5_VLTextModel, tokens: int
 
 
 def test_a_pass_of_the_autoencoder_each_way() -> None:
-    assert vae_flops(full_vae_config(), 65, 480, 832) == pytest.approx((21.36e12, 22.81e12), rel=5e-4)
+    assert vae_flops(PUBLISHED.vae, 65, 480, 832) == pytest.approx((21.36e12, 22.81e12), rel=5e-4)
 
 
 def test_the_connector_is_two_products_of_its_weights() -> None:

@@ -1,0 +1,175 @@
+"""One case of `benchmarks.gpu.stage_steps`, measured in a process of its own so that its peak memory is its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.distributed.tensor import DTensor
+
+import training.recipe
+from benchmarks.gpu.models import PUBLISHED, TOY, Size, unified
+from benchmarks.one_sequence import states_of_queries
+from pipelines.settings import chosen
+from training.flops import Sizes, Work, peak_flops, training_work
+from training.flow.objective import loss_per_sample, noised
+from training.model.language import Words
+from training.model.unified import UnifiedModel
+from training.optimise.choose import optimiser
+from training.optimise.ema import Average
+from training.parallel import lay_out
+from training.recipe import Recipe
+from training.trained import trained
+from training.world import World, joined
+
+WARM_UP, ROUNDS = 2, 5
+_RECIPES = Path(training.recipe.__file__).parent / "recipes"
+_FPS = 24.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step of a stage. How the text is read: once without gradient, as ours is; in one sequence with the queries, or
+    in one that is padded before.
+    """
+
+    stage: Literal["connector", "sft"]
+    reading: Literal["once", "plain", "padded"]
+    compiled: bool
+    micro_batch: int
+
+    def __str__(self) -> str:
+        how = "compiled" if self.compiled else "not compiled"
+        return f"{self.stage}, text read {self.reading}, {how}, micro-batch {self.micro_batch}"
+
+
+def recipe(stage: str) -> Recipe:
+    return chosen(Recipe, _RECIPES / f"{stage}.toml", {})
+
+
+def measured(case: Case, size: Size) -> dict[str, Any]:
+    """The case and its figures; of one for which there is not enough memory, that it does not fit."""
+    with joined() as world:
+        try:
+            return asdict(case) | {"fits": True} | _figures(case, size, world)
+        except torch.OutOfMemoryError as error:
+            _note(f"{case}: does not fit: {error}")
+            return asdict(case) | {"fits": False}
+
+
+def _figures(case: Case, size: Size, world: World) -> dict[str, Any]:
+    begun = time.perf_counter()
+    step = _Step(case, size, world)
+    _note(f"{case}: built in {time.perf_counter() - begun:.1f} s")
+    seconds = []
+    for turn in range(WARM_UP + ROUNDS):
+        if turn == WARM_UP and world.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        begun = time.perf_counter()
+        loss = step.take()
+        seconds.append(time.perf_counter() - begun)
+        _note(f"{case}: step {turn + 1} in {seconds[-1]:.3f} s, loss {loss:.3f}")
+    median = statistics.median(seconds[WARM_UP:])
+    figures: dict[str, Any] = {
+        "tokens": step.grid.tokens,
+        "first_seconds": seconds[0],
+        "rounds": seconds[WARM_UP:],
+        "seconds": median,
+        "samples_per_second": case.micro_batch / median,
+        "loss": loss,
+        "graphs": counters["stats"]["unique_graphs"],  # 0 tells that nothing was compiled
+    }
+    if world.device.type != "cuda":
+        return figures
+    name = torch.cuda.get_device_name()
+    figures |= {"device": name, "torch": torch.__version__, "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9}
+    peak = peak_flops(name, step.model.dtype)
+    if peak and case.reading == "once":
+        figures |= {"tflop": step.work.total / 1e12, "mfu": step.work.total / median / peak}
+    return figures
+
+
+class _Step:
+    """A model and one micro-batch, learnt from again and again: a step of `training.trainer` without accumulation."""
+
+    def __init__(self, case: Case, size: Size, world: World) -> None:
+        settings = recipe(case.stage)
+        settings = replace(settings, parallel=replace(settings.parallel, compile=case.compiled))
+        self.model = unified(size, settings, world.device)
+        lay_out(self.model, settings.parallel, world)
+        self._condition = _reader(self.model, case, size)
+        learnt = trained(self.model)
+        self._parameters = list(learnt.values())
+        self._clip = settings.optimiser.clip
+        self._optimiser = optimiser(learnt, settings.optimiser)
+        self._average = Average(learnt, settings.optimiser.ema)
+        self._clips = case.micro_batch
+        self.grid = self.model.ratios.grid(*(size.image if case.stage == "connector" else size.clip))
+        with world.device:
+            self._clean, self._noise = torch.randn(2, self._clips, self.grid.tokens, size.transformer["in_channels"])
+            self._sigma, self._fps = torch.rand(self._clips), torch.full((self._clips,), _FPS)
+            ids = torch.randint(size.language["vocab_size"], (self._clips, size.text))
+            self._words = Words(ids, torch.ones_like(ids))
+
+    def take(self) -> float:
+        """The loss, known here only when the device is done."""
+        noisy = noised(self._clean, self._noise, self._sigma)
+        condition = self._condition(self._words)
+        predicted = self.model.velocity(noisy, self._sigma, condition, self.grid, self._fps)
+        loss = loss_per_sample(predicted, self._clean, self._noise).mean()
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        length = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        if not math.isfinite(length + loss.item()):
+            raise ArithmeticError(f"a loss of {loss.item()}, and a gradient of norm {length}")
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        self._average.update()
+        if self._clean.is_cuda:
+            torch.cuda.synchronize()
+        return loss.item()
+
+    @property
+    def work(self) -> Work:
+        model = self.model
+        sizes = Sizes(
+            model.transformer.config,
+            model.language.config,
+            tokens=self.grid.tokens,
+            prefix=self._words.ids.shape[1],
+            queries=model.bridge.config.num_queries,
+            connector_width=model.bridge.config.hidden,
+        )
+        transformer_trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
+        return training_work(sizes, self._clips, transformer_trained)
+
+
+def _reader(model: UnifiedModel, case: Case, size: Size) -> Callable[[Words], Tensor]:
+    if case.reading == "once":
+        return model.condition
+    padding = size.most - size.text - size.queries if case.reading == "padded" else 0
+
+    def condition(words: Words) -> Tensor:
+        queries = model.bridge.queries(len(words.ids))
+        condition: Tensor = model.bridge.connector(states_of_queries(model.language, words.ids, queries, padding))
+        return condition
+
+    return condition
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured(Case(**json.loads(sys.argv[1])), TOY if "--toy" in sys.argv[2:] else PUBLISHED)))

@@ -1,0 +1,72 @@
+"""The measurements for a GPU at toy size: that they run, and what they give. How fast is not asked of a CPU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
+
+from benchmarks.gpu.case import Case, measured
+from benchmarks.gpu.models import TOY, language, text_encoder, vae
+from benchmarks.gpu.stage_steps import cases, gains, measure, table
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def figures() -> list[dict[str, Any]]:
+    small = [replace(case, micro_batch=2) for case in cases() if not case.compiled]
+    return list(measure(small, lambda case: measured(case, TOY)))[-1]
+
+
+def test_every_stage_and_reading_is_measured(figures: list[dict[str, Any]]) -> None:
+    assert [(each["stage"], each["reading"]) for each in figures] == [
+        ("connector", "once"), ("sft", "once"), ("connector", "plain"), ("connector", "padded")
+    ]  # fmt: skip
+    for each in figures:
+        assert each["samples_per_second"] == pytest.approx(2 / each["seconds"])
+        assert min(each["rounds"]) <= each["seconds"] <= max(each["rounds"])
+        assert "mfu" not in each
+
+
+def test_the_ways_of_reading_differ_in_speed_not_in_what_is_learnt(figures: list[dict[str, Any]]) -> None:
+    once, plain, padded = (each["loss"] for each in figures if each["stage"] == "connector")
+    assert plain == pytest.approx(once, rel=1e-3)  # bfloat16
+    assert padded == pytest.approx(once, rel=1e-3)
+    assert all(math.isfinite(gain) and gain > 0 for gain in gains(figures).values())
+    assert gains(figures).keys() == {"over plain", "over padded"}
+
+
+def test_of_a_case_that_does_not_fit_half_is_tried_until_it_does() -> None:
+    def ask(case: Case) -> dict[str, Any]:
+        return {"stage": case.stage, "micro_batch": case.micro_batch, "fits": case.micro_batch <= 8}
+
+    done = list(measure([Case("connector", "plain", False, 32)], ask))
+    assert [each["micro_batch"] for each in done[-1]] == [32, 16, 8]
+
+
+def test_a_case_that_failed_has_its_line_in_the_table(figures: list[dict[str, Any]]) -> None:
+    failed = {"stage": "sft", "reading": "once", "compiled": True, "micro_batch": 8, "failure": "took too long"}
+    rows = table([*figures, failed]).splitlines()
+    assert rows[2 + len(figures)] == "| sft | once | yes (? graphs) | 8 | took too long |  |  |  |"
+    assert len({row.count("|") for row in rows if row.startswith("|")}) == 1
+
+
+def test_a_model_in_bfloat16_keeps_its_rotary_frequencies_in_float32() -> None:
+    usual = Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**TOY.language))
+    built = language(TOY, CPU, torch.bfloat16)
+    assert {parameter.dtype for parameter in built.parameters()} == {torch.bfloat16}
+    assert torch.equal(built.rotary_emb.inv_freq, usual.rotary_emb.inv_freq)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_a_video_is_drawn_with_by_itself_runs_too() -> None:
+    states = text_encoder(TOY, CPU, torch.bfloat16)(torch.arange(8)[None]).last_hidden_state
+    assert states.shape == (1, 8, TOY.transformer["caption_channels"])
+    autoencoder = vae(TOY, CPU, torch.bfloat16)
+    latents = torch.randn(1, TOY.vae["latent_channels"], 2, 2, 3, dtype=torch.bfloat16)
+    assert autoencoder.decode(latents, None).sample.shape == (1, 3, *TOY.clip)
