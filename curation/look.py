@@ -12,6 +12,7 @@ from curation.config import Config
 from curation.cut import Span, arguments, broken, expected_frames, picture, raise_if_disk_full
 from curation.outcome import Ending
 from curation.probe import Measured
+from judge.frames import spread
 from judge.request import Frame
 
 _QUALITY = 4
@@ -42,12 +43,6 @@ def look(source: Path, span: Span, measured: Measured, config: Config, scratch: 
     if not files:
         return Ending("failed", "short_decode", "no frame could be decoded to caption it from")
     return tuple(_frame(file, place / config.encode.fps) for file, place in zip(files, places, strict=False))
-
-
-def spread(shown: int, wanted: int) -> list[int]:
-    """At most `wanted` of the places 0 … shown - 1, evenly, the first and the last among them."""
-    count = min(shown, wanted)
-    return [round(i * (shown - 1) / (count - 1)) for i in range(count)] if count > 1 else [0]
 
 
 def _frame(file: Path, seconds: float) -> Frame:

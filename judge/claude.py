@@ -1,4 +1,4 @@
-"""The judge `claude`: the paper's prompts, put to a language model (arXiv 2512.13015, supplement, section 11.1)."""
+"""The judge `claude`: the paper's prompts, put to a language model (arXiv 2512.13015, supplement, 10.1 and 11.1)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Asker(Protocol):
 
 
 class ClaudeJudge:
-    """Writes the scene before a clip and verifies it, and captions clips that came without a caption."""
+    """Writes the scene before a clip and verifies it, captions clips, and judges videos that were made of a scene."""
 
     name = "claude"
 
@@ -56,6 +56,13 @@ class ClaudeJudge:
     async def verify(self, question: Question, scene: str) -> Opinion:
         """The model's verdict, with its reason."""
         request = self._requests.verify(question, scene)
+        return await self._opinion(request, question)
+
+    async def consistent(self, question: Question, scene: str) -> Opinion:
+        """Whether a video that was made of `scene`, of which the caption tells, goes on from it (template 10.1)."""
+        return await self._opinion(self._requests.consistency(question, scene), question)
+
+    async def _opinion(self, request: Request, question: Question) -> Opinion:
         (verdict, reason), calls = await self._readable(request, question, read_verdict)
         return Opinion(verdict, reason, calls[-1].answer.model_served, calls)
 
@@ -118,6 +125,12 @@ class Requests:
         prompt = load("verification")
         text = f"{prompt.text}\nScene Description: {scene}\nCaption: {question.caption}"
         return self._request("verify", prompt, question, text=text, schema=SCHEMA)
+
+    def consistency(self, question: Question, scene: str) -> Request:
+        """The template, scene and caption in their places."""
+        prompt = load("causal_consistency")
+        text = prompt.fill(scene_description=scene, caption=question.caption)
+        return self._request("consistency", prompt, question, text=text, schema=SCHEMA)
 
     def _request(self, task: Task, prompt: Prompt, question: Question, **parts: Any) -> Request:
         return Request(

@@ -34,7 +34,8 @@ def check_key() -> None:
     secrets = _secrets()
     if not secrets:
         raise JudgeMistake(
-            f"--judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film"
+            f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film,"
+            " in training --reward.kind retrieval"
         )
     for name, secret in secrets.items():
         if not (secret.isascii() and secret.isprintable() and " " not in secret):

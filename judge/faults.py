@@ -81,7 +81,10 @@ def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
     if status in (402, 403):
         return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
     if status == 404 and "model" in words.lower():
-        remedy = "choose another --model, and where a dataset was begun with this one another --out"
+        remedy = (
+            "choose another --model (elsewhere --judge.model, --reward.judge.model), and where a dataset was begun with"
+            " this one another --out"
+        )
         return Fault("mistake", f"the API does not know the model, or not any more ({said}); {remedy}")
     if status == 404:
         return Fault("mistake", f"there is no Claude API at this address ({said}); see ANTHROPIC_BASE_URL")

@@ -88,17 +88,17 @@ class Prices:
         except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise JudgeMistake(f"{shown} is no table of prices: {error}") from error
 
-    def of(self, model: str) -> Price:
-        """Raises JudgeMistake for a model that is retired or has no price here."""
+    def of(self, model: str, flag: str = "--model") -> Price:
+        """Raises JudgeMistake for a model that is retired or has no price here. `flag` is what named it."""
         if model in self.retired:
             raise JudgeMistake(
-                f"--model {model} was retired on {self.retired[model]}: requests for it fail; there are {self._known()}"
+                f"{flag} {model} was retired on {self.retired[model]}: requests for it fail; there are {self._known()}"
             )
         if model not in self.models:
             near = difflib.get_close_matches(model, self.models, n=1)
             hint = f"is {near[0]} meant?" if near else f"there are {self._known()}"
             raise JudgeMistake(
-                f"--model {model}: no price known for it on {self.dated}; {hint} Or give its prices with --prices FILE"
+                f"{flag} {model}: no price known for it on {self.dated}; {hint} Or give its prices with --prices FILE"
             )
         return self.models[model]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-Task = Literal["caption", "describe", "verify"]
+Task = Literal["caption", "describe", "verify", "consistency"]
 
 PATCH = 28
 """Pixels along the side of the square that an image token stands for."""

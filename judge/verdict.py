@@ -18,9 +18,10 @@ SCHEMA: dict[str, Any] = {
 
 _WORDS: dict[str, Verdict] = {"pass": "Pass", "fail": "Fail"}
 # Spelt out, since to ignore case would also take letters that only look the same in another.
-_WORD = "([Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
-_NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}{_WORD}\b")
-_ALONE = re.compile(rf"\W*{_WORD}\W*")
+_WORD = "(?:[Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
+# Not where the choice is only repeated, as template 10.1 ends with it: "Verdict: Pass / Fail".
+_NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}({_WORD})\b(?!\W*(?:[/|]|\bor\b)\W*{_WORD}\b)")
+_ALONE = re.compile(rf"\W*({_WORD})\W*")
 
 
 def read_verdict(text: str) -> tuple[Verdict, str] | None:

@@ -16,13 +16,14 @@ from PIL import Image
 
 from curation.config import Config
 from curation.cut import Span
-from curation.look import look, spread
+from curation.look import look
 from curation.outcome import Ending
 from curation.plan import PlannedClip
 from curation.probe import NoVideo, Unreadable, measure
 from curation.scratch import scratch_folder
 from curation.sources import WHOLE_FILE, locate
 from curation.sources.reading import SourceChanged, SourceReader
+from judge.frames import spread
 from shards.layout import ShardName
 from shards.read import ShardReader
 from shards.receipt import DamagedRecord

@@ -15,9 +15,12 @@ A caption that holds one of these words changes what happens to its clip:
 | FENCED           | verify   | the verdict's JSON in a fence, with prose around it                           |
 | GARBLED          | verify   | a text without a verdict                                                      |
 | EMPTY            | describe | an empty text                                                                 |
-| BAD-REQUEST      | describe | 400 invalid_request_error                                                     |
-| ALWAYS-500       | describe | 500 api_error                                                                 |
+| BAD-REQUEST      | both     | 400 invalid_request_error                                                     |
+| ALWAYS-500       | both     | 500 api_error                                                                 |
 | THINKS           | both     | a thinking block comes before the text                                        |
+
+What holds for `verify` holds for template 10.1 too, which judges a video made of the scene. `marked` has a share of the
+captions that are made here end with a marker; with REFUSE-CAPTION they are refused.
 
 An attempt is one more than the turned-down ones that a describe lists on lines that begin with "- "; the scene carries
 it as "(attempt N)", so a verdict depends on what is asked and never on how often.
@@ -30,7 +33,8 @@ import itertools
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.claude_api import images
@@ -42,7 +46,7 @@ _SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe ri so tu va".split()
 _WORDS = [first + second for first, second in itertools.product(_SYLLABLES, repeat=2)]
 
 _SHOWN = re.compile(r"The video shows: (.*?)\nDescription:", re.DOTALL)
-_JUDGED = re.compile(r".*Scene Description: (.*?)\nCaption: (.*)\Z", re.DOTALL)
+_JUDGED = re.compile(r".*Scene Description: (.*?)\nCaption: (.*?)(?:\nOutput:\nVerdict: Pass / Fail)?\Z", re.DOTALL)
 _ATTEMPT = re.compile(r"\(attempt (\d+)\)")
 _TURNED_DOWN = re.compile(r"^- ", re.MULTILINE)
 _FAILS = {"FAIL1": 1, "FAIL2": 2, "FAIL3": math.inf}
@@ -60,13 +64,17 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Mind:
-    """`scene_words` is the mean length of a scene, `pass_rate` the share of (scene, caption) pairs that pass."""
+    """`scene_words` is the mean length of a scene, `pass_rate` the share of (scene, caption) pairs that pass.
+
+    `marked` gives the share of the captions made that get each marker.
+    """
 
     seed: int = 0
     scene_words: int = 12
     pass_rate: float = 1.0
     chars_per_token: float = 4
     thinking_tokens: int = 0
+    marked: Mapping[str, float] = field(default_factory=dict)
 
     def answer(self, question: Question) -> Answer:
         """Raises ApiError for a question that gets no answer."""
@@ -79,10 +87,7 @@ class Mind:
         return self.caption(question) if question.images else self.other(question)
 
     def describe(self, question: Question, caption: str) -> Answer:
-        if "BAD-REQUEST" in caption:
-            raise ApiError(400, "messages: this caption makes the request invalid")
-        if "ALWAYS-500" in caption:
-            raise ApiError(500, "Internal server error")
+        _fail_if_marked(caption)
         if "REFUSE-DESCRIBE" in caption:
             return Answer(None, "refusal")
         if "EMPTY" in caption:
@@ -95,6 +100,7 @@ class Mind:
         return Answer(scene, thinking="THINKS" in caption)
 
     def verify(self, question: Question, scene: str, caption: str) -> Answer:
+        _fail_if_marked(caption)
         if "REFUSE-VERIFY" in caption:
             return Answer(None, "refusal")
         if "GARBLED" in caption:
@@ -116,12 +122,17 @@ class Mind:
             if marker in caption:
                 attempt = _ATTEMPT.search(scene)
                 return int(attempt[1] if attempt else 1) > failing
-        lot = hashlib.sha256(f"{self.seed}\0{scene}\0{caption}".encode()).digest()
-        return int.from_bytes(lot[:6], "big") / (1 << 48) < self.pass_rate
+        return self._lot(f"{scene}\0{caption}") < self.pass_rate
 
     def caption(self, question: Question) -> Answer:
         pixels = hashlib.sha256(b"".join(question.images)).hexdigest()[:12]
-        return Answer(f"A clip with {len(question.images)} frames, {pixels}.")
+        caption = f"A clip with {len(question.images)} frames, {pixels}."
+        left = self._lot(caption)
+        for marker, share in self.marked.items():
+            if left < share:
+                return Answer(None, "refusal") if marker == "REFUSE-CAPTION" else Answer(f"{caption} {marker}")
+            left -= share
+        return Answer(caption)
 
     def other(self, question: Question) -> Answer:
         return Answer(f"I was asked {self._words(question)}.")
@@ -160,6 +171,10 @@ class Mind:
             "usage": self.usage(question, answer, tier),
         }
 
+    def _lot(self, text: str) -> float:
+        """In [0, 1)."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}\0{text}".encode()).digest()[:6], "big") / (1 << 48)
+
     def _words(self, question: Question) -> str:
         """As many words as make scenes `scene_words` long on average, "Earlier" and "(attempt N)" counted in."""
         lot = hashlib.shake_256(f"{self.seed}\0{question.system}\0{question.said}".encode())
@@ -167,6 +182,13 @@ class Mind:
         spread = mean // 3
         count = mean - spread + lot.digest(1)[0] % (2 * spread + 1)
         return " ".join(_WORDS[byte] for byte in lot.digest(1 + count)[1:])
+
+
+def _fail_if_marked(caption: str) -> None:
+    if "BAD-REQUEST" in caption:
+        raise ApiError(400, "messages: this caption makes the request invalid")
+    if "ALWAYS-500" in caption:
+        raise ApiError(500, "Internal server error")
 
 
 _REFUSAL = {

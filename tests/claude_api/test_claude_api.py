@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -44,6 +45,20 @@ def verify(scene: str, caption: str, *, structured: bool = True) -> dict[str, An
     form = {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}} if structured else {}
     task = "Determine whether the caption is semantically redundant with the scene description."
     return body(f"{task}\nScene Description: {scene}\nCaption: {caption}", **form)
+
+
+def consistency(scene: str, caption: str) -> dict[str, Any]:
+    task = "Determine whether there is logical causal consistency, and whether the caption is semantically redundant."
+    said = f"{task}\nInput:\nScene Description: {scene}\nCaption: {caption}\nOutput:\nVerdict: Pass / Fail"
+    return body(said, output_config={"format": {"type": "json_schema", "schema": SCHEMA}})
+
+
+def captioning(*pictures: bytes) -> dict[str, Any]:
+    blocks: list[dict[str, Any]] = []
+    for picture in pictures:
+        source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(picture).decode()}
+        blocks += [{"type": "text", "text": "0.00 s:"}, {"type": "image", "source": source}]
+    return body("") | {"messages": [{"role": "user", "content": blocks}]}
 
 
 def client(api: ClaudeApi, key: str = KEY) -> Anthropic:
@@ -132,6 +147,31 @@ def test_the_pass_rate_is_kept() -> None:
     assert 0.2 < sum(json.loads(answer)["verdict"] == "Pass" for answer in answers) / 200 < 0.4
 
 
+def test_a_video_is_judged_as_a_scene_is_by_the_two_texts_alone() -> None:
+    with ClaudeApi(mind=Mind(pass_rate=0.5)) as api, client(api) as claude:
+        for number in range(20):
+            scene, caption = f"A dog {number}.", f"clip {number}"
+            answers = [
+                text_of(claude.messages.create(**asked))
+                for asked in (verify(scene, caption), consistency(scene, caption))
+            ]
+            assert answers[0] == answers[1]
+        assert claude.messages.create(**consistency("A dog.", "REFUSE-VERIFY")).stop_reason == "refusal"
+
+
+def test_a_share_of_the_captions_gets_each_marker_always_the_same() -> None:
+    marked = {"GARBLED": 0.3, "REFUSE-CAPTION": 0.2}
+    pictures = [struct.pack(">16sII", b"\x89PNG\r\n\x1a\n", 28, number) for number in range(1, 101)]
+    found = []
+    for _ in range(2):
+        with ClaudeApi(mind=Mind(marked=marked)) as api, client(api) as claude:
+            answers = [claude.messages.create(**captioning(picture)) for picture in pictures]
+        found.append([(answer.stop_reason, text_of(answer)) for answer in answers])
+    assert found[0] == found[1]
+    assert 10 < sum(reason == "refusal" for reason, _ in found[0]) < 30
+    assert 20 < sum(text.endswith(" GARBLED") for _, text in found[0]) < 40
+
+
 @pytest.mark.parametrize(
     ("marker", "verdicts"),
     [
@@ -181,7 +221,9 @@ def test_markers_for_errors_are_errors(api: ClaudeApi) -> None:
         ask(api, describe("BAD-REQUEST"))
     with pytest.raises(anthropic.InternalServerError):
         ask(api, describe("ALWAYS-500"))
-    assert [exchange.status for exchange in api.exchanges] == [400, 500]
+    with pytest.raises(anthropic.BadRequestError):
+        ask(api, verify("A dog.", "BAD-REQUEST"))
+    assert [exchange.status for exchange in api.exchanges] == [400, 500, 400]
     assert api.paid == []
 
 

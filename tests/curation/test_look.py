@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from curation import ffmpeg
 from curation.config import Config
 from curation.cut import Span, expected_frames
-from curation.look import look, spread
+from curation.look import look
 from curation.outcome import Ending
 from curation.probe import UNKNOWN_DURATION, Measured, measure
+from judge.frames import spread
 from judge.request import PATCH, Frame
 from judge.settings import Claude
 from shards.storage import StorageFault

@@ -81,8 +81,18 @@ def caption(claude: ClaudeJudge) -> Coroutine[Any, Any, Said]:
     return claude.caption(replace(QUESTION, caption="", frames=(frame,)))
 
 
+def consistent(claude: ClaudeJudge) -> Coroutine[Any, Any, Opinion]:
+    return claude.consistent(QUESTION, "He was in a hurry.")
+
+
 EACH = pytest.mark.parametrize(
-    ("task", "work", "good"), [("describe", describe, "A scene."), ("verify", verify, PASS), ("caption", caption, "A.")]
+    ("task", "work", "good"),
+    [
+        ("describe", describe, "A scene."),
+        ("verify", verify, PASS),
+        ("caption", caption, "A."),
+        ("consistency", consistent, PASS),
+    ],
 )
 
 
@@ -102,13 +112,17 @@ def test_a_text_without_a_label_loses_nothing_but_its_line_breaks(text: str) -> 
     assert asked(Scripted(text), describe).text == " ".join(text.split())
 
 
-def test_a_verdict_comes_with_its_reason_and_the_model_that_served_it() -> None:
+@pytest.mark.parametrize(
+    ("task", "work", "template"),
+    [("verify", verify, "verification"), ("consistency", consistent, "causal_consistency")],
+)
+def test_a_verdict_comes_with_its_reason_and_the_model_that_served_it(
+    task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Opinion]], template: str
+) -> None:
     asker = Scripted({"content": message(FAIL)["content"], "model": "claude-sonnet-5-5-20261001"})
-    opinion = asked(asker, verify)
+    opinion = asked(asker, work)
     assert (opinion.verdict, opinion.reason, opinion.model) == ("Fail", "The same.", "claude-sonnet-5-5-20261001")
-    assert [(call.task, call.prompt, call.answer) for call in opinion.calls] == [
-        ("verify", "verification", asker.given[0])
-    ]
+    assert [(call.task, call.prompt, call.answer) for call in opinion.calls] == [(task, template, asker.given[0])]
 
 
 def test_a_clip_of_which_nothing_is_known_and_nothing_seen_is_not_asked_about() -> None:
@@ -160,6 +174,7 @@ def test_a_refusal_is_not_asked_again_and_says_its_category(
         (describe, "", "A scene."),
         (describe, "Description: \n", "A."),
         (verify, "Pass or Fail?", FAIL),
+        (consistent, "Verdict: Pass / Fail", FAIL),
         (caption, " ", "A."),
     ],
 )

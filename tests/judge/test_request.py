@@ -32,7 +32,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 frames = st.builds(Frame, st.floats(0, 600), st.integers(1, 2000), st.integers(1, 2000), st.binary(max_size=50))
 requests = st.builds(
     Request,
-    task=st.sampled_from(["caption", "describe", "verify"]),
+    task=st.sampled_from(["caption", "describe", "verify", "consistency"]),
     prompt=texts,
     prompt_sha256=texts,
     model=st.just("claude-sonnet-5-5"),

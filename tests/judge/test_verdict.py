@@ -60,7 +60,8 @@ def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -
     "text",
     [
         "", " ", "{}", "null", "Let me begin by comparing the two texts. The first one",
-        "Pass or Fail", "Verdict: Pass. Verdict: Fail.", "Verdict: Pass\nLabel: fail",
+        "Pass or Fail", "Verdict: Pass / Fail", "Verdict: pass or fail?", "Verdict: ``Fail`` | ``Pass``",
+        "Verdict: Pass. Verdict: Fail.", "Verdict: Pass\nLabel: fail",
         '{"verdict": "Pass"} {"verdict": "Fail"}', '{"verdict": "maybe"}',
         '{"verdict": null}', "The caption does not pass as a new moment.", "Verdict: passable", "Verdict: failure",
         "Verdict: it is hard to say whether it should pass", "the verdict", "Verdict: faıl", "Verdict: faİl", "paſſ",
@@ -69,6 +70,10 @@ def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -
 )  # fmt: skip
 def test_no_verdict_two_verdicts_and_other_words_are_none(text: str) -> None:
     assert read_verdict(text) is None
+
+
+def test_a_verdict_that_comes_after_the_repeated_choice_is_read() -> None:
+    assert read_verdict("Output:\nVerdict: Pass / Fail\nVerdict: Fail") == ("Fail", "")
 
 
 def test_what_the_reason_says_of_verdicts_does_not_count() -> None:

@@ -1,4 +1,4 @@
-"""What goes over the wire, byte for byte: the paper's words (arXiv 2512.13015, supplement, 11.1), and how they are put.
+"""What goes over the wire, byte for byte: the paper's words (arXiv 2512.13015, supplement), and how they are put.
 
 A changed byte makes other data, and other keys, under which no stored answer is found.
 """
@@ -65,6 +65,28 @@ VERIFY = (
     "Scene Description: His mother calls:\nthe bus is here!\n"
     'Caption: A boy — "Zoë" — ties\nhis shoelaces 👟.'
 )
+CONSISTENCY = (
+    "You will be given two text descriptions:\n"
+    "(1) A preceding scene (context)\n"
+    "(2) A generated video description (caption)\n"
+    "Your task is to determine whether there is logical causal consistency between the scene and caption. Additionally,"
+    " evaluate whether the caption is semantically redundant with the scene description---that is, whether it repeats"
+    " most of the same people, actions, objects, or setting, rather than continuing with new content.\n"
+    "Criteria:\n"
+    "Pass if:\n"
+    "-- The caption shows logical causal continuity from the scene description.\n"
+    "-- The caption describes a clearly new moment with different actions, progression, or consequences.\n"
+    "-- The overlap in content (people, actions, objects, setting) is low.\n"
+    "Fail if:\n"
+    "-- The caption is disconnected or implausible in progression.\n"
+    "-- The caption largely repeats the same content.\n"
+    "-- The two descriptions refer to the same moment or situation.\n"
+    "Input:\n"
+    "Scene Description: His mother calls:\nthe bus is here!\n"
+    'Caption: A boy — "Zoë" — ties\nhis shoelaces 👟.\n'
+    "Output:\n"
+    "Verdict: Pass / Fail"
+)
 CAPTIONING = (
     "The images are frames of one video clip, in order. Before each frame stands its time in the clip.\n\n"
     "Describe the clip in one or two plain sentences: who or what is seen, what they do, and where. Say only what the"
@@ -119,6 +141,7 @@ ASKED: dict[str, tuple[Asking, str, str, str]] = {
         "",
     ),
     "verify": (lambda judge: judge.verify(PLAIN, SCENE), spelt(VERIFY), "", f'"format":{SCHEMA}'),
+    "consistency": (lambda judge: judge.consistent(PLAIN, SCENE), spelt(CONSISTENCY), "", f'"format":{SCHEMA}'),
     "caption": (
         lambda judge: judge.caption(PICTURED),
         f'[{picture("0.00")},{picture("1.25")},{{"type":"text","text":{spelt(CAPTIONING)}}}]',
@@ -195,6 +218,7 @@ def test_the_sample_of_a_retry_does_not_show_on_the_wire() -> None:
     for again in (replace(PLAIN, sample=1), replace(PLAIN, clip_id="x", drawer="y", place=3, preceding_caption="z")):
         assert asked.describe(again, ()).body == asked.describe(PLAIN, ()).body
         assert asked.verify(again, SCENE).body == asked.verify(PLAIN, SCENE).body
+        assert asked.consistency(again, SCENE).body == asked.consistency(PLAIN, SCENE).body
 
 
 # ---- the paper's words -----------------------------------------------------------------------------------------
@@ -246,6 +270,17 @@ def test_the_verification_is_the_papers_template_whole_then_the_two_texts(scene:
     assert request.system == ""
 
 
+@given(tricky, tricky)
+def test_the_question_of_consistency_is_the_papers_template_with_the_two_texts_in_their_places(
+    scene: str, caption: str
+) -> None:
+    request = Requests(Claude(), price()).consistency(Question("", caption), scene)
+    before, _, rest = load("causal_consistency").text.partition("{scene_description}")
+    between, _, after = rest.partition("{caption}")
+    assert said(request) == before + scene + between + caption + after
+    assert request.system == ""
+
+
 def test_every_request_names_the_template_whose_words_it_holds() -> None:
     asked = Requests(Claude(), price())
     for request, name in [
@@ -253,6 +288,7 @@ def test_every_request_names_the_template_whose_words_it_holds() -> None:
         (asked.describe(PLAIN, ()), "preceding_description"),
         (asked.describe(PLAIN, (SCENE,)), "preceding_description"),
         (asked.verify(PLAIN, SCENE), "verification"),
+        (asked.consistency(PLAIN, SCENE), "causal_consistency"),
     ]:
         assert (request.prompt, request.prompt_sha256) == (name, load(name).sha256)
 
@@ -267,5 +303,6 @@ def test_nobody_is_told_what_the_answers_are_for() -> None:
         asked.caption(PICTURED),
         *(asked.describe(question, ("a dog barks",) * failed) for failed in range(3)),
         asked.verify(question, "a dog barks"),
+        asked.consistency(question, "a dog barks"),
     ]:
         assert not told.search(request.system + said(request) + json.dumps(request.schema))
