@@ -7,7 +7,7 @@ PIP    := $(PY) -m pip --disable-pip-version-check --quiet
 
 OUT    ?= data/nsp-$(JUDGE)
 RUN    ?= runs/film
-STAGES := connector generator sft
+STAGES := connector generator sft rl
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
 FLAGS  ?= $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)

@@ -29,6 +29,9 @@ _IMAGE_FORMATS = {
     "TIFF": "tiff_pipe",
     "WebP": "webp_pipe",
 }
+TO_BT709 = {"out_color_matrix": "bt709", "out_range": "tv", "flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
+"""What the filter `scale` is told, so that its pictures are what the tags say."""
+
 _CRASHES_ALLOWED = 3
 _SHORT_BY = 1
 
@@ -88,14 +91,21 @@ def command(source: Path, target: Path, span: Span, measured: Measured, config: 
     """Ffmpeg's arguments, without the program. Single-threaded and bit-exact: other thread counts give other bytes."""
     encode = config.encode
     line = ffmpeg_line.output(
-        picture(source, span, measured, config), f"file:{target}", format="mp4", vcodec="libx264", pix_fmt="yuv420p",
-        preset=encode.preset, crf=encode.crf, g=encode.gop, keyint_min=encode.gop, sc_threshold=0, bf=0, threads=1,
+        picture(source, span, measured, config), f"file:{target}", **encoding(encode),
         frames=_most_frames(span, measured, encode), r=encode.fps, video_track_timescale=16384,
-        color_primaries="bt709", color_trc="bt709", colorspace="bt709", color_range="tv",
-        movflags="+faststart", map_metadata=-1, map_chapters=-1,
-        **{"flags:v": "+cgop+bitexact", "fflags": "+bitexact"},
     )  # fmt: skip
     return arguments(line)
+
+
+def encoding(encode: Encode) -> dict[str, str | int]:
+    """Ffmpeg's options for every clip that is written, whatever it is made of: H.264 in MP4, tagged as BT.709."""
+    return {
+        "format": "mp4", "vcodec": "libx264", "pix_fmt": "yuv420p", "preset": encode.preset, "crf": encode.crf,
+        "g": encode.gop, "keyint_min": encode.gop, "sc_threshold": 0, "bf": 0, "threads": 1,
+        "color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "color_range": "tv",
+        "movflags": "+faststart", "map_metadata": -1, "map_chapters": -1,
+        "flags:v": "+cgop+bitexact", "fflags": "+bitexact",
+    }  # fmt: skip
 
 
 def picture(source: Path, span: Span, measured: Measured, config: Config) -> ffmpeg_line.nodes.Stream:
@@ -141,7 +151,7 @@ def _scaled(stream: ffmpeg_line.nodes.Stream, measured: Measured, config: Config
     """To square pixels and BT.709: covering the training size and cropped to it, or at the source's own size."""
     encode = config.encode
     width, height = (encode.image_side,) * 2 if measured.is_image else (encode.width, encode.height)
-    colours = {"out_color_matrix": "bt709", "out_range": "tv", "flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
+    colours = {**TO_BT709}
     if not measured.matrix:
         # Untagged video is BT.709 if it is HD and BT.601 if it is not; ffmpeg would take BT.601 for all.
         colours["in_color_matrix"] = "bt709" if max(measured.width, measured.height) >= 1280 else "smpte170m"

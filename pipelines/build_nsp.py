@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import asdict, fields
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ from judge.estimate import Assumptions, assume
 from judge.prices import Prices
 from judge.settings import Claude
 from pipelines import console
-from pipelines.settings import SettingsMistake, chosen, from_tree, options
+from pipelines.settings import SettingsMistake, chosen, dollars, from_tree, options
 from shards.layout import REPORT
 from shards.receipt import DamagedRecord
 from shards.storage import Storage, StorageFault
@@ -115,12 +113,10 @@ def _build(order: Order) -> int:
 
 
 def _terms(config: Config, budget_usd: float | None, batches: bool, prices: Path | None) -> Terms | None:
-    if budget_usd is not None and not math.isfinite(budget_usd):
-        raise UsageMistake(f"--budget-usd {budget_usd}: no amount of money; leave it out to have no bound")
+    budget = dollars("--budget-usd", budget_usd)
     if config.judge != "claude":
         return None
-    price = Prices.load(prices).of(config.claude.model)
-    return Terms(price, None if budget_usd is None else Decimal(str(budget_usd)), batches)
+    return Terms(Prices.load(prices).of(config.claude.model), budget, batches)
 
 
 def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -89,6 +91,13 @@ def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any]) -> T:
     given = {leaf.name: flags.get(_parameter(leaf.name)) for leaf in leaves(cls)}
     values |= {name: value for name, value in given.items() if value is not None}
     return from_names(cls, values, "settings")
+
+
+def dollars(flag: str, value: float | None) -> Decimal | None:
+    """Exactly what was written. Raises SettingsMistake for what is no amount of money."""
+    if value is not None and not math.isfinite(value):
+        raise SettingsMistake(f"{flag} {value}: no amount of money; leave it out to have no bound")
+    return None if value is None else Decimal(str(value))
 
 
 def _parameter(name: str) -> str:

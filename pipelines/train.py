@@ -15,7 +15,7 @@ from curation.cluster import connected, inside_job
 from curation.errors import UsageMistake
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.settings import chosen, options
+from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
 from training.errors import TrainingMistake
 from training.recipe import STAGES, Recipe
@@ -45,27 +45,34 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--workers", type=click.IntRange(1), default=1, help="Workers, with --launcher ray.  [default: 1]")
 @click.option("--failures", type=click.IntRange(0), default=3, help="Lost workers to replace, with ray.  [default: 3]")
+@click.option("--budget-usd", type=float, help="A bound to what the judge of --stage rl costs.  [default: none]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
-@options(Recipe, "the recipe's", without=("name", "stage", "after"))
+@options(Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds"))
 def main(
     stage: str, data: tuple[str, ...], out: Path, recipe: str | None, qwen: Path, ltx: Path, init: str | None,
-    resume: bool, launcher: str, workers: int, failures: int, ray_address: str | None, **flags: Any,
+    resume: bool, launcher: str, workers: int, failures: int, budget_usd: float | None, ray_address: str | None,
+    **flags: Any,
 ) -> None:  # fmt: skip
-    """Train one stage of the next-scene model: connector, generator, sft, in that order.
+    """Train one stage of the next-scene model: connector, generator, sft, rl, in that order.
 
     Under torchrun all processes train together; with --launcher ray, Ray's workers do. Ctrl-C leaves a checkpoint.
     The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
-    --out/export gets the model for from_pretrained.
+    --out/export gets the model for from_pretrained. The stage rl asks Claude, which costs money, unless it is run with
+    --reward.kind retrieval; all that it made is in candidates, and --budget-usd bounds what it spends.
 
-    Exit codes: 0 done, 1 a dataset is damaged, 2 wrong usage, 3 stopped by a loss that is no number, storage or the
-    machine, 130 interrupted.
+    Exit codes: 0 done, 1 a dataset is damaged, 2 wrong usage, 3 stopped by a loss that is no number, the budget, the
+    account, storage or the machine, 130 interrupted.
     """
     console.log_to_stderr()
     with in_one_line("what is in checkpoints is kept; the same command with --resume goes on from the last one"):
         settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
         if settings.stage != stage:
             raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
-        summary = _train(settings, data, out, qwen, ltx, init, resume, launcher, workers, failures, ray_address)
+        budget = dollars("--budget-usd", budget_usd)
+        if budget is not None and (settings.stage != "rl" or settings.reward.kind != "causal_consistency"):
+            raise UsageMistake("--budget-usd: nothing is paid for but the reward causal_consistency of --stage rl")
+        job = replace(_job(settings, _data(settings, data), out, qwen, ltx, init, resume), budget=budget)
+        summary = _train(job, launcher, workers, failures, ray_address)
     if not summary.finished:
         if _leads():
             console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
@@ -74,11 +81,7 @@ def main(
         _print_summary(summary, out)
 
 
-def _train(
-    recipe: Recipe, data: tuple[str, ...], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool,
-    launcher: str, workers: int, failures: int, ray_address: str | None,
-) -> Summary:  # fmt: skip
-    job = _job(recipe, _data(recipe, data), out, qwen, ltx, init, resume)
+def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:
     if launcher == "ray":
         return _train_on_ray(job, workers, failures, ray_address)
     if workers > 1:
@@ -92,7 +95,7 @@ def _train(
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # that vision tower and head are left out is meant
-    watch = StepWatch(recipe.name)
+    watch = StepWatch(job.recipe.name)
     with joined() as world, watch.stopped_by_signals():
         return train(job, world, watch)
 
@@ -108,7 +111,7 @@ def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) ->
         job.recipe.accumulation(workers)
     except ValueError as error:
         raise TrainingMistake(str(error)) from error
-    with connected(None, address, telling=True):
+    with connected(None, address, training=True):
         import torch
 
         from training.on_ray import train_on_ray
@@ -197,6 +200,10 @@ def _print_summary(summary: Summary, out: Path) -> None:
         lines["held out"] = (
             f"loss {summary.heldout_before:.4f} before, {summary.heldout_after:.4f} after; predicting zero"
             f" {summary.zero:.4f}"
+        )
+    if summary.reward_first >= 0:
+        lines["reward"] = (
+            f"{summary.reward_first:.2f} in the first tenth of the steps, {summary.reward_last:.2f} in the last"
         )
     for name, pair in {"own text": summary.seen, "held out ": summary.heldout}.items():
         if pair.clips:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,6 +25,9 @@ from torch import Tensor
 
 from training.errors import TrainingMistake, TrainingStopped
 from training.world import World
+
+# One process may read what many wrote.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 VERSION = 1
 _ABOUT = "about.json"
@@ -82,6 +86,18 @@ def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
         raise TrainingMistake(
             f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to go on from the one before it"
         ) from error
+
+
+def load_result(checkpoint: Path, about: About, parameters: Mapping[str, Tensor]) -> None:
+    """Fills a model's parameters, by their names, with what the stage came to: averaged where it averaged."""
+    averaged = set(about.averaged)
+    load(
+        checkpoint,
+        {
+            f"{'average' if name in averaged else 'model'}.{name}": parameters[name].detach()
+            for name in about.parameters
+        },
+    )
 
 
 def _first_cause(error: BaseException) -> str:

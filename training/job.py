@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,8 @@ class Job:
     """One stage, to be trained into `run`/<recipe>.
 
     `data` gives each dataset of the mix its location. `init` is the checkpoint whose weights are begun with, if any;
-    `resume` goes on from the newest checkpoint of this very stage, where there is one.
+    `resume` goes on from the newest checkpoint of this very stage, where there is one. `budget`, in US dollars, bounds
+    what the judge of the stage `rl` may cost, in all tries together; None is no bound.
     """
 
     recipe: Recipe
@@ -25,6 +27,7 @@ class Job:
     originals: Originals
     init: Path | None
     resume: bool
+    budget: Decimal | None = None
 
     @property
     def folder(self) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,17 +45,14 @@ class Journal:
     def draw(self) -> None:
         """The picture of all that was written so far."""
         written = entries(self._folder)
+        rewarded = any("reward_mean" in line for line in written)
+        curves = _OF_REWARDS if rewarded else _OF_LOSSES
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         FigureCanvasAgg(figure)
-        left, right = figure.subplots(1, 2)
-        _line(left, written, "step", "loss", color="0.75", linewidth=0.8)
-        _line(left, written, "evaluation", "heldout_loss", color="C0", marker="o", markersize=3)
-        _line(left, written, "evaluation", "zero_loss", color="C3", linestyle="--", linewidth=1)
-        left.set(xlabel="step", ylabel="mean squared error of the velocity")
-        for bucket in range(BUCKETS):
-            _line(right, written, "step", bucket_name(bucket), color=f"C{bucket}", linewidth=0.8)
-        right.set(xlabel="step", ylabel="the same, by noise level")
-        for axes in (left, right):
+        for axes, (label, lines) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
+            for line in lines:
+                line.put_on(axes, written)
+            axes.set(xlabel="step", ylabel=label)
             if axes.get_lines():
                 axes.legend(frameon=False, fontsize="small")
         figure.savefig(self._folder / _CURVES, dpi=120)
@@ -71,6 +69,42 @@ def bucket_name(bucket: int) -> str:
     return f"loss_sigma_{bucket / BUCKETS:.2f}_{(bucket + 1) / BUCKETS:.2f}"
 
 
+@dataclass(frozen=True)
+class _Curve:
+    """One number of the journal over the steps, and how its line looks."""
+
+    event: Event
+    name: str
+    look: Mapping[str, Any]
+
+    def put_on(self, axes: Any, written: Sequence[Mapping[str, Any]]) -> None:
+        points = [
+            (line["step"], line[self.name]) for line in written if line["event"] == self.event and self.name in line
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=self.name.replace("_", " "), **self.look)
+
+
+_HELD_OUT = (
+    _Curve("evaluation", "heldout_loss", {"color": "C0", "marker": "o", "markersize": 3}),
+    _Curve("evaluation", "zero_loss", {"color": "C3", "linestyle": "--", "linewidth": 1}),
+)
+_OF_LOSSES = {
+    "mean squared error of the velocity": (_Curve("step", "loss", {"color": "0.75", "linewidth": 0.8}), *_HELD_OUT),
+    "the same, by noise level": [
+        _Curve("step", bucket_name(level), {"color": f"C{level}", "linewidth": 0.8}) for level in range(BUCKETS)
+    ],
+}
+_OF_REWARDS = {
+    "reward of the candidates": [
+        _Curve("step", "reward_mean", {"color": "C0", "linewidth": 1}),
+        _Curve("step", "groups_without_spread", {"color": "0.6", "linewidth": 0.8}),
+        _Curve("step", "missing_judgements", {"color": "C3", "linewidth": 0.8}),
+    ],
+    "divergence from the start": [_Curve("step", "kl_to_start", {"color": "C1", "linewidth": 1})],
+}
+
+
 def entries(folder: Path) -> list[dict[str, Any]]:
     """What stands in `metrics.jsonl`; a last line that a killed run left half is not there."""
     path = folder / _METRICS
@@ -78,9 +112,3 @@ def entries(folder: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was never finished
-
-
-def _line(axes: Any, written: list[dict[str, Any]], event: Event, name: str, **style: Any) -> None:
-    points = [(line["step"], line[name]) for line in written if line["event"] == event and name in line]
-    if points:
-        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), **style)

@@ -14,7 +14,6 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from training.errors import TrainingMistake, TrainingStopped
 from training.job import Job
 from training.summary import Summary
-from training.trainer import train
 from training.world import of_group
 
 _LINE_EVERY_SECONDS = 5.0
@@ -49,6 +48,8 @@ def train_on_ray(job: Job, workers: int, gpus: bool, failures: int) -> Summary:
 
 def _work(config: Mapping[str, Any]) -> Summary | Exception:
     """What each worker runs. What the user must mend is returned: Ray would try it again."""
+    from training.trainer import train  # late: the driver needs none of it
+
     job: Job = config["job"]
     try:
         # Whether there may be a run already was seen to before; when this is not the first try, there is.

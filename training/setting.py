@@ -157,7 +157,7 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
     bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
     carried = sorted({*learnt, *bridge, *(before.parameters if before else [])})
     if begin and before and not going_on:
-        _take_over(begin, before, model)
+        checkpoint.load_result(begin, before, dict(model.named_parameters()))
     chosen = optimiser(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
     average = Average(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
     start = Average(learnt, 1.0) if recipe.stage == "rl" else None
@@ -194,11 +194,16 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
 
 
 def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
-    """What the recipe names."""
+    """What the recipe names. What it takes to ask Claude is imported only where that is to be asked."""
     settings = job.recipe.reward
     if settings.kind == "retrieval":
         return Retrieval(clips, settings.others, maker)
-    raise NotImplementedError
+    from training.rewards.captioner import QwenCaptioner
+    from training.rewards.consistency import CausalConsistency
+
+    own = settings.captioner == "qwen"
+    captioner = QwenCaptioner(job.originals.qwen, settings.judge, world.device) if own else None
+    return CausalConsistency(settings, job.folder, job.budget, world, captioner)
 
 
 def _dtype(job: Job) -> torch.dtype:
@@ -215,16 +220,6 @@ def _model(job: Job, ratios: Ratios, world: World) -> UnifiedModel:
     if any(parameter.requires_grad for parameter in transformer.parameters()):
         transformer.float()
     return model.to(world.device)
-
-
-def _take_over(begin: Path, before: About, model: UnifiedModel) -> None:
-    """The weights that a stage before came to: the averaged ones where it averaged."""
-    named = dict(model.named_parameters())
-    averaged = set(before.averaged)
-    checkpoint.load(
-        begin,
-        {f"{'average' if name in averaged else 'model'}.{name}": named[name].detach() for name in before.parameters},
-    )
 
 
 def _check_fits(job: Job, before: About, same_run: bool, begin: Path | None) -> None:

@@ -32,7 +32,7 @@ from training.recipe import Recipe
 from training.trained import trained
 from training.world import World, joined
 
-WARM_UP, ROUNDS = 2, 5
+WARM_UP, ROUNDS = 2, 3
 _RECIPES = Path(training.recipe.__file__).parent / "recipes"
 _FPS = 24.0
 

@@ -12,20 +12,14 @@ and padded to 1,024 tokens.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
+from benchmarks.gpu.apart import Figures, figures_of
 from benchmarks.gpu.case import Case, recipe
-
-_SECONDS_AT_MOST = 240.0
-
-Figures = dict[str, Any]
 
 
 def cases() -> list[Case]:
@@ -33,13 +27,11 @@ def cases() -> list[Case]:
     images, clips = (recipe(stage).data.micro_batch for stage in ("connector", "sft"))
     return [
         Case("connector", "once", False, images),
+        Case("connector", "plain", False, images),
         Case("sft", "once", False, clips),
         Case("connector", "once", True, images),
         Case("sft", "once", True, clips),
-        Case("connector", "plain", False, images),
         Case("connector", "padded", False, images),
-        Case("connector", "plain", True, images),
-        Case("connector", "padded", True, images),
     ]
 
 
@@ -91,24 +83,12 @@ def _row(each: Figures) -> list[str]:
     return [*case, f"{each['seconds']:.3f} ({low:.3f}–{high:.3f})", speed, mfu, memory]
 
 
-def _in_a_process(case: Case, toy: bool) -> Figures:
-    """Its own, so that neither its memory nor its failure is another case's."""
-    line = [sys.executable, "-m", "benchmarks.gpu.case", json.dumps(asdict(case)), *(["--toy"] if toy else [])]
-    try:
-        done = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=_SECONDS_AT_MOST, check=True)
-    except subprocess.SubprocessError as error:
-        failure = "took too long" if isinstance(error, subprocess.TimeoutExpired) else "failed"
-        return asdict(case) | {"failure": failure}
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the figures go, as JSON.")
 @click.option("--toy", is_flag=True, help="Small models, which a CPU can do: whether it runs, not how fast.")
 def main(out: Path, toy: bool) -> None:
     figures: list[Figures] = []
-    for figures in measure(cases(), lambda case: _in_a_process(case, toy)):
+    for figures in measure(cases(), lambda case: figures_of("benchmarks.gpu.case", asdict(case), toy)):
         click.echo(json.dumps(figures[-1]))
         out.write_text(json.dumps({"steps": figures, "gains": gains(figures)}, indent=2) + "\n", encoding="utf-8")
     click.echo(table(figures))

@@ -24,7 +24,7 @@ import torch.distributed as dist
 PRELOAD = """
 torch.distributed.checkpoint torch.distributed.fsdp torch.distributed.tensor pytest hypothesis
 diffusers.models.autoencoders.autoencoder_kl_ltx diffusers.models.transformers.transformer_ltx
-transformers.models.qwen2_5_vl.modeling_qwen2_5_vl training.trainer av pandas
+transformers.models.qwen2_5_vl.modeling_qwen2_5_vl training.trainer av pandas judge.paid_once
 """.split()
 """What is imported once, where it is installed, by the process from which all ranks are forked."""
 

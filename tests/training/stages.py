@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from shards.layout import ShardName
 from tests.shards.clips import clip
 from tests.shards.samples import seal_dataset
 from tests.training.originals import make_originals
+from tests.training.ranks import run
 from training.job import Job
 from training.model.originals import Originals
 from training.recipe import Data, Keeping, Mix, Model, Objective, Optimiser, Parallel, Recipe
 from training.summary import Summary
 from training.trainer import train
-from training.world import of_group
+from training.world import joined, of_group
 
 SMALL = Recipe(
     name="generator",
@@ -80,10 +81,21 @@ def make_job(data: Path, originals: Originals, run: Path, recipe: Recipe = SMALL
 
 
 def on_rank(rank: int, world: int, job: Job, stop_after: int = -1) -> tuple[Summary, Quiet]:
-    """For `tests.training.ranks.run`."""
-    torch.use_deterministic_algorithms(mode=True)
+    """For `by_ranks` and `tests.training.ranks.run`."""
     watcher = Quiet(stop_after)
-    return train(job, of_group(), watcher), watcher
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        return train(job, of_group(), watcher), watcher
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
 
 
-__all__ = ["SMALL", "Quiet", "make_data", "make_job", "make_originals", "on_rank", "replace"]
+def by_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the first of so many ranks returns. One alone is this process, which has all imported and warm."""
+    if world > 1:
+        return run(function, world, *arguments)[0]
+    with joined():
+        return function(0, 1, *arguments)
+
+
+__all__ = ["SMALL", "Quiet", "by_ranks", "make_data", "make_job", "make_originals", "on_rank", "replace"]

@@ -16,7 +16,7 @@ import torch
 
 from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
-from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals, on_rank, replace
+from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
 from training.checkpoint import About, Checkpoints, latest, load
 from training.errors import TrainingMistake, TrainingStopped
 from training.job import Job
@@ -116,7 +116,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Quiet]:
     job = make_job(data, originals, tmp_path_factory.mktemp("undisturbed"), RECIPE)
-    return job, run(on_rank, 1, job)[0][1]
+    return job, by_ranks(1, on_rank, job)[1]
 
 
 def _killed(rank: int, world: int, job: Job) -> None:
@@ -139,7 +139,7 @@ def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before
     with pytest.raises(RankFailed, match="exit code -9"):
         run(_killed, 1, job)
     assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-1", "step-2.unfinished"]
-    (_, resumed), *_ = run(on_rank, 1, replace(job, resume=True))
+    _, resumed = by_ranks(1, on_rank, replace(job, resume=True))
     assert resumed.losses == {step: undisturbed[1].losses[step] for step in (2, 3)}
     assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-1", "step-2", "step-3"]
 

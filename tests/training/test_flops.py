@@ -17,8 +17,8 @@ from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 from tests.training.counting import counted
 from tests.training.models import ltx_config, qwen_config, vae_config
 from training.flops import (
-    Sizes,
     Flops,
+    Sizes,
     connector_flops,
     language_flops,
     peak_flops,

@@ -25,7 +25,7 @@ def figures() -> list[dict[str, Any]]:
 
 def test_every_stage_and_reading_is_measured(figures: list[dict[str, Any]]) -> None:
     assert [(each["stage"], each["reading"]) for each in figures] == [
-        ("connector", "once"), ("sft", "once"), ("connector", "plain"), ("connector", "padded")
+        ("connector", "once"), ("connector", "plain"), ("sft", "once"), ("connector", "padded")
     ]  # fmt: skip
     for each in figures:
         assert each["samples_per_second"] == pytest.approx(2 / each["seconds"])

@@ -220,10 +220,12 @@ def test_latents_are_normal_by_the_mean_and_deviation_that_are_stored(
     torch.testing.assert_close(normal.std((0, 2, 3, 4)), torch.ones(32), atol=0.15, rtol=0)
 
 
-def test_the_base_learns_to_tell_noise_from_videos_by_their_captions() -> None:
+def test_the_base_learns_to_tell_noise_from_videos_by_their_captions(
+    fitted: tuple[AutoencoderKLLTXVideo, Tensor],
+) -> None:
+    vae, _ = fitted
     torch.manual_seed(0)
     videos, captions = slopes(2)[:, :9, :32, :64], ["red dusk over hills", "a blue pond at noon"]
-    vae = fit(slopes(24))
     tokenizer, encoder = text_encoder(captions * 20, CONDITION_SIZE)
     told: list[None] = []
     transformer = pretrain(vae, tokenizer, encoder, videos, captions, 16.0, 60, lambda: told.append(None))

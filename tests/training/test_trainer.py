@@ -19,8 +19,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.tensor import DTensor
 
 from shards.loader import Loader
-from tests.training.ranks import run
-from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals, on_rank, replace
+from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
 from training.feed import Feed, Maker
 from training.flow.objective import loss_per_sample, noised
 from training.job import Job
@@ -41,7 +40,7 @@ RECIPE = replace(
     optimiser=replace(SMALL.optimiser, lr=30.0, warmup=2, clip=0.2),
     keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
 )
-ADAMW = replace(RECIPE, optimiser=replace(RECIPE.optimiser, kind="adamw", lr=0.01))
+ADAMW = replace(RECIPE, optimiser=replace(RECIPE.optimiser, kind="adamw", lr=0.01), steps=2)
 CONNECTOR = replace(RECIPE, name="connector", stage="connector", trainable=("bridge.*",), steps=2)
 ATTENTION = replace(RECIPE, trainable=("bridge.connector.*", "transformer.transformer_blocks.*.attn2.*"), steps=2)
 
@@ -56,13 +55,6 @@ class Stage:
 
     def job(self, name: str, recipe: Recipe = RECIPE, **changes: Any) -> Job:
         return make_job(self.data, self.originals, self.folder / name, recipe, **changes)
-
-    def half(self, name: str, recipe: Recipe = RECIPE, world: int = 1) -> Job:
-        """A run of which two of four steps are done."""
-        job = self.job(name, recipe)
-        summary, _ = run(on_rank, world, job, 2)[0]
-        assert (summary.step, summary.finished) == (2, False)
-        return job
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,14 @@ class Ran:
 
 
 def ran(job: Job, world: int = 1) -> Ran:
-    return Ran(job, *run(on_rank, world, job)[0])
+    return Ran(job, *by_ranks(world, on_rank, job))
+
+
+def stopped(job: Job, step: int) -> Job:
+    """After a step that is not its last."""
+    summary, _ = by_ranks(1, on_rank, job, step)
+    assert (summary.step, summary.finished) == (step, False)
+    return replace(job, resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +99,32 @@ def whole(stage: Stage) -> Ran:
 @pytest.fixture(scope="module")
 def shared(stage: Stage) -> Ran:
     """The same by two ranks."""
-    return ran(stage.job("shared", replace(RECIPE, keeping=replace(SMALL.keeping, checkpoint_every=0))), 2)
+    return ran(stage.job("shared", replace(RECIPE, keeping=SMALL.keeping)), 2)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A run, and all parameters of the model as it left them in memory."""
+
+    job: Job
+    weights: dict[str, Tensor]
+
+
+def left(job: Job, world: int) -> Left:
+    return Left(job, by_ranks(world, _weights, job))
+
+
+def _weights(rank: int, world: int, job: Job) -> dict[str, Tensor]:
+    settings = []
+    with patch("training.trainer.set_up", lambda *given: settings.append(set_up(*given)) or settings[0]):
+        train(job, of_group(), Quiet())
+    named = {name: value.detach() for name, value in settings[0].model.named_parameters()}
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in named.items()}
 
 
 @pytest.fixture(scope="module")
-def halves(stage: Stage) -> dict[int, Job]:
-    """Half of it, by one rank and by two."""
-    return {world: stage.half(f"half-{world}", world=world) for world in (1, 2)}
-
-
-@pytest.fixture(scope="module")
-def connector(stage: Stage) -> Ran:
-    return ran(stage.job("stages", CONNECTOR))
+def connector(stage: Stage) -> Left:
+    return left(stage.job("stages", CONNECTOR), 2)
 
 
 def tensors(job: Job, step: int) -> dict[str, Tensor]:
@@ -225,12 +238,14 @@ def test_the_average_follows_the_weights_of_every_step_and_is_what_is_exported(w
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (1, 2), (2, 1)])
 def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
-    whole: Ran, shared: Ran, halves: dict[int, Job], stage: Stage, before: int, after: int
+    whole: Ran, shared: Ran, stage: Stage, before: int, after: int
 ) -> None:
-    job = stage.job(f"resumed-{before}-{after}", resume=True)
-    shutil.copytree(halves[before].run, job.run)
-    resumed = ran(job, after)
+    """From what it had at its second step, and lines of later ones, which had been written when it was killed."""
     undisturbed = {1: whole, 2: shared}[after]
+    job = stage.job(f"resumed-{before}-{after}", resume=True)
+    later = shutil.ignore_patterns("step-3", "step-4", "summary.json")
+    shutil.copytree({1: whole, 2: shared}[before].job.run, job.run, ignore=later)
+    resumed = ran(job, after)
     assert resumed.summary.finished
     assert list(resumed.losses) == [3, 4]
     assert resumed.losses == pytest.approx({step: undisturbed.losses[step] for step in (3, 4)}, abs=1e-5)
@@ -240,12 +255,11 @@ def test_a_run_goes_on_by_any_number_of_ranks_as_if_nothing_had_been(
         assert_equal(tensors(job, 4), tensors(undisturbed.job, 4))
 
 
-def test_adamw_goes_on_to_the_bit(stage: Stage) -> None:
+def test_adamw_that_was_stopped_goes_on_to_the_bit(stage: Stage) -> None:
     undisturbed = ran(stage.job("adamw", ADAMW))
-    stage.half("adamw-half", ADAMW)
-    resumed = ran(stage.job("adamw-half", ADAMW, resume=True))
-    assert resumed.losses == {step: undisturbed.losses[step] for step in (3, 4)}
-    assert_equal(tensors(resumed.job, 4), tensors(undisturbed.job, 4))
+    resumed = ran(stopped(stage.job("adamw-stopped", ADAMW), 1))
+    assert resumed.losses == {2: undisturbed.losses[2]}
+    assert_equal(tensors(resumed.job, 2), tensors(undisturbed.job, 2))
 
 
 def test_a_finished_run_that_goes_on_does_nothing_and_tells_the_same(whole: Ran) -> None:
@@ -258,20 +272,13 @@ def test_a_finished_run_that_goes_on_does_nothing_and_tells_the_same(whole: Ran)
 
 
 @pytest.mark.parametrize(
-    ("changes", "world"),
-    [
-        ({"checkpointing": "full"}, 1),
-        ({"checkpointing": "selective"}, 1),
-        ({"gather_language": False, "checkpointing": "selective"}, 2),
-        ({"replicas": 2}, 2),
-    ],
+    "changes",
+    [{"replicas": 2, "checkpointing": "full"}, {"gather_language": False, "checkpointing": "selective"}],
     ids=str,
 )
-def test_what_is_learnt_does_not_depend_on_the_layout(
-    whole: Ran, stage: Stage, changes: dict[str, Any], world: int
-) -> None:
+def test_what_is_learnt_does_not_depend_on_the_layout(whole: Ran, stage: Stage, changes: dict[str, Any]) -> None:
     recipe = replace(RECIPE, steps=2, parallel=replace(RECIPE.parallel, **changes))
-    laid_out = ran(stage.job("-".join(map(str, changes.values())), recipe), world)
+    laid_out = ran(stage.job(str(changes["checkpointing"]), recipe), 2)
     assert laid_out.losses == pytest.approx({step: whole.losses[step] for step in (1, 2)}, abs=1e-5)
     assert laid_out.norms == pytest.approx(whole.norms[:2], abs=1e-5)
 
@@ -279,33 +286,19 @@ def test_what_is_learnt_does_not_depend_on_the_layout(
 # ---- what is trained and what is not ----------------------------------------------------------------------------
 
 
-def _weights(rank: int, world: int, job: Job) -> dict[str, Tensor]:
-    """All parameters of the model as training leaves them in memory."""
-    settings = []
-    with patch("training.trainer.set_up", lambda *given: settings.append(set_up(*given)) or settings[0]):
-        train(job, of_group(), Quiet())
-    named = {name: value.detach() for name, value in settings[0].model.named_parameters()}
-    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in named.items()}
-
-
-@pytest.mark.parametrize(
-    ("recipe", "count"), [(replace(CONNECTOR, name="bridge"), 7), (replace(ATTENTION, name="attention"), 26)]
-)
-def test_all_but_what_is_listed_as_trained_stays_as_it_was_to_the_bit(stage: Stage, recipe: Recipe, count: int) -> None:
-    job = stage.job(recipe.name, recipe)
-    after, _ = run(_weights, 2, job)
-    originals = job.originals
-    language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
+def test_all_but_what_is_listed_as_trained_stays_as_it_was_to_the_bit(connector: Left, stage: Stage) -> None:
+    language, transformer = stage.originals.language(torch.float32), stage.originals.transformer(torch.float32)
     model = UnifiedModel(language, new_bridge(language, transformer, 4, 0, 0), transformer, Ratios(4, 4))
     before = dict(model.named_parameters())
-    assert before.keys() == after.keys()
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    listed = (job.folder / "trained_parameters.txt").read_text().splitlines()
-    assert {line.split()[0] for line in listed} == moved
-    assert len(listed) == count
+    for run, count in ((connector, 7), (left(stage.job("attention", ATTENTION), 1), 26)):
+        assert before.keys() == run.weights.keys()
+        moved = {name for name, value in before.items() if not torch.equal(value, run.weights[name])}
+        listed = (run.job.folder / "trained_parameters.txt").read_text().splitlines()
+        assert {line.split()[0] for line in listed} == moved
+        assert len(listed) == count
 
 
-def test_a_connector_is_exported_beside_the_transformer_it_was_given(connector: Ran) -> None:
+def test_a_connector_is_exported_beside_the_transformer_it_was_given(connector: Left) -> None:
     exported = connector.job.run / "export"
     original = load_file(connector.job.originals.ltx / "transformer" / "diffusion_pytorch_model.safetensors")
     assert_equal(load_file(exported / "transformer" / "diffusion_pytorch_model.safetensors"), original)
@@ -320,7 +313,7 @@ def test_a_connector_is_exported_beside_the_transformer_it_was_given(connector: 
 # ---- from stage to stage ----------------------------------------------------------------------------------------
 
 
-def test_a_stage_begins_with_the_averaged_weights_of_the_one_before(connector: Ran, stage: Stage) -> None:
+def test_a_stage_begins_with_the_averaged_weights_of_the_one_before(connector: Left, stage: Stage) -> None:
     """Prodigy keeps the weights that it began with."""
     handed = tensors(connector.job, 2)
     recipe = replace(RECIPE, steps=1)
@@ -333,7 +326,6 @@ def test_a_stage_begins_with_the_averaged_weights_of_the_one_before(connector: R
 def test_what_an_earlier_stage_trained_is_carried_on_by_one_that_does_not_train_it(whole: Ran, stage: Stage) -> None:
     recipe = replace(CONNECTOR, name="sft", stage="sft")
     job = stage.job("carried", recipe, init=whole.job.checkpoints / "step-4")
-    assert not run(on_rank, 1, job, 1)[0][0].finished
-    assert ran(replace(job, resume=True)).summary.finished
+    assert ran(stopped(job, 1)).summary.finished
     taken = load_file(whole.job.run / "export" / "transformer" / "diffusion_pytorch_model.safetensors")
     assert_equal(load_file(job.run / "export" / "transformer" / "diffusion_pytorch_model.safetensors"), taken)

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.errors import TrainingMistake
 from training.model.bridge import Bridge
-from training.model.originals import Originals
+from training.model.originals import Originals, open_pretrained
 
 _INDEX = "model_index.json"
+_ABOUT = "nextscene.json"
 
 
 def export(
@@ -46,14 +48,25 @@ def export(
         "vae": ["diffusers", "AutoencoderKLLTXVideo"],
     }
     (draft / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    (draft / "nextscene.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     _replace(folder, draft)
 
 
 def opened(folder: Path) -> tuple[Bridge, Originals]:
-    """The bridge of an export, and the folders of the rest of it."""
+    """The bridge of an export, and the folders of the rest of it. Raises TrainingMistake."""
     exported = Originals(folder / "language_model", folder)
-    return Bridge.from_pretrained(folder, subfolder="bridge"), exported
+    return open_pretrained(Bridge, folder, subfolder="bridge", low_cpu_mem_usage=False), exported
+
+
+def about_export(folder: Path) -> dict[str, Any]:
+    """What was told of it as it was made. Raises TrainingMistake for a folder that is no export."""
+    try:
+        about: dict[str, Any] = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingMistake(
+            f"{folder} holds no trained model; train a stage to its end, which writes one, or name a checkpoint"
+        ) from error
+    return about
 
 
 def _save(module: Any, trained: Mapping[str, Tensor], folder: Path) -> None:

@@ -38,26 +38,28 @@ class Originals:
                 )
 
     def tokenizer(self) -> Any:
-        return _opened(AutoTokenizer, self.qwen)
+        return open_pretrained(AutoTokenizer, self.qwen)
 
     def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
         """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
-        model, found = _opened(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
+        model, found = open_pretrained(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
         if missing := sorted(found["missing_keys"]):
             raise TrainingMistake(f"{self.qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
         return model
 
     def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
-        return _opened(
+        return open_pretrained(
             LTXVideoTransformer3DModel, self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
         )
 
     def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-        vae = _opened(AutoencoderKLLTXVideo, self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
+        vae = open_pretrained(
+            AutoencoderKLLTXVideo, self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False
+        )
         return vae.requires_grad_(requires_grad=False).eval()
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
-        return _opened(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")
+        return open_pretrained(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")
 
     @property
     def fingerprint(self) -> str:
@@ -69,7 +71,7 @@ class Originals:
         return digest.hexdigest()
 
 
-def _opened(kind: Any, folder: Path, **how: Any) -> Any:
+def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
     """What `from_pretrained` gives. Raises TrainingMistake for a folder that it cannot open, with its reason."""
     try:
         return kind.from_pretrained(folder, **how)

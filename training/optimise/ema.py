@@ -37,7 +37,7 @@ class Average:
         A module of FSDP2 must hold its shards alone when it begins and ends: `reshard()` it after a forward pass.
         """
         with torch.no_grad():
-            own = torch._foreach_clone(self._values())
+            own = [value.clone() for value in self._values()]
             torch._foreach_copy_(self._values(), self._averaged())
         try:
             yield

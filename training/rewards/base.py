@@ -58,7 +58,7 @@ class Reward(Protocol):
     def verdicts(self) -> list[Verdict]:
         """One for each candidate of this rank's since the last call, in the order of asking. Waits for the last.
 
-        Raises TrainingStopped, on all ranks alike, where the budget or the account does not let it go on.
+        Raises TrainingPaused, on all ranks alike, where the budget or the account does not let it go on.
         """
         ...
 

@@ -1,0 +1,114 @@
+"""How long the stage `rl` takes at the published size, on one GPU, with random weights: one group, and what it teaches.
+
+Measured, by the recipe `rl`, for one scene whose clip has 65 frames of 832×480: to make 24 candidates in 20 guided
+steps and decode them, and one optimiser step from the 8 that are kept, over 11 of their steps; the peak memory of both.
+The reward is a coin's, and costs no time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import click
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from benchmarks.gpu import models
+from benchmarks.gpu.case import recipe
+from benchmarks.gpu.models import PUBLISHED, TOY, Size
+from benchmarks.gpu.videos import SCHEDULER, AnyWords
+from shards.order import Draw
+from training.feed import Examples, Maker
+from training.model.latents import Grid
+from training.optimise.choose import optimiser
+from training.optimise.ema import Average
+from training.parallel import lay_out
+from training.policy import grpo
+from training.recipe import Recipe
+from training.rewards.base import Candidate, Verdict
+from training.trained import trained
+from training.world import World, joined
+
+
+class Coin:
+    """Every other candidate passes, at once. `asked` is when it was told of each."""
+
+    name = "coin"
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def ask(self, candidates: Sequence[Candidate]) -> None:
+        self.asked += [time.perf_counter()] * len(candidates)
+
+    def verdicts(self) -> list[Verdict]:
+        return [Verdict(float(number % 2), "tossed") for number in range(len(self.asked))]
+
+    def end(self) -> None: ...
+
+
+def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[str, Any]:
+    model = models.unified(size, settings, world.device)
+    lay_out(model, settings.parallel, world)
+    learnt = trained(model)
+    chosen = optimiser(learnt, settings.optimiser)
+    start = Average(learnt, 1.0)
+    vae = models.vae(size, world.device, model.dtype)
+    maker = Maker(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
+    setting = SimpleNamespace(
+        job=SimpleNamespace(recipe=settings, folder=folder), world=world, model=model, maker=maker, accumulation=1,
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER), start_in_place=start.in_place,
+    )  # fmt: skip
+    coin = Coin()
+    method = grpo.Grpo(cast(Any, setting), cast(Any, SimpleNamespace(count_group=lambda *_: None)), coin)
+    begun = time.perf_counter()
+    lesson = method.learn(_scenes(size, maker), 0)
+    norm = torch.nn.utils.clip_grad_norm_(list(learnt.values()), settings.optimiser.clip)
+    chosen.step()
+    chosen.zero_grad()
+    length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # known when the device is done
+    ended = time.perf_counter()
+    figures: dict[str, Any] = {
+        "candidates": settings.policy.candidates, "group_seconds": coin.asked[-1] - begun,
+        "update_seconds": ended - coin.asked[-1], "gradient_norm": length, **lesson.numbers,
+    }  # fmt: skip
+    if world.device.type == "cuda":
+        figures["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        figures["device"] = torch.cuda.get_device_name()
+    return figures
+
+
+def _scenes(size: Size, maker: Maker) -> Iterator[Examples]:
+    frames, height, width = size.clip
+    ratios = models.ratios(size)
+    grid: Grid = ratios.grid(frames, height, width)
+    words = maker.words([""], [0])
+    while True:
+        clean, noise = torch.randn(2, 1, grid.tokens, size.transformer["in_channels"], device=maker.device)
+        sigma, fps = torch.rand(1, device=maker.device), torch.full((1,), 16.0, device=maker.device)
+        yield Examples(words, ["a"], [0], [Draw(0, 0)], clean, noise, sigma, fps, grid, ["clip"], 0)
+
+
+@click.command(help=__doc__)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the figures go, as JSON.")
+@click.option("--toy", is_flag=True, help="Small models, which a CPU can do: whether it runs, not how fast.")
+def main(out: Path, toy: bool) -> None:
+    settings = recipe("rl")
+    if toy:
+        settings = replace(settings, policy=replace(settings.policy, candidates=4, best_of=2, steps=4))
+    settings = replace(settings, data=replace(settings.data, global_batch=1))
+    with joined() as world, tempfile.TemporaryDirectory() as folder:
+        figures = measured(TOY if toy else PUBLISHED, settings, world, Path(folder))
+    out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    click.echo(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

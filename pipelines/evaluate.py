@@ -1,0 +1,276 @@
+"""Scores models as the paper does: videos of what happens next are captioned and judged beside the scene before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curation.errors import UsageMistake
+from curation.lock import held
+from judge.prices import Price, Prices
+from judge.settings import Claude
+from pipelines import console
+from pipelines.endings import in_one_line
+from pipelines.generating import MOST_SEED, fill, record, sampling_options, scenes_in
+from pipelines.settings import chosen, dollars, options
+from pipelines.videofolder import Record, VideoFolder, check_writable
+from shards.read import SplitReader
+from shards.sample import MEMBERS, Sample
+from shards.storage import Storage
+from training.recipe import flat
+
+if TYPE_CHECKING:
+    from pipelines.comparison import Result
+    from training.generation.opening import Opening
+    from training.recipe import Form
+    from training.rewards.asking import Asking
+
+_PATH = click.Path(path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_GO_ON = "the videos and the answers so far are kept; run the same command again to go on"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TAKEN = ("calls", "run.lock", "summary.json")
+_LONGEST_NAME = 220
+"""Bytes of a file's name, which leaves room for the name of its draft."""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    judge: Claude = field(default_factory=Claude)
+
+    def __post_init__(self) -> None:
+        for name, value in flat(self).items():
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name} must be above 0, not {value}")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The texts that each model is given, how many videos of each it makes, and where all of it goes."""
+
+    out: Path
+    texts: list[str]
+    samples: int
+    seed: int
+    batch: int
+
+    def records(self, opening: Opening, named: Callable[[int, int], str]) -> list[Record]:
+        """`named` gives the file of a text's sample, both by their numbers."""
+        return [
+            record(opening, named(number, sample), text, self._seed_of(text, sample))
+            for number, text in enumerate(self.texts)
+            for sample in range(self.samples)
+        ]
+
+    def about(self) -> dict[str, Any]:
+        return {"scenes": len(self.texts), "samples": self.samples, "seed": self.seed}
+
+    def _seed_of(self, text: str, sample: int) -> int:
+        """The same for all models, whatever the other texts are."""
+        digest = hashlib.sha256(f"{self.seed}\0{sample}\0{text}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME=RUN",
+    help="A model: RUN of train.py, its export, or a checkpoint with --qwen and --ltx. Any number of times.",
+)  # fmt: skip
+@click.option("--original", "originals", multiple=True, metavar="NAME=LTX", help="The original LTX-Video beside them.")
+@click.option("--qwen", type=_PATH, help="For checkpoints: Qwen2.5-VL, as train.py was given it.")
+@click.option("--ltx", type=_PATH, help="Likewise LTX-Video 0.9.0.")
+@click.option("--data", help="A dataset that build_nsp.py made, whose scenes are taken; a path or s3://…")
+@click.option("--split", default="test", show_default=True, help="Of --data.")
+@click.option("--scenes", type=_FILE, help="A text file with a scene on each line instead.")
+@click.option("--vbench", type=_FILE, help="VBench's prompts instead: its folders are filled, nothing is judged.")
+@click.option("--most", type=click.IntRange(1), help="Scenes to take at most.  [default: all]")
+@click.option("--samples", type=click.IntRange(1), help="Videos of each scene.  [default: 1; with --vbench 5]")
+@click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of all chance.")
+@click.option("--out", type=_PATH, required=True, help="A folder for videos, answers, records and the summary.")
+@click.option("--form", type=click.Choice(["nsp", "t2v"]), help="The prompt.  [default: nsp; with --vbench t2v]")
+@sampling_options
+@click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
+@click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
+@options(_Settings, without=("judge.rounds",))
+def main(
+    models: tuple[str, ...], originals: tuple[str, ...], qwen: Path | None, ltx: Path | None, data: str | None,
+    split: str, scenes: Path | None, vbench: Path | None, most: int | None, samples: int | None, seed: int, out: Path,
+    form: Form | None, batch: int, budget_usd: float | None, prices: Path | None, **flags: Any,
+) -> None:  # fmt: skip
+    """Score models by causal consistency, side by side (the paper's Table 6).
+
+    Each model makes videos of the same scenes from the same seeds. Claude says what each shows, without knowing the
+    scene, and then whether that follows from the scene. The score is the share of Passes; its interval comes from
+    drawing the scenes anew. Judgements that are missing are counted and left out.
+
+    The run may be stopped or killed at any moment: the same command goes on, and neither makes nor asks anything twice.
+
+    Exit codes: 0 done, 1 nothing could be judged of a model, 2 wrong usage, 3 stopped by the budget, the account,
+    network, storage or machine, 130 interrupted.
+    """
+    console.log_to_stderr()
+    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
+        texts = _texts(data, split, scenes, vbench, most)
+        sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
+        asked = {name: value for name, value in sampling.items() if value is not None}
+        opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)
+        plan = _Plan(out, texts, samples or (5 if vbench else 1), seed, batch)
+        if vbench:
+            _fill_for_vbench(plan, opened)
+            return
+        from judge.client import check_key  # late: --help need not wait for it
+
+        settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
+        price = Prices.load(prices).of(settings.model, "--judge.model")
+        check_key()
+        unjudged = _evaluate(plan, opened, settings, price, budget)
+    if unjudged:
+        console.fail("\n".join(unjudged), console.ATTENTION)
+
+
+def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | None, most: int | None) -> list[str]:
+    """Each once."""
+    if [data, scenes, vbench].count(None) != 2:
+        raise UsageMistake("name one source of scenes: --data, --scenes or --vbench")
+    if data:
+        return _scenes_of(data, split, most)
+    flag, file = ("--vbench", vbench) if vbench else ("--scenes", scenes)
+    assert file  # noqa: S101 – one of them is there
+    return list(dict.fromkeys(scenes_in(flag, file)))[:most]
+
+
+def _scenes_of(data: str, split: str, most: int | None) -> list[str]:
+    """In an order that has nothing to do with the films, so that the first few are a fair sample."""
+    reader = SplitReader(data, split)
+    if reader.index.members != MEMBERS:
+        raise UsageMistake(f"--data {data} holds {', '.join(reader.index.members)}; name the dataset of clips")
+    keys = [reader.index.key(number) for number in range(len(reader))]
+    found: dict[str, None] = {}
+    for number in sorted(range(len(keys)), key=lambda number: hashlib.sha256(keys[number].encode()).digest()):
+        if len(found) == most:
+            break
+        scene = Sample.of(reader.group(number), str(reader.shard_of(number))).record.scene_description
+        if not scene:
+            raise UsageMistake(f"--data {data}: nothing is said of what was before its clips; name an NSP dataset")
+        found[scene] = None
+    return list(found)
+
+
+def _models(
+    models: Sequence[str], originals: Sequence[str], qwen: Path | None, ltx: Path | None, form: Form,
+    asked: Mapping[str, Any],
+) -> dict[str, Opening]:  # fmt: skip
+    from training.generation.opening import of_original
+
+    found: dict[str, Opening] = {}
+    for flag, one in [*(("--model", one) for one in models), *(("--original", one) for one in originals)]:
+        name, _, place = one.partition("=")
+        if not place or not _NAME.fullmatch(name) or name in _TAKEN or name in found:
+            raise UsageMistake(
+                f"{flag} {one}: give each model a name of its own, of letters, digits, dots, hyphens: {flag} a=PATH"
+            )
+        path = Path(place)
+        original = flag == "--original"
+        found[name] = of_original(path, **asked) if original else _opening(path, qwen, ltx, form, asked)
+    if not found:
+        raise UsageMistake("name a model, with --model NAME=RUN or --original NAME=LTX")
+    return found
+
+
+def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked: Mapping[str, Any]) -> Opening:
+    from training.generation.opening import of_checkpoint, of_export
+    from training.model.originals import Originals
+
+    if (place / "about.json").is_file():
+        if not (qwen and ltx):
+            raise UsageMistake(f"--model {place} is a checkpoint, which needs --qwen and --ltx")
+        return of_checkpoint(place, Originals(qwen, ltx), form, **asked)
+    return of_export(place if (place / "nextscene.json").is_file() else place / "export", form, **asked)
+
+
+def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
+    """OUT/NAME/{prompt}-{i}.mp4, as VBench reads them."""
+    for text in plan.texts:
+        if "/" in text or len(f"{text}-{plan.samples - 1}.mp4".encode()) > _LONGEST_NAME:
+            raise UsageMistake(f"--vbench: no file can be named {text[:80]!r}…, for a slash in it or its length")
+    check_writable(plan.out)
+    with held(Storage.at(plan.out), uuid.uuid4().hex):
+        for name, opening in models.items():
+            records = plan.records(opening, lambda number, sample: f"{plan.texts[number]}-{sample}.mp4")
+            made = fill(VideoFolder(plan.out / name), opening, records, plan.batch, f"generating {name}")
+            console.out.print(
+                f"{name}: {len(records):,} videos, {made:,} of them new, in {plan.out / name}", markup=False
+            )
+
+
+def _evaluate(
+    plan: _Plan, models: Mapping[str, Opening], settings: Claude, price: Price, budget: Decimal | None
+) -> list[str]:
+    """First makes all videos, then asks about them. What is to be said of models of which nothing was judged."""
+    from pipelines.comparison import Comparison
+    from training.rewards.asking import Asking
+
+    check_writable(plan.out)
+    out = Storage.at(plan.out)
+    with held(out, uuid.uuid4().hex):
+        asking = Asking(settings, price, plan.out, budget)
+        try:
+            videos = {name: plan.out / name / "videos" for name in models}
+            records = {
+                name: plan.records(opening, lambda number, sample: f"{number:05}-{sample}.mp4")
+                for name, opening in models.items()
+            }
+            for name, opening in models.items():
+                fill(VideoFolder(videos[name]), opening, records[name], plan.batch, f"generating {name}")
+            found = Comparison(_judged(asking, models, videos, records, settings, out))
+        finally:
+            asking.end()
+        found.write(out, plan.about() | {"judge": asdict(settings), "spent_usd": str(asking.report().spent)})
+    found.print(asking.report())
+    console.out.print(f"records   {plan.out}: summary.json; items.jsonl and videos of each model", markup=False)
+    return found.unjudged()
+
+
+def _judged(
+    asking: Asking, models: Mapping[str, Opening], videos: Mapping[str, Path], records: Mapping[str, list[Record]],
+    settings: Claude, out: Storage,
+) -> list[Result]:  # fmt: skip
+    from pipelines.comparison import Result
+    from training.rewards.folder import judge_folder, reward_of
+
+    results = []
+    watch = console.Watch("judging")
+    watch.begin(sum(map(len, records.values())), 0)
+
+    def tick(more: int) -> None:
+        watch.advance(more)
+        watch.tick(asking.report())
+
+    try:
+        for name, opening in models.items():
+            items = judge_folder(asking, name, videos[name], records[name], settings, tick)
+            out.keep(
+                f"{name}/items.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items).encode()
+            )
+            rewards: dict[str, list[float | None]] = {}
+            for item in items:
+                rewards.setdefault(item["scene"], []).append(reward_of(item))
+            about = {"model": opening.name, "sampling": asdict(opening.sampling)}
+            usd = sum((Decimal(item["usd"]) for item in items), Decimal(0))
+            results.append(Result(name, about, rewards, usd, items[-1]["reason"]))
+    finally:
+        watch.end()
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Makes videos of what happens next: after one scene, or after every scene of a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curation.errors import UsageMistake
+from curation.write import write_clip
+from pipelines import console
+from pipelines.endings import in_one_line
+from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
+from pipelines.videofolder import RECORDS, Record, VideoFolder, check_writable
+
+if TYPE_CHECKING:
+    from training.generation.opening import Opening
+    from training.recipe import Form
+
+_PATH = click.Path(path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_GO_ON = "the videos that are finished are kept; run the same command again to go on"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--run", type=_PATH, help="The model that train.py left in RUN/export.")
+@click.option("--checkpoint", type=_PATH, help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
+@click.option("--original", is_flag=True, help="The original LTX-Video instead, which is given the text as it is.")
+@click.option("--qwen", type=_PATH, help="Qwen2.5-VL, as train.py was given it.")
+@click.option("--ltx", type=_PATH, help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
+@click.option("--scene", help="What happens before.")
+@click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
+@click.option("--out", type=_PATH, required=True, help="A file that ends in .mp4, for one video; else a folder.")
+@click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of the first video.")
+@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Videos of each scene.")
+@click.option(
+    "--form", type=click.Choice(["nsp", "t2v"]),
+    help="The prompt: for the next scene, or for what the text itself says, as in pre-training.  [default: nsp]",
+)  # fmt: skip
+@sampling_options
+def main(
+    run: Path | None, checkpoint: Path | None, original: bool, qwen: Path | None, ltx: Path | None, scene: str | None,
+    scenes: Path | None, out: Path, seed: int, samples: int, batch: int, form: Form | None, **sampling: Any,
+) -> None:  # fmt: skip
+    """Make videos of what happens after scenes.
+
+    The videos of a folder are 0000.mp4 and so on, scene by scene, and their seeds go up by one; videos.jsonl there says
+    how each was made. A video that stands there already, made alike, is not made again, so that a run may be stopped
+    or killed at any moment: the same command goes on.
+
+    Exit codes: 0 done, 2 wrong usage, 3 stopped by storage, memory or the encoder, 130 interrupted.
+    """
+    console.log_to_stderr()
+    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
+        texts = _texts(scene, scenes)
+        asked = {name: value for name, value in sampling.items() if value is not None}
+        if out.suffix == ".mp4" and len(texts) * samples > 1:
+            raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
+        begun = time.monotonic()
+        opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
+        wanted = enumerate(text for text in texts for _ in range(samples))
+        records = [record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
+        alone = out.suffix == ".mp4"
+        count = _one(opening, records, out) if alone else fill(VideoFolder(out), opening, records, batch)
+        _print_summary(records, count, out, time.monotonic() - begun)
+
+
+def _texts(scene: str | None, file: Path | None) -> list[str]:
+    if (scene is None) == (file is None):
+        raise UsageMistake("give one scene with --scene, or a file of them with --scenes")
+    if file:
+        return scenes_in("--scenes", file)
+    if not scene or not scene.strip():
+        raise UsageMistake("--scene is empty")
+    return [scene.strip()]
+
+
+def _opening(
+    run: Path | None, checkpoint: Path | None, original: bool, qwen: Path | None, ltx: Path | None, form: Form | None,
+    asked: Mapping[str, Any],
+) -> Opening:  # fmt: skip
+    if [run is not None, checkpoint is not None, original].count(True) != 1:
+        raise UsageMistake("name one model, with --run, --checkpoint or --original")
+    wanted = {"--qwen": checkpoint is not None, "--ltx": run is None}
+    for flag, path in {"--qwen": qwen, "--ltx": ltx}.items():
+        if wanted[flag] != (path is not None):
+            kind = "--run" if run else "--checkpoint" if checkpoint else "--original"
+            raise UsageMistake(f"{kind} {'needs' if wanted[flag] else 'goes without'} {flag}")
+    if original and form:
+        raise UsageMistake("--original is given the text as it is; leave --form out")
+
+    from training.generation import opening  # late, as all that imports torch: --help need not wait
+    from training.model.originals import Originals
+
+    if run:
+        return opening.of_export(run / "export", form or "nsp", **asked)
+    assert ltx  # noqa: S101 – seen to above
+    if checkpoint:
+        assert qwen  # noqa: S101
+        return opening.of_checkpoint(checkpoint, Originals(qwen, ltx), form or "nsp", **asked)
+    return opening.of_original(ltx, **asked)
+
+
+def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
+    if out.is_dir():
+        raise UsageMistake(f"--out {out} is a folder; name a file, or a folder that does not end in .mp4")
+    check_writable(out.absolute().parent)
+    write_clip(made(opened(opening), records)[0], out, opening.sampling.fps)
+    return 1
+
+
+def _print_summary(records: Sequence[Record], count: int, out: Path, seconds: float) -> None:
+    first, last = records[0], records[-1]
+    shape = f"{first['frames']} frames of {first['width']}×{first['height']} at {first['fps']:g} a second"
+    standing = f"; {len(records) - count:,} stood there already" if count < len(records) else ""
+    alone = out.suffix == ".mp4"
+    lines = {
+        "made": f"{count:,} {'video' if count == 1 else 'videos'}, {shape}{standing}",
+        "model": f"{first['model']}, {first['steps']} steps, guidance {first['guidance']:g}",
+        "seed": f"{first['seed']}" if len(records) == 1 else f"{first['seed']} to {last['seed']}",
+        "time": f"{seconds:,.1f} s",
+        "video": f"{out}" if alone else f"{out}, {RECORDS} says how each was made",
+        "next": "look at it" if alone else "python pipelines/evaluate.py --help: what a judge says of such videos",
+    }
+    for name, line in lines.items():
+        console.out.print(f"{name:<10}{line}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What the commands share that make videos: what one may choose of them, a file of scenes, and filling a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from curation.errors import UsageMistake
+from pipelines import console
+from pipelines.videofolder import Record, VideoFolder
+
+if TYPE_CHECKING:
+    from training.generation.base import Generator
+    from training.generation.opening import Opening
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MOST_SEED = 2**63 - 1
+
+_OPTIONS = (
+    click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Videos to be made at once."),
+    click.option("--frames", type=click.IntRange(1), help="8k + 1 frames.  [default: as it was trained; else 65]"),
+    click.option("--width", type=click.IntRange(1), help="A multiple of 32.  [default: as it was trained; else 832]"),
+    click.option("--height", type=click.IntRange(1), help="A multiple of 32.  [default: as it was trained; else 480]"),
+    click.option("--fps", type=click.FloatRange(1, 240), help="Frames a second.  [default: 16; of the original 25]"),
+    click.option("--steps", type=click.IntRange(2), help="From noise to video.  [default: 50]"),
+    click.option("--guidance", type=click.FloatRange(1), help="1 is none.  [default: 3]"),
+)
+
+
+def sampling_options(command: F) -> F:
+    """Adds --batch and the flags of `Sampling`, which are None where not given."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def scenes_in(flag: str, file: Path) -> list[str]:
+    """One from each line. Raises UsageMistake for a file that is no text, and for an empty line."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines() or [""]
+    except UnicodeDecodeError as error:
+        raise UsageMistake(f"{flag} {file} is no text in UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise UsageMistake(f"{flag} {file}: line {number} is empty")
+    return [line.strip() for line in lines]
+
+
+def record(opening: Opening, file: str, scene: str, seed: int) -> Record:
+    """How one video is to be made."""
+    return {"file": file, "scene": scene, "seed": seed, "model": opening.name, **asdict(opening.sampling)}
+
+
+def fill(folder: VideoFolder, opening: Opening, records: Sequence[Record], batch: int, verb: str = "generating") -> int:
+    """How many had to be made. While some are written, the next are made."""
+    left = [record for record in records if not folder.holds(record)]
+    if not left:
+        return 0
+    folder.forget(left)
+    generator = opened(opening)
+    watch = console.Watch(verb)
+    watch.begin(len(records), len(records) - len(left))
+    try:
+        with ThreadPoolExecutor(1) as writer:
+            writing: Future[None] | None = None
+            for at in range(0, len(left), batch):
+                some = left[at : at + batch]
+                videos = made(generator, some)
+                if writing:
+                    writing.result()
+                writing = writer.submit(folder.put, some, videos)
+                watch.advance(len(some))
+                watch.tick()
+            if writing:
+                writing.result()
+    finally:
+        watch.end()
+    return len(left)
+
+
+def opened(opening: Opening) -> Generator:
+    """On the device of this process."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    from training.world import present_device
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    of_transformers.set_verbosity_error()  # that vision tower and head are left out is meant
+    return opening.open(present_device())
+
+
+def made(generator: Generator, records: Sequence[Record]) -> Any:
+    """uint8 [B, F, H, W, RGB], for numpy."""
+    return generator.videos([one["scene"] for one in records], [one["seed"] for one in records]).numpy()

@@ -1,0 +1,49 @@
+"""Candidates to be judged, and what the API on loopback will say of each, worked out without asking it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from judge.base import Question
+from judge.settings import Claude
+from tests.claude_api import Mind
+from tests.claude_api import Question as Heard
+from training.rewards.base import Candidate
+from training.rewards.frames import frames
+
+SETTINGS = Claude(frames=3)
+"""Few pictures: these videos have five frames."""
+
+
+def candidate(number: int, step: int = 1, scene: str = "A dog barks.") -> Candidate:
+    """One whose pixels, of five frames of 24×16, are its number's alone."""
+    video = torch.randint(256, (5, 16, 24, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
+    nothing = torch.zeros(1, 1)
+    return Candidate("clip", scene, step, number, nothing, nothing, video, 16.0)
+
+
+def question(number: int, **changes: Any) -> Question:
+    pictures = frames(candidate(number).video, 16.0, SETTINGS.frames, SETTINGS.frame_height)
+    return Question(**{"clip_id": "clip", "caption": "", "frames": pictures, "drawer": "d", **changes})
+
+
+def caption_of(mind: Mind, number: int) -> str | None:
+    """None for a refusal."""
+    answer = mind.caption(_Pictures([frame.jpeg for frame in question(number).frames]))
+    return answer.text
+
+
+def reward_of(mind: Mind, number: int, scene: str = "A dog barks.") -> float | None:
+    """What is to come of it. None where a marker keeps the judge from answering."""
+    caption = caption_of(mind, number)
+    if caption is None or any(marker in caption for marker in mind.marked):
+        return None
+    return 1.0 if mind.passes(scene, caption) else 0.0
+
+
+class _Pictures(Heard):
+    def __init__(self, images: list[bytes]) -> None:
+        super().__init__({})
+        self.images = images  # type: ignore[misc]

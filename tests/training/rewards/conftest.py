@@ -1,0 +1,18 @@
+"""The API on loopback, without the waits that only make a test slow, and with what it answers to be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.claude_api import ClaudeApi
+from tests.judge import server_side
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    server_side.hurry(monkeypatch)
+    with ClaudeApi() as api:
+        server_side.reach(monkeypatch, api)
+        yield api

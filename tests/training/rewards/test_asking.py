@@ -1,0 +1,150 @@
+"""The judge in its thread: what it says, what that cost, and that it always comes to an end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from judge.errors import JudgeMistake, JudgeStopped
+from tests.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
+from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
+from training.rewards.asking import Asking, verdicts
+from training.rewards.base import Verdict
+
+SCENE = "A dog barks."
+MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-VERIFY": 0.15, "REFUSE-CAPTION": 0.15, "BAD-REQUEST": 0.15})
+STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1, "slow": 0.1}, slow_seconds=0.02)
+
+
+@contextmanager
+def asking(folder: Path, budget: str | None = None) -> Iterator[Asking]:
+    asking = Asking(SETTINGS, PRICE, folder, None if budget is None else Decimal(budget))
+    try:
+        asking.open("d")
+        yield asking
+    finally:
+        asking.end()
+
+
+def judged(folder: Path, numbers: range | list[int]) -> list[Verdict]:
+    with asking(folder) as asker:
+        futures = [asker.submit(question(number), SCENE) for number in numbers]
+        found = verdicts(future.result() for future in futures)
+        asker.close("d")
+        return found
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.01)
+
+
+def test_a_pass_is_1_a_fail_0_and_no_answer_is_no_reward(api: ClaudeApi, tmp_path: Path) -> None:
+    api.mind = MIND
+    numbers = range(30)
+    found = judged(tmp_path, numbers)
+    assert [verdict.reward for verdict in found] == [reward_of(MIND, number) for number in numbers]
+    assert {verdict.reward for verdict in found} == {None, 0.0, 1.0}
+    assert [verdict.caption or None for verdict in found] == [caption_of(MIND, number) for number in numbers]
+    reasons = {(verdict.reward, *verdict.reason.split(":")[:1]) for verdict in found if verdict.reward is None}
+    assert reasons == {
+        (None, "failed, unreadable_answer"),
+        (None, "refused, frontier_llm"),
+        (None, "failed, judge_error"),
+    }
+    assert {verdict.model for verdict in found} == {"", "claude-sonnet-5-5"}
+    assert all((verdict.model == "") == (verdict.reward is None) for verdict in found)
+
+
+def test_the_captioner_is_not_told_the_scene(api: ClaudeApi, tmp_path: Path) -> None:
+    judged(tmp_path, [1])
+    captioning, judging = (str(exchange.body) for exchange in api.exchanges)
+    assert SCENE not in captioning and "image" in captioning
+    assert SCENE in judging and "image/jpeg" not in judging
+
+
+def test_every_dollar_is_in_one_verdict_and_equal_videos_are_paid_for_once(api: ClaudeApi, tmp_path: Path) -> None:
+    api.mind = MIND
+    found = judged(tmp_path, [*range(12), *range(12), 3])
+    assert sum(verdict.usd for verdict in found) == interactive_cost(api) == account(tmp_path).spent
+    assert all(verdict.usd > 0 for verdict in found[:12])
+    assert [verdict.usd for verdict in found[12:]] == [0] * 13
+    assert [verdict.reward for verdict in found[12:24]] == [verdict.reward for verdict in found[:12]]
+    assert len(api.paid) == len(set(api.paid)) + sum("GARBLED" in verdict.caption for verdict in found[:12])
+
+
+def test_a_second_run_through_a_storm_asks_nothing_that_was_answered(api: ClaudeApi, tmp_path: Path) -> None:
+    api.weather = STORMY
+    first = judged(tmp_path, range(16))
+    arrived = len(api.exchanges)
+    assert arrived > len(api.paid) == 32, "there was a storm"
+    assert judged(tmp_path, range(16)) == first
+    assert len(api.exchanges) == arrived
+
+
+def test_a_drawer_that_is_closed_is_one_file(api: ClaudeApi, tmp_path: Path) -> None:
+    judged(tmp_path, range(4))
+    assert len(list((tmp_path / "calls" / "d").iterdir())) == 1
+    assert len(stored_lines(tmp_path)) == 8
+
+
+def test_a_caption_that_is_given_needs_no_pictures(api: ClaudeApi, tmp_path: Path) -> None:
+    with asking(tmp_path) as asker:
+        found = asker.submit(question(1, caption="A cat runs away.", frames=()), SCENE).result()
+    assert (found.reward, found.caption, len(found.calls), len(api.exchanges)) == (1.0, "A cat runs away.", 1, 1)
+
+
+def test_a_budget_that_is_used_up_ends_all_asking_and_is_never_passed(api: ClaudeApi, tmp_path: Path) -> None:
+    with asking(tmp_path, budget="0.05") as asker:
+        futures = [asker.submit(question(number), SCENE) for number in range(60)]
+        ends = [future.exception() for future in futures]
+    stops = [end for end in ends if end]
+    assert stops and all(isinstance(end, JudgeStopped) and "Raise --budget-usd" in str(end) for end in stops)
+    spent = interactive_cost(api)
+    assert 0 < spent <= Decimal("0.05")
+    assert account(tmp_path).spent == spent
+    assert sum((dollars(line["usage"]) for line in stored_lines(tmp_path)), Decimal(0)) == spent
+
+
+def test_without_a_key_nothing_is_begun(api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    before = threading.active_count()
+    with pytest.raises(JudgeMistake, match="ANTHROPIC_API_KEY is not set"), asking(tmp_path):
+        pass
+    until(lambda: threading.active_count() == before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_key_is_told_of_every_question(api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
+    with asking(tmp_path) as asker:
+        ends = [asker.submit(question(number), SCENE).exception() for number in range(3)]
+    assert all(isinstance(end, JudgeMistake) and "sk-ant" not in str(end) for end in ends)
+
+
+def test_what_is_under_way_at_the_end_is_stored_and_nothing_else_is_asked(tmp_path: Path, api: ClaudeApi) -> None:
+    api.limits = Limits(latency=0.3)
+    with asking(tmp_path) as asker:
+        futures = [asker.submit(question(number), SCENE) for number in range(3)]
+        until(lambda: api.in_flight == 3)
+    assert all(future.done() for future in futures)
+    assert [line["text"] for line in stored_lines(tmp_path)] and len(stored_lines(tmp_path)) == len(api.paid) == 3
+    assert account(tmp_path).spent == interactive_cost(api) and account(tmp_path).lost == 0
+
+
+def test_the_end_comes_again_and_after_a_failure(api: ClaudeApi, tmp_path: Path) -> None:
+    api.account = "no_credit"
+    with asking(tmp_path) as asker:
+        assert isinstance(asker.submit(question(1), SCENE).exception(), JudgeStopped)
+        asker.end()
+    asker.end()
+    assert not any(thread.name == "judge" for thread in threading.enumerate())

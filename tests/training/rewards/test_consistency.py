@@ -1,0 +1,184 @@
+"""The paper's reward among ranks: one asks for all, each gets its own, and what ends the asking ends it for all."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from judge.settings import Claude
+from tests.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
+from tests.training.ranks import run
+from tests.training.rewards.candidates import SETTINGS, candidate, reward_of
+from training.errors import TrainingMistake, TrainingStopped
+from training.recipe import Reward
+from training.rewards.base import Verdict
+from training.rewards.consistency import CausalConsistency
+from training.world import of_group
+
+MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.2, "REFUSE-VERIFY": 0.2})
+STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
+STEPS, ASKS, AT_ONCE = 2, 3, 2
+SCENES = ("A dog barks.", "A man sits.")
+
+
+def judge(rank: int, world: int, folder: Path, settings: Claude = SETTINGS, budget: str | None = None) -> Any:
+    """What each step's verdicts are here, or what stopped it. Only the leading process has a key."""
+    if rank:
+        os.environ["ANTHROPIC_API_KEY"] = ""
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        found: list[list[Verdict]] = []
+        reward = None
+        try:
+            money = None if budget is None else Decimal(budget)
+            reward = CausalConsistency(Reward(judge=settings), folder, money, of_group())
+            for step in range(STEPS):
+                for numbers in asked(rank, step):
+                    reward.ask([candidate(number, step, SCENES[rank]) for number in numbers])
+                found.append(reward.verdicts())
+            return found
+        except (TrainingMistake, TrainingStopped) as end:
+            return f"{type(end).__name__}: {end}"
+        finally:
+            if reward:
+                reward.end()
+
+
+def asked(rank: int, step: int) -> list[list[int]]:
+    """Numbers of candidates, those of each `ask` of a step."""
+    first = 100 * rank + 10 * step
+    return [list(range(first + AT_ONCE * i, first + AT_ONCE * (i + 1))) for i in range(ASKS)]
+
+
+def expected(mind: Mind, rank: int) -> list[list[float | None]]:
+    return [
+        [reward_of(mind, number, SCENES[rank]) for numbers in asked(rank, step) for number in numbers]
+        for step in range(STEPS)
+    ]
+
+
+def test_each_rank_gets_its_own_verdicts_in_order_and_nothing_is_paid_for_twice(api: ClaudeApi, tmp_path: Path) -> None:
+    api.mind, api.weather = MIND, STORMY
+    first = run(judge, 2, tmp_path)
+    rewards = [[[verdict.reward for verdict in step] for step in rank] for rank in first]
+    assert rewards == [expected(MIND, rank) for rank in range(2)]
+    assert {reward for rank in rewards for step in rank for reward in step} == {None, 0.0, 1.0}
+    verdicts = [verdict for rank in first for step in rank for verdict in step]
+    assert sum(verdict.usd for verdict in verdicts) == account(tmp_path).spent == interactive_cost(api)
+    assert all(verdict.reason for verdict in verdicts)
+    segments = {
+        drawer.name: len(list(drawer.iterdir())) for drawer in (tmp_path / "calls").iterdir() if drawer.is_dir()
+    }
+    assert segments == {"step-000000": 1, "step-000001": 1}
+
+    arrived = len(api.exchanges)
+    assert run(judge, 2, tmp_path) == first
+    assert len(api.exchanges) == arrived
+
+
+def test_what_ends_the_asking_is_told_to_every_rank_in_one_line(api: ClaudeApi, tmp_path: Path) -> None:
+    first, second = run(ended, 2, tmp_path)
+    assert first == second and not any("\n" in end for end in first)
+    budget, no_price, retired, no_key = first
+    assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise --budget-usd" in budget
+    assert no_price.startswith("TrainingMistake: --reward.judge.model claude-sonnet-9: no price known")
+    assert re.match("TrainingMistake: --reward.judge.model claude-3-7-sonnet-latest was retired", retired)
+    assert no_key.startswith("TrainingMistake: the judge claude needs a key") and "--reward.kind retrieval" in no_key
+    assert 0 < interactive_cost(api) == account(tmp_path).spent <= Decimal("0.03")
+
+
+def ended(rank: int, world: int, folder: Path) -> list[str]:
+    given = dict(os.environ)
+    ends = [judge(rank, world, folder, SETTINGS, "0.03")]
+    ends += [
+        judge(rank, world, folder, Claude(model=model)) for model in ("claude-sonnet-9", "claude-3-7-sonnet-latest")
+    ]
+    os.environ["ANTHROPIC_API_KEY"] = ""
+    ends.append(judge(rank, world, folder))
+    os.environ.update(given)
+    return ends
+
+
+def test_a_larger_budget_goes_on_from_what_was_answered(api: ClaudeApi, tmp_path: Path) -> None:
+    api.mind = MIND
+    assert all("budget" in end for end in run(judge, 2, tmp_path, SETTINGS, "0.03"))
+    before = len(stored_lines(tmp_path))
+    found = run(judge, 2, tmp_path, SETTINGS, "5")
+    assert [[[verdict.reward for verdict in step] for step in rank] for rank in found] == [
+        expected(MIND, rank) for rank in range(2)
+    ]
+    assert before > 0
+    assert len(api.paid) == len(stored_lines(tmp_path)), "what was stored before was not asked again"
+
+
+def damaged(rank: int, world: int, folder: Path) -> list[str]:
+    """A drawer that cannot be read is found while others go on making candidates."""
+    reward = CausalConsistency(Reward(judge=SETTINGS), folder, None, of_group())
+    ends = []
+    for step in range(2):
+        for number in range(2):
+            reward.ask([candidate(number, step)])
+        try:
+            reward.verdicts()
+        except TrainingStopped as end:
+            ends.append(str(end))
+    reward.end()
+    return ends
+
+
+def test_what_goes_wrong_in_asking_is_told_when_verdicts_are_wanted(api: ClaudeApi, tmp_path: Path) -> None:
+    segment = tmp_path / "calls" / "step-000000" / "0.jsonl.gz"
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(b"no gzip")
+    ends = run(damaged, 2, tmp_path)
+    assert ends[0] == ends[1] and len(ends[0]) == 2
+    assert all("is damaged" in end for end in ends[0])
+
+
+def beside(rank: int, world: int, folder: Path) -> list[float | None]:
+    """The answers are there before anybody waits for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        reward = CausalConsistency(Reward(judge=SETTINGS), folder, None, of_group())
+        reward.ask([candidate(number) for number in range(3)])
+        deadline = time.monotonic() + 30
+        while (report := reward.report()) and report.answers < 6:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        found = [verdict.reward for verdict in reward.verdicts()]
+        reward.end()
+        return found
+
+
+def test_it_is_asked_while_the_next_candidates_are_made(api: ClaudeApi, tmp_path: Path) -> None:
+    api.limits = Limits(latency=0.05)
+    api.mind = Mind(pass_rate=0.5)
+    found = run(beside, 2, tmp_path)
+    assert found == [[reward_of(api.mind, number) for number in range(3)]] * 2
+
+
+def told(rank: int, world: int, folder: Path) -> list[Verdict]:
+    def captioner(video: Tensor, fps: float) -> str:
+        return f"A video of {len(video)} frames at {fps:g}, by rank {rank}."
+
+    reward = CausalConsistency(Reward(judge=SETTINGS), folder, None, of_group(), captioner)
+    reward.ask([candidate(rank)])
+    found = reward.verdicts()
+    reward.end()
+    return found
+
+
+def test_a_captioner_of_its_own_spares_the_pictures(api: ClaudeApi, tmp_path: Path) -> None:
+    found = run(told, 2, tmp_path)
+    assert [verdict.caption for (verdict,) in found] == [
+        f"A video of 5 frames at 16, by rank {rank}." for rank in (0, 1)
+    ]
+    assert len(api.exchanges) == 2 and not any("image" in str(exchange.body) for exchange in api.exchanges)

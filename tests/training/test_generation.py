@@ -1,0 +1,289 @@
+"""Videos out of texts: as diffusers' LTXPipeline makes them, each by its own text and seed, from any kind of folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+)
+from torch import Tensor
+from transformers import T5EncoderModel, T5Tokenizer
+
+from tests.training.generators import DETERMINING, QUERIES, make_export, save_text_encoder
+from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals
+from training.checkpoint import latest
+from training.errors import TrainingMistake, TrainingStopped
+from training.generation.base import Sampling
+from training.generation.next_scene import NextScene
+from training.generation.opening import of_checkpoint, of_export, of_original
+from training.generation.original import Original
+from training.model.export import opened
+from training.model.latents import Ratios
+from training.model.originals import Originals
+from training.model.prompter import Prompter
+from training.model.unified import UnifiedModel
+from training.trainer import train
+from training.world import joined
+
+CPU = torch.device("cpu")
+TEXTS = ["A glass wobbles.", "Dark clouds begin to gather over the forest, and the wind rises."]
+SEEDS = [11, 2**40]
+ASKED = {"frames": 5, "width": 32, "height": 32, "steps": 3}
+"""LTXPipeline takes multiples of 32 only, whatever the VAE is."""
+
+THEIRS = {"num_frames": 5, "width": 32, "height": 32, "num_inference_steps": 3}
+"""The same, in its words."""
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+    """Read only."""
+    made = make_originals(tmp_path_factory.mktemp("originals"))
+    save_text_encoder(made.ltx)
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_export(tmp_path_factory.mktemp("run") / "export", originals)
+
+
+def ours(folder: Path, **asked: Any) -> NextScene:
+    made = of_export(folder, **{**ASKED, **asked}).open(CPU)
+    assert isinstance(made, NextScene)
+    return made
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def levels(pictures: Tensor) -> Tensor:
+    """Pictures in 0…1, as uint8 has them, but not cut to it."""
+    return 255 * pictures
+
+
+# ---- the model trained here ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pipeline(exported: Path) -> LTXPipeline:
+    folders = opened(exported)[1]
+    made = LTXPipeline(folders.scheduler(), folders.vae(torch.float32), None, None, folders.transformer(torch.float32))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@torch.no_grad()
+def embeddings(exported: Path, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Of the texts and of none for each, all read together."""
+    bridge, folders = opened(exported)
+    transformer, vae = folders.transformer(torch.float32), folders.vae(torch.float32)
+    model = UnifiedModel(folders.language(torch.float32), bridge, transformer, Ratios.of(vae))
+    words = Prompter(folders.tokenizer(), 256 - QUERIES).words([*texts, *[""] * len(texts)], ["nsp"] * 2 * len(texts))
+    given, without = model.condition(words).chunk(2)
+    return given, without
+
+
+@pytest.fixture(scope="module")
+def theirs(exported: Path, pipeline: LTXPipeline) -> dict[str, Any]:
+    """The call of LTXPipeline that says the same; it draws its noise itself."""
+    given, without = embeddings(exported, TEXTS)
+    ones = torch.ones(len(TEXTS), QUERIES)
+    return {
+        "prompt_embeds": given, "prompt_attention_mask": ones, "negative_prompt_embeds": without,
+        "negative_prompt_attention_mask": ones, "frame_rate": 16, **THEIRS,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0, 7.5])
+def test_the_final_latents_are_those_of_ltxpipeline_for_the_same_embeddings_and_seeds(
+    exported: Path, pipeline: LTXPipeline, theirs: dict[str, Any], guidance: float
+) -> None:
+    expected = pipeline(
+        **theirs, guidance_scale=guidance, generator=generators(SEEDS), output_type="latent"
+    ).frames  # fmt: skip
+    found = ours(exported, guidance=guidance).latents(TEXTS, SEEDS)
+    assert (found[0] - found[1]).abs().mean() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_videos_are_those_of_ltxpipeline(exported: Path, pipeline: LTXPipeline, theirs: dict[str, Any]) -> None:
+    expected = pipeline(**theirs, generator=generators(SEEDS), output_type="pt").frames.movedim(2, -1)
+    found = ours(exported).videos(TEXTS, SEEDS)
+    assert found.shape == (2, 5, 32, 32, 3) and found.dtype == torch.uint8 and found.device == CPU
+    assert found.float().std() > 2
+    assert (found - levels(expected)).abs().max() < 0.51
+
+
+def test_a_video_does_not_depend_on_what_it_is_made_beside_of(exported: Path) -> None:
+    model = ours(exported)
+    texts, seeds = [*TEXTS, "Rain. " * 20], [*SEEDS, 3]
+    torch.manual_seed(1)
+    together = model.latents(texts, seeds)
+    for row in range(3):
+        torch.manual_seed(2)
+        alone = model.latents(texts[row : row + 1], seeds[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_text_seed_prompt_guidance_and_frame_rate_each_make_a_difference(exported: Path) -> None:
+    model = ours(exported, steps=2)
+    found = model.latents(TEXTS[:1], [1])
+    assert torch.equal(model.latents(TEXTS[:1], [1]), found)
+    others = [
+        model.latents(TEXTS[1:], [1]),
+        model.latents(TEXTS[:1], [2]),
+        ours(exported, steps=2, form="t2v").latents(TEXTS[:1], [1]),
+        ours(exported, steps=2, guidance=4.0).latents(TEXTS[:1], [1]),
+        ours(exported, steps=2, fps=8.0).latents(TEXTS[:1], [1]),
+    ]
+    assert all((other - found).abs().max() > 1e-3 for other in others)
+
+
+def test_what_guidance_goes_away_from_is_read_once_and_not_at_all_without_guidance(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    words = Prompter.words
+
+    def noting(self: Prompter, texts: Sequence[str], forms: Sequence[Any]) -> Any:
+        read.extend(texts)
+        return words(self, texts, forms)
+
+    monkeypatch.setattr(Prompter, "words", noting)
+    model = ours(exported)
+    for seed in (1, 2):
+        model.latents(TEXTS, [seed, seed])
+    assert sorted(read) == sorted(["", *2 * TEXTS])
+    read.clear()
+    ours(exported, guidance=1.0).latents(TEXTS, SEEDS)
+    assert read == TEXTS
+
+
+# ---- what it is opened from ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage that was trained, with averaged weights that are far from the last ones."""
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = replace(
+        SMALL,
+        steps=2,
+        trainable=("bridge.*", "transformer.*"),
+        data=replace(SMALL.data, global_batch=1),
+        optimiser=replace(SMALL.optimiser, kind="adamw", lr=0.05, ema=0.5),
+        keeping=replace(SMALL.keeping, evaluate_clips=0),
+    )
+    with joined() as world:
+        train(make_job(make_data(folder / "data"), originals, folder / "run", recipe), world, Quiet())
+    return folder / "run"
+
+
+def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: Originals, run: Path) -> None:
+    checkpoint = latest(run / "generator" / "checkpoints")
+    assert checkpoint
+    openings = of_export(run / "export", **ASKED), of_checkpoint(checkpoint, originals, **ASKED)
+    one, other = (opening.open(CPU) for opening in openings)
+    assert isinstance(one, NextScene) and isinstance(other, NextScene)
+    assert one.sampling == other.sampling == Sampling(5, 32, 32, steps=3)
+    assert all(name.startswith("generator-2-nsp-") for name in (one.name, other.name))
+    assert torch.equal(one.latents(TEXTS, SEEDS), other.latents(TEXTS, SEEDS))
+
+
+def test_the_models_of_another_checkpoint_are_refused(originals: Originals, run: Path, tmp_path: Path) -> None:
+    checkpoint = latest(run / "generator" / "checkpoints")
+    assert checkpoint
+    shutil.copytree(originals.ltx, tmp_path / "ltx")
+    config = tmp_path / "ltx" / "transformer" / "config.json"
+    config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
+    with pytest.raises(TrainingMistake, match="other models than --qwen and --ltx name"):
+        of_checkpoint(checkpoint, Originals(originals.qwen, tmp_path / "ltx")).open(CPU)
+
+
+def test_length_and_size_are_those_of_training_unless_others_are_asked_for(exported: Path) -> None:
+    assert of_export(exported).sampling == Sampling(frames=9, width=32, height=24)
+    assert of_export(exported, width=64, guidance=1.0).sampling == Sampling(9, 64, 24, guidance=1.0)
+
+
+def test_a_name_tells_recipe_step_form_and_weights(originals: Originals, exported: Path, tmp_path: Path) -> None:
+    name = of_export(exported).name
+    assert name.rpartition("-")[0] == "sft-7-nsp"
+    assert of_export(exported, "t2v").name == name.replace("nsp", "t2v")
+    assert of_export(make_export(tmp_path / "same", originals)).name == name
+    assert of_export(make_export(tmp_path / "other", originals, seed=3)).name != name
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), [({"frames": 8}, "8 frames"), ({"width": 30}, "30×32"), ({"height": 2}, "32×2")]
+)
+def test_a_video_that_the_vae_does_not_make_is_refused(exported: Path, asked: dict[str, int], words: str) -> None:
+    with pytest.raises(TrainingMistake, match=words):
+        ours(exported, **asked)
+
+
+def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingMistake, match=f"{tmp_path} holds no trained model"):
+        of_export(tmp_path)
+
+
+def test_too_many_videos_for_the_gpu_stop_with_the_remedy(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    model = ours(exported)
+    monkeypatch.setattr(UnifiedModel, "velocity", full)
+    with pytest.raises(TrainingStopped, match=r"2 at once: .* smaller --batch"):
+        model.videos(TEXTS, SEEDS)
+
+
+# ---- the original --------------------------------------------------------------------------------------------------
+
+
+def test_the_original_gives_what_ltxpipeline_gives_by_itself(originals: Originals) -> None:
+    """At the pipeline's own frame rate, guidance and negative prompt."""
+    direct = LTXPipeline(
+        FlowMatchEulerDiscreteScheduler.from_pretrained(originals.ltx, subfolder="scheduler"),
+        AutoencoderKLLTXVideo.from_pretrained(originals.ltx, subfolder="vae", low_cpu_mem_usage=False),
+        T5EncoderModel.from_pretrained(originals.ltx, subfolder="text_encoder"),
+        T5Tokenizer.from_pretrained(originals.ltx, subfolder="tokenizer"),
+        LTXVideoTransformer3DModel.from_pretrained(originals.ltx, subfolder="transformer", low_cpu_mem_usage=False),
+    )
+    direct.set_progress_bar_config(disable=True)
+    expected = direct(TEXTS, **THEIRS, generator=generators(SEEDS), output_type="pt").frames.movedim(2, -1)
+    made = of_original(originals.ltx, **ASKED).open(CPU)
+    assert isinstance(made, Original) and made.sampling == Sampling(5, 32, 32, fps=25.0, steps=3)
+    found = made.videos(TEXTS, SEEDS)
+    assert found.dtype == torch.uint8 and (found[0].float() - found[1]).abs().mean() > 2
+    assert (found - levels(expected)).abs().max() < 0.51
+
+
+def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(originals: Originals) -> None:
+    made = of_original(originals.ltx, **ASKED).open(CPU)
+    assert isinstance(made, Original)
+    together = made.latents(TEXTS, SEEDS)
+    assert (made.latents(TEXTS[:1], SEEDS[1:]) - together[:1]).abs().max() > 1e-3
+    for row in range(2):
+        alone = made.latents(TEXTS[row : row + 1], SEEDS[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_an_original_without_its_text_encoder_is_refused(exported: Path) -> None:
+    with pytest.raises(TrainingMistake, match="holds no text_encoder"):
+        of_original(exported).open(CPU)
+
+
+def test_the_sizes_of_a_run_are_known_by_the_names_of_its_recipe() -> None:
+    determining = SMALL.determining()
+    assert DETERMINING.keys() <= determining.keys()

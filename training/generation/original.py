@@ -1,0 +1,83 @@
+"""The original LTX-Video as a generator: diffusers' own pipeline, with the text encoder that it was published with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+)
+from torch import Tensor
+from transformers import T5EncoderModel, T5Tokenizer
+
+from training.errors import TrainingMistake
+from training.generation.base import Sampling
+from training.generation.shared import grid_of, noise, pixels, precision, within_memory
+from training.model.originals import open_pretrained
+
+FPS = 25.0
+"""The pipeline's own frame rate, which nothing of the data of this model speaks against."""
+
+_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+
+
+class Original:
+    """A `Generator`. Texts are given to it as they are, and guidance goes away from the empty one."""
+
+    def __init__(self, name: str, sampling: Sampling, pipeline: LTXPipeline) -> None:
+        """Raises TrainingMistake for a length or a size that the VAE does not make."""
+        self.name, self.sampling = name, sampling
+        self._pipeline = pipeline
+        self._grid = grid_of(pipeline.vae, sampling)
+
+    def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        with within_memory(f"{len(texts)} at once"):
+            return pixels(self._pipeline.vae, self.latents(texts, seeds), self._grid)
+
+    def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """[B, S, C], normalised."""
+        sampling = self.sampling
+        tokens: Tensor = self._pipeline(
+            prompt=list(texts),
+            latents=noise(seeds, self._pipeline.transformer.config.in_channels, self._grid),
+            num_frames=sampling.frames,
+            height=sampling.height,
+            width=sampling.width,
+            frame_rate=sampling.fps,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance,
+            output_type="latent",
+        ).frames
+        return tokens
+
+
+def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:
+    """Of a folder laid out as Lightricks/LTX-Video. Raises TrainingMistake for what cannot be opened."""
+    for part in _PARTS:
+        if not (ltx / part).is_dir():
+            raise TrainingMistake(f"--ltx {ltx} holds no {part}; the original LTX-Video has {', '.join(_PARTS)}")
+    if not (ltx / "tokenizer" / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
+        raise TrainingMistake(f"{ltx / 'tokenizer'} is of SentencePiece's; pip install sentencepiece, which reads it")
+    dtype = precision(device)
+    vae = open_pretrained(
+        AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False
+    ).eval()
+    grid_of(vae, sampling)  # before anything large is read
+    pipeline = LTXPipeline(
+        scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),
+        vae=vae,
+        text_encoder=open_pretrained(T5EncoderModel, ltx, subfolder="text_encoder", dtype=dtype),
+        tokenizer=open_pretrained(T5Tokenizer, ltx, subfolder="tokenizer"),
+        transformer=open_pretrained(
+            LTXVideoTransformer3DModel, ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
+        ),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    with within_memory(name):
+        return Original(name, sampling, pipeline.to(device))

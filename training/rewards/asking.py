@@ -1,0 +1,124 @@
+"""The judge beside training: questions go to a thread of its own, where they are asked, paid for once, and stored."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from judge.base import Call, Calls, Declined, Question
+from judge.claude import ClaudeJudge
+from judge.errors import JudgeStopped
+from judge.paid_once import PaidOnce, Report
+from judge.patience import Patience
+from judge.prices import Price
+from judge.settings import Claude
+from shards.storage import Storage, StorageFault
+from training.rewards.base import Verdict
+
+_LAST_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a question, and the calls that it took. The rest as in `Verdict`."""
+
+    reward: float | None
+    reason: str
+    caption: str
+    model: str
+    calls: Calls
+
+
+class Asking:
+    """Asks on, in a thread with an event loop of its own, while its owner does something else.
+
+    Answers are kept in `folder`/calls; `budget`, in US dollars, bounds all that was ever spent on those. Raises
+    JudgeMistake without a key, JudgeStopped for a store that is damaged, StorageFault.
+    """
+
+    def __init__(
+        self, settings: Claude, price: Price, folder: Path, budget: Decimal | None, patience: Patience | None = None
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
+        self._places = itertools.count()
+        self._begun: Future[PaidOnce] = Future()
+        terms = (Storage.at(folder), price, patience or Patience(), budget)
+        self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
+        self._thread.start()
+        self._paid_once = self._begun.result()
+        self._judge = ClaudeJudge(settings, price, self._paid_once)
+
+    def open(self, drawer: str) -> None:
+        """Before the first question of a drawer. Raises JudgeStopped for one that is damaged, StorageFault."""
+        asyncio.run_coroutine_threadsafe(self._paid_once.open(drawer), self._loop).result()
+
+    def close(self, drawer: str) -> None:
+        """After the last one was answered: puts the drawer together. Raises StorageFault."""
+        asyncio.run_coroutine_threadsafe(self._paid_once.close(drawer), self._loop).result()
+
+    def submit(self, question: Question, scene: str) -> Future[Judged]:
+        """Whether a video goes on from `scene`; without a caption it is captioned first, from the question's frames.
+
+        The future raises JudgeMistake, JudgeStopped or StorageFault, which end all asking.
+        """
+        placed = replace(question, place=next(self._places))  # what was begun first is ended first
+        return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
+
+    def report(self) -> Report:
+        return self._paid_once.report()
+
+    def end(self) -> None:
+        """Asks nothing more; what is under way is waited for, a little, and stored. Never raises, never hangs."""
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(_LAST_SECONDS)
+
+    def _run(self, files: Storage, price: Price, patience: Patience, budget: Decimal | None) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._live(files, price, patience, budget))
+
+    async def _live(self, files: Storage, price: Price, patience: Patience, budget: Decimal | None) -> None:
+        try:
+            paid_once = PaidOnce(files, price, patience, budget, in_batches=False)
+        except BaseException as error:  # noqa: BLE001 – raised where it was begun
+            self._begun.set_exception(error)
+            return
+        self._begun.set_result(paid_once)
+        await self._over.wait()
+        with suppress(JudgeStopped, StorageFault):  # the account on file covers what it does not know the end of
+            await paid_once.end()
+
+    async def _judged(self, question: Question, scene: str) -> Judged:
+        caption: str = question.caption
+        calls: Calls = ()
+        try:
+            if not caption:
+                said = await self._judge.caption(question)
+                caption, calls = said.text, said.calls
+            opinion = await self._judge.consistent(replace(question, caption=caption, frames=()), scene)
+        except Declined as end:
+            return Judged(None, f"{end.outcome}, {end.reason}: {end.detail}", caption, "", calls + end.calls)
+        reward = 1.0 if opinion.verdict == "Pass" else 0.0
+        return Judged(reward, opinion.reason, caption, opinion.model, calls + opinion.calls)
+
+
+def verdicts(judged: Iterable[Judged]) -> list[Verdict]:
+    """A verdict for each, with its cost. Where one answer served several of them, the first has its cost."""
+    seen: set[str] = set()
+
+    def cost(call: Call) -> Decimal:
+        again = call.answer.key in seen
+        seen.add(call.answer.key)
+        return Decimal(0) if again else call.answer.usd
+
+    return [
+        Verdict(one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0))) for one in judged
+    ]

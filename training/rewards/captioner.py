@@ -1,0 +1,87 @@
+"""The captioner `qwen`: the whole Qwen2.5-VL, beside the model that is trained, says what a video shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+)
+
+from judge.settings import Claude
+from prompts import load
+from training.errors import TrainingMistake
+from training.generation.shared import precision
+from training.model.originals import open_pretrained
+from training.rewards.frames import pictures
+
+_MOST_TOKENS = 128
+_PICTURE, _BEFORE, _AFTER = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
+
+
+class QwenCaptioner:
+    """Shown the same pictures as Claude would be, under the same prompt; answers with what is likeliest, word by word.
+
+    It holds all weights of `qwen`, 16.6 GB in bfloat16 for the published ones. Of `settings` the pictures' number and
+    height count. Raises TrainingMistake.
+    """
+
+    def __init__(self, qwen: Path, settings: Claude, device: torch.device) -> None:
+        self._settings, self._device = settings, device
+        self._tokenizer = open_pretrained(AutoTokenizer, qwen)
+        sees = hasattr(open_pretrained(AutoConfig, qwen), "vision_config")
+        if not sees or _PICTURE not in self._tokenizer.get_vocab():
+            raise TrainingMistake(
+                f"{qwen} cannot be shown pictures; take Qwen2.5-VL whole, or --reward.captioner claude"
+            )
+        model, found = open_pretrained(
+            Qwen2_5_VLForConditionalGeneration, qwen, dtype=precision(device), output_loading_info=True
+        )
+        if missing := sorted(found["missing_keys"]):
+            raise TrainingMistake(f"{qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
+        self._model = model.to(device).eval()
+        seen = model.config.vision_config
+        # Its other settings are those of the published one. This form of it does without torchvision.
+        self._processor = Qwen2VLImageProcessorPil(
+            patch_size=seen.patch_size, temporal_patch_size=seen.temporal_patch_size, merge_size=seen.spatial_merge_size
+        )
+        self._how = GenerationConfig(
+            max_new_tokens=_MOST_TOKENS, do_sample=False,
+            eos_token_id=self._tokenizer.eos_token_id, pad_token_id=self._tokenizer.pad_token_id,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(self, video: Tensor, fps: float) -> str:
+        """What uint8 [F, H, W, RGB] shows, in one line."""
+        seconds, images = zip(*pictures(video, fps, self._settings.frames, self._settings.frame_height), strict=True)
+        seen = self._processor(images=list(images), return_tensors="pt")
+        counts = (seen["image_grid_thw"].prod(1) // self._processor.merge_size**2).tolist()
+        ids = self._tokenizer(self._asked(seconds, counts), add_special_tokens=False, return_tensors="pt")["input_ids"]
+        asked = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == self._tokenizer.convert_tokens_to_ids(_PICTURE)).int(),
+            "pixel_values": seen["pixel_values"].to(self._model.dtype),
+            "image_grid_thw": seen["image_grid_thw"],
+        }
+        given = self._model.generate(
+            **{name: value.to(self._device) for name, value in asked.items()}, generation_config=self._how
+        )
+        said = self._tokenizer.decode(given[0, ids.shape[1] :], skip_special_tokens=True)
+        return " ".join(said.split())
+
+    def _asked(self, seconds: Sequence[float], counts: Sequence[int]) -> str:
+        """Each picture after its time, `counts` tokens long, then the prompt, as a turn of the chat."""
+        shown = "".join(
+            f"{at:.2f} s:{_BEFORE}{_PICTURE * count}{_AFTER}" for at, count in zip(seconds, counts, strict=True)
+        )
+        turns = [{"role": "user", "content": shown + load("caption").text}]
+        text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return text

@@ -1,0 +1,141 @@
+"""The paper's reward: a video is captioned by one who never sees the scene, and its caption is judged beside the scene.
+
+The template is 10.1 of the supplement: Pass is 1, Fail is 0. Where nobody answers there is no reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import torch.distributed as dist
+from torch import Tensor
+
+from judge.base import Question
+from judge.errors import JudgeMistake, JudgeStopped
+from judge.paid_once import Report
+from judge.prices import Prices
+from shards.storage import StorageFault
+from training import recipe
+from training.errors import TrainingMistake, TrainingPaused, TrainingStopped
+from training.rewards.asking import Asking, Judged, verdicts
+from training.rewards.base import Candidate, Verdict
+from training.rewards.frames import frames
+from training.world import World
+
+Captioner = Callable[[Tensor, float], str]
+"""From uint8 [F, H, W, RGB] at so many frames a second to what it shows, in one line."""
+
+_PATIENCE = timedelta(days=1)  # the judge has patience of its own, and the API limits on how fast it may be asked
+_Asked = tuple[Question, str]
+"""About a video, and the scene that it was made of."""
+
+
+class CausalConsistency:
+    """Only the leading process asks, with the key of its environment; the others hand it their questions.
+
+    Answers are kept in `folder`/calls; `budget`, in US dollars, bounds all that was ever spent on those. `captioner` is
+    of this process; without one the judge captions. Raises TrainingMistake or TrainingStopped on all processes alike.
+    """
+
+    name = "causal_consistency"
+
+    def __init__(
+        self, settings: recipe.Reward, folder: Path, budget: Decimal | None, world: World,
+        captioner: Captioner | None = None, prices: Prices | None = None,
+    ) -> None:  # fmt: skip
+        self._settings, self._world, self._captioner = settings.judge, world, captioner
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        self._desk: _Desk | None = None
+        mistake, stop = "", ""
+        if world.leads:
+            try:
+                price = (prices or Prices.load()).of(settings.judge.model, "--reward.judge.model")
+                self._desk = _Desk(Asking(settings.judge, price, folder, budget), world.size)
+            except JudgeMistake as error:
+                mistake = str(error)
+            except (JudgeStopped, StorageFault) as error:
+                stop = str(error)
+        mistake, stop = world.from_leader((mistake, stop))
+        if mistake:
+            raise TrainingMistake(mistake)
+        if stop:
+            raise TrainingStopped(stop)
+
+    def report(self) -> Report | None:
+        """What was asked and spent so far, on the leading process."""
+        return self._desk.asking.report() if self._desk else None
+
+    def ask(self, candidates: Sequence[Candidate]) -> None:
+        """As in `Reward`. What keeps them from being asked about is told by `verdicts`."""
+        mine = [self._asked(candidate) for candidate in candidates]
+        everyones: list[list[_Asked]] = [[] for _ in range(self._world.size)]
+        dist.gather_object(mine, everyones if self._desk else None, group=self._group)
+        if self._desk:
+            self._desk.take(everyones)
+
+    def verdicts(self) -> list[Verdict]:
+        """As in `Reward`. What was paid for once, for several candidates, is counted with the first of them."""
+        box: list[list[Verdict] | str] = [""]
+        dist.scatter_object_list(box, self._desk.hand_out() if self._desk else None, group=self._group)
+        if isinstance(box[0], str):
+            raise TrainingPaused(box[0])
+        return box[0]
+
+    def end(self) -> None:
+        """As in `Reward`."""
+        if self._desk:
+            self._desk.asking.end()
+
+    def _asked(self, candidate: Candidate) -> _Asked:
+        drawer = f"step-{candidate.step:06d}"
+        video, fps, settings = candidate.video, candidate.fps, self._settings
+        if self._captioner:
+            return Question(candidate.clip_id, self._captioner(video, fps), drawer=drawer), candidate.scene
+        pictures = frames(video, fps, settings.frames, settings.frame_height)
+        return Question(candidate.clip_id, "", frames=pictures, drawer=drawer), candidate.scene
+
+
+class _Desk:
+    """Where the questions of all processes come together."""
+
+    def __init__(self, asking: Asking, ranks: int) -> None:
+        self.asking = asking
+        self._under_way: list[list[Future[Judged]]] = [[] for _ in range(ranks)]
+        self._drawers: set[str] = set()
+        self._failure = ""
+
+    def take(self, everyones: Sequence[Sequence[_Asked]]) -> None:
+        """[ranks]: asks on behalf of each."""
+        if self._failure:
+            return
+        try:
+            for under_way, asked in zip(self._under_way, everyones, strict=True):
+                for question, scene in asked:
+                    if question.drawer not in self._drawers:
+                        self.asking.open(question.drawer)
+                        self._drawers.add(question.drawer)
+                    under_way.append(self.asking.submit(question, scene))
+        except (JudgeStopped, StorageFault) as error:
+            self._failure = str(error)
+
+    def hand_out(self) -> list[list[Verdict] | str]:
+        """[ranks]: the verdicts of each once all are there, or the one reason why there will be none."""
+        try:
+            dealt = [] if self._failure else self._collected()
+        except (JudgeMistake, JudgeStopped, StorageFault) as error:
+            self._failure = str(error)
+        if self._failure:
+            return [self._failure] * len(self._under_way)
+        return dealt
+
+    def _collected(self) -> list[list[Verdict] | str]:
+        found = iter(verdicts(future.result() for under_way in self._under_way for future in under_way))
+        dealt: list[list[Verdict] | str] = [[next(found) for _ in under_way] for under_way in self._under_way]
+        while self._drawers:
+            self.asking.close(self._drawers.pop())
+        self._under_way = [[] for _ in self._under_way]
+        return dealt

@@ -1,0 +1,40 @@
+"""Pictures of a video that was made, for a judge that has to say what it shows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from PIL import Image
+from torch import Tensor
+
+from judge.frames import spread
+from judge.request import Frame
+
+_QUALITY = 90
+
+
+def pictures(video: Tensor, fps: float, most: int, height: int) -> Iterator[tuple[float, Image.Image]]:
+    """Up to `most` frames of uint8 [F, H, W, RGB] and their seconds, evenly spread, the first and the last among them.
+
+    They are `height` pixels high, or as high as the video where that is less.
+    """
+    for place in spread(len(video), most):
+        image = Image.fromarray(video[place].numpy())
+        if height < image.height:
+            width = 2 * round(image.width * height / image.height / 2)  # JPEG halves the colours' resolution
+            image = image.resize((max(2, width), height), Image.Resampling.BICUBIC)
+        yield place / fps, image
+
+
+def frames(video: Tensor, fps: float, most: int, height: int) -> tuple[Frame, ...]:
+    """The same as JPEGs. The same video gives the same bytes."""
+    return tuple(
+        Frame(seconds, image.width, image.height, _jpeg(image)) for seconds, image in pictures(video, fps, most, height)
+    )
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    with io.BytesIO() as data:
+        image.save(data, "JPEG", quality=_QUALITY)
+        return data.getvalue()
