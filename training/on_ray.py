@@ -11,6 +11,7 @@ from typing import Any
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from shards.tar import DamagedShard
 from training.errors import TrainingMistake, TrainingStopped
 from training.job import Job
 from training.summary import Summary
@@ -22,8 +23,8 @@ _LINE_EVERY_SECONDS = 5.0
 def train_on_ray(job: Job, workers: int, gpus: bool, failures: int) -> Summary:
     """Runs the stage on `workers` workers of the cluster that this process is connected to.
 
-    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Raises TrainingMistake
-    and TrainingStopped as `train` does, and TrainingStopped when too many were lost.
+    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Raises TrainingMistake,
+    TrainingStopped and DamagedShard as `train` does, and TrainingStopped when too many were lost.
     """
     trainer = TorchTrainer(
         _work,
@@ -54,7 +55,7 @@ def _work(config: Mapping[str, Any]) -> Summary | Exception:
     try:
         # Whether there may be a run already was seen to before; when this is not the first try, there is.
         return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name))
-    except (TrainingMistake, TrainingStopped) as error:
+    except (TrainingMistake, TrainingStopped, DamagedShard) as error:
         return error
 
 

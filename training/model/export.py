@@ -70,7 +70,8 @@ def about_export(folder: Path) -> dict[str, Any]:
 
 
 def _save(module: Any, trained: Mapping[str, Tensor], folder: Path) -> None:
-    module.load_state_dict(trained, strict=False)
+    """What was not trained stays as it was opened."""
+    module.load_state_dict({**module.state_dict(), **trained})
     module.save_pretrained(folder)
 
 

@@ -93,6 +93,8 @@ def new_bridge(
     width = language.config.hidden_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        bridge: Bridge = Bridge(width, transformer.config.caption_channels, queries, hidden or width)
+        bridge: Bridge = Bridge(
+            width=width, out=transformer.config.caption_channels, num_queries=queries, hidden=hidden or width
+        )
     bridge.start_at(language.embed_tokens.weight)
     return bridge
