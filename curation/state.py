@@ -10,7 +10,7 @@ from curation.ledger import Row, Tally, read_ledger
 from curation.plan import Plan
 from curation.sealing import discard_shard
 from shards.ahead import ahead
-from shards.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
+from shards.layout import CRASHES, LATENTS, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
 from shards.receipt import Receipt, sealed_shards
 from shards.storage import Storage
 
@@ -61,7 +61,7 @@ def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
 
 def tidy(out: Storage, state: State, units_per_shard: int) -> None:
     """Finishes the deletions that a killed run began, and forgets its retry. Only the lock's holder may call this."""
-    out.sweep()
+    out.sweep(sparing=LATENTS)
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)

@@ -18,6 +18,7 @@ LEDGER = "ledger"
 UNIT_LEDGERS = "ledger/units"
 PARTS = "parts"
 CRASHES = "parts/crashes"
+LATENTS = "latents"
 
 _SHARDS_A_FOLDER = 1000
 _SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\..+")

@@ -310,12 +310,16 @@ class Storage:
 
         return self._try("claim", path, once)
 
-    def sweep(self, folder: str = "") -> None:
-        """Deletes what killed writers left unfinished in a folder. Only where nobody else writes may this be called."""
+    def sweep(self, folder: str = "", sparing: str = "") -> None:
+        """Deletes what killed writers left unfinished in a folder, but not in the one below it that is to be spared.
+
+        Only where nobody else writes may this be called.
+        """
         root = self.local(folder)
         if root is not None and root.is_dir():
             for draft in root.rglob(f".*{_UNFINISHED}"):
-                self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
+                if draft.relative_to(root).parts[0] != sparing:
+                    self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
     def _upload(self, path: str, draft: Path) -> None:
         # If this raises halfway, a short object may stand at `path`. What commits (a ledger, a receipt, config.toml) is

@@ -9,12 +9,12 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from shards.delivery import Delivery
+from shards.layout import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
 from training.errors import TrainingMistake
 
 _VERSION = 1
-_FOLDER = "latents"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Encoding:
     def location(self, data: str) -> str:
         """Where the latents of a dataset lie, unless somebody wanted them elsewhere."""
         place, query = split_query(data)
-        return f"{place.rstrip('/')}/{_FOLDER}/{self.fingerprint[:16]}{query}"
+        return f"{place.rstrip('/')}/{LATENTS}/{self.fingerprint[:16]}{query}"
 
     def __str__(self) -> str:
         return f"at most {self.max_frames} frames, videos {self.size[0]}×{self.size[1]}, VAE {self.vae[:16]}"
@@ -65,7 +65,7 @@ def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -
 
     Raises TrainingMistake where `vae` is no VAE's folder; DamagedRecord; StorageFault.
     """
-    if not Storage.at(data).is_folder(_FOLDER):
+    if not Storage.at(data).is_folder(LATENTS):
         return None
     encoding = Encoding.by(vae, max_frames, size)
     location = encoding.location(data)

@@ -88,6 +88,16 @@ def test_drafts_are_not_listed_and_a_sweep_removes_those_of_killed_writers(tmp_p
     assert tree(tmp_path) == {"folder/whole": b"x"}
 
 
+def test_a_sweep_spares_the_folder_where_another_is_at_work(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    with out.publishing("latents/a/part") as mine, suppress(KeyboardInterrupt), out.publishing("parts/a"):
+        (tmp_path / "parts" / ".b.unfinished").touch()
+        out.sweep(sparing="latents")
+        mine.write(b"x")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == {"latents/a/part": b"x"}
+
+
 def test_of_two_creators_one_succeeds(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     assert out.create("folder/lock", b"one") is True
