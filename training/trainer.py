@@ -93,6 +93,8 @@ class _Trainer:
             if setting.average:
                 setting.average.update()
         self._step += 1
+        if not lesson.learnt and self._world.leads:
+            self._watcher.note(f"step {self._step}: all candidates of a scene got the same reward; nothing was learnt")
         self._write(lesson, norm)
         return stopping
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.tensor import DTensor
 from torch.distributions import Normal
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.policy.toys import (
     RL,
@@ -29,14 +31,14 @@ from tests.training.policy.toys import (
     one_in_three_is_missing,
     rl_on_rank,
 )
-from tests.training.ranks import run
-from tests.training.stages import Quiet, make_data, make_job, make_originals, replace
+from tests.training.stages import Quiet, by_ranks, make_data, make_job, make_originals, replace
 from training.checkpoint import latest
 from training.errors import TrainingPaused
 from training.job import Job
 from training.journal import entries
 from training.meter import Meter
 from training.model.originals import Originals
+from training.policy.group import Scene
 from training.policy.grpo import Grpo, _Judged
 from training.recipe import Policy, Recipe
 from training.setting import set_up
@@ -154,7 +156,7 @@ def test_the_gradient_is_reinforce_s_where_the_ratio_is_one(
     stage: Stage, changes: dict[str, Any], judge: Judge
 ) -> None:
     job = stage.job("gradient", replace(policy(**changes), data=replace(RL.data, global_batch=1)))
-    (found,) = run(gradients, 1, job, judge)
+    found = by_ranks(1, gradients, job, judge)
     assert found.ours.keys() == found.plain.keys()
     largest = max(value.abs().max().item() for value in found.plain.values())
     assert largest > 1e-5
@@ -164,12 +166,42 @@ def test_the_gradient_is_reinforce_s_where_the_ratio_is_one(
         assert sorted(number for number, _ in found.kept[0]) == [0, 1, 3, 4]
 
 
+def work(_rank: int, _world: int, job: Job) -> tuple[int, int]:
+    """FLOPs of a step as torch counts them; and as the meter is told of them, with those of a look at the start.
+
+    That look tells the distance from there: both branches of one step, and their condition. It is no work of the step.
+    """
+    with judged_by(odd_passes):
+        setting = set_up(job, of_group(), Quiet())
+        assert setting.reward
+        meter = Meter(setting.model, setting.feed, setting.world)
+        method = Grpo(setting, meter, setting.reward)
+        meter.begin()
+        examples = next(iter(setting.feed))
+        prefix = Scene.of(examples, setting.maker).words.ids.shape[1]
+        sizes = meter._sizes(examples.grid, prefix)
+        meter._vae(examples.grid)  # which is counted as it is first asked for
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            method.learn(iter([examples]), 0)
+    look = [sizes.drawing(clips=2), sizes.reading(2), sizes.asking(2), sizes.connecting(2)]
+    counts = counter.get_flop_counts()
+    positions = sum(sum(counts[module].values()) for module in counts if module.endswith(".rotary_emb"))
+    return counter.get_total_flops() - positions, meter._work.total + sum(part.forward for part in look)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_the_work_of_a_step_is_what_torch_counts(stage: Stage, detached: bool) -> None:
+    changed = replace(policy(detach_unconditional=detached, batch=1), data=replace(RL.data, global_batch=1))
+    counted, told = by_ranks(1, work, stage.job("work", changed))
+    assert counted == told
+
+
 # ---- the run ----------------------------------------------------------------------------------------------------
 
 
 def on_ranks(stage: Stage, name: str, world: int, judge: Judge = brightness, recipe: Recipe = RL) -> Job:
     job = stage.job(name, recipe)
-    run(rl_on_rank, world, job, judge, limit=240.0)
+    by_ranks(world, rl_on_rank, job, judge)
     return job
 
 
@@ -205,8 +237,8 @@ def test_it_goes_away_from_where_it_began(alone: Job) -> None:
 
 def test_a_run_in_two_parts_is_the_same_to_the_bit(stage: Stage, alone: Job) -> None:
     job = stage.job("parts")
-    run(rl_on_rank, 1, job, brightness, 2)
-    run(rl_on_rank, 1, replace(job, resume=True), brightness)
+    by_ranks(1, rl_on_rank, job, brightness, 2)
+    by_ranks(1, rl_on_rank, replace(job, resume=True), brightness)
     ours, theirs = weights(job, 4), weights(alone, 4)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -252,10 +284,10 @@ def paused(_rank: int, _world: int, job: Job) -> tuple[str, str]:
 
 def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on(stage: Stage) -> None:
     job = stage.job("paused")
-    ((message, checkpoint),) = run(paused, 1, job)
+    message, checkpoint = by_ranks(1, paused, job)
     assert message.startswith("step 2: none of its 12 videos was judged")
     assert checkpoint == "step-1"
-    summary, _ = run(rl_on_rank, 1, replace(job, resume=True), odd_passes)[0]
+    summary, _ = by_ranks(1, rl_on_rank, replace(job, resume=True), odd_passes)
     assert summary.finished
 
 

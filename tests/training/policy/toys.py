@@ -6,15 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from unittest.mock import patch
 
-import torch
-
-from tests.training.stages import SMALL, Quiet
+from tests.training.stages import SMALL, Quiet, on_rank
 from training.job import Job
 from training.recipe import Mix, Optimiser, Policy, Recipe
 from training.rewards.base import Candidate, Verdict
 from training.summary import Summary
-from training.trainer import train
-from training.world import of_group
 
 RL: Recipe = replace(
     SMALL,
@@ -74,9 +70,7 @@ def judged_by(judge: Judge) -> Iterator[None]:
     return patch("training.setting.reward_of", lambda *_: Toy(judge))
 
 
-def rl_on_rank(_rank: int, _world: int, job: Job, judge: Judge, stop_after: int = -1) -> tuple[Summary, Quiet]:
-    """For `tests.training.ranks.run`."""
-    torch.use_deterministic_algorithms(mode=True)
-    watcher = Quiet(stop_after)
+def rl_on_rank(rank: int, world: int, job: Job, judge: Judge, stop_after: int = -1) -> tuple[Summary, Quiet]:
+    """For `by_ranks`."""
     with judged_by(judge):
-        return train(job, of_group(), watcher), watcher
+        return on_rank(rank, world, job, stop_after)
