@@ -32,10 +32,11 @@ def inside_job() -> bool:
 
 
 @contextmanager
-def connected(workers: int | None, address: str | None, telling: bool = False) -> Iterator[None]:
+def connected(workers: int | None, address: str | None, training: bool = False) -> Iterator[None]:
     """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback.
 
-    `telling` brings what the workers print here. Raises UsageMistake when no cluster answers there.
+    `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
+    UsageMistake when no cluster answers there.
     """
     address = address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
     # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
@@ -44,21 +45,33 @@ def connected(workers: int | None, address: str | None, telling: bool = False) -
         _keep_to_ourselves()
     import ray
 
+    setup = {"worker_process_setup_hook": _know_the_cluster} if training else None
     with _our_own_signals():
         if address is None:
             ray.init(
                 address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.WARNING, log_to_driver=telling, _node_ip_address=_LOOPBACK,
+                logging_level=logging.WARNING, log_to_driver=training, runtime_env=setup, _node_ip_address=_LOOPBACK,
             )  # fmt: skip
         else:
             try:
-                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=telling)
+                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=training, runtime_env=setup)
             except ConnectionError as error:
                 raise UsageMistake(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _know_the_cluster() -> None:
+    """Run by each process of a job as it starts. Ray Train frees what a run holds once a cluster says that it is gone.
+
+    It would ask any cluster on its machine. One that has no dashboard cannot say, which it would tell every second.
+    """
+    import ray
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
 
 
 @contextmanager

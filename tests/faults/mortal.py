@@ -1,10 +1,12 @@
-"""A run that kills itself with SIGKILL before its n-th change to OUT, however that change is made.
+"""Runs that kill themselves with SIGKILL before their n-th change to OUT, however that change is made.
 
-Usage: python -m tests.faults.mortal SOURCE OUT N. With N = 0 it lives, and prints how many changes it made.
+Usage: python -m tests.faults.mortal SOURCE. Each line of input, `N OUT`, is a run in a process of its own, forked from
+this one, which has imported all; with N = 0 it lives. It is answered by its exit code and the number of its changes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -17,32 +19,41 @@ from tests.support import SMALL, build_inline
 
 
 class _Fate:
-    def __init__(self, deadly: int) -> None:
-        self.deadly = deadly
-        self.steps = 0
+    """`steps` is seen by the process that the run was forked from."""
+
+    def __init__(self, deadly: int, steps: Any) -> None:
+        self._deadly, self._steps = deadly, steps
 
     def before(self, change: Callable[..., Any]) -> Callable[..., Any]:
         """The same change, unless it is the deadly one."""
 
         def maybe(*arguments: Any, **options: Any) -> Any:
-            self.steps += 1
-            if self.steps == self.deadly:
+            self._steps.value += 1
+            if self._steps.value == self._deadly:
                 os.kill(os.getpid(), signal.SIGKILL)
             return change(*arguments, **options)
 
         return maybe
 
 
-def main() -> None:
-    source, out, deadly = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    fate = _Fate(deadly)
+def _run(source: str, out: str, fate: _Fate) -> None:
     # The synced draft, its renaming, a lock's link, and a deletion: all that ever changes OUT.
     os.fsync = fate.before(os.fsync)  # type: ignore[assignment]
     os.link = fate.before(os.link)  # type: ignore[assignment]
     Path.replace = fate.before(Path.replace)  # type: ignore[method-assign]
     Storage.delete = fate.before(Storage.delete)  # type: ignore[method-assign]
     build_inline(source, out, SMALL)
-    print(fate.steps)
+
+
+def main() -> None:
+    forked = multiprocessing.get_context("fork")
+    for line in sys.stdin:
+        deadly, out = line.rstrip("\n").split(" ", 1)
+        steps = forked.Value("i", lock=False)
+        run = forked.Process(target=_run, args=(sys.argv[1], out, _Fate(int(deadly), steps)))
+        run.start()
+        run.join()
+        print(run.exitcode, steps.value, flush=True)
 
 
 if __name__ == "__main__":

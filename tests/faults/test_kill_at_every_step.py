@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,26 +23,38 @@ from tests.support import (
 pytestmark = pytest.mark.slow
 
 
-def mortal(source: Path, out: Path, deadly: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.faults.mortal", str(source), str(out), str(deadly)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips: two shards, of two units and of one; so every kind of change is made, and made again."""
     return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125)
 
 
-def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(source: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def mortal(source: Path) -> Iterator[Callable[[Path, int], tuple[int, int]]]:
+    """A run that dies before one of its changes: its exit code, and how many changes it came to."""
+    command = [sys.executable, "-m", "tests.faults.mortal", str(source)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as runs:
+
+        def run(out: Path, deadly: int) -> tuple[int, int]:
+            print(deadly, out, file=runs.stdin, flush=True)
+            assert runs.stdout is not None
+            code, steps = map(int, runs.stdout.readline().split())
+            return code, steps
+
+        yield run
+
+
+def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
+    source: Path, mortal: Callable[[Path, int], tuple[int, int]], tmp_path: Path
+) -> None:
     undisturbed = tmp_path / "undisturbed"
-    lived = mortal(source, undisturbed, 0)
-    assert lived.returncode == 0, lived.stderr
-    steps = int(lived.stdout)
+    code, steps = mortal(undisturbed, 0)
+    assert code == 0
     assert steps > 40
     for deadly in range(1, steps + 1):
         out = tmp_path / f"killed-{deadly}"
-        assert mortal(source, out, deadly).returncode == -signal.SIGKILL
+        assert mortal(out, deadly) == (-signal.SIGKILL, deadly)
         build_inline(source, out, SMALL)
         assert_same_dataset(undisturbed, out)
         assert_conserved(out)

@@ -98,21 +98,29 @@ def test_two_workers_make_the_same_dataset_as_no_ray_under_judge_film(
     assert _wrote_home(here) == []
 
 
-def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(
-    film: tuple[Path, Path], here: Place, tmp_path: Path
-) -> None:
-    """As a terminal sends Ctrl-C, to the whole process group; then twice as a scheduler ends a process."""
-    out = tmp_path / "out"
-    flags = _flags(film[0], out, "--workers", "2")
-    with here.start_build(*flags) as run:
+def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(here: Place, tmp_path: Path) -> None:
+    """As a terminal sends Ctrl-C, to the whole process group; then twice as a scheduler ends a process.
+
+    So that none is done before that: of seven units of a clip each, the first run cannot finish the second, which is
+    left for the third, and neither can finish the last. That is begun after another is done: six are under way at once.
+    """
+    config = replace(SMALL, unit_size=1)
+    source, out = _captioned(tmp_path / "in", "abcdefg"), tmp_path / "out"
+    _spoil(source / "b.mp4", b"HOLDS-WORKER")
+    _spoil(source / "g.mp4", b"HANGS-WORKER")
+    build_inline(source, tmp_path / "inline", config)
+    flags = _flags(source, out, "--workers", "2", "--unit-size", "1")
+    hanging = sabotage(LOG=str(tmp_path / "hung"))
+
+    with here.start_build(*flags, env=hanging | sabotage(HOLD="1")) as run:
         run.until(lambda: bool(Storage.at(out).files("ledger", recursive=True)))
         run.send_group(signal.SIGINT)
         ended = run.wait()
         assert run.left_behind() == []
     assert ended.code == 130, ended.stderr
     assert ended.error == "error: interrupted; all that was finished is kept; run the same command again to go on"
-    done = len(ledger(out))
-    assert 0 < done < SPANS
+    done = len(ledger(out, config))
+    assert 0 < done < 6
     assert not Manifest.read(Storage.at(out)).complete
     assert Storage.at(out).stat("run.lock") is None
 
@@ -122,23 +130,30 @@ def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(
         ended = run.wait()
     assert ended.code == 130, ended.stderr
     assert ended.error.startswith("error: interrupted;")
-    assert len(ledger(out)) == done
+    assert len(ledger(out, config)) == done
 
-    with here.start_build(*flags) as run:
-        run.until(lambda: decided(out) > done)
+    with here.start_build(*flags, env=hanging) as run:
+        run.until(lambda: decided(out, config) > done)
         run.send(signal.SIGTERM)
         ended = run.wait()
         assert run.left_behind() == []
     assert ended.code == 130, ended.stderr
     assert ended.error.startswith("error: interrupted;")
-    assert done < len(ledger(out)) < SPANS
+    assert done < len(ledger(out, config)) < 7
     assert Storage.at(out).stat("run.lock") is None
 
     ended = here.build(*flags)
     assert ended.code == 0, ended.stderr
-    assert_same_dataset(film[1], out)
-    assert_conserved(out)
+    assert_same_dataset(tmp_path / "inline", out, config)
+    assert_conserved(out, config)
     assert Storage.at(out).files("parts", recursive=True) == []
+
+
+def _captioned(folder: Path, names: str) -> Path:
+    for name in names:
+        make_video(folder / f"{name}.mp4", 0.25)
+        (folder / f"{name}.txt").write_text(f"caption of {name}")
+    return folder
 
 
 def _spoil(video: Path, word: bytes) -> None:
@@ -150,13 +165,10 @@ def test_clips_that_kill_or_hang_their_worker_are_quarantined_alone_and_the_coun
     here: Place, tmp_path: Path
 ) -> None:
     """Six videos in three units. A library that never returns cannot be interrupted: the worker ends itself."""
-    for name in "abcdef":
-        make_video(tmp_path / "in" / f"{name}.mp4", 0.25)
-        (tmp_path / "in" / f"{name}.txt").write_text(f"caption of {name}")
-    _spoil(tmp_path / "in" / "c.mp4", b"KILLS-WORKER")
-    _spoil(tmp_path / "in" / "f.mp4", b"HANGS-WORKER")
-    out, log = tmp_path / "out", tmp_path / "deaths"
-    flags = _flags(tmp_path / "in", out, "--workers", "2", "--limits.clip-seconds", "4")
+    source, out, log = _captioned(tmp_path / "in", "abcdef"), tmp_path / "out", tmp_path / "deaths"
+    _spoil(source / "c.mp4", b"KILLS-WORKER")
+    _spoil(source / "f.mp4", b"HANGS-WORKER")
+    flags = _flags(source, out, "--workers", "2", "--limits.clip-seconds", "4")
     env = sabotage(LOG=str(log))
 
     def counted() -> list[int]:

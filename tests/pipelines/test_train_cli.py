@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from pipelines.stepwatch import StepWatch
 from pipelines.train import main
 from shards.layout import ShardName
 from tests.command import Place, place
@@ -86,8 +87,17 @@ class Given:
         return line
 
     @property
+    def losses(self) -> list[tuple[int, float]]:
+        """Of each step, with its number."""
+        return [(line["step"], line["loss"]) for line in entries(self.out / "connector") if line["event"] == "step"]
+
+    @property
     def steps(self) -> list[int]:
-        return [line["step"] for line in entries(self.out / "connector") if line["event"] == "step"]
+        return [step for step, _ in self.losses]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.out / "connector" / "checkpoints"
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +134,7 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         (["--data", "data=a", "--data", "data=b"], ["--data data", "twice"]),
         (["--qwen", "/nowhere"], ["--qwen /nowhere", "config.json"]),
         (["--ltx", "/nowhere"], ["--ltx /nowhere", "transformer"]),
-        (["--recipe", "huge"], ["--recipe huge", "connector, generator-2, generator-3, sft, tiny"]),
+        (["--recipe", "huge"], ["--recipe huge", "connector, generator-2, generator-3, rl, sft, tiny"]),
         (["--stage", "sft"], ["--stage sft", "connector"]),
         (LATER, ["generator-2", "connector", "not finished", "train that first", "--init"]),
         ([*LATER, "--init", "previous"], ["connector", "not finished"]),
@@ -181,7 +191,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_clips_and_what_to_do(gi
     line = given.error(3, "--steps", "9", "--optimiser.kind", "adamw", "--optimiser.lr", "1e20")
     assert "a loss of nan" in line and "0000000000" in line
     assert "optimiser.lr" in line and "go on from the beginning" in line
-    assert len(given.steps) < 9 and latest(given.out / "connector" / "checkpoints") is None
+    assert len(given.steps) < 9 and latest(given.checkpoints) is None
 
 
 def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
@@ -191,35 +201,45 @@ def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
     assert bad.key in line
 
 
-@pytest.mark.slow
-def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(given: Given, here: Place) -> None:
-    flags = given.flags("--steps", "10000", "--keeping.checkpoint-every", "0")
-    with here.start(sys.executable, "pipelines/train.py", *flags) as command:
-        command.until(lambda: len(given.steps) >= 2)
-        command.send_group(signal.SIGINT)
-        ended = command.wait()
-    assert ended.code == 130, ended.stderr
-    assert "Traceback" not in ended.stderr
-    done = given.steps[-1]
-    assert f"stopped at step {done} of 10000; go on with --resume" in ended.stderr
-    assert latest(given.out / "connector" / "checkpoints") == given.out / "connector" / "checkpoints" / f"step-{done}"
+def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = StepWatch.step
+
+    def interrupted(watch: StepWatch, number: int, numbers: Mapping[str, float]) -> None:
+        step(watch, number, numbers)
+        if number == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepWatch, "step", interrupted)
+        code, stdout, stderr = given.run("--steps", "9", "--keeping.checkpoint-every", "0")
+    assert (code, stdout) == (130, ""), stderr
+    assert "stopped at step 3 of 9; go on with --resume" in stderr
+    assert given.steps == [1, 2, 3]
+    assert latest(given.checkpoints) == given.checkpoints / "step-3"
     assert not (given.out / "export").exists()
-    code, _, stderr = given.run("--resume", "--steps", str(done + 1))
+    code, _, stderr = given.run("--resume", "--steps", "4")
     assert code == 0, stderr
-    assert given.steps == list(range(1, done + 2))
+    assert given.steps == [1, 2, 3, 4]
     assert (given.out / "export" / "model_index.json").exists()
 
 
 @pytest.mark.slow
-def test_torchrun_gives_what_one_process_gives(given: Given, here: Place) -> None:
-    assert given.run()[0] == 0
-    alone = {line["step"]: line["loss"] for line in entries(given.out / "connector")}
-    shutil.rmtree(given.out)
+def test_what_torchrun_learns_until_it_is_interrupted_is_what_one_process_learns(given: Given, here: Place) -> None:
+    """As a terminal sends Ctrl-C. One process goes on from the checkpoint of two."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with here.start(sys.executable, *launcher, "pipelines/train.py", *given.flags()) as command:
+    flags = given.flags("--steps", "10000", "--keeping.checkpoint-every", "0")
+    with here.start(sys.executable, *launcher, "pipelines/train.py", *flags) as command:
+        command.until(lambda: len(given.steps) >= 2)
+        command.send_group(signal.SIGINT)
         ended = command.wait()
         assert command.left_behind() == []
-    assert ended.code == 0, ended.stderr
-    assert ended.stdout.count("connector, 2 steps") == 1
-    together = {line["step"]: line["loss"] for line in entries(given.out / "connector")}
-    assert together == pytest.approx(alone, abs=1e-5)
+    done = given.steps[-1]
+    assert ended.stderr.count(f"stopped at step {done} of 10000; go on with --resume") == 1, ended.stderr
+    assert latest(given.checkpoints) == given.checkpoints / f"step-{done}"
+    assert given.run("--resume", "--steps", str(done + 1))[0] == 0
+    together = given.losses
+    shutil.rmtree(given.out)
+    assert given.run("--steps", str(done + 1))[0] == 0
+    assert dict(together) == pytest.approx(dict(given.losses), abs=1e-5)

@@ -3,6 +3,7 @@
 It changes one module as that is imported and does nothing unless a variable below is set:
   SABOTAGE_LOG      a file whose end says `KILLS-WORKER` or `HANGS-WORKER` does so when its headers are read, and a
                     line in this log says that it did; the word stands in the last bytes of the video itself
+  SABOTAGE_HOLD     what says `HOLDS-WORKER` hangs as well
   SABOTAGE_TRIES    how often storage tries what fails, so that a test need not wait as long as a user would
   SABOTAGE_NO_RAY   importing ray is an error
 """
@@ -24,20 +25,20 @@ from typing import Any, BinaryIO
 
 def _screen(module: Any) -> None:
     measure = module.measure
+    hangs = [b"HANGS-WORKER", *([b"HOLDS-WORKER"] if "SABOTAGE_HOLD" in os.environ else [])]
 
     def sabotaged(file: BinaryIO, alias: Path | None = None) -> Any:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 12))
         end = file.read(12)
         file.seek(0)
-        for word in (b"KILLS-WORKER", b"HANGS-WORKER"):
-            if end == word:
-                with Path(os.environ["SABOTAGE_LOG"]).open("a") as log:
-                    log.write(f"{word.decode()} {os.getpid()}\n")
-                if word == b"KILLS-WORKER":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                while True:
-                    time.sleep(1)
+        if end in (b"KILLS-WORKER", *hangs):
+            with Path(os.environ["SABOTAGE_LOG"]).open("a") as log:
+                log.write(f"{end.decode()} {os.getpid()}\n")
+            if end == b"KILLS-WORKER":
+                os.kill(os.getpid(), signal.SIGKILL)
+            while True:
+                time.sleep(1)
         return measure(file, alias)
 
     module.measure = sabotaged
