@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
-from benchmarks.gpu.case import Case, measured
+from benchmarks.gpu import group, videos
+from benchmarks.gpu.case import Case, measured, recipe
 from benchmarks.gpu.models import TOY, language, text_encoder, vae
 from benchmarks.gpu.stage_steps import cases, gains, measure, table
+from training.world import joined
 
 CPU = torch.device("cpu")
 
@@ -70,3 +73,26 @@ def test_what_a_video_is_drawn_with_by_itself_runs_too() -> None:
     autoencoder = vae(TOY, CPU, torch.bfloat16)
     latents = torch.randn(1, TOY.vae["latent_channels"], 2, 2, 3, dtype=torch.bfloat16)
     assert autoencoder.decode(latents, None).sample.shape == (1, 3, *TOY.clip)
+
+
+def test_a_video_of_each_model_is_timed_by_its_parts() -> None:
+    figures = [videos.measured(model, TOY) for model in ("ours", "original")]
+    for each in figures:
+        parts = each["text"] + each["steps"] + each["decoding"]
+        assert parts == pytest.approx(each["seconds"], rel=0.5)
+        assert min(each["rounds"]) <= each["seconds"] <= max(each["rounds"])
+    ratio = figures[0]["seconds"] / figures[1]["seconds"]
+    assert videos.ratio_of(figures) == pytest.approx(ratio)
+    assert f"ours takes {ratio:.3f} times" in videos.table(figures)
+    assert videos.ratio_of([figures[0], {"model": "original", "failure": "failed"}]) is None
+
+
+def test_a_group_is_made_and_learnt_from(tmp_path: Path) -> None:
+    settings = recipe("rl")
+    policy = replace(settings.policy, candidates=4, best_of=2, steps=3)
+    settings = replace(settings, policy=policy, data=replace(settings.data, global_batch=1))
+    with joined() as world:
+        figures = group.measured(TOY, settings, world, tmp_path)
+    assert figures["group_seconds"] > 0 and figures["update_seconds"] > 0
+    assert figures["gradient_norm"] > 0
+    assert (figures["reward_mean"], figures["groups_without_spread"]) == (0.5, 0)
