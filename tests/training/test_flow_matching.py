@@ -1,0 +1,27 @@
+"""What training is for: clips that were held out are drawn better after it, and not where nothing is learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
+from training.summary import Summary
+
+LEARNING = replace(
+    SMALL, steps=40, data=replace(SMALL.data, micro_batch=4), optimiser=replace(SMALL.optimiser, kind="adamw", ema=0.0),
+    keeping=replace(SMALL.keeping, checkpoint_every=0, sample_clips=0),
+)  # fmt: skip
+
+
+def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learnt(tmp_path: Path) -> None:
+    data, originals = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
+
+    def trained(lr: float) -> Summary:
+        recipe = replace(LEARNING, optimiser=replace(LEARNING.optimiser, lr=lr))
+        summary: Summary
+        summary, _ = by_ranks(1, on_rank, make_job(data, originals, tmp_path / f"{lr}", recipe))
+        return summary
+
+    learnt, control = trained(1e-2), trained(0.0)
+    assert control.heldout_after == control.heldout_before == learnt.heldout_before
+    assert learnt.heldout_after < learnt.zero < learnt.heldout_before
