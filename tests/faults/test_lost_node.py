@@ -45,7 +45,7 @@ def answer(cluster: subprocess.Popen[str]) -> str:
 
 
 def test_a_lost_node_is_nobodys_fault(tmp_path: Path) -> None:
-    source, out = captioned_spans(tmp_path, 40, seconds=2.0), tmp_path / "out"
+    source, out = captioned_spans(tmp_path, 16, seconds=2.0), tmp_path / "out"
     build_inline(source, tmp_path / "undisturbed", CONFIG)
     with two_nodes() as cluster:
         address = answer(cluster)
