@@ -65,9 +65,9 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def captioned_spans(folder: Path, count: int, seconds: float = 0.25) -> Path:
+def captioned_spans(folder: Path, count: int, seconds: float = 0.25, size: str = "854x480") -> Path:
     """A manifest of `count` spans of one video, each with a caption of its own words."""
-    make_video(folder / "film.mp4", count * seconds)
+    make_video(folder / "film.mp4", count * seconds, size)
     rows = [
         {
             "video": "film.mp4",

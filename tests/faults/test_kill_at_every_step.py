@@ -11,14 +11,8 @@ from pathlib import Path
 import pytest
 
 from shards.storage import Storage
-from tests.support import (
-    REPOSITORY,
-    SMALL,
-    assert_conserved,
-    assert_same_dataset,
-    build_inline,
-    captioned_spans,
-)
+from tests.faults.mortal import TINY
+from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips: two shards, of two units and of one; so every kind of change is made, and made again."""
-    return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125)
+    return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125, size="64x48")
 
 
 @pytest.fixture
@@ -55,9 +49,9 @@ def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
     for deadly in range(1, steps + 1):
         out = tmp_path / f"killed-{deadly}"
         assert mortal(out, deadly) == (-signal.SIGKILL, deadly)
-        build_inline(source, out, SMALL)
-        assert_same_dataset(undisturbed, out)
-        assert_conserved(out)
+        build_inline(source, out, TINY)
+        assert_same_dataset(undisturbed, out, TINY)
+        assert_conserved(out, TINY)
         assert leftovers(out) == [], f"after a kill before change {deadly}"
 
 
