@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -87,12 +87,25 @@ def test_a_video_of_each_model_is_timed_by_its_parts() -> None:
     assert videos.ratio_of([figures[0], {"model": "original", "failure": "failed"}]) is None
 
 
-def test_a_group_is_made_and_learnt_from(tmp_path: Path) -> None:
+def one_group(folder: Path, precision: Literal["bf16", "fp32"]) -> dict[str, Any]:
     settings = recipe("rl")
-    policy = replace(settings.policy, candidates=4, best_of=2, steps=3)
-    settings = replace(settings, policy=policy, data=replace(settings.data, global_batch=1))
+    settings = replace(
+        settings,
+        policy=replace(settings.policy, candidates=4, best_of=2, steps=3),
+        parallel=replace(settings.parallel, precision=precision),
+        data=replace(settings.data, global_batch=1),
+    )
     with joined() as world:
-        figures = group.measured(TOY, settings, world, tmp_path)
+        return group.measured(TOY, settings, world, folder)
+
+
+def test_a_group_is_made_and_learnt_from(tmp_path: Path) -> None:
+    figures = one_group(tmp_path, "bf16")
     assert figures["group_seconds"] > 0 and figures["update_seconds"] > 0
     assert figures["gradient_norm"] > 0
     assert (figures["reward_mean"], figures["groups_without_spread"]) == (0.5, 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_ratio_is_1_on_a_gpu_in_float32(tmp_path: Path) -> None:
+    assert one_group(tmp_path, "fp32")["ratio_off"] <= 1e-6
