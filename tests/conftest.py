@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +12,15 @@ from hypothesis import HealthCheck, settings
 
 # Toy tensors gain nothing by threads, here and in the commands that are started.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A million objects are imported, and never let go: to look through them again and again takes long.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 # How long an example takes says something of the machine, nothing of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

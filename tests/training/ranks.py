@@ -21,15 +21,8 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 
-PRELOAD = """
-torch.distributed.checkpoint torch.distributed.fsdp torch.distributed.tensor pytest hypothesis
-diffusers.models.autoencoders.autoencoder_kl_ltx diffusers.models.transformers.transformer_ltx
-transformers.models.qwen2_5_vl.modeling_qwen2_5_vl training.trainer av pandas judge.paid_once
-""".split()
-"""What is imported once, where it is installed, by the process from which all ranks are forked."""
-
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(PRELOAD)
+_context.set_forkserver_preload(["tests.training.preload"])
 _environment = dict(os.environ)
 
 

@@ -90,8 +90,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_of_what_is_learnt_chang
         "--stage", "connector", "--recipe", str(tmp_path / "recipe.toml"), "--data", str(data), "--out", str(out),
         "--qwen", str(originals.qwen), "--ltx", str(originals.ltx), "--launcher", "ray", "--workers", "2",
     ]  # fmt: skip
-    env = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
-    with another_ray(here), here.start(sys.executable, "pipelines/train.py", *flags, env=env) as command:
+    with another_ray(here), here.start(sys.executable, "pipelines/train.py", *flags) as command:
         command.until(lambda: len(workers(command)) == 2)
         victim = workers(command)[1]
         command.until(lambda: len(steps(out / "connector")) >= 3)

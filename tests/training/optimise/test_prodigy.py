@@ -49,10 +49,13 @@ def train(layers: nn.Module, optimiser: Any, steps: int, part: int = 0, parts: i
 
 
 def assert_same(ours: Prodigy, theirs: prodigyopt.Prodigy, rtol: float = 1e-6) -> None:
-    """Weights, averages and estimates; those of theirs only where they were ever made."""
+    """Weights, averages and estimates; those of theirs only where they were ever made.
+
+    How far the weights have come is known to the rounding of the weights; the numerator is a millionth of it.
+    """
     known = theirs.param_groups[0]
     for name, key in {"d": "d", "d_max": "d_max", "numerator": "d_numerator", "step": "k"}.items():
-        assert ours.shared[name].item() == pytest.approx(known[key], rel=rtol, abs=1e-30)
+        assert ours.shared[name].item() == pytest.approx(known[key], rel=rtol, abs=1e-20)
     for one, other in zip(_parameters(ours), _parameters(theirs), strict=True):
         torch.testing.assert_close(one, other, rtol=rtol, atol=rtol)
         for name in ("s", "exp_avg", "exp_avg_sq"):
