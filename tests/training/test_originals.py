@@ -23,7 +23,7 @@ from tests.training.stages import SMALL, Quiet, make_data, make_job
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
 from training.model.export import export, opened
-from training.model.originals import Originals, lasting, new_bridge
+from training.model.originals import Originals, lasting, new_bridge, open_vae
 from training.recipe import Keeping
 from training.trainer import train
 from training.world import of_group
@@ -40,6 +40,15 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
 def assert_equal(found: State, expected: State) -> None:
     assert found.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_a_vae_that_decodes_with_a_timestep_is_refused(originals: Originals, tmp_path: Path) -> None:
+    shutil.copytree(originals.ltx / "vae", tmp_path / "vae")
+    config = tmp_path / "vae" / "config.json"
+    later = json.loads(config.read_text()) | {"timestep_conditioning": True}
+    config.write_text(json.dumps(later))
+    with pytest.raises(TrainingMistake, match=f"{tmp_path}/vae decodes with a timestep.*name LTX-Video 0.9.0"):
+        open_vae(tmp_path, torch.float32)
 
 
 # ---- as published --------------------------------------------------------------------------------------------------

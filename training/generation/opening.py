@@ -53,7 +53,8 @@ def of_checkpoint(folder: Path, originals: Originals, form: Form = "nsp", **aske
 
 
 def of_original(ltx: Path, **asked: Any) -> Opening:
-    """The original LTX-Video."""
+    """The original LTX-Video. Raises TrainingMistake for a folder that does not hold all of it."""
+    original.check_whole(ltx)
     name = f"ltx-video-{_digest((ltx / 'transformer').glob('*.safetensors'))}"
     sampling = replace(Sampling(fps=original.FPS), **asked)
     return Opening(name, sampling, partial(original.from_folder, ltx, name, sampling))

@@ -7,19 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from diffusers import (
-    AutoencoderKLLTXVideo,
-    FlowMatchEulerDiscreteScheduler,
-    LTXPipeline,
-    LTXVideoTransformer3DModel,
-)
+from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
 from training.errors import TrainingMistake
 from training.generation.base import Sampling
 from training.generation.shared import grid_of, noise, pixels, precision, within_memory
-from training.model.originals import open_pretrained
+from training.model.originals import open_pretrained, open_vae
 
 FPS = 25.0
 """The pipeline's own frame rate, which nothing of the data of this model speaks against."""
@@ -57,17 +52,19 @@ class Original:
         return tokens
 
 
-def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:
-    """Of a folder laid out as Lightricks/LTX-Video. Raises TrainingMistake for what cannot be opened."""
+def check_whole(ltx: Path) -> None:
+    """Raises TrainingMistake for a folder that is not laid out as Lightricks/LTX-Video, text encoder and all."""
     for part in _PARTS:
         if not (ltx / part).is_dir():
             raise TrainingMistake(f"--ltx {ltx} holds no {part}; the original LTX-Video has {', '.join(_PARTS)}")
     if not (ltx / "tokenizer" / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
         raise TrainingMistake(f"{ltx / 'tokenizer'} is of SentencePiece's; pip install sentencepiece, which reads it")
+
+
+def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:
+    """Of a folder that is whole. Raises TrainingMistake for what cannot be opened."""
     dtype = precision(device)
-    vae = open_pretrained(
-        AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False
-    ).eval()
+    vae = open_vae(ltx, dtype)
     grid_of(vae, sampling)  # before anything large is read
     pipeline = LTXPipeline(
         scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),

@@ -71,8 +71,6 @@ def encode(vae: AutoencoderKLLTXVideo, video: Tensor) -> Latents:
 @torch.no_grad()
 def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
     """uint8 clips [B, F, H, W, RGB] from latents [B, C, F', H', W'] that are not normalised."""
-    if vae.config.timestep_conditioning:
-        raise ValueError("this VAE decodes with a timestep, as LTX-Video 0.9.1 and later do; 0.9.0 is wanted")
     pixels: Tensor = vae.decode(latents.to(vae.dtype), None, return_dict=False)[0]
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
 

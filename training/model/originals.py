@@ -53,10 +53,7 @@ class Originals:
         )
 
     def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-        vae = open_pretrained(
-            AutoencoderKLLTXVideo, self.ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False
-        )
-        return vae.requires_grad_(requires_grad=False).eval()
+        return open_vae(self.ltx, dtype).requires_grad_(requires_grad=False)
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
         return open_pretrained(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")
@@ -69,6 +66,16 @@ class Originals:
             config = json.loads(path.read_text(encoding="utf-8"))
             digest.update(json.dumps(lasting(config), sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
+    """Raises TrainingMistake as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
+    vae = open_pretrained(AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
+    if vae.config.timestep_conditioning:
+        raise TrainingMistake(
+            f"{ltx / 'vae'} decodes with a timestep, as LTX-Video 0.9.1 and later do; name LTX-Video 0.9.0"
+        )
+    return vae.eval()
 
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:

@@ -181,10 +181,3 @@ def test_pixels_out_of_range_are_cut_and_do_not_wrap(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(vae, "decode", lambda pixels, _timestep, return_dict: (pixels,))
     pixels = torch.tensor([-1.5, -1.0, 1.0, 1.5]).view(1, 1, 1, 2, 2).expand(-1, 3, -1, -1, -1)
     assert decode(vae, pixels)[..., 0].flatten().tolist() == [0, 0, 255, 255]
-
-
-def test_a_vae_that_decodes_with_a_timestep_is_refused(latents: Tensor) -> None:
-    vae = originals.vae()
-    vae.register_to_config(timestep_conditioning=True)
-    with pytest.raises(ValueError, match=r"0\.9\.0 is wanted"):
-        decode(vae, latents)
