@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.errors import UsageMistake
+from curation.judging import Leash
 from curation.lock import held
 from judge.prices import Price, Prices
 from judge.settings import Claude
@@ -38,7 +39,8 @@ _PATH = click.Path(path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _GO_ON = "the videos and the answers so far are kept; run the same command again to go on"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TAKEN = ("calls", "run.lock", "summary.json")
+_TAKEN = ("account.json", "batches", "calls", "run.lock", "summary.json")
+_VIDEOS = "videos"
 _LONGEST_NAME = 220
 """Bytes of a file's name, which leaves room for the name of its draft."""
 
@@ -125,6 +127,7 @@ def main(
         opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)
         plan = _Plan(out, texts, samples or (5 if vbench else 1), seed, batch)
         if vbench:
+            _refuse({"budget_usd": budget_usd, "prices": prices, **flags}, sampling)
             _fill_for_vbench(plan, opened)
             return
         from judge.client import check_key  # late: --help need not wait for it
@@ -135,6 +138,15 @@ def main(
         unjudged = _evaluate(plan, opened, settings, price, budget)
     if unjudged:
         console.fail("\n".join(unjudged), console.ATTENTION)
+
+
+def _refuse(flags: Mapping[str, Any], but: Container[str]) -> None:
+    for name, value in flags.items():
+        if value is not None and name not in but:
+            flag = f"--{name.replace('__', '.').replace('_', '-')}"
+            raise UsageMistake(
+                f"--vbench: its videos are not judged here, so there is nothing for {flag}; leave it out"
+            )
 
 
 def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | None, most: int | None) -> list[str]:
@@ -198,7 +210,7 @@ def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked
 
 
 def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
-    """OUT/NAME/{prompt}-{i}.mp4, as VBench reads them."""
+    """OUT/NAME/videos/{prompt}-{i}.mp4: VBench takes whatever lies in such a folder for a video."""
     for text in plan.texts:
         if "/" in text or len(f"{text}-{plan.samples - 1}.mp4".encode()) > _LONGEST_NAME:
             raise UsageMistake(f"--vbench: no file can be named {text[:80]!r}…, for a slash in it or its length")
@@ -206,9 +218,10 @@ def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
     with held(Storage.at(plan.out), uuid.uuid4().hex):
         for name, opening in models.items():
             records = plan.records(opening, lambda number, sample: f"{plan.texts[number]}-{sample}.mp4")
-            made = fill(VideoFolder(plan.out / name), opening, records, plan.batch, f"generating {name}")
+            folder = VideoFolder(plan.out / name, _VIDEOS)
+            made = fill(folder, opening, records, plan.batch, f"generating {name}")
             console.out.print(
-                f"{name}: {len(records):,} videos, {made:,} of them new, in {plan.out / name}", markup=False
+                f"{name}: {len(records):,} videos, {made:,} of them new, in {folder.videos}", markup=False
             )
 
 
@@ -221,17 +234,18 @@ def _evaluate(
 
     check_writable(plan.out)
     out = Storage.at(plan.out)
-    with held(out, uuid.uuid4().hex):
-        asking = Asking(settings, price, plan.out, budget)
+    run = uuid.uuid4().hex
+    with held(out, run):
+        asking = Asking(settings, price, plan.out, budget, still_ours=Leash(out, run).check)
         try:
-            videos = {name: plan.out / name / "videos" for name in models}
             records = {
                 name: plan.records(opening, lambda number, sample: f"{number:05}-{sample}.mp4")
                 for name, opening in models.items()
             }
             for name, opening in models.items():
-                fill(VideoFolder(videos[name]), opening, records[name], plan.batch, f"generating {name}")
-            found = Comparison(_judged(asking, models, videos, records, settings, out))
+                folder = VideoFolder(plan.out / name, _VIDEOS)
+                fill(folder, opening, records[name], plan.batch, f"generating {name}")
+            found = Comparison(_judged(asking, models, plan.out, records, settings))
         finally:
             asking.end()
         found.write(out, plan.about() | {"judge": asdict(settings), "spent_usd": str(asking.report().spent)})
@@ -241,8 +255,7 @@ def _evaluate(
 
 
 def _judged(
-    asking: Asking, models: Mapping[str, Opening], videos: Mapping[str, Path], records: Mapping[str, list[Record]],
-    settings: Claude, out: Storage,
+    asking: Asking, models: Mapping[str, Opening], out: Path, records: Mapping[str, list[Record]], settings: Claude
 ) -> list[Result]:  # fmt: skip
     from pipelines.comparison import Result
     from training.rewards.folder import judge_folder, reward_of
@@ -257,10 +270,9 @@ def _judged(
 
     try:
         for name, opening in models.items():
-            items = judge_folder(asking, name, videos[name], records[name], settings, tick)
-            out.keep(
-                f"{name}/items.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items).encode()
-            )
+            items = judge_folder(asking, name, out / name / _VIDEOS, records[name], settings, tick)
+            lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+            Storage.at(out / name).keep("items.jsonl", lines.encode())
             rewards: dict[str, list[float | None]] = {}
             for item in items:
                 rewards.setdefault(item["scene"], []).append(reward_of(item))

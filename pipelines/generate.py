@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.errors import UsageMistake
+from curation.lock import held
 from curation.write import write_clip
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
 from pipelines.videofolder import RECORDS, Record, VideoFolder, check_writable
+from shards.storage import Storage
 
 if TYPE_CHECKING:
     from training.generation.opening import Opening
@@ -63,8 +66,7 @@ def main(
         opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
         wanted = enumerate(text for text in texts for _ in range(samples))
         records = [record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
-        alone = out.suffix == ".mp4"
-        count = _one(opening, records, out) if alone else fill(VideoFolder(out), opening, records, batch)
+        count = _one(opening, records, out) if out.suffix == ".mp4" else _many(opening, records, out, batch)
         _print_summary(records, count, out, time.monotonic() - begun)
 
 
@@ -75,6 +77,8 @@ def _texts(scene: str | None, file: Path | None) -> list[str]:
         return scenes_in("--scenes", file)
     if not scene or not scene.strip():
         raise UsageMistake("--scene is empty")
+    if any("\ud800" <= letter <= "\udfff" for letter in scene):  # what Python makes of bytes that are no text
+        raise UsageMistake("--scene is no text in UTF-8")
     return [scene.strip()]
 
 
@@ -110,6 +114,12 @@ def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
     check_writable(out.absolute().parent)
     write_clip(made(opened(opening), records)[0], out, opening.sampling.fps)
     return 1
+
+
+def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) -> int:
+    check_writable(out)
+    with held(Storage.at(out), uuid.uuid4().hex):
+        return fill(VideoFolder(out), opening, records, batch)
 
 
 def _print_summary(records: Sequence[Record], count: int, out: Path, seconds: float) -> None:

@@ -12,6 +12,7 @@ import click
 
 from curation.errors import UsageMistake
 from pipelines import console
+from pipelines.settings import Finite
 from pipelines.videofolder import Record, VideoFolder
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ _OPTIONS = (
     click.option("--frames", type=click.IntRange(1), help="8k + 1 frames.  [default: as it was trained; else 65]"),
     click.option("--width", type=click.IntRange(1), help="A multiple of 32.  [default: as it was trained; else 832]"),
     click.option("--height", type=click.IntRange(1), help="A multiple of 32.  [default: as it was trained; else 480]"),
-    click.option("--fps", type=click.FloatRange(1, 240), help="Frames a second.  [default: 16; of the original 25]"),
+    click.option("--fps", type=Finite(1, 240), help="Frames a second.  [default: 16; of the original 25]"),
     click.option("--steps", type=click.IntRange(2), help="From noise to video.  [default: 50]"),
-    click.option("--guidance", type=click.FloatRange(1), help="1 is none.  [default: 3]"),
+    click.option("--guidance", type=Finite(1), help="1 is none.  [default: 3]"),
 )
 
 
@@ -43,7 +44,7 @@ def sampling_options(command: F) -> F:
 def scenes_in(flag: str, file: Path) -> list[str]:
     """One from each line. Raises UsageMistake for a file that is no text, and for an empty line."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines() or [""]
+        lines = file.read_text(encoding="utf-8-sig").rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise UsageMistake(f"{flag} {file} is no text in UTF-8") from error
     for number, line in enumerate(lines, 1):

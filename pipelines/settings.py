@@ -93,6 +93,16 @@ def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any]) -> T:
     return from_names(cls, values, "settings")
 
 
+class Finite(click.FloatRange):
+    """A number in a range, which click takes NaN and infinity to be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number to reckon with", param, ctx)
+        return number
+
+
 def dollars(flag: str, value: float | None) -> Decimal | None:
     """Exactly what was written. Raises SettingsMistake for what is no amount of money."""
     if value is not None and not math.isfinite(value):

@@ -20,14 +20,17 @@ Record = Mapping[str, Any]
 
 
 class VideoFolder:
-    """A video is there if its record is, and the same: the record is written after it, and taken back before it."""
+    """A video is there if its record is, and the same: the record is written after it, and taken back before it.
 
-    def __init__(self, folder: Path) -> None:
+    Records lie in `folder`, videos there too or in a folder `inside` it, where there is nothing else.
+    """
+
+    def __init__(self, folder: Path, inside: str = "") -> None:
         """Raises UsageMistake for a folder with other records, and for one that cannot be written to."""
-        check_writable(folder)
-        self.folder, self._storage = folder, Storage.at(folder)
+        self.videos, self._storage = folder / inside, Storage.at(folder)
+        check_writable(self.videos)
         try:
-            lines = self._storage.read(RECORDS).decode().splitlines()
+            lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
             self._records: dict[str, Record] = {record["file"]: record for record in map(json.loads, lines)}
         except FileNotFoundError:
             self._records = {}
@@ -35,7 +38,7 @@ class VideoFolder:
             raise UsageMistake(f"{folder / RECORDS} is of something else; choose another --out") from error
 
     def holds(self, record: Record) -> bool:
-        return self._records.get(record["file"]) == record and (self.folder / record["file"]).is_file()
+        return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
 
     def forget(self, records: Iterable[Record]) -> None:
         """Before their videos are made, another or for the first time."""
@@ -46,7 +49,7 @@ class VideoFolder:
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:
         """Writes videos [B, F, H, W, RGB]. Raises as `write_clip`."""
         for record, video in zip(records, videos, strict=True):
-            write_clip(video, self.folder / record["file"], record["fps"])
+            write_clip(video, self.videos / record["file"], record["fps"])
             self._records[record["file"]] = record
         self._publish()
 
@@ -57,6 +60,8 @@ class VideoFolder:
 
 def check_writable(folder: Path) -> None:
     """Makes a folder where there is none. Raises UsageMistake where nothing can be written."""
+    if "://" in str(folder) or ":/" in str(folder):
+        raise UsageMistake(f"--out {folder}: videos are written to a local folder; name one, and copy it from there")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -24,7 +24,8 @@ from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
 from training.model.originals import Originals
 
-SIZE = ["--frames", "5", "--width", "32", "--height", "32", "--steps", "2", "--judge.frames", "2"]
+SIZE = ["--frames", "5", "--width", "32", "--height", "32", "--steps", "2"]
+JUDGE = ["--judge.frames", "2"]
 SCENES = ["A glass wobbles.", "Dark clouds gather.", "Rain – and wind.", "She opens the door.", "A dog barks."]
 MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-CAPTION": 0.15})
 
@@ -53,7 +54,8 @@ class Given:
 
     def run(self, *flags: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the command, in this process; it must end by itself, not by an exception."""
-        result = CliRunner(env={"COLUMNS": "200"}).invoke(main, [*SIZE, "--out", str(self.out), *flags])
+        judge = [] if "--vbench" in flags else JUDGE
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(main, [*SIZE, *judge, "--out", str(self.out), *flags])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         return result.exit_code, result.stdout, result.stderr
 
@@ -261,6 +263,8 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
         (["--scenes", "{scenes}", "--model", "a={step}"], "is a checkpoint, which needs --qwen and --ltx"),
         (["--data", "{data}", "--split", "valid", "--model", "a={run}"], "no samples in a split 'valid'"),
         (["--data", "{run}", "--model", "a={run}"], "holds no dataset"),
+        (["--scenes", "{scenes}", "--model", "a={run}", "--original", "b=/nowhere"], "/nowhere holds no scheduler"),
+        (["--scenes", "{scenes}", "--model", "batches={run}"], "a name of its own"),
         (["--scenes", "{gap}", "--model", "a={run}"], "line 2 is empty"),
         (
             ["--scenes", "{scenes}", "--model", "a={run}", "--judge.model", "claude-sonnet-55"],
@@ -291,7 +295,7 @@ def test_vbenchs_folders_are_filled_and_nobody_is_asked(given: Given, api: Claud
     code, stdout, stderr = given.run(*given.models, "--vbench", prompts)
     assert code == 0, stderr
     assert "sft: 10 videos, 10 of them new" in stdout
-    assert {path.name for path in (given.out / "rl").glob("*.mp4")} == {
+    assert {path.name for path in (given.out / "rl" / "videos").iterdir()} == {
         f"{prompt}-{i}.mp4"
         for prompt in ("a person is swimming", "Snow rocky mountains peaks canyon, in super slow motion")
         for i in range(5)
@@ -300,6 +304,12 @@ def test_vbenchs_folders_are_filled_and_nobody_is_asked(given: Given, api: Claud
     assert len({record["seed"] for record in records}) == 10 and "-t2v-" in records[0]["model"]
     assert "sft: 10 videos, 0 of them new" in given.run(*given.models, "--vbench", prompts)[1]
     assert api.exchanges == []
+
+
+@pytest.mark.parametrize("flag", ["--judge.frames", "--budget-usd"])
+def test_of_videos_that_are_not_judged_no_judge_is_told(given: Given, flag: str) -> None:
+    line = given.error(2, *given.models, "--vbench", given.file("a cat"), flag, "3")
+    assert f"nothing for {flag}" in line and not given.out.exists()
 
 
 @pytest.mark.parametrize("prompt", ["a cat/dog hybrid", "word " * 50])

@@ -16,7 +16,9 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+from curation.lock import held
 from pipelines.generate import main
+from shards.storage import Storage
 from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
 from training.errors import TrainingStopped
@@ -105,6 +107,25 @@ def test_a_single_scene_becomes_the_file_that_is_named(given: Given, tmp_path: P
     assert [path.name for path in target.parent.iterdir()] == ["clip.mp4"]
     given.make()
     assert target.read_bytes() == (given.out / "0000.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("scene", ["One.\u2028Two.", "One.\x85Two.", "One.\nTwo."])
+def test_whatever_ends_a_line_may_stand_in_a_scene(given: Given, scene: str) -> None:
+    command = ["--run", str(given.run_folder), "--scene", scene, "--out", str(given.out)]
+    assert given.run(*command)[0] == 0
+    before = given.stamps
+    code, stdout, stderr = given.run(*command)
+    assert (code, stderr) == (0, "") and "1 stood there already" in stdout
+    assert given.stamps == before
+
+
+def test_a_second_run_into_the_same_folder_is_refused(given: Given) -> None:
+    given.out.mkdir()
+    with held(Storage.at(given.out), "another"):
+        command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
+        code, _, stderr = given.run(*command)
+    assert code == 2 and "is at work there" in stderr
+    assert given.stamps == {}
 
 
 def test_the_original_is_made_of_the_text_itself_at_its_own_frame_rate(given: Given) -> None:
@@ -203,6 +224,10 @@ def test_a_video_whose_making_anew_was_cut_short_is_not_taken_for_the_old_one(
         (["--scene", "a", "--checkpoint", "c", "--qwen", "QWEN", "--ltx", "LTX"], ["c is no whole checkpoint"]),
         (["--scene", "a", "--original", "--ltx", "/nowhere"], ["--ltx /nowhere holds no scheduler"]),
         (["--scene", "a", "--original", "--ltx", "LTX", "--form", "nsp"], ["leave --form out"]),
+        (["--scene", "a\udcff", "--run", "RUN"], ["--scene is no text in UTF-8"]),
+        (["--scene", "a", "--run", "RUN", "--guidance", "nan"], ["--guidance", "nan is no number to reckon with"]),
+        (["--scene", "a", "--run", "RUN", "--fps", "inf"], ["--fps", "not in the range"]),
+        (["--scene", "a", "--run", "RUN", "--out", "s3://b/x"], ["s3:/b/x", "a local folder"]),
         (["--scene", "a", "--run", "RUN", "--frames", "6"], ["6 frames are not of the form 4k + 1"]),
         (["--scene", "a", "--run", "RUN", "--width", "34"], ["34×16", "multiples of 4"]),
         (["--scene", "a", "--run", "RUN", "--out", "/dev/null/x"], ["/dev/null/x cannot be written to"]),

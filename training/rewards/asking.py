@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from judge.base import Call, Calls, Declined, Question
 from judge.claude import ClaudeJudge
@@ -34,23 +35,26 @@ class Judged:
     caption: str
     model: str
     calls: Calls
+    again: bool = False
 
 
 class Asking:
     """Asks on, in a thread with an event loop of its own, while its owner does something else.
 
-    Answers are kept in `folder`/calls; `budget`, in US dollars, bounds all that was ever spent on those. Raises
-    JudgeMistake without a key, JudgeStopped for a store that is damaged, StorageFault.
+    Answers are kept in `folder`/calls; `budget`, in US dollars, bounds all that was ever spent on those. `still_ours`
+    raises JudgeStopped once the folder is another run's. Raises JudgeMistake without a key, JudgeStopped for a store
+    that is damaged, StorageFault.
     """
 
     def __init__(
-        self, settings: Claude, price: Price, folder: Path, budget: Decimal | None, patience: Patience | None = None
-    ) -> None:
+        self, settings: Claude, price: Price, folder: Path, budget: Decimal | None, patience: Patience | None = None,
+        still_ours: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._places = itertools.count()
         self._begun: Future[PaidOnce] = Future()
-        terms = (Storage.at(folder), price, patience or Patience(), budget)
+        terms = (Storage.at(folder), price, patience or Patience(), budget, still_ours)
         self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
         self._thread.start()
         self._paid_once = self._begun.result()
@@ -81,13 +85,15 @@ class Asking:
             self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(_LAST_SECONDS)
 
-    def _run(self, files: Storage, price: Price, patience: Patience, budget: Decimal | None) -> None:
+    def _run(self, *terms: Any) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._live(files, price, patience, budget))
+            runner.run(self._live(*terms))
 
-    async def _live(self, files: Storage, price: Price, patience: Patience, budget: Decimal | None) -> None:
+    async def _live(
+        self, files: Storage, price: Price, patience: Patience, budget: Decimal | None, still_ours: Callable[[], None]
+    ) -> None:
         try:
-            paid_once = PaidOnce(files, price, patience, budget, in_batches=False)
+            paid_once = PaidOnce(files, price, patience, budget, in_batches=False, still_ours=still_ours)
         except BaseException as error:  # noqa: BLE001 – raised where it was begun
             self._begun.set_exception(error)
             return
@@ -105,7 +111,8 @@ class Asking:
                 caption, calls = said.text, said.calls
             opinion = await self._judge.consistent(replace(question, caption=caption, frames=()), scene)
         except Declined as end:
-            return Judged(None, f"{end.outcome}, {end.reason}: {end.detail}", caption, "", calls + end.calls)
+            reason = f"{end.outcome}, {end.reason}: {end.detail}"
+            return Judged(None, reason, caption, "", calls + end.calls, again=end.reason == "judge_error")
         reward = 1.0 if opinion.verdict == "Pass" else 0.0
         return Judged(reward, opinion.reason, caption, opinion.model, calls + opinion.calls)
 
@@ -120,5 +127,6 @@ def verdicts(judged: Iterable[Judged]) -> list[Verdict]:
         return Decimal(0) if again else call.answer.usd
 
     return [
-        Verdict(one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0))) for one in judged
+        Verdict(one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0)), one.again)
+        for one in judged
     ]
