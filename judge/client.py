@@ -34,8 +34,8 @@ def check_key() -> None:
     secrets = _secrets()
     if not secrets:
         raise JudgeMistake(
-            f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film,"
-            " in training --reward.kind retrieval"
+            f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film"
+            " to build a dataset, --reward.kind retrieval to train"
         )
     for name, secret in secrets.items():
         if not (secret.isascii() and secret.isprintable() and " " not in secret):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipelines.console import err, visible
+from training.summary import came_to
 
 _LINE_EVERY_SECONDS = 5.0
 
@@ -38,8 +39,7 @@ class StepWatch:
         err.print(f"{self._name}: {visible(line)}", markup=False)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        how = f"reward {numbers['reward_mean']:.2f}" if "reward_mean" in numbers else f"loss {numbers['loss']:.4f}"
-        how += f", {numbers['samples_per_second']:.1f} samples a second"
+        how = f"{came_to(numbers)}, {numbers['samples_per_second']:.1f} samples a second"
         if self._bar:
             self._bar.update(self._task, completed=step, description=f"{self._name}: {how}")
         elif time.monotonic() - self._told >= _LINE_EVERY_SECONDS:

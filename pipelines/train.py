@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,13 @@ import click
 
 from curation.cluster import connected, inside_job
 from curation.errors import UsageMistake
+from curation.lock import held
+from judge.prices import Prices
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
+from shards.storage import Storage
 from training.errors import TrainingMistake
 from training.recipe import STAGES, Recipe
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
 _FOLDER = click.Path(path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -45,13 +51,17 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--workers", type=click.IntRange(1), default=1, help="Workers, with --launcher ray.  [default: 1]")
 @click.option("--failures", type=click.IntRange(0), default=3, help="Lost workers to replace, with ray.  [default: 3]")
-@click.option("--budget-usd", type=float, help="A bound to what the judge of --stage rl costs.  [default: none]")
+@click.option(
+    "--budget-usd", type=click.FloatRange(0, min_open=True),
+    help="A bound to what the judge of --stage rl costs.  [default: none]",
+)  # fmt: skip
+@click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/prices.toml]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
 @options(Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds"))
 def main(
     stage: str, data: tuple[str, ...], out: Path, recipe: str | None, qwen: Path, ltx: Path, init: str | None,
-    resume: bool, launcher: str, workers: int, failures: int, budget_usd: float | None, ray_address: str | None,
-    **flags: Any,
+    resume: bool, launcher: str, workers: int, failures: int, budget_usd: float | None, prices: Path | None,
+    ray_address: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train one stage of the next-scene model: connector, generator, sft, rl, in that order.
 
@@ -68,17 +78,34 @@ def main(
         settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
         if settings.stage != stage:
             raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
-        budget = dollars("--budget-usd", budget_usd)
-        if budget is not None and (settings.stage != "rl" or settings.reward.kind != "causal_consistency"):
-            raise UsageMistake("--budget-usd: nothing is paid for but the reward causal_consistency of --stage rl")
-        job = replace(_job(settings, _data(settings, data), out, qwen, ltx, init, resume), budget=budget)
-        summary = _train(job, launcher, workers, failures, ray_address)
+        for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
+            if value is not None and not settings.asks_claude:
+                raise UsageMistake(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
+        budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
+        job = _job(settings, _data(settings, data), out, qwen, ltx, init, resume)
+        job = replace(job, budget=budget, prices=known)
+        with _alone(job):
+            summary = _train(job, launcher, workers, failures, ray_address)
     if not summary.finished:
         if _leads():
             console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
         sys.exit(console.INTERRUPTED)
     if _leads():
         _print_summary(summary, out)
+
+
+@contextmanager
+def _alone(job: Job) -> Iterator[None]:
+    """No other training writes into --out meanwhile. The leading process sees to it."""
+    if not _leads():
+        yield
+        return
+    try:
+        with held(Storage.at(job.run), uuid.uuid4().hex):
+            yield
+    finally:
+        with suppress(OSError):  # it holds something
+            job.run.rmdir()
 
 
 def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:

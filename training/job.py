@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
+from judge.prices import Prices
 from training.model.originals import Originals
 from training.recipe import Recipe
 
@@ -18,7 +19,7 @@ class Job:
 
     `data` gives each dataset of the mix its location. `init` is the checkpoint whose weights are begun with, if any;
     `resume` goes on from the newest checkpoint of this very stage, where there is one. `budget`, in US dollars, bounds
-    what the judge of the stage `rl` may cost, in all tries together; None is no bound.
+    what the judge of the stage `rl` may cost by `prices`, in all tries together; None is no bound.
     """
 
     recipe: Recipe
@@ -28,6 +29,7 @@ class Job:
     init: Path | None
     resume: bool
     budget: Decimal | None = None
+    prices: Prices = field(default_factory=Prices.load)
 
     @property
     def folder(self) -> Path:

@@ -47,7 +47,7 @@ class Journal:
         written = entries(self._folder)
         rewarded = any("reward_mean" in line for line in written)
         curves = _OF_REWARDS if rewarded else _OF_LOSSES
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.5 * len(curves), 3.4), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, (label, lines) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
             for line in lines:
@@ -98,10 +98,16 @@ _OF_LOSSES = {
 _OF_REWARDS = {
     "reward of the candidates": [
         _Curve("step", "reward_mean", {"color": "C0", "linewidth": 1}),
+        _Curve("step", "reward_deviation", {"color": "C2", "linewidth": 0.8}),
         _Curve("step", "groups_without_spread", {"color": "0.6", "linewidth": 0.8}),
         _Curve("step", "missing_judgements", {"color": "C3", "linewidth": 0.8}),
     ],
     "divergence from the start": [_Curve("step", "kl_to_start", {"color": "C1", "linewidth": 1})],
+    "how far ratios are from 1, and clipped": [
+        _Curve("step", "ratio_off", {"color": "C4", "linewidth": 1}),
+        _Curve("step", "clip_share", {"color": "C5", "linewidth": 0.8}),
+    ],
+    "US dollars a step": [_Curve("step", "usd", {"color": "C6", "linewidth": 1})],
 }
 
 

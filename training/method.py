@@ -11,13 +11,15 @@ from training.feed import Examples
 class Lesson(NamedTuple):
     """What one step was learnt from: the same on all ranks but for `keys`, which name the clips of this one.
 
-    `numbers` are for the journal. Where `learnt` is false there was nothing in it, and there is no gradient.
+    `numbers` are for the journal. Where `learnt` is false there was nothing in it, and there is no gradient. `note` is
+    what one should be told of it, if anything.
     """
 
     loss: float
     numbers: Mapping[str, float]
     keys: list[str]
     learnt: bool = True
+    note: str = ""
 
 
 class Method(Protocol):

@@ -14,7 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from shards.tar import DamagedShard
 from training.errors import TrainingMistake, TrainingStopped
 from training.job import Job
-from training.summary import Summary
+from training.summary import Summary, came_to
 from training.world import of_group
 
 _LINE_EVERY_SECONDS = 5.0
@@ -78,4 +78,4 @@ class _Lines:
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         if time.monotonic() - self._told >= _LINE_EVERY_SECONDS:
             self._told = time.monotonic()
-            self.note(f"step {step} of {self._steps}, loss {numbers['loss']:.4f}")
+            self.note(f"step {step} of {self._steps}, {came_to(numbers)}")

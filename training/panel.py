@@ -25,6 +25,7 @@ from training.flow.sampler import guided, integrate
 from training.flow.schedule import mu, sampling_sigmas
 from training.model.latents import Grid, Latents, Scale, decode, pack, unpack
 from training.model.unified import UnifiedModel
+from training.summary import OwnOrSwapped
 from training.world import World
 
 _LEVELS = 4
@@ -37,17 +38,6 @@ class Loss(NamedTuple):
 
     model: float
     zero: float
-
-
-class OwnOrSwapped(NamedTuple):
-    """The same clips and noise under their own text and under another clip's.
-
-    `gain` is the mean of how much lower the loss is under the own; `share` that of clips for which it is lower.
-    """
-
-    clips: int
-    gain: float
-    share: float
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,10 @@ class Recipe:
         if policy.dynamics == "cps" and policy.eta > 1:
             raise ValueError(f"policy.eta must be at most 1 with the dynamics cps, not {policy.eta}")
 
+    @property
+    def asks_claude(self) -> bool:
+        return self.stage == "rl" and self.reward.kind == "causal_consistency"
+
     def total_steps(self, samples: int) -> int:
         return self.steps or math.ceil(self.epochs * samples / self.data.global_batch)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from training.rewards.base import present
+
 Rewards = Mapping[str, Sequence[float | None]]
 """Scene → what was said of each video that was made of it; None where nothing was."""
 
@@ -57,7 +59,7 @@ def score(rewards: Rewards) -> Score | None:
 
 def difference(one: Rewards, other: Rewards) -> Difference | None:
     """Scene by scene, so that what is hard for both does not count. None where no scene has both."""
-    both = [scene for scene in one if _judged(one[scene]) and _judged(other.get(scene, ()))]
+    both = [scene for scene in one if present(one[scene]) and present(other.get(scene, ()))]
     if not both:
         return None
     pairs = [_sums_and_counts(rewards[scene] for scene in both) for rewards in (one, other)]
@@ -66,13 +68,9 @@ def difference(one: Rewards, other: Rewards) -> Difference | None:
     return Difference(means[0] - means[1], float(low), float(high), len(both))
 
 
-def _judged(rewards: Sequence[float | None]) -> list[float]:
-    return [reward for reward in rewards if reward is not None]
-
-
 def _sums_and_counts(scenes: Iterable[Sequence[float | None]]) -> tuple[_Numbers, _Numbers]:
     """[scenes]: of those that have a judged video."""
-    judged = list(filter(None, map(_judged, scenes)))
+    judged = list(filter(None, map(present, scenes)))
     return np.array([sum(rewards) for rewards in judged], float), np.array([len(rewards) for rewards in judged], float)
 
 

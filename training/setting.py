@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from training.optimise.choose import optimiser, state_tensors
 from training.optimise.ema import Average
 from training.panel import Panel
 from training.parallel import lay_out
-from training.recipe import STAGES
+from training.recipe import STAGES, Recipe
 from training.rewards.base import Reward
 from training.rewards.retrieval import Retrieval
 from training.sets import Sets
@@ -74,7 +74,8 @@ class Setting:
             found |= {f"start.{name}": value for name, value in self.start.shadows.items()}
         return found
 
-    def about(self, step: int) -> About:
+    def about(self, step: int, loader: Mapping[str, int]) -> About:
+        """`loader` is the state of the data when that many steps had been taken."""
         recipe = self.job.recipe
         return About(
             recipe=recipe.name,
@@ -87,7 +88,7 @@ class Setting:
             parameters=self.carried,
             averaged=sorted(self.average.shadows) if self.average else [],
             determining=recipe.determining(),
-            loader=self.loader.state_dict(),
+            loader=dict(loader),
         )
 
     @contextmanager
@@ -124,16 +125,16 @@ def bridge_config(model: UnifiedModel) -> dict[str, Any]:
 
 
 def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
-    """Raises TrainingMistake for whatever does not fit, before anything is written."""
+    """Raises TrainingMistake for whatever does not fit, before anything is written.
+
+    What it takes to ask Claude is imported only where that is to be asked.
+    """
     recipe, originals = job.recipe, job.originals
-    try:
-        accumulation = recipe.accumulation(world.size)
-    except ValueError as error:
-        raise TrainingMistake(str(error)) from error
-    if world.size % recipe.parallel.replicas:
-        raise TrainingMistake(
-            f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it"
-        )
+    accumulation = _accumulation(recipe, world)
+    if recipe.asks_claude:
+        from training.rewards.consistency import check_terms
+
+        check_terms(recipe.reward, job.prices, world)
     going_on = world.from_leader(checkpoint.latest(job.checkpoints))
     if going_on and not job.resume:
         raise TrainingMistake(
@@ -193,17 +194,29 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
     return setting
 
 
+def _accumulation(recipe: Recipe, world: World) -> int:
+    try:
+        accumulation = recipe.accumulation(world.size)
+    except ValueError as error:
+        raise TrainingMistake(str(error)) from error
+    if world.size % recipe.parallel.replicas:
+        raise TrainingMistake(
+            f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it"
+        )
+    return accumulation
+
+
 def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
-    """What the recipe names. What it takes to ask Claude is imported only where that is to be asked."""
+    """What the recipe names."""
     settings = job.recipe.reward
-    if settings.kind == "retrieval":
+    if not job.recipe.asks_claude:
         return Retrieval(clips, settings.others, maker)
     from training.rewards.captioner import QwenCaptioner
     from training.rewards.consistency import CausalConsistency
 
     own = settings.captioner == "qwen"
     captioner = QwenCaptioner(job.originals.qwen, settings.judge, world.device) if own else None
-    return CausalConsistency(settings, job.folder, job.budget, world, captioner)
+    return CausalConsistency(settings, job.folder, job.prices, job.budget, world, captioner)
 
 
 def _dtype(job: Job) -> torch.dtype:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from training.panel import OwnOrSwapped
+from typing import NamedTuple
 
 _FILE = "summary.json"
+
+
+class OwnOrSwapped(NamedTuple):
+    """The same clips and noise under their own text and under another clip's.
+
+    `gain` is the mean of how much lower the loss is under the own; `share` that of clips for which it is lower.
+    """
+
+    clips: int
+    gain: float
+    share: float
+
+
 UNKNOWN = OwnOrSwapped(0, 0.0, 0.0)
 
 
@@ -51,3 +64,10 @@ class Summary:
             return None
         pairs = {name: OwnOrSwapped(*value[name]) for name in ("seen", "heldout")}
         return Summary(**{**value, **pairs})
+
+
+def came_to(numbers: Mapping[str, float]) -> str:
+    """The gist of a step, from what is written down of it."""
+    if "reward_mean" in numbers:
+        return f"reward {numbers['reward_mean']:.2f}"
+    return "no reward" if "missing_judgements" in numbers else f"loss {numbers['loss']:.4f}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from training.checkpoint import Checkpoints, latest
-from training.errors import TrainingPaused, TrainingStopped
+from training.errors import TrainingMistake, TrainingPaused, TrainingStopped
 from training.feed import Examples
 from training.flow_matching import FlowMatching
 from training.job import Job, Watcher
@@ -30,7 +30,7 @@ from training.world import World
 def train(job: Job, world: World, watcher: Watcher) -> Summary:
     """Trains a stage to its end, or until the watcher has it stop. All processes of the world call this alike.
 
-    Raises TrainingMistake before anything is done; TrainingStopped where the run cannot go on, TrainingPaused after a
+    Raises TrainingMistake for what does not fit, TrainingStopped where the run cannot go on, TrainingPaused after a
     checkpoint of what it came to; TooManyBadClips.
     """
     return _Trainer(job, world, watcher).run()
@@ -46,6 +46,7 @@ class _Trainer:
         self._meter = Meter(self._setting.model, self._setting.feed, world)
         self._method = method_of(self._setting, self._meter)
         self._saved = self._step
+        self._data = self._setting.loader.state_dict()
 
     def run(self) -> Summary:
         setting = self._setting
@@ -63,7 +64,7 @@ class _Trainer:
                 if self._is_due(self._recipe.keeping.evaluate_every) and self._step < setting.steps:
                     self._evaluate()
             return self._finish()
-        except TrainingPaused:
+        except (TrainingMistake, TrainingPaused):
             self._save()
             self._checkpoints.wait()
             raise
@@ -93,8 +94,9 @@ class _Trainer:
             if setting.average:
                 setting.average.update()
         self._step += 1
-        if not lesson.learnt and self._world.leads:
-            self._watcher.note(f"step {self._step}: all candidates of a scene got the same reward; nothing was learnt")
+        self._data = setting.loader.state_dict()
+        if lesson.note and self._world.leads:
+            self._watcher.note(f"step {self._step}: {lesson.note}")
         self._write(lesson, norm)
         return stopping
 
@@ -118,24 +120,24 @@ class _Trainer:
             self._watcher.step(self._step, numbers)
 
     def _evaluate(self) -> None:
-        """On held-out clips, with the averaged weights where there are any."""
+        """On held-out clips, if there are any, with the averaged weights, likewise; draws the curves so far."""
         panel, keeping = self._setting.heldout, self._recipe.keeping
-        if panel is None:
-            return
-        with self._setting.as_result():
-            loss = panel.loss(self._setting.model)
-            folder = self._job.folder / "samples" / f"step-{self._step}"
-            panel.draw(self._setting.model, folder, keeping.sample_clips, keeping.sample_steps, keeping.guidance)
+        if panel:
+            with self._setting.as_result():
+                loss = panel.loss(self._setting.model)
+                folder = self._job.folder / "samples" / f"step-{self._step}"
+                panel.draw(self._setting.model, folder, keeping.sample_clips, keeping.sample_steps, keeping.guidance)
+            if self._journal:
+                self._journal.write("evaluation", self._step, {"heldout_loss": loss.model, "zero_loss": loss.zero})
+                compared = f"{loss.model:.4f}, predicting zero {loss.zero:.4f}"
+                self._watcher.note(f"step {self._step}: loss on {panel.count} held-out clips {compared}")
         if self._journal:
-            self._journal.write("evaluation", self._step, {"heldout_loss": loss.model, "zero_loss": loss.zero})
             self._journal.draw()
-            compared = f"{loss.model:.4f}, predicting zero {loss.zero:.4f}"
-            self._watcher.note(f"step {self._step}: loss on {panel.count} held-out clips {compared}")
 
     def _save(self) -> None:
         if self._saved == self._step:
             return
-        self._checkpoints.save(self._setting.tensors(), self._setting.about(self._step))
+        self._checkpoints.save(self._setting.tensors(), self._setting.about(self._step, self._data))
         self._saved = self._step
 
     def _finish(self) -> Summary:
@@ -154,7 +156,7 @@ class _Trainer:
         weights = setting.result()
         summary = replace(self._summary(), seen=seen, heldout=heldout)
         if self._world.leads:
-            about = {**asdict(setting.about(self._step)), "summary": asdict(summary)}
+            about = {**asdict(setting.about(self._step, self._data)), "summary": asdict(summary)}
             export(self._job.run / "export", bridge_config(setting.model), weights, self._job.originals, about)
             summary.write(folder)
         self._world.together()

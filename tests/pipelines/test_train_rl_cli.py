@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from curation.lock import held
 from pipelines.train import main
+from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Mind
 from tests.judge import server_side
 from tests.judge.server_side import account
@@ -82,7 +84,7 @@ class Given:
     def error(self, code: int, *more: str) -> str:
         ended, _, stderr = self.run(*more)
         assert ended == code, stderr
-        (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+        (line,) = [line for line in stderr.splitlines() if line.lower().startswith("error: ")]
         return line
 
     @property
@@ -123,7 +125,11 @@ def test_the_budget_stops_it_with_a_checkpoint_and_a_larger_one_goes_on(given: G
 def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    weights = given.originals.ltx / "transformer" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"not looked at")
     line = given.error(2)
+    weights.write_bytes(whole)
     assert "needs a key" in line and "--reward.kind retrieval" in line
     assert given.steps == []
     code, stdout, stderr = given.run("--reward.kind", "retrieval", "--steps", "1")
@@ -136,6 +142,9 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
     [
         (["--budget-usd", "3", "--reward.kind", "retrieval"], "--budget-usd: nothing is paid for"),
         (["--budget-usd", "nan"], "no amount of money"),
+        (["--budget-usd", "0"], "0.0 is not in the range x>0"),
+        (["--prices", "RECIPE"], "recipe.toml is no table of prices"),
+        (["--reward.judge.model", "claude-sonnet-9"], "give its prices with --prices"),
         (["--policy.candidates", "1"], "none to compare it with"),
         (["--policy.best-of", "3"], "must be even"),
         (["--policy.best-of", "8"], "at most policy.candidates 4"),
@@ -144,5 +153,23 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(given: Given, api: ClaudeApi, flags: list[str], said: str) -> None:
-    assert said in given.error(2, *flags)
+    recipe = given.folder / "recipe.toml"
+    recipe.touch()
+    assert said in given.error(2, *(flag.replace("RECIPE", str(recipe)) for flag in flags))
+    assert not api.exchanges
+
+
+def test_a_key_that_is_none_is_told_as_wrong_usage(
+    given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "of-another-account")
+    line = given.error(2)
+    assert "of-another-account" not in line and given.steps == []
+    assert {exchange.status for exchange in api.exchanges} == {401}
+
+
+def test_a_second_training_into_the_same_folder_is_refused(given: Given, api: ClaudeApi) -> None:
+    given.rl.mkdir(parents=True)
+    with held(Storage.at(given.rl.parent), "another"):
+        assert "is at work there" in given.error(2)
     assert not api.exchanges

@@ -8,12 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from training.rewards.base import present
+
 _EPS = 1e-8
-
-
-def present(rewards: Sequence[float | None]) -> list[float]:
-    """Those that were given. What nobody judged is nothing, not a Fail: an outage would be learnt from."""
-    return [reward for reward in rewards if reward is not None]
 
 
 def deviation(rewards: Sequence[float]) -> float:
@@ -39,24 +36,25 @@ def advantages(
 
 
 class Kept(NamedTuple):
-    """One that is learnt from: its number in the group, and its advantage."""
+    """One that is learnt from: its number in the group, its advantage, and what it weighs."""
 
     number: int
     advantage: float
+    weight: float = 1.0
 
 
 def best_and_worst(advantage: Sequence[float | None], keep: int, chance: torch.Generator) -> list[Kept]:
     """`keep` / 2 of the highest and as many of the lowest; equal ones are taken by lot.
 
-    Where fewer than `keep` were judged, all of those. The list is filled up with the first of the group at an
-    advantage of 0, so that all ranks have equally much to do.
+    Where fewer than `keep` were judged, all of those. The list is filled up with the first of the group at a weight of
+    0, so that all ranks have equally much to do.
     """
     lot = torch.randperm(len(advantage), generator=chance).tolist()
     judged = [Kept(number, value) for number in lot if (value := advantage[number]) is not None]
     judged.sort(key=lambda kept: kept.advantage, reverse=True)
     if len(judged) > keep:
         judged = judged[: keep // 2] + judged[-(keep // 2) :]
-    return judged + [Kept(0, 0.0)] * (keep - len(judged))
+    return judged + [Kept(0, 0.0, weight=0.0)] * (keep - len(judged))
 
 
 def chosen_steps(noisy: int, fraction: float, chance: torch.Generator) -> list[int]:

@@ -22,12 +22,15 @@ from training.flow.sde import transition
 from training.meter import Meter
 from training.method import Lesson
 from training.parallel import sharded
-from training.policy.advantage import Kept, advantages, best_and_worst, chosen_steps, deviation, present
+from training.policy.advantage import Kept, advantages, best_and_worst, chosen_steps, deviation
 from training.policy.group import Group, Scene, candidates, policy_velocity, shown
 from training.policy.page import write_page
 from training.policy.rollout import Walks, at, generator
-from training.rewards.base import Reward, Verdict
+from training.rewards.base import Reward, Verdict, present
 from training.setting import Setting
+
+_NOT_JUDGED = "none of its videos can be judged, however often one asks"
+_CLIPPED = "{:.1%} of the ratios were clipped, though all should be 1; at worst one is off by {:.1e}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class _Judged:
 
     @property
     def rewards(self) -> list[float]:
-        return present([verdict.reward for verdict in self.verdicts])
+        return present(verdict.reward for verdict in self.verdicts)
 
     def batches(self, size: int) -> list[list[Kept]]:
         return [self.kept[begin : begin + size] for begin in range(0, len(self.kept), size)]
@@ -68,7 +71,7 @@ class Grpo:
         self._policy = self._recipe.policy
 
     def learn(self, feed: Iterator[Examples], step: int) -> Lesson:
-        """Raises TrainingPaused where none of the step's candidates was judged, and as the reward does."""
+        """Raises TrainingPaused where none of the step's candidates was judged, this time, and as the reward does."""
         setting, world = self._setting, self._setting.world
         groups = [self._made(next(feed), step) for _ in range(setting.accumulation)]
         judged, numbers = self._judged(groups, step)
@@ -82,7 +85,8 @@ class Grpo:
             scene, learnt = one.group.scene, len(one.steps) if teaches else 0
             self._meter.count_group(scene.grid, scene.words.ids.shape[1], self._policy, learnt)
         if not teaches:
-            return Lesson(0.0, numbers, keys, learnt=False)
+            why = "all candidates of each scene got the same reward" if "reward_mean" in numbers else _NOT_JUDGED
+            return Lesson(0.0, numbers, keys, learnt=False, note=f"{why}; nothing was learnt")
         means = self._means_at_start(judged)
         seen = _Seen()
         for place, one in enumerate(judged):
@@ -92,12 +96,9 @@ class Grpo:
                 [seen.loss, seen.terms, seen.clipped, sum(seen.divergences), len(seen.divergences)], dtype=torch.float64
             )
         ).tolist()
-        numbers |= {
-            "ratio_off": world.largest(seen.farthest),
-            "clip_share": clipped / terms,
-            "kl_to_start": divergence / measured,
-        }
-        return Lesson(loss, numbers, keys)
+        off, clip_share = world.largest(seen.farthest), clipped / terms
+        numbers |= {"ratio_off": off, "clip_share": clip_share, "kl_to_start": divergence / measured}
+        return Lesson(loss, numbers, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
 
     def end(self) -> None:
         self._reward.end()
@@ -112,7 +113,7 @@ class Grpo:
             videos = shown(scene, some, first, step + 1, maker)
             self._reward.ask(videos)
             walks.append(some)
-            pictures += [one.video[len(one.video) // 2] for one in videos]
+            pictures += [one.video[len(one.video) // 2].clone() for one in videos]  # not to keep all of the video
         return Group(scene, sigmas, walks, pictures)
 
     def _judged(self, groups: Sequence[Group], step: int) -> tuple[list[_Judged], dict[str, float]]:
@@ -120,27 +121,27 @@ class Grpo:
         verdicts = self._reward.verdicts()
         size = policy.candidates
         of_group = [verdicts[size * place : size * (place + 1)] for place in range(len(groups))]
-        rewards = [present([verdict.reward for verdict in own]) for own in of_group]
+        rewards = [present(verdict.reward for verdict in own) for own in of_group]
         given = [reward for own in rewards for reward in own]
         spreads = [deviation(own) for own in rewards]
         paid = sum((verdict.usd for verdict in verdicts), Decimal(0))
         sums = [
             len(given), sum(given), sum(reward * reward for reward in given), len(groups), sum(spreads),
-            sum(spread == 0 for spread in spreads), len(verdicts), float(paid),
+            sum(spread == 0 for spread in spreads), len(verdicts), float(paid), sum(one.again for one in verdicts),
         ]  # fmt: skip
-        count, total, squares, scenes, spread, flat, asked, usd = world.summed(
+        count, total, squares, scenes, spread, flat, asked, usd, again = world.summed(
             torch.tensor(sums, dtype=torch.float64)
         ).tolist()
-        if not count:
+        if again and not count:
             raise TrainingPaused(
                 f"step {step + 1}: none of its {int(asked)} videos was judged, so nothing can be learnt; one of the"
-                f" reasons: {verdicts[-1].reason}"
+                f" reasons: {next((one.reason for one in verdicts if one.again), verdicts[-1].reason)}"
             )
-        mean = total / count
+        mean = total / max(1, count)
         all_spread = math.sqrt(max(0.0, squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
         judged = [self._chosen(group, own, all_spread) for group, own in zip(groups, of_group, strict=True)]
         return judged, {
-            "reward_mean": mean,
+            **({"reward_mean": mean} if count else {}),
             "reward_deviation": spread / scenes,
             "groups_without_spread": flat / scenes,
             "missing_judgements": 1 - count / asked,
@@ -197,7 +198,8 @@ class Grpo:
         if start is not None:
             divergence = move.divergence(start.to(device))
             seen.divergences += divergence.tolist()
-            loss = loss + policy.kl * divergence.sum()
+            weight = torch.tensor([candidate.weight for candidate in kept], device=device)
+            loss = loss + policy.kl * (weight * divergence).sum()
         return loss
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -33,7 +33,8 @@ class Candidate:
 class Verdict:
     """`reward` is None where there is no judgement, never 0 for that; `reason` says why in any case.
 
-    `caption` is what the judge was told that the video shows, `model` who judged; `usd` is what it cost.
+    `caption` is what the judge was told that the video shows, `model` who judged; `usd` is what it cost. `again` tells
+    that there may be a judgement if it is asked about another time.
     """
 
     reward: float | None
@@ -41,6 +42,12 @@ class Verdict:
     caption: str = ""
     model: str = ""
     usd: Decimal = Decimal(0)
+    again: bool = False
+
+
+def present(rewards: Iterable[float | None]) -> list[float]:
+    """Those that were given. What nobody judged is nothing, not a Fail: an outage would be learnt from."""
+    return [reward for reward in rewards if reward is not None]
 
 
 class Reward(Protocol):
@@ -52,13 +59,14 @@ class Reward(Protocol):
     name: str
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """Takes up some candidates of this rank's, and returns at once."""
+        """Takes up some candidates of this rank's, and waits for no judgement."""
         ...
 
     def verdicts(self) -> list[Verdict]:
         """One for each candidate of this rank's since the last call, in the order of asking. Waits for the last.
 
-        Raises TrainingPaused, on all ranks alike, where the budget or the account does not let it go on.
+        Raises TrainingPaused, on all ranks alike, where the budget or the account does not let it go on, and
+        TrainingMistake for a key or a model with which it never did.
         """
         ...
 

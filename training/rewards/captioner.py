@@ -53,7 +53,7 @@ class QwenCaptioner:
             patch_size=seen.patch_size, temporal_patch_size=seen.temporal_patch_size, merge_size=seen.spatial_merge_size
         )
         self._how = GenerationConfig(
-            max_new_tokens=_MOST_TOKENS, do_sample=False,
+            max_new_tokens=_MOST_TOKENS, do_sample=False, repetition_penalty=1.0,
             eos_token_id=self._tokenizer.eos_token_id, pad_token_id=self._tokenizer.pad_token_id,
         )  # fmt: skip
 

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from judge.base import Question
+from judge.client import check_key
 from judge.errors import JudgeMistake, JudgeStopped
-from judge.paid_once import Report
 from judge.prices import Prices
 from shards.storage import StorageFault
 from training import recipe
@@ -29,9 +29,24 @@ from training.world import World
 Captioner = Callable[[Tensor, float], str]
 """From uint8 [F, H, W, RGB] at so many frames a second to what it shows, in one line."""
 
+_FLAG = "--reward.judge.model"
 _PATIENCE = timedelta(days=1)  # the judge has patience of its own, and the API limits on how fast it may be asked
 _Asked = tuple[Question, str]
 """About a video, and the scene that it was made of."""
+_Failure = TrainingMistake | TrainingPaused
+
+
+def check_terms(settings: recipe.Reward, prices: Prices, world: World) -> None:
+    """Before anything large is loaded. Raises TrainingMistake, on all processes alike, without a price or a key."""
+    mistake = ""
+    try:
+        prices.of(settings.judge.model, _FLAG)
+        if world.leads:
+            check_key()
+    except JudgeMistake as error:
+        mistake = str(error)
+    if mistake := world.from_leader(mistake):
+        raise TrainingMistake(mistake)
 
 
 class CausalConsistency:
@@ -44,8 +59,8 @@ class CausalConsistency:
     name = "causal_consistency"
 
     def __init__(
-        self, settings: recipe.Reward, folder: Path, budget: Decimal | None, world: World,
-        captioner: Captioner | None = None, prices: Prices | None = None,
+        self, settings: recipe.Reward, folder: Path, prices: Prices, budget: Decimal | None, world: World,
+        captioner: Captioner | None = None,
     ) -> None:  # fmt: skip
         self._settings, self._world, self._captioner = settings.judge, world, captioner
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
@@ -53,7 +68,7 @@ class CausalConsistency:
         mistake, stop = "", ""
         if world.leads:
             try:
-                price = (prices or Prices.load()).of(settings.judge.model, "--reward.judge.model")
+                price = prices.of(settings.judge.model, _FLAG)
                 self._desk = _Desk(Asking(settings.judge, price, folder, budget), world.size)
             except JudgeMistake as error:
                 mistake = str(error)
@@ -65,10 +80,6 @@ class CausalConsistency:
         if stop:
             raise TrainingStopped(stop)
 
-    def report(self) -> Report | None:
-        """What was asked and spent so far, on the leading process."""
-        return self._desk.asking.report() if self._desk else None
-
     def ask(self, candidates: Sequence[Candidate]) -> None:
         """As in `Reward`. What keeps them from being asked about is told by `verdicts`."""
         mine = [self._asked(candidate) for candidate in candidates]
@@ -79,10 +90,10 @@ class CausalConsistency:
 
     def verdicts(self) -> list[Verdict]:
         """As in `Reward`. What was paid for once, for several candidates, is counted with the first of them."""
-        box: list[list[Verdict] | str] = [""]
+        box: list[list[Verdict] | _Failure] = [[]]
         dist.scatter_object_list(box, self._desk.hand_out() if self._desk else None, group=self._group)
-        if isinstance(box[0], str):
-            raise TrainingPaused(box[0])
+        if isinstance(box[0], Exception):
+            raise box[0]
         return box[0]
 
     def end(self) -> None:
@@ -106,7 +117,7 @@ class _Desk:
         self.asking = asking
         self._under_way: list[list[Future[Judged]]] = [[] for _ in range(ranks)]
         self._drawers: set[str] = set()
-        self._failure = ""
+        self._failure: _Failure | None = None
 
     def take(self, everyones: Sequence[Sequence[_Asked]]) -> None:
         """[ranks]: asks on behalf of each."""
@@ -120,21 +131,23 @@ class _Desk:
                         self._drawers.add(question.drawer)
                     under_way.append(self.asking.submit(question, scene))
         except (JudgeStopped, StorageFault) as error:
-            self._failure = str(error)
+            self._failure = TrainingPaused(str(error))
 
-    def hand_out(self) -> list[list[Verdict] | str]:
+    def hand_out(self) -> list[list[Verdict] | _Failure]:
         """[ranks]: the verdicts of each once all are there, or the one reason why there will be none."""
         try:
             dealt = [] if self._failure else self._collected()
-        except (JudgeMistake, JudgeStopped, StorageFault) as error:
-            self._failure = str(error)
+        except JudgeMistake as error:
+            self._failure = TrainingMistake(str(error))
+        except (JudgeStopped, StorageFault) as error:
+            self._failure = TrainingPaused(str(error))
         if self._failure:
             return [self._failure] * len(self._under_way)
         return dealt
 
-    def _collected(self) -> list[list[Verdict] | str]:
+    def _collected(self) -> list[list[Verdict] | _Failure]:
         found = iter(verdicts(future.result() for under_way in self._under_way for future in under_way))
-        dealt: list[list[Verdict] | str] = [[next(found) for _ in under_way] for under_way in self._under_way]
+        dealt: list[list[Verdict] | _Failure] = [[next(found) for _ in under_way] for under_way in self._under_way]
         while self._drawers:
             self.asking.close(self._drawers.pop())
         self._under_way = [[] for _ in self._under_way]

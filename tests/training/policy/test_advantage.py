@@ -89,7 +89,7 @@ def test_of_a_group_without_spread_nothing_counts() -> None:
 
 
 def test_with_none_judged_the_work_is_the_same_and_counts_nothing() -> None:
-    assert best_and_worst([None] * 5, 4, lot()) == [(0, 0.0)] * 4
+    assert best_and_worst([None] * 5, 4, lot()) == [(0, 0.0, 0.0)] * 4
 
 
 @given(st.integers(1, 60), st.floats(0.01, 1), st.integers(0, 99))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,9 +40,11 @@ from training.job import Job
 from training.journal import entries
 from training.meter import Meter
 from training.model.originals import Originals
-from training.policy.group import Scene
+from training.policy.group import Scene, candidates
 from training.policy.grpo import Grpo, _Judged
+from training.policy.rollout import Walks
 from training.recipe import Policy, Recipe
+from training.rewards.base import Candidate, Verdict
 from training.setting import set_up
 from training.trainer import train
 from training.world import of_group
@@ -250,6 +254,7 @@ def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: Job) -> None:
     folder = alone.folder / "candidates" / "step-1"
     pages = [json.loads(file.read_text()) for file in folder.glob("*.json")]
     assert len(pages) == RL.data.global_batch
+    assert (alone.folder / "curves.png").is_file()
     for page in pages:
         assert page["judged_by"] == "toy"
         assert len(page["candidates"]) == RL.policy.candidates
@@ -270,7 +275,7 @@ def test_nothing_is_learnt_where_all_are_worth_the_same(stage: Stage) -> None:
 def paused(_rank: int, _world: int, job: Job) -> tuple[str, str]:
     calls = 0
 
-    def fails_at_the_second_step(candidate: Any) -> float | None:
+    def fails_at_the_second_step(candidate: Candidate) -> float | None:
         nonlocal calls
         calls += 1
         return odd_passes(candidate) if calls <= 12 else nobody_knows(candidate)
@@ -282,13 +287,60 @@ def paused(_rank: int, _world: int, job: Job) -> tuple[str, str]:
     return str(stop.value), newest.name
 
 
-def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on(stage: Stage) -> None:
-    job = stage.job("paused", replace(RL, steps=2))
+def scenes(job: Job) -> dict[str, set[str]]:
+    """Of each step that has pages."""
+    return {place.name: {page.stem for page in place.iterdir()} for place in (job.folder / "candidates").iterdir()}
+
+
+def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on_as_if_it_had_been_judged(stage: Stage) -> None:
+    recipe = replace(RL, steps=3)
+    job, undisturbed = stage.job("paused", recipe), on_ranks(stage, "undisturbed", 1, odd_passes, recipe)
     message, checkpoint = by_ranks(1, paused, job)
     assert message.startswith("step 2: none of its 12 videos was judged")
     assert checkpoint == "step-1"
     summary, _ = by_ranks(1, rl_on_rank, replace(job, resume=True), odd_passes)
     assert summary.finished
+    assert scenes(job) == scenes(undisturbed)
+    ours, theirs = weights(job, 3), weights(undisturbed, 3)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def refused_at_the_second_step(candidate: Candidate) -> float | Verdict:
+    return Verdict(None, "refused") if candidate.step == 2 else odd_passes(candidate)
+
+
+def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
+    job = stage.job("refused", replace(RL, steps=3, keeping=replace(RL.keeping, checkpoint_every=1)))
+    summary, watcher = by_ranks(1, rl_on_rank, job, refused_at_the_second_step)
+    assert summary.finished
+    (told,) = [note for note in watcher.notes if note.startswith("step 2")]
+    assert "none of its videos can be judged" in told and "nothing was learnt" in told
+    _, passed, _ = steps(job)
+    assert "reward_mean" not in passed
+    assert (passed["missing_judgements"], passed["groups_without_spread"]) == (1.0, 1.0)
+    first, second, third = (weights(job, step) for step in (1, 2, 3))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(second[name], third[name]) for name in first)
+
+
+def misremembered(_rank: int, _world: int, job: Job) -> list[str]:
+    """With each step taken for more likely than it was; what the watcher was told."""
+
+    def made(*given: Any) -> Iterator[tuple[int, Walks]]:
+        for first, walks in candidates(*given):
+            yield first, dataclasses.replace(walks, log_probability=walks.log_probability + 1)
+
+    with patch("training.policy.grpo.candidates", made):
+        _, watcher = rl_on_rank(0, 1, job, odd_passes)
+    return watcher.notes
+
+
+def test_ratios_that_are_off_are_told(stage: Stage) -> None:
+    job = stage.job("off", replace(RL, steps=1))
+    notes = by_ranks(1, misremembered, job)
+    assert any("step 1: 100.0% of the ratios were clipped" in note for note in notes)
+    (step,) = steps(job)
+    assert step["ratio_off"] == pytest.approx(1 - math.exp(-1), rel=1e-5) and step["clip_share"] == 1
 
 
 # ---- what it is for ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from tests.training.stages import SMALL, Quiet, on_rank
 from training.job import Job
-from training.recipe import Mix, Optimiser, Policy, Recipe
+from training.recipe import Mix, Optimiser, Policy, Recipe, Reward
 from training.rewards.base import Candidate, Verdict
 from training.summary import Summary
 
@@ -19,15 +19,16 @@ RL: Recipe = replace(
     mix=(Mix(),),
     data=replace(SMALL.data, global_batch=2),
     optimiser=Optimiser(kind="adamw", lr=1e-3, ema=0.0),
+    reward=Reward(kind="retrieval"),
     policy=Policy(candidates=6, best_of=4, batch=2, steps=4, eta=0.7, clip=0.1),
     keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
 )
 
-Judge = Callable[[Candidate], float | None]
+Judge = Callable[[Candidate], float | Verdict | None]
 
 
 class Toy:
-    """Says of each candidate what a function makes of it."""
+    """Says of each candidate what a function makes of it; of None, that it may be asked again."""
 
     name = "toy"
 
@@ -36,13 +37,16 @@ class Toy:
         self._verdicts: list[Verdict] = []
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        self._verdicts += [Verdict(self._judge(candidate), "it is a toy") for candidate in candidates]
+        self._verdicts += [self._verdict(self._judge(candidate)) for candidate in candidates]
 
     def verdicts(self) -> list[Verdict]:
         found, self._verdicts = self._verdicts, []
         return found
 
     def end(self) -> None: ...
+
+    def _verdict(self, said: float | Verdict | None) -> Verdict:
+        return said if isinstance(said, Verdict) else Verdict(said, "it is a toy", again=said is None)
 
 
 def brightness(candidate: Candidate) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from judge.prices import Prices
 from judge.settings import Claude
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
@@ -25,6 +26,7 @@ from training.world import of_group
 
 MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.2, "REFUSE-VERIFY": 0.2})
 STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
+PRICES = Prices.load()
 STEPS, ASKS, AT_ONCE = 2, 3, 2
 SCENES = ("A dog barks.", "A man sits.")
 
@@ -39,7 +41,7 @@ def judge(rank: int, world: int, folder: Path, settings: Claude = SETTINGS, budg
         reward = None
         try:
             money = None if budget is None else Decimal(budget)
-            reward = CausalConsistency(Reward(judge=settings), folder, money, of_group())
+            reward = CausalConsistency(Reward(judge=settings), folder, PRICES, money, of_group())
             for step in range(STEPS):
                 for numbers in asked(rank, step):
                     reward.ask([candidate(number, step, SCENES[rank]) for number in numbers])
@@ -121,7 +123,7 @@ def test_a_larger_budget_goes_on_from_what_was_answered(api: ClaudeApi, tmp_path
 
 def damaged(rank: int, world: int, folder: Path) -> list[str]:
     """A drawer that cannot be read is found while others go on making candidates."""
-    reward = CausalConsistency(Reward(judge=SETTINGS), folder, None, of_group())
+    reward = CausalConsistency(Reward(judge=SETTINGS), folder, PRICES, None, of_group())
     ends = []
     for step in range(2):
         for number in range(2):
@@ -147,10 +149,10 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
     """The answers are there before anybody waits for them."""
     with pytest.MonkeyPatch.context() as patch:
         hurry(patch)
-        reward = CausalConsistency(Reward(judge=SETTINGS), folder, None, of_group())
+        reward = CausalConsistency(Reward(judge=SETTINGS), folder, PRICES, None, of_group())
         reward.ask([candidate(number) for number in range(3)])
         deadline = time.monotonic() + 30
-        while (report := reward.report()) and report.answers < 6:
+        while reward._desk and reward._desk.asking.report().answers < 6:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         found = [verdict.reward for verdict in reward.verdicts()]
@@ -169,7 +171,7 @@ def told(rank: int, world: int, folder: Path) -> list[Verdict]:
     def captioner(video: Tensor, fps: float) -> str:
         return f"A video of {len(video)} frames at {fps:g}, by rank {rank}."
 
-    reward = CausalConsistency(Reward(judge=SETTINGS), folder, None, of_group(), captioner)
+    reward = CausalConsistency(Reward(judge=SETTINGS), folder, PRICES, None, of_group(), captioner)
     reward.ask([candidate(rank)])
     found = reward.verdicts()
     reward.end()
