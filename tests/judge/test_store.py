@@ -335,6 +335,7 @@ def test_a_segment_with_a_changed_byte_or_a_missing_end_is_named_or_still_says_t
     "content",
     [b"", b"\x1f", gzip.compress(b"")[:-1], b"not gzip", gzip.compress(b"[]\n"), gzip.compress(b"{}\n"),
      gzip.compress(answer("a").to_line()[:-5]), gzip.compress(b'{"usage": {}, "usd": "x"}\n'), gzip.compress(b"\xff")],
+    ids=["empty", "one byte", "cut short", "no gzip", "a list", "no fields", "half a line", "other fields", "no text"],
 )  # fmt: skip
 def test_a_segment_that_holds_something_else_is_named_with_the_way_out(content: bytes) -> None:
     files = MemoryFiles({f"{FOLDER}/0123456789ab.jsonl.gz": content})
