@@ -68,6 +68,8 @@ def _encode(
     rank, world = _rank_and_world()
     encoding = Encoding.by(ltx / "vae", max_frames, size)
     place = Storage.at(out or encoding.location(data))
+    if place.is_local and place.stat("") is not None:
+        raise TrainingMistake(f"--out {place.shown} is a file; name a folder")
     encoder = Encoder(data, place, encoding, rank, world)
     vae = open_vae(ltx / "vae", _device(device))
     encoder.check(vae)

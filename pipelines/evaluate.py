@@ -22,8 +22,9 @@ from judge.settings import Claude
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, record, sampling_options, scenes_in
+from pipelines.places import Place, check_writable
 from pipelines.settings import chosen, dollars, options
-from pipelines.videofolder import Record, VideoFolder, check_writable
+from pipelines.videofolder import Record, VideoFolder
 from shards.read import SplitReader
 from shards.sample import MEMBERS, Sample
 from shards.storage import Storage
@@ -97,7 +98,7 @@ class _Plan:
 @click.option("--most", type=click.IntRange(1), help="Scenes to take at most.  [default: all]")
 @click.option("--samples", type=click.IntRange(1), help="Videos of each scene.  [default: 1; with --vbench 5]")
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of all chance.")
-@click.option("--out", type=_PATH, required=True, help="A folder for videos, answers, records and the summary.")
+@click.option("--out", type=Place(), required=True, help="A folder for videos, answers, records and the summary.")
 @click.option("--form", type=click.Choice(["nsp", "t2v"]), help="The prompt.  [default: nsp; with --vbench t2v]")
 @sampling_options
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
@@ -186,34 +187,43 @@ def _models(
     found: dict[str, Opening] = {}
     for flag, one in [*(("--model", one) for one in models), *(("--original", one) for one in originals)]:
         name, _, place = one.partition("=")
-        if not place or not _NAME.fullmatch(name) or name in _TAKEN or name in found:
-            raise UsageMistake(
-                f"{flag} {one}: give each model a name of its own, of letters, digits, dots, hyphens: {flag} a=PATH"
-            )
+        if not place:
+            raise UsageMistake(f"{flag} {one}: give the model a name, and its place: {flag} a=PATH")
+        if not _NAME.fullmatch(name):
+            raise UsageMistake(f"{flag} {one}: a name is of letters, digits, dots, hyphens and underscores")
+        if name in _TAKEN or name in found:
+            raise UsageMistake(f"{flag} {one}: the name {name} is taken; give each model one of its own")
         path = Path(place)
-        original = flag == "--original"
-        found[name] = of_original(path, **asked) if original else _opening(path, qwen, ltx, form, asked)
+        opening = of_original(path, **asked) if flag == "--original" else _opening(path, qwen, ltx, form, asked)
+        if same := [other for other, known in found.items() if known.name == opening.name]:
+            raise UsageMistake(
+                f"{flag} {one} is the same model as {same[0]}: RUN/export is that of the stage that ended last; name"
+                " checkpoints, RUN/<recipe>/checkpoints/step-N, with --qwen and --ltx"
+            )
+        found[name] = opening
     if not found:
         raise UsageMistake("name a model, with --model NAME=RUN or --original NAME=LTX")
     return found
 
 
 def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked: Mapping[str, Any]) -> Opening:
-    from training.generation.opening import of_checkpoint, of_export
+    from training.generation.opening import export_of, of_checkpoint, of_export
     from training.model.originals import Originals
 
     if (place / "about.json").is_file():
         if not (qwen and ltx):
             raise UsageMistake(f"--model {place} is a checkpoint, which needs --qwen and --ltx")
         return of_checkpoint(place, Originals(qwen, ltx), form, **asked)
-    return of_export(place if (place / "nextscene.json").is_file() else place / "export", form, **asked)
+    return of_export(export_of(place), form, **asked)
 
 
 def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
     """OUT/NAME/videos/{prompt}-{i}.mp4: VBench takes whatever lies in such a folder for a video."""
     for text in plan.texts:
-        if "/" in text or len(f"{text}-{plan.samples - 1}.mp4".encode()) > _LONGEST_NAME:
-            raise UsageMistake(f"--vbench: no file can be named {text[:80]!r}…, for a slash in it or its length")
+        if "/" in text or not text.isprintable() or len(f"{text}-{plan.samples - 1}.mp4".encode()) > _LONGEST_NAME:
+            raise UsageMistake(
+                f"--vbench: no file can be named {text[:80]!r}…: it is too long, or has what no name has"
+            )
     check_writable(plan.out)
     with held(Storage.at(plan.out), uuid.uuid4().hex):
         for name, opening in models.items():

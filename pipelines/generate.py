@@ -16,7 +16,8 @@ from curation.write import write_clip
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
-from pipelines.videofolder import RECORDS, Record, VideoFolder, check_writable
+from pipelines.places import Place, check_writable
+from pipelines.videofolder import RECORDS, Record, VideoFolder
 from shards.storage import Storage
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ _GO_ON = "the videos that are finished are kept; run the same command again to g
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=_PATH, help="The model that train.py left in RUN/export.")
+@click.option("--run", type=_PATH, help="The model that train.py left in RUN/export, or that folder itself.")
 @click.option("--checkpoint", type=_PATH, help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
 @click.option("--original", is_flag=True, help="The original LTX-Video instead, which is given the text as it is.")
 @click.option("--qwen", type=_PATH, help="Qwen2.5-VL, as train.py was given it.")
 @click.option("--ltx", type=_PATH, help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
 @click.option("--scene", help="What happens before.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
-@click.option("--out", type=_PATH, required=True, help="A file that ends in .mp4, for one video; else a folder.")
+@click.option("--out", type=Place(), required=True, help="A file that ends in .mp4, for one video; else a folder.")
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of the first video.")
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Videos of each scene.")
 @click.option(
@@ -60,14 +61,15 @@ def main(
     with in_one_line(_GO_ON), console.interruptible(_GO_ON):
         texts = _texts(scene, scenes)
         asked = {name: value for name, value in sampling.items() if value is not None}
-        if out.suffix == ".mp4" and len(texts) * samples > 1:
+        alone = out.suffix.lower() == ".mp4"
+        if alone and len(texts) * samples > 1:
             raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
         begun = time.monotonic()
         opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
         wanted = enumerate(text for text in texts for _ in range(samples))
         records = [record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
-        count = _one(opening, records, out) if out.suffix == ".mp4" else _many(opening, records, out, batch)
-        _print_summary(records, count, out, time.monotonic() - begun)
+        count = _one(opening, records, out) if alone else _many(opening, records, out, batch)
+        _print_summary(records, count, out, alone, time.monotonic() - begun)
 
 
 def _texts(scene: str | None, file: Path | None) -> list[str]:
@@ -100,7 +102,7 @@ def _opening(
     from training.model.originals import Originals
 
     if run:
-        return opening.of_export(run / "export", form or "nsp", **asked)
+        return opening.of_export(opening.export_of(run), form or "nsp", **asked)
     assert ltx  # noqa: S101 – seen to above
     if checkpoint:
         assert qwen  # noqa: S101
@@ -122,11 +124,10 @@ def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) ->
         return fill(VideoFolder(out), opening, records, batch)
 
 
-def _print_summary(records: Sequence[Record], count: int, out: Path, seconds: float) -> None:
+def _print_summary(records: Sequence[Record], count: int, out: Path, alone: bool, seconds: float) -> None:
     first, last = records[0], records[-1]
     shape = f"{first['frames']} frames of {first['width']}×{first['height']} at {first['fps']:g} a second"
     standing = f"; {len(records) - count:,} stood there already" if count < len(records) else ""
-    alone = out.suffix == ".mp4"
     lines = {
         "made": f"{count:,} {'video' if count == 1 else 'videos'}, {shape}{standing}",
         "model": f"{first['model']}, {first['steps']} steps, guidance {first['guidance']:g}",

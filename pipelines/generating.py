@@ -63,7 +63,7 @@ def fill(folder: VideoFolder, opening: Opening, records: Sequence[Record], batch
     left = [record for record in records if not folder.holds(record)]
     if not left:
         return 0
-    folder.forget(left)
+    folder.claim(left)
     generator = opened(opening)
     watch = console.Watch(verb)
     watch.begin(len(records), len(records) - len(left))

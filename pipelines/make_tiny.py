@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pipelines import console
 from pipelines.endings import in_one_line
+from pipelines.places import Place, check_writable
 
 _LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
@@ -20,7 +21,7 @@ _GO_ON = "nothing was written; run the same command again"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="The folder to be made.", required=True)
+@click.option("--out", type=Place(), help="The folder to be made.", required=True)
 @click.option("--steps", type=click.IntRange(0), default=400, show_default=True, help="Of the base transformer.")
 def main(data: str, out: Path, steps: int) -> None:
     """Make toy checkpoints of a dataset, in the layouts of the published ones.
@@ -44,6 +45,7 @@ def _make(data: str, out: Path, steps: int) -> None:
     if stands(data, out, steps):
         console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)
         return
+    check_writable(out)
     with _progress(len(clips) + 1 + steps) as tick:
         make(data, out, steps, min(2, os.cpu_count() or 1), tick)
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)

@@ -19,6 +19,7 @@ from curation.lock import held
 from judge.prices import Prices
 from pipelines import console
 from pipelines.endings import in_one_line
+from pipelines.places import Place, check_writable
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
 from shards.storage import Storage
@@ -38,7 +39,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Which stage of the training.")
 @click.option("--data", multiple=True, required=True, metavar="[NAME=]OUT", help="A dataset; NAME is that of a mix.")
-@click.option("--out", type=_FOLDER, required=True, help="Where runs go, this one into a folder named as its recipe.")
+@click.option("--out", type=Place(), required=True, help="Where runs go, this one into a folder named as its recipe.")
 @click.option(
     "--recipe", help="A TOML file, or one of those here: tiny, connector, generator-2, …  [default: --stage's]"
 )
@@ -100,6 +101,7 @@ def _alone(job: Job) -> Iterator[None]:
     if not _leads():
         yield
         return
+    check_writable(job.run)
     try:
         with held(Storage.at(job.run), uuid.uuid4().hex):
             yield

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from curation.errors import UsageMistake
 from curation.write import write_clip
+from pipelines.places import check_writable
 from shards.storage import Storage
 
 RECORDS = "videos.jsonl"
@@ -20,9 +20,10 @@ Record = Mapping[str, Any]
 
 
 class VideoFolder:
-    """A video is there if its record is, and the same: the record is written after it, and taken back before it.
+    """A video is there if its record is, and the same: the record is written after it.
 
-    Records lie in `folder`, videos there too or in a folder `inside` it, where there is nothing else.
+    Before, a line with the file's name alone claims it, so that what a killed run left there is known from what is
+    somebody else's. Records lie in `folder`, videos there too or in a folder `inside` it, where there is nothing else.
     """
 
     def __init__(self, folder: Path, inside: str = "") -> None:
@@ -40,10 +41,18 @@ class VideoFolder:
     def holds(self, record: Record) -> bool:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
 
-    def forget(self, records: Iterable[Record]) -> None:
-        """Before their videos are made, another or for the first time."""
-        for record in records:
-            self._records.pop(record["file"], None)
+    def claim(self, records: Sequence[Record]) -> None:
+        """Before their videos are made. Raises UsageMistake where one is in the way, of which there is another record
+        or none.
+        """
+        claims = {record["file"]: {"file": record["file"]} for record in records}
+        for file, claim in claims.items():
+            if (self.videos / file).exists() and self._records.get(file) != claim:
+                raise UsageMistake(
+                    f"--out: {self.videos / file} is there already, of another scene, model, seed or program; choose"
+                    " another --out, or delete it"
+                )
+        self._records |= claims
         self._publish()
 
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:
@@ -56,15 +65,3 @@ class VideoFolder:
     def _publish(self) -> None:
         lines = [json.dumps(self._records[file], ensure_ascii=False) + "\n" for file in sorted(self._records)]
         self._storage.keep(RECORDS, "".join(lines).encode())
-
-
-def check_writable(folder: Path) -> None:
-    """Makes a folder where there is none. Raises UsageMistake where nothing can be written."""
-    if "://" in str(folder) or ":/" in str(folder):
-        raise UsageMistake(f"--out {folder}: videos are written to a local folder; name one, and copy it from there")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageMistake(f"--out: {folder} cannot be written to: {error.strerror}") from error

@@ -190,8 +190,12 @@ class Recipe:
         if not self.mix or len({mix.name for mix in self.mix}) < len(self.mix):
             raise ValueError("mix needs at least one dataset, each with a name of its own")
         for name, value in flat(self).items():
-            if type(value) in (int, float) and not (0 if name in _MAY_BE_ZERO else _LEAST) <= value < math.inf:
+            if type(value) not in (int, float):
+                continue
+            if not (0 if name in _MAY_BE_ZERO else _LEAST) <= value:
                 raise ValueError(f"{name} must be {'at least' if name in _MAY_BE_ZERO else 'above'} 0, not {value}")
+            if value > _MOST[type(value)]:
+                raise ValueError(f"{name} must not be above {_MOST[type(value)]}, and is {value}")
         for mix in self.mix:
             if not 0 <= mix.weight < math.inf:
                 raise ValueError(f"the weight of mix {mix.name!r} must be at least 0, not {mix.weight}")
@@ -275,6 +279,7 @@ class Recipe:
 
 
 _LEAST = 1e-300
+_MOST = {int: 2**63 - 1, float: 1e30}
 _MAY_BE_ZERO = {
     "seed", "epochs", "steps", "data.workers", "data.skip_at_most", "model.hidden", "objective.dropout",
     "objective.density.tails", "optimiser.lr", "optimiser.beta1", "optimiser.beta2", "optimiser.weight_decay",

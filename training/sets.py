@@ -10,7 +10,9 @@ from shards.dataset import ClipDataset
 from shards.delivery import Delivery
 from shards.latents import LatentDataset
 from shards.mixture import Mixture
+from shards.read import SplitReader
 from shards.receipt import Manifest
+from shards.sample import Sample
 from shards.storage import Storage
 from training.encoding import find_latents
 from training.errors import TrainingMistake
@@ -55,9 +57,18 @@ class Sets:
         return bool(self._latents)
 
     def training(self, ratios: Ratios) -> Mixture:
-        """The training splits. Raises TrainingMistake for too few samples, or clips that the VAE does not take."""
+        """The training splits.
+
+        Raises TrainingMistake for too few samples, without the text that they are to be learnt from, or with clips that
+        the VAE does not take.
+        """
         sets = [self._open(place, "train") for place in self._latents or self._clips]
-        for mix, opened_set in zip(self._recipe.mix, sets, strict=True):
+        for mix, place, opened_set in zip(self._recipe.mix, self._clips, sets, strict=True):
+            if mix.text == "scene" and not _has_scenes(place):
+                raise TrainingMistake(
+                    f"nothing is said in the dataset {mix.name!r} of what was before its clips; give one that was built"
+                    " with a judge"
+                )
             if self.encoded:
                 continue  # their shapes are the VAE's own
             try:
@@ -81,3 +92,9 @@ class Sets:
             return LatentDataset(location, split)
         data = self._recipe.data
         return ClipDataset(location, split, max_frames=data.max_frames, size=(data.width, data.height))
+
+
+def _has_scenes(location: str) -> bool:
+    """A judge was asked about all clips of a dataset, or about none."""
+    reader = SplitReader(location, "train")
+    return bool(Sample.of(reader.group(0), str(reader.shard_of(0))).record.scene_description)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from training.errors import TrainingMistake
+
 _FILE = "summary.json"
 
 
@@ -58,12 +60,18 @@ class Summary:
 
     @staticmethod
     def read(folder: Path) -> Summary | None:
+        """None where none was written. Raises TrainingMistake."""
         try:
             value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            pairs = {name: OwnOrSwapped(*value[name]) for name in ("seen", "heldout")}
+            return Summary(**{**value, **pairs})
         except FileNotFoundError:
             return None
-        pairs = {name: OwnOrSwapped(*value[name]) for name in ("seen", "heldout")}
-        return Summary(**{**value, **pairs})
+        except (ValueError, TypeError, KeyError) as error:
+            raise TrainingMistake(
+                f"{folder / _FILE} is no summary of a stage; delete it, and run that stage again with --resume, which"
+                " writes it anew"
+            ) from error
 
 
 def came_to(numbers: Mapping[str, float]) -> str:

@@ -54,7 +54,9 @@ class Given:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.out / "videos.jsonl").read_text().splitlines()]
+        """Of the videos that are made."""
+        records = [json.loads(line) for line in (self.out / "videos.jsonl").read_text().splitlines()]
+        return [record for record in records if record.keys() != {"file"}]
 
     @property
     def stamps(self) -> dict[str, int]:
@@ -152,9 +154,6 @@ def test_what_stands_there_made_alike_is_not_made_again_and_nothing_is_opened_fo
     (given.out / "0001.mp4").unlink()
     assert "1 video, " in given.make()
     assert [name for name, stamp in given.stamps.items() if stamp != stamps[name]] == ["0001.mp4"]
-    given.make("--seed", "1")
-    assert all(given.stamps[name] != stamp for name, stamp in stamps.items())
-    assert [record["seed"] for record in given.records] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -188,20 +187,34 @@ def test_a_run_that_ends_early_keeps_what_is_finished_and_goes_on(
     assert given.stamps["0000.mp4"] == first and len(given.records) == 3
 
 
-def test_a_video_whose_making_anew_was_cut_short_is_not_taken_for_the_old_one(
-    given: Given, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_killed_run_left_without_a_record_is_made_anew(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     given.make()
+    whole = (given.out / "0001.mp4").read_bytes()
+    records = (given.out / "videos.jsonl").read_text().splitlines(keepends=True)
+    claim = json.dumps({"file": "0001.mp4"}) + "\n"
+    (given.out / "videos.jsonl").write_text("".join([records[0], claim, records[2]]))
+    (given.out / "0001.mp4").write_bytes(b"half of it")
+    assert "1 video" in given.make()
+    assert (given.out / "0001.mp4").read_bytes() == whole
 
-    def full(*_: object) -> None:
-        raise TrainingStopped("no room")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(NextScene, "videos", full)
-        command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
-        assert given.run(*command, "--seed", "9")[0] == 3
-    assert given.records == []
-    assert "3 videos" in given.make()
+@pytest.mark.parametrize("changed", [["--seed", "9"], ["--steps", "3"]])
+def test_videos_that_were_made_otherwise_are_not_lost(given: Given, changed: list[str]) -> None:
+    given.make()
+    before = given.stamps
+    command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
+    code, _, stderr = given.run(*command, *changed)
+    assert code == 2 and "0000.mp4 is there already" in stderr
+    assert given.stamps == before and "3 stood there already" in given.make()
+
+
+def test_a_video_that_is_somebody_s_is_not_lost(given: Given) -> None:
+    given.out.mkdir()
+    (given.out / "0002.mp4").write_text("precious")
+    command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
+    code, _, stderr = given.run(*command)
+    assert code == 2 and "0002.mp4 is there already" in stderr
+    assert list(given.stamps) == ["0002.mp4"] and (given.out / "0002.mp4").read_text() == "precious"
 
 
 # ---- mistakes ------------------------------------------------------------------------------------------------------
@@ -227,7 +240,10 @@ def test_a_video_whose_making_anew_was_cut_short_is_not_taken_for_the_old_one(
         (["--scene", "a\udcff", "--run", "RUN"], ["--scene is no text in UTF-8"]),
         (["--scene", "a", "--run", "RUN", "--guidance", "nan"], ["--guidance", "nan is no number to reckon with"]),
         (["--scene", "a", "--run", "RUN", "--fps", "inf"], ["--fps", "not in the range"]),
-        (["--scene", "a", "--run", "RUN", "--out", "s3://b/x"], ["s3:/b/x", "a local folder"]),
+        (["--scene", "a", "--run", "RUN", "--out", "s3://b/x"], ["s3://b/x is no local folder"]),
+        (["--scene", "a", "--run", "RUN", "--out", ""], ["--out", "it is empty"]),
+        (["--scene", "a", "--run", "RUN", "--out", "SCENES"], ["scenes.txt is a file"]),
+        (["--scenes", "SCENES", "--run", "RUN", "--out", "x.MP4"], ["x.MP4 is one video", "3 are asked for"]),
         (["--scene", "a", "--run", "RUN", "--frames", "6"], ["6 frames are not of the form 4k + 1"]),
         (["--scene", "a", "--run", "RUN", "--width", "34"], ["34×16", "multiples of 4"]),
         (["--scene", "a", "--run", "RUN", "--out", "/dev/null/x"], ["/dev/null/x cannot be written to"]),

@@ -43,8 +43,9 @@ def ffmpeg(*arguments: str, data: bytes = b"") -> bytes:
 
 def clip(number: int, frames: int, width: int = WIDTH, height: int = HEIGHT) -> Sample:
     """Clip `number` begins with a luma of 20 + 2 × number."""
-    record = replace(sample(number).record, frames=frames, width=width, height=height)
-    return sample_of(record, encode(20 + 2 * number, frames, width, height), f"scene {number}")
+    scene = f"scene {number}"
+    record = replace(sample(number).record, frames=frames, width=width, height=height, scene_description=scene)
+    return sample_of(record, encode(20 + 2 * number, frames, width, height), scene)
 
 
 def clip_dataset(folder: Path, lengths: list[int], per_shard: int = 4) -> Storage:

@@ -32,6 +32,11 @@ class Opening:
     open: Callable[[torch.device], Generator]
 
 
+def export_of(run: Path) -> Path:
+    """The export of a run, or of one that is named itself."""
+    return run if (run / "nextscene.json").is_file() else run / "export"
+
+
 def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> Opening:
     """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at.
 

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLTextModel
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
 
+_WORDS = "What happens next?"
 _LTX_FOLDERS = ("transformer", "vae", "scheduler")
 
 
@@ -38,7 +39,13 @@ class Originals:
                 )
 
     def tokenizer(self) -> Any:
-        return open_pretrained(AutoTokenizer, self.qwen)
+        """Of a folder that lacks its files, transformers makes one that knows no word."""
+        tokenizer = open_pretrained(AutoTokenizer, self.qwen)
+        if tokenizer.decode(tokenizer(_WORDS, add_special_tokens=False)["input_ids"]) != _WORDS:
+            raise TrainingMistake(f"{self.qwen} holds no tokenizer that knows a text; take tokenizer.json along")
+        if not tokenizer.chat_template:
+            raise TrainingMistake(f"{self.qwen} holds no chat template; take chat_template.jinja along")
+        return tokenizer
 
     def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
         """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
@@ -60,10 +67,13 @@ class Originals:
 
     @property
     def fingerprint(self) -> str:
-        """Of both models' configurations: a checkpoint of one shape fits no other."""
+        """Of both models' configurations: a checkpoint of one shape fits no other. Raises TrainingMistake."""
         digest = hashlib.sha256()
         for path in (self.qwen / "config.json", self.ltx / "transformer" / "config.json"):
-            config = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                config = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise TrainingMistake(f"{path} is no model's configuration: {error}") from error
             digest.update(json.dumps(lasting(config), sort_keys=True).encode())
         return digest.hexdigest()
 

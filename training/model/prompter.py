@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from prompts import load
+from training.errors import TrainingMistake
 from training.model.language import Words
 from training.recipe import Form
 
@@ -21,7 +22,8 @@ class Prompter:
     """Makes the words that the queries follow.
 
     `most` bounds the tokens of a text (the paper's 1,024 less the queries): of a longer one its end is cut off, not the
-    template's. Batches are padded to the next multiple of `bucket`, never to the bound.
+    template's. Batches are padded to the next multiple of `bucket`, never to the bound. Raises TrainingMistake where
+    the template alone is too long.
     """
 
     def __init__(self, tokenizer: Any, most: int, bucket: int = 16) -> None:
@@ -29,8 +31,11 @@ class Prompter:
         self._most, self._bucket = most, bucket
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         for form in _TEMPLATES:
-            if len(self._chat(form, "")) > most:
-                raise ValueError(f"no text fits: the template {form!r} alone has more than {most} tokens")
+            if (least := len(self._chat(form, ""))) > most:
+                raise TrainingMistake(
+                    f"no text fits: the template {form!r} alone has {least} tokens, and model.max_tokens less"
+                    f" model.queries leaves {most}"
+                )
 
     def words(self, texts: Sequence[str], forms: Sequence[Form]) -> Words:
         """An empty text gives the instruction alone, which is what guidance goes away from (paper: unspecified)."""

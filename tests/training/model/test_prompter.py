@@ -127,7 +127,9 @@ def test_a_long_text_beside_a_short_one_is_cut_to_the_bound_of_the_paper() -> No
 def test_a_bound_that_not_even_the_template_fits_is_refused() -> None:
     longest = max(map(template, FORMS))
     Prompter(TOKENIZER, longest)
-    with pytest.raises(ValueError, match=f"no text fits: the template 'nsp' alone has more than {longest - 1} tokens"):
+    with pytest.raises(
+        ValueError, match=f"no text fits: the template 'nsp' alone has {longest} tokens, .* leaves {longest - 1}"
+    ):
         Prompter(TOKENIZER, longest - 1)
 
 

@@ -1,0 +1,40 @@
+"""Where the commands of the trainer write: a local folder in which nothing else is at home."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from curation.errors import UsageMistake
+from shards.layout import CONFIG, MANIFEST
+
+
+class Place(click.Path):
+    """A local path to write to, which neither an address is nor a variable that the shell did not know."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty; name a place", param, ctx)
+        if "://" in str(value):
+            self.fail(f"{value} is no local folder; name one, and copy it from there", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder where there is none. Raises UsageMistake where nothing can be written, or a dataset lies."""
+    if folder.is_file():
+        raise UsageMistake(f"--out {folder} is a file; name a folder")
+    if (folder / CONFIG).exists() or (folder / MANIFEST).exists():
+        raise UsageMistake(f"--out {folder} holds a dataset; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageMistake(f"--out: {folder} cannot be written to: {error.strerror}") from error
