@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,13 @@ from click.testing import CliRunner
 
 from curation.lock import held
 from pipelines.train import main
+from shards.layout import ShardName
 from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Mind
 from tests.judge import server_side
 from tests.judge.server_side import account
+from tests.shards.clips import clip
+from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
 from training.checkpoint import latest
 from training.journal import entries
@@ -166,6 +169,20 @@ def test_a_key_that_is_none_is_told_as_wrong_usage(
     line = given.error(2)
     assert "of-another-account" not in line and given.steps == []
     assert {exchange.status for exchange in api.exchanges} == {401}
+
+
+def test_clips_without_a_scene_before_them_are_refused(given: Given, api: ClaudeApi) -> None:
+    clips = [clip(number, 9) for number in range(4)]
+    without = [sample_of(replace(one.record, scene_description=""), one.mp4, one.record.caption) for one in clips]
+    seal_dataset(given.folder / "none", {ShardName("train", 0): without})
+    assert "nothing is said in the dataset" in replace(given, data=given.folder / "none").error(2)
+    assert not api.exchanges
+
+
+@pytest.mark.parametrize(("out", "told"), [("data", "holds a dataset"), ("recipe.toml", "is a file")])
+def test_a_training_goes_into_a_folder_of_its_own(given: Given, api: ClaudeApi, out: str, told: str) -> None:
+    assert told in given.error(2, "--out", str(given.folder / out))
+    assert not api.exchanges
 
 
 def test_a_second_training_into_the_same_folder_is_refused(given: Given, api: ClaudeApi) -> None:

@@ -22,9 +22,10 @@ from tests.training.models import ltx_config, qwen_config
 from tests.training.stages import SMALL, Quiet, make_data, make_job
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
-from training.model.export import export, opened
+from training.model.export import about_export, export, opened
 from training.model.originals import Originals, lasting, new_bridge, open_vae
 from training.recipe import Keeping
+from training.summary import Summary
 from training.trainer import train
 from training.world import of_group
 
@@ -40,6 +41,40 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
 def assert_equal(found: State, expected: State) -> None:
     assert found.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_a_folder_without_what_reads_text_is_refused(originals: Originals, tmp_path: Path) -> None:
+    """Qwen's own tokenizer, other than the toy's, is made even without its words."""
+    shutil.copytree(originals.qwen, tmp_path / "qwen")
+    lacking = replace(originals, qwen=tmp_path / "qwen")
+    (tmp_path / "qwen" / "chat_template.jinja").unlink()
+    with pytest.raises(TrainingMistake, match=f"{tmp_path}/qwen holds no chat template"):
+        lacking.tokenizer()
+    (tmp_path / "qwen" / "tokenizer.json").unlink()
+    settings = tmp_path / "qwen" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
+    with pytest.raises(TrainingMistake, match=f"{tmp_path}/qwen holds no tokenizer that knows a text"):
+        lacking.tokenizer()
+
+
+def test_a_configuration_that_is_none_is_named(originals: Originals, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(TrainingMistake, match=f"{tmp_path}/config.json is no model's configuration"):
+        _ = replace(originals, qwen=tmp_path).fingerprint
+
+
+@pytest.mark.parametrize("about", ["{}", "[]", "{"])
+def test_an_export_whose_record_is_none_is_refused(tmp_path: Path, about: str) -> None:
+    (tmp_path / "nextscene.json").write_text(about)
+    with pytest.raises(TrainingMistake, match=f"{tmp_path} holds no trained model"):
+        about_export(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "{"])
+def test_a_summary_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(TrainingMistake, match=r"summary\.json is no summary of a stage; delete it"):
+        Summary.read(tmp_path)
 
 
 def test_a_vae_that_decodes_with_a_timestep_is_refused(originals: Originals, tmp_path: Path) -> None:
