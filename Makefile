@@ -10,7 +10,8 @@ RUN    ?= runs/film
 STAGES := connector generator sft rl
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
-FLAGS  ?= $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
+FLAGS  ?=
+SAMPLE := $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
 
 # Told before anything is set up or fetched.
 ifneq ($(and $(filter shards,$(MAKECMDGOALS)),$(filter claude,$(JUDGE))),)
@@ -23,7 +24,7 @@ endif
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make shards   build the sample dataset in $(OUT)   (OUT= SOURCE= JUDGE= FLAGS= override)"
+	@echo "make shards   build the sample dataset in $(OUT)   (OUT= SOURCE= JUDGE= override, FLAGS= adds)"
 	@echo "make train    train the toy model on it, stage after stage, into $(RUN)   (OUT= RUN= override)"
 	@echo "make test     lint, types and all tests"
 	@echo "make bench    the benchmarks of docs/performance.md"
@@ -46,7 +47,7 @@ $(VENV)/test: $(VENV)/train
 
 shards: $(VENV)/base
 	@$(if $(filter data/film/shots.csv,$(SOURCE)),$(PY) pipelines/fetch_film.py data/film)
-	@$(PY) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(FLAGS)
+	@$(PY) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(SAMPLE) $(FLAGS)
 
 test: $(VENV)/test
 	$(PY) -m ruff format --check .

@@ -208,6 +208,6 @@ class Account:
     def _used_up(self, worst: Decimal) -> str:
         lost = f" and ${self.lost:.2f} set aside for answers that were lost" if self.lost else ""
         return (
-            f"the budget of ${self._budget} is used up: ${self.spent:.4f} spent on {self.answers:,} answers{lost};"
+            f"the budget of ${self._budget:f} is used up: ${self.spent:.4f} spent on {self.answers:,} answers{lost};"
             f" what comes next may cost ${worst:.4f}. Raise --budget-usd"
         )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_GO_ON = "the videos and the answers so far are kept; run the same command again to go on"
+_GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TAKEN = ("account.json", "batches", "calls", "run.lock", "summary.json")
 _VIDEOS = "videos"

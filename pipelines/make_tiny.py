@@ -42,10 +42,10 @@ def _make(data: str, out: Path, steps: int) -> None:
     from training.tiny.make import clips_of, make, stands
 
     clips = clips_of(data)
+    check_writable(out)
     if stands(data, out, steps):
         console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)
         return
-    check_writable(out)
     with _progress(len(clips) + 1 + steps) as tick:
         make(data, out, steps, min(2, os.cpu_count() or 1), tick)
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
