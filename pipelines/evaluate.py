@@ -258,7 +258,8 @@ def _evaluate(
             found = Comparison(_judged(asking, models, plan.out, records, settings))
         finally:
             asking.end()
-        found.write(out, plan.about() | {"judge": asdict(settings), "spent_usd": str(asking.report().spent)})
+        judge = {name: value for name, value in asdict(settings).items() if name != "rounds"}  # each is asked once
+        found.write(out, plan.about() | {"judge": judge, "spent_usd": str(asking.report().spent)})
     found.print(asking.report())
     console.out.print(f"records   {plan.out}: summary.json; items.jsonl and videos of each model", markup=False)
     return found.unjudged()

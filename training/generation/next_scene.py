@@ -43,7 +43,7 @@ class NextScene:
         """Raises TrainingMistake for a length or a size that the VAE does not make."""
         self.name, self.sampling = name, sampling
         self._form: Form = form
-        self._grid = grid_of(vae, sampling)
+        self._grid = grid_of(Ratios.of(vae), sampling)
         _lighten(model, vae)
         with within_memory(name):
             self._model, self._vae, self._prompter = model.to(device), vae.to(device), prompter
@@ -95,7 +95,6 @@ def from_export(folder: Path, name: str, sampling: Sampling, form: Form, device:
     about, dtype = about_export(folder), precision(device)
     bridge, exported = opened(folder)
     vae = exported.vae(dtype)
-    grid_of(vae, sampling)  # before anything large is read
     model = UnifiedModel(exported.language(dtype), bridge, exported.transformer(dtype), Ratios.of(vae), dtype)
     prompter = _prompter(exported, bridge, about["determining"])
     return NextScene(name, sampling, form, model, vae, exported.scheduler(), prompter, device)
@@ -109,7 +108,6 @@ def from_checkpoint(
     if about.model != originals.fingerprint:
         raise TrainingMistake(f"{folder} was trained from other models than --qwen and --ltx name; name those")
     vae = originals.vae(dtype)
-    grid_of(vae, sampling)
     bridge = Bridge(**about.bridge)
     model = UnifiedModel(originals.language(dtype), bridge, originals.transformer(torch.float32), Ratios.of(vae), dtype)
     load_result(folder, about, dict(model.named_parameters()))

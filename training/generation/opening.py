@@ -14,8 +14,9 @@ import torch
 from training.checkpoint import About
 from training.generation import next_scene, original
 from training.generation.base import Generator, Sampling
+from training.generation.shared import grid_of
 from training.model.export import about_export
-from training.model.originals import Originals
+from training.model.originals import Originals, check_vae
 from training.recipe import Form
 
 _SAMPLES = 16
@@ -25,7 +26,11 @@ _TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "da
 
 @dataclass(frozen=True)
 class Opening:
-    """A generator that can be opened on a device. `name` and `sampling` are those that it will have."""
+    """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
+
+    Those of a folder raise TrainingMistake for one that does not hold it, and for a length or a size that it does not
+    make, before anything large is read.
+    """
 
     name: str
     sampling: Sampling
@@ -38,30 +43,30 @@ def export_of(run: Path) -> Path:
 
 
 def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> Opening:
-    """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at.
-
-    Raises TrainingMistake for a folder that is no export.
-    """
+    """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at."""
     about = about_export(folder)
     weights = [path for part in ("bridge", "transformer") for path in (folder / part).glob("*.safetensors")]
     name = _name(about["recipe"], about["step"], form, weights)
     sampling = _sampling(about["determining"], asked)
+    grid_of(check_vae(folder), sampling)
     return Opening(name, sampling, partial(next_scene.from_export, folder, name, sampling, form))
 
 
 def of_checkpoint(folder: Path, originals: Originals, form: Form = "nsp", **asked: Any) -> Opening:
-    """RUN/<recipe>/checkpoints/step-N. Raises TrainingMistake for a folder that is no checkpoint."""
+    """RUN/<recipe>/checkpoints/step-N."""
     about = About.read(folder)
     name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
     sampling = _sampling(about.determining, asked)
+    grid_of(check_vae(originals.ltx), sampling)
     return Opening(name, sampling, partial(next_scene.from_checkpoint, folder, originals, name, sampling, form))
 
 
 def of_original(ltx: Path, **asked: Any) -> Opening:
-    """The original LTX-Video. Raises TrainingMistake for a folder that does not hold all of it."""
+    """The original LTX-Video."""
     original.check_whole(ltx)
     name = f"ltx-video-{_digest((ltx / 'transformer').glob('*.safetensors'))}"
     sampling = replace(Sampling(fps=original.FPS), **asked)
+    grid_of(check_vae(ltx), sampling)
     return Opening(name, sampling, partial(original.from_folder, ltx, name, sampling))
 
 

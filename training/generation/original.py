@@ -14,6 +14,7 @@ from transformers import T5EncoderModel, T5Tokenizer
 from training.errors import TrainingMistake
 from training.generation.base import Sampling
 from training.generation.shared import grid_of, noise, pixels, precision, within_memory
+from training.model.latents import Ratios
 from training.model.originals import open_pretrained, open_vae
 
 FPS = 25.0
@@ -29,7 +30,7 @@ class Original:
         """Raises TrainingMistake for a length or a size that the VAE does not make."""
         self.name, self.sampling = name, sampling
         self._pipeline = pipeline
-        self._grid = grid_of(pipeline.vae, sampling)
+        self._grid = grid_of(Ratios.of(pipeline.vae), sampling)
 
     def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         with within_memory(f"{len(texts)} at once"):
@@ -64,11 +65,9 @@ def check_whole(ltx: Path) -> None:
 def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:
     """Of a folder that is whole. Raises TrainingMistake for what cannot be opened."""
     dtype = precision(device)
-    vae = open_vae(ltx, dtype)
-    grid_of(vae, sampling)  # before anything large is read
     pipeline = LTXPipeline(
         scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),
-        vae=vae,
+        vae=open_vae(ltx, dtype),
         text_encoder=open_pretrained(T5EncoderModel, ltx, subfolder="text_encoder", dtype=dtype),
         tokenizer=open_pretrained(T5Tokenizer, ltx, subfolder="tokenizer"),
         transformer=open_pretrained(

@@ -18,10 +18,10 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def grid_of(vae: AutoencoderKLLTXVideo, sampling: Sampling) -> Grid:
+def grid_of(ratios: Ratios, sampling: Sampling) -> Grid:
     """Raises TrainingMistake for a length or a size that the VAE does not make."""
     try:
-        return Ratios.of(vae).grid(sampling.frames, sampling.height, sampling.width)
+        return ratios.grid(sampling.frames, sampling.height, sampling.width)
     except ValueError as error:
         raise TrainingMistake(f"such a video cannot be made: {error}") from error
 

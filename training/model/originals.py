@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLTextModel
 
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
+from training.model.latents import Ratios
 
 _WORDS = "What happens next?"
 _LTX_FOLDERS = ("transformer", "vae", "scheduler")
@@ -80,12 +81,24 @@ class Originals:
 
 def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
     """Raises TrainingMistake as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
+    check_vae(ltx)
     vae = open_pretrained(AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
+    return vae.eval()
+
+
+def check_vae(ltx: Path) -> Ratios:
+    """Of its configuration alone, no weights are read. Raises as `open_vae`."""
+    try:
+        config = AutoencoderKLLTXVideo.load_config(ltx / "vae")
+        with torch.device("meta"):
+            vae: AutoencoderKLLTXVideo = AutoencoderKLLTXVideo.from_config(config)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise TrainingMistake(f"{ltx / 'vae'} is no VAE of LTX-Video: {error}") from error
     if vae.config.timestep_conditioning:
         raise TrainingMistake(
             f"{ltx / 'vae'} decodes with a timestep, as LTX-Video 0.9.1 and later do; name LTX-Video 0.9.0"
         )
-    return vae.eval()
+    return Ratios.of(vae)
 
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
