@@ -28,8 +28,8 @@ _TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "da
 class Opening:
     """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
 
-    Those of a folder raise TrainingMistake for one that does not hold it, and for a length or a size that it does not
-    make, before anything large is read.
+    What gives one raises TrainingMistake for a folder that does not hold it, and for a length or a size that it does
+    not make; nothing large is read for that.
     """
 
     name: str
