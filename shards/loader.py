@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -131,6 +132,7 @@ class Loader:
                 prefetch_factor=self._prefetch if self._workers else None,
                 collate_fn=_as_it_is,
                 generator=torch.Generator(),  # else the seeds of the workers are drawn from the trainer's own
+                worker_init_fn=_set_aside,
                 multiprocessing_context="fork" if self._workers else None,  # only so the rooms are the same
             )
         )
@@ -142,6 +144,11 @@ class Loader:
                 _log.warning("skipped %s", clip)
         if len(self._bad) > self._skip_at_most:
             raise TooManyBadClips(f"{len(self._bad)} clips are bad, {self._skip_at_most} may be: {bad[-1]}")
+
+
+def _set_aside(_worker: int) -> None:
+    """What was garbage as the worker was forked is not its own to let go: threads that belong to it are not there."""
+    gc.freeze()
 
 
 class _Tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from shards.decode import NoDecoder
 from shards.layout import ShardName
 from shards.loader import Batch, Loader, OtherSequence, TooManyBadClips
 from shards.order import Order
+from shards.sampleset import Memory, Words
 from shards.storage import Storage, StorageFault
 from tests.shards.clips import clip_dataset, shades
 
@@ -72,6 +74,36 @@ def test_a_loader_goes_on_where_another_stopped_in_the_middle_of_an_epoch(
     second = Loader(clips, micro_batch=2, seed=1, workers=workers)
     second.load_state_dict(first.state_dict())
     assert keys(take(second, 16 - stop)) == undisturbed[stop:]
+
+
+class LeftBehind:
+    """Writes down which process lets it go."""
+
+    def __init__(self, note: Path) -> None:
+        self.note, self.me = note, self
+
+    def __del__(self) -> None:
+        self.note.write_text(str(os.getpid()))
+
+
+class Collecting(ClipDataset):
+    def decode_into(self, memory: Memory, number: int) -> Words:
+        gc.collect()
+        return super().decode_into(memory, number)
+
+
+def test_what_a_trainer_left_behind_is_not_let_go_by_its_workers(clips: ClipDataset, tmp_path: Path) -> None:
+    collecting = Collecting(clips.reader.location, max_frames=65)
+    note = tmp_path / "let go by"
+    gc.disable()
+    try:
+        LeftBehind(note)
+        take(Loader(collecting, micro_batch=2, workers=1), 2)
+        assert not note.exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert note.read_text() == str(os.getpid())
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (3, 2), (2, 4)])
