@@ -53,7 +53,7 @@ test: $(VENV)/test
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 train: export OMP_NUM_THREADS := 1  # toy tensors gain nothing by threads, and lose much where others are at work
 train: $(VENV)/train
