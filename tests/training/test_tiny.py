@@ -53,7 +53,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def made(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "tiny"
-    make(data, out, STEPS, 0, quiet)
+    ended = CliRunner().invoke(main, ["--data", data, "--out", str(out), "--steps", str(STEPS)])
+    assert ended.exit_code == 0, ended.stderr
     return out
 
 
