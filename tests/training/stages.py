@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,23 @@ def make_job(data: Path, originals: Originals, run: Path, recipe: Recipe = SMALL
     )
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A folder of runs over the same clips and originals, by the `usual` recipe or another."""
+
+    folder: Path
+    data: Path
+    originals: Originals
+    usual: Recipe
+
+    @staticmethod
+    def made(folder: Path, usual: Recipe) -> Stage:
+        return Stage(folder, make_data(folder / "data"), make_originals(folder / "originals"), usual)
+
+    def job(self, name: str, recipe: Recipe | None = None, **changes: Any) -> Job:
+        return make_job(self.data, self.originals, self.folder / name, recipe or self.usual, **changes)
+
+
 def on_rank(rank: int, world: int, job: Job, stop_after: int = -1) -> tuple[Summary, Quiet]:
     """For `by_ranks` and `tests.training.ranks.run`."""
     watcher = Quiet(stop_after)
@@ -98,4 +115,4 @@ def by_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(0, 1, *arguments)
 
 
-__all__ = ["SMALL", "Quiet", "by_ranks", "make_data", "make_job", "make_originals", "on_rank", "replace"]
+__all__ = ["SMALL", "Quiet", "Stage", "by_ranks", "make_data", "make_job", "make_originals", "on_rank", "replace"]

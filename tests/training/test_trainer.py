@@ -6,7 +6,6 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -19,16 +18,15 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.tensor import DTensor
 
 from shards.loader import Loader
-from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
+from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replace
 from training.feed import Feed, Maker
 from training.flow.objective import loss_per_sample, noised
 from training.job import Job
 from training.journal import entries
 from training.model.latents import Ratios
-from training.model.originals import Originals, new_bridge
+from training.model.originals import new_bridge
 from training.model.prompter import Prompter
 from training.model.unified import UnifiedModel
-from training.recipe import Recipe
 from training.sets import Sets
 from training.setting import set_up
 from training.trainer import train
@@ -43,18 +41,6 @@ RECIPE = replace(
 ADAMW = replace(RECIPE, optimiser=replace(RECIPE.optimiser, kind="adamw", lr=0.01), steps=2)
 CONNECTOR = replace(RECIPE, name="connector", stage="connector", trainable=("bridge.*",), steps=2)
 ATTENTION = replace(RECIPE, trainable=("bridge.connector.*", "transformer.transformer_blocks.*.attn2.*"), steps=2)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A folder of runs over the same clips and originals."""
-
-    folder: Path
-    data: Path
-    originals: Originals
-
-    def job(self, name: str, recipe: Recipe = RECIPE, **changes: Any) -> Job:
-        return make_job(self.data, self.originals, self.folder / name, recipe, **changes)
 
 
 @dataclass(frozen=True)
@@ -85,8 +71,7 @@ def stopped(job: Job, step: int) -> Job:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    folder = tmp_path_factory.mktemp("stage")
-    return Stage(folder, make_data(folder / "data"), make_originals(folder / "originals"))
+    return Stage.made(tmp_path_factory.mktemp("stage"), RECIPE)
 
 
 @pytest.fixture(scope="module")

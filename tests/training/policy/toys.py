@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 from tests.training.stages import SMALL, Quiet, on_rank
@@ -23,6 +24,12 @@ RL: Recipe = replace(
     policy=Policy(candidates=6, best_of=4, batch=2, steps=4, eta=0.7, clip=0.1),
     keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
 )
+
+
+def policy(**changes: Any) -> Recipe:
+    """The recipe with another policy."""
+    return replace(RL, policy=replace(RL.policy, **changes))
+
 
 Judge = Callable[[Candidate], float | Verdict | None]
 
