@@ -4,8 +4,8 @@ Measured: the CPU-seconds of `pipelines/build_nsp.py` with one worker over 100 c
 5 s each), and of every process below it: Ray's daemons, its workers, and their ffmpeg. From this goes the CPU time of a
 Ray session that does nothing, measured in the same round. The quotient is taken per kept clip.
 
-Compared with: ffmpeg run by itself on the same clips with exactly the same arguments (`curation.cut.command`), one
-after another. The order within a round changes from round to round.
+Compared with: ffmpeg run by itself on the same clips, with the arguments of the first version of the cut, one after
+another. The order within a round changes from round to round.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         manifest = film_clips(Path(folder) / "clips", CLIPS)
-        lines = bare_lines(read_manifest(manifest), _CONFIG, Path(folder) / "bare")
+        lines = bare_lines(read_manifest(manifest), Path(folder) / "bare")
         done = [_round(lines, manifest, Path(folder) / f"out{place}", place % 2) for place in range(rounds or ROUNDS)]
     ratios = [each.ratio for each in done]
     return [Result("CPU per kept clip, pipeline over bare ffmpeg", ratios, TARGET, notes=_notes(done))]

@@ -27,9 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from curation import ffmpeg
-from curation.config import Config
-from curation.cut import Span, command
-from curation.probe import measure
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = REPOSITORY / "data" / "benchmarks"
@@ -158,16 +155,29 @@ def run_ffmpeg(*arguments: str) -> None:
 # ---- bare ffmpeg ---------------------------------------------------------------------------------------------------
 
 
-def bare_lines(videos: Sequence[Path], config: Config, scratch: Path) -> list[list[str]]:
-    """The very command lines that the pipeline would run for whole files, each into a file of its own."""
+_BARE = """
+-hide_banner -nostdin -loglevel error -filter_threads 1 -filter_complex_threads 1 -protocol_whitelist file -threads 1
+-i {video} -filter_complex
+[0:V:0]fps=fps=16:round=near:start_time=0,scale=w=max(832\\,ceil(480*iw*sar/ih/2)*2):h=max(480\\,ceil(832*ih/(iw*sar)/2)*2):out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+bitexact,crop=w=832:h=480,setsar=sar=1[clip]
+-map [clip] -f mp4 -vcodec libx264 -pix_fmt yuv420p -preset veryfast -crf 18 -g 16 -keyint_min 16 -sc_threshold 0 -bf 0
+-threads 1 -color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv -movflags +faststart
+-map_metadata -1 -map_chapters -1 -flags:v +cgop+bitexact -fflags +bitexact -frames 81 -r 16
+-video_track_timescale 16384 {target} -y
+"""
+"""What a first version of the cut ran for a whole file. It stays as it is, so that figures can be compared."""
+
+
+def bare_lines(videos: Sequence[Path], scratch: Path) -> list[list[str]]:
+    """The command lines of bare ffmpeg for whole files, each into a file of its own."""
     scratch.mkdir(parents=True, exist_ok=True)
-    return [_bare_line(video, scratch / f"{place}.mp4", config) for place, video in enumerate(videos)]
+    return [_bare_line(video, scratch / f"{place}.mp4") for place, video in enumerate(videos)]
 
 
-def _bare_line(video: Path, target: Path, config: Config) -> list[str]:
-    with video.open("rb") as file:
-        measured = measure(file)
-    return [ffmpeg.executable(), *command(video, target, Span(0.0, None), measured, config)]
+def _bare_line(video: Path, target: Path) -> list[str]:
+    return [
+        ffmpeg.executable(),
+        *(word.format(video=f"file:{video}", target=f"file:{target}") for word in _BARE.split()),
+    ]
 
 
 def run_bare(line: Sequence[str]) -> None:

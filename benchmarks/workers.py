@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.support import WORK, Result, bare_lines, child, film_clips, read_manifest, run_alone, run_bare
-from curation.config import Config
 
 CLIPS = 64
 ROUNDS = 2
@@ -43,7 +42,7 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         manifest = film_clips(Path(folder) / "clips", CLIPS)
-        lines = bare_lines(read_manifest(manifest), Config(judge="none"), Path(folder) / "bare")
+        lines = bare_lines(read_manifest(manifest), Path(folder) / "bare")
         done = [_round(lines, manifest, Path(folder) / f"out{place}", place % 2) for place in range(rounds or ROUNDS)]
     claim = "speed-up from 1 to 2 workers, over bare ffmpeg's"
     return [Result(claim, [each.ratio for each in done], TARGET, at_most=False, notes=_notes(done))]

@@ -14,16 +14,22 @@ from prompts import load
 from shards.sample import SCHEMA_VERSION
 
 _MAX_CRF = 51
+_MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames"])
 _CLAUDES_PROMPTS = ("caption", "preceding_description", "retry", "verification")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which clips are kept. Sizes in pixels as displayed, after rotation and sample aspect (paper, section 11.2)."""
+    """Which clips are kept. Sizes in pixels as displayed, after rotation and sample aspect (paper, section 11.2).
+
+    HDR is converted to BT.709, or rejected. `max_damaged_frames` of a clip may be damaged.
+    """
 
     min_width: int = 832
     min_height: int = 480
     min_image_side: int = 512
+    hdr: Literal["convert", "reject"] = "convert"
+    max_damaged_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,10 @@ class Config:
         positive |= _flat(self.claude, "claude.")
         positive |= {"unit_size": self.unit_size, "units_per_shard": self.units_per_shard}
         for name, value in positive.items():
-            if isinstance(value, (int, float)) and not 0 < value < math.inf and name != "encode.crf":
+            if isinstance(value, (int, float)) and not 0 < value < math.inf and name not in _MAY_BE_ZERO:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        if self.rules.max_damaged_frames < 0:
+            raise ValueError(f"rules.max_damaged_frames must not be below 0, not {self.rules.max_damaged_frames}")
         if not 0 <= self.encode.crf <= _MAX_CRF:
             raise ValueError(f"encode.crf must lie between 0 and {_MAX_CRF}, not {self.encode.crf}")
         for name in ("test", "film.max_overlap"):

@@ -7,11 +7,11 @@ from pathlib import Path
 import av
 import ffmpeg as ffmpeg_line
 
-from curation import ffmpeg
 from curation.config import Config
-from curation.cut import Span, arguments, broken, expected_frames, picture, raise_if_disk_full
+from curation.extract import expected_frames, extract
 from curation.outcome import Ending
 from curation.probe import Measured
+from curation.seek import Span
 from judge.frames import spread
 from judge.request import Frame
 
@@ -23,22 +23,24 @@ def look(source: Path, span: Span, measured: Measured, config: Config, scratch: 
 
     The same file gives the same bytes. Raises StorageFault when the scratch disk is full.
     """
-    shown = expected_frames(span, measured, config.encode)
+    shown = expected_frames(span, measured, config)
     places = spread(shown, config.claude.frames)
     chosen = "+".join(f"eq(n,{place})" for place in places)
-    height = config.claude.frame_height
-    stream = picture(source, span, measured, config).filter("select", chosen)
-    stream = stream.filter("scale", w=-2, h=height, flags="bicubic+accurate_rnd+full_chroma_int+bitexact")
-    line = ffmpeg_line.output(
-        stream, f"file:{scratch}/look-%03d.jpg", format="image2", vcodec="mjpeg", pix_fmt="yuvj420p", threads=1,
-        fps_mode="passthrough", frames=len(places), **{"q:v": _QUALITY, "flags:v": "+bitexact", "fflags": "+bitexact"},
-    )  # fmt: skip
+    scaling = {"w": -2, "h": config.claude.frame_height, "flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
+
+    def finish(picture: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.OutputStream:
+        picture = picture.filter("select", chosen).filter("scale", **scaling)
+        return ffmpeg_line.output(
+            picture, f"file:{scratch}/look-%03d.jpg", format="image2", vcodec="mjpeg", pix_fmt="yuvj420p", threads=1,
+            fps_mode="passthrough", frames=len(places),
+            **{"q:v": _QUALITY, "flags:v": "+bitexact", "fflags": "+bitexact"},
+        )  # fmt: skip
+
     for old in scratch.glob("look-*.jpg"):
         old.unlink()
-    child = ffmpeg.run(arguments(line), config.limits)
-    if child.code != 0:
-        raise_if_disk_full(child.stderr, scratch)
-        return broken(child, config)
+    done = extract(source, span, measured, config, scratch, finish)
+    if isinstance(done, Ending):
+        return done
     files = sorted(scratch.glob("look-*.jpg"))
     if not files:
         return Ending("failed", "short_decode", "no frame could be decoded to caption it from")

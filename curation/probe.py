@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import av
+from PIL import Image
 from pymediainfo import MediaInfo
+
+from curation.color import Color
+from curation.still import FORMATS, MAX_PIXELS
 
 UNKNOWN_DURATION = -1.0
 
@@ -17,12 +23,25 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 """Bytes of which every container and image has some in its first kilobyte, and no text has any."""
 
-# One line a track, only what is needed: half the time of MediaInfo's full report.
-_REPORT = (
-    "General;General|%Duration%\\n\n"
-    "Video;Video|%Duration%|%Source_Duration%|%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%matrix_coefficients%\\n\n"
-    "Image;Image|||%Width%|%Height%|||%Format%|\\n"
+_VIDEO = (
+    "%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%|%ColorSpace%"
+    "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%|%MaxCLL%|%MasteringDisplay_Luminance%"
 )
+# One line a track, only what is needed: half the time of MediaInfo's full report.
+_FIELDS = {"General": "%Format%|%Duration%", "Video": _VIDEO, "Image": _VIDEO, "Audio": "%Delay%"}
+_REPORT = "".join(f"{kind};{kind}|{fields}\\n\n" for kind, fields in _FIELDS.items())
+
+_IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+# What these codecs decode to may have an alpha channel, which their headers do not tell.
+_MAY_HAVE_ALPHA = frozenset(
+    ["CineForm", "FFV1", "HuffYUV", "JPEG 2000", "MagicYUV", "PNG", "ProRes", "RLE", "Ut Video", "QOI", "TIFF"]
+)
+# Their transparency is a second video beside the first, which only these decoders of ffmpeg read.
+_DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
+# Without an index ffmpeg finds a place by guessing, and it need not be a keyframe.
+_WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS"])
+_MAX_SIDE = 1 << 16
+_MAX_ASPECT = 4.0
 
 
 class Unreadable(Exception):
@@ -33,39 +52,64 @@ class NoVideo(Exception):
     """The file is sound and holds neither video nor image."""
 
 
+class ImplausibleHeader(Exception):
+    """A header claims what no camera records: the clip would not look as it was meant."""
+
+
 @dataclass(frozen=True)
 class Measured:
-    """A file as displayed: size in square pixels after rotation, `duration` in seconds (0 for an image)."""
+    """A file as displayed: size in square pixels after rotation.
+
+    `duration` is the length of the video in seconds: 0 for an image, UNKNOWN_DURATION if the headers do not tell. `end`
+    is the latest time at which it can end, on the clock of the file, whose zero is the begin of its earliest stream.
+    `stream` counts the videos of the file, covers left out. `decoder` names one of ffmpeg's where its own choice would
+    leave out transparency. `is_indexed` is false where seeking has to guess.
+    """
 
     is_image: bool
     width: int
     height: int
     duration: float
     codec: str
-    matrix: str
+    color: Color = field(default_factory=Color)
+    end: float = UNKNOWN_DURATION
+    stream: int = 0
+    decoder: str = ""
+    may_have_alpha: bool = False
+    is_indexed: bool = True
 
 
 def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
-    """Reads a seekable file's headers. Raises Unreadable or NoVideo, with what the demuxer said.
+    """Read a seekable file's headers. Raise Unreadable, NoVideo or ImplausibleHeader, with what the demuxer said.
 
-    `alias` is the same file by a path, which takes MediaInfo two thirds of the time; a path without neighbours, among
+    `alias` is the same file by a path, which takes MediaInfo two thirds of the time; a path without neighbors, among
     which it would look for other parts of the file.
     """
     if file.seek(0, os.SEEK_END) == 0:
         raise Unreadable("the file is empty")
     file.seek(0)
-    is_text = _is_text(file.read(_HEAD_BYTES))
-    file.seek(0)
-    if is_text:
+    head = file.read(_HEAD_BYTES)
+    if _is_text(head):
         raise _second_opinion(file)
+    if head.startswith(b"GIF8"):
+        raise Unreadable("GIF is not read; convert it to a video or an image of another kind")
+    if _is_image(head) and (image := _measured_image(file)):
+        return image
+    file.seek(0)
     report: str = MediaInfo.parse(alias or file, parse_speed=0, output=_REPORT)
     tracks = [line.split("|") for line in report.splitlines()]
-    whole = next((fields[1] for fields in tracks if fields[0] == "General"), "")
-    for kind, *fields in tracks:
-        if kind != "General" and _number(fields[2], 0) and _number(fields[3], 0):
-            return _measured(kind == "Image", fields, whole)
-    file.seek(0)
-    raise _second_opinion(file)
+    videos = [_Track(*fields[1:]) for fields in tracks if fields[0] == "Video"]
+    shown = [(place, track) for place, track in enumerate(videos) if track.has_size]
+    if not shown:
+        raise _second_opinion(file)
+    # Of several videos the one that is flagged default is meant, of several of those the first.
+    place, chosen = next((one for one in shown if one[1].default != "No"), shown[0])
+    container, lasts = next((fields[1:3] for fields in tracks if fields[0] == "General"), ("", ""))
+    delays = [fields[1] for fields in tracks if fields[0] == "Audio"] + [track.delay for track in videos]
+    measured = chosen.measured(place, container, lasts, delays)
+    if measured.codec in _DECODERS_OF_ALPHA and _has_alpha_layer(file, place):
+        return replace(measured, decoder=_DECODERS_OF_ALPHA[measured.codec], may_have_alpha=True)
+    return measured
 
 
 def _is_text(head: bytes) -> bool:
@@ -78,22 +122,120 @@ def _is_text(head: bytes) -> bool:
     return is_markup or words.startswith(b"#EXTM3U") or not _BINARY.intersection(head)
 
 
-def _measured(is_image: bool, fields: list[str], whole_duration: str) -> Measured:
-    shown, stored, coded_width, coded_height, aspect, rotation, codec, matrix = fields
-    width, height = round(float(coded_width) * _number(aspect, 1.0)), int(coded_height)
-    if round(_number(rotation, 0.0)) % 180 == 90:
+def _is_image(head: bytes) -> bool:
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return is_webp or head.startswith(_IMAGE_SIGNATURES) or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def _measured_image(file: BinaryIO) -> Measured | None:
+    """An image by its own headers, turned as its Exif says; None if it is of another kind after all."""
+    file.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(file, formats=FORMATS)
+            orientation = image.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImplausibleHeader(f"an image of {width}×{height}, more than {MAX_PIXELS:,} pixels")
+    if orientation in (5, 6, 7, 8):
         width, height = height, width
-    # An edit list may show less than is stored, or promise more than that by starting late.
-    lasts = _number(shown, _number(whole_duration, 1000 * UNKNOWN_DURATION))
-    milliseconds = min(lasts, _number(stored, lasts))
-    return Measured(is_image, width, height, 0.0 if is_image else milliseconds / 1000, codec, matrix)
+    codec = str(image.format)
+    return Measured(True, width, height, 0.0, codec, _color_of_image(file) if codec == "AVIF" else Color())
+
+
+def _color_of_image(file: BinaryIO) -> Color:
+    """The tags of a still AV1 frame, which Pillow leaves as they are; its matrix is gone by then."""
+    file.seek(0)
+    report: str = MediaInfo.parse(file, parse_speed=0, output=_REPORT)
+    tracks = [line.split("|") for line in report.splitlines()]
+    found = next((_Track(*fields[1:]) for fields in tracks if fields[0] == "Image"), None)
+    return Color(transfer=found.transfer, primaries=found.primaries, peak=found.peak) if found else Color()
+
+
+@dataclass(frozen=True)
+class _Track:
+    """A video as MediaInfo reports it, all in its words."""
+
+    width: str
+    height: str
+    aspect: str
+    rotation: str
+    codec: str
+    default: str
+    shown: str
+    stored: str
+    delay: str
+    color_space: str
+    matrix: str
+    transfer: str
+    primaries: str
+    brightest: str
+    mastering: str
+
+    @property
+    def has_size(self) -> bool:
+        return bool(_number(self.width, 0) and _number(self.height, 0))
+
+    @property
+    def peak(self) -> float:
+        """cd/m²: of the brightest pixel, else of the display that it was mastered on, else 0."""
+        mastered = self.mastering.partition("max:")[2].strip()
+        return _number(self.brightest.split(" ")[0], 0.0) or _number(mastered.split(" ")[0], 0.0)
+
+    def measured(self, place: int, container: str, whole: str, delays: Sequence[str]) -> Measured:
+        width, height = self._displayed()
+        # An edit list may show less than is stored, or promise more than that by starting late.
+        lasts = _number(self.shown, _number(whole, 1000 * UNKNOWN_DURATION))
+        stored = min(lasts, _number(self.stored, lasts))
+        # MPEG-4 tells delays by edit lists, which are part of the duration; what it calls a delay is a time code.
+        late = 0.0 if container == "MPEG-4" else self._late(delays)
+        return Measured(
+            is_image=False, width=width, height=height, codec=self.codec,
+            duration=stored / 1000,
+            end=UNKNOWN_DURATION if lasts < 0 else (lasts + late) / 1000,
+            color=Color(self.matrix, self.transfer, self.primaries, self.codec == "JPEG", self.peak),
+            stream=place,
+            may_have_alpha=self.codec in _MAY_HAVE_ALPHA or self.color_space.endswith("A"),
+            is_indexed=container not in _WITHOUT_INDEX,
+        )  # fmt: skip
+
+    def _late(self, delays: Sequence[str]) -> float:
+        """How long after the first track of the file this one begins, in milliseconds."""
+        return max(0.0, _number(self.delay, 0.0) - min(_number(delay, 0.0) for delay in delays))
+
+    def _displayed(self) -> tuple[int, int]:
+        """Raise ImplausibleHeader for what would come out as no picture of this file."""
+        aspect = abs(_number(self.aspect, 1.0)) or 1.0
+        if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+            raise ImplausibleHeader(f"pixels {self.aspect} times as wide as high")
+        turned = round(_number(self.rotation, 0.0)) % 360
+        if turned % 90:
+            raise ImplausibleHeader(f"a picture turned by {self.rotation} degrees")
+        width, height = round(float(self.width) * aspect), round(float(self.height))
+        if max(width, height) > _MAX_SIDE:
+            raise ImplausibleHeader(f"a picture of {width}×{height}")
+        return (height, width) if turned % 180 == 90 else (width, height)
+
+
+def _has_alpha_layer(file: BinaryIO, place: int) -> bool:
+    """Whether a WebM has a layer of transparency, of which MediaInfo says nothing."""
+    file.seek(0)
+    try:
+        with av.open(file, options={"protocol_whitelist": "none"}) as container:
+            return container.streams.video[place].metadata.get("alpha_mode") == "1"
+    except (av.FFmpegError, IndexError):
+        return False  # the cut will meet the same, and say so
 
 
 def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
     """FFmpeg's word on a file in which MediaInfo sees no video."""
+    file.seek(0)
     try:
         with av.open(file, options={"protocol_whitelist": "none"}) as container:
-            kinds = sorted({stream.type for stream in container.streams})
+            kinds = sorted({_kind(stream) for stream in container.streams})
     except av.FFmpegError as error:
         return Unreadable(error.strerror or type(error).__name__)
     if not kinds:
@@ -101,6 +243,10 @@ def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
     if "video" in kinds:
         return Unreadable("its headers give the video no size")
     return NoVideo(f"streams in the file: {', '.join(kinds)}")
+
+
+def _kind(stream: av.stream.Stream) -> str:
+    return "cover" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
 
 
 def _number(text: str, default: float) -> float:

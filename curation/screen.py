@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from curation.config import Config, Rules
 from curation.outcome import Ending
 from curation.plan import PlannedClip
-from curation.probe import UNKNOWN_DURATION, Measured, NoVideo, Unreadable, measure
+from curation.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, Unreadable, measure
 from curation.sources import MISSING, OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from curation.watchdog import watchdog
@@ -50,16 +50,25 @@ def span_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | N
         return None
     if measured.is_image:
         return Ending("rejected", "span_outside", "a span of an image")
-    if measured.duration == UNKNOWN_DURATION:
+    if measured.end == UNKNOWN_DURATION:
         return None
     end = clip.start_ms / 1000 if clip.end_ms == OPEN_END else clip.end_ms / 1000
-    if clip.start_ms / 1000 < measured.duration and end <= measured.duration + _SPAN_SLACK_SECONDS:
+    if clip.start_ms / 1000 < measured.end and end <= measured.end + _SPAN_SLACK_SECONDS:
         return None
     span = f"{clip.start_ms / 1000:.3f}–{'' if clip.end_ms == OPEN_END else f'{end:.3f}'} s"
-    return Ending("rejected", "span_outside", f"span {span} of a video of {measured.duration:.3f} s")
+    return Ending("rejected", "span_outside", f"span {span} of a video of {measured.end:.3f} s")
 
 
-RULES: tuple[Rule, ...] = (size_rule, span_rule)
+def color_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | None:
+    """What the headers say of color must have a meaning, and HDR be wanted."""
+    if measured.color.unknown:
+        return Ending("rejected", "unknown_color", f"nobody knows how to show {measured.color.unknown}")
+    if measured.color.is_hdr and rules.hdr == "reject":
+        return Ending("rejected", "hdr", f"its transfer is {measured.color.transfer}")
+    return None
+
+
+RULES: tuple[Rule, ...] = (size_rule, span_rule, color_rule)
 
 
 def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured | Ending:
@@ -75,6 +84,8 @@ def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured 
         return Ending("rejected", "unreadable", str(error))
     except NoVideo as error:
         return Ending("rejected", "no_video", str(error))
+    except ImplausibleHeader as error:
+        return Ending("rejected", "implausible_header", str(error))
     except OSError as fault:
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
     for rule in RULES:

@@ -17,17 +17,18 @@ from typing import Any, TypeVar
 
 from curation import ffmpeg
 from curation.config import Config
-from curation.cut import Cut, Span, cut
+from curation.cut import Cut, cut
 from curation.errors import RunStopped
 from curation.judging import Terms
 from curation.ledger import Row, read_ledger, write_ledger
 from curation.look import look
 from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
-from curation.probe import Measured
+from curation.probe import UNKNOWN_DURATION, Measured
 from curation.scenes import ASKED_IN_VAIN, Scene
 from curation.scratch import scratch_folder
 from curation.screen import Screened, screen
+from curation.seek import Span
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from judge.request import Frame
@@ -248,7 +249,12 @@ def _ended(row: Row, ending: Ending) -> Row:
 
 
 def _sample(config: Config, clip: PlannedClip, row: Row, made: Cut) -> Sample:
-    end = row.duration if clip.end_ms == OPEN_END else clip.end_ms / 1000
+    if clip.end_ms != OPEN_END:
+        end = clip.end_ms / 1000
+    elif row.duration != UNKNOWN_DURATION:
+        end = row.duration
+    else:
+        end = clip.start_ms / 1000 + made.frames / config.encode.fps
     record = Record(
         clip_id=row.clip_id, source=row.source, start=clip.start_ms / 1000, end=end, caption=row.caption,
         scene_description=row.scene_description, verdict=row.verdict, rounds=row.rounds, judge=row.judge,

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation import ffmpeg
+from curation.color import TO_BT709, tagged
 from curation.config import Config
-from curation.cut import TO_BT709, arguments, broken, encoding, raise_if_disk_full
+from curation.cut import encoding
+from curation.extract import arguments, broken, raise_if_disk_full
 from shards.storage import Storage
 
 _AS_DATA = Config()
@@ -48,5 +50,5 @@ def _command(raw: Path, clip: Path, frames: int, size: tuple[int, int], fps: flo
         f"file:{raw}", format="rawvideo", pix_fmt="rgb24", video_size=size, framerate=rate, protocol_whitelist="file",
         threads=1,
     )  # fmt: skip
-    stream = stream.filter("scale", **TO_BT709).filter("setsar", sar=1)
+    stream = tagged(stream.filter("scale", **TO_BT709))
     return arguments(ffmpeg_line.output(stream, f"file:{clip}", **encoding(_AS_DATA.encode), frames=frames, r=rate))

@@ -15,12 +15,12 @@ import av
 from PIL import Image
 
 from curation.config import Config
-from curation.cut import Span
 from curation.look import look
 from curation.outcome import Ending
 from curation.plan import PlannedClip
-from curation.probe import NoVideo, Unreadable, measure
+from curation.probe import ImplausibleHeader, NoVideo, Unreadable, measure
 from curation.scratch import scratch_folder
+from curation.seek import Span
 from curation.sources import WHOLE_FILE, locate
 from curation.sources.reading import SourceChanged, SourceReader
 from judge.frames import spread
@@ -117,7 +117,7 @@ class InSource:
                 config = replace(self.config, claude=claude)
                 span = Span.of(self.clip.start_ms, self.clip.end_ms)
                 seen = look(reader.fetch(self.clip), span, measured, config, scratch)
-        except (SourceChanged, BadLocation, StorageFault, Unreadable, NoVideo, OSError) as fault:
+        except (SourceChanged, BadLocation, StorageFault, Unreadable, NoVideo, ImplausibleHeader, OSError) as fault:
             return Strip(missing=f"its source shows none: {fault}")
         if isinstance(seen, Ending):
             return Strip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")

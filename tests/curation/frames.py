@@ -67,19 +67,14 @@ def _frames(container: av.container.InputContainer) -> Iterator[Frame]:
 def shown_frames(frames: list[Frame], start: float, end: float | None, fps: int, most: int) -> list[int]:
     """For each slot of the clip the index of the frame that it must show.
 
-    A frame whose time falls, rounded to the nearest slot, on or before a slot is shown there until the next one is; the
-    first is also shown before its time. The last frame ends at its own time and duration, or at the end of the span.
+    It is the last frame whose time, rounded to the nearest slot, has come. The last frame ends at its own time and
+    duration, or at the end of the span.
     """
     begin, stop = Fraction(start).limit_denominator(1000), Fraction(end or 10**9).limit_denominator(1000)
-    inside = [(i, frame) for i, frame in enumerate(frames) if begin <= frame.time < stop]
-    last = inside[-1][1]
+    slot_of = [_nearest((frame.time - begin) * fps) for frame in frames if frame.time < stop]
+    last = frames[len(slot_of) - 1]
     slots = min(most, _nearest((min(last.time + last.duration, stop) - begin) * fps))
-    shown, at = [], 0
-    for slot in range(slots):
-        while at + 1 < len(inside) and _nearest((inside[at + 1][1].time - begin) * fps) <= slot:
-            at += 1
-        shown.append(inside[at][0])
-    return shown
+    return [max(i for i, come in enumerate(slot_of) if come <= slot) for slot in range(slots)]
 
 
 def _nearest(value: Fraction) -> int:

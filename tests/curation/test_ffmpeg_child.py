@@ -17,15 +17,16 @@ import pytest
 
 from curation import ffmpeg
 from curation.config import Config, Limits
-from curation.cut import Cut, Span, cut
+from curation.cut import Cut, cut
 from curation.outcome import Ending
 from curation.probe import Measured, NoVideo, Unreadable, measure
+from curation.seek import Span
 from shards.read import ShardReader
 from shards.receipt import sealed_shards
 from shards.storage import Storage, StorageFault
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
-MEASURED = Measured(False, 854, 480, 0.25, "AVC", "")
+MEASURED = Measured(False, 854, 480, 0.25, "AVC")
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_one_that_says_it_is_done_and_made_no_video_fails_its_clip(
 ) -> None:
     behave(fake, f"if times > 1: real()\n{body}")
     bad, good = build(source, tmp_path)
-    assert bad.startswith("failed short_decode: 0 frames, 4 by span and duration") and good == "kept : "
+    assert bad == "failed short_decode: no frame was decoded, the span begins at 0.000 s" and good == "kept : "
 
 
 def test_a_full_scratch_disk_is_no_clip_s_fault(source: Path, fake: Path, tmp_path: Path, scratch: Path) -> None:

@@ -35,7 +35,7 @@ from tests.claude_api import ClaudeApi
 from tests.claude_api import Limits as Pace
 from tests.support import SMALL
 
-CLIP = Screened(Measured(False, 854, 480, 1.0, "AVC", ""))
+CLIP = Screened(Measured(False, 854, 480, 1.0, "AVC"))
 
 
 @pytest.fixture

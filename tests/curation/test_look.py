@@ -15,11 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curation import ffmpeg
+from curation.child import Run
 from curation.config import Config
-from curation.cut import Span, expected_frames
+from curation.extract import expected_frames
 from curation.look import look
 from curation.outcome import Ending
 from curation.probe import UNKNOWN_DURATION, Measured, measure
+from curation.seek import Span
 from judge.frames import spread
 from judge.request import PATCH, Frame
 from judge.settings import Claude
@@ -124,7 +126,7 @@ def _check_against_the_source(path: Path, start: float, end: float | None, confi
     found = seen(path, span, config, known)
     source = source_frames(path, start + 6)
     shown = shown_frames(source, start, end, config.encode.fps, config.encode.max_frames)
-    places = spread(expected_frames(span, known, config.encode), config.claude.frames)
+    places = spread(expected_frames(span, known, config), config.claude.frames)
     assert len(found) == len(places) and abs(len(shown) - 1 - places[-1]) <= 1
     box = (config.encode.width, config.encode.height)
     for frame, place in zip(found, places, strict=True):
@@ -234,8 +236,8 @@ def test_what_cannot_be_decoded_is_an_ending_with_evidence_that_is_the_same_ever
     assert isinstance(end, Ending) and end.outcome == "failed" and end.detail
 
 
-def _fake(code: int | None, stderr: str) -> Callable[..., ffmpeg.Run]:
-    return lambda line, limits: ffmpeg.Run(code, stderr, 0.0)
+def _fake(code: int | None, stderr: str) -> Callable[..., Run]:
+    return lambda line, limits: Run(code, stderr, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_the_decoders_end_is_the_clips_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, stderr: str, reason: str
 ) -> None:
     monkeypatch.setattr(ffmpeg, "run", _fake(code, stderr))
-    end = look(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC", ""), CONFIG, tmp_path)
+    end = look(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC"), CONFIG, tmp_path)
     assert isinstance(end, Ending)
     assert (end.outcome, end.reason) == ("failed", reason) and stderr in end.detail
 
@@ -259,4 +261,4 @@ def test_the_decoders_end_is_the_clips_end(
 def test_a_full_scratch_disk_is_not_the_clips_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "run", _fake(1, "av_interleaved_write_frame(): No space left on device"))
     with pytest.raises(StorageFault, match="scratch"):
-        look(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC", ""), CONFIG, tmp_path)
+        look(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC"), CONFIG, tmp_path)

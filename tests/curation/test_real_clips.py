@@ -56,9 +56,10 @@ SPANS = [
     ("walk_1768x994_vp9.mp4", 3.333, None),
 ]
 
-# The anamorphic one is scaled and the full-range one converted at any size, so their frames cannot be bit-equal.
+# The anamorphic one is scaled, the full-range one converted and the interlaced one deinterlaced at any size, so their
+# frames cannot be bit-equal.
 EXACT = [
-    *((name, 0.0, None) for name in KEPT_VIDEOS if not name.startswith(("anamorphic", "bt709"))),
+    *((name, 0.0, None) for name in KEPT_VIDEOS if not name.startswith(("anamorphic", "bt709", "interlaced"))),
     *SPANS,
 ]
 
@@ -167,6 +168,6 @@ def test_a_file_cut_short_behind_a_whole_header_is_found_out(tmp_path: Path) -> 
     source = write_csv(tmp_path / "short.csv", [{"video": "short.mp4", "caption": "a street"}])
     build_inline(source, tmp_path / "out", CONFIG)
     (row,) = ledger(tmp_path / "out", CONFIG)
-    assert (row.outcome, row.reason) == ("failed", "short_decode")
-    assert "81 by span and duration" in row.detail
+    assert (row.outcome, row.reason) == ("failed", "damaged")
+    assert "1 damaged, the first at " in row.detail
     assert_conserved(tmp_path / "out", CONFIG)

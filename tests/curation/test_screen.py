@@ -27,11 +27,11 @@ CLIP = PlannedClip(0, "0" * 24, "train", 0, 0, "", "a", "a", "a", 0, OPEN_END, "
 
 
 def video(width: int, height: int, duration: float = 10.0) -> Measured:
-    return Measured(False, width, height, duration, "AVC", "")
+    return Measured(False, width, height, duration, "AVC", end=duration)
 
 
 def image(width: int, height: int) -> Measured:
-    return Measured(True, width, height, 0.0, "PNG", "")
+    return Measured(True, width, height, 0.0, "PNG")
 
 
 def reason(ending: Ending | Measured | None) -> str:

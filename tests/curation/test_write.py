@@ -15,8 +15,9 @@ import pytest
 
 from curation import ffmpeg
 from curation.config import Config, Limits
-from curation.cut import Cut, Span, cut
+from curation.cut import Cut, cut
 from curation.probe import Measured
+from curation.seek import Span
 from curation.write import NotWritten, write_clip
 from shards.decode import decode
 from tests.support import make_video
@@ -94,7 +95,7 @@ def test_colours_are_stored_as_bt709_in_its_limited_range(tmp_path: Path) -> Non
 
 def test_encoder_and_tags_are_those_of_a_clip_that_was_cut(tmp_path: Path) -> None:
     source = make_video(tmp_path / "source.mp4", 1.25)
-    of_data = cut(source, Span(0, None), Measured(False, 854, 480, 1.25, "AVC", ""), Config(), tmp_path)
+    of_data = cut(source, Span(0, None), Measured(False, 854, 480, 1.25, "AVC"), Config(), tmp_path)
     assert isinstance(of_data, Cut)
     pictures = np.zeros((of_data.frames, of_data.height, of_data.width, 3), np.uint8)
     decode(of_data.mp4, (of_data.width, of_data.height), pictures)

@@ -1,0 +1,75 @@
+"""A child process at work on a stranger's file: one run of it, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from curation.config import Limits
+
+_EVIDENCE_BYTES = 64 << 10
+_CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
+# Where in its memory ffmpeg keeps what speaks: other at each run.
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a child ended. `code` is the exit status, negative for a signal, None when its time was up.
+
+    `stderr` is the end of what it said.
+    """
+
+    code: int | None
+    stderr: str
+    cpu_seconds: float
+
+
+def run(line: Sequence[str], limits: Limits) -> Run:
+    """Run a command in a process group of its own, within the limits' time and memory, and wait for its end."""
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        )
+        _bound(child.pid, limits)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        code: int | None
+        try:
+            code = child.wait(limits.clip_seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            # Also on an interrupt, and for whatever the child may have started itself.
+            _kill_group(child)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        size = errors.seek(0, os.SEEK_END)
+        errors.seek(max(0, size - _EVIDENCE_BYTES))
+        text = errors.read().decode("utf-8", "replace")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(code, _ADDRESS.sub("", text).strip(), cpu)
+
+
+def _bound(pid: int, limits: Limits) -> None:
+    """A child that outlives its killed parent still ends: the kernel holds it to its CPU time and memory."""
+    if not hasattr(resource, "prlimit"):
+        return
+    memory = limits.clip_memory_mb << 20
+    try:
+        resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory))
+        seconds = _CPUS_OF_ONE * round(limits.clip_seconds) + 1
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
+    except ProcessLookupError:
+        return  # it has ended already
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

@@ -1,0 +1,151 @@
+"""Color: what headers say of it, and the filters that turn it into the BT.709 of every clip.
+
+`docs/data-format.md` has the conversion in formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ffmpeg as ffmpeg_line
+
+REFERENCE_WHITE = 203.0
+"""cd/m² of HDR that become the white of SDR (ITU-R BT.2408)."""
+
+_KNEE = 0.75
+_USUAL_PEAK = 1000.0
+_HD_SIDE = 1280
+
+_BT709 = {"out_color_matrix": "bt709", "out_range": "tv"}
+_SCALING = {"flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
+TO_BT709 = {**_BT709, **_SCALING}
+"""What the filter `scale` is told, so that its pictures are what the tags say."""
+
+# MediaInfo's words for the code points of ITU-T H.273, and ffmpeg's.
+_MATRICES = {
+    "Identity": "gbr", "BT.709": "bt709", "FCC 73.682": "fcc", "BT.470 System B/G": "bt470bg", "BT.601": "smpte170m",
+    "SMPTE 240M": "smpte240m", "YCgCo": "ycgco", "BT.2020 non-constant": "bt2020nc", "BT.2020 constant": "bt2020c",
+    "Chromaticity-derived non-constant": "chroma-derived-nc", "Chromaticity-derived constant": "chroma-derived-c",
+    "ICtCp": "ictcp",
+}  # fmt: skip
+_PRIMARIES = {
+    "BT.709": "bt709", "BT.470 System M": "bt470m", "BT.601 PAL": "bt470bg", "BT.601 NTSC": "smpte170m",
+    "SMPTE 240M": "smpte240m", "Generic film": "film", "BT.2020": "bt2020", "XYZ": "smpte428", "DCI P3": "smpte431",
+    "Display P3": "smpte432", "EBU Tech 3213": "jedec-p22",
+}  # fmt: skip
+_TRANSFERS = {
+    "BT.470 System M": "bt470m", "BT.470 System B/G": "bt470bg", "Linear": "linear", "Logarithmic (100:1)": "log100",
+    "Logarithmic (316.22777:1)": "log316", "SMPTE 428M": "smpte428", "PQ": "smpte2084", "HLG": "arib-std-b67",
+}  # fmt: skip
+# All of them are shown by the same display, that of ITU-R BT.1886.
+_OF_A_DISPLAY = frozenset(
+    ["", "BT.709", "BT.601", "SMPTE 240M", "BT.2020 (10-bit)", "BT.2020 (12-bit)", "xvYCC", "BT.1361", "sRGB/sYCC"]
+)
+_HDR = frozenset(["PQ", "HLG"])
+# What the filter `scale` converts by itself; the others take zscale.
+_PLAIN_MATRICES = frozenset(["gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"])
+
+
+@dataclass(frozen=True)
+class Color:
+    """The color of a video as its headers give it, in MediaInfo's words; "" where they are silent.
+
+    `is_jpeg` says that the codec itself decides matrix and range. `peak` is the brightest light in cd/m², 0 if unknown.
+    """
+
+    matrix: str = ""
+    transfer: str = ""
+    primaries: str = ""
+    is_jpeg: bool = False
+    peak: float = 0.0
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.transfer in _HDR
+
+    @property
+    def unknown(self) -> str:
+        """The first word that no conversion is known for, or ""."""
+        checked = (
+            (self.matrix, _MATRICES),
+            (self.primaries, _PRIMARIES),
+            (self.transfer, {**_TRANSFERS, **dict.fromkeys(_OF_A_DISPLAY)}),
+        )
+        return next((word for word, known in checked if word and word not in known), "")
+
+    def matrix_of(self, longer_side: int) -> str:
+        """The matrix in ffmpeg's words; "" if the decoder knows it best."""
+        if self.is_jpeg:
+            return ""
+        if self.matrix:
+            return _MATRICES[self.matrix]
+        if self.primaries == "BT.2020" or self.is_hdr:
+            return "bt2020nc"
+        return "bt709" if longer_side >= _HD_SIDE else "smpte170m"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether matrix and range are all that has to be converted."""
+        tagged = _MATRICES[self.matrix] if self.matrix else "bt709"
+        return (
+            self.primaries in ("", "BT.709")
+            and self.transfer in _OF_A_DISPLAY
+            and (self.is_jpeg or tagged in _PLAIN_MATRICES)
+        )
+
+
+def scaled(
+    stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str, size: Mapping[str, Any], crop: tuple[int, int] | None
+) -> ffmpeg_line.nodes.Stream:
+    """The stream at another size, cropped about its center, in BT.709 of limited range and tagged so.
+
+    `matrix` is `Color.matrix_of`, or "gbr" where the stream is R'G'B' by now.
+    """
+    if color.is_plain:
+        stream = _cropped(stream.filter("scale", **size, **TO_BT709, **_input_matrix(matrix)), crop)
+    else:
+        stream = _cropped(stream.filter("scale", **size, **_SCALING), crop)
+        stream = _converted(stream, color, matrix)
+    return tagged(stream)
+
+
+def tagged(stream: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.Stream:
+    """The encoder believes the tags of its frames more than its own options."""
+    tags = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "range": "tv"}
+    return stream.filter("setsar", sar=1).filter("setparams", **tags)
+
+
+def over_white(stream: ffmpeg_line.nodes.Stream, matrix: str) -> ffmpeg_line.nodes.Stream:
+    """R'G'B' pictures, what is transparent in them composited over white."""
+    stream = stream.filter("scale", **_SCALING, **_input_matrix(matrix)).filter("format", pix_fmts="rgba")
+    copies = stream.split()
+    white = copies[0].filter("drawbox", color="white", thickness="fill", replace=1)
+    return white.overlay(copies[1], format="rgb", alpha="straight").filter("format", pix_fmts="gbrp")
+
+
+def _input_matrix(matrix: str) -> dict[str, str]:
+    return {"in_color_matrix": matrix} if matrix and matrix != "gbr" else {}
+
+
+def _cropped(stream: ffmpeg_line.nodes.Stream, crop: tuple[int, int] | None) -> ffmpeg_line.nodes.Stream:
+    return stream.filter("crop", w=crop[0], h=crop[1]) if crop else stream
+
+
+def _converted(stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str) -> ffmpeg_line.nodes.Stream:
+    """Through linear light, by zscale; HDR with a smooth knee from the upper quarter of white to the source's peak."""
+    source = {
+        "matrixin": matrix or "bt470bg",
+        "transferin": _TRANSFERS.get(color.transfer, "bt709"),
+        "primariesin": _PRIMARIES.get(color.primaries, "bt2020" if color.is_hdr else "bt709"),
+    }
+    target = {"transfer": "bt709", "matrix": "bt709", "primaries": "bt709", "range": "limited"}
+    if color.is_hdr:
+        stream = stream.filter("zscale", **source, transfer="linear", primaries="bt709", npl=REFERENCE_WHITE)
+        stream = stream.filter("format", pix_fmts="gbrpf32le")
+        peak = (color.peak or _USUAL_PEAK) / REFERENCE_WHITE
+        if peak > 1:
+            stream = stream.filter("tonemap", tonemap="mobius", param=_KNEE, desat=0, peak=f"{peak:.6f}")
+        source = {}
+    return stream.filter("zscale", **source, **target).filter("format", pix_fmts="yuv420p")

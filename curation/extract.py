@@ -1,0 +1,215 @@
+"""Extracting: the frames of a span from a source, by one run of ffmpeg into whatever is made of them.
+
+A span is decoded from far enough back that its first frame is whole, and what the decoder complained about inside it is
+found out. Each frame of a clip is the last one of the source whose time, rounded to the clip's rate, has come.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ffmpeg as ffmpeg_line
+
+from curation import child, ffmpeg, still
+from curation.color import over_white, scaled
+from curation.config import Config
+from curation.damage import Examined, damage
+from curation.outcome import Ending
+from curation.probe import UNKNOWN_DURATION, Measured
+from curation.seek import CONTAINERS, Span, starting_points
+from shards.storage import StorageFault
+
+_CRASHES_ALLOWED = 3
+_EVIDENCE_CHARACTERS = 2000
+_TIMES = "times.txt"
+_LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
+_TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
+# The file's own headers, not the machine's memory.
+_NOT_OPENED = re.compile(r"Error opening input: (?!Cannot allocate memory)(.+)")
+_TIME = re.compile(r"pts_time:(-?[0-9.]+)")
+
+Finish = Callable[[ffmpeg_line.nodes.Stream], ffmpeg_line.nodes.OutputStream]
+"""What is made of the pictures: the end of ffmpeg's command line."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A run of ffmpeg that came to its end. `stderr` is what it said."""
+
+    cpu_seconds: float
+    stderr: str
+
+    @property
+    def last_words(self) -> str:
+        """The last thing that ffmpeg said, as the end of a sentence."""
+        return f"; {said}" if (said := _said(self.stderr)) else ""
+
+
+def extract(
+    source: Path, span: Span, measured: Measured, config: Config, scratch: Path, finish: Finish
+) -> Extracted | Ending:
+    """Decode a span, and make of its frames what `finish` says.
+
+    Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
+    """
+    if measured.is_image:
+        return _extract_image(source, measured, config, scratch, finish)
+    cpu_seconds = 0.0
+    times: list[float] = []
+    half_a_slot = 0.5 / config.encode.fps
+    for begin in starting_points(source, span, measured, config.limits, scratch):
+        (scratch / _TIMES).unlink(missing_ok=True)
+        line = arguments(finish(_picture(source, span, begin, measured, config, scratch)))
+        done = _run(line, config, scratch)
+        if isinstance(done, Ending):
+            return done
+        cpu_seconds += done.cpu_seconds
+        times = _decoded_times(scratch / _TIMES)
+        if times and times[0] <= half_a_slot:
+            break
+    else:
+        raise_if_disk_full("", scratch)
+        found = f"the first frame is shown at {span.start + times[0]:.3f} s" if times else "no frame was decoded"
+        return Ending("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
+    if _TROUBLE.search(done.stderr):
+        # A clip without a start begins at its first frame, whose time on the file's clock is not known here.
+        shown = max(time for time in times if time <= half_a_slot)
+        first = span.start + shown if span.start > 0 else None
+        seconds = most_frames(span, measured, config) / config.encode.fps
+        if ending := damage(Examined(source, measured.stream, begin, first, seconds), config, scratch):
+            return ending
+    return Extracted(cpu_seconds, done.stderr)
+
+
+def _extract_image(
+    source: Path, measured: Measured, config: Config, scratch: Path, finish: Finish
+) -> Extracted | Ending:
+    """Pillow decodes it, in a process of its own: it knows profiles, orientation, transparency and damage."""
+    plain = scratch / "still.ppm"
+    shown = child.run([sys.executable, "-P", still.__file__, str(source), str(plain)], config.limits)
+    if shown.code != 0:
+        raise_if_disk_full(shown.stderr, scratch)
+        ending = broken(shown, config, "the image decoder")
+        return Ending("failed", "damaged", shown.stderr.splitlines()[-1]) if shown.code == 1 else ending
+    stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
+    side = config.encode.image_side
+    stream = scaled(stream, measured.color, "gbr", _covering(side, side), (side, side))
+    done = _run(arguments(finish(stream)), config, scratch)
+    return done if isinstance(done, Ending) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
+
+
+def _run(line: list[str], config: Config, scratch: Path) -> child.Run | Ending:
+    """Run ffmpeg. One that crashes gets another chance, since the machine may have been short of memory."""
+    cpu_seconds = 0.0
+    for _ in range(_CRASHES_ALLOWED):
+        done = ffmpeg.run(line, config.limits)
+        cpu_seconds += done.cpu_seconds
+        if done.code is None or done.code >= 0:
+            break
+    if done.code != 0:
+        raise_if_disk_full(done.stderr, scratch)
+        return broken(done, config)
+    return child.Run(0, done.stderr, cpu_seconds)
+
+
+def _picture(
+    source: Path, span: Span, begin: float, measured: Measured, config: Config, scratch: Path
+) -> ffmpeg_line.nodes.Stream:
+    """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time is noted."""
+    options: dict[str, str | None] = {"format_whitelist": CONTAINERS}
+    if begin > 0:
+        options |= {"ss": f"{begin:.3f}", "noaccurate_seek": None}
+    if measured.decoder:
+        options["c:v"] = measured.decoder
+    stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **options)
+    stream = stream[f"V:{measured.stream}"]
+    # Only frames that are flagged interlaced are touched.
+    stream = stream.filter("bwdif", mode="send_frame", deint="interlaced").filter("settb", "AVTB")
+    if span.end is not None:
+        stream = stream.filter("trim", end=f"{span.end:.3f}")
+    # Times count from the span's start on; where none was given, from the first frame on.
+    stream = stream.filter("setpts", f"PTS-{round(span.start * 1e6)}" if span.start > 0 else "PTS-STARTPTS")
+    stream = stream.filter("metadata", mode="add", key="seen", value="1")
+    stream = stream.filter("metadata", mode="print", file=str(scratch / _TIMES))
+    stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
+    matrix = measured.color.matrix_of(max(measured.width, measured.height))
+    if measured.may_have_alpha:
+        stream, matrix = over_white(stream, matrix), "gbr"
+    if config.resolution == "native":
+        return scaled(stream, measured.color, matrix, {"w": "round(iw*sar/2)*2", "h": "round(ih/2)*2"}, None)
+    width, height = config.encode.width, config.encode.height
+    return scaled(stream, measured.color, matrix, _covering(width, height), (width, height))
+
+
+def _covering(width: int, height: int) -> dict[str, str]:
+    """The smallest size in square pixels that covers a box, for the filter `scale`."""
+    return {
+        "w": f"max({width},ceil({height}*iw*sar/ih/2)*2)",
+        "h": f"max({height},ceil({width}*ih/(iw*sar)/2)*2)",
+    }
+
+
+def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
+    """Ffmpeg's arguments for one output: single-threaded, on the file's own clock, silent but for warnings."""
+    quiet = ["-hide_banner", "-nostdin", "-loglevel", "level+warning"]
+    threads = ["-filter_threads", "1", "-filter_complex_threads", "1"]
+    clock = ["-copyts", "-start_at_zero"]
+    return [*quiet, *threads, *clock, *ffmpeg_line.get_args(line, overwrite_output=True)]
+
+
+def _decoded_times(path: Path) -> list[float]:
+    """The time of each decoded frame in seconds from the span's start on, in the order of display."""
+    if not path.exists():
+        return []
+    return [float(found[1]) for found in map(_TIME.search, path.read_text().splitlines()) if found]
+
+
+def expected_frames(span: Span, measured: Measured, config: Config) -> int:
+    """How many frames span and duration promise; 1 where the duration is not known."""
+    if measured.is_image or measured.duration == UNKNOWN_DURATION:
+        return 1
+    left = round((measured.duration - span.start) * config.encode.fps)
+    return max(1, min(most_frames(span, measured, config), left))
+
+
+def most_frames(span: Span, measured: Measured, config: Config) -> int:
+    """How many frames a clip may have. The last source frame of a span may last longer than the span."""
+    if measured.is_image:
+        return 1
+    encode = config.encode
+    return encode.max_frames if span.length is None else max(1, min(encode.max_frames, round(span.length * encode.fps)))
+
+
+def broken(done: child.Run, config: Config, program: str = "ffmpeg") -> Ending:
+    """What a child's end says of the clip."""
+    said = _said(done.stderr) or "it said nothing"
+    if done.code is None:
+        return Ending("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
+    if opening := _NOT_OPENED.search(done.stderr):
+        return Ending("rejected", "unreadable", opening[1])
+    if done.code < 0:
+        return Ending("failed", "cut_crashed", f"{program} died of {signal.Signals(-done.code).name}: {said}")
+    return Ending("failed", "cut_error", f"{program} ended with status {done.code}: {said}")
+
+
+def _said(stderr: str) -> str:
+    """The last thing that was said."""
+    return _LEVEL.sub("", stderr.splitlines()[-1])[:_EVIDENCE_CHARACTERS] if stderr else ""
+
+
+def raise_if_disk_full(stderr: str, scratch: Path) -> None:
+    """Raise StorageFault: that is not the clip's fault."""
+    # At the end of a line it is ffmpeg that speaks; elsewhere it may be the name of a file.
+    said = any(line.endswith(f": {os.strerror(errno.ENOSPC)}") for line in stderr.splitlines())
+    if said or shutil.disk_usage(scratch).free < 1 << 20:
+        raise StorageFault(
+            f"no space left in the scratch folder {scratch.parent}; free some, or set TMPDIR to a larger disk"
+        )

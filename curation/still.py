@@ -1,0 +1,90 @@
+"""A still image as plain R'G'B': run in a process of its own, since a stranger's file is decoded here.
+
+    python still.py SOURCE TARGET
+
+writes a PPM of 8 bits: turned upright, in sRGB by its ICC profile, what is transparent composited over white. Ends with
+status 1 and one line on stderr for an image that is damaged or of a kind that cannot be shown.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from contextlib import suppress
+
+from PIL import Image, ImageCms, ImageOps
+
+FORMATS = ("AVIF", "BMP", "JPEG", "PNG", "TIFF", "WEBP")
+MAX_PIXELS = 200_000_000
+
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
+"""What Pillow raises for a file that it cannot read."""
+
+
+def show(source: str, target: str) -> None:
+    """Write the image at `source` as a PPM to `target`. Raise one of `_BROKEN`, or MemoryError."""
+    with Image.open(source, formats=FORMATS) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    _over_white(_in_srgb(_of_eight_bits(upright))).save(target, "PPM")
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BITS:
+        return image.point(lambda value: value / 257).convert("L")
+    if image.mode == "I":
+        low, high = image.getextrema()
+        if low < 0 or high > 0xFFFF:  # type: ignore[operator]
+            raise ValueError("its pixels have 32 bits, and nothing says which of them is white")
+        return image.point(lambda value: value / 257).convert("L")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point, and nothing says which of them is white")
+    return image
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """By the profile that the image carries; one that does not fit its pixels is no help and is left out."""
+    has_alpha = image.has_transparency_data
+    if image.mode in ("P", "PA", "1", "La", "RGBa"):
+        image = image.convert("RGBA" if has_alpha else "RGB")
+    elif image.mode == "RGB" and has_alpha:
+        image = image.convert("RGBA")
+    profile = image.info.get("icc_profile")
+    if profile:
+        with suppress(ImageCms.PyCMSError, OSError):
+            image = _by_profile(image, profile)
+    if image.mode in ("L", "LA"):
+        return image.convert("RGBA" if image.mode == "LA" or has_alpha else "RGB")
+    return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+
+
+def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Raise PyCMSError or OSError for a profile of another color space."""
+    alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
+    solid = image.convert("RGB" if image.mode == "RGBA" else "L") if alpha else image
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), solid.mode, "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )  # fmt: skip
+    shown = transform.apply(solid)
+    if alpha:
+        shown.putalpha(alpha)
+    return shown
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+if __name__ == "__main__":
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    warnings.simplefilter("ignore")
+    try:
+        show(sys.argv[1], sys.argv[2])
+    except _BROKEN as error:
+        sys.exit(f"{error}" or type(error).__name__)
