@@ -13,6 +13,9 @@ from judge.settings import Claude
 from prompts import load
 from shards.sample import SCHEMA_VERSION
 
+CUT_VERSION = 2
+"""Counts up whenever the cut's own logic makes other bytes or other ends of the same file, as settings would."""
+
 _MAX_CRF = 51
 _MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames"])
 _CLAUDES_PROMPTS = ("caption", "preceding_description", "retry", "verification")
@@ -111,7 +114,7 @@ class Config:
         chosen = {name: value for name, value in _flat(self).items() if name.partition(".")[0] not in idle}
         if self.judge == "claude":
             chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS}
-        return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION}
+        return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
 
 
 def fingerprint(determining: Mapping[str, Any]) -> str:

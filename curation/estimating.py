@@ -72,6 +72,9 @@ class _Told:
         self._tasks.append(request.task)
         return self._answers[request.key]
 
+    def has_answer(self, request: Request, drawer: str) -> bool:
+        return request.key in self._answers
+
     def far(self, clip: Ahead, config: Config, price: Price, clip_id: str) -> Ahead:
         """The clip with what is known of it; decided but not cut, it has no round left."""
         try:

@@ -109,8 +109,9 @@ class Judging:
         if found is None or isinstance(found, Ending):
             return None
         question = Question(
-            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, drawer, place, found.sample
-        )
+            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, drawer, place, found.sample,
+            found.earlier_frames,
+        )  # fmt: skip
         return await decide(judge, question)
 
     def _ready(self) -> Judge | None:

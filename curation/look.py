@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -41,9 +42,13 @@ def look(source: Path, span: Span, measured: Measured, config: Config, scratch: 
     done = extract(source, span, measured, config, scratch, finish)
     if isinstance(done, Ending):
         return done
+    found = frames_in(scratch, places, config)
+    return found or Ending("failed", "short_decode", "no frame could be decoded to caption it from")
+
+
+def frames_in(scratch: Path, places: Sequence[int], config: Config) -> tuple[Frame, ...]:
+    """The pictures that ffmpeg left, in order, with the times of their places in the clip."""
     files = sorted(scratch.glob("look-*.jpg"))
-    if not files:
-        return Ending("failed", "short_decode", "no frame could be decoded to caption it from")
     return tuple(_frame(file, place / config.encode.fps) for file, place in zip(files, places, strict=False))
 
 

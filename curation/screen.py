@@ -20,11 +20,15 @@ _SPAN_SLACK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Screened:
-    """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger."""
+    """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger.
+
+    `earlier_frames` are those that the first version of the cut would have given, in a dataset that it began.
+    """
 
     measured: Measured
     frames: tuple[Frame, ...] = ()
     sample: int = 0
+    earlier_frames: tuple[Frame, ...] = ()
 
 
 Rule = Callable[[PlannedClip, Measured, Rules], Ending | None]

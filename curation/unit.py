@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from curation import ffmpeg
-from curation.config import Config
+from curation.config import CUT_VERSION, Config
 from curation.cut import Cut, cut
+from curation.earlier_look import earlier_look
 from curation.errors import RunStopped
 from curation.judging import Terms
 from curation.ledger import Row, read_ledger, write_ledger
@@ -42,7 +43,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker must know of the run. Pickles; holds no key and no credential."""
+    """What a worker must know of the run. Pickles; holds no key and no credential.
+
+    `begun_with_cut` is the version of the cut with which work on the dataset began.
+    """
 
     config: Config
     root: Storage
@@ -50,6 +54,7 @@ class Job:
     ffmpeg_build: str
     run_id: str
     terms: Terms | None = None
+    begun_with_cut: int = CUT_VERSION
 
     def check_worker(self) -> None:
         """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
@@ -88,10 +93,17 @@ def _examined(job: Job, clip: PlannedClip, reader: SourceReader, scratch: Path) 
     measured = _or_failed(lambda: screen(clip, reader, job.config))
     if isinstance(measured, Ending):
         return measured
-    frames: tuple[Frame, ...] | Ending = ()
-    if job.config.judge == "claude" and not clip.caption:
-        frames = _fetched(clip, reader, lambda source: look(source, _span(clip), measured, job.config, scratch))
-    return frames if isinstance(frames, Ending) else Screened(measured, frames)
+    if job.config.judge != "claude" or clip.caption:
+        return Screened(measured)
+    frames = _fetched(clip, reader, lambda source: look(source, _span(clip), measured, job.config, scratch))
+    if isinstance(frames, Ending):
+        return frames
+    earlier: tuple[Frame, ...] | Ending = ()
+    if job.begun_with_cut < CUT_VERSION:
+        earlier = _fetched(
+            clip, reader, lambda source: earlier_look(source, _span(clip), measured, job.config, scratch)
+        )
+    return Screened(measured, frames, earlier_frames=() if isinstance(earlier, Ending) else earlier)
 
 
 def cut_unit(

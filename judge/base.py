@@ -14,7 +14,8 @@ class Question:
     """What a judge is told of a clip. Text that is not known is "".
 
     `drawer` is where answers about it are kept; the lower its `place`, the sooner it is asked about; `sample` tells
-    apart the times that it is asked about anew on purpose. `frames` are there where the caption is not.
+    apart the times that it is asked about anew on purpose. `frames` are there where the caption is not; an answer that
+    an earlier release bought for `earlier_frames` counts for them.
     """
 
     clip_id: str
@@ -24,6 +25,7 @@ class Question:
     drawer: str = ""
     place: int = 0
     sample: int = 0
+    earlier_frames: tuple[Frame, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ class Asker(Protocol):
         """Raises Unanswered."""
         ...
 
+    def has_answer(self, request: Request, drawer: str) -> bool:
+        """Whether it was asked before: the answer is stored, or on its way in a batch."""
+        ...
+
 
 class ClaudeJudge:
     """Writes the scene before a clip and verifies it, captions clips, and judges videos that were made of a scene."""
@@ -47,7 +51,11 @@ class ClaudeJudge:
         """What the clip's frames show, in one line."""
         if not question.frames:
             raise Declined("rejected", "no_caption", "the source gives no caption for it, and no frames could be seen")
-        return await self._text(self._requests.caption(question), question)
+        request = self._requests.caption(question)
+        if question.earlier_frames:
+            earlier = replace(request, frames=question.earlier_frames)
+            request = earlier if self._asker.has_answer(earlier, question.drawer) else request
+        return await self._text(request, question)
 
     async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
         """The likely event just before the clip, in one line."""

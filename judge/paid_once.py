@@ -108,6 +108,10 @@ class PaidOnce:
             await self._put(drawer, replace(answer, usd=Decimal(0), shared=True))
         return self._store.get(drawer, request.key) or answer
 
+    def has_answer(self, request: Request, drawer: str) -> bool:
+        """Whether it was asked before: the answer is stored in an open drawer, or on its way in a batch."""
+        return self._store.get(drawer, request.key) is not None or self._batches.holds(request.key)
+
     def report(self) -> Report:
         trouble = self._client.outage.last
         return Report(
