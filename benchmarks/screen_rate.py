@@ -1,10 +1,11 @@
-"""Claim: at least 300 clips a second are screened by their headers alone, per core.
+"""Claim: screening takes at least 0.95 clips in the CPU time in which bare MediaInfo reports on one.
 
 Measured: `curation.screen.screen` with a `SourceReader`, which looks the file up, compares size and time with the plan,
 opens it and reads size, rotation, sample aspect and duration; over 1,000 planned clips, by CPU time of this process.
 The clips are hard links to four ordinary files: H.264, 1280×720, 5 s, AAC sound, index at the end or at the front.
 
-Compared with, for scale: the bare library, `MediaInfo.parse(path, parse_speed=0)` with its full report as XML.
+Compared with: the bare library, `MediaInfo.parse(path, parse_speed=0)` with its full report as XML, on the same files
+in the same round.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from shards.storage import Storage
 
 CLIPS = 1000
 ROUNDS = 5
-TARGET = 300.0
+TARGET = 0.95
 _FILES = 4
 _CONFIG = Config(judge="none")
 
@@ -50,9 +51,9 @@ def benchmark(rounds: int | None = None) -> list[Result]:
         for _ in range(rounds or ROUNDS):
             screened.append(_rate(clips, lambda clip: _screen(clip, reader)))
             bare.append(_rate(videos, _parse))
-    spread = f"{statistics.median(bare):,.0f} ({min(bare):,.0f}–{max(bare):,.0f})"
-    note = f"bare MediaInfo, full report as XML: {spread} a second"
-    return [Result("clips screened per CPU-second", screened, TARGET, at_most=False, notes=[note])]
+    ratios = [one / other for one, other in zip(screened, bare, strict=True)]
+    note = f"clips a CPU-second: {statistics.median(screened):,.0f}; bare MediaInfo: {statistics.median(bare):,.0f}"
+    return [Result("clips screened, over bare MediaInfo's reports", ratios, TARGET, at_most=False, notes=[note])]
 
 
 def planned(manifest: Path) -> list[PlannedClip]:

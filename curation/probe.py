@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -23,18 +23,20 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 """Bytes of which every container and image has some in its first kilobyte, and no text has any."""
 
-_VIDEO = (
-    "%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%|%ColorSpace%"
-    "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%|%MaxCLL%|%MasteringDisplay_Luminance%"
-)
 # One line a track, only what is needed: half the time of MediaInfo's full report.
-_FIELDS = {"General": "%Format%|%Duration%", "Video": _VIDEO, "Image": _VIDEO, "Audio": "%Delay%"}
-_REPORT = "".join(f"{kind};{kind}|{fields}\\n\n" for kind, fields in _FIELDS.items())
+_REPORT = (
+    "General;General|%Format%|%Duration%\\n\n"
+    "Video;Video|%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%"
+    "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%\\n\n"
+)
+# What few files need is asked for apart.
+_LIGHT_REPORT = "{kind};%MaxCLL%|%MasteringDisplay_Luminance%|%transfer_characteristics%|%colour_primaries%\\n\n"
+_DELAYS_REPORT = "Audio;%Delay%\\n\n"
 
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 # What these codecs decode to may have an alpha channel, which their headers do not tell.
 _MAY_HAVE_ALPHA = frozenset(
-    ["CineForm", "FFV1", "HuffYUV", "JPEG 2000", "MagicYUV", "PNG", "ProRes", "RLE", "Ut Video", "QOI", "TIFF"]
+    ["CineForm", "FFV1", "HuffYUV", "JPEG 2000", "MagicYUV", "PNG", "ProRes", "QOI", "RGB", "RGBA", "RLE", "Ut Video"]
 )
 # Their transparency is a second video beside the first, which only these decoders of ffmpeg read.
 _DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
@@ -95,9 +97,8 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         raise Unreadable("GIF is not read; convert it to a video or an image of another kind")
     if _is_image(head) and (image := _measured_image(file)):
         return image
-    file.seek(0)
-    report: str = MediaInfo.parse(alias or file, parse_speed=0, output=_REPORT)
-    tracks = [line.split("|") for line in report.splitlines()]
+    headers = _Headers(file, alias)
+    tracks = [line.split("|") for line in headers.report(_REPORT)]
     videos = [_Track(*fields[1:]) for fields in tracks if fields[0] == "Video"]
     shown = [(place, track) for place, track in enumerate(videos) if track.has_size]
     if not shown:
@@ -105,11 +106,39 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
     # Of several videos the one that is flagged default is meant, of several of those the first.
     place, chosen = next((one for one in shown if one[1].default != "No"), shown[0])
     container, lasts = next((fields[1:3] for fields in tracks if fields[0] == "General"), ("", ""))
-    delays = [fields[1] for fields in tracks if fields[0] == "Audio"] + [track.delay for track in videos]
-    measured = chosen.measured(place, container, lasts, delays)
+    measured = chosen.measured(place, container, lasts)
+    if measured.color.is_hdr:
+        measured = replace(measured, color=replace(measured.color, peak=headers.peak(place)))
+    # MPEG-4 tells delays by edit lists, which are part of the duration; what it calls a delay is a time code.
+    if chosen.milliseconds_late and container != "MPEG-4" and measured.end != UNKNOWN_DURATION:
+        late = max(0.0, chosen.milliseconds_late - headers.earliest_audio())
+        measured = replace(measured, end=measured.end + late / 1000)
     if measured.codec in _DECODERS_OF_ALPHA and _has_alpha_layer(file, place):
         return replace(measured, decoder=_DECODERS_OF_ALPHA[measured.codec], may_have_alpha=True)
     return measured
+
+
+@dataclass(frozen=True)
+class _Headers:
+    """A file that MediaInfo is asked about."""
+
+    file: BinaryIO
+    alias: Path | None = None
+
+    def report(self, template: str) -> list[str]:
+        self.file.seek(0)
+        report: str = MediaInfo.parse(self.alias or self.file, parse_speed=0, output=template)
+        return report.splitlines()
+
+    def peak(self, place: int) -> float:
+        """cd/m² of a video: of its brightest pixel, else of the display that it was mastered on, else 0."""
+        brightest, mastering, *_ = self.report(_LIGHT_REPORT.format(kind="Video"))[place].split("|")
+        mastered = mastering.partition("max:")[2].strip()
+        return _number(brightest.split(" ")[0], 0.0) or _number(mastered.split(" ")[0], 0.0)
+
+    def earliest_audio(self) -> float:
+        """When the first sound begins, in milliseconds; infinite without any."""
+        return min((_number(line, 0.0) for line in self.report(_DELAYS_REPORT)), default=math.inf)
 
 
 def _is_text(head: bytes) -> bool:
@@ -135,11 +164,13 @@ def _measured_image(file: BinaryIO) -> Measured | None:
             warnings.simplefilter("ignore")
             image = Image.open(file, formats=FORMATS)
             orientation = image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        raise ImplausibleHeader(f"an image of more than {MAX_PIXELS:,} pixels") from error
+    except (OSError, SyntaxError, ValueError, EOFError):
         return None
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImplausibleHeader(f"an image of {width}×{height}, more than {MAX_PIXELS:,} pixels")
+        raise ImplausibleHeader(f"an image of more than {MAX_PIXELS:,} pixels")
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     codec = str(image.format)
@@ -148,11 +179,9 @@ def _measured_image(file: BinaryIO) -> Measured | None:
 
 def _color_of_image(file: BinaryIO) -> Color:
     """The tags of a still AV1 frame, which Pillow leaves as they are; its matrix is gone by then."""
-    file.seek(0)
-    report: str = MediaInfo.parse(file, parse_speed=0, output=_REPORT)
-    tracks = [line.split("|") for line in report.splitlines()]
-    found = next((_Track(*fields[1:]) for fields in tracks if fields[0] == "Image"), None)
-    return Color(transfer=found.transfer, primaries=found.primaries, peak=found.peak) if found else Color()
+    lines = _Headers(file).report(_LIGHT_REPORT.format(kind="Image"))
+    transfer, primaries = lines[-1].split("|")[2:] if lines else ("", "")
+    return Color(transfer=transfer, primaries=primaries)
 
 
 @dataclass(frozen=True)
@@ -168,43 +197,31 @@ class _Track:
     shown: str
     stored: str
     delay: str
-    color_space: str
     matrix: str
     transfer: str
     primaries: str
-    brightest: str
-    mastering: str
 
     @property
     def has_size(self) -> bool:
         return bool(_number(self.width, 0) and _number(self.height, 0))
 
     @property
-    def peak(self) -> float:
-        """cd/m²: of the brightest pixel, else of the display that it was mastered on, else 0."""
-        mastered = self.mastering.partition("max:")[2].strip()
-        return _number(self.brightest.split(" ")[0], 0.0) or _number(mastered.split(" ")[0], 0.0)
+    def milliseconds_late(self) -> float:
+        return _number(self.delay, 0.0)
 
-    def measured(self, place: int, container: str, whole: str, delays: Sequence[str]) -> Measured:
+    def measured(self, place: int, container: str, whole: str) -> Measured:
         width, height = self._displayed()
         # An edit list may show less than is stored, or promise more than that by starting late.
         lasts = _number(self.shown, _number(whole, 1000 * UNKNOWN_DURATION))
-        stored = min(lasts, _number(self.stored, lasts))
-        # MPEG-4 tells delays by edit lists, which are part of the duration; what it calls a delay is a time code.
-        late = 0.0 if container == "MPEG-4" else self._late(delays)
         return Measured(
             is_image=False, width=width, height=height, codec=self.codec,
-            duration=stored / 1000,
-            end=UNKNOWN_DURATION if lasts < 0 else (lasts + late) / 1000,
-            color=Color(self.matrix, self.transfer, self.primaries, self.codec == "JPEG", self.peak),
+            duration=min(lasts, _number(self.stored, lasts)) / 1000,
+            end=lasts / 1000,
+            color=Color(self.matrix, self.transfer, self.primaries, self.codec == "JPEG"),
             stream=place,
-            may_have_alpha=self.codec in _MAY_HAVE_ALPHA or self.color_space.endswith("A"),
+            may_have_alpha=self.codec in _MAY_HAVE_ALPHA,
             is_indexed=container not in _WITHOUT_INDEX,
         )  # fmt: skip
-
-    def _late(self, delays: Sequence[str]) -> float:
-        """How long after the first track of the file this one begins, in milliseconds."""
-        return max(0.0, _number(self.delay, 0.0) - min(_number(delay, 0.0) for delay in delays))
 
     def _displayed(self) -> tuple[int, int]:
         """Raise ImplausibleHeader for what would come out as no picture of this file."""
