@@ -38,7 +38,8 @@ def test_of_several_videos_the_one_flagged_default_is_meant(tmp_path: Path, suff
     small, large = "testsrc=size=320x240:rate=8:duration=0.5", "testsrc2=size=854x480:rate=8:duration=0.5"
     run_ffmpeg(
         "-f", "lavfi", "-i", small, "-f", "lavfi", "-i", large, "-map", "0", "-map", "1", "-c:v", "libx264",
-        "-pix_fmt", "yuv420p", "-preset", "ultrafast", "-disposition:v:0", "0", "-disposition:v:1", "default", str(path),
+        "-pix_fmt", "yuv420p", "-preset", "ultrafast", "-disposition:v:0", "0", "-disposition:v:1", "default",
+        str(path),
     )  # fmt: skip
     found = headers(path)
     assert (found.stream, found.width, found.height) == (1, 854, 480)
@@ -65,10 +66,8 @@ def test_a_mirrored_video_is_as_large_as_it_is_shown(plain: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("aspect", "ok"), [("1:1", True), ("2:1", True), ("32:9", True), ("100:1", False)])
-def test_pixels_far_from_square_are_not_believed(plain: Path, tmp_path: Path, aspect: str, ok: bool) -> None:
-    path = copied(
-        plain, tmp_path / "wide.mp4", "-bsf:v", f"h264_metadata=sample_aspect_ratio={aspect.replace(':', '/')}"
-    )
+def test_pixels_far_from_square_are_not_believed(tmp_path: Path, aspect: str, ok: bool) -> None:
+    path = make_video(tmp_path / "wide.mp4", 0.25, "854x480", "16", "-vf", f"setsar={aspect.replace(':', '/')}")
     if ok:
         across, high = map(int, aspect.split(":"))
         assert headers(path).width == round(854 * across / high)
