@@ -70,7 +70,7 @@ def test_pixels_far_from_square_are_not_believed(tmp_path: Path, aspect: str, ok
     path = make_video(tmp_path / "wide.mp4", 0.25, "854x480", "16", "-vf", f"setsar={aspect.replace(':', '/')}")
     if ok:
         across, high = map(int, aspect.split(":"))
-        assert headers(path).width == round(854 * across / high)
+        assert abs(headers(path).width - 854 * across / high) <= 1
     else:
         with pytest.raises(ImplausibleHeader, match="times as wide as high"):
             headers(path)
