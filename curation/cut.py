@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -12,7 +12,7 @@ from curation.config import Config, Encode
 from curation.extract import Extracted, expected_frames, extract, most_frames
 from curation.outcome import Ending
 from curation.probe import Measured
-from curation.seek import Span
+from curation.seek import Span, timing
 from curation.watchdog import watchdog
 
 _SHORT_BY = 1
@@ -47,7 +47,17 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
     if isinstance(done, Ending):
         return done
     with watchdog(config.limits.clip_seconds):
-        return _checked(target, expected_frames(span, measured, config), done)
+        made = _read(target, done)
+    if made.frames + _SHORT_BY < (expected := expected_frames(span, measured, config, done.first)):
+        # Some headers promise more than was ever there.
+        known = timing(source, config.limits)
+        if known and known.duration is not None:
+            truth = replace(measured, duration=known.duration, end=known.duration)
+            expected = min(expected, expected_frames(span, truth, config, done.first))
+    if made.frames < max(1, expected - _SHORT_BY):
+        promised = f"{expected} by span and duration"
+        return Ending("failed", "short_decode", f"{made.frames} frames, {promised}{done.last_words}")
+    return made
 
 
 def encoding(encode: Encode) -> dict[str, str | int]:
@@ -61,14 +71,13 @@ def encoding(encode: Encode) -> dict[str, str | int]:
     }  # fmt: skip
 
 
-def _checked(target: Path, expected: int, done: Extracted) -> Cut | Ending:
+def _read(target: Path, done: Extracted) -> Cut:
+    """The clip that ffmpeg left; one without frames if there is none."""
     try:
         with av.open(str(target)) as container:
             video = container.streams.video[0]
             width, height = video.codec_context.width, video.codec_context.height
             frames = sum(1 for packet in container.demux(video) if packet.size)
     except (av.error.InvalidDataError, av.error.EOFError, FileNotFoundError, IndexError):
-        frames = width = height = 0
-    if frames < max(1, expected - _SHORT_BY):
-        return Ending("failed", "short_decode", f"{frames} frames, {expected} by span and duration{done.last_words}")
+        return Cut(b"", 0, 0, 0, done.cpu_seconds)
     return Cut(target.read_bytes(), frames, width, height, done.cpu_seconds)

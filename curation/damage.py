@@ -17,14 +17,12 @@ from curation.seek import CONTAINERS
 class Examined:
     """A span as it was decoded, in seconds on the clock of the file.
 
-    `begin` is where decoding began, `first` the time of the clip's first frame, None for the first that decodes, and
-    `seconds` the most that the clip lasts.
+    `first` is the time of the clip's first frame, and `seconds` the most that the clip lasts.
     """
 
     source: Path
     stream: int
-    begin: float
-    first: float | None
+    first: float
     seconds: float
 
 
@@ -35,8 +33,7 @@ def damage(part: Examined, config: Config, scratch: Path) -> Ending | None:
     with pictures before it that belong to another, or at the begin of a recorded broadcast.
     """
     target = scratch / "faults.jsonl"
-    first = "first" if part.first is None else f"{part.first:.6f}"
-    numbers = [str(part.stream), f"{part.begin:.3f}", first, f"{part.seconds:.6f}"]
+    numbers = [str(part.stream), f"{part.first:.6f}", f"{part.seconds:.6f}"]
     line = [sys.executable, "-P", examine.__file__, str(part.source), CONTAINERS, *numbers, str(target)]
     done = child.run(line, config.limits)
     if done.code != 0:

@@ -1,10 +1,9 @@
 """Finding damage: a span decoded packet by packet, each fault with its time. Run in a process of its own.
 
-    python examine.py SOURCE CONTAINERS STREAM BEGIN FIRST SECONDS TARGET
+    python examine.py SOURCE CONTAINERS STREAM FIRST SECONDS TARGET
 
-`BEGIN` is where ffmpeg began to decode, `FIRST` the time of the clip's first frame ("first": that which decodes first),
-`SECONDS` the most that the clip lasts. Writes to `TARGET` one line of JSON for each fault inside what the clip shows:
-its time, and what demuxer or decoder said.
+`FIRST` is the time of the clip's first frame, `SECONDS` the most that the clip lasts. Writes to `TARGET` one line of
+JSON for each fault inside what the clip shows: its time, and what demuxer or decoder said.
 """
 
 from __future__ import annotations
@@ -16,10 +15,11 @@ from pathlib import Path
 
 import av
 
+_STEPS = (2.0, 8.0, 32.0, 128.0, float("inf"))
+"""Seconds to go back before the clip."""
 
-def faults(
-    source: str, containers: str, stream: int, begin: float, first: float | None, seconds: float
-) -> Iterator[tuple[float, str]]:
+
+def faults(source: str, containers: str, stream: int, first: float, seconds: float) -> Iterator[tuple[float, str]]:
     """Yield the time of each fault inside the clip, and what was said of it."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
@@ -30,18 +30,33 @@ def faults(
         video.codec_context.thread_count = 1
         video.codec_context.options = {"err_detect": "explode"}
         origin = (container.start_time or 0) / av.time_base
-        if begin > 0:
-            container.seek(round((origin + begin) * av.time_base), backward=True)
-        found: list[tuple[float, str]] = []
+        _seek(container, video, origin, first)
         for time, said, is_frame in _events(container, video, origin):
-            if said:
-                found.append((time, said))
-            elif is_frame:
-                first = time if first is None else first
-                if time >= first + seconds:
-                    break
-    if first is not None:
-        yield from ((time, said) for time, said in found if first <= time < first + seconds)
+            if said and first <= time < first + seconds:
+                yield time, said
+            elif is_frame and time >= first + seconds:
+                return
+
+
+def _seek(container: av.container.InputContainer, video: av.VideoStream, origin: float, first: float) -> None:
+    """Go back so far that two keyframes lie before the clip.
+
+    After the first of them a decoder may miss what came before, and says so; from the second on it misses nothing.
+    """
+    for step in _STEPS:
+        begin = first - step
+        if begin <= 0:
+            container.seek(round(origin * av.time_base))
+            return
+        container.seek(round((origin + begin) * av.time_base))
+        keys = 0
+        for packet in container.demux(video):
+            if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base - origin > first:
+                break
+            keys += packet.is_keyframe
+        if keys > 1:
+            container.seek(round((origin + begin) * av.time_base))
+            return
 
 
 def _events(
@@ -74,10 +89,9 @@ def _events(
             yield when, "the frame is corrupt" if frame.is_corrupt else "", True
 
 
-def main(source: str, containers: str, stream: str, begin: str, first: str, seconds: str, target: str) -> None:
-    known = None if first == "first" else float(first)
+def main(source: str, containers: str, stream: str, first: str, seconds: str, target: str) -> None:
     with Path(target).open("w", encoding="utf-8") as file:
-        for fault in faults(source, containers, int(stream), float(begin), known, float(seconds)):
+        for fault in faults(source, containers, int(stream), float(first), float(seconds)):
             file.write(json.dumps(fault) + "\n")
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from curation.config import Config
 from curation.damage import Examined, damage
 from curation.outcome import Ending
 from curation.probe import UNKNOWN_DURATION, Measured
-from curation.seek import CONTAINERS, Span, starting_points
+from curation.seek import CONTAINERS, Span, clock, starting_points
 from shards.storage import StorageFault
 
 _CRASHES_ALLOWED = 3
@@ -42,10 +42,11 @@ Finish = Callable[[ffmpeg_line.nodes.Stream], ffmpeg_line.nodes.OutputStream]
 
 @dataclass(frozen=True)
 class Extracted:
-    """A run of ffmpeg that came to its end. `stderr` is what it said."""
+    """A run of ffmpeg that came to its end. `stderr` is what it said, `first` the time of the first frame shown."""
 
     cpu_seconds: float
     stderr: str
+    first: float = 0.0
 
     @property
     def last_words(self) -> str:
@@ -63,30 +64,30 @@ def extract(
     if measured.is_image:
         return _extract_image(source, measured, config, scratch, finish)
     cpu_seconds = 0.0
+    first: float | None = None
     times: list[float] = []
-    half_a_slot = 0.5 / config.encode.fps
-    for begin in starting_points(source, span, measured, config.limits, scratch):
+    ticks = clock(source, span, measured, config.limits)
+    for begin in starting_points(source, span, measured, ticks, config.limits, scratch):
         (scratch / _TIMES).unlink(missing_ok=True)
-        line = arguments(finish(_picture(source, span, begin, measured, config, scratch)))
+        input_options = ticks | ({"ss": f"{begin:.3f}", "noaccurate_seek": None} if begin > 0 else {})
+        line = arguments(finish(_picture(source, span, input_options, measured, config, scratch)))
         done = _run(line, config, scratch)
         if isinstance(done, Ending):
             return done
         cpu_seconds += done.cpu_seconds
         times = _decoded_times(scratch / _TIMES)
-        if times and times[0] <= half_a_slot:
+        first = _first_shown(times, span, config)
+        if first is not None:
             break
     else:
         raise_if_disk_full("", scratch)
-        found = f"the first frame is shown at {span.start + times[0]:.3f} s" if times else "no frame was decoded"
+        found = f"the first frame is shown at {times[0]:.3f} s" if times else "no frame was decoded"
         return Ending("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
     if _TROUBLE.search(done.stderr):
-        # A clip without a start begins at its first frame, whose time on the file's clock is not known here.
-        shown = max(time for time in times if time <= half_a_slot)
-        first = span.start + shown if span.start > 0 else None
         seconds = most_frames(span, measured, config) / config.encode.fps
-        if ending := damage(Examined(source, measured.stream, begin, first, seconds), config, scratch):
+        if ending := damage(Examined(source, measured.stream, first, seconds), config, scratch):
             return ending
-    return Extracted(cpu_seconds, done.stderr)
+    return Extracted(cpu_seconds, done.stderr, first)
 
 
 def _extract_image(
@@ -121,12 +122,10 @@ def _run(line: list[str], config: Config, scratch: Path) -> child.Run | Ending:
 
 
 def _picture(
-    source: Path, span: Span, begin: float, measured: Measured, config: Config, scratch: Path
+    source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: Config, scratch: Path
 ) -> ffmpeg_line.nodes.Stream:
     """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time is noted."""
-    options: dict[str, str | None] = {"format_whitelist": CONTAINERS}
-    if begin > 0:
-        options |= {"ss": f"{begin:.3f}", "noaccurate_seek": None}
+    options = {**options, "format_whitelist": CONTAINERS}
     if measured.decoder:
         options["c:v"] = measured.decoder
     stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **options)
@@ -135,10 +134,10 @@ def _picture(
     stream = stream.filter("bwdif", mode="send_frame", deint="interlaced").filter("settb", "AVTB")
     if span.end is not None:
         stream = stream.filter("trim", end=f"{span.end:.3f}")
-    # Times count from the span's start on; where none was given, from the first frame on.
-    stream = stream.filter("setpts", f"PTS-{round(span.start * 1e6)}" if span.start > 0 else "PTS-STARTPTS")
     stream = stream.filter("metadata", mode="add", key="seen", value="1")
     stream = stream.filter("metadata", mode="print", file=str(scratch / _TIMES))
+    # From here on times count from the span's start, and where none was given from the first frame.
+    stream = stream.filter("setpts", f"PTS-{round(span.start * 1e6)}" if span.start > 0 else "PTS-STARTPTS")
     stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
     matrix = measured.color.matrix_of(max(measured.width, measured.height))
     if measured.may_have_alpha:
@@ -158,26 +157,35 @@ def _covering(width: int, height: int) -> dict[str, str]:
 
 
 def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
-    """Ffmpeg's arguments for one output: single-threaded, on the file's own clock, silent but for warnings."""
-    quiet = ["-hide_banner", "-nostdin", "-loglevel", "level+warning"]
+    """Ffmpeg's arguments for one output: single-threaded, silent but for warnings, and patient with bad packets."""
+    quiet = ["-hide_banner", "-nostdin", "-loglevel", "level+warning", "-max_error_rate", "1"]
     threads = ["-filter_threads", "1", "-filter_complex_threads", "1"]
-    clock = ["-copyts", "-start_at_zero"]
-    return [*quiet, *threads, *clock, *ffmpeg_line.get_args(line, overwrite_output=True)]
+    return [*quiet, *threads, *ffmpeg_line.get_args(line, overwrite_output=True)]
 
 
 def _decoded_times(path: Path) -> list[float]:
-    """The time of each decoded frame in seconds from the span's start on, in the order of display."""
+    """The time of each decoded frame on the clock of the file, in seconds, in the order of display."""
     if not path.exists():
         return []
     return [float(found[1]) for found in map(_TIME.search, path.read_text().splitlines()) if found]
 
 
-def expected_frames(span: Span, measured: Measured, config: Config) -> int:
-    """How many frames span and duration promise; 1 where the duration is not known."""
+def _first_shown(times: Sequence[float], span: Span, config: Config) -> float | None:
+    """The time of the frame that is shown as the clip begins: the last that has come, or without a start the first."""
+    if span.start == 0:
+        return next(iter(times), None)
+    begin = span.start + 0.5 / config.encode.fps
+    return max((time for time in times if time <= begin), default=None)
+
+
+def expected_frames(span: Span, measured: Measured, config: Config, first: float = 0.0) -> int:
+    """How many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown duration."""
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
-    left = round((measured.duration - span.start) * config.encode.fps)
-    return max(1, min(most_frames(span, measured, config), left))
+    left = measured.duration - span.start
+    if span.start == 0 and span.length is None:
+        left = min(left, measured.end - first)
+    return max(1, min(most_frames(span, measured, config), round(left * config.encode.fps)))
 
 
 def most_frames(span: Span, measured: Measured, config: Config) -> int:

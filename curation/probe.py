@@ -7,7 +7,7 @@ import os
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import av
 from PIL import Image
@@ -32,6 +32,7 @@ _REPORT = (
 # What few files need is asked for apart.
 _LIGHT_REPORT = "{kind};%MaxCLL%|%MasteringDisplay_Luminance%|%transfer_characteristics%|%colour_primaries%\\n\n"
 _DELAYS_REPORT = "Audio;%Delay%\\n\n"
+_RATE_REPORT = "Video;%FrameRate%\\n\n"
 
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 # What these codecs decode to may have an alpha channel, which their headers do not tell.
@@ -41,7 +42,9 @@ _MAY_HAVE_ALPHA = frozenset(
 # Their transparency is a second video beside the first, which only these decoders of ffmpeg read.
 _DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
 # Without an index ffmpeg finds a place by guessing, and it need not be a keyframe.
-_WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS"])
+_WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS", "Ogg"])
+# An AVI whose clock ticks faster than any camera has frames that were left out, which ffmpeg miscounts after a seek.
+_FASTEST_CAMERA = 240.0
 _MAX_SIDE = 1 << 16
 _MAX_ASPECT = 4.0
 
@@ -65,7 +68,8 @@ class Measured:
     `duration` is the length of the video in seconds: 0 for an image, UNKNOWN_DURATION if the headers do not tell. `end`
     is the latest time at which it can end, on the clock of the file, whose zero is the begin of its earliest stream.
     `stream` counts the videos of the file, covers left out. `decoder` names one of ffmpeg's where its own choice would
-    leave out transparency. `is_indexed` is false where seeking has to guess.
+    leave out transparency. `seeking` is how a place in the file is found: by its index; by looking at packets, where
+    ffmpeg would guess; or not at all, where times are wrong after a seek.
     """
 
     is_image: bool
@@ -78,7 +82,7 @@ class Measured:
     stream: int = 0
     decoder: str = ""
     may_have_alpha: bool = False
-    is_indexed: bool = True
+    seeking: Literal["index", "packets", "none"] = "index"
 
 
 def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
@@ -98,14 +102,14 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
     if _is_image(head) and (image := _measured_image(file)):
         return image
     headers = _Headers(file, alias)
-    tracks = [line.split("|") for line in headers.report(_REPORT)]
-    videos = [_Track(*fields[1:]) for fields in tracks if fields[0] == "Video"]
+    container, lasts, videos = headers.tracks()
+    if container in _WITHOUT_INDEX and not any(track.has_size for track in videos):
+        container, lasts, videos = headers.tracks(parse_speed=0.5)  # a recording may begin far from a keyframe
     shown = [(place, track) for place, track in enumerate(videos) if track.has_size]
     if not shown:
         raise _second_opinion(file)
     # Of several videos the one that is flagged default is meant, of several of those the first.
     place, chosen = next((one for one in shown if one[1].default != "No"), shown[0])
-    container, lasts = next((fields[1:3] for fields in tracks if fields[0] == "General"), ("", ""))
     measured = chosen.measured(place, container, lasts)
     if measured.color.is_hdr:
         measured = replace(measured, color=replace(measured.color, peak=headers.peak(place)))
@@ -113,6 +117,8 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
     if chosen.milliseconds_late and container != "MPEG-4" and measured.end != UNKNOWN_DURATION:
         late = max(0.0, chosen.milliseconds_late - headers.earliest_audio())
         measured = replace(measured, end=measured.end + late / 1000)
+    if container == "AVI" and headers.rate(place) > _FASTEST_CAMERA:
+        measured = replace(measured, seeking="none")
     if measured.codec in _DECODERS_OF_ALPHA and _has_alpha_layer(file, place):
         return replace(measured, decoder=_DECODERS_OF_ALPHA[measured.codec], may_have_alpha=True)
     return measured
@@ -125,10 +131,20 @@ class _Headers:
     file: BinaryIO
     alias: Path | None = None
 
-    def report(self, template: str) -> list[str]:
+    def report(self, template: str, parse_speed: float = 0) -> list[str]:
         self.file.seek(0)
-        report: str = MediaInfo.parse(self.alias or self.file, parse_speed=0, output=template)
+        report: str = MediaInfo.parse(self.alias or self.file, parse_speed=parse_speed, output=template)
         return report.splitlines()
+
+    def tracks(self, parse_speed: float = 0) -> tuple[str, str, list[_Track]]:
+        """The container, how long it lasts, and its videos."""
+        lines = [line.split("|") for line in self.report(_REPORT, parse_speed)]
+        container, lasts = next((fields[1:3] for fields in lines if fields[0] == "General"), ("", ""))
+        return container, lasts, [_Track(*fields[1:]) for fields in lines if fields[0] == "Video"]
+
+    def rate(self, place: int) -> float:
+        """Frames a second of a video."""
+        return _number(self.report(_RATE_REPORT)[place], 0.0)
 
     def peak(self, place: int) -> float:
         """cd/m² of a video: of its brightest pixel, else of the display that it was mastered on, else 0."""
@@ -213,14 +229,16 @@ class _Track:
         width, height = self._displayed()
         # An edit list may show less than is stored, or promise more than that by starting late.
         lasts = _number(self.shown, _number(whole, 1000 * UNKNOWN_DURATION))
+        # Of a recording that begins in the middle only what can be decoded counts as its video.
+        latest = max(lasts, _number(whole, lasts)) if container in _WITHOUT_INDEX else lasts
         return Measured(
             is_image=False, width=width, height=height, codec=self.codec,
             duration=min(lasts, _number(self.stored, lasts)) / 1000,
-            end=lasts / 1000,
+            end=latest / 1000,
             color=Color(self.matrix, self.transfer, self.primaries, self.codec == "JPEG"),
             stream=place,
             may_have_alpha=self.codec in _MAY_HAVE_ALPHA,
-            is_indexed=container not in _WITHOUT_INDEX,
+            seeking="packets" if container in _WITHOUT_INDEX else "index",
         )  # fmt: skip
 
     def _displayed(self) -> tuple[int, int]:
