@@ -14,11 +14,13 @@ from pathlib import PurePosixPath
 from curation.errors import UsageMistake
 from curation.sources.clip import MEDIA_SUFFIXES, MISSING, OPEN_END, WHOLE_FILE, Clip, locate, split_location
 from curation.sources.folder import clips_of_folder
-from curation.sources.manifest import READERS, clips_of_manifest
+from curation.sources.manifest import clips_of_manifest
+from curation.sources.passed import PassedOver
+from curation.sources.tables import READERS
 from curation.sources.tar import clips_of_tar
 from shards.storage import BadLocation, Entry, Storage
 
-__all__ = ["MISSING", "OPEN_END", "WHOLE_FILE", "Clip", "Source", "locate"]
+__all__ = ["MISSING", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Source", "locate"]
 
 _STAT_AT_ONCE = 512
 
@@ -49,18 +51,25 @@ class Source:
     def shown(self) -> str:
         return f"{self.root.shown}/{self.path}" if self.path else self.root.shown
 
-    def clips(self) -> Iterator[Clip]:
-        """All clips in source order, each with the size and time of its file. Raises UsageMistake at a bad row."""
-        return _with_stats(self, self._found())
+    @property
+    def is_manifest(self) -> bool:
+        return PurePosixPath(self.path).suffix.lower() in READERS
 
-    def _found(self) -> Iterator[Clip]:
+    def clips(self, passed: PassedOver | None = None) -> Iterator[Clip]:
+        """All clips in source order, each with the size and time of its file. Raises UsageMistake at a bad row.
+
+        What no clip is made of is counted in `passed` as the clips are drawn.
+        """
+        return _with_stats(self, self._found(passed or PassedOver()))
+
+    def _found(self, passed: PassedOver) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         if not self.path:
-            return clips_of_folder(self.root)
-        if suffix in READERS:
+            return clips_of_folder(self.root, passed)
+        if self.is_manifest:
             return clips_of_manifest(self.root, self.path)
         if suffix == ".tar":
-            return clips_of_tar(self.root, self.path)
+            return clips_of_tar(self.root, self.path, passed)
         if suffix in MEDIA_SUFFIXES:
             return iter([Clip(name=self.path, identity=self.path, location=self.path)])
         raise UsageMistake(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")

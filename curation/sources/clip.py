@@ -10,15 +10,17 @@ from pathlib import PurePosixPath
 from shards.storage import Storage, split_query
 
 VIDEO_SUFFIXES = frozenset(
-    [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"]
+    """
+    .3g2 .3gp .asf .avi .divx .f4v .flv .m2t .m2ts .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .ts .vob
+    .webm .wmv
+    """.split()
 )
-IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
+IMAGE_SUFFIXES = frozenset(".avif .bmp .jfif .jpeg .jpg .png .tif .tiff .webp".split())
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 OPEN_END = -1
 WHOLE_FILE = -1
 MISSING = -1
-MAX_CAPTION_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Clip:
 
     `name` is the video as records name it. `identity` is what the id is made of: no row number, no host, no scheme.
     `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
-    bytes at `offset`. `size` is MISSING if no such file was found.
+    bytes at `offset`. `size` is MISSING if no such file was found. `flaw` is the reason of a clip's end that its source
+    alone decides, "" for none.
     """
 
     name: str
@@ -41,11 +44,21 @@ class Clip:
     length: int = WHOLE_FILE
     size: int = MISSING
     mtime_ns: int = 0
+    flaw: str = ""
+    flaw_detail: str = ""
 
     @property
     def clip_id(self) -> str:
         """24 hexadecimal digits of the sha256 over identity and span."""
         return hashlib.sha256(f"{self.identity}\0{self.start_ms}\0{self.end_ms}".encode()).hexdigest()[:24]
+
+
+def is_media(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in MEDIA_SUFFIXES
+
+
+def is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def locate(root: Storage, location: str) -> tuple[Storage, str]:

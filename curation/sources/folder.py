@@ -1,4 +1,4 @@
-"""A folder, searched to its depths: videos, images and tars. A caption is a `.txt` of the same name beside the file."""
+"""A folder, searched to its depths: videos, images and tars, and beside them their captions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from curation.errors import UsageMistake
-from curation.sources.clip import MAX_CAPTION_BYTES, MEDIA_SUFFIXES, Clip
+from curation.sources.caption import MAX_TEXT_BYTES, NO_CAPTION, Caption, bad_caption, read_caption, too_long
+from curation.sources.clip import Clip, is_media
+from curation.sources.passed import HIDDEN, PassedOver
+from curation.sources.sidecar import caption_name, is_text
 from curation.sources.tar import clips_of_tar
 from shards.storage import Storage, StorageFault
 
@@ -20,16 +23,18 @@ _MAX_DEPTH = 64
 _NAMES_AT_ONCE = 32768
 
 
-def clips_of_folder(root: Storage) -> Iterator[Clip]:
-    """The clips below `root`, in the order of their relative paths as UTF-8. Hidden names are passed over."""
-    for folder, name, has_text in _walk(root, "", ()):
+def clips_of_folder(root: Storage, passed: PassedOver) -> Iterator[Clip]:
+    """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `passed`."""
+    for folder, name, text in _walk(root, "", (), passed):
         path = f"{folder}{name}"
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix == ".tar":
-            yield from clips_of_tar(root, path)
-        elif suffix in MEDIA_SUFFIXES:
-            caption = _read_caption(root, f"{folder}{_text_of(name)}") if has_text else ""
-            yield Clip(name=path, identity=path, location=path, caption=caption)
+        if name.lower().endswith(".tar"):
+            yield from clips_of_tar(root, path, passed)
+        else:
+            caption = _read_caption(root, f"{folder}{text}") if text else NO_CAPTION
+            yield Clip(
+                name=path, identity=path, location=path,
+                caption=caption.text, flaw=caption.flaw, flaw_detail=caption.flaw_detail,
+            )  # fmt: skip
 
 
 def _sorted(names: Iterator[str]) -> Iterator[str]:
@@ -40,42 +45,64 @@ def _sorted(names: Iterator[str]) -> Iterator[str]:
     return heapq.merge(*(map(methodcaller("as_py"), run) for run in runs))
 
 
-def _text_of(name: str) -> str:
-    return f"{PurePosixPath(name).stem}.txt"
-
-
-def _with_texts(names: Iterator[str]) -> Iterator[tuple[str, bool]]:
-    """Each of the sorted names, and whether a `.txt` of the same stem is among them.
+def _with_texts(names: Iterator[str], passed: PassedOver) -> Iterator[tuple[str, str]]:
+    """The folders, tars, videos and images among the sorted names, each with the name of its caption, "" for none.
 
     All names that begin with a stem and a dot stand together, so no others are kept in memory.
     """
     ahead: deque[str] = deque()
     behind: list[str] = []
+    used: set[str] = set()
+
+    def leave(texts: list[str]) -> None:
+        for text in texts:
+            behind.remove(text)
+            if text not in used:
+                passed.add(text)
+            used.discard(text)
+
     while (name := ahead.popleft() if ahead else next(names, None)) is not None:
-        stem = PurePosixPath(name).stem
-        while (not ahead or ahead[-1].startswith(f"{stem}.")) and (following := next(names, None)) is not None:
-            ahead.append(following)
-        yield name, _text_of(name) in behind or _text_of(name) in ahead
-        behind = [text for text in behind if name.startswith(text.removesuffix("txt"))]
-        if name.endswith(".txt"):
+        leave([text for text in behind if not name.startswith(f"{PurePosixPath(text).stem}.")])
+        if is_text(name):
             behind.append(name)
+        elif name.endswith("/") or name.lower().endswith(".tar"):
+            yield name, ""
+        elif not is_media(name):
+            passed.add(name)
+        else:
+            begin = f"{PurePosixPath(name).stem}."
+            while (not ahead or ahead[-1].startswith(begin)) and (following := next(names, None)) is not None:
+                ahead.append(following)
+            text = caption_name(name, [*behind, *filter(is_text, ahead)])
+            if text:
+                used.add(text)
+            yield name, text
+    leave(list(behind))
 
 
-def _walk(root: Storage, folder: str, above: tuple[object, ...]) -> Iterator[tuple[str, str, bool]]:
+def _walk(root: Storage, folder: str, above: tuple[object, ...], passed: PassedOver) -> Iterator[tuple[str, str, str]]:
     here = _identity(root, folder)
     if here in above:
         raise UsageMistake(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
     if len(above) > _MAX_DEPTH:
         raise UsageMistake(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
     try:
-        names = _sorted(name for name in root.names(folder) if not name.startswith("."))
+        names = _sorted(_visible(root.names(folder), passed))
     except UnicodeEncodeError as error:
         raise UsageMistake(f"{root.shown}/{folder}: the file name {error.object!r} is not UTF-8; rename it") from error
-    for name, has_text in _with_texts(names):
+    for name, text in _with_texts(names, passed):
         if name.endswith("/"):
-            yield from _walk(root, f"{folder}{name}", (*above, here))
+            yield from _walk(root, f"{folder}{name}", (*above, here), passed)
         else:
-            yield folder, name, has_text
+            yield folder, name, text
+
+
+def _visible(names: Iterator[str], passed: PassedOver) -> Iterator[str]:
+    for name in names:
+        if name.startswith("."):
+            passed.add_kind(HIDDEN)
+        else:
+            yield name
 
 
 def _identity(root: Storage, folder: str) -> object:
@@ -90,9 +117,12 @@ def _identity(root: Storage, folder: str) -> object:
     return stat.st_dev, stat.st_ino
 
 
-def _read_caption(root: Storage, path: str) -> str:
-    data = root.read(path, 0, MAX_CAPTION_BYTES)
-    try:
-        return data.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise UsageMistake(f"{root.shown}/{path}: the caption is not UTF-8 text") from error
+def _read_caption(root: Storage, path: str) -> Caption:
+    local = root.local(path)
+    if local is not None and not local.is_file():
+        return bad_caption(f"{path} is a link that leads nowhere, or not a file")
+    data = root.read(path, 0, MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        entry = root.stat(path)
+        return too_long(entry.size if entry else len(data))
+    return read_caption(data)

@@ -1,34 +1,28 @@
-"""A table of clips: CSV, JSONL or Parquet with `video` and, where wanted, `caption`, `start`, `end` and `id`."""
+"""A table of clips: CSV, JSON lines or Parquet with `video` and, where wanted, `caption`, `start`, `end` and `id`."""
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import json
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, TypeVar
 
 from curation.errors import UsageMistake
+from curation.sources.caption import MAX_TEXT_BYTES, caption_of, not_unicode
 from curation.sources.clip import OPEN_END, Clip
-from shards.storage import Storage, StorageFault, split_query
+from curation.sources.columns import COLUMNS
+from curation.sources.tables import READERS
+from curation.sources.values import NotMeant, id_of, milliseconds_of, provenance_of, shown, text_of, video_of
+from shards.storage import Storage, split_query
 
-_COLUMNS = ("video", "caption", "start", "end", "id")
-_MAX_SECONDS = 10**7
-
-Row = tuple[str, Mapping[str, Any]]
-"""A row and what to call it in a message, such as "row 7"."""
+T = TypeVar("T")
 
 
 def clips_of_manifest(root: Storage, path: str) -> Iterator[Clip]:
     """The clips of a manifest in row order; columns it does not know are kept as provenance.
 
-    Raises UsageMistake for a manifest without `video`, or a row whose video or span makes no sense.
+    Raises UsageMistake for a table without `video` or with columns that are mistaken for others, and for a row with a
+    value of another type than its column has, or whose video or span makes no sense. A caption that cannot be used is
+    the clip's own end.
     """
     where = f"{root.shown}/{path}"
     for row_name, row in READERS[PurePosixPath(path).suffix.lower()](root, path):
@@ -36,108 +30,51 @@ def clips_of_manifest(root: Storage, path: str) -> Iterator[Clip]:
 
 
 def _clip(row: Mapping[str, Any], where: str) -> Clip:
-    video = _text(row.get("video"))
+    def cell(column: str, read: Callable[[Any], T]) -> T:
+        try:
+            return read(row.get(column))
+        except NotMeant as mistake:
+            raise UsageMistake(f"{where}: {column} {mistake}") from mistake
+
+    video = cell("video", video_of).strip()
     if not video:
         raise UsageMistake(f"{where}: `video` is empty")
-    start_ms = _milliseconds(row.get("start"), "start", where) or 0
-    end = _milliseconds(row.get("end"), "end", where)
+    start_ms = cell("start", milliseconds_of) or 0
+    end = cell("end", milliseconds_of)
     if end is not None and end <= start_ms:
         raise UsageMistake(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
-    others = {name: value for name, value in row.items() if name not in _COLUMNS and value not in (None, "")}
+    caption = caption_of(cell("caption", text_of))
     name = split_query(video)[0]  # a query may hold a key, and says where the video is, not which it is
     clip = Clip(
         name=name,
-        identity=_text(row.get("id")) or name,
+        identity=cell("id", id_of).strip() or name,
         location=video,
         start_ms=start_ms,
         end_ms=OPEN_END if end is None else end,
-        caption=_text(row.get("caption")),
-        provenance=json.dumps(others, sort_keys=True, ensure_ascii=False, default=str) if others else "",
+        caption=caption.text,
+        provenance=_provenance(row, where),
+        flaw=caption.flaw,
+        flaw_detail=caption.flaw_detail,
     )
-    texts = {"video": video, "id": clip.identity, "caption": clip.caption, "another column": clip.provenance}
-    for column, text in texts.items():
+    for column, text in {"video": video, "id": clip.identity, "another column": clip.provenance}.items():
         # JSON can spell what no file can hold: a zero byte in a name, one half of a two-part character.
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UsageMistake(f"{where}: {column} is not Unicode text: {text[:80]!a}") from error
-    if "\0" in video:
-        raise UsageMistake(f"{where}: video {video[:80]!a} holds a zero byte")
+        if wrong := not_unicode(text):
+            raise UsageMistake(f"{where}: {column} is not Unicode text: {wrong}: {text[:80]!a}")
+        if "\0" in text:
+            raise UsageMistake(f"{where}: {column} {text[:80]!a} holds a zero byte")
     return clip
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
-
-
-def _milliseconds(value: Any, column: str, where: str) -> int | None:
-    if _text(value) == "":
-        return None
+def _provenance(row: Mapping[str, Any], where: str) -> str:
+    others = {name: value for name, value in row.items() if name not in COLUMNS}
     try:
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageMistake(f"{where}: {column} {str(value)[:80]!r} is not a number of seconds") from error
-    if not math.isfinite(seconds) or not 0 <= seconds <= _MAX_SECONDS:
-        raise UsageMistake(f"{where}: {column} {value!r} is not between 0 and {_MAX_SECONDS} seconds")
-    return round(seconds * 1000)
-
-
-def _check_columns(columns: Collection[str], where: str) -> None:
-    if "video" not in columns:
-        near = difflib.get_close_matches("video", columns, n=1)
-        hint = f"; is {near[0]!r} meant?" if near else ""
-        raise UsageMistake(f"{where}: no column `video` (it has {', '.join(columns) or 'none'}){hint}")
-
-
-def _csv(root: Storage, path: str) -> Iterator[Row]:
-    where = f"{root.shown}/{path}"
-    with root.open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        try:
-            table = csv.DictReader(text, strict=True)
-            _check_columns(table.fieldnames or (), where)
-            for row in table:
-                if None in row or None in row.values():
-                    raise UsageMistake(f"{where}, line {table.line_num}: not as many fields as the header names")
-                yield f"line {table.line_num}", row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UsageMistake(f"{where}: not a CSV file in UTF-8: {error}") from error
-
-
-def _jsonl(root: Storage, path: str) -> Iterator[Row]:
-    where = f"{root.shown}/{path}"
-    with root.open(path) as file, io.BufferedReader(cast(io.RawIOBase, file)) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UsageMistake(f"{where}, line {number}: not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise UsageMistake(f"{where}, line {number}: not a JSON object")
-            _check_columns(row, f"{where}, line {number}")
-            yield f"line {number}", row
-
-
-def _parquet(root: Storage, path: str) -> Iterator[Row]:
-    where = f"{root.shown}/{path}"
-    with root.open(path) as file:
-        try:
-            table = pq.ParquetFile(file)
-            _check_columns(table.schema_arrow.names, where)
-            number = 0
-            for batch in table.iter_batches(batch_size=1024, use_threads=False):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-        except (pa.ArrowException, ValueError, OSError) as error:  # Arrow raises each of them for bytes it cannot use
-            if isinstance(error, OSError) and error.errno:
-                raise StorageFault(f"cannot read {where}: {error.strerror}") from error
-            raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
-
-
-READERS: Mapping[str, Callable[[Storage, str], Iterator[Row]]] = {
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}
+        provenance = provenance_of(others)
+    except NotMeant as mistake:
+        raise UsageMistake(f"{where}: values {mistake}") from mistake
+    if len(provenance) > MAX_TEXT_BYTES:
+        longest = max(others, key=lambda name: len(provenance_of({name: others[name]})))
+        raise UsageMistake(
+            f"{where}: the further columns, which are kept as provenance, come to {len(provenance):,} letters, and"
+            f" {MAX_TEXT_BYTES:,} are the most; drop {shown(longest)}"
+        )
+    return provenance

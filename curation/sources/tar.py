@@ -1,97 +1,197 @@
-"""WebDataset tars as input: members that share a name up to the first dot are one clip."""
+"""WebDataset tars as input: members that share a name up to the first dot belong together.
+
+A video whose own name has dots (`Movie.2019.1080p.mp4`) is a sample of its own, named up to the last one.
+"""
 
 from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from curation.errors import UsageMistake
-from curation.sources.clip import MAX_CAPTION_BYTES, MEDIA_SUFFIXES, Clip
+from curation.sources.caption import (
+    MAX_TEXT_BYTES,
+    NO_CAPTION,
+    Caption,
+    bad_caption,
+    caption_of,
+    read_caption,
+    too_long,
+)
+from curation.sources.clip import Clip, is_image, is_media
+from curation.sources.columns import meant_for
+from curation.sources.passed import LINKS, SPARSE, PassedOver
+from curation.sources.sidecar import caption_name, is_text
+from curation.sources.values import NotMeant, text_of
 from shards.storage import Storage
 
 _MAX_READ_BYTES = 4 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Member:
-    key: str
-    suffix: str
+    """A file in the tar. `group` is its path up to the first dot of its name; `text` what may be a caption."""
+
+    group: str
+    name: str
     offset: int
     size: int
     text: bytes
 
+    @property
+    def stem(self) -> str:
+        return self.name.rpartition(".")[0]
 
-def clips_of_tar(root: Storage, path: str) -> Iterator[Clip]:
-    """A clip for each video or image in the tar, in the tar's order. The caption is `.txt`, else `caption` of `.json`.
+    @property
+    def is_dotted(self) -> bool:
+        return self.stem != self.group
+
+    @property
+    def sample(self) -> str:
+        """What it belongs to: a video is a sample of its own, and `clip.mp4.txt` belongs to `clip.mp4`."""
+        of_video = is_media(self.stem) and not is_media(self.name)
+        return self.stem.rpartition(".")[0] if of_video else self.stem
+
+
+def clips_of_tar(root: Storage, path: str, passed: PassedOver) -> Iterator[Clip]:
+    """A clip for each video or image in the tar, in the tar's order; all else is counted in `passed`.
 
     Reads headers and captions only. Raises UsageMistake for a tar that is compressed, damaged or ungrouped.
     """
+    where = f"{root.shown}/{path}"
     seen_video = False
-    keys: set[str] = set()
-    for key, grouped in groupby(_members(root, path), key=lambda member: member.key):
-        if key in keys:
-            raise UsageMistake(f"{root.shown}/{path}: the members of sample {key!r} stand apart; write them together")
-        keys.add(key)
+    samples: set[str] = set()
+    for _, grouped in groupby(_members(root, path, passed), key=lambda member: member.group):
         group = list(grouped)
-        members = {member.suffix: member for member in group}
-        videos = [member for member in group if f".{member.suffix}" in MEDIA_SUFFIXES]
-        if len(videos) > 1:
-            names = " and ".join(f"{key}.{video.suffix}" for video in videos[:2])
-            raise UsageMistake(f"{root.shown}/{path}: sample {key!r} holds {names}; one video a sample can be used")
-        for video in videos:
+        keys = {member.sample for member in group}
+        if apart := keys & samples:
+            raise UsageMistake(f"{where}: the members of sample {min(apart)!r} stand apart; write them together")
+        samples |= keys
+        used: set[str] = set()
+        for video in _videos(group, where):
             seen_video = True
-            name = f"{path}/{key}.{video.suffix}"
-            clip = Clip(name=name, identity=name, location=path, offset=video.offset, length=video.size)
-            yield replace(clip, caption=_caption(members, f"{root.shown}/{path}: {key}"))
+            caption, beside = _caption(video, group, where)
+            used |= {video.name, beside}
+            name = f"{path}/{video.stem}.{video.name.rpartition('.')[2].lower()}"
+            yield Clip(
+                name=name, identity=name, location=path, offset=video.offset, length=video.size,
+                caption=caption.text, flaw=caption.flaw, flaw_detail=caption.flaw_detail,
+            )  # fmt: skip
+        for member in group:
+            if member.name not in used:
+                passed.add(member.name)
     if not seen_video:
-        raise UsageMistake(f"{root.shown}/{path}: no sample with a video or an image")
+        raise UsageMistake(f"{where}: no sample with a video or an image")
 
 
-def _members(root: Storage, path: str) -> Iterator[_Member]:
+def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
+    """The members that clips are made of: an image with a further dot (`a.thumb.jpg`) only where nothing else is."""
+    media = [member for member in group if is_media(member.name)]
+    videos = [member for member in media if not (member.is_dotted and is_image(member.name))] or media
+    stems: dict[str, str] = {}
+    for video in videos:
+        if other := stems.get(video.stem):
+            raise UsageMistake(
+                f"{where}: sample {video.stem!r} holds {other} and {video.name}; one video a sample can be used"
+            )
+        stems[video.stem] = video.name
+    return videos
+
+
+def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
+    where = f"{root.shown}/{path}"
     try:
         with root.open(path) as file, tarfile.open(fileobj=cast(BinaryIO, _Modest(file)), mode="r:") as tar:
+            places: dict[str, tuple[int, int]] = {}
             for info in tar:
                 # tarfile remembers each member it has passed; a long tar would fill the memory.
                 tar.members = []  # type: ignore[attr-defined]
-                folder, _, base = info.name.rpartition("/")
-                key, dot, suffix = base.partition(".")
-                if not info.isreg() or not key or not dot:
+                if info.isdir():
                     continue
-                suffix = suffix.lower()
-                wanted = suffix in ("txt", "json") and info.size <= MAX_CAPTION_BYTES
-                text = tar.extractfile(info).read() if wanted else b""  # type: ignore[union-attr]
-                name = str(PurePosixPath(folder) / key)
-                try:
-                    name.encode()
-                except UnicodeEncodeError as error:
-                    raise UsageMistake(f"{root.shown}/{path}: the member name {name!a} is not UTF-8") from error
-                yield _Member(name, suffix, info.offset_data, info.size, text)
+                name = str(PurePosixPath(info.name))
+                if _is_counted_alone(info, name, passed):
+                    continue
+                _refuse_other_than_utf_8(name, where)
+                place = places.get(str(PurePosixPath(info.linkname))) if info.islnk() else None
+                offset, size = place or (info.offset_data, info.size)
+                if info.islnk() and place is None:
+                    passed.add_kind(LINKS)
+                    continue
+                text = b""
+                if is_text(name) or name.lower().endswith(".json"):
+                    file.seek(offset)
+                    text = file.read(min(size, MAX_TEXT_BYTES + 1))
+                if is_media(name) or text:
+                    places[name] = offset, size
+                folder, slash, base = name.rpartition("/")
+                yield _Member(f"{folder}{slash}{base.partition('.')[0]}", name, offset, size, text)
             # tarfile takes a header that it cannot read for the end.
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                raise UsageMistake(
-                    f"{root.shown}/{path}: not a whole, uncompressed tar: no header at byte {tar.offset}"
-                )
+                raise UsageMistake(f"{where}: not a whole, uncompressed tar: no header at byte {tar.offset}")
     except tarfile.ReadError as error:
-        raise UsageMistake(f"{root.shown}/{path}: not a whole, uncompressed tar: {error}") from error
+        raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
 
 
-def _caption(members: dict[str, _Member], where: str) -> str:
+def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: PassedOver) -> bool:
+    """Whether a member is no plain file with a name and a suffix, and is counted as what it is."""
+    base = name.rpartition("/")[2]
+    if base.startswith(".") or "." not in base:
+        passed.add(name)
+    elif info.issparse():
+        passed.add_kind(SPARSE)
+    elif not info.isreg() and not info.islnk():
+        passed.add_kind(LINKS)
+    else:
+        return False
+    return True
+
+
+def _refuse_other_than_utf_8(name: str, where: str) -> None:
     try:
-        if "txt" in members:
-            return members["txt"].text.decode("utf-8").strip()
-        if "json" in members:
-            value = json.loads(members["json"].text)
-            caption = str(value.get("caption") or "").strip() if isinstance(value, dict) else ""
-            return caption.encode().decode()  # JSON can spell half characters
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageMistake(f"{where}: the member name {name!a} is not UTF-8") from error
+
+
+def _caption(video: _Member, group: Sequence[_Member], where: str) -> tuple[Caption, str]:
+    """A video's caption and the member that has it: `.txt`, else `caption` in `.json`, else another text beside it."""
+    texts = {member.name: member for member in group if is_text(member.name)}
+    beside = caption_name(video.name, texts)
+    if beside.lower() != f"{video.stem}.txt".lower():
+        for member in group:
+            if member.name.lower() == f"{video.stem}.json".lower():
+                caption = _of_json(member, f"{where}: {member.name}")
+                if caption != NO_CAPTION:
+                    return caption, member.name
+    if not beside:
+        return NO_CAPTION, ""
+    text = texts[beside]
+    return too_long(text.size) if text.size > MAX_TEXT_BYTES else read_caption(text.text), beside
+
+
+def _of_json(member: _Member, where: str) -> Caption:
+    if member.size > MAX_TEXT_BYTES:
+        return too_long(member.size)
+    try:
+        value = json.loads(member.text.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        raise UsageMistake(f"{where}: the caption cannot be read: {error}") from error
-    return ""
+        return bad_caption(f"{member.name} is not JSON: {error}")
+    if not isinstance(value, dict):
+        return NO_CAPTION
+    try:
+        caption = caption_of(text_of(value.get("caption")))
+    except NotMeant as mistake:
+        raise UsageMistake(f"{where}: `caption` {mistake}") from mistake
+    near = meant_for("caption", list(value))
+    if near and caption == NO_CAPTION:
+        raise UsageMistake(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
+    return caption
 
 
 class _Modest:

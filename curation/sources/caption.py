@@ -1,0 +1,91 @@
+"""A caption as its source spells it: what of it is text, and why a clip may have to end for it."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+from curation.outcome import Ending
+
+MAX_TEXT_BYTES = 1 << 20
+"""The longest caption, in bytes of UTF-8, and as much of all that a row says besides."""
+
+BYTE_ORDER_MARK = "\ufeff"
+
+_AROUND = BYTE_ORDER_MARK + "".join(filter(str.isspace, map(chr, range(0x3001))))
+# What takes up room or none and shows nothing, though Unicode counts it among letters, marks and symbols.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
+    map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
+)
+_UNSEEN = frozenset(["Cc", "Cf", "Zl", "Zp", "Zs"])
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption, "" for none; or, where what stands there cannot be one, the reason, which is the clip's own end."""
+
+    text: str = ""
+    flaw: str = ""
+    flaw_detail: str = ""
+
+
+NO_CAPTION = Caption()
+
+
+def ending_of(flaw: str, detail: str) -> Ending | None:
+    """The end of a clip that its source alone decides; None for a clip without a flaw."""
+    if not flaw:
+        return None
+    return Ending("rejected" if flaw == "no_caption" else "failed", flaw, detail)
+
+
+def read_caption(data: bytes) -> Caption:
+    """The caption in a file of its own."""
+    if len(data) <= MAX_TEXT_BYTES and data.startswith(_UTF_16):
+        return bad_caption("it is UTF-16, not UTF-8")
+    return caption_of(data.decode("utf-8", "surrogateescape"))
+
+
+def caption_of(text: str) -> Caption:
+    """The caption that a text is, without white space and byte order marks around it.
+
+    Bytes that are not UTF-8 stand in `text` as `surrogateescape` leaves them. A text that shows nothing is none.
+    """
+    if wrong := not_unicode(text):
+        return bad_caption(wrong)
+    size = len(text.encode())
+    if size > MAX_TEXT_BYTES:
+        return too_long(size)
+    if "\0" in text:
+        return bad_caption("it holds a zero byte")
+    text = text.strip(_AROUND)
+    return Caption(text) if any(map(_shows, text)) else NO_CAPTION
+
+
+def bad_caption(what: str) -> Caption:
+    return Caption("", "bad_caption", f"its caption cannot be used: {what}; {_REMEDY}")
+
+
+def too_long(size: int) -> Caption:
+    most = f"{MAX_TEXT_BYTES:,}"
+    return Caption("", "caption_too_long", f"its caption has {size:,} bytes, {most} is the most; {_REMEDY}")
+
+
+_REMEDY = "mend it and plan anew, into another --out"
+
+
+def not_unicode(text: str) -> str:
+    """What makes a text none that can be written down, as a phrase; "" for a sound one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:
+            return f"byte 0x{code - 0xDC00:02X} in it is not UTF-8"
+        return f"U+{code:04X} in it is half of a two-part character"
+    return ""
+
+
+def _shows(letter: str) -> bool:
+    return unicodedata.category(letter) not in _UNSEEN and letter not in _BLANKS

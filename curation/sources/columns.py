@@ -1,0 +1,115 @@
+"""The columns of a table of clips, and the names that are mistaken for them.
+
+A column that is not known is kept as provenance. Where it is likely to be meant for a known one that is not there, and
+ignoring it would change the clips, it is a mistake: a clip would be cut from 0, or captioned a second time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from curation.errors import UsageMistake
+
+COLUMNS = ("video", "caption", "start", "end", "id")
+
+_LOG = logging.getLogger(__name__)
+_MOST_LETTERS = 40
+_MOST_SHOWN = 20
+
+# Names are compared word by word, in small letters: `startTime (sec)` as "start time sec".
+_WORD = re.compile(r"[A-Z]*[a-z]+|[A-Z]+|[0-9]+|[^\W\d_A-Za-z]+")
+_BEFORE_A_TIME = "clip|scene|shot|segment|video|time|timestamp|ts|t|frame"
+_AFTER_A_TIME = (
+    "time|timestamp|ts|t|secs?|seconds?|s|ms|msecs?|millis|milliseconds?|frames?|idx|index|number|pts|point|offset|pos|"
+    "position|at|of|in"
+)
+_JOINED_BEFORE, _JOINED_AFTER = "t|time|clip|scene|shot|frame|video", "t|time|secs?|seconds?|ms|frame|ts|timestamp"
+_OF_A_TEXT = "video|clip|scene|shot|image|short|long|dense|detailed|brief|full|raw|en|english|[0-9]+"
+_OF_A_FILE = "video|clip|movie|film|media|image"
+_MEANT = {
+    "start": re.compile(
+        f"(({_BEFORE_A_TIME}) )*(starts?|begins?|beginning|from|onset)( ({_AFTER_A_TIME}))*|"
+        f"(start|begin)({_JOINED_AFTER})|({_JOINED_BEFORE})(start|begin)|"
+        "in|in ?point|ss|(time ?)?spans?|timestamps"
+    ),
+    "end": re.compile(
+        f"(({_BEFORE_A_TIME}) )*(ends?|stops?|to|until|till)( ({_AFTER_A_TIME}))*|"
+        f"(end|stop)({_JOINED_AFTER})|({_JOINED_BEFORE})(end|stop)|out|out ?point"
+    ),
+    "caption": re.compile(
+        f"(({_OF_A_TEXT}) )*(captions?|texts?|txt|prompts?|descriptions?|desc|sentences?|narrations?)"
+        f"( ({_OF_A_TEXT}))*|(video|clip|image|text)captions?"
+    ),
+    "video": re.compile(
+        f"(({_OF_A_FILE})s? )*(paths?|files?|names?|urls?|uris?|locations?|src|ids?|keys?)|({_OF_A_FILE})s?|"
+        f"({_OF_A_FILE}|file)(paths?|files?|names?|urls?|ids?)|file (name|path|url)|content ?url"
+    ),
+    "id": re.compile("id"),
+}
+_ALIKE = 0.9
+
+
+class Columns:
+    """Looks at the columns of each row, and remembers those it has seen: the rows of JSON lines may differ."""
+
+    def __init__(self) -> None:
+        self._sound: Sequence[str] = ()
+        self._hinted = False
+
+    def check(self, names: Sequence[str], where: str) -> None:
+        """Raises UsageMistake for columns without `video`, or with one that is likely to be meant for another."""
+        if names == self._sound:
+            return
+        refuse_twice(names, where)
+        if "video" not in names:
+            near = meant_for("video", names)
+            hint = f"; is {near!r} meant? Rename it to `video`" if near else ""
+            raise UsageMistake(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
+        for known in ("start", "end", "caption"):
+            if near := meant_for(known, names):
+                raise UsageMistake(
+                    f"{where}: column {near!r} is not known, and there is no `{known}`; rename it to `{known}`"
+                    f"{_IN_SECONDS if known != 'caption' else ''}, or drop it"
+                )
+        near = meant_for("id", names)
+        if near and not self._hinted:
+            self._hinted = True
+            _LOG.warning("%s: column %r is kept as provenance; what gives clips their ids is called `id`", where, near)
+        self._sound = names
+
+
+def refuse_twice(names: Iterable[str], where: str) -> None:
+    """Raises UsageMistake for a name that two columns have; names that are empty are no names."""
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        raise UsageMistake(f"{where}: {twice[0]!r} is there twice; rename one of the two, or drop it")
+
+
+def meant_for(known: str, names: Sequence[str]) -> str | None:
+    """The first of `names` that is likely to be meant for `known`, where that is not there itself."""
+    if known in names:
+        return None
+    others = (name for name in names if name not in COLUMNS and len(name) <= _MOST_LETTERS)
+    return next((name for name in others if _is_meant(_words(name), known)), None)
+
+
+_IN_SECONDS = " (seconds from the beginning of the video)"
+
+
+def _is_meant(words: str, known: str) -> bool:
+    if _MEANT[known].fullmatch(words) or difflib.SequenceMatcher(None, words, known).ratio() >= _ALIKE:
+        return True
+    swapped = (known[:i] + known[i + 1] + known[i] + known[i + 2 :] for i in range(len(known) - 1))
+    return known != "id" and words in swapped
+
+
+def _words(name: str) -> str:
+    return " ".join(_WORD.findall(name)).lower()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")

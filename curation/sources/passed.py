@@ -1,0 +1,41 @@
+"""What a source holds and no clip is made of, counted by suffix."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import PurePosixPath
+
+HIDDEN, BARE, LINKS, SPARSE, OTHERS = "hidden", "without a suffix", "links and devices", "sparse", "other suffixes"
+MOST_KINDS = 64
+_SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,11}")
+
+
+class PassedOver:
+    """How many files were passed over, of each suffix, in memory that does not grow with them.
+
+    Suffixes are in lower case; those that look like none, and all beyond MOST_KINDS, count as OTHERS. What is counted
+    by kind: names that begin with a dot (a hidden folder is one, and not looked into), names without a suffix, and in
+    tars links, devices and sparse files.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str) -> None:
+        """Counts a file by the last part of its path."""
+        name = name.rpartition("/")[2]
+        if name.startswith("."):
+            self.add_kind(HIDDEN)
+            return
+        suffix = PurePosixPath(name).suffix.lower()
+        self.add_kind(BARE if not suffix else suffix if _SUFFIX.fullmatch(suffix) else OTHERS)
+
+    def add_kind(self, kind: str) -> None:
+        known = kind in self._counts or len(self._counts) < MOST_KINDS
+        self._counts[kind if known else OTHERS] += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Kind → files, the most frequent first."""
+        return dict(sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0])))

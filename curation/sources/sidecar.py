@@ -1,0 +1,28 @@
+"""Captions in files of their own: which names can hold a video's caption, and which of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+TEXT_SUFFIXES = (".txt", ".caption")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is one that a caption could have."""
+    return name.lower().endswith(TEXT_SUFFIXES)
+
+
+def caption_name(video: str, names: Collection[str]) -> str:
+    """Which of `names` holds the caption of `video`; "" if none does.
+
+    For `clip.mp4` the first of `clip.txt`, `clip.caption`, `clip.mp4.txt` and `clip.mp4.caption` that is there, their
+    suffixes in small letters before any others.
+    """
+    for stem in (video.rpartition(".")[0], video):
+        for suffix in TEXT_SUFFIXES:
+            if f"{stem}{suffix}" in names:
+                return f"{stem}{suffix}"
+            alike = [name for name in names if name.startswith(stem) and name[len(stem) :].lower() == suffix]
+            if alike:
+                return min(alike)
+    return ""

@@ -1,0 +1,147 @@
+"""Tables of clips as files: CSV, JSON lines and Parquet, read a row at a time.
+
+Bytes that are not UTF-8 come out as `surrogateescape` leaves them, so that they are the matter of one row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import UsageMistake
+from curation.sources.caption import not_unicode
+from curation.sources.columns import Columns, meant_for, refuse_twice
+from shards.storage import Storage, StorageFault
+
+MAX_ROW_LETTERS = 64 << 20
+
+Row = tuple[str, Mapping[str, Any]]
+"""A row and what to call it in a message, such as "row 7"."""
+
+_SEPARATORS = (",", ";", "\t")
+_BINARY = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+
+
+def _csv(root: Storage, path: str) -> Iterator[Row]:
+    where = f"{root.shown}/{path}"
+    # The module's own bound is shorter than a caption may be.
+    csv.field_size_limit(MAX_ROW_LETTERS)
+    with _text(root, path) as text:
+        lines = _lines(text, where)
+        header = next(lines, "\n")
+        if not_unicode(header):
+            raise UsageMistake(f"{where}: not a CSV file in UTF-8: {not_unicode(header)}")
+        table = csv.DictReader(chain([header], lines), strict=True, delimiter=_separator(header))
+        try:
+            Columns().check(table.fieldnames or (), where)
+            for row in table:
+                if None in row or None in row.values():
+                    raise UsageMistake(f"{where}, line {table.line_num}: not as many fields as the header names")
+                yield f"line {table.line_num}", row
+        except csv.Error as error:
+            raise UsageMistake(f"{where}, line {table.line_num}: not a CSV file: {error}") from error
+
+
+def _separator(header: str) -> str:
+    """The first separator by which a header has the column `video`; else the one by which it nearly has it."""
+    names = {separator: next(csv.reader([header], delimiter=separator), []) for separator in _SEPARATORS}
+    for separator in _SEPARATORS:
+        if "video" in names[separator]:
+            return separator
+
+    def likeliness(separator: str) -> tuple[bool, int]:
+        return meant_for("video", names[separator]) is not None, len(names[separator])
+
+    return max(_SEPARATORS, key=likeliness)
+
+
+def _jsonl(root: Storage, path: str) -> Iterator[Row]:
+    where = f"{root.shown}/{path}"
+    columns = Columns()
+    with _text(root, path) as text:
+        for number, line in enumerate(_lines(text, where), 1):
+            if not line.strip():
+                continue
+            place = f"{where}, line {number}"
+            try:
+                row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=partial(_object, place))
+            except (ValueError, RecursionError) as error:
+                raise UsageMistake(f"{place}: not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise UsageMistake(f"{place}: not a JSON object")
+            columns.check(list(row), place)
+            yield f"line {number}", row
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"there is no {name} in it; write null for what is missing")
+
+
+def _object(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        refuse_twice((name for name, _ in pairs), place)
+    return values
+
+
+def _parquet(root: Storage, path: str) -> Iterator[Row]:
+    where = f"{root.shown}/{path}"
+    with root.open(path) as file:
+        try:
+            table = pq.ParquetFile(file)
+            names = table.schema_arrow.names
+            Columns().check(names, where)
+            number = 0
+            for batch in table.iter_batches(batch_size=1024, use_threads=False):
+                for values in zip(*map(_values, batch.columns), strict=True):
+                    number += 1
+                    yield f"row {number}", dict(zip(names, values, strict=True))
+        except (pa.ArrowException, ValueError, OSError) as error:  # Arrow raises each of them for bytes it cannot use
+            if isinstance(error, OSError) and error.errno:
+                raise StorageFault(f"cannot read {where}: {error.strerror}") from error
+            raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        if column.type not in _BINARY:
+            raise
+        values = [
+            data if data is None else data.decode("utf-8", "surrogateescape")
+            for data in column.cast(_BINARY[column.type]).to_pylist()
+        ]
+    return values
+
+
+def _text(root: Storage, path: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(root.open(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _lines(text: io.TextIOWrapper, where: str) -> Iterator[str]:
+    """The lines with their ends. Raises UsageMistake for one that is too long to be held."""
+    number = 0
+    while line := text.readline(MAX_ROW_LETTERS + 1):
+        number += 1
+        if len(line) > MAX_ROW_LETTERS:
+            raise UsageMistake(f"{where}, line {number}: longer than {MAX_ROW_LETTERS >> 20} MiB; is it a table?")
+        yield line
+
+
+READERS: Mapping[str, Callable[[Storage, str], Iterator[Row]]] = {
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}
