@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 
+from curation.captioning import Uncaptioned, pictures_of
 from curation.config import Config
-from curation.judging import drawer_of
-from curation.plan import Plan
+from curation.judging import Terms, drawer_of
+from curation.plan import Plan, PlannedClip, write_plan
 from curation.scenes import decide
-from curation.sources import Source
-from curation.sources.clip import IMAGE_SUFFIXES
+from curation.scratch import scratch_folder
+from curation.sources import MISSING, Source
 from curation.state import State
 from curation.work import remaining
 from judge.answer import Answer
@@ -24,35 +25,67 @@ from judge.store import read_drawer
 from shards.storage import Storage
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to be done in OUT, and each case's bill for it.
+
+    Of the `clips` that are not decided `missing` have no file and cost nothing. `captioning` is the part of each bill
+    that captions the `uncaptioned` ones. `passed_over` is as in `Summary`.
+    """
+
+    clips: int
+    missing: int
+    uncaptioned: int
+    passed_over: dict[str, int] | None
+    bills: dict[str, Bill]
+    captioning: dict[str, Bill]
+
+
 def estimate(
-    source: Source, out: Storage, config: Config, planned: bool, price: Price, cases: Mapping[str, Assumptions]
-) -> tuple[int, dict[str, Bill]]:
-    """The number of clips still to be decided, and each case's bill for them. Asks nothing and writes nothing."""
+    source: Source, out: Storage, config: Config, planned: bool, terms: Terms, cases: Mapping[str, Assumptions]
+) -> Estimate:
+    """Asks nothing, and writes nothing into OUT: where nothing is planned there, it plans on the local disk.
+
+    Raises UsageMistake for what planning would refuse, but for clips without a caption, whose price it is there to say.
+    """
+    if planned:
+        return _estimated(Plan(out, config), out, config, terms.price, cases)
+    with scratch_folder() as folder:
+        draft = Storage.at(folder)
+        willing = terms if terms.uncaptioned == "skip" else replace(terms, uncaptioned="caption")
+        write_plan(draft, source, config, willing)
+        return _estimated(Plan(draft, config), draft, config, terms.price, cases)
+
+
+def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Mapping[str, Assumptions]) -> Estimate:
     estimators = {case: Estimator(config.claude, price, assumed) for case, assumed in cases.items()}
     bills = dict.fromkeys(cases, Bill())
-    count = 0
-    for clip in _planned(out, config, price) if planned else _of_source(source, config):
-        count += 1
+    uncaptioned = Uncaptioned(config)
+    clips = missing = 0
+    for clip, answers in _undecided(plan, out, config):
+        clips += 1
+        missing += clip.size == MISSING
+        if clip.flaw or clip.size == MISSING:
+            continue
+        if not clip.caption:
+            uncaptioned.add(clip.name)
+        ahead = Ahead(clip.caption, pictures_of(clip.name, config))
+        # The frames that a question without a caption is made of would have to be decoded.
+        if answers and clip.caption:
+            ahead = _Told(answers).far(ahead, config, price, clip.clip_id)
         for case, estimator in estimators.items():
-            bills[case] += estimator.bill(clip)
-    return count, bills
+            bills[case] += estimator.bill(ahead)
+    captioning = {case: uncaptioned.bill(price, assumed) for case, assumed in cases.items()}
+    return Estimate(clips, missing, uncaptioned.count, plan.passed_over, bills, captioning)
 
 
-def _of_source(source: Source, config: Config) -> Iterator[Ahead]:
-    for clip in source.clips():
-        yield Ahead(clip.caption, _pictures(clip.location, config))
-
-
-def _planned(out: Storage, config: Config, price: Price) -> Iterator[Ahead]:
-    plan = Plan(out, config)
+def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[tuple[PlannedClip, Mapping[str, Answer]]]:
+    """The clips that are left, with the answers that are stored about their unit."""
     for shard in remaining(plan, State.read(out, config.units_per_shard)):
         for unit in shard.todo:
             answers = read_drawer(out, drawer_of(unit))
             for clip in unit.clips:
-                ahead = Ahead(clip.caption, _pictures(clip.location, config))
-                # The frames that a question without a caption is made of would have to be decoded.
-                known = answers and clip.caption
-                yield _Told(answers).far(ahead, config, price, clip.clip_id) if known else ahead
+                yield clip, answers
 
 
 class _NotTold(Exception):
@@ -83,8 +116,3 @@ class _Told:
             described, verified = self._tasks.count("describe"), self._tasks.count("verify")
             return Ahead(clip.caption, clip.pictures, min(verified, described), described > verified)
         return Ahead(clip.caption, clip.pictures, config.claude.rounds)
-
-
-def _pictures(location: str, config: Config) -> int:
-    """A video is taken to be long enough for all."""
-    return 1 if PurePosixPath(location).suffix.casefold() in IMAGE_SUFFIXES else config.claude.frames

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from curation.config import Config, Limits
 from curation.errors import RunStopped, UsageMistake
@@ -38,11 +38,16 @@ _PICTURED_CLIPS = 2000
 
 @dataclass(frozen=True)
 class Terms:
-    """How the judge `claude` is paid. Not part of what decides the dataset: each run may have its own."""
+    """How the judge `claude` is paid. Not part of what decides the dataset: each run may have its own.
+
+    `uncaptioned` says what becomes of clips without a caption when a plan is made: they are a mistake, captioned by
+    the judge first, or left out. A plan that stands has decided it.
+    """
 
     price: Price
     budget: Decimal | None = None
     in_batches: bool = False
+    uncaptioned: Literal["mistake", "caption", "skip"] = "mistake"
 
 
 class Judging:

@@ -6,12 +6,13 @@ Written and read in a stream, in row groups of whole shards, so that its size is
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,21 +20,32 @@ import pyarrow.parquet as pq
 
 from curation.config import Config
 from curation.errors import UsageMistake
-from curation.sources import Clip, Source
+from curation.outcome import Ending
+from curation.sources import Clip, PassedOver, Source
+from curation.sources.caption import ending_of
+from curation.survey import Survey
 from shards.layout import PLAN, ShardName, UnitName
 from shards.parquet import reading
 from shards.storage import Storage
 
+if TYPE_CHECKING:
+    from curation.judging import Terms
+
 SPLITS = ("train", "test")
 _SHARDS_KEY = "nextscene.shards"
 _UNCAPTIONED_KEY = "nextscene.uncaptioned"
+_SKIPPED_KEY = "nextscene.skipped"
+_PASSED_OVER_KEY = "nextscene.passed_over"
 # The footer, which stays in memory, grows with the row groups; a shard is read by reading its whole group.
 _ROWS_A_GROUP = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedClip:
-    """One row of the plan. `position` is the place in source order; `unit` and `shard` count within the split."""
+    """One row of the plan. `position` is the place in source order; `unit` and `shard` count within the split.
+
+    `flaw` and what follows it are missing in older plans.
+    """
 
     position: int
     clip_id: str
@@ -52,6 +64,13 @@ class PlannedClip:
     length: int
     size: int
     mtime_ns: int
+    flaw: str = ""
+    flaw_detail: str = ""
+
+    @property
+    def ending(self) -> Ending | None:
+        """The clip's end where its source alone has decided that."""
+        return ending_of(self.flaw, self.flaw_detail)
 
 
 _TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string()}
@@ -79,21 +98,37 @@ class Unit:
 # ---- making ----------------------------------------------------------------------------------------------------
 
 
-def write_plan(out: Storage, source: Source, config: Config) -> None:
+def write_plan(out: Storage, source: Source, config: Config, terms: Terms | None = None) -> None:
     """Writes `plan.parquet`, whole or not at all.
 
-    Raises UsageMistake for a source that is empty, holds a clip twice, or lacks the captions its judge needs.
+    Raises UsageMistake for a source that is empty or not there, holds a clip twice, or lacks the captions its judge
+    needs. `terms` say what becomes of clips without a caption where the judge could be paid to caption them.
     """
     # Statistics would put two captions of each row group into the footer, which every reader loads whole.
     with (
         out.publishing(PLAN) as file,
         pq.ParquetWriter(file, SCHEMA, compression="zstd", write_statistics=False) as writer,
     ):
-        clips = _with_preceding(source, config.judge)
-        table = _Table(file, writer, config)
-        for position, (clip, preceding) in enumerate(clips):
-            table.add(position, clip, preceding)
-        table.close(source)
+        passed, survey, table = PassedOver(), Survey(config), _Table(file, writer, config)
+        skips = terms is not None and terms.uncaptioned == "skip"
+        for position, (clip, preceding) in enumerate(_with_preceding(source.clips(passed), source, config.judge)):
+            survey.add(clip)
+            table.add(position, _skipped(clip) if skips and not (clip.caption or clip.flaw) else clip, preceding)
+        table.end()
+        survey.check(source, terms)
+        uncaptioned = survey.uncaptioned.count
+        table.close(
+            {
+                _UNCAPTIONED_KEY: 0 if skips else uncaptioned,
+                _SKIPPED_KEY: uncaptioned if skips else 0,
+                _PASSED_OVER_KEY: passed.counts,
+            }
+        )
+        table.refuse_duplicates(source)
+
+
+def _skipped(clip: Clip) -> Clip:
+    return replace(clip, flaw="no_caption", flaw_detail="the source gives no caption for it, and it was to be left out")
 
 
 class _Table:
@@ -108,7 +143,6 @@ class _Table:
         self._shards: list[str] = []
         self._waiting: list[pa.Table] = []
         self._ids = array("Q")
-        self._captioned = 0
 
     def add(self, position: int, clip: Clip, preceding: str) -> None:
         config = self._config
@@ -117,34 +151,29 @@ class _Table:
         unit = self._counts[split] // config.unit_size
         self._counts[split] += 1
         self._ids.append(int(clip_id[:16], 16))
-        self._captioned += bool(clip.caption)
         rows = self._filling[split]
         rows.append(
             PlannedClip(
                 position, clip_id, split, unit, unit // config.units_per_shard, preceding,
                 clip.name, clip.identity, clip.location, clip.start_ms, clip.end_ms, clip.caption, clip.provenance,
-                clip.offset, clip.length, clip.size, clip.mtime_ns,
+                clip.offset, clip.length, clip.size, clip.mtime_ns, clip.flaw, clip.flaw_detail,
             )
         )  # fmt: skip
         if len(rows) == config.unit_size * config.units_per_shard:
             self._end_shard(split)
 
-    def close(self, source: Source) -> None:
+    def end(self) -> None:
+        """Writes what is left."""
         for split in SPLITS:
             if self._filling[split]:
                 self._end_shard(split)
         self._write_group()
-        if not self._ids:
-            raise UsageMistake(f"--source {source.shown}: no videos or images in it")
-        if not self._captioned and self._config.judge != "claude":
-            raise UsageMistake(
-                f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
-                " give a manifest with a `caption` column, or a .txt beside each video"
-            )
-        uncaptioned = len(self._ids) - self._captioned
-        self._writer.add_key_value_metadata({_SHARDS_KEY: ",".join(self._shards), _UNCAPTIONED_KEY: str(uncaptioned)})
+
+    def close(self, notes: Mapping[str, Any]) -> None:
+        """Ends the file. `notes` are kept beside the rows, as JSON."""
+        self._writer.add_key_value_metadata({_SHARDS_KEY: ",".join(self._shards)})
+        self._writer.add_key_value_metadata({name: json.dumps(value) for name, value in notes.items()})
         self._writer.close()
-        self._refuse_duplicates(source)
 
     def _end_shard(self, split: str) -> None:
         rows = self._filling[split]
@@ -161,7 +190,8 @@ class _Table:
             self._writer.write_table(group, row_group_size=group.num_rows)
             self._waiting.clear()
 
-    def _refuse_duplicates(self, source: Source) -> None:
+    def refuse_duplicates(self, source: Source) -> None:
+        """Raises UsageMistake for two clips with one id; the file is closed by now."""
         ids = np.sort(np.frombuffer(self._ids, dtype=np.uint64))
         suspects = {int(value) for value in ids[1:][ids[1:] == ids[:-1]]}
         if not suspects:
@@ -188,14 +218,14 @@ def _split(of: str, test: float) -> str:
     return "test" if int.from_bytes(hashlib.sha256(of.encode()).digest()[:8]) < test * 2**64 else "train"
 
 
-def _with_preceding(source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
+def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
     """Each clip with the caption of the clip before it in the same video, which judge `film` alone asks for."""
     if judge != "film":
-        yield from ((clip, "") for clip in source.clips())
+        yield from ((clip, "") for clip in clips)
         return
     videos = array("Q")
     last: Clip | None = None
-    for clip in source.clips():
+    for clip in clips:
         if last is None or clip.name != last.name:
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
             yield clip, ""
@@ -217,7 +247,11 @@ _IN_ORDER = "under --judge film the rows of a video stand together, in time orde
 
 
 class Plan:
-    """A written plan, opened: what is in it, and its units a shard at a time."""
+    """A written plan, opened: what is in it, and its units a shard at a time.
+
+    `uncaptioned` clips are captioned by the judge, if it can; `skipped` ones end for the lack of a caption.
+    `passed_over` says what of the source no clip was made of, by suffix; None in a plan that did not count.
+    """
 
     def __init__(self, out: Storage, config: Config) -> None:
         """Raises FileNotFoundError, or DamagedRecord for a file that is no plan."""
@@ -233,6 +267,9 @@ class Plan:
         seen = dict.fromkeys(SPLITS, 0)
         notes: dict[bytes, bytes] = self._file.metadata.metadata
         self.uncaptioned = int(notes[_UNCAPTIONED_KEY.encode()])
+        self.skipped = int(notes.get(_SKIPPED_KEY.encode(), b"0"))
+        passed = notes.get(_PASSED_OVER_KEY.encode())
+        self.passed_over: dict[str, int] | None = None if passed is None else json.loads(passed)
         for entry in notes[_SHARDS_KEY.encode()].decode().split(","):
             split, clips = entry.split(" ")
             self._places[ShardName(split, seen[split])] = self.clips, int(clips)

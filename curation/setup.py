@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from curation import ffmpeg
 from curation.config import Config, as_tree, fingerprint
 from curation.errors import UsageMistake
-from curation.plan import write_plan
+from curation.plan import Plan, write_plan
 from curation.sources import Source
 from judge.account import ACCOUNT, Statement
 from judge.errors import JudgeStopped
@@ -20,6 +20,9 @@ from judge.store import CALLS
 from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, UNIT_LEDGERS
 from shards.receipt import sealed_shards
 from shards.storage import Storage
+
+if TYPE_CHECKING:
+    from curation.judging import Terms
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,17 @@ class Recorded:
         out.write(CONFIG, tomli_w.dumps(value).encode())
 
 
-def prepare(out: Storage, source: Source, config: Config) -> Recorded:
+def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = None) -> Recorded:
     """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run."""
     determining = config.determining(ffmpeg.build())
     recorded = standing(out, source, determining)
+    if recorded is not None and terms is not None and _decided_otherwise(out, config, terms):
+        recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
             for earlier in (MANIFEST, SUMMARY, REPORT, CONFIG):  # its commit last
                 out.delete(earlier)
-        write_plan(out, source, config)
+        write_plan(out, source, config, terms)
         recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config))
         recorded.publish(out)
         return recorded
@@ -74,6 +79,25 @@ def prepare(out: Storage, source: Source, config: Config) -> Recorded:
             f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
         )
     return recorded
+
+
+def _decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:
+    """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
+
+    Raises UsageMistake for one by which something was done.
+    """
+    plan = Plan(out, config)
+    skips, captions = (terms.uncaptioned == "skip", terms.uncaptioned == "caption")
+    if not (skips and plan.uncaptioned) and not (captions and plan.skipped):
+        return False
+    if untouched(out):
+        return True
+    flag, was = ("--skip-uncaptioned", "--caption-missing") if skips else ("--caption-missing", "--skip-uncaptioned")
+    count = plan.uncaptioned or plan.skipped
+    raise UsageMistake(
+        f"--out {out.shown} was planned as with {was}, for {count:,} clips without a caption;"
+        f" leave {flag} out, or choose another --out"
+    )
 
 
 def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recorded | None:

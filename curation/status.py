@@ -15,12 +15,16 @@ from shards.storage import Storage
 
 @dataclass(frozen=True)
 class Status:
-    """Counts as of now. `runner` holds the lock, and may be dead. `spending` is None where nothing is paid for."""
+    """Counts as of now. `passed_over` is as in `Summary`. `runner` holds the lock, and may be dead.
+
+    `spending` is None where nothing is paid for.
+    """
 
     planned: int
     shards_planned: int
     shards_sealed: int
     tally: Tally
+    passed_over: dict[str, int] | None
     runner: Holder | None
     spending: Spending | None
 
@@ -37,4 +41,4 @@ def status(out: Storage, config: Config) -> Status:
     runner = holder(out)
     at_work = runner is not None and runner.alive
     spending = Spending.read(out, at_work) if config.judge == "claude" else None
-    return Status(plan.clips, shards_planned, len(state.sealed), tally, runner, spending)
+    return Status(plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending)

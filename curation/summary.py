@@ -58,6 +58,7 @@ class Spending:
 class Summary:
     """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars.
 
+    `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
     `spending` is None where nothing is paid for.
     """
 
@@ -66,6 +67,7 @@ class Summary:
     fingerprint: str
     planned: int
     outcomes: tuple[tuple[str, str, int], ...]
+    passed_over: dict[str, int] | None
     shards_planned: int
     shards_sealed: int
     tars: int
@@ -103,6 +105,7 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         fingerprint=recorded.fingerprint,
         planned=plan.clips,
         outcomes=tuple(tally.lines()),
+        passed_over=plan.passed_over,
         shards_planned=sum(1 for _ in plan.shards()),
         shards_sealed=len(state.sealed),
         tars=len(manifest.shards),

@@ -90,6 +90,8 @@ def _screened(
 
 
 def _examined(job: Job, clip: PlannedClip, reader: SourceReader, scratch: Path) -> Screened | Ending:
+    if ending := clip.ending:
+        return ending
     measured = _or_failed(lambda: screen(clip, reader, job.config))
     if isinstance(measured, Ending):
         return measured

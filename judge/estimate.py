@@ -122,8 +122,7 @@ class Estimator:
         letters = float(len(clip.caption))
         if not clip.caption:
             letters = assumed.caption_tokens * assumed.chars_per_token
-            pictures = clip.pictures * self._picture_tokens
-            total += self._call(self._caption, pictures, assumed.caption_tokens)
+            total += self._captioning(clip.pictures)
         reached = 1.0
         for done in range(clip.rounds_done, self._settings.rounds):
             if not (clip.described and done == clip.rounds_done):
@@ -133,6 +132,13 @@ class Estimator:
             reached *= 1 - assumed.pass_rate
         untouched = not clip.rounds_done and not clip.described
         return total * assumed.screened if untouched else total
+
+    def captioning(self, pictures: int) -> Bill:
+        """The part of it that captioning the clip from so many pictures is expected to cost."""
+        return self._captioning(pictures) * self._assumed.screened
+
+    def _captioning(self, pictures: int) -> Bill:
+        return self._call(self._caption, pictures * self._picture_tokens, self._assumed.caption_tokens)
 
     def _call(self, letters: float, further_tokens: float, answer_tokens: float) -> Bill:
         return Bill(1, letters / self._assumed.chars_per_token + further_tokens, answer_tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.markup import escape
@@ -25,7 +25,7 @@ from curation.status import Status, status
 from curation.summary import Spending, Summary
 from curation.verify import verify
 from judge.errors import JudgeMistake
-from judge.estimate import Assumptions, assume
+from judge.estimate import Assumptions, Bill, assume
 from judge.prices import Prices
 from judge.settings import Claude
 from pipelines import console
@@ -41,7 +41,13 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--source", help="A folder, a manifest (.csv, .jsonl, .parquet), a .tar, or a video; a path or s3://…")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="PATH",
+    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, or a video; a path or s3://…",
+)
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
 @click.option("--status", "telling", is_flag=True, help="Say how far the run in --out is; no work.")
@@ -55,13 +61,15 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(_ASSUMED)}.")
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
 @click.option("--batches", is_flag=True, help="Ask in message batches: half the price, answers within a day.")
+@click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips without a caption first.")
+@click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, leave clips without a caption out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config)
 def main(
-    source: str | None, out: str, verifying: bool, telling: bool, retry: str, workers: int | None,
+    sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, workers: int | None,
     ray_address: str | None, model: str | None, estimating: bool, assume: str, budget_usd: float | None, batches: bool,
-    prices: Path | None, config: Path | None, **flags: Any,
+    caption_missing: bool, skip_uncaptioned: bool, prices: Path | None, config: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Build a next-scene dataset from captioned video.
 
@@ -73,6 +81,7 @@ def main(
     """
     console.log_to_stderr()
     try:
+        source = _only(sources)
         if inside_job():
             _refuse_relative({"--source": source, "--out": out})
         if verifying or telling:
@@ -85,10 +94,12 @@ def main(
                     "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
                 )
             settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
-            terms = _terms(settings, budget_usd, batches, prices)
+            uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
+            terms = _terms(settings, budget_usd, batches, uncaptioned, prices)
             order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms)
             only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
-            _refuse_without_claude(settings, only | {"--batches": batches, "--prices": prices})
+            captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
+            _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
             code = _estimate(order, assume) if estimating else _build(order)
     except (UsageMistake, SettingsMistake, JudgeMistake) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
@@ -112,11 +123,29 @@ def _build(order: Order) -> int:
     return console.ATTENTION if finished.summary.needs_attention else console.DONE
 
 
-def _terms(config: Config, budget_usd: float | None, batches: bool, prices: Path | None) -> Terms | None:
+def _only(sources: tuple[str, ...]) -> str | None:
+    if len(sources) > 1:
+        raise UsageMistake(
+            f"--source is given {len(sources)} times, and one dataset is made from one source; give one of"
+            f" {', '.join(sources)}, or a manifest that names the videos of all"
+        )
+    return sources[0] if sources else None
+
+
+def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mistake", "caption", "skip"]:
+    if caption_missing and skip_uncaptioned:
+        raise UsageMistake("--caption-missing and --skip-uncaptioned exclude each other; leave one of them out")
+    return "caption" if caption_missing else "skip" if skip_uncaptioned else "mistake"
+
+
+def _terms(
+    config: Config, budget_usd: float | None, batches: bool, uncaptioned: Literal["mistake", "caption", "skip"],
+    prices: Path | None,
+) -> Terms | None:  # fmt: skip
     budget = dollars("--budget-usd", budget_usd)
     if config.judge != "claude":
         return None
-    return Terms(Prices.load(prices).of(config.claude.model), budget, batches)
+    return Terms(Prices.load(prices).of(config.claude.model), budget, batches, uncaptioned)
 
 
 def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
@@ -130,28 +159,44 @@ def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
 def _estimate(order: Order, assumed: str) -> int:
     cases = assume(assumed)
     source, out = Source.at(order.source), open_out(order.out)
-    config, price = order.config, order.terms.price  # type: ignore[union-attr]
+    config, terms = order.config, order.terms
+    assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
     recorded = standing(out, source, config.determining(ffmpeg.build()))
-    clips, bills = estimate(source, out, config, recorded is not None, price, cases)
+    found = estimate(source, out, config, recorded is not None, terms, cases)
+    bills, captioning = found.bills.values(), found.captioning.values()
+    rows = {
+        "calls": [f"{bill.calls:,.0f}" for bill in bills],
+        "input tokens": [f"{bill.input_tokens:,.0f}" for bill in bills],
+        "output tokens": [f"{bill.output_tokens:,.0f}" for bill in bills],
+        "one by one": [_usd(bill, terms, in_batch=False) for bill in bills],
+        "in batches": [_usd(bill, terms, in_batch=True) for bill in bills],
+    }
+    if found.uncaptioned:
+        rows["of it captions, one by one"] = [_usd(bill, terms, in_batch=False) for bill in captioning]
+        rows["of it captions, in batches"] = [_usd(bill, terms, in_batch=True) for bill in captioning]
+    rows |= {f"assumed {name}": [f"{asdict(case)[name]:g}" for case in cases.values()] for name in _ASSUMED}
     table = Table("", *cases, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    rows = {
-        "calls": [f"{bill.calls:,.0f}" for bill in bills.values()],
-        "input tokens": [f"{bill.input_tokens:,.0f}" for bill in bills.values()],
-        "output tokens": [f"{bill.output_tokens:,.0f}" for bill in bills.values()],
-        "one by one": [f"${bill.usd(price, in_batch=False):,.2f}" for bill in bills.values()],
-        "in batches": [f"${bill.usd(price, in_batch=True):,.2f}" for bill in bills.values()],
-    }
-    rows |= {f"assumed {name}": [f"{asdict(case)[name]:g}" for case in cases.values()] for name in _ASSUMED}
     for name, values in rows.items():
         table.add_row(name, *values)
-    console.out.print(f"{clips:,} clips to be decided, asked of {price.model}; nothing was sent.")
+    console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
     console.out.print(table)
+    if found.missing:
+        console.out.print(f"missing   {found.missing:,} clips have no file: they will fail, and cost nothing")
+    if found.uncaptioned:
+        asks = recorded is None and terms.uncaptioned == "mistake"
+        wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
+        console.out.print(f"captions  {found.uncaptioned:,} clips have none, and are captioned first{wanted}")
+    _print_passed_over(found.passed_over)
     console.out.print(
         "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
     )
     return console.DONE
+
+
+def _usd(bill: Bill, terms: Terms, in_batch: bool) -> str:
+    return f"${bill.usd(terms.price, in_batch=in_batch):,.2f}"
 
 
 def _look(out: Storage, verifying: bool) -> int:
@@ -206,6 +251,7 @@ def _print_summary(summary: Summary, out: Storage) -> None:
     console.out.print(
         f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
     )
+    _print_passed_over(summary.passed_over)
     console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
     if summary.spending:
         console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
@@ -229,6 +275,7 @@ def _print_status(now: Status) -> None:
     for outcome, reason, count in now.tally.lines():
         console.out.print(f"          {outcome} {reason} {count:,}".rstrip(), markup=False)
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed")
+    _print_passed_over(now.passed_over)
     if now.spending:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:
@@ -238,6 +285,15 @@ def _print_status(now: Status) -> None:
         console.out.print(
             f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False
         )
+
+
+def _print_passed_over(counts: dict[str, int] | None) -> None:
+    """What of the source no clip was made of; no line where that is nothing."""
+    if counts is None:
+        console.out.print("not read  not counted, by the version that made this plan")
+    elif counts:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        console.out.print(f"not read  passed over in the source: {console.visible(kinds)}", markup=False)
 
 
 def _spent(spending: Spending) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from curation.config import Config
 from curation.judging import Terms
@@ -28,8 +28,11 @@ CLAUDE_FLAGS = ("--judge", "claude", "--test", "0", "--unit-size", "4", "--units
 SECONDS = 0.25
 
 
-def terms(budget: str | None = None, *, in_batches: bool = False, model: str = MODEL) -> Terms:
-    return Terms(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches)
+def terms(
+    budget: str | None = None, *, in_batches: bool = False, model: str = MODEL,
+    uncaptioned: Literal["mistake", "caption", "skip"] = "mistake",
+) -> Terms:  # fmt: skip
+    return Terms(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches, uncaptioned)
 
 
 def spans(folder: Path, captions: Sequence[str]) -> Path:

@@ -92,7 +92,7 @@ def build_inline(
     place = open_out(str(out))
     with held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
-        recorded = prepare(place, given, config)
+        recorded = prepare(place, given, config, terms)
         job = Job(config, given.root, place, ffmpeg.build(), "inline", terms)
         judging = Judging(config, terms, place, "inline")
         plan = Plan(place, config)

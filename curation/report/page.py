@@ -34,11 +34,15 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page tells but for the clips. `planned` is the number of clips in the plan."""
+    """What the page tells but for the clips. `planned` is the number of clips in the plan.
+
+    `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
+    """
 
     config: Config
     fingerprint: str
     planned: int
+    passed_over: dict[str, int] | None
     counts: Counts
     concluded: Concluded | None
 

@@ -57,7 +57,7 @@ class Columns:
     """Looks at the columns of each row, and remembers those it has seen: the rows of JSON lines may differ."""
 
     def __init__(self) -> None:
-        self._sound: Sequence[str] = ()
+        self._sound: Sequence[str] | None = None
         self._hinted = False
 
     def check(self, names: Sequence[str], where: str) -> None:

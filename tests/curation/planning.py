@@ -8,29 +8,36 @@ from pathlib import Path
 from typing import cast
 
 from curation.config import Config
+from curation.judging import Terms
 from curation.plan import Plan, PlannedClip, write_plan
-from curation.sources import Clip, Source
+from curation.sources import Clip, PassedOver, Source
 from shards.storage import Storage
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A source that holds what it is told."""
+    """A source that holds what it is told, and passes over what it is told."""
 
     listed: Sequence[Clip]
+    others: Sequence[str] = ()
     shown: str = "here"
+    is_manifest: bool = False
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self, passed: PassedOver) -> Iterator[Clip]:
+        for name in self.others:
+            passed.add(name)
         return iter(self.listed)
 
 
-def plan_of(clips: Sequence[Clip], out: Path | str, config: Config) -> Plan:
-    write_plan(Storage.at(out), cast(Source, Listed(clips)), config)
+def plan_of(
+    clips: Sequence[Clip], out: Path | str, config: Config, terms: Terms | None = None, others: Sequence[str] = ()
+) -> Plan:
+    write_plan(Storage.at(out), cast(Source, Listed(clips, others)), config, terms)
     return Plan(Storage.at(out), config)
 
 
-def planned(source: Path | str, out: Path | str, config: Config) -> list[PlannedClip]:
+def planned(source: Path | str, out: Path | str, config: Config, terms: Terms | None = None) -> list[PlannedClip]:
     """The planned clips of a real source, in source order."""
-    write_plan(Storage.at(out), Source.at(str(source)), config)
+    write_plan(Storage.at(out), Source.at(str(source)), config, terms)
     rows = [PlannedClip(**row) for row in Plan(Storage.at(out), config).rows()]
     return sorted(rows, key=lambda row: row.position)

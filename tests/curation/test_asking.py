@@ -357,7 +357,7 @@ def test_clips_without_a_caption_are_captioned_from_their_frames(api: ClaudeApi,
     spoil(make_video(tmp_path / "spoiled.mp4", 0.5))
     rows = [{"video": name, "caption": ""} for name in ("long.mp4", "short.mp4", "still.png", "spoiled.mp4")]
     source = write_csv(tmp_path / "clips.csv", [*rows, {"video": "long.mp4", "id": "x", "caption": "a given caption"}])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, terms=terms(uncaptioned="caption"))
     long, short, still, spoiled, given = ledger(tmp_path / "out", CLAUDE)
     for row, frames in ((long, 8), (short, 4), (still, 1)):
         assert row.outcome == "kept"
@@ -375,7 +375,7 @@ def test_clips_without_a_caption_are_captioned_from_their_frames(api: ClaudeApi,
     assert len(api.exchanges) == 3 * 3 + 2
     assert account(tmp_path / "out").spent == true_cost(api.exchanges)
     assert_conserved(tmp_path / "out", CLAUDE)
-    build_inline(source, tmp_path / "again", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "again", CLAUDE, terms=terms(uncaptioned="caption"))
     assert_same_dataset(tmp_path / "out", tmp_path / "again", CLAUDE)
     assert len(set(api.paid)) == len(api.exchanges) / 2
 
@@ -388,7 +388,7 @@ def test_a_clip_whose_caption_is_refused_is_refused(api: ClaudeApi, tmp_path: Pa
 
     api.mind = Blind()
     make_video(tmp_path / "in" / "a.mp4", 0.25)
-    build_inline(tmp_path / "in", tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(tmp_path / "in", tmp_path / "out", CLAUDE, terms=terms(uncaptioned="caption"))
     (row,) = ledger(tmp_path / "out", CLAUDE)
     assert (row.outcome, row.reason, row.caption, row.captioned_by) == ("refused", "frontier_llm", "", MODEL)
     assert_conserved(tmp_path / "out", CLAUDE)

@@ -26,7 +26,13 @@ from tests.support import SMALL, write_csv
 def film(name: str, shots: int, caption: str = "shot") -> list[Clip]:
     return [
         Clip(
-            name=name, identity=name, location=name, start_ms=1000 * i, end_ms=1000 * (i + 1), caption=f"{caption} {i}"
+            name=name,
+            identity=name,
+            location=name,
+            start_ms=1000 * i,
+            end_ms=1000 * (i + 1),
+            caption=f"{caption} {i}",
+            size=1,
         )
         for i in range(shots)
     ]
@@ -102,7 +108,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
         st.builds(
             Clip, name=texts, identity=texts, location=texts, start_ms=st.integers(0, 10**10),
             end_ms=st.one_of(st.just(OPEN_END), st.integers(1, 10**10)), caption=texts.map(lambda text: f"a {text}"),
-            provenance=texts, offset=st.integers(0, 2**60), length=st.integers(-1, 2**60), size=st.integers(-1, 2**60),
+            provenance=texts, offset=st.integers(0, 2**60), length=st.integers(-1, 2**60), size=st.integers(0, 2**60),
             mtime_ns=st.integers(0, 2**62),
         ),
         min_size=1, max_size=6, unique_by=lambda clip: clip.clip_id,
@@ -257,6 +263,7 @@ def test_a_clip_that_is_there_twice_is_refused_with_both_places(tmp_path: Path, 
 
 def test_two_videos_under_one_id_are_refused_with_the_id(tmp_path: Path) -> None:
     rows = [{"video": "a.mp4", "id": "x", "caption": "a"}, {"video": "b.mp4", "id": "x", "caption": "b"}]
+    (tmp_path / "a.mp4").touch()
     manifest = write_csv(tmp_path / "clips.csv", rows)
     with pytest.raises(UsageMistake, match=r"number 2 \(x\) is the same as number 1 \(x\)"):
         planned(manifest, tmp_path / "out", SMALL)

@@ -164,10 +164,12 @@ def test_only_the_shards_that_hold_such_a_clip_are_made_anew(tmp_path: Path) -> 
 
 
 def test_a_shard_of_which_nothing_was_kept_gets_its_tar(tmp_path: Path) -> None:
-    manifest = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "late"}])
+    (tmp_path / "empty.mp4").touch()
+    rows = [{"video": "a.mp4", "caption": "late"}, {"video": "empty.mp4", "caption": "nothing"}]
+    manifest = write_csv(tmp_path / "clips.csv", rows)
     build_inline(manifest, tmp_path / "out", SMALL)
     assert_conserved(tmp_path / "out")
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
     build_inline(manifest, tmp_path / "out", SMALL, FAILED)
-    assert [row.outcome for row in ledger(tmp_path / "out")] == ["kept"]
+    assert [row.outcome for row in ledger(tmp_path / "out")] == ["kept", "rejected"]
     assert_conserved(tmp_path / "out")

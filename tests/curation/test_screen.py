@@ -258,8 +258,10 @@ def test_a_folder_that_is_gone_is_a_fault_of_the_storage(one: tuple[Path, Planne
 
 
 def test_a_file_that_was_never_there_is_missing_until_it_comes(tmp_path: Path) -> None:
-    manifest = write_csv(tmp_path / "clips.csv", [{"video": "in/a.mp4", "caption": "a"}, {"video": "b.mp4"}])
-    clip, other = planned(manifest, tmp_path / "out", SMALL)
+    (tmp_path / "there.mp4").touch()
+    rows = [{"video": name, "caption": "a"} for name in ("in/a.mp4", "b.mp4", "there.mp4")]
+    manifest = write_csv(tmp_path / "clips.csv", rows)
+    clip, other, _ = planned(manifest, tmp_path / "out", SMALL)
     reader = SourceReader(Source.at(str(manifest)).root, tmp_path)
     for absent in (clip, other):
         ending = screen(absent, reader, SMALL)

@@ -288,7 +288,8 @@ def test_several_problems_are_all_named(copy: Path) -> None:
 
 
 def test_a_dataset_in_which_nothing_was_kept_is_whole(tmp_path: Path) -> None:
-    manifest = write_csv(tmp_path / "clips.csv", [{"video": "missing.mp4", "caption": "a"}])
+    (tmp_path / "empty.mp4").touch()
+    manifest = write_csv(tmp_path / "clips.csv", [{"video": "empty.mp4", "caption": "a"}])
     build_inline(manifest, tmp_path / "out", SMALL)
     assert_conserved(tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.tar"))

@@ -136,6 +136,8 @@ MANIFESTS: dict[str, tuple[bytes, tuple[str, ...]]] = {
 def test_a_bad_manifest_is_named_with_the_place_in_it(tmp_path: Path, out: Path, name: str) -> None:
     data, words = MANIFESTS[name]
     (tmp_path / name).write_bytes(data)
+    for video in ("a.mp4", "b.mp4", "a\nb.mp4"):
+        (tmp_path / video).touch()
     refused(out, "--source", str(tmp_path / name), "--judge", "none", words=(str(tmp_path / name), *words))
     assert not out.parent.exists()
 
@@ -149,6 +151,7 @@ def test_a_parquet_manifest_cut_short_is_named(tmp_path: Path, out: Path) -> Non
 
 @pytest.mark.parametrize("judge", ["film", "none"])
 def test_a_source_without_captions_is_told_what_its_judge_needs(tmp_path: Path, out: Path, judge: str) -> None:
+    (tmp_path / "a.mp4").touch()
     manifest = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}, {"video": "b.mp4"}])
     refused(out, "--source", str(manifest), "--judge", judge, words=(str(manifest), "caption", f"--judge {judge}"))
 
@@ -356,7 +359,8 @@ def test_a_program_that_is_no_ffmpeg_is_named(tmp_path: Path, out: Path, name: s
 def test_a_damaged_dataset_is_told_in_a_line_and_not_by_a_traceback(
     tmp_path: Path, path: str, data: bytes | None, how: str
 ) -> None:
-    source = write_csv(tmp_path / "clips.csv", [{"video": "missing.mp4", "caption": "x"}])
+    (tmp_path / "empty.mp4").touch()
+    source = write_csv(tmp_path / "clips.csv", [{"video": "empty.mp4", "caption": "x"}])
     build_inline(source, tmp_path / "out", SMALL)
     if data is None and path.endswith(".json"):
         return  # a shard without a receipt is not damaged: it is not done

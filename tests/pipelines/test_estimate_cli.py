@@ -273,6 +273,7 @@ def test_a_bad_assumption_is_told_with_the_nearest_name(tmp_path: Path, assumed:
 
 
 def test_what_is_assumed_is_shown_and_dashes_and_spaces_are_as_good(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "x"}])
     plain = estimate(source, tmp_path / "out")
     for name, case in CASES["low"].__dict__.items():

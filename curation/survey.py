@@ -1,0 +1,72 @@
+"""What is noticed of a source's clips as they are planned, and refused where it cannot be meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from curation.captioning import Uncaptioned
+from curation.config import Config
+from curation.errors import UsageMistake
+from curation.sources import MISSING, Clip, Source
+from judge.estimate import CASES
+
+if TYPE_CHECKING:
+    from curation.judging import Terms
+
+
+class Survey:
+    """Counts the clips of a source. `missing` are those whose file was not found."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._captioned = 0
+        self._first_missing = ""
+        self.clips = 0
+        self.missing = 0
+        self.uncaptioned = Uncaptioned(config)
+
+    def add(self, clip: Clip) -> None:
+        self.clips += 1
+        if clip.size == MISSING:
+            self.missing += 1
+            self._first_missing = self._first_missing or clip.name
+        # A caption that cannot be used is the end of its clip, and not the lack of one.
+        if clip.caption or clip.flaw:
+            self._captioned += 1
+        else:
+            self.uncaptioned.add(clip.name)
+
+    def check(self, source: Source, terms: Terms | None) -> None:
+        """Raises UsageMistake for a source that is empty or not there, or lacks the captions its judge needs."""
+        if not self.clips:
+            raise UsageMistake(f"--source {source.shown}: no videos or images in it")
+        if self.missing == self.clips:
+            raise UsageMistake(f"--source {source.shown}: {self._nothing_there(source)}")
+        if not self._captioned and self._config.judge != "claude":
+            raise UsageMistake(
+                f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
+                " give a manifest with a `caption` column, or a .txt beside each video"
+            )
+        if self.uncaptioned.count and terms is not None and terms.uncaptioned == "mistake":
+            raise UsageMistake(
+                f"--source {source.shown}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
+                f" captioning them first would cost {self._captioning(terms)}; give --caption-missing to have that"
+                " done, or --skip-uncaptioned to leave those clips out"
+            )
+
+    def _nothing_there(self, source: Source) -> str:
+        example = self._first_missing
+        said = f"none of the {self.clips:,} files it names is there, such as {example!r}"
+        if not source.is_manifest:
+            return said
+        if "\\" in example:
+            return f"{said}; write / for \\ in names, which are relative to {source.root.shown}"
+        return f"{said}; names are relative to {source.root.shown}"
+
+    def _captioning(self, terms: Terms) -> str:
+        low, high = (self.uncaptioned.bill(terms.price, CASES[case]) for case in ("low", "high"))
+
+        def between(in_batch: bool) -> str:
+            return f"${low.usd(terms.price, in_batch):,.2f} to ${high.usd(terms.price, in_batch):,.2f}"
+
+        return f"{between(in_batch=False)} (with --batches {between(in_batch=True)})"
