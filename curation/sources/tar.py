@@ -31,6 +31,7 @@ from curation.sources.values import NotMeant, text_of
 from shards.storage import Storage
 
 _MAX_READ_BYTES = 4 << 20
+_MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                 text = b""
                 if is_text(name) or name.lower().endswith(".json"):
                     file.seek(offset)
-                    text = file.read(min(size, MAX_TEXT_BYTES + 1))
+                    text = file.read(min(size, _MAX_JSON_BYTES))
                 if is_media(name) or text:
                     places[name] = offset, size
                 folder, slash, base = name.rpartition("/")
@@ -176,7 +177,7 @@ def _caption(video: _Member, group: Sequence[_Member], where: str) -> tuple[Capt
 
 
 def _of_json(member: _Member, where: str) -> Caption:
-    if member.size > MAX_TEXT_BYTES:
+    if member.size > _MAX_JSON_BYTES:
         return too_long(member.size)
     try:
         value = json.loads(member.text.decode("utf-8-sig", "surrogateescape"))
