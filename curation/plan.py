@@ -115,7 +115,7 @@ def write_plan(out: Storage, source: Source, config: Config, terms: Terms | None
             survey.add(clip)
             table.add(position, _skipped(clip) if skips and not (clip.caption or clip.flaw) else clip, preceding)
         table.end()
-        survey.check(source, terms)
+        survey.check(source, passed, terms)
         uncaptioned = survey.uncaptioned.count
         table.close(
             {

@@ -64,7 +64,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run."""
     determining = config.determining(ffmpeg.build())
     recorded = standing(out, source, determining)
-    if recorded is not None and terms is not None and _decided_otherwise(out, config, terms):
+    if recorded is not None and terms is not None and decided_otherwise(out, config, terms):
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
@@ -81,7 +81,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     return recorded
 
 
-def _decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:
+def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:
     """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
 
     Raises UsageMistake for one by which something was done.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from curation.captioning import Uncaptioned
 from curation.config import Config
 from curation.errors import UsageMistake
-from curation.sources import MISSING, Clip, Source
+from curation.sources import MISSING, Clip, PassedOver, Source
 from judge.estimate import CASES
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ class Survey:
         else:
             self.uncaptioned.add(clip.name)
 
-    def check(self, source: Source, terms: Terms | None) -> None:
+    def check(self, source: Source, passed: PassedOver, terms: Terms | None) -> None:
         """Raises UsageMistake for a source that is empty or not there, or lacks the captions its judge needs."""
         if not self.clips:
-            raise UsageMistake(f"--source {source.shown}: no videos or images in it")
+            others = f", but {passed}" if passed.counts else ""
+            raise UsageMistake(f"--source {source.shown}: no videos or images in it{others}")
         if self.missing == self.clips:
             raise UsageMistake(f"--source {source.shown}: {self._nothing_there(source)}")
         if not self._captioned and self._config.judge != "claude":

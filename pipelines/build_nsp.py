@@ -19,8 +19,9 @@ from curation.estimating import estimate
 from curation.judging import Terms
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
-from curation.setup import Recorded, standing
+from curation.setup import Recorded, decided_otherwise, standing
 from curation.sources import Source
+from curation.sources.passed import listed
 from curation.status import Status, status
 from curation.summary import Spending, Summary
 from curation.verify import verify
@@ -162,7 +163,8 @@ def _estimate(order: Order, assumed: str) -> int:
     config, terms = order.config, order.terms
     assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
     recorded = standing(out, source, config.determining(ffmpeg.build()))
-    found = estimate(source, out, config, recorded is not None, terms, cases)
+    planned = recorded is not None and not decided_otherwise(out, config, terms)
+    found = estimate(source, out, config, planned, terms, cases)
     bills, captioning = found.bills.values(), found.captioning.values()
     rows = {
         "calls": [f"{bill.calls:,.0f}" for bill in bills],
@@ -185,7 +187,7 @@ def _estimate(order: Order, assumed: str) -> int:
     if found.missing:
         console.out.print(f"missing   {found.missing:,} clips have no file: they will fail, and cost nothing")
     if found.uncaptioned:
-        asks = recorded is None and terms.uncaptioned == "mistake"
+        asks = not planned and terms.uncaptioned == "mistake"
         wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
         console.out.print(f"captions  {found.uncaptioned:,} clips have none, and are captioned first{wanted}")
     _print_passed_over(found.passed_over)
@@ -292,8 +294,7 @@ def _print_passed_over(counts: dict[str, int] | None) -> None:
     if counts is None:
         console.out.print("not read  not counted, by the version that made this plan")
     elif counts:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        console.out.print(f"not read  passed over in the source: {console.visible(kinds)}", markup=False)
+        console.out.print(f"not read  passed over in the source: {console.visible(listed(counts))}", markup=False)
 
 
 def _spent(spending: Spending) -> str:

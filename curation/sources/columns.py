@@ -64,7 +64,7 @@ class Columns:
         """Raises UsageMistake for columns without `video`, or with one that is likely to be meant for another."""
         if names == self._sound:
             return
-        refuse_twice(names, where)
+        _refuse_twice(names, where)
         if "video" not in names:
             near = meant_for("video", names)
             hint = f"; is {near!r} meant? Rename it to `video`" if near else ""
@@ -82,7 +82,7 @@ class Columns:
         self._sound = names
 
 
-def refuse_twice(names: Iterable[str], where: str) -> None:
+def _refuse_twice(names: Iterable[str], where: str) -> None:
     """Raises UsageMistake for a name that two columns have; names that are empty are no names."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 HIDDEN, BARE, LINKS, SPARSE, OTHERS = "hidden", "without a suffix", "links and devices", "sparse", "other suffixes"
@@ -35,7 +36,15 @@ class PassedOver:
         known = kind in self._counts or len(self._counts) < MOST_KINDS
         self._counts[kind if known else OTHERS] += 1
 
+    def __str__(self) -> str:
+        return listed(self.counts)
+
     @property
     def counts(self) -> dict[str, int]:
         """Kind → files, the most frequent first."""
         return dict(sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Counts in words: `3 .gif, 1 hidden`."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())

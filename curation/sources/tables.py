@@ -9,7 +9,6 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import UsageMistake
 from curation.sources.caption import not_unicode
-from curation.sources.columns import Columns, meant_for, refuse_twice
+from curation.sources.columns import Columns, meant_for
 from shards.storage import Storage, StorageFault
 
 MAX_ROW_LETTERS = 64 << 20
@@ -47,7 +46,7 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
                     raise UsageMistake(f"{where}, line {table.line_num}: not as many fields as the header names")
                 yield f"line {table.line_num}", row
         except csv.Error as error:
-            raise UsageMistake(f"{where}, line {table.line_num}: not a CSV file: {error}") from error
+            raise UsageMistake(f"{where}, line {table.line_num + 1}: not a CSV file: {error}") from error
 
 
 def _separator(header: str) -> str:
@@ -72,12 +71,12 @@ def _jsonl(root: Storage, path: str) -> Iterator[Row]:
                 continue
             place = f"{where}, line {number}"
             try:
-                row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=partial(_object, place))
+                row, names = _object(line)
             except (ValueError, RecursionError) as error:
                 raise UsageMistake(f"{place}: not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise UsageMistake(f"{place}: not a JSON object")
-            columns.check(list(row), place)
+            columns.check(names, place)
             yield f"line {number}", row
 
 
@@ -85,11 +84,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"there is no {name} in it; write null for what is missing")
 
 
-def _object(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        refuse_twice((name for name, _ in pairs), place)
-    return values
+def _object(text: str) -> tuple[Any, list[str]]:
+    """What a JSON text spells, and the names of its outermost object as they stand there. Raises ValueError."""
+    names: list[str] = []
+
+    def remember(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names[:] = [name for name, _ in pairs]  # objects are made from within, the outermost last
+        return dict(pairs)
+
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=remember), names
 
 
 def _parquet(root: Storage, path: str) -> Iterator[Row]:

@@ -167,7 +167,7 @@ def _caption(video: _Member, group: Sequence[_Member], where: str) -> tuple[Capt
     if beside.lower() != f"{video.stem}.txt".lower():
         for member in group:
             if member.name.lower() == f"{video.stem}.json".lower():
-                caption = _of_json(member, f"{where}: {member.name}")
+                caption = _of_json(member, f"{where}: {member.name}", alone=not beside)
                 if caption != NO_CAPTION:
                     return caption, member.name
     if not beside:
@@ -176,7 +176,8 @@ def _caption(video: _Member, group: Sequence[_Member], where: str) -> tuple[Capt
     return too_long(text.size) if text.size > MAX_TEXT_BYTES else read_caption(text.text), beside
 
 
-def _of_json(member: _Member, where: str) -> Caption:
+def _of_json(member: _Member, where: str, alone: bool) -> Caption:
+    """`alone`: nothing else could hold the caption, so that a likely name for it is a mistake."""
     if member.size > _MAX_JSON_BYTES:
         return too_long(member.size)
     try:
@@ -190,7 +191,7 @@ def _of_json(member: _Member, where: str) -> Caption:
     except NotMeant as mistake:
         raise UsageMistake(f"{where}: `caption` {mistake}") from mistake
     near = meant_for("caption", list(value))
-    if near and caption == NO_CAPTION:
+    if near and alone and caption == NO_CAPTION:
         raise UsageMistake(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
     return caption
 

@@ -122,6 +122,18 @@ def test_a_json_in_a_tar_that_cannot_be_read_ends_its_clip(tmp_path: Path) -> No
     assert [(clip.flaw, clip.caption) for clip in clips(tmp_path / "clips.tar")] == [("bad_caption", ""), ("", "it")]
 
 
+def test_the_json_in_a_tar_stands_behind_the_text_and_before_the_others(tmp_path: Path) -> None:
+    files = {
+        "a.mp4": "x", "a.txt": "text", "a.json": '{"caption": "json"}', "b.mp4": "x", "b.json": '{"caption": "json"}',
+        "b.caption": "caption", "c.mp4": "x", "c.json": '{"text": "text"}', "c.caption": "caption",
+        "d.mp4": "x", "d.json": '{"caption": NaN, "score": NaN}', "e.mp4": "x", "e.JSON": '{"caption": "json"}',
+    }  # fmt: skip
+    with tarfile.open(tmp_path / "clips.tar", "w") as tar:
+        for name, text in files.items():
+            add(tar, name, text.encode())
+    assert [clip.caption for clip in clips(tmp_path / "clips.tar")] == ["text", "json", "caption", "", "json"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=20))
 def test_a_text_is_kept_as_it_is_but_for_what_is_around_it(text: str) -> None:

@@ -103,7 +103,8 @@ def test_a_folder_without_videos_is_named(tmp_path: Path, out: Path, files: tupl
     (tmp_path / "in").mkdir()
     for name in files:
         (tmp_path / "in" / name).write_text("x")
-    refused(out, "--source", str(tmp_path / "in"), words=(str(tmp_path / "in"), "no videos or images"))
+    others = ("1 .doc, 1 .txt, 1 hidden",) if files else ()
+    refused(out, "--source", str(tmp_path / "in"), words=(str(tmp_path / "in"), "no videos or images", *others))
 
 
 def test_a_file_of_no_known_kind_is_named_with_the_kinds(tmp_path: Path, out: Path) -> None:

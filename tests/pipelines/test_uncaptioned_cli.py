@@ -129,6 +129,9 @@ def test_a_plan_of_the_other_choice_is_refused_once_anything_was_done_by_it(
     build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     with pytest.raises(UsageMistake, match=r"was planned as with --.+ 2 clips without a caption"):
         prepare(place, given, CLAUDE, terms(uncaptioned=then))  # type: ignore[arg-type]
+    flag = "--skip-uncaptioned" if then == "skip" else "--caption-missing"
+    told = error("--source", str(source), "--out", str(tmp_path / "out"), *CLAUDE_FLAGS, "--estimate", flag)
+    assert f"leave {flag} out" in told
 
 
 @pytest.mark.parametrize("flag", ["--caption-missing", "--skip-uncaptioned"])
