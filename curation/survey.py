@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from curation.captioning import Uncaptioned
@@ -68,6 +69,10 @@ class Survey:
         low, high = (self.uncaptioned.bill(terms.price, CASES[case]) for case in ("low", "high"))
 
         def between(in_batch: bool) -> str:
-            return f"${low.usd(terms.price, in_batch):,.2f} to ${high.usd(terms.price, in_batch):,.2f}"
+            return f"{_usd(low.usd(terms.price, in_batch))} to {_usd(high.usd(terms.price, in_batch))}"
 
         return f"{between(in_batch=False)} (with --batches {between(in_batch=True)})"
+
+
+def _usd(amount: Decimal) -> str:
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"

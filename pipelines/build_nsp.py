@@ -185,11 +185,11 @@ def _estimate(order: Order, assumed: str) -> int:
     console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
     console.out.print(table)
     if found.missing:
-        console.out.print(f"missing   {found.missing:,} clips have no file: they will fail, and cost nothing")
+        console.out.print(f"missing   no file for {found.missing:,} clips, which will fail and cost nothing")
     if found.uncaptioned:
         asks = not planned and terms.uncaptioned == "mistake"
         wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
-        console.out.print(f"captions  {found.uncaptioned:,} clips have none, and are captioned first{wanted}")
+        console.out.print(f"captions  none for {found.uncaptioned:,} clips, which are captioned first{wanted}")
     _print_passed_over(found.passed_over)
     console.out.print(
         "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
