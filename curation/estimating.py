@@ -29,12 +29,14 @@ from shards.storage import Storage
 class Estimate:
     """What is left to be done in OUT, and each case's bill for it.
 
-    Of the `clips` that are not decided `missing` have no file and cost nothing. `captioning` is the part of each bill
-    that captions the `uncaptioned` ones. `passed_over` is as in `Summary`.
+    Of the `clips` that are not decided `missing` have no file, and `flawed` ones end for their caption or for having
+    none: they cost nothing. `captioning` is the part of each bill that captions the `uncaptioned` ones. `passed_over`
+    is as in `Summary`.
     """
 
     clips: int
     missing: int
+    flawed: int
     uncaptioned: int
     passed_over: dict[str, int] | None
     bills: dict[str, Bill]
@@ -61,11 +63,12 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
     estimators = {case: Estimator(config.claude, price, assumed) for case, assumed in cases.items()}
     bills = dict.fromkeys(cases, Bill())
     uncaptioned = Uncaptioned(config)
-    clips = missing = 0
+    clips = missing = flawed = 0
     for clip, answers in _undecided(plan, out, config):
         clips += 1
-        missing += clip.size == MISSING
         if clip.flaw or clip.size == MISSING:
+            flawed += bool(clip.flaw)
+            missing += not clip.flaw
             continue
         if not clip.caption:
             uncaptioned.add(clip.name)
@@ -76,7 +79,7 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
         for case, estimator in estimators.items():
             bills[case] += estimator.bill(ahead)
     captioning = {case: uncaptioned.bill(price, assumed) for case, assumed in cases.items()}
-    return Estimate(clips, missing, uncaptioned.count, plan.passed_over, bills, captioning)
+    return Estimate(clips, missing, flawed, uncaptioned.count, plan.passed_over, bills, captioning)
 
 
 def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[tuple[PlannedClip, Mapping[str, Answer]]]:

@@ -186,6 +186,8 @@ def _estimate(order: Order, assumed: str) -> int:
     console.out.print(table)
     if found.missing:
         console.out.print(f"missing   no file for {found.missing:,} clips, which will fail and cost nothing")
+    if found.flawed:
+        console.out.print(f"captions  none that can be used for {found.flawed:,} clips, which end so and cost nothing")
     if found.uncaptioned:
         asks = not planned and terms.uncaptioned == "mistake"
         wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""

@@ -181,7 +181,8 @@ def test_the_estimate_says_what_captioning_costs_and_that_it_is_to_be_asked_for(
 
 def test_clips_that_are_left_out_or_missing_cost_nothing(source: Path, tmp_path: Path) -> None:
     said = estimate(source, tmp_path / "out", "--skip-uncaptioned", "--assume", "pass_rate=1,screened=1")
-    assert "4 clips to be decided" in said and "captions  " not in said
+    assert "4 clips to be decided" in said and "which are captioned" not in said
+    assert "captions  none that can be used for 2 clips" in said and "missing   no file for 1 clips" in said
     assert row(said, "calls") == [2, 2, 2]
 
 
