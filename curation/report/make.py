@@ -39,7 +39,7 @@ def write_report(out: Storage, config: Config, fingerprint: str, source: Storage
     limits = replace(config.limits, clip_seconds=min(config.limits.clip_seconds, _PICTURE_SECONDS))
     strips = _Pictures(out, replace(config, limits=limits), source, plan, state).of(rows)
     cards = [card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
-    facts = Facts(config, fingerprint, plan.clips, plan.passed_over, counts, Concluded.read(out))
+    facts = Facts(config, fingerprint, plan.clips, counts, Concluded.read(out), plan.passed_over)
     out.write(REPORT, render(facts, cards).encode())
 
 

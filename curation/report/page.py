@@ -42,9 +42,9 @@ class Facts:
     config: Config
     fingerprint: str
     planned: int
-    passed_over: dict[str, int] | None
     counts: Counts
     concluded: Concluded | None
+    passed_over: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
