@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from operator import methodcaller
 from pathlib import PurePosixPath
 
@@ -73,7 +73,8 @@ def _with_texts(names: Iterator[str], passed: PassedOver) -> Iterator[tuple[str,
             begin = f"{PurePosixPath(name).stem}."
             while (not ahead or ahead[-1].startswith(begin)) and (following := next(names, None)) is not None:
                 ahead.append(following)
-            text = caption_name(name, [*behind, *filter(is_text, ahead)])
+            near = takewhile(methodcaller("startswith", begin), ahead)
+            text = caption_name(name, [*behind, *filter(is_text, near)])
             if text:
                 used.add(text)
             yield name, text

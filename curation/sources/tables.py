@@ -33,7 +33,7 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
     where = f"{root.shown}/{path}"
     # The module's own bound is shorter than a caption may be.
     csv.field_size_limit(MAX_ROW_LETTERS)
-    with _text(root, path) as text:
+    with _text(root, path, newline="") as text:
         lines = _lines(text, where)
         header = next(lines, "\n")
         if not_unicode(header):
@@ -65,7 +65,7 @@ def _separator(header: str) -> str:
 def _jsonl(root: Storage, path: str) -> Iterator[Row]:
     where = f"{root.shown}/{path}"
     columns = Columns()
-    with _text(root, path) as text:
+    with _text(root, path, newline="\n") as text:
         for number, line in enumerate(_lines(text, where), 1):
             if not line.strip():
                 continue
@@ -128,8 +128,8 @@ def _values(column: pa.Array) -> list[Any]:
     return values
 
 
-def _text(root: Storage, path: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(root.open(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
+def _text(root: Storage, path: str, newline: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(root.open(path), encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
 def _lines(text: io.TextIOWrapper, where: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 _MAX_SECONDS = 10**7
@@ -89,10 +90,13 @@ def is_absent(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut short; a container is not spelled out further than that needs."""
-    if isinstance(value, (list, tuple)):
-        value = type(value)(value[:4])
-    text = repr(value[: 2 * _MOST_SHOWN] if isinstance(value, (str, bytes)) else value)
+    """A value in a message, cut short, and no larger on the way there; of an object its names."""
+    if isinstance(value, Mapping):
+        text = f"{{{', '.join(map(str, islice(value, 4)))}}}"
+    elif isinstance(value, (list, tuple)):
+        text = f"[{', '.join(map(shown, value[:4]))}]"
+    else:
+        text = repr(value[:_MOST_SHOWN] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
