@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,25 +10,22 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from curation import ffmpeg
 from curation.cluster import inside_job
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
-from curation.estimating import estimate
 from curation.judging import Terms
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
-from curation.setup import Recorded, decided_otherwise, standing
-from curation.sources import Source
-from curation.sources.passed import listed
+from curation.setup import Recorded
+from curation.sources.passed import told
 from curation.status import Status, status
 from curation.summary import Spending, Summary
 from curation.verify import verify
 from judge.errors import JudgeMistake
-from judge.estimate import Assumptions, Bill, assume
 from judge.prices import Prices
 from judge.settings import Claude
 from pipelines import console
+from pipelines.estimating import ASSUMED, print_estimate
 from pipelines.settings import SettingsMistake, chosen, dollars, from_tree, options
 from shards.layout import REPORT
 from shards.receipt import DamagedRecord
@@ -37,7 +33,6 @@ from shards.storage import Storage, StorageFault
 from shards.tar import DamagedShard
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_ASSUMED = tuple(field.name for field in fields(Assumptions))
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
@@ -59,7 +54,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
 @click.option("--model", help=f"The model of --judge claude.  [default: {Claude().model}]")
 @click.option("--estimate", "estimating", is_flag=True, help="Say what --judge claude would cost; asks nothing.")
-@click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(_ASSUMED)}.")
+@click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(ASSUMED)}.")
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
 @click.option("--batches", is_flag=True, help="Ask in message batches: half the price, answers within a day.")
 @click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips without a caption first.")
@@ -101,7 +96,7 @@ def main(
             only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
             captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
             _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
-            code = _estimate(order, assume) if estimating else _build(order)
+            code = print_estimate(order, assume) if estimating else _build(order)
     except (UsageMistake, SettingsMistake, JudgeMistake) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
     except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
@@ -157,52 +152,6 @@ def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
             )
 
 
-def _estimate(order: Order, assumed: str) -> int:
-    cases = assume(assumed)
-    source, out = Source.at(order.source), open_out(order.out)
-    config, terms = order.config, order.terms
-    assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
-    recorded = standing(out, source, config.determining(ffmpeg.build()))
-    planned = recorded is not None and not decided_otherwise(out, config, terms)
-    found = estimate(source, out, config, planned, terms, cases)
-    bills, captioning = found.bills.values(), found.captioning.values()
-    rows = {
-        "calls": [f"{bill.calls:,.0f}" for bill in bills],
-        "input tokens": [f"{bill.input_tokens:,.0f}" for bill in bills],
-        "output tokens": [f"{bill.output_tokens:,.0f}" for bill in bills],
-        "one by one": [_usd(bill, terms, in_batch=False) for bill in bills],
-        "in batches": [_usd(bill, terms, in_batch=True) for bill in bills],
-    }
-    if found.uncaptioned:
-        rows["of it captions, one by one"] = [_usd(bill, terms, in_batch=False) for bill in captioning]
-        rows["of it captions, in batches"] = [_usd(bill, terms, in_batch=True) for bill in captioning]
-    rows |= {f"assumed {name}": [f"{asdict(case)[name]:g}" for case in cases.values()] for name in _ASSUMED}
-    table = Table("", *cases, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, values in rows.items():
-        table.add_row(name, *values)
-    console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
-    console.out.print(table)
-    if found.missing:
-        console.out.print(f"missing   no file for {found.missing:,} clips, which will fail and cost nothing")
-    if found.flawed:
-        console.out.print(f"captions  none that can be used for {found.flawed:,} clips, which end so and cost nothing")
-    if found.uncaptioned:
-        asks = not planned and terms.uncaptioned == "mistake"
-        wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
-        console.out.print(f"captions  none for {found.uncaptioned:,} clips, which are captioned first{wanted}")
-    _print_passed_over(found.passed_over)
-    console.out.print(
-        "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
-    )
-    return console.DONE
-
-
-def _usd(bill: Bill, terms: Terms, in_batch: bool) -> str:
-    return f"${bill.usd(terms.price, in_batch=in_batch):,.2f}"
-
-
 def _look(out: Storage, verifying: bool) -> int:
     recorded = Recorded.read(out)
     if recorded is None:
@@ -255,7 +204,8 @@ def _print_summary(summary: Summary, out: Storage) -> None:
     console.out.print(
         f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
     )
-    _print_passed_over(summary.passed_over)
+    if summary.passed_over != {}:
+        console.out.print(f"not read  {told(summary.passed_over)}", markup=False)
     console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
     if summary.spending:
         console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
@@ -279,7 +229,8 @@ def _print_status(now: Status) -> None:
     for outcome, reason, count in now.tally.lines():
         console.out.print(f"          {outcome} {reason} {count:,}".rstrip(), markup=False)
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed")
-    _print_passed_over(now.passed_over)
+    if now.passed_over != {}:
+        console.out.print(f"not read  {told(now.passed_over)}", markup=False)
     if now.spending:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:
@@ -289,14 +240,6 @@ def _print_status(now: Status) -> None:
         console.out.print(
             f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False
         )
-
-
-def _print_passed_over(counts: dict[str, int] | None) -> None:
-    """What of the source no clip was made of; no line where that is nothing."""
-    if counts is None:
-        console.out.print("not read  not counted, by the version that made this plan")
-    elif counts:
-        console.out.print(f"not read  passed over in the source: {console.visible(listed(counts))}", markup=False)
 
 
 def _spent(spending: Spending) -> str:

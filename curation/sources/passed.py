@@ -48,3 +48,10 @@ class PassedOver:
 def listed(counts: Mapping[str, int]) -> str:
     """Counts in words: `3 .gif, 1 hidden`."""
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+
+
+def told(counts: Mapping[str, int] | None) -> str:
+    """Counts for a line on a terminal; None where a plan has none."""
+    if counts is None:
+        return "not counted, by the version that made this plan"
+    return f"passed over in the source: {listed(counts) or 'nothing'}"
