@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.moments.campaign import MOVED, NO_CLIP, RIGHT, WRONG, Verdict, judge
-from tests.moments.files import Maker, Video, ordinary, special
+from tests.moments.files import Maker, Video
+from tests.moments.matrix import ordinary, special
 
 KINDS = (RIGHT, MOVED, NO_CLIP, WRONG)
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from curation.config import Config
 from curation.ledger import Row
-from shards.layout import ShardName
 from shards.read import ShardReader
 from shards.receipt import Manifest
 from shards.storage import Storage
 from tests.moments.files import Maker, Video
 from tests.moments.frames import in_cells, number_of
-from tests.moments.oracle import FPS, Decoded, Span, Wanted, decode, wanted
+from tests.moments.oracle import FPS, Decoded, Span, decode, wanted
 from tests.support import build_inline, ledger, write_csv
 
 RIGHT, MOVED, NO_CLIP, WRONG = "right", "moved", "failed as expected", "WRONG"
@@ -36,7 +35,8 @@ class Verdict:
 
 def judge(maker: Maker, videos: Sequence[Video], out: Path) -> list[Verdict]:
     """Cuts all spans of the videos in one run of the product into `out`, and judges them."""
-    asked, rows = {}, []
+    asked: dict[str, tuple[Video, Span]] = {}
+    rows: list[dict[str, object]] = []
     for video in videos:
         path = maker.make(video)
         for span in video.spans:
@@ -54,7 +54,7 @@ def judge(maker: Maker, videos: Sequence[Video], out: Path) -> list[Verdict]:
     verdicts = []
     for row in ledger(out / "out", config):
         video, span = asked[row.caption]
-        kind, detail = _compare(decodes[video.name], span, video, row, clips.get(row.clip_id))
+        kind, detail = compare(decodes[video.name], span, video, row, clips.get(row.clip_id))
         verdicts.append(Verdict(video, span, kind, detail))
     assert len(verdicts) == len(asked), f"{len(asked)} spans were asked for, {len(verdicts)} have an end"
     return verdicts
@@ -63,29 +63,24 @@ def judge(maker: Maker, videos: Sequence[Video], out: Path) -> list[Verdict]:
 def numbers_of(mp4: bytes) -> list[int | None]:
     """The numbers in a clip's frames. Raises ValueError for a frame that is not at its time."""
     numbers = []
-    with av.open(io.BytesIO(mp4)) as container:
+    with av.open(io.BytesIO(mp4), "r") as container:
         for slot, frame in enumerate(container.decode(video=0)):
             if frame.pts is None or frame.time_base is None or frame.pts * frame.time_base * FPS != slot:
                 raise ValueError(f"frame {slot} of the clip is at {frame.time} s")
-            luma = frame.reformat(format="gray").to_ndarray() if frame.format.name != "yuv420p" else _luma(frame)
-            numbers.append(number_of(in_cells(luma)))
+            numbers.append(number_of(in_cells(np.asarray(frame.to_ndarray()[: frame.height], np.uint8))))
     return numbers
-
-
-def _luma(frame: av.VideoFrame) -> np.ndarray:
-    return frame.to_ndarray()[: frame.height]
 
 
 def _clips(out: Path) -> dict[str, bytes]:
     place = Storage.at(str(out))
-    clips = {}
+    clips: dict[str, bytes] = {}
     for shard in Manifest.read(place).shards:
         reader = ShardReader(place, shard.name)
         clips |= {key: reader.sample(key).mp4 for key in reader.receipt.clip_ids}
     return clips
 
 
-def _compare(decoded: Decoded, span: Span, video: Video, row: Row, mp4: bytes | None) -> tuple[str, str]:
+def compare(decoded: Decoded, span: Span, video: Video, row: Row, mp4: bytes | None) -> tuple[str, str]:
     aim = wanted(decoded, span, video.container.rounding)
     end = f"{row.outcome} {row.reason}: {row.detail}"
     if mp4 is None:

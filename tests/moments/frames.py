@@ -62,5 +62,5 @@ def in_cells(luma: Picture) -> Picture:
 
 
 def _texture() -> Picture:
-    coarse = np.random.default_rng(14).integers(90, 166, (HEIGHT // 16, WIDTH // 16))
-    return np.kron(coarse, np.ones((16, 16))).astype(np.uint8)
+    coarse = np.random.default_rng(14).integers(90, 166, (HEIGHT // 16, WIDTH // 16), np.uint8)
+    return np.asarray(coarse.repeat(16, 0).repeat(16, 1), np.uint8)

@@ -40,11 +40,10 @@ def decode(path: Path) -> Decoded:
     """Every frame that ffmpeg shows of the file. Raises ValueError where it tells no times."""
     # A cut head may be most of a file, and its errors more than ffmpeg puts up with.
     picture = f"showinfo=checksum=0,scale={_CELLS[1]}:{_CELLS[0]}:flags=area,format=gray"
-    answer = subprocess.run(
-        [executable(), "-hide_banner", "-nostdin", "-loglevel", "info", "-threads", "1", "-copyts", "-max_error_rate", "1", "-i", str(path),
-         "-map", "0:v:0", "-fps_mode", "passthrough", "-vf", picture, "-f", "rawvideo", "pipe:1"],
-        capture_output=True, check=True,
-    )  # fmt: skip
+    reading = ["-threads", "1", "-copyts", "-max_error_rate", "1", "-i", str(path)]
+    writing = ["-map", "0:v:0", "-fps_mode", "passthrough", "-vf", picture, "-f", "rawvideo", "pipe:1"]
+    command = [executable(), "-hide_banner", "-nostdin", "-loglevel", "info", *reading, *writing]
+    answer = subprocess.run(command, capture_output=True, check=True)
     said = answer.stderr.decode("utf-8", "replace")
     base, start = _TIME_BASE.search(said), _START.search(said)
     shown = _SHOWN.findall(said)
