@@ -58,7 +58,7 @@ def in_cells(luma: Picture) -> Picture:
     """A picture of whole cells, made one pixel a cell."""
     height, width = luma.shape
     means = luma.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3))
-    return np.rint(means).astype(np.uint8)
+    return np.asarray(np.rint(means), np.uint8)
 
 
 def _texture() -> Picture:
