@@ -31,8 +31,10 @@ MKV = Container("mkv", ".mkv", rounding=MILLISECONDS)
 MKV_NO_CUES = Container("mkv_pipe", ".mkv", _UNSEEKABLE, rounding=MILLISECONDS)
 WEBM = Container("webm", ".webm", sound=("libopus",), rounding=MILLISECONDS)
 WEBM_NO_CUES = Container("webm_pipe", ".webm", _UNSEEKABLE, ("libopus",), MILLISECONDS)
-AVI = Container("avi", ".avi", sound=("mp2",))
-AVI_NO_INDEX = Container("avi_noidx", ".avi", sound=("mp2",), finish=_drop_idx1)
+AVI = Container("avi", ".avi", ("-r", str(FPS)), ("mp2",))
+AVI_NO_INDEX = Container("avi_noidx", ".avi", ("-r", str(FPS)), ("mp2",), finish=_drop_idx1)
+# Left to itself ffmpeg copies into ticks of 1/600 s, with empty frames in those that have none.
+AVI_TICKS = Container("avi_ticks", ".avi", sound=("mp2",))
 FLV = Container("flv", ".flv", ("-flvflags", "add_keyframe_index"), rounding=MILLISECONDS)
 FLV_NO_INDEX = Container("flv_pipe", ".flv", ("-flvflags", "no_duration_filesize"), rounding=MILLISECONDS)
 TS = Container("ts", ".ts")
@@ -98,6 +100,7 @@ HELD: list[tuple[list[Container], list[Stream]]] = [
     ([MKV, MKV_NO_CUES], [*H264, *HEVC, MPEG2[0], VP9[1]]),
     ([WEBM, WEBM_NO_CUES], [*VP9, VP8, AV1]),
     ([AVI, AVI_NO_INDEX], [H264[1], H264[4], H264[3], *MPEG4, MJPEG]),
+    ([AVI_TICKS], [H264[4], MPEG4[1]]),
     ([FLV, FLV_NO_INDEX], H264),
     ([TS, M2TS], [*H264, *HEVC, *MPEG2]),
     ([MPG, VOB], MPEG2),
@@ -147,6 +150,7 @@ _USUAL = [
     Span(9000, None),
 ]
 _SHORT = [Span(), Span(0, 1000), Span(1500, 2500), Span(2337, 3337), Span(3600, 4500), Span(4000, None)]
+_LONG = [Span(), Span(0, 1000), Span(12300, 13300), Span(24337, 25337), Span(27500, 28500), Span(26000, None)]
 _TINY = [Span(), Span(0, 80), Span(0, 1000), Span(40, None), Span(500, 1500)]
 
 # Sixty frames of each hundred, and none of three seconds in the middle.
@@ -191,6 +195,10 @@ def special() -> Iterator[Video]:
             name = f"{codec.style}r{round(float(Fraction(rate)))}"
             other = Stream(codec.codec, 48, name, codec.encoding, frames, rate)
             yield Video(container, other, spans=_SHORT)
+    # Farther from its keyframe than the ten seconds that ffmpeg takes for a break in the clock.
+    for container in (MP4, FMP4, MKV, MKV_NO_CUES, TS, M2TS, FLV, AVI_NO_INDEX):
+        yield Video(container, x264(ONE, "b2long", rate="10"), muxing=("-r", "10"), spans=_LONG)
+    yield Video(OGV, Stream("theora", ONE, "long", THEORA[0].encoding, rate="10"), spans=_LONG)
     for container in (MP4, FMP4, MKV, TS, FLV):
         yield Video(container, x264(48, "b0two", "bframes=0", frames=2), spans=_TINY)
     yield Video(MXF, Stream("mpeg2video", ONE, "b0short", MPEG2[4].encoding, 120), spans=_SHORT)

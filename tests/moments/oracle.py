@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import subprocess
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 from pathlib import Path
 
@@ -54,9 +56,15 @@ def decode(path: Path) -> Decoded:
     times = tuple(int(pts) * tick - zero for pts, _ in shown)
     if list(times) != sorted(set(times)):
         raise ValueError(f"{path.name}: its decode does not go forward in time")
-    lasting = shown[-1][1]
-    last = int(lasting) * tick if lasting not in ("NOPTS", "0") else times[-1] - times[max(0, len(times) - 2)]
-    return Decoded(times, tuple(number_of(picture) for picture in pictures), times[-1] + last)
+    return Decoded(
+        times, tuple(number_of(picture) for picture in pictures), times[-1] + _last(times, shown[-1][1], tick)
+    )
+
+
+def _last(times: Sequence[Fraction], said: str, tick: Fraction) -> Fraction:
+    """How long the last frame is shown: as the decoder says, and no less than any other."""
+    gaps = [after - before for before, after in pairwise(times)]
+    return max(int(said) * tick if said != "NOPTS" else Fraction(0), min(gaps, default=Fraction(0)))
 
 
 @dataclass(frozen=True)
