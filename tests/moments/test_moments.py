@@ -17,21 +17,21 @@ from tests.moments.oracle import Decoded, Span, wanted
 from tests.support import run_ffmpeg
 
 _SPANS = (Span(1500, 2500), Span(6000, 7000), Span(3337, 3737))
+_CUT = (Span(0, 500), Span(0, 4000), Span(3000, 3500), Span(3410, 4000))
 _LATE = (Span(200, 800), Span(1510, 2010))
 _H264 = matrix.x264(96, frames=192)
+_OPEN = matrix.x264(48, "open", "bframes=3:open-gop=1", frames=120)
+_LONG = Stream("theora", matrix.ONE, "long", matrix.THEORA[0].encoding, frames=130, rate="10")
 _MPEG2 = Stream("mpeg2video", 96, "open", matrix.MPEG2[3].encoding, 192)
 SAMPLE = (
     *(Video(container, _H264, spans=_SPANS) for container in (matrix.TS, matrix.M2TS, matrix.MP4, matrix.AVI)),
     *(Video(container, _H264, spans=_SPANS[:2]) for container in (matrix.MKV_NO_CUES, matrix.FLV, matrix.FMP4)),
     *(Video(container, _MPEG2, spans=_SPANS) for container in (matrix.MPG, matrix.TS)),
     Video(matrix.VOB, _MPEG2, spans=_SPANS[:1]),
-    Video(
-        matrix.TS,
-        _H264,
-        "cut_head",
-        cut_head=0.12,
-        spans=(Span(0, 500), Span(0, 4000), Span(3000, 3500), Span(3410, 4000)),
-    ),
+    Video(matrix.MXF, _MPEG2, spans=(Span(4030, 4530),)),
+    *(Video(container, _OPEN, spans=(Span(3930, 4430),)) for container in (matrix.MP4, matrix.FMP4)),
+    Video(matrix.OGV, _LONG, spans=(Span(12300, 12800),)),
+    Video(matrix.TS, _H264, "cut_head", cut_head=0.12, spans=_CUT),
     Video(matrix.TS, _H264, "late_video", before=("-itsoffset", "1"), sound=(), spans=(*_LATE, Span(0, 1500))),
     Video(matrix.MP4, _H264, "late_video", before=("-itsoffset", "1"), sound=(), spans=(*_LATE, Span(8200, 8900))),
 )
