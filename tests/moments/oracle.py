@@ -84,7 +84,8 @@ class Wanted:
 
     `slots` holds, for each slot, the indices of the frames that it may show: the right one first, and one beside it
     where the time stands so near to the middle between two slots that the container's rounding decides.
-    `least` and `most` bound the number of frames. `why_none` says why there is nothing to show.
+    `least` and `most` bound the number of frames. `may_end_short`: they are fewer than were asked for, so that
+    no clip is right as well. `why_none` says why there is nothing to show.
     """
 
     slots: tuple[tuple[int, ...], ...] = ()
@@ -107,7 +108,9 @@ def wanted(decoded: Decoded, span: Span, rounding: Fraction) -> Wanted:
     if there < 1 and span.start:
         return Wanted(why_none=f"the last frame ends at {float(decoded.end):.3f} s", may_end_short=True)
     slots = tuple(_shown(decoded, start + (slot + _HALF) / FPS, rounding) for slot in range(asked))
-    is_short = span.end is not None and there < asked - 1
+    # A span from 0 is longer than what can be shown of it where the picture begins later.
+    named = 0 if span.end is None else min(MAX_FRAMES, _nearest(Fraction(span.end - span.start, 1000) * FPS))
+    is_short = min(asked, there) < named - 1
     return Wanted(slots, max(1, min(asked, there - 1)), min(asked, max(1, there + 1)), is_short)
 
 

@@ -109,6 +109,9 @@ def test_a_clip_may_be_short_only_where_the_file_ends() -> None:
     aim = wanted(_regular(24), Span(500, 2500), EXACT)
     assert (aim.least, aim.most, aim.may_end_short) == (7, 9, True)
     assert not wanted(_regular(), Span(500, 2500), EXACT).may_end_short
+    assert not wanted(_regular(), Span(500, 9500), EXACT).may_end_short
+    assert not wanted(_regular(), Span(11000, None), EXACT).may_end_short
+    assert wanted(_regular(first=Fraction(1)), Span(0, 2000), EXACT).may_end_short
     assert wanted(_regular(24), Span(1500, 2500), EXACT).why_none
 
 
