@@ -22,6 +22,10 @@ _BT709 = {"out_color_matrix": "bt709", "out_range": "tv"}
 _SCALING = {"flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
 TO_BT709 = {**_BT709, **_SCALING}
 """What the filter `scale` is told, so that its pictures are what the tags say."""
+BT709_TO_JPEG = {
+    "in_color_matrix": "bt709", "in_range": "tv", "out_color_matrix": "smpte170m", "out_range": "pc", **_SCALING
+}  # fmt: skip
+"""Likewise for a clip's pictures that become JPEGs, which every viewer takes for BT.601 of full range."""
 
 # MediaInfo's words for the code points of ITU-T H.273, and ffmpeg's.
 _MATRICES = {
@@ -30,10 +34,10 @@ _MATRICES = {
     "Chromaticity-derived non-constant": "chroma-derived-nc", "Chromaticity-derived constant": "chroma-derived-c",
     "ICtCp": "ictcp",
 }  # fmt: skip
+# All of them have the white of BT.709; DCI P3, whose own is greener, is taken with it too, so that white stays white.
 _PRIMARIES = {
-    "BT.709": "bt709", "BT.470 System M": "bt470m", "BT.601 PAL": "bt470bg", "BT.601 NTSC": "smpte170m",
-    "SMPTE 240M": "smpte240m", "Generic film": "film", "BT.2020": "bt2020", "XYZ": "smpte428", "DCI P3": "smpte431",
-    "Display P3": "smpte432", "EBU Tech 3213": "jedec-p22",
+    "BT.709": "bt709", "BT.601 PAL": "bt470bg", "BT.601 NTSC": "smpte170m", "SMPTE 240M": "smpte240m",
+    "BT.2020": "bt2020", "DCI P3": "smpte432", "Display P3": "smpte432", "EBU Tech 3213": "jedec-p22",
 }  # fmt: skip
 _TRANSFERS = {
     "BT.470 System M": "bt470m", "BT.470 System B/G": "bt470bg", "Linear": "linear", "Logarithmic (100:1)": "log100",
@@ -44,21 +48,23 @@ _OF_A_DISPLAY = frozenset(
     ["", "BT.709", "BT.601", "SMPTE 240M", "BT.2020 (10-bit)", "BT.2020 (12-bit)", "xvYCC", "BT.1361", "sRGB/sYCC"]
 )
 _HDR = frozenset(["PQ", "HLG"])
-# What the filter `scale` converts by itself; the others take zscale.
-_PLAIN_MATRICES = frozenset(["gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"])
+# What the filter `scale` can read; of the others zscale makes R'G'B' first.
+_PLAIN_MATRICES = frozenset(["", "gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"])
 
 
 @dataclass(frozen=True)
 class Color:
     """The color of a video as its headers give it, in MediaInfo's words; "" where they are silent.
 
-    `is_jpeg` says that the codec itself decides matrix and range. `peak` is the brightest light in cd/m², 0 if unknown.
+    `is_jpeg` says that the codec itself decides matrix and range. `is_limited_rgb` is R'G'B' from 16 to 235. `peak` is
+    the brightest light in cd/m², 0 if unknown.
     """
 
     matrix: str = ""
     transfer: str = ""
     primaries: str = ""
     is_jpeg: bool = False
+    is_limited_rgb: bool = False
     peak: float = 0.0
 
     @property
@@ -88,12 +94,15 @@ class Color:
     @property
     def is_plain(self) -> bool:
         """Whether matrix and range are all that has to be converted."""
-        tagged = _MATRICES[self.matrix] if self.matrix else "bt709"
-        return (
-            self.primaries in ("", "BT.709")
-            and self.transfer in _OF_A_DISPLAY
-            and (self.is_jpeg or tagged in _PLAIN_MATRICES)
-        )
+        return self.primaries in ("", "BT.709") and self.transfer in _OF_A_DISPLAY
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Transfer and primaries as zscale is told."""
+        return {
+            "transferin": _TRANSFERS.get(self.transfer, "bt709"),
+            "primariesin": _PRIMARIES.get(self.primaries, "bt2020" if self.is_hdr else "bt709"),
+        }
 
 
 def scaled(
@@ -103,6 +112,8 @@ def scaled(
 
     `matrix` is `Color.matrix_of`, or "gbr" where the stream is R'G'B' by now.
     """
+    if color.is_limited_rgb or matrix not in _PLAIN_MATRICES:
+        stream, matrix = _as_rgb(stream, color, matrix), "gbr"
     if color.is_plain:
         stream = _cropped(stream.filter("scale", **size, **TO_BT709, **_input_matrix(matrix)), crop)
     else:
@@ -125,6 +136,14 @@ def over_white(stream: ffmpeg_line.nodes.Stream, matrix: str) -> ffmpeg_line.nod
     return white.overlay(copies[1], format="rgb", alpha="straight").filter("format", pix_fmts="gbrp")
 
 
+def _as_rgb(stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str) -> ffmpeg_line.nodes.Stream:
+    """R'G'B' of full range, transfer and primaries as they are."""
+    ranges = {"rangein": "limited"} if color.is_limited_rgb else {}
+    stay = {"transfer": color.source["transferin"], "primaries": color.source["primariesin"]}
+    stream = stream.filter("zscale", **color.source, **stay, **ranges, matrixin=matrix, matrix="gbr", range="full")
+    return stream.filter("format", pix_fmts="gbrp|gbrp10|gbrp12|gbrp16")
+
+
 def _input_matrix(matrix: str) -> dict[str, str]:
     return {"in_color_matrix": matrix} if matrix and matrix != "gbr" else {}
 
@@ -135,11 +154,7 @@ def _cropped(stream: ffmpeg_line.nodes.Stream, crop: tuple[int, int] | None) -> 
 
 def _converted(stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str) -> ffmpeg_line.nodes.Stream:
     """Through linear light, by zscale; HDR with a smooth knee from the upper quarter of white to the source's peak."""
-    source = {
-        "matrixin": matrix or "bt470bg",
-        "transferin": _TRANSFERS.get(color.transfer, "bt709"),
-        "primariesin": _PRIMARIES.get(color.primaries, "bt2020" if color.is_hdr else "bt709"),
-    }
+    source = {**color.source, "matrixin": matrix or "bt470bg"}
     target = {"transfer": "bt709", "matrix": "bt709", "primaries": "bt709", "range": "limited"}
     if color.is_hdr:
         stream = stream.filter("zscale", **source, transfer="linear", primaries="bt709", npl=REFERENCE_WHITE)

@@ -90,8 +90,8 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        positive = {**_flat(self.rules, "rules."), **_flat(self.encode, "encode."), **_flat(self.limits, "limits.")}
-        positive |= _flat(self.claude, "claude.")
+        positive = {**flat(self.rules, "rules."), **flat(self.encode, "encode."), **flat(self.limits, "limits.")}
+        positive |= flat(self.claude, "claude.")
         positive |= {"unit_size": self.unit_size, "units_per_shard": self.units_per_shard}
         for name, value in positive.items():
             if isinstance(value, (int, float)) and not 0 < value < math.inf and name not in _MAY_BE_ZERO:
@@ -101,17 +101,17 @@ class Config:
         if not 0 <= self.encode.crf <= _MAX_CRF:
             raise ValueError(f"encode.crf must lie between 0 and {_MAX_CRF}, not {self.encode.crf}")
         for name in ("test", "film.max_overlap"):
-            value = _flat(self)[name]
+            value = flat(self)[name]
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {value}")
         for name in ("encode.width", "encode.height", "encode.image_side"):
-            if _flat(self)[name] % 2:
-                raise ValueError(f"{name} must be even, not {_flat(self)[name]}")
+            if flat(self)[name] % 2:
+                raise ValueError(f"{name} must be even, not {flat(self)[name]}")
 
     def determining(self, ffmpeg_build: str) -> dict[str, Any]:
         """Dotted name → value of all that decides the dataset's bytes, for comparing two runs."""
         idle = {"limits", "film", "claude"} - {self.judge}
-        chosen = {name: value for name, value in _flat(self).items() if name.partition(".")[0] not in idle}
+        chosen = {name: value for name, value in flat(self).items() if name.partition(".")[0] not in idle}
         if self.judge == "claude":
             chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS}
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
@@ -127,12 +127,13 @@ def as_tree(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name → value of each setting of a dataclass and of those in it."""
+    named: dict[str, Any] = {}
     for item in fields(value):
         inner = getattr(value, item.name)
         if is_dataclass(inner):
-            flat |= _flat(inner, f"{prefix}{item.name}.")
+            named |= flat(inner, f"{prefix}{item.name}.")
         else:
-            flat[f"{prefix}{item.name}"] = inner
-    return flat
+            named[f"{prefix}{item.name}"] = inner
+    return named

@@ -3,7 +3,7 @@
     python examine.py SOURCE CONTAINERS STREAM FIRST SECONDS TARGET
 
 `FIRST` is the time of the clip's first frame, `SECONDS` the most that the clip lasts. Writes to `TARGET` one line of
-JSON for each fault inside what the clip shows: its time, and what demuxer or decoder said.
+JSON for each fault that the clip shows: its time, and what demuxer or decoder said.
 """
 
 from __future__ import annotations
@@ -11,88 +11,149 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
-_STEPS = (2.0, 8.0, 32.0, 128.0, float("inf"))
+_COVER = av.stream.Disposition.attached_pic
+_STEPS = (2.0, 8.0, 32.0, 128.0)
 """Seconds to go back before the clip."""
+_SILENT_DECODER = "libdav1d"
+"""It writes what is wrong into its log, and returns a picture all the same."""
+_INTERRUPTIONS = 1000
+"""How often a demuxer may find nothing in a stretch of a file and be asked to go on."""
 
 
-def faults(source: str, containers: str, stream: int, first: float, seconds: float) -> Iterator[tuple[float, str]]:
-    """Yield the time of each fault inside the clip, and what was said of it."""
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
-    options = {"protocol_whitelist": "file", "format_whitelist": containers}
-    with av.open(source, options=options) as container:
-        videos = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
-        video = videos[stream]
-        video.codec_context.thread_count = 1
-        video.codec_context.options = {"err_detect": "explode"}
-        origin = (container.start_time or 0) / av.time_base
-        _seek(container, video, origin, first)
-        for time, said, is_frame in _events(container, video, origin):
-            if said and first <= time < first + seconds:
-                yield time, said
-            elif is_frame and time >= first + seconds:
-                return
+@dataclass(frozen=True)
+class Fault:
+    """What was said of the time between two packets, or of one."""
+
+    begin: float
+    end: float
+    said: str
 
 
-def _seek(container: av.container.InputContainer, video: av.VideoStream, origin: float, first: float) -> None:
-    """Go back so far that two keyframes lie before the clip.
+@dataclass(frozen=True)
+class Shown:
+    """A frame, or a keyframe, at its time."""
+
+    time: float
+    is_key: bool
+
+
+@dataclass(frozen=True)
+class Video:
+    """One of the videos of a file, as ffmpeg counts them: covers left out."""
+
+    source: str
+    containers: str
+    stream: int
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, float]]:
+        """The container, the video, and the time stamp from which times count."""
+        options = {"protocol_whitelist": "file", "format_whitelist": self.containers}
+        with av.open(self.source, options=options) as container:
+            videos = [one for one in container.streams.video if not one.disposition & _COVER]
+            video = videos[self.stream]
+            video.codec_context.thread_count = 1
+            video.codec_context.options = {"err_detect": "explode"}
+            yield container, video, (container.start_time or 0) / av.time_base
+
+
+def faults(video: Video, first: float, seconds: float) -> Iterator[Fault]:
+    """Yield the faults that the clip shows: also those before it, if its frames are predicted from what they hit."""
+    begin = _before_two_keyframes(video, first)
+    found: list[Fault] = []
+    whole_since = float("-inf")
+    with video.opened() as (container, stream, origin):
+        if begin > 0:
+            container.seek(round((origin + begin) * av.time_base))
+        for event in _events(container, stream, origin):
+            if isinstance(event, Fault):
+                found.append(event)
+            elif event.time >= first + seconds:
+                break
+            elif event.is_key and event.time <= first:
+                whole_since = event.time
+    yield from (fault for fault in found if fault.end >= whole_since and fault.begin < first + seconds)
+
+
+def _before_two_keyframes(video: Video, first: float) -> float:
+    """A time to decode from: two keyframes lie between it and the clip, or it is the begin of the file.
 
     After the first of them a decoder may miss what came before, and says so; from the second on it misses nothing.
     """
-    for step in _STEPS:
-        begin = first - step
-        if begin <= 0:
-            container.seek(round(origin * av.time_base))
-            return
-        container.seek(round((origin + begin) * av.time_base))
-        keys = 0
-        for packet in container.demux(video):
-            if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base - origin > first:
-                break
-            keys += packet.is_keyframe
-        if keys > 1:
+    with video.opened() as (container, stream, origin):
+        for begin in (first - step for step in _STEPS if step < first):
             container.seek(round((origin + begin) * av.time_base))
-            return
+            keys = 0
+            for packet in container.demux(stream):
+                if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base - origin > first:
+                    break
+                keys += packet.is_keyframe
+            if keys > 1:
+                return begin
+    return 0.0
 
 
-def _events(
-    container: av.container.InputContainer, video: av.VideoStream, origin: float
-) -> Iterator[tuple[float, str, bool]]:
-    """Yield (time, what is wrong or "", whether it is a frame) of packets and frames in the order of decoding."""
-    demuxer = container.format.name
-    packets = container.demux(video)
+def _events(container: av.container.InputContainer, video: av.VideoStream, origin: float) -> Iterator[Fault | Shown]:
+    """Yield what goes wrong and what is shown, in the order of decoding."""
     time = 0.0
-    while True:
-        with av.logging.Capture() as log:
-            packet = next(packets, None)
-        said = next((message.strip() for _, name, message in log if name == demuxer), "")
-        if packet is None:
-            return
+    for packet, said in _packets(container, video):
+        before = time
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is not None and packet.time_base is not None:
             time = float(stamp * packet.time_base) - origin
         if said:
-            yield time, said, False
+            yield Fault(min(before, time), max(before, time), said)
         if packet.is_corrupt:
-            yield time, "the packet is corrupt: some of it was lost on the way", False
-        try:
-            frames = video.codec_context.decode(packet)
-        except av.FFmpegError as error:
-            yield time, error.strerror or type(error).__name__, False
-            continue
+            yield Fault(time, time, "the packet is corrupt: some of it was lost on the way")
+        with av.logging.Capture() as log:
+            try:
+                frames, failed = video.codec_context.decode(packet), ""
+            except av.FFmpegError as error:
+                frames, failed = [], error.strerror or type(error).__name__
+        complaint = next((message.strip() for _, name, message in log if name == _SILENT_DECODER), failed)
+        if complaint:
+            yield Fault(time, time, complaint)
+        elif packet.is_keyframe:
+            yield Shown(time, is_key=True)
         for frame in frames:
             when = time if frame.time is None else frame.time - origin
-            yield when, "the frame is corrupt" if frame.is_corrupt else "", True
+            yield Fault(when, when, "the frame is corrupt") if frame.is_corrupt else Shown(when, is_key=False)
+
+
+def _packets(
+    container: av.container.InputContainer, video: av.VideoStream
+) -> Iterator[tuple[av.Packet[av.VideoStream], str]]:
+    """Yield each packet with what the demuxer said on the way to it, or ""."""
+    demuxer = container.format.name
+    packets, interruptions, said = container.demux(video), 0, ""
+    while interruptions < _INTERRUPTIONS:
+        with av.logging.Capture() as log:
+            try:
+                found = next(packets, None)
+                interrupted = False
+            except BlockingIOError:
+                packets, interruptions, interrupted = container.demux(video), interruptions + 1, True
+        said = said or next((message.strip() for _, name, message in log if name == demuxer), "")
+        if interrupted:
+            continue
+        if found is None:
+            return
+        yield found, said
+        said = ""
 
 
 def main(source: str, containers: str, stream: str, first: str, seconds: str, target: str) -> None:
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     with Path(target).open("w", encoding="utf-8") as file:
-        for fault in faults(source, containers, int(stream), float(first), float(seconds)):
-            file.write(json.dumps(fault) + "\n")
+        for fault in faults(Video(source, containers, int(stream)), float(first), float(seconds)):
+            file.write(json.dumps([fault.begin, fault.said]) + "\n")
 
 
 if __name__ == "__main__":

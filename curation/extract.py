@@ -30,6 +30,8 @@ from shards.storage import StorageFault
 _CRASHES_ALLOWED = 3
 _EVIDENCE_CHARACTERS = 2000
 _TIMES = "times.txt"
+# These decoders show what comes before the first keyframe, though it is predicted from what is not there.
+_WITHOUT_SYNC = frozenset(["MPEG-4 Visual", "H.263", "Sorenson Spark", "MS-MPEG4 V2", "MS-MPEG4 V3", "WMV1", "WMV2"])
 _LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
 _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
 # The file's own headers, not the machine's memory.
@@ -128,8 +130,12 @@ def _picture(
     options = {**options, "format_whitelist": CONTAINERS}
     if measured.decoder:
         options["c:v"] = measured.decoder
+    if measured.codec == "HEVC":
+        options["err_detect:v"] = "explode"  # else its decoder says nothing of a picture that is cut off
     stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **options)
     stream = stream[f"V:{measured.stream}"]
+    if measured.codec in _WITHOUT_SYNC:
+        stream = stream.filter("select", "key+gt(selected_n,0)")
     # Only frames that are flagged interlaced are touched.
     stream = stream.filter("bwdif", mode="send_frame", deint="interlaced").filter("settb", "AVTB")
     if span.end is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import ffmpeg as ffmpeg_line
 
+from curation.color import BT709_TO_JPEG
 from curation.config import Config
 from curation.extract import expected_frames, extract
 from curation.outcome import Ending
@@ -27,7 +28,7 @@ def look(source: Path, span: Span, measured: Measured, config: Config, scratch: 
     shown = expected_frames(span, measured, config)
     places = spread(shown, config.claude.frames)
     chosen = "+".join(f"eq(n,{place})" for place in places)
-    scaling = {"w": -2, "h": config.claude.frame_height, "flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
+    scaling = {"w": -2, "h": config.claude.frame_height, **BT709_TO_JPEG}
 
     def finish(picture: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.OutputStream:
         picture = picture.filter("select", chosen).filter("scale", **scaling)

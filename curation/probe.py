@@ -27,7 +27,7 @@ _BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 _REPORT = (
     "General;General|%Format%|%Duration%\\n\n"
     "Video;Video|%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%"
-    "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%\\n\n"
+    "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%|%colour_range%\\n\n"
 )
 # What few files need is asked for apart.
 _LIGHT_REPORT = "{kind};%MaxCLL%|%MasteringDisplay_Luminance%|%transfer_characteristics%|%colour_primaries%\\n\n"
@@ -35,6 +35,7 @@ _DELAYS_REPORT = "Audio;%Delay%\\n\n"
 _RATE_REPORT = "Video;%FrameRate%\\n\n"
 
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+_JPEG = frozenset(["JPEG", "M-JPEG", "V_MJPEG"])
 # What these codecs decode to may have an alpha channel, which their headers do not tell.
 _MAY_HAVE_ALPHA = frozenset(
     ["CineForm", "FFV1", "HuffYUV", "JPEG 2000", "MagicYUV", "PNG", "ProRes", "QOI", "RGB", "RGBA", "RLE", "Ut Video"]
@@ -179,7 +180,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(file, formats=FORMATS)
-            orientation = image.getexif().get(0x0112, 1)
+            orientation = _exif(image).get(0x0112, 1)
     except Image.DecompressionBombError as error:
         raise ImplausibleHeader(f"an image of more than {MAX_PIXELS:,} pixels") from error
     except (OSError, SyntaxError, ValueError, EOFError):
@@ -191,6 +192,16 @@ def _measured_image(file: BinaryIO) -> Measured | None:
         width, height = height, width
     codec = str(image.format)
     return Measured(True, width, height, 0.0, codec, _color_of_image(file) if codec == "AVIF" else Color())
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """What stands in front of the pixels; `getexif` would decode a whole PNG to look behind them."""
+    if image.format != "PNG":
+        return image.getexif()
+    exif = Image.Exif()
+    if data := image.info.get("exif"):
+        exif.load(data)
+    return exif
 
 
 def _color_of_image(file: BinaryIO) -> Color:
@@ -216,6 +227,7 @@ class _Track:
     matrix: str
     transfer: str
     primaries: str
+    range: str
 
     @property
     def has_size(self) -> bool:
@@ -235,11 +247,19 @@ class _Track:
             is_image=False, width=width, height=height, codec=self.codec,
             duration=min(lasts, _number(self.stored, lasts)) / 1000,
             end=latest / 1000,
-            color=Color(self.matrix, self.transfer, self.primaries, self.codec == "JPEG"),
+            color=self._color(),
             stream=place,
             may_have_alpha=self.codec in _MAY_HAVE_ALPHA,
             seeking="packets" if container in _WITHOUT_INDEX else "index",
         )  # fmt: skip
+
+    def _color(self) -> Color:
+        # Where a stream says two things of itself, "HLG / BT.2020 (10-bit)", the first is what it is meant for.
+        matrix, transfer, primaries = (
+            word.partition(" / ")[0] for word in (self.matrix, self.transfer, self.primaries)
+        )
+        is_limited_rgb = matrix == "Identity" and self.range == "Limited"
+        return Color(matrix, transfer, primaries, self.codec in _JPEG, is_limited_rgb)
 
     def _displayed(self) -> tuple[int, int]:
         """Raise ImplausibleHeader for what would come out as no picture of this file."""

@@ -75,8 +75,10 @@ def build(order: Order, progress: Progress) -> Finished:
         raise UsageMistake(f"--out {out.shown} lies inside --source; the next run would take its shards for videos")
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with leaving_no_folders(out), held(out, run_id) as heartbeat:
-        recorded = prepare(out, source, order.config, order.terms)
-        job = Job(order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms)
+        recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
+        job = Job(
+            order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms, recorded.begun_with_cut
+        )
         return _Run(order, job, recorded, heartbeat, progress, begun).go()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from curation import ffmpeg
-from curation.config import Config, as_tree, fingerprint
+from curation.config import CUT_VERSION, Config, as_tree, fingerprint, flat
+from curation.cut_version import discard_clips, must_cut_anew
 from curation.errors import UsageMistake
 from curation.plan import Plan, write_plan
 from curation.sources import Source
@@ -24,26 +25,40 @@ from shards.storage import Storage
 if TYPE_CHECKING:
     from curation.judging import Terms
 
+_CUT_VERSION = "cut_version"
+
 
 @dataclass(frozen=True)
 class Recorded:
-    """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan."""
+    """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan.
+
+    `begun_with_cut` is the version of the cut that work on it began with.
+    """
 
     determining: dict[str, Any]
     source: str
     plan_sha256: str
     config: dict[str, Any]
+    begun_with_cut: int
 
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.determining)
+
+    @property
+    def cut_version(self) -> int:
+        """The version of the cut that made what is in OUT; the first did not note it."""
+        return int(self.determining.get(_CUT_VERSION, 1))
 
     @staticmethod
     def read(out: Storage) -> Recorded | None:
         """None where there is no plan yet. Raises UsageMistake for a file that this version did not write."""
         try:
             value = tomllib.loads(out.read(CONFIG).decode())
-            return Recorded(value["determining"], value["source"], value["plan_sha256"], value["config"])
+            begun_with_cut = int(value.get("begun_with_cut", value["determining"].get(_CUT_VERSION, 1)))
+            return Recorded(
+                value["determining"], value["source"], value["plan_sha256"], value["config"], begun_with_cut
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError) as error:
@@ -54,14 +69,18 @@ class Recorded:
             "fingerprint": self.fingerprint,
             "source": self.source,
             "plan_sha256": self.plan_sha256,
+            "begun_with_cut": self.begun_with_cut,
             "config": self.config,
             "determining": self.determining,
         }
         out.write(CONFIG, tomli_w.dumps(value).encode())
 
 
-def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = None) -> Recorded:
-    """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run."""
+def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = None, retry: bool = False) -> Recorded:
+    """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run.
+
+    What an older version of the cut left of an unfinished dataset is discarded.
+    """
     determining = config.determining(ffmpeg.build())
     recorded = standing(out, source, determining)
     if recorded is not None and terms is not None and decided_otherwise(out, config, terms):
@@ -71,13 +90,18 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
             for earlier in (MANIFEST, SUMMARY, REPORT, CONFIG):  # its commit last
                 out.delete(earlier)
         write_plan(out, source, config, terms)
-        recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config))
+        recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
     if file_sha256(out, PLAN) != recorded.plan_sha256:
         raise UsageMistake(
             f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
         )
+    if must_cut_anew(out, config, recorded.cut_version, retry):
+        if not untouched(out):
+            discard_clips(out)
+        recorded = replace(recorded, determining=determining, config=as_tree(config))
+        recorded.publish(out)
     return recorded
 
 
@@ -108,7 +132,9 @@ def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recor
     recorded = Recorded.read(out)
     if recorded is None:
         return None
-    before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source.shown}
+    # A setting that is newer than OUT had its default there. The cut's version is no setting.
+    before = {**_defaults(determining), **recorded.determining, "source": recorded.source, _CUT_VERSION: CUT_VERSION}
+    now = {**determining, "source": source.shown}
     different = [
         f"{name} is {now.get(name)!r}, was {before.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -122,6 +148,11 @@ def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recor
         f"--out {out.shown} holds another plan: {'; '.join(different)}."
         " Run with the same settings, or choose another --out"
     )
+
+
+def _defaults(determining: dict[str, Any]) -> dict[str, Any]:
+    """The default of each setting that is told."""
+    return {name: value for name, value in flat(Config()).items() if name in determining}
 
 
 def untouched(out: Storage) -> bool:

@@ -92,8 +92,8 @@ def build_inline(
     place = open_out(str(out))
     with held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
-        recorded = prepare(place, given, config, terms)
-        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms)
+        recorded = prepare(place, given, config, terms, retry=bool(retry))
+        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut)
         judging = Judging(config, terms, place, "inline")
         plan = Plan(place, config)
         state = State.read(place, config.units_per_shard)
