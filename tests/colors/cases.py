@@ -1,0 +1,98 @@
+"""What a case is, and how one is made: patches in a file, and the colors that its clip must show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.colors.conversion import Array, Tags, between, decoded, encoded, linear, matrix_of, shown, signal_of
+from tests.colors.patches import LAYOUTS, SDR, centers, differs, write_video
+
+SDR_TOLERANCE, HDR_TOLERANCE = 4.0, 6.0
+
+HIGHLIGHTS = np.array([(400, 400, 400), (1000, 700, 500), (800, 60, 40)]) / 203.0
+"""Linear light of BT.709 above the reference white: what the tone curve must bend."""
+
+
+class Unmade(Exception):
+    """The file could not be made as the case wants it; tells nothing of the product."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file and the colors (0…255) that its clip must show at `places`, shares of the displayed width and height.
+
+    `noted` cases are told and judged by nobody: the documentation says nothing of them. `or_rejected` ones may be
+    rejected instead.
+    """
+
+    group: str
+    file: str
+    make: Callable[[Path], None]
+    size: tuple[int, int]
+    expected: Array
+    tolerance: float = SDR_TOLERANCE
+    places: Sequence[tuple[float, float]] = ()
+    noted: bool = False
+    or_rejected: bool = False
+
+    @property
+    def where(self) -> Sequence[tuple[float, float]]:
+        return self.places or centers()
+
+
+def video(
+    group: str,
+    file: str,
+    encoder: Sequence[str],
+    tags: Tags,
+    pixel_format: str = "yuv420p",
+    size: tuple[int, int] = (1280, 720),
+    shown_size: tuple[int, int] | None = None,
+    codec: str = "",
+    rgb: Array | None = None,
+    alpha: Array | None = None,
+    unsaid: Sequence[str] = (),
+    noted: bool = False,
+    or_rejected: bool = False,
+) -> Case:
+    """A case of a video file. `unsaid` are tags that the file need not repeat to PyAV."""
+    layout = LAYOUTS[pixel_format]
+    is_rgb = "y" not in layout.order
+    matrix = "gbr" if is_rgb else matrix_of(tags, codec, *(shown_size or size))
+    full = codec == "mjpeg" or (tags.full if tags.full is not None else is_rgb)
+    hdr = tags.transfer in ("smpte2084", "arib-std-b67")
+    wanted = rgb if rgb is not None else hdr_patches(tags) if hdr else SDR
+    codes = encoded(wanted, matrix, full, layout.depth)
+    if layout.order == "y":
+        codes[:, 1:] = 1 << (layout.depth - 1)
+    seen = shown(decoded(codes, matrix, full, layout.depth), tags)
+    if alpha is not None:
+        top = (1 << layout.depth) - 1
+        codes = np.column_stack([codes, np.round(alpha * top)])
+        share = codes[:, 3:] / top
+        seen = share * seen + (1 - share)
+
+    file = f"{group}-{file}"
+
+    def make(folder: Path) -> None:
+        try:
+            path = write_video(folder / file, codes, pixel_format, size, tags, encoder)
+        except ValueError as error:
+            raise Unmade(str(error)) from error
+        if wrong := differs(path, codes, pixel_format, tags, unsaid):
+            raise Unmade(wrong)
+
+    tolerance = HDR_TOLERANCE if hdr else SDR_TOLERANCE
+    return Case(
+        group, file, make, shown_size or size, seen * 255, tolerance, noted=noted, or_rejected=or_rejected
+    )  # fmt: skip
+
+
+def hdr_patches(tags: Tags) -> Array:
+    """The patches at their brightness in SDR and three highlights, as PQ or HLG signals in the tags' primaries."""
+    light = np.concatenate([linear(SDR[:9], "bt709"), HIGHLIGHTS]) @ between("bt709", tags.primaries or "bt2020").T
+    return np.clip(signal_of(light, tags.transfer), 0, 1)
