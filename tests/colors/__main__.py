@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _share(folder: Path, words: list[str], number: int, of: int) -> list[dict[str, str]]:
-    cases = [case for case in chosen(words)][number::of]
+    cases = chosen(words)[number::of]
     folder.mkdir(parents=True, exist_ok=True)
     return [_plain(result) for result in results(cases, folder)]
 

@@ -58,8 +58,9 @@ def video(
     unsaid: Sequence[str] = (),
     noted: bool = False,
     or_rejected: bool = False,
+    changed: Callable[[bytes], bytes] | None = None,
 ) -> Case:
-    """A case of a video file. `unsaid` are tags that the file need not repeat to PyAV."""
+    """A case of a video file. `unsaid` are tags that the file need not repeat to PyAV; `changed` edits the file."""
     layout = LAYOUTS[pixel_format]
     is_rgb = "y" not in layout.order
     matrix = "gbr" if is_rgb else matrix_of(tags, codec, *(shown_size or size))
@@ -83,6 +84,8 @@ def video(
             path = write_video(folder / file, codes, pixel_format, size, tags, encoder)
         except ValueError as error:
             raise Unmade(str(error)) from error
+        if changed is not None:
+            path.write_bytes(changed(path.read_bytes()))
         if wrong := differs(path, codes, pixel_format, tags, unsaid):
             raise Unmade(wrong)
 

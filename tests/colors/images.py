@@ -88,7 +88,9 @@ def jpegs() -> Iterator[Case]:
     yield image("rgb-inside.jpg", keep_rgb=True, **fine)
     yield image("suffix.jfif", format="JPEG", **fine)
     yield image("p3.jpg", icc_profile=rgb_profile("smpte432"), **fine)
-    yield image("p3-1920.jpg", lambda: patches("RGB", (1920, 1920)), (1920, 1920), icc_profile=rgb_profile("smpte432"), **fine)
+    yield image(
+        "p3-1920.jpg", lambda: patches("RGB", (1920, 1920)), (1920, 1920), icc_profile=rgb_profile("smpte432"), **fine
+    )
     yield image("adobe-like.jpg", icc_profile=rgb_profile("bt2020", ADOBE_RGB_GAMMA), **fine)
     yield image("srgb-profile.jpg", icc_profile=rgb_profile("bt709"), **fine)
     yield image("grey-profile.jpg", lambda: patches("L"), icc_profile=grey_profile(1.8), **fine)
@@ -113,7 +115,9 @@ def pngs() -> Iterator[Case]:
     yield image("palette-p3.png", lambda: patches("P"), icc_profile=rgb_profile("smpte432"))
     yield case("rgb48.png", lambda path: _by_ffmpeg(path, "rgb48be", Tags()))
     yield case("tagged-srgb.png", lambda path: _by_ffmpeg(path, "rgb24", Tags("gbr", "bt709", "iec61966-2-1", True)))
-    yield case("cicp-p3.png", lambda path: _by_ffmpeg(path, "rgb24", Tags("gbr", "smpte432", "iec61966-2-1", True)), noted=True)
+    yield case(
+        "cicp-p3.png", lambda path: _by_ffmpeg(path, "rgb24", Tags("gbr", "smpte432", "iec61966-2-1", True)), noted=True
+    )
 
 
 def others() -> Iterator[Case]:

@@ -27,8 +27,13 @@ SDR = np.array(
 """R'G'B' of the patches, row by row: reds, a green, a blue, greys, skin tones, yellow and cyan."""
 
 H273 = {
-    "matrix": {"gbr": 0, "bt709": 1, "": 2, "fcc": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "ycgco": 8, "bt2020nc": 9},
-    "primaries": {"bt709": 1, "": 2, "bt470m": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "bt2020": 9, "smpte431": 11, "smpte432": 12},
+    "matrix": {
+        "gbr": 0, "bt709": 1, "": 2, "fcc": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "ycgco": 8, "bt2020nc": 9,
+    },
+    "primaries": {
+        "bt709": 1, "": 2, "bt470m": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "bt2020": 9,
+        "smpte431": 11, "smpte432": 12,
+    },
     "transfer": {
         "bt709": 1, "": 2, "gamma22": 4, "gamma28": 5, "smpte170m": 6, "smpte240m": 7, "linear": 8, "iec61966-2-4": 11,
         "iec61966-2-1": 13, "bt2020-10": 14, "bt2020-12": 15, "smpte2084": 16, "arib-std-b67": 18,
@@ -50,7 +55,8 @@ class Layout:
 
 LAYOUTS = {
     "yuv420p": Layout("yuv", 8, 2, 2), "yuvj420p": Layout("yuv", 8, 2, 2), "yuvj422p": Layout("yuv", 8, 2, 1),
-    "yuv422p": Layout("yuv", 8, 2, 1), "yuv444p": Layout("yuv"), "yuvj444p": Layout("yuv"), "yuva420p": Layout("yuva", 8, 2, 2),
+    "yuv422p": Layout("yuv", 8, 2, 1), "yuv444p": Layout("yuv"), "yuvj444p": Layout("yuv"),
+    "yuva420p": Layout("yuva", 8, 2, 2),
     "yuv420p10le": Layout("yuv", 10, 2, 2), "yuv422p10le": Layout("yuv", 10, 2, 1), "yuv444p10le": Layout("yuv", 10),
     "yuva444p10le": Layout("yuva", 10), "gbrp": Layout("gbr"), "gbrp10le": Layout("gbr", 10), "gray": Layout("y"),
     "rgb24": Layout("rgb", packed=True), "rgba": Layout("rgba", packed=True), "argb": Layout("argb", packed=True),
@@ -168,7 +174,7 @@ class Clip:
 
 
 def in_clip(place: tuple[float, float], source: tuple[int, int], clip: tuple[int, int]) -> tuple[float, float] | None:
-    """Where a place of the source is in a clip that covers its size and is cropped about the center; None if outside."""
+    """Where a place of the source is in a clip that covers it and is cropped about the center; None if outside."""
     scale = max(clip[0] / source[0], clip[1] / source[1])
     x, y = ((place[i] - 0.5) * source[i] * scale / clip[i] + 0.5 for i in (0, 1))
     return (x, y) if 0.03 < x < 0.97 and 0.03 < y < 0.97 else None

@@ -12,8 +12,12 @@ from PIL import Image, ImageCms, ImageOps
 from tests.colors.conversion import Array, between
 
 _D50 = (0.9642, 1.0, 0.8249)
-_TO_D50 = np.array([[1.0478112, 0.0228866, -0.0501270], [0.0295424, 0.9904844, -0.0170491], [-0.0092345, 0.0150436, 0.7521316]])
-_SRGB_TO_XYZ = np.array([[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]])
+_TO_D50 = np.array(
+    [[1.0478112, 0.0228866, -0.0501270], [0.0295424, 0.9904844, -0.0170491], [-0.0092345, 0.0150436, 0.7521316]]
+)
+_SRGB_TO_XYZ = np.array(
+    [[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]]
+)
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
@@ -56,7 +60,9 @@ def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
         table += name + struct.pack(">II", at + len(body), len(contents))
         body += padded
     size = at + len(body)
-    header = struct.pack(">I4sI4s4s4s12s4s", size, b"\0\0\0\0", 0x04300000, b"mntr", space, b"XYZ ", b"\7\xea\0\1" + b"\0\1" * 4, b"acsp")
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s", size, b"\0\0\0\0", 0x04300000, b"mntr", space, b"XYZ ", b"\7\xea\0\1" + b"\0\1" * 4, b"acsp"
+    )
     header += b"\0" * 28 + b"".join(_fixed(value) for value in _D50)
     return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 

@@ -1,4 +1,4 @@
-"""A sample of the cases of `python -m tests.colors`, one or two of each kind, and what the captioning judge is shown."""
+"""A sample of `python -m tests.colors`, one or two cases of each kind, and what the captioning judge is shown."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ SD, HD = (848, 480), (1280, 720)
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", "0")
 X264_RGB = ("-c:v", "libx264rgb", "-preset", "ultrafast", "-qp", "0")
 VP9 = ("-c:v", "libvpx-vp9", "-lossless", "1", "-deadline", "realtime", "-cpu-used", "8")
+VP8 = ("-c:v", "libvpx", "-b:v", "20M", "-qmin", "0", "-qmax", "1")
 AV1 = ("-c:v", "libaom-av1", "-crf", "0", "-cpu-used", "8", "-usage", "realtime")
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "1", "-qmin", "1", "-r", "25")
 MPEG4 = ("-c:v", "mpeg4", "-q:v", "1", "-qmin", "1")
@@ -32,6 +33,7 @@ def x265(*parameters: str) -> tuple[str, ...]:
 
 def all_videos() -> Iterator[Case]:
     yield from matrices()
+    yield from places()
     yield from untagged()
     yield from primaries()
     yield from hdr()
@@ -75,6 +77,28 @@ def matrices() -> Iterator[Case]:
         yield video("matrix", f"grey-{full}.mp4", X264, tags, "gray", rgb=grey, unsaid=["matrix"])
 
 
+def places() -> Iterator[Case]:
+    """Tags that only the stream has, and a stream and a container that say different things."""
+    tags = Tags("bt709", "bt709", "bt709", False)
+    yield video("places", "stream-only.mp4", X264, tags, size=SD, changed=_without_colr)
+    yield video("places", "stream-only.mov", X264, tags, size=SD, changed=_without_colr)
+    for codec, encoder in (("h264", X264), ("hevc", x265())):
+        tags = Tags("smpte170m", "bt709", "bt709", False)
+        yield video(
+            "places", f"{codec}-stream-601-container-709.mp4", encoder, tags, noted=True, changed=_container_709
+        )
+
+
+def _without_colr(data: bytes) -> bytes:
+    return data.replace(b"colrnclx", b"freenclx")
+
+
+def _container_709(data: bytes) -> bytes:
+    """An MP4 whose `colr` says BT.709, whatever the stream says. The decoder believes the stream."""
+    place = data.index(b"colrnclx") + 8
+    return data[:place] + bytes([0, 1, 0, 1, 0, 1]) + data[place + 6 :]
+
+
 def untagged() -> Iterator[Case]:
     none = Tags()
     for name, size in (("sd", SD), ("hd", HD), ("1278", (1278, 718)), ("portrait", (720, 1280))):
@@ -86,7 +110,7 @@ def untagged() -> Iterator[Case]:
         yield video("untagged", f"mpeg4-{name}.avi", MPEG4, none, size=size)
         yield video("untagged", f"mpeg4-{name}.mp4", MPEG4, none, size=size)
         yield video("untagged", f"vp9-{name}.webm", VP9, none, size=size)
-        yield video("untagged", f"vp8-{name}.webm", ("-c:v", "libvpx", "-b:v", "20M", "-qmin", "0", "-qmax", "1"), none, size=size,
+        yield video("untagged", f"vp8-{name}.webm", VP8, none, size=size,
                     unsaid=["matrix"], noted=True)  # fmt: skip
         yield video("untagged", f"av1-{name}.mp4", AV1, none, size=size)
         yield video("untagged", f"ffv1-{name}.mkv", FFV1, none, size=size)
@@ -98,10 +122,10 @@ def untagged() -> Iterator[Case]:
         yield video("untagged", f"raw-{name}.avi", ("-c:v", "rawvideo"), none, size=size)
         yield video("untagged", f"utvideo-{name}.mkv", ("-c:v", "utvideo"), none, size=size, unsaid=["matrix"])
         yield video("untagged", f"prores-{name}.mov", PRORES, none, "yuv422p10le", size=size, unsaid=["range"])
-    for name, coded, aspect, displayed in (
-        ("960-shown-1280", (960, 720), "4/3", (1280, 720)),
-        ("1280-shown-640", (1280, 720), "1/2", (640, 720)),
-        ("720-shown-1024", (720, 576), "64/45", (1024, 576)),
+    for name, coded, displayed in (
+        ("960-shown-1280", (960, 720), (1280, 720)),
+        ("1280-shown-640", (1280, 720), (640, 720)),
+        ("720-shown-1024", (720, 576), (1024, 576)),
     ):
         yield video("untagged", f"h264-{name}.mp4", (*X264, "-aspect", f"{displayed[0]}:{displayed[1]}"), none,
                     size=coded, shown_size=displayed)  # fmt: skip
@@ -138,6 +162,10 @@ def hdr() -> Iterator[Case]:
         tags = Tags(**BT2020, transfer="smpte2084", full=False, mastering_max=4000)
         yield video("pq", f"hevc-mastered-4000.{suffix}", bright, tags, ten)
         yield video("hlg", f"hevc-hlg.{suffix}", x265(), hlg, ten)
+    for suffix in ("mp4", "ts"):
+        # A receiver that does not know HLG takes the transfer of BT.2020; a message (SEI 147) says what it really is.
+        sdr_too = Tags(**BT2020, transfer="arib-std-b67", full=False)
+        yield video("hlg", f"hevc-compatible.{suffix}", x265("transfer=bt2020-10", "atc-sei=18"), sdr_too, ten)
     for content, mastered in ((400, 4000), (150, 1000), (4000, 1000), (0, 600)):
         tags = Tags(**BT2020, transfer="smpte2084", full=False, max_cll=content, mastering_max=mastered)
         line = x265(MASTERING.format(mastered), f"max-cll={content},100", "hdr10=1")
@@ -213,7 +241,7 @@ def alpha() -> Iterator[Case]:
     yield video("alpha", "ffv1-yuva.mkv", FFV1, tags, "yuva420p", alpha=share)
     yield video("alpha", "vp9.webm", (*VP9[:2], "-crf", "4", "-b:v", "0", "-auto-alt-ref", "0"), tags, "yuva420p",
                 alpha=share, unsaid=["primaries", "transfer"])  # fmt: skip
-    yield video("alpha", "vp8.webm", ("-c:v", "libvpx", "-b:v", "20M", "-qmin", "0", "-qmax", "1", "-auto-alt-ref", "0"),
+    yield video("alpha", "vp8.webm", (*VP8, "-auto-alt-ref", "0"),
                 none, "yuva420p", size=SD, alpha=share, unsaid=["matrix"])  # fmt: skip
 
 

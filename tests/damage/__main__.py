@@ -1,4 +1,4 @@
-"""Damages files of all codecs, and leaves others healthy; exits with 1 where damage is missed or health called damage."""
+"""Damages files of all codecs, and leaves others healthy; exits with 1 where one of them ends as the other should."""
 
 from __future__ import annotations
 

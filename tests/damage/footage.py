@@ -23,7 +23,20 @@ _X265 = (
     "-c:v", "libx265", "-preset", "ultrafast", "-crf", "14", "-x265-params",
     f"keyint={GOP}:min-keyint={GOP}:bframes=2:scenecut=0:open-gop=0:log-level=none",
 )  # fmt: skip
-_MPEG2 = ("-c:v", "mpeg2video", "-q:v", "2", "-g", str(GOP), "-bf", "2", "-flags", "+cgop", "-sc_threshold", "1000000000")
+_MPEG2 = (
+    "-c:v",
+    "mpeg2video",
+    "-q:v",
+    "2",
+    "-g",
+    str(GOP),
+    "-bf",
+    "2",
+    "-flags",
+    "+cgop",
+    "-sc_threshold",
+    "1000000000",
+)
 _MPEG4 = ("-c:v", "mpeg4", "-q:v", "2", "-g", str(GOP))
 _VP9 = ("-c:v", "libvpx-vp9", "-b:v", "0", "-crf", "12", "-deadline", "realtime", "-cpu-used", "8", "-g", str(GOP))
 _AV1 = ("-c:v", "libsvtav1", "-preset", "12", "-crf", "14", "-g", str(GOP), "-svtav1-params", "lp=1:pred-struct=1")

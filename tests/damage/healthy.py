@@ -1,8 +1,8 @@
-"""Healthy files that make decoders complain, or might: each must be kept, whole and in spans, and show what it holds."""
+"""Healthy files that make decoders complain, or might: each is kept, whole and in spans, and shows what it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import av
 
 from tests.damage.damaging import PACKET, packets
 from tests.damage.footage import GOP, RATE, SECONDS, encode
+from tests.damage.oracle import told
 from tests.damage.running import WHOLE, Span, through_the_product, wrong_frames
 from tests.support import CLIPS, run_ffmpeg
 
@@ -41,7 +42,7 @@ MADE: dict[str, Sequence[str]] = {
     "mpeg2.vob": _MPEG2,
     "mpeg1.mpg": ("-c:v", "mpeg1video", "-q:v", "2", "-g", "12", "-bf", "2"),
     "b-frames-mpeg4.avi": ("-c:v", "mpeg4", "-q:v", "2", "-g", "48", "-bf", "2"),
-    "xvid.avi": ("-c:v", "libxvid", "-q:v", "2", "-g", "48", "-bf", "2"),
+    "xvid.avi": ("-c:v", "libxvid", "-q:v", "2", "-g", "48"),
     "alt-ref-vp9.webm": _ALT_REF,
     "alt-ref-vp9.mp4": _ALT_REF,
     "alt-ref-vp9.mkv": _ALT_REF,
@@ -66,24 +67,27 @@ WITH_SOUND: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Healthy:
-    """A file, whether it is of the footage (or "loose": from some frame of it on), and how long it lasts."""
+    """A file; it shows the footage, "exact" or "loose" (from some frame of it on), or "" for another film."""
 
     path: Path
     footage: str
-    seconds: float
 
     def spans(self) -> list[Span]:
-        """The whole, the middle, and near the end; of less than a second and a half only the whole."""
-        if self.seconds < 1.5:
+        """The whole, the middle, and near the end, as far as there are pictures that decode."""
+        seconds, first = _seconds(self.path), 0.0
+        if seconds < 1.5:
             return [WHOLE]
-        middle = (1.5, 2.5) if self.seconds > 3 else (0.3, 1.0)
-        end = round(self.seconds - 0.1, 3)
-        return [WHOLE, middle, (round(max(middle[0] + 0.05, end - 0.9), 3), end)]
+        if self.footage == "loose":
+            first = told(self.path).first
+        middle = (1.5, 2.5) if seconds > 3 else (0.3, 1.0)
+        end = round(seconds - 0.1, 3)
+        late = (round(max(middle[0] + 0.05, end - 0.9), 3), end)
+        return [WHOLE, *(span for span in (middle, late) if span[0] >= first)]
 
 
 def false_alarms(folder: Path, words: Sequence[str] = ("",)) -> list[tuple[str, str, str]]:
     """(right or ALARM, file and span, evidence) of all healthy files, or those whose names hold one of the words."""
-    files = [one for one in all_healthy(folder) if any(word in one.path.name for word in words)]
+    files = list(all_healthy(folder, words))
     asked = [(str(one.path), span) for one in files for span in one.spans()]
     ended = through_the_product(asked, folder)
     lines = []
@@ -99,49 +103,66 @@ def false_alarms(folder: Path, words: Sequence[str] = ("",)) -> list[tuple[str, 
     return lines
 
 
-def all_healthy(folder: Path) -> list[Healthy]:
-    real = [path for path in sorted(CLIPS.glob("*")) if path.name not in NOT_WHOLE] if CLIPS.is_dir() else []
-    made = [encode(folder / name, options) for name, options in MADE.items()]
-    return [
-        *(Healthy(path, "", _seconds(path)) for path in real),
-        *(Healthy(path, "exact", _seconds(path)) for path in made),
-        *(Healthy(path, "loose", _seconds(path)) for path in _begun_late(folder)),
-        *(Healthy(path, "exact", _seconds(path)) for path in _sound_damaged(folder)),
-    ]
+def all_healthy(folder: Path, words: Sequence[str] = ("",)) -> Iterator[Healthy]:
+    """Those whose names hold one of the words, made in the folder; the real ones are where they are."""
+
+    def wanted(name: str) -> bool:
+        return any(word in name for word in words)
+
+    for path in sorted(CLIPS.glob("*")) if CLIPS.is_dir() else ():
+        if wanted(path.name) and path.name not in NOT_WHOLE:
+            yield Healthy(path, "")
+    for name, options in MADE.items():
+        if wanted(name):
+            yield Healthy(encode(folder / name, options), "exact")
+    for name in WITH_SOUND:
+        if wanted(f"damaged-{name}"):
+            yield Healthy(_sound_damaged(folder, name), "exact")
+    for name, (whole, make) in BEGUN_LATE.items():
+        if wanted(name):
+            options = {**MADE, **WITH_SOUND}[whole]
+            source = encode(folder / f"whole-{whole}", options, before=_TONE if whole in WITH_SOUND else ())
+            make(source, folder / name)
+            yield Healthy(folder / name, "loose")
 
 
 NOT_WHOLE = ("README.md", "truncated.mp4", "audio_only.mp4", "not_a_video.mp4", "empty.mp4")
 
 
-def _begun_late(folder: Path) -> list[Path]:
-    """Copies that begin within a GOP: with an edit list, at a recovery point, or wherever a broadcast was joined."""
-    found = []
-    for stem in ("open-gop-hevc", "open-gop-h264"):
-        for suffix in ("mp4", "mkv", "ts"):
-            path = folder / f"from-1.3-{stem}.{suffix}"
-            run_ffmpeg("-ss", "1.3", "-i", str(folder / f"{stem}.mkv"), "-c", "copy", str(path))
-            found.append(path)
-    for stem in ("open-gop-hevc", "open-gop-h264", "open-gop-mpeg2", "intra-refresh", "slices", "sound"):
-        whole = folder / f"{stem}.ts" if stem != "sound" else encode(folder / "sound.ts", WITH_SOUND["sound.ts"], before=_TONE)
-        for percent in (10, 37):
-            path = folder / f"joined-{percent}-{whole.name}"
-            data = whole.read_bytes()
-            path.write_bytes(data[len(data) // PACKET * percent // 100 * PACKET :])
-            found.append(path)
-    delayed = folder / "delayed.mp4"
-    run_ffmpeg("-itsoffset", "0.5", "-i", str(folder / "open-gop-h264.mp4"), "-c", "copy", str(delayed))
-    return found
+def _copied(*options: str) -> Callable[[Path, Path], None]:
+    return lambda source, path: run_ffmpeg(*options, "-i", str(source), "-c", "copy", str(path))
 
 
-def _sound_damaged(folder: Path) -> list[Path]:
-    found = []
-    for name, options in WITH_SOUND.items():
-        whole = encode(folder / name, options, before=_TONE)
-        path = folder / f"damaged-{name}"
-        scramble: Callable[[Path], bytes] = _scrambled_ts if path.suffix == ".ts" else _scrambled
-        path.write_bytes(scramble(whole))
-        found.append(path)
-    return found
+def _joined(percent: int) -> Callable[[Path, Path], None]:
+    """As a receiver gets it that is switched on within a broadcast."""
+
+    def joined(source: Path, path: Path) -> None:
+        data = source.read_bytes()
+        path.write_bytes(data[len(data) // PACKET * percent // 100 * PACKET :])
+
+    return joined
+
+
+_OPEN = ("open-gop-hevc", "open-gop-h264")
+_BROADCAST = ("open-gop-hevc.ts", "open-gop-h264.ts", "open-gop-mpeg2.ts", "slices.ts", "sound.ts")
+BEGUN_LATE: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
+    **{
+        f"from-1.3-{one}.{suffix}": (f"{one}.{suffix}", _copied("-ss", "1.3"))
+        for one in _OPEN
+        for suffix in ("mp4", "mkv", "ts")
+    },
+    **{f"joined-{percent}-{one}": (one, _joined(percent)) for one in _BROADCAST for percent in (10, 37)},
+    "joined-10-intra-refresh.ts": ("intra-refresh.ts", _joined(10)),
+    "delayed.mp4": ("open-gop-h264.mp4", _copied("-itsoffset", "0.5")),
+}
+"""Files that begin within a GOP, with an edit list, or late: name → the file that it is made from, and how."""
+
+
+def _sound_damaged(folder: Path, name: str) -> Path:
+    whole = encode(folder / name, WITH_SOUND[name], before=_TONE)
+    path = folder / f"damaged-{name}"
+    path.write_bytes(_scrambled_ts(whole) if path.suffix == ".ts" else _scrambled(whole))
+    return path
 
 
 def _scrambled(path: Path) -> bytes:

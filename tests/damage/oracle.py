@@ -1,4 +1,4 @@
-"""What can be told of a damaged file without the product: PyAV's decoder that forgives nothing, and the counters of TS."""
+"""What can be told of a file without the product: by a decoder that forgives nothing, and by the counters of TS."""
 
 from __future__ import annotations
 
