@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.colors.conversion import Array, Tags, between, decoded, encoded, linear, matrix_of, shown, signal_of
-from tests.colors.patches import LAYOUTS, SDR, centers, differs, write_video
+from tests.colors.patches import LAYOUTS, SDR, centers, write_video, written
 
 SDR_TOLERANCE, HDR_TOLERANCE = 4.0, 6.0
 
@@ -60,7 +60,10 @@ def video(
     or_rejected: bool = False,
     changed: Callable[[bytes], bytes] | None = None,
 ) -> Case:
-    """A case of a video file. `unsaid` are tags that the file need not repeat to PyAV; `changed` edits the file."""
+    """A case of a video file. `unsaid` are tags that the file need not repeat to PyAV; `changed` edits the file.
+
+    The expected colors are those of the code values that are in the file once it is made.
+    """
     layout = LAYOUTS[pixel_format]
     is_rgb = "y" not in layout.order
     matrix = "gbr" if is_rgb else matrix_of(tags, codec, *(shown_size or size))
@@ -70,13 +73,16 @@ def video(
     codes = encoded(wanted, matrix, full, layout.depth)
     if layout.order == "y":
         codes[:, 1:] = 1 << (layout.depth - 1)
-    seen = shown(decoded(codes, matrix, full, layout.depth), tags)
+    top = (1 << layout.depth) - 1
     if alpha is not None:
-        top = (1 << layout.depth) - 1
         codes = np.column_stack([codes, np.round(alpha * top)])
-        share = codes[:, 3:] / top
-        seen = share * seen + (1 - share)
 
+    def seen(these: Array) -> Array:
+        colors = shown(decoded(these[:, :3], matrix, full, layout.depth), tags)
+        share = these[:, 3:] / top if alpha is not None else 1.0
+        return 255 * (share * colors + (1 - share))
+
+    expected = seen(codes)
     file = f"{group}-{file}"
 
     def make(folder: Path) -> None:
@@ -86,16 +92,21 @@ def video(
             raise Unmade(str(error)) from error
         if changed is not None:
             path.write_bytes(changed(path.read_bytes()))
-        if wrong := differs(path, codes, pixel_format, tags, unsaid):
+        wrong, kept = written(path, codes, pixel_format, tags, unsaid)
+        if wrong:
             raise Unmade(wrong)
+        if kept is not None and kept.shape == codes.shape:
+            expected[:] = seen(kept)
 
     tolerance = HDR_TOLERANCE if hdr else SDR_TOLERANCE
     return Case(
-        group, file, make, shown_size or size, seen * 255, tolerance, noted=noted, or_rejected=or_rejected
+        group, file, make, shown_size or size, expected, tolerance, noted=noted, or_rejected=or_rejected
     )  # fmt: skip
 
 
 def hdr_patches(tags: Tags) -> Array:
     """The patches at their brightness in SDR and three highlights, as PQ or HLG signals in the tags' primaries."""
-    light = np.concatenate([linear(SDR[:9], "bt709"), HIGHLIGHTS]) @ between("bt709", tags.primaries or "bt2020").T
+    # In place of the deep blue, whose dark channels move by 10 of 255 with one code value of a 10-bit source.
+    plain = np.concatenate([SDR[:3], [np.array([40, 60, 200]) / 255], SDR[4:9]])
+    light = np.concatenate([linear(plain, "bt709"), HIGHLIGHTS]) @ between("bt709", tags.primaries or "bt2020").T
     return np.clip(signal_of(light, tags.transfer), 0, 1)

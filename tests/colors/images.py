@@ -32,6 +32,8 @@ def patches(mode: str = "RGB", size: tuple[int, int] = (SIDE, SIDE)) -> Image.Im
     if mode == "I;16":
         grey = np.asarray(image.convert("RGB").convert("L"), np.uint16) * 257
         return Image.fromarray(grey)
+    if mode == "P":
+        return image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     return image.convert("RGB").convert(mode)
 
 

@@ -108,8 +108,13 @@ def _ffmpegs(transfer: str) -> str:
     return {"gamma22": "bt470m", "gamma28": "bt470bg"}.get(transfer, transfer)
 
 
-def differs(path: Path, codes: Array, pixel_format: str, tags: Tags, ignoring: Sequence[str] = ()) -> str:
-    """What a written file holds other than it should by PyAV's account: "" if its tags and code values are right."""
+def written(
+    path: Path, codes: Array, pixel_format: str, tags: Tags, ignoring: Sequence[str] = ()
+) -> tuple[str, Array | None]:
+    """What a file holds by PyAV's account: what is wrong with its tags and code values ("" if they are as meant), and
+    the code values themselves (an encoder with loss moves them), None where it shows them in another pixel format.
+    """
+    kept = None
     with av.open(str(path)) as container:
         frame = next(container.decode(container.streams.video[0]))
     said = {"matrix": frame.colorspace, "primaries": frame.color_primaries, "transfer": frame.color_trc}
@@ -129,10 +134,11 @@ def differs(path: Path, codes: Array, pixel_format: str, tags: Tags, ignoring: S
     elif frame.format.name.replace("j", "") == pixel_format.replace("j", "") and not layout.packed:
         kept = np.array([_sample(frame, layout, *center) for center in centers()])
         names = "yuva" if "y" in layout.order else "rgba"
-        off = np.abs(kept - codes[:, [names.index(name) for name in layout.order]]).max()
+        kept = kept[:, np.argsort([names.index(name) for name in layout.order])]
+        off = np.abs(kept - codes[:, : kept.shape[1]]).max()
         if off > 1.5 * (1 << (layout.depth - 8)):
             wrong.append(f"code values are off by {off:g}")
-    return "; ".join(wrong)
+    return "; ".join(wrong), kept
 
 
 def centers() -> list[tuple[float, float]]:

@@ -203,6 +203,16 @@ def motion_jpeg() -> Iterator[Case]:
         yield video("mjpeg", f"mjpeg-tagged-709.{suffix}", MJPEG, Tags("bt709", "bt709", "bt709", True), "yuvj420p",
                     codec="mjpeg", unsaid=["matrix", "primaries", "transfer"])  # fmt: skip
 
+    yield video("mjpeg", "mjpeg-bare.mkv", MJPEG, Tags("smpte170m", full=True), "yuvj420p", codec="mjpeg",
+                unsaid=["matrix", "primaries", "transfer"], changed=_without_colour)  # fmt: skip
+
+
+def _without_colour(data: bytes) -> bytes:
+    """A Matroska file whose element `Colour` (0x55B0) is made a `Void` of the same length."""
+    place = data.index(b"\x55\xb0")
+    length = data[place + 2] & 0x7F
+    return data[:place] + bytes([0xEC, 0x80 | length + 1]) + bytes(length + 1) + data[place + 3 + length :]
+
 
 def rgb() -> Iterator[Case]:
     none, full = Tags(), Tags("gbr", "bt709", "bt709", True)
@@ -221,7 +231,8 @@ def rgb() -> Iterator[Case]:
                 Tags("gbr", "bt709", "iec61966-2-1", True), "gbrp")  # fmt: skip
     yield video("rgb", "ffv1-10.mkv", FFV1, none, "gbrp10le", unsaid=unsaid)
     yield video("rgb", "x264rgb-p3.mp4", X264_RGB, Tags("gbr", "smpte432", "bt709", True), "rgb24")
-    yield video("rgb", "gbr-limited.mp4", x265(), Tags("gbr", "bt709", "bt709", False), "gbrp", noted=True)
+    yield video("rgb", "gbr-limited.mp4", x265(), Tags("gbr", "bt709", "bt709", False), "gbrp",
+                or_rejected=True)  # fmt: skip
 
 
 def alpha() -> Iterator[Case]:

@@ -27,9 +27,11 @@ def main() -> int:
     names = [n for n in (*FILES, *IMAGES, "healthy") if not asked.words or any(w in n for w in asked.words)]
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(2) as pool:
         folders = [(asked.keep or Path(scratch)) / name for name in names]
-        lines = [line for share in pool.map(_lines, names, folders) for line in share]
-    for word, name, text in lines:
-        print(f"{word:13}{name:50}{text}")
+        lines = []
+        for share in pool.map(_lines, names, folders):
+            lines += share
+            for word, name, text in share:
+                print(f"{word:13}{name:50}{text}", flush=True)
     _table(lines)
     return int(any(word in BAD for word, _, _ in lines))
 
