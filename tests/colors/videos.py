@@ -35,6 +35,7 @@ def all_videos() -> Iterator[Case]:
     yield from matrices()
     yield from places()
     yield from untagged()
+    yield from codecs()
     yield from primaries()
     yield from hdr()
     yield from motion_jpeg()
@@ -129,6 +130,29 @@ def untagged() -> Iterator[Case]:
     ):
         yield video("untagged", f"h264-{name}.mp4", (*X264, "-aspect", f"{displayed[0]}:{displayed[1]}"), none,
                     size=coded, shown_size=displayed)  # fmt: skip
+
+
+def codecs() -> Iterator[Case]:
+    """Untagged video of further codecs, whose decoders may have a mind of their own."""
+    none, any_range = Tags(), ["range"]
+    for name, size in (("sd", SD), ("hd", HD)):
+        yield video("codecs", f"mpeg1-{name}.mpg", ("-c:v", "mpeg1video", "-q:v", "1", "-qmin", "1", "-r", "25"), none,
+                    size=size, unsaid=any_range)  # fmt: skip
+        yield video("codecs", f"wmv2-{name}.wmv", ("-c:v", "wmv2", "-q:v", "1", "-qmin", "1"), none, size=size)
+        yield video("codecs", f"flv1-{name}.flv", ("-c:v", "flv1", "-q:v", "1", "-qmin", "1"), none, size=size)
+        yield video("codecs", f"huffyuv-{name}.avi", ("-c:v", "huffyuv"), none, "yuv422p", size=size)
+        yield video("codecs", f"v210-{name}.mov", ("-c:v", "v210"), none, "yuv422p10le", size=size)
+        yield video("codecs", f"cfhd-{name}.mov", ("-c:v", "cfhd"), none, "yuv422p10le", size=size)
+        yield video("codecs", f"jpeg2000-{name}.mov", ("-c:v", "jpeg2000", "-pred", "1"), none, "yuv422p", size=size)
+        yield video("codecs", f"magicyuv-{name}.mkv", ("-c:v", "magicyuv"), none, "yuv422p", size=size,
+                    unsaid=["matrix"])  # fmt: skip
+        yield video("codecs", f"mpeg2-{name}.mxf", ("-c:v", "mpeg2video", "-q:v", "1", "-qmin", "1", "-r", "25"), none,
+                    size=size, unsaid=any_range)  # fmt: skip
+    yield video("codecs", "dnxhr.mov", ("-c:v", "dnxhd", "-profile:v", "dnxhr_hq"), none, "yuv422p", unsaid=["matrix"])
+    yield video("codecs", "dv.avi", ("-c:v", "dvvideo", "-r", "25"), none, size=(720, 576), noted=True)
+    yield video(
+        "codecs", "jpeg2000-rgb.mov", ("-c:v", "jpeg2000", "-pred", "1"), none, "rgb24", unsaid=["matrix", "range"]
+    )
 
 
 def primaries() -> Iterator[Case]:
@@ -246,6 +270,11 @@ def alpha() -> Iterator[Case]:
     yield video("alpha", "ffv1.mkv", FFV1, none, "bgra", alpha=share, unsaid=unsaid)
     yield video("alpha", "utvideo.avi", ("-c:v", "utvideo"), none, "rgba", alpha=share, unsaid=[*unsaid, "pixels"],
                 noted=True)  # fmt: skip
+    tags = Tags("gbr", "smpte432", "bt709", True)
+    yield video("alpha", "png-p3.mov", ("-c:v", "png"), tags, "rgba", alpha=share, unsaid=unsaid, noted=True)
+    pq = Tags(**BT2020, transfer="smpte2084", full=False)
+    yield video("alpha", "prores4444-pq.mov", (*PRORES, "-profile:v", "4444"), pq, "yuva444p10le", alpha=share,
+                noted=True, unsaid=["range", "pixels"])  # fmt: skip
     tags = Tags("bt709", "bt709", "bt709", False)
     yield video("alpha", "prores4444.mov", (*PRORES, "-profile:v", "4444"), tags, "yuva444p10le", alpha=share,
                 unsaid=["range", "pixels"])  # fmt: skip
