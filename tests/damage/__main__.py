@@ -16,7 +16,7 @@ from tests.damage.images import IMAGES, damaged_images
 from tests.damage.oracle import told
 from tests.damage.running import SPANS, through_the_product, verdict
 
-BAD = ("MISSED", "told", "UNEXPECTED", "ALARM")
+BAD = ("MISSED", "FROZEN", "told", "UNEXPECTED", "ALARM")
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def damaged_videos(name: str, folder: Path, only: tuple[str, ...] = ()) -> list[
 
 
 def _table(lines: list[tuple[str, str, str]]) -> None:
-    words = ["found", "right", "undetectable", "told", "MISSED", "UNEXPECTED", "ALARM"]
+    words = ["found", "right", "undetectable", "told", "MISSED", "FROZEN", "UNEXPECTED", "ALARM"]
     print(f"\n{'':16}" + "".join(f"{word:>13}" for word in words))
     for name in dict.fromkeys(what.split(" ")[0] for _, what, _ in lines):
         counts = Counter(word for word, what, _ in lines if what.split(" ")[0] == name)

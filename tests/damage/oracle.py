@@ -32,14 +32,17 @@ class Told:
 def told(path: Path) -> Told:
     """All faults of a file: where it cannot be opened, one at time 0."""
     found = Told()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.logging.Capture(), av.open(str(path), metadata_errors="ignore") as container:
             found.begins = (container.start_time or 0) / av.time_base
             _decode(container, found)
     except (av.error.FFmpegError, IndexError) as error:
         found.faults.append((0.0, f"not opened: {error}"))
     if path.suffix == ".ts":
         found.faults += [(at - found.begins, what) for at, what in gaps(path.read_bytes())]
+    av.logging.set_level(None)
     found.faults.sort()
     return found
 
@@ -52,7 +55,8 @@ def _decode(container: av.container.InputContainer, found: Told) -> None:
     demuxed = container.demux(stream)
     while True:
         try:
-            packet = next(demuxed)
+            with av.logging.Capture() as demuxers:
+                packet = next(demuxed)
         except StopIteration:
             return
         except av.error.BlockingIOError:
@@ -64,15 +68,21 @@ def _decode(container: av.container.InputContainer, found: Told) -> None:
         except av.error.FFmpegError as error:
             found.faults.append((at, f"demuxer: {error.strerror}"))
             return
+        before = at
         if packet.pts is not None:
             at = float(packet.pts * packet.time_base) - found.begins
+        # What a demuxer complains about lies between two packets.
+        found.faults += [(when, f"demuxer: {said}") for said in _errors(demuxers) for when in (before, at)]
         if packet.is_corrupt:
             found.faults.append((at, "corrupt packet"))
         try:
-            decoded = packet.decode()
+            with av.logging.Capture() as decoders:
+                decoded = packet.decode()
         except av.error.FFmpegError as error:
             found.faults.append((at, f"decoder: {error.strerror}"))
             continue
+        finally:
+            found.faults += [(at, f"decoder: {said}") for said in _errors(decoders)]
         for frame in decoded:
             found.frames += 1
             time = at if frame.time is None else frame.time - found.begins
@@ -80,6 +90,10 @@ def _decode(container: av.container.InputContainer, found: Told) -> None:
                 found.faults.append((time, "corrupt frame"))
             elif not clean:
                 found.first, clean = time, True
+
+
+def _errors(log: list[tuple[int, str, str]]) -> list[str]:
+    return [said.strip() for level, _, said in log if level <= av.logging.ERROR]
 
 
 def gaps(data: bytes) -> list[tuple[float, str]]:

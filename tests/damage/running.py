@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -22,6 +23,8 @@ CONFIG = Config(
 )  # fmt: skip
 FPS = 16
 RIGHT_DB = 30.0
+MOST_HELD = 3
+"""From so many repetitions on a clip is no clip of a moving picture: its span has a gap, whoever tells."""
 _FUZZ = 3 / RATE
 """Pictures are decoded in another order than shown: a fault is known to be of a time to within this."""
 
@@ -76,6 +79,13 @@ def wrong_frames(mp4: bytes, first: float, loose: bool = False) -> list[str]:
     ]
 
 
+def frozen(mp4: bytes) -> int:
+    """How many frames repeat the one before, in a clip of footage that never stands still."""
+    with av.open(BytesIO(mp4)) as container:
+        pictures = [frame.to_ndarray(format="yuv420p")[:HEIGHT, :WIDTH] for frame in container.decode(video=0)]
+    return sum(psnr(one, other) > RIGHT_DB for one, other in pairwise(pictures))
+
+
 def _best(picture: Luma, place: float) -> float:
     """How like the picture is to the footage at a place, to within one frame."""
     footage = frames()
@@ -90,7 +100,7 @@ def _keyframe(time: float) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`word`: found, right, told (the picture is right though a fault was told of it), undetectable or MISSED."""
+    """`word`: found, right, told (the picture is right though a fault was told), undetectable, MISSED, FROZEN."""
 
     word: str
     said: str
@@ -102,12 +112,13 @@ def verdict(ended: Ended, span: Span, healthy: Told, damaged: Told, beheaded: bo
         return Verdict("UNEXPECTED" if ended.row.reason == "unexpected" else "found", ended.said)
     shift = damaged.begins - healthy.begins if beheaded else 0.0
     wrong = wrong_frames(ended.mp4, span[0] + shift, loose=beheaded and span == WHOLE)
+    held = frozen(ended.mp4)
     # Without a start the clip begins at the first frame that decodes.
     begin = span[0] if span[0] else damaged.first - _FUZZ
     end = span[1] if span[1] is not None else min(FRAMES / RATE, span[0] + 81 / FPS)
     if wrong:
         tellings = damaged.between(max(damaged.first - _FUZZ, _keyframe(begin + shift) - shift - _FUZZ), end + _FUZZ)
-        word = "MISSED" if tellings else "undetectable"
-        return Verdict(word, f"{len(wrong)} wrong from {wrong[0]}; told: {len(tellings)}, {tellings[:1]}")
+        word = "MISSED" if tellings else "FROZEN" if held >= MOST_HELD else "undetectable"
+        return Verdict(word, f"{len(wrong)} wrong from {wrong[0]}; {held} held; told: {len(tellings)}, {tellings[:1]}")
     inside = damaged.between(begin + _FUZZ, end - _FUZZ)
     return Verdict("told", f"{len(inside)}: {inside[0]}") if inside else Verdict("right", "")
