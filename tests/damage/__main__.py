@@ -48,7 +48,7 @@ def damaged_videos(name: str, folder: Path, only: tuple[str, ...] = ()) -> list[
     whole = encode(folder / name, FILES[name])
     healthy = told(whole)
     suffix, damages = whole.suffix, {kind: do for kind, do in kinds(name).items() if not only or kind in only}
-    files = {"undamaged": whole}
+    files = {} if only else {"undamaged": whole}
     for number, (kind, damage) in enumerate(damages.items()):
         files[kind] = folder / f"{number:02}{suffix}"
         files[kind].write_bytes(damage(whole.read_bytes()))

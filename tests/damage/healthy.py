@@ -85,9 +85,9 @@ class Healthy:
         return [WHOLE, *(span for span in (middle, late) if span[0] >= first)]
 
 
-def false_alarms(folder: Path, words: Sequence[str] = ("",)) -> list[tuple[str, str, str]]:
-    """(right or ALARM, file and span, evidence) of all healthy files, or those whose names hold one of the words."""
-    files = list(all_healthy(folder, words))
+def false_alarms(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """(right or ALARM, file and span, evidence) of all healthy files, or those of the names."""
+    files = list(all_healthy(folder, names))
     asked = [(str(one.path), span) for one in files for span in one.spans()]
     ended = through_the_product(asked, folder)
     lines = []
@@ -103,11 +103,11 @@ def false_alarms(folder: Path, words: Sequence[str] = ("",)) -> list[tuple[str, 
     return lines
 
 
-def all_healthy(folder: Path, words: Sequence[str] = ("",)) -> Iterator[Healthy]:
-    """Those whose names hold one of the words, made in the folder; the real ones are where they are."""
+def all_healthy(folder: Path, names: Sequence[str] = ()) -> Iterator[Healthy]:
+    """Those of the names, or all, made in the folder; the real ones are where they are."""
 
     def wanted(name: str) -> bool:
-        return any(word in name for word in words)
+        return not names or name in names
 
     for path in sorted(CLIPS.glob("*")) if CLIPS.is_dir() else ():
         if wanted(path.name) and path.name not in NOT_WHOLE:

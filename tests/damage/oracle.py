@@ -17,13 +17,18 @@ _MOST_STRETCHES = 1000
 class Told:
     """What was told, each with its time in seconds from the file's earliest stream, and how many frames there are.
 
-    `first` is the time of the first frame that decodes without a fault.
+    `first` is the time of the first frame that decodes without a fault; `keyframes` those of which nothing is told.
     """
 
     faults: list[tuple[float, str]] = field(default_factory=list)
     frames: int = 0
     begins: float = 0.0
     first: float = 0.0
+    keyframes: list[float] = field(default_factory=list)
+
+    def keyframe_before(self, time: float) -> float:
+        """The last whole keyframe by a time: what is told after it may show in the frame at that time."""
+        return max((at for at in self.keyframes if at <= time + 1e-3), default=self.first)
 
     def between(self, start: float, end: float) -> list[str]:
         return [f"{at:.2f} s: {what}" for at, what in self.faults if start <= at < end]
@@ -83,6 +88,8 @@ def _decode(container: av.container.InputContainer, found: Told) -> None:
             continue
         finally:
             found.faults += [(at, f"decoder: {said}") for said in _errors(decoders)]
+        if packet.is_keyframe and not decoders:
+            found.keyframes.append(at)
         for frame in decoded:
             found.frames += 1
             time = at if frame.time is None else frame.time - found.begins

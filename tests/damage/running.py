@@ -13,7 +13,7 @@ import av
 from curation.config import Config, Rules
 from curation.ledger import Row
 from tests.colors.running import mp4s
-from tests.damage.footage import FRAMES, GOP, HEIGHT, RATE, WIDTH, Luma, frames, psnr
+from tests.damage.footage import FRAMES, HEIGHT, RATE, WIDTH, Luma, frames, psnr
 from tests.damage.oracle import Told
 from tests.support import build_inline, ledger, write_csv
 
@@ -93,11 +93,6 @@ def _best(picture: Luma, place: float) -> float:
     return max((psnr(picture, footage[i]) for i in near), default=0.0)
 
 
-def _keyframe(time: float) -> float:
-    """The time of the keyframe from which the frame at a time is decoded."""
-    return float(int((time + 1e-3) * RATE / GOP) * GOP / RATE)
-
-
 @dataclass(frozen=True)
 class Verdict:
     """`word`: found, right, told (the picture is right though a fault was told), undetectable, MISSED, FROZEN."""
@@ -117,7 +112,7 @@ def verdict(ended: Ended, span: Span, healthy: Told, damaged: Told, beheaded: bo
     begin = span[0] if span[0] else damaged.first - _FUZZ
     end = span[1] if span[1] is not None else min(FRAMES / RATE, span[0] + 81 / FPS)
     if wrong:
-        tellings = damaged.between(max(damaged.first - _FUZZ, _keyframe(begin + shift) - shift - _FUZZ), end + _FUZZ)
+        tellings = damaged.between(damaged.keyframe_before(begin) - _FUZZ, end + _FUZZ)
         word = "MISSED" if tellings else "FROZEN" if held >= MOST_HELD else "undetectable"
         return Verdict(word, f"{len(wrong)} wrong from {wrong[0]}; {held} held; told: {len(tellings)}, {tellings[:1]}")
     inside = damaged.between(begin + _FUZZ, end - _FUZZ)

