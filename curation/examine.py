@@ -9,6 +9,7 @@ JSON for each fault that the clip shows: its time, and what demuxer or decoder s
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,12 @@ import av
 _COVER = av.stream.Disposition.attached_pic
 _STEPS = (2.0, 8.0, 32.0, 128.0)
 """Seconds to go back before the clip."""
+_ROUNDING = 0.001
+"""Seconds by which the same time may differ between two libraries."""
 _SILENT_DECODER = "libdav1d"
 """It writes what is wrong into its log, and returns a picture all the same."""
+_MISSES_REFERENCE = re.compile(r"mmco|reference|co located|frame num gap|unref", re.IGNORECASE)
+"""What is said of a picture that refers to some before the first keyframe. It is whole: it need not use them."""
 _INTERRUPTIONS = 1000
 """How often a demuxer may find nothing in a stretch of a file and be asked to go on."""
 
@@ -76,7 +81,7 @@ def faults(video: Video, first: float, seconds: float) -> Iterator[Fault]:
                 found.append(event)
             elif event.time >= first + seconds:
                 break
-            elif event.is_key and event.time <= first:
+            elif event.is_key and event.time <= first + _ROUNDING:
                 whole_since = event.time
     yield from (fault for fault in found if fault.end >= whole_since and fault.begin < first + seconds)
 
@@ -101,7 +106,7 @@ def _before_two_keyframes(video: Video, first: float) -> float:
 
 def _events(container: av.container.InputContainer, video: av.VideoStream, origin: float) -> Iterator[Fault | Shown]:
     """Yield what goes wrong and what is shown, in the order of decoding."""
-    time = 0.0
+    time, keys = 0.0, 0
     for packet, said in _packets(container, video):
         before = time
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -111,11 +116,14 @@ def _events(container: av.container.InputContainer, video: av.VideoStream, origi
             yield Fault(min(before, time), max(before, time), said)
         if packet.is_corrupt:
             yield Fault(time, time, "the packet is corrupt: some of it was lost on the way")
+        keys += packet.is_keyframe
         with av.logging.Capture() as log:
             try:
                 frames, failed = video.codec_context.decode(packet), ""
             except av.FFmpegError as error:
                 frames, failed = [], error.strerror or type(error).__name__
+        if keys == 1 and failed and log and all(_MISSES_REFERENCE.search(message) for _, _, message in log):
+            failed = ""
         complaint = next((message.strip() for _, name, message in log if name == _SILENT_DECODER), failed)
         if complaint:
             yield Fault(time, time, complaint)

@@ -29,6 +29,8 @@ from shards.storage import StorageFault
 
 _CRASHES_ALLOWED = 3
 _EVIDENCE_CHARACTERS = 2000
+_MICROSECONDS = 1_000_000
+"""The time base in which ffmpeg is told to count."""
 _TIMES = "times.txt"
 # These decoders show what comes before the first keyframe, though it is predicted from what is not there.
 _WITHOUT_SYNC = frozenset(["MPEG-4 Visual", "H.263", "Sorenson Spark", "MS-MPEG4 V2", "MS-MPEG4 V3", "WMV1", "WMV2"])
@@ -36,7 +38,7 @@ _LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
 _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
 # The file's own headers, not the machine's memory.
 _NOT_OPENED = re.compile(r"Error opening input: (?!Cannot allocate memory)(.+)")
-_TIME = re.compile(r"pts_time:(-?[0-9.]+)")
+_TIME = re.compile(r"pts:(-?\d+)")
 
 Finish = Callable[[ffmpeg_line.nodes.Stream], ffmpeg_line.nodes.OutputStream]
 """What is made of the pictures: the end of ffmpeg's command line."""
@@ -68,7 +70,7 @@ def extract(
     cpu_seconds = 0.0
     first: float | None = None
     times: list[float] = []
-    ticks = clock(source, span, measured, config.limits)
+    ticks = clock(source, measured, config.limits)
     for begin in starting_points(source, span, measured, ticks, config.limits, scratch):
         (scratch / _TIMES).unlink(missing_ok=True)
         input_options = ticks | ({"ss": f"{begin:.3f}", "noaccurate_seek": None} if begin > 0 else {})
@@ -143,7 +145,7 @@ def _picture(
     stream = stream.filter("metadata", mode="add", key="seen", value="1")
     stream = stream.filter("metadata", mode="print", file=str(scratch / _TIMES))
     # From here on times count from the span's start, and where none was given from the first frame.
-    stream = stream.filter("setpts", f"PTS-{round(span.start * 1e6)}" if span.start > 0 else "PTS-STARTPTS")
+    stream = stream.filter("setpts", f"PTS-{round(span.start * _MICROSECONDS)}" if span.start > 0 else "PTS-STARTPTS")
     stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
     matrix = measured.color.matrix_of(max(measured.width, measured.height))
     if measured.may_have_alpha:
@@ -173,7 +175,7 @@ def _decoded_times(path: Path) -> list[float]:
     """The time of each decoded frame on the clock of the file, in seconds, in the order of display."""
     if not path.exists():
         return []
-    return [float(found[1]) for found in map(_TIME.search, path.read_text().splitlines()) if found]
+    return [int(found[1]) / _MICROSECONDS for found in map(_TIME.search, path.read_text().splitlines()) if found]
 
 
 def _first_shown(times: Sequence[float], span: Span, config: Config) -> float | None:

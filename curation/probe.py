@@ -44,6 +44,8 @@ _MAY_HAVE_ALPHA = frozenset(
 _DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
 # Without an index ffmpeg finds a place by guessing, and it need not be a keyframe.
 _WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS", "Ogg"])
+# By so many milliseconds the end of a file without an index may be later than its headers tell.
+_GUESSED = 10_000.0
 # An AVI whose clock ticks faster than any camera has frames that were left out, which ffmpeg miscounts after a seek.
 _FASTEST_CAMERA = 240.0
 _MAX_SIDE = 1 << 16
@@ -242,7 +244,7 @@ class _Track:
         # An edit list may show less than is stored, or promise more than that by starting late.
         lasts = _number(self.shown, _number(whole, 1000 * UNKNOWN_DURATION))
         # Of a recording that begins in the middle only what can be decoded counts as its video.
-        latest = max(lasts, _number(whole, lasts)) if container in _WITHOUT_INDEX else lasts
+        latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, _number(whole, 0.0)) + _GUESSED
         return Measured(
             is_image=False, width=width, height=height, codec=self.codec,
             duration=min(lasts, _number(self.stored, lasts)) / 1000,

@@ -61,9 +61,9 @@ def timing(source: Path, limits: Limits) -> Timing | None:
     return Timing(float(begin), duration)
 
 
-def clock(source: Path, span: Span, measured: Measured, limits: Limits) -> dict[str, str | None]:
+def clock(source: Path, measured: Measured, limits: Limits) -> dict[str, str | None]:
     """Options for ffmpeg's input by which times count from the begin of the file's earliest stream."""
-    if measured.seeking == "index" or (span.start == 0 and span.length is None):
+    if measured.seeking == "index":
         return {"copyts": None, "start_at_zero": None}
     # In a broadcast ffmpeg counts from the earliest of the streams that it uses.
     known = timing(source, limits)
