@@ -48,6 +48,7 @@ _OF_A_DISPLAY = frozenset(
     ["", "BT.709", "BT.601", "SMPTE 240M", "BT.2020 (10-bit)", "BT.2020 (12-bit)", "xvYCC", "BT.1361", "sRGB/sYCC"]
 )
 _HDR = frozenset(["PQ", "HLG"])
+_TO_FULL_RANGE = "clip((val-maxval*16/255)*255/219,0,maxval)"
 # What the filter `scale` can read; of the others zscale makes R'G'B' first.
 _PLAIN_MATRICES = frozenset(["", "gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"])
 
@@ -112,7 +113,9 @@ def scaled(
 
     `matrix` is `Color.matrix_of`, or "gbr" where the stream is R'G'B' by now.
     """
-    if color.is_limited_rgb or matrix not in _PLAIN_MATRICES:
+    if color.is_limited_rgb:
+        stream = stream.filter("lutrgb", **dict.fromkeys("rgb", _TO_FULL_RANGE))
+    elif matrix not in _PLAIN_MATRICES:
         stream, matrix = _as_rgb(stream, color, matrix), "gbr"
     if color.is_plain:
         stream = _cropped(stream.filter("scale", **size, **TO_BT709, **_input_matrix(matrix)), crop)
@@ -138,9 +141,8 @@ def over_white(stream: ffmpeg_line.nodes.Stream, matrix: str) -> ffmpeg_line.nod
 
 def _as_rgb(stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str) -> ffmpeg_line.nodes.Stream:
     """R'G'B' of full range, transfer and primaries as they are."""
-    ranges = {"rangein": "limited"} if color.is_limited_rgb else {}
     stay = {"transfer": color.source["transferin"], "primaries": color.source["primariesin"]}
-    stream = stream.filter("zscale", **color.source, **stay, **ranges, matrixin=matrix, matrix="gbr", range="full")
+    stream = stream.filter("zscale", **color.source, **stay, matrixin=matrix, matrix="gbr", range="full")
     return stream.filter("format", pix_fmts="gbrp|gbrp10|gbrp12|gbrp16")
 
 

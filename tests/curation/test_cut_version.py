@@ -111,7 +111,8 @@ def test_captions_that_were_bought_stay_with_their_clips(
     picture = "testsrc2=size=854x480:rate=24:duration=8"
     encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "96", "-sc_threshold", "0"]
     run_ffmpeg("-f", "lavfi", "-i", picture, *encoding, str(tmp_path / "film.ts"))
-    source = written(tmp_path / "clips.csv", [{"video": "film.ts", "start": s, "end": s + 1} for s in (1.5, 2.5, 4, 5)])
+    rows = [{"video": "film.ts", "start": start, "end": 4.5} for start in (1.5, 2.0, 3.0, 3.5)]
+    source = written(tmp_path / "clips.csv", rows)
     paid = terms(uncaptioned="caption")
     with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
         patch.setattr("curation.unit.look", earlier_look)
@@ -119,11 +120,11 @@ def test_captions_that_were_bought_stay_with_their_clips(
         build_inline(source, tmp_path / "out", CLAUDE, terms=paid)
     as_written_by_the_first_version(tmp_path / "out")
     asked, answers = len(api.exchanges), stored(tmp_path / "out")
-    assert asked == len(answers) and sum(answer.key != "" for answer in answers.values()) == len(answers)
+    assert asked == len(answers) >= 12  # four captions, four scenes, four verdicts
     build_inline(source, tmp_path / "out", CLAUDE, terms=paid)
     assert len(api.exchanges) == asked and stored(tmp_path / "out") == answers
     assert_conserved(tmp_path / "out", CLAUDE)
     with (tmp_path / "film.ts").open("rb") as file:
         found = measure(file)
-    before, now = (each(tmp_path / "film.ts", Span(1.5, 1.0), found, CLAUDE, tmp_path) for each in (earlier_look, look))
+    before, now = (each(tmp_path / "film.ts", Span(1.5, 3.0), found, CLAUDE, tmp_path) for each in (earlier_look, look))
     assert isinstance(now, tuple) and before[0].jpeg != now[0].jpeg
