@@ -1,0 +1,121 @@
+"""What is made of awkward files, looked at in the finished clips: mirrored, interlaced, without a duration, hurt."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from curation.config import Config, Rules
+from curation.ledger import Row
+from shards.layout import ShardName
+from shards.read import ShardReader
+from shards.sample import Sample
+from shards.storage import Storage
+from tests.support import assert_conserved, build_inline, ledger, make_video, run_ffmpeg, write_csv
+
+CONFIG = Config(judge="none", test=0.0, unit_size=32)
+Picture = npt.NDArray[np.uint8]
+
+
+def built(
+    folder: Path, rows: list[dict[str, object]], config: Config = CONFIG
+) -> tuple[Mapping[str, Row], Mapping[str, Sample]]:
+    """Rows and samples by the names of their files."""
+    source = write_csv(folder / "clips.csv", [{**row, "caption": "it"} for row in rows])
+    build_inline(source, folder / "out", config)
+    assert_conserved(folder / "out", config)
+    found = {row.source: row for row in ledger(folder / "out", config)}
+    if not any(row.kept for row in found.values()):
+        return found, {}
+    reader = ShardReader(Storage.at(folder / "out"), ShardName("train", 0))
+    return found, {name: reader.sample(row.clip_id) for name, row in found.items() if row.kept}
+
+
+def pictures(sample: Sample) -> list[Picture]:
+    """The luma of each frame."""
+    with av.open(io.BytesIO(sample.mp4)) as container:
+        return [frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture whose left half is dark, and what players make of it in several wrappings."""
+    folder = tmp_path_factory.mktemp("extract")
+    halves = "color=black:s=854x480:r=16:d=0.5,drawbox=x=427:w=427:h=480:color=white:t=fill"
+    encoding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "ultrafast"]
+    run_ffmpeg("-f", "lavfi", "-i", halves, *encoding, str(folder / "plain.mp4"))
+    run_ffmpeg("-display_hflip", "-i", str(folder / "plain.mp4"), "-c", "copy", str(folder / "mirrored.mp4"))
+    run_ffmpeg("-i", str(folder / "plain.mp4"), "-c", "copy", "-live", "1", str(folder / "endless.mkv"))
+    run_ffmpeg(
+        "-f", "lavfi", "-i", "testsrc=s=320x240:r=16:d=0.5", "-i", str(folder / "plain.mp4"), "-map", "0", "-map", "1",
+        *encoding, "-disposition:v:0", "0", "-disposition:v:1", "default", str(folder / "second.mkv"),
+    )  # fmt: skip
+    # A white bar that moves by 64 pixels from field to field.
+    lum = "if(between(X\\,64*N\\,64*N+63)\\,235\\,16)"
+    bar = f"color=black:s=854x480:r=32:d=1,format=yuv420p,geq=lum='{lum}':cb=128:cr=128,tinterlace=interleave_top"
+    fields = ["-flags", "+ilme+ildct", "-x264-params", "tff=1:crf=10"]
+    run_ffmpeg("-f", "lavfi", "-i", bar, *encoding, *fields, str(folder / "fields.mp4"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kept(folder: Path) -> tuple[Mapping[str, Row], Mapping[str, Sample]]:
+    names = ["plain.mp4", "mirrored.mp4", "endless.mkv", "second.mkv", "fields.mp4"]
+    return built(folder, [{"video": name} for name in names])
+
+
+def test_all_are_kept_whole(kept: tuple[Mapping[str, Row], Mapping[str, Sample]]) -> None:
+    assert {row.outcome for row in kept[0].values()} == {"kept"}
+    assert {name: row.frames for name, row in kept[0].items()} == {**dict.fromkeys(kept[0], 8), "fields.mp4": 16}
+
+
+def test_a_mirrored_video_is_mirrored(kept: tuple[Mapping[str, Row], Mapping[str, Sample]]) -> None:
+    for name, left, right in (("plain.mp4", 16, 235), ("mirrored.mp4", 235, 16), ("second.mkv", 16, 235)):
+        picture = pictures(kept[1][name])[3]
+        assert abs(int(picture[240, 200]) - left) < 6 and abs(int(picture[240, 632]) - right) < 6, name
+
+
+def test_the_end_of_a_file_that_tells_none_is_where_decoding_ended(
+    kept: tuple[Mapping[str, Row], Mapping[str, Sample]],
+) -> None:
+    row, sample = kept[0]["endless.mkv"], kept[1]["endless.mkv"]
+    assert row.duration == -1.0 and b'"end":0.5,' in sample.json
+
+
+def test_interlaced_video_is_not_combed(kept: tuple[Mapping[str, Row], Mapping[str, Sample]]) -> None:
+    """In a combed frame neighboring lines show bars 64 pixels apart, so every second line differs."""
+    for picture in pictures(kept[1]["fields.mp4"])[2:10]:
+        lines = picture[100:380].astype(int)
+        between, apart = np.abs(lines[1:] - lines[:-1]).mean(), np.abs(lines[2:] - lines[:-2]).mean()
+        assert between < apart + 2
+
+
+def test_a_tolerance_lets_through_what_is_a_little_damaged(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "hurt.mp4", 2.0)
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    data[middle : middle + 40] = bytes(40)
+    path.write_bytes(data)
+    strict, _ = built(tmp_path, [{"video": "hurt.mp4"}])
+    assert (strict["hurt.mp4"].outcome, strict["hurt.mp4"].reason) == ("failed", "damaged")
+    tolerant = replace(CONFIG, rules=Rules(max_damaged_frames=32))
+    (tmp_path / "out").rename(tmp_path / "strict")
+    assert built(tmp_path, [{"video": "hurt.mp4"}], tolerant)[0]["hurt.mp4"].frames == 32
+
+
+def test_half_a_jpeg_is_damaged_and_its_neighbor_is_not(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
+    rows, _ = built(tmp_path, [{"video": "half.jpg"}, {"video": "whole.jpg"}])
+    assert (rows["half.jpg"].outcome, rows["half.jpg"].reason) == ("failed", "damaged")
+    assert "image file is truncated" in rows["half.jpg"].detail and rows["whole.jpg"].kept
