@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,9 @@ from typing import BinaryIO, Literal
 
 import av
 from PIL import Image
-from pymediainfo import MediaInfo
 
 from curation.color import Color
+from curation.mediainfo import Headers, Track, number
 from curation.still import FORMATS, MAX_PIXELS
 
 UNKNOWN_DURATION = -1.0
@@ -23,19 +22,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 """Bytes of which every container and image has some in its first kilobyte, and no text has any."""
 
-# One line a track, only what is needed: half the time of MediaInfo's full report.
-_REPORT = (
-    "General;General|%Format%|%Duration%\\n\n"
-    "Video;Video|%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%"
-    "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%|%colour_range%\\n\n"
-)
-# What few files need is asked for apart.
-_LIGHT_REPORT = "{kind};%MaxCLL%|%MasteringDisplay_Luminance%|%transfer_characteristics%|%colour_primaries%\\n\n"
-_DELAYS_REPORT = "Audio;%Delay%\\n\n"
-_RATE_REPORT = "Video;%FrameRate%\\n\n"
-
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
-_JPEG = frozenset(["JPEG", "M-JPEG", "V_MJPEG"])
 # What these codecs decode to may have an alpha channel, which their headers do not tell.
 _MAY_HAVE_ALPHA = frozenset(
     ["CineForm", "FFV1", "HuffYUV", "JPEG 2000", "MagicYUV", "PNG", "ProRes", "QOI", "RGB", "RGBA", "RLE", "Ut Video"]
@@ -104,7 +91,7 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         raise Unreadable("GIF is not read; convert it to a video or an image of another kind")
     if _is_image(head) and (image := _measured_image(file)):
         return image
-    headers = _Headers(file, alias)
+    headers = Headers(file, alias)
     container, lasts, videos = headers.tracks()
     if container in _WITHOUT_INDEX and not any(track.has_size for track in videos):
         container, lasts, videos = headers.tracks(parse_speed=0.5)  # a recording may begin far from a keyframe
@@ -113,7 +100,7 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         raise _second_opinion(file)
     # Of several videos the one that is flagged default is meant, of several of those the first.
     place, chosen = next((one for one in shown if one[1].default != "No"), shown[0])
-    measured = chosen.measured(place, container, lasts)
+    measured = _measured_video(chosen, place, container, lasts)
     if measured.color.is_hdr:
         measured = replace(measured, color=replace(measured.color, peak=headers.peak(place)))
     # MPEG-4 tells delays by edit lists, which are part of the duration; what it calls a delay is a time code.
@@ -125,39 +112,6 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
     if measured.codec in _DECODERS_OF_ALPHA and _has_alpha_layer(file, place):
         return replace(measured, decoder=_DECODERS_OF_ALPHA[measured.codec], may_have_alpha=True)
     return measured
-
-
-@dataclass(frozen=True)
-class _Headers:
-    """A file that MediaInfo is asked about."""
-
-    file: BinaryIO
-    alias: Path | None = None
-
-    def report(self, template: str, parse_speed: float = 0) -> list[str]:
-        self.file.seek(0)
-        report: str = MediaInfo.parse(self.alias or self.file, parse_speed=parse_speed, output=template)
-        return report.splitlines()
-
-    def tracks(self, parse_speed: float = 0) -> tuple[str, str, list[_Track]]:
-        """The container, how long it lasts, and its videos."""
-        lines = [line.split("|") for line in self.report(_REPORT, parse_speed)]
-        container, lasts = next((fields[1:3] for fields in lines if fields[0] == "General"), ("", ""))
-        return container, lasts, [_Track(*fields[1:]) for fields in lines if fields[0] == "Video"]
-
-    def rate(self, place: int) -> float:
-        """Frames a second of a video."""
-        return _number(self.report(_RATE_REPORT)[place], 0.0)
-
-    def peak(self, place: int) -> float:
-        """cd/m² of a video: of its brightest pixel, else of the display that it was mastered on, else 0."""
-        brightest, mastering, *_ = self.report(_LIGHT_REPORT.format(kind="Video"))[place].split("|")
-        mastered = mastering.partition("max:")[2].strip()
-        return _number(brightest.split(" ")[0], 0.0) or _number(mastered.split(" ")[0], 0.0)
-
-    def earliest_audio(self) -> float:
-        """When the first sound begins, in milliseconds; infinite without any."""
-        return min((_number(line, 0.0) for line in self.report(_DELAYS_REPORT)), default=math.inf)
 
 
 def _is_text(head: bytes) -> bool:
@@ -193,7 +147,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     codec = str(image.format)
-    return Measured(True, width, height, 0.0, codec, _color_of_image(file) if codec == "AVIF" else Color())
+    return Measured(True, width, height, 0.0, codec, Headers(file).color_of_image() if codec == "AVIF" else Color())
 
 
 def _exif(image: Image.Image) -> Image.Exif:
@@ -206,75 +160,36 @@ def _exif(image: Image.Image) -> Image.Exif:
     return exif
 
 
-def _color_of_image(file: BinaryIO) -> Color:
-    """The tags of a still AV1 frame, which Pillow leaves as they are; its matrix is gone by then."""
-    lines = _Headers(file).report(_LIGHT_REPORT.format(kind="Image"))
-    transfer, primaries = lines[-1].split("|")[2:] if lines else ("", "")
-    return Color(transfer=transfer, primaries=primaries)
+def _measured_video(track: Track, place: int, container: str, whole: str) -> Measured:
+    """Raise ImplausibleHeader."""
+    width, height = _displayed(track)
+    # An edit list may show less than is stored, or promise more than that by starting late.
+    lasts = number(track.shown, number(whole, 1000 * UNKNOWN_DURATION))
+    # Of a recording that begins in the middle only what can be decoded counts as its video.
+    latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, number(whole, 0.0)) + _GUESSED
+    return Measured(
+        is_image=False, width=width, height=height, codec=track.codec,
+        duration=min(lasts, number(track.stored, lasts)) / 1000,
+        end=latest / 1000,
+        color=track.color,
+        stream=place,
+        may_have_alpha=track.codec in _MAY_HAVE_ALPHA,
+        seeking="packets" if container in _WITHOUT_INDEX else "index",
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Track:
-    """A video as MediaInfo reports it, all in its words."""
-
-    width: str
-    height: str
-    aspect: str
-    rotation: str
-    codec: str
-    default: str
-    shown: str
-    stored: str
-    delay: str
-    matrix: str
-    transfer: str
-    primaries: str
-    range: str
-
-    @property
-    def has_size(self) -> bool:
-        return bool(_number(self.width, 0) and _number(self.height, 0))
-
-    @property
-    def milliseconds_late(self) -> float:
-        return _number(self.delay, 0.0)
-
-    def measured(self, place: int, container: str, whole: str) -> Measured:
-        width, height = self._displayed()
-        # An edit list may show less than is stored, or promise more than that by starting late.
-        lasts = _number(self.shown, _number(whole, 1000 * UNKNOWN_DURATION))
-        # Of a recording that begins in the middle only what can be decoded counts as its video.
-        latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, _number(whole, 0.0)) + _GUESSED
-        return Measured(
-            is_image=False, width=width, height=height, codec=self.codec,
-            duration=min(lasts, _number(self.stored, lasts)) / 1000,
-            end=latest / 1000,
-            color=self._color(),
-            stream=place,
-            may_have_alpha=self.codec in _MAY_HAVE_ALPHA,
-            seeking="packets" if container in _WITHOUT_INDEX else "index",
-        )  # fmt: skip
-
-    def _color(self) -> Color:
-        # Where a stream says two things of itself, "HLG / BT.2020 (10-bit)", the first is what it is meant for.
-        matrix, transfer, primaries = (
-            word.partition(" / ")[0] for word in (self.matrix, self.transfer, self.primaries)
-        )
-        is_limited_rgb = matrix == "Identity" and self.range == "Limited"
-        return Color(matrix, transfer, primaries, self.codec in _JPEG, is_limited_rgb)
-
-    def _displayed(self) -> tuple[int, int]:
-        """Raise ImplausibleHeader for what would come out as no picture of this file."""
-        aspect = abs(_number(self.aspect, 1.0)) or 1.0
-        if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
-            raise ImplausibleHeader(f"pixels {self.aspect} times as wide as high")
-        turned = round(_number(self.rotation, 0.0)) % 360
-        if turned % 90:
-            raise ImplausibleHeader(f"a picture turned by {self.rotation} degrees")
-        width, height = round(float(self.width) * aspect), round(float(self.height))
-        if max(width, height) > _MAX_SIDE:
-            raise ImplausibleHeader(f"a picture of {width}×{height}")
-        return (height, width) if turned % 180 == 90 else (width, height)
+def _displayed(track: Track) -> tuple[int, int]:
+    """Raise ImplausibleHeader for what would come out as no picture of this file."""
+    aspect = abs(number(track.aspect, 1.0)) or 1.0
+    if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+        raise ImplausibleHeader(f"pixels {track.aspect} times as wide as high")
+    turned = round(number(track.rotation, 0.0)) % 360
+    if turned % 90:
+        raise ImplausibleHeader(f"a picture turned by {track.rotation} degrees")
+    width, height = round(float(track.width) * aspect), round(float(track.height))
+    if max(width, height) > _MAX_SIDE:
+        raise ImplausibleHeader(f"a picture of {width}×{height}")
+    return (height, width) if turned % 180 == 90 else (width, height)
 
 
 def _has_alpha_layer(file: BinaryIO, place: int) -> bool:
@@ -304,10 +219,3 @@ def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
 
 def _kind(stream: av.stream.Stream) -> str:
     return "cover" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
-
-
-def _number(text: str, default: float) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return default
