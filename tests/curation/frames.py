@@ -18,6 +18,8 @@ GRID = (96, 166)
 """Rows and columns of the small picture that stands for a frame; nearly the shape of 480×832."""
 
 AVCOL_SPC_UNSPECIFIED = 2
+AVCOL_SPC_BT470BG = 5
+"""Of JPEG, among others."""
 Picture = npt.NDArray[np.float32]
 
 
@@ -99,15 +101,15 @@ def _luma(frame: av.VideoFrame) -> Picture:
     assert frame.format.name in ("yuv420p", "yuvj420p"), frame.format.name
     height, width = frame.height, frame.width
     planes = frame.to_ndarray().astype(np.float32)
-    luma = planes[:height]
+    luma, chroma = planes[:height], planes[height:] - 128
     if frame.color_range == av.video.reformatter.ColorRange.JPEG or frame.format.name == "yuvj420p":
-        return 16 + luma * 219 / 255
-    untagged = int(frame.colorspace) == AVCOL_SPC_UNSPECIFIED
-    if not untagged or max(height, width) >= 1280:
+        luma, chroma = 16 + luma * 219 / 255, chroma * 224 / 255
+    matrix = int(frame.colorspace)
+    untagged = matrix == AVCOL_SPC_UNSPECIFIED
+    if matrix != AVCOL_SPC_BT470BG and (not untagged or max(height, width) >= 1280):
         return luma
     blue, red = (
-        half.reshape(height // 2, width // 2).repeat(2, 0).repeat(2, 1) - 128
-        for half in np.split(planes[height:].reshape(-1), 2)
+        half.reshape(height // 2, width // 2).repeat(2, 0).repeat(2, 1) for half in np.split(chroma.reshape(-1), 2)
     )
     # Through R, G and B of BT.601, all in units of Y' code values; a colour that no screen can show is clipped.
     y = luma - 16
