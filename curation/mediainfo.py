@@ -32,14 +32,14 @@ class Headers:
     file: BinaryIO
     alias: Path | None = None
 
-    def report(self, template: str, parse_speed: float = 0) -> list[str]:
+    def report(self, template: str) -> list[str]:
         self.file.seek(0)
-        report: str = MediaInfo.parse(self.alias or self.file, parse_speed=parse_speed, output=template)
+        report: str = MediaInfo.parse(self.alias or self.file, parse_speed=0, output=template)
         return report.splitlines()
 
-    def tracks(self, parse_speed: float = 0) -> tuple[str, str, list[Track]]:
+    def tracks(self) -> tuple[str, str, list[Track]]:
         """The container, how long it lasts, and its videos."""
-        lines = [line.split("|") for line in self.report(_REPORT, parse_speed)]
+        lines = [line.split("|") for line in self.report(_REPORT)]
         container, lasts = next((fields[1:3] for fields in lines if fields[0] == "General"), ("", ""))
         return container, lasts, [Track(*fields[1:]) for fields in lines if fields[0] == "Video"]
 

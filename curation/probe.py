@@ -31,6 +31,8 @@ _MAY_HAVE_ALPHA = frozenset(
 _DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
 # Without an index ffmpeg finds a place by guessing, and it need not be a keyframe.
 _WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS", "Ogg"])
+# Those of MPEG-1 and MPEG-2, in MediaInfo's words.
+_MATRIX_NUMBERS = {1: "BT.709", 4: "FCC 73.682", 5: "BT.470 System B/G", 6: "BT.601", 7: "SMPTE 240M"}
 # By so many milliseconds the end of a file without an index may be later than its headers tell.
 _GUESSED = 10_000.0
 # An AVI whose clock ticks faster than any camera has frames that were left out, which ffmpeg miscounts after a seek.
@@ -93,9 +95,9 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         return image
     headers = Headers(file, alias)
     container, lasts, videos = headers.tracks()
-    if container in _WITHOUT_INDEX and not any(track.has_size for track in videos):
-        container, lasts, videos = headers.tracks(parse_speed=0.5)  # a recording may begin far from a keyframe
     shown = [(place, track) for place, track in enumerate(videos) if track.has_size]
+    if not shown and container in _WITHOUT_INDEX and (recording := _measured_recording(file)):
+        return recording
     if not shown:
         raise _second_opinion(file)
     # Of several videos the one that is flagged default is meant, of several of those the first.
@@ -175,6 +177,24 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
         stream=place,
         may_have_alpha=track.codec in _MAY_HAVE_ALPHA,
         seeking="packets" if container in _WITHOUT_INDEX else "index",
+    )  # fmt: skip
+
+
+def _measured_recording(file: BinaryIO) -> Measured | None:
+    """By FFmpeg, a recording that begins in the middle of a picture, which MediaInfo gives up; None if it does, too."""
+    file.seek(0)
+    try:
+        with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:
+            videos = [stream for stream in container.streams.video if _kind(stream) == "video"]
+            lasts = UNKNOWN_DURATION if container.duration is None else container.duration / av.time_base
+            if not videos or not videos[0].codec_context.width:
+                return None
+            codec, aspect = videos[0].codec_context, videos[0].sample_aspect_ratio
+    except av.FFmpegError:
+        return None
+    return Measured(
+        is_image=False, width=round(codec.width * (aspect or 1)), height=codec.height, duration=lasts,
+        codec=codec.name, color=Color(_MATRIX_NUMBERS.get(int(codec.colorspace), "")), end=lasts, seeking="packets",
     )  # fmt: skip
 
 
