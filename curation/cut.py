@@ -9,7 +9,7 @@ import av
 import ffmpeg as ffmpeg_line
 
 from curation.config import Config, Encode
-from curation.extract import Extracted, expected_frames, extract, most_frames
+from curation.extract import Extracted, expected_frames, extract
 from curation.outcome import Ending
 from curation.probe import Measured
 from curation.seek import Span, timing
@@ -37,10 +37,9 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
     target = scratch / "clip.mp4"
     encode = config.encode
 
-    def finish(picture: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.OutputStream:
-        frames = most_frames(span, measured, config)
+    def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
         return ffmpeg_line.output(
-            picture, f"file:{target}", **encoding(encode), frames=frames, r=encode.fps, video_track_timescale=16384
+            picture, f"file:{target}", **encoding(encode), frames=most, r=encode.fps, video_track_timescale=16384
         )
 
     done = extract(source, span, measured, config, scratch, finish)

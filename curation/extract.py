@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,6 @@ _CRASHES_ALLOWED = 3
 _EVIDENCE_CHARACTERS = 2000
 _MICROSECONDS = 1_000_000
 """The time base in which ffmpeg is told to count."""
-_TIMES = "times.txt"
 # These decoders show what comes before the first keyframe, though it is predicted from what is not there.
 _WITHOUT_SYNC = frozenset(["MPEG-4 Visual", "H.263", "Sorenson Spark", "MS-MPEG4 V2", "MS-MPEG4 V3", "WMV1", "WMV2"])
 _LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
@@ -40,8 +39,8 @@ _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
 _NOT_OPENED = re.compile(r"Error opening input: (?!Cannot allocate memory)(.+)")
 _TIME = re.compile(r"pts:(-?\d+)")
 
-Finish = Callable[[ffmpeg_line.nodes.Stream], ffmpeg_line.nodes.OutputStream]
-"""What is made of the pictures: the end of ffmpeg's command line."""
+Finish = Callable[[ffmpeg_line.nodes.Stream, int], ffmpeg_line.nodes.OutputStream]
+"""What is made of the pictures, and of how many at most: the end of ffmpeg's command line."""
 
 
 @dataclass(frozen=True)
@@ -67,31 +66,67 @@ def extract(
     """
     if measured.is_image:
         return _extract_image(source, measured, config, scratch, finish)
-    cpu_seconds = 0.0
-    first: float | None = None
-    times: list[float] = []
-    ticks = clock(source, measured, config.limits)
-    for begin in starting_points(source, span, measured, ticks, config.limits, scratch):
-        (scratch / _TIMES).unlink(missing_ok=True)
-        input_options = ticks | ({"ss": f"{begin:.3f}", "noaccurate_seek": None} if begin > 0 else {})
-        line = arguments(finish(_picture(source, span, input_options, measured, config, scratch)))
-        done = _run(line, config, scratch)
+    most = most_frames(span, measured, config)
+    found = _decoded(_Attempts(source, span, measured, config, scratch, finish), span, config, most)
+    if isinstance(found, Ending) or not _TROUBLE.search(found.stderr):
+        return found
+    part = Examined(source, measured.stream, found.first, most / config.encode.fps)
+    return damage(part, config, scratch) or found
+
+
+def _decoded(attempts: _Attempts, span: Span, config: Config, most: int) -> Extracted | Ending:
+    """Begin further and further back, until the frame is there that the span begins with."""
+    for begin in attempts.starting_points():
+        done = attempts.run(begin, most)
         if isinstance(done, Ending):
             return done
-        cpu_seconds += done.cpu_seconds
-        times = _decoded_times(scratch / _TIMES)
-        first = _first_shown(times, span, config)
-        if first is not None:
-            break
-    else:
-        raise_if_disk_full("", scratch)
-        found = f"the first frame is shown at {times[0]:.3f} s" if times else "no frame was decoded"
-        return Ending("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
-    if _TROUBLE.search(done.stderr):
-        seconds = most_frames(span, measured, config) / config.encode.fps
-        if ending := damage(Examined(source, measured.stream, first, seconds), config, scratch):
-            return ending
-    return Extracted(cpu_seconds, done.stderr, first)
+        first = _first_shown(attempts.times, span, config)
+        if first is None:
+            continue
+        if span.start == 0 and span.length is not None and (left := _slots(span.length - first, config)) < most:
+            done = attempts.run(begin, left)  # the picture begins late, and nothing is shown after the end of the span
+            if isinstance(done, Ending):
+                return done
+        return Extracted(attempts.cpu_seconds, done.stderr, first)
+    attempts.raise_if_disk_full()
+    times = attempts.times
+    found = f"the first frame is shown at {times[0]:.3f} s" if times else "no frame was decoded"
+    return Ending("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
+
+
+class _Attempts:
+    """Runs of ffmpeg on one span. `times` are those of the frames that the last one decoded."""
+
+    def __init__(
+        self, source: Path, span: Span, measured: Measured, config: Config, scratch: Path, finish: Finish
+    ) -> None:
+        self._source = source
+        self._span = span
+        self._measured = measured
+        self._config = config
+        self._scratch = scratch
+        self._finish = finish
+        self._clock = clock(source, measured, config.limits)
+        self.times: list[float] = []
+        self.cpu_seconds = 0.0
+
+    def starting_points(self) -> Iterator[float]:
+        limits = self._config.limits
+        return starting_points(self._source, self._span, self._measured, self._clock, limits, self._scratch)
+
+    def run(self, begin: float, most: int) -> child.Run | Ending:
+        """Decode from a time on, and make at most so many frames."""
+        noted = self._scratch / "times.txt"
+        noted.unlink(missing_ok=True)
+        options = self._clock | ({"ss": f"{begin:.3f}", "noaccurate_seek": None} if begin > 0 else {})
+        picture = _picture(self._source, self._span, options, self._measured, self._config, noted)
+        done = _run(arguments(self._finish(picture, most)), self._config, self._scratch)
+        self.times = _decoded_times(noted)
+        self.cpu_seconds += 0.0 if isinstance(done, Ending) else done.cpu_seconds
+        return done
+
+    def raise_if_disk_full(self) -> None:
+        raise_if_disk_full("", self._scratch)
 
 
 def _extract_image(
@@ -107,7 +142,7 @@ def _extract_image(
     stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
     side = config.encode.image_side
     stream = scaled(stream, measured.color, "gbr", _covering(side, side), (side, side))
-    done = _run(arguments(finish(stream)), config, scratch)
+    done = _run(arguments(finish(stream, 1)), config, scratch)
     return done if isinstance(done, Ending) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
 
 
@@ -126,9 +161,9 @@ def _run(line: list[str], config: Config, scratch: Path) -> child.Run | Ending:
 
 
 def _picture(
-    source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: Config, scratch: Path
+    source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: Config, noted: Path
 ) -> ffmpeg_line.nodes.Stream:
-    """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time is noted."""
+    """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a file."""
     options = {**options, "format_whitelist": CONTAINERS}
     if measured.decoder:
         options["c:v"] = measured.decoder
@@ -143,7 +178,7 @@ def _picture(
     if span.end is not None:
         stream = stream.filter("trim", end=f"{span.end:.3f}")
     stream = stream.filter("metadata", mode="add", key="seen", value="1")
-    stream = stream.filter("metadata", mode="print", file=str(scratch / _TIMES))
+    stream = stream.filter("metadata", mode="print", file=str(noted))
     # From here on times count from the span's start, and where none was given from the first frame.
     stream = stream.filter("setpts", f"PTS-{round(span.start * _MICROSECONDS)}" if span.start > 0 else "PTS-STARTPTS")
     stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
@@ -200,8 +235,12 @@ def most_frames(span: Span, measured: Measured, config: Config) -> int:
     """How many frames a clip may have. The last source frame of a span may last longer than the span."""
     if measured.is_image:
         return 1
-    encode = config.encode
-    return encode.max_frames if span.length is None else max(1, min(encode.max_frames, round(span.length * encode.fps)))
+    most = config.encode.max_frames
+    return most if span.length is None else min(most, _slots(span.length, config))
+
+
+def _slots(seconds: float, config: Config) -> int:
+    return max(1, round(seconds * config.encode.fps))
 
 
 def broken(done: child.Run, config: Config, program: str = "ffmpeg") -> Ending:

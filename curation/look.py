@@ -30,7 +30,7 @@ def look(source: Path, span: Span, measured: Measured, config: Config, scratch: 
     chosen = "+".join(f"eq(n,{place})" for place in places)
     scaling = {"w": -2, "h": config.claude.frame_height, **BT709_TO_JPEG}
 
-    def finish(picture: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.OutputStream:
+    def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
         picture = picture.filter("select", chosen).filter("scale", **scaling)
         return ffmpeg_line.output(
             picture, f"file:{scratch}/look-%03d.jpg", format="image2", vcodec="mjpeg", pix_fmt="yuvj420p", threads=1,

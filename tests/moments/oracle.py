@@ -107,12 +107,11 @@ def wanted(decoded: Decoded, span: Span, rounding: Fraction) -> Wanted:
         return Wanted(why_none=f"the span ends before the first frame, at {float(first):.3f} s")
     if there < 1 and span.start:
         return Wanted(why_none=f"the last frame ends at {float(decoded.end):.3f} s", may_end_short=True)
-    # A span from 0 is longer than what can be shown of it where the picture begins later; its last frame may then be
-    # shown for as long as it lasts.
-    named = asked if span.end is None else min(MAX_FRAMES, _nearest(Fraction(span.end - span.start, 1000) * FPS))
-    slots = tuple(_shown(decoded, start + (slot + _HALF) / FPS, rounding) for slot in range(named))
-    is_short = span.end is not None and min(asked, there) < named - 1
-    return Wanted(slots, max(1, min(asked, there - 1)), min(named, max(1, there + 1)), is_short)
+    slots = tuple(_shown(decoded, start + (slot + _HALF) / FPS, rounding) for slot in range(asked))
+    # A span from 0 is longer than what can be shown of it where the picture begins later.
+    named = 0 if span.end is None else min(MAX_FRAMES, _nearest(Fraction(span.end - span.start, 1000) * FPS))
+    is_short = min(asked, there) < named - 1
+    return Wanted(slots, max(1, min(asked, there - 1)), min(asked, max(1, there + 1)), is_short)
 
 
 def _shown(decoded: Decoded, before: Fraction, rounding: Fraction) -> tuple[int, ...]:
