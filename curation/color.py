@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ffmpeg as ffmpeg_line
@@ -53,6 +53,21 @@ _TO_FULL_RANGE = "clip((val-maxval*16/255)*255/219,0,maxval)"
 _PLAIN_MATRICES = frozenset(["", "gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"])
 
 
+# Code points that are not here say nothing, or that nothing is known.
+_MATRIX_NUMBERS = {
+    0: "Identity", 1: "BT.709", 4: "FCC 73.682", 5: "BT.470 System B/G", 6: "BT.601", 7: "SMPTE 240M", 8: "YCgCo",
+    9: "BT.2020 non-constant", 10: "BT.2020 constant", 14: "ICtCp",
+}  # fmt: skip
+_TRANSFER_NUMBERS = {
+    1: "BT.709", 4: "BT.470 System M", 5: "BT.470 System B/G", 6: "BT.601", 7: "SMPTE 240M", 8: "Linear",
+    13: "sRGB/sYCC", 14: "BT.2020 (10-bit)", 15: "BT.2020 (12-bit)", 16: "PQ", 17: "SMPTE 428M", 18: "HLG",
+}  # fmt: skip
+_PRIMARIES_NUMBERS = {
+    1: "BT.709", 5: "BT.601 PAL", 6: "BT.601 NTSC", 7: "SMPTE 240M", 9: "BT.2020", 11: "DCI P3", 12: "Display P3",
+    22: "EBU Tech 3213",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Color:
     """The color of a video as its headers give it, in MediaInfo's words; "" where they are silent.
@@ -67,6 +82,15 @@ class Color:
     is_jpeg: bool = False
     is_limited_rgb: bool = False
     peak: float = 0.0
+
+    def completed(self, matrix: int, transfer: int, primaries: int) -> Color:
+        """With what is missing taken from the code points of ITU-T H.273."""
+        return replace(
+            self,
+            matrix=self.matrix or _MATRIX_NUMBERS.get(matrix, ""),
+            transfer=self.transfer or _TRANSFER_NUMBERS.get(transfer, ""),
+            primaries=self.primaries or _PRIMARIES_NUMBERS.get(primaries, ""),
+        )
 
     @property
     def is_hdr(self) -> bool:

@@ -21,7 +21,7 @@ class Examined:
     """
 
     source: Path
-    stream: int
+    stream: str
     first: float
     seconds: float
 
@@ -33,7 +33,7 @@ def damage(part: Examined, config: Config, scratch: Path) -> Ending | None:
     with pictures before it that belong to another, or at the begin of a recorded broadcast.
     """
     target = scratch / "faults.jsonl"
-    numbers = [str(part.stream), f"{part.first:.6f}", f"{part.seconds:.6f}"]
+    numbers = [part.stream, f"{part.first:.6f}", f"{part.seconds:.6f}"]
     line = [sys.executable, "-P", examine.__file__, str(part.source), CONTAINERS, *numbers, str(target)]
     done = child.run(line, config.limits)
     if done.code != 0:

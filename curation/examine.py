@@ -50,11 +50,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Video:
-    """One of the videos of a file, as ffmpeg counts them: covers left out."""
+    """One of the videos of a file, as ffmpeg names it: `V:1` is the second, covers left out, `i:256` has that id."""
 
     source: str
     containers: str
-    stream: int
+    stream: str
 
     @contextmanager
     def opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, float]]:
@@ -62,7 +62,8 @@ class Video:
         options = {"protocol_whitelist": "file", "format_whitelist": self.containers}
         with av.open(self.source, options=options) as container:
             videos = [one for one in container.streams.video if not one.disposition & _COVER]
-            video = videos[self.stream]
+            kind, _, number = self.stream.partition(":")
+            video = videos[int(number)] if kind == "V" else next(one for one in videos if one.id == int(number))
             video.codec_context.thread_count = 1
             video.codec_context.options = {"err_detect": "explode"}
             yield container, video, (container.start_time or 0) / av.time_base
@@ -160,7 +161,7 @@ def main(source: str, containers: str, stream: str, first: str, seconds: str, ta
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     with Path(target).open("w", encoding="utf-8") as file:
-        for fault in faults(Video(source, containers, int(stream)), float(first), float(seconds)):
+        for fault in faults(Video(source, containers, stream), float(first), float(seconds)):
             file.write(json.dumps([fault.begin, fault.said]) + "\n")
 
 

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import ffmpeg as ffmpeg_line
@@ -33,6 +34,8 @@ _MICROSECONDS = 1_000_000
 """The time base in which ffmpeg is told to count."""
 # These decoders show what comes before the first keyframe, though it is predicted from what is not there.
 _WITHOUT_SYNC = frozenset(["MPEG-4 Visual", "H.263", "Sorenson Spark", "MS-MPEG4 V2", "MS-MPEG4 V3", "WMV1", "WMV2"])
+# Ffmpeg's word for pictures of another size or format than those before.
+_CHANGED = "Avoiding reinit"
 _LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
 _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
 # The file's own headers, not the machine's memory.
@@ -83,6 +86,10 @@ def _decoded(attempts: _Attempts, span: Span, config: Config, most: int) -> Extr
         first = _first_shown(attempts.times, span, config)
         if first is None:
             continue
+        if _CHANGED in done.stderr and attempts.times[-1] + 2 / config.encode.fps < first + most / config.encode.fps:
+            return Ending("failed", "format_change", f"its pictures are others after {attempts.times[-1]:.3f} s")
+        if back := _going_back(attempts.times, first + most / config.encode.fps):
+            return Ending("failed", "damaged", f"its time stamps go back from {back[0]:.3f} s to {back[1]:.3f} s")
         if span.start == 0 and span.length is not None and (left := _slots(span.length - first, config)) < most:
             done = attempts.run(begin, left)  # the picture begins late, and nothing is shown after the end of the span
             if isinstance(done, Ending):
@@ -137,8 +144,10 @@ def _extract_image(
     shown = child.run([sys.executable, "-P", still.__file__, str(source), str(plain)], config.limits)
     if shown.code != 0:
         raise_if_disk_full(shown.stderr, scratch)
-        ending = broken(shown, config, "the image decoder")
-        return Ending("failed", "damaged", shown.stderr.splitlines()[-1]) if shown.code == 1 else ending
+        said = _said(shown.stderr)
+        if shown.code == still.NOT_SHOWN:
+            return Ending("rejected", "unreadable", said)
+        return Ending("failed", "damaged", said) if shown.code == 1 else broken(shown, config, "the image decoder")
     stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
     side = config.encode.image_side
     stream = scaled(stream, measured.color, "gbr", _covering(side, side), (side, side))
@@ -164,13 +173,14 @@ def _picture(
     source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: Config, noted: Path
 ) -> ffmpeg_line.nodes.Stream:
     """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a file."""
-    options = {**options, "format_whitelist": CONTAINERS}
+    # A picture of another size would begin the clip anew in the middle of it.
+    options = {**options, "format_whitelist": CONTAINERS, "drop_changed": "1"}
     if measured.decoder:
         options["c:v"] = measured.decoder
     if measured.codec == "HEVC":
         options["err_detect:v"] = "explode"  # else its decoder says nothing of a picture that is cut off
     stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **options)
-    stream = stream[f"V:{measured.stream}"]
+    stream = stream[measured.stream]
     if measured.codec in _WITHOUT_SYNC:
         stream = stream.filter("select", "key+gt(selected_n,0)")
     # Only frames that are flagged interlaced are touched.
@@ -221,10 +231,17 @@ def _first_shown(times: Sequence[float], span: Span, config: Config) -> float | 
     return max((time for time in times if time <= begin), default=None)
 
 
+def _going_back(times: Sequence[float], end: float) -> tuple[float, float] | None:
+    """Where time stamps go back before the end of the clip, as at the join of two recordings."""
+    return next(((one, other) for one, other in pairwise(times) if other < one <= end), None)
+
+
 def expected_frames(span: Span, measured: Measured, config: Config, first: float = 0.0) -> int:
     """How many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown duration."""
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
+    if measured.seeking != "index" and span.length is not None:
+        return most_frames(span, measured, config)  # headers of such files tell little of their end
     left = measured.duration - span.start
     if span.start == 0 and span.length is None:
         left = min(left, measured.end - first)

@@ -14,7 +14,7 @@ from curation.color import Color
 # One line a track, only what is needed: half the time of MediaInfo's full report.
 _REPORT = (
     "General;General|%Format%|%Duration%\\n\n"
-    "Video;Video|%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%"
+    "Video;Video|%Width%|%Height%|%PixelAspectRatio%|%Rotation%|%Format%|%Default%|%Duration%|%Source_Duration%|%Delay%|%ID%"
     "|%matrix_coefficients%|%transfer_characteristics%|%colour_primaries%|%colour_range%\\n\n"
 )
 # What few files need is asked for apart.
@@ -77,6 +77,7 @@ class Track:
     shown: str
     stored: str
     delay: str
+    id: str
     matrix: str
     transfer: str
     primaries: str

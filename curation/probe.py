@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import struct
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,20 +26,27 @@ _BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 """Bytes of which every container and image has some in its first kilobyte, and no text has any."""
 
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
-# What these codecs decode to may have an alpha channel, which their headers do not tell.
-_MAY_HAVE_ALPHA = frozenset(
-    ["CineForm", "FFV1", "HuffYUV", "JPEG 2000", "MagicYUV", "PNG", "ProRes", "QOI", "RGB", "RGBA", "RLE", "Ut Video"]
-)
+# What any other codec decodes to may have an alpha channel, which headers do not tell.
+_WITHOUT_ALPHA = frozenset(
+    [
+        "AV1", "AVC", "DV", "H.263", "HEVC", "JPEG", "M-JPEG", "MPEG Video", "MPEG-4 Visual", "Sorenson Spark",
+        "Theora", "V_MJPEG", "VC-1", "VP6", "VP8", "VP9", "VVC", "WMV1", "WMV2", "YUV",
+    ]
+)  # fmt: skip
+# Of these MediaInfo reads the container only, not what the pictures say of themselves.
+_READ_BY_FFMPEG = frozenset(["AV1", "VP8", "VP9"])
 # Their transparency is a second video beside the first, which only these decoders of ffmpeg read.
 _DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
 # Without an index ffmpeg finds a place by guessing, and it need not be a keyframe.
 _WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS", "Ogg"])
-# Those of MPEG-1 and MPEG-2, in MediaInfo's words.
-_MATRIX_NUMBERS = {1: "BT.709", 4: "FCC 73.682", 5: "BT.470 System B/G", 6: "BT.601", 7: "SMPTE 240M"}
 # By so many milliseconds the end of a file without an index may be later than its headers tell.
 _GUESSED = 10_000.0
 # An AVI whose clock ticks faster than any camera has frames that were left out, which ffmpeg miscounts after a seek.
 _FASTEST_CAMERA = 240.0
+_MATROSKA_HEAD_BYTES = 64 << 10
+_CLUSTER = b"\x1f\x43\xb6\x75"
+# The element ProjectionPoseRoll, a float of four or eight bytes.
+_ROLL = re.compile(rb"\x76\x75(?:\x84(?=(.{4}))|\x88(?=(.{8})))", re.DOTALL)
 _MAX_SIDE = 1 << 16
 _MAX_ASPECT = 4.0
 
@@ -59,9 +69,9 @@ class Measured:
 
     `duration` is the length of the video in seconds: 0 for an image, UNKNOWN_DURATION if the headers do not tell. `end`
     is the latest time at which it can end, on the clock of the file, whose zero is the begin of its earliest stream.
-    `stream` counts the videos of the file, covers left out. `decoder` names one of ffmpeg's where its own choice would
-    leave out transparency. `seeking` is how a place in the file is found: by its index; by looking at packets, where
-    ffmpeg would guess; or not at all, where times are wrong after a seek.
+    `stream` is the video as ffmpeg names it: by its number, covers left out, or by its id. `decoder` names one of
+    ffmpeg's where its own choice would leave out transparency. `seeking` is how a place in the file is found: by its
+    index; by looking at packets, where ffmpeg would guess; or not at all, where times are wrong after a seek.
     """
 
     is_image: bool
@@ -71,7 +81,7 @@ class Measured:
     codec: str
     color: Color = field(default_factory=Color)
     end: float = UNKNOWN_DURATION
-    stream: int = 0
+    stream: str = "V:0"
     decoder: str = ""
     may_have_alpha: bool = False
     seeking: Literal["index", "packets", "none"] = "index"
@@ -111,8 +121,10 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         measured = replace(measured, end=measured.end + late / 1000)
     if container == "AVI" and headers.rate(place) > _FASTEST_CAMERA:
         measured = replace(measured, seeking="none")
-    if measured.codec in _DECODERS_OF_ALPHA and _has_alpha_layer(file, place):
-        return replace(measured, decoder=_DECODERS_OF_ALPHA[measured.codec], may_have_alpha=True)
+    if measured.codec in _READ_BY_FFMPEG:
+        measured = _completed(measured, file, place)
+    if container in ("Matroska", "WebM"):
+        measured = _turned(measured, _matroska_roll(file))
     return measured
 
 
@@ -146,7 +158,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImplausibleHeader(f"an image of more than {MAX_PIXELS:,} pixels")
-    if orientation in (5, 6, 7, 8):
+    if orientation in (5, 6, 7, 8) and image.format != "TIFF":  # which Pillow turns by itself
         width, height = height, width
     codec = str(image.format)
     return Measured(True, width, height, 0.0, codec, Headers(file).color_of_image() if codec == "AVIF" else Color())
@@ -174,8 +186,9 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
         duration=min(lasts, number(track.stored, lasts)) / 1000,
         end=latest / 1000,
         color=track.color,
-        stream=place,
-        may_have_alpha=track.codec in _MAY_HAVE_ALPHA,
+        # In a broadcast the two libraries count streams in different orders.
+        stream=f"i:{track.id}" if container in ("BDAV", "MPEG-TS") and track.id.isdigit() else f"V:{place}",
+        may_have_alpha=track.codec not in _WITHOUT_ALPHA,
         seeking="packets" if container in _WITHOUT_INDEX else "index",
     )  # fmt: skip
 
@@ -194,7 +207,8 @@ def _measured_recording(file: BinaryIO) -> Measured | None:
         return None
     return Measured(
         is_image=False, width=round(codec.width * (aspect or 1)), height=codec.height, duration=lasts,
-        codec=codec.name, color=Color(_MATRIX_NUMBERS.get(int(codec.colorspace), "")), end=lasts, seeking="packets",
+        codec=codec.name, end=lasts, seeking="packets",
+        color=Color().completed(int(codec.colorspace), int(codec.color_trc), int(codec.color_primaries)),
     )  # fmt: skip
 
 
@@ -212,14 +226,40 @@ def _displayed(track: Track) -> tuple[int, int]:
     return (height, width) if turned % 180 == 90 else (width, height)
 
 
-def _has_alpha_layer(file: BinaryIO, place: int) -> bool:
-    """Whether a WebM has a layer of transparency, of which MediaInfo says nothing."""
+def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
+    """With FFmpeg's word on color tags that stand in the pictures, and on a layer of transparency."""
     file.seek(0)
     try:
-        with av.open(file, options={"protocol_whitelist": "none"}) as container:
-            return container.streams.video[place].metadata.get("alpha_mode") == "1"
+        with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:
+            video = container.streams.video[place]
+            has_alpha = video.metadata.get("alpha_mode") == "1"
+            color = measured.color.completed(
+                int(video.codec_context.colorspace), int(video.codec_context.color_trc),
+                int(video.codec_context.color_primaries),
+            )  # fmt: skip
     except (av.FFmpegError, IndexError):
-        return False  # the cut will meet the same, and say so
+        return measured  # the cut will meet the same, and say so
+    decoder = _DECODERS_OF_ALPHA.get(measured.codec, "") if has_alpha else ""
+    return replace(measured, color=color, decoder=decoder, may_have_alpha=bool(decoder))
+
+
+def _matroska_roll(file: BinaryIO) -> float:
+    """By how many degrees a Matroska has its pictures turned, which MediaInfo does not tell."""
+    file.seek(0)
+    head = file.read(_MATROSKA_HEAD_BYTES).partition(_CLUSTER)[0]
+    if found := _ROLL.search(head):
+        short, long = found.groups()
+        return float(struct.unpack(">f", short)[0] if short else struct.unpack(">d", long)[0])
+    return 0.0
+
+
+def _turned(measured: Measured, degrees: float) -> Measured:
+    """Raise ImplausibleHeader for a turn that is not a quarter."""
+    if not math.isfinite(degrees) or round(degrees) % 90:
+        raise ImplausibleHeader(f"a picture turned by {degrees:g} degrees")
+    if round(degrees) % 180 == 90:
+        return replace(measured, width=measured.height, height=measured.width)
+    return measured
 
 
 def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:

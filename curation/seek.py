@@ -116,7 +116,7 @@ def _packets_before(
             [
                 "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *options,
                 "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS,
-                "-ss", f"{begin:.3f}", "-i", f"file:{source}", "-map", f"0:V:{measured.stream}", "-c", "copy",
+                "-ss", f"{begin:.3f}", "-i", f"file:{source}", "-map", f"0:{measured.stream}", "-c", "copy",
                 "-to", f"{span.start + 1:.3f}", "-f", "framecrc", f"file:{report}",
             ],
             limits,

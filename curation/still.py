@@ -3,7 +3,7 @@
     python still.py SOURCE TARGET
 
 writes a PPM of 8 bits: turned upright, in sRGB by its ICC profile, what is transparent composited over white. Ends with
-status 1 and one line on stderr for an image that is damaged or of a kind that cannot be shown.
+one line on stderr and status 1 for an image that is damaged, status 2 for one of a kind that cannot be shown.
 """
 
 from __future__ import annotations
@@ -13,44 +13,56 @@ import sys
 import warnings
 from contextlib import suppress
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 FORMATS = ("AVIF", "BMP", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_PIXELS = 200_000_000
 
+NOT_SHOWN = 2
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
+# Tags of TIFF.
+_BITS_A_SAMPLE = 258
+_PHOTOMETRIC = 262
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
 """What Pillow raises for a file that it cannot read."""
+
+
+class NotShownError(Exception):
+    """Nothing says which numbers are white."""
 
 
 def show(source: str, target: str) -> None:
     """Write the image at `source` as a PPM to `target`. Raise one of `_BROKEN`, or MemoryError."""
     with Image.open(source, formats=FORMATS) as image:
         image.load()
+        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        bits = tags.get(_BITS_A_SAMPLE, (16,))[0]
+        white_is_zero = tags.get(_PHOTOMETRIC, 1) == 0
         upright = ImageOps.exif_transpose(image)
-    _over_white(_in_srgb(_of_eight_bits(upright))).save(target, "PPM")
+    _over_white(_in_srgb(_of_eight_bits(upright, bits, white_is_zero))).save(target, "PPM")
 
 
-def _of_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BITS:
-        return image.point(lambda value: value / 257).convert("L")
+def _of_eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.Image:
+    if image.mode == "F":
+        raise NotShownError("its pixels are floating point, and nothing says which of them is white")
     if image.mode == "I":
         low, high = image.getextrema()
         if low < 0 or high > 0xFFFF:  # type: ignore[operator]
-            raise ValueError("its pixels have 32 bits, and nothing says which of them is white")
-        return image.point(lambda value: value / 257).convert("L")
-    if image.mode == "F":
-        raise ValueError("its pixels are floating point, and nothing says which of them is white")
-    return image
+            raise NotShownError("its pixels have 32 bits, and nothing says which of them is white")
+    if image.mode == "I" or image.mode in _SIXTEEN_BITS:
+        scale = 255 / (2**bits - 1)
+        gray = image.point(lambda value: value * scale).convert("L")
+        return ImageOps.invert(gray) if white_is_zero else gray
+    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
     """By the profile that the image carries; one that does not fit its pixels is no help and is left out."""
     has_alpha = image.has_transparency_data
-    if image.mode in ("P", "PA", "1", "La", "RGBa"):
+    if image.mode in ("P", "PA", "1"):
         image = image.convert("RGBA" if has_alpha else "RGB")
-    elif image.mode == "RGB" and has_alpha:
-        image = image.convert("RGBA")
+    elif image.mode in ("RGB", "L") and has_alpha:
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
     profile = image.info.get("icc_profile")
     if profile:
         with suppress(ImageCms.PyCMSError, OSError):
@@ -86,5 +98,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     try:
         show(sys.argv[1], sys.argv[2])
+    except NotShownError as error:
+        print(error, file=sys.stderr)
+        sys.exit(NOT_SHOWN)
     except _BROKEN as error:
         sys.exit(f"{error}" or type(error).__name__)

@@ -39,15 +39,15 @@ class Survey:
 
     def check(self, source: Source, passed: PassedOver, terms: Terms | None) -> None:
         """Raises UsageMistake for a source that is empty or not there, or lacks the captions its judge needs."""
+        others = f", but {passed}" if passed.counts else ""
         if not self.clips:
-            others = f", but {passed}" if passed.counts else ""
             raise UsageMistake(f"--source {source.shown}: no videos or images in it{others}")
         if self.missing == self.clips:
             raise UsageMistake(f"--source {source.shown}: {self._nothing_there(source)}")
         if not self._captioned and self._config.judge != "claude":
             raise UsageMistake(
                 f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
-                " give a manifest with a `caption` column, or a .txt beside each video"
+                f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(passed)}"
             )
         if self.uncaptioned.count and terms is not None and terms.uncaptioned == "mistake":
             raise UsageMistake(
@@ -55,6 +55,11 @@ class Survey:
                 f" captioning them first would cost {self._captioning(terms)}; give --caption-missing to have that"
                 " done, or --skip-uncaptioned to leave those clips out"
             )
+
+    @staticmethod
+    def _instead(passed: PassedOver) -> str:
+        """What else the source holds, which may be what was meant: a manifest among the videos."""
+        return f" (the source also holds {passed})" if passed.counts else ""
 
     def _nothing_there(self, source: Source) -> str:
         example = self._first_missing

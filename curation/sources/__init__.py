@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from curation.errors import UsageMistake
 from curation.sources.clip import MEDIA_SUFFIXES, MISSING, OPEN_END, WHOLE_FILE, Clip, locate, split_location
-from curation.sources.folder import clips_of_folder
+from curation.sources.folder import clip_of_file, clips_of_folder
 from curation.sources.manifest import clips_of_manifest
 from curation.sources.passed import PassedOver
 from curation.sources.tables import READERS
@@ -71,7 +71,7 @@ class Source:
         if suffix == ".tar":
             return clips_of_tar(self.root, self.path, passed)
         if suffix in MEDIA_SUFFIXES:
-            return iter([Clip(name=self.path, identity=self.path, location=self.path)])
+            return clip_of_file(self.root, self.path)
         raise UsageMistake(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
 
 

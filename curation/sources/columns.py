@@ -34,10 +34,10 @@ _MEANT = {
     "start": re.compile(
         f"(({_BEFORE_A_TIME}) )*(starts?|begins?|beginning|from|onset)( ({_AFTER_A_TIME}))*|"
         f"(start|begin)({_JOINED_AFTER})|({_JOINED_BEFORE})(start|begin)|"
-        "in|in ?point|ss|(time ?)?spans?|timestamps"
+        "in|in ?point|ss|(time ?)?spans?|timestamps|t ?0"
     ),
     "end": re.compile(
-        f"(({_BEFORE_A_TIME}) )*(ends?|stops?|to|until|till)( ({_AFTER_A_TIME}))*|"
+        f"t ?1|(({_BEFORE_A_TIME}) )*(ends?|stops?|to|until|till)( ({_AFTER_A_TIME}))*|"
         f"(end|stop)({_JOINED_AFTER})|({_JOINED_BEFORE})(end|stop)|out|out ?point"
     ),
     "caption": re.compile(
@@ -71,10 +71,16 @@ class Columns:
             raise UsageMistake(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
         for known in ("start", "end", "caption"):
             if near := meant_for(known, names):
+                unit = "" if known == "caption" else _IN_SECONDS
                 raise UsageMistake(
-                    f"{where}: column {near!r} is not known, and there is no `{known}`; rename it to `{known}`"
-                    f"{_IN_SECONDS if known != 'caption' else ''}, or drop it"
+                    f"{where}: column {near!r} is not known, and there is no `{known}`; rename it to `{known}`{unit},"
+                    " or drop it"
                 )
+        if "start" in names and "end" not in names and (length := _a_length(names)):
+            raise UsageMistake(
+                f"{where}: column {length!r} is not known, and `start` has no `end` beside it; write `end`, which is"
+                f" `start` plus {length}{_IN_SECONDS}, or drop it"
+            )
         near = meant_for("id", names)
         if near and not self._hinted:
             self._hinted = True
@@ -97,7 +103,13 @@ def meant_for(known: str, names: Sequence[str]) -> str | None:
     return next((name for name in others if _is_meant(_words(name), known)), None)
 
 
-_IN_SECONDS = " (seconds from the beginning of the video)"
+def _a_length(names: Sequence[str]) -> str | None:
+    """The first of `names` that is likely to say how long a clip is."""
+    return next((name for name in names if _LENGTH.fullmatch(_words(name))), None)
+
+
+_LENGTH = re.compile(f"(({_BEFORE_A_TIME}) )*(duration|length|dur|len)( ({_AFTER_A_TIME}))*")
+_IN_SECONDS = " (in seconds from the beginning of the video: convert what is not)"
 
 
 def _is_meant(words: str, known: str) -> bool:

@@ -30,11 +30,21 @@ def clips_of_folder(root: Storage, passed: PassedOver) -> Iterator[Clip]:
         if name.lower().endswith(".tar"):
             yield from clips_of_tar(root, path, passed)
         else:
-            caption = _read_caption(root, f"{folder}{text}") if text else NO_CAPTION
-            yield Clip(
-                name=path, identity=path, location=path,
-                caption=caption.text, flaw=caption.flaw, flaw_detail=caption.flaw_detail,
-            )  # fmt: skip
+            yield _clip(root, path, f"{folder}{text}" if text else "")
+
+
+def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
+    """The clip of one file in `root`, with the caption that lies beside it."""
+    stem = PurePosixPath(name).stem
+    yield _clip(root, name, caption_name(name, [other for other in root.names("") if other.startswith(f"{stem}.")]))
+
+
+def _clip(root: Storage, path: str, text: str) -> Clip:
+    caption = _read_caption(root, text) if text else NO_CAPTION
+    return Clip(
+        name=path, identity=path, location=path,
+        caption=caption.text, flaw=caption.flaw, flaw_detail=caption.flaw_detail,
+    )  # fmt: skip
 
 
 def _sorted(names: Iterator[str]) -> Iterator[str]:

@@ -135,6 +135,9 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise UsageMistake(f"{where}: not a whole, uncompressed tar: no header at byte {tar.offset}")
+            while rest := file.read(_MAX_READ_BYTES):
+                if rest.strip(b"\0"):
+                    raise UsageMistake(f"{where}: something follows its end; if tars were joined, take them apart")
     except tarfile.ReadError as error:
         raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
 

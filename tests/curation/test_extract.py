@@ -119,3 +119,52 @@ def test_half_a_jpeg_is_damaged_and_its_neighbor_is_not(tmp_path: Path) -> None:
     rows, _ = built(tmp_path, [{"video": "half.jpg"}, {"video": "whole.jpg"}])
     assert (rows["half.jpg"].outcome, rows["half.jpg"].reason) == ("failed", "damaged")
     assert "image file is truncated" in rows["half.jpg"].detail and rows["whole.jpg"].kept
+
+
+# ---- files made of several -------------------------------------------------------------------------------------
+
+
+def patch(path: Path, color: str, size: str, *encoding: str, seconds: float = 1.0) -> Path:
+    picture = f"color={color}:s={size}:r=16:d={seconds}"
+    run_ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-pix_fmt", "yuv420p", *encoding, str(path))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4"])
+def test_a_video_that_changes_its_size_is_not_kept_with_a_gap(tmp_path: Path, suffix: str) -> None:
+    """Ffmpeg would set up its filters anew, and count from zero once more."""
+    for name, size in (("one", "1280x720"), ("two", "960x540")):
+        patch(tmp_path / f"{name}.ts", "red", size, "-preset", "ultrafast")
+    (tmp_path / "list.txt").write_text("file one.ts\nfile two.ts\n")
+    path = tmp_path / f"both.{suffix}"
+    run_ffmpeg("-f", "concat", "-i", str(tmp_path / "list.txt"), "-c", "copy", str(path))
+    rows, _ = built(tmp_path, [{"video": path.name}])
+    assert (rows[path.name].outcome, rows[path.name].reason) == ("failed", "format_change"), rows[path.name].detail
+
+
+def test_of_two_videos_in_a_broadcast_the_one_that_was_measured_is_cut(tmp_path: Path) -> None:
+    """MediaInfo lists them by their ids, ffmpeg as the stream names them."""
+    small = patch(tmp_path / "small.ts", "lime", "640x360")
+    large = patch(tmp_path / "large.ts", "red", "1280x720")
+    ids = ["-streamid", "0:400", "-streamid", "1:300"]
+    both = ["-i", str(small), "-i", str(large), "-map", "0", "-map", "1", "-c", "copy", *ids]
+    run_ffmpeg(*both, str(tmp_path / "both.ts"))
+    rows, samples = built(tmp_path, [{"video": "both.ts", "start": 0.25, "end": 0.75}])
+    assert (rows["both.ts"].source_width, rows["both.ts"].frames) == (1280, 8)
+    with av.open(io.BytesIO(samples["both.ts"].mp4)) as container:
+        red, green, _ = next(container.decode(video=0)).to_ndarray(format="rgb24")[240, 416]
+    assert red > 230 and green < 25
+
+
+def test_joined_recordings_whose_time_goes_back_are_damaged(tmp_path: Path) -> None:
+    parts = [patch(tmp_path / f"{color}.mpg", color, "854x480", "-c:v", "mpeg2video") for color in ("red", "lime")]
+    (tmp_path / "joined.mpg").write_bytes(b"".join(part.read_bytes() for part in parts))
+    rows, _ = built(tmp_path, [{"video": "joined.mpg"}])
+    assert (rows["joined.mpg"].outcome, rows["joined.mpg"].reason) == ("failed", "damaged")
+    assert "time stamps go back" in rows["joined.mpg"].detail
+
+
+def test_a_span_beyond_the_end_of_a_broadcast_is_short(tmp_path: Path) -> None:
+    patch(tmp_path / "a.ts", "red", "854x480", seconds=2.0)
+    rows, _ = built(tmp_path, [{"video": "a.ts", "start": 1.5, "end": 9}])
+    assert (rows["a.ts"].outcome, rows["a.ts"].reason) == ("failed", "short_decode")

@@ -154,8 +154,8 @@ def test_what_no_name_and_no_id_can_hold_is_refused(tmp_path: Path, column: str,
 
 MEANT = {
     "start": "Start START start_time start_sec start_s start_seconds start_ms start_frame startTime t_start clip_start"
-    " start_timestamp begin begin_time from onset Start_timestamp timestamps span strat",
-    "end": "End end_time end_sec end_ms end_frame endTime t_end clip_end stop to until time_end edn",
+    " t0 start_timestamp begin begin_time from onset Start_timestamp timestamps span strat",
+    "end": "End t1 end_time end_sec end_ms end_frame endTime t_end clip_end stop to until time_end edn",
     "caption": "Caption captions text texts prompt description desc caption_en video_caption long_caption captoin",
 }
 NOT_MEANT = {
@@ -201,6 +201,14 @@ def test_beside_the_known_column_it_is_provenance(tmp_path: Path) -> None:
     (clip,) = clips(jsonl(tmp_path, row))
     assert (clip.start_ms, clip.end_ms, clip.caption) == (1000, 2000, "it")
     assert json.loads(clip.provenance) == {"start_time": 9, "End": 8, "text": "more", "url": "u", "duration": 5}
+
+
+@pytest.mark.parametrize("column", ["duration", "length", "clip_duration", "duration_sec"])
+def test_a_length_beside_a_start_without_an_end_is_refused(tmp_path: Path, column: str) -> None:
+    said = mistake(jsonl(tmp_path, {"video": "a.mp4", "start": 1, column: 3}))
+    assert f"column '{column}' is not known, and `start` has no `end`" in said and "write `end`" in said
+    (clip,) = clips(jsonl(tmp_path, {"video": "a.mp4", column: 3}))
+    assert clip.provenance == f'{{"{column}": 3}}'
 
 
 def test_lines_of_json_are_looked_at_each_by_itself(tmp_path: Path) -> None:

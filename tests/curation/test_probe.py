@@ -42,7 +42,7 @@ def test_of_several_videos_the_one_flagged_default_is_meant(tmp_path: Path, suff
         str(path),
     )  # fmt: skip
     found = headers(path)
-    assert (found.stream, found.width, found.height) == (1, 854, 480)
+    assert (found.stream, found.width, found.height) == ("V:1", 854, 480)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("mp3", "libmp3lame")])
@@ -100,6 +100,18 @@ def test_a_video_that_begins_after_its_sound_may_be_used_to_its_end(plain: Path,
         assert found.duration == pytest.approx(0.5, abs=0.07) or suffix == "mkv"
 
 
+@pytest.mark.parametrize(("degrees", "size"), [(90, (480, 854)), (180, (854, 480)), (30, None)])
+def test_matroska_too_turns_its_pictures(
+    plain: Path, tmp_path: Path, degrees: int, size: tuple[int, int] | None
+) -> None:
+    path = copied(plain, tmp_path / "turned.mkv", before=("-display_rotation", str(degrees)))
+    if size:
+        assert (headers(path).width, headers(path).height) == size
+    else:
+        with pytest.raises(ImplausibleHeader, match="turned by"):
+            headers(path)
+
+
 # ---- color -----------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +139,15 @@ def test_size_decides_the_matrix_only_where_nothing_else_does(color: Color, long
     assert color.matrix_of(longer_side) == matrix
 
 
+@pytest.mark.parametrize("codec", ["libsvtav1", "libvpx-vp9"])
+def test_tags_that_stand_in_the_pictures_alone_are_seen(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "v.mp4"
+    picture = "testsrc2=size=854x480:rate=8:duration=0.25,format=yuv420p"
+    tags = ["-colorspace", "smpte170m", "-movflags", "-write_colr"]
+    run_ffmpeg("-f", "lavfi", "-i", picture, "-c:v", codec, *tags, str(path))
+    assert headers(path).color.matrix == "BT.601"
+
+
 def test_a_word_without_a_conversion_is_unknown() -> None:
     assert Color("Y'D'zD'x").unknown == "Y'D'zD'x" and Color(transfer="a new one").unknown == "a new one"
 
@@ -141,8 +162,9 @@ def images(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
         yield folder / f"a.{suffix}", (900, 600)
     turned = Image.Exif()
     turned[0x0112] = 6
-    picture.save(folder / "turned.jpg", exif=turned)
-    yield folder / "turned.jpg", (600, 900)
+    for suffix in ("jpg", "png", "webp", "tif"):
+        picture.save(folder / f"turned.{suffix}", exif=turned)
+        yield folder / f"turned.{suffix}", (600, 900)
 
 
 def test_images_are_measured_as_they_are_shown(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def test_links_are_followed_a_broken_one_is_missing_and_a_circle_is_refused(tmp_
 def test_a_single_video_is_a_source_and_another_kind_of_file_is_none(tmp_path: Path) -> None:
     put(tmp_path / "a.mp4", b"four")
     put(tmp_path / "a.doc")
-    assert [(clip.name, clip.size) for clip in clips(tmp_path / "a.mp4")] == [("a.mp4", 4)]
+    put(tmp_path / "a.TXT", b"beside it")
+    put(tmp_path / "ab.txt", b"of another")
+    assert [(clip.name, clip.size, clip.caption) for clip in clips(tmp_path / "a.mp4")] == [("a.mp4", 4, "beside it")]
     assert f"{tmp_path}/a.doc" in mistake(tmp_path / "a.doc")
     assert f"{tmp_path}/b.mp4" in mistake(tmp_path / "b.mp4")
 
@@ -452,6 +454,7 @@ def bad_tar(kind: str, path: Path) -> Path:
     data = path.read_bytes()
     changed = {
         "empty": b"",
+        "two joined": data + data.replace(b"a.", b"c.").replace(b"b.", b"d."),
         "not a tar": b"x" * 3000,
         "compressed": b"\x1f\x8b" + data,
         "cut inside data": data[:1000],
@@ -466,7 +469,7 @@ BAD_TARS = (
     "ungrouped", "a video twice", "two videos in a sample", "no video", "a list of captions",
     "a caption by another name",
     "a caption apart", "a dotted video apart", "a name not in utf-8", "empty", "not a tar", "compressed",
-    "cut inside data", "cut inside a header", "a damaged header",
+    "cut inside data", "cut inside a header", "a damaged header", "two joined",
 )  # fmt: skip
 
 
