@@ -25,7 +25,7 @@ from curation.config import Config
 from curation.damage import Examined, damage
 from curation.outcome import Ending
 from curation.probe import UNKNOWN_DURATION, Measured
-from curation.seek import CONTAINERS, Span, clock, starting_points
+from curation.seek import CONTAINERS, Clock, Span, clock, starting_points
 from shards.storage import StorageFault
 
 _CRASHES_ALLOWED = 3
@@ -69,8 +69,11 @@ def extract(
     """
     if measured.is_image:
         return _extract_image(source, measured, config, scratch, finish)
+    ticks = clock(source, measured, config.limits)
+    if ticks is None:
+        return Ending("rejected", "unreadable", "ffmpeg does not tell when its streams begin")
     most = most_frames(span, measured, config)
-    found = _decoded(_Attempts(source, span, measured, config, scratch, finish), span, config, most)
+    found = _decoded(_Attempts(source, span, measured, ticks, config, scratch, finish), span, config, most)
     if isinstance(found, Ending) or not _TROUBLE.search(found.stderr):
         return found
     part = Examined(source, measured.stream, found.first, most / config.encode.fps)
@@ -105,15 +108,16 @@ class _Attempts:
     """Runs of ffmpeg on one span. `times` are those of the frames that the last one decoded."""
 
     def __init__(
-        self, source: Path, span: Span, measured: Measured, config: Config, scratch: Path, finish: Finish
-    ) -> None:
+        self, source: Path, span: Span, measured: Measured, ticks: Clock, config: Config, scratch: Path,
+        finish: Finish,
+    ) -> None:  # fmt: skip
         self._source = source
         self._span = span
         self._measured = measured
         self._config = config
         self._scratch = scratch
         self._finish = finish
-        self._clock = clock(source, measured, config.limits)
+        self._clock = ticks
         self.times: list[float] = []
         self.cpu_seconds = 0.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -61,21 +61,25 @@ def timing(source: Path, limits: Limits) -> Timing | None:
     return Timing(float(begin), duration)
 
 
-def clock(source: Path, measured: Measured, limits: Limits) -> dict[str, str | None]:
-    """Options for ffmpeg's input by which times count from the begin of the file's earliest stream."""
+Clock = dict[str, str | None]
+"""Options for ffmpeg's input by which times count from the begin of the file's earliest stream."""
+
+
+def clock(source: Path, measured: Measured, limits: Limits) -> Clock | None:
+    """None for a file of which ffmpeg does not tell when it begins."""
     if measured.seeking == "index":
         return {"copyts": None, "start_at_zero": None}
     # In a broadcast ffmpeg counts from the earliest of the streams that it uses.
     known = timing(source, limits)
-    return {"copyts": None, "itsoffset": f"{-known.begin if known else 0:.6f}"}
+    return {"copyts": None, "itsoffset": f"{-known.begin:.6f}"} if known else None
 
 
 def starting_points(
-    source: Path, span: Span, measured: Measured, ticks: Mapping[str, str | None], limits: Limits, scratch: Path
+    source: Path, span: Span, measured: Measured, ticks: Clock, limits: Limits, scratch: Path
 ) -> Iterator[float]:
     """Yield times to begin decoding at, in seconds, each to be tried if the one before was too late.
 
-    `ticks` are the options of `clock`. The last is the begin of the file.
+    The last is the begin of the file.
     """
     if span.start > 0 and measured.seeking == "index":
         yield span.start
@@ -104,7 +108,7 @@ def _before_keyframe(packets: Sequence[_Packet]) -> Iterator[float]:
 
 
 def _packets_before(
-    source: Path, span: Span, measured: Measured, ticks: Mapping[str, str | None], limits: Limits, scratch: Path
+    source: Path, span: Span, measured: Measured, ticks: Clock, limits: Limits, scratch: Path
 ) -> list[_Packet]:
     """The packets from the last keyframe on that is shown by the span's start; none if that is the first there is."""
     report = scratch / "packets.txt"
