@@ -10,6 +10,7 @@ from benchmarks import (
     asking,
     cpu_per_clip,
     decoders,
+    late_span,
     loader_memory,
     loader_start,
     loading,
@@ -23,6 +24,7 @@ from benchmarks.support import Benchmark, Result, notice, show
 BENCHMARKS: dict[str, Benchmark] = {
     "cpu_per_clip": cpu_per_clip.benchmark,
     "workers": workers.benchmark,
+    "late_span": late_span.benchmark,
     "screen_rate": screen_rate.benchmark,
     "plan_memory": plan_memory.benchmark,
     "asking": asking.benchmark,

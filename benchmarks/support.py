@@ -117,17 +117,22 @@ def _short(value: float) -> str:
 # ---- clips ---------------------------------------------------------------------------------------------------------
 
 
+def film() -> Path:
+    """The sample film, fetched if it is not there."""
+    path = _FILM_FOLDER / "big_buck_bunny.mp4"
+    if not path.exists():
+        subprocess.run([sys.executable, "pipelines/fetch_film.py", str(_FILM_FOLDER)], cwd=REPOSITORY, check=True)
+    return path
+
+
 def film_clips(folder: Path, count: int) -> Path:
     """Puts `count` clips of real footage, 1280×720 and about 5 s each, into a folder; returns a manifest of them.
 
     The sample film is taken apart at its key frames, without encoding it anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    film = _FILM_FOLDER / "big_buck_bunny.mp4"
-    if not film.exists():
-        subprocess.run([sys.executable, "pipelines/fetch_film.py", str(_FILM_FOLDER)], cwd=REPOSITORY, check=True)
     split = ["-f", "segment", "-segment_time", "5", "-reset_timestamps", "1"]
-    run_ffmpeg("-i", str(film), "-map", "0", "-c", "copy", *split, str(folder / "%03d.mp4"))
+    run_ffmpeg("-i", str(film()), "-map", "0", "-c", "copy", *split, str(folder / "%03d.mp4"))
     names = sorted(path.name for path in folder.glob("*.mp4"))[:count]
     if len(names) < count:
         raise RuntimeError(f"the film came apart into {len(names)} pieces, {count} are needed")

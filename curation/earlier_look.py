@@ -9,9 +9,9 @@ from pathlib import Path
 
 from curation import ffmpeg
 from curation.config import Config
-from curation.extract import expected_frames
+from curation.extract import most_frames
 from curation.look import frames_in
-from curation.probe import Measured
+from curation.probe import UNKNOWN_DURATION, Measured
 from curation.seek import CONTAINERS, Span
 from judge.frames import spread
 from judge.request import Frame
@@ -29,7 +29,7 @@ def earlier_look(source: Path, span: Span, measured: Measured, config: Config, s
     """Return the JPEGs that `look` gave for this clip in the first version; none where it gave none."""
     if measured.is_image and measured.codec not in _DEMUXERS:
         return ()
-    places = spread(expected_frames(span, measured, config), config.claude.frames)
+    places = spread(_frames(span, measured, config), config.claude.frames)
     line = [
         "-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1", "-filter_complex_threads", "1",
         *_input(source, span, measured), "-filter_complex", _filters(places, measured, config), "-map", "[look]",
@@ -39,6 +39,14 @@ def earlier_look(source: Path, span: Span, measured: Measured, config: Config, s
         old.unlink()
     done = ffmpeg.run(line, config.limits)
     return frames_in(scratch, places, config) if done.code == 0 else ()
+
+
+def _frames(span: Span, measured: Measured, config: Config) -> int:
+    """How many frames the clip was taken to have."""
+    if measured.is_image or measured.duration == UNKNOWN_DURATION:
+        return 1
+    left = round((measured.duration - span.start) * config.encode.fps)
+    return max(1, min(most_frames(span, measured, config), left))
 
 
 def _input(source: Path, span: Span, measured: Measured) -> list[str]:

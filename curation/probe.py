@@ -231,7 +231,7 @@ def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
     file.seek(0)
     try:
         with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:
-            video = container.streams.video[place]
+            video = [stream for stream in container.streams.video if _kind(stream) == "video"][place]
             has_alpha = video.metadata.get("alpha_mode") == "1"
             color = measured.color.completed(
                 int(video.codec_context.colorspace), int(video.codec_context.color_trc),
