@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from curation.captioning import Uncaptioned, pictures_of
 from curation.config import Config
-from curation.judging import Terms, drawer_of
+from curation.judging import drawer_of
 from curation.plan import Plan, PlannedClip, write_plan
 from curation.scenes import decide
 from curation.scratch import scratch_folder
 from curation.sources import MISSING, Source
 from curation.state import State
+from curation.terms import Terms
 from curation.work import remaining
 from judge.answer import Answer
 from judge.base import Question

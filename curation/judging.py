@@ -6,9 +6,9 @@ import asyncio
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from curation.config import Config, Limits
 from curation.errors import RunStopped, UsageMistake
@@ -17,11 +17,11 @@ from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.scenes import Scene, decide
 from curation.screen import Screened
+from curation.terms import Terms
 from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.film import FilmJudge
-from judge.prices import Price
 from shards.layout import UnitName
 from shards.storage import Storage
 
@@ -34,20 +34,6 @@ _READ_SECONDS = 2.0
 _UNITS_A_FOLDER = 1000
 _CLIPS_A_CALL = 2
 _PICTURED_CLIPS = 2000
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How the judge `claude` is paid. Not part of what decides the dataset: each run may have its own.
-
-    `uncaptioned` says what becomes of clips without a caption when a plan is made: they are a mistake, captioned by
-    the judge first, or left out. A plan that stands has decided it.
-    """
-
-    price: Price
-    budget: Decimal | None = None
-    in_batches: bool = False
-    uncaptioned: Literal["mistake", "caption", "skip"] = "mistake"
 
 
 class Judging:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +24,10 @@ from curation.outcome import Ending
 from curation.sources import Clip, PassedOver, Source
 from curation.sources.caption import ending_of
 from curation.survey import Survey
+from curation.terms import Terms
 from shards.layout import PLAN, ShardName, UnitName
 from shards.parquet import reading
 from shards.storage import Storage
-
-if TYPE_CHECKING:
-    from curation.judging import Terms
 
 SPLITS = ("train", "test")
 _SHARDS_KEY = "nextscene.shards"

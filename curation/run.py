@@ -13,7 +13,7 @@ from itertools import chain
 from curation.cluster import check_shared, connected
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
-from curation.judging import Terms, units_waiting
+from curation.judging import units_waiting
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import Progress
@@ -21,6 +21,7 @@ from curation.setup import Recorded, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
+from curation.terms import Terms
 from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
 from judge.errors import JudgeMistake

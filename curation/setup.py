@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 
@@ -15,15 +15,13 @@ from curation.cut_version import discard_clips, must_cut_anew
 from curation.errors import UsageMistake
 from curation.plan import Plan, write_plan
 from curation.sources import Source
+from curation.terms import Terms
 from judge.account import ACCOUNT, Statement
 from judge.errors import JudgeStopped
 from judge.store import CALLS
 from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, UNIT_LEDGERS
 from shards.receipt import sealed_shards
 from shards.storage import Storage
-
-if TYPE_CHECKING:
-    from curation.judging import Terms
 
 _CUT_VERSION = "cut_version"
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from curation.captioning import Uncaptioned
 from curation.config import Config
 from curation.errors import UsageMistake
 from curation.sources import MISSING, Clip, PassedOver, Source
+from curation.terms import Terms
 from judge.estimate import CASES
-
-if TYPE_CHECKING:
-    from curation.judging import Terms
 
 
 class Survey:

@@ -20,7 +20,6 @@ from curation.config import CUT_VERSION, Config
 from curation.cut import Cut, cut
 from curation.earlier_look import earlier_look
 from curation.errors import RunStopped
-from curation.judging import Terms
 from curation.ledger import Row, read_ledger, write_ledger
 from curation.look import look
 from curation.outcome import Ending
@@ -32,6 +31,7 @@ from curation.screen import Screened, screen
 from curation.seek import Span
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
+from curation.terms import Terms
 from judge.request import Frame
 from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader

@@ -13,13 +13,13 @@ from rich.table import Table
 from curation.cluster import inside_job
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
-from curation.judging import Terms
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
 from curation.setup import Recorded
 from curation.sources.passed import told
 from curation.status import Status, status
 from curation.summary import Spending, Summary
+from curation.terms import Terms
 from curation.verify import verify
 from judge.errors import JudgeMistake
 from judge.prices import Prices

@@ -8,11 +8,11 @@ from rich.table import Table
 
 from curation import ffmpeg
 from curation.estimating import estimate
-from curation.judging import Terms
 from curation.run import Order, open_out
 from curation.setup import decided_otherwise, standing
 from curation.sources import Source
 from curation.sources.passed import told
+from curation.terms import Terms
 from judge.estimate import Assumptions, Bill, assume
 from pipelines import console
 

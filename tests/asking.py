@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curation.config import Config
-from curation.judging import Terms
 from curation.ledger import Row
+from curation.terms import Terms
 from judge.account import Statement
 from judge.answer import Answer
 from judge.prices import Prices

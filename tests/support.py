@@ -16,7 +16,7 @@ import pytest
 
 from curation import ffmpeg
 from curation.config import Config
-from curation.judging import Judging, Terms
+from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
@@ -26,6 +26,7 @@ from curation.setup import Recorded, prepare
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude
+from curation.terms import Terms
 from curation.unit import Job, cut_unit, screen_unit
 from curation.verify import verify
 from curation.work import ShardWork, remaining, to_retry

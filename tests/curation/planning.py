@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from curation.config import Config
-from curation.judging import Terms
 from curation.plan import Plan, PlannedClip, write_plan
 from curation.sources import Clip, PassedOver, Source
+from curation.terms import Terms
 from shards.storage import Storage
 
 

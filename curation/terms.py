@@ -1,0 +1,23 @@
+"""How the judge `claude` is paid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from judge.prices import Price
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Price, budget and way of asking. Not part of what decides the dataset: each run may have its own.
+
+    `uncaptioned` says what becomes of clips without a caption when a plan is made: they are a mistake, captioned by
+    the judge first, or left out. A plan that stands has decided it.
+    """
+
+    price: Price
+    budget: Decimal | None = None
+    in_batches: bool = False
+    uncaptioned: Literal["mistake", "caption", "skip"] = "mistake"
