@@ -168,3 +168,22 @@ def test_a_span_beyond_the_end_of_a_broadcast_is_short(tmp_path: Path) -> None:
     patch(tmp_path / "a.ts", "red", "854x480", seconds=2.0)
     rows, _ = built(tmp_path, [{"video": "a.ts", "start": 1.5, "end": 9}])
     assert (rows["a.ts"].outcome, rows["a.ts"].reason) == ("failed", "short_decode")
+
+
+def test_a_movie_that_ffmpeg_cannot_open_is_unreadable(tmp_path: Path) -> None:
+    """Its time code track refers to itself."""
+    plain, path = make_video(tmp_path / "plain.mp4", 0.5), tmp_path / "circle.mov"
+    run_ffmpeg("-i", str(plain), "-c", "copy", "-timecode", "01:00:00:00", str(path))
+    data = bytearray(path.read_bytes())
+    movie = data.index(b"moov") - 4
+    track = data.rindex(b"trak") - 4
+    header = data.index(b"tkhd", track) - 4
+    at = header + int.from_bytes(data[header : header + 4], "big")
+    reference = (20).to_bytes(4, "big") + b"tref" + (12).to_bytes(4, "big") + b"tmcd" + (2).to_bytes(4, "big")
+    data[at:at] = reference
+    for box in (movie, track):
+        size = int.from_bytes(data[box : box + 4], "big") + len(reference)
+        data[box : box + 4] = size.to_bytes(4, "big")
+    path.write_bytes(data)
+    rows, _ = built(tmp_path, [{"video": "circle.mov"}])
+    assert (rows["circle.mov"].outcome, rows["circle.mov"].reason) == ("rejected", "unreadable")
