@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
+
+import pytest
 
 from curation.config import Config
 from curation.ledger import Row
@@ -33,6 +35,15 @@ def terms(
     uncaptioned: Literal["mistake", "caption", "skip"] = "mistake",
 ) -> Terms:  # fmt: skip
     return Terms(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches, uncaptioned)
+
+
+def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    """A Claude API on loopback that this process is sent to, for a fixture; answers are stored without lingering."""
+    monkeypatch.setattr("judge.store._LINGER_SECONDS", 0.02)
+    with ClaudeApi() as api:
+        for name, value in api.env.items():
+            monkeypatch.setenv(name, value)
+        yield api
 
 
 def spans(folder: Path, captions: Sequence[str]) -> Path:

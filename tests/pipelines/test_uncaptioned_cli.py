@@ -17,7 +17,7 @@ from curation.sources import Source
 from judge.estimate import CASES, Ahead, Estimator
 from pipelines.build_nsp import main
 from shards.storage import Storage
-from tests.asking import CLAUDE, CLAUDE_FLAGS, MODEL, outcomes, terms
+from tests.asking import CLAUDE, CLAUDE_FLAGS, MODEL, loopback, outcomes, terms
 from tests.claude_api import ClaudeApi
 from tests.support import build_inline, make_video, run_ffmpeg, write_csv
 
@@ -26,11 +26,7 @@ MONEY = r"\$([\d,.]+) to \$([\d,.]+)"
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("judge.store._LINGER_SECONDS", 0.02)
-    with ClaudeApi() as api:
-        for name, value in api.env.items():
-            monkeypatch.setenv(name, value)
-        yield api
+    yield from loopback(monkeypatch)
 
 
 @pytest.fixture(scope="module")
