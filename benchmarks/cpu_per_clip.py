@@ -125,7 +125,7 @@ def _notes(done: list[_Round]) -> list[str]:
 
     return [
         f"CPU-s: bare {bare:.1f} for {CLIPS} clips; pipeline {whole:.1f}, kept {kept}; empty Ray session {empty:.1f}",
-        f"of the pipeline's: its ffmpeg {cut:.1f} ({cut / bare:.3f} of bare: 1 but for noise)",
+        f"of the pipeline's: its ffmpeg {cut:.1f} ({cut / bare:.3f} of bare)",
         f"and, looked at now and then: {'; '.join(part(kind) for kind in ('driver', 'workers', 'daemons'))}",
     ]
 
