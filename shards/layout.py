@@ -11,6 +11,8 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = "run.lock"
+MARK = "nextscene.json"
+SUMS = "SHA256SUMS"
 
 SHARDS = "shards"
 INDEX = "index"

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
@@ -39,9 +39,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Storage:
-    """Files below `uri`: a local folder, or a prefix such as `s3://bucket/prefix` (any scheme of `pyarrow.fs`)."""
+    """Files below `uri`: a local folder, or a prefix such as `s3://bucket/prefix` (any scheme of `pyarrow.fs`).
+
+    `anchor` names a file that must stand there whenever something is written: where a disk is not mounted any more,
+    there is none, and what is written would land on the disk below.
+    """
 
     uri: str
+    anchor: str = ""
 
     @staticmethod
     def at(location: str | Path) -> Storage:
@@ -87,6 +92,10 @@ class Storage:
     def local(self, path: str) -> Path | None:
         """The file itself where the storage is a local disk, else None."""
         return Path(self.full(path)) if self.is_local else None
+
+    def anchored(self, path: str) -> Storage:
+        """The same storage, into which is written only while the file `path` stands there."""
+        return replace(self, anchor=path)
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -214,6 +223,7 @@ class Storage:
         On disk: a temporary neighbour, synced, then renamed. In an object store: one upload of a local temporary
         file. When the block raises, nothing is published and the temporary file is gone.
         """
+        self._check_anchor()
         final = self.local(path)
         try:
             if final is None:
@@ -231,6 +241,7 @@ class Storage:
                 if final is None:
                     self._try("upload", path, lambda: self._upload(path, draft))
                 else:
+                    self._check_anchor()
                     draft.replace(final)
                     _sync_folder(final.parent)
             finally:
@@ -257,6 +268,7 @@ class Storage:
 
     def create(self, path: str, data: bytes) -> bool:
         """Writes a small file unless it exists; whether it did. Only on a disk can two writers not both succeed."""
+        self._check_anchor()
         final = self.local(path)
         if final is None:
             if self.stat(path):
@@ -328,6 +340,12 @@ class Storage:
         stream = self._place[0].open_output_stream(self.full(path), compression=None)
         with draft.open("rb") as source, stream as out:
             shutil.copyfileobj(source, out, _COPY_BYTES)
+
+    def _check_anchor(self) -> None:
+        """Raises StorageFault where the anchor is gone. A bucket that is gone says so by itself."""
+        anchor = self.local(self.anchor) if self.anchor else None
+        if anchor is not None and not anchor.exists():
+            raise StorageFault(f"cannot write in {self.shown}: its {self.anchor} is gone; is the disk mounted?")
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
         return attempt(verb, path, self.shown, action)
