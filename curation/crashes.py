@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 
 from shards.layout import UnitName
 from shards.storage import Storage
+from shards.untrusted import json_of, typed
+
+_log = logging.getLogger(__name__)
 
 CLIP_CRASHES_ALLOWED = 1
 UNIT_CRASHES_ALLOWED = 4
@@ -21,10 +25,14 @@ class Crashes:
 
     @staticmethod
     def read(out: Storage, name: UnitName) -> Crashes:
+        """Counts that are damaged are none, with a warning: who kills a worker is found once more."""
         try:
-            value = json.loads(out.read(name.crashes))
-            return Crashes(value["unit"], value["clips"])
+            value = typed(json_of(out.read(name.crashes)), {"unit": int, "clips": dict})
+            return Crashes(value["unit"], typed(value["clips"], dict.fromkeys(value["clips"], int)))
         except FileNotFoundError:
+            return Crashes()
+        except ValueError as error:
+            _log.warning("%s is damaged (%s), and counting begins anew", name.crashes, error)
             return Crashes()
 
     def publish(self, out: Storage, name: UnitName) -> None:

@@ -11,11 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.outcome import OUTCOMES
+from judge.text import MAX_EVIDENCE, MAX_NAME
 from shards.parquet import read_table
 from shards.receipt import DamagedRecord
 from shards.storage import Storage
 
 T = TypeVar("T")
+
+
+def _evidence(longest: int = MAX_EVIDENCE) -> str:
+    """A column of text that is there to be read: `curation.writable` cleans it and cuts what is longer."""
+    found: str = field(default="", metadata={"evidence": longest})
+    return found
 
 
 def _run_specific(default: T) -> T:
@@ -37,22 +44,22 @@ class Row:
     end_ms: int
     outcome: str
     reason: str = ""
-    detail: str = ""
+    detail: str = _evidence()
     caption: str = ""
     scene_description: str = ""
     verdict: str = ""
-    verdict_reason: str = ""
+    verdict_reason: str = _evidence()
     rounds: int = 0
     judge: str = ""
-    judge_model: str = ""
+    judge_model: str = _evidence(MAX_NAME)
     prompt_sha256: str = ""
-    captioned_by: str = ""
+    captioned_by: str = _evidence(MAX_NAME)
     turned_down: str = ""
     sample: int = 0
     source_width: int = -1
     source_height: int = -1
     duration: float = -1.0
-    codec: str = ""
+    codec: str = _evidence(MAX_NAME)
     frames: int = -1
     width: int = -1
     height: int = -1

@@ -22,6 +22,7 @@ _LIGHT_REPORT = "{kind};%MaxCLL%|%MasteringDisplay_Luminance%|%transfer_characte
 _DELAYS_REPORT = "Audio;%Delay%\\n\n"
 _RATE_REPORT = "Video;%FrameRate%\\n\n"
 
+_LONGEST_MILLISECONDS = 10.0**10
 _JPEG = frozenset(["JPEG", "M-JPEG", "V_MJPEG"])
 
 
@@ -103,8 +104,15 @@ class Track:
 
 
 def number(text: str, default: float) -> float:
-    """A number of a report, or the default where there is none."""
+    """A number of a report, or the default where there is none, or none that is finite."""
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
         return default
+    return found if math.isfinite(found) else default
+
+
+def milliseconds(text: str, default: float) -> float:
+    """How long something lasts by a report; the default where no video lasts so long, or so short."""
+    found = number(text, default)
+    return found if 0 <= found <= _LONGEST_MILLISECONDS else default

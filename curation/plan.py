@@ -224,6 +224,9 @@ def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterat
     videos = array("Q")
     last: Clip | None = None
     for clip in clips:
+        if not clip.location:
+            yield clip, ""  # its row says nothing of where it stands
+            continue
         if last is None or clip.name != last.name:
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
             yield clip, ""

@@ -15,7 +15,7 @@ import av
 from PIL import Image
 
 from curation.color import Color
-from curation.mediainfo import Headers, Track, number
+from curation.mediainfo import Headers, Track, milliseconds, number
 from curation.still import FORMATS, MAX_PIXELS
 
 UNKNOWN_DURATION = -1.0
@@ -178,12 +178,12 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
     """Raise ImplausibleHeader."""
     width, height = _displayed(track)
     # An edit list may show less than is stored, or promise more than that by starting late.
-    lasts = number(track.shown, number(whole, 1000 * UNKNOWN_DURATION))
+    lasts = milliseconds(track.shown, milliseconds(whole, 1000 * UNKNOWN_DURATION))
     # Of a recording that begins in the middle only what can be decoded counts as its video.
-    latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, number(whole, 0.0)) + _GUESSED
+    latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, milliseconds(whole, 0.0)) + _GUESSED
     return Measured(
         is_image=False, width=width, height=height, codec=track.codec,
-        duration=min(lasts, number(track.stored, lasts)) / 1000,
+        duration=min(lasts, milliseconds(track.stored, lasts)) / 1000,
         end=latest / 1000,
         color=track.color,
         # In a broadcast the two libraries count streams in different orders.

@@ -19,13 +19,18 @@ class Survey:
         self._config = config
         self._captioned = 0
         self._first_missing = ""
+        self._first_flaw = ""
         self.clips = 0
+        self._nowhere = 0
         self.missing = 0
         self.uncaptioned = Uncaptioned(config)
 
     def add(self, clip: Clip) -> None:
         self.clips += 1
-        if clip.size == MISSING:
+        if not clip.location:
+            self._nowhere += 1
+            self._first_flaw = self._first_flaw or clip.flaw_detail
+        elif clip.size == MISSING:
             self.missing += 1
             self._first_missing = self._first_missing or clip.name
         # A caption that cannot be used is the end of its clip, and not the lack of one.
@@ -39,7 +44,9 @@ class Survey:
         others = f", but {passed}" if passed.counts else ""
         if not self.clips:
             raise UsageMistake(f"--source {source.shown}: no videos or images in it{others}")
-        if self.missing == self.clips:
+        if self._nowhere == self.clips:
+            raise UsageMistake(f"--source {source.shown}: no row of it can be used; {self._first_flaw}")
+        if self.missing == self.clips - self._nowhere:
             raise UsageMistake(f"--source {source.shown}: {self._nothing_there(source)}")
         if not self._captioned and self._config.judge != "claude":
             raise UsageMistake(

@@ -32,6 +32,7 @@ from curation.seek import Span
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from curation.terms import Terms
+from curation.writable import writable
 from judge.request import Frame
 from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader
@@ -124,7 +125,7 @@ def cut_unit(
             if found is None:
                 row, sample = earlier.row_and_sample(clip.clip_id)
             else:
-                row, sample = _finish_clip(job, clip, found, scene, reader, scratch)
+                row, sample = _finished(job, clip, found, scene, reader, scratch)
             rows.append(row)
             if sample is not None:
                 part.write(sample.to_bytes())
@@ -167,6 +168,15 @@ class _Earlier:
         return self._revision if in_vain else row.sample
 
 
+def _finished(
+    job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
+) -> tuple[Row, Sample | None]:
+    """The clip's row, which can be written whatever stands in it, and its sample if it is kept."""
+    made = _or_failed(lambda: _finish_clip(job, clip, found, scene, reader, scratch))
+    row, sample = (_ended(_planned_row(job, clip), made), None) if isinstance(made, Ending) else made
+    return writable(row), sample
+
+
 def _finish_clip(
     job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
 ) -> tuple[Row, Sample | None]:
@@ -185,12 +195,12 @@ def _finish_clip(
     made = _cut_clip(job, clip, measured, reader, scratch)
     if isinstance(made, Ending):
         return _ended(row, made), None
-    row = replace(
+    row = writable(replace(
         row,
         outcome="kept", frames=made.frames, width=made.width, height=made.height, bytes=len(made.mp4),
         mp4_sha256=hashlib.sha256(made.mp4).hexdigest(), cut_cpu_seconds=round(made.cpu_seconds, 3),
-    )  # fmt: skip
-    return row, _sample(job.config, clip, row, made)
+    ))  # fmt: skip
+    return row, _sample(job.config, clip, row, made) if row.kept else None
 
 
 def _with_scene(row: Row, scene: Scene) -> Row:

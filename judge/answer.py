@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
 from judge.prices import Price, Usage
+from judge.text import MAX_NAME, MAX_TEXT_BYTES, evidence, sound, word
 
 Status = Literal["whole", "refused", "truncated"]
 _STATUS: Mapping[str, Status] = {
@@ -16,6 +17,7 @@ _STATUS: Mapping[str, Status] = {
     "max_tokens": "truncated",
     "model_context_window_exceeded": "truncated",
 }
+_MAX_TOKENS = 10**9
 
 
 class NoAnswer(ValueError):
@@ -26,6 +28,7 @@ class NoAnswer(ValueError):
 class Answer:
     """What was paid for. Unknown text is "". `usd` is exact; `tries` counts the requests that it took.
 
+    Whatever the API sent, each text can be written down, and `category` is a word to count by.
     A `shared` answer was paid for by an equal question of another clip; here it cost nothing.
     """
 
@@ -52,7 +55,6 @@ class Answer:
         """From a message as the API sends it. Raises NoAnswer."""
         try:
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
-            text = text.encode("utf-8", "replace").decode()  # half a pair of surrogates can be asked about no more
             reason = message["stop_reason"]
             details = message.get("stop_details") or {}
             usage = _usage(message["usage"])
@@ -62,7 +64,7 @@ class Answer:
                 model_asked=price.model, model_served=str(message["model"]),
                 message_id=str(message["id"]), request_id=request_id, batch_id=batch_id,
                 usage=usage, usd=price.cost(usage, in_batch=bool(batch_id)), tries=tries,
-            )  # fmt: skip
+            )._cleaned()  # fmt: skip
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise NoAnswer(f"what came back is not a message: {error!r}") from error
 
@@ -75,17 +77,35 @@ class Answer:
     def of_line(line: bytes) -> Answer:
         """Raises ValueError, KeyError or TypeError for a line that is none."""
         value = json.loads(line)
-        return Answer(**{**value, "usage": Usage(**value["usage"]), "usd": Decimal(value["usd"])})
+        return Answer(**{**value, "usage": Usage(**value["usage"]), "usd": Decimal(value["usd"])})._cleaned()
+
+    def _cleaned(self) -> Answer:
+        """With texts that files can hold. One that is too long to be data is none, and `explanation` says so."""
+        text, explanation = sound(self.text), evidence(str(self.explanation or ""))
+        if (size := len(text.encode())) > MAX_TEXT_BYTES:
+            text, explanation = "", f"an answer of {size:,} bytes, {MAX_TEXT_BYTES:,} are the most"
+        return replace(
+            self, text=text, explanation=explanation, category=word(str(self.category or "")),
+            stop_reason=evidence(str(self.stop_reason or ""), MAX_NAME), model_served=evidence(self.model_served, MAX_NAME),
+            message_id=evidence(self.message_id, MAX_NAME), request_id=evidence(self.request_id, MAX_NAME),
+        )  # fmt: skip
 
 
 def _usage(value: Mapping[str, Any]) -> Usage:
-    written = value.get("cache_creation_input_tokens") or 0
-    hour = (value.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+    written = _count(value.get("cache_creation_input_tokens") or 0)
+    hour = _count((value.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0)
     return Usage(
-        input_tokens=int(value["input_tokens"]),
-        output_tokens=int(value["output_tokens"]),
-        cache_read=value.get("cache_read_input_tokens") or 0,
+        input_tokens=_count(value["input_tokens"]),
+        output_tokens=_count(value["output_tokens"]),
+        cache_read=_count(value.get("cache_read_input_tokens") or 0),
         cache_write_5m=written - hour,
         cache_write_1h=hour,
-        thinking_tokens=(value.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+        thinking_tokens=_count((value.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
     )
+
+
+def _count(value: Any) -> int:
+    """A number of tokens. Raises ValueError for more than any answer has, or TypeError."""
+    if abs(count := int(value)) > _MAX_TOKENS:
+        raise ValueError(f"it counts more than {_MAX_TOKENS:,} tokens")
+    return count

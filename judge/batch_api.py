@@ -18,6 +18,7 @@ from judge.open_batch import OpenBatch
 from judge.patience import Outage, backoff
 from judge.prices import Price
 from judge.request import Request
+from judge.text import evidence
 
 T = TypeVar("T")
 
@@ -142,20 +143,23 @@ class BatchApi:
     async def _read(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
         results: dict[str, Answer | Exception] = {}
         async for entry in await self._api.messages.batches.results(batch.batch_id):
-            if entry.custom_id in batch.questions:
+            if isinstance(entry.custom_id, str) and entry.custom_id in batch.questions:
                 results[entry.custom_id] = self._of(entry, batch.batch_id)
         if missing := len(batch.questions) - len(results):
             raise NoAnswer(f"the results of batch {batch.batch_id} end {missing:,} too early")
         return results
 
     def _of(self, entry: MessageBatchIndividualResponse, batch_id: str) -> Answer | Exception:
+        """Whatever stands there is the one question's own end. The SDK checks no types."""
+        try:
+            return self._result(entry, batch_id)
+        except (ValueError, TypeError, AttributeError, RecursionError) as mistake:
+            return Unreadable(evidence(str(mistake)))
+
+    def _result(self, entry: MessageBatchIndividualResponse, batch_id: str) -> Answer | Exception:
         result = entry.result
         if result.type == "succeeded":
-            try:
-                message = result.message.to_dict(mode="json")
-                return Answer.of(entry.custom_id, message, self._price, batch_id=batch_id)
-            except NoAnswer as mistake:
-                return Unreadable(str(mistake))
+            return Answer.of(entry.custom_id, result.message.to_dict(), self._price, batch_id=batch_id)
         if result.type == "errored":
             why = result.error.error
             fault = sort(status_of(why.type), "", redacted(why.message))

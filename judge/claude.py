@@ -82,12 +82,21 @@ class ClaudeJudge:
         self, request: Request, question: Question, read: Callable[[str], T | None]
     ) -> tuple[T, tuple[Call, ...]]:
         """What `read` makes of the answer. One that was cut off or says nothing is asked for once more."""
+        try:
+            request.text.encode()
+        except UnicodeEncodeError as error:
+            raise Declined("failed", "bad_caption", f"{request.task}: its question is not Unicode text") from error
         calls: list[Call] = []
         for again in range(_ASKED_AGAIN + 1):
             answer = await self._whole(replace(request, again=again), question, calls)
             if (found := read(answer.text)) is not None:
                 return found, tuple(calls)
-        raise Declined("failed", "unreadable_answer", f"{request.task}: {answer.text[:200]!r}", tuple(calls))
+        raise Declined(
+            "failed",
+            "unreadable_answer",
+            f"{request.task}: {answer.explanation or repr(answer.text[:200])}",
+            tuple(calls),
+        )
 
     async def _whole(self, request: Request, question: Question, calls: list[Call]) -> Answer:
         for room in (1, 2):

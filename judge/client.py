@@ -177,7 +177,7 @@ class Client:
             self.flow.window.rejected(turn)
         elif fault.kind == "pause":
             self.flow.pause(fault.retry_after)
-        own_fault = fault.kind == "server" and fault.reached
+        own_fault = fault.kind in ("server", "lost") and fault.reached
         few = self._asking <= _STRAGGLERS and self._account.answers > 0
         self._given_up = self.outage.met(fault, bearable=own_fault and few)
 
@@ -198,5 +198,5 @@ class Client:
 def _json(response: httpx2.Response) -> Any:
     try:
         return response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NoAnswer(f"what came back is not JSON: {error}") from error

@@ -13,6 +13,7 @@ import httpx2
 
 from judge.answer import NoAnswer
 from judge.limits import LONGEST_PAUSE_SECONDS
+from judge.text import evidence
 
 Kind = Literal["mistake", "stop", "item", "pause", "busy", "server", "lost"]
 """`mistake` and `stop` end the run, `item` ends the one question. The others are tried again: after the pause that the
@@ -29,6 +30,7 @@ _CREDIT_WORDS = "credit balance is too low"
 _NOT_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
 )  # fmt: skip
+_BROKEN_OFF = (NoAnswer, json.JSONDecodeError, RecursionError, httpx2.TransportError, httpx2.DecodingError)
 _STATUS = {
     "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
     "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
@@ -58,7 +60,7 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
         return Fault("lost" if sent else "server", said, reached=False)
     if isinstance(error, TimeoutError):
         return Fault("lost", "no whole answer within the time of one call", reached=False)
-    if isinstance(error, (NoAnswer, json.JSONDecodeError, httpx2.TransportError, httpx2.DecodingError)):
+    if isinstance(error, _BROKEN_OFF):
         return Fault("lost", redact(f"the answer broke off: {error or type(error).__name__}"))
     raise error
 
@@ -71,7 +73,7 @@ def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) ->
 
 def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
     """What an HTTP status, the API's code for it, and its words mean."""
-    said = f"HTTP {status}{f' {code}' if code else ''}: {words}"
+    said = evidence(f"HTTP {status}{f' {code}' if code else ''}: {words}")
     if _CREDIT_WORDS in words:
         status = 402
     if code in _SPEND_CODES or _SPEND_WORDS in words:

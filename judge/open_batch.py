@@ -45,6 +45,15 @@ class OpenBatch:
                 found.append(OpenBatch(**{**value, "worst": Decimal(value["worst"])}))
             except FileNotFoundError:
                 continue  # collected since it was listed
-            except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError) as error:
+            except (
+                OSError,
+                EOFError,
+                zlib.error,
+                ValueError,
+                KeyError,
+                TypeError,
+                ArithmeticError,
+                RecursionError,
+            ) as error:
                 raise JudgeStopped(f"{entry.path} is damaged ({error!r}); restore it from a copy") from error
         return found

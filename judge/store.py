@@ -113,7 +113,16 @@ def read_drawer(files: Files, drawer: str) -> dict[str, Answer]:
                 answers.setdefault(answer.key, answer)
         except FileNotFoundError:
             return read_drawer(files, drawer)  # put together since it was listed: its answers are in another now
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        except (
+            OSError,
+            EOFError,
+            zlib.error,
+            ValueError,
+            KeyError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise JudgeStopped(
                 f"{entry.path} is damaged ({error}); restore it, or delete it to ask its questions again"
             ) from error

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
+from collections.abc import Iterator
 from typing import Any, Literal
+
+from judge.text import evidence
 
 Verdict = Literal["Pass", "Fail"]
 
@@ -20,8 +24,10 @@ _WORDS: dict[str, Verdict] = {"pass": "Pass", "fail": "Fail"}
 # Spelt out, since to ignore case would also take letters that only look the same in another.
 _WORD = "(?:[Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
 # Not where the choice is only repeated, as template 10.1 ends with it: "Verdict: Pass / Fail".
-_NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}({_WORD})\b(?!\W*(?:[/|]|\bor\b)\W*{_WORD}\b)")
+_NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}({_WORD})\b(?!\W{{0,8}}(?:[/|]|\bor\b)\W{{0,8}}{_WORD}\b)")
 _ALONE = re.compile(rf"\W*({_WORD})\W*")
+_MAX_BRACES = 100
+"""An answer has one object; to try each brace of a text of braces would take hours."""
 
 
 def read_verdict(text: str) -> tuple[Verdict, str] | None:
@@ -30,9 +36,9 @@ def read_verdict(text: str) -> tuple[Verdict, str] | None:
     Takes JSON, also inside other text, then `verdict: …` in any case, then the bare word.
     """
     found = [
-        (verdict, str(value.get("reason", "")).strip())
+        (verdict, _reason(value.get("reason", "")))
         for value in _objects(text)
-        if (verdict := _WORDS.get(str(value.get("verdict", "")).strip().strip("`.'\"").lower()))
+        if (verdict := _verdict(value.get("verdict")))
     ]
     if not found:
         words = _NAMED.findall(text)
@@ -42,17 +48,24 @@ def read_verdict(text: str) -> tuple[Verdict, str] | None:
     return found[0] if len({verdict for verdict, _ in found}) == 1 else None
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects in a text, none inside another."""
-    found, at = [], 0
+def _verdict(value: Any) -> Verdict | None:
+    return _WORDS.get(value.strip().strip("`.'\"").lower()) if isinstance(value, str) else None
+
+
+def _reason(value: Any) -> str:
+    return evidence(value.strip() if isinstance(value, str) else reprlib.repr(value))
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a text, none inside another. What is no object is tried from each of its braces on."""
+    at = 0
     decoder = json.JSONDecoder()
-    while (at := text.find("{", at)) >= 0:
+    for _ in range(_MAX_BRACES):
+        if (at := text.find("{", at)) < 0:
+            return
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             at += 1
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-        at = end
-    return found
+        else:
+            yield value

@@ -17,8 +17,13 @@ class Flat:
     """For dataclasses whose fields are text, integers and numbers with decimals: always every field, never null."""
 
     def to_bytes(self: DataclassInstance) -> bytes:
-        """Canonical UTF-8 JSON: keys sorted, no spaces. The same record gives the same bytes."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        """Canonical UTF-8 JSON: keys sorted, no spaces. The same record gives the same bytes.
+
+        Raises ValueError for what `from_bytes` would refuse: a number that is not finite, or text that is not Unicode.
+        """
+        values = asdict(self)
+        text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 def json_of(data: bytes) -> Any:
     """Raises ValueError for what is not strict JSON: NaN and infinities, broken UTF-8, nesting without end."""
     try:
-        return json.loads(data, parse_constant=_refuse)
+        return json.loads(data.decode(), parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

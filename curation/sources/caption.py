@@ -6,9 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from curation.outcome import Ending
-
-MAX_TEXT_BYTES = 1 << 20
-"""The longest caption, in bytes of UTF-8, and as much of all that a row says besides."""
+from judge.text import MAX_TEXT_BYTES
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -64,15 +62,15 @@ def caption_of(text: str) -> Caption:
 
 
 def bad_caption(what: str) -> Caption:
-    return Caption("", "bad_caption", f"its caption cannot be used: {what}; {_REMEDY}")
+    return Caption("", "bad_caption", f"its caption cannot be used: {what}; {REMEDY}")
 
 
 def too_long(size: int) -> Caption:
     most = f"{MAX_TEXT_BYTES:,}"
-    return Caption("", "caption_too_long", f"its caption has {size:,} bytes, {most} is the most; {_REMEDY}")
+    return Caption("", "caption_too_long", f"its caption has {size:,} bytes, {most} is the most; {REMEDY}")
 
 
-_REMEDY = "mend it and plan anew, into another --out"
+REMEDY = "mend it and plan anew, into another --out"
 
 
 def not_unicode(text: str) -> str:

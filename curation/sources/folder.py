@@ -12,9 +12,17 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from curation.errors import UsageMistake
-from curation.sources.caption import MAX_TEXT_BYTES, NO_CAPTION, Caption, bad_caption, read_caption, too_long
+from curation.sources.caption import (
+    MAX_TEXT_BYTES,
+    NO_CAPTION,
+    Caption,
+    bad_caption,
+    not_unicode,
+    read_caption,
+    too_long,
+)
 from curation.sources.clip import Clip, is_media
-from curation.sources.passed import HIDDEN, PassedOver
+from curation.sources.passed import HIDDEN, NO_TEXT, PassedOver
 from curation.sources.sidecar import caption_name, is_text
 from curation.sources.tar import clips_of_tar
 from shards.storage import Storage, StorageFault
@@ -34,7 +42,9 @@ def clips_of_folder(root: Storage, passed: PassedOver) -> Iterator[Clip]:
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
-    """The clip of one file in `root`, with the caption that lies beside it."""
+    """The clip of one file in `root`, with the caption that lies beside it. Raises UsageMistake for a name of bytes."""
+    if not_unicode(name):
+        raise UsageMistake(f"{root.shown}/{name}: its name is not UTF-8; rename it")
     stem = PurePosixPath(name).stem
     yield _clip(root, name, caption_name(name, [other for other in root.names("") if other.startswith(f"{stem}.")]))
 
@@ -97,10 +107,7 @@ def _walk(root: Storage, folder: str, above: tuple[object, ...], passed: PassedO
         raise UsageMistake(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
     if len(above) > _MAX_DEPTH:
         raise UsageMistake(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
-    try:
-        names = _sorted(_visible(root.names(folder), passed))
-    except UnicodeEncodeError as error:
-        raise UsageMistake(f"{root.shown}/{folder}: the file name {error.object!r} is not UTF-8; rename it") from error
+    names = _sorted(_visible(root.names(folder), passed))
     for name, text in _with_texts(names, passed):
         if name.endswith("/"):
             yield from _walk(root, f"{folder}{name}", (*above, here), passed)
@@ -112,6 +119,8 @@ def _visible(names: Iterator[str], passed: PassedOver) -> Iterator[str]:
     for name in names:
         if name.startswith("."):
             passed.add_kind(HIDDEN)
+        elif not_unicode(name):
+            passed.add_kind(NO_TEXT)
         else:
             yield name
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 HIDDEN, BARE, LINKS, SPARSE, OTHERS = "hidden", "without a suffix", "links and devices", "sparse", "other suffixes"
+NO_TEXT = "with a name that is not UTF-8"
 MOST_KINDS = 64
 _SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,11}")
 
@@ -16,8 +17,8 @@ class PassedOver:
     """How many files were passed over, of each suffix, in memory that does not grow with them.
 
     Suffixes are in lower case; those that look like none, and all beyond MOST_KINDS, count as OTHERS. What is counted
-    by kind: names that begin with a dot (a hidden folder is one, and not looked into), names without a suffix, and in
-    tars links, devices and sparse files.
+    by kind: names that begin with a dot (a hidden folder is one, and not looked into), names without a suffix, names
+    that are not UTF-8 (such a folder is one, and not looked into), and in tars links, devices and sparse files.
     """
 
     def __init__(self) -> None:

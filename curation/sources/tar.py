@@ -20,12 +20,13 @@ from curation.sources.caption import (
     Caption,
     bad_caption,
     caption_of,
+    not_unicode,
     read_caption,
     too_long,
 )
 from curation.sources.clip import Clip, is_image, is_media
 from curation.sources.columns import meant_for
-from curation.sources.passed import LINKS, SPARSE, PassedOver
+from curation.sources.passed import LINKS, NO_TEXT, SPARSE, PassedOver
 from curation.sources.sidecar import caption_name, is_text
 from curation.sources.values import NotMeant, text_of
 from shards.storage import Storage
@@ -117,7 +118,6 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                 name = str(PurePosixPath(info.name))
                 if _is_counted_alone(info, name, passed):
                     continue
-                _refuse_other_than_utf_8(name, where)
                 place = places.get(str(PurePosixPath(info.linkname))) if info.islnk() else None
                 offset, size = place or (info.offset_data, info.size)
                 if info.islnk() and place is None:
@@ -145,7 +145,9 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
 def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: PassedOver) -> bool:
     """Whether a member is no plain file with a name and a suffix, and is counted as what it is."""
     base = name.rpartition("/")[2]
-    if base.startswith(".") or "." not in base:
+    if not_unicode(name) or "\0" in name:
+        passed.add_kind(NO_TEXT)
+    elif base.startswith(".") or "." not in base:
         passed.add(name)
     elif info.issparse():
         passed.add_kind(SPARSE)
@@ -154,13 +156,6 @@ def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: PassedOver) -> b
     else:
         return False
     return True
-
-
-def _refuse_other_than_utf_8(name: str, where: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise UsageMistake(f"{where}: the member name {name!a} is not UTF-8") from error
 
 
 def _caption(video: _Member, group: Sequence[_Member], where: str) -> tuple[Caption, str]:
@@ -193,8 +188,7 @@ def _of_json(member: _Member, where: str, alone: bool) -> Caption:
         caption = caption_of(text_of(value.get("caption")))
     except NotMeant as mistake:
         raise UsageMistake(f"{where}: `caption` {mistake}") from mistake
-    near = meant_for("caption", list(value))
-    if near and alone and caption == NO_CAPTION:
+    if alone and caption == NO_CAPTION and (near := meant_for("caption", list(value))):
         raise UsageMistake(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
     return caption
 

@@ -10,7 +10,12 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from curation.sources.caption import not_unicode
+from judge.text import MAX_TEXT_BYTES
+
 _MAX_SECONDS = 10**7
+_MAX_NAME_BYTES = 16 << 10
+_FURTHER = "its further columns, which are kept as provenance,"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MOST_SHOWN = 60
 _REMEDIES: Mapping[type, str] = {
@@ -23,6 +28,24 @@ _REMEDIES: Mapping[type, str] = {
 
 class NotMeant(ValueError):
     """A value that its column cannot have. The message is a phrase that names the type and the remedy."""
+
+
+class Unusable(ValueError):
+    """A value of the right type that no clip can have. `reason` is a word to count by, the message a phrase."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+def name_of(text: str, column: str) -> str:
+    """A name that can be written down, and that a file can have. Raises Unusable."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > _MAX_NAME_BYTES:
+        raise Unusable("bad_name", f"its {column} has {size:,} bytes, {_MAX_NAME_BYTES:,} are the most")
+    if wrong := not_unicode(text) or ("it holds a zero byte" if "\0" in text else ""):
+        raise Unusable("bad_name", f"its {column} {text[:80]!a} cannot be used: {wrong}")
+    return text
 
 
 def text_of(value: Any) -> str:
@@ -51,7 +74,10 @@ def video_of(value: Any) -> str:
 
 
 def milliseconds_of(value: Any) -> int | None:
-    """Seconds, as a number or the text of one, in milliseconds; None where they are absent. Raises NotMeant."""
+    """Seconds, as a number or the text of one, in milliseconds; None where they are absent.
+
+    Raises NotMeant, or Unusable for a time that no video has.
+    """
     if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
@@ -63,25 +89,34 @@ def milliseconds_of(value: Any) -> int | None:
     except OverflowError:
         seconds = math.inf
     if not 0 <= seconds <= _MAX_SECONDS:
-        raise NotMeant(f"{shown(value)} is not between 0 and {_MAX_SECONDS} seconds")
+        raise Unusable("bad_span", f"{shown(value)} is not between 0 and {_MAX_SECONDS} seconds")
     return round(seconds * 1000)
 
 
 def provenance_of(others: Mapping[str, Any]) -> str:
     """The values under their names as a JSON object, "" for none; what is absent or empty is left out.
 
-    Raises NotMeant for values that nest too deep.
+    Raises Unusable for values that nest too deep, are no text that can be written down, or are too long.
     """
     given = {name: value for name, value in others.items() if not is_absent(value) and value != ""}
     if not given:
         return ""
     try:
         try:
-            return _dumped(given)
+            text = _dumped(given)
         except ValueError:  # NaN or infinity
-            return _dumped(_plain(given))
+            text = _dumped(_plain(given))
     except RecursionError as error:
-        raise NotMeant("nest too deep; drop the column") from error
+        raise Unusable("bad_provenance", f"{_FURTHER} nest too deep") from error
+    if wrong := not_unicode(text):
+        raise Unusable("bad_provenance", f"{_FURTHER} are not Unicode text: {wrong}")
+    if len(text) > MAX_TEXT_BYTES:
+        longest = max(given, key=lambda name: len(_dumped(_plain(given[name]))))
+        raise Unusable(
+            "bad_provenance",
+            f"{_FURTHER} come to {len(text):,} letters, {MAX_TEXT_BYTES:,} are the most; the longest is {shown(longest)}",
+        )
+    return text
 
 
 def is_absent(value: Any) -> bool:
@@ -94,7 +129,7 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         text = f"{{{', '.join(map(str, islice(value, 4)))}}}"
     elif isinstance(value, (list, tuple)):
-        text = f"[{', '.join(map(shown, value[:4]))}]"
+        text = f"[{', '.join('[…]' if isinstance(inner, (list, tuple)) else shown(inner) for inner in value[:4])}]"
     else:
         text = repr(value[:_MOST_SHOWN] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -1,0 +1,36 @@
+"""Text of strangers, made such that every file can hold it and gives it back unchanged."""
+
+from __future__ import annotations
+
+import re
+
+MAX_TEXT_BYTES = 1 << 20
+"""The longest text that is data, in bytes of UTF-8."""
+
+MAX_EVIDENCE = 4096
+MAX_NAME = 200
+_MAX_WORD = 64
+# Half of a two-part character cannot be written at all; a control character can steer the terminal it is read on.
+_UNSOUND = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_BETWEEN_WORDS = re.compile(r"[^\w.-]+", re.ASCII)
+
+
+def evidence(text: str, longest: int = MAX_EVIDENCE) -> str:
+    """Return a text that is there to be read: control characters but for tab, line feed and carriage return, and halves
+    of two-part characters are spelled out; what is longer than `longest` characters is cut, with a mark that says so.
+    """
+    spelled = _UNSOUND.sub(lambda found: ascii(found[0])[1:-1], text[:longest])
+    if max(len(text), len(spelled)) <= longest:
+        return spelled
+    mark = f"… (cut, of {len(text):,} characters)"
+    return spelled[: longest - len(mark)] + mark
+
+
+def sound(text: str) -> str:
+    """Return a text that is data, with `?` for zero bytes and halves of two-part characters."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def word(text: str) -> str:
+    """Return a word to count by: ASCII letters, digits, `_`, `.` and `-`, 64 at most; "" if there are none."""
+    return _BETWEEN_WORDS.sub("_", text[:_MAX_WORD]).strip("_")
