@@ -224,8 +224,8 @@ def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterat
     videos = array("Q")
     last: Clip | None = None
     for clip in clips:
-        if not clip.location:
-            yield clip, ""  # its row says nothing of where it stands
+        if not clip.has_place:
+            yield clip, ""
             continue
         if last is None or clip.name != last.name:
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))

@@ -27,7 +27,7 @@ class Survey:
 
     def add(self, clip: Clip) -> None:
         self.clips += 1
-        if not clip.location:
+        if not clip.has_place:
             self._nowhere += 1
             self._first_flaw = self._first_flaw or clip.flaw_detail
         elif clip.size == MISSING:

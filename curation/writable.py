@@ -23,10 +23,10 @@ def writable(row: Row) -> Row:
     A row with anything else that no ledger can hold comes back as `failed: unwritable`, without that.
     """
     columns = fields(Row)
-    row = replace(
-        row,
-        **{c.name: evidence(getattr(row, c.name), c.metadata["evidence"]) for c in columns if "evidence" in c.metadata},
-    )
+    cleaned: dict[str, Any] = {
+        c.name: evidence(getattr(row, c.name), c.metadata["evidence"]) for c in columns if "evidence" in c.metadata
+    }
+    row = replace(row, **cleaned)
     wrong = {c.name: why for c in columns if (why := _why_not(getattr(row, c.name)))}
     if not wrong:
         return row

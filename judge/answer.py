@@ -18,6 +18,7 @@ _STATUS: Mapping[str, Status] = {
     "model_context_window_exceeded": "truncated",
 }
 _MAX_TOKENS = 10**9
+_NAMES = ("stop_reason", "model_served", "message_id", "request_id")
 
 
 class NoAnswer(ValueError):
@@ -84,11 +85,8 @@ class Answer:
         text, explanation = sound(self.text), evidence(str(self.explanation or ""))
         if (size := len(text.encode())) > MAX_TEXT_BYTES:
             text, explanation = "", f"an answer of {size:,} bytes, {MAX_TEXT_BYTES:,} are the most"
-        return replace(
-            self, text=text, explanation=explanation, category=word(str(self.category or "")),
-            stop_reason=evidence(str(self.stop_reason or ""), MAX_NAME), model_served=evidence(self.model_served, MAX_NAME),
-            message_id=evidence(self.message_id, MAX_NAME), request_id=evidence(self.request_id, MAX_NAME),
-        )  # fmt: skip
+        names: dict[str, Any] = {name: evidence(str(getattr(self, name) or ""), MAX_NAME) for name in _NAMES}
+        return replace(self, text=text, explanation=explanation, category=word(str(self.category or "")), **names)
 
 
 def _usage(value: Mapping[str, Any]) -> Usage:

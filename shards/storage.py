@@ -52,6 +52,8 @@ class Storage:
     def at(location: str | Path) -> Storage:
         """The storage at a URI or a local path; a local path becomes absolute. Raises BadLocation, StorageFault."""
         text = str(location)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise BadLocation(f"{text!a} is not UTF-8; rename what is not, or go there by a link")
         if "://" not in text:
             try:
                 return Storage(str(Path(text).expanduser().absolute()))

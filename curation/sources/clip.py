@@ -48,6 +48,11 @@ class Clip:
     flaw_detail: str = ""
 
     @property
+    def has_place(self) -> bool:
+        """Whether its source says where it is; a row that cannot be used does not."""
+        return not self.flaw or self.location != ""
+
+    @property
     def clip_id(self) -> str:
         """24 hexadecimal digits of the sha256 over identity and span."""
         return hashlib.sha256(f"{self.identity}\0{self.start_ms}\0{self.end_ms}".encode()).hexdigest()[:24]

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from curation.errors import UsageMistake
 from curation.sources.caption import (
-    MAX_TEXT_BYTES,
     NO_CAPTION,
     Caption,
     bad_caption,
@@ -25,6 +24,7 @@ from curation.sources.clip import Clip, is_media
 from curation.sources.passed import HIDDEN, NO_TEXT, PassedOver
 from curation.sources.sidecar import caption_name, is_text
 from curation.sources.tar import clips_of_tar
+from judge.text import MAX_TEXT_BYTES
 from shards.storage import Storage, StorageFault
 
 _MAX_DEPTH = 64
@@ -42,9 +42,7 @@ def clips_of_folder(root: Storage, passed: PassedOver) -> Iterator[Clip]:
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
-    """The clip of one file in `root`, with the caption that lies beside it. Raises UsageMistake for a name of bytes."""
-    if not_unicode(name):
-        raise UsageMistake(f"{root.shown}/{name}: its name is not UTF-8; rename it")
+    """The clip of one file in `root`, with the caption that lies beside it."""
     stem = PurePosixPath(name).stem
     yield _clip(root, name, caption_name(name, [other for other in root.names("") if other.startswith(f"{stem}.")]))
 

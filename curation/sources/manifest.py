@@ -48,6 +48,8 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
             return read(row.get(column))
         except NotMeant as mistake:
             raise UsageMistake(f"{where}: {column} {mistake}") from mistake
+        except Unusable as flaw:
+            raise Unusable(flaw.reason, f"its {column} {flaw}") from flaw
 
     video = cell("video", video_of).strip()
     if not video:

@@ -15,7 +15,6 @@ from typing import BinaryIO, cast
 
 from curation.errors import UsageMistake
 from curation.sources.caption import (
-    MAX_TEXT_BYTES,
     NO_CAPTION,
     Caption,
     bad_caption,
@@ -29,6 +28,7 @@ from curation.sources.columns import meant_for
 from curation.sources.passed import LINKS, NO_TEXT, SPARSE, PassedOver
 from curation.sources.sidecar import caption_name, is_text
 from curation.sources.values import NotMeant, text_of
+from judge.text import MAX_TEXT_BYTES
 from shards.storage import Storage
 
 _MAX_READ_BYTES = 4 << 20

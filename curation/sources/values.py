@@ -15,6 +15,7 @@ from judge.text import MAX_TEXT_BYTES
 
 _MAX_SECONDS = 10**7
 _MAX_NAME_BYTES = 16 << 10
+_MAX_DEPTH = 100
 _FURTHER = "its further columns, which are kept as provenance,"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MOST_SHOWN = 60
@@ -101,21 +102,18 @@ def provenance_of(others: Mapping[str, Any]) -> str:
     given = {name: value for name, value in others.items() if not is_absent(value) and value != ""}
     if not given:
         return ""
+    if _nests_deeper(given, _MAX_DEPTH):
+        raise Unusable("bad_provenance", f"{_FURTHER} nest deeper than {_MAX_DEPTH}")
     try:
-        try:
-            text = _dumped(given)
-        except ValueError:  # NaN or infinity
-            text = _dumped(_plain(given))
-    except RecursionError as error:
-        raise Unusable("bad_provenance", f"{_FURTHER} nest too deep") from error
+        text = _dumped(given)
+    except ValueError:  # NaN or infinity
+        text = _dumped(_plain(given))
     if wrong := not_unicode(text):
         raise Unusable("bad_provenance", f"{_FURTHER} are not Unicode text: {wrong}")
     if len(text) > MAX_TEXT_BYTES:
         longest = max(given, key=lambda name: len(_dumped(_plain(given[name]))))
-        raise Unusable(
-            "bad_provenance",
-            f"{_FURTHER} come to {len(text):,} letters, {MAX_TEXT_BYTES:,} are the most; the longest is {shown(longest)}",
-        )
+        much = f"{len(text):,} letters, {MAX_TEXT_BYTES:,} are the most; the longest is {shown(longest)}"
+        raise Unusable("bad_provenance", f"{_FURTHER} come to {much}")
     return text
 
 
@@ -141,6 +139,11 @@ def _a(value: Any) -> str:
         return f"{str(value).lower()}, a truth value"
     names = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes", int: "a number", float: "a number"}
     return f"{names.get(type(value), f'a {type(value).__name__}')} ({shown(value)})"
+
+
+def _nests_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return levels < 0 or any(_nests_deeper(one, levels - 1) for one in inner)
 
 
 def _dumped(values: Any) -> str:

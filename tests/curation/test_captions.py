@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from curation.config import Config
 from curation.sources import Clip, Source
-from curation.sources.caption import MAX_TEXT_BYTES, caption_of
+from curation.sources.caption import caption_of
+from judge.text import MAX_TEXT_BYTES
 from tests.curation.planning import planned
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 

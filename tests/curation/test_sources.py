@@ -102,11 +102,10 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     assert [clip.name for clip in clips(tmp_path)] == ["b/a.mp4"]
 
 
-def test_a_file_name_that_is_not_utf_8_is_refused_and_shown(tmp_path: Path) -> None:
-    put(tmp_path / "b" / "a.mp4")
-    with open(os.fsencode(tmp_path) + b"/b/\xff.mp4", "wb"):
-        pass
-    assert "\\udcff.mp4" in mistake(tmp_path)
+def test_a_single_file_whose_name_is_not_utf_8_is_refused_and_shown(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
+    put(Path(name))
+    assert "\\udcff.mp4" in mistake(name) and "rename" in mistake(name)
 
 
 def test_links_are_followed_a_broken_one_is_missing_and_a_circle_is_refused(tmp_path: Path) -> None:
@@ -240,26 +239,17 @@ BAD = {
     "no number.csv": (CSV.encode() + b"a.mp4,x,1:30,\n", ["line 2", "start '1:30'", "number of seconds"]),
     "not a number.csv": (CSV.encode() + b"a.mp4,x,nan,\n", ["line 2", "start 'nan'"]),
     "endless.csv": (CSV.encode() + b"a.mp4,x,0,inf\n", ["line 2", "end 'inf'"]),
-    "before the film.csv": (CSV.encode() + b"a.mp4,x,-1,\n", ["line 2", "start '-1'"]),
     "short row.csv": (CSV.encode() + b"a.mp4,x\n", ["line 2", "as many fields"]),
     "long row.csv": (CSV.encode() + b"a.mp4,x,1,2,3\n", ["line 2", "as many fields"]),
     "open quote.csv": (CSV.encode() + b'a.mp4,"x,1,2\n', ["CSV"]),
-    "latin-1.csv": (CSV.encode() + "Häschen.mp4,x,1,2\n".encode("latin-1"), ["line 2", "video", "0xE4", "UTF-8"]),
     "a latin-1 header.csv": ("video,bücher\na.mp4,x\n".encode("latin-1"), ["UTF-8"]),
     "utf-16.csv": (CSV.encode("utf-16"), ["UTF-8"]),
-    "a zero byte.csv": (CSV.encode() + b"a\0b.mp4,x,,\n", ["line 2", "video"]),
     "not json.jsonl": (b'{"video": "a.mp4"}\n{"video": \n', ["line 2", "not JSON"]),
     "a list.jsonl": (b'["a.mp4"]\n', ["line 1", "not a JSON object"]),
     "a deep list.jsonl": (b"[" * 100_000 + b"\n", ["line 1", "not JSON"]),
     "no column.jsonl": (b'{"film": "a.mp4"}\n', ["line 1", "no column `video`"]),
     "null.jsonl": (b'{"video": null}\n', ["line 1", "`video` is empty"]),
     "a list of starts.jsonl": (b'{"video": "a.mp4", "start": [1]}\n', ["line 1", "start is a list ([1])"]),
-    "a huge start.jsonl": (b'{"video": "a.mp4", "start": 1' + b"0" * 400 + b"}\n", ["line 1", "start"]),
-    "half a character.jsonl": (b'{"video": "a.mp4"}\n{"video": "\\ud800.mp4"}\n', ["line 2", "video"]),
-    "half a character in an id.jsonl": (b'{"video": "a.mp4", "id": "\\ud800"}\n', ["line 1", "id"]),
-    "half a character elsewhere.jsonl": (b'{"video": "a.mp4", "x": {"\\ud800": 1}}\n', ["line 1", "another column"]),
-    "a zero byte.jsonl": (b'{"video": "a\\u0000b.mp4"}\n', ["line 1", "video"]),
-    "latin-1.jsonl": ('{"video": "Häschen.mp4"}\n'.encode("latin-1"), ["line 1", "video", "0xE4", "UTF-8"]),
     "no.parquet": (b"video\na.mp4\n", ["Parquet"]),
     "nothing.parquet": (b"", ["Parquet"]),
     "marks alone.parquet": (b"PAR1" + bytes(100) + b"PAR1", ["Parquet"]),
@@ -273,6 +263,47 @@ def test_a_bad_manifest_is_refused_with_file_place_and_reason(tmp_path: Path, na
     said = mistake(put(tmp_path / name, data))
     assert all(word in said for word in [str(tmp_path / name), *words])
     assert len(said) < 500
+
+
+UNUSABLE = {
+    "latin-1.csv": (CSV.encode() + "Häschen.mp4,x,1,2\n".encode("latin-1"), "bad_name", ["line 2", "video", "0xE4"]),
+    "a zero byte.csv": (CSV.encode() + b"a\0b.mp4,x,,\n", "bad_name", ["line 2", "video", "zero byte"]),
+    "before the film.csv": (CSV.encode() + b"a.mp4,x,-1,\n", "bad_span", ["line 2", "start '-1'"]),
+    "a late end.csv": (CSV.encode() + b"a.mp4,x,1,1e9\n", "bad_span", ["line 2", "end '1e9'"]),
+    "a huge start.jsonl": (b'{"video": "a.mp4", "start": 1' + b"0" * 400 + b"}\n", "bad_span", ["line 1", "start"]),
+    "an endless end.jsonl": (b'{"video": "a.mp4", "end": 1e400}\n', "bad_span", ["line 1", "end inf"]),
+    "half a character.jsonl": (b'{"video": "\\ud800.mp4"}\n', "bad_name", ["line 1", "video", "U+D800"]),
+    "half a character in an id.jsonl": (b'{"video": "a.mp4", "id": "\\ud800"}\n', "bad_name", ["line 1", "id"]),
+    "a zero byte.jsonl": (b'{"video": "a\\u0000b.mp4"}\n', "bad_name", ["line 1", "video"]),
+    "a zero byte in an id.jsonl": (b'{"video": "a.mp4", "id": "a\\u0000b"}\n', "bad_name", ["line 1", "id"]),
+    "latin-1.jsonl": ('{"video": "Häschen.mp4"}\n'.encode("latin-1"), "bad_name", ["line 1", "video", "0xE4"]),
+    "a long name.jsonl": (b'{"video": "' + b"a" * 20_000 + b'"}\n', "bad_name", ["line 1", "20,000 bytes"]),
+    "half a character elsewhere.jsonl": (
+        b'{"video": "a.mp4", "x": {"\\ud800": 1}}\n', "bad_provenance", ["line 1", "provenance", "U+D800"],
+    ),
+    "a deep list elsewhere.jsonl": (
+        b'{"video": "a.mp4", "x": ' + b"[" * 900 + b"]" * 900 + b"}\n", "bad_provenance", ["line 1", "deeper than 100"],
+    ),
+    "much elsewhere.jsonl": (
+        b'{"video": "a.mp4", "y": 1, "x": "' + b"a" * (1 << 20) + b'"}\n', "bad_provenance", ["1,048,", "'x'"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(UNUSABLE))
+def test_what_no_clip_can_have_ends_the_clip_of_its_row_and_says_where_it_stands(tmp_path: Path, name: str) -> None:
+    data, reason, words = UNUSABLE[name]
+    (clip,) = clips(put(tmp_path / name, data))
+    assert clip.flaw == reason and all(word in clip.flaw_detail for word in words), clip.flaw_detail
+    assert len(clip.flaw_detail) < 400 and "plan anew" in clip.flaw_detail
+    assert clip.has_place == (reason == "bad_provenance") and clip.provenance == ""
+    json.dumps([clip.name, clip.identity, clip.flaw_detail], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("column", ["video", "id", "caption", "start"])
+def test_a_deep_list_where_text_is_meant_is_named_like_any_other(tmp_path: Path, column: str) -> None:
+    row = f'{{"video": "a.mp4", "{column}": {"[" * 400}{"]" * 400}}}' if column != "video" else '{"video": [[[1]]]}'
+    assert f"{column} is a list ([[…]])" in mistake(put(tmp_path / "a.jsonl", row.encode()))
 
 
 @settings(max_examples=100, deadline=None)

@@ -21,7 +21,7 @@ def test_the_schema_asks_for_the_reason_first_and_for_nothing_else() -> None:
     assert SCHEMA["additionalProperties"] is False
 
 
-@given(verdicts, st.text())
+@given(verdicts, st.text(st.characters(exclude_categories=["Cc", "Cs"])))
 def test_an_answer_in_the_asked_form_is_its_verdict_and_its_reason_without_space_around(
     verdict: str, reason: str
 ) -> None:
