@@ -195,7 +195,7 @@ def _refuse_relative(paths: dict[str, str | None]) -> None:
 def _print_summary(summary: Summary, out: Storage) -> None:
     table = Table("outcome", "reason", "clips", box=None, pad_edge=False)
     for outcome, reason, count in summary.outcomes:
-        table.add_row(outcome, escape(reason), f"{count:,}")
+        table.add_row(outcome, escape(console.visible(reason)), f"{count:,}")
     table.columns[2].justify = "right"
     console.out.print(table)
     console.out.print(
@@ -227,7 +227,7 @@ def _print_summary(summary: Summary, out: Storage) -> None:
 def _print_status(now: Status) -> None:
     console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
     for outcome, reason, count in now.tally.lines():
-        console.out.print(f"          {outcome} {reason} {count:,}".rstrip(), markup=False)
+        console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed")
     if now.passed_over != {}:
         console.out.print(f"not read  {told(now.passed_over)}", markup=False)

@@ -26,14 +26,19 @@ out = Console(soft_wrap=True, highlight=False, emoji=False)
 
 def fail(message: object, code: int) -> NoReturn:
     """Ends the process with a line on stderr, or with those of the message."""
-    lines = "\n".join(map(visible, str(message).strip().splitlines()))
-    err.print(f"error: {lines}", style="bold red" if err.is_terminal else None, markup=False)
+    err.print(
+        f"error: {_visible_lines(str(message).strip())}", style="bold red" if err.is_terminal else None, markup=False
+    )
     sys.exit(code)
 
 
 def visible(text: str) -> str:
     """A text from data with everything escaped that is no character to look at: it cannot steer the terminal."""
     return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSEEN else letter for letter in text)
+
+
+def _visible_lines(text: str) -> str:
+    return "\n".join(map(visible, text.splitlines()))
 
 
 _UNSEEN = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
@@ -62,7 +67,14 @@ def interruptible(resume: str) -> Iterator[None]:
 
 def log_to_stderr() -> None:
     """Warnings of our own packages, one line each."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _VisibleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _visible_lines(super().format(record))
 
 
 class Watch:
@@ -108,5 +120,5 @@ class Watch:
 
 def _asking(report: Report) -> str:
     waiting = f", {report.in_batches:,} in batches" if report.in_batches else ""
-    trouble = f" (waiting: {report.trouble})" if report.trouble else ""
+    trouble = f" (waiting: {visible(report.trouble)})" if report.trouble else ""
     return f"${report.spent:.2f} for {report.answers:,} answers, {report.under_way:,} under way{waiting}{trouble}"

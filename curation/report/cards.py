@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from curation.ledger import Row
 from curation.report.strips import Strip
 from curation.sources import OPEN_END
+from judge.text import evidence
 from shards.receipt import DamagedRecord
 
 _MOST_TEXT = 1500
@@ -88,7 +89,7 @@ def card(row: Row, strip: Strip, fps: int) -> Card:
         turned_down=attempts[:_MOST_ATTEMPTS],
         more_turned_down=len(attempts[_MOST_ATTEMPTS:]),
         pictures=tuple(base64.b64encode(jpeg).decode() for jpeg in strip.frames),
-        missing=Excerpt.of(strip.missing, _MOST_REMARK),
+        missing=Excerpt.of(evidence(strip.missing), _MOST_REMARK),
     )
 
 
