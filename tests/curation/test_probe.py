@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from curation.color import Color
+from curation.mediainfo import milliseconds, number
 from curation.probe import ImplausibleHeader, Measured, NoVideo, Unreadable, measure
 from tests.support import make_video, run_ffmpeg
 
@@ -184,3 +185,13 @@ def test_an_image_that_claims_to_be_huge_is_not_decoded(tmp_path: Path) -> None:
     (tmp_path / "huge.bmp").write_bytes(header)
     with pytest.raises(ImplausibleHeader, match="more than 200,000,000 pixels"):
         headers(tmp_path / "huge.bmp")
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "inf", "nan", "", "many"])
+def test_a_number_that_is_none_is_the_default(text: str) -> None:
+    assert number(text, 7.0) == milliseconds(text, 7.0) == 7.0
+
+
+@pytest.mark.parametrize(("text", "found"), [("0", 0.0), ("1500", 1500.0), ("-1", 7.0), ("99999999999999999999", 7.0)])
+def test_no_video_lasts_less_than_nothing_or_for_ever(text: str, found: float) -> None:
+    assert milliseconds(text, 7.0) == found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -153,6 +153,35 @@ def test_an_answer_comes_back_from_its_line_which_is_one_to_every_reader_of_line
 
 def test_half_a_character_which_could_be_asked_about_no_more_becomes_a_question_mark() -> None:
     assert answer("k", "a \ud83d").text == "a ?"
+
+
+HOSTILE: dict[str, Any] = {
+    "id": "msg \ud83d\x1b[0m" + "x" * 10**6, "model": "\0" * 10**6, "stop_reason": "\udce9" * 10**6,
+    "stop_details": {"category": "bio |\n\ud83d" + "x" * 10**6, "explanation": "\ud83d\x1b" * 10**6},
+}  # fmt: skip
+
+
+def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
+    found = answer("k", "a \ud83d\0", **HOSTILE)
+    names = {"message_id": HOSTILE["id"], "model_served": HOSTILE["model"], "stop_reason": HOSTILE["stop_reason"]}
+    old = replace(found, text="a \ud83d", **names, **HOSTILE["stop_details"])
+    assert found.category == f"bio_{'x' * 57}" and found.message_id.startswith("msg \\ud83d\\x1b[0mx")
+    assert replace(Answer.of_line(old.to_line()), text="a ??") == found, "also where an older version stored it"
+    line = json.dumps(asdict(found), ensure_ascii=False, default=str).encode()
+    assert len(line) < 7000 and b"\x1b" not in line and b"\0" not in line
+
+
+def test_a_text_too_long_to_be_data_is_none_and_says_so() -> None:
+    found = answer("k", "é" * (1 << 20))
+    assert (found.text, found.explanation) == ("", "an answer of 2,097,152 bytes, 1,048,576 are the most")
+    assert answer("k", "é" * (1 << 19)).text == "é" * (1 << 19)
+
+
+@pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
+@pytest.mark.parametrize("count", [10**10, 2**63, -(10**400), 1e400])
+def test_tokens_that_no_answer_has_are_no_answer(name: str, count: Any) -> None:
+    with pytest.raises(NoAnswer):
+        of(message(usage={"input_tokens": 1, "output_tokens": 1, name: count}))
 
 
 @given(st.binary(max_size=20), st.integers(0, 500))

@@ -134,6 +134,14 @@ def test_a_clip_of_which_nothing_is_known_and_nothing_seen_is_not_asked_about() 
 # ---- answers that do not do --------------------------------------------------------------------------------------
 
 
+def test_a_question_that_cannot_be_sent_ends_its_clip_and_asks_nobody() -> None:
+    for question in (replace(QUESTION, caption="a \ud83d"), replace(QUESTION, caption="\udce9")):
+        asker = Scripted()
+        scene = asyncio.run(decide(judge(asker), question))
+        assert scene.ending == Ending("failed", "bad_caption", "describe: its question is not Unicode text")
+        assert not asker.asked
+
+
 @EACH
 def test_what_was_cut_off_is_asked_again_with_twice_the_tokens(
     task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Said | Opinion]], good: str

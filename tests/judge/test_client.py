@@ -7,13 +7,14 @@ import logging
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from judge.answer import Answer
 from judge.client import check_key, redacted
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from tests.claude_api import KEY, ClaudeApi, Limits, Weather
+from tests.claude_api import KEY, ClaudeApi, Limits, Question, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
     PATIENCE,
@@ -245,11 +246,19 @@ def test_an_outage_that_ends_in_time_is_only_a_wait(tmp_path: Path, api: ClaudeA
     assert len(api.paid) == 40
 
 
+@pytest.mark.parametrize("fault", ["ALWAYS-500", "an answer that counts more tokens than there are"])
 def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answered(
-    tmp_path: Path, api: ClaudeApi
+    tmp_path: Path, api: ClaudeApi, fault: str
 ) -> None:
     """Or else one question that never gets an answer would stop this run and every later one."""
-    bad = [describe(f"{i} ALWAYS-500") for i in range(3)]
+    answer = api.answer
+
+    def absurd(question: Question, tier: str) -> dict[str, Any]:
+        usage = {"usage": {"input_tokens": 2**64, "output_tokens": 1}} if fault in question.said else {}
+        return answer(question, tier) | usage
+
+    api.answer = absurd  # type: ignore[method-assign]
+    bad = [describe(f"{i} {fault}") for i in range(3)]
     good = [describe(caption) for caption in captions(5)]
     for asked in (good + bad, bad):
         found = ask_all(tmp_path, asked, patience=IMPATIENT)

@@ -72,6 +72,27 @@ def test_no_verdict_two_verdicts_and_other_words_are_none(text: str) -> None:
     assert read_verdict(text) is None
 
 
+@pytest.mark.parametrize(
+    "text", ["{\n" * 300_000, '{"a":' * 200_000, "[{" * 300_000, "verdict: pass" + "/" * 500_000, "{" + '"' * 900_000]
+)
+def test_a_text_that_is_made_to_keep_a_reader_busy_for_hours_is_none_at_once(text: str) -> None:
+    assert read_verdict(text) in (None, ("Pass", ""))
+
+
+def test_a_reason_that_no_file_can_hold_or_nobody_would_read_is_spelled_out_and_cut() -> None:
+    assert read_verdict('{"verdict": "Pass", "reason": "\\ud83d \\u0000 \\u001b[31m"}') == (
+        "Pass",
+        "\\ud83d \\x00 \\x1b[31m",
+    )
+    for reason in (
+        '"' + "x" * 100_000 + '"',
+        "[" * 400 + "]" * 400,
+        "{" + ", ".join(f'"{i}": {i}' for i in range(9999)) + "}",
+    ):
+        found = read_verdict(f'{{"verdict": "Fail", "reason": {reason}}}')
+        assert found is not None and found[0] == "Fail" and len(found[1]) <= 4096
+
+
 def test_a_verdict_that_comes_after_the_repeated_choice_is_read() -> None:
     assert read_verdict("Output:\nVerdict: Pass / Fail\nVerdict: Fail") == ("Fail", "")
 

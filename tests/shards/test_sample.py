@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from shards.sample import CLIPS, MEMBERS, Record, Sample
 from shards.tar import DamagedShard, Group
+from shards.untrusted import json_of
+from tests.hostile import floats, integers, texts
 from tests.shards.samples import records, sample
 
 RECORD = sample(1).record
@@ -85,6 +88,34 @@ def test_a_number_that_is_none_is_refused(number: str) -> None:
     assert data != RECORD.to_bytes()
     with pytest.raises(ValueError, match=r"start|is not JSON"):
         Record.from_bytes(data)
+
+
+hostile_records = st.builds(
+    replace, records,
+    source=texts, caption=texts, scene_description=texts, provenance=texts, judge_model=texts,
+    start=floats, end=floats, source_width=integers,
+)  # fmt: skip
+
+
+@given(hostile_records)
+def test_what_is_written_can_be_read_and_what_could_not_is_not_written(record: Record) -> None:
+    try:
+        data = record.to_bytes()
+    except ValueError:
+        return
+    assert Record.from_bytes(data) == record
+
+
+@pytest.mark.parametrize("change", [{"caption": "\ud83d"}, {"end": float("inf")}, {"start": float("nan")}])
+def test_a_record_that_nobody_could_read_is_not_written(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        replace(RECORD, **change).to_bytes()
+
+
+def test_only_utf_8_is_read() -> None:
+    for data in (RECORD.to_bytes().decode().encode("utf-16"), RECORD.to_bytes().replace(b"film", b"\xed\xa0\xbd")):
+        with pytest.raises(ValueError):
+            json_of(data)
 
 
 def test_json_that_is_nested_without_end_is_refused() -> None:

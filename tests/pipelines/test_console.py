@@ -1,0 +1,19 @@
+"""What a command shows of texts that are not ours."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from pipelines import console
+from tests.hostile import HALF, STEERING
+
+
+def test_a_warning_about_a_strangers_text_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.Logger("root")
+    monkeypatch.setattr(logging, "root", root)
+    console.log_to_stderr()
+    (handler,) = root.handlers
+    line = handler.format(logging.makeLogRecord({"msg": "the file %s is\nodd", "args": (f"{HALF}{STEERING}",)}))
+    assert line == "the file \\ud83d\\x1b[31mred\\x1b[0m \\u202eback\\u202c \n\\x07 is\nodd"
