@@ -23,6 +23,8 @@ from curation.ledger import Row
 from curation.outcome import Ending
 from curation.plan import PlannedClip
 from curation.probe import Measured
+from curation.report.cards import card
+from curation.report.strips import Strip
 from curation.sources import Clip, PassedOver, Source
 from pipelines import build_nsp, show
 from shards.layout import UnitName
@@ -33,6 +35,7 @@ from shards.storage import Storage
 from tests.asking import CLAUDE, loopback, outcomes, spans, terms
 from tests.claude_api import ClaudeApi, Question
 from tests.curation.planning import planned
+from tests.curation.report.pages import report
 from tests.hostile import BYTE, HALF, STEERING, floats, integers, texts
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video
 
@@ -122,6 +125,15 @@ def test_what_a_manifest_says_ends_its_clip_or_is_kept_as_it_is(healthy: tuple[P
     record = samples(out)[found[STEERING.strip()].clip_id].record
     assert json.loads(record.provenance) == {"note": STEERING, "number": 10**400, "endless": "inf"}
     assert all("line" in row.detail for row in found.values() if row.reason in ("bad_name", "bad_span"))
+    assert len(report(out, SMALL).cards()) == len(rows)
+
+
+def test_a_picture_that_is_missing_for_a_reason_that_no_file_can_hold_is_told_all_the_same() -> None:
+    row = Row(
+        position=0, clip_id="0" * 24, split="train", unit=0, shard=0, source="a.mp4", start_ms=0, end_ms=-1,
+        outcome="failed",
+    )  # fmt: skip
+    assert card(row, Strip(missing=f"{HALF} {BYTE}"), 16).missing.text == "\\ud83d \\udce9"
 
 
 HEADERS: dict[str, Callable[[Measured], Measured | Ending]] = {

@@ -17,7 +17,7 @@ from anthropic import Anthropic
 from judge.answer import Answer
 from judge.errors import JudgeStopped, Unanswered
 from judge.request import Request
-from tests.claude_api import Batch, ClaudeApi, Mind, Weather
+from tests.claude_api import Batch, ClaudeApi, Mind, Question, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
     STEPS,
@@ -56,6 +56,25 @@ def assert_settled(out: Path, api: ClaudeApi) -> None:
     assert account(out).spent == batch_cost(api) + interactive_cost(api) == sum(paid_for(out).values())
     assert account(out).answers == len(paid_for(out))
     assert open_batches(out) == []
+
+
+def test_an_item_that_says_what_no_item_says_is_the_end_of_its_question_alone(tmp_path: Path, api: ClaudeApi) -> None:
+    odd: dict[str, dict[str, Any]] = {
+        "clip 0": {"usage": {"input_tokens": 2**64, "output_tokens": 1}}, "clip 1": {"usage": None},
+        "clip 2": {"content": None},
+        "clip 3": {"model": "\ud83d", "id": "\x1b" * 10**5, "stop_details": {"category": [1]}},
+    }  # fmt: skip
+    answer = api.answer
+
+    def hostile(question: Question, tier: str) -> dict[str, Any]:
+        changes = [changes for caption, changes in odd.items() if caption in question.said]
+        return answer(question, tier) | (changes[0] if changes else {})
+
+    api.answer = hostile  # type: ignore[method-assign]
+    found = ask_all(tmp_path, questions(8), in_batches=True)
+    assert [type(answer) for answer in found[:3]] == [Unanswered] * 3
+    assert all(isinstance(answer, Answer) for answer in found[3:])
+    assert open_batches(tmp_path) == []
 
 
 # ---- many questions --------------------------------------------------------------------------------------------
