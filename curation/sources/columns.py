@@ -92,7 +92,7 @@ def _refuse_twice(names: Iterable[str], where: str) -> None:
     """Raises UsageMistake for a name that two columns have; names that are empty are no names."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
-        raise UsageMistake(f"{where}: {twice[0]!r} is there twice; rename one of the two, or drop it")
+        raise UsageMistake(f"{where}: {twice[0][:_MOST_LETTERS]!r} is there twice; rename one of the two, or drop it")
 
 
 def meant_for(known: str, names: Sequence[str]) -> str | None:
@@ -124,4 +124,5 @@ def _words(name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")
+    shown = (name if len(name) <= _MOST_LETTERS else f"{name[:_MOST_LETTERS]}…" for name in names[:_MOST_SHOWN])
+    return ", ".join(shown) + (", …" if len(names) > _MOST_SHOWN else "")

@@ -12,6 +12,7 @@ from curation.sources.clip import MISSING, WHOLE_FILE, locate
 from shards.storage import Entry, Storage, StorageFault
 
 _READ_BYTES = 4 << 20
+_MOST_SUFFIX = 16
 
 
 class SourceChanged(Exception):
@@ -67,7 +68,8 @@ class SourceReader:
         local = storage.local(path)
         if local is None or clip.length != WHOLE_FILE:
             return None
-        link = self._scratch / "alias" / f"clip{local.suffix}"
+        suffix = local.suffix if len(local.suffix) <= _MOST_SUFFIX else ""  # "clip" may be longer than the name is
+        link = self._scratch / "alias" / f"clip{suffix}"
         link.parent.mkdir(exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(local)

@@ -107,7 +107,12 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
                     yield f"row {number}", dict(zip(names, values, strict=True))
-        except (pa.ArrowException, ValueError, OSError) as error:  # Arrow raises each of them for bytes it cannot use
+        except (
+            pa.ArrowException,
+            ValueError,
+            OverflowError,
+            OSError,
+        ) as error:  # Arrow raises each of them for bytes it cannot use
             if isinstance(error, OSError) and error.errno:
                 raise StorageFault(f"cannot read {where}: {error.strerror}") from error
             raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
@@ -118,14 +123,22 @@ def _values(column: pa.Array) -> list[Any]:
         column = column.dictionary_decode()
     try:
         values: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
-        if column.type not in _BINARY:
-            raise
-        values = [
-            data if data is None else data.decode("utf-8", "surrogateescape")
-            for data in column.cast(_BINARY[column.type]).to_pylist()
-        ]
+    except (UnicodeDecodeError, OverflowError):
+        if column.type in _BINARY:
+            binary = column.cast(_BINARY[column.type]).to_pylist()
+            return [data if data is None else data.decode("utf-8", "surrogateescape") for data in binary]
+        values = [_value(scalar) for scalar in column]
     return values
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """One value of a column of which Python cannot have all: a time that no calendar has is what Arrow calls it."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:  # a text in a list or an object
+        return "\udcff"
+    except OverflowError:
+        return scalar.cast(pa.string()).as_py()
 
 
 def _text(root: Storage, path: str, newline: str) -> io.TextIOWrapper:

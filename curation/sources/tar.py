@@ -107,6 +107,8 @@ def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
 
 def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
     where = f"{root.shown}/{path}"
+    entry = root.stat(path)
+    end = entry.size if entry else 0
     try:
         with root.open(path) as file, tarfile.open(fileobj=cast(BinaryIO, _Modest(file)), mode="r:") as tar:
             places: dict[str, tuple[int, int]] = {}
@@ -116,6 +118,8 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                 if info.isdir():
                     continue
                 name = str(PurePosixPath(info.name))
+                if not info.issparse() and not 0 <= info.size <= end - info.offset_data:
+                    raise tarfile.ReadError(f"{name[:80]!a} claims {info.size} bytes")
                 if _is_counted_alone(info, name, passed):
                     continue
                 place = places.get(str(PurePosixPath(info.linkname))) if info.islnk() else None
@@ -138,7 +142,7 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
             while rest := file.read(_MAX_READ_BYTES):
                 if rest.strip(b"\0"):
                     raise UsageMistake(f"{where}: something follows its end; if tars were joined, take them apart")
-    except tarfile.ReadError as error:
+    except (tarfile.ReadError, OverflowError) as error:
         raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
 
 

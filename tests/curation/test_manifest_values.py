@@ -144,6 +144,21 @@ def test_provenance_holds_what_json_holds_and_not_files(tmp_path: Path) -> None:
     assert "row 1" in large.flaw_detail and "the longest is 'thumb'" in large.flaw_detail
 
 
+def test_what_python_cannot_hold_of_a_parquet_file_is_the_matter_of_its_row(tmp_path: Path) -> None:
+    times = pa.array([0, 2**62], pa.timestamp("ms"))
+    path = parquet(tmp_path, video=["a.mp4", "b.mp4"], when=times)
+    assert [json.loads(clip.provenance)["when"] for clip in clips(path)] == [
+        "1970-01-01 00:00:00", f"<value out of range: {2**62}>",
+    ]  # fmt: skip
+    texts = pa.StringArray.from_buffers(2, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff"))
+    path = parquet(
+        tmp_path, video=["a.mp4", "b.mp4"], tags=pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), texts)
+    )
+    first, second = clips(path)
+    assert (first.provenance, first.flaw) == ('{"tags": ["a"]}', "")
+    assert second.flaw == "bad_provenance" and "row 2" in second.flaw_detail and "not UTF-8" in second.flaw_detail
+
+
 # ---- columns ---------------------------------------------------------------------------------------------------
 
 MEANT = {

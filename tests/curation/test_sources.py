@@ -427,6 +427,23 @@ def test_a_clip_of_a_tar_is_the_bytes_at_its_offset(some: list[tuple[str, bytes]
             assert (clip.location, clip.size) == ("some.tar", path.stat().st_size)
 
 
+@pytest.mark.parametrize("size", [-5, 2**40, 2**62, 2**80])
+def test_a_tar_with_a_member_of_a_size_that_it_has_no_room_for_is_refused(tmp_path: Path, size: int) -> None:
+    path = write_tar(tmp_path / "a.tar", [("a.mp4", b"four")])
+    odd = tarfile.TarInfo("b.mp4")
+    odd.size = size
+    path.write_bytes(path.read_bytes()[:1024] + odd.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    assert f"'b.mp4' claims {size} bytes" in mistake(path)
+
+
+def test_a_file_whose_suffix_is_as_long_as_a_name_may_be_is_read_by_a_link(tmp_path: Path) -> None:
+    name = "a." + "x" * 253
+    put(tmp_path / name, b"four")
+    (clip,) = clips(write_csv(tmp_path / "clips.csv", [{"video": name}]))
+    alias = SourceReader(Source.at(str(tmp_path)).root, tmp_path).alias(clip)
+    assert alias is not None and alias.read_bytes() == b"four"
+
+
 def test_tars_in_a_folder_stand_where_their_names_do(tmp_path: Path) -> None:
     put(tmp_path / "a.mp4")
     put(tmp_path / "c.mp4")

@@ -8,11 +8,14 @@ from decimal import Decimal
 from typing import Any, get_args
 
 import anthropic
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from judge.answer import Answer, NoAnswer
+from judge.client import _json
+from judge.faults import read_fault
 from judge.prices import Usage
 from tests.judge.asking import REFUSAL, SONNET, TOKENS, USD, answer, message, price
 
@@ -169,6 +172,12 @@ def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
     assert replace(Answer.of_line(old.to_line()), text="a ??") == found, "also where an older version stored it"
     line = json.dumps(asdict(found), ensure_ascii=False, default=str).encode()
     assert len(line) < 7000 and b"\x1b" not in line and b"\0" not in line
+
+
+def test_a_response_that_is_nested_without_end_is_no_answer_and_tried_again() -> None:
+    with pytest.raises(NoAnswer, match="not JSON"):
+        _json(httpx2.Response(200, content=b"[" * 100_000))
+    assert read_fault(RecursionError("too deep"), str).kind == "lost", "in the results of a batch"
 
 
 def test_a_text_too_long_to_be_data_is_none_and_says_so() -> None:
