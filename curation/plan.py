@@ -25,6 +25,7 @@ from curation.sources import Clip, PassedOver, Source
 from curation.sources.caption import ending_of
 from curation.survey import Survey
 from curation.terms import Terms
+from judge.text import MAX_NAME, evidence
 from shards.layout import PLAN, ShardName, UnitName
 from shards.parquet import reading
 from shards.storage import Storage
@@ -202,13 +203,18 @@ class _Table:
             for row in batch.to_pylist():
                 if int(row["clip_id"][:16], 16) not in suspects:
                     continue
-                place = f"number {row['position'] + 1} ({row['identity']})"
+                place = f"number {row['position'] + 1} ({_in_words(row['identity'])})"
                 if row["clip_id"] in seen:
                     raise UsageMistake(
                         f"--source {source.shown}: clip {place} is the same as {seen[row['clip_id']]}:"
                         " same id or video, same span; remove one or give each its own `id`"
                     )
                 seen[row["clip_id"]] = place
+
+
+def _in_words(name: str) -> str:
+    """A name in a message: short, and on one line."""
+    return evidence(" ".join(name.split()), MAX_NAME)
 
 
 def _split(of: str, test: float) -> str:
@@ -232,7 +238,7 @@ def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterat
             yield clip, ""
         elif clip.start_ms < last.start_ms:
             raise UsageMistake(
-                f"--source {source.shown}: {clip.name} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}"
+                f"--source {source.shown}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}"
             )
         else:
             yield clip, last.caption

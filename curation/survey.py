@@ -11,6 +11,8 @@ from curation.sources import MISSING, Clip, PassedOver, Source
 from curation.terms import Terms
 from judge.estimate import CASES
 
+_MOST_SHOWN = 80
+
 
 class Survey:
     """Counts the clips of a source. `missing` are those whose file was not found."""
@@ -66,7 +68,7 @@ class Survey:
         return f" (the source also holds {passed})" if passed.counts else ""
 
     def _nothing_there(self, source: Source) -> str:
-        example = self._first_missing
+        example = self._first_missing[:_MOST_SHOWN]
         said = f"none of the {self.clips:,} files it names is there, such as {example!r}"
         if not source.is_manifest:
             return said

@@ -66,7 +66,7 @@ class Answer:
                 message_id=str(message["id"]), request_id=request_id, batch_id=batch_id,
                 usage=usage, usd=price.cost(usage, in_batch=bool(batch_id)), tries=tries,
             )._cleaned()  # fmt: skip
-        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             raise NoAnswer(f"what came back is not a message: {error!r}") from error
 
     def to_line(self) -> bytes:

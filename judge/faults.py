@@ -55,13 +55,13 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
         return _of_status(error, redact)
     if isinstance(error, anthropic.APIConnectionError):
         cause = error.__cause__
-        said = redact(f"{type(cause or error).__name__}: {cause or error}".strip(": "))
+        said = evidence(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
         sent = not isinstance(cause, _NOT_SENT)
         return Fault("lost" if sent else "server", said, reached=False)
     if isinstance(error, TimeoutError):
         return Fault("lost", "no whole answer within the time of one call", reached=False)
     if isinstance(error, _BROKEN_OFF):
-        return Fault("lost", redact(f"the answer broke off: {error or type(error).__name__}"))
+        return Fault("lost", evidence(redact(f"the answer broke off: {error or type(error).__name__}")))
     raise error
 
 

@@ -17,9 +17,9 @@ from curation.sources.tables import READERS
 from curation.sources.values import (
     NotMeant,
     Unusable,
+    check_name,
     id_of,
     milliseconds_of,
-    name_of,
     provenance_of,
     text_of,
     video_of,
@@ -58,8 +58,8 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
     caption = caption_of(cell("caption", text_of))
     name = split_query(video)[0]  # a query may hold a key, and says where the video is, not which it is
     try:
-        name_of(video, "video")
-        name_of(given_id, "id")
+        check_name(video, "video")
+        check_name(given_id, "id")
         start_ms = cell("start", milliseconds_of) or 0
         end = cell("end", milliseconds_of)
     except Unusable as flaw:

@@ -26,6 +26,8 @@ Row = tuple[str, Mapping[str, Any]]
 """A row and what to call it in a message, such as "row 7"."""
 
 _SEPARATORS = (",", ";", "\t")
+_ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
+"""Each of them for bytes that it cannot use."""
 _BINARY = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
@@ -107,12 +109,7 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
                     yield f"row {number}", dict(zip(names, values, strict=True))
-        except (
-            pa.ArrowException,
-            ValueError,
-            OverflowError,
-            OSError,
-        ) as error:  # Arrow raises each of them for bytes it cannot use
+        except _ARROW_RAISES as error:
             if isinstance(error, OSError) and error.errno:
                 raise StorageFault(f"cannot read {where}: {error.strerror}") from error
             raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error

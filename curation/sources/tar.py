@@ -118,7 +118,7 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                 if info.isdir():
                     continue
                 name = str(PurePosixPath(info.name))
-                if not info.issparse() and not 0 <= info.size <= end - info.offset_data:
+                if _has_contents(info) and not 0 <= info.size <= end - info.offset_data:
                     raise tarfile.ReadError(f"{name[:80]!a} claims {info.size} bytes")
                 if _is_counted_alone(info, name, passed):
                     continue
@@ -144,6 +144,11 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                     raise UsageMistake(f"{where}: something follows its end; if tars were joined, take them apart")
     except (tarfile.ReadError, OverflowError) as error:
         raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
+
+
+def _has_contents(info: tarfile.TarInfo) -> bool:
+    """Whether as many bytes follow the header as it says: behind links none do, behind sparse files fewer."""
+    return (info.isreg() or info.type not in tarfile.SUPPORTED_TYPES) and not info.issparse()
 
 
 def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: PassedOver) -> bool:

@@ -39,14 +39,13 @@ class Unusable(ValueError):
         self.reason = reason
 
 
-def name_of(text: str, column: str) -> str:
-    """A name that can be written down, and that a file can have. Raises Unusable."""
+def check_name(text: str, column: str) -> None:
+    """Raise Unusable for a name that cannot be written down, or that no file can have."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > _MAX_NAME_BYTES:
         raise Unusable("bad_name", f"its {column} has {size:,} bytes, {_MAX_NAME_BYTES:,} are the most")
     if wrong := not_unicode(text) or ("it holds a zero byte" if "\0" in text else ""):
         raise Unusable("bad_name", f"its {column} {text[:80]!a} cannot be used: {wrong}")
-    return text
 
 
 def text_of(value: Any) -> str:

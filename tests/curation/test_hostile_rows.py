@@ -36,7 +36,7 @@ from tests.asking import CLAUDE, loopback, outcomes, spans, terms
 from tests.claude_api import ClaudeApi, Question
 from tests.curation.planning import planned
 from tests.curation.report.pages import report
-from tests.hostile import BYTE, HALF, STEERING, floats, integers, texts
+from tests.hostile_text import BYTE, HALF, STEERING, floats, integers, texts
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video
 
 LONG = "x" * (2 << 20)

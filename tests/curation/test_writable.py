@@ -15,7 +15,7 @@ from curation.ledger import Row, read_ledger, write_ledger
 from curation.writable import writable
 from judge.text import evidence, sound, word
 from shards.storage import Storage
-from tests.hostile import HALF, STEERING, floats, integers, texts
+from tests.hostile_text import HALF, STEERING, floats, integers, texts
 
 PLANNED: dict[str, Any] = {
     "position": 0, "clip_id": "0" * 24, "split": "train", "unit": 0, "shard": 0, "source": "a.mp4", "start_ms": 0,

@@ -186,6 +186,15 @@ def test_a_text_too_long_to_be_data_is_none_and_says_so() -> None:
     assert answer("k", "é" * (1 << 19)).text == "é" * (1 << 19)
 
 
+def test_details_that_nest_without_end_are_no_answer_and_what_is_said_of_it_is_short() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(NoAnswer):
+        of(message(stop_details={"category": deep}))
+    assert len(read_fault(NoAnswer("x" * 10**6), str).said) <= 4096
+
+
 @pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
 @pytest.mark.parametrize("count", [10**10, 2**63, -(10**400), 1e400])
 def test_tokens_that_no_answer_has_are_no_answer(name: str, count: Any) -> None:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from pipelines import console
-from tests.hostile import HALF, STEERING
+from tests.hostile_text import HALF, STEERING
 
 
 def test_a_warning_about_a_strangers_text_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shards.sample import CLIPS, MEMBERS, Record, Sample
 from shards.tar import DamagedShard, Group
 from shards.untrusted import json_of
-from tests.hostile import floats, integers, texts
+from tests.hostile_text import floats, integers, texts
 from tests.shards.samples import records, sample
 
 RECORD = sample(1).record
