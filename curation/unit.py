@@ -10,7 +10,7 @@ import json
 import socket
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from curation.sources.reading import SourceChanged, SourceReader
 from curation.terms import Terms
 from curation.writable import writable
 from judge.request import Frame
+from judge.text import evidence
 from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader
 from shards.sample import Record, Sample
@@ -211,7 +212,7 @@ def _with_scene(row: Row, scene: Scene) -> Row:
         caption=scene.caption, captioned_by=captioned_by[-1] if captioned_by else "",
         scene_description=scene.text, verdict=scene.verdict, verdict_reason=scene.verdict_reason, rounds=scene.rounds,
         judge_model=scene.judge_model, prompt_sha256=scene.prompt_sha256,
-        turned_down=_json([asdict(attempt) for attempt in scene.turned_down]),
+        turned_down=_json([{"scene": one.scene, "reason": evidence(one.reason)} for one in scene.turned_down]),
         input_tokens=sum(answer.usage.prompt_tokens for answer in answers),
         output_tokens=sum(answer.usage.output_tokens for answer in answers),
         usd=float(sum(answer.usd for answer in answers)), calls=_json([call.record() for call in scene.calls]),
