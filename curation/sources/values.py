@@ -101,12 +101,16 @@ def provenance_of(others: Mapping[str, Any]) -> str:
     given = {name: value for name, value in others.items() if not is_absent(value) and value != ""}
     if not given:
         return ""
-    if _nests_deeper(given, _MAX_DEPTH):
-        raise Unusable("bad_provenance", f"{_FURTHER} nest deeper than {_MAX_DEPTH}")
     try:
-        text = _dumped(given)
-    except ValueError:  # NaN or infinity
-        text = _dumped(_plain(given))
+        try:
+            text = _dumped(given)
+        except ValueError:  # NaN or infinity
+            text = _dumped(_plain(given))
+        too_deep = text.count("[") + text.count("{") > _MAX_DEPTH and _nests_deeper(given, _MAX_DEPTH)
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise Unusable("bad_provenance", f"{_FURTHER} nest deeper than {_MAX_DEPTH}")
     if wrong := not_unicode(text):
         raise Unusable("bad_provenance", f"{_FURTHER} are not Unicode text: {wrong}")
     if len(text) > MAX_TEXT_BYTES:
