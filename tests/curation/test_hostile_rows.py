@@ -249,7 +249,7 @@ hostile_rows = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(hostile_rows, max_size=3), st.sampled_from(["none", "film"]))
 def test_any_text_and_number_of_a_manifest_is_planned_and_reads_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], judge: str
