@@ -26,11 +26,10 @@ from curation.sources.caption import ending_of
 from curation.survey import Survey
 from curation.terms import Terms
 from judge.text import MAX_NAME, evidence
-from shards.layout import PLAN, ShardName, UnitName
+from shards.layout import PLAN, SPLITS, ShardName, UnitName
 from shards.parquet import reading
 from shards.storage import Storage
 
-SPLITS = ("train", "test")
 _SHARDS_KEY = "nextscene.shards"
 _UNCAPTIONED_KEY = "nextscene.uncaptioned"
 _SKIPPED_KEY = "nextscene.skipped"

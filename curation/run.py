@@ -26,6 +26,8 @@ from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
 from judge.errors import JudgeMistake
 from shards.layout import REPORT
+from shards.location import lies_in
+from shards.mark import DATASET, NotOurs, check_folder, claimed
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
 
@@ -52,14 +54,39 @@ class Finished:
 
 
 def open_out(location: str) -> Storage:
-    """OUT as storage. Raises UsageMistake for a location that cannot be one."""
+    """OUT as storage, for reading. Raises UsageMistake for a location that cannot be one."""
     try:
         out = Storage.at(location)
+        check_folder(out)
     except BadLocation as mistake:
         raise UsageMistake(f"--out {mistake}") from mistake
-    if out.is_local and out.stat("") is not None:
-        raise UsageMistake(f"--out {out.shown} is a file; name a folder")
     return out
+
+
+def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage]:
+    """Source and OUT. Raises UsageMistake where one lies in the other: a set must not be made of its own shards."""
+    source, out = Source.at(source_location), open_out(out_location)
+    if not source.path and lies_in(out, source.root):
+        raise UsageMistake(
+            f"--out {out.shown} lies inside --source {source.shown}, and the next run would take its shards for videos;"
+            " name a folder elsewhere"
+        )
+    if lies_in(source.root, out, source.path):
+        raise UsageMistake(
+            f"--source {source.shown} lies inside --out {out.shown}, which is to hold the dataset alone; name another"
+            " --out"
+        )
+    return source, out
+
+
+@contextmanager
+def claimed_out(out: Storage) -> Iterator[Storage]:
+    """OUT for writing, as `claimed` has it. Raises UsageMistake where it is not a dataset's, and not new."""
+    try:
+        with claimed(out, DATASET) as ours:
+            yield ours
+    except NotOurs as mistake:
+        raise UsageMistake(f"--out {mistake}") from mistake
 
 
 def build(order: Order, progress: Progress) -> Finished:
@@ -71,11 +98,9 @@ def build(order: Order, progress: Progress) -> Finished:
     begun = time.monotonic()
     if order.terms:
         _check_key()
-    source, out = Source.at(order.source), open_out(order.out)
-    if not source.path and out.uri.startswith(f"{source.root.uri}/"):
-        raise UsageMistake(f"--out {out.shown} lies inside --source; the next run would take its shards for videos")
+    source, place = open_apart(order.source, order.out)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    with leaving_no_folders(out), held(out, run_id) as heartbeat:
+    with claimed_out(place) as out, held(out, run_id) as heartbeat:
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms, recorded.begun_with_cut
@@ -90,19 +115,6 @@ def _check_key() -> None:
         check_key()
     except JudgeMistake as mistake:
         raise UsageMistake(str(mistake)) from mistake
-
-
-@contextmanager
-def leaving_no_folders(out: Storage) -> Iterator[None]:
-    """Where the block ends in a UsageMistake, the folders that the lock needed are gone again."""
-    made = out.missing_folders()
-    try:
-        yield
-    except UsageMistake:
-        for folder in made:
-            with suppress(OSError):  # not empty: something else is there by now
-                folder.rmdir()
-        raise
 
 
 class _Run:

@@ -59,8 +59,11 @@ class Recorded:
             )
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError) as error:
-            raise UsageMistake(f"{out.shown}/{CONFIG} cannot be read ({error}); choose another --out") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise UsageMistake(
+                f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
+            ) from error
 
     def publish(self, out: Storage) -> None:
         value = {

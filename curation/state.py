@@ -10,7 +10,7 @@ from curation.ledger import Row, Tally, read_ledger
 from curation.plan import Plan
 from curation.sealing import discard_shard
 from shards.ahead import ahead
-from shards.layout import CRASHES, LATENTS, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
+from shards.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName, owns
 from shards.receipt import Receipt, sealed_shards
 from shards.storage import Storage
 
@@ -61,16 +61,17 @@ def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
 
 def tidy(out: Storage, state: State, units_per_shard: int) -> None:
     """Finishes the deletions that a killed run began, and forgets its retry. Only the lock's holder may call this."""
-    out.sweep(sparing=LATENTS)
+    out.sweep(owns)
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)
-            if unit and _is_over(unit, state.sealed, units_per_shard):
+            if unit and entry.path in unit.files and _is_over(unit, state.sealed, units_per_shard):
                 out.delete(entry.path)
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):
             shard = ShardName.of(entry.path)
-            if shard and shard.revision > state.sealed.get((shard.split, shard.index), shard).revision:
+            newest = state.sealed.get((shard.split, shard.index), shard) if shard else None
+            if shard and newest and shard.revision > newest.revision and entry.path in shard.files:
                 out.delete(entry.path)
 
 

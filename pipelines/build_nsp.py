@@ -29,7 +29,7 @@ from pipelines.estimating import ASSUMED, print_estimate
 from pipelines.settings import SettingsMistake, chosen, dollars, from_tree, options
 from shards.layout import REPORT
 from shards.receipt import DamagedRecord
-from shards.storage import Storage, StorageFault
+from shards.storage import BadLocation, Storage, StorageFault
 from shards.tar import DamagedShard
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -97,7 +97,7 @@ def main(
             captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
             _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
             code = print_estimate(order, assume) if estimating else _build(order)
-    except (UsageMistake, SettingsMistake, JudgeMistake) as mistake:
+    except (UsageMistake, SettingsMistake, JudgeMistake, BadLocation) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
     except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
         console.fail(f"the dataset in --out is damaged: {damage}; --verify names all that is wrong", console.ATTENTION)

@@ -12,6 +12,8 @@ import click
 
 from pipelines import console
 from pipelines.endings import in_one_line
+from pipelines.places import check_apart
+from shards.location import lies_in
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
 from training.errors import TrainingMistake
@@ -62,14 +64,14 @@ def _encode(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
     from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
-    from training.encoding import Encoding
+    from training.encoding import Encoding, latents_of
 
     begun = time.monotonic()
     rank, world = _rank_and_world()
     encoding = Encoding.by(ltx / "vae", max_frames, size)
-    place = Storage.at(out or encoding.location(data))
-    if place.is_local and place.stat("") is not None:
-        raise TrainingMistake(f"--out {place.shown} is a file; name a folder")
+    place = Storage.at(encoding.location(data) if out is None else out)
+    if out is not None and not lies_in(place, Storage.at(latents_of(data))):
+        check_apart(place, data)
     encoder = Encoder(data, place, encoding, rank, world)
     vae = open_vae(ltx / "vae", _device(device))
     encoder.check(vae)

@@ -9,6 +9,7 @@ from curation.errors import UsageMistake
 from judge.errors import JudgeMistake, JudgeStopped
 from pipelines import console
 from pipelines.settings import SettingsMistake
+from shards.mark import NotOurs
 from shards.read import DatasetChanged, NoDataset
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, StorageFault
@@ -21,6 +22,8 @@ def in_one_line(go_on: str) -> Iterator[None]:
     """Ends the process as the exit codes of the commands say; `go_on` tells what is kept and how to go on."""
     try:
         yield
+    except NotOurs as mistake:
+        console.fail(f"--out {mistake}", console.USAGE)
     except (UsageMistake, SettingsMistake, TrainingMistake, JudgeMistake, NoDataset, BadLocation) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
     except ModuleNotFoundError as missing:

@@ -8,9 +8,8 @@ from rich.table import Table
 
 from curation import ffmpeg
 from curation.estimating import estimate
-from curation.run import Order, open_out
+from curation.run import Order, open_apart
 from curation.setup import decided_otherwise, standing
-from curation.sources import Source
 from curation.sources.passed import told
 from curation.terms import Terms
 from judge.estimate import Assumptions, Bill, assume
@@ -22,7 +21,7 @@ ASSUMED = tuple(field.name for field in fields(Assumptions))
 def print_estimate(order: Order, assumed: str) -> int:
     """What the order would cost under each case of what is assumed. Returns the exit code."""
     cases = assume(assumed)
-    source, out = Source.at(order.source), open_out(order.out)
+    source, out = open_apart(order.source, order.out)
     config, terms = order.config, order.terms
     assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
     recorded = standing(out, source, config.determining(ffmpeg.build()))

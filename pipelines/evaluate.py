@@ -22,9 +22,11 @@ from judge.settings import Claude
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, record, sampling_options, scenes_in
-from pipelines.places import Place, check_writable
+from pipelines.places import Place, check_apart
 from pipelines.settings import chosen, dollars, options
 from pipelines.videofolder import Record, VideoFolder
+from shards.layout import LOCK, MARK, SUMMARY
+from shards.mark import EVALUATION, claimed
 from shards.read import SplitReader
 from shards.sample import MEMBERS, Sample
 from shards.storage import Storage
@@ -40,7 +42,7 @@ _PATH = click.Path(path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TAKEN = ("account.json", "batches", "calls", "run.lock", "summary.json")
+_TAKEN = ("account.json", "batches", "calls", LOCK, MARK, SUMMARY)
 _VIDEOS = "videos"
 _LONGEST_NAME = 220
 """Bytes of a file's name, which leaves room for the name of its draft."""
@@ -122,6 +124,8 @@ def main(
     """
     console.log_to_stderr()
     with in_one_line(_GO_ON), console.interruptible(_GO_ON):
+        if data is not None:
+            check_apart(Storage.at(out), data)
         texts = _texts(data, split, scenes, vbench, most)
         sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
         asked = {name: value for name, value in sampling.items() if value is not None}
@@ -224,8 +228,7 @@ def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
             raise UsageMistake(
                 f"--vbench: no file can be named {text[:80]!r}…: it is too long, or has what no name has"
             )
-    check_writable(plan.out)
-    with held(Storage.at(plan.out), uuid.uuid4().hex):
+    with claimed(Storage.at(plan.out), EVALUATION) as out, held(out, uuid.uuid4().hex):
         for name, opening in models.items():
             records = plan.records(opening, lambda number, sample: f"{plan.texts[number]}-{sample}.mp4")
             folder = VideoFolder(plan.out / name, _VIDEOS)
@@ -242,10 +245,8 @@ def _evaluate(
     from pipelines.comparison import Comparison
     from training.rewards.asking import Asking
 
-    check_writable(plan.out)
-    out = Storage.at(plan.out)
     run = uuid.uuid4().hex
-    with held(out, run):
+    with claimed(Storage.at(plan.out), EVALUATION) as out, held(out, run):
         asking = Asking(settings, price, plan.out, budget, still_ours=Leash(out, run).check)
         try:
             records = {

@@ -18,6 +18,7 @@ from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
 from pipelines.places import Place, check_writable
 from pipelines.videofolder import RECORDS, Record, VideoFolder
+from shards.mark import VIDEOS, claimed
 from shards.storage import Storage
 
 if TYPE_CHECKING:
@@ -113,14 +114,15 @@ def _opening(
 def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
     if out.is_dir():
         raise UsageMistake(f"--out {out} is a folder; name a file, or a folder that does not end in .mp4")
+    if out.exists():
+        raise UsageMistake(f"--out {out} is there already; name another file, or delete it")
     check_writable(out.absolute().parent)
     write_clip(made(opened(opening), records)[0], out, opening.sampling.fps)
     return 1
 
 
 def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) -> int:
-    check_writable(out)
-    with held(Storage.at(out), uuid.uuid4().hex):
+    with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex):
         return fill(VideoFolder(out), opening, records, batch)
 
 

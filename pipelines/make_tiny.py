@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from curation.errors import UsageMistake
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.places import Place
+from pipelines.places import Place, check_apart
+from shards.storage import Storage
 
 _LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
@@ -42,9 +42,8 @@ def main(data: str, out: Path, steps: int) -> None:
 def _make(data: str, out: Path, steps: int) -> None:
     from training.tiny.make import clips_of, make, stands
 
+    check_apart(Storage.at(out), data)
     clips = clips_of(data)
-    if out.is_file():
-        raise UsageMistake(f"--out {out} is a file; name a folder")
     if stands(data, out, steps):
         console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)
         return

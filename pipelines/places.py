@@ -1,4 +1,4 @@
-"""Where the commands of the trainer write: a local folder in which nothing else is at home."""
+"""Where the commands of the trainer write: a local folder, apart from the data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import click
 
 from curation.errors import UsageMistake
 from shards.layout import CONFIG, MANIFEST
+from shards.location import lies_in
+from shards.storage import Storage
 
 
 class Place(click.Path):
@@ -19,17 +21,23 @@ class Place(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value):
+        if not str(value).strip():
             self.fail("it is empty; name a place", param, ctx)
         if "://" in str(value):
             self.fail(f"{value} is no local folder; name one, and copy it from there", param, ctx)
         return super().convert(value, param, ctx)
 
 
+def check_apart(out: Storage, data: str) -> None:
+    """Raises UsageMistake where --out is --data or lies in it: a dataset holds nothing else."""
+    if lies_in(out, dataset := Storage.at(data)):
+        raise UsageMistake(f"--out {out.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
+
+
 def check_writable(folder: Path) -> None:
-    """Makes a folder where there is none. Raises UsageMistake where nothing can be written, or a dataset lies."""
-    if folder.is_file():
-        raise UsageMistake(f"--out {folder} is a file; name a folder")
+    """For a single file: makes its folder where there is none. Raises UsageMistake where it cannot be written to, or a
+    dataset lies there.
+    """
     if (folder / CONFIG).exists() or (folder / MANIFEST).exists():
         raise UsageMistake(f"--out {folder} holds a dataset; name another folder")
     try:

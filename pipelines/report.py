@@ -8,14 +8,14 @@ import click
 
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
-from curation.run import open_out
+from curation.run import claimed_out, open_out
 from curation.setup import Recorded
 from curation.sources import Source
 from pipelines import console
 from pipelines.settings import SettingsMistake, from_tree
 from shards.layout import REPORT
 from shards.receipt import DamagedRecord
-from shards.storage import Storage, StorageFault
+from shards.storage import BadLocation, Storage, StorageFault
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -38,14 +38,18 @@ def main(out: str) -> None:
             if recorded is None:
                 raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
             config = from_tree(Config, recorded.config, f"{place.shown}/config.toml")
-            write_report(place, config, recorded.fingerprint, _root(recorded.source))
-    except (UsageMistake, SettingsMistake) as mistake:
+            with claimed_out(place) as ours:
+                damages = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
+    except (UsageMistake, SettingsMistake, BadLocation) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
     except (DamagedRecord, FileNotFoundError) as damage:
         console.fail(f"the dataset in {out} is damaged: {damage}", console.ATTENTION)
     except (RunStopped, StorageFault) as stop:
         console.fail(f"{stop}", console.STOPPED)
     console.out.print(f"report    {place.shown}/{REPORT}", markup=False)
+    if damages:
+        more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
+        console.fail(f"the dataset in {out} is damaged: {damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)
     sys.exit(console.DONE)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from curation.lock import held
 from judge.prices import Prices
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.places import Place, check_writable
+from pipelines.places import Place, check_apart
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
+from shards.mark import RUN, claimed
 from shards.storage import Storage
 from training.errors import TrainingMistake
 from training.recipe import STAGES, Recipe
@@ -101,13 +102,8 @@ def _alone(job: Job) -> Iterator[None]:
     if not _leads():
         yield
         return
-    check_writable(job.run)
-    try:
-        with held(Storage.at(job.run), uuid.uuid4().hex):
-            yield
-    finally:
-        with suppress(OSError):  # it holds something
-            job.run.rmdir()
+    with claimed(Storage.at(job.run), RUN) as run, held(run, uuid.uuid4().hex):
+        yield
 
 
 def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:
@@ -159,6 +155,8 @@ def _job(
     for flag, path in paths.items():
         if inside_job() and not path.is_absolute():
             raise UsageMistake(f"{flag} {path}: inside a cluster job paths must be absolute")
+    for place in data.values():
+        check_apart(Storage.at(out), place)
     originals = Originals(qwen.absolute(), ltx.absolute())
     job = Job(recipe, data, out.absolute(), originals, None, resume)
     if resume and latest(job.checkpoints):

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from curation.errors import UsageMistake
 from curation.write import write_clip
-from pipelines.places import check_writable
 from shards.storage import Storage
 
 RECORDS = "videos.jsonl"
@@ -27,9 +26,9 @@ class VideoFolder:
     """
 
     def __init__(self, folder: Path, inside: str = "") -> None:
-        """Raises UsageMistake for a folder with other records, and for one that cannot be written to."""
+        """Makes the videos' folder in a `folder` that is claimed. Raises UsageMistake for records of something else."""
         self.videos, self._storage = folder / inside, Storage.at(folder)
-        check_writable(self.videos)
+        self.videos.mkdir(parents=True, exist_ok=True)
         try:
             lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
             self._records: dict[str, Record] = {record["file"]: record for record in map(json.loads, lines)}

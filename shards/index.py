@@ -146,7 +146,7 @@ def publish_indexes(out: Storage, manifest: Manifest) -> None:
     """Writes the index of each split, from its receipts, unless it stands there; in bounded memory."""
     wanted = {layout.index(split): manifest.of_split(split) for split in manifest.splits}
     for entry in out.files(layout.INDEX):
-        if entry.path not in wanted:
+        if entry.path not in wanted and layout.owns(entry.path):
             out.delete(entry.path)
     for path, shards in wanted.items():
         if not _stands(out, path, shards):

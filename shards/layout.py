@@ -13,6 +13,8 @@ REPORT = "report.html"
 LOCK = "run.lock"
 MARK = "nextscene.json"
 SUMS = "SHA256SUMS"
+CARD = "README.md"
+CROISSANT = "croissant.json"
 
 SHARDS = "shards"
 INDEX = "index"
@@ -21,14 +23,33 @@ UNIT_LEDGERS = "ledger/units"
 PARTS = "parts"
 CRASHES = "parts/crashes"
 LATENTS = "latents"
+CALLS = "calls"
+ENERGON = ".nv-meta"
+
+SPLITS = ("train", "test")
 
 _SHARDS_A_FOLDER = 1000
 _SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\..+")
 _UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
+_SHARD_PART = re.compile(rf"{PARTS}/(?P<split>[a-z]+)/nsp-(?P<index>\d{{6,}})(?:-r(?P<revision>\d+))?")
+_PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
+_CALL = re.compile(rf"{CALLS}/(?:account\.json|.+\.jsonl?\.gz)")
 
 
 def index(split: str) -> str:
     return f"{INDEX}/{split}.parquet"
+
+
+def wids(split: str) -> str:
+    return f"wids-{split}.json"
+
+
+def owns(path: str) -> bool:
+    """Whether a file below OUT has a name that we give, so that it may be deleted or replaced as ours."""
+    if path in _FIXED or _CALL.fullmatch(path) or _PROBE.fullmatch(path):
+        return True
+    shard, unit = ShardName.of(path), UnitName.of(path)
+    return (shard is not None and path in shard.files) or (unit is not None and path in unit.files)
 
 
 @dataclass(frozen=True, order=True)
@@ -59,6 +80,16 @@ class ShardName:
         return f"{LEDGER}/{self._folder}/{self._stem}.parquet"
 
     @property
+    def part(self) -> str:
+        """Where the shard is put together if it is not made of units."""
+        return f"{PARTS}/{self}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is written of it, the receipt last."""
+        return self.part, self.tar, self.offsets, self.ledger, self.receipt
+
+    @property
     def _folder(self) -> str:
         return f"{self.split}/{self.index // _SHARDS_A_FOLDER:03d}"
 
@@ -68,8 +99,8 @@ class ShardName:
 
     @staticmethod
     def of(path: str) -> ShardName | None:
-        """The shard that a file below `shards` or `ledger` belongs to, or None if it is named like none."""
-        found = _SHARD_FILE.fullmatch(path)
+        """The shard that a file belongs to, or None if it is named like none."""
+        found = _SHARD_FILE.fullmatch(path) or _SHARD_PART.fullmatch(path)
         return ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
 
 
@@ -96,6 +127,11 @@ class UnitName:
     def crashes(self) -> str:
         return f"{CRASHES}/{self}.json"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is written of it, the ledger first."""
+        return self.ledger, self.part, self.crashes
+
     @staticmethod
     def of(path: str) -> UnitName | None:
         """The unit that a ledger, a part or a count of crashes belongs to, or None if it is named like none."""
@@ -105,3 +141,10 @@ class UnitName:
 
 def _suffix(revision: int) -> str:
     return f"-r{revision}" if revision else ""
+
+
+_FIXED = frozenset(
+    [PLAN, CONFIG, MANIFEST, SUMMARY, REPORT, LOCK, MARK, SUMS, CARD, CROISSANT]
+    + [f"{ENERGON}/{name}" for name in ("dataset.yaml", "split.yaml", ".info.json", "index.sqlite", "index.uuid")]
+    + [name(split) for split in SPLITS for name in (index, wids)]
+)

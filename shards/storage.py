@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -52,6 +53,8 @@ class Storage:
     def at(location: str | Path) -> Storage:
         """The storage at a URI or a local path; a local path becomes absolute. Raises BadLocation, StorageFault."""
         text = str(location)
+        if not text.strip():
+            raise BadLocation(f"{text!r} is empty; name a place")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise BadLocation(f"{text!a} is not UTF-8; rename what is not, or go there by a link")
         if "://" not in text:
@@ -324,16 +327,18 @@ class Storage:
 
         return self._try("claim", path, once)
 
-    def sweep(self, folder: str = "", sparing: str = "") -> None:
-        """Deletes what killed writers left unfinished in a folder, but not in the one below it that is to be spared.
+    def sweep(self, owns: Callable[[str], bool], folder: str = "") -> None:
+        """Deletes what killed writers left unfinished in a folder and below, of files that `owns` knows by their paths.
 
         Only where nobody else writes may this be called.
         """
-        root = self.local(folder)
-        if root is not None and root.is_dir():
-            for draft in root.rglob(f".*{_UNFINISHED}"):
-                if draft.relative_to(root).parts[0] != sparing:
-                    self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
+        root, top = self.local(""), self.local(folder)
+        if root is None or top is None:
+            return
+        for draft in top.rglob(f".*{_UNFINISHED}"):
+            final = draft_of(draft.name)
+            if final and owns(draft.with_name(final).relative_to(root).as_posix()):
+                self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
     def _upload(self, path: str, draft: Path) -> None:
         # If this raises halfway, a short object may stand at `path`. What commits (a ledger, a receipt, config.toml) is
@@ -354,7 +359,14 @@ class Storage:
 
 
 _UNFINISHED = ".unfinished"
+_DRAFT = re.compile(rf"\.(?P<final>.+)\.[0-9a-f]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def draft_of(name: str) -> str | None:
+    """The name of the file that a draft of this name was to become, or None for what is not a draft."""
+    found = _DRAFT.fullmatch(name)
+    return found["final"] if found else None
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

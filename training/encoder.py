@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from safetensors import SafetensorError
 
+from shards import mark
 from shards.ahead import ahead
 from shards.dataset import ClipDataset
 from shards.decode import Pixels
@@ -22,7 +23,7 @@ from shards.filesystem import first_line
 from shards.index import publish_indexes
 from shards.kind import Shape
 from shards.latents import LATENTS, LatentSample
-from shards.layout import MANIFEST, PARTS, SHARDS, ShardName
+from shards.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
 from shards.receipt import DamagedRecord, Manifest, ManifestShard, Receipt, receipts_of
 from shards.sampleset import Words
 from shards.seal import seal
@@ -56,7 +57,9 @@ class Encoder:
     """
 
     def __init__(self, data: str, out: Storage, encoding: Encoding, rank: int = 0, world: int = 1) -> None:
-        """Raises TrainingMistake where there is no dataset, or `out` holds other latents; else as ClipDataset does."""
+        """Raises TrainingMistake where there is no dataset, or `out` holds other latents, NotOurs where it holds something
+        else; else as ClipDataset does.
+        """
         self._data, self._out, self._encoding = Storage.at(data), out, encoding
         try:
             self._source = Manifest.read(self._data)
@@ -96,7 +99,8 @@ class Encoder:
         Raises DamagedShard for a clip or a latent that is bad, naming it; DatasetChanged; StorageFault; TrainingStopped
         where so many clips do not fit the GPU.
         """
-        self._out.keep("README.md", _CARD.format(encoding=self._encoding).encode())
+        self._out = mark.claim(self._out, mark.LATENTS)
+        self._out.keep(CARD, _CARD.format(encoding=self._encoding).encode())
         if self._out.stat(MANIFEST) is None:
             Manifest(self._encoding.fingerprint, complete=False, shards=()).publish(self._out)
         for shard in self._left(self._mine):
@@ -123,6 +127,7 @@ class Encoder:
         return manifest
 
     def _check_out(self) -> None:
+        mark.check(self._out, mark.LATENTS)
         try:
             fingerprint = Manifest.read(self._out).fingerprint
         except FileNotFoundError:
@@ -136,13 +141,12 @@ class Encoder:
         return [shard for shard, receipt in zip(shards, entries, strict=True) if receipt is None]
 
     def _seal(self, name: ShardName, samples: Sequence[LatentSample]) -> None:
-        part = f"{PARTS}/{name}"
         keys = [sample.record.clip_id for sample in samples]
-        with self._out.publishing(part) as file:
+        with self._out.publishing(name.part) as file:
             for key, sample in zip(keys, samples, strict=True):
                 file.write(group_bytes(key, LATENTS.members, sample.contents))
-        seal(self._out, name, [part], keys, LATENTS).publish(self._out)
-        self._out.delete(part)
+        seal(self._out, name, [name.part], keys, LATENTS).publish(self._out)
+        self._out.delete(name.part)
 
     def _receipts(self) -> Iterator[Receipt]:
         shards = self._source.shards
@@ -160,12 +164,13 @@ class Encoder:
         names = {shard.name for shard in self._source.shards}
         for entry in self._out.files(SHARDS, recursive=True):
             name = ShardName.of(entry.path)
-            if name is not None and name not in names:
+            if name is not None and name not in names and entry.path in name.files:
                 self._out.delete(entry.path)
         for entry in self._out.files(PARTS, recursive=True):
-            self._out.delete(entry.path)
+            if owns(entry.path):
+                self._out.delete(entry.path)
         for folder in ("",) if self._alone else (SHARDS, PARTS):  # another may be publishing the same manifest
-            self._out.sweep(folder)
+            self._out.sweep(owns, folder)
 
 
 def _clips_in(shards: Iterable[ManifestShard]) -> int:

@@ -46,11 +46,17 @@ class Encoding:
 
     def location(self, data: str) -> str:
         """Where the latents of a dataset lie, unless somebody wanted them elsewhere."""
-        place, query = split_query(data)
-        return f"{place.rstrip('/')}/{LATENTS}/{self.fingerprint[:16]}{query}"
+        place, query = split_query(latents_of(data))
+        return f"{place}/{self.fingerprint[:16]}{query}"
 
     def __str__(self) -> str:
         return f"at most {self.max_frames} frames, videos {self.size[0]}×{self.size[1]}, VAE {self.vae[:16]}"
+
+
+def latents_of(data: str) -> str:
+    """The folder in a dataset where the sets of its latents lie."""
+    place, query = split_query(data)
+    return f"{place.rstrip('/')}/{LATENTS}{query}"
 
 
 @cache

@@ -26,8 +26,8 @@ _PICTURE_SECONDS = 20.0
 _LOOKS = 5
 
 
-def write_report(out: Storage, config: Config, fingerprint: str, source: Storage | None) -> None:
-    """Publishes the page of what is committed in OUT now.
+def write_report(out: Storage, config: Config, fingerprint: str, source: Storage | None) -> list[str]:
+    """Publishes the page of what is committed in OUT now. Returns a line for each clip on it whose shard is damaged.
 
     `source` is what the locations in the plan are relative to; with None, clips that are in no shard have no picture.
     A clip that no picture can be made of is on the page all the same, with the reason. Raises FileNotFoundError for a
@@ -41,6 +41,7 @@ def write_report(out: Storage, config: Config, fingerprint: str, source: Storage
     cards = [card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
     facts = Facts(config, fingerprint, plan.clips, counts, Concluded.read(out), plan.passed_over)
     out.write(REPORT, render(facts, cards).encode())
+    return [f"clip {row.clip_id}: {strip.missing}" for row, strip in zip(rows, strips, strict=True) if strip.damaged]
 
 
 _ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOMES)}

@@ -40,10 +40,14 @@ _WORDS = {"short_decode": "no frame could be decoded at this place"}
 
 @dataclass(frozen=True)
 class Strip:
-    """JPEGs of at most 8 KB each, in order; or, where there are none, the reason in words."""
+    """JPEGs of at most 8 KB each, in order; or, where there are none, the reason in words.
+
+    `damaged` says that the reason is damage of the dataset.
+    """
 
     frames: tuple[bytes, ...] = ()
     missing: str = ""
+    damaged: bool = False
 
 
 class Task(Protocol):
@@ -65,9 +69,11 @@ class InShard:
         try:
             mp4 = ShardReader(self.out, self.shard).sample(self.clip_id).mp4
         except (DamagedShard, DamagedRecord, FileNotFoundError, KeyError, StorageFault) as damage:
-            return Strip(missing=f"it cannot be read from its shard: {damage}")
+            is_damaged = not isinstance(damage, StorageFault)
+            return Strip(missing=f"it cannot be read from its shard: {damage}", damaged=is_damaged)
         if hashlib.sha256(mp4).hexdigest() != self.mp4_sha256:
-            return Strip(missing="its video in the shard is damaged: it is not the one that the ledger names")
+            why = "its video in the shard is damaged: it is not the one that the ledger names"
+            return Strip(missing=why, damaged=True)
         try:
             return Strip(tuple(_small(image) for image in _frames(mp4)))
         except (av.FFmpegError, IndexError) as error:

@@ -12,10 +12,10 @@ from dataclasses import fields
 from typing import Any
 
 from shards.exports.about import RECORD_FIELDS, About
+from shards.layout import CROISSANT
 from shards.receipt import Manifest, ManifestShard
 from shards.sample import Record
 
-_PATH = "croissant.json"
 _Node = dict[str, Any]
 
 _MEMBERS = {
@@ -73,7 +73,7 @@ _CONTEXT = {
 
 def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
     """(path, contents). Publisher, licence, citation and date are left out: the one who publishes knows them."""
-    yield _PATH, (json.dumps(_dataset(manifest, about), indent=1, ensure_ascii=False) + "\n").encode()
+    yield CROISSANT, (json.dumps(_dataset(manifest, about), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _dataset(manifest: Manifest, about: About) -> _Node:

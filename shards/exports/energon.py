@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from shards import layout
 from shards.receipt import Manifest, Receipt
 from shards.storage import Storage, StorageFault
 
-_FOLDER = ".nv-meta"
+_FOLDER = layout.ENERGON
 _INDEX = f"{_FOLDER}/index.sqlite"
 _IDENTITY = f"{_FOLDER}/index.uuid"
 _DATASET = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from shards.exports.about import RECORD_FIELDS, About
+from shards.layout import CARD
 from shards.receipt import Manifest
 from shards.sample import Record
 
-_PATH = "README.md"
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
 _SIZES = (
     (10**3, "n<1K"),
@@ -43,7 +43,7 @@ and each later state of it, a folder of its own.
 def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
     """(path, contents). Licence, language and citation are left out: the one who publishes knows them."""
     header = ["---", *_header(manifest, about), "---"]
-    yield _PATH, "\n".join([*header, "", *_body(manifest, about), ""]).encode()
+    yield CARD, "\n".join([*header, "", *_body(manifest, about), ""]).encode()
 
 
 def _header(manifest: Manifest, about: About) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from shards import layout
 from shards.exports.about import About
 from shards.receipt import Manifest
 from shards.storage import Storage
@@ -22,16 +23,12 @@ def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
             "name": f"{about.title}-{split}",
             "shardlist": shards,
         }
-        yield path(split), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+        yield layout.wids(split), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def tidy(out: Storage, manifest: Manifest) -> None:
     """Deletes the indexes of splits that have no sample any more."""
-    wanted = {path(split) for split in manifest.splits}
-    for name in list(out.names("")):
-        if name.startswith("wids-") and name.endswith(".json") and name not in wanted:
-            out.delete(name)
-
-
-def path(split: str) -> str:
-    return f"wids-{split}.json"
+    gone = [layout.wids(split) for split in layout.SPLITS if split not in manifest.splits]
+    for entry in out.stats(gone):
+        if entry:
+            out.delete(entry.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from shards.dataset import ClipDataset
+from shards.mark import TOYS, claimed
 from shards.receipt import Manifest
 from shards.storage import Storage
 from training.errors import TrainingMistake
@@ -27,6 +28,8 @@ WIDTH, HEIGHT = 160, 96
 _SEED = 0
 _VERSION = 2
 _STAMP = "made.json"
+_FOLDERS = ("ltx", "qwen")
+_DRAFT = ".unfinished"
 
 
 def stands(data: str, out: Path, steps: int) -> bool:
@@ -43,18 +46,34 @@ def _stamp(data: str, steps: int) -> dict[str, Any]:
 
 
 def make(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
-    """Writes `out`/ltx and `out`/qwen, whole or not at all; the base takes `steps` steps.
+    """Writes `out`/ltx and `out`/qwen, and then the stamp by which they stand; the base takes `steps` steps.
 
     `tick` is told what is being done, once for each clip and step. Raises TrainingMistake for a dataset without a video
-    of enough frames, and where `out` holds what was not made here.
+    of enough frames, NotOurs where `out` holds what was not made here.
     """
-    stamp = _stamp(data, steps)
-    if out.exists() and not (out / _STAMP).exists():
-        raise TrainingMistake(f"{out} holds something else, which is not replaced; choose another --out")
+    with claimed(Storage.at(out), TOYS):
+        draft = out / _DRAFT
+        try:
+            _make(data, draft, steps, workers, tick)
+            _put(draft, out, _stamp(data, steps))
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(draft: Path, out: Path, stamp: Mapping[str, Any]) -> None:
+    """Replaces what was made before; without a stamp nothing stands, and it is made again."""
+    (out / _STAMP).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+        (draft / name).rename(out / name)
+    Storage.at(out).write(_STAMP, (json.dumps(stamp) + "\n").encode())
+
+
+def _make(data: str, draft: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
     torch.manual_seed(_SEED)
     torch.set_num_threads(1)  # so small are the tensors that threads cost more than they bring
     videos, captions, texts, fps = _read(data, workers, tick)
-    draft = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
     save_qwen(draft / "qwen", texts)
     tick("fitting the autoencoder")
@@ -66,9 +85,6 @@ def make(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], N
     LTXPipeline(
         scheduler=scheduler(), vae=vae, text_encoder=encoder, tokenizer=tokenizer, transformer=transformer
     ).save_pretrained(draft / "ltx")
-    (draft / _STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    draft.rename(out)
 
 
 def clips_of(data: str) -> ClipDataset:

@@ -1,0 +1,287 @@
+"""The mark of a folder that we write, `nextscene.json`: whatever holds something else is left alone.
+
+Every command that writes or deletes claims its folder first. The mark is written before anything else, so that what a
+killed run leaves is known as ours. What versions before the mark have left is known by what it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from shards.filesystem import fault_of
+from shards.layout import CALLS, CARD, CONFIG, LOCK, MARK, PLAN, owns
+from shards.receipt import DamagedRecord, Manifest
+from shards.storage import BadLocation, Storage, StorageFault, draft_of
+
+DATASET = "dataset"
+LATENTS = "latents"
+RUN = "run"
+VIDEOS = "videos"
+EVALUATION = "evaluation"
+TOYS = "toys"
+
+_WORDS = {
+    DATASET: "a dataset",
+    LATENTS: "latents",
+    RUN: "a training run",
+    VIDEOS: "generated videos",
+    EVALUATION: "an evaluation",
+    TOYS: "toy checkpoints",
+}
+_VERSION = 1
+_NEVER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What no second try mends, as it would a full disk."""
+
+
+class NotOurs(BadLocation):
+    """A folder that holds something else than what is to be written there, or cannot be written to at all."""
+
+
+def claim(out: Storage, kind: str) -> Storage:
+    """The folder as one of `kind`, marked, made where there is none; it is written to only while the mark stands.
+
+    Raises NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
+    and where nothing can be written; StorageFault.
+    """
+    if _kind_marked(out, kind) is None:
+        _mark(out, kind)
+    return out.anchored(MARK)
+
+
+def check(out: Storage, kind: str) -> None:
+    """Raises what `claim` would for what the folder holds; changes nothing."""
+    if _kind_marked(out, kind) is None:
+        _check_unmarked(out, kind)
+
+
+@contextmanager
+def claimed(out: Storage, kind: str) -> Iterator[Storage]:
+    """`claim` for a block. Where an error ends it and nothing was made, a new mark and new folders are gone again."""
+    folders = out.missing_folders()
+    if _kind_marked(out, kind) is not None:
+        yield out.anchored(MARK)
+        return
+    before = _names(out)
+    _mark(out, kind)
+    try:
+        yield out.anchored(MARK)
+    except (Exception, KeyboardInterrupt):
+        with suppress(StorageFault):
+            if out.stat(MARK) and _names(out) == before:
+                out.delete(MARK)
+                for folder in folders:
+                    with suppress(OSError):  # something else is there by now
+                        folder.rmdir()
+        raise
+
+
+def check_folder(out: Storage) -> None:
+    """Raises NotOurs where a file is, or is in the way of, what should be a local folder."""
+    folder = out.local("")
+    if folder is None:
+        return
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            where = "is a file" if place == folder else f"lies below a file, {place}"
+            raise NotOurs(f"{out.shown} {where}; name a folder")
+
+
+def _kind_marked(out: Storage, kind: str) -> str | None:
+    """The kind that the mark names, None where there is no mark. Raises NotOurs for another than `kind`."""
+    check_folder(out)
+    try:
+        data = out.read(MARK)
+    except FileNotFoundError:
+        return None
+    if not data:  # a machine went down as it was written
+        return None
+    found = json.loads(data)["kind"] if {"kind", "version"} == _fields(data) else None
+    if found not in _WORDS:
+        raise NotOurs(f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder")
+    if found != kind:
+        raise NotOurs(f"{out.shown} holds {_WORDS[found]}, not {_WORDS[kind]}; name another folder")
+    return kind
+
+
+def _mark(out: Storage, kind: str) -> None:
+    _check_unmarked(out, kind)
+    folder = out.local("")
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        out.write(MARK, (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode())
+    except OSError as fault:
+        raise _failure(out, fault) from fault
+    except StorageFault as fault:
+        if isinstance(fault.__cause__, OSError):
+            raise _failure(out, fault.__cause__) from fault
+        raise
+
+
+def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
+    if fault.errno in _NEVER:
+        return NotOurs(f"{out.shown} cannot be written to: {fault.strerror}; name another folder")
+    return fault_of("write", MARK, out.shown, fault)
+
+
+def _check_unmarked(out: Storage, kind: str) -> None:
+    if _EARLIER[kind].left(out):
+        return
+    if not out.is_local and "/" not in out.full("").strip("/"):
+        raise NotOurs(f"{out.shown} is a whole bucket; name a prefix in it, such as {out.shown}/nsp")
+    if not out.is_local and out.stat("") is not None:
+        raise NotOurs(f"{out.shown} is a file; name a folder")
+    for other, earlier in _EARLIER.items():
+        if other != kind and earlier.left(out):
+            raise NotOurs(f"{out.shown} holds {_WORDS[other]}, not {_WORDS[kind]}; name another folder")
+    for name in out.names("") if out.is_folder() else ():
+        if not _is_nothing(out, name) and not _EARLIER[kind].begun(out, name):
+            raise NotOurs(
+                f"{out.shown} is not empty, and nothing says that it is {_WORDS[kind]}: there is {name!r},"
+                f" and no {MARK}; name another folder"
+            )
+
+
+def _names(out: Storage) -> set[str]:
+    """What lies in the folder, but for the mark."""
+    return set(out.names("")) - {MARK} if out.is_folder() else set()
+
+
+# ---- what does not count -----------------------------------------------------------------------------------------
+
+_OF_SYSTEMS = re.compile(
+    r"lost\+found/|@eaDir/|\.snapshots?/|\.Trash-\d+/|\.nfs[0-9a-f]+|\.directory|\.gitignore|\.gitkeep"
+    r"|\.Trashes/|\.fseventsd/|\.Spotlight-V100/|\.TemporaryItems/|\.DS_Store|\._.*|\.localized"
+    r"|System Volume Information/|\$RECYCLE\.BIN/|Thumbs\.db|desktop\.ini"
+)
+"""What file systems, desktops and git leave in folders that are empty for people."""
+
+_PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
+
+
+def _is_nothing(out: Storage, name: str) -> bool:
+    """Whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
+    if _OF_SYSTEMS.fullmatch(name) or _PROBE.fullmatch(name) or name == MARK:
+        return True
+    if (final := draft_of(name)) is not None:
+        return owns(final) or final == _RECORDS
+    return name == LOCK and _is_lock(out)
+
+
+def _is_lock(out: Storage) -> bool:
+    data = _piece(out, LOCK)
+    return not data or b'"run_id"' in data
+
+
+# ---- versions before the mark ------------------------------------------------------------------------------------
+
+_PIECE = 1 << 16
+_RECORDS = "videos.jsonl"
+_STEP = re.compile(r"step-\d+(\.unfinished)?/")
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """How a folder of a kind is known that has no mark.
+
+    `left` says whether it holds such; `begun`, of a name in it, whether a run of this kind may have left that which was
+    killed before it came to anything.
+    """
+
+    left: Callable[[Storage], bool]
+    begun: Callable[[Storage, str], bool] = lambda _out, _name: False
+
+
+def _holds_dataset(out: Storage) -> bool:
+    return b"plan_sha256" in _piece(out, CONFIG) or b"nextscene." in _piece(out, PLAN, from_end=True)
+
+
+def _holds_latents(out: Storage) -> bool:
+    if _piece(out, CARD).startswith(b"Latents of the clips of a dataset"):
+        return True
+    try:
+        shards = Manifest.read(out).shards
+        return bool(shards) and shards[0].receipt(out).members == ("json", "latent")
+    except (FileNotFoundError, DamagedRecord):
+        return False
+
+
+def _holds_run(out: Storage) -> bool:
+    return any(_is_export(out, name) or _is_stage(out, name) for name in _folders(out))
+
+
+def _is_export(out: Storage, folder: str) -> bool:
+    return folder == "export/" and {"recipe", "determining"} <= _fields(_piece(out, f"{folder}{MARK}"))
+
+
+def _is_stage(out: Storage, folder: str) -> bool:
+    """Its checkpoints, or before the first of them what is written of the steps."""
+    if not out.is_folder(f"{folder}checkpoints"):
+        return False
+    names = [*out.names(f"{folder}checkpoints")]
+    return all(map(_STEP.fullmatch, names)) and (bool(names) or out.stat(f"{folder}metrics.jsonl") is not None)
+
+
+def _holds_videos(out: Storage, folder: str = "") -> bool:
+    return "file" in _fields(_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
+
+
+def _holds_evaluation(out: Storage) -> bool:
+    return any(_holds_videos(out, name) and out.is_folder(f"{name}videos") for name in _folders(out))
+
+
+def _holds_toys(out: Storage, folder: str = "") -> bool:
+    return {"version", "steps", "shards"} <= _fields(_piece(out, f"{folder}made.json"))
+
+
+def _is_account(out: Storage, name: str) -> bool:
+    """Paid answers: with their account, or before the first."""
+    return name == f"{CALLS}/" and (out.stat(f"{CALLS}/account.json") is not None or not any(out.names(CALLS)))
+
+
+def _is_ours(out: Storage, name: str) -> bool:
+    """A folder with a mark of its own; `make train` makes the toy checkpoints below the run, and before it."""
+    if not name.endswith("/"):
+        return False
+    return "kind" in _fields(_piece(out, f"{name}{MARK}")) or _holds_toys(out, name)
+
+
+def _is_waiting_for_videos(out: Storage, name: str) -> bool:
+    return _is_account(out, name) or (name.endswith("/") and [*out.names(name)] == ["videos/"])
+
+
+_EARLIER = {
+    DATASET: _Earlier(_holds_dataset, _is_account),
+    LATENTS: _Earlier(_holds_latents),
+    RUN: _Earlier(_holds_run, _is_ours),
+    VIDEOS: _Earlier(_holds_videos),
+    EVALUATION: _Earlier(_holds_evaluation, _is_waiting_for_videos),
+    TOYS: _Earlier(_holds_toys),
+}
+
+
+def _folders(out: Storage) -> Iterator[str]:
+    if out.is_local and out.is_folder():  # none of those that are asked for lies in an object store
+        yield from (name for name in out.names("") if name.endswith("/"))
+
+
+def _piece(out: Storage, path: str, from_end: bool = False) -> bytes:
+    """The begin or the end of a file; nothing where there is none."""
+    entry = out.stat(path)
+    if entry is None:
+        return b""
+    return out.read(path, max(0, entry.size - _PIECE) if from_end else 0, min(entry.size, _PIECE))
+
+
+def _fields(data: bytes) -> set[str]:
+    """The names in a JSON object; none of what is not one."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return set()
+    return set(value) if isinstance(value, dict) else set()
