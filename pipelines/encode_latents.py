@@ -12,10 +12,12 @@ import click
 
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.places import check_apart
+from pipelines.places import check_out
 from shards.location import lies_in
+from shards.mark import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
+from training.encoding import latents_of
 from training.errors import TrainingMistake
 
 if TYPE_CHECKING:
@@ -63,15 +65,16 @@ def main(
 def _encode(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
+    if out is not None:
+        within = lies_in(Storage.at(out), Storage.at(latents_of(data)))
+        check_out(out, LATENTS, *([] if within else [data]))
     from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
-    from training.encoding import Encoding, latents_of
+    from training.encoding import Encoding
 
     begun = time.monotonic()
     rank, world = _rank_and_world()
     encoding = Encoding.by(ltx / "vae", max_frames, size)
     place = Storage.at(encoding.location(data) if out is None else out)
-    if out is not None and not lies_in(place, Storage.at(latents_of(data))):
-        check_apart(place, data)
     encoder = Encoder(data, place, encoding, rank, world)
     vae = open_vae(ltx / "vae", _device(device))
     encoder.check(vae)

@@ -22,7 +22,7 @@ from judge.settings import Claude
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, record, sampling_options, scenes_in
-from pipelines.places import Place, check_apart
+from pipelines.places import Place, check_out
 from pipelines.settings import chosen, dollars, options
 from pipelines.videofolder import Record, VideoFolder
 from shards.layout import LOCK, MARK, SUMMARY
@@ -124,8 +124,7 @@ def main(
     """
     console.log_to_stderr()
     with in_one_line(_GO_ON), console.interruptible(_GO_ON):
-        if data is not None:
-            check_apart(Storage.at(out), data)
+        check_out(out, EVALUATION, *([data] if data else []))
         texts = _texts(data, split, scenes, vbench, most)
         sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
         asked = {name: value for name, value in sampling.items() if value is not None}

@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 
 from pipelines import console
+from pipelines.places import Place
+from shards.storage import Storage
 
 _PACKAGE = "moviepy==2.2.1"
 _ARCHIVE = "moviepy-2.2.1.tar.gz"
@@ -22,25 +24,34 @@ _ZIP = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/mov
 _FILM_IN_ZIP = "moviepy_10_minutes/resources/bbb.mp4"
 _FILM = "big_buck_bunny.mp4"
 _FILM_SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
+_LIST = "shots.csv"
 _SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.csv"
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=Place())
 def main(folder: Path) -> None:
     """Put big_buck_bunny.mp4 and its captioned shot list, shots.csv, into FOLDER.
 
     Big Buck Bunny is (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0. About 58 MB are downloaded, once.
+    A file of one of these names that is another is left as it is. Exit codes: 0 done, 2 wrong usage, 3 no download.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    film = folder / _FILM
-    if not film.exists() or _sha256(film) != _FILM_SHA256:
+    film, shots = folder / _FILM, folder / _LIST
+    try:
+        for file, sha256 in {film: _FILM_SHA256, shots: _sha256(_SHOTS)}.items():
+            if file.exists() and _sha256(file) != sha256:
+                console.fail(
+                    f"{file} is there already, and is not ours; delete it, or name another folder", console.USAGE
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        console.fail(f"{folder} cannot be used: {error.strerror}; name another folder", console.USAGE)
+    if not film.exists():
         console.err.print("fetching the sample film (58 MB) …")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             _extract(_download(Path(scratch)), Path(scratch) / _FILM).replace(film)
-    shots = folder / "shots.csv"
-    if not shots.exists() or shots.read_bytes() != _SHOTS.read_bytes():
-        shutil.copyfile(_SHOTS, shots)
+    if not shots.exists():
+        Storage.at(folder).write(_LIST, _SHOTS.read_bytes())
     console.out.print(f"{film} and {shots} are there.")
 
 

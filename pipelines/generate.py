@@ -16,7 +16,7 @@ from curation.write import write_clip
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
-from pipelines.places import Place, check_writable
+from pipelines.places import Place, check_out, check_writable
 from pipelines.videofolder import RECORDS, Record, VideoFolder
 from shards.mark import VIDEOS, claimed
 from shards.storage import Storage
@@ -65,6 +65,10 @@ def main(
         alone = out.suffix.lower() == ".mp4"
         if alone and len(texts) * samples > 1:
             raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
+        if alone:
+            _check_new(out)
+        else:
+            check_out(out, VIDEOS)
         begun = time.monotonic()
         opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
         wanted = enumerate(text for text in texts for _ in range(samples))
@@ -83,6 +87,13 @@ def _texts(scene: str | None, file: Path | None) -> list[str]:
     if any("\ud800" <= letter <= "\udfff" for letter in scene):  # what Python makes of bytes that are no text
         raise UsageMistake("--scene is no text in UTF-8")
     return [scene.strip()]
+
+
+def _check_new(file: Path) -> None:
+    if file.is_dir():
+        raise UsageMistake(f"--out {file} is a folder; name a file, or a folder that does not end in .mp4")
+    if file.exists():
+        raise UsageMistake(f"--out {file} is there already; name another file, or delete it")
 
 
 def _opening(
@@ -112,10 +123,6 @@ def _opening(
 
 
 def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
-    if out.is_dir():
-        raise UsageMistake(f"--out {out} is a folder; name a file, or a folder that does not end in .mp4")
-    if out.exists():
-        raise UsageMistake(f"--out {out} is there already; name another file, or delete it")
     check_writable(out.absolute().parent)
     write_clip(made(opened(opening), records)[0], out, opening.sampling.fps)
     return 1

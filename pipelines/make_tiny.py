@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.places import Place, check_apart
-from shards.storage import Storage
+from pipelines.places import Place, check_out
+from shards.mark import TOYS
 
 _LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
@@ -40,9 +40,9 @@ def main(data: str, out: Path, steps: int) -> None:
 
 
 def _make(data: str, out: Path, steps: int) -> None:
+    check_out(out, TOYS, data)
     from training.tiny.make import clips_of, make, stands
 
-    check_apart(Storage.at(out), data)
     clips = clips_of(data)
     if stands(data, out, steps):
         console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)

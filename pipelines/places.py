@@ -11,6 +11,7 @@ import click
 from curation.errors import UsageMistake
 from shards.layout import CONFIG, MANIFEST
 from shards.location import lies_in
+from shards.mark import check
 from shards.storage import Storage
 
 
@@ -28,10 +29,15 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-def check_apart(out: Storage, data: str) -> None:
-    """Raises UsageMistake where --out is --data or lies in it: a dataset holds nothing else."""
-    if lies_in(out, dataset := Storage.at(data)):
-        raise UsageMistake(f"--out {out.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
+def check_out(out: str | Path, kind: str, *data: str) -> None:
+    """Early, before anything is loaded: raises NotOurs where --out cannot be claimed as one of `kind`, UsageMistake
+    where it is --data or lies in it, since a dataset holds nothing else.
+    """
+    place = Storage.at(out)
+    for dataset in map(Storage.at, data):
+        if lies_in(place, dataset):
+            raise UsageMistake(f"--out {place.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
+    check(place, kind)
 
 
 def check_writable(folder: Path) -> None:

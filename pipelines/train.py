@@ -19,7 +19,7 @@ from curation.lock import held
 from judge.prices import Prices
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.places import Place, check_apart
+from pipelines.places import Place, check_out
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
 from shards.mark import RUN, claimed
@@ -84,7 +84,10 @@ def main(
             if value is not None and not settings.asks_claude:
                 raise UsageMistake(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
         budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
-        job = _job(settings, _data(settings, data), out, qwen, ltx, init, resume)
+        places = _data(settings, data)
+        if _leads():
+            check_out(out, RUN, *places.values())
+        job = _job(settings, places, out, qwen, ltx, init, resume)
         job = replace(job, budget=budget, prices=known)
         with _alone(job):
             summary = _train(job, launcher, workers, failures, ray_address)
@@ -155,8 +158,6 @@ def _job(
     for flag, path in paths.items():
         if inside_job() and not path.is_absolute():
             raise UsageMistake(f"{flag} {path}: inside a cluster job paths must be absolute")
-    for place in data.values():
-        check_apart(Storage.at(out), place)
     originals = Originals(qwen.absolute(), ltx.absolute())
     job = Job(recipe, data, out.absolute(), originals, None, resume)
     if resume and latest(job.checkpoints):

@@ -34,7 +34,9 @@ _WORDS = {
     TOYS: "toy checkpoints",
 }
 _VERSION = 1
-_NEVER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_NEVER = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
 """What no second try mends, as it would a full disk."""
 
 
@@ -48,25 +50,27 @@ def claim(out: Storage, kind: str) -> Storage:
     Raises NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
     and where nothing can be written; StorageFault.
     """
-    if _kind_marked(out, kind) is None:
+    if not check(out, kind):
         _mark(out, kind)
     return out.anchored(MARK)
 
 
-def check(out: Storage, kind: str) -> None:
-    """Raises what `claim` would for what the folder holds; changes nothing."""
-    if _kind_marked(out, kind) is None:
-        _check_unmarked(out, kind)
+def check(out: Storage, kind: str) -> bool:
+    """Whether the folder is marked as one of `kind` already. Raises NotOurs where `claim` would for what it holds."""
+    check_folder(out)
+    marked = _is_marked(out, kind)
+    if not marked and not _EARLIER[kind].left(out):
+        _check_empty(out, kind)
+    return marked
 
 
 @contextmanager
 def claimed(out: Storage, kind: str) -> Iterator[Storage]:
     """`claim` for a block. Where an error ends it and nothing was made, a new mark and new folders are gone again."""
-    folders = out.missing_folders()
-    if _kind_marked(out, kind) is not None:
+    if check(out, kind):
         yield out.anchored(MARK)
         return
-    before = _names(out)
+    folders, before = out.missing_folders(), _names(out)
     _mark(out, kind)
     try:
         yield out.anchored(MARK)
@@ -85,31 +89,32 @@ def check_folder(out: Storage) -> None:
     folder = out.local("")
     if folder is None:
         return
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            where = "is a file" if place == folder else f"lies below a file, {place}"
-            raise NotOurs(f"{out.shown} {where}; name a folder")
+    try:
+        found = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:
+        raise NotOurs(f"{out.shown} is not a place for a folder: {error.strerror}; name another folder") from error
+    if not found.is_dir():
+        where = "is a file" if found == folder else f"lies below a file, {found}"
+        raise NotOurs(f"{out.shown} {where}; name a folder")
 
 
-def _kind_marked(out: Storage, kind: str) -> str | None:
-    """The kind that the mark names, None where there is no mark. Raises NotOurs for another than `kind`."""
-    check_folder(out)
+def _is_marked(out: Storage, kind: str) -> bool:
+    """Raises NotOurs for a mark of another kind."""
     try:
         data = out.read(MARK)
     except FileNotFoundError:
-        return None
+        return False
     if not data:  # a machine went down as it was written
-        return None
-    found = json.loads(data)["kind"] if {"kind", "version"} == _fields(data) else None
-    if found not in _WORDS:
+        return False
+    value = json.loads(data) if {"kind", "version"} == _fields(data) else {}
+    if str(value.get("kind")) not in _WORDS or value["version"] != _VERSION:
         raise NotOurs(f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder")
-    if found != kind:
-        raise NotOurs(f"{out.shown} holds {_WORDS[found]}, not {_WORDS[kind]}; name another folder")
-    return kind
+    if value["kind"] != kind:
+        raise NotOurs(f"{out.shown} holds {_WORDS[value['kind']]}, not {_WORDS[kind]}; name another folder")
+    return True
 
 
 def _mark(out: Storage, kind: str) -> None:
-    _check_unmarked(out, kind)
     folder = out.local("")
     try:
         if folder is not None:
@@ -129,9 +134,7 @@ def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
     return fault_of("write", MARK, out.shown, fault)
 
 
-def _check_unmarked(out: Storage, kind: str) -> None:
-    if _EARLIER[kind].left(out):
-        return
+def _check_empty(out: Storage, kind: str) -> None:
     if not out.is_local and "/" not in out.full("").strip("/"):
         raise NotOurs(f"{out.shown} is a whole bucket; name a prefix in it, such as {out.shown}/nsp")
     if not out.is_local and out.stat("") is not None:
@@ -142,8 +145,7 @@ def _check_unmarked(out: Storage, kind: str) -> None:
     for name in out.names("") if out.is_folder() else ():
         if not _is_nothing(out, name) and not _EARLIER[kind].begun(out, name):
             raise NotOurs(
-                f"{out.shown} is not empty, and nothing says that it is {_WORDS[kind]}: there is {name!r},"
-                f" and no {MARK}; name another folder"
+                f"{out.shown} holds {name!r} and no {MARK}, so it is not ours; name a folder that is empty or new"
             )
 
 
@@ -170,6 +172,8 @@ def _is_nothing(out: Storage, name: str) -> bool:
         return True
     if (final := draft_of(name)) is not None:
         return owns(final) or final == _RECORDS
+    if name.endswith("/"):
+        return not any(out.names(name))
     return name == LOCK and _is_lock(out)
 
 

@@ -20,7 +20,7 @@ from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
-from curation.run import open_out
+from curation.run import claimed_out, open_out
 from curation.sealing import seal_shard
 from curation.setup import Recorded, prepare
 from curation.sources import Source
@@ -90,8 +90,7 @@ def build_inline(
 ) -> Summary:
     """The same run as `curation.run.build`, with the steps of the engine done one after another in this process."""
     begun = time.monotonic()
-    place = open_out(str(out))
-    with held(place, "inline"), asyncio.Runner() as runner:
+    with claimed_out(open_out(str(out))) as place, held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
         job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut)

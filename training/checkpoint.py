@@ -116,8 +116,9 @@ class Checkpoints:
         self._writing: Future[None] | None = None
         if world.leads:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(f"*{_UNFINISHED}"):
-                shutil.rmtree(left)
+            for left in folder.glob(f"step-*{_UNFINISHED}"):
+                if _NAME.fullmatch(left.name.removesuffix(_UNFINISHED)):
+                    shutil.rmtree(left)
         world.together()
 
     def save(self, tensors: Mapping[str, Tensor], about: About) -> None:

@@ -57,8 +57,8 @@ class Encoder:
     """
 
     def __init__(self, data: str, out: Storage, encoding: Encoding, rank: int = 0, world: int = 1) -> None:
-        """Raises TrainingMistake where there is no dataset, or `out` holds other latents, NotOurs where it holds something
-        else; else as ClipDataset does.
+        """Raises TrainingMistake where there is no dataset, or `out` holds other latents, NotOurs where it holds no
+        latents; else as ClipDataset does.
         """
         self._data, self._out, self._encoding = Storage.at(data), out, encoding
         try:

@@ -19,7 +19,7 @@ from training.job import Job, Watcher
 from training.journal import Journal, entries
 from training.meter import Meter
 from training.method import Lesson, Method
-from training.model.export import export
+from training.model.export import check_replaceable, export
 from training.optimise.prodigy import Prodigy
 from training.policy.grpo import Grpo
 from training.setting import Setting, bridge_config, set_up
@@ -39,6 +39,7 @@ def train(job: Job, world: World, watcher: Watcher) -> Summary:
 class _Trainer:
     def __init__(self, job: Job, world: World, watcher: Watcher) -> None:
         self._job, self._recipe, self._world, self._watcher = job, job.recipe, world, watcher
+        check_replaceable(job.run / "export")
         self._setting: Setting = set_up(job, world, watcher)
         self._step = self._setting.step
         self._checkpoints = Checkpoints(job.checkpoints, world, job.recipe.keeping.keep_last)

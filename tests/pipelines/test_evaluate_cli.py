@@ -259,7 +259,7 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
         (["--scenes", "{scenes}", "--model", "{run}"], "give the model a name, and its place"),
         (["--scenes", "{scenes}", "--model", "a="], "give the model a name, and its place"),
         (["--scenes", "{scenes}", "--model", "a={run}", "--model", "b={run}"], "is the same model as a"),
-        (["--scenes", "{scenes}", "--model", "a={run}", "--out", "{data}"], "holds a dataset"),
+        (["--scenes", "{scenes}", "--model", "a={run}", "--out", "{data}"], "'manifest.json' and no nextscene.json"),
         (["--scenes", "{scenes}", "--model", "a b={run}"], "a name is of letters"),
         (["--scenes", "{scenes}", "--model", "calls={run}"], "the name calls is taken"),
         (["--scenes", "{scenes}", "--model", "a={run}", "--original", "a={ltx}"], "the name a is taken"),

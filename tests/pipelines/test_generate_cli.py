@@ -18,6 +18,7 @@ from torch import Tensor
 
 from curation.lock import held
 from pipelines.generate import main
+from shards.mark import VIDEOS, claim
 from shards.storage import Storage
 from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
@@ -209,7 +210,7 @@ def test_videos_that_were_made_otherwise_are_not_lost(given: Given, changed: lis
 
 
 def test_a_video_that_is_somebody_s_is_not_lost(given: Given) -> None:
-    given.out.mkdir()
+    claim(Storage.at(given.out), VIDEOS)
     (given.out / "0002.mp4").write_text("precious")
     command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
     code, _, stderr = given.run(*command)
@@ -246,10 +247,10 @@ def test_a_video_that_is_somebody_s_is_not_lost(given: Given) -> None:
         (["--scenes", "SCENES", "--run", "RUN", "--out", "x.MP4"], ["x.MP4 is one video", "3 are asked for"]),
         (["--scene", "a", "--run", "RUN", "--frames", "6"], ["6 frames are not of the form 4k + 1"]),
         (["--scene", "a", "--run", "RUN", "--width", "34"], ["34×16", "multiples of 4"]),
-        (["--scene", "a", "--run", "RUN", "--out", "/dev/null/x"], ["/dev/null/x cannot be written to"]),
+        (["--scene", "a", "--run", "RUN", "--out", "/dev/null/x"], ["/dev/null/x lies below a file"]),
         (["--scene", "a", "--run", "RUN", "--out", "/dev/null/x.mp4"], ["/dev/null cannot be written to"]),
         (["--scenes", "SCENES", "--run", "RUN", "--out", "x.mp4"], ["x.mp4 is one video", "3 are asked for"]),
-        (["--scene", "a", "--run", "RUN", "--out", "OTHER"], ["videos.jsonl is of something else"]),
+        (["--scene", "a", "--run", "RUN", "--out", "OTHER"], ["'videos.jsonl' and no nextscene.json"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -179,7 +179,7 @@ def test_clips_without_a_scene_before_them_are_refused(given: Given, api: Claude
     assert not api.exchanges
 
 
-@pytest.mark.parametrize(("out", "told"), [("data", "holds a dataset"), ("recipe.toml", "is a file")])
+@pytest.mark.parametrize(("out", "told"), [("data", "lies inside --data"), ("recipe.toml", "is a file")])
 def test_a_training_goes_into_a_folder_of_its_own(given: Given, api: ClaudeApi, out: str, told: str) -> None:
     assert told in given.error(2, "--out", str(given.folder / out))
     assert not api.exchanges

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.filesystem import connect
-from shards.storage import BadLocation, Entry, Storage, StorageFault
+from shards.layout import owns
+from shards.storage import BadLocation, Entry, Storage, StorageFault, draft_of
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 
@@ -75,27 +76,35 @@ def test_publishing_again_replaces_the_file_and_a_reader_keeps_the_one_it_opened
     assert out.read("a") == b"after, and longer"
 
 
+PART = "parts/train-00000000.part"
+
+
 def test_drafts_are_not_listed_and_a_sweep_removes_those_of_killed_writers(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     out.write("folder/whole", b"x")
-    with suppress(KeyboardInterrupt), out.publishing("folder/other"):
+    with suppress(KeyboardInterrupt), out.publishing(PART):
         (draft,) = set(tree(tmp_path)) - {"folder/whole"}
         assert [entry.path for entry in out.files(recursive=True)] == ["folder/whole"]
-        (tmp_path / draft).with_name(draft.rpartition("/")[2] + "x.unfinished").touch()
+        assert draft_of(Path(draft).name) == Path(PART).name
         raise KeyboardInterrupt
-    assert len(tree(tmp_path)) == 2
-    out.sweep()
+    (tmp_path / draft).write_bytes(b"half")
+    out.sweep(owns)
     assert tree(tmp_path) == {"folder/whole": b"x"}
 
 
-def test_a_sweep_spares_the_folder_where_another_is_at_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "parts/.b.unfinished", "parts/.mine.0123abcd.unfinished", "mine/.plan.parquet.0123abcd.unfinished",
+        "parts/.train-00000000.part.unfinished", "latents/a/parts/.train-00000000.part.0123abcd.unfinished",
+    ],
+)  # fmt: skip
+def test_a_sweep_spares_what_others_left_unfinished(tmp_path: Path, draft: str) -> None:
     out = Storage.at(tmp_path)
-    with out.publishing("latents/a/part") as mine, suppress(KeyboardInterrupt), out.publishing("parts/a"):
-        (tmp_path / "parts" / ".b.unfinished").touch()
-        out.sweep(sparing="latents")
-        mine.write(b"x")
-        raise KeyboardInterrupt
-    assert tree(tmp_path) == {"latents/a/part": b"x"}
+    (tmp_path / draft).parent.mkdir(parents=True)
+    (tmp_path / draft).write_bytes(b"x")
+    out.sweep(owns)
+    assert tree(tmp_path) == {draft: b"x"}
 
 
 def test_of_two_creators_one_succeeds(tmp_path: Path) -> None:

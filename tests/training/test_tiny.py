@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextModel, T5EncoderModel
 
 from pipelines.make_tiny import main
+from shards.mark import NotOurs
 from tests.shards.clips import clip_dataset
 from training.errors import TrainingMistake
 from training.flow.objective import loss_per_sample, noised
@@ -286,7 +287,7 @@ def test_what_was_interrupted_leaves_nothing_behind_that_stands(data: str, tmp_p
 def test_a_folder_of_something_else_is_never_replaced(data: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "weights").write_text("a week's work")
-    with pytest.raises(TrainingMistake, match="run holds something else"):
+    with pytest.raises(NotOurs, match="run holds 'weights'"):
         make(data, tmp_path / "run", STEPS, 0, quiet)
     assert (tmp_path / "run" / "weights").read_text() == "a week's work"
 
@@ -308,6 +309,6 @@ def test_the_command_finds_nothing_to_do_where_they_stand(data: str, made: Path)
 
 
 def test_the_command_says_in_a_line_that_there_is_no_dataset(tmp_path: Path) -> None:
-    ended = CliRunner().invoke(main, ["--data", str(tmp_path), "--out", str(tmp_path / "tiny")])
+    ended = CliRunner().invoke(main, ["--data", str(tmp_path / "none"), "--out", str(tmp_path / "tiny")])
     assert ended.exit_code == 2
     assert ended.output.count("\n") == 1 and "holds no dataset" in ended.output

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shards.layout import MARK
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
 from training.model.originals import Originals, open_pretrained
 
 _INDEX = "model_index.json"
-_ABOUT = "nextscene.json"
+_ABOUT = MARK
 
 
 def export(
@@ -50,6 +51,12 @@ def export(
     (draft / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     (draft / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     _replace(folder, draft)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises TrainingMistake where an export would replace something else."""
+    if folder.exists() and not (folder / _ABOUT).is_file() and any(folder.iterdir()):
+        raise TrainingMistake(f"{folder} is not an export, and would be replaced by one; move it away")
 
 
 def opened(folder: Path) -> tuple[Bridge, Originals]:

@@ -1,0 +1,65 @@
+"""Folders of other people, and what shows that nothing in them was touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TABLE = pa.table({"week": [1, 2], "plan": ["a", "b"]})
+
+
+def parquet(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(TABLE, path)
+    return path
+
+
+FOREIGN: dict[str, dict[str, str]] = {
+    "notes": {"notes.txt": "mine"},
+    "a dataset of another program": {"README.md": "# Mine", "manifest.json": "{}", "index/val.parquet": "x"},
+    "an index for wids": {"wids-val.json": "{}", "wids-train.json": "{}"},
+    "a page": {"report.html": "<p>mine</p>"},
+    "settings": {"config.toml": "[server]\nport = 1\n"},
+    "settings and a plan": {"config.toml": 'determining = "x"\n', "plan.parquet": "no Parquet"},
+    "a lock": {"run.lock": "4711\n"},
+    "drafts": {"thesis/.chapter.unfinished": "half", ".letter.0123abcd.unfinished": "half"},
+    "recordings of calls": {"calls/2026-01-01.wav": "x"},
+    "a repository": {".git/HEAD": "ref: refs/heads/main"},
+    "another program's mark": {"nextscene.json": '{"theatre": "opera"}'},
+    "a newer mark": {"nextscene.json": '{"kind": "dataset", "version": 2}'},
+    "an export": {"nextscene.json": '{"recipe": "sft", "step": 1, "determining": {}, "version": 1}'},
+    "another trainer's runs": {"first/checkpoints/last.ckpt": "x", "first/metrics.jsonl": "{}", "export/model": "x"},
+    "somebody's videos": {"0000.mp4": "x", "a/videos/0000.mp4": "x"},
+    "other records": {"videos.jsonl": '{"url": "x"}\n', "a/videos.jsonl": "", "made.json": '{"by": "hand"}'},
+    "figures": {"summary.json": "{}", "metrics.jsonl": "{}", "shots.csv": "a,b\n"},
+}
+"""Name → path → contents. Nothing of it was ever written by a command of this package."""
+
+
+def lay(folder: Path, name: str) -> Path:
+    for path, text in FOREIGN[name].items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    if name == "settings and a plan":
+        parquet(folder / "plan.parquet")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Every name below a folder, and the folder: number, time and contents of each."""
+    found = sorted([folder, *folder.rglob("*")])
+    stats = [(path, path.lstat()) for path in found]
+    return {
+        str(path): (stat.st_ino, stat.st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path, stat in stats
+    }
+
+
+def marked(folder: Path, kind: str) -> Path:
+    """A folder with the mark of a kind and a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nextscene.json").write_text(json.dumps({"kind": kind, "version": 1}))
+    (folder / "mine.txt").write_text("mine")
+    return folder
