@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -76,7 +76,7 @@ def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage
             f"--source {source.shown} lies inside --out {out.shown}, which is to hold the dataset alone; name another"
             " --out"
         )
-    return source, out
+    return replace(source, out=out), out
 
 
 @contextmanager

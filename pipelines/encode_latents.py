@@ -13,7 +13,6 @@ import click
 from pipelines import console
 from pipelines.endings import in_one_line
 from pipelines.places import check_out
-from shards.location import lies_in
 from shards.mark import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
@@ -66,8 +65,7 @@ def _encode(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
     if out is not None:
-        within = lies_in(Storage.at(out), Storage.at(latents_of(data)))
-        check_out(out, LATENTS, *([] if within else [data]))
+        check_out(out, LATENTS, data, but=latents_of(data))
     from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
     from training.encoding import Encoding
 

@@ -12,7 +12,7 @@ from curation.errors import UsageMistake
 from shards.layout import CONFIG, MANIFEST
 from shards.location import lies_in
 from shards.mark import check
-from shards.storage import Storage
+from shards.storage import BadLocation, Storage
 
 
 class Place(click.Path):
@@ -26,16 +26,22 @@ class Place(click.Path):
             self.fail("it is empty; name a place", param, ctx)
         if "://" in str(value):
             self.fail(f"{value} is no local folder; name one, and copy it from there", param, ctx)
-        return super().convert(value, param, ctx)
+        try:
+            return super().convert(Path(value).expanduser(), param, ctx)
+        except RuntimeError as error:
+            self.fail(f"{value}: {error}", param, ctx)
 
 
-def check_out(out: str | Path, kind: str, *data: str) -> None:
+def check_out(out: str | Path, kind: str, *data: str, but: str = "") -> None:
     """Early, before anything is loaded: raises NotOurs where --out cannot be claimed as one of `kind`, UsageMistake
-    where it is --data or lies in it, since a dataset holds nothing else.
+    where it is --data or lies in it, since a dataset holds nothing else, `but` in that one place.
     """
-    place = Storage.at(out)
+    try:
+        place = Storage.at(out)
+    except BadLocation as mistake:
+        raise UsageMistake(f"--out {mistake}") from mistake
     for dataset in map(Storage.at, data):
-        if lies_in(place, dataset):
+        if lies_in(place, dataset) and not (but and lies_in(place, Storage.at(but))):
             raise UsageMistake(f"--out {place.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
     check(place, kind)
 

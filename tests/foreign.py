@@ -49,8 +49,8 @@ def lay(folder: Path, name: str) -> Path:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Every name below a folder, and the folder: number, time and contents of each."""
-    found = sorted([folder, *folder.rglob("*")])
+    """Every name below a folder, and the folder: number, time and contents of each. Nothing where there is none."""
+    found = sorted([folder, *folder.rglob("*")]) if folder.exists() else []
     stats = [(path, path.lstat()) for path in found]
     return {
         str(path): (stat.st_ino, stat.st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path, stat in stats

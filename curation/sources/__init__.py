@@ -27,10 +27,14 @@ _STAT_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Source:
-    """A place that holds clips. `root` is what relative locations are relative to; `path` is "" for a folder."""
+    """A place that holds clips. `root` is what relative locations are relative to; `path` is "" for a folder.
+
+    `out` is where a dataset is made of them, which no link in a folder may lead to.
+    """
 
     root: Storage
     path: str
+    out: Storage | None = None
 
     @staticmethod
     def at(location: str) -> Source:
@@ -65,7 +69,7 @@ class Source:
     def _found(self, passed: PassedOver) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         if not self.path:
-            return clips_of_folder(self.root, passed)
+            return clips_of_folder(self.root, passed, self.out)
         if self.is_manifest:
             return clips_of_manifest(self.root, self.path)
         if suffix == ".tar":

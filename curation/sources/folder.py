@@ -31,9 +31,13 @@ _MAX_DEPTH = 64
 _NAMES_AT_ONCE = 32768
 
 
-def clips_of_folder(root: Storage, passed: PassedOver) -> Iterator[Clip]:
-    """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `passed`."""
-    for folder, name, text in _walk(root, "", (), passed):
+def clips_of_folder(root: Storage, passed: PassedOver, out: Storage | None = None) -> Iterator[Clip]:
+    """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `passed`.
+
+    Raises UsageMistake for a link that leads to `out`.
+    """
+    barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
+    for folder, name, text in _walk(root, "", (), passed, barred):
         path = f"{folder}{name}"
         if name.lower().endswith(".tar"):
             yield from clips_of_tar(root, path, passed)
@@ -99,8 +103,14 @@ def _with_texts(names: Iterator[str], passed: PassedOver) -> Iterator[tuple[str,
     leave(list(behind))
 
 
-def _walk(root: Storage, folder: str, above: tuple[object, ...], passed: PassedOver) -> Iterator[tuple[str, str, str]]:
+def _walk(
+    root: Storage, folder: str, above: tuple[object, ...], passed: PassedOver, barred: object
+) -> Iterator[tuple[str, str, str]]:
     here = _identity(root, folder)
+    if here == barred:
+        raise UsageMistake(
+            f"{root.shown}/{folder} is a link to --out, whose shards would be taken for videos; remove it"
+        )
     if here in above:
         raise UsageMistake(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
     if len(above) > _MAX_DEPTH:
@@ -108,7 +118,7 @@ def _walk(root: Storage, folder: str, above: tuple[object, ...], passed: PassedO
     names = _sorted(_visible(root.names(folder), passed))
     for name, text in _with_texts(names, passed):
         if name.endswith("/"):
-            yield from _walk(root, f"{folder}{name}", (*above, here), passed)
+            yield from _walk(root, f"{folder}{name}", (*above, here), passed, barred)
         else:
             yield folder, name, text
 

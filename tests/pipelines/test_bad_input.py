@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from curation.config import Config
 from pipelines.build_nsp import main
+from tests.foreign import tree
 from tests.support import REPOSITORY, SMALL, assert_conserved, build_inline, captioned_spans, write_csv
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -28,17 +29,6 @@ def run(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str
     result = CliRunner(env=env).invoke(main, list(arguments))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.stdout, result.stderr
-
-
-def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Every file and folder there, with what would show a change."""
-    found = [path for path in (folder, *folder.rglob("*")) if path.exists()]
-    contents = [b"" if path.is_dir() else path.read_bytes() for path in found]
-    stats = [path.stat() for path in found]
-    return {
-        str(path): (stat.st_ino, stat.st_mtime_ns, content)
-        for path, stat, content in zip(found, stats, contents, strict=True)
-    }
 
 
 def error_line(code: int, stdout: str, stderr: str, *words: str) -> str:
@@ -170,16 +160,6 @@ def test_an_out_that_is_a_file_is_named(tmp_path: Path) -> None:
     source = captioned_spans(tmp_path, 1)
     (tmp_path / "out").write_text("mine")
     refused(tmp_path / "out", "--source", str(source), words=("--out", str(tmp_path / "out"), "is a file"))
-
-
-def test_folders_and_files_of_others_in_out_stay_as_they_are(tmp_path: Path, out: Path) -> None:
-    (out / "mine").mkdir(parents=True)
-    (out / "mine" / "notes.txt").write_text("mine")
-    refused(out, "--source", str(tmp_path / "nowhere"), words=("nowhere",))
-    manifest = write_csv(tmp_path / "clips.csv", [{"film": "a.mp4"}])
-    before = set(out.rglob("*"))
-    error_line(*run("--source", str(manifest), "--out", str(out)), "no column `video`")
-    assert set(out.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
