@@ -168,10 +168,39 @@ def test_the_dataset_is_the_same_as_on_disk(tmp_path: Path, bucket: Bucket, scra
     assert [file for file in scratch.iterdir() if not file.name.startswith("pymp-")] == []
 
 
-def test_out_may_be_a_whole_bucket_and_the_source_on_disk(film: tuple[Path, Path], bucket: Bucket) -> None:
+def test_a_whole_bucket_is_refused_unless_an_older_version_filled_it(film: tuple[Path, Path], bucket: Bucket) -> None:
+    flags = ("--source", str(film[0]), *SMALL_FLAGS, "--out")
+    for uri in (bucket.uri(), f"s3://{bucket.name}/{bucket.query}"):
+        refused = _invoke(*flags, uri)
+        assert refused.exit_code == 2 and "is a whole bucket; name a prefix" in refused.output
+    assert bucket.at().files(recursive=True) == []
+    for path in ("config.toml", "plan.parquet"):
+        bucket.at().write(path, (film[1] / path).read_bytes())
     build_inline(film[0], bucket.uri(), SMALL)
     assert_same_dataset(film[1], bucket.uri())
     assert_conserved(bucket.uri())
+
+
+def test_a_prefix_of_others_is_refused_and_stays_as_it_is(film: tuple[Path, Path], bucket: Bucket) -> None:
+    theirs = {"index/val.parquet": b"x", "wids-val.json": b"{}", "a.mp4": b"x", "deep/.x.0123abcd.unfinished": b"x"}
+    for path, data in theirs.items():
+        bucket.at("theirs").write(path, data)
+    bucket.at("marked").write("nextscene.json", b'{"kind": "run", "version": 1}')
+    before = bucket.at().files(recursive=True)
+    for out in ("theirs", "theirs/deep", "marked", "theirs/a.mp4"):
+        for source in (str(film[0]), bucket.uri("theirs")):
+            refused = _invoke("--source", source, "--out", bucket.uri(out), *SMALL_FLAGS)
+            assert refused.exit_code == 2 and f"--out s3://{bucket.name}/{out}" in refused.output
+    assert bucket.at().files(recursive=True) == before
+
+
+@pytest.mark.parametrize("out", ["src", "src/", "/x/..//src", "src/out", "x/../src/out"])
+def test_out_is_told_from_the_source_however_it_is_spelled(bucket: Bucket, out: str) -> None:
+    bucket.at("src").write("a.mp4", b"x")
+    bucket.at("src").write("nextscene.json", b'{"kind": "dataset", "version": 1}')
+    told = _invoke("--source", bucket.uri("src"), "--out", bucket.uri(out), *SMALL_FLAGS)
+    assert told.exit_code == 2 and "lies inside --source" in told.output
+    assert [entry.path for entry in bucket.at().files(recursive=True)] == ["src/a.mp4", "src/nextscene.json"]
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])

@@ -249,20 +249,14 @@ def test_the_page_is_written_into_datasets_alone(
     assert report(built[1])[0] == 2 and tree(built[1]) == before
 
 
-@pytest.mark.parametrize("damage", ["a tar", "a byte of a tar", "a receipt"])
+@pytest.mark.parametrize("damage", ["a tar", "a byte of a tar"])
 def test_the_page_of_a_damaged_dataset_is_written_and_the_damage_told(
     built: tuple[Path, Path], report: Callable[[Path], tuple[int, str]], damage: str
 ) -> None:
-    shard = built[1] / "shards" / "train" / "000"
-    tar, receipt = shard / "nsp-000000.tar", shard / "nsp-000000.receipt.json"
-    if damage == "a tar":
-        tar.unlink()
-    elif damage == "a receipt":
-        receipt.write_text("{}")
-    else:
-        data = bytearray(tar.read_bytes())
-        data[len(data) // 4] ^= 1
-        tar.write_bytes(data)
+    tar = built[1] / "shards" / "train" / "000" / "nsp-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 4] ^= 1
+    tar.unlink() if damage == "a tar" else tar.write_bytes(data)
     code, told = report(built[1])
     assert code == 1 and "is damaged" in told and "--verify" in told, told
     assert (built[1] / "report.html").exists()
