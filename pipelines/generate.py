@@ -38,7 +38,7 @@ _GO_ON = "the videos that are finished are kept; run the same command again to g
 @click.option("--ltx", type=_PATH, help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
 @click.option("--scene", help="What happens before.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
-@click.option("--out", type=Place(), required=True, help="A file that ends in .mp4, for one video; else a folder.")
+@click.option("--out", type=Place(), required=True, help="A new file that ends in .mp4, for one video; else a folder.")
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of the first video.")
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Videos of each scene.")
 @click.option(

@@ -99,7 +99,11 @@ def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
     name = ShardName.of(samples[0].tar) if samples else None
     if name is None:
         raise UsageMistake("--extract: there is no sample of it in a sealed shard")
-    return history.extract(out, name, [sample.key for sample in samples], Storage.at(folder))
+    try:
+        place = Storage.at(folder)
+    except BadLocation as mistake:
+        raise UsageMistake(f"--extract {mistake}") from mistake
+    return history.extract(out, name, [sample.key for sample in samples], place)
 
 
 def _as_json(out: Storage, story: Story) -> str:

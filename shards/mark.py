@@ -150,8 +150,9 @@ def _check_empty(out: Storage, kind: str) -> None:
 
 
 def _names(out: Storage) -> set[str]:
-    """What lies in the folder, but for the mark."""
-    return set(out.names("")) - {MARK} if out.is_folder() else set()
+    """What lies in the folder, but for the mark and a lock that is given up."""
+    names = set(out.names("")) if out.is_folder() else set()
+    return names - ({MARK} if _piece(out, LOCK) else {MARK, LOCK})
 
 
 # ---- what does not count -----------------------------------------------------------------------------------------

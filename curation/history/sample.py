@@ -9,6 +9,7 @@ from typing import Any
 
 from curation.errors import UsageMistake
 from shards.layout import ShardName
+from shards.mark import NotOurs, check_folder
 from shards.read import read_group
 from shards.receipt import DamagedRecord, Receipt
 from shards.sample import CLIPS, MEMBERS, Sample
@@ -87,8 +88,10 @@ def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage)
     not whole, with those before it written.
     """
     receipt = Receipt.read(out, name)
-    if folder.is_local and folder.stat("") is not None:
-        raise UsageMistake(f"--extract {folder.shown} is a file; name a folder")
+    try:
+        check_folder(folder)
+    except NotOurs as mistake:
+        raise UsageMistake(f"--extract {mistake}") from mistake
     names = [f"{key}.{member}" for key in keys for member in MEMBERS]
     for entry in folder.stats(names):
         if entry is not None:
