@@ -144,6 +144,8 @@ def _check_empty(out: Storage, kind: str) -> None:
             raise NotOurs(f"{out.shown} holds {_WORDS[other]}, not {_WORDS[kind]}; name another folder")
     for name in out.names("") if out.is_folder() else ():
         if not _is_nothing(out, name) and not _EARLIER[kind].begun(out, name):
+            if _is_marked(out, kind):  # by another process, meanwhile
+                return
             raise NotOurs(
                 f"{out.shown} holds {name!r} and no {MARK}, so it is not ours; name a folder that is empty or new"
             )

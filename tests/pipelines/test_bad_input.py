@@ -198,7 +198,7 @@ def test_there_is_nothing_to_look_at_without_a_plan(tmp_path: Path, out: Path, a
 
 
 @pytest.mark.parametrize("asking", ["--verify", "--status"])
-@pytest.mark.parametrize("data", [b"", b"x = ", b"\xff", b"x = 1\n"])
+@pytest.mark.parametrize("data", [b"", b"x = ", b"\xff", b"x = 1\n", b"determining = 1\n"])
 def test_a_config_that_cannot_be_read_is_named(out: Path, asking: str, data: bytes) -> None:
     out.mkdir(parents=True)
     (out / "config.toml").write_bytes(data)

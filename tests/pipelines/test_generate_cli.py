@@ -110,6 +110,9 @@ def test_a_single_scene_becomes_the_file_that_is_named(given: Given, tmp_path: P
     assert [path.name for path in target.parent.iterdir()] == ["clip.mp4"]
     given.make()
     assert target.read_bytes() == (given.out / "0000.mp4").read_bytes()
+    target.write_text("mine")
+    code, stdout, stderr = given.run(*command)
+    assert (code, stdout) == (2, "") and "clip.mp4 is there already" in stderr and target.read_text() == "mine"
 
 
 @pytest.mark.parametrize("scene", ["One.\u2028Two.", "One.\x85Two.", "One.\nTwo."])

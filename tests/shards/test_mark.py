@@ -86,7 +86,10 @@ BEGUN: dict[str, dict[str, dict[str, str]]] = {
         "empty folders": {"calls/": "", "parts/": "", "ledger/": ""},
         "an emptied mark": {"nextscene.json": ""},
     },
-    RUN: {"toys": {"tiny/made.json": '{"version": 2, "steps": 1, "shards": "x"}', "tiny/ltx/a": "x"}},
+    RUN: {
+        "toys": {"tiny/nextscene.json": '{"kind": "toys", "version": 1}', "tiny/ltx/a": "x"},
+        "older toys": {"tiny/made.json": '{"version": 2, "steps": 1, "shards": "x"}', "tiny/ltx/a": "x"},
+    },
     EVALUATION: {"a model's folder": {"nsp/videos/": "", "calls/account.json": "{}", "run.lock": HOLDER}},
 }
 LEFT: dict[str, dict[str, dict[str, str]]] = {
@@ -226,6 +229,19 @@ def test_a_read_only_place_is_a_mistake_and_a_full_disk_a_fault(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(error, match="as the disk says"):
         claim(Storage.at(tmp_path / "out"), DATASET)
+
+
+def test_of_two_that_claim_at_once_neither_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second looks for the mark just before the first has written it, and a file."""
+    read = Storage.read
+
+    def late(out: Storage, path: str, *arguments: int) -> bytes:
+        monkeypatch.setattr(Storage, "read", read)
+        claim(out, LATENTS).write("README.md", b"x")
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Storage, "read", late)
+    claim(Storage.at(tmp_path), LATENTS)
 
 
 def test_a_folder_of_many_files_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,9 +80,12 @@ def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> No
 def test_what_a_killed_run_left_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:
     saved(tmp_path, [1])
     shutil.copytree(tmp_path / "step-1", tmp_path / "step-2.unfinished")
+    theirs = ["step-0.best", "step-x.unfinished", "thesis.unfinished"]
+    for name in theirs:
+        (tmp_path / name).mkdir()
     assert latest(tmp_path) == tmp_path / "step-1"
     saved(tmp_path, [])
-    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0.best", "step-1", *theirs[1:]]
 
 
 def test_there_is_none_where_nothing_was_saved(tmp_path: Path) -> None:

@@ -225,8 +225,13 @@ def test_a_shard_that_was_made_anew_has_its_latents_made_anew_and_no_other_has(
     assert find(data, ltx) is None
     place = Storage.at(Encoding.by(ltx / "vae", MAX_FRAMES, SIZE).location(str(data)))
     before = {entry.path: entry for entry in place.files("shards", recursive=True)}
+    theirs = ["parts/mine.txt", "parts/train/mine", "shards/train/000/nsp-000000.notes.txt", ".notes.unfinished"]
+    for path in theirs:
+        place.write(path, b"mine")
     assert run(data, ltx).exit_code == 0
     assert found(data, ltx) == place.uri
+    assert all((Path(place.uri) / path).exists() for path in theirs)
+    place.delete(theirs[2])
     after = {entry.path: entry for entry in place.files("shards", recursive=True)}
     old = ShardName("train", 0)
     assert before.keys() - after.keys() == {old.tar, old.offsets, old.receipt}

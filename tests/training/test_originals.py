@@ -22,7 +22,7 @@ from tests.training.models import ltx_config, qwen_config
 from tests.training.stages import SMALL, Quiet, make_data, make_job
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
-from training.model.export import about_export, export, opened
+from training.model.export import about_export, check_replaceable, export, opened
 from training.model.originals import Originals, lasting, new_bridge, open_vae
 from training.recipe import Keeping
 from training.summary import Summary
@@ -342,6 +342,19 @@ def test_an_export_takes_the_place_of_the_one_before_and_leaves_nothing_else(
         assert [path.name for path in tmp_path.iterdir()] == ["export"]
     export(tmp_path / "export", lasting(bridge.config), named("bridge", bridge), originals, {})
     assert not (tmp_path / "export" / "of the first").exists()
+
+
+def test_only_an_export_is_replaced_by_one(tmp_path: Path) -> None:
+    for name, files in {"none": [], "empty": [], "ours": ["nextscene.json", "model"], "theirs": ["model"]}.items():
+        for file in files:
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / file).touch()
+        if name != "theirs":
+            check_replaceable(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    check_replaceable(tmp_path / "empty")
+    with pytest.raises(TrainingMistake, match="theirs is not an export"):
+        check_replaceable(tmp_path / "theirs")
 
 
 def test_an_export_that_fails_leaves_the_one_before_as_it_was(

@@ -296,6 +296,25 @@ def test_without_a_video_of_enough_frames_that_is_told(tmp_path: Path) -> None:
     short = clip_dataset(tmp_path / "data", [9, 9, 1]).uri
     with pytest.raises(TrainingMistake, match="no video of 17 frames"):
         make(short, tmp_path / "tiny", STEPS, 0, quiet)
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_what_others_laid_beside_them_stays_when_they_are_made_anew(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lay(_data: str, draft: Path, steps: int, *_: object) -> None:
+        for name in ("ltx", "qwen"):
+            (draft / name).mkdir(parents=True)
+            (draft / name / f"of {steps}").touch()
+
+    monkeypatch.setattr("training.tiny.make._make", lay)
+    out = tmp_path / "tiny"
+    for steps in (1, 2):
+        make(data, out, steps, 0, quiet)
+        (out / "notes.txt").write_text("mine")
+        assert stands(data, out, steps)
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert names == {"ltx/of 2", "qwen/of 2", "made.json", "nextscene.json", "notes.txt"}
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------
