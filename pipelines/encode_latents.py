@@ -12,7 +12,7 @@ import click
 
 from pipelines import console
 from pipelines.endings import in_one_line
-from pipelines.places import check_out
+from pipelines.places import check_out, located
 from shards.mark import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
@@ -64,6 +64,7 @@ def main(
 def _encode(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
+    located("--data", data)
     if out is not None:
         check_out(out, LATENTS, data, but=latents_of(data))
     from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait

@@ -124,7 +124,7 @@ def main(
     """
     console.log_to_stderr()
     with in_one_line(_GO_ON), console.interruptible(_GO_ON):
-        check_out(out, EVALUATION, *([data] if data else []))
+        check_out(out, EVALUATION, *([] if data is None else [data]))
         texts = _texts(data, split, scenes, vbench, most)
         sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
         asked = {name: value for name, value in sampling.items() if value is not None}
@@ -157,7 +157,7 @@ def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | Non
     """Each once."""
     if [data, scenes, vbench].count(None) != 2:
         raise UsageMistake("name one source of scenes: --data, --scenes or --vbench")
-    if data:
+    if data is not None:
         return _scenes_of(data, split, most)
     flag, file = ("--vbench", vbench) if vbench else ("--scenes", scenes)
     assert file  # noqa: S101 – one of them is there

@@ -32,15 +32,21 @@ class Place(click.Path):
             self.fail(f"{value}: {error}", param, ctx)
 
 
+def located(flag: str, location: str | Path) -> Storage:
+    """Raises UsageMistake for a location that cannot be one."""
+    try:
+        return Storage.at(location)
+    except BadLocation as mistake:
+        raise UsageMistake(f"{flag} {mistake}") from mistake
+
+
 def check_out(out: str | Path, kind: str, *data: str, but: str = "") -> None:
     """Early, before anything is loaded: raises NotOurs where --out cannot be claimed as one of `kind`, UsageMistake
     where it is --data or lies in it, since a dataset holds nothing else, `but` in that one place.
     """
-    try:
-        place = Storage.at(out)
-    except BadLocation as mistake:
-        raise UsageMistake(f"--out {mistake}") from mistake
-    for dataset in map(Storage.at, data):
+    place = located("--out", out)
+    for location in data:
+        dataset = located("--data", location)
         if lies_in(place, dataset) and not (but and lies_in(place, Storage.at(but))):
             raise UsageMistake(f"--out {place.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
     check(place, kind)

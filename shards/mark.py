@@ -166,12 +166,10 @@ _OF_SYSTEMS = re.compile(
 )
 """What file systems, desktops and git leave in folders that are empty for people."""
 
-_PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
-
 
 def _is_nothing(out: Storage, name: str) -> bool:
     """Whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
-    if _OF_SYSTEMS.fullmatch(name) or _PROBE.fullmatch(name) or name == MARK:
+    if name == MARK or _OF_SYSTEMS.fullmatch(name) or (name.startswith(".probe-") and owns(name)):
         return True
     if (final := draft_of(name)) is not None:
         return owns(final) or final == _RECORDS

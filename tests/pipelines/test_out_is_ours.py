@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,20 @@ KINDS = {"build_nsp": "dataset", "train": "run", "generate": "videos", "make_tin
 
 
 def refused(command: str, out: object, given: Path) -> str:
+    """As `error`, of --out."""
+    line = error(command, out, given)
+    assert "--out" in line
+    return line
+
+
+def error(command: str, out: object, given: Path) -> str:
     """The one line of the error of a command that was given `out`."""
     flags = [flag.replace("{in}", str(given)) for flag in COMMANDS[command]]
     main = importlib.import_module(f"pipelines.{command.split()[0]}").main
     result = CliRunner().invoke(main, [*flags, "--out", str(out)])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     lines = [line for line in result.stderr.splitlines() if line and not line.startswith(("Usage: ", "Try "))]
-    assert len(lines) == 1 and "--out" in lines[0], result.stderr
+    assert len(lines) == 1, result.stderr
     return lines[0]
 
 
@@ -91,13 +99,27 @@ def test_no_folder_can_be_below_a_file(tmp_path: Path, given: Path, command: str
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "make_tiny", "encode_latents"])
-def test_nothing_is_written_into_the_data(tmp_path: Path, given: Path, command: str) -> None:
-    COMMANDS["evaluate"][2:] = ["--data", "{in}"] if command == "evaluate" else COMMANDS["evaluate"][2:]
+def test_nothing_is_written_into_the_data(
+    tmp_path: Path, given: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COMMANDS, "evaluate", [*COMMANDS["evaluate"][:2], "--data", "{in}"])
     (tmp_path / "link").symlink_to(given)
     before = tree(given)
     for out in (given, given / "new", tmp_path / "link" / "new", tmp_path / "out" / ".." / "in"):
         assert "lies inside --data" in refused(command, out, given)
     assert tree(given) == before
+
+
+@pytest.mark.parametrize("command", ["build_nsp", "train", "evaluate", "make_tiny", "encode_latents"])
+def test_an_empty_source_or_dataset_is_not_the_folder_that_one_is_in(
+    tmp_path: Path, given: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(given)
+    flag = "--source" if command == "build_nsp" else "--data"
+    flags = COMMANDS[command] if flag in COMMANDS[command] else [*COMMANDS[command][:2], flag, "{in}"]
+    monkeypatch.setitem(COMMANDS, command, ["" if before == flag else now for before, now in pairwise(["", *flags])])
+    assert f"{flag} '' is empty" in error(command, tmp_path / "out", given)
+    assert not (tmp_path / "out").exists()
 
 
 # ---- build_nsp and report ------------------------------------------------------------------------------------------
