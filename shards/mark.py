@@ -100,11 +100,8 @@ def check_folder(out: Storage) -> None:
 
 def _is_marked(out: Storage, kind: str) -> bool:
     """Raises NotOurs for a mark of another kind."""
-    try:
-        data = out.read(MARK)
-    except FileNotFoundError:
-        return False
-    if not data:  # a machine went down as it was written
+    data = _piece(out, MARK)
+    if not data:  # none, or a machine went down as it was written
         return False
     value = json.loads(data) if {"kind", "version"} == _fields(data) else {}
     if str(value.get("kind")) not in _WORDS or value["version"] != _VERSION:
@@ -280,13 +277,16 @@ def _piece(out: Storage, path: str, from_end: bool = False) -> bytes:
     entry = out.stat(path)
     if entry is None:
         return b""
-    return out.read(path, max(0, entry.size - _PIECE) if from_end else 0, min(entry.size, _PIECE))
+    try:
+        return out.read(path, max(0, entry.size - _PIECE) if from_end else 0, min(entry.size, _PIECE))
+    except FileNotFoundError:  # gone since
+        return b""
 
 
 def _fields(data: bytes) -> set[str]:
     """The names in a JSON object; none of what is not one."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return set()
     return set(value) if isinstance(value, dict) else set()

@@ -30,6 +30,7 @@ FOREIGN: dict[str, dict[str, str]] = {
     "a repository": {".git/HEAD": "ref: refs/heads/main"},
     "another program's mark": {"nextscene.json": '{"theatre": "opera"}'},
     "a newer mark": {"nextscene.json": '{"kind": "dataset", "version": 2}'},
+    "a mark that is no mark": {"nextscene.json": "[" * 50_000},
     "an export": {"nextscene.json": '{"recipe": "sft", "step": 1, "determining": {}, "version": 1}'},
     "another trainer's runs": {"first/checkpoints/last.ckpt": "x", "first/metrics.jsonl": "{}", "export/model": "x"},
     "somebody's videos": {"0000.mp4": "x", "a/videos/0000.mp4": "x"},

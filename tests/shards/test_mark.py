@@ -233,14 +233,13 @@ def test_a_read_only_place_is_a_mistake_and_a_full_disk_a_fault(
 
 def test_of_two_that_claim_at_once_neither_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second looks for the mark just before the first has written it, and a file."""
-    read = Storage.read
+    stat = Storage.stat
 
-    def late(out: Storage, path: str, *arguments: int) -> bytes:
-        monkeypatch.setattr(Storage, "read", read)
+    def late(out: Storage, path: str) -> None:
+        monkeypatch.setattr(Storage, "stat", stat)
         claim(out, LATENTS).write("README.md", b"x")
-        raise FileNotFoundError
 
-    monkeypatch.setattr(Storage, "read", late)
+    monkeypatch.setattr(Storage, "stat", late)
     claim(Storage.at(tmp_path), LATENTS)
 
 
