@@ -34,21 +34,19 @@ _WORDS = {
     TOYS: "toy checkpoints",
 }
 _VERSION = 1
-_NEVER = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG,
-)  # fmt: skip
-"""What no second try mends, as it would a full disk."""
+_NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class NotOurs(BadLocation):
-    """A folder that holds something else than what is to be written there, or cannot be written to at all."""
+    """A folder that holds something else than what is to be written there, or a place where none can be."""
 
 
 def claim(out: Storage, kind: str) -> Storage:
     """The folder as one of `kind`, marked, made where there is none; it is written to only while the mark stands.
 
     Raises NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
-    and where nothing can be written; StorageFault.
+    and where no folder can be; StorageFault.
     """
     if not check(out, kind):
         _mark(out, kind)
@@ -126,8 +124,10 @@ def _mark(out: Storage, kind: str) -> None:
 
 
 def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
-    if fault.errno in _NEVER:
-        return NotOurs(f"{out.shown} cannot be written to: {fault.strerror}; name another folder")
+    if fault.errno in _NO_PLACE:
+        return NotOurs(f"{out.shown} is not a place for a folder: {fault.strerror}; name another folder")
+    if fault.errno in _FORBIDDEN:
+        return StorageFault(f"cannot write in {out.shown}: {fault.strerror}; make it writable, or name another folder")
     return fault_of("write", MARK, out.shown, fault)
 
 

@@ -203,8 +203,8 @@ def _dangling(folder: Path) -> Path:
     [
         (_below_a_file, "lies below a file"),
         (lambda folder: _below_a_file(folder).parent.parent, "is a file"),
-        (_dangling, "cannot be written to: File exists"),
-        (lambda _: Path("/proc/x"), "cannot be written to: No such file"),
+        (_dangling, "is not a place for a folder: File exists"),
+        (lambda _: Path("/proc/x"), "is not a place for a folder: No such file"),
         (lambda _: Path("/dev/null/x"), "lies below a file, /dev/null"),
         (lambda folder: folder / ("x" * 300), "File name too long"),
     ],
@@ -218,16 +218,17 @@ def test_a_place_where_no_folder_can_be_is_told(tmp_path: Path, make: Callable[[
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(errno.EROFS, NotOurs), (errno.EACCES, NotOurs), (errno.ENOSPC, StorageFault)]
+    ("number", "remedy"),
+    [(errno.EROFS, "; make it writable"), (errno.EACCES, "; make it writable"), (errno.ENOSPC, "")],
 )
-def test_a_read_only_place_is_a_mistake_and_a_full_disk_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+def test_a_place_that_is_read_only_or_full_is_a_fault_that_can_be_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, "as the disk says")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(error, match="as the disk says"):
+    with pytest.raises(StorageFault, match=f"{tmp_path}/out: as the disk says{remedy}"):
         claim(Storage.at(tmp_path / "out"), DATASET)
 
 
