@@ -70,8 +70,9 @@ def tidy(out: Storage, state: State, units_per_shard: int) -> None:
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):
             shard = ShardName.of(entry.path)
-            newest = state.sealed.get((shard.split, shard.index), shard) if shard else None
-            if shard and newest and shard.revision > newest.revision and entry.path in shard.files:
+            if shard is None or entry.path not in shard.files:
+                continue
+            if shard.revision > state.sealed.get((shard.split, shard.index), shard).revision:
                 out.delete(entry.path)
 
 

@@ -16,7 +16,7 @@ from pipelines.places import check_out, located
 from shards.mark import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
-from training.encoding import latents_of
+from training.encoding import Encoding, latents_of
 from training.errors import TrainingMistake
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def _encode(
     if out is not None:
         check_out(out, LATENTS, data, but=latents_of(data))
     from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
-    from training.encoding import Encoding
 
     begun = time.monotonic()
     rank, world = _rank_and_world()

@@ -23,7 +23,7 @@ UNIT_LEDGERS = "ledger/units"
 PARTS = "parts"
 CRASHES = "parts/crashes"
 LATENTS = "latents"
-CALLS = "calls"
+CALLS = "calls"  # where `judge.store` keeps what was paid for
 ENERGON = ".nv-meta"
 
 SPLITS = ("train", "test")

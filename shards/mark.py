@@ -166,18 +166,16 @@ _OF_SYSTEMS = re.compile(
 
 def _is_nothing(out: Storage, name: str) -> bool:
     """Whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
-    if name == MARK or _OF_SYSTEMS.fullmatch(name) or (name.startswith(".probe-") and owns(name)):
+    if _OF_SYSTEMS.fullmatch(name):
         return True
-    if (final := draft_of(name)) is not None:
-        return owns(final) or final == _RECORDS
     if name.endswith("/"):
         return not any(out.names(name))
-    return name == LOCK and _is_lock(out)
-
-
-def _is_lock(out: Storage) -> bool:
-    data = _piece(out, LOCK)
-    return not data or b'"run_id"' in data
+    if (final := draft_of(name)) is not None:
+        return owns(final) or final == _RECORDS
+    if not owns(name):
+        return False
+    data = _piece(out, name)
+    return not data or name.startswith(".probe-") or (name == LOCK and b'"run_id"' in data)
 
 
 # ---- versions before the mark ------------------------------------------------------------------------------------

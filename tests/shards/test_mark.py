@@ -85,6 +85,7 @@ BEGUN: dict[str, dict[str, dict[str, str]]] = {
         "paid answers": {"calls/account.json": "{}", "calls/train/000/000000/1-2.jsonl.gz": "x"},
         "empty folders": {"calls/": "", "parts/": "", "ledger/": ""},
         "an emptied mark": {"nextscene.json": ""},
+        "an emptied plan": {"plan.parquet": "", "config.toml": ""},
     },
     RUN: {
         "toys": {"tiny/nextscene.json": '{"kind": "toys", "version": 1}', "tiny/ltx/a": "x"},
