@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from curation.config import Limits
+from curation.environment import clean_environment
 
 _EVIDENCE_BYTES = 64 << 10
 _CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
@@ -36,8 +37,9 @@ def run(line: Sequence[str], limits: Limits) -> Run:
     """Run a command in a process group of its own, within the limits' time and memory, and wait for its end."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-        )
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+            env=clean_environment(),
+        )  # fmt: skip
         _bound(child.pid, limits)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         code: int | None

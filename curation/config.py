@@ -62,11 +62,14 @@ class Film:
 class Limits:
     """Bounds on one clip's decoder and on the asking. They protect the run and do not change what it makes.
 
+    Headers are read within `header_seconds` of CPU time and `header_memory_mb`.
     A call to the judge is given up after `call_seconds`; with no answer to any for `outage_seconds` the run stops.
     """
 
     clip_seconds: float = 120.0
     clip_memory_mb: int = 4096
+    header_seconds: float = 10.0
+    header_memory_mb: int = 768
     calls_at_once: int = 256
     call_seconds: float = 180.0
     outage_seconds: float = 900.0

@@ -13,7 +13,6 @@ from curation.extract import Extracted, expected_frames, extract
 from curation.outcome import Ending
 from curation.probe import Measured
 from curation.seek import Span, timing
-from curation.watchdog import watchdog
 
 _SHORT_BY = 1
 
@@ -45,8 +44,7 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
     done = extract(source, span, measured, config, scratch, finish)
     if isinstance(done, Ending):
         return done
-    with watchdog(config.limits.clip_seconds):
-        made = _read(target, done)
+    made = _read(target, done)
     expected = expected_frames(span, measured, config, done.first)
     if made.frames + _SHORT_BY < expected and span.length is None:
         # Some headers promise more than was ever there.

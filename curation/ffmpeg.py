@@ -11,6 +11,7 @@ import imageio_ffmpeg
 from curation import child
 from curation.child import Run
 from curation.config import Limits
+from curation.environment import clean_environment
 from curation.errors import UsageMistake
 
 _ANSWER_SECONDS = 30
@@ -35,7 +36,7 @@ def build() -> str:
         answer = subprocess.run(
             [executable(), "-hide_banner", "-version"],
             capture_output=True, timeout=_ANSWER_SECONDS, check=True, stdin=subprocess.DEVNULL,
-            text=True, errors="replace",
+            text=True, errors="replace", env=clean_environment(),
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise UsageMistake(f"ffmpeg at {executable()} does not tell its version: {error}") from error

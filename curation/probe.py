@@ -7,6 +7,8 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -195,9 +197,8 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
 
 def _measured_recording(file: BinaryIO) -> Measured | None:
     """By FFmpeg, a recording that begins in the middle of a picture, which MediaInfo gives up; None if it does, too."""
-    file.seek(0)
     try:
-        with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:
+        with _demuxed(file) as container:
             videos = [stream for stream in container.streams.video if _kind(stream) == "video"]
             lasts = UNKNOWN_DURATION if container.duration is None else container.duration / av.time_base
             if not videos or not videos[0].codec_context.width:
@@ -228,9 +229,8 @@ def _displayed(track: Track) -> tuple[int, int]:
 
 def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
     """With FFmpeg's word on color tags that stand in the pictures, and on a layer of transparency."""
-    file.seek(0)
     try:
-        with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:
+        with _demuxed(file) as container:
             video = [stream for stream in container.streams.video if _kind(stream) == "video"][place]
             has_alpha = video.metadata.get("alpha_mode") == "1"
             color = measured.color.completed(
@@ -264,9 +264,8 @@ def _turned(measured: Measured, degrees: float) -> Measured:
 
 def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
     """FFmpeg's word on a file in which MediaInfo sees no video."""
-    file.seek(0)
     try:
-        with av.open(file, options={"protocol_whitelist": "none"}) as container:
+        with _demuxed(file) as container:
             kinds = sorted({_kind(stream) for stream in container.streams})
     except av.FFmpegError as error:
         return Unreadable(error.strerror or type(error).__name__)
@@ -275,6 +274,17 @@ def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
     if "video" in kinds:
         return Unreadable("its headers give the video no size")
     return NoVideo(f"streams in the file: {', '.join(kinds)}")
+
+
+@contextmanager
+def _demuxed(file: BinaryIO) -> Iterator[av.container.InputContainer]:
+    """Raise av.FFmpegError, but MemoryError where memory is what is missing."""
+    file.seek(0)
+    try:
+        with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:
+            yield container
+    except av.error.MemoryError as error:
+        raise MemoryError from error
 
 
 def _kind(stream: av.stream.Stream) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from curation.config import Config, Rules
+from curation.header_reader import HEADERS, HeaderError
 from curation.outcome import Ending
 from curation.plan import PlannedClip
-from curation.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, Unreadable, measure
+from curation.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, Unreadable
 from curation.sources import MISSING, OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
-from curation.watchdog import watchdog
 from judge.request import Frame
 from shards.storage import StorageFault
 
@@ -80,8 +80,8 @@ def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured 
     if clip.size == MISSING and reader.stat(clip) is None:
         return Ending("failed", "source_missing", f"no file at {clip.name}")
     try:
-        with reader.open(clip) as file, watchdog(config.limits.clip_seconds):
-            measured = measure(file, reader.alias(clip))
+        with reader.open(clip) as file:
+            measured = HEADERS.measure(file, config.limits)
     except SourceChanged as change:
         return Ending("failed", "source_changed", str(change))
     except Unreadable as error:
@@ -90,6 +90,8 @@ def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured 
         return Ending("rejected", "no_video", str(error))
     except ImplausibleHeader as error:
         return Ending("rejected", "implausible_header", str(error))
+    except HeaderError as error:
+        return Ending("failed", "header_error", str(error))
     except OSError as fault:
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
     for rule in RULES:

@@ -15,10 +15,11 @@ import av
 from PIL import Image
 
 from curation.config import Config
+from curation.header_reader import HEADERS, HeaderError
 from curation.look import look
 from curation.outcome import Ending
 from curation.plan import PlannedClip
-from curation.probe import ImplausibleHeader, NoVideo, Unreadable, measure
+from curation.probe import ImplausibleHeader, NoVideo, Unreadable
 from curation.scratch import scratch_folder
 from curation.seek import Span
 from curation.sources import WHOLE_FILE, locate
@@ -35,6 +36,7 @@ _BOX = (234, 135)
 _MOST_BYTES = 8 << 10
 _QUALITIES = (72, 55, 40, 25, 12, 5)
 _MOST_FETCHED = 64 << 20
+_NOT_MEASURED = (Unreadable, NoVideo, ImplausibleHeader, HeaderError)
 _WORDS = {"short_decode": "no frame could be decoded at this place"}
 
 
@@ -118,12 +120,12 @@ class InSource:
             with scratch_folder() as scratch:
                 reader = SourceReader(self.root, scratch)
                 with reader.open(self.clip) as file:
-                    measured = measure(file, reader.alias(self.clip))
+                    measured = HEADERS.measure(file, self.config.limits)
                 claude = replace(self.config.claude, frames=FRAMES, frame_height=_BOX[1] + 1)
                 config = replace(self.config, claude=claude)
                 span = Span.of(self.clip.start_ms, self.clip.end_ms)
                 seen = look(reader.fetch(self.clip), span, measured, config, scratch)
-        except (SourceChanged, BadLocation, StorageFault, Unreadable, NoVideo, ImplausibleHeader, OSError) as fault:
+        except (SourceChanged, BadLocation, StorageFault, OSError, *_NOT_MEASURED) as fault:
             return Strip(missing=f"its source shows none: {fault}")
         if isinstance(seen, Ending):
             return Strip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")

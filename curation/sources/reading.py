@@ -52,27 +52,26 @@ class SourceReader:
         return storage.stat(path)
 
     @contextmanager
-    def open(self, clip: Located) -> Iterator[BinaryIO]:
-        """The clip's file, seekable. Raises SourceChanged, StorageFault."""
+    def open(self, clip: Located) -> Iterator[BinaryIO | Path]:
+        """The clip's file for reading its headers: a path where it is a whole local file, else a seekable file.
+
+        The path is a link, alone in a folder: libraries read faster by path, all the more if the suffix is right, but
+        look around in the folder for other parts of the file. Raises SourceChanged, StorageFault.
+        """
         storage, path = self._unchanged(clip)
+        local = storage.local(path)
+        if local is not None and clip.length == WHOLE_FILE:
+            yield self._link(local)
+            return
         with storage.open(path) as file:
             yield file if clip.length == WHOLE_FILE else cast(BinaryIO, _Window(file, clip.offset, clip.length))
 
-    def alias(self, clip: Located) -> Path | None:
-        """A link to the clip's file, alone in a folder, if the clip is a whole file on a local disk.
-
-        For a library that reads faster by path, all the more if the suffix is right, but looks around in the folder for
-        other parts of the file.
-        """
-        storage, path = locate(self._root, clip.location)
-        local = storage.local(path)
-        if local is None or clip.length != WHOLE_FILE:
-            return None
-        suffix = local.suffix if len(local.suffix) <= _MOST_SUFFIX else ""  # "clip" may be longer than the name is
+    def _link(self, file: Path) -> Path:
+        suffix = file.suffix if len(file.suffix) <= _MOST_SUFFIX else ""  # "clip" may be longer than the name is
         link = self._scratch / "alias" / f"clip{suffix}"
         link.parent.mkdir(exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(local)
+        link.symlink_to(file)
         return link
 
     def fetch(self, clip: Located) -> Path:

@@ -161,37 +161,34 @@ def _spoil(video: Path, word: bytes) -> None:
         file.write(word)
 
 
-def test_clips_that_kill_or_hang_their_worker_are_quarantined_alone_and_the_count_outlives_the_driver(
+def test_a_clip_that_kills_its_worker_is_quarantined_alone_and_the_count_outlives_the_driver(
     here: Place, tmp_path: Path
 ) -> None:
-    """Six videos in three units. A library that never returns cannot be interrupted: the worker ends itself."""
-    source, out, log = _captioned(tmp_path / "in", "abcdef"), tmp_path / "out", tmp_path / "deaths"
+    """Four videos in two units."""
+    source, out, log = _captioned(tmp_path / "in", "abcd"), tmp_path / "out", tmp_path / "deaths"
     _spoil(source / "c.mp4", b"KILLS-WORKER")
-    _spoil(source / "f.mp4", b"HANGS-WORKER")
-    flags = _flags(source, out, "--workers", "2", "--limits.clip-seconds", "4")
+    flags = _flags(source, out, "--workers", "2")
     env = sabotage(LOG=str(log))
 
     def counted() -> list[int]:
         file = out / UnitName("train", 1).crashes
         return list(json.loads(file.read_text())["clips"].values()) if file.exists() else []
 
-    def deaths(word: str) -> int:
-        return sum(line.startswith(word) for line in log.read_text().splitlines())
+    def deaths() -> int:
+        return len(log.read_text().splitlines())
 
     with here.start_build(*flags, env=env) as run:
         run.until(lambda: bool(counted()))
         run.send_group(signal.SIGKILL)
         run.wait()
-    (alone,), before = counted(), deaths("KILLS")
+    (alone,), before = counted(), deaths()
     assert alone in (1, 2)
 
     ended = here.build(*flags, env=env)
     assert ended.code == 1, ended.stderr
-    assert deaths("KILLS") - before == 2 - alone  # what the first driver had counted is not done again
-    assert deaths("HANGS") >= 3  # in its unit, then alone, twice
+    assert deaths() - before == 2 - alone  # what the first driver had counted is not done again
     ends = {row.source: (row.outcome, row.reason) for row in ledger(out)}
-    bad = dict.fromkeys(["c.mp4", "f.mp4"], ("quarantined", "kills_worker"))
-    assert ends == {f"{name}.mp4": ("kept", "") for name in "abde"} | bad
+    assert ends == {f"{name}.mp4": ("kept", "") for name in "abd"} | {"c.mp4": ("quarantined", "kills_worker")}
     assert "--retry failed,quarantined" in ended.stdout
     assert_conserved(out)
     assert Storage.at(out).files("parts", recursive=True) == []

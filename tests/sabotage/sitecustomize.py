@@ -20,18 +20,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 
 def _screen(module: Any) -> None:
-    measure = module.measure
+    measure = module.HEADERS.measure
     hangs = [b"HANGS-WORKER", *([b"HOLDS-WORKER"] if "SABOTAGE_HOLD" in os.environ else [])]
 
-    def sabotaged(file: BinaryIO, alias: Path | None = None) -> Any:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 12))
-        end = file.read(12)
-        file.seek(0)
+    def sabotaged(file: Path, limits: Any) -> Any:
+        end = file.read_bytes()[-12:]
         if end in (b"KILLS-WORKER", *hangs):
             with Path(os.environ["SABOTAGE_LOG"]).open("a") as log:
                 log.write(f"{end.decode()} {os.getpid()}\n")
@@ -39,9 +36,9 @@ def _screen(module: Any) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             while True:
                 time.sleep(1)
-        return measure(file, alias)
+        return measure(file, limits)
 
-    module.measure = sabotaged
+    module.HEADERS.measure = sabotaged
 
 
 def _storage(module: Any) -> None:

@@ -1,0 +1,19 @@
+"""The environment of child processes that read strangers' files: no key, no token, no credential."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_KEPT = frozenset("HOME LANG LANGUAGE LD_LIBRARY_PATH DYLD_LIBRARY_PATH PATH PYTHONHOME PYTHONPATH TMPDIR TZ".split())
+_KEPT_PREFIX = "LC_"
+
+
+def clean_environment() -> dict[str, str]:
+    """Return what a program needs to start and to find its libraries, and nothing else of our own environment."""
+    return {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIX)}
+
+
+def clean_python_environment() -> dict[str, str]:
+    """Likewise for a Python program that imports what this process can import."""
+    return {**clean_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

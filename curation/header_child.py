@@ -1,0 +1,121 @@
+"""The process that reads the headers of strangers' files. Run by `curation.header_reader`, with its end of a pipe:
+
+    python header_child.py DESCRIPTOR
+
+Each request is a JSON object: the bounds, and `path`, or null if the parent reads the file for it. The answer is a JSON
+object with `measured`, `raised` or `fault`; any number of `read`s may come before it, which the parent answers with
+bytes. The process ends when the parent hangs up, which it also does by dying, and when a request exceeds the bounds.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from curation.probe import ImplausibleHeader, NoVideo, Unreadable, measure
+
+BUFFER_BYTES = 64 << 10
+OUT_OF_MEMORY = errno.ENOMEM
+"""The exit status of a process that the bound on memory has ended."""
+_EXPECTED = (Unreadable, NoVideo, ImplausibleHeader)
+
+
+class _ServedFile(io.RawIOBase):
+    """A file that the parent reads."""
+
+    def __init__(self, line: Connection, size: int) -> None:
+        self._line = line
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + position)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        size = min(len(view), BUFFER_BYTES, max(0, self._size - self._at))
+        if size == 0:
+            return 0
+        self._line.send_bytes(json.dumps({"read": [self._at, size]}).encode())
+        data = self._line.recv_bytes(size)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _answer(line: Connection, path: str | None, size: int) -> dict[str, Any]:
+    """Measure one file. Raise MemoryError."""
+    try:
+        if path is None:
+            return {"measured": asdict(measure(io.BufferedReader(_ServedFile(line, size), BUFFER_BYTES)))}
+        with open(path, "rb") as file:  # noqa: PTH123
+            return {"measured": asdict(measure(file, Path(path)))}
+    except _EXPECTED as error:
+        return {"raised": [type(error).__name__, str(error)]}
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
+        return {"fault": [error.errno, error.strerror or str(error)]}
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {error}"
+        return {"raised": ["RuntimeError", said]}
+
+
+def _serve(line: Connection) -> None:
+    line.send_bytes(b"ready")
+    while True:
+        try:
+            request = json.loads(line.recv_bytes())
+        except (EOFError, OSError):
+            return
+        _bound(request["seconds"], request["memory"])
+        answer = _answer(line, request["path"], request["size"])
+        # What a file has made of the memory must not be felt by those after it.
+        answer["is_last"] = _peak_bytes() > request["memory"] // 2
+        line.send_bytes(json.dumps(answer).encode())
+
+
+def _bound(seconds: float, memory: int) -> None:
+    """Have the kernel end this process after so many more seconds of CPU time, and give it no more memory than that."""
+    most = {resource.RLIMIT_CPU: int(time.process_time() + seconds) + 1, resource.RLIMIT_AS: memory}
+    for kind, soft in most.items():
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _serve(Connection(int(sys.argv[1])))
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
