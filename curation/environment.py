@@ -7,6 +7,7 @@ import sys
 
 _KEPT = frozenset("HOME LANG LANGUAGE LD_LIBRARY_PATH DYLD_LIBRARY_PATH PATH PYTHONHOME PYTHONPATH TMPDIR TZ".split())
 _KEPT_PREFIX = "LC_"
+_NOT_OF_STORAGE = ("ANTHROPIC_", "RAY_")
 
 
 def clean_environment() -> dict[str, str]:
@@ -17,3 +18,9 @@ def clean_environment() -> dict[str, str]:
 def clean_python_environment() -> dict[str, str]:
     """Likewise for a Python program that imports what this process can import."""
     return {**clean_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def storage_environment() -> dict[str, str]:
+    """Return the environment of a Python program that reads object stores itself: all of ours but the judge's keys."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OF_STORAGE)}
+    return {**ours, **clean_python_environment()}

@@ -12,17 +12,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from curation import header_child
+from curation.child_server import ChildServer
 from curation.color import Color
 from curation.config import Limits
 from curation.environment import clean_python_environment
@@ -32,8 +28,6 @@ from curation.probe import ImplausibleHeader, Measured, NoVideo, Unreadable
 _MOST_READS = 10_000
 """Of 64 KiB: what a file takes that is read for the child. Sound ones take some dozen."""
 _MOST_ANSWER_BYTES = 1 << 20
-_EVIDENCE_BYTES = 4 << 10
-_START_SECONDS = 60.0
 _ERRORS: Mapping[str, type[Exception]] = {
     error.__name__: error for error in (Unreadable, NoVideo, ImplausibleHeader, RuntimeError)
 }
@@ -48,7 +42,7 @@ class HeaderReader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: ChildServer | None = None
 
     def measure(self, file: BinaryIO | Path, limits: Limits) -> Measured:
         """Return what `curation.probe.measure` does, or raise what it raises.
@@ -63,10 +57,10 @@ class HeaderReader:
                 return self._ask(file, limits)
 
     def _ask(self, file: BinaryIO | Path, limits: Limits) -> Measured:
-        child = self._child or _Child()
+        child = self._child or _started()
         self._child = None
         try:
-            answer = child.ask(file, limits)
+            answer = _answer(child, file, limits)
         except BaseException:
             child.end()
             raise
@@ -93,83 +87,61 @@ class HeaderReader:
         self._child = None
 
 
-class _Child:
-    """One run of `header_child`. Raises RunStopped if it does not start."""
+def _started() -> ChildServer:
+    """Raise RunStopped."""
+    try:
+        return ChildServer(header_child.__file__, environment=clean_python_environment())
+    except OSError as error:
+        raise RunStopped(
+            f"{socket.gethostname()}: the process that reads headers cannot be started: {error}"
+        ) from error
 
-    def __init__(self) -> None:
-        self._line, theirs = Pipe()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", header_child.__file__, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
-                pass_fds=[theirs.fileno()], start_new_session=True, env=clean_python_environment(),
-            )  # fmt: skip
-        try:
-            if self._line.poll(_START_SECONDS):
-                self._line.recv_bytes()  # it is ready: what it takes to start counts against no file
-                return
-        except (EOFError, OSError):
-            pass
-        said = self._last_words()
-        self.end()
-        raise RunStopped(f"{socket.gethostname()}: the process that reads headers does not start{said}")
 
-    def ask(self, file: BinaryIO | Path, limits: Limits) -> dict[str, Any]:
-        """Raise HeaderError if the child does not live to answer, OSError when the file cannot be read."""
-        served = None if isinstance(file, Path) else file
-        request = {
-            "path": None if served else str(file),
-            "size": served.seek(0, os.SEEK_END) if served else 0,
-            "seconds": limits.header_seconds,
-            "memory": limits.header_memory_mb << 20,
-        }
-        self._send(json.dumps(request).encode(), limits)
-        for _ in range(_MOST_READS):
-            answer: dict[str, Any] = json.loads(self._receive(limits))
-            if "read" not in answer or served is None:
-                return answer
-            offset, size = answer["read"]
-            served.seek(offset)
-            self._send(served.read(size), limits)
-        raise HeaderError(f"its headers take more than {_MOST_READS:,} reads")
+def _answer(child: ChildServer, file: BinaryIO | Path, limits: Limits) -> dict[str, Any]:
+    """Raise HeaderError if the child does not live to answer, OSError when the file cannot be read."""
+    served = None if isinstance(file, Path) else file
+    request = {
+        "path": None if served else str(file),
+        "size": served.seek(0, os.SEEK_END) if served else 0,
+        "seconds": limits.header_seconds,
+        "memory": limits.header_memory_mb << 20,
+    }
+    _send(child, json.dumps(request).encode(), limits)
+    for _ in range(_MOST_READS):
+        answer: dict[str, Any] = json.loads(_receive(child, limits))
+        if "read" not in answer or served is None:
+            return answer
+        offset, size = answer["read"]
+        served.seek(offset)
+        _send(child, served.read(size), limits)
+    raise HeaderError(f"its headers take more than {_MOST_READS:,} reads")
 
-    def _send(self, data: bytes, limits: Limits) -> None:
-        try:
-            self._line.send_bytes(data)
-        except OSError:
-            raise self._death(limits) from None
 
-    def _receive(self, limits: Limits) -> bytes:
-        if not self._line.poll(limits.clip_seconds):
-            # It has not used up its CPU time: it waits for a disk, or for its turn.
-            raise TimeoutError(errno.ETIMEDOUT, f"its headers were not read in {limits.clip_seconds:g} s")
-        try:
-            return self._line.recv_bytes(_MOST_ANSWER_BYTES)
-        except (EOFError, OSError):
-            raise self._death(limits) from None
+def _send(child: ChildServer, data: bytes, limits: Limits) -> None:
+    try:
+        child.line.send_bytes(data)
+    except OSError:
+        raise _death(child, limits) from None
 
-    def _death(self, limits: Limits) -> HeaderError:
-        self._line.close()
-        code = self._process.wait()
-        if code == -signal.SIGXCPU:
-            return HeaderError(f"its headers take more than {limits.header_seconds:g} s of CPU time")
-        if code == header_child.OUT_OF_MEMORY:
-            return HeaderError(f"its headers take more than {limits.header_memory_mb:,} MB of memory")
-        ended = f"status {code}" if code >= 0 else signal.Signals(-code).name
-        return HeaderError(f"its headers end the process that reads them: {ended}{self._last_words()}")
 
-    def _last_words(self) -> str:
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _EVIDENCE_BYTES))
-        lines = self._errors.read().decode("utf-8", "replace").splitlines()
-        return f"; {lines[-1]}" if lines else ""
+def _receive(child: ChildServer, limits: Limits) -> bytes:
+    if not child.line.poll(limits.clip_seconds):
+        # It has not used up its CPU time: it waits for a disk, or for its turn.
+        raise TimeoutError(errno.ETIMEDOUT, f"its headers were not read in {limits.clip_seconds:g} s")
+    try:
+        return child.line.recv_bytes(_MOST_ANSWER_BYTES)
+    except (EOFError, OSError):
+        raise _death(child, limits) from None
 
-    def end(self) -> None:
-        self._line.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait()
-        self._errors.close()
+
+def _death(child: ChildServer, limits: Limits) -> HeaderError:
+    code = child.death()
+    if code == -signal.SIGXCPU:
+        return HeaderError(f"its headers take more than {limits.header_seconds:g} s of CPU time")
+    if code == header_child.OUT_OF_MEMORY:
+        return HeaderError(f"its headers take more than {limits.header_memory_mb:,} MB of memory")
+    ended = f"status {code}" if code >= 0 else signal.Signals(-code).name
+    return HeaderError(f"its headers end the process that reads them: {ended}{child.last_words()}")
 
 
 HEADERS = HeaderReader()

@@ -155,7 +155,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
             orientation = _exif(image).get(0x0112, 1)
     except Image.DecompressionBombError as error:
         raise ImplausibleHeader(f"an image of more than {MAX_PIXELS:,} pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError):
         return None
     width, height = image.size
     if width * height > MAX_PIXELS:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 
+from curation.child_server import ChildServer
 from curation.config import Limits
+from curation.environment import clean_python_environment, storage_environment
 from curation.report.strips import Strip, Task
-
-_Child = tuple[BaseProcess, Connection]
 
 _MOST_ROOMS = 4
 _SLACK_SECONDS = 10.0
@@ -36,7 +35,8 @@ def develop(tasks: Sequence[Task], limits: Limits) -> list[Strip]:
         finally:
             rooms.put(room)
 
-    with _opened(count, limits) as opened, ThreadPoolExecutor(count) as threads:
+    environment = clean_python_environment() if all(task.is_local for task in tasks) else storage_environment()
+    with _opened(count, limits, environment) as opened, ThreadPoolExecutor(count) as threads:
         for room in opened:
             rooms.put(room)
         try:
@@ -49,8 +49,8 @@ def develop(tasks: Sequence[Task], limits: Limits) -> list[Strip]:
 
 
 @contextmanager
-def _opened(count: int, limits: Limits) -> Iterator[list[_Room]]:
-    rooms = [_Room(limits) for _ in range(count)]
+def _opened(count: int, limits: Limits, environment: Mapping[str, str]) -> Iterator[list[_Room]]:
+    rooms = [_Room(limits, environment) for _ in range(count)]
     try:
         yield rooms
     finally:
@@ -61,13 +61,15 @@ def _opened(count: int, limits: Limits) -> Iterator[list[_Room]]:
 class _Room:
     """One child process, started when first needed and anew after each death."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, environment: Mapping[str, str]) -> None:
         self._limits = limits
-        self._child: _Child | None = None
+        self._environment = environment
+        self._child: ChildServer | None = None
 
     def develop(self, task: Task) -> Strip:
         try:
-            _, line = self._child or self._open()
+            self._child = self._child or self._open()
+            line = self._child.line
             line.send(task)
             if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own bound comes first
                 strip: Strip = line.recv()
@@ -78,28 +80,19 @@ class _Room:
         self.close()
         return Strip(missing=why)
 
-    def _open(self) -> _Child:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit locks that other threads hold
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._limits.clip_memory_mb << 20), daemon=True)
-        process.start()
-        self._child = process, ours
-        theirs.close()
-        ours.recv()  # it is ready: what it takes to start counts against no clip
-        return self._child
+    def _open(self) -> ChildServer:
+        memory = self._limits.clip_memory_mb << 20
+        return ChildServer(__file__, str(memory), environment=self._environment)
 
     def stop(self) -> None:
         """From another thread: what is being developed ends now."""
         if child := self._child:
-            child[0].kill()
+            child.kill()
 
     def close(self) -> None:
-        if self._child:
-            process, line = self._child
+        if child := self._child:
             self._child = None
-            line.close()
-            process.kill()
-            process.join()
+            child.end()
 
 
 def _serve(line: Connection, memory: int) -> None:
@@ -108,7 +101,7 @@ def _serve(line: Connection, memory: int) -> None:
     with suppress(ValueError):  # a lower bound is set already
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     with suppress(EOFError, OSError):
-        line.send("ready")
+        line.send_bytes(b"ready")
         while True:
             task: Task = line.recv()
             try:
@@ -116,3 +109,7 @@ def _serve(line: Connection, memory: int) -> None:
             except MemoryError:
                 strip = Strip(missing="it takes more memory than a clip may")
             line.send(strip)
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -55,6 +55,10 @@ class Strip:
 class Task(Protocol):
     """Something a strip can be made of. Pickles."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether all that it reads lies on local disks."""
+
     def strip(self) -> Strip: ...
 
 
@@ -66,6 +70,10 @@ class InShard:
     shard: ShardName
     clip_id: str
     mp4_sha256: str
+
+    @property
+    def is_local(self) -> bool:
+        return self.out.is_local
 
     def strip(self) -> Strip:
         try:
@@ -113,6 +121,10 @@ class InSource:
     clip: PlannedClip
     config: Config
 
+    @property
+    def is_local(self) -> bool:
+        return locate(self.root, self.clip.location)[0].is_local
+
     def strip(self) -> Strip:
         try:
             if why := self._too_far():
@@ -133,7 +145,7 @@ class InSource:
 
     def _too_far(self) -> str:
         size = self.clip.size if self.clip.length == WHOLE_FILE else self.clip.length
-        if size <= _MOST_FETCHED or locate(self.root, self.clip.location)[0].is_local:
+        if size <= _MOST_FETCHED or self.is_local:
             return ""
         return f"its source is {size >> 20:,} MB in an object store, too much to fetch for a picture"
 

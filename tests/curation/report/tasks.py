@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from curation.report.strips import Strip
 
 
+class Local:
+    is_local = True
+
+
 @dataclass(frozen=True)
-class Good:
+class Good(Local):
     name: str
 
     def strip(self) -> Strip:
@@ -19,20 +23,20 @@ class Good:
 
 
 @dataclass(frozen=True)
-class Deadly:
+class Deadly(Local):
     def strip(self) -> Strip:
         os.kill(os.getpid(), signal.SIGSEGV)
         return Strip()
 
 
 @dataclass(frozen=True)
-class Endless:
+class Endless(Local):
     def strip(self) -> Strip:
         time.sleep(600)
         return Strip()
 
 
 @dataclass(frozen=True)
-class Greedy:
+class Greedy(Local):
     def strip(self) -> Strip:
         return Strip((bytes(16 << 30),))
