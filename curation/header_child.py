@@ -88,6 +88,7 @@ def _answer(line: Connection, path: str | None, size: int) -> dict[str, Any]:
 
 def _serve(line: Connection) -> None:
     line.send_bytes(b"ready")
+    at_start = _bytes_in_use()
     while True:
         try:
             request = json.loads(line.recv_bytes())
@@ -95,8 +96,8 @@ def _serve(line: Connection) -> None:
             return
         _bound(request["seconds"], request["memory"])
         answer = _answer(line, request["path"], request["size"])
-        # What a file has made of the memory must not be felt by those after it.
-        answer["is_last"] = _peak_bytes() > request["memory"] // 2
+        # What a file has left of the memory must be enough for those after it.
+        answer["is_last"] = _bytes_in_use() > (at_start + request["memory"]) // 2
         line.send_bytes(json.dumps(answer).encode())
 
 
@@ -108,9 +109,13 @@ def _bound(seconds: float, memory: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
+def _bytes_in_use() -> int:
+    """Of the address space, which is what is bounded; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except FileNotFoundError:
+        return 0
 
 
 if __name__ == "__main__":

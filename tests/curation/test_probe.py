@@ -11,18 +11,14 @@ from PIL import Image
 
 from curation.color import Color
 from curation.mediainfo import milliseconds, number
-from curation.probe import ImplausibleHeader, Measured, NoVideo, Unreadable, measure
+from curation.probe import ImplausibleHeader, NoVideo, Unreadable
+from tests.curation.measuring import measured_alike
 from tests.support import make_video, run_ffmpeg
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video(tmp_path_factory.mktemp("plain") / "plain.mp4", 0.5)
-
-
-def headers(path: Path) -> Measured:
-    with path.open("rb") as file:
-        return measure(file, path)
 
 
 def copied(plain: Path, target: Path, *options: str, before: tuple[str, ...] = ()) -> Path:
@@ -42,7 +38,7 @@ def test_of_several_videos_the_one_flagged_default_is_meant(tmp_path: Path, suff
         "-pix_fmt", "yuv420p", "-preset", "ultrafast", "-disposition:v:0", "0", "-disposition:v:1", "default",
         str(path),
     )  # fmt: skip
-    found = headers(path)
+    found = measured_alike(path)
     assert (found.stream, found.width, found.height) == ("V:1", 854, 480)
 
 
@@ -55,14 +51,14 @@ def test_sound_with_a_cover_has_no_video(tmp_path: Path, suffix: str, codec: str
         "-c:a", codec, "-c:v", "copy", "-disposition:v:0", "attached_pic", str(path),
     )  # fmt: skip
     with pytest.raises(NoVideo, match=r"^streams in the file: audio, cover$"):
-        headers(path)
+        measured_alike(path)
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_mirrored_video_is_as_large_as_it_is_shown(plain: Path, tmp_path: Path) -> None:
-    found = headers(copied(plain, tmp_path / "mirrored.mp4", before=("-display_hflip",)))
+    found = measured_alike(copied(plain, tmp_path / "mirrored.mp4", before=("-display_hflip",)))
     assert (found.width, found.height) == (854, 480)
 
 
@@ -71,10 +67,10 @@ def test_pixels_far_from_square_are_not_believed(tmp_path: Path, aspect: str, ok
     path = make_video(tmp_path / "wide.mp4", 0.25, "854x480", "16", "-vf", f"setsar={aspect.replace(':', '/')}")
     if ok:
         across, high = map(int, aspect.split(":"))
-        assert abs(headers(path).width - 854 * across / high) <= 1
+        assert abs(measured_alike(path).width - 854 * across / high) <= 1
     else:
         with pytest.raises(ImplausibleHeader, match="times as wide as high"):
-            headers(path)
+            measured_alike(path)
 
 
 @pytest.mark.parametrize(("degrees", "size"), [(0, (854, 480)), (90, (480, 854)), (180, (854, 480)), (45, None)])
@@ -83,10 +79,10 @@ def test_only_quarter_turns_are_believed(
 ) -> None:
     path = copied(plain, tmp_path / "turned.mp4", before=("-display_rotation", str(degrees)))
     if size:
-        assert (headers(path).width, headers(path).height) == size
+        assert (measured_alike(path).width, measured_alike(path).height) == size
     else:
         with pytest.raises(ImplausibleHeader, match="turned by"):
-            headers(path)
+            measured_alike(path)
 
 
 def test_a_video_that_begins_after_its_sound_may_be_used_to_its_end(plain: Path, tmp_path: Path) -> None:
@@ -96,7 +92,7 @@ def test_a_video_that_begins_after_its_sound_may_be_used_to_its_end(plain: Path,
         run_ffmpeg(
             "-itsoffset", "1", "-i", str(plain), "-f", "lavfi", "-i", "sine=duration=1.5", "-c:v", "copy", str(path)
         )
-        found = headers(path)
+        found = measured_alike(path)
         assert 1.43 <= found.end <= (12 if suffix == "ts" else 1.57), suffix  # without an index it is guessed
         assert found.duration == pytest.approx(0.5, abs=0.07) or suffix == "mkv"
 
@@ -107,10 +103,10 @@ def test_matroska_too_turns_its_pictures(
 ) -> None:
     path = copied(plain, tmp_path / "turned.mkv", before=("-display_rotation", str(degrees)))
     if size:
-        assert (headers(path).width, headers(path).height) == size
+        assert (measured_alike(path).width, measured_alike(path).height) == size
     else:
         with pytest.raises(ImplausibleHeader, match="turned by"):
-            headers(path)
+            measured_alike(path)
 
 
 # ---- color -----------------------------------------------------------------------------------------------------
@@ -118,11 +114,11 @@ def test_matroska_too_turns_its_pictures(
 
 def test_colors_are_what_codec_and_tags_say(plain: Path, tmp_path: Path) -> None:
     tags = "h264_metadata=colour_primaries=9:transfer_characteristics=16:matrix_coefficients=9"
-    assert headers(plain).color == Color()
-    pq = headers(copied(plain, tmp_path / "pq.mp4", "-bsf:v", tags)).color
+    assert measured_alike(plain).color == Color()
+    pq = measured_alike(copied(plain, tmp_path / "pq.mp4", "-bsf:v", tags)).color
     assert pq == Color("BT.2020 non-constant", "PQ", "BT.2020") and pq.is_hdr and not pq.unknown
     run_ffmpeg("-i", str(plain), "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", str(tmp_path / "jpeg.avi"))
-    assert headers(tmp_path / "jpeg.avi").color.matrix_of(1280) == ""
+    assert measured_alike(tmp_path / "jpeg.avi").color.matrix_of(1280) == ""
 
 
 @pytest.mark.parametrize(
@@ -146,7 +142,7 @@ def test_tags_that_stand_in_the_pictures_alone_are_seen(tmp_path: Path, codec: s
     picture = "testsrc2=size=854x480:rate=8:duration=0.25,format=yuv420p"
     tags = ["-colorspace", "smpte170m", "-movflags", "-write_colr"]
     run_ffmpeg("-f", "lavfi", "-i", picture, "-c:v", codec, *tags, str(path))
-    assert headers(path).color.matrix == "BT.601"
+    assert measured_alike(path).color.matrix == "BT.601"
 
 
 def test_a_word_without_a_conversion_is_unknown() -> None:
@@ -170,21 +166,21 @@ def images(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
 
 def test_images_are_measured_as_they_are_shown(tmp_path: Path) -> None:
     for path, size in images(tmp_path):
-        found = headers(path)
+        found = measured_alike(path)
         assert (found.is_image, found.width, found.height, found.duration) == (True, *size, 0.0), path.name
 
 
 def test_a_gif_is_not_read_and_says_so(tmp_path: Path) -> None:
     Image.new("RGB", (900, 600), "red").save(tmp_path / "a.gif")
     with pytest.raises(Unreadable, match="GIF is not read"):
-        headers(tmp_path / "a.gif")
+        measured_alike(tmp_path / "a.gif")
 
 
 def test_an_image_that_claims_to_be_huge_is_not_decoded(tmp_path: Path) -> None:
     header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "huge.bmp").write_bytes(header)
     with pytest.raises(ImplausibleHeader, match="more than 200,000,000 pixels"):
-        headers(tmp_path / "huge.bmp")
+        measured_alike(tmp_path / "huge.bmp")
 
 
 @pytest.mark.parametrize("text", ["1e400", "-1e400", "inf", "nan", "", "many"])

@@ -1,0 +1,35 @@
+"""Headers of a file as the product reads them, by path and through its own reads, each compared with this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from curation.config import Limits
+from curation.header_reader import HEADERS
+from curation.probe import ImplausibleHeader, Measured, NoVideo, Unreadable, measure
+
+Ended = Measured | Unreadable | NoVideo | ImplausibleHeader
+
+
+def measured_alike(path: Path) -> Measured:
+    """Raise what the product raises."""
+    found = ended_alike(path)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def ended_alike(path: Path) -> Ended:
+    with path.open("rb") as file:
+        by_path, served = (_ended(lambda given=given: HEADERS.measure(given, Limits())) for given in (path, file))
+        for found, here in ((by_path, _ended(lambda: measure(file, path))), (served, _ended(lambda: measure(file)))):
+            assert (type(found), str(found)) == (type(here), str(here)), path.name
+    return by_path
+
+
+def _ended(action: Callable[[], Measured]) -> Ended:
+    try:
+        return action()
+    except (Unreadable, NoVideo, ImplausibleHeader) as error:
+        return error
