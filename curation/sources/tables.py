@@ -20,11 +20,14 @@ from curation.sources.caption import not_unicode
 from curation.sources.columns import Columns, meant_for
 from shards.storage import Storage, StorageFault
 
-MAX_ROW_LETTERS = 64 << 20
+MAX_ROW_LETTERS = 16 << 20
+"""Of a row. As objects of Python they take up to thirty times as many bytes."""
+MAX_HEADER_LETTERS = 1 << 20
 
 Row = tuple[str, Mapping[str, Any]]
 """A row and what to call it in a message, such as "row 7"."""
 
+_PARQUET_ROWS = 32
 _SEPARATORS = (",", ";", "\t")
 _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
 """Each of them for bytes that it cannot use."""
@@ -36,19 +39,45 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
     # The module's own bound is shorter than a caption may be.
     csv.field_size_limit(MAX_ROW_LETTERS)
     with _text(root, path, newline="") as text:
-        lines = _lines(text, where)
+        lines = _Record(_lines(text, where), where)
         header = next(lines, "\n")
+        if len(header) > MAX_HEADER_LETTERS:
+            raise UsageMistake(f"{where}, line 1: longer than {MAX_HEADER_LETTERS >> 20} MiB; is it a table?")
         if not_unicode(header):
             raise UsageMistake(f"{where}: not a CSV file in UTF-8: {not_unicode(header)}")
+        lines.letters = 0
         table = csv.DictReader(chain([header], lines), strict=True, delimiter=_separator(header))
         try:
             Columns().check(table.fieldnames or (), where)
             for row in table:
+                lines.letters = 0
                 if None in row or None in row.values():
                     raise UsageMistake(f"{where}, line {table.line_num}: not as many fields as the header names")
                 yield f"line {table.line_num}", row
         except csv.Error as error:
             raise UsageMistake(f"{where}, line {table.line_num + 1}: not a CSV file: {error}") from error
+
+
+class _Record:
+    """The lines of a table of which a row may have several. Raise UsageMistake for a row too long to be held."""
+
+    def __init__(self, lines: Iterator[str], where: str) -> None:
+        self._lines = enumerate(lines, 1)
+        self._where = where
+        self.letters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        self.letters += len(line)
+        if self.letters > MAX_ROW_LETTERS:
+            raise UsageMistake(
+                f"{self._where}, line {number}: the row that ends here or later has more than"
+                f" {MAX_ROW_LETTERS >> 20} MiB; is a quotation mark missing?"
+            )
+        return line
 
 
 def _separator(header: str) -> str:
@@ -105,7 +134,10 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
             names = table.schema_arrow.names
             Columns().check(names, where)
             number = 0
-            for batch in table.iter_batches(batch_size=1024, use_threads=False):
+            # A column may have one long value in its dictionary, and name it in every row.
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
+                if batch.nbytes > MAX_ROW_LETTERS:
+                    _refuse_long_rows(batch, number, where)
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
                     yield f"row {number}", dict(zip(names, values, strict=True))
@@ -113,6 +145,13 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
             if isinstance(error, OSError) and error.errno:
                 raise StorageFault(f"cannot read {where}: {error.strerror}") from error
             raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _refuse_long_rows(batch: pa.RecordBatch, before: int, where: str) -> None:
+    for place in range(batch.num_rows):
+        if batch.slice(place, 1).nbytes > MAX_ROW_LETTERS:
+            most = f"{MAX_ROW_LETTERS >> 20} MiB"
+            raise UsageMistake(f"{where}, row {before + place + 1}: longer than {most}; is it a table of clips?")
 
 
 def _values(column: pa.Array) -> list[Any]:

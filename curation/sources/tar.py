@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -32,6 +33,8 @@ from judge.text import MAX_TEXT_BYTES
 from shards.storage import Storage
 
 _MAX_READ_BYTES = 4 << 20
+_MAX_HEADER_BYTES = 4 << 20
+"""Of all that is said of one member, and of what is said of all of them."""
 _MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
 
 
@@ -110,9 +113,10 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
     entry = root.stat(path)
     end = entry.size if entry else 0
     try:
-        with root.open(path) as file, tarfile.open(fileobj=cast(BinaryIO, _Modest(file)), mode="r:") as tar:
+        with root.open(path) as file, _opened(file) as (tar, modest):
             places: dict[str, tuple[int, int]] = {}
             for info in tar:
+                modest.begin_member(tar)
                 # tarfile remembers each member it has passed; a long tar would fill the memory.
                 tar.members = []  # type: ignore[attr-defined]
                 if info.isdir():
@@ -144,6 +148,15 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                     raise UsageMistake(f"{where}: something follows its end; if tars were joined, take them apart")
     except (tarfile.ReadError, OverflowError) as error:
         raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
+    except (RecursionError, ValueError, OverflowError) as error:  # which tarfile lets escape
+        raise UsageMistake(f"{where}: not a sound tar: its headers make no sense: {error}") from error
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _Modest]]:
+    modest = _Modest(file)
+    with tarfile.open(fileobj=cast(BinaryIO, modest), mode="r:") as tar:
+        yield tar, modest
 
 
 def _has_contents(info: tarfile.TarInfo) -> bool:
@@ -203,13 +216,21 @@ def _of_json(member: _Member, where: str, alone: bool) -> Caption:
 
 
 class _Modest:
-    """A file that refuses to read much at once: a header may claim any size for its extension."""
+    """A file that refuses to read much for one member: its headers may claim any size, any number, and any length."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._left = _MAX_HEADER_BYTES
         self.seek, self.tell = file.seek, file.tell
 
+    def begin_member(self, tar: tarfile.TarFile) -> None:
+        """Raise ReadError where what is said of all members has grown too large to be kept."""
+        self._left = _MAX_HEADER_BYTES
+        if sum(len(name) + len(value) for name, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"its global headers have more than {_MAX_HEADER_BYTES:,} bytes")
+
     def read(self, size: int) -> bytes:
-        if size > _MAX_READ_BYTES:
-            raise tarfile.ReadError(f"a header claims {size} bytes")
+        self._left -= size
+        if self._left < 0:
+            raise tarfile.ReadError(f"the headers of one member have more than {_MAX_HEADER_BYTES:,} bytes")
         return self._file.read(size)

@@ -17,6 +17,8 @@ import pytest
 from curation.errors import UsageMistake
 from curation.sources import OPEN_END, Clip, Source
 from curation.sources.columns import meant_for
+from curation.sources.tables import READERS
+from shards.storage import Storage
 
 
 def clips(path: Path) -> list[Clip]:
@@ -307,4 +309,40 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory(
     path = tmp_path / f"clips.{kind}"
     path.write_text('video,caption\na.mp4,"' + "x\n" * 2000 if kind == "csv" else '{"video": "' + "a" * 2000 + '"}')
     said = mistake(path)
-    assert "field" in said if kind == "csv" else "line 1" in said
+    assert "is a quotation mark missing?" in said if kind == "csv" else "line 1" in said
+
+
+def test_rows_of_many_lines_are_long_each_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.sources.tables.MAX_ROW_LETTERS", 100)
+    path = tmp_path / "clips.csv"
+    path.write_text("video,caption\n" + 'a.mp4,"{}"\n'.format("x\n" * 40) * 20)
+    assert len(clips(path)) == 20
+    path.write_text("video,caption\n" + 'a.mp4,"{}"\n'.format("x\n" * 50) * 20)
+    assert "line 48: the row that ends here or later has more than" in mistake(path)
+
+
+def test_a_table_whose_first_line_has_no_end_has_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "clips.csv").write_text("video," + "a," * (1 << 20) + "\na.mp4\n")
+    assert "line 1: longer than 1 MiB" in mistake(tmp_path / "clips.csv")
+
+
+def test_a_long_value_that_a_parquet_names_in_every_row_is_held_a_few_times(tmp_path: Path) -> None:
+    """Less than a kilobyte, which was 2 GB a moment later."""
+    captions = pa.DictionaryArray.from_arrays([0] * 2048, ["x" * (1 << 20)])
+    path = tmp_path / "clips.parquet"
+    pq.write_table(pa.table({"video": ["a.mp4"] * 2048, "caption": captions}), path, compression="zstd")
+    assert path.stat().st_size < 1024
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        rows = sum(len(row["caption"]) == 1 << 20 for _, row in READERS[".parquet"](Storage.at(tmp_path), path.name))
+    finally:
+        pa.set_memory_pool(before)
+    assert rows == 2048 and pool.max_memory() < 200 << 20
+
+
+def test_a_row_of_a_parquet_may_be_as_long_as_one_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.sources.tables.MAX_ROW_LETTERS", 1000)
+    path = tmp_path / "clips.parquet"
+    pq.write_table(pa.table({"video": ["a.mp4"] * 40, "caption": ["x" * 900] * 39 + ["x" * 1100]}), path)
+    assert "row 40: longer than" in mistake(path)

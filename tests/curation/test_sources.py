@@ -440,8 +440,48 @@ def test_a_file_whose_suffix_is_as_long_as_a_name_may_be_is_read_by_a_link(tmp_p
     name = "a." + "x" * 253
     put(tmp_path / name, b"four")
     (clip,) = clips(write_csv(tmp_path / "clips.csv", [{"video": name}]))
-    alias = SourceReader(Source.at(str(tmp_path)).root, tmp_path).alias(clip)
-    assert alias is not None and alias.read_bytes() == b"four"
+    with SourceReader(Source.at(str(tmp_path)).root, tmp_path).open(clip) as link:
+        assert isinstance(link, Path) and link.read_bytes() == b"four"
+
+
+def header(kind: bytes, data: bytes) -> bytes:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, len(data)
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def said_in_pax(name: str, value: str) -> bytes:
+    record = f" {name}={value}\n"
+    size = len(record) + len(str(len(record)))
+    return f"{size + (len(str(size)) > len(str(len(record))))}{record}".encode()
+
+
+ABSURD_TARS = {
+    "a header of 8 GB": lambda: header(b"x", b"")[:124] + b"77777777777\0" + header(b"x", b"")[136:],
+    "two headers of 3 MB for one member": lambda: header(b"x", said_in_pax("comment", "c" * 3_000_000)) * 2,
+    "4,000 headers for one member": lambda: header(b"x", said_in_pax("comment", "c")) * 4000,
+    "4,000 long names for one member": lambda: header(b"L", b"n" * 200) * 4000,
+    "a size of 4,000 digits": lambda: header(b"x", said_in_pax("size", "9" * 4000)),
+    "a map of 10^9 holes": lambda: (
+        header(
+            b"x",
+            b"".join(said_in_pax(f"GNU.sparse.{name}", value) for name, value in
+                     (("major", "1"), ("minor", "0"), ("name", "a.mp4"), ("realsize", "4"))),
+        )
+        + header(b"0", b"999999999\n" + b"1\n" * 200)
+    ),
+    "10 global headers of 1 MB": lambda: b"".join(
+        header(b"g", said_in_pax(f"name{n}", "v" * 1_000_000)) + header(b"0", b"") for n in range(10)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ABSURD_TARS)
+def test_a_tar_whose_headers_are_absurd_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    whole = write_tar(tmp_path / "a.tar", [("a.mp4", b"four")], tarfile.USTAR_FORMAT).read_bytes()
+    (tmp_path / "a.tar").write_bytes(ABSURD_TARS[kind]() + whole)
+    said = mistake(tmp_path / "a.tar")
+    assert str(tmp_path / "a.tar") in said and len(said) < 300
 
 
 def test_tars_in_a_folder_stand_where_their_names_do(tmp_path: Path) -> None:
