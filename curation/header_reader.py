@@ -28,6 +28,8 @@ from curation.probe import ImplausibleHeader, Measured, NoVideo, Unreadable
 _MOST_READS = 10_000
 """Of 64 KiB: what a file takes that is read for the child. Sound ones take some dozen."""
 _MOST_ANSWER_BYTES = 1 << 20
+_AT_WORK_SECONDS = 0.1
+"""Of CPU time. A child that has used less of it in so long a time waits for a disk."""
 _ERRORS: Mapping[str, type[Exception]] = {
     error.__name__: error for error in (Unreadable, NoVideo, ImplausibleHeader, RuntimeError)
 }
@@ -125,9 +127,11 @@ def _send(child: ChildServer, data: bytes, limits: Limits) -> None:
 
 
 def _receive(child: ChildServer, limits: Limits) -> bytes:
-    if not child.line.poll(limits.clip_seconds):
-        # It has not used up its CPU time: it waits for a disk, or for its turn.
-        raise TimeoutError(errno.ETIMEDOUT, f"its headers were not read in {limits.clip_seconds:g} s")
+    used = -1.0
+    while not child.line.poll(limits.clip_seconds):
+        before, used = used, child.cpu_seconds()
+        if used - before < _AT_WORK_SECONDS:  # else the kernel ends it when its time is up
+            raise TimeoutError(errno.ETIMEDOUT, f"its disk has not answered in {limits.clip_seconds:g} s")
     try:
         return child.line.recv_bytes(_MOST_ANSWER_BYTES)
     except (EOFError, OSError):

@@ -148,7 +148,7 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                     raise UsageMistake(f"{where}: something follows its end; if tars were joined, take them apart")
     except (tarfile.ReadError, OverflowError) as error:
         raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
-    except (RecursionError, ValueError, OverflowError) as error:  # which tarfile lets escape
+    except (RecursionError, ValueError) as error:  # which tarfile lets escape
         raise UsageMistake(f"{where}: not a sound tar: its headers make no sense: {error}") from error
 
 
