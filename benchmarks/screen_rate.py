@@ -1,8 +1,8 @@
 """Claim: screening takes at least 0.95 clips in the CPU time in which bare MediaInfo reports on one.
 
 Measured: `curation.screen.screen` with a `SourceReader`, which looks the file up, compares size and time with the plan,
-and has size, rotation, sample aspect and duration read in a child process; over 1,000 planned clips, by CPU time of this
-process and its child. The child is kept from clip to clip, and was started before.
+and has size, rotation, sample aspect and duration read in a child process; over 1,000 planned clips, by the CPU time of
+this process and of its child, which is kept from clip to clip and was started before.
 The clips are hard links to four ordinary files: H.264, 1280×720, 5 s, AAC sound, index at the end or at the front.
 
 Compared with: the bare library, `MediaInfo.parse(path, parse_speed=0)` with its full report as XML, on the same files

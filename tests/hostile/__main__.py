@@ -45,9 +45,7 @@ def main() -> int:
 def between(hostile: list[Path], neighbors: list[Path]) -> list[Path]:
     """One neighbor before all, the others spread over the hostile."""
     step = -(-len(hostile) // len(neighbors))
-    return [
-        path for place, one in enumerate(neighbors) for path in (one, *hostile[place * step : (place + 1) * step])
-    ]
+    return [path for place, one in enumerate(neighbors) for path in (one, *hostile[place * step : (place + 1) * step])]
 
 
 def is_bad(one: Taken) -> bool:

@@ -115,16 +115,26 @@ IMAGES: dict[str, Callable[[], bytes]] = {
     "tif: a profile of 4 GB": lambda: _tiff((34675, 7, MOST, 8)),
     "tif: 2^60 entries of 2^52 values": _big_tiff,
     "jpg: 65,000 segments": lambda: _jpeg(_segment(0xEC, b"") * 65_000),
-    "jpg: 255 profiles of 64 KB, twice": lambda: _jpeg(*(_profile(n % 255 + 1, 255, b"x" * 65_000) for n in range(510))),
+    "jpg: 255 profiles of 64 KB, twice": lambda: _jpeg(
+        *(_profile(n % 255 + 1, 255, b"x" * 65_000) for n in range(510))
+    ),
     "jpg: directories in a loop": lambda: _jpeg(_exif((0x8769, 4, 1, 8), (0x8825, 4, 1, 8), following=8)),
     "jpg: 4G values each": lambda: _jpeg(_exif(*((40000 + n, 12, MOST, 8) for n in range(4000)))),
-    "jpg: 65,535 wide and high": lambda: _jpeg(_segment(0xC0, struct.pack(">BHHB", 8, 0xFFFF, 0xFFFF, 3) + b"\1\x11\0\2\x11\1\3\x11\1")),
+    "jpg: 65,535 wide and high": lambda: _jpeg(
+        _segment(0xC0, struct.pack(">BHHB", 8, 0xFFFF, 0xFFFF, 3) + b"\1\x11\0\2\x11\1\3\x11\1")
+    ),
     "webp: a profile of 4 GB": lambda: _webp(b"ICCP" + struct.pack("<I", MOST - 1)),
     "webp: Exif in a loop": lambda: _webp(chunk(b"EXIF", b"II*\0\x08\0\0\0" + _ifd((0x8769, 4, 1, 8), following=8))),
-    "webp: 16,384 wide and high": lambda: chunk(b"RIFF", b"WEBP", chunk(b"VP8X", b"\x02\0\0\0" + b"\xff" * 6), chunk(b"ANIM", bytes(6)), b"ANMF" * 50_000),
-    "avif: items, 4G": lambda: _avif(box(b"iinf", numbers(0x01000000, MOST)), box(b"iloc", numbers(0x02000000), b"\x44\x40", numbers(MOST))),
-    "avif: items that refer to themselves": lambda: _avif(box(b"pitm", numbers(0), b"\0\1"), box(b"iref", numbers(0), box(b"dimg", b"\0\1\xff\xff" + b"\0\1" * 0xFFFF))),
+    "webp: 16,384 wide and high": lambda: chunk(
+        b"RIFF", b"WEBP", chunk(b"VP8X", b"\x02\0\0\0" + b"\xff" * 6), chunk(b"ANIM", bytes(6)), b"ANMF" * 50_000
+    ),
+    "avif: items, 4G": lambda: _avif(
+        box(b"iinf", numbers(0x01000000, MOST)), box(b"iloc", numbers(0x02000000), b"\x44\x40", numbers(MOST))
+    ),
+    "avif: items that refer to themselves": lambda: _avif(
+        box(b"pitm", numbers(0), b"\0\1"), box(b"iref", numbers(0), box(b"dimg", b"\0\1\xff\xff" + b"\0\1" * 0xFFFF))
+    ),
     "gif: 65,535 wide": lambda: b"GIF89a\xff\xff\xff\xff\xf7\0\0" + bytes(768) + b"\x21\xff\xff" * 9000,
     "bmp: 1,000,000,000 wide": lambda: _bmp(1_000_000_000, 2),
     "bmp: -2^31 high": lambda: _bmp(600, -(2**31)),
-}  # fmt: skip
+}
