@@ -103,8 +103,8 @@ def _answer(child: ChildServer, file: BinaryIO | Path, limits: Limits) -> dict[s
     """Raise HeaderError if the child does not live to answer, OSError when the file cannot be read."""
     served = None if isinstance(file, Path) else file
     request = {
-        "path": None if served else str(file),
-        "size": served.seek(0, os.SEEK_END) if served else 0,
+        "path": str(file) if served is None else None,
+        "size": 0 if served is None else served.seek(0, os.SEEK_END),
         "seconds": limits.header_seconds,
         "memory": limits.header_memory_mb << 20,
     }
