@@ -28,7 +28,7 @@ from curation.sources.clip import Clip, is_image, is_media
 from curation.sources.columns import meant_for
 from curation.sources.passed import LINKS, NO_TEXT, SPARSE, PassedOver
 from curation.sources.sidecar import caption_name, is_text
-from curation.sources.values import NotMeant, text_of
+from curation.sources.values import NotMeant, shown, text_of
 from judge.text import MAX_TEXT_BYTES
 from shards.storage import Storage
 
@@ -123,7 +123,7 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
                     continue
                 name = str(PurePosixPath(info.name))
                 if _has_contents(info) and not 0 <= info.size <= end - info.offset_data:
-                    raise tarfile.ReadError(f"{name[:80]!a} claims {info.size} bytes")
+                    raise tarfile.ReadError(f"{name[:80]!a} claims {shown(info.size)} bytes")
                 if _is_counted_alone(info, name, passed):
                     continue
                 place = places.get(str(PurePosixPath(info.linkname))) if info.islnk() else None
