@@ -9,7 +9,7 @@ from curation.errors import UsageMistake
 from curation.plan import Plan
 from curation.sealing import discard_shard, discard_unit
 from curation.state import State
-from shards.layout import LEDGER, MANIFEST, PARTS, REPORT, SHARDS, SUMMARY, UNIT_LEDGERS, ShardName, UnitName
+from shards.layout import LEDGER, MANIFEST, PARTS, REPORT, SHARDS, SUMMARY, SUMS, UNIT_LEDGERS, ShardName, UnitName
 from shards.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def discard_clips(out: Storage) -> None:
         " stored answers are used again, nothing is asked twice",
         out.shown,
     )
-    for summing_up in (MANIFEST, SUMMARY, REPORT):
+    for summing_up in (SUMS, MANIFEST, SUMMARY, REPORT):
         out.delete(summing_up)
     for folder in (UNIT_LEDGERS, PARTS):
         for entry in out.files(folder):

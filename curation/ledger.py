@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -90,12 +91,13 @@ SCHEMA = pa.schema(
 )
 
 
-def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> None:
-    """Publishes rows as Parquet, in the order given."""
+def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
+    """Publishes rows as Parquet, in the order given. Returns the sha256 of the file."""
     columns = [pa.array([getattr(row, f.name) for row in rows], f.type) for f in SCHEMA]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
     out.write(path, file.getvalue())
+    return hashlib.sha256(file.getvalue()).hexdigest()
 
 
 def read_ledger(out: Storage, path: str) -> list[Row]:

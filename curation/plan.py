@@ -29,6 +29,7 @@ from judge.text import MAX_NAME, evidence
 from shards.layout import PLAN, SPLITS, ShardName, UnitName
 from shards.parquet import reading
 from shards.storage import Storage
+from shards.sums import sha256_of
 
 _SHARDS_KEY = "nextscene.shards"
 _UNCAPTIONED_KEY = "nextscene.uncaptioned"
@@ -96,8 +97,8 @@ class Unit:
 # ---- making ----------------------------------------------------------------------------------------------------
 
 
-def write_plan(out: Storage, source: Source, config: Config, terms: Terms | None = None) -> None:
-    """Writes `plan.parquet`, whole or not at all.
+def write_plan(out: Storage, source: Source, config: Config, terms: Terms | None = None) -> str:
+    """Writes `plan.parquet`, whole or not at all, and returns its sha256.
 
     Raises UsageMistake for a source that is empty or not there, holds a clip twice, or lacks the captions its judge
     needs. `terms` say what becomes of clips without a caption where the judge could be paid to caption them.
@@ -123,6 +124,7 @@ def write_plan(out: Storage, source: Source, config: Config, terms: Terms | None
             }
         )
         table.refuse_duplicates(source)
+        return sha256_of(file)
 
 
 def _skipped(clip: Clip) -> Clip:

@@ -20,16 +20,17 @@ from curation.progress import Progress
 from curation.setup import Recorded, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
-from curation.summary import Summary, conclude
+from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job
 from curation.work import ShardWork, remaining, to_retry
 from judge.errors import JudgeMistake
-from shards.layout import REPORT
+from shards.layout import REPORT, SUMS
 from shards.location import lies_in
 from shards.mark import DATASET, NotOurs, check_folder, claimed
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
+from shards.sums import Sums, write_sums
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class _Run:
         self._begun = begun
         self._plan = Plan(job.out, order.config)
         self._idle = True
+        self._before = sums_before(job.out)
 
     def go(self) -> Finished:
         units_per_shard = self._job.config.units_per_shard
@@ -151,9 +153,9 @@ class _Run:
                 raise
             self._conclude_as_it_is()
             raise UsageMistake(f"{mistake}. All that was finished is kept") from mistake
-        summary = self._conclude()
-        if not self._idle or self._out.stat(REPORT) is None:
-            self._report()
+        summary, sums = self._conclude()
+        if sums is not None:
+            write_sums(self._out, sums | {REPORT: self._report()})
         return Finished(summary, self._idle)
 
     def _work(self, work: Iterator[ShardWork]) -> None:
@@ -161,6 +163,7 @@ class _Run:
         if first is None:
             return
         self._idle = False
+        self._out.delete(SUMS)
         with connected(self._order.workers, self._order.ray_address):
             from curation.engine import Engine
 
@@ -177,16 +180,17 @@ class _Run:
         with suppress(StorageFault, RunStopped, DamagedRecord):
             self._conclude()
 
-    def _conclude(self) -> Summary:
+    def _conclude(self) -> tuple[Summary, Sums | None]:
         self._heartbeat.check()
         state, tally = take_stock(self._out, self._job.config.units_per_shard)
         seconds = time.monotonic() - self._begun
-        summary = conclude(self._out, self._plan, self._recorded, state, tally, seconds)
+        concluded = conclude(self._out, self._plan, self._recorded, state, tally, seconds, self._before)
         discard_superseded(self._out, state)
-        return summary
+        return concluded
 
-    def _report(self) -> None:
+    def _report(self) -> str:
+        """Returns the sha256 of the page."""
         from curation.report.make import write_report  # it loads the plots, which no worker needs
 
         self._heartbeat.check()
-        write_report(self._out, self._job.config, self._recorded.fingerprint, self._job.root)
+        return write_report(self._out, self._job.config, self._recorded.fingerprint, self._job.root).sha256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from curation.errors import RunStopped
 from curation.ledger import Row, read_ledger, write_ledger
@@ -24,8 +25,8 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
         if name.revision and (before := _same_ends(out, name, rows)):
             receipt = before
         else:
-            receipt = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
-            write_ledger(out, name.ledger, rows)
+            sealed = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
+            receipt = replace(sealed, ledger_sha256=write_ledger(out, name.ledger, rows))
             receipt.publish(out)
     except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
         if out.stat(name.receipt):  # a worker that outlived its killed driver was first

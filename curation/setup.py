@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +18,10 @@ from curation.terms import Terms
 from judge.account import ACCOUNT, Statement
 from judge.errors import JudgeStopped
 from judge.store import CALLS
-from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, UNIT_LEDGERS
+from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, SUMS, UNIT_LEDGERS
 from shards.receipt import sealed_shards
 from shards.storage import Storage
+from shards.sums import file_sha256
 
 _CUT_VERSION = "cut_version"
 
@@ -88,10 +88,10 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
-            for earlier in (MANIFEST, SUMMARY, REPORT, CONFIG):  # its commit last
+            for earlier in (SUMS, MANIFEST, SUMMARY, REPORT, CONFIG):  # its commit last
                 out.delete(earlier)
-        write_plan(out, source, config, terms)
-        recorded = Recorded(determining, source.shown, file_sha256(out, PLAN), as_tree(config), CUT_VERSION)
+        plan_sha256 = write_plan(out, source, config, terms)
+        recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
     if file_sha256(out, PLAN) != recorded.plan_sha256:
@@ -101,6 +101,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     if must_cut_anew(out, config, recorded.cut_version, retry):
         if not untouched(out):
             discard_clips(out)
+        out.delete(SUMS)
         recorded = replace(recorded, determining=determining, config=as_tree(config))
         recorded.publish(out)
     return recorded
@@ -164,12 +165,3 @@ def untouched(out: Storage) -> bool:
     except JudgeStopped:
         return False
     return not asked and all(entry.path == ACCOUNT for entry in out.files(CALLS, recursive=True))
-
-
-def file_sha256(out: Storage, path: str) -> str:
-    """Raises FileNotFoundError."""
-    with out.open(path) as file:
-        digest = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

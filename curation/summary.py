@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
@@ -12,14 +15,16 @@ from curation.outcome import NEEDS_ATTENTION
 from curation.plan import Plan
 from curation.setup import Recorded
 from curation.state import State
-from judge.account import Statement
+from judge.account import ACCOUNT, Statement
 from judge.errors import JudgeStopped
 from judge.open_batch import OpenBatch
 from shards import exports
+from shards.exports.energon import INDEX as ENERGON_INDEX
 from shards.index import publish_indexes
-from shards.layout import SUMMARY
-from shards.receipt import Manifest
+from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
+from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.storage import Storage
+from shards.sums import Sums, file_sha256, read_sums
 
 METHODS = {
     "claude": "a language model wrote each scene from the clip's caption and verified it, with the prompts of"
@@ -93,13 +98,17 @@ class Summary:
     def needs_attention(self) -> bool:
         return not self.balanced or self.count(*NEEDS_ATTENTION) > 0
 
+    def to_bytes(self) -> builtins.bytes:
+        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
-def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float) -> Summary:
-    """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now."""
-    complete = state.complete(plan)
-    manifest = Manifest.of(state.receipts(out), recorded.fingerprint, complete)
+
+def summarize(
+    plan: Plan, recorded: Recorded, state: State, tally: Tally, manifest: Manifest, seconds: float,
+    spending: Spending | None,
+) -> Summary:  # fmt: skip
+    """The account of what is sealed now."""
     judge = recorded.determining["judge"]
-    summary = Summary(
+    return Summary(
         judge=judge,
         method=METHODS[judge],
         fingerprint=recorded.fingerprint,
@@ -112,12 +121,62 @@ def conclude(out: Storage, plan: Plan, recorded: Recorded, state: State, tally: 
         samples=sum(shard.count for shard in manifest.shards),
         bytes=sum(shard.bytes for shard in manifest.shards),
         seconds=round(seconds, 1),
-        complete=complete,
-        spending=Spending.read(out, at_work=False) if judge == "claude" else None,
+        complete=manifest.complete,
+        spending=spending,
     )
-    publish_indexes(out, manifest)
-    manifest.publish(out)
+
+
+def about(out: Storage, summary: Summary) -> exports.About:
+    """What the cards for other readers are told."""
     title = PurePosixPath(out.shown).name
-    exports.publish(out, manifest, exports.About(title, judge, METHODS[judge], judge == "claude", summary.outcomes))
-    out.write(SUMMARY, (json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n").encode())
-    return summary
+    return exports.About(title, summary.judge, summary.method, summary.judge == "claude", summary.outcomes)
+
+
+def sums_before(out: Storage) -> Sums:
+    """What SHA256SUMS lists as a run begins; nothing where it is not there, or was changed."""
+    try:
+        return read_sums(out) or {}
+    except DamagedRecord:
+        return {}
+
+
+def conclude(
+    out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float, before: Mapping[str, str]
+) -> tuple[Summary, Sums | None]:
+    """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now.
+
+    Returns what SHA256SUMS is to list beside the page, or None where it stands, since the run changed nothing. `before`
+    is what it listed before the run.
+    """
+    sums: Sums = {}
+    manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
+    spending = Spending.read(out, at_work=False) if recorded.determining["judge"] == "claude" else None
+    summary = summarize(plan, recorded, state, tally, manifest, seconds, spending)
+    if before and out.stat(SUMS) and _stand(out, before):
+        return summary, None
+    out.delete(SUMS)
+    kept = {ENERGON_INDEX, *map(index, manifest.splits)}
+    for path in kept - before.keys():  # nobody knows what was written there
+        out.delete(path)
+    sums |= {path: before[path] for path in kept & before.keys()}
+    sums |= publish_indexes(out, manifest)
+    manifest.publish(out)
+    sums |= exports.publish(out, manifest, about(out, summary))
+    out.write(SUMMARY, summary.to_bytes())
+    for path, data in ((MANIFEST, manifest.to_bytes()), (SUMMARY, summary.to_bytes())):
+        sums[path] = hashlib.sha256(data).hexdigest()
+    sums |= {PLAN: recorded.plan_sha256, CONFIG: before.get(CONFIG) or file_sha256(out, CONFIG)}
+    if out.stat(ACCOUNT):
+        sums[ACCOUNT] = file_sha256(out, ACCOUNT)
+    return summary, sums
+
+
+def _listed(receipts: Iterable[Receipt], sums: Sums) -> Iterator[Receipt]:
+    for receipt in receipts:
+        sums |= receipt.sums
+        yield receipt
+
+
+def _stand(out: Storage, sums: Mapping[str, str]) -> bool:
+    """Whether the few files that sum up the dataset are all there; a run looks after shards and ledgers by itself."""
+    return all(out.stats([path for path in sums if not path.startswith((SHARDS, LEDGER))]))

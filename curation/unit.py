@@ -201,7 +201,10 @@ def _finish_clip(
         outcome="kept", frames=made.frames, width=made.width, height=made.height, bytes=len(made.mp4),
         mp4_sha256=hashlib.sha256(made.mp4).hexdigest(), cut_cpu_seconds=round(made.cpu_seconds, 3),
     ))  # fmt: skip
-    return row, _sample(job.config, clip, row, made) if row.kept else None
+    if not row.kept:
+        return row, None
+    record = record_of(job.config, clip, row)
+    return row, Sample(row.clip_id, record.to_bytes(), made.mp4, conditioning_text(row).encode())
 
 
 def _with_scene(row: Row, scene: Scene) -> Row:
@@ -273,14 +276,15 @@ def _ended(row: Row, ending: Ending) -> Row:
     return replace(row, outcome=ending.outcome, reason=ending.reason, detail=ending.detail)
 
 
-def _sample(config: Config, clip: PlannedClip, row: Row, made: Cut) -> Sample:
+def record_of(config: Config, clip: PlannedClip, row: Row) -> Record:
+    """What the shard says of a kept clip: nothing that plan and ledger do not."""
     if clip.end_ms != OPEN_END:
         end = clip.end_ms / 1000
     elif row.duration != UNKNOWN_DURATION:
         end = row.duration
     else:
-        end = clip.start_ms / 1000 + made.frames / config.encode.fps
-    record = Record(
+        end = clip.start_ms / 1000 + row.frames / config.encode.fps
+    return Record(
         clip_id=row.clip_id, source=row.source, start=clip.start_ms / 1000, end=end, caption=row.caption,
         scene_description=row.scene_description, verdict=row.verdict, rounds=row.rounds, judge=row.judge,
         judge_model=row.judge_model, prompt_sha256=row.prompt_sha256,
@@ -288,5 +292,8 @@ def _sample(config: Config, clip: PlannedClip, row: Row, made: Cut) -> Sample:
         mp4_sha256=row.mp4_sha256, source_width=row.source_width, source_height=row.source_height,
         provenance=clip.provenance,
     )  # fmt: skip
-    text = row.scene_description or row.caption
-    return Sample(row.clip_id, record.to_bytes(), made.mp4, text.encode())
+
+
+def conditioning_text(row: Row) -> str:
+    """What a model is conditioned on."""
+    return row.scene_description or row.caption

@@ -1,16 +1,17 @@
 """The store of finished calls: what was paid for once is never asked again.
 
 Answers lie in drawers, one a unit of work, so that a resume reads only what it needs. A drawer is a folder of immutable
-segments, each a gzip file of JSON lines; all answers of a quarter of a second share one. Once a unit is decided its
-drawer is put together into a single segment.
+segments, each a gzip file of JSON lines; all answers of a quarter of a second share one. A segment's name ends with the
+beginning of its sha256. Once a unit is decided its drawer is put together into a single segment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
+import re
 import time
-import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -86,9 +87,9 @@ class CallStore:
                     self._open[drawer].setdefault(answer.key, answer)
 
     def _write(self, drawer: str, answers: Iterable[Answer]) -> None:
-        data = b"".join(answer.to_line() for answer in answers)
-        name = f"{time.time_ns():016x}-{uuid.uuid4().hex[:8]}"  # the first stands first in a listing
-        self._files.write(f"{_folder(drawer)}/{name}.jsonl.gz", gzip.compress(data, mtime=0))
+        data = gzip.compress(b"".join(answer.to_line() for answer in answers), mtime=0)
+        name = f"{time.time_ns():016x}-{_digest(data)}"  # the first stands first in a listing
+        self._files.write(f"{_folder(drawer)}/{name}.jsonl.gz", data)
 
     def _put_together(self, drawer: str) -> None:
         segments = [entry.path for entry in self._files.files(_folder(drawer))]
@@ -109,6 +110,8 @@ def read_drawer(files: Files, drawer: str) -> dict[str, Answer]:
             data = files.read(entry.path)
             if not data:
                 raise ValueError("it is empty")
+            if (named := _NAME.fullmatch(entry.path)) and named["digest"] != _digest(data):
+                raise ValueError("its name is that of other contents")
             for answer in map(Answer.of_line, gzip.decompress(data).splitlines()):
                 answers.setdefault(answer.key, answer)
         except FileNotFoundError:
@@ -127,6 +130,14 @@ def read_drawer(files: Files, drawer: str) -> dict[str, Answer]:
                 f"{entry.path} is damaged ({error}); restore it, or delete it to ask its questions again"
             ) from error
     return answers
+
+
+# Older segments have a random name.
+_NAME = re.compile(r".+-(?P<digest>[0-9a-f]{16})\.jsonl\.gz")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _folder(drawer: str) -> str:

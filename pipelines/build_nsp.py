@@ -165,9 +165,9 @@ def _look(out: Storage, verifying: bool) -> int:
         found = list(verify(out, recorded, config, watch))
     finally:
         watch.end()
-    for problem in found:
-        console.out.print(console.visible(problem), markup=False)
-    problems = len(found)
+    for finding in sorted(found, key=lambda finding: not finding.wrong):
+        console.out.print(console.visible(finding.text), markup=False)
+    problems = sum(finding.wrong for finding in found)
     console.out.print(
         f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree."
     )

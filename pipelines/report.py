@@ -16,6 +16,7 @@ from pipelines.settings import SettingsMistake, from_tree
 from shards.layout import REPORT
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
+from shards.sums import relist
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -39,7 +40,8 @@ def main(out: str) -> None:
                 raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
             config = from_tree(Config, recorded.config, f"{place.shown}/config.toml")
             with claimed_out(place) as ours:
-                damages = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
+                page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
+                relist(ours, REPORT, page.sha256)
     except (UsageMistake, SettingsMistake, BadLocation) as mistake:
         console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
     except (DamagedRecord, FileNotFoundError) as damage:
@@ -47,9 +49,9 @@ def main(out: str) -> None:
     except (RunStopped, StorageFault) as stop:
         console.fail(f"{stop}", console.STOPPED)
     console.out.print(f"report    {place.shown}/{REPORT}", markup=False)
-    if damages:
-        more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
-        console.fail(f"the dataset in {out} is damaged: {damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)
+    if page.damages:
+        more = f", and {len(page.damages) - 1:,} clips more" if len(page.damages) > 1 else ""
+        console.fail(f"the dataset in {out} is damaged: {page.damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)
     sys.exit(console.DONE)
 
 

@@ -19,6 +19,7 @@ from shards.kind import MAX_SIDE
 from shards.parquet import open_table, read_open
 from shards.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt, receipts_of
 from shards.storage import Storage
+from shards.sums import Sums, sha256_of
 from shards.tar import BLOCK, END, MAX_MEMBER_BYTES
 
 _SHARDS_KEY = b"nextscene.shards"
@@ -142,18 +143,19 @@ class Index:
         return np.array_equal(self._column("offset"), begins) and np.array_equal(ends[lasts], room)
 
 
-def publish_indexes(out: Storage, manifest: Manifest) -> None:
-    """Writes the index of each split, from its receipts, unless it stands there; in bounded memory."""
+def publish_indexes(out: Storage, manifest: Manifest) -> Sums:
+    """Writes the index of each split, from its receipts, unless it stands there; in bounded memory.
+
+    Returns the sha256 of each that was written.
+    """
     wanted = {layout.index(split): manifest.of_split(split) for split in manifest.splits}
     for entry in out.files(layout.INDEX):
         if entry.path not in wanted and layout.owns(entry.path):
             out.delete(entry.path)
-    for path, shards in wanted.items():
-        if not _stands(out, path, shards):
-            _publish(out, path, shards)
+    return {path: _publish(out, path, shards) for path, shards in wanted.items() if not _stands(out, path, shards)}
 
 
-def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> None:
+def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> str:
     with out.publishing(path) as file:
         writer: pq.ParquetWriter | None = None
         for table in _grouped(_tables(out, shards)):
@@ -163,6 +165,7 @@ def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> None:
             writer.write_table(table.cast(schema), row_group_size=_ROWS_A_GROUP)
         if writer:
             writer.close()
+        return sha256_of(file)
 
 
 def check_index(out: Storage, manifest: Manifest, split: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -58,7 +59,8 @@ class Place(NamedTuple):
 class Receipt:
     """A sealed shard. `bytes` and `sha256` are of its tar; a shard without kept clips has no tar, 0 and "".
 
-    `clip_ids` and `places` are parallel, in the order of the tar.
+    `clip_ids` and `places` are parallel, in the order of the tar. `ledger_sha256` is of its ledger file, as written;
+    "" where there is no ledger, and where an older version sealed the shard.
     """
 
     split: str
@@ -70,6 +72,7 @@ class Receipt:
     members: tuple[str, ...]
     clip_ids: tuple[str, ...]
     places: tuple[Place, ...]
+    ledger_sha256: str = ""
 
     @staticmethod
     def empty(name: ShardName, members: tuple[str, ...]) -> Receipt:
@@ -85,9 +88,22 @@ class Receipt:
         starts = [place.offset for place in self.places]
         return np.array([*starts, self.places[-1].end if self.places else 0], dtype="<u8").tobytes()
 
-    def publish(self, out: Storage) -> None:
+    @property
+    def sums(self) -> dict[str, str]:
+        """Path → sha256 of each of the shard's files, as far as they are known."""
+        name = self.name
+        tar = {name.tar: self.sha256, name.offsets: _sha256(self.offsets)} if self.count else {}
+        ledger = {name.ledger: self.ledger_sha256} if self.ledger_sha256 else {}
+        return {**tar, name.receipt: _sha256(self.to_bytes()), **ledger}
+
+    def to_bytes(self) -> builtins.bytes:
         value = vars(self) | {"places": [[p.offset, *p.sizes, *p[2:]] for p in self.places]}
-        out.write(self.name.receipt, _json(value, indent=None))
+        if not self.ledger_sha256:
+            del value["ledger_sha256"]
+        return _json(value, indent=None)
+
+    def publish(self, out: Storage) -> None:
+        out.write(self.name.receipt, self.to_bytes())
 
     @staticmethod
     def read(out: Storage, name: ShardName) -> Receipt:
@@ -104,7 +120,7 @@ class Receipt:
 
     @staticmethod
     def _of(value: Any) -> Receipt:
-        fields = typed(value, _RECEIPT)
+        fields = typed({"ledger_sha256": "", **value} if isinstance(value, dict) else value, _RECEIPT)
         members, clip_ids = tuple(fields["members"]), tuple(fields["clip_ids"])
         if not members or len({*members}) < len(members) or not all(type(member) is str for member in members):
             raise ValueError(f"'members' are {members!r:.100}")
@@ -125,7 +141,7 @@ class Receipt:
 
 _RECEIPT = {
     "split": str, "index": int, "revision": int, "sha256": str, "bytes": int, "count": int, "members": list,
-    "clip_ids": list, "places": list,
+    "clip_ids": list, "places": list, "ledger_sha256": str,
 }  # fmt: skip
 
 
@@ -209,8 +225,11 @@ class Manifest:
     def of_split(self, split: str) -> tuple[ManifestShard, ...]:
         return tuple(shard for shard in self.shards if shard.split == split)
 
+    def to_bytes(self) -> bytes:
+        return _json(asdict(self))
+
     def publish(self, out: Storage) -> None:
-        out.keep(MANIFEST, _json(asdict(self)))
+        out.keep(MANIFEST, self.to_bytes())
 
     @staticmethod
     def read(out: Storage) -> Manifest:
@@ -237,6 +256,10 @@ class Manifest:
 
 _MANIFEST = {"schema_version": int, "fingerprint": str, "complete": bool, "shards": list}
 _MANIFEST_SHARD = {"path": str, "split": str, "sha256": str, "bytes": int, "count": int}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _json(value: Any, indent: int | None = 1) -> bytes:

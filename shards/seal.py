@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import BinaryIO
 
 from shards.kind import Kind
@@ -13,7 +13,8 @@ from shards.layout import ShardName
 from shards.receipt import Place, Receipt
 from shards.sample import CLIPS
 from shards.storage import Storage
-from shards.tar import END, DamagedShard, group_bytes, read_groups
+from shards.sums import sha256_of
+from shards.tar import END, DamagedShard, Group, group_bytes, read_groups
 
 
 def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: Kind = CLIPS) -> Receipt:
@@ -36,8 +37,13 @@ def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence
     return receipt
 
 
-def check_sealed(out: Storage, receipt: Receipt, kind: Kind = CLIPS) -> None:
-    """Reads a sealed shard whole and compares it with its receipt and its offsets. Raises DamagedShard."""
+def check_sealed(
+    out: Storage, receipt: Receipt, kind: Kind = CLIPS, look: Callable[[Group], None] | None = None
+) -> None:
+    """Reads a sealed shard whole and compares it with its receipt and its offsets. Raises DamagedShard.
+
+    `look` is shown each sample, in order.
+    """
     name = receipt.name
     if not receipt.count:
         return
@@ -45,15 +51,15 @@ def check_sealed(out: Storage, receipt: Receipt, kind: Kind = CLIPS) -> None:
         if out.stat(path) is None:
             raise DamagedShard(f"{name}: {path} is missing")
     with out.open(name.tar) as tar:
-        found = read_back(tar, name, kind)
+        found = read_back(tar, name, kind, look)
     offsets = out.read(name.offsets)
-    if found != receipt:
+    if found != replace(receipt, ledger_sha256=""):
         raise DamagedShard(f"{name}: sha256, size, clips or their places are not those of its receipt")
     if found.offsets != offsets:
         raise DamagedShard(f"{name}: {name.offsets} does not fit the tar")
 
 
-def read_back(tar: BinaryIO, name: ShardName, kind: Kind) -> Receipt:
+def read_back(tar: BinaryIO, name: ShardName, kind: Kind, look: Callable[[Group], None] | None = None) -> Receipt:
     """Reads a tar to its end, each sample examined: the receipt that it deserves. Raises DamagedShard."""
     tar.seek(0)
     clip_ids, places = [], []
@@ -62,16 +68,10 @@ def read_back(tar: BinaryIO, name: ShardName, kind: Kind) -> Receipt:
         crc32 = zlib.crc32(group_bytes(group.key, kind.members, group.contents))
         clip_ids.append(group.key)
         places.append(Place(group.offset, tuple(map(len, group.contents)), crc32, *shape))
+        if look:
+            look(group)
     size = tar.tell()
     return Receipt(
-        name.split, name.index, name.revision, _sha256(tar), size, len(places), kind.members, tuple(clip_ids),
+        name.split, name.index, name.revision, sha256_of(tar), size, len(places), kind.members, tuple(clip_ids),
         tuple(places),
     )  # fmt: skip
-
-
-def _sha256(file: BinaryIO) -> str:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()

@@ -25,14 +25,16 @@ from curation.sealing import seal_shard
 from curation.setup import Recorded, prepare
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
-from curation.summary import Summary, conclude
+from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job, cut_unit, screen_unit
 from curation.verify import verify
 from curation.work import ShardWork, remaining, to_retry
 from pipelines.console import Watch
+from shards.layout import SUMS
 from shards.receipt import Manifest
 from shards.storage import Storage
+from shards.sums import write_sums
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CLIPS = REPOSITORY.parent / "shared" / "clips"
@@ -95,7 +97,7 @@ def build_inline(
         recorded = prepare(place, given, config, terms, retry=bool(retry))
         job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut)
         judging = Judging(config, terms, place, "inline")
-        plan = Plan(place, config)
+        plan, before = Plan(place, config), sums_before(place)
         state = State.read(place, config.units_per_shard)
         tidy(place, state, config.units_per_shard)
         try:
@@ -107,12 +109,15 @@ def build_inline(
         finally:
             runner.run(judging.end())
         state, tally = take_stock(place, config.units_per_shard)
-        summary = conclude(place, plan, recorded, state, tally, time.monotonic() - begun)
+        summary, sums = conclude(place, plan, recorded, state, tally, time.monotonic() - begun, before)
         discard_superseded(place, state)
+        if sums is not None:
+            write_sums(place, sums)
     return summary
 
 
 def _do(job: Job, work: ShardWork, judging: Judging, runner: asyncio.Runner) -> None:
+    job.out.delete(SUMS)
     for unit in work.todo:
         screened = screen_unit(job, unit)
         cut_unit(job, unit, screened, runner.run(judging.decide(unit, screened)))
@@ -136,7 +141,7 @@ def problems(out: Path | str, config: Config = SMALL) -> list[str]:
     place = Storage.at(out)
     recorded = Recorded.read(place)
     assert recorded is not None
-    return list(verify(place, recorded, config, Watch("verifying")))
+    return [found.text for found in verify(place, recorded, config, Watch("verifying")) if found.wrong]
 
 
 def assert_conserved(out: Path | str, config: Config = SMALL) -> None:

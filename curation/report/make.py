@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from curation.config import Config
 from curation.ledger import Row, read_ledger
@@ -26,8 +27,16 @@ _PICTURE_SECONDS = 20.0
 _LOOKS = 5
 
 
-def write_report(out: Storage, config: Config, fingerprint: str, source: Storage | None) -> list[str]:
-    """Publishes the page of what is committed in OUT now. Returns a line for each clip on it whose shard is damaged.
+@dataclass(frozen=True)
+class Written:
+    """A page that was published: its sha256, and a line for each clip on it whose shard is damaged."""
+
+    sha256: str
+    damages: list[str]
+
+
+def write_report(out: Storage, config: Config, fingerprint: str, source: Storage | None) -> Written:
+    """Publishes the page of what is committed in OUT now.
 
     `source` is what the locations in the plan are relative to; with None, clips that are in no shard have no picture.
     A clip that no picture can be made of is on the page all the same, with the reason. Raises FileNotFoundError for a
@@ -40,8 +49,10 @@ def write_report(out: Storage, config: Config, fingerprint: str, source: Storage
     strips = _Pictures(out, replace(config, limits=limits), source, plan, state).of(rows)
     cards = [card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
     facts = Facts(config, fingerprint, plan.clips, counts, Concluded.read(out), plan.passed_over)
-    out.write(REPORT, render(facts, cards).encode())
-    return [f"clip {row.clip_id}: {strip.missing}" for row, strip in zip(rows, strips, strict=True) if strip.damaged]
+    page = render(facts, cards).encode()
+    out.write(REPORT, page)
+    damages = [f"clip {row.clip_id}: {one.missing}" for row, one in zip(rows, strips, strict=True) if one.damaged]
+    return Written(hashlib.sha256(page).hexdigest(), damages)
 
 
 _ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOMES)}

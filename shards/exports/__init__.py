@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
 from shards.exports import croissant, energon, huggingface, wids
 from shards.exports.about import About
 from shards.receipt import Manifest, receipts_of
 from shards.storage import Storage
+from shards.sums import Sums
 
-__all__ = ["About", "publish"]
+__all__ = ["About", "paths", "publish", "wrong"]
+
+_READERS = (wids, croissant, huggingface)
 
 
-def publish(out: Storage, manifest: Manifest, about: About) -> None:
+def publish(out: Storage, manifest: Manifest, about: About) -> Sums:
     """Writes the dataset card, croissant.json, an index for wids and Energon's folder, for what `manifest` lists.
 
-    The same shards give the same files. Raises DamagedRecord for a receipt that does not fit, StorageFault.
+    The same shards give the same files. Returns the sha256 of each file but of an Energon index that stood there.
+    Raises DamagedRecord for a receipt that does not fit, StorageFault.
     """
-    energon.publish(out, manifest, receipts_of(out, manifest.shards))
-    for reader in (wids, croissant, huggingface):
+    sums = energon.publish(out, manifest, receipts_of(out, manifest.shards))
+    for reader in _READERS:
         for path, data in reader.files(manifest, about):
             out.keep(path, data)
+            sums[path] = hashlib.sha256(data).hexdigest()
     wids.tidy(out, manifest)
+    return sums
+
+
+def paths(manifest: Manifest, about: About) -> set[str]:
+    """What `publish` writes."""
+    files = chain(energon.files(manifest), *(reader.files(manifest, about) for reader in _READERS))
+    return {energon.INDEX, *(path for path, _ in files)}
+
+
+def wrong(out: Storage, manifest: Manifest, about: About) -> Iterator[str]:
+    """The path of each file that stands there and names other shards, samples or counts than `publish` would.
+
+    Their wording may be that of another version, and the title that of another place.
+    """
+    for path, data in energon.files(manifest):
+        if _differs(out, path, data, bytes):
+            yield path
+    for reader in _READERS:
+        for path, data in reader.files(manifest, about):
+            if _differs(out, path, data, reader.facts):
+                yield path
+    if out.stat(energon.INDEX) and not energon.index_fits(out, receipts_of(out, manifest.shards)):
+        yield energon.INDEX
+
+
+def _differs(out: Storage, path: str, data: bytes, facts: Callable[[bytes], Any]) -> bool:
+    try:
+        return bool(facts(out.read(path)) != facts(data))
+    except FileNotFoundError:
+        return False
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return True

@@ -76,6 +76,11 @@ def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
     yield CROISSANT, (json.dumps(_dataset(manifest, about), indent=1, ensure_ascii=False) + "\n").encode()
 
 
+def facts(data: bytes) -> Any:
+    """What the file says of the tars."""
+    return [node for node in json.loads(data)["distribution"] if node["@type"] == "cr:FileObject"]
+
+
 def _dataset(manifest: Manifest, about: About) -> _Node:
     contents = [(split, member) for split in manifest.splits for member in _MEMBERS]
     return {

@@ -5,6 +5,7 @@ The `.tar.idx` beside each tar is part of this and is written when the shard is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -17,9 +18,10 @@ from pathlib import Path
 from shards import layout
 from shards.receipt import Manifest, Receipt
 from shards.storage import Storage, StorageFault
+from shards.sums import Sums, sha256_of
 
 _FOLDER = layout.ENERGON
-_INDEX = f"{_FOLDER}/index.sqlite"
+INDEX = f"{_FOLDER}/index.sqlite"
 _IDENTITY = f"{_FOLDER}/index.uuid"
 _DATASET = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
 
@@ -51,17 +53,43 @@ CREATE INDEX idx_sample_parts_full
 """
 
 
-def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> None:
+def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Sums:
     """Writes `.nv-meta`. `receipts` are those of the manifest's shards, in its order; one is held at a time.
 
-    Raises StorageFault, also where TMPDIR has no room for the index.
+    Returns the sha256 of each file but of an index that stood there. Raises StorageFault, also where TMPDIR has no
+    room for the index.
     """
-    small_files = {f"{_FOLDER}/{name}": text.encode() for name, text in _small_files(manifest)}
+    small_files, sums = dict(files(manifest)), {}
     # The identity is written behind the index that it stands for.
-    if out.stat(_INDEX) is None or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
-        _publish_index(out, receipts)
+    if out.stat(INDEX) is None or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
+        sums[INDEX] = _publish_index(out, receipts)
     for path, data in small_files.items():
         out.keep(path, data)
+    return sums | {path: hashlib.sha256(data).hexdigest() for path, data in small_files.items()}
+
+
+def files(manifest: Manifest) -> Iterator[tuple[str, bytes]]:
+    """(path, contents) of all but the index."""
+    for name, text in _small_files(manifest):
+        yield f"{_FOLDER}/{name}", text.encode()
+
+
+def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
+    """Whether the index has a row for each sample and member of `receipts`, in order, and no other.
+
+    Raises FileNotFoundError, StorageFault.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        database = out.local(INDEX)
+        if database is None:
+            database = Path(folder) / "index.sqlite"
+            out.copy_to(database, INDEX)
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as index:
+            index.text_factory = bytes  # a changed key may be no text
+            try:
+                return all(_holds(index, receipts))
+            except sqlite3.Error:
+                return False
 
 
 def _stands(out: Storage, path: str, data: bytes) -> bool:
@@ -92,14 +120,16 @@ def _split_yaml(manifest: Manifest) -> str:
     return "\n".join([*lines, "exclude: []", ""])
 
 
-def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> None:
+def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> str:
+    """Returns the sha256 of what was written."""
     try:
         # SQLite writes here and there in its file, which neither an object store nor many a network disk allows.
         with tempfile.TemporaryDirectory() as folder:
             database = Path(folder) / "index.sqlite"
             _write_index(database, receipts)
-            with database.open("rb") as made, out.publishing(_INDEX) as file:
+            with database.open("rb") as made, out.publishing(INDEX) as file:
                 shutil.copyfileobj(made, file, 1 << 20)
+                return sha256_of(made)
     except (OSError, sqlite3.OperationalError) as fault:
         folder = tempfile.gettempdir()
         raise StorageFault(f"cannot make Energon's index in {folder}: {fault}; set TMPDIR") from fault
@@ -115,6 +145,17 @@ def _write_index(database: Path, receipts: Iterable[Receipt]) -> None:
             index.executemany("INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)", _part_rows(tar, receipt))
         index.execute("COMMIT")
         index.executescript(_INDEXES)
+
+
+def _holds(index: sqlite3.Connection, receipts: Iterable[Receipt]) -> Iterator[bool]:
+    """For each receipt, whether the next rows of both tables are its own; at the end, whether those were all."""
+    samples = index.execute("SELECT * FROM samples ORDER BY rowid")
+    parts = index.execute("SELECT * FROM sample_parts ORDER BY rowid")
+    for tar, receipt in enumerate(receipts):
+        for rows, wanted in ((samples, _sample_rows(tar, receipt)), (parts, _part_rows(tar, receipt))):
+            for row in wanted:
+                yield rows.fetchone() == tuple(one.encode() if isinstance(one, str) else one for one in row)
+    yield samples.fetchone() is None and parts.fetchone() is None
 
 
 def _sample_rows(tar: int, receipt: Receipt) -> Iterator[tuple[int, str, int, int, int]]:

@@ -46,6 +46,13 @@ def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
     yield CARD, "\n".join([*header, "", *_body(manifest, about), ""]).encode()
 
 
+def facts(data: bytes) -> list[str]:
+    """What the card says of shards, splits and outcomes: its header but for the title, and the tables of counts."""
+    header, body = data.decode().split("---\n", 2)[1:]
+    named = [line for line in header.splitlines() if not line.startswith("pretty_name:")]
+    return named + [line for line in body.splitlines() if line.startswith(("| ", "**")) and not line.startswith("| `")]
+
+
 def _header(manifest: Manifest, about: About) -> Iterator[str]:
     yield f"pretty_name: {_quoted(about.title)}"
     yield "task_categories: [text-to-video]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from shards import layout
 from shards.exports.about import About
@@ -24,6 +25,11 @@ def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
             "shardlist": shards,
         }
         yield layout.wids(split), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def facts(data: bytes) -> Any:
+    """What an index says of the shards."""
+    return {name: value for name, value in json.loads(data).items() if name != "name"}
 
 
 def tidy(out: Storage, manifest: Manifest) -> None:

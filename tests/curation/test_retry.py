@@ -54,9 +54,9 @@ def samples(source: Path, name: ShardName) -> dict[str, Sample]:
 
 
 def files(source: Path) -> dict[str, bytes]:
-    """The dataset, without the account of the last run."""
-    out = Storage.at(source / "out")
-    return {entry.path: out.read(entry.path) for entry in out.files(recursive=True) if entry.path != "summary.json"}
+    """The dataset, without the account of the last run and its sha256."""
+    out, of_the_run = Storage.at(source / "out"), ("summary.json", "SHA256SUMS")
+    return {entry.path: out.read(entry.path) for entry in out.files(recursive=True) if entry.path not in of_the_run}
 
 
 def test_a_source_that_was_not_there_is_a_failure_on_record(source: Path) -> None:

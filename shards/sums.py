@@ -1,0 +1,59 @@
+"""SHA256SUMS: the sha256 of every published file, as it was written. `sha256sum -c SHA256SUMS` proves a copy."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import BinaryIO
+
+from shards.layout import SUMS
+from shards.receipt import DamagedRecord
+from shards.storage import Storage
+
+Sums = dict[str, str]
+"""Path → sha256 in hexadecimal digits."""
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
+
+
+def read_sums(out: Storage) -> Sums | None:
+    """None where there is no such file. Raises DamagedRecord for one that `write_sums` did not write."""
+    try:
+        data = out.read(SUMS)
+    except FileNotFoundError:
+        return None
+    sums = {path: sha256 for sha256, path in _LINE.findall(data.decode(errors="replace"))}
+    if not sums or _lines(sums) != data:
+        raise DamagedRecord(f"{SUMS} was changed; delete it and run the same command again to write it anew")
+    return sums
+
+
+def write_sums(out: Storage, sums: Sums) -> None:
+    """Publish the lines. Until then OUT has no such file: a run deletes it before it changes what it lists."""
+    out.write(SUMS, _lines(sums))
+
+
+def relist(out: Storage, path: str, sha256: str) -> None:
+    """Bring the line of a file that was written anew up to date, if there are lines. Raises DamagedRecord."""
+    sums = read_sums(out)
+    if sums is not None:
+        write_sums(out, {**sums, path: sha256})
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The sha256 of an open file, from its first byte to its last."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def file_sha256(out: Storage, path: str) -> str:
+    """The sha256 of a file in storage. Raises FileNotFoundError."""
+    with out.open(path) as file:
+        return sha256_of(file)
+
+
+def _lines(sums: Sums) -> bytes:
+    return "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(sums.items())).encode()
