@@ -152,7 +152,8 @@ def assert_conserved(out: Path | str, config: Config = SMALL) -> None:
     assert len(rows) == planned.clips
     assert sorted(row.clip_id for row in rows) == sorted(row["clip_id"] for row in planned.rows())
     assert sum(row.kept for row in rows) == sum(shard.count for shard in Manifest.read(place).shards)
-    assert problems(out, config) == []
+    found = problems(out, config)
+    assert found == [], "\n".join(found)
 
 
 def assert_same_dataset(one: Path | str, other: Path | str, config: Config = SMALL) -> None:
@@ -161,6 +162,15 @@ def assert_same_dataset(one: Path | str, other: Path | str, config: Config = SMA
     assert json.loads(a.read("manifest.json")) == json.loads(b.read("manifest.json"))
     assert a.read("manifest.json") == b.read("manifest.json")
     assert [_lasting(row) for row in ledger(one, config)] == [_lasting(row) for row in ledger(other, config)]
+
+
+def as_before_sums(out: Path) -> None:
+    """Makes a dataset look like one of an older version: no SHA256SUMS, and receipts that do not know the ledger."""
+    (out / SUMS).unlink(missing_ok=True)
+    for path in out.glob("shards/**/*.receipt.json"):
+        value = json.loads(path.read_text())
+        value.pop("ledger_sha256", None)
+        path.write_text(json.dumps(value, sort_keys=True) + "\n")
 
 
 def _lasting(row: Row) -> dict[str, Any]:

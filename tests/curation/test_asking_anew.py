@@ -32,6 +32,7 @@ from tests.support import (
     build_inline,
     ledger,
     make_video,
+    problems,
     write_csv,
 )
 
@@ -102,9 +103,11 @@ def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mi
     after_answers(api, answers=3, happens=lambda: reach_spend_limit(api))
     with pytest.raises(RunStopped):
         build_inline(mixed, out, CLAUDE, ANEW, terms())
-    assert_conserved(out, CLAUDE)
+    (problem,) = problems(out, CLAUDE)
+    assert "SHA256SUMS is missing: the last run was not concluded; run the same command again" in problem
     api.account = "good"
     build_inline(mixed, out, CLAUDE, ANEW, terms())
+    assert_conserved(out, CLAUDE)
     anew = [exchange.digest for exchange in api.exchanges[before:] if exchange.status == 200]
     assert len(anew) == len(set(anew)) == 8
     assert [row.outcome for row in ledger(out, CLAUDE)] == ["kept"] * 9

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from curation.config import CUT_VERSION, Config, Encode
+from curation.config import CUT_VERSION, Config, Encode, fingerprint
 from curation.cut import cut
 from curation.earlier_look import earlier_look
 from curation.errors import RunStopped, UsageMistake
@@ -20,7 +20,15 @@ from curation.probe import measure
 from curation.seek import Span
 from tests.asking import CLAUDE, stored, terms
 from tests.claude_api import ClaudeApi
-from tests.support import SMALL, assert_conserved, assert_same_dataset, build_inline, captioned_spans, run_ffmpeg
+from tests.support import (
+    SMALL,
+    as_before_sums,
+    assert_conserved,
+    assert_same_dataset,
+    build_inline,
+    captioned_spans,
+    run_ffmpeg,
+)
 from tests.support import write_csv as written
 
 NEW_RULES = ("hdr", "max_damaged_frames")
@@ -40,12 +48,14 @@ def first_cut(stop_after: int) -> Callable[..., Any]:
 
 
 def as_written_by_the_first_version(out: Path) -> None:
-    """Takes out of `config.toml` what that did not know of."""
+    """Takes out of `config.toml` and the receipts what that did not know of."""
     value = tomllib.loads((out / "config.toml").read_text())
     del value["begun_with_cut"], value["determining"]["cut_version"]
     for rule in NEW_RULES:
         del value["determining"][f"rules.{rule}"], value["config"]["rules"][rule]
+    value["fingerprint"] = fingerprint(value["determining"])
     (out / "config.toml").write_text(tomli_w.dumps(value))
+    as_before_sums(out)
 
 
 def begun(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:

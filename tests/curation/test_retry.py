@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from shards.layout import ShardName
 from shards.read import ShardReader
 from shards.sample import Sample
 from shards.storage import Storage
+from shards.sums import relist
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 
 FAILED = frozenset({"failed"})
@@ -37,6 +39,7 @@ def source(late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(late, tmp_path / "copy", copy_function=shutil.copy2)
     config = tmp_path / "copy" / "out" / "config.toml"
     config.write_text(config.read_text().replace(str(late), str(tmp_path / "copy")))
+    relist(Storage.at(tmp_path / "copy" / "out"), config.name, hashlib.sha256(config.read_bytes()).hexdigest())
     return tmp_path / "copy"
 
 
