@@ -21,7 +21,8 @@ from curation.state import State
 from curation.summary import Spending, Summary, about, summarize
 from curation.verify_answers import Answers
 from curation.verify_shard import check_shard
-from judge.account import ACCOUNT
+from judge.account import ACCOUNT, Statement
+from judge.errors import JudgeStopped
 from shards import exports
 from shards.index import check_index
 from shards.layout import (
@@ -194,7 +195,8 @@ class _Proof:
             summary = summarize(plan, self._recorded, state, self._tally, manifest, 0.0, self._spending())
             cards = about(self._out, summary)
             made = {MANIFEST, SUMMARY, *map(index, manifest.splits), *exports.paths(manifest, cards)}
-            made |= {path for path in (REPORT, ACCOUNT) if self._out.stat(path)}
+            made |= {ACCOUNT} if answers.at_hand else set()
+            made |= {REPORT} if self._out.stat(REPORT) else set()
             if self._rows_whole:
                 wrong = self._wrong_sums(manifest, summary)
             wrong |= self._wrong_lists(manifest)
@@ -207,10 +209,9 @@ class _Proof:
         try:
             changed = self._differs(path, file_sha256(self._out, path))
         except FileNotFoundError:
-            if self._left is not None or path == MANIFEST:
-                again = _RESTORE if path == ACCOUNT else "run the same command again to write it"
-                yield f"{path} is missing; {again}"
-            return
+            if wrong or self._left is not None or path in (MANIFEST, ACCOUNT):
+                yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the same command again to write it'}"
+            return  # of an older version, which did not write all of them
         if not known:
             yield f"{SUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
         elif wrong or changed:
@@ -236,6 +237,10 @@ class _Proof:
         with suppress(FileNotFoundError):
             if not _counts_as(self._out.read(SUMMARY), summary):
                 wrong[SUMMARY] = "it does not count what ledgers, receipts and account say"
+        try:
+            Statement.read(self._out)
+        except JudgeStopped:
+            wrong[ACCOUNT] = "it cannot be read"
         return wrong
 
     def _spending(self) -> Spending | None:
