@@ -108,7 +108,8 @@ class _Proof:
         else:
             yield from map(Finding, self._derived(plan, state, answers))
         yield from map(Finding, self._strangers(plan, state, concluded))
-        yield from (Finding(text, wrong=False) for text in self._coverage(answers))
+        by_older = concluded and self._left is None and not sums_damaged
+        yield from (Finding(text, wrong=False) for text in self._coverage(answers, by_older))
 
     # ---- what all else is read by ----------------------------------------------------------------------------------
 
@@ -282,14 +283,14 @@ class _Proof:
         self._hashed += 1
         return "" if listed == sha256 else f"it is not the file that was written, by {SUMS}"
 
-    def _coverage(self, answers: Answers) -> Iterator[str]:
+    def _coverage(self, answers: Answers, by_older: bool) -> Iterator[str]:
         if self._left is not None:
             yield f"by hash        {self._hashed:,} files, those of {SUMS}; paid answers by their names"
+        if by_older:
+            yield f"by hash        nothing but tars: an older version made it, without {SUMS}; the next run adds that"
         yield f"by derivation  {_DERIVED}"
         if self._older:
-            yield f"               {self._older:,} ledgers sealed by an older version: by derivation only"
-        if self._left is None:
-            yield f"               no {SUMS}: an older version wrote it; the next run adds one"
+            yield f"               of {self._older:,} shards sealed by an older version, the ledger by derivation only"
         yield f"by neither     {_UNCOVERED}"
         yield from answers.notes()
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from curation.setup import Recorded
 from shards.storage import Storage
 from tests.faults.mortal import TINY
-from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans
+from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans, problems
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +50,18 @@ def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
     for deadly in range(1, steps + 1):
         out = tmp_path / f"killed-{deadly}"
         assert mortal(out, deadly) == (-signal.SIGKILL, deadly)
+        assert_told_as_unfinished(out)
         build_inline(source, out, TINY)
         assert_same_dataset(undisturbed, out, TINY)
         assert_conserved(out, TINY)
         assert leftovers(out) == [], f"after a kill before change {deadly}"
+
+
+def assert_told_as_unfinished(out: Path) -> None:
+    """What a killed run left is no damage to `--verify`."""
+    if Recorded.read(Storage.at(out)) is not None:
+        for problem in problems(out, TINY):
+            assert "run the same command again" in problem and "delete" not in problem, problem
 
 
 def leftovers(out: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -104,6 +105,17 @@ def test_a_put_that_is_cancelled_takes_nobody_elses_answers_along() -> None:
         assert set(read_drawer(files, DRAWER)) == {"a", "b"}
 
     at_once(work())
+
+
+def test_a_segment_s_name_proves_its_contents_and_an_older_name_proves_nothing(tmp_path: Path) -> None:
+    asyncio.run(CallStore(Storage.at(tmp_path)).put(DRAWER, [answer("a")]))
+    (path,) = (tmp_path / FOLDER).iterdir()
+    assert path.name.endswith(f"-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.jsonl.gz")
+    path.write_bytes(gzip.compress(answer("a", "Other words.").to_line(), mtime=0))
+    with pytest.raises(JudgeStopped, match="its name is that of other contents"):
+        read_drawer(Storage.at(tmp_path), DRAWER)
+    path.rename(path.with_name(f"{path.name[:17]}01234567.jsonl.gz"))
+    assert read_drawer(Storage.at(tmp_path), DRAWER) == {"a": answer("a", "Other words.")}
 
 
 # ---- commits ---------------------------------------------------------------------------------------------------
