@@ -5,50 +5,33 @@ A hash proves that a file is the one that was written; deriving its contents aga
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from curation.config import Config, flat
-from curation.errors import RunStopped
 from curation.ledger import Tally
 from curation.plan import Plan
 from curation.progress import Progress
 from curation.setup import Recorded
 from curation.state import State
-from curation.summary import Spending, Summary, about, summarize
+from curation.summary import about, summarize
 from curation.verify_answers import Answers
+from curation.verify_derived import read_by_others, spending_now, wrong_counts, wrong_lists
 from curation.verify_shard import check_shard
-from judge.account import ACCOUNT, Statement
-from judge.errors import JudgeStopped
+from judge.account import ACCOUNT
 from shards import exports
-from shards.index import check_index
-from shards.layout import (
-    CONFIG,
-    INDEX,
-    LEDGER,
-    MANIFEST,
-    PLAN,
-    REPORT,
-    SHARDS,
-    SUMMARY,
-    SUMS,
-    UNIT_LEDGERS,
-    ShardName,
-    index,
-)
+from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN, REPORT, SHARDS, SUMMARY, SUMS, UNIT_LEDGERS, ShardName, index
 from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.storage import Storage
-from shards.sums import Sums, file_sha256, read_sums
+from shards.sums import Listed, file_sha256, read_sums
 
 _RESTORE = "restore it from a copy"
 _ANEW = "delete it and run the same command again to write it anew"
 _SUMS_ANEW = f"delete {SUMS} and run the same command again to write it anew"
 _DERIVED = "rows by plan, samples and paid answers; manifest, index, summary and cards by receipts and ledgers"
 _UNCOVERED = (
-    "work in progress (parts/, ledger/units/, run.lock), counts of crashes, latents/, open batches, answers that no row"
+    "work in progress (parts/, ledger/units/, run.lock), counts of crashes, open batches, latents/, answers that no row"
     " names"
 )
 
@@ -66,56 +49,54 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
 
     Reads every file; `progress` is told of each shard that was looked at.
     """
-    yield from _Proof(out, recorded, config).findings(progress)
+    try:
+        sums = read_sums(out)
+        is_there = sums is not None
+    except DamagedRecord as damage:
+        sums, is_there = None, True
+        yield Finding(str(damage))
+    proof = _Proof(out, recorded, config, Listed(sums))
+    if roots := [*proof.roots()]:
+        yield from map(Finding, roots)
+        return
+    plan, state = Plan(out, config), State.read(out, config.units_per_shard)
+    progress.begin(plan.clips, 0)
+    for planned, clips in plan.shards():
+        yield from map(Finding, proof.shard(plan, state, planned))
+        progress.advance(clips)
+        progress.tick()
+    by_older = not is_there and proof.by_older
+    concluded = state.complete(plan) and (is_there or by_older)
+    if concluded:
+        yield from map(Finding, proof.derived(plan, state))
+    elif not is_there:
+        yield Finding(f"{SUMS} is missing: the last run was not concluded; run the same command again to write it")
+    yield from map(Finding, proof.strangers(plan, state, concluded))
+    for text in proof.coverage(by_older):
+        yield Finding(text, wrong=False)
 
 
 class _Proof:
-    """One proof. `_left` are the lines of SHA256SUMS that nothing was compared with yet; None where it is missing."""
+    """One proof, and what was read for it: receipts without their samples, and the counts of the ledgers."""
 
-    def __init__(self, out: Storage, recorded: Recorded, config: Config) -> None:
+    def __init__(self, out: Storage, recorded: Recorded, config: Config, listed: Listed) -> None:
         self._out = out
         self._recorded = recorded
         self._config = config
-        self._left: Sums | None = None
-        self._hashed = 0
-        self._older = 0
-        self._receipts_whole = self._rows_whole = True
+        self._listed = listed
+        self._answers = Answers(out)
         self._receipts: list[Receipt] = []
         self._tally = Tally.empty()
+        self._receipts_whole = self._rows_whole = True
 
-    def findings(self, progress: Progress) -> Iterator[Finding]:
-        sums_damaged = False
-        try:
-            self._left = read_sums(self._out)
-        except DamagedRecord as damage:
-            sums_damaged = True
-            yield Finding(str(damage))
-        roots = [*self._roots()]
-        yield from map(Finding, roots)
-        if roots:
-            return
-        plan, state = Plan(self._out, self._config), State.read(self._out, self._config.units_per_shard)
-        answers = Answers(self._out)
-        progress.begin(plan.clips, 0)
-        for planned, clips in plan.shards():
-            yield from map(Finding, self._shard(plan, state, planned, answers))
-            progress.advance(clips)
-            progress.tick()
-        complete = state.complete(plan)
-        concluded = self._left is not None or sums_damaged or (complete and self._older == len(self._receipts))
-        if not concluded:
-            yield Finding(f"{SUMS} is missing: the last run was not concluded; run the same command again to write it")
-        else:
-            yield from map(Finding, self._derived(plan, state, answers))
-        yield from map(Finding, self._strangers(plan, state, concluded))
-        by_older = concluded and self._left is None and not sums_damaged
-        yield from (Finding(text, wrong=False) for text in self._coverage(answers, by_older))
+    @property
+    def by_older(self) -> bool:
+        """Whether an older version sealed all."""
+        return all(not receipt.ledger_sha256 for receipt in self._receipts)
 
-    # ---- what all else is read by ----------------------------------------------------------------------------------
-
-    def _roots(self) -> Iterator[str]:
+    def roots(self) -> Iterator[str]:
         """What is wrong with plan and configuration; with these nothing else can be proved."""
-        changed = self._differs(CONFIG, file_sha256(self._out, CONFIG))
+        changed = self._listed.fault(CONFIG, file_sha256(self._out, CONFIG))
         if fault := changed or self._contradiction():
             yield f"{CONFIG}: {fault}; {_RESTORE}"
         try:
@@ -125,7 +106,7 @@ class _Proof:
             return
         if sha256 != self._recorded.plan_sha256:
             yield f"{PLAN} was changed: its sha256 is not the one in {CONFIG}; {_RESTORE}"
-        elif fault := self._differs(PLAN, sha256):
+        elif fault := self._listed.fault(PLAN, sha256):
             yield f"{PLAN}: {fault}; {_RESTORE}"
 
     def _contradiction(self) -> str:
@@ -137,131 +118,71 @@ class _Proof:
                 return f"it gives {name} twice, as {settings[name]!r} and {determining[name]!r}"
         return ""
 
-    # ---- shards ----------------------------------------------------------------------------------------------------
-
-    def _shard(self, plan: Plan, state: State, planned: ShardName, answers: Answers) -> Iterator[str]:
+    def shard(self, plan: Plan, state: State, planned: ShardName) -> Iterator[str]:
         name = state.sealed.get((planned.split, planned.index))
         if name is None:
-            self._forget(planned)
             yield f"{planned} is not sealed; run the same command again to finish it"
             return
         units = plan.units(name)
         clips = [clip for unit in units for clip in unit.clips]
         found = check_shard(self._out, self._recorded, self._config, name, clips)
-        receipt = found.receipt
-        if receipt is None:
-            self._receipts_whole = False
-            self._forget(name)
-        else:
-            self._receipts.append(replace(receipt, clip_ids=(), places=()))
-            self._older += not receipt.ledger_sha256
-            if changed := self._differs(name.receipt, file_sha256(self._out, name.receipt)):
-                self._receipts_whole = False
-                self._forget(name)
-                found.add(name.receipt, changed)
-            else:
-                yield from self._lines_of(receipt)
-        self._tally.add(found.rows)
-        of_calls, damaged = answers.faults(units, found.rows)
+        if found.receipt:
+            self._receipts.append(replace(found.receipt, clip_ids=(), places=()))
+            changed = self._listed.fault(name.receipt, file_sha256(self._out, name.receipt))
+            found.add(name.receipt, *([changed] if changed else []))
+            yield from [] if changed else self._lines_of(found.receipt)
+        of_calls, damaged = self._answers.faults(units, found.rows)
         found.add(name.ledger, *of_calls)
         yield from damaged
-        self._rows_whole = self._rows_whole and not found.faults
-        for path, texts in found.faults.items():
-            more = f" (and {len(texts) - 1:,} more)" if len(texts) > 1 else ""
-            yield f"{path}: {texts[0]}{more}; {_shard_anew(name)}"
+        self._tally.add(found.rows)
+        self._rows_whole &= not found.faults
+        self._receipts_whole &= name.receipt not in found.faults
+        for path, faults in found.faults.items():
+            more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
+            yield f"{path}: {faults[0]}{more}; {_shard_anew(name)}"
 
     def _lines_of(self, receipt: Receipt) -> Iterator[str]:
         """What SHA256SUMS says otherwise than a receipt, with which tar, offsets and ledger are compared."""
         for path, sha256 in receipt.sums.items():
-            if path != receipt.name.receipt and (changed := self._differs(path, sha256)):
+            if path != receipt.name.receipt and (changed := self._listed.fault(path, sha256)):
                 yield f"{SUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
 
-    def _forget(self, name: ShardName) -> None:
-        """Leaves out what cannot be compared."""
-        if self._left is not None:
-            for path in [*self._left]:
-                of = ShardName.of(path)
-                if of and (of.split, of.index) == (name.split, name.index):
-                    del self._left[path]
-
-    # ---- what was made from them -----------------------------------------------------------------------------------
-
-    def _derived(self, plan: Plan, state: State, answers: Answers) -> Iterator[str]:
-        """Where receipts or ledgers are damaged, what was made from them can be compared by hash only."""
-        listed = {path for path in self._left or () if path != ACCOUNT or answers.at_hand}
-        wrong: dict[str, str] = {}
-        made = listed
-        if self._receipts_whole:
-            manifest = Manifest.of(self._receipts, self._recorded.fingerprint, state.complete(plan))
-            summary = summarize(plan, self._recorded, state, self._tally, manifest, 0.0, self._spending())
-            cards = about(self._out, summary)
-            made = {MANIFEST, SUMMARY, *map(index, manifest.splits), *exports.paths(manifest, cards)}
-            made |= {ACCOUNT} if answers.at_hand else set()
-            made |= {REPORT} if self._out.stat(REPORT) else set()
-            if self._rows_whole:
-                wrong = self._wrong_sums(manifest, summary)
-            wrong |= self._wrong_lists(manifest)
-        for path in sorted(made | listed):
-            yield from self._made(path, path in made, wrong.get(path, ""))
-        for path in sorted(self._read_by_others() - made):
+    def derived(self, plan: Plan, state: State) -> Iterator[str]:
+        """What is wrong with all that was made from the shards; by hash only, where those are damaged."""
+        listed = {path for path in self._listed.left if path != ACCOUNT or self._answers.at_hand}
+        if not self._receipts_whole:
+            for path in sorted(path for path in listed if ShardName.of(path) is None):
+                yield from self._made(path, "")
+            return
+        manifest = Manifest.of(self._receipts, self._recorded.fingerprint, state.complete(plan))
+        spending = spending_now(self._out, self._recorded)
+        summary = summarize(plan, self._recorded, state, self._tally, manifest, 0.0, spending)
+        wrong = wrong_lists(self._out, manifest)
+        wrong |= wrong_counts(self._out, manifest, summary) if self._rows_whole else {}
+        made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(manifest, about(self._out, summary))
+        made |= {ACCOUNT} if self._answers.at_hand else set()
+        made |= {REPORT} if REPORT in listed or self._out.stat(REPORT) else set()
+        for path in sorted(made):
+            yield from self._made(path, wrong.get(path, ""))
+        for path in sorted(listed - made):
+            yield f"{SUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
+        for path in sorted(read_by_others(self._out) - made):
             yield f"{path} does not belong to the dataset; delete it"
 
-    def _made(self, path: str, known: bool, wrong: str) -> Iterator[str]:
+    def _made(self, path: str, wrong: str) -> Iterator[str]:
         try:
-            changed = self._differs(path, file_sha256(self._out, path))
+            fault = self._listed.fault(path, file_sha256(self._out, path))
         except FileNotFoundError:
-            if wrong or self._left is not None or path in (MANIFEST, ACCOUNT):
+            # An older version did not write all of them.
+            if wrong or path in self._listed.left or path in (MANIFEST, ACCOUNT):
                 yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the same command again to write it'}"
-            return  # of an older version, which did not write all of them
-        if not known:
-            yield f"{SUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
-        elif wrong or changed:
-            yield f"{path}: {wrong or changed}; {_RESTORE if path == ACCOUNT else _ANEW}"
+            return
+        if wrong or fault:
+            yield f"{path}: {wrong or fault}; {_RESTORE if path == ACCOUNT else _ANEW}"
 
-    def _wrong_lists(self, manifest: Manifest) -> dict[str, str]:
-        """Path → fault of what lists shards and samples."""
-        wrong = {}
-        for split in manifest.splits:
-            try:
-                check_index(self._out, manifest, split)
-            except DamagedRecord as damage:
-                wrong[index(split)] = str(damage)
-        with suppress(FileNotFoundError):
-            if not _reads_as(self._out, manifest):
-                wrong[MANIFEST] = "it does not list the sealed shards as their receipts do"
-        return wrong
-
-    def _wrong_sums(self, manifest: Manifest, summary: Summary) -> dict[str, str]:
-        """Path → fault of what counts outcomes."""
-        found = exports.wrong(self._out, manifest, about(self._out, summary))
-        wrong = dict.fromkeys(found, "it does not say what receipts and ledgers say")
-        with suppress(FileNotFoundError):
-            if not _counts_as(self._out.read(SUMMARY), summary):
-                wrong[SUMMARY] = "it does not count what ledgers, receipts and account say"
-        try:
-            Statement.read(self._out)
-        except JudgeStopped:
-            wrong[ACCOUNT] = "it cannot be read"
-        return wrong
-
-    def _spending(self) -> Spending | None:
-        """None where nothing is paid for, and where it cannot be known."""
-        if self._recorded.determining["judge"] != "claude" or self._out.stat(ACCOUNT) is None:
-            return None
-        try:
-            return Spending.read(self._out, at_work=False)
-        except RunStopped:
-            return None  # told as a file that was changed
-
-    def _read_by_others(self) -> set[str]:
-        """Files that other readers would take for ours."""
-        folders = [*self._out.files(INDEX), *self._out.files(".nv-meta")]
-        wids = [name for name in self._out.names("") if name.startswith("wids-") and name.endswith(".json")]
-        return {*(entry.path for entry in folders), *wids}
-
-    def _strangers(self, plan: Plan, state: State, concluded: bool) -> Iterator[str]:
+    def strangers(self, plan: Plan, state: State, concluded: bool) -> Iterator[str]:
         """Files where only the shards and ledgers of the plan should be. An unfinished run may leave more of those."""
-        known = {path for name in state.sealed.values() for path in _files_of(name)}
+        known = _files_of_all(state)
         planned = {(name.split, name.index) for name, _ in plan.shards()}
         for folder in (SHARDS, LEDGER):
             for entry in self._out.files(folder, recursive=True):
@@ -271,48 +192,20 @@ class _Proof:
                 if not expected and not entry.path.startswith(UNIT_LEDGERS):
                     yield f"{entry.path} belongs to no planned shard; delete it"
 
-    # ---- hashes ----------------------------------------------------------------------------------------------------
-
-    def _differs(self, path: str, sha256: str) -> str:
-        """What SHA256SUMS says against a file of this hash; "" for nothing. Each line is taken once."""
-        if self._left is None:
-            return ""
-        listed = self._left.pop(path, None)
-        if listed is None:
-            return f"{SUMS} does not list it"
-        self._hashed += 1
-        return "" if listed == sha256 else f"it is not the file that was written, by {SUMS}"
-
-    def _coverage(self, answers: Answers, by_older: bool) -> Iterator[str]:
-        if self._left is not None:
-            yield f"by hash        {self._hashed:,} files, those of {SUMS}; paid answers by their names"
+    def coverage(self, by_older: bool) -> Iterator[str]:
         if by_older:
-            yield f"by hash        nothing but tars: an older version made it, without {SUMS}; the next run adds that"
+            yield f"by hash        tars only: an older version made it, without {SUMS}; the next run adds that"
+        elif self._listed.compared:
+            yield f"by hash        {self._listed.compared:,} files, those of {SUMS}; paid answers by their names"
         yield f"by derivation  {_DERIVED}"
-        if self._older:
-            yield f"               of {self._older:,} shards sealed by an older version, the ledger by derivation only"
+        if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
+            yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"
         yield f"by neither     {_UNCOVERED}"
-        yield from answers.notes()
+        yield from self._answers.notes()
 
 
-def _reads_as(out: Storage, manifest: Manifest) -> bool:
-    try:
-        return Manifest.read(out) == manifest
-    except DamagedRecord:
-        return False
-
-
-def _counts_as(data: bytes, summary: Summary) -> bool:
-    """Whether it says the same, as far as it says it: its words may be another version's, which counted less."""
-    wanted = json.loads(summary.to_bytes())
-    try:
-        found = json.loads(data)
-        names = wanted.keys() & found.keys() - {"seconds", "method"}
-        if summary.spending is None:
-            names -= {"spending"}
-        return all(found[name] == wanted[name] for name in names)
-    except (ValueError, AttributeError, RecursionError):
-        return False
+def _files_of_all(state: State) -> set[str]:
+    return {path for name in state.sealed.values() for path in _files_of(name)}
 
 
 def _files_of(name: ShardName) -> tuple[str, ...]:

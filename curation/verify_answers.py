@@ -11,6 +11,7 @@ from typing import Any
 from curation.judging import drawer_of
 from curation.ledger import Row
 from curation.plan import Unit
+from curation.verify_shard import UNWRITABLE
 from judge.account import Statement
 from judge.answer import Answer
 from judge.base import Call
@@ -69,6 +70,8 @@ class Answers:
 
 
 def _fault(row: Row, stored: _ByKey | None) -> str:
+    if row.reason == UNWRITABLE:
+        return ""
     try:
         calls = json.loads(row.calls) if row.calls else []
         if _sums(calls) != (row.input_tokens, row.output_tokens, row.usd):

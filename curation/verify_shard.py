@@ -19,6 +19,9 @@ from shards.storage import Storage
 from shards.sums import file_sha256
 from shards.tar import DamagedShard, Group
 
+UNWRITABLE = "unwritable"
+"""The reason of a row that lacks what no file can hold."""
+
 _PLANNED_COLUMNS = ("position", "clip_id", "split", "unit", "shard", "start_ms", "end_ms")
 
 
@@ -96,6 +99,8 @@ def _against_plan(rows: Sequence[Row], clips: Sequence[PlannedClip], config: Con
 def _fits(row: Row, clip: PlannedClip, config: Config) -> bool:
     if any(getattr(row, column) != getattr(clip, column) for column in _PLANNED_COLUMNS):
         return False
+    if row.reason == UNWRITABLE:
+        return True
     if row.source != clip.name or row.judge != config.judge or (clip.caption and row.caption != clip.caption):
         return False
     end = clip.ending

@@ -40,6 +40,25 @@ def relist(out: Storage, path: str, sha256: str) -> None:
         write_sums(out, {**sums, path: sha256})
 
 
+class Listed:
+    """What SHA256SUMS lists, compared line by line with what there is; without the file, nothing is compared."""
+
+    def __init__(self, sums: Sums | None) -> None:
+        self._sums = sums
+        self.left = dict(sums or {})
+        self.compared = 0
+
+    def fault(self, path: str, sha256: str) -> str:
+        """What is wrong with a file of this hash; "" for nothing."""
+        if self._sums is None:
+            return ""
+        if path not in self._sums:
+            return f"{SUMS} does not list it"
+        self.left.pop(path, None)
+        self.compared += 1
+        return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {SUMS}"
+
+
 def sha256_of(file: BinaryIO) -> str:
     """The sha256 of an open file, from its first byte to its last."""
     file.seek(0)
