@@ -33,7 +33,7 @@ from tests.asking import CLAUDE, loopback, spans, terms
 from tests.support import build_inline, problems
 
 SET = replace(
-    CLAUDE, test=0.4, split_by="clip", unit_size=2, units_per_shard=1,
+    CLAUDE, test=0.4, split_by="clip", unit_size=2, units_per_shard=2,
     rules=Rules(min_width=64, min_height=48), encode=Encode(width=64, height=48),
 )  # fmt: skip
 CAPTIONS = (
@@ -163,13 +163,13 @@ def _other(value: Any) -> Any:
 def _ledger() -> _Named:
     for column in (name for name in SCHEMA.names if name not in ("outcome", "calls")):
         yield f"another {column}", _cell(ONE.ledger, column, 0, _other)
-    for outcome, row in (("dropped", 0), ("failed", 0), ("kept", 1)):
+    for outcome, row in (("dropped", 0), ("failed", 0), ("kept", 2)):
         yield f"{outcome} in row {row}", _cell(TWO.ledger, "outcome", row, lambda _, end=outcome: end)
     for name, value in (("usd", "0.5"), ("model_served", "m"), ("message_id", "m"), ("input_tokens", 1), ("key", "k")):
         yield f"another {name} of a call", _cell(ONE.ledger, "calls", 0, partial(_call, name, value))
     yield "no calls", _cell(ONE.ledger, "calls", 0, lambda _: "")
-    yield "two rows swapped", _table(ONE.ledger, lambda table: table.take([1, 0]))
-    yield "a row twice", _table(ONE.ledger, lambda table: table.take([0, 0, 1]))
+    yield "two rows swapped", _table(ONE.ledger, lambda table: table.take([1, 0, 2, 3]))
+    yield "a row twice", _table(ONE.ledger, lambda table: table.take([0, 0, 1, 2, 3]))
     yield "a row less", _table(ONE.ledger, lambda table: table.slice(1))
     yield "no rows", _table(ONE.ledger, lambda table: table.slice(0, 0))
     yield "another shard's", _copied(TWO.ledger, ONE.ledger)
