@@ -196,12 +196,13 @@ class _Proof:
         if by_older:
             yield f"by hash        tars only: an older version made it, without {SUMS}; the next run adds that"
         elif self._listed.compared:
-            yield f"by hash        {self._listed.compared:,} files, those of {SUMS}; paid answers by their names"
+            yield f"by hash        {self._listed.compared:,} files, those of {SUMS}"
         yield f"by derivation  {_DERIVED}"
         if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
             yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"
         yield f"by neither     {_UNCOVERED}"
-        yield from self._answers.notes()
+        if self._config.judge == "claude":
+            yield from self._answers.notes()
 
 
 def _files_of_all(state: State) -> set[str]:

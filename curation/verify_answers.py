@@ -11,7 +11,7 @@ from typing import Any
 from curation.judging import drawer_of
 from curation.ledger import Row
 from curation.plan import Unit
-from curation.verify_shard import UNWRITABLE
+from curation.writable import UNWRITABLE
 from judge.account import Statement
 from judge.answer import Answer
 from judge.base import Call
@@ -48,6 +48,7 @@ class Answers:
             spent = Statement.read(self._out).spent
         except JudgeStopped:
             return  # told as a file that was changed
+        yield "paid answers   by hash, by the names of their files"
         if spent != self._usd:
             yield f"the account says ${spent:f}, the stored answers about this plan's clips ${self._usd:f}"
 

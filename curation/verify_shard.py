@@ -11,6 +11,7 @@ from curation.plan import PlannedClip
 from curation.setup import Recorded
 from curation.sources import OPEN_END
 from curation.unit import conditioning_text, record_of
+from curation.writable import UNWRITABLE
 from shards.layout import ShardName
 from shards.receipt import DamagedRecord, Receipt
 from shards.sample import Sample
@@ -18,9 +19,6 @@ from shards.seal import check_sealed
 from shards.storage import Storage
 from shards.sums import file_sha256
 from shards.tar import DamagedShard, Group
-
-UNWRITABLE = "unwritable"
-"""The reason of a row that lacks what no file can hold."""
 
 _PLANNED_COLUMNS = ("position", "clip_id", "split", "unit", "shard", "start_ms", "end_ms")
 

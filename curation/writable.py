@@ -12,6 +12,9 @@ from typing import Any
 from curation.ledger import Row
 from judge.text import evidence
 
+UNWRITABLE = "unwritable"
+"""The reason of a row that lacks what no ledger can hold."""
+
 _INT64 = range(-(2**63), 2**63)
 _MAX_BYTES = 16 << 20
 _NOT_CUT: dict[str, Any] = {"frames": -1, "width": -1, "height": -1, "bytes": -1, "mp4_sha256": ""}
@@ -32,7 +35,7 @@ def writable(row: Row) -> Row:
         return row
     blanks = {c.name: c.default for c in columns if c.name in wrong and c.default is not MISSING}
     detail = evidence("; ".join(f"{name} cannot be written: {why}" for name, why in wrong.items()))
-    return replace(row, **{**_NOT_CUT, **blanks, "outcome": "failed", "reason": "unwritable", "detail": detail})
+    return replace(row, **{**_NOT_CUT, **blanks, "outcome": "failed", "reason": UNWRITABLE, "detail": detail})
 
 
 def _why_not(value: str | int | float) -> str:

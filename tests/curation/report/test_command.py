@@ -11,7 +11,7 @@ import pytest
 
 from shards.layout import REPORT
 from tests.command import Ended, Place, place
-from tests.support import SMALL, build_inline, captioned_spans
+from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +41,7 @@ def test_it_writes_the_page_and_says_where(here: Place, tmp_path: Path) -> None:
     assert ended.code == 0
     assert "no such file or folder; clips that are in no shard are shown without pictures" in ended.stderr
     assert (tmp_path / "out" / REPORT).read_text("utf-8") == whole
+    assert_conserved(tmp_path / "out")
 
 
 def test_what_is_no_dataset_or_a_damaged_one_is_named(here: Place, tmp_path: Path) -> None:
