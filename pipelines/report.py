@@ -49,9 +49,9 @@ def main(out: str) -> None:
     except (RunStopped, StorageFault) as stop:
         console.fail(f"{stop}", console.STOPPED)
     console.out.print(f"report    {place.shown}/{REPORT}", markup=False)
-    if page.damages:
-        more = f", and {len(page.damages) - 1:,} clips more" if len(page.damages) > 1 else ""
-        console.fail(f"the dataset in {out} is damaged: {page.damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)
+    if damages := page.damages:
+        more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
+        console.fail(f"the dataset in {out} is damaged: {damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)
     sys.exit(console.DONE)
 
 
