@@ -45,7 +45,7 @@ class Finding:
 
 
 def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress) -> Iterator[Finding]:
-    """Each thing that is wrong, as one line that names file and remedy; then what was covered, and by what.
+    """Yield each thing that is wrong, as one line that names file and remedy; then what was covered, and by what.
 
     Reads every file; `progress` is told of each shard that was looked at.
     """
@@ -160,7 +160,7 @@ class _Proof:
         wrong = wrong_lists(self._out, manifest)
         wrong |= wrong_counts(self._out, manifest, summary) if self._rows_whole else {}
         made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(manifest, about(self._out, summary))
-        made |= {ACCOUNT} if self._answers.at_hand else set()
+        made |= {ACCOUNT} if summary.judge == "claude" and self._answers.at_hand else set()
         made |= {REPORT} if REPORT in listed or self._out.stat(REPORT) else set()
         for path in sorted(made):
             yield from self._made(path, wrong.get(path, ""))
