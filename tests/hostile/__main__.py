@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from curation.config import Limits
 from tests.hostile.containers import VIDEOS, sparse
 from tests.hostile.pictures import IMAGES
-from tests.hostile.running import Taken, build, samples, write
+from tests.hostile.running import CONFIG, Taken, build, samples, write
 from tests.support import make_video
 
 MOST_MIB = 1024
@@ -24,13 +26,16 @@ _NEIGHBORS = 4
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
     parser.add_argument("words", nargs="*", help="parts of the names of files; all without any")
-    words = parser.parse_args().words
+    parser.add_argument("--header-seconds", type=float, default=Limits().header_seconds)
+    given = parser.parse_args()
+    words = given.words
+    config = replace(CONFIG, limits=Limits(header_seconds=given.header_seconds))
     files = {name: make for name, make in FILES.items() if not words or any(word in name for word in words)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         hostile = dict(zip(files, write(folder, files), strict=True))
         neighbors = [make_video(folder / f"neighbor {place}.mp4", 0.25) for place in range(_NEIGHBORS)]
-        taken = build(between(list(hostile.values()), neighbors), folder / "out")
+        taken = build(between(list(hostile.values()), neighbors), folder / "out", config)
         build(neighbors, folder / "alone")
         changed = samples(folder / "alone").items() - samples(folder / "out").items()
     print(f"{'file':45}{'s':>7}{'MiB':>7}{'in all':>8}  end")
