@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from curation.errors import RunStopped, UsageMistake
+from shards.layout import owns
 from shards.storage import Storage
 
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 100 << 20
 _ANSWER_SECONDS = 60
+_PROBE = ".probe-"
 _SOCKET_FOLDER_CHARACTERS = 36  # a socket's path has 107 at most; Ray adds up to 71
 
 
@@ -95,7 +97,7 @@ def check_shared(out: Storage) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if not out.is_local or len(nodes) < 2:
         return
-    token = f".probe-{uuid.uuid4().hex}"
+    token = f"{_PROBE}{uuid.uuid4().hex}"
     out.write(token, b"shared")
     try:
         for node in nodes:
@@ -111,6 +113,13 @@ def check_shared(out: Storage) -> None:
                 )
     finally:
         out.delete(token)
+
+
+def sweep_probes(out: Storage) -> None:
+    """Deletes what `check_shared` left in OUT when it was killed."""
+    for entry in out.files():
+        if entry.path.startswith(_PROBE) and owns(entry.path):
+            out.delete(entry.path)
 
 
 def _sees(out: Storage, token: str) -> bool:

@@ -21,8 +21,8 @@ from ray import exceptions
 from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
 from curation.errors import RunStopped, UsageMistake
 from curation.flight import PRIORITY, Flight, Step
+from curation.healing import seal_or_take_back
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
-from curation.sealing import seal_shard
 from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName
@@ -57,7 +57,7 @@ class Engine:
         self._check = check
         cpu_task = ray.remote(num_cpus=1, max_retries=0)
         self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
-        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_shard)
+        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_take_back)
         self._judge = JudgeActor(job)
         self._seal_deaths: Counter[ShardName] = Counter()
         self._ready: list[tuple[int, int, Step]] = []

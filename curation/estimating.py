@@ -11,7 +11,6 @@ from curation.config import Config
 from curation.judging import drawer_of
 from curation.plan import Plan, PlannedClip, write_plan
 from curation.scenes import decide
-from curation.scratch import scratch_folder
 from curation.sources import MISSING, Source
 from curation.state import State
 from curation.terms import Terms
@@ -23,6 +22,7 @@ from judge.estimate import Ahead, Assumptions, Bill, Estimator
 from judge.prices import Price
 from judge.request import Request
 from judge.store import read_drawer
+from shards.scratch import scratch_folder
 from shards.storage import Storage
 
 

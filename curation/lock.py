@@ -69,9 +69,14 @@ class Holder:
 
 
 def holder(out: Storage) -> Holder | None:
-    """Who holds OUT's lock, dead or alive."""
+    """Who holds OUT's lock, dead or alive. An empty one was given up where it could not be deleted."""
+    data = _read(out)
+    return Holder.of(data) if data else None
+
+
+def _read(out: Storage) -> bytes | None:
     try:
-        return Holder.of(out.read(LOCK))
+        return out.read(LOCK)
     except FileNotFoundError:
         return None
 
@@ -88,7 +93,7 @@ class Heartbeat:
     """The beating of a held lock. `check` is cheap and is called wherever the run is about to change OUT."""
 
     def __init__(self, out: Storage, me: Holder) -> None:
-        self._out = out
+        self._out = out.anchored(LOCK)
         self._me = me
         self._lost = ""
         self._stop = threading.Event()
@@ -101,32 +106,40 @@ class Heartbeat:
             raise RunStopped(self._lost)
 
     def end(self) -> None:
-        """Gives the lock up. One that cannot be deleted is a dead run's: the next takes it over."""
+        """Gives the lock up. If that fails, it is a dead run's: the next takes it over."""
         self._stop.set()
         self._thread.join()
         if not self._lost:
             try:
-                now = holder(self._out)
-                if now is not None and now.run_id == self._me.run_id:
-                    self._out.delete(LOCK)
+                if (mine := self._mine()) is not None:
+                    self._out.give_up(LOCK, mine)
             except StorageFault as fault:
                 _log.info("run.lock stays behind: %s", fault)
+
+    def _mine(self) -> bytes | None:
+        """What the lock holds; None if that is not this run."""
+        data = _read(self._out)
+        return data if data and Holder.of(data).run_id == self._me.run_id else None
 
     def _beat(self) -> None:
         last = time.monotonic()
         while not self._stop.wait(BEAT_SECONDS):
             try:
-                now = holder(self._out)
-                if now is None or now.run_id != self._me.run_id:
-                    self._lost = f"run.lock of {self._out.shown} was taken by another run; this one steps back"
+                mine = self._mine()
+                if mine is None or not self._out.swap(LOCK, mine, Holder.me(self._me.run_id).to_bytes()):
+                    self._lost = f"run.lock of {self._out.shown} {self._end_of_it()}; this one steps back"
                     return
-                self._out.write(LOCK, Holder.me(self._me.run_id).to_bytes())
                 last = time.monotonic()
             except StorageFault as fault:
                 _log.warning("heartbeat: %s", fault)
                 if time.monotonic() - last > STALE_SECONDS:
                     self._lost = f"the heartbeat could not be written for {STALE_SECONDS:.0f} s: {fault}"
                     return
+
+    def _end_of_it(self) -> str:
+        return (
+            "was taken by another run" if _read(self._out) else "is gone: is the disk mounted? Did another run end it?"
+        )
 
 
 @contextmanager
@@ -136,15 +149,15 @@ def held(out: Storage, run_id: str) -> Iterator[Heartbeat]:
     for _ in range(3):
         if out.create(LOCK, me.to_bytes()):
             break
-        other = holder(out)
+        before = _read(out)
+        other = Holder.of(before) if before else None
         if other is not None and other.alive:
             raise UsageMistake(
                 f"--out {out.shown}: a run on {other.host}, process {other.pid}, is at work there;"
                 " wait for it, or stop it"
             )
-        claimed = out.claim(LOCK)
-        if claimed is not None and other is not None and Holder.of(claimed) != other:
-            out.create(LOCK, claimed)  # another had taken over meanwhile; it goes on
+        if before is not None and out.take(LOCK, before, me.to_bytes()):
+            break
     else:
         raise UsageMistake(f"--out {out.shown}: several runs are starting there at once; start one")
     heartbeat = Heartbeat(out, me)

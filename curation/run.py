@@ -13,6 +13,7 @@ from itertools import chain
 from curation.cluster import check_shared, connected
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
+from curation.healing import heal
 from curation.judging import units_waiting
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
@@ -31,6 +32,8 @@ from shards.mark import DATASET, NotOurs, check_folder, claimed
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
 from shards.sums import Sums, write_sums
+
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,11 @@ def build(order: Order, progress: Progress) -> Finished:
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms, recorded.begun_with_cut
         )
-        return _Run(order, job, recorded, heartbeat, progress, begun).go()
+        try:
+            return _Run(order, job, recorded, heartbeat, progress, begun).go()
+        except FileNotFoundError:
+            out.check_anchor()
+            raise
 
 
 def _check_key() -> None:
@@ -137,13 +144,12 @@ class _Run:
 
     def go(self) -> Finished:
         units_per_shard = self._job.config.units_per_shard
-        state, tally = take_stock(self._out, units_per_shard)
+        state, tally = heal(self._out, units_per_shard)
         tidy(self._out, state, units_per_shard)
         self._progress.begin(self._plan.clips, tally.total)
         try:
-            self._work(remaining(self._plan, state))
+            state = self._finish(state)
             if self._order.retry:
-                state = State.read(self._out, units_per_shard)
                 self._work(to_retry(self._plan, state, self._out, self._order.retry))
         except (RunStopped, StorageFault, KeyboardInterrupt):
             self._conclude_as_it_is()
@@ -157,6 +163,15 @@ class _Run:
         if sums is not None:
             write_sums(self._out, sums | {REPORT: self._report()})
         return Finished(summary, self._idle)
+
+    def _finish(self, state: State) -> State:
+        """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
+        for _ in range(_ROUNDS):
+            self._work(remaining(self._plan, state))
+            state = State.read(self._out, self._job.config.units_per_shard)
+            if state.complete(self._plan):
+                return state
+        raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
 
     def _work(self, work: Iterator[ShardWork]) -> None:
         first = next(work, None)
@@ -177,7 +192,7 @@ class _Run:
 
     def _conclude_as_it_is(self) -> None:
         """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
-        with suppress(StorageFault, RunStopped, DamagedRecord):
+        with suppress(StorageFault, RunStopped, DamagedRecord, FileNotFoundError):
             self._conclude()
 
     def _conclude(self) -> tuple[Summary, Sums | None]:

@@ -7,16 +7,20 @@ from dataclasses import replace
 
 from curation.errors import RunStopped
 from curation.ledger import Row, read_ledger, write_ledger
-from shards.layout import PARTS, UNIT_LEDGERS, ShardName, UnitName
+from shards.layout import ShardName, UnitName
 from shards.receipt import DamagedRecord, Receipt
 from shards.seal import seal
 from shards.storage import Storage
 from shards.tar import DamagedShard
 
 
+class CannotSeal(RunStopped):
+    """The files of a shard's units are not what was committed."""
+
+
 def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt:
     """Tar, offsets, ledger, and the receipt last; only then the units' own files go. Raises StorageFault,
-    and RunStopped when a unit's files are not what was committed.
+    and CannotSeal when a unit's files are not what was committed.
 
     A retry that changed no outcome leaves the sealed revision as it is and returns its receipt.
     """
@@ -31,10 +35,8 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
     except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
         if out.stat(name.receipt):  # a worker that outlived its killed driver was first
             return Receipt.read(out, name)
-        raise RunStopped(
-            f"{name} cannot be sealed: {damage}. Work in progress was damaged: delete {UNIT_LEDGERS} and {PARTS} in"
-            f" {out.shown}; sealed shards stay"
-        ) from damage
+        out.check_anchor()
+        raise CannotSeal(f"{name} cannot be sealed, work in progress was damaged: {damage}") from damage
     for unit in units:
         discard_unit(out, unit)
     return receipt

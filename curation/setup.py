@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import tomllib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,11 +21,18 @@ from judge.account import ACCOUNT, Statement
 from judge.errors import JudgeStopped
 from judge.store import CALLS
 from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, SUMS, UNIT_LEDGERS
-from shards.receipt import sealed_shards
+from shards.receipt import DamagedRecord, Manifest, sealed_shards
+from shards.scratch import scratch_folder
 from shards.storage import Storage
 from shards.sums import file_sha256
 
 _CUT_VERSION = "cut_version"
+_BEGIN = b"fingerprint = "
+_log = logging.getLogger(__name__)
+
+
+class DamagedConfig(UsageMistake):
+    """`config.toml` is ours, and empty or cut short."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +59,32 @@ class Recorded:
 
     @staticmethod
     def read(out: Storage) -> Recorded | None:
-        """None where there is no plan yet. Raises UsageMistake for a file that this version did not write."""
+        """None where there is no plan yet. Raises DamagedConfig, or UsageMistake for a file that is not ours."""
         try:
-            value = tomllib.loads(out.read(CONFIG).decode())
-            begun_with_cut = int(value.get("begun_with_cut", value["determining"].get(_CUT_VERSION, 1)))
-            return Recorded(
-                value["determining"], value["source"], value["plan_sha256"], value["config"], begun_with_cut
-            )
+            data = out.read(CONFIG)
         except FileNotFoundError:
             return None
+        try:
+            value = tomllib.loads(data.decode())
+            determining = value["determining"]
+            begun_with_cut = int(value.get("begun_with_cut", determining.get(_CUT_VERSION, 1)))
+            recorded = Recorded(determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            why = f"it has no {error}" if isinstance(error, KeyError) else error
-            raise UsageMistake(
-                f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
+            if data.strip(b"\0 \n") and not data.startswith(_BEGIN):
+                why = f"it has no {error}" if isinstance(error, KeyError) else error
+                raise UsageMistake(
+                    f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
+                ) from error
+            raise DamagedConfig(
+                f"{out.shown}/{CONFIG} was cut short ({error}); give the command that built it as it was given then,"
+                " or choose another --out"
             ) from error
+        if value.get("fingerprint") != recorded.fingerprint:
+            raise UsageMistake(
+                f"{out.shown}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose another"
+                " --out"
+            )
+        return recorded
 
     def publish(self, out: Storage) -> None:
         value = {
@@ -83,7 +104,12 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     What an older version of the cut left of an unfinished dataset is discarded.
     """
     determining = config.determining(ffmpeg.build())
-    recorded = standing(out, source, determining)
+    try:
+        recorded = standing(out, source, determining)
+    except DamagedConfig as damage:
+        recorded = _adopted(out, source, config, terms, determining, damage)
+    if recorded is not None:
+        _mend_plan(out, source, config, terms, recorded)
     if recorded is not None and terms is not None and decided_otherwise(out, config, terms):
         recorded = None
     if recorded is None:
@@ -94,10 +120,6 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
         recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
-    if file_sha256(out, PLAN) != recorded.plan_sha256:
-        raise UsageMistake(
-            f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
-        )
     if must_cut_anew(out, config, recorded.cut_version, retry):
         if not untouched(out):
             discard_clips(out)
@@ -105,6 +127,73 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
         recorded = replace(recorded, determining=determining, config=as_tree(config))
         recorded.publish(out)
     return recorded
+
+
+def _adopted(
+    out: Storage,
+    source: Source,
+    config: Config,
+    terms: Terms | None,
+    determining: dict[str, Any],
+    damage: DamagedConfig,
+) -> Recorded | None:
+    """What the damaged `config.toml` must have said, published; None where nothing was done by it.
+
+    Raises `damage` where this run's settings are not shown to be those that OUT was made with.
+    """
+    if untouched(out):
+        _log.warning("%s; nothing was decided, so it is planned anew", damage)
+        return None
+    known = _known_fingerprint(out)
+    with scratch_folder() as folder:
+        plan_sha256 = write_plan(Storage.at(folder), source, config, terms)
+    try:
+        same_plan = file_sha256(out, PLAN) == plan_sha256
+    except FileNotFoundError:
+        same_plan = False
+    if not same_plan or known not in ("", fingerprint(determining)):
+        raise damage
+    _log.warning("%s; plan and settings of this run are those of what was done there, so they are kept", damage)
+    recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+    recorded.publish(out)
+    return recorded
+
+
+def _known_fingerprint(out: Storage) -> str:
+    """The fingerprint of the settings that OUT was made with, as the manifest says; "" where there is none."""
+    try:
+        return Manifest.read(out).fingerprint
+    except (FileNotFoundError, DamagedRecord):
+        return ""
+
+
+def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None, recorded: Recorded) -> None:
+    """Derives a plan that is gone or cut short from the source again, if that gives the very same.
+
+    Raises UsageMistake for one that was changed, or cannot be had again.
+    """
+    try:
+        if file_sha256(out, PLAN) == recorded.plan_sha256:
+            return
+        Plan(out, config)
+    except FileNotFoundError:
+        how = "is missing"
+    except DamagedRecord as damage:
+        how = f"is damaged ({damage})"
+    else:
+        raise UsageMistake(
+            f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
+        )
+    with scratch_folder() as folder:
+        draft = Storage.at(folder)
+        if write_plan(draft, source, config, terms) != recorded.plan_sha256:
+            raise UsageMistake(
+                f"--out {out.shown}: {PLAN} {how}, and the source does not give the same again; restore it, or choose"
+                " another --out"
+            )
+        _log.warning("%s %s; the source gives the same again", PLAN, how)
+        with draft.open(PLAN) as made, out.publishing(PLAN) as file:
+            shutil.copyfileobj(made, file, 1 << 20)
 
 
 def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from curation.cluster import sweep_probes
 from curation.ledger import Row, Tally, read_ledger
 from curation.plan import Plan
 from curation.sealing import discard_shard
@@ -27,7 +28,7 @@ class State:
     @staticmethod
     def read(out: Storage, units_per_shard: int) -> State:
         sealed = sealed_shards(out)
-        units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS))
+        units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS) if entry.size)
         committed = (unit for unit in units if unit and not _is_over(unit, sealed, units_per_shard))
         return State(sealed, frozenset(committed))
 
@@ -62,6 +63,8 @@ def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
 def tidy(out: Storage, state: State, units_per_shard: int) -> None:
     """Finishes the deletions that a killed run began, and forgets its retry. Only the lock's holder may call this."""
     out.sweep(owns)
+    out.sweep_uploads(owns)
+    sweep_probes(out)
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)

@@ -26,7 +26,6 @@ from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.probe import UNKNOWN_DURATION, Measured
 from curation.scenes import ASKED_IN_VAIN, Scene
-from curation.scratch import scratch_folder
 from curation.screen import Screened, screen
 from curation.seek import Span
 from curation.sources import OPEN_END
@@ -38,6 +37,7 @@ from judge.text import evidence
 from shards.layout import CONFIG, ShardName
 from shards.read import ShardReader
 from shards.sample import Record, Sample
+from shards.scratch import scratch_folder
 from shards.storage import Storage, StorageFault
 
 T = TypeVar("T")

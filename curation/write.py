@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import ffmpeg as ffmpeg_line
@@ -15,6 +14,7 @@ from curation.color import TO_BT709, tagged
 from curation.config import Config
 from curation.cut import encoding
 from curation.extract import arguments, broken, raise_if_disk_full
+from shards.scratch import scratch_folder
 from shards.storage import Storage
 
 _AS_DATA = Config()
@@ -24,22 +24,22 @@ class NotWritten(OSError):
     """Ffmpeg did not come to the end of a clip. The message has its last words."""
 
 
-def write_clip(video: npt.NDArray[np.uint8], target: Path, fps: float) -> None:
-    """Publishes pictures [F, H, W, RGB] as an MP4, whole or not at all.
+def write_clip(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: float) -> None:
+    """Publishes pictures [F, H, W, RGB] as an MP4 at `path` in `out`, whole or not at all.
 
     Raises ValueError for sides that are not even, NotWritten, StorageFault.
     """
     _, height, width, _ = video.shape
     if height % 2 or width % 2:
         raise ValueError(f"{width}×{height} pixels cannot be written: two by two of them share a colour")
-    with tempfile.TemporaryDirectory(prefix="write-") as folder:
-        raw, clip = Path(folder, "raw"), Path(folder, "clip.mp4")
+    with scratch_folder() as folder:
+        raw, clip = folder / "raw", folder / "clip.mp4"
         np.ascontiguousarray(video).tofile(raw)
         child = ffmpeg.run(_command(raw, clip, len(video), (width, height), fps), _AS_DATA.limits)
         if child.code != 0:
-            raise_if_disk_full(child.stderr, Path(folder))
-            raise NotWritten(f"{target}: {broken(child, _AS_DATA).detail}")
-        with Storage.at(target.absolute().parent).publishing(target.name) as file, clip.open("rb") as made:
+            raise_if_disk_full(child.stderr, folder)
+            raise NotWritten(f"{out.shown}/{path}: {broken(child, _AS_DATA).detail}")
+        with out.publishing(path) as file, clip.open("rb") as made:
             shutil.copyfileobj(made, file)
 
 

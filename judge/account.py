@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
 
+from judge.answer import Answer
 from judge.errors import JudgeStopped
 from judge.gate import Gate
-from judge.store import CALLS, Files
+from judge.open_batch import OpenBatch
+from judge.store import CALLS, Files, read_all
 
 ACCOUNT = f"{CALLS}/account.json"
 _ZERO = Decimal(0)
+_log = logging.getLogger(__name__)
 _MARGIN = Decimal("0.25")
 
 
@@ -37,15 +41,38 @@ class Statement:
 
     @staticmethod
     def read(files: Files) -> Statement:
-        """Of an account that nobody has written yet: nothing. Raises JudgeStopped for a file that is damaged."""
+        """The account on file; of one that is empty or gone, what the stored answers tell.
+
+        Raises JudgeStopped for a file that is damaged.
+        """
         try:
-            value = json.loads(files.read(ACCOUNT))
+            data = files.read(ACCOUNT)
+            if not data.strip(b"\0"):
+                return Statement._rebuilt(files)
+            value = json.loads(data)
             money = {name: Decimal(value[name]) for name in ("spent", "lost", "allowance")}
             return Statement(answers=int(value["answers"]), collected=tuple(value["collected"]), **money)
         except FileNotFoundError:
-            return Statement()
+            return Statement._rebuilt(files)
         except (ValueError, KeyError, TypeError, ArithmeticError) as error:
             raise JudgeStopped(f"{ACCOUNT} is damaged ({error!r}); restore it from a copy") from error
+
+    @staticmethod
+    def _rebuilt(files: Files) -> Statement:
+        """What the stored answers cost, but for those of open batches, which are counted as these end."""
+        batches = OpenBatch.all(files)
+        still_open = {batch.batch_id for batch in batches if batch.batch_id}
+        paid = {
+            (answer.key, answer.message_id): answer.usd for answer in read_all(files) if _counts(answer, still_open)
+        }
+        if not paid and not batches:
+            return Statement()
+        spent = sum(paid.values(), _ZERO)
+        _log.warning(
+            "%s is empty or gone; it is made anew from %s stored answers, which cost $%.4f; what may have been charged"
+            " for answers that never came is not known any more", ACCOUNT, f"{len(paid):,}", spent,
+        )  # fmt: skip
+        return Statement(spent, _ZERO, spent + sum((batch.worst for batch in batches), _ZERO), len(paid))
 
     def lost_at_worst(self, in_batches: Mapping[str, Decimal]) -> Decimal:
         """What is lost if nobody is at work any more: all that was allowed and has no known end.
@@ -63,6 +90,10 @@ class Statement:
         return json.dumps({**money, "answers": self.answers, "collected": self.collected}).encode()
 
 
+def _counts(answer: Answer, still_open: set[str]) -> bool:
+    return not answer.shared and answer.batch_id not in still_open
+
+
 class Account:
     """One run's hold on the account. `budget` bounds all runs together; None is no bound. `in_batches` as above."""
 
@@ -73,7 +104,8 @@ class Account:
         self._budget = budget
         self._gate = gate or Gate()
         self._gate.on_close(lambda _: self._wake())
-        before = self._on_file = Statement.read(files)
+        before = Statement.read(files)
+        self._on_file: Statement | None = None  # it may have been made anew
         self.collected = set(before.collected)
         self.spent = before.spent
         self.reserved = before.under_way(in_batches)

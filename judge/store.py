@@ -20,6 +20,8 @@ from judge.answer import Answer
 from judge.errors import JudgeStopped
 
 CALLS = "calls"
+_SEGMENT = ".jsonl.gz"
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError, RecursionError)
 _LINGER_SECONDS = 0.25
 
 
@@ -41,8 +43,8 @@ class Files(Protocol):
 
     def delete(self, path: str) -> None: ...
 
-    def files(self, folder: str) -> Sequence[Named]:
-        """Those in a folder; none if there is no such folder."""
+    def files(self, folder: str, recursive: bool = False) -> Sequence[Named]:
+        """Those in a folder, and with `recursive` also in the folders below; none if there is no such folder."""
         ...
 
 
@@ -89,7 +91,7 @@ class CallStore:
     def _write(self, drawer: str, answers: Iterable[Answer]) -> None:
         data = gzip.compress(b"".join(answer.to_line() for answer in answers), mtime=0)
         name = f"{time.time_ns():016x}-{_digest(data)}"  # the first stands first in a listing
-        self._files.write(f"{_folder(drawer)}/{name}.jsonl.gz", data)
+        self._files.write(f"{_folder(drawer)}/{name}{_SEGMENT}", data)
 
     def _put_together(self, drawer: str) -> None:
         segments = [entry.path for entry in self._files.files(_folder(drawer))]
@@ -107,28 +109,10 @@ def read_drawer(files: Files, drawer: str) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     for entry in files.files(_folder(drawer)):
         try:
-            data = files.read(entry.path)
-            if not data:
-                raise ValueError("it is empty")
-            if (named := _NAME.fullmatch(entry.path)) and named["digest"] != _digest(data):
-                raise ValueError("its name is that of other contents")
-            for answer in map(Answer.of_line, gzip.decompress(data).splitlines()):
+            for answer in _read_segment(files, entry.path):
                 answers.setdefault(answer.key, answer)
         except FileNotFoundError:
             return read_drawer(files, drawer)  # put together since it was listed: its answers are in another now
-        except (
-            OSError,
-            EOFError,
-            zlib.error,
-            ValueError,
-            KeyError,
-            TypeError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
-            raise JudgeStopped(
-                f"{entry.path} is damaged ({error}); restore it, or delete it to ask its questions again"
-            ) from error
     return answers
 
 
@@ -138,6 +122,31 @@ _NAME = re.compile(r".+-(?P<digest>[0-9a-f]{16})\.jsonl\.gz")
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def read_all(files: Files) -> list[Answer]:
+    """Every answer in every drawer; one may be there twice. Raises JudgeStopped for a segment that is damaged."""
+    segments = [entry.path for entry in files.files(CALLS, recursive=True) if entry.path.endswith(_SEGMENT)]
+    try:
+        return [answer for segment in segments for answer in _read_segment(files, segment)]
+    except FileNotFoundError:
+        return read_all(files)  # as above
+
+
+def _read_segment(files: Files, path: str) -> list[Answer]:
+    try:
+        data = files.read(path)
+        if not data:
+            raise ValueError("it is empty")
+        if (named := _NAME.fullmatch(path)) and named["digest"] != _digest(data):
+            raise ValueError("its name is that of other contents")
+        return [Answer.of_line(line) for line in gzip.decompress(data).splitlines()]
+    except FileNotFoundError:
+        raise
+    except _UNREADABLE as error:
+        raise JudgeStopped(
+            f"{path} is damaged ({error}); restore it, or delete it to ask its questions again"
+        ) from error
 
 
 def _folder(drawer: str) -> str:

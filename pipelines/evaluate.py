@@ -230,7 +230,7 @@ def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
     with claimed(Storage.at(plan.out), EVALUATION) as out, held(out, uuid.uuid4().hex):
         for name, opening in models.items():
             records = plan.records(opening, lambda number, sample: f"{plan.texts[number]}-{sample}.mp4")
-            folder = VideoFolder(plan.out / name, _VIDEOS)
+            folder = VideoFolder(out.below(name), _VIDEOS)
             made = fill(folder, opening, records, plan.batch, f"generating {name}")
             console.out.print(
                 f"{name}: {len(records):,} videos, {made:,} of them new, in {folder.videos}", markup=False
@@ -246,16 +246,16 @@ def _evaluate(
 
     run = uuid.uuid4().hex
     with claimed(Storage.at(plan.out), EVALUATION) as out, held(out, run):
-        asking = Asking(settings, price, plan.out, budget, still_ours=Leash(out, run).check)
+        asking = Asking(settings, price, out, budget, still_ours=Leash(out, run).check)
         try:
             records = {
                 name: plan.records(opening, lambda number, sample: f"{number:05}-{sample}.mp4")
                 for name, opening in models.items()
             }
             for name, opening in models.items():
-                folder = VideoFolder(plan.out / name, _VIDEOS)
+                folder = VideoFolder(out.below(name), _VIDEOS)
                 fill(folder, opening, records[name], plan.batch, f"generating {name}")
-            found = Comparison(_judged(asking, models, plan.out, records, settings))
+            found = Comparison(_judged(asking, models, out, records, settings))
         finally:
             asking.end()
         judge = {name: value for name, value in asdict(settings).items() if name != "rounds"}  # each is asked once
@@ -266,7 +266,7 @@ def _evaluate(
 
 
 def _judged(
-    asking: Asking, models: Mapping[str, Opening], out: Path, records: Mapping[str, list[Record]], settings: Claude
+    asking: Asking, models: Mapping[str, Opening], out: Storage, records: Mapping[str, list[Record]], settings: Claude
 ) -> list[Result]:  # fmt: skip
     from pipelines.comparison import Result
     from training.rewards.folder import judge_folder, reward_of
@@ -281,9 +281,9 @@ def _judged(
 
     try:
         for name, opening in models.items():
-            items = judge_folder(asking, name, out / name / _VIDEOS, records[name], settings, tick)
+            items = judge_folder(asking, name, Path(out.full(f"{name}/{_VIDEOS}")), records[name], settings, tick)
             lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-            Storage.at(out / name).keep("items.jsonl", lines.encode())
+            out.keep(f"{name}/items.jsonl", lines.encode())
             rewards: dict[str, list[float | None]] = {}
             for item in items:
                 rewards.setdefault(item["scene"], []).append(reward_of(item))

@@ -124,13 +124,13 @@ def _opening(
 
 def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
     check_writable(out.absolute().parent)
-    write_clip(made(opened(opening), records)[0], out, opening.sampling.fps)
+    write_clip(made(opened(opening), records)[0], Storage.at(out.absolute().parent), out.name, opening.sampling.fps)
     return 1
 
 
 def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) -> int:
     with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex):
-        return fill(VideoFolder(out), opening, records, batch)
+        return fill(VideoFolder(place), opening, records, batch)
 
 
 def _print_summary(records: Sequence[Record], count: int, out: Path, alone: bool, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,10 @@ class VideoFolder:
     somebody else's. Records lie in `folder`, videos there too or in a folder `inside` it, where there is nothing else.
     """
 
-    def __init__(self, folder: Path, inside: str = "") -> None:
+    def __init__(self, folder: Storage, inside: str = "") -> None:
         """Makes the videos' folder in a `folder` that is claimed. Raises UsageMistake for records of something else."""
-        self.videos, self._storage = folder / inside, Storage.at(folder)
+        self._storage, self._inside, self.videos = folder, inside, Path(folder.full(inside))
+        folder.check_anchor()
         self.videos.mkdir(parents=True, exist_ok=True)
         try:
             lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
@@ -35,7 +36,7 @@ class VideoFolder:
         except FileNotFoundError:
             self._records = {}
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageMistake(f"{folder / RECORDS} is of something else; choose another --out") from error
+            raise UsageMistake(f"{folder.shown}/{RECORDS} is of something else; choose another --out") from error
 
     def holds(self, record: Record) -> bool:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
@@ -57,7 +58,7 @@ class VideoFolder:
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:
         """Writes videos [B, F, H, W, RGB]. Raises as `write_clip`."""
         for record, video in zip(records, videos, strict=True):
-            write_clip(video, self.videos / record["file"], record["fps"])
+            write_clip(video, self._storage, str(PurePosixPath(self._inside, record["file"])), record["fps"])
             self._records[record["file"]] = record
         self._publish()
 

@@ -7,25 +7,30 @@ comes out as StorageFault, after a few tries: such a fault stops a run and is ne
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from pyarrow import fs as pafs
 
 from shards.filesystem import BadLocation, StorageFault, attempt, connect, fault_of, split_query
+from shards.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from shards.s3 import Bucket
 
 __all__ = ["BadLocation", "Entry", "Storage", "StorageFault", "split_query"]
 
 T = TypeVar("T")
+P = TypeVar("P", bound=PurePath)
 _COPY_BYTES = 1 << 20
 
 
@@ -101,6 +106,12 @@ class Storage:
     def anchored(self, path: str) -> Storage:
         """The same storage, into which is written only while the file `path` stands there."""
         return replace(self, anchor=path)
+
+    def below(self, folder: str) -> Storage:
+        """The storage of a folder below the root, with the same anchor."""
+        place, query = split_query(self.uri)
+        up = "../" * len(PurePosixPath(folder).parts) if self.anchor else ""
+        return Storage(f"{place}/{folder}{query}", up + self.anchor)
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -228,104 +239,103 @@ class Storage:
         On disk: a temporary neighbour, synced, then renamed. In an object store: one upload of a local temporary
         file. When the block raises, nothing is published and the temporary file is gone.
         """
-        self._check_anchor()
-        final = self.local(path)
+        self.check_anchor()
         try:
-            if final is None:
-                handle, name = tempfile.mkstemp(suffix=_UNFINISHED)
-                os.close(handle)
-                draft = Path(name)
+            if self.is_local:
+                with self._draft(path) as draft:
+                    with self._opened(draft) as file:
+                        yield file
+                        file.flush()
+                        os.fsync(file.fileno())
+                    self.check_anchor()
+                    self._rename(path, draft)
             else:
-                final.parent.mkdir(parents=True, exist_ok=True)
-                draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
-            try:
-                with draft.open("w+b") as file:
+                with scratch_folder() as folder, (folder / "draft").open("w+b") as file:
                     yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                if final is None:
-                    self._try("upload", path, lambda: self._upload(path, draft))
-                else:
-                    self._check_anchor()
-                    draft.replace(final)
-                    _sync_folder(final.parent)
-            finally:
-                with suppress(FileNotFoundError):
-                    draft.unlink()
+                    self._upload(path, file)
         except FileNotFoundError:
-            raise  # the block read what is not there; folders for the draft were just made
+            raise  # the block read what is not there
         except OSError as fault:
             raise fault_of("write", path, self.shown, fault) from fault
 
     def write(self, path: str, data: bytes) -> None:
         """Publishes `data` at `path`."""
-        with self.publishing(path) as file:
-            file.write(data)
+        if self.is_local:
+            with self.publishing(path) as file:
+                file.write(data)
+        else:
+            self._upload(path, io.BytesIO(data))
 
     def keep(self, path: str, data: bytes) -> None:
         """Publishes `data` at `path` unless that is what stands there."""
-        try:
-            if self.read(path) == data:
-                return
-        except FileNotFoundError:
-            pass
-        self.write(path, data)
+        if not self._holds(path, data):
+            self.write(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Writes a small file unless it exists; whether it did. Only on a disk can two writers not both succeed."""
-        self._check_anchor()
-        final = self.local(path)
-        if final is None:
+        """Writes a small file unless it exists; whether it did.
+
+        Of several that try one succeeds, on a disk and in S3; in other object stores not always only one.
+        """
+        self.check_anchor()
+        if (bucket := self._bucket) is not None:
+            # Also asked of stores that have no conditional writes.
+            return self.stat(path) is None and self._try("create", path, lambda: bucket.create(self._key(path), data))
+        if not self.is_local:
             if self.stat(path):
                 return False
             self.write(path, data)
             return self.read(path) == data
 
         def once() -> bool:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
-            try:
+            with self._draft(path) as draft:
                 draft.write_bytes(data)
-                os.link(draft, final)
-            except FileExistsError:
-                return False
-            finally:
-                draft.unlink(missing_ok=True)
+                try:
+                    os.link(draft, self.full(path))
+                except FileExistsError:
+                    return False
             return True
 
-        return self._try("create", path, once)
+        try:
+            return self._try("create", path, once)
+        except FileNotFoundError as gone:
+            raise self._gone from gone
+
+    def swap(self, path: str, before: bytes, after: bytes) -> bool:
+        """Replaces a small file where it holds `before`; whether it did. Exact in S3; elsewhere it is read first."""
+        self.check_anchor()
+        if (bucket := self._bucket) is not None:
+            return self._try("write", path, lambda: bucket.swap(self._key(path), before, after))
+        if not self._holds(path, before):
+            return False
+        self.write(path, after)
+        return True
+
+    def take(self, path: str, before: bytes, after: bytes) -> bool:
+        """As `swap`, where others may try the same: only one of them succeeds. On a disk it is away for a moment."""
+        if self._bucket is not None:
+            return self.swap(path, before, after)
+        return self._withdraw(path, before) and self.create(path, after)
+
+    def give_up(self, path: str, before: bytes) -> None:
+        """Deletes a small file if it holds `before`. In S3 it is emptied: few stores delete on a condition."""
+        if self._bucket is not None:
+            self.swap(path, before, b"")
+        else:
+            self._withdraw(path, before)
 
     def delete(self, path: str) -> None:
         """Deletes the file; it need not exist."""
+        self.check_anchor()
+        bucket = self._bucket
 
         def once() -> None:
-            with suppress(FileNotFoundError):
-                self._place[0].delete_file(self.full(path))
+            if bucket is not None:
+                bucket.delete(self._key(path))
+            else:
+                with suppress(FileNotFoundError):
+                    self._place[0].delete_file(self.full(path))
 
         self._try("delete", path, once)
-
-    def claim(self, path: str) -> bytes | None:
-        """Removes a small file and returns what it held; of several that try, on a disk, only one gets it."""
-        final = self.local(path)
-        if final is None:
-            try:
-                data = self.read(path)
-            except FileNotFoundError:
-                return None
-            self.delete(path)
-            return data
-
-        def once() -> bytes | None:
-            mine = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
-            try:
-                final.rename(mine)
-                return mine.read_bytes()
-            except FileNotFoundError:
-                return None
-            finally:
-                mine.unlink(missing_ok=True)
-
-        return self._try("claim", path, once)
 
     def sweep(self, owns: Callable[[str], bool], folder: str = "") -> None:
         """Deletes what killed writers left unfinished in a folder and below, of files that `owns` knows by their paths.
@@ -340,19 +350,131 @@ class Storage:
             if final and owns(draft.with_name(final).relative_to(root).as_posix()):
                 self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
-    def _upload(self, path: str, draft: Path) -> None:
-        # If this raises halfway, a short object may stand at `path`. What commits (a ledger, a receipt, config.toml) is
-        # small and goes up in one piece.
-        # And no compression by suffix, which would be undone by nobody.
-        stream = self._place[0].open_output_stream(self.full(path), compression=None)
-        with draft.open("rb") as source, stream as out:
-            shutil.copyfileobj(source, out, _COPY_BYTES)
+    def sweep_uploads(self, owns: Callable[[str], bool], folder: str = "") -> None:
+        """Ends what killed writers were uploading to an object store; as `sweep`, which is for a disk."""
+        if (bucket := self._bucket) is not None:
+            root, top = (f"{key}/" if key else "" for key in (self._key(""), self._key(folder)))
+            bucket.abort_uploads(top, lambda key: owns(key.removeprefix(root)))
+        elif not self.is_local:
+            selector = pafs.FileSelector(self.full(folder), recursive=True, allow_not_found=True)
+            for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
+                path = PurePosixPath(info.path.removeprefix(self._place[1]).lstrip("/"))
+                if (final := draft_of(path.name)) and owns(str(path.with_name(final))):
+                    self.delete(str(path))
 
-    def _check_anchor(self) -> None:
+    def check_anchor(self) -> None:
         """Raises StorageFault where the anchor is gone. A bucket that is gone says so by itself."""
-        anchor = self.local(self.anchor) if self.anchor else None
-        if anchor is not None and not anchor.exists():
-            raise StorageFault(f"cannot write in {self.shown}: its {self.anchor} is gone; is the disk mounted?")
+        if self.anchor and self.is_local and not self._anchor.exists():
+            raise self._gone
+
+    @property
+    def _gone(self) -> StorageFault:
+        what = self._anchor.name if self.anchor else "folder"
+        return StorageFault(f"cannot write in {self.shown}: its {what} is gone; is the disk mounted?")
+
+    @property
+    def _anchor(self) -> Path:
+        return Path(os.path.normpath(f"{self.full('')}/{self.anchor}"))
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:
+            return False
+
+    def _withdraw(self, path: str, before: bytes) -> bool:
+        """Removes a small file that holds `before`; whether it did. On a disk, of several that try only one does."""
+        self.check_anchor()
+        if not self._holds(path, before):
+            return False
+        if not self.is_local:
+            self.delete(path)
+            return True
+        final = Path(self.full(path))
+        mine = _draft_of(final)
+
+        def once() -> bool:
+            try:
+                final.rename(mine)
+                if mine.read_bytes() == before:
+                    return True
+                with suppress(FileExistsError):
+                    os.link(mine, final)  # another was first, and has it back
+            except FileNotFoundError:
+                pass
+            finally:
+                mine.unlink(missing_ok=True)
+            return False
+
+        return self._try("claim", path, once)
+
+    @property
+    def _bucket(self) -> Bucket | None:
+        if not self.uri.startswith("s3://"):
+            return None
+        from shards.s3 import bucket_of  # late: it is needed for S3 alone
+
+        return bucket_of(self.uri)
+
+    def _key(self, path: str) -> str:
+        """The path inside the bucket."""
+        return self.full(path).partition("/")[2]
+
+    @contextmanager
+    def _draft(self, path: str) -> Iterator[Path]:
+        """The name of a temporary neighbour of `path`, in a folder that is there."""
+        final = Path(self.full(path))
+        try:
+            if self.anchor:
+                # Never the anchor's own folder or what that lies in: where these are missing, the disk is.
+                for folder in reversed((final.parent, *final.parent.parents)):
+                    if self._anchor.parent in folder.parents:
+                        folder.mkdir(exist_ok=True)
+            else:
+                final.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as gone:
+            raise self._gone from gone
+        draft = _draft_of(final)
+        try:
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _opened(self, draft: Path) -> BinaryIO:
+        try:
+            return draft.open("w+b")
+        except FileNotFoundError as gone:
+            raise self._gone from gone
+
+    def _rename(self, path: str, draft: Path) -> None:
+        final = Path(self.full(path))
+        try:
+            draft.replace(final)
+            _sync_folder(final.parent)
+        except FileNotFoundError as gone:
+            raise self._gone from gone
+
+    def _upload(self, path: str, source: BinaryIO) -> None:
+        bucket = self._bucket
+        if bucket is not None:
+            self._try("upload", path, lambda: bucket.upload(self._key(path), source))
+        else:
+            self._try("upload", path, lambda: self._upload_draft(path, source))
+
+    def _upload_draft(self, path: str, source: BinaryIO) -> None:
+        """An interrupted stream makes an object of what it has, so it is given another name first."""
+        filesystem, final = self._place[0], self.full(path)
+        draft = str(_draft_of(PurePosixPath(final)))
+        source.seek(0)
+        try:
+            # No compression by suffix, which would be undone by nobody.
+            with filesystem.open_output_stream(draft, compression=None) as out:
+                shutil.copyfileobj(source, out, _COPY_BYTES)
+            filesystem.move(draft, final)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                filesystem.delete_file(draft)
+            raise
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
         return attempt(verb, path, self.shown, action)
@@ -367,6 +489,11 @@ def draft_of(name: str) -> str | None:
     """The name of the file that a draft of this name was to become, or None for what is not a draft."""
     found = _DRAFT.fullmatch(name)
     return found["final"] if found else None
+
+
+def _draft_of(final: P) -> P:
+    """A name beside the final one, under which nothing counts."""
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,12 +16,12 @@ import pytest
 
 from curation import ffmpeg
 from curation.config import Config
+from curation.healing import heal, seal_or_take_back
 from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
 from curation.run import claimed_out, open_out
-from curation.sealing import seal_shard
 from curation.setup import Recorded, prepare
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
@@ -98,11 +98,13 @@ def build_inline(
         job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut)
         judging = Judging(config, terms, place, "inline")
         plan, before = Plan(place, config), sums_before(place)
-        state = State.read(place, config.units_per_shard)
+        state, _ = heal(place, config.units_per_shard)
         tidy(place, state, config.units_per_shard)
         try:
-            for work in remaining(plan, state):
-                _do(job, work, judging, runner)
+            while not state.complete(plan):
+                for work in remaining(plan, state):
+                    _do(job, work, judging, runner)
+                state = State.read(place, config.units_per_shard)
             if retry:
                 for work in to_retry(plan, State.read(place, config.units_per_shard), place, retry):
                     _do(job, work, judging, runner)
@@ -121,7 +123,7 @@ def _do(job: Job, work: ShardWork, judging: Judging, runner: asyncio.Runner) -> 
     for unit in work.todo:
         screened = screen_unit(job, unit)
         cut_unit(job, unit, screened, runner.run(judging.decide(unit, screened)))
-    seal_shard(job.out, work.name, work.units)
+    seal_or_take_back(job.out, work.name, work.units)
 
 
 def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:

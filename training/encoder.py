@@ -136,9 +136,9 @@ class Encoder:
             raise TrainingMistake(f"{self._out.shown} holds other data than these latents; choose another place")
 
     def _left(self, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
-        """Those that are not made."""
+        """Those that are not made; an empty receipt is none."""
         entries = self._out.stats([shard.name.receipt for shard in shards])
-        return [shard for shard, receipt in zip(shards, entries, strict=True) if receipt is None]
+        return [shard for shard, receipt in zip(shards, entries, strict=True) if not (receipt and receipt.size)]
 
     def _seal(self, name: ShardName, samples: Sequence[LatentSample]) -> None:
         keys = [sample.record.clip_id for sample in samples]
@@ -171,6 +171,7 @@ class Encoder:
                 self._out.delete(entry.path)
         for folder in ("",) if self._alone else (SHARDS, PARTS):  # another may be publishing the same manifest
             self._out.sweep(owns, folder)
+            self._out.sweep_uploads(owns, folder)
 
 
 def _clips_in(shards: Iterable[ManifestShard]) -> int:

@@ -13,8 +13,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from shards.layout import MARK
 from shards.loader import Loader, OtherSequence
 from shards.mixture import Mixture
+from shards.storage import Storage
 from training import checkpoint
 from training.checkpoint import About
 from training.errors import TrainingMistake
@@ -216,7 +218,10 @@ def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
 
     own = settings.captioner == "qwen"
     captioner = QwenCaptioner(job.originals.qwen, settings.judge, world.device) if own else None
-    return CausalConsistency(settings, job.folder, job.prices, job.budget, world, captioner)
+    run = Storage.at(job.run)
+    if run.stat(MARK):  # as the command that trains has claimed it
+        run = run.anchored(MARK)
+    return CausalConsistency(settings, run.below(job.recipe.name), job.prices, job.budget, world, captioner)
 
 
 def _dtype(job: Job) -> torch.dtype:

@@ -20,7 +20,6 @@ from curation.look import look
 from curation.outcome import Ending
 from curation.plan import PlannedClip
 from curation.probe import ImplausibleHeader, NoVideo, Unreadable
-from curation.scratch import scratch_folder
 from curation.seek import Span
 from curation.sources import WHOLE_FILE, locate
 from curation.sources.reading import SourceChanged, SourceReader
@@ -28,6 +27,7 @@ from judge.frames import spread
 from shards.layout import ShardName
 from shards.read import ShardReader
 from shards.receipt import DamagedRecord
+from shards.scratch import scratch_folder
 from shards.storage import BadLocation, Storage, StorageFault
 from shards.tar import DamagedShard
 

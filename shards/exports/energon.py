@@ -17,12 +17,14 @@ from pathlib import Path
 
 from shards import layout
 from shards.receipt import Manifest, Receipt
+from shards.scratch import scratch_folder
 from shards.storage import Storage, StorageFault
 from shards.sums import Sums, sha256_of
 
 _FOLDER = layout.ENERGON
 INDEX = f"{_FOLDER}/index.sqlite"
 _IDENTITY = f"{_FOLDER}/index.uuid"
+_HEADER_BYTES = 100
 _DATASET = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
 
 _TABLES = """
@@ -61,7 +63,7 @@ def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Su
     """
     small_files, sums = dict(files(manifest)), {}
     # The identity is written behind the index that it stands for.
-    if out.stat(INDEX) is None or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
+    if not _is_whole(out) or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
         sums[INDEX] = _publish_index(out, receipts)
     for path, data in small_files.items():
         out.keep(path, data)
@@ -90,6 +92,16 @@ def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
                 return all(_holds(index, receipts))
             except sqlite3.Error:
                 return False
+
+
+def _is_whole(out: Storage) -> bool:
+    """Whether the index is there, and as long as its own header says."""
+    entry = out.stat(INDEX)
+    if entry is None or entry.size < _HEADER_BYTES:
+        return False
+    header = out.read(INDEX, 0, _HEADER_BYTES)
+    page_bytes, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+    return entry.size == (65536 if page_bytes == 1 else page_bytes) * pages
 
 
 def _stands(out: Storage, path: str, data: bytes) -> bool:
@@ -124,15 +136,15 @@ def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> str:
     """Returns the sha256 of what was written."""
     try:
         # SQLite writes here and there in its file, which neither an object store nor many a network disk allows.
-        with tempfile.TemporaryDirectory() as folder:
-            database = Path(folder) / "index.sqlite"
+        with scratch_folder() as folder:
+            database = folder / "index.sqlite"
             _write_index(database, receipts)
             with database.open("rb") as made, out.publishing(INDEX) as file:
                 shutil.copyfileobj(made, file, 1 << 20)
                 return sha256_of(made)
     except (OSError, sqlite3.OperationalError) as fault:
-        folder = tempfile.gettempdir()
-        raise StorageFault(f"cannot make Energon's index in {folder}: {fault}; set TMPDIR") from fault
+        place = tempfile.gettempdir()
+        raise StorageFault(f"cannot make Energon's index in {place}: {fault}; set TMPDIR") from fault
 
 
 def _write_index(database: Path, receipts: Iterable[Receipt]) -> None:

@@ -100,8 +100,10 @@ def test_a_finished_dataset_stays_as_it_is_and_no_clip_is_added(
 def test_a_newer_version_s_dataset_is_left_alone(tmp_path: Path) -> None:
     source, out = captioned_spans(tmp_path / "in", 2), tmp_path / "out"
     build_inline(source, out, SMALL)
-    text = (out / "config.toml").read_text()
-    (out / "config.toml").write_text(text.replace(f"cut_version = {CUT_VERSION}", f"cut_version = {CUT_VERSION + 1}"))
+    value = tomllib.loads((out / "config.toml").read_text())
+    value["determining"]["cut_version"] = CUT_VERSION + 1
+    value["fingerprint"] = fingerprint(value["determining"])
+    (out / "config.toml").write_text(tomli_w.dumps(value))
     with pytest.raises(UsageMistake, match="was cut by a newer version"):
         build_inline(source, out, SMALL)
 

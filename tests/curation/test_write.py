@@ -20,6 +20,7 @@ from curation.probe import Measured
 from curation.seek import Span
 from curation.write import NotWritten, write_clip
 from shards.decode import decode
+from shards.storage import Storage
 from tests.support import make_video
 
 Video = npt.NDArray[np.uint8]
@@ -69,7 +70,7 @@ def encoder(mp4: bytes) -> str:
 
 @pytest.mark.parametrize("fps", [16.0, 25.0, 23.976])
 def test_the_pictures_come_back_in_number_size_rate_and_colour(video: Video, tmp_path: Path, fps: float) -> None:
-    write_clip(video, tmp_path / "clip.mp4", fps)
+    write_clip(video, Storage.at(tmp_path), "clip.mp4", fps)
     mp4 = (tmp_path / "clip.mp4").read_bytes()
     found = streams(mp4)
     assert (found["frames"], found["size"], found["rate"]) == (FRAMES, (WIDTH, HEIGHT), Fraction(str(fps)))
@@ -83,7 +84,7 @@ def test_the_pictures_come_back_in_number_size_rate_and_colour(video: Video, tmp
 def test_colours_are_stored_as_bt709_in_its_limited_range(tmp_path: Path) -> None:
     """One frame of each, against the formulas of the standard."""
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 120, 40]], np.uint8)
-    write_clip(np.broadcast_to(colours[:, None, None], (6, 32, 32, 3)), tmp_path / "clip.mp4", 16.0)
+    write_clip(np.broadcast_to(colours[:, None, None], (6, 32, 32, 3)), Storage.at(tmp_path), "clip.mp4", 16.0)
     with av.open(str(tmp_path / "clip.mp4")) as container:
         planes = [frame.to_ndarray() for frame in container.decode(video=0)]
     found = [[plane[:32].mean(), plane[32:40].mean(), plane[40:].mean()] for plane in planes]
@@ -99,7 +100,7 @@ def test_encoder_and_tags_are_those_of_a_clip_that_was_cut(tmp_path: Path) -> No
     assert isinstance(of_data, Cut)
     pictures = np.zeros((of_data.frames, of_data.height, of_data.width, 3), np.uint8)
     decode(of_data.mp4, (of_data.width, of_data.height), pictures)
-    write_clip(pictures, tmp_path / "made.mp4", 16.0)
+    write_clip(pictures, Storage.at(tmp_path), "made.mp4", 16.0)
     made = (tmp_path / "made.mp4").read_bytes()
     assert encoder(made) == encoder(of_data.mp4)
     assert streams(made) == streams(of_data.mp4)
@@ -110,7 +111,7 @@ def test_the_same_pictures_give_the_same_bytes_and_leave_nothing_else(
     video: Video, tmp_path: Path, scratch: Path
 ) -> None:
     for name in ("one.mp4", "other.mp4"):
-        write_clip(video[::-1, :, ::-1], tmp_path / name, 16.0)  # which lie in memory in another order
+        write_clip(video[::-1, :, ::-1], Storage.at(tmp_path), name, 16.0)  # which lie in memory in another order
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "other.mp4"]
     assert list(scratch.iterdir()) == []
@@ -126,12 +127,12 @@ def test_an_encoder_that_fails_leaves_the_clip_that_was_there_and_says_why(
 
     monkeypatch.setattr(ffmpeg, "run", failing)
     with pytest.raises(NotWritten, match=r"clip\.mp4: ffmpeg ended with status 1: encoder broken"):
-        write_clip(video, tmp_path / "clip.mp4", 16.0)
+        write_clip(video, Storage.at(tmp_path), "clip.mp4", 16.0)
     assert (tmp_path / "clip.mp4").read_bytes() == b"before"
     assert list(scratch.iterdir()) == []
 
 
 def test_sides_that_are_not_even_are_refused(video: Video, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="159×96"):
-        write_clip(video[:, :, 1:], tmp_path / "clip.mp4", 16.0)
+        write_clip(video[:, :, 1:], Storage.at(tmp_path), "clip.mp4", 16.0)
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from pyarrow import fs as pafs
 from tenacity import stop_after_attempt
 
 from curation.errors import UsageMistake
-from curation.lock import held
+from curation.lock import held, holder
 from pipelines.build_nsp import main
 from shards import filesystem
 from shards.storage import Storage, StorageFault
@@ -241,10 +241,10 @@ def test_a_lock_keeps_a_second_run_out_and_goes_with_its_holder(bucket: Bucket) 
         held(bucket.at("out"), "two"),
     ):
         pass
-    assert out.stat("run.lock") is None
-    assert out.create("run.lock", b"mine")
-    assert not out.create("run.lock", b"yours")
-    assert out.read("run.lock") == b"mine"
+    assert holder(out) is None
+    assert out.create("mine", b"mine")
+    assert not out.create("mine", b"yours")
+    assert out.read("mine") == b"mine"
 
 
 def test_files_lists_what_a_folder_holds_and_nothing_where_there_is_none(bucket: Bucket) -> None:
@@ -497,7 +497,7 @@ class OnS3:
         assert_same_dataset(self.local, self.out)
         assert_conserved(self.out)
         assert self.bucket.at("out").files("parts", recursive=True) == []
-        assert self.bucket.at("out").stat("run.lock") is None
+        assert holder(self.bucket.at("out")) is None
 
     def check_no_secret(self, *ends: Ended) -> None:
         """In nothing that is published, said or logged."""

@@ -81,8 +81,9 @@ class MemoryFiles:
         self.deletions += 1
         self.data.pop(path, None)
 
-    def files(self, folder: str) -> list[Entry]:
-        return [Entry(path) for path in sorted(self.data) if path.rpartition("/")[0] == folder]
+    def files(self, folder: str, recursive: bool = False) -> list[Entry]:
+        inside = [path for path in sorted(self.data) if path.startswith(f"{folder}/")]
+        return [Entry(path) for path in inside if recursive or path.rpartition("/")[0] == folder]
 
 
 def without_threads() -> AbstractContextManager[object]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from judge.account import ACCOUNT, Account, Statement
+from judge.answer import Answer
 from judge.errors import JudgeStopped
+from judge.open_batch import OpenBatch
+from judge.store import CALLS
 from shards.storage import Storage
-from tests.judge.asking import MemoryFiles, in_no_time, until_quiet, without_threads
+from tests.judge.asking import USD, MemoryFiles, answer, in_no_time, until_quiet, without_threads
 
 T = TypeVar("T")
 BUDGET = Decimal(1)
@@ -357,10 +362,44 @@ def test_the_books_survive_on_a_disk(tmp_path: Path) -> None:
     assert found == Statement(Decimal("1.25"), Decimal(1), Decimal("2.25"), 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff", b'{"spent": "x"}'])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"null", b"\xff", b'{"spent": "x"}'])
 def test_a_damaged_account_ends_the_run_since_nobody_knows_what_was_spent(content: bytes) -> None:
     with pytest.raises(JudgeStopped, match=rf"^{ACCOUNT} is damaged .* restore it"):
         Account(MemoryFiles({ACCOUNT: content}), BUDGET, {})
+
+
+def segment(drawer: str, name: str, *answers: Answer) -> dict[str, bytes]:
+    return {f"{CALLS}/{drawer}/{name}.jsonl.gz": gzip.compress(b"".join(one.to_line() for one in answers))}
+
+
+@pytest.mark.parametrize("data", [{}, {ACCOUNT: b""}, {ACCOUNT: bytes(100)}], ids=["gone", "empty", "zeros"])
+def test_an_account_that_was_lost_is_made_anew_from_the_answers_and_what_is_open(
+    data: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that stands twice counts once, a shared one nothing, and those of an open batch as that ends."""
+    a, b, c = (replace(answer(key), message_id=key) for key in "abc")
+    shared, batched = replace(a, usd=Decimal(0), shared=True), replace(c, batch_id="batch_1")
+    files = MemoryFiles(data | segment("train/000/000000", "1", a) | segment("train/000/000000", "2", a, b))
+    files.data |= segment("train/000/000001", "1", shared, batched)
+    batch = OpenBatch("open", 0.0, Decimal("0.5"), {"c": "train/000/000001"}, "batch_1")
+    batch.write(files)
+    statement = Statement.read(files)
+    assert statement == Statement(2 * USD, Decimal(0), 2 * USD + batch.worst, 2)
+    assert "2 stored answers" in caplog.text
+
+    async def work() -> None:
+        account = Account(files, BUDGET, {batch.name: batch.worst})
+        assert (account.spent, account.lost, account.reserved) == (2 * USD, 0, batch.worst)
+        await account.settle_batch(batch.name, batch.worst, USD, 1)
+
+    at_once(work())
+    assert Statement.read(files).spent == 3 * USD
+
+
+def test_an_account_that_was_made_anew_is_put_on_file_though_nothing_is_asked() -> None:
+    files = MemoryFiles({ACCOUNT: b""} | segment("train/000/000000", "1", answer("a")))
+    at_once(Account(files, BUDGET, {}).write())
+    assert files.data[ACCOUNT] and Statement.read(files).spent == USD
 
 
 @given(st.sampled_from(["spent", "lost", "allowance"]), st.sampled_from(["", "x", None, [], "1,5"]))

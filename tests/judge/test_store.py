@@ -181,8 +181,8 @@ def test_a_drawer_is_opened_while_answers_are_written_to_it() -> None:
 
 def test_an_answer_stored_while_its_drawer_is_being_read_is_not_lost() -> None:
     class Slow(MemoryFiles):
-        def files(self, folder: str) -> list[Entry]:
-            listed = super().files(folder)
+        def files(self, folder: str, recursive: bool = False) -> list[Entry]:
+            listed = super().files(folder, recursive)
             reading.set()
             assert go_on.wait(10)
             return listed
@@ -367,8 +367,8 @@ def test_a_damaged_segment_is_not_put_together_with_others() -> None:
 
 def test_a_reader_who_is_overtaken_by_a_close_finds_all_answers() -> None:
     class Overtaken(MemoryFiles):
-        def files(self, folder: str) -> list[Entry]:
-            listed = super().files(folder)
+        def files(self, folder: str, recursive: bool = False) -> list[Entry]:
+            listed = super().files(folder, recursive)
             if len(listed) > 1:
                 self.data = closed.data
             return listed

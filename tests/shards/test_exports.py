@@ -216,7 +216,7 @@ def test_a_receipt_that_is_not_the_manifest_s_is_refused(tmp_path: Path) -> None
 def test_no_room_for_the_index_is_a_fault_of_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, manifest, _ = sealed(tmp_path, *NAMES)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(StorageFault, match=r"Energon's index in .*nowhere.*set TMPDIR"):
+    with pytest.raises(StorageFault, match=r"scratch folder in .*nowhere.*set TMPDIR"):
         publish(out, manifest, ABOUT)
     assert written(out) == {}
 

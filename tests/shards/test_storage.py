@@ -352,3 +352,80 @@ def test_a_child_process_connects_anew(tmp_path: Path) -> None:
 
 def _connections() -> int:
     return connect.cache_info().currsize
+
+
+# ---- a disk that goes away -------------------------------------------------------------------------------------
+
+
+def _publish(out: Storage) -> None:
+    with out.publishing("a/b/c") as file:
+        file.write(b"x")
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("leaves", ["nothing", "an empty folder"])
+def test_where_the_anchor_is_gone_nothing_is_written_or_made(tmp_path: Path, leaves: str) -> None:
+    root, away = tmp_path / "out", tmp_path / "away"
+    free = Storage.at(root)
+    free.write("mark", b"")
+    free.write("a/file", b"before")
+    out = free.anchored("mark")
+    _publish(out)
+    with pytest.raises(StorageFault, match=r"is the disk mounted\?"), out.publishing("a/new") as file:
+        file.write(b"x")
+        root.rename(away)
+        if leaves == "an empty folder":
+            root.mkdir()
+    for act in (
+        _publish,
+        lambda out: out.write("x", b"x"),
+        lambda out: out.keep("x/y", b"x"),
+        lambda out: out.create("a/x", b"x"),
+        lambda out: out.swap("a/file", b"before", b"after"),
+        lambda out: out.take("a/file", b"before", b"after"),
+        lambda out: out.give_up("a/file", b"before"),
+        lambda out: out.delete("a/file"),
+    ):
+        with pytest.raises(StorageFault, match=r"mark is gone; is the disk mounted\?"):
+            act(out)
+    assert [*tmp_path.rglob("*")] == [p for p in tmp_path.rglob("*") if p == root or p.is_relative_to(away)]
+    if root.exists():
+        root.rmdir()
+    away.rename(root)
+    out.sweep(lambda path: True)
+    assert tree(root) == {"mark": b"", "a/file": b"before", "a/b/c": b"x"}
+
+
+def test_a_root_that_goes_between_the_look_and_the_write_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Storage.at(tmp_path / "out").anchored("mark")
+    monkeypatch.setattr(Storage, "check_anchor", lambda self: None)
+    for act in (_publish, lambda out: out.create("a", b"x"), lambda out: out.write("a", b"x")):
+        with pytest.raises(StorageFault, match="is the disk mounted"):
+            act(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_swap_and_a_take_need_what_was_seen(tmp_path: Path) -> None:
+    out = Storage.at(tmp_path)
+    out.write("lock", b"dead")
+    assert not out.swap("lock", b"other", b"mine") and not out.take("lock", b"other", b"mine")
+    assert not out.swap("nowhere", b"dead", b"mine") and not out.take("nowhere", b"dead", b"mine")
+    assert out.take("lock", b"dead", b"one") and not out.take("lock", b"dead", b"two")
+    assert out.swap("lock", b"one", b"next")
+    out.give_up("lock", b"one")
+    assert tree(tmp_path) == {"lock": b"next"}
+    out.give_up("lock", b"next")
+    assert tree(tmp_path) == {}
+
+
+def test_what_another_took_first_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the act, on a disk."""
+    out = Storage.at(tmp_path)
+    out.write("lock", b"theirs")
+    monkeypatch.setattr(Storage, "_holds", lambda self, path, data: True)
+    for of in (out, out.anchored("lock")):
+        assert not of.take("lock", b"dead", b"mine")
+        of.give_up("lock", b"mine")
+        assert tree(tmp_path) == {"lock": b"theirs"}

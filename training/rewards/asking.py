@@ -10,7 +10,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from judge.base import Call, Calls, Declined, Question
@@ -41,20 +40,20 @@ class Judged:
 class Asking:
     """Asks on, in a thread with an event loop of its own, while its owner does something else.
 
-    Answers are kept in `folder`/calls; `budget`, in US dollars, bounds all that was ever spent on those. `still_ours`
-    raises JudgeStopped once the folder is another run's. Raises JudgeMistake without a key, JudgeStopped for a store
-    that is damaged, StorageFault.
+    Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
+    `still_ours` raises JudgeStopped once that is another run's. Raises JudgeMistake without a key, JudgeStopped for a
+    store that is damaged, StorageFault.
     """
 
     def __init__(
-        self, settings: Claude, price: Price, folder: Path, budget: Decimal | None, patience: Patience | None = None,
+        self, settings: Claude, price: Price, files: Storage, budget: Decimal | None, patience: Patience | None = None,
         still_ours: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._places = itertools.count()
         self._begun: Future[PaidOnce] = Future()
-        terms = (Storage.at(folder), price, patience or Patience(), budget, still_ours)
+        terms = (files, price, patience or Patience(), budget, still_ours)
         self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
         self._thread.start()
         self._paid_once = self._begun.result()

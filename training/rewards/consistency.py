@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import torch.distributed as dist
 from torch import Tensor
@@ -18,7 +17,7 @@ from judge.base import Question
 from judge.client import check_key
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.prices import Prices
-from shards.storage import StorageFault
+from shards.storage import Storage, StorageFault
 from training import recipe
 from training.errors import TrainingMistake, TrainingPaused, TrainingStopped
 from training.rewards.asking import Asking, Judged, verdicts
@@ -52,14 +51,15 @@ def check_terms(settings: recipe.Reward, prices: Prices, world: World) -> None:
 class CausalConsistency:
     """Only the leading process asks, with the key of its environment; the others hand it their questions.
 
-    Answers are kept in `folder`/calls; `budget`, in US dollars, bounds all that was ever spent on those. `captioner` is
-    of this process; without one the judge captions. Raises TrainingMistake or TrainingStopped on all processes alike.
+    Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
+    `captioner` is of this process; without one the judge captions. Raises TrainingMistake or TrainingStopped on all
+    processes alike.
     """
 
     name = "causal_consistency"
 
     def __init__(
-        self, settings: recipe.Reward, folder: Path, prices: Prices, budget: Decimal | None, world: World,
+        self, settings: recipe.Reward, files: Storage, prices: Prices, budget: Decimal | None, world: World,
         captioner: Captioner | None = None,
     ) -> None:  # fmt: skip
         self._settings, self._world, self._captioner = settings.judge, world, captioner
@@ -69,7 +69,7 @@ class CausalConsistency:
         if world.leads:
             try:
                 price = prices.of(settings.judge.model, _FLAG)
-                self._desk = _Desk(Asking(settings.judge, price, folder, budget), world.size)
+                self._desk = _Desk(Asking(settings.judge, price, files, budget), world.size)
             except JudgeMistake as error:
                 mistake = str(error)
             except (JudgeStopped, StorageFault) as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from judge.errors import JudgeMistake, JudgeStopped
+from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
@@ -25,7 +26,7 @@ STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1, 
 
 @contextmanager
 def asking(folder: Path, budget: str | None = None) -> Iterator[Asking]:
-    asking = Asking(SETTINGS, PRICE, folder, None if budget is None else Decimal(budget))
+    asking = Asking(SETTINGS, PRICE, Storage.at(folder), None if budget is None else Decimal(budget))
     try:
         asking.open("d")
         yield asking

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from judge.account import ACCOUNT, Statement
 from judge.prices import Prices
 from judge.settings import Claude
+from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
 from tests.training.ranks import run
@@ -41,7 +43,7 @@ def judge(rank: int, world: int, folder: Path, settings: Claude = SETTINGS, budg
         reward = None
         try:
             money = None if budget is None else Decimal(budget)
-            reward = CausalConsistency(Reward(judge=settings), folder, PRICES, money, of_group())
+            reward = CausalConsistency(Reward(judge=settings), Storage.at(folder), PRICES, money, of_group())
             for step in range(STEPS):
                 for numbers in asked(rank, step):
                     reward.ask([candidate(number, step, SCENES[rank]) for number in numbers])
@@ -123,7 +125,7 @@ def test_a_larger_budget_goes_on_from_what_was_answered(api: ClaudeApi, tmp_path
 
 def damaged(rank: int, world: int, folder: Path) -> list[str]:
     """A drawer that cannot be read is found while others go on making candidates."""
-    reward = CausalConsistency(Reward(judge=SETTINGS), folder, PRICES, None, of_group())
+    reward = CausalConsistency(Reward(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
     ends = []
     for step in range(2):
         for number in range(2):
@@ -137,6 +139,7 @@ def damaged(rank: int, world: int, folder: Path) -> list[str]:
 
 
 def test_what_goes_wrong_in_asking_is_told_when_verdicts_are_wanted(api: ClaudeApi, tmp_path: Path) -> None:
+    Storage.at(tmp_path).write(ACCOUNT, Statement().to_bytes())
     segment = tmp_path / "calls" / "step-000000" / "0.jsonl.gz"
     segment.parent.mkdir(parents=True)
     segment.write_bytes(b"no gzip")
@@ -149,7 +152,7 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
     """The answers are there before anybody waits for them."""
     with pytest.MonkeyPatch.context() as patch:
         hurry(patch)
-        reward = CausalConsistency(Reward(judge=SETTINGS), folder, PRICES, None, of_group())
+        reward = CausalConsistency(Reward(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
         reward.ask([candidate(number) for number in range(3)])
         deadline = time.monotonic() + 30
         while reward._desk and reward._desk.asking.report().answers < 6:
@@ -171,7 +174,7 @@ def told(rank: int, world: int, folder: Path) -> list[Verdict]:
     def captioner(video: Tensor, fps: float) -> str:
         return f"A video of {len(video)} frames at {fps:g}, by rank {rank}."
 
-    reward = CausalConsistency(Reward(judge=SETTINGS), folder, PRICES, None, of_group(), captioner)
+    reward = CausalConsistency(Reward(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group(), captioner)
     reward.ask([candidate(rank)])
     found = reward.verdicts()
     reward.end()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shards.storage import StorageFault
+from shards.filesystem import StorageFault
 
 _PREFIX = "nextscene-"
 _LOCK = "alive"

@@ -1,0 +1,312 @@
+"""A commit that is found empty, short or without its files is told and made anew; what a missing disk holds is not."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from curation import ffmpeg
+from curation.config import Encode
+from curation.crashes import Crashes
+from curation.errors import RunStopped, UsageMistake
+from curation.judging import Judging
+from curation.plan import Plan
+from curation.sealing import CannotSeal, seal_shard
+from curation.setup import file_sha256, prepare
+from curation.sources import Source
+from curation.unit import Job, cut_unit, screen_unit
+from shards.layout import ShardName, UnitName
+from shards.storage import Storage
+from tests.faults.mortal import TINY
+from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
+
+LAST = ShardName("train", 1)
+"""It has one clip, so that it is cheap to make anew."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125, size="64x48")
+
+
+@pytest.fixture(scope="module")
+def built(source: Path) -> Path:
+    build_inline(source, source.parent / "built", TINY)
+    return source.parent / "built"
+
+
+@pytest.fixture(scope="module")
+def begun(source: Path) -> Path:
+    """All units are committed, and no shard is sealed."""
+    out = source.parent / "begun"
+    place, given = Storage.at(out), Source.at(str(source))
+    prepare(place, given, TINY)
+    job = Job(TINY, given.root, place, ffmpeg.build(), "killed")
+    plan = Plan(place, TINY)
+    for shard, _ in plan.shards():
+        for unit in plan.units(shard):
+            screened = screen_unit(job, unit)
+            scenes = asyncio.run(Judging(TINY, None, place, "killed").decide(unit, screened))
+            cut_unit(job, unit, screened, scenes)
+    return out
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+Damage = Callable[[Path], None]
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-512] if path.stat().st_size > 2048 else path.read_bytes()[:-8])
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def told(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    return [record.message for record in caplog.records if name in record.message]
+
+
+# ---- what is sealed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "damage"),
+    [
+        (LAST.receipt, empty), (LAST.receipt, cut_short),
+        (LAST.tar, empty), (LAST.tar, cut_short), (LAST.tar, gone),
+        (LAST.offsets, cut_short), (LAST.offsets, gone),
+        (LAST.ledger, empty), (LAST.ledger, cut_short), (LAST.ledger, gone),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value).rpartition("nsp-000001.")[2]),
+)  # fmt: skip
+def test_a_sealed_shard_whose_files_are_not_those_of_its_receipt_is_made_anew_and_told_once(
+    source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture, path: str, damage: Damage
+) -> None:
+    shutil.copytree(built, out)
+    damage(out / path)
+    build_inline(source, out, TINY)
+    assert len(told(caplog, path)) == 1
+    assert_same_dataset(built, out, TINY)
+    assert_conserved(out, TINY)
+    assert files(out).keys() == files(built).keys()
+
+
+def test_a_retry_goes_on_after_a_sealed_tar_was_lost(
+    source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(built, out)
+    gone(out / LAST.tar)
+    build_inline(source, out, TINY, retry=frozenset(["failed"]))
+    assert_same_dataset(built, out, TINY)
+
+
+@pytest.mark.parametrize("kind", ["receipt", "tar", "ledger"])
+def test_where_no_shard_has_its_file_any_more_a_disk_is_missing_and_nothing_is_deleted(
+    source: Path, built: Path, out: Path, kind: str
+) -> None:
+    shutil.copytree(built, out)
+    for name in (ShardName("train", 0), LAST):
+        gone(out / getattr(name, kind))
+    before = files(out)
+    with pytest.raises(RunStopped, match=rf"none of them has its {kind} any more.*mount the disk.*delete manifest"):
+        build_inline(source, out, TINY)
+    assert files(out) == before
+    if kind == "receipt":
+        gone(out / "manifest.json")
+        build_inline(source, out, TINY)
+        assert_same_dataset(built, out, TINY)
+
+
+def test_what_sums_up_is_written_again_wherever_it_is_empty(source: Path, built: Path, tmp_path: Path) -> None:
+    out = tmp_path / built.name  # which is in the texts
+    shutil.copytree(built, out)
+    summing_up = ["manifest.json", "summary.json", "index/train.parquet", "README.md", "croissant.json"]
+    summing_up += [".nv-meta/index.sqlite", ".nv-meta/index.uuid", ".nv-meta/split.yaml", "wids-train.json"]
+    for path in summing_up:
+        empty(out / path)
+    build_inline(source, out, TINY)
+    again, before = files(out), files(built)
+    assert [path for path in summing_up if again[path] != before[path] and path != "summary.json"] == []
+    assert again["summary.json"]
+    cut_short(out / ".nv-meta/index.sqlite")
+    build_inline(source, out, TINY)
+    assert files(out)[".nv-meta/index.sqlite"] == before[".nv-meta/index.sqlite"]
+
+
+# ---- work in progress ------------------------------------------------------------------------------------------
+
+
+def half(path: Path) -> None:
+    """Whole blocks of it, so that its size alone does not tell."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 1024 * 512])
+
+
+def last_block_gone(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-512])
+
+
+ONE = UnitName("train", 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "damage"),
+    [
+        (ONE.ledger, empty), (ONE.ledger, cut_short),
+        (ONE.part, gone), (ONE.part, empty), (ONE.part, half), (ONE.part, last_block_gone),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value).rpartition(".")[2]),
+)  # fmt: skip
+def test_a_unit_whose_files_are_not_whole_is_done_anew_and_told(
+    source: Path, built: Path, begun: Path, out: Path, caplog: pytest.LogCaptureFixture, path: str, damage: Damage
+) -> None:
+    shutil.copytree(begun, out)
+    damage(out / path)
+    build_inline(source, out, TINY)
+    if (path, damage) != (ONE.ledger, empty):  # as if it had never been committed
+        assert len(told(caplog, f"unit {ONE} is done anew")) == 1
+    assert_same_dataset(built, out, TINY)
+    assert_conserved(out, TINY)
+
+
+def test_a_shard_that_cannot_be_sealed_says_why(begun: Path, out: Path) -> None:
+    shutil.copytree(begun, out)
+    gone(out / ONE.part)
+    with pytest.raises(CannotSeal, match=ONE.part):
+        seal_shard(Storage.at(out), LAST, [ONE])
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}"])
+def test_counts_of_crashes_that_cannot_be_read_are_none(tmp_path: Path, data: bytes) -> None:
+    out = Storage.at(tmp_path)
+    out.write(ONE.crashes, data)
+    assert Crashes.read(out, ONE) == Crashes()
+
+
+def test_a_probe_that_a_killed_run_left_is_swept_and_nothing_else(source: Path, built: Path, out: Path) -> None:
+    shutil.copytree(built, out)
+    (out / f".probe-{uuid.uuid4().hex}").write_bytes(b"shared")
+    (out / ".probe-notes").write_text("mine")
+    build_inline(source, out, TINY)
+    assert files(out).keys() - files(built).keys() == {".probe-notes"}
+
+
+# ---- plan and configuration ------------------------------------------------------------------------------------
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [empty, torn, zeroed])
+def test_a_configuration_that_was_lost_is_that_of_a_run_with_the_same_plan_and_settings(
+    source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture, damage: Damage
+) -> None:
+    shutil.copytree(built, out)
+    damage(out / "config.toml")
+    before = files(out)
+    with pytest.raises(UsageMistake, match=r"config\.toml was cut short"):
+        build_inline(source, out, replace(TINY, encode=Encode(width=96, height=64)))
+    assert files(out) == before
+    build_inline(source, out, TINY)
+    assert len(told(caplog, "config.toml was cut short")) == 1
+    assert files(out)["config.toml"] == files(built)["config.toml"]
+    assert_same_dataset(built, out, TINY)
+
+
+def test_a_configuration_by_which_nothing_was_done_is_planned_anew(source: Path, built: Path, out: Path) -> None:
+    prepare(Storage.at(out), Source.at(str(source)), TINY)
+    empty(out / "config.toml")
+    build_inline(source, out, TINY)
+    assert_same_dataset(built, out, TINY)
+
+
+def test_a_configuration_of_something_else_is_left_alone(source: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "config.toml").write_text("[tool]\nname = 'mine'\n")
+    with pytest.raises(UsageMistake, match="choose another --out"):
+        build_inline(source, out, TINY)
+    assert (out / "config.toml").read_text().startswith("[tool]")
+
+
+@pytest.fixture
+def other_source(source: Path) -> Iterator[None]:
+    """The source has another caption for a moment."""
+    text = source.read_text()
+    source.write_text(text.replace("worda", "other"))
+    yield
+    source.write_text(text)
+
+
+@pytest.mark.parametrize("damage", [gone, empty, torn])
+def test_a_plan_that_was_lost_is_derived_from_the_source_again(
+    source: Path, built: Path, out: Path, damage: Damage
+) -> None:
+    shutil.copytree(built, out)
+    damage(out / "plan.parquet")
+    build_inline(source, out, TINY)
+    assert files(out)["plan.parquet"] == files(built)["plan.parquet"]
+    assert_same_dataset(built, out, TINY)
+
+
+@pytest.mark.usefixtures("other_source")
+def test_a_lost_plan_or_configuration_of_another_source_is_not_made_up(source: Path, built: Path, out: Path) -> None:
+    shutil.copytree(built, out)
+    gone(out / "plan.parquet")
+    with pytest.raises(UsageMistake, match="the source does not give the same again"):
+        build_inline(source, out, TINY)
+    shutil.copy(built / "plan.parquet", out)
+    empty(out / "config.toml")
+    with pytest.raises(UsageMistake, match="was cut short"):
+        build_inline(source, out, TINY)
+
+
+def test_what_the_configuration_vouches_for_is_what_was_written_and_not_what_stands_there(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that changes between the two is found, not vouched for."""
+    publish = Storage.publishing
+
+    def spoiled(self: Storage, path: str) -> object:
+        spoiling = publish(self, path)
+        if path != "plan.parquet":
+            return spoiling
+
+        class Spoiling:
+            def __enter__(self) -> object:
+                return spoiling.__enter__()
+
+            def __exit__(self, *error: object) -> None:
+                spoiling.__exit__(*error)  # type: ignore[arg-type]
+                torn(out / "plan.parquet")
+
+        return Spoiling()
+
+    place = Storage.at(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "publishing", spoiled)
+        made = prepare(place, Source.at(str(source)), TINY)
+    prepare(place, Source.at(str(source)), TINY)
+    assert file_sha256(place, "plan.parquet") == made.plan_sha256

@@ -1,0 +1,145 @@
+"""A disk that goes away in the middle of a run, and leaves its mount point: nothing is written there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from curation import engine
+from curation.engine import Engine
+from curation.healing import seal_or_take_back
+from curation.judging import Judging
+from curation.unit import Job, cut_unit, screen_unit
+from curation.work import ShardWork
+from judge.account import Account
+from judge.store import CallStore
+from pipelines.build_nsp import main
+from pipelines.videofolder import RECORDS, VideoFolder
+from shards.layout import LOCK
+from shards.storage import Storage, StorageFault
+from tests.faults.mortal import TINY
+from tests.judge.asking import answer
+from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
+
+FLAGS = ["--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2"]
+FLAGS += ["--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48"]
+
+
+class InlineEngine:
+    """The steps of the engine one after another, in this process."""
+
+    def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
+        self._job, self._check = job, check
+
+    def run(self, work: Iterator[ShardWork], committed: Any, tick: Any) -> None:
+        judging = Judging(self._job.config, None, self._job.out, self._job.run_id)
+        for shard in work:
+            for unit in shard.todo:
+                screened = screen_unit(self._job, unit)
+                cut_unit(self._job, unit, screened, asyncio.run(judging.decide(unit, screened)))
+                self._check()
+            seal_or_take_back(self._job.out, shard.name, shard.units)
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, Engine.__name__, InlineEngine)
+    monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
+    monkeypatch.setattr("curation.run.check_shared", lambda _: None)
+    monkeypatch.setattr("curation.run._Run._report", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125, size="64x48")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path) -> Path:
+    build_inline(source, source.parent / "undisturbed", TINY)
+    return source.parent / "undisturbed"
+
+
+def build(source: Path, out: Path) -> tuple[int, str]:
+    ended = CliRunner().invoke(main, ["--source", str(source), "--out", str(out), *FLAGS])
+    return ended.exit_code, ended.output
+
+
+@pytest.mark.parametrize(
+    ("moment", "leaves"),
+    [
+        ("plan.parquet", "an empty folder"),
+        ("parts/train-00000001.part", "nothing"),
+        ("ledger/units/train-00000000.parquet", "an empty folder"),
+        ("shards/train/000/nsp-000001.tar", "nothing"),
+        ("shards/train/000/nsp-000000.receipt.json", "an empty folder"),
+        ("manifest.json", "nothing"),
+    ],
+)
+def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on(
+    source: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, leaves: str
+) -> None:
+    out, away = tmp_path / "out", tmp_path / "away"
+    publishing = Storage.publishing
+
+    def vanish() -> None:
+        if not away.exists():
+            out.rename(away)
+            if leaves == "an empty folder":
+                out.mkdir()
+
+    def vanishing(self: Storage, path: str) -> AbstractContextManager[Any]:
+        if path == moment:
+            vanish()
+        return publishing(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "publishing", vanishing)
+        code, said = build(source, out)
+    assert code == 3, said
+    assert "disk mounted" in said or "does not see" in said
+    assert "damaged" not in said
+    assert (list(out.iterdir()) if out.exists() else []) == []
+    assert out.exists() == (leaves == "an empty folder")
+    if out.exists():
+        out.rmdir()
+    away.rename(out)
+    (out / LOCK).write_bytes(b"")  # that of a process which is gone by now
+    code, said = build(source, out)
+    assert code == 0, said
+    assert_same_dataset(undisturbed, out, TINY)
+    assert_conserved(out, TINY)
+
+
+def test_answers_and_videos_of_an_evaluation_are_not_written_where_its_folder_is_gone(tmp_path: Path) -> None:
+    root, away = tmp_path / "out", tmp_path / "away"
+    Storage.at(root).write(LOCK, b"held")
+    out = Storage.at(root).anchored(LOCK)
+    videos = VideoFolder(out.below("model"), "videos")
+    records = [{"file": "a.mp4", "fps": 16.0}]
+    videos.claim(records)
+    assert (root / "model" / RECORDS).is_file()
+    root.rename(away)
+    before = sorted(away.rglob("*"))
+
+    async def stored() -> None:
+        await CallStore(out).put("train/000/000000", [answer("a")])
+
+    acts = (
+        lambda: asyncio.run(stored()),
+        lambda: asyncio.run(Account(out, None, {}).write()),
+        lambda: videos.claim([{"file": "b.mp4"}]),
+        lambda: videos.put(records, np.zeros((1, 1, 64, 64, 3), np.uint8)),
+        lambda: VideoFolder(out.below("other"), "videos"),
+    )
+    for act in acts:
+        with pytest.raises(StorageFault, match=r"run\.lock is gone; is the disk mounted\?"):
+            act()
+    assert list(tmp_path.iterdir()) == [away] and sorted(away.rglob("*")) == before
