@@ -246,7 +246,7 @@ def test_a_configuration_by_which_nothing_was_done_is_planned_anew(source: Path,
 def test_a_configuration_of_something_else_is_left_alone(source: Path, out: Path) -> None:
     out.mkdir()
     (out / "config.toml").write_text("[tool]\nname = 'mine'\n")
-    with pytest.raises(UsageMistake, match="choose another --out"):
+    with pytest.raises(UsageMistake, match="not ours"):
         build_inline(source, out, TINY)
     assert (out / "config.toml").read_text().startswith("[tool]")
 
