@@ -178,5 +178,6 @@ def _listed(receipts: Iterable[Receipt], sums: Sums) -> Iterator[Receipt]:
 
 
 def _stand(out: Storage, sums: Mapping[str, str]) -> bool:
-    """Whether the few files that sum up the dataset are all there; a run looks after shards and ledgers by itself."""
-    return all(out.stats([path for path in sums if not path.startswith((SHARDS, LEDGER))]))
+    """Whether the few files that sum up the dataset are there, none empty; a run looks after shards by itself."""
+    found = out.stats([path for path in sums if not path.startswith((SHARDS, LEDGER))])
+    return all(entry is not None and entry.size for entry in found)

@@ -148,6 +148,7 @@ def test_what_sums_up_is_written_again_wherever_it_is_empty(source: Path, built:
     assert [path for path in summing_up if again[path] != before[path] and path != "summary.json"] == []
     assert again["summary.json"]
     cut_short(out / ".nv-meta/index.sqlite")
+    empty(out / "wids-train.json")
     build_inline(source, out, TINY)
     assert files(out)[".nv-meta/index.sqlite"] == before[".nv-meta/index.sqlite"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,7 +23,7 @@ from judge.account import Account
 from judge.store import CallStore
 from pipelines.build_nsp import main
 from pipelines.videofolder import RECORDS, VideoFolder
-from shards.layout import LOCK
+from shards.layout import LOCK, REPORT
 from shards.storage import Storage, StorageFault
 from tests.faults.mortal import TINY
 from tests.judge.asking import answer
@@ -48,12 +49,17 @@ class InlineEngine:
             seal_or_take_back(self._job.out, shard.name, shard.units)
 
 
+def _plain_page(run: Any) -> str:
+    run._out.write(REPORT, b"page")
+    return hashlib.sha256(b"page").hexdigest()
+
+
 @pytest.fixture(autouse=True)
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, Engine.__name__, InlineEngine)
     monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
     monkeypatch.setattr("curation.run.check_shared", lambda _: None)
-    monkeypatch.setattr("curation.run._Run._report", lambda _: None)
+    monkeypatch.setattr("curation.run._Run._report", _plain_page)
 
 
 @pytest.fixture(scope="module")
