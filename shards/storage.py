@@ -7,10 +7,12 @@ comes out as StorageFault, after a few tries: such a fault stops a run and is ne
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -280,47 +282,33 @@ class Storage:
         if (bucket := self._bucket) is not None:
             # Also asked of stores that have no conditional writes.
             return self.stat(path) is None and self._try("create", path, lambda: bucket.create(self._key(path), data))
-        if not self.is_local:
-            if self.stat(path):
-                return False
-            self.write(path, data)
-            return self.read(path) == data
-
-        def once() -> bool:
-            with self._draft(path) as draft:
-                draft.write_bytes(data)
-                try:
-                    os.link(draft, self.full(path))
-                except FileExistsError:
-                    return False
-            return True
-
-        try:
-            return self._try("create", path, once)
-        except FileNotFoundError as gone:
-            raise self._gone from gone
+        with self._alone_at(path):
+            return self._create(path, data)
 
     def swap(self, path: str, before: bytes, after: bytes) -> bool:
-        """Replaces a small file where it holds `before`; whether it did. Exact in S3; elsewhere it is read first."""
+        """Replaces a small file where it holds `before`; whether it did. Exact on a disk and in S3."""
         self.check_anchor()
         if (bucket := self._bucket) is not None:
             return self._try("write", path, lambda: bucket.swap(self._key(path), before, after))
-        if not self._holds(path, before):
-            return False
-        self.write(path, after)
-        return True
+        with self._alone_at(path):
+            if not self._holds(path, before):
+                return False
+            self.write(path, after)
+            return True
 
     def take(self, path: str, before: bytes, after: bytes) -> bool:
-        """As `swap`, where others may try the same: only one of them succeeds. On a disk it is away for a moment."""
+        """As `swap`, where others may try the same: only one of them succeeds."""
         if self._bucket is not None:
             return self.swap(path, before, after)
-        return self._withdraw(path, before) and self.create(path, after)
+        with self._alone_at(path):
+            return self._withdraw(path, before) and self._create(path, after)
 
     def give_up(self, path: str, before: bytes) -> None:
         """Deletes a small file if it holds `before`. In S3 it is emptied: few stores delete on a condition."""
         if self._bucket is not None:
             self.swap(path, before, b"")
-        else:
+            return
+        with self._alone_at(path):
             self._withdraw(path, before)
 
     def delete(self, path: str) -> None:
@@ -383,30 +371,42 @@ class Storage:
             return False
 
     def _withdraw(self, path: str, before: bytes) -> bool:
-        """Removes a small file that holds `before`; whether it did. On a disk, of several that try only one does."""
+        """Removes a small file that holds `before`; whether it did."""
         self.check_anchor()
-        if not self._holds(path, before):
-            return False
         if not self.is_local:
+            if not self._holds(path, before):
+                return False
             self.delete(path)
             return True
-        final = Path(self.full(path))
-        mine = _draft_of(final)
+        return self._try_here("delete", path, partial(_unlink, Path(self.full(path)), before))
+
+    def _create(self, path: str, data: bytes) -> bool:
+        if not self.is_local:
+            if self.stat(path):
+                return False
+            self.write(path, data)
+            return self.read(path) == data
 
         def once() -> bool:
-            try:
-                final.rename(mine)
-                if mine.read_bytes() == before:
-                    return True
-                with suppress(FileExistsError):
-                    os.link(mine, final)  # another was first, and has it back
-            except FileNotFoundError:
-                pass
-            finally:
-                mine.unlink(missing_ok=True)
-            return False
+            with self._draft(path) as draft:
+                draft.write_bytes(data)
+                try:
+                    os.link(draft, self.full(path))
+                except FileExistsError:
+                    return False
+            return True
 
-        return self._try("claim", path, once)
+        return self._try_here("create", path, once)
+
+    @contextmanager
+    def _alone_at(self, path: str) -> Iterator[None]:
+        """Keeps out others that change the same small file on a disk."""
+        folder = Path(self.full(path)).parent if self.is_local else None
+        if folder is None or not folder.is_dir():
+            yield
+            return
+        with _locked(folder):
+            yield
 
     @property
     def _bucket(self) -> Bucket | None:
@@ -476,12 +476,21 @@ class Storage:
                 filesystem.delete_file(draft)
             raise
 
+    def _try_here(self, verb: str, path: str, action: Callable[[], T]) -> T:
+        """On a disk, where a folder that was there before may be gone."""
+        try:
+            return self._try(verb, path, action)
+        except FileNotFoundError as gone:
+            raise self._gone from gone
+
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
         return attempt(verb, path, self.shown, action)
 
 
 _UNFINISHED = ".unfinished"
 _DRAFT = re.compile(rf"\.(?P<final>.+)\.[0-9a-f]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
+_LOCK_TRIES = 100
+_LOCK_WAIT_SECONDS = 0.02
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -515,3 +524,42 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, if its file system has locks. One that was stopped as it held it is waited for briefly:
+    what is done inside is wrong only where three meet.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOCK_WAIT_SECONDS)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+def _unlink(final: Path, before: bytes) -> bool:
+    """Removes a small file that holds `before`; whether it did. Of two that try, one does."""
+    mine = _draft_of(final)
+    try:
+        if final.read_bytes() != before:
+            return False
+        final.rename(mine)
+        if mine.read_bytes() == before:
+            return True
+        with suppress(FileExistsError):
+            os.link(mine, final)  # another was first, and has it back
+    except FileNotFoundError:
+        pass
+    finally:
+        mine.unlink(missing_ok=True)
+    return False

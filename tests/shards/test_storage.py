@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -420,12 +421,12 @@ def test_a_swap_and_a_take_need_what_was_seen(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
-def test_what_another_took_first_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the act, on a disk."""
+def test_of_many_that_take_at_once_one_succeeds(tmp_path: Path) -> None:
+    """A lock that was left, taken over by several, again and again."""
     out = Storage.at(tmp_path)
-    out.write("lock", b"theirs")
-    monkeypatch.setattr(Storage, "_holds", lambda self, path, data: True)
-    for of in (out, out.anchored("lock")):
-        assert not of.take("lock", b"dead", b"mine")
-        of.give_up("lock", b"mine")
-        assert tree(tmp_path) == {"lock": b"theirs"}
+    with ThreadPoolExecutor(4) as together:
+        for turn in range(50):
+            out.write("lock", b"dead")
+            mine = [f"{turn} {number}".encode() for number in range(4)]
+            took = list(together.map(lambda data: out.take("lock", b"dead", data) or out.create("lock", data), mine))
+            assert [data for data, did in zip(mine, took, strict=True) if did] == [out.read("lock")]
