@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.probe import ImplausibleHeader, NoVideo, Unreadable, measure
+from curation.sized_file import SizedFile
 
 BUFFER_BYTES = 64 << 10
 OUT_OF_MEMORY = errno.ENOMEM
@@ -31,38 +32,17 @@ OUT_OF_MEMORY = errno.ENOMEM
 _EXPECTED = (Unreadable, NoVideo, ImplausibleHeader)
 
 
-class _ServedFile(io.RawIOBase):
+class _ServedFile(SizedFile):
     """A file that the parent reads."""
 
     def __init__(self, line: Connection, size: int) -> None:
+        super().__init__(size)
         self._line = line
-        self._size = size
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + position)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        size = min(len(view), BUFFER_BYTES, max(0, self._size - self._at))
-        if size == 0:
-            return 0
-        self._line.send_bytes(json.dumps({"read": [self._at, size]}).encode())
-        data = self._line.recv_bytes(size)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+    def read_at(self, offset: int, size: int) -> bytes:
+        wanted = min(size, BUFFER_BYTES)
+        self._line.send_bytes(json.dumps({"read": [offset, wanted]}).encode())
+        return self._line.recv_bytes(wanted)
 
 
 def _answer(line: Connection, path: str | None, size: int) -> dict[str, Any]:

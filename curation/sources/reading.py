@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from curation.sized_file import SizedFile
 from curation.sources.clip import MISSING, WHOLE_FILE, locate
 from shards.storage import Entry, Storage, StorageFault
 
@@ -112,32 +112,14 @@ class SourceReader:
         return storage, path
 
 
-class _Window(io.RawIOBase):
-    """`length` bytes of a file from `offset` on, as a file of its own."""
+class _Window(SizedFile):
+    """`length` bytes of a file from `offset` on."""
 
     def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
+        super().__init__(length)
         self._file = file
         self._offset = offset
-        self._length = length
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = max(0, base + position)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self._length - self._at)
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(left if size < 0 else min(size, left))
-        self._at += len(data)
-        return data
+    def read_at(self, offset: int, size: int) -> bytes:
+        self._file.seek(self._offset + offset)
+        return self._file.read(size)

@@ -1,0 +1,46 @@
+"""A file that is read by offset, for libraries that want one to seek in."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from typing import Any
+
+
+class SizedFile(io.RawIOBase):
+    """A read-only file of `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._at = 0
+
+    @abstractmethod
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes that stand at `offset`, all of them inside the file."""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + position)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        wanted = left if size < 0 else min(size, left)
+        data = self.read_at(self._at, wanted) if wanted else b""
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
