@@ -102,7 +102,7 @@ def _fault_of_shard(out: Storage, sizes: Sizes, name: ShardName) -> str:
     if not receipt.count:
         return ""
     if (found := sizes.get(name.tar)) != receipt.bytes:
-        return f"{name.tar} {_has(found)}, and had {receipt.bytes:,} as it was sealed"
+        return f"{name.tar} {_has(found)}, and had {receipt.bytes:,} bytes as it was sealed"
     if (found := sizes.get(name.offsets)) != len(receipt.offsets):
         _log.warning("%s is written again: it %s", name.offsets, _has(found))
         out.write(name.offsets, receipt.offsets)

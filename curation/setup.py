@@ -32,7 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 class DamagedConfig(UsageMistake):
-    """`config.toml` is ours, and empty or cut short."""
+    """`config.toml` is ours and cannot be read. `why` says so without a remedy."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; give the command that built it as it was given then, or choose another --out")
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,7 @@ class Recorded:
                 raise UsageMistake(
                     f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
                 ) from error
-            raise DamagedConfig(
-                f"{out.shown}/{CONFIG} was cut short ({error}); give the command that built it as it was given then,"
-                " or choose another --out"
-            ) from error
+            raise DamagedConfig(f"{out.shown}/{CONFIG} is damaged ({error})") from error
         if value.get("fingerprint") != recorded.fingerprint:
             raise UsageMistake(
                 f"{out.shown}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose another"
@@ -142,7 +143,7 @@ def _adopted(
     Raises `damage` where this run's settings are not shown to be those that OUT was made with.
     """
     if untouched(out):
-        _log.warning("%s; nothing was decided, so it is planned anew", damage)
+        _log.warning("%s; nothing was decided, so it is planned anew", damage.why)
         return None
     known = _known_fingerprint(out)
     with scratch_folder() as folder:
@@ -153,7 +154,7 @@ def _adopted(
         same_plan = False
     if not same_plan or known not in ("", fingerprint(determining)):
         raise damage
-    _log.warning("%s; plan and settings of this run are those of what was done there, so they are kept", damage)
+    _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
     recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
     recorded.publish(out)
     return recorded

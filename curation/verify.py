@@ -21,14 +21,28 @@ from curation.verify_derived import read_by_others, spending_now, wrong_counts, 
 from curation.verify_shard import check_shard
 from judge.account import ACCOUNT
 from shards import exports
-from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN, REPORT, SHARDS, SUMMARY, SUMS, UNIT_LEDGERS, ShardName, index
+from shards.layout import (
+    CONFIG,
+    LEDGER,
+    MANIFEST,
+    MARK,
+    PLAN,
+    REPORT,
+    SHARDS,
+    SUMMARY,
+    SUMS,
+    UNIT_LEDGERS,
+    ShardName,
+    index,
+)
+from shards.mark import DATASET, NotOurs, check
 from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.storage import Storage
 from shards.sums import Listed, file_sha256, read_sums
 
 _RESTORE = "restore it from a copy"
-_ANEW = "delete it and run the same command again to write it anew"
-_SUMS_ANEW = f"delete {SUMS} and run the same command again to write it anew"
+_ANEW = "delete it and run the build again to write it anew"
+_SUMS_ANEW = f"delete {SUMS} and run the build again to write it anew"
 _DERIVED = "rows by plan, samples and paid answers; manifest, index, summary and cards by receipts and ledgers"
 _UNCOVERED = (
     "work in progress (parts/, ledger/units/, run.lock), counts of crashes, open batches, latents/, answers that no row"
@@ -56,6 +70,7 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
         sums, is_there = None, True
         yield Finding(str(damage))
     proof = _Proof(out, recorded, config, Listed(sums))
+    yield from map(Finding, proof.mark())
     if roots := [*proof.roots()]:
         yield from map(Finding, roots)
         return
@@ -69,8 +84,10 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
     concluded = state.complete(plan) and (is_there or by_older)
     if concluded:
         yield from map(Finding, proof.derived(plan, state))
-    elif not is_there:
-        yield Finding(f"{SUMS} is missing: the last run was not concluded; run the same command again to write it")
+    elif is_there:
+        yield from map(Finding, proof.listed())
+    else:
+        yield Finding(f"{SUMS} is missing: the last run was not concluded; run the build again to write it")
     yield from map(Finding, proof.strangers(plan, state, concluded))
     for text in proof.coverage(by_older):
         yield Finding(text, wrong=False)
@@ -92,7 +109,14 @@ class _Proof:
     @property
     def by_older(self) -> bool:
         """Whether an older version sealed all."""
-        return all(not receipt.ledger_sha256 for receipt in self._receipts)
+        return bool(self._receipts) and not any(receipt.ledger_sha256 for receipt in self._receipts)
+
+    def mark(self) -> Iterator[str]:
+        """An older version wrote none, and the next run adds it."""
+        try:
+            check(self._out, DATASET)
+        except NotOurs:
+            yield f"{MARK} is not the mark of a dataset; delete it and run the build again to write it anew"
 
     def roots(self) -> Iterator[str]:
         """What is wrong with plan and configuration; with these nothing else can be proved."""
@@ -102,7 +126,7 @@ class _Proof:
         try:
             sha256 = file_sha256(self._out, PLAN)
         except FileNotFoundError:
-            yield f"{PLAN} is missing; {_RESTORE}"
+            yield f"{PLAN} is missing; {_RESTORE}, or run the build again to make it of the same source anew"
             return
         if sha256 != self._recorded.plan_sha256:
             yield f"{PLAN} was changed: its sha256 is not the one in {CONFIG}; {_RESTORE}"
@@ -121,7 +145,7 @@ class _Proof:
     def shard(self, plan: Plan, state: State, planned: ShardName) -> Iterator[str]:
         name = state.sealed.get((planned.split, planned.index))
         if name is None:
-            yield f"{planned} is not sealed; run the same command again to finish it"
+            yield f"{planned} is not sealed; run the build again to finish it"
             return
         units = plan.units(name)
         clips = [clip for unit in units for clip in unit.clips]
@@ -149,10 +173,8 @@ class _Proof:
 
     def derived(self, plan: Plan, state: State) -> Iterator[str]:
         """What is wrong with all that was made from the shards; by hash only, where those are damaged."""
-        listed = {path for path in self._listed.left if path != ACCOUNT or self._answers.at_hand}
         if not self._receipts_whole:
-            for path in sorted(path for path in listed if ShardName.of(path) is None):
-                yield from self._made(path, "")
+            yield from self.listed()
             return
         manifest = Manifest.of(self._receipts, self._recorded.fingerprint, state.complete(plan))
         spending = spending_now(self._out, self._recorded)
@@ -161,13 +183,22 @@ class _Proof:
         wrong |= wrong_counts(self._out, manifest, summary) if self._rows_whole else {}
         made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(manifest, about(self._out, summary))
         made |= {ACCOUNT} if summary.judge == "claude" and self._answers.at_hand else set()
-        made |= {REPORT} if REPORT in listed or self._out.stat(REPORT) else set()
+        made |= {REPORT} if REPORT in self._listed.left or self._out.stat(REPORT) else set()
         for path in sorted(made):
             yield from self._made(path, wrong.get(path, ""))
-        for path in sorted(listed - made):
+        for path in sorted(self._still_listed() - made):
             yield f"{SUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
         for path in sorted(read_by_others(self._out) - made):
             yield f"{path} does not belong to the dataset; delete it"
+
+    def listed(self) -> Iterator[str]:
+        """What is wrong with the files that sum up the dataset, by hash only: there is nothing to derive them from."""
+        for path in sorted(path for path in self._still_listed() if ShardName.of(path) is None):
+            yield from self._made(path, "")
+
+    def _still_listed(self) -> set[str]:
+        """What SHA256SUMS lists and was not compared yet; paid answers need not be there."""
+        return {path for path in self._listed.left if path != ACCOUNT or self._answers.at_hand}
 
     def _made(self, path: str, wrong: str) -> Iterator[str]:
         try:
@@ -175,7 +206,7 @@ class _Proof:
         except FileNotFoundError:
             # An older version did not write all of them.
             if wrong or path in self._listed.left or path in (MANIFEST, ACCOUNT):
-                yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the same command again to write it'}"
+                yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the build again to write it'}"
             return
         if wrong or fault:
             yield f"{path}: {wrong or fault}; {_RESTORE if path == ACCOUNT else _ANEW}"
@@ -196,7 +227,7 @@ class _Proof:
         if by_older:
             yield f"by hash        tars only: an older version made it, without {SUMS}; the next run adds that"
         elif self._listed.compared:
-            yield f"by hash        {self._listed.compared:,} files, those of {SUMS}"
+            yield f"by hash        {self._listed.compared:,} of the {self._listed.total:,} files that {SUMS} lists"
         yield f"by derivation  {_DERIVED}"
         if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
             yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"
@@ -216,6 +247,6 @@ def _files_of(name: ShardName) -> tuple[str, ...]:
 def _shard_anew(name: ShardName) -> str:
     tar, offsets, receipt, ledger = _files_of(name)
     return (
-        f"restore it from a copy, or delete {tar}, {offsets}, {receipt} and {ledger}, and run the same command again to"
+        f"restore it from a copy, or delete {tar}, {offsets}, {receipt} and {ledger}, and run the build again to"
         " make the shard anew"
     )

@@ -27,7 +27,7 @@ from judge.settings import Claude
 from pipelines import console
 from pipelines.estimating import ASSUMED, print_estimate
 from pipelines.settings import SettingsMistake, chosen, dollars, from_tree, options
-from shards.layout import REPORT
+from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMS
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
 from shards.tar import DamagedShard
@@ -102,7 +102,8 @@ def main(
     except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
         console.fail(f"the dataset in --out is damaged: {damage}; --verify names all that is wrong", console.ATTENTION)
     except (RunStopped, StorageFault) as stop:
-        console.fail(f"{stop}\nAll that was finished is kept; run the command again to go on.", console.STOPPED)
+        kept = "" if verifying or telling else "\nAll that was finished is kept; run the command again to go on."
+        console.fail(f"{stop}{kept}", console.STOPPED)
     sys.exit(code)
 
 
@@ -154,6 +155,11 @@ def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
 
 def _look(out: Storage, verifying: bool) -> int:
     recorded = Recorded.read(out)
+    if recorded is None and (out.stat(PLAN) or out.stat(MANIFEST)):
+        raise UsageMistake(
+            f"--out {out.shown}: a dataset without its {CONFIG}; run the build again to write it, or prove a copy of"
+            f" some files by `sha256sum -c --ignore-missing {SUMS}`"
+        )
     if recorded is None:
         raise UsageMistake(f"--out {out.shown}: no plan there; build a dataset first")
     config = from_tree(Config, recorded.config, f"{out.shown}/config.toml")
@@ -168,8 +174,13 @@ def _look(out: Storage, verifying: bool) -> int:
     for finding in sorted(found, key=lambda finding: not finding.wrong):
         console.out.print(console.visible(finding.text), markup=False)
     problems = sum(finding.wrong for finding in found)
+    if problems:
+        build = f"python pipelines/build_nsp.py --source {recorded.source} --out {out.shown} …"
+        console.out.print(f"the build      {build}, with the settings in {CONFIG}", markup=False)
     console.out.print(
-        f"{problems} problems found." if problems else "The dataset is whole: shards, ledger, plan and sums agree."
+        f"{problems:,} problem{'s' if problems > 1 else ''} found."
+        if problems
+        else "The dataset is whole: shards, ledgers, plan and all that sums them up agree."
     )
     return console.ATTENTION if problems else console.DONE
 

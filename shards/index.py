@@ -173,9 +173,9 @@ def check_index(out: Storage, manifest: Manifest, split: str) -> None:
     path, shards = layout.index(split), manifest.of_split(split)
     table = _published(out, path, shards)
     if table is None:
-        raise DamagedRecord(f"{path} is missing, or of another manifest; run the same command again to write it")
+        raise DamagedRecord(f"{path} is missing, or of another manifest; run the build again to write it")
     if not table.equals(Index.of_receipts(out, shards).table):
-        raise DamagedRecord(f"{path} does not say what the receipts say; delete it and run the same command again")
+        raise DamagedRecord(f"{path} does not say what the receipts say; delete it and run the build again")
 
 
 def _published(out: Storage, path: str, shards: Sequence[ManifestShard]) -> pa.Table | None:

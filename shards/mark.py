@@ -103,7 +103,10 @@ def _is_marked(out: Storage, kind: str) -> bool:
         return False
     value = json.loads(data) if {"kind", "version"} == _fields(data) else {}
     if str(value.get("kind")) not in _WORDS or value["version"] != _VERSION:
-        raise NotOurs(f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder")
+        raise NotOurs(
+            f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder, or, if"
+            " the folder is ours, delete that file"
+        )
     if value["kind"] != kind:
         raise NotOurs(f"{out.shown} holds {_WORDS[value['kind']]}, not {_WORDS[kind]}; name another folder")
     return True

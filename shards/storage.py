@@ -64,6 +64,8 @@ class Storage:
             raise BadLocation(f"{text!r} is empty; name a place")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise BadLocation(f"{text!a} is not UTF-8; rename what is not, or go there by a link")
+        if _ONE_SLASH.match(text):
+            raise BadLocation(f"{text} has one slash behind its scheme; write {text.replace(':/', '://', 1)}")
         if "://" not in text:
             try:
                 return Storage(str(Path(text).expanduser().absolute()))
@@ -489,6 +491,7 @@ class Storage:
 
 _UNFINISHED = ".unfinished"
 _DRAFT = re.compile(rf"\.(?P<final>.+)\.[0-9a-f]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
+_ONE_SLASH = re.compile(r"(?:s3|gs|gcs|abfss?|hdfs|hf|https?):/(?!/)")
 _LOCK_TRIES = 100
 _LOCK_WAIT_SECONDS = 0.02
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)

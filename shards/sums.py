@@ -24,7 +24,7 @@ def read_sums(out: Storage) -> Sums | None:
         return None
     sums = {path: sha256 for sha256, path in _LINE.findall(data.decode(errors="replace"))}
     if not sums or _lines(sums) != data:
-        raise DamagedRecord(f"{SUMS} was changed; delete it and run the same command again to write it anew")
+        raise DamagedRecord(f"{SUMS} was changed; delete it and run the build again to write it anew")
     return sums
 
 
@@ -46,6 +46,7 @@ class Listed:
     def __init__(self, sums: Sums | None) -> None:
         self._sums = sums
         self.left = dict(sums or {})
+        self.total = len(self.left)
         self.compared = 0
 
     def fault(self, path: str, sha256: str) -> str:

@@ -104,7 +104,7 @@ def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mi
     with pytest.raises(RunStopped):
         build_inline(mixed, out, CLAUDE, ANEW, terms())
     (problem,) = problems(out, CLAUDE)
-    assert "SHA256SUMS is missing: the last run was not concluded; run the same command again" in problem
+    assert "SHA256SUMS is missing: the last run was not concluded; run the build again" in problem
     api.account = "good"
     build_inline(mixed, out, CLAUDE, ANEW, terms())
     assert_conserved(out, CLAUDE)

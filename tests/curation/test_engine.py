@@ -69,7 +69,7 @@ class Cluster:
     def start(self, kind: str) -> Reference:
         self.log.append(kind)
         planned_results = self.results.get(kind, [])
-        usual = [("kept", "")] if kind == "cut" else None
+        usual = {"cut": [("kept", "")], "seal": "a receipt"}.get(kind)
         reference = Reference(kind, planned_results.pop(0) if planned_results else usual, self.looks.get(kind, 1))
         self.running.append(reference)
         self.most_asked = max(self.most_asked, sum(each.kind == "decide" for each in self.running))
@@ -78,7 +78,7 @@ class Cluster:
     # ---- as Ray ----
 
     def remote(self, **_: Any) -> Callable[[Any], Any]:
-        names = {"screen_unit": "screen", "cut_unit": "cut", "try_clip": "try", "seal_shard": "seal"}
+        names = {"screen_unit": "screen", "cut_unit": "cut", "try_clip": "try", "seal_or_take_back": "seal"}
         return lambda function: SimpleNamespace(remote=lambda *_: self.start(names[function.__name__]))
 
     def cluster_resources(self) -> dict[str, float]:

@@ -228,11 +228,11 @@ def test_a_configuration_that_was_lost_is_that_of_a_run_with_the_same_plan_and_s
     shutil.copytree(built, out)
     damage(out / "config.toml")
     before = files(out)
-    with pytest.raises(UsageMistake, match=r"config\.toml was cut short"):
+    with pytest.raises(UsageMistake, match=r"config\.toml is damaged"):
         build_inline(source, out, replace(TINY, encode=Encode(width=96, height=64)))
     assert files(out) == before
     build_inline(source, out, TINY)
-    assert len(told(caplog, "config.toml was cut short")) == 1
+    assert len(told(caplog, "config.toml is damaged")) == 1
     assert files(out)["config.toml"] == files(built)["config.toml"]
     assert_same_dataset(built, out, TINY)
 
@@ -280,7 +280,7 @@ def test_a_lost_plan_or_configuration_of_another_source_is_not_made_up(source: P
         build_inline(source, out, TINY)
     shutil.copy(built / "plan.parquet", out)
     empty(out / "config.toml")
-    with pytest.raises(UsageMistake, match="was cut short"):
+    with pytest.raises(UsageMistake, match="is damaged"):
         build_inline(source, out, TINY)
 
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.build_nsp import _look
-from pipelines.console import DONE
-from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName, index
+from pipelines.console import ATTENTION, DONE
+from shards.layout import CONFIG, MANIFEST, MARK, PLAN, REPORT, SUMMARY, SUMS, ShardName, index
 from shards.storage import Storage
 from shards.sums import relist
 from shards.tar import BLOCK, END
@@ -326,9 +326,9 @@ def test_what_the_run_wrote_is_listed_and_not_what_stands_there_at_its_end(copy:
 @pytest.mark.parametrize("path", [MANIFEST, SUMMARY, "README.md", index("train"), ".nv-meta/index.sqlite", SUMS])
 def test_the_remedy_for_what_sums_up_the_shards_is_one(copy: Path, built: Path, path: str) -> None:
     flip(copy / path, 64)
-    the_one(problems(copy), path, "; delete it and run the same command again to write it anew")
+    the_one(problems(copy), path, "; delete it and run the build again to write it anew")
     (copy / path).unlink()
-    the_one(problems(copy), path, "is missing", "run the same command again to write it")
+    the_one(problems(copy), path, "is missing", "run the build again to write it")
     build_inline(built.parent / "clips.csv", copy, SMALL)
     assert problems(copy) == []
 
@@ -337,10 +337,12 @@ def test_the_remedy_for_what_sums_up_the_shards_is_one(copy: Path, built: Path, 
 def test_the_remedy_for_a_shard_is_one(copy: Path, built: Path, path: str) -> None:
     flip(copy / path, 700 if path == ONE.tar else 9)
     found = problems(copy)
-    named(found, f"delete {ONE.tar}, {ONE.offsets}, {ONE.receipt} and {ONE.ledger}, and run the same command again")
+    named(found, f"delete {ONE.tar}, {ONE.offsets}, {ONE.receipt} and {ONE.ledger}, and run the build again")
     for named_file in (ONE.tar, ONE.offsets, ONE.receipt, ONE.ledger):
         (copy / named_file).unlink()
-    named(problems(copy), "is not sealed; run the same command again")
+    (copy / "README.md").write_text("changed meanwhile")
+    named(problems(copy), "is not sealed; run the build again")
+    named(problems(copy), "README.md: it is not the file that was written")
     build_inline(built.parent / "clips.csv", copy, SMALL)
     assert_conserved(copy)
 
@@ -372,15 +374,32 @@ def test_an_older_dataset_is_whole_and_told_as_such(
     assert ONE.ledger not in (copy / SUMS).read_text() and ONE.receipt in (copy / SUMS).read_text()
 
 
-def test_a_run_that_was_not_concluded_is_told_as_such(copy: Path) -> None:
+@pytest.mark.parametrize(
+    "mark", ['{"kind": "run"', '{"kind": "videos", "version": 1}', '{"kind": "dataset", "version": 9}']
+)
+def test_a_mark_by_which_the_build_would_refuse_is_told(copy: Path, built: Path, mark: str) -> None:
+    (copy / MARK).write_text(mark)
+    the_one(problems(copy), MARK, "delete it and run the build again")
+    (copy / MARK).unlink()
+    build_inline(built.parent / "clips.csv", copy, SMALL)
+    assert problems(copy) == []
+
+
+def test_a_run_that_was_not_concluded_is_told_as_such(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (SUMS, MANIFEST, SUMMARY, index("train")):
         (copy / path).unlink()
     (copy / "README.md").write_text("of a state before")
-    the_one(problems(copy), SUMS, "was not concluded; run the same command again")
+    the_one(problems(copy), SUMS, "was not concluded; run the build again")
+    assert _look(Storage.at(copy), verifying=True) == ATTENTION
+    assert "older version" not in capsys.readouterr().out
 
 
 def test_what_is_covered_by_what_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _look(Storage.at(copy), verifying=True) == DONE
     said = " ".join(capsys.readouterr().out.split())
     count = len((copy / SUMS).read_text().splitlines())
-    assert f"by hash {count} files" in said and "by derivation rows by plan" in said and "by neither work in" in said
+    assert (
+        f"by hash {count} of the {count} files" in said
+        and "by derivation rows by plan" in said
+        and "by neither work in" in said
+    )

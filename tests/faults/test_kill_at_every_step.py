@@ -61,7 +61,7 @@ def assert_told_as_unfinished(out: Path) -> None:
     """What a killed run left is no damage to `--verify`."""
     if Recorded.read(Storage.at(out)) is not None:
         for problem in problems(out, TINY):
-            assert "run the same command again" in problem and "delete" not in problem, problem
+            assert "run the build again" in problem and "delete" not in problem, problem
 
 
 def leftovers(out: Path) -> list[str]:

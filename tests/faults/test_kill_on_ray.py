@@ -74,7 +74,7 @@ def relatives(pid: int) -> list[psutil.Process]:
 
 VICTIMS = {
     "driver": (),
-    "worker": ("ray::cut_unit", "ray::screen_unit", "ray::try_clip", "ray::seal_shard"),
+    "worker": ("ray::cut_unit", "ray::screen_unit", "ray::try_clip", "ray::seal_or_take_back"),
     "judge": ("ray::_JudgeActor",),
     "ffmpeg": ("ffmpeg",),
     "everything": (),

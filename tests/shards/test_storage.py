@@ -421,6 +421,12 @@ def test_a_swap_and_a_take_need_what_was_seen(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs", "hf", "https"])
+def test_an_address_with_one_slash_is_no_folder(scheme: str) -> None:
+    with pytest.raises(BadLocation, match=f"write {scheme}://bucket/x"):
+        Storage.at(f"{scheme}:/bucket/x")
+
+
 def test_of_many_that_take_at_once_one_succeeds(tmp_path: Path) -> None:
     """A lock that was left, taken over by several, again and again."""
     out = Storage.at(tmp_path)
