@@ -8,22 +8,26 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from curation.errors import RunStopped
 from curation.ledger import Tally, read_ledger
 from curation.sealing import CannotSeal, discard_shard, seal_shard
 from curation.state import State, take_stock
+from curation.summary import sums_before
 from judge.account import ACCOUNT
 from judge.store import CALLS
 from shards.ahead import ahead
-from shards.layout import LEDGER, MANIFEST, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName
+from shards.layout import LEDGER, MANIFEST, PARTS, SHARDS, SUMS, ShardName, UnitName
 from shards.parquet import open_table
 from shards.receipt import DamagedRecord, Manifest, Receipt, sealed_shards
 from shards.sample import CLIPS
 from shards.scratch import scratch_folder
 from shards.seal import read_back
 from shards.storage import Storage
+from shards.sums import file_sha256
 from shards.tar import BLOCK, END, DamagedShard
 from shards.untrusted import json_of
 
@@ -36,23 +40,31 @@ Sizes = Mapping[str, int]
 def heal(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
     """The state and counts of what is committed and whole. Only the lock's holder may call this.
 
-    Raises RunStopped where so much is gone that a disk must be missing.
+    Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
+    sealed shard is damaged and some of it is whole, or where so much is gone that a disk must be missing.
     """
     folders = (SHARDS, LEDGER, PARTS)
     sizes = {entry.path: entry.size for folder in folders for entry in out.files(folder, recursive=True)}
-    _refuse_lost_disk(out, sizes)
+    _refuse_lost_receipts(out, sizes)
     sealed = list(sealed_shards(out).values())
-    for name, fault in zip(sealed, ahead(partial(_fault_of_shard, out, sizes), sealed), strict=True):
-        if fault:
-            _take_back_shard(out, name, fault)
+    receipts = [*ahead(partial(_receipt, out), sealed)]
+    _refuse_lost_tars(out, sizes, receipts)
+    for name, receipt in zip(sealed, receipts, strict=True):
+        if receipt is None:
+            _log.warning("%s is not a receipt, and is written anew", name.receipt)
+            out.delete(name.receipt)
+        elif receipt:
+            _mend_shard(out, sizes, receipt)
+    _recover_receipts(out, sizes, units_per_shard)
     _take_back_units(out, sizes, units_per_shard)
     _drop_empty_calls(out)
     try:
         return take_stock(out, units_per_shard)
     except DamagedRecord:
-        if not _take_back_unreadable(out, units_per_shard):
-            raise
-    return take_stock(out, units_per_shard)
+        for name in State.read(out, units_per_shard).sealed.values():
+            if _is_no_table(out, name.ledger):
+                raise RunStopped(_restore(out, name, f"{name.ledger} is not a whole ledger")) from None
+        raise
 
 
 def seal_or_take_back(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt | None:
@@ -72,41 +84,100 @@ def seal_or_take_back(out: Storage, name: ShardName, units: Sequence[UnitName]) 
         return None
 
 
-def _refuse_lost_disk(out: Storage, sizes: Sizes) -> None:
+def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
     try:
-        listed = [shard.name for shard in Manifest.read(out).shards]
+        receipts = [shard.name.receipt for shard in Manifest.read(out).shards]
     except (FileNotFoundError, DamagedRecord):
         return
-    kinds = {"receipt": [name.receipt for name in listed]}
-    if len(listed) > 1:  # of one shard, each file may have been lost by itself
-        kinds |= {"tar": [name.tar for name in listed], "ledger": [name.ledger for name in listed]}
-    for kind, paths in kinds.items():
-        if paths and not any(path in sizes for path in paths):
-            raise RunStopped(
-                f"{out.shown}: {MANIFEST} lists {len(paths):,} shards, and none of them has its {kind} any more"
-                f" ({paths[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
-            )
+    if receipts and not any(path in sizes for path in receipts):
+        raise RunStopped(
+            f"{out.shown}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
+            f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
+        )
 
 
-def _fault_of_shard(out: Storage, sizes: Sizes, name: ShardName) -> str:
-    """Why a sealed shard is to be made anew; "" for one that is there, or whose receipt is of another version."""
+def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | Literal[False] | None]) -> None:
+    tars = [receipt.name.tar for receipt in receipts if receipt and receipt.count]
+    if len(tars) > 1 and not any(path in sizes for path in tars):  # one may have been lost by itself
+        raise RunStopped(
+            f"{out.shown}: {len(tars):,} shards have receipts, and none of them has its tar any more ({tars[0]}, …);"
+            " mount the disk that holds them, or delete the receipts to have the shards made anew"
+        )
+
+
+def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
+    """None for one that is empty or cut short, False for one that only another version can read."""
     try:
         json_of(out.read(name.receipt))
-        receipt = Receipt.read(out, name)
+        return Receipt.read(out, name)
     except DamagedRecord:
-        return ""
-    except ValueError as error:
-        return f"{name.receipt} is not a receipt ({error})"
-    if not sizes.get(name.ledger):
-        return f"{name.ledger} is {'empty' if name.ledger in sizes else 'missing'}"
-    if not receipt.count:
-        return ""
-    if (found := sizes.get(name.tar)) != receipt.bytes:
-        return f"{name.tar} {_has(found)}, and had {receipt.bytes:,} bytes as it was sealed"
-    if (found := sizes.get(name.offsets)) != len(receipt.offsets):
+        return False
+    except ValueError:
+        return None
+
+
+def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
+    """A shard that has lost its tar, or has no clips, is made anew. Raises RunStopped for another damage."""
+    name = receipt.name
+    tar, ledger = sizes.get(name.tar), sizes.get(name.ledger)
+    if receipt.count and not tar:
+        return _take_back_shard(out, name, f"{name.tar} {_has(tar)}")
+    if not ledger and not receipt.count:
+        return _take_back_shard(out, name, f"{name.ledger} {_has(ledger)}")
+    if not ledger:
+        raise RunStopped(_restore(out, name, f"{name.ledger} {_has(ledger)}"))
+    if receipt.count and tar != receipt.bytes:
+        raise RunStopped(
+            _restore(out, name, f"{name.tar} {_has(tar)}, and had {receipt.bytes:,} bytes as it was sealed")
+        )
+    if receipt.count and (found := sizes.get(name.offsets)) != len(receipt.offsets):
         _log.warning("%s is written again: it %s", name.offsets, _has(found))
         out.write(name.offsets, receipt.offsets)
-    return ""
+    return None
+
+
+def _restore(out: Storage, name: ShardName, fault: str) -> str:
+    files = f"{name.tar}, {name.offsets}, {name.receipt} and {name.ledger}"
+    return (
+        f"{out.shown}: {fault}; restore it from a copy, or delete {files} to have the shard made anew from its source,"
+        " if that still has all of it"
+    )
+
+
+def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
+    """A shard whose ledger and tar are whole was sealed, though its receipt is gone; unless its units still stand."""
+    state = State.read(out, units_per_shard)
+    unfinished = {(unit.split, unit.index // units_per_shard) for unit in state.committed}
+    sums = sums_before(out)
+    names = {name for path in sizes if (name := ShardName.of(path)) and path == name.ledger}
+    for name in sorted(names, reverse=True):
+        if (name.split, name.index) in state.sealed.keys() | unfinished:
+            continue
+        if receipt := _receipt_of_files(out, name, sums.get(name.ledger, "")):
+            _log.warning("%s was lost; tar and ledger are whole and give it again", name.receipt)
+            if receipt.sums[name.receipt] != sums.get(name.receipt):
+                out.delete(SUMS)
+            out.write(name.offsets, receipt.offsets)
+            receipt.publish(out)
+            unfinished.add((name.split, name.index))
+
+
+def _receipt_of_files(out: Storage, name: ShardName, ledger_sha256: str) -> Receipt | None:
+    """What tar and ledger prove; None where they do not fit. Without clips there is nothing to be lost.
+
+    `ledger_sha256` is known of the ledger as it was written, or "".
+    """
+    try:
+        if ledger_sha256 not in ("", file_sha256(out, name.ledger)):
+            return None
+        kept = tuple(row.clip_id for row in read_ledger(out, name.ledger) if row.kept)
+        if not kept:
+            return None
+        with out.open(name.tar) as tar:
+            receipt = read_back(tar, name, CLIPS)
+    except (DamagedShard, DamagedRecord, FileNotFoundError):
+        return None
+    return replace(receipt, ledger_sha256=ledger_sha256) if receipt.clip_ids == kept else None
 
 
 def _has(size: int | None) -> str:
@@ -123,8 +194,13 @@ def _take_back_shard(out: Storage, name: ShardName, fault: str) -> None:
 def _take_back_units(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
     sealed = sealed_shards(out)
     for path in sizes:
-        unit = UnitName.of(path) if path.startswith(f"{UNIT_LEDGERS}/") else None
-        if unit and (unit.split, unit.index // units_per_shard) not in sealed and (fault := _fault(out, sizes, unit)):
+        unit = UnitName.of(path)
+        if (
+            unit
+            and path == unit.ledger
+            and (unit.split, unit.index // units_per_shard) not in sealed
+            and (fault := _fault(out, sizes, unit))
+        ):
             _take_back_unit(out, unit, fault)
 
 
@@ -170,15 +246,6 @@ def _is_no_table(out: Storage, path: str) -> bool:
     except DamagedRecord:
         return True
     return False
-
-
-def _take_back_unreadable(out: Storage, units_per_shard: int) -> bool:
-    """Takes back what has a ledger that is not Parquet, which only reading shows. Whether there was any."""
-    state = State.read(out, units_per_shard)
-    shards = [name for name in state.sealed.values() if _is_no_table(out, name.ledger)]
-    for name in shards:
-        _take_back_shard(out, name, f"{name.ledger} is not a whole ledger")
-    return bool(shards)
 
 
 def _drop_empty_calls(out: Storage) -> None:

@@ -197,6 +197,7 @@ class _Run:
 
     def _conclude(self) -> tuple[Summary, Sums | None]:
         self._heartbeat.check()
+        self._out.check_anchor(remotely=True)
         state, tally = take_stock(self._out, self._job.config.units_per_shard)
         seconds = time.monotonic() - self._begun
         concluded = conclude(self._out, self._plan, self._recorded, state, tally, seconds, self._before)

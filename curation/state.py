@@ -68,7 +68,7 @@ def tidy(out: Storage, state: State, units_per_shard: int) -> None:
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)
-            if unit and entry.path in unit.files and _is_over(unit, state.sealed, units_per_shard):
+            if unit and _is_over(unit, state.sealed, units_per_shard):
                 out.delete(entry.path)
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
@@ -21,10 +23,12 @@ from judge.open_batch import OpenBatch
 from shards import exports
 from shards.exports.energon import INDEX as ENERGON_INDEX
 from shards.index import publish_indexes
-from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
+from shards.layout import CARD, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
 from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.storage import Storage
 from shards.sums import Sums, file_sha256, read_sums
+
+_log = logging.getLogger(__name__)
 
 METHODS = {
     "claude": "a language model wrote each scene from the clip's caption and verified it, with the prompts of"
@@ -152,11 +156,14 @@ def conclude(
     manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
     spending = Spending.read(out, at_work=False) if recorded.determining["judge"] == "claude" else None
     summary = summarize(plan, recorded, state, tally, manifest, seconds, spending)
-    if before and out.stat(SUMS) and _stand(out, before):
+    changed = _changed(out, before)
+    if before and out.stat(SUMS) and not changed:
         return summary, None
     out.delete(SUMS)
+    if CARD in changed:
+        _set_aside(out, CARD)
     kept = {ENERGON_INDEX, *map(index, manifest.splits)}
-    for path in kept - before.keys():  # nobody knows what was written there
+    for path in kept - before.keys() | kept & changed:  # nobody knows what was written there, or it is there no more
         out.delete(path)
     sums |= {path: before[path] for path in kept & before.keys()}
     sums |= publish_indexes(out, manifest)
@@ -177,7 +184,27 @@ def _listed(receipts: Iterable[Receipt], sums: Sums) -> Iterator[Receipt]:
         yield receipt
 
 
-def _stand(out: Storage, sums: Mapping[str, str]) -> bool:
-    """Whether the few files that sum up the dataset are there, none empty; a run looks after shards by itself."""
-    found = out.stats([path for path in sums if not path.startswith((SHARDS, LEDGER))])
-    return all(entry is not None and entry.size for entry in found)
+def _changed(out: Storage, sums: Mapping[str, str]) -> set[str]:
+    """Of the files that sum up the dataset, those that are not what was written; a run looks after shards itself."""
+    return {
+        path for path, sha256 in sums.items() if not path.startswith((SHARDS, LEDGER)) and _hash(out, path) != sha256
+    }
+
+
+def _hash(out: Storage, path: str) -> str:
+    try:
+        return file_sha256(out, path)
+    except FileNotFoundError:
+        return ""
+
+
+def _set_aside(out: Storage, path: str) -> None:
+    """Keeps what somebody has written into a file that is written anew."""
+    with suppress(FileNotFoundError):
+        data = out.read(path)
+        aside = PurePosixPath(path).with_stem(
+            f"{PurePosixPath(path).stem}.edited-{hashlib.sha256(data).hexdigest()[:8]}"
+        )
+        if data:
+            out.write(str(aside), data)
+            _log.warning("%s was edited, and is written anew; what stood there is in %s", path, aside)

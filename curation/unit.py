@@ -61,6 +61,8 @@ class Job:
     def check_worker(self) -> None:
         """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
         if self.out.stat(CONFIG) is None:
+            if not self.out.is_local:
+                self.out.check_anchor(remotely=True)
             raise RunStopped(
                 f"{socket.gethostname()} does not see --out {self.out.shown}; mount it there, or use s3://…"
             )

@@ -38,7 +38,7 @@ from shards.layout import (
 from shards.mark import DATASET, NotOurs, check
 from shards.receipt import DamagedRecord, Manifest, Receipt
 from shards.storage import Storage
-from shards.sums import Listed, file_sha256, read_sums
+from shards.sums import NOT_LISTED, Listed, file_sha256, read_sums
 
 _RESTORE = "restore it from a copy"
 _ANEW = "delete it and run the build again to write it anew"
@@ -122,7 +122,7 @@ class _Proof:
         """What is wrong with plan and configuration; with these nothing else can be proved."""
         changed = self._listed.fault(CONFIG, file_sha256(self._out, CONFIG))
         if fault := changed or self._contradiction():
-            yield f"{CONFIG}: {fault}; {_RESTORE}"
+            yield f"{CONFIG}: {fault}; {_remedy(fault, _RESTORE)}"
         try:
             sha256 = file_sha256(self._out, PLAN)
         except FileNotFoundError:
@@ -131,7 +131,7 @@ class _Proof:
         if sha256 != self._recorded.plan_sha256:
             yield f"{PLAN} was changed: its sha256 is not the one in {CONFIG}; {_RESTORE}"
         elif fault := self._listed.fault(PLAN, sha256):
-            yield f"{PLAN}: {fault}; {_RESTORE}"
+            yield f"{PLAN}: {fault}; {_remedy(fault, _RESTORE)}"
 
     def _contradiction(self) -> str:
         determining, settings = self._recorded.determining, flat(self._config)
@@ -153,8 +153,12 @@ class _Proof:
         if found.receipt:
             self._receipts.append(replace(found.receipt, clip_ids=(), places=()))
             changed = self._listed.fault(name.receipt, file_sha256(self._out, name.receipt))
-            found.add(name.receipt, *([changed] if changed else []))
-            yield from [] if changed else self._lines_of(found.receipt)
+            if changed == NOT_LISTED:
+                yield f"{name.receipt}: {changed}; {_SUMS_ANEW}"
+            elif changed:
+                found.add(name.receipt, changed)
+            else:
+                yield from self._lines_of(found.receipt)
         of_calls, damaged = self._answers.faults(units, found.rows)
         found.add(name.ledger, *of_calls)
         yield from damaged
@@ -209,18 +213,20 @@ class _Proof:
                 yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the build again to write it'}"
             return
         if wrong or fault:
-            yield f"{path}: {wrong or fault}; {_RESTORE if path == ACCOUNT else _ANEW}"
+            remedy = _RESTORE if path == ACCOUNT else _ANEW
+            yield f"{path}: {wrong or fault}; {remedy if wrong else _remedy(fault, remedy)}"
 
     def strangers(self, plan: Plan, state: State, concluded: bool) -> Iterator[str]:
         """Files where only the shards and ledgers of the plan should be. An unfinished run may leave more of those."""
-        known = _files_of_all(state)
+        empty = {receipt.name for receipt in self._receipts if not receipt.count}
+        known = {path for name in state.sealed.values() for path in _files_of(name, name in empty)}
         planned = {(name.split, name.index) for name, _ in plan.shards()}
         for folder in (SHARDS, LEDGER):
             for entry in self._out.files(folder, recursive=True):
                 name = ShardName.of(entry.path)
                 ours = name is not None and (name.split, name.index) in planned
                 expected = ours and (entry.path in known or not concluded)
-                if not expected and not entry.path.startswith(UNIT_LEDGERS):
+                if not expected and not entry.path.startswith(f"{UNIT_LEDGERS}/"):
                     yield f"{entry.path} belongs to no planned shard; delete it"
 
     def coverage(self, by_older: bool) -> Iterator[str]:
@@ -236,12 +242,13 @@ class _Proof:
             yield from self._answers.notes()
 
 
-def _files_of_all(state: State) -> set[str]:
-    return {path for name in state.sealed.values() for path in _files_of(name)}
+def _files_of(name: ShardName, is_empty: bool = False) -> tuple[str, ...]:
+    """Of a sealed shard: a shard without clips has no tar."""
+    return (name.receipt, name.ledger) if is_empty else (name.tar, name.offsets, name.receipt, name.ledger)
 
 
-def _files_of(name: ShardName) -> tuple[str, ...]:
-    return name.tar, name.offsets, name.receipt, name.ledger
+def _remedy(fault: str, otherwise: str) -> str:
+    return _SUMS_ANEW if fault == NOT_LISTED else otherwise
 
 
 def _shard_anew(name: ShardName) -> str:

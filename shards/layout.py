@@ -48,8 +48,7 @@ def owns(path: str) -> bool:
     """Whether a file below OUT has a name that we give, so that it may be deleted or replaced as ours."""
     if path in _FIXED or _CALL.fullmatch(path) or _PROBE.fullmatch(path):
         return True
-    shard, unit = ShardName.of(path), UnitName.of(path)
-    return (shard is not None and path in shard.files) or (unit is not None and path in unit.files)
+    return ShardName.of(path) is not None or UnitName.of(path) is not None
 
 
 @dataclass(frozen=True, order=True)
@@ -99,9 +98,10 @@ class ShardName:
 
     @staticmethod
     def of(path: str) -> ShardName | None:
-        """The shard that a file belongs to, or None if it is named like none."""
+        """The shard that writes a file of this name, or None if none does."""
         found = _SHARD_FILE.fullmatch(path) or _SHARD_PART.fullmatch(path)
-        return ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+        name = ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+        return name if name and path in name.files else None
 
 
 @dataclass(frozen=True, order=True)
@@ -134,9 +134,10 @@ class UnitName:
 
     @staticmethod
     def of(path: str) -> UnitName | None:
-        """The unit that a ledger, a part or a count of crashes belongs to, or None if it is named like none."""
+        """The unit that writes a file of this name, or None if none does."""
         found = _UNIT_FILE.fullmatch(path)
-        return UnitName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+        name = UnitName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+        return name if name and path in name.files else None
 
 
 def _suffix(revision: int) -> str:

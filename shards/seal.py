@@ -24,6 +24,8 @@ def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence
     Raises DamagedShard when the parts do not hold exactly `clip_ids` in that order, StorageFault when OUT fails.
     """
     if not clip_ids:
+        for path in (name.tar, name.offsets):  # of the same name, from before what it was made of was lost
+            out.delete(path)
         return Receipt.empty(name, kind.members)
     with out.publishing(name.tar) as tar:
         for part in parts:

@@ -352,10 +352,15 @@ class Storage:
                 if (final := draft_of(path.name)) and owns(str(path.with_name(final))):
                     self.delete(str(path))
 
-    def check_anchor(self) -> None:
-        """Raises StorageFault where the anchor is gone. A bucket that is gone says so by itself."""
-        if self.anchor and self.is_local and not self._anchor.exists():
-            raise self._gone
+    def check_anchor(self, remotely: bool = False) -> None:
+        """Raises StorageFault where the anchor is gone. In an object store it is looked for only on demand."""
+        if not self.anchor:
+            return
+        if self.is_local:
+            if not self._anchor.exists():
+                raise self._gone
+        elif remotely and self.stat(self.anchor) is None:
+            raise StorageFault(f"cannot write in {self.shown}: its {self.anchor} was deleted")
 
     @property
     def _gone(self) -> StorageFault:
@@ -364,7 +369,10 @@ class Storage:
 
     @property
     def _anchor(self) -> Path:
-        return Path(os.path.normpath(f"{self.full('')}/{self.anchor}"))
+        place = Path(self.full(""))
+        for part in PurePosixPath(self.anchor).parts:  # no other `..` is resolved: it may lead out of a link
+            place = place.parent if part == ".." else place / part
+        return place
 
     def _holds(self, path: str, data: bytes) -> bool:
         try:

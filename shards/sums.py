@@ -13,7 +13,10 @@ from shards.storage import Storage
 Sums = dict[str, str]
 """Path → sha256 in hexadecimal digits."""
 
-_LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
+NOT_LISTED = f"{SUMS} does not list it"
+"""Its own fault, and not that of the file."""
+
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)\n")
 
 
 def read_sums(out: Storage) -> Sums | None:
@@ -54,7 +57,7 @@ class Listed:
         if self._sums is None:
             return ""
         if path not in self._sums:
-            return f"{SUMS} does not list it"
+            return NOT_LISTED
         self.left.pop(path, None)
         self.compared += 1
         return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {SUMS}"

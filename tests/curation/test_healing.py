@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from curation.unit import Job, cut_unit, screen_unit
 from shards.layout import ShardName, UnitName
 from shards.storage import Storage
 from tests.faults.mortal import TINY
-from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
+from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans, problems
 
 LAST = ShardName("train", 1)
 """It has one clip, so that it is cheap to make anew."""
@@ -92,22 +93,78 @@ def told(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
     ("path", "damage"),
     [
         (LAST.receipt, empty), (LAST.receipt, cut_short),
-        (LAST.tar, empty), (LAST.tar, cut_short), (LAST.tar, gone),
+        (LAST.receipt, gone),
+        (LAST.tar, empty), (LAST.tar, gone),
         (LAST.offsets, cut_short), (LAST.offsets, gone),
-        (LAST.ledger, empty), (LAST.ledger, cut_short), (LAST.ledger, gone),
     ],
     ids=lambda value: getattr(value, "__name__", str(value).rpartition("nsp-000001.")[2]),
 )  # fmt: skip
-def test_a_sealed_shard_whose_files_are_not_those_of_its_receipt_is_made_anew_and_told_once(
+def test_a_sealed_shard_whose_files_are_not_those_of_its_receipt_is_made_anew_and_told(
     source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture, path: str, damage: Damage
 ) -> None:
     shutil.copytree(built, out)
     damage(out / path)
     build_inline(source, out, TINY)
-    assert len(told(caplog, path)) == 1
+    assert 1 <= len(told(caplog, path)) <= 2  # a receipt is missed, and found again
     assert_same_dataset(built, out, TINY)
     assert_conserved(out, TINY)
     assert files(out).keys() == files(built).keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "damage"),
+    [(LAST.tar, cut_short), (LAST.ledger, empty), (LAST.ledger, cut_short), (LAST.ledger, gone)],
+    ids=lambda value: getattr(value, "__name__", str(value).rpartition("nsp-000001.")[2]),
+)  # fmt: skip
+def test_what_is_whole_of_a_damaged_shard_is_not_deleted_and_the_remedy_is_one(
+    source: Path, built: Path, out: Path, path: str, damage: Damage
+) -> None:
+    """The source may not give it again."""
+    shutil.copytree(built, out)
+    damage(out / path)
+    before = files(out)
+    with pytest.raises(RunStopped, match=rf"{path} .*restore it from a copy, or delete {LAST.tar}, "):
+        build_inline(source, out, TINY)
+    assert files(out) == before
+    for named in (LAST.tar, LAST.offsets, LAST.receipt, LAST.ledger):
+        (out / named).unlink(missing_ok=True)
+    build_inline(source, out, TINY)
+    assert_same_dataset(built, out, TINY)
+    assert_conserved(out, TINY)
+
+
+@pytest.mark.parametrize("damage", [empty, gone])
+def test_a_lost_receipt_is_made_of_tar_and_ledger_though_the_source_is_gone(
+    source: Path, built: Path, out: Path, tmp_path: Path, damage: Damage
+) -> None:
+    shutil.copytree(built, out)
+    damage(out / LAST.receipt)
+    film = source.parent / "film.mp4"
+    away = film.rename(tmp_path / "film.mp4")
+    try:
+        build_inline(source, out, TINY)
+    finally:
+        away.rename(film)
+    assert files(out)[LAST.tar] == files(built)[LAST.tar]
+    assert_same_dataset(built, out, TINY)
+    assert_conserved(out, TINY)
+
+
+def test_a_tar_that_no_receipt_lists_goes_when_its_clips_cannot_be_made_again(
+    source: Path, built: Path, out: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(built, out)
+    for path in (LAST.receipt, LAST.ledger):
+        gone(out / path)
+    film = source.parent / "film.mp4"
+    away = film.rename(tmp_path / "film.mp4")
+    try:
+        build_inline(source, out, TINY)
+    finally:
+        away.rename(film)
+    assert LAST.receipt in files(out) and LAST.tar not in files(out) and LAST.offsets not in files(out)
+    (out / LAST.tar).write_bytes(b"a tar")
+    assert any(problem.startswith(f"{LAST.tar} belongs to no planned shard") for problem in problems(out, TINY))
 
 
 def test_a_retry_goes_on_after_a_sealed_tar_was_lost(
@@ -119,21 +176,34 @@ def test_a_retry_goes_on_after_a_sealed_tar_was_lost(
     assert_same_dataset(built, out, TINY)
 
 
-@pytest.mark.parametrize("kind", ["receipt", "tar", "ledger"])
+@pytest.mark.parametrize("kind", ["receipt", "tar"])
+@pytest.mark.parametrize("concluded", [True, False])
 def test_where_no_shard_has_its_file_any_more_a_disk_is_missing_and_nothing_is_deleted(
-    source: Path, built: Path, out: Path, kind: str
+    source: Path, built: Path, out: Path, kind: str, concluded: bool
 ) -> None:
+    if kind == "receipt" and not concluded:
+        pytest.skip("then nothing says that there were any")
     shutil.copytree(built, out)
+    if not concluded:
+        gone(out / "manifest.json")
     for name in (ShardName("train", 0), LAST):
         gone(out / getattr(name, kind))
     before = files(out)
-    with pytest.raises(RunStopped, match=rf"none of them has its {kind} any more.*mount the disk.*delete manifest"):
+    with pytest.raises(RunStopped, match=rf"none of them has its {kind} any more.*mount the disk.*delete "):
         build_inline(source, out, TINY)
     assert files(out) == before
-    if kind == "receipt":
+
+
+@pytest.mark.parametrize("concluded", [True, False])
+def test_a_lost_disk_of_ledgers_deletes_no_tar(source: Path, built: Path, out: Path, concluded: bool) -> None:
+    shutil.copytree(built, out)
+    if not concluded:
         gone(out / "manifest.json")
+    shutil.rmtree(out / "ledger")
+    before = files(out)
+    with pytest.raises(RunStopped, match="restore it from a copy"):
         build_inline(source, out, TINY)
-        assert_same_dataset(built, out, TINY)
+    assert files(out) == before
 
 
 def test_what_sums_up_is_written_again_wherever_it_is_empty(source: Path, built: Path, tmp_path: Path) -> None:
@@ -147,10 +217,35 @@ def test_what_sums_up_is_written_again_wherever_it_is_empty(source: Path, built:
     again, before = files(out), files(built)
     assert [path for path in summing_up if again[path] != before[path] and path != "summary.json"] == []
     assert again["summary.json"]
-    cut_short(out / ".nv-meta/index.sqlite")
-    empty(out / "wids-train.json")
+    for path in summing_up:
+        cut_short(out / path)
     build_inline(source, out, TINY)
-    assert files(out)[".nv-meta/index.sqlite"] == before[".nv-meta/index.sqlite"]
+    again = files(out)
+    assert [path for path in summing_up if again[path] != before[path] and path != "summary.json"] == []
+
+
+def test_an_edited_card_is_kept_beside_the_new_one(
+    source: Path, built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / built.name
+    shutil.copytree(built, out)
+    edited = files(out)["README.md"] + b"license: mine"
+    (out / "README.md").write_bytes(edited)
+    build_inline(source, out, TINY)
+    aside = f"README.edited-{hashlib.sha256(edited).hexdigest()[:8]}.md"
+    assert (files(out)[aside], files(out)["README.md"]) == (edited, files(built)["README.md"])
+    assert len(told(caplog, aside)) == 1
+
+
+@pytest.mark.parametrize("name", ["train-00000004.bak", "train-00000004.parquet~", "train-00000004 (copy).parquet"])
+def test_a_stray_file_among_the_ledgers_of_units_is_none_of_them(
+    source: Path, built: Path, begun: Path, out: Path, name: str
+) -> None:
+    shutil.copytree(begun, out)
+    shutil.copy(out / ONE.ledger, out / "ledger" / "units" / name)
+    build_inline(source, out, TINY)
+    assert_same_dataset(built, out, TINY)
+    assert (out / "ledger" / "units" / name).exists()
 
 
 # ---- work in progress ------------------------------------------------------------------------------------------

@@ -563,3 +563,12 @@ def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
     ends.append(here.build(*s3.flags))
     s3.check_finished(ends[-1])
     s3.check_no_secret(*ends)
+
+
+def test_a_prefix_that_was_deleted_is_told_before_a_run_is_concluded(bucket: Bucket) -> None:
+    out = bucket.at("out").anchored("mark")
+    out.write("mark", b"")
+    out.check_anchor(remotely=True)
+    out.delete("mark")
+    with pytest.raises(StorageFault, match="its mark was deleted"):
+        out.check_anchor(remotely=True)

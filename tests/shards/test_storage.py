@@ -427,6 +427,20 @@ def test_an_address_with_one_slash_is_no_folder(scheme: str) -> None:
         Storage.at(f"{scheme}:/bucket/x")
 
 
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_root_with_dots_is_where_the_system_says(tmp_path: Path, by_link: bool) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    root = tmp_path / ("link" if by_link else "here") / ".." / "out"
+    root.mkdir()
+    out = Storage.at(root)
+    out.write("mark", b"")
+    out.anchored("mark").write("a/b/c", b"x")
+    out.anchored("mark").below("sub").write("d/e", b"y")
+    assert (root / "a/b/c").read_bytes() == b"x" and (root / "sub/d/e").read_bytes() == b"y"
+
+
 def test_of_many_that_take_at_once_one_succeeds(tmp_path: Path) -> None:
     """A lock that was left, taken over by several, again and again."""
     out = Storage.at(tmp_path)
