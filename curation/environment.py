@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-_KEPT = frozenset("HOME LANG LANGUAGE LD_LIBRARY_PATH DYLD_LIBRARY_PATH PATH PYTHONHOME PYTHONPATH TMPDIR TZ".split())
-_KEPT_PREFIX = "LC_"
+_KEPT = frozenset(
+    "DYLD_LIBRARY_PATH HOME LANG LANGUAGE LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME"
+    " LD_LIBRARY_PATH PATH PYTHONHOME PYTHONPATH TMPDIR TZ".split()
+)
 _NOT_OF_STORAGE = ("ANTHROPIC_", "RAY_")
 
 
 def clean_environment() -> dict[str, str]:
     """Return what a program needs to start and to find its libraries, and nothing else of our own environment."""
-    return {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIX)}
+    return {name: value for name, value in os.environ.items() if name in _KEPT}
 
 
 def clean_python_environment() -> dict[str, str]:

@@ -230,9 +230,11 @@ def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterat
         return
     videos = array("Q")
     last: Clip | None = None
+    is_next = True
     for clip in clips:
         if not clip.has_place:
             yield clip, ""
+            is_next = False  # it may have been between two others
             continue
         if last is None or clip.name != last.name:
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
@@ -242,8 +244,8 @@ def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterat
                 f"--source {source.shown}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}"
             )
         else:
-            yield clip, last.caption
-        last = clip
+            yield clip, last.caption if is_next else ""
+        last, is_next = clip, True
     if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
         raise UsageMistake(f"--source {source.shown}: the rows of a video stand apart; {_IN_ORDER}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -109,8 +110,10 @@ class BatchApi:
 
     async def _is_ours(self, batch: OpenBatch, batch_id: str) -> bool:
         # One question alone proves nothing: an earlier batch may have ended without an answer to it.
-        held = [entry.custom_id async for entry in await self._api.messages.batches.results(batch_id)]
-        return set(held) == batch.questions.keys()
+        held = {
+            entry.custom_id async for entry in self._entries(batch_id) if entry and isinstance(entry.custom_id, str)
+        }
+        return held == batch.questions.keys()
 
     async def until_ended(self, batch_id: str, record: str) -> None:
         """Returns once the batch has ended, and its results can be read. `record` is our own file about it."""
@@ -142,12 +145,27 @@ class BatchApi:
 
     async def _read(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
         results: dict[str, Answer | Exception] = {}
-        async for entry in await self._api.messages.batches.results(batch.batch_id):
-            if isinstance(entry.custom_id, str) and entry.custom_id in batch.questions:
+        unreadable = 0
+        async for entry in self._entries(batch.batch_id):
+            if entry is None or not isinstance(entry.custom_id, str):
+                unreadable += 1
+            elif entry.custom_id in batch.questions:
                 results[entry.custom_id] = self._of(entry, batch.batch_id)
-        if missing := len(batch.questions) - len(results):
-            raise NoAnswer(f"the results of batch {batch.batch_id} end {missing:,} too early")
-        return results
+        missing = batch.questions.keys() - results.keys()
+        if len(missing) > unreadable:
+            raise NoAnswer(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
+        return results | {key: Unreadable("a line of the batch's results cannot be read") for key in missing}
+
+    async def _entries(self, batch_id: str) -> AsyncIterator[MessageBatchIndividualResponse | None]:
+        """The lines of a batch's results; None for one that is no result, at which the SDK's own reader would end."""
+        async with self._api.messages.batches.with_streaming_response.results(batch_id) as response:
+            last = ""
+            async for line in response.iter_lines():
+                if last:
+                    yield _entry(last)
+                last = line
+            if last and (entry := _entry(last)):  # else it may have broken off
+                yield entry
 
     def _of(self, entry: MessageBatchIndividualResponse, batch_id: str) -> Answer | Exception:
         """Whatever stands there is the one question's own end. The SDK checks no types."""
@@ -186,6 +204,17 @@ class BatchApi:
         self._outage.met(fault)
         if fault.kind == "item":
             raise JudgeStopped(f"{what}: {fault.said}")
+
+
+def _entry(line: str) -> MessageBatchIndividualResponse | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    # As the SDK makes it; it checks no types.
+    return (
+        MessageBatchIndividualResponse.construct(**value) if isinstance(value, dict) and "custom_id" in value else None
+    )
 
 
 def _size(batch: MessageBatch) -> int:

@@ -66,9 +66,9 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
 
 
 def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> Fault:
-    words = redact(" ".join((error.api_message or error.message).split()))
+    words = redact(" ".join(str(error.api_message or error.message).split()))  # the SDK checks no types
     after = _seconds(error.response.headers.get("retry-after"))
-    return sort(error.status_code, error.error_code or "", words, after)
+    return sort(error.status_code, str(error.error_code or ""), words, after)
 
 
 def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:

@@ -21,7 +21,7 @@ from curation.sources.caption import (
     too_long,
 )
 from curation.sources.clip import Clip, is_media
-from curation.sources.passed import HIDDEN, NO_TEXT, PassedOver
+from curation.sources.passed import HIDDEN, LINKS, NO_TEXT, PassedOver
 from curation.sources.sidecar import caption_name, is_text
 from curation.sources.tar import clips_of_tar
 from judge.text import MAX_TEXT_BYTES
@@ -39,7 +39,9 @@ def clips_of_folder(root: Storage, passed: PassedOver, out: Storage | None = Non
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), passed, barred):
         path = f"{folder}{name}"
-        if name.lower().endswith(".tar"):
+        if name.lower().endswith(".tar") and root.stat(path) is None:
+            passed.add_kind(LINKS)  # to read from a pipe would never end
+        elif name.lower().endswith(".tar"):
             yield from clips_of_tar(root, path, passed)
         else:
             yield _clip(root, path, f"{folder}{text}" if text else "")

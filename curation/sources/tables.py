@@ -157,6 +157,8 @@ def _refuse_long_rows(batch: pa.RecordBatch, before: int, where: str) -> None:
 def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if (coarser := _in_microseconds(column.type)) != column.type:
+        column = column.cast(coarser, safe=False)
     try:
         values: list[Any] = column.to_pylist()
     except (UnicodeDecodeError, OverflowError):
@@ -165,6 +167,21 @@ def _values(column: pa.Array) -> list[Any]:
             return [data if data is None else data.decode("utf-8", "surrogateescape") for data in binary]
         values = [_value(scalar) for scalar in column]
     return values
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """The type with times as exact as Python's: of finer ones Arrow makes other values where pandas is installed."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if pa.types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _in_microseconds(field.type)) for field in kind])
+    return kind
 
 
 def _value(scalar: pa.Scalar) -> Any:

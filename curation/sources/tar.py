@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -78,9 +78,10 @@ def clips_of_tar(root: Storage, path: str, passed: PassedOver) -> Iterator[Clip]
             raise UsageMistake(f"{where}: the members of sample {min(apart)!r} stand apart; write them together")
         samples |= keys
         used: set[str] = set()
+        texts = _by_name(group)
         for video in _videos(group, where):
             seen_video = True
-            caption, beside = _caption(video, group, where)
+            caption, beside = _caption(video, texts, where)
             used |= {video.name, beside}
             name = f"{path}/{video.stem}.{video.name.rpartition('.')[2].lower()}"
             yield Clip(
@@ -180,19 +181,29 @@ def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: PassedOver) -> b
     return True
 
 
-def _caption(video: _Member, group: Sequence[_Member], where: str) -> tuple[Caption, str]:
+def _by_name(group: Sequence[_Member]) -> dict[str, list[_Member]]:
+    """What may hold captions, by the names before the last dot."""
+    texts: dict[str, list[_Member]] = {}
+    for member in group:
+        if is_text(member.name) or member.name.lower().endswith(".json"):
+            texts.setdefault(member.stem.lower(), []).append(member)
+    return texts
+
+
+def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[Caption, str]:
     """A video's caption and the member that has it: `.txt`, else `caption` in `.json`, else another text beside it."""
-    texts = {member.name: member for member in group if is_text(member.name)}
-    beside = caption_name(video.name, texts)
+    of_stem, of_name = (texts.get(name.lower(), ()) for name in (video.stem, video.name))
+    near = {member.name: member for member in (*of_stem, *of_name) if is_text(member.name)}
+    beside = caption_name(video.name, near)
     if beside.lower() != f"{video.stem}.txt".lower():
-        for member in group:
-            if member.name.lower() == f"{video.stem}.json".lower():
+        for member in of_stem:
+            if not is_text(member.name):
                 caption = _of_json(member, f"{where}: {member.name}", alone=not beside)
                 if caption != NO_CAPTION:
                     return caption, member.name
     if not beside:
         return NO_CAPTION, ""
-    text = texts[beside]
+    text = near[beside]
     return too_long(text.size) if text.size > MAX_TEXT_BYTES else read_caption(text.text), beside
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,25 @@ def test_what_python_cannot_hold_of_a_parquet_file_is_the_matter_of_its_row(tmp_
     first, second = clips(path)
     assert (first.provenance, first.flaw) == ('{"tags": ["a"]}', "")
     assert second.flaw == "bad_provenance" and "row 2" in second.flaw_detail and "not UTF-8" in second.flaw_detail
+
+
+def test_nanoseconds_are_cut_whatever_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pandas, Arrow would make values of pandas of them; without, it would raise."""
+    nested = pa.list_(pa.struct([("at", pa.timestamp("ns"))]))
+    columns = {
+        "at": pa.array([1_234_567], pa.timestamp("ns")),
+        "of": pa.array([1_234_567], pa.time64("ns")),
+        "took": pa.array([1_234_567], pa.duration("ns")),
+        "all": pa.array([[{"at": 1_234_567}]], nested),
+    }
+    for has_pandas in (True, False):
+        if not has_pandas:
+            monkeypatch.setitem(sys.modules, "pandas", None)
+        (clip,) = clips(parquet(tmp_path, video=["a.mp4"], **columns))
+        assert json.loads(clip.provenance) == {
+            "at": "1970-01-01 00:00:00.001234", "of": "00:00:00.001234", "took": "0:00:00.001234",
+            "all": [{"at": "1970-01-01 00:00:00.001234"}],
+        }  # fmt: skip
 
 
 # ---- columns ---------------------------------------------------------------------------------------------------

@@ -278,3 +278,10 @@ def test_the_counts_are_part_of_a_plan_that_is_the_same_for_the_same(tmp_path: P
         plan = plan_of(clips, tmp_path / name, SMALL, others=others)
         assert plan.passed_over == dict(Counter({".gif": 2, ".doc": 1}))
     assert (tmp_path / "one" / PLAN).read_bytes() == (tmp_path / "two" / PLAN).read_bytes()
+
+
+def test_a_pipe_that_is_named_as_a_tar_is_counted_and_never_opened(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    os.mkfifo(tmp_path / "p.tar")
+    clips, counts = read(tmp_path)
+    assert ([clip.name for clip in clips], counts) == (["a.mp4"], {"links and devices": 1})

@@ -211,6 +211,13 @@ def test_an_uncaptioned_shot_leaves_the_next_without_a_scene(tmp_path: Path) -> 
     assert [row.preceding_caption for row in rows] == ["", "shot 0", ""]
 
 
+def test_after_a_shot_that_cannot_be_used_the_next_has_no_scene_of_the_one_before_that(tmp_path: Path) -> None:
+    clips = film("a.mp4", 4)
+    clips[1] = replace(clips[1], location="", flaw="bad_span", flaw_detail="its end is too large")
+    rows = rows_of(plan_of(clips, tmp_path, replace(SMALL, judge="film")))
+    assert [row.preceding_caption for row in rows] == ["", "", "", "shot 2"]
+
+
 def test_the_preceding_caption_reaches_across_units_shards_and_splits(tmp_path: Path) -> None:
     config = Config(judge="film", test=0.5, split_by="clip", unit_size=1, units_per_shard=1)
     rows = rows_of(plan_of(film("a.mp4", 12), tmp_path, config))

@@ -296,6 +296,33 @@ def test_a_run_that_asks_one_by_one_waits_for_the_open_batch_that_holds_its_ques
         assert_settled(tmp_path, api)
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"custom_id": garbage\n', b"null\n", b"[]\n", b'{"custom_id": 5}\n', b"\xff\n", b"[" * 99_999 + b"\n"]
+)
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_line_of_the_results_that_nobody_can_read_is_nobodys_fault(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch, line: bytes, place: int
+) -> None:
+    monkeypatch.setattr("tests.claude_api.batches._shuffle", lambda lines: lines.insert(place, line))
+    answers = ask_all(tmp_path, questions(4), in_batches=True)
+    assert all(isinstance(answer, Answer) for answer in answers), answers
+    assert (account(tmp_path).answers, open_batches(tmp_path)) == (4, [])
+
+
+def test_a_line_that_stands_in_the_place_of_a_result_ends_that_question_alone(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(lines: list[bytes]) -> None:
+        if len(lines) > 1:
+            lines[1] = b"null\n"
+
+    with monkeypatch.context() as once:
+        once.setattr("tests.claude_api.batches._shuffle", damage)
+        answers = ask_all(tmp_path, questions(4), in_batches=True)
+    assert sum(isinstance(answer, Answer) for answer in answers) >= 3
+    assert not any(isinstance(answer, JudgeStopped) for answer in answers), answers
+
+
 # ---- the budget ------------------------------------------------------------------------------------------------
 
 

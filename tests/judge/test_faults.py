@@ -174,6 +174,14 @@ def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, second
     assert (fault.kind, fault.retry_after) == (kind, seconds)
 
 
+@pytest.mark.parametrize("message", [{"a": 1}, ["no"], 5, None, True])
+@pytest.mark.parametrize("code", [{"a": 1}, 5])
+def test_an_error_whose_words_are_none_is_told_all_the_same(message: Any, code: Any) -> None:
+    body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message, "code": code}})
+    fault = met((response(400, body.encode()), "close"))
+    assert fault.kind == "item" and fault.said.startswith("HTTP 400")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>\n<h1>Bad gateway</h1>\n</html>", b"\xff\xfe\x00", b"[1, 2]", b'"no"'])
 def test_an_error_that_is_not_the_apis_own_is_told_in_one_line(body: bytes) -> None:
     fault = met((response(502, body, {"content-type": "text/html"}), "close"))
