@@ -14,7 +14,7 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def lies_in(inner: Storage, outer: Storage, path: str = "") -> bool:
-    """Whether `path` in `inner` is `outer` or below it, after links, `..` and repeated slashes are resolved.
+    """Whether `path` in `inner` is `outer` or in it, after links and `..` on a disk and repeated slashes are resolved.
 
     Neither need exist. A bucket behind another endpoint is another place. Raises BadLocation, StorageFault.
     """

@@ -7,11 +7,14 @@ killed run leaves is known as ours. What versions before the mark have left is k
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from shards.filesystem import fault_of
 from shards.layout import CALLS, CARD, CONFIG, LOCK, MARK, PLAN, owns
@@ -34,6 +37,7 @@ _WORDS = {
     TOYS: "toy checkpoints",
 }
 _VERSION = 1
+_TRIES = 100
 _NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -48,9 +52,8 @@ def claim(out: Storage, kind: str) -> Storage:
     Raises NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
     and where no folder can be; StorageFault.
     """
-    if not check(out, kind):
-        _mark(out, kind)
-    return out.anchored(MARK)
+    with _marked(out, kind):
+        return out.anchored(MARK)
 
 
 def check(out: Storage, kind: str) -> bool:
@@ -64,22 +67,21 @@ def check(out: Storage, kind: str) -> bool:
 
 @contextmanager
 def claimed(out: Storage, kind: str) -> Iterator[Storage]:
-    """`claim` for a block. Where an error ends it and nothing was made, a new mark and new folders are gone again."""
-    if check(out, kind):
-        yield out.anchored(MARK)
-        return
+    """`claim` for a block. Where an error ends it and nothing was made, a new mark and new folders are gone again.
+
+    They stay where another process has claimed the folder meanwhile, where that cannot be known, and in object stores.
+    """
     folders, before = out.missing_folders(), _names(out)
-    _mark(out, kind)
-    try:
-        yield out.anchored(MARK)
-    except (Exception, KeyboardInterrupt):
-        with suppress(StorageFault):
-            if out.stat(MARK) and _names(out) == before:
-                out.delete(MARK)
-                for folder in folders:
-                    with suppress(OSError):  # something else is there by now
-                        folder.rmdir()
-        raise
+    with _marked(out, kind) as mark:
+        try:
+            yield out.anchored(MARK)
+        except (Exception, KeyboardInterrupt):
+            with suppress(StorageFault, OSError):
+                if mark and mark.is_new and mark.is_mine() and _names(out) == before:
+                    out.delete(MARK)
+                    for folder in folders:
+                        folder.rmdir()  # fails where something else is there by now
+            raise
 
 
 def check_folder(out: Storage) -> None:
@@ -88,9 +90,13 @@ def check_folder(out: Storage) -> None:
     if folder is None:
         return
     try:
-        found = next(place for place in (folder, *folder.parents) if place.exists())
+        found = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
+        is_dangling = not found.exists()
     except OSError as error:
         raise NotOurs(f"{out.shown} is not a place for a folder: {error.strerror}; name another folder") from error
+    if is_dangling:
+        where = "is a link" if found == folder else f"lies below a link, {found},"
+        raise NotOurs(f"{out.shown} {where} to a place that is not there; make that, or name another folder")
     if not found.is_dir():
         where = "is a file" if found == folder else f"lies below a file, {found}"
         raise NotOurs(f"{out.shown} {where}; name a folder")
@@ -99,7 +105,7 @@ def check_folder(out: Storage) -> None:
 def _is_marked(out: Storage, kind: str) -> bool:
     """Raises NotOurs for a mark of another kind."""
     data = _piece(out, MARK)
-    if not data:  # none, or a machine went down as it was written
+    if not data or (_is_torn(data) and _EARLIER[kind].left(out)):  # none, or a machine went down as it was written
         return False
     value = json.loads(data) if {"kind", "version"} == _fields(data) else {}
     if str(value.get("kind")) not in _WORDS or value["version"] != _VERSION:
@@ -112,15 +118,77 @@ def _is_marked(out: Storage, kind: str) -> bool:
     return True
 
 
+def _is_torn(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return len(data) < _PIECE
+    except RecursionError:
+        pass
+    return False
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A local mark that is open, and whether it was not there before. Whoever works in its folder shares its lock."""
+
+    path: Path
+    handle: int
+    is_new: bool
+
+    def stands(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def is_mine(self) -> bool:
+        """Whether nobody else works in the folder; from then on nobody begins to. Raises OSError without locks."""
+        fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self.stands()
+
+
+@contextmanager
+def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
+    """Marks the folder if it is not; for the block, no other process removes the mark. None in an object store."""
+    for _ in range(_TRIES):
+        is_new = not check(out, kind)
+        if is_new:
+            _mark(out, kind)
+        path = out.local(MARK)
+        if path is None:
+            yield None
+            return
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            with suppress(OSError):  # a file system without locks, where no mark is ever removed
+                fcntl.flock(handle, fcntl.LOCK_SH)
+            if (mark := _Mark(path, handle, is_new)).stands():
+                yield mark
+                return
+        finally:
+            os.close(handle)
+    raise StorageFault(f"cannot write in {out.shown}: its {MARK} is removed again and again; start once more")
+
+
 def _mark(out: Storage, kind: str) -> None:
-    folder = out.local("")
+    """Does nothing where another process has just done it, or has removed the folder."""
+    folder, mark = out.local(""), (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode()
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        out.write(MARK, (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode())
     except OSError as fault:
         raise _failure(out, fault) from fault
+    try:
+        damaged = _piece(out, MARK)
+        if not out.create(MARK, mark) and not _is_marked(out, kind):
+            out.take(MARK, damaged, mark)
     except StorageFault as fault:
+        if folder is not None and isinstance(fault.__cause__, FileNotFoundError):
+            return
         if isinstance(fault.__cause__, OSError):
             raise _failure(out, fault.__cause__) from fault
         raise
@@ -142,8 +210,8 @@ def _check_empty(out: Storage, kind: str) -> None:
     for other, earlier in _EARLIER.items():
         if other != kind and earlier.left(out):
             raise NotOurs(f"{out.shown} holds {_WORDS[other]}, not {_WORDS[kind]}; name another folder")
-    for name in out.names("") if out.is_folder() else ():
-        if not _is_nothing(out, name) and not _EARLIER[kind].begun(out, name):
+    for name in _inside(out):
+        if name != MARK and not _is_nothing(out, name) and not _EARLIER[kind].begun(out, name):
             if _is_marked(out, kind):  # by another process, meanwhile
                 return
             raise NotOurs(
@@ -153,8 +221,7 @@ def _check_empty(out: Storage, kind: str) -> None:
 
 def _names(out: Storage) -> set[str]:
     """What lies in the folder, but for the mark and a lock that is given up."""
-    names = set(out.names("")) if out.is_folder() else set()
-    return names - ({MARK} if _piece(out, LOCK) else {MARK, LOCK})
+    return {*_inside(out)} - ({MARK} if _piece(out, LOCK) else {MARK, LOCK})
 
 
 # ---- what does not count -----------------------------------------------------------------------------------------
@@ -186,6 +253,8 @@ def _is_nothing(out: Storage, name: str) -> bool:
 _PIECE = 1 << 16
 _RECORDS = "videos.jsonl"
 _STEP = re.compile(r"step-\d+(\.unfinished)?/")
+_OF_CHECKPOINT = ("recipe", "stage", "step", "samples", "world", "model", "bridge")  # it begins so, and may be long
+_OF_JOURNAL = {"event", "step", "lr"}
 
 
 @dataclass(frozen=True)
@@ -223,15 +292,20 @@ def _is_export(out: Storage, folder: str) -> bool:
 
 
 def _is_stage(out: Storage, folder: str) -> bool:
-    """Its checkpoints, or before the first of them what is written of the steps."""
+    """A checkpoint of ours, or before the first what is written of the steps."""
     if not out.is_folder(f"{folder}checkpoints"):
         return False
-    names = [*out.names(f"{folder}checkpoints")]
-    return all(map(_STEP.fullmatch, names)) and (bool(names) or out.stat(f"{folder}metrics.jsonl") is not None)
+    if _fields(_piece(out, f"{folder}metrics.jsonl").partition(b"\n")[0]) >= _OF_JOURNAL:
+        return True
+    steps = filter(_STEP.fullmatch, out.names(f"{folder}checkpoints"))
+    abouts = (_piece(out, f"{folder}checkpoints/{step}about.json") for step in steps)
+    return any(all(f'"{name}":'.encode() in about for name in _OF_CHECKPOINT) for about in abouts)
 
 
 def _holds_videos(out: Storage, folder: str = "") -> bool:
-    return "file" in _fields(_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
+    """The first record, or what claims the file of one that is to come."""
+    fields = _fields(_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
+    return fields == {"file"} or {"file", "scene"} <= fields
 
 
 def _holds_evaluation(out: Storage) -> bool:
@@ -248,14 +322,25 @@ def _is_account(out: Storage, name: str) -> bool:
 
 
 def _is_ours(out: Storage, name: str) -> bool:
-    """A folder with a mark of its own; `make train` makes the toy checkpoints below the run, and before it."""
+    """A folder with a mark of its own, as `make train` makes the toy checkpoints below the run, and before it; or a
+    stage before its first step.
+    """
     if not name.endswith("/"):
         return False
-    return "kind" in _fields(_piece(out, f"{name}{MARK}")) or _holds_toys(out, name)
+    return "kind" in _fields(_piece(out, f"{name}{MARK}")) or _holds_toys(out, name) or _is_waiting_for_steps(out, name)
+
+
+def _is_waiting_for_steps(out: Storage, name: str) -> bool:
+    if not {"checkpoints/"} <= {*out.names(name)} <= {"checkpoints/", "metrics.jsonl", "tensorboard/"}:
+        return False
+    return not any(out.names(f"{name}checkpoints")) and not _piece(out, f"{name}metrics.jsonl")
 
 
 def _is_waiting_for_videos(out: Storage, name: str) -> bool:
-    return _is_account(out, name) or (name.endswith("/") and [*out.names(name)] == ["videos/"])
+    if not name.endswith("/"):
+        return False
+    inside = [inner for inner in out.names(name) if draft_of(inner) != _RECORDS]
+    return _is_account(out, name) or (inside == ["videos/"] and not any(out.names(f"{name}videos")))
 
 
 _EARLIER = {
@@ -269,8 +354,19 @@ _EARLIER = {
 
 
 def _folders(out: Storage) -> Iterator[str]:
-    if out.is_local and out.is_folder():  # none of those that are asked for lies in an object store
-        yield from (name for name in out.names("") if name.endswith("/"))
+    if out.is_local:  # none of those that are asked for lies in an object store
+        yield from (name for name in _inside(out) if name.endswith("/"))
+
+
+def _inside(out: Storage) -> Iterator[str]:
+    """The names in the folder; none where there is none, or where a start that failed removes it meanwhile."""
+    try:
+        yield from out.names("") if out.is_folder() else ()
+    except StorageFault as fault:
+        if not isinstance(fault.__cause__, FileNotFoundError):
+            raise
+    except FileNotFoundError:
+        pass
 
 
 def _piece(out: Storage, path: str, from_end: bool = False) -> bytes:

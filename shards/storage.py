@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import unquote
 
 from pyarrow import fs as pafs
 
@@ -78,7 +79,10 @@ class Storage:
             raise BadLocation(f"{scheme}://… holds a credential; give it through the environment, not in the URI")
         if not rest.strip("/"):
             raise BadLocation(f"{text} names no bucket and no folder")
-        storage = Storage(text.rstrip("/"))
+        place, query = split_query(text)
+        if not {".", ".."}.isdisjoint(unquote(place).split("/")):
+            raise BadLocation(f"{place} has a part that is `.` or `..`; write the address without it")
+        storage = Storage(f"{place.rstrip('/')}{query.rstrip('/')}")
         _ = storage._place  # fails now if the scheme is unknown
         return storage
 

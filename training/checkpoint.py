@@ -2,8 +2,8 @@
 
     RUN/<recipe>/checkpoints/step-N/    torch.distributed.checkpoint's files, and about.json
 
-A folder of that name is whole. What a killed run left is a `step-N.unfinished`, which the next one deletes. Any number
-of ranks may load what any other number saved.
+A folder of that name is whole. What a killed run left is a `step-N.unfinished`, which the next one deletes. A folder
+with anything else in it is never deleted. Any number of ranks may load what any other number saved.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ VERSION = 1
 _ABOUT = "about.json"
 _UNFINISHED = ".unfinished"
 _NAME = re.compile(r"step-(\d+)")
+_WRITTEN = re.compile(r"about\.json|(__\d+)?\.metadata(\.tmp)?|.+\.distcp")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Checkpoints:
         if world.leads:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(f"step-*{_UNFINISHED}"):
-                if _NAME.fullmatch(left.name.removesuffix(_UNFINISHED)):
+                if _NAME.fullmatch(left.name.removesuffix(_UNFINISHED)) and _is_ours(left):
                     shutil.rmtree(left)
         world.together()
 
@@ -157,9 +158,16 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(final)
-        whole = sorted((path for path in self._folder.glob("step-*") if _NAME.fullmatch(path.name)), key=_step)
-        for old in whole[: -self._keep_last]:
+        whole = (path for path in self._folder.glob("step-*") if _NAME.fullmatch(path.name) and _is_ours(path))
+        for old in sorted(whole, key=_step)[: -self._keep_last]:
             shutil.rmtree(old)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a folder that holds nothing but what is written for a checkpoint."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(_WRITTEN.fullmatch(file.name) and file.is_file() for file in folder.iterdir())
 
 
 def _step(checkpoint: Path) -> int:

@@ -375,7 +375,7 @@ def test_an_older_dataset_is_whole_and_told_as_such(
 
 
 @pytest.mark.parametrize(
-    "mark", ['{"kind": "run"', '{"kind": "videos", "version": 1}', '{"kind": "dataset", "version": 9}']
+    "mark", ['{"kind": "run"}', '{"kind": "videos", "version": 1}', '{"kind": "dataset", "version": 9}']
 )
 def test_a_mark_by_which_the_build_would_refuse_is_told(copy: Path, built: Path, mark: str) -> None:
     (copy / MARK).write_text(mark)

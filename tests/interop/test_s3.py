@@ -172,7 +172,8 @@ def test_a_whole_bucket_is_refused_unless_an_older_version_filled_it(film: tuple
     flags = ("--source", str(film[0]), *SMALL_FLAGS, "--out")
     for uri in (bucket.uri(), f"s3://{bucket.name}/{bucket.query}"):
         refused = _invoke(*flags, uri)
-        assert refused.exit_code == 2 and "is a whole bucket; name a prefix" in refused.output
+        assert refused.exit_code == 2
+        assert f"is a whole bucket; name a prefix in it, such as s3://{bucket.name}/nsp\n" in refused.output
     assert bucket.at().files(recursive=True) == []
     for path in ("config.toml", "plan.parquet"):
         bucket.at().write(path, (film[1] / path).read_bytes())
@@ -194,13 +195,24 @@ def test_a_prefix_of_others_is_refused_and_stays_as_it_is(film: tuple[Path, Path
     assert bucket.at().files(recursive=True) == before
 
 
-@pytest.mark.parametrize("out", ["src", "src/", "/x/..//src", "src/out", "x/../src/out"])
+@pytest.mark.parametrize("out", ["src", "src/", "/src", "src/out", "src//out"])
 def test_out_is_told_from_the_source_however_it_is_spelled(bucket: Bucket, out: str) -> None:
     bucket.at("src").write("a.mp4", b"x")
     bucket.at("src").write("nextscene.json", b'{"kind": "dataset", "version": 1}')
     told = _invoke("--source", bucket.uri("src"), "--out", bucket.uri(out), *SMALL_FLAGS)
     assert told.exit_code == 2 and "lies inside --source" in told.output
     assert [entry.path for entry in bucket.at().files(recursive=True)] == ["src/a.mp4", "src/nextscene.json"]
+
+
+@pytest.mark.parametrize("out", ["../{other}/x", "a/../other", "./x", "a/%2e%2e/x", ".."])
+def test_an_address_that_leads_up_is_refused(bucket: Bucket, film: tuple[Path, Path], out: str) -> None:
+    """The store would take `..` for a name, and what reads from it for the folder above."""
+    other = _new_bucket(bucket.port)
+    for flags in (["--source", str(film[0]), "--out"], ["--out", bucket.uri("x"), "--source"]):
+        told = _invoke(*flags, bucket.uri(out.format(other=other.name)), *SMALL_FLAGS)
+        assert told.exit_code == 2 and "has a part that is `.` or `..`" in told.output
+        assert told.output.count("\n") == 1 and bucket.query not in told.output
+    assert bucket.at().files(recursive=True) == other.at().files(recursive=True) == []
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])

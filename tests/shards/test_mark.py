@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,16 +94,26 @@ BEGUN: dict[str, dict[str, dict[str, str]]] = {
     },
     RUN: {
         "toys": {"tiny/nextscene.json": '{"kind": "toys", "version": 1}', "tiny/ltx/a": "x"},
+        "a stage": {"sft/checkpoints/": "", "sft/metrics.jsonl": "", "sft/tensorboard/events.out": "x"},
         "older toys": {"tiny/made.json": '{"version": 2, "steps": 1, "shards": "x"}', "tiny/ltx/a": "x"},
     },
-    EVALUATION: {"a model's folder": {"nsp/videos/": "", "calls/account.json": "{}", "run.lock": HOLDER}},
+    EVALUATION: {
+        "a model's folder": {"nsp/videos/": "", "calls/account.json": "{}", "run.lock": HOLDER},
+        "a draft": {"nsp/videos/": "", "nsp/.videos.jsonl.0123abcd.unfinished": "{"},
+    },
 }
+ABOUT = json.dumps(
+    {"recipe": "sft", "stage": "sft", "step": 10, "samples": 4, "world": 1, "model": "x", "bridge": {}}
+    | {"parameters": ["transformer.blocks.weight"] * 9999, "determining": {}, "loader": {}},
+    indent=1,
+)
+STEP = '{"event": "step", "step": 1, "loss": 0.5, "lr": 1.0}\n'
 LEFT: dict[str, dict[str, dict[str, str]]] = {
     DATASET: {"a configuration": {"config.toml": 'plan_sha256 = "x"\n', "plan.parquet": "", "notes.txt": "mine"}},
     LATENTS: {"a card": {"README.md": "Latents of the clips of a dataset, made by the autoencoder of LTX-Video (…)"}},
     RUN: {
-        "a checkpoint": {"sft/checkpoints/step-10/about.json": "{}", "sft/checkpoints/step-11.unfinished/x": ""},
-        "steps before the first": {"sft/checkpoints/": "", "sft/metrics.jsonl": ""},
+        "a checkpoint": {"sft/checkpoints/step-10/about.json": ABOUT, "sft/checkpoints/step-11.unfinished/x": ""},
+        "steps before the first": {"sft/checkpoints/": "", "sft/metrics.jsonl": STEP},
         "an export": {"export/nextscene.json": '{"recipe": "sft", "step": 1, "determining": {}}', "notes.txt": "mine"},
     },
     VIDEOS: {
@@ -149,6 +164,42 @@ def test_what_an_older_version_left_is_of_its_kind_and_gets_the_mark(tmp_path: P
     assert json.loads(claim(Storage.at(tmp_path), kind).read(MARK))["kind"] == kind
 
 
+TORN: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda mark: mark[: len(mark) // 2],
+    "zeros": lambda mark: bytes(len(mark)),
+    "emptied": lambda _: b"",
+    "half zeros": lambda mark: mark[:9] + bytes(len(mark) - 9),
+}
+
+
+@pytest.mark.parametrize("damage", TORN)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, cases in LEFT.items() for name in cases])
+def test_a_mark_that_is_torn_is_written_anew_where_the_folder_is_known(
+    tmp_path: Path, kind: str, name: str, damage: str
+) -> None:
+    put(tmp_path, LEFT[kind][name])
+    claim(Storage.at(tmp_path), kind)
+    whole = (tmp_path / MARK).read_bytes()
+    (tmp_path / MARK).write_bytes(TORN[damage](whole))
+    before = tree(tmp_path)
+    for other in KINDS:
+        if other != kind:
+            with pytest.raises(NotOurs):
+                claim(Storage.at(tmp_path), other)
+    assert not check(Storage.at(tmp_path), kind) and tree(tmp_path) == before
+    claim(Storage.at(tmp_path), kind)
+    assert (tmp_path / MARK).read_bytes() == whole
+
+
+@pytest.mark.parametrize("mark", ['{"kind": "run", "version": 1}', '{"kind": "dataset", "version": 2}', "{}", "7"])
+def test_a_mark_of_something_else_is_refused_though_the_folder_is_known(tmp_path: Path, mark: str) -> None:
+    put(tmp_path, {**LEFT[DATASET]["a configuration"], MARK: mark})
+    before = tree(tmp_path)
+    with pytest.raises(NotOurs):
+        claim(Storage.at(tmp_path), DATASET)
+    assert tree(tmp_path) == before
+
+
 def test_a_plan_without_a_configuration_is_an_older_run_s(tmp_path: Path) -> None:
     plan(tmp_path / "plan.parquet")
     claim(Storage.at(tmp_path), DATASET)
@@ -177,6 +228,70 @@ def test_the_mark_stays_where_something_was_made(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"plan.parquet", MARK}
 
 
+def _fail(out: Path) -> None:
+    with pytest.raises(ValueError), claimed(Storage.at(out), DATASET):
+        raise ValueError
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_start_that_fails_leaves_the_mark_to_one_that_runs(tmp_path: Path, there: bool) -> None:
+    out = tmp_path / "new" / "out"
+    if there:
+        out.mkdir(parents=True)
+    with ExitStack() as running:
+        with pytest.raises(ValueError), claimed(Storage.at(out), DATASET):
+            ours = running.enter_context(claimed(Storage.at(out), DATASET))
+            raise ValueError
+        _fail(out)
+        ours.write("plan.parquet", b"x")
+
+
+def test_a_mark_that_is_removed_as_another_start_finds_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first start fails after the second has seen its mark, or made its folder, and before it holds it."""
+    opened, out = os.open, tmp_path / "out"
+
+    def late(*asked: Any) -> int:
+        if str(asked[0]).endswith(MARK):
+            monkeypatch.setattr(os, "open", opened)
+            shutil.rmtree(out)
+        return opened(*asked)
+
+    monkeypatch.setattr(os, "open", late)
+    with claimed(Storage.at(out), DATASET) as ours:
+        ours.write("plan.parquet", b"x")
+    create = Storage.create
+    shutil.rmtree(out)
+
+    def later(self: Storage, path: str, data: bytes) -> bool:
+        monkeypatch.setattr(Storage, "create", create)
+        out.rmdir()
+        return create(self, path, data)
+
+    monkeypatch.setattr(Storage, "create", later)
+    with claimed(Storage.at(out), DATASET) as ours:
+        ours.write("plan.parquet", b"x")
+
+
+@pytest.mark.parametrize("folder", [".", "new/out"])
+def test_of_many_starts_those_that_fail_disturb_none(tmp_path: Path, folder: str) -> None:
+    def start(number: int, out: Path) -> None:
+        if number % 2:
+            _fail(out)
+            return
+        with claimed(Storage.at(out), DATASET) as ours:
+            ours.write(f"parts/{number}", b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(20):
+            out = tmp_path / str(turn) / folder
+            (tmp_path / str(turn)).mkdir()
+            list(pool.map(start, range(8), [out] * 8))
+            assert {path.name for path in out.iterdir()} == {MARK, "parts"}
+            assert {path.name for path in (out / "parts").iterdir()} == {"0", "2", "4", "6"}
+
+
 def test_a_folder_that_vanished_is_not_tidied(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(StorageFault), claimed(Storage.at(out), DATASET) as ours:
@@ -194,8 +309,8 @@ def _below_a_file(folder: Path) -> Path:
     return folder / "file" / "x" / "y"
 
 
-def _dangling(folder: Path) -> Path:
-    (folder / "link").symlink_to(folder / "nowhere")
+def _dangling(folder: Path, to: str = "nowhere") -> Path:
+    (folder / "link").symlink_to(folder / to)
     return folder / "link"
 
 
@@ -204,7 +319,9 @@ def _dangling(folder: Path) -> Path:
     [
         (_below_a_file, "lies below a file"),
         (lambda folder: _below_a_file(folder).parent.parent, "is a file"),
-        (_dangling, "is not a place for a folder: File exists"),
+        (_dangling, r"link is a link to a place that is not there; make that, or name another folder"),
+        (lambda folder: _dangling(folder) / "x", "x lies below a link, .*/link, to a place that is not there"),
+        (lambda folder: _dangling(folder, "link"), "is a link to a place that is not there|levels of symbolic links"),
         (lambda _: Path("/proc/x"), "is not a place for a folder: No such file"),
         (lambda _: Path("/dev/null/x"), "lies below a file, /dev/null"),
         (lambda folder: folder / ("x" * 300), "File name too long"),

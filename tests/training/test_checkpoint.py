@@ -14,6 +14,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from shards.mark import RUN, claim
+from shards.storage import Storage
 from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
 from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
@@ -86,6 +88,29 @@ def test_what_a_killed_run_left_is_no_checkpoint_and_is_swept_away(tmp_path: Pat
     assert latest(tmp_path) == tmp_path / "step-1"
     saved(tmp_path, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0.best", "step-1", *theirs[1:]]
+
+
+def test_folders_that_hold_something_else_are_neither_pruned_nor_swept_away(tmp_path: Path) -> None:
+    theirs = ["step-1/w.pt", "step-2/about.json/mine", "step-3.unfinished/notes.txt", "step-4.unfinished/.metadata/x"]
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "step-5.unfinished").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "step-6.unfinished").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "step-7").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "step-8.unfinished").mkdir()
+    saved(tmp_path, [10, 11, 12], keep_last=2)
+    assert all((tmp_path / name).read_text() == "mine" for name in theirs)
+    numbers = [1, 11, 12, 2, 7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["elsewhere", *(f"step-{n}" for n in numbers), *(f"step-{n}.unfinished" for n in (3, 4, 5, 6))]
+    )
+
+
+def test_a_run_is_known_by_its_checkpoint_though_it_has_no_mark(tmp_path: Path) -> None:
+    saved(tmp_path / "sft" / "checkpoints", [1])
+    claim(Storage.at(tmp_path), RUN)
 
 
 def test_there_is_none_where_nothing_was_saved(tmp_path: Path) -> None:
