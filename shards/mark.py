@@ -10,23 +10,33 @@ import errno
 import fcntl
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from shards.filesystem import fault_of
-from shards.layout import CALLS, CARD, CONFIG, LOCK, MARK, PLAN, owns
-from shards.receipt import DamagedRecord, Manifest
-from shards.storage import BadLocation, Storage, StorageFault, draft_of
+from shards.layout import LOCK, MARK
+from shards.storage import BadLocation, Storage, StorageFault
+from shards.unmarked import (
+    DATASET,
+    EARLIER,
+    EVALUATION,
+    LATENTS,
+    PIECE,
+    RUN,
+    TOYS,
+    VIDEOS,
+    fields_of,
+    first_piece,
+    is_nothing,
+    names_in,
+)
 
-DATASET = "dataset"
-LATENTS = "latents"
-RUN = "run"
-VIDEOS = "videos"
-EVALUATION = "evaluation"
-TOYS = "toys"
+__all__ = [
+    "DATASET", "EVALUATION", "LATENTS", "RUN", "TOYS", "VIDEOS",
+    "NotOurs", "check", "check_folder", "claim", "claimed",
+]  # fmt: skip
 
 _WORDS = {
     DATASET: "a dataset",
@@ -60,7 +70,7 @@ def check(out: Storage, kind: str) -> bool:
     """Whether the folder is marked as one of `kind` already. Raises NotOurs where `claim` would for what it holds."""
     check_folder(out)
     marked = _is_marked(out, kind)
-    if not marked and not _EARLIER[kind].left(out):
+    if not marked and not EARLIER[kind].left(out):
         _check_empty(out, kind)
     return marked
 
@@ -104,10 +114,10 @@ def check_folder(out: Storage) -> None:
 
 def _is_marked(out: Storage, kind: str) -> bool:
     """Raises NotOurs for a mark of another kind."""
-    data = _piece(out, MARK)
-    if not data or (_is_torn(data) and _EARLIER[kind].left(out)):  # none, or a machine went down as it was written
+    data = first_piece(out, MARK)
+    if not data or (_is_torn(data) and EARLIER[kind].left(out)):  # none, or a machine went down as it was written
         return False
-    value = json.loads(data) if {"kind", "version"} == _fields(data) else {}
+    value = json.loads(data) if {"kind", "version"} == fields_of(data) else {}
     if str(value.get("kind")) not in _WORDS or value["version"] != _VERSION:
         raise NotOurs(
             f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder, or, if"
@@ -122,7 +132,7 @@ def _is_torn(data: bytes) -> bool:
     try:
         json.loads(data)
     except ValueError:
-        return len(data) < _PIECE
+        return len(data) < PIECE
     except RecursionError:
         pass
     return False
@@ -183,7 +193,7 @@ def _mark(out: Storage, kind: str) -> None:
     except OSError as fault:
         raise _failure(out, fault) from fault
     try:
-        damaged = _piece(out, MARK)
+        damaged = first_piece(out, MARK)
         if not out.create(MARK, mark) and not _is_marked(out, kind):
             out.take(MARK, damaged, mark)
     except StorageFault as fault:
@@ -207,11 +217,11 @@ def _check_empty(out: Storage, kind: str) -> None:
         raise NotOurs(f"{out.shown} is a whole bucket; name a prefix in it, such as {out.shown}/nsp")
     if not out.is_local and out.stat("") is not None:
         raise NotOurs(f"{out.shown} is a file; name a folder")
-    for other, earlier in _EARLIER.items():
+    for other, earlier in EARLIER.items():
         if other != kind and earlier.left(out):
             raise NotOurs(f"{out.shown} holds {_WORDS[other]}, not {_WORDS[kind]}; name another folder")
-    for name in _inside(out):
-        if name != MARK and not _is_nothing(out, name) and not _EARLIER[kind].begun(out, name):
+    for name in names_in(out):
+        if name != MARK and not is_nothing(out, name) and not EARLIER[kind].begun(out, name):
             if _is_marked(out, kind):  # by another process, meanwhile
                 return
             raise NotOurs(
@@ -221,169 +231,4 @@ def _check_empty(out: Storage, kind: str) -> None:
 
 def _names(out: Storage) -> set[str]:
     """What lies in the folder, but for the mark and a lock that is given up."""
-    return {*_inside(out)} - ({MARK} if _piece(out, LOCK) else {MARK, LOCK})
-
-
-# ---- what does not count -----------------------------------------------------------------------------------------
-
-_OF_SYSTEMS = re.compile(
-    r"lost\+found/|@eaDir/|\.snapshots?/|\.Trash-\d+/|\.nfs[0-9a-f]+|\.directory|\.gitignore|\.gitkeep"
-    r"|\.Trashes/|\.fseventsd/|\.Spotlight-V100/|\.TemporaryItems/|\.DS_Store|\._.*|\.localized"
-    r"|System Volume Information/|\$RECYCLE\.BIN/|Thumbs\.db|desktop\.ini"
-)
-"""What file systems, desktops and git leave in folders that are empty for people."""
-
-
-def _is_nothing(out: Storage, name: str) -> bool:
-    """Whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
-    if _OF_SYSTEMS.fullmatch(name):
-        return True
-    if name.endswith("/"):
-        return not any(out.names(name))
-    if (final := draft_of(name)) is not None:
-        return owns(final) or final == _RECORDS
-    if not owns(name):
-        return False
-    data = _piece(out, name)
-    return not data or name.startswith(".probe-") or (name == LOCK and b'"run_id"' in data)
-
-
-# ---- versions before the mark ------------------------------------------------------------------------------------
-
-_PIECE = 1 << 16
-_RECORDS = "videos.jsonl"
-_STEP = re.compile(r"step-\d+(\.unfinished)?/")
-_OF_CHECKPOINT = ("recipe", "stage", "step", "samples", "world", "model", "bridge")  # it begins so, and may be long
-_OF_JOURNAL = {"event", "step", "lr"}
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """How a folder of a kind is known that has no mark.
-
-    `left` says whether it holds such; `begun`, of a name in it, whether a run of this kind may have left that which was
-    killed before it came to anything.
-    """
-
-    left: Callable[[Storage], bool]
-    begun: Callable[[Storage, str], bool] = lambda _out, _name: False
-
-
-def _holds_dataset(out: Storage) -> bool:
-    return b"plan_sha256" in _piece(out, CONFIG) or b"nextscene." in _piece(out, PLAN, from_end=True)
-
-
-def _holds_latents(out: Storage) -> bool:
-    if _piece(out, CARD).startswith(b"Latents of the clips of a dataset"):
-        return True
-    try:
-        shards = Manifest.read(out).shards
-        return bool(shards) and shards[0].receipt(out).members == ("json", "latent")
-    except (FileNotFoundError, DamagedRecord):
-        return False
-
-
-def _holds_run(out: Storage) -> bool:
-    return any(_is_export(out, name) or _is_stage(out, name) for name in _folders(out))
-
-
-def _is_export(out: Storage, folder: str) -> bool:
-    return folder == "export/" and {"recipe", "determining"} <= _fields(_piece(out, f"{folder}{MARK}"))
-
-
-def _is_stage(out: Storage, folder: str) -> bool:
-    """A checkpoint of ours, or before the first what is written of the steps."""
-    if not out.is_folder(f"{folder}checkpoints"):
-        return False
-    if _fields(_piece(out, f"{folder}metrics.jsonl").partition(b"\n")[0]) >= _OF_JOURNAL:
-        return True
-    steps = filter(_STEP.fullmatch, out.names(f"{folder}checkpoints"))
-    abouts = (_piece(out, f"{folder}checkpoints/{step}about.json") for step in steps)
-    return any(all(f'"{name}":'.encode() in about for name in _OF_CHECKPOINT) for about in abouts)
-
-
-def _holds_videos(out: Storage, folder: str = "") -> bool:
-    """The first record, or what claims the file of one that is to come."""
-    fields = _fields(_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
-    return fields == {"file"} or {"file", "scene"} <= fields
-
-
-def _holds_evaluation(out: Storage) -> bool:
-    return any(_holds_videos(out, name) and out.is_folder(f"{name}videos") for name in _folders(out))
-
-
-def _holds_toys(out: Storage, folder: str = "") -> bool:
-    return {"version", "steps", "shards"} <= _fields(_piece(out, f"{folder}made.json"))
-
-
-def _is_account(out: Storage, name: str) -> bool:
-    """Paid answers: with their account, or before the first."""
-    return name == f"{CALLS}/" and (out.stat(f"{CALLS}/account.json") is not None or not any(out.names(CALLS)))
-
-
-def _is_ours(out: Storage, name: str) -> bool:
-    """A folder with a mark of its own, as `make train` makes the toy checkpoints below the run, and before it; or a
-    stage before its first step.
-    """
-    if not name.endswith("/"):
-        return False
-    return "kind" in _fields(_piece(out, f"{name}{MARK}")) or _holds_toys(out, name) or _is_waiting_for_steps(out, name)
-
-
-def _is_waiting_for_steps(out: Storage, name: str) -> bool:
-    if not {"checkpoints/"} <= {*out.names(name)} <= {"checkpoints/", "metrics.jsonl", "tensorboard/"}:
-        return False
-    return not any(out.names(f"{name}checkpoints")) and not _piece(out, f"{name}metrics.jsonl")
-
-
-def _is_waiting_for_videos(out: Storage, name: str) -> bool:
-    if not name.endswith("/"):
-        return False
-    inside = [inner for inner in out.names(name) if draft_of(inner) != _RECORDS]
-    return _is_account(out, name) or (inside == ["videos/"] and not any(out.names(f"{name}videos")))
-
-
-_EARLIER = {
-    DATASET: _Earlier(_holds_dataset, _is_account),
-    LATENTS: _Earlier(_holds_latents),
-    RUN: _Earlier(_holds_run, _is_ours),
-    VIDEOS: _Earlier(_holds_videos),
-    EVALUATION: _Earlier(_holds_evaluation, _is_waiting_for_videos),
-    TOYS: _Earlier(_holds_toys),
-}
-
-
-def _folders(out: Storage) -> Iterator[str]:
-    if out.is_local:  # none of those that are asked for lies in an object store
-        yield from (name for name in _inside(out) if name.endswith("/"))
-
-
-def _inside(out: Storage) -> Iterator[str]:
-    """The names in the folder; none where there is none, or where a start that failed removes it meanwhile."""
-    try:
-        yield from out.names("") if out.is_folder() else ()
-    except StorageFault as fault:
-        if not isinstance(fault.__cause__, FileNotFoundError):
-            raise
-    except FileNotFoundError:
-        pass
-
-
-def _piece(out: Storage, path: str, from_end: bool = False) -> bytes:
-    """The begin or the end of a file; nothing where there is none."""
-    entry = out.stat(path)
-    if entry is None:
-        return b""
-    try:
-        return out.read(path, max(0, entry.size - _PIECE) if from_end else 0, min(entry.size, _PIECE))
-    except FileNotFoundError:  # gone since
-        return b""
-
-
-def _fields(data: bytes) -> set[str]:
-    """The names in a JSON object; none of what is not one."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return set()
-    return set(value) if isinstance(value, dict) else set()
+    return {*names_in(out)} - ({MARK} if first_piece(out, LOCK) else {MARK, LOCK})
