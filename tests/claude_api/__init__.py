@@ -4,8 +4,8 @@
         client = Anthropic(base_url=api.url, api_key=KEY, max_retries=0)
 
 `mind.py` lists the words in a caption that change what happens to its clip, `weather.py` the faults, `account.py` the
-states of `api.account`, `routes.py` the faults of `api.create_faults`. To serve a benchmark from a process of its own:
-`python -m tests.claude_api --help`.
+states of `api.account`, `routes.py` the faults of `api.create_faults`, `batches.py` the fates of items. To serve a
+benchmark from a process of its own: `python -m tests.claude_api --help`.
 """
 
 from tests.claude_api.batches import Batch

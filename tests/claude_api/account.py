@@ -1,11 +1,18 @@
-"""The states an account can be in, and what every POST then gets."""
+"""The states an account can be in, and what every POST then gets.
+
+In the states `page` and `redirect` the account is not reached: a login page answers, or leads to one.
+"""
 
 from __future__ import annotations
 
-from tests.claude_api.errors import ApiError, Hangup
+from tests.claude_api.errors import ApiError, Foreign, Hangup
 
 GOOD = "good"
 DEAF = "deaf"
+PAGE = "page"
+REDIRECT = "redirect"
+
+LOGIN = "https://login.example/start?session=5ec2e7"
 
 _TROUBLES: dict[str, tuple[int, str, str | None]] = {
     "spend_limit": (429, "You have crossed the monthly API usage threshold.", "enforced_spend_limit_reached"),
@@ -16,10 +23,11 @@ _TROUBLES: dict[str, tuple[int, str, str | None]] = {
     ),
     "no_credit": (402, "Your credit balance is too low to access the API.", None),
     "forbidden": (403, "Your API key does not have permission to use the specified resource.", None),
+    "disabled": (400, "This organization has been disabled.", None),
     "overloaded": (529, "Overloaded", None),
     "down": (503, "The service is unavailable.", None),
 }
-STATES = frozenset({GOOD, DEAF, *_TROUBLES})
+STATES = frozenset({GOOD, DEAF, PAGE, REDIRECT, *_TROUBLES})
 
 
 def demand_good(account: str) -> None:
@@ -27,5 +35,9 @@ def demand_good(account: str) -> None:
         return
     if account == DEAF:
         raise Hangup(account)
+    if account == PAGE:
+        raise Foreign(200, account)
+    if account == REDIRECT:
+        raise Foreign(302, account, LOGIN)
     status, message, code = _TROUBLES[account]
     raise ApiError(status, message, code=code, cause=account)

@@ -15,13 +15,15 @@ from typing import Any
 from tests.claude_api.errors import ApiError
 from tests.claude_api.question import digest
 
-# (custom_id, params, how often this body was submitted, this time included) -> succeeded, errored, invalid or expired
+# (custom_id, params, how often this body was submitted, this time included) -> succeeded, errored, invalid, disabled,
+# expired, or: twice, where the same result stands there twice; errored-too, where an error stands there besides
 Fates = Callable[[str, dict[str, Any], int], str]
 # params -> the Message, or an ApiError
 Answering = Callable[[dict[str, Any]], dict[str, Any]]
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_FATES = ("succeeded", "errored", "canceled", "expired")
+_STATES = ("succeeded", "errored", "canceled", "expired")
+_TWICE = {"twice": ("succeeded", "succeeded"), "errored-too": ("succeeded", "errored")}
 
 
 def all_succeed(custom_id: str, params: dict[str, Any], nth: int) -> str:
@@ -30,13 +32,17 @@ def all_succeed(custom_id: str, params: dict[str, Any], nth: int) -> str:
 
 @dataclass
 class Batch:
-    """`state` is in_progress, canceling or ended; `counts` and `results` (JSON lines, shuffled) come with the end."""
+    """`state` is in_progress, canceling or ended; `counts` and `results` (JSON lines, shuffled) come with the end.
+
+    A `hidden` one is there and not told of.
+    """
 
     id: str
     custom_ids: list[str]
     bodies: list[dict[str, Any]]
     nths: list[int]
     created_at: datetime
+    hidden: bool = False
     state: str = "in_progress"
     cancel_initiated_at: datetime | None = None
     ended_at: datetime | None = None
@@ -52,7 +58,7 @@ class Batch:
             "processing_status": self.state,
             "request_counts": {
                 "processing": 0 if ended else len(self.custom_ids),
-                **{fate: self.counts[fate] for fate in _FATES},
+                **{state: self.counts[state] for state in _STATES},
             },
             "created_at": self.created_at.isoformat(),
             "expires_at": (self.created_at + timedelta(hours=24)).isoformat(),
@@ -75,7 +81,7 @@ class BatchOffice:
         self._numbers = itertools.count(1)
         self._submitted: Counter[str] = Counter()
 
-    def create(self, body: dict[str, Any]) -> Batch:
+    def create(self, body: dict[str, Any], hidden: bool = False) -> Batch:
         requests = _checked(body.get("requests"), self._most)
         bodies = [request["params"] for request in requests]
         batch = Batch(
@@ -84,19 +90,20 @@ class BatchOffice:
             bodies=bodies,
             nths=[self._count(body) for body in bodies],
             created_at=datetime.now(UTC),
+            hidden=hidden,
         )
         self.batches.append(batch)
         return batch
 
     def get(self, batch_id: str) -> Batch:
         for batch in self.batches:
-            if batch.id == batch_id:
+            if batch.id == batch_id and not batch.hidden:
                 return batch
         raise ApiError(404, f"No message batch was found with the id {batch_id!r}.")
 
     def page(self, limit: int, after_id: str | None, before_id: str | None) -> tuple[list[Batch], bool]:
         """Newest first: those that follow `after_id`, or end just before `before_id`; and whether there are more."""
-        newest = self.batches[::-1]
+        newest = [batch for batch in self.batches[::-1] if not batch.hidden]
         if before_id is not None:
             newer = newest[: newest.index(self.get(before_id))]
             return newer[-limit:], len(newer) > limit
@@ -114,9 +121,11 @@ class BatchOffice:
             return
         for custom_id, params, nth in zip(batch.custom_ids, batch.bodies, batch.nths, strict=True):
             fate = "canceled" if batch.state == "canceling" else self._fates(custom_id, params, nth)
-            result = self._result(fate, params)
+            first, *further = _TWICE.get(fate, (fate,))
+            result = self._result(first, params)
             batch.counts[result["type"]] += 1
-            batch.results.append(json.dumps({"custom_id": custom_id, "result": result}).encode() + b"\n")
+            results = [result, *(result if again == first else self._result(again, params) for again in further)]
+            batch.results += [json.dumps({"custom_id": custom_id, "result": one}).encode() + b"\n" for one in results]
         _shuffle(batch.results)
         batch.ended_at = datetime.now(UTC)
         batch.state = "ended"
@@ -129,7 +138,9 @@ class BatchOffice:
                 case "errored":
                     raise ApiError(500, "Internal server error")
                 case "invalid":
-                    raise ApiError(400, "This request is invalid.")
+                    raise ApiError(400, "messages: this request is invalid")
+                case "disabled":
+                    raise ApiError(400, "This organization has been disabled.")
                 case "expired" | "canceled":
                     return {"type": fate}
             raise ValueError(f"no such fate: {fate!r}")

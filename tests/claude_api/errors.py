@@ -11,10 +11,13 @@ _TYPES = {
     402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "timeout_error",
     413: "request_too_large",
     429: "rate_limit_error",
     500: "api_error",
+    502: "api_error",
     503: "api_error",
+    504: "timeout_error",
     529: "overloaded_error",
 }
 
@@ -49,6 +52,16 @@ class ApiError(Exception):
 
     def headers(self) -> dict[str, str]:
         return {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
+
+
+class Foreign(Exception):
+    """A response that this API never gives: something between it and the client answers instead. `cause` as above."""
+
+    def __init__(self, status: int, cause: str, location: str = "") -> None:
+        super().__init__(cause)
+        self.status = status
+        self.cause = cause
+        self.location = location
 
 
 class Hangup(Exception):

@@ -18,6 +18,7 @@ A caption that holds one of these words changes what happens to its clip:
 | BAD-REQUEST      | both     | 400 invalid_request_error                                                     |
 | ALWAYS-500       | both     | 500 api_error                                                                 |
 | THINKS           | both     | a thinking block comes before the text                                        |
+| DEARER           | both     | the answer says that claude-opus-5-5 gave it                                  |
 
 What holds for `verify` holds for template 10.1 too, which judges a video made of the scene. `marked` has a share of the
 captions that are made here end with a marker; with REFUSE-CAPTION they are refused.
@@ -163,7 +164,7 @@ class Mind:
             "id": message_id,
             "type": "message",
             "role": "assistant",
-            "model": question.body["model"],
+            "model": "claude-opus-5-5" if "DEARER" in question.said else question.body["model"],
             "content": _content(answer),
             "stop_reason": answer.stop_reason,
             "stop_sequence": None,

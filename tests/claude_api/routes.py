@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.claude_api.account import demand_good
 from tests.claude_api.batches import Batch
 from tests.claude_api.checks import check_countable, check_message
-from tests.claude_api.errors import ApiError, Hangup
+from tests.claude_api.errors import ApiError, Foreign, Hangup
 from tests.claude_api.question import Question
 
 if TYPE_CHECKING:
@@ -22,8 +22,20 @@ if TYPE_CHECKING:
 
 KEY = "sk-ant-loopback-0123456789"
 VERSION = "2026-10-21"
-CREATE_FAULTS = frozenset({"429", "500-before", "500-after", "drop-before", "drop-after", "slow"})
+CREATE_FAULTS = {
+    "429": "too many requests",
+    "500-before": "an internal error, and no batch",
+    "500-after": "an internal error, and a batch all the same",
+    "502-before": "a gateway's error, and no batch",
+    "504-late": "a gateway's error, and a batch that nobody is told of before it appears",
+    "drop-before": "the connection is cut, and there is no batch",
+    "drop-after": "the connection is cut, and there is a batch",
+    "drop-late": "the connection is cut, and there is a batch that nobody is told of before it appears",
+    "page": "a login page with status 200, and no batch",
+    "slow": "the response trickles in",
+}
 
+_PAGE = b"<!DOCTYPE html><title>Sign in</title><p>Sign in to go on.</p>"
 _MESSAGE_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 16
 _TRICKLES = 8
@@ -63,6 +75,9 @@ class Routes:
             except ApiError as error:
                 exchange.status, exchange.fault = error.status, error.cause
                 raise
+            except Foreign as foreign:
+                exchange.status, exchange.fault = foreign.status, foreign.cause
+                raise
             except Hangup as hangup:
                 exchange.fault = hangup.cause
                 raise
@@ -82,7 +97,8 @@ class Routes:
         message = api.answer(question, "standard")
         exchange.status, exchange.usage = 200, message["usage"]
         api.gate.answered(message["usage"]["output_tokens"])
-        response, exchange.delivered = await self._send(request, message, exchange.fault)
+        told = api.weather.told(message, exchange.fault)
+        response, exchange.delivered = await self._send(request, told, exchange.fault)
         return response
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
@@ -105,14 +121,20 @@ class Routes:
         fault = api.create_faults.pop(0) if api.create_faults else ""
         if fault and fault not in CREATE_FAULTS:
             raise ValueError(f"no such fault: {fault!r}")
+        if fault == "502-before":
+            raise ApiError(502, "Bad gateway", cause=fault)
         api.weather.strike("500" if fault == "500-before" else fault)
         _check_size(raw, api.batch_bytes)
-        batch = api.office.create(_parsed(raw))
+        batch = api.office.create(_parsed(raw), hidden=fault.endswith("-late"))
         view = self._view(batch)
         if api.batch_seconds is not None:
             asyncio.get_running_loop().call_later(api.batch_seconds, api.office.end, batch)
         if fault == "500-after":
             raise ApiError(500, "Internal server error", cause=fault)
+        if fault == "504-late":
+            raise ApiError(504, "Gateway timeout", cause=fault)
+        if fault == "drop-late":
+            raise Hangup(fault)
         response, _ = await self._send(request, view, fault)
         return response
 
@@ -153,7 +175,7 @@ class Routes:
         raise ApiError(404, f"Not found: {request.method} {request.path}")
 
     def _guarded(self, handler: _Handler) -> _Handler:
-        """The handler, its ApiErrors sent as such and its Hangups carried out."""
+        """The handler, its ApiErrors and what is Foreign sent as such, and its Hangups carried out."""
 
         @functools.wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -163,6 +185,9 @@ class Routes:
                 headers = self._headers() | error.headers()
                 body = error.payload(headers["request-id"])
                 return web.Response(status=error.status, body=body, headers=headers)
+            except Foreign as foreign:
+                headers = {"content-type": "text/html"} | ({"location": foreign.location} if foreign.location else {})
+                return web.Response(status=foreign.status, body=_PAGE, headers=headers)
             except Hangup:
                 _hang_up(request)
                 return web.Response()

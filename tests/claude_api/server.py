@@ -50,8 +50,9 @@ class ClaudeApi:
     """The API on a port of 127.0.0.1, from `with` to the end of its block.
 
     With `batch_seconds` None a batch ends when `finish_batches` is called. `remember` False keeps no log (`tally` and
-    `batches` are kept), so that a benchmark neither pays for it nor fills the memory. `mind`, `weather`, `account` and
-    `create_faults` may be changed while it runs.
+    `batches` are kept), so that a benchmark neither pays for it nor fills the memory. `mind`, `weather`, `account`,
+    `account_after` and `create_faults` may be changed while it runs; `account_after` is a number of answers, and the
+    state in which the account is from then on.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ClaudeApi:
         self.batch_seconds = batch_seconds
         self.batch_bytes = batch_bytes
         self.create_faults: list[str] = []
+        self.account_after: tuple[int, str] | None = None
         self.exchanges: list[Exchange] = []
         self.paid: list[str] = []
         self.tally: Counter[int] = Counter()  # of what was sent to POST /v1/messages, by status
@@ -83,6 +85,7 @@ class ClaudeApi:
         self.gate = Gate(self.limits)
         self._remember = remember
         self._account = GOOD
+        self._answers = 0
         self._arrivals: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._prefix = uuid.uuid4().hex[:12]
@@ -112,6 +115,11 @@ class ClaudeApi:
     @property
     def batches(self) -> list[Batch]:
         return self.office.batches
+
+    def reveal_batches(self) -> None:
+        """Tells of every batch from now on."""
+        for batch in self.batches:
+            batch.hidden = False
 
     def finish_batches(self) -> None:
         """Ends every batch that has not ended."""
@@ -159,6 +167,9 @@ class ClaudeApi:
         message = self.mind.message(question, message_id=self.new_id("msg_"), tier=tier)
         if self._remember:
             self.paid.append(question.digest)
+        self._answers += 1
+        if self.account_after and self._answers == self.account_after[0]:
+            self.account = self.account_after[1]
         return message
 
     def _answer_item(self, params: dict[str, Any]) -> dict[str, Any]:

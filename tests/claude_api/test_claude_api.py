@@ -289,6 +289,7 @@ def test_a_wrong_key_is_echoed_and_a_wrong_version_refused(api: ClaudeApi) -> No
         ("user_limit", anthropic.BadRequestError, "You have reached your specified API usage limits"),
         ("no_credit", anthropic.PaymentRequiredError, "credit balance"),
         ("forbidden", anthropic.PermissionDeniedError, "permission"),
+        ("disabled", anthropic.BadRequestError, "This organization has been disabled"),
         ("overloaded", anthropic.OverloadedError, "Overloaded"),
         ("down", anthropic.ServiceUnavailableError, "unavailable"),
         ("deaf", anthropic.APIConnectionError, "Connection error"),
@@ -321,6 +322,7 @@ def test_an_account_in_trouble_gets_no_answer_until_it_is_good_again(
         ("429-after", anthropic.RateLimitError, (429, True)),
         ("529", anthropic.OverloadedError, (529, True)),
         ("500", anthropic.InternalServerError, (500, True)),
+        ("503-after", anthropic.ServiceUnavailableError, (503, True)),
         ("drop-before", anthropic.APIConnectionError, (0, True)),
         ("drop-after", anthropic.APIConnectionError, (200, False)),
     ],
@@ -336,7 +338,43 @@ def test_a_fault_strikes_and_passes(fault: str, error: type[anthropic.APIError],
         assert len(api.paid) == (3 if fault == "drop-after" else 1)
     if isinstance(raised.value, anthropic.APIStatusError):
         after = raised.value.response.headers.get("retry-after")
-        assert after == ("3" if fault == "429-after" else None)
+        assert after == ("3" if fault.endswith("-after") else None)
+
+
+@pytest.mark.parametrize("usage", [None, -36_000_000, 1_000_000_000])
+def test_what_an_answer_tells_of_its_tokens_may_be_another_thing_than_what_is_billed(usage: int | None) -> None:
+    fault = {None: "no-usage", -36_000_000: "negative-usage"}.get(usage, "huge-usage")
+    with ClaudeApi(weather=Weather(rates={fault: 1.0}, most=1)) as api, client(api) as claude:
+        odd, true = (claude.messages.create(**body("hello")) for _ in range(2))
+        assert (odd.usage and odd.usage.input_tokens) == usage
+        assert true.usage.input_tokens == 2 and len(api.paid) == 2
+        assert [exchange.usage and exchange.usage["input_tokens"] for exchange in api.exchanges] == [2, 2]
+
+
+def test_a_page_that_no_model_made_comes_with_status_200_and_costs_nothing() -> None:
+    with ClaudeApi(weather=Weather(rates={"page": 1.0}, most=1)) as api, client(api) as claude:
+        assert "Sign in" in str(claude.messages.create(**body("hello")))
+        assert text_of(claude.messages.create(**body("hello")))
+        assert [(exchange.status, exchange.fault) for exchange in api.exchanges] == [(200, "page"), (200, "")]
+        assert len(api.paid) == 1
+
+
+def test_an_address_that_leads_elsewhere_says_where(api: ClaudeApi) -> None:
+    api.account = "redirect"
+    http = anthropic.DefaultHttpxClient(verify=False, follow_redirects=False)
+    claude = Anthropic(base_url=api.url, api_key=KEY, max_retries=0, http_client=http)
+    with claude, pytest.raises(anthropic.APIStatusError) as raised:
+        claude.messages.create(**body("hello"))
+    assert raised.value.status_code == 302
+    assert raised.value.response.headers["location"].startswith("https://login.example/")
+    assert [(exchange.status, exchange.fault) for exchange in api.exchanges] == [(302, "redirect")]
+
+
+def test_the_account_turns_after_so_many_answers_and_another_model_may_serve(api: ClaudeApi) -> None:
+    api.account_after = (2, "disabled")
+    assert [ask(api, body(text)).model for text in ("hello", "hello DEARER")] == ["claude-haiku-5-5", "claude-opus-5-5"]
+    with pytest.raises(anthropic.BadRequestError, match="disabled"):
+        ask(api, body("hello"))
 
 
 def test_a_slow_answer_arrives_whole_or_runs_into_the_clients_timeout() -> None:
@@ -489,6 +527,7 @@ def test_a_canceled_batch_ends_with_nothing_paid() -> None:
         ("429", anthropic.RateLimitError, 0),
         ("500-before", anthropic.InternalServerError, 0),
         ("500-after", anthropic.InternalServerError, 1),
+        ("502-before", anthropic.InternalServerError, 0),
         ("drop-before", anthropic.APIConnectionError, 0),
         ("drop-after", anthropic.APIConnectionError, 1),
     ],
@@ -504,6 +543,28 @@ def test_a_fault_on_creation_leaves_a_batch_or_not(
         assert len(api.batches) == created
         claude.messages.batches.create(requests=[item("a", body("hello"))])
         assert len(list(claude.messages.batches.list())) == created + 1
+
+
+@pytest.mark.parametrize("fault", ["drop-late", "504-late"])
+def test_a_batch_may_be_there_before_anybody_is_told_of_it(api: ClaudeApi, fault: str) -> None:
+    api.create_faults = [fault]
+    with client(api) as claude:
+        with pytest.raises(anthropic.APIError):
+            claude.messages.batches.create(requests=[item("a", body("hello"))])
+        assert len(api.batches) == 1 and list(claude.messages.batches.list()) == []
+        api.reveal_batches()
+        assert [batch.id for batch in claude.messages.batches.list()] == [api.batches[0].id]
+
+
+def test_results_may_stand_there_twice_and_are_paid_once() -> None:
+    fates = {"a": "twice", "b": "errored-too", "c": "disabled"}
+    with ClaudeApi(batch_fates=lambda name, params, nth: fates[name]) as api, client(api) as claude:
+        made = claude.messages.batches.create(requests=[item(name, body(name)) for name in fates])
+        api.finish_batches()
+        found = [(entry.custom_id, entry.result.type) for entry in claude.messages.batches.results(made.id)]
+        assert sorted(found) == [*[("a", "succeeded")] * 2, ("b", "errored"), ("b", "succeeded"), ("c", "errored")]
+        assert claude.messages.batches.retrieve(made.id).request_counts.succeeded == 2
+        assert len(api.paid) == 2
 
 
 def test_a_batch_that_breaks_the_rules_is_not_created() -> None:

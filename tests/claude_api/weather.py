@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from tests.claude_api.errors import ApiError, Hangup
+from tests.claude_api.errors import ApiError, Foreign, Hangup
+
+_USAGES: Mapping[str, Any] = {
+    "no-usage": None,
+    "negative-usage": {"input_tokens": -36_000_000, "output_tokens": -1},
+    "huge-usage": {"input_tokens": 1_000_000_000, "output_tokens": 10},
+}
 
 FAULTS = {
     "429": "too many requests, without retry-after",
     "429-after": "too many requests, with retry-after",
     "529": "overloaded",
     "500": "an internal error",
+    "503-after": "unavailable, with retry-after",
+    "page": "a login page with status 200 in place of an answer, which is not made",
+    "no-usage": "the answer is made (and paid), and says nothing of its tokens",
+    "negative-usage": "the answer is made (and paid), and counts fewer tokens than none",
+    "huge-usage": "the answer is made (and paid), and counts more tokens than it can have",
     "drop-before": "the connection is cut before an answer is made",
     "drop-after": "the answer is made (and paid), half of it is sent, then the connection is cut",
     "slow": "the answer trickles in",
@@ -53,8 +65,16 @@ class Weather:
                 raise ApiError(529, "Overloaded", cause=fault)
             case "500":
                 raise ApiError(500, "Internal server error", cause=fault)
+            case "503-after":
+                raise ApiError(503, "The service is unavailable.", retry_after=self.retry_after, cause=fault)
+            case "page":
+                raise Foreign(200, fault)
             case "drop-before":
                 raise Hangup(fault)
+
+    def told(self, message: dict[str, Any], fault: str) -> dict[str, Any]:
+        """What is sent of a message, which may say something else of its tokens than what is billed."""
+        return message | {"usage": _USAGES[fault]} if fault in _USAGES else message
 
     def _draw(self, digest: str, arrival: int) -> str:
         lot = hashlib.sha256(f"{self.seed}:{digest}:{arrival}".encode()).digest()
