@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from curation.config import Limits
 from curation.environment import clean_environment
 
 _EVIDENCE_BYTES = 64 << 10
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a child
 _CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
 # Where in its memory ffmpeg keeps what speaks: other at each run.
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
@@ -41,21 +43,19 @@ def run(line: Sequence[str], limits: Limits) -> Run:
             env=clean_environment(),
         )  # fmt: skip
         _bound(child.pid, limits)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        code: int | None
+        used: resource.struct_rusage | None = None
         try:
-            code = child.wait(limits.clip_seconds)
-        except subprocess.TimeoutExpired:
-            code = None
+            used = _used_until_end(child, limits.clip_seconds)
         finally:
             # Also on an interrupt, and for whatever the child may have started itself.
-            _kill_group(child)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            code = child.returncode if used else None
+            used = used or _reap(child)
         size = errors.seek(0, os.SEEK_END)
         errors.seek(max(0, size - _EVIDENCE_BYTES))
         text = errors.read().decode("utf-8", "replace")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(code, _ADDRESS.sub("", text).strip(), cpu)
+    return Run(code, _ADDRESS.sub("", text).strip(), used.ru_utime + used.ru_stime if used else 0.0)
 
 
 def _bound(pid: int, limits: Limits) -> None:
@@ -71,7 +71,19 @@ def _bound(pid: int, limits: Limits) -> None:
         return  # it has ended already
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _used_until_end(child: subprocess.Popen[bytes], seconds: float) -> resource.struct_rusage | None:
+    """Wait for the child's end, and return what it used; None when its time is up."""
+    until, pause = time.monotonic() + seconds, _SHORTEST_PAUSE
+    while (used := _reap(child, os.WNOHANG)) is None and time.monotonic() < until:
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return used
+
+
+def _reap(child: subprocess.Popen[bytes], options: int = 0) -> resource.struct_rusage | None:
+    """What the child has used, it alone: others of this process may end meanwhile. None while it has not ended."""
+    pid, status, used = os.wait4(child.pid, options)
+    if not pid:
+        return None
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return used

@@ -65,6 +65,7 @@ class Engine:
         self._in_flight = 0
         self._order = itertools.count()
         self._slots = 1
+        self._most_cpus = 1  # that any node has
         self._looked = float("-inf")
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
@@ -122,6 +123,8 @@ class Engine:
         if time.monotonic() - self._looked >= _LOOK_AT_CLUSTER_SECONDS:
             cpus = int(ray.cluster_resources().get("CPU", 1))
             self._slots = max(1, cpus if self._workers is None else min(self._workers, cpus))
+            of_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+            self._most_cpus = min((cpus for cpus in of_nodes if cpus), default=1)
             self._looked = time.monotonic()
 
     def _admit(self, units: Iterator[Flight]) -> None:
@@ -137,9 +140,12 @@ class Engine:
         if self._ending:
             self._ready = [item for item in self._ready if not self._stop and item[2].kind in ("seal", "cut")]
             heapq.heapify(self._ready)
-        busy = sum(step.kind != "decide" for step in self._running.values())
-        for _ in range(min(self._slots - busy, len(self._ready))):
-            self._start_now(heapq.heappop(self._ready)[2])
+        free = self._slots - sum(step.cpus for step in self._running.values())
+        while free > 0 and self._ready:
+            share = free // len(self._ready)
+            step = heapq.heappop(self._ready)[2].over(min(share, self._most_cpus))
+            self._start_now(step)
+            free -= step.cpus
 
     def _push(self, step: Step) -> None:
         heapq.heappush(self._ready, (PRIORITY[step.kind], next(self._order), step))
@@ -147,7 +153,7 @@ class Engine:
     def _ask(self, flight: Flight, shard: ShardWork) -> None:
         """A question to the judge holds no CPU, so it waits for none."""
         if not self._ending:
-            self._start_now(Step("decide", shard, flight))
+            self._start_now(Step("decide", shard, flight, cpus=0))
 
     def _start_now(self, step: Step) -> None:
         self._running[self._submit(step)] = step
@@ -157,14 +163,15 @@ class Engine:
         if flight is None:
             return self._seal.remote(job.out, step.shard.name, step.shard.units)
         if step.kind == "screen":
-            flight.screened = self._screen.remote(job, flight.unit)
+            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus)
             return flight.screened
         if step.kind == "decide":
             flight.scenes = self._judge.decide(flight.unit, flight.screened)
             return flight.scenes
         if step.kind == "try":
             return self._try.remote(job, flight.untried[0])
-        return self._cut.remote(job, flight.unit, flight.screened, flight.scenes)
+        cut = self._cut.options(num_cpus=step.cpus)
+        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus)
 
     # ---- how it ended ------------------------------------------------------------------------------------------
 

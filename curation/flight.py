@@ -39,8 +39,18 @@ class Flight:
 
 @dataclass(frozen=True)
 class Step:
-    """What is done next with a unit; without one, the shard is sealed."""
+    """What is done next with a unit, or with a shard where there is none. It keeps so many `cpus` busy."""
 
     kind: Kind
     shard: ShardWork
     flight: Flight | None = None
+    cpus: int = 1
+
+    def over(self, cpus: int) -> Step:
+        """The step as it is done with so many: where units are few, the clips of one are worked on side by side."""
+        return replace(self, cpus=max(1, min(cpus, self._clips)))
+
+    @property
+    def _clips(self) -> int:
+        """How many clips it can work on at once."""
+        return len(self.flight.unit.clips) if self.flight and self.kind in ("screen", "cut") else 1

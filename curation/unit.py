@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from curation.probe import UNKNOWN_DURATION, Measured
 from curation.scenes import ASKED_IN_VAIN, Scene
 from curation.screen import Screened, screen
 from curation.seek import Span
+from curation.side_by_side import Bench, side_by_side
 from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from curation.terms import Terms
@@ -73,62 +75,63 @@ class Job:
             )
 
 
-def screen_unit(job: Job, unit: Unit) -> list[Screened | Ending | None]:
-    """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault."""
+def screen_unit(job: Job, unit: Unit, at_once: int = 1) -> list[Screened | Ending | None]:
+    """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault.
+
+    So many clips `at_once` are worked on.
+    """
     job.check_worker()
     earlier = _Earlier(job.out, unit)
-    with scratch_folder() as scratch:
-        reader = SourceReader(job.root, scratch)
-        return [_screened(job, unit, clip, earlier, reader, scratch) for clip in unit.clips]
+    step = partial(_screened, job, unit, earlier)
+    return list(side_by_side(job.root, step, unit.clips, at_once))
 
 
-def _screened(
-    job: Job, unit: Unit, clip: PlannedClip, earlier: _Earlier, reader: SourceReader, scratch: Path
-) -> Screened | Ending | None:
+def _screened(job: Job, unit: Unit, earlier: _Earlier, clip: PlannedClip, bench: Bench) -> Screened | Ending | None:
     if not unit.redoes(clip):
         return None
     if clip.clip_id in unit.quarantined:
         return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
-    found = _examined(job, clip, reader, scratch)
+    found = _examined(job, clip, bench)
     return replace(found, sample=earlier.next_sample(clip.clip_id)) if isinstance(found, Screened) else found
 
 
-def _examined(job: Job, clip: PlannedClip, reader: SourceReader, scratch: Path) -> Screened | Ending:
+def _examined(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
     if ending := clip.ending:
         return ending
-    measured = _or_failed(lambda: screen(clip, reader, job.config))
+    measured = _or_failed(lambda: screen(clip, bench.reader, job.config))
     if isinstance(measured, Ending):
         return measured
     if job.config.judge != "claude" or clip.caption:
         return Screened(measured)
-    frames = _fetched(clip, reader, lambda source: look(source, _span(clip), measured, job.config, scratch))
+    frames = _fetched(clip, bench, lambda source: look(source, _span(clip), measured, job.config, bench.scratch))
     if isinstance(frames, Ending):
         return frames
     earlier: tuple[Frame, ...] | Ending = ()
     if job.begun_with_cut < CUT_VERSION:
         earlier = _fetched(
-            clip, reader, lambda source: earlier_look(source, _span(clip), measured, job.config, scratch)
+            clip, bench, lambda source: earlier_look(source, _span(clip), measured, job.config, bench.scratch)
         )
     return Screened(measured, frames, earlier_frames=() if isinstance(earlier, Ending) else earlier)
 
 
 def cut_unit(
-    job: Job, unit: Unit, screened: Sequence[Screened | Ending | None], scenes: Sequence[Scene | None]
+    job: Job,
+    unit: Unit,
+    screened: Sequence[Screened | Ending | None],
+    scenes: Sequence[Scene | None],
+    at_once: int = 1,
 ) -> list[tuple[str, str]]:
-    """Cuts what is to be kept, publishes the unit's part, then commits by publishing its ledger.
+    """Cuts what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
 
     Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
     """
     job.check_worker()
     earlier = _Earlier(job.out, unit)
     rows = []
-    with scratch_folder() as scratch, job.out.publishing(unit.name.part) as part:
-        reader = SourceReader(job.root, scratch)
-        for clip, found, scene in zip(unit.clips, screened, scenes, strict=True):
-            if found is None:
-                row, sample = earlier.row_and_sample(clip.clip_id)
-            else:
-                row, sample = _finished(job, clip, found, scene, reader, scratch)
+    clips = zip(unit.clips, screened, scenes, strict=True)
+    with job.out.publishing(unit.name.part) as part:
+        for clip, made in zip(unit.clips, side_by_side(job.root, partial(_made, job), clips, at_once), strict=True):
+            row, sample = made or earlier.row_and_sample(clip.clip_id)
             rows.append(row)
             if sample is not None:
                 part.write(sample.to_bytes())
@@ -139,10 +142,10 @@ def cut_unit(
 def try_clip(job: Job, clip: PlannedClip) -> None:
     """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
     with scratch_folder() as scratch:
-        reader = SourceReader(job.root, scratch)
-        found = _examined(job, clip, reader, scratch)
+        bench = Bench(SourceReader(job.root, scratch), scratch)
+        found = _examined(job, clip, bench)
         if isinstance(found, Screened):
-            _cut_clip(job, clip, found.measured, reader, scratch)
+            _cut_clip(job, clip, found.measured, bench)
 
 
 class _Earlier:
@@ -171,17 +174,23 @@ class _Earlier:
         return self._revision if in_vain else row.sample
 
 
-def _finished(
-    job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
-) -> tuple[Row, Sample | None]:
-    """The clip's row, which can be written whatever stands in it, and its sample if it is kept."""
-    made = _or_failed(lambda: _finish_clip(job, clip, found, scene, reader, scratch))
+def _made(
+    job: Job, known: tuple[PlannedClip, Screened | Ending | None, Scene | None], bench: Bench
+) -> tuple[Row, Sample | None] | None:
+    """The clip's row, which can be written whatever stands in it, and its sample if it is kept.
+
+    None where its earlier end stands.
+    """
+    clip, found, scene = known
+    if found is None:
+        return None
+    made = _or_failed(lambda: _finish_clip(job, clip, found, scene, bench))
     row, sample = (_ended(_planned_row(job, clip), made), None) if isinstance(made, Ending) else made
     return writable(row), sample
 
 
 def _finish_clip(
-    job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, reader: SourceReader, scratch: Path
+    job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, bench: Bench
 ) -> tuple[Row, Sample | None]:
     row = _planned_row(job, clip)
     if isinstance(found, Ending):
@@ -195,7 +204,7 @@ def _finish_clip(
     row = _with_scene(replace(row, sample=found.sample), scene)
     if scene.ending:
         return _ended(row, scene.ending), None
-    made = _cut_clip(job, clip, measured, reader, scratch)
+    made = _cut_clip(job, clip, measured, bench)
     if isinstance(made, Ending):
         return _ended(row, made), None
     row = writable(replace(
@@ -228,18 +237,18 @@ def _json(values: list[dict[str, Any]]) -> str:
     return json.dumps(values, ensure_ascii=False) if values else ""
 
 
-def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, reader: SourceReader, scratch: Path) -> Cut | Ending:
-    return _fetched(clip, reader, lambda source: cut(source, _span(clip), measured, job.config, scratch))
+def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, bench: Bench) -> Cut | Ending:
+    return _fetched(clip, bench, lambda source: cut(source, _span(clip), measured, job.config, bench.scratch))
 
 
-def _fetched(clip: PlannedClip, reader: SourceReader, step: Callable[[Path], T | Ending]) -> T | Ending:
+def _fetched(clip: PlannedClip, bench: Bench, step: Callable[[Path], T | Ending]) -> T | Ending:
     """A step on the clip's file. Before its failure is believed, the file is read to its end."""
 
     def attempt() -> T | Ending:
         try:
-            made = step(reader.fetch(clip))
+            made = step(bench.reader.fetch(clip))
             if isinstance(made, Ending):
-                reader.read_through(clip)
+                bench.reader.read_through(clip)
         except SourceChanged as change:
             return Ending("failed", "source_changed", str(change))
         return made

@@ -13,14 +13,14 @@ B = TypeVar("B")
 _AT_ONCE = 16
 
 
-def ahead(read: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`map(read, items)`, with up to 16 reads under way; what is read and not yet taken is bounded by that too."""
+def ahead(read: Callable[[A], B], items: Iterable[A], at_once: int = _AT_ONCE, held: int = _AT_ONCE) -> Iterator[B]:
+    """`map(read, items)`, with up to `at_once` reads under way; those and what is not yet taken are `held` at most."""
     waiting: deque[Future[B]] = deque()
-    with ThreadPoolExecutor(_AT_ONCE) as readers:
+    with ThreadPoolExecutor(at_once) as readers:
         try:
             for item in items:
                 waiting.append(readers.submit(read, item))
-                if len(waiting) == _AT_ONCE:
+                if len(waiting) == held:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

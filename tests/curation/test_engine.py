@@ -36,10 +36,10 @@ def clip(number: int) -> PlannedClip:
     )  # fmt: skip
 
 
-def shard_of(units: int) -> ShardWork:
-    """Units of one clip each."""
+def shard_of(units: int, clips: int = 1) -> ShardWork:
+    """Units of so many clips each."""
     name = ShardName("train", 0)
-    todo = [Unit(UnitName("train", i), name, (clip(i),)) for i in range(units)]
+    todo = [Unit(UnitName("train", i), name, tuple(clip(clips * i + j) for j in range(clips))) for i in range(units)]
     return ShardWork(name, todo, [unit.name for unit in todo])
 
 
@@ -61,6 +61,8 @@ class Cluster:
 
     looks: dict[str, int] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
+    nodes_cpus: tuple[int, ...] = (1,)
+    cpus: list[int] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     looked: int = 0
     most_asked: int = 0
@@ -79,10 +81,21 @@ class Cluster:
 
     def remote(self, **_: Any) -> Callable[[Any], Any]:
         names = {"screen_unit": "screen", "cut_unit": "cut", "try_clip": "try", "seal_or_take_back": "seal"}
-        return lambda function: SimpleNamespace(remote=lambda *_: self.start(names[function.__name__]))
+
+        def task(function: Any, cpus: int = 1) -> Any:
+            def start(*_: Any) -> Reference:
+                self.cpus.append(cpus)
+                return self.start(names[function.__name__])
+
+            return SimpleNamespace(remote=start, options=lambda num_cpus: task(function, num_cpus))
+
+        return task
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 1.0}
+        return {"CPU": float(sum(self.nodes_cpus))}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in self.nodes_cpus]
 
     def wait(self, references: list[Reference], timeout: float) -> tuple[list[Reference], list[Reference]]:
         self.looked += 1
@@ -118,17 +131,40 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     out = Storage.at(tmp_path / "out")
     job = Job(CLAUDE, out, out, "", "r")
 
-    def go(cluster: Cluster, units: int, waiting: int = 4, check: Callable[[], None] = lambda: None) -> int:
+    def go(
+        cluster: Cluster, units: int, waiting: int = 4, check: Callable[[], None] = lambda: None, clips: int = 1
+    ) -> int:
         monkeypatch.setattr(engine, "ray", cluster)
         monkeypatch.setattr(engine, "JudgeActor", lambda _: cluster)
         committed: list[Any] = []
         try:
-            Engine(job, None, waiting, check).run(iter([shard_of(units)]), committed.append, lambda _: None)
+            Engine(job, None, waiting, check).run(iter([shard_of(units, clips)]), committed.append, lambda _: None)
         finally:
             cluster.log.append(f"{len(committed)} committed")
         return len(committed)
 
     return go
+
+
+# ---- how many cores a unit gets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nodes", "units", "clips", "cpus"),
+    [
+        ((4,), 1, 30, [4, 4, 1]),  # screen, cut, seal
+        ((4,), 1, 3, [3, 3, 1]),
+        ((4,), 2, 30, [2, 2, 2, 2, 1]),
+        ((4,), 4, 30, 8 * [1] + [1]),
+        ((2, 3), 1, 30, [2, 2, 1]),  # no task asks for more than a node has
+    ],
+)
+def test_few_units_share_all_cores(
+    run: Callable[..., int], nodes: tuple[int, ...], units: int, clips: int, cpus: list[int]
+) -> None:
+    cluster = Cluster(nodes_cpus=nodes)
+    assert run(cluster, units, clips=clips) == units
+    assert cluster.cpus == cpus
 
 
 # ---- ending ----------------------------------------------------------------------------------------------------
