@@ -29,7 +29,7 @@ from shards.layout import ShardName
 from shards.storage import StorageFault
 
 if TYPE_CHECKING:
-    from judge.paid_once import Report
+    from judge.cached_client import Report
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from curation.captioning import Uncaptioned, pictures_of
 from curation.config import Config
-from curation.judging import drawer_of
 from curation.plan import Plan, PlannedClip, write_plan
 from curation.scenes import decide
 from curation.sources import MISSING, Source
@@ -21,7 +20,7 @@ from judge.claude import ClaudeJudge
 from judge.estimate import Ahead, Assumptions, Bill, Estimator
 from judge.prices import Price
 from judge.request import Request
-from judge.store import read_drawer
+from judge.stored_answers import StoredAnswers
 from shards.scratch import scratch_folder
 from shards.storage import Storage
 
@@ -65,7 +64,8 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
     bills = dict.fromkeys(cases, Bill())
     uncaptioned = Uncaptioned(config)
     clips = missing = flawed = 0
-    for clip, answers in _undecided(plan, out, config):
+    stored = StoredAnswers(out)
+    for clip in _undecided(plan, out, config):
         clips += 1
         if clip.flaw or clip.size == MISSING:
             flawed += bool(clip.flaw)
@@ -75,21 +75,18 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
             uncaptioned.add(clip.name)
         ahead = Ahead(clip.caption, pictures_of(clip.name, config))
         # The frames that a question without a caption is made of would have to be decoded.
-        if answers and clip.caption:
-            ahead = _Told(answers).far(ahead, config, price, clip.clip_id)
+        if stored.count and clip.caption:
+            ahead = _Told(stored).far(ahead, config, price, clip.clip_id)
         for case, estimator in estimators.items():
             bills[case] += estimator.bill(ahead)
     captioning = {case: uncaptioned.bill(price, assumed) for case, assumed in cases.items()}
     return Estimate(clips, missing, flawed, uncaptioned.count, plan.passed_over, bills, captioning)
 
 
-def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[tuple[PlannedClip, Mapping[str, Answer]]]:
-    """The clips that are left, with the answers that are stored about their unit."""
+def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[PlannedClip]:
     for shard in remaining(plan, State.read(out, config.units_per_shard)):
         for unit in shard.todo:
-            answers = read_drawer(out, drawer_of(unit))
-            for clip in unit.clips:
-                yield clip, answers
+            yield from unit.clips
 
 
 class _NotTold(Exception):
@@ -99,18 +96,18 @@ class _NotTold(Exception):
 class _Told:
     """Stands in for asking: gives stored answers, and counts how far they go."""
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
-        self._answers = answers
+    def __init__(self, stored: StoredAnswers) -> None:
+        self._stored = stored
         self._tasks: list[str] = []
 
-    async def ask(self, request: Request, drawer: str, place: int) -> Answer:
-        if request.key not in self._answers:
+    async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
+        if (answer := self._stored.get(request.key)) is None:
             raise _NotTold
         self._tasks.append(request.task)
-        return self._answers[request.key]
+        return answer
 
-    def has_answer(self, request: Request, drawer: str) -> bool:
-        return request.key in self._answers
+    async def has_answer(self, request: Request) -> bool:
+        return self._stored.get(request.key) is not None
 
     def far(self, clip: Ahead, config: Config, price: Price, clip_id: str) -> Ahead:
         """The clip with what is known of it; decided but not cut, it has no round left."""

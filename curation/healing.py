@@ -17,8 +17,8 @@ from curation.ledger import Tally, read_ledger
 from curation.sealing import CannotSeal, discard_shard, seal_shard
 from curation.state import State, take_stock
 from curation.summary import sums_before
-from judge.account import ACCOUNT
-from judge.store import CALLS
+from judge.budget_record import ACCOUNT
+from judge.segments import CALLS
 from shards.ahead import ahead
 from shards.layout import LEDGER, MANIFEST, PARTS, SHARDS, SUMS, ShardName, UnitName
 from shards.parquet import open_table

@@ -15,7 +15,7 @@ from curation.plan import Unit
 from curation.unit import Job
 
 if TYPE_CHECKING:
-    from judge.paid_once import Report
+    from judge.cached_client import Report
 
 _DEATHS_ALLOWED = 3
 UNITS_AT_ONCE = 10_000

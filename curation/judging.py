@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from curation.captioning import pictures_of
 from curation.config import Config, Limits
 from curation.errors import RunStopped, UsageMistake
 from curation.lock import Holder, holder
@@ -21,17 +22,18 @@ from curation.terms import Terms
 from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake, JudgeStopped
+from judge.estimate import CASES, Ahead, Estimator
 from judge.film import FilmJudge
-from shards.layout import UnitName
+from shards.layout import JOURNALS, UnitName
+from shards.local_state import local_state
 from shards.storage import Storage
 
 if TYPE_CHECKING:
-    from judge.paid_once import PaidOnce, Report
+    from judge.cached_client import CachedClient, Report
     from judge.patience import Patience
 
 _LOOK_SECONDS = 0.1
 _READ_SECONDS = 2.0
-_UNITS_A_FOLDER = 1000
 _CLIPS_A_CALL = 2
 _PICTURED_CLIPS = 2000
 
@@ -44,8 +46,10 @@ class Judging:
         self._terms = terms
         self._out = out
         self._run_id = run_id
-        self._paid_once: PaidOnce | None = None
+        self._client: CachedClient | None = None
         self._judge: Judge | None = None
+        self._estimator: Estimator | None = None
+        self._making = asyncio.Lock()
         self._under_way: dict[UnitName, asyncio.Task[list[Scene | None]]] = {}
 
     async def decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
@@ -62,78 +66,88 @@ class Judging:
 
     async def _decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
         try:
-            judge = self._ready()
-            drawer = drawer_of(unit)
-            if self._paid_once:
-                await self._paid_once.open(drawer)
-            place = unit.clips[0].position
+            judge = await self._ready()
             scenes = await asyncio.gather(
-                *(
-                    self._scene(judge, clip, found, drawer, place)
-                    for clip, found in zip(unit.clips, screened, strict=True)
-                ),
+                *(self._scene(judge, clip, found) for clip, found in zip(unit.clips, screened, strict=True)),
                 return_exceptions=True,
             )
             for scene in scenes:
                 if isinstance(scene, BaseException):
                     raise scene
-            if self._paid_once:
-                await self._paid_once.close(drawer)
+            if self._client:
+                await self._client.flush()  # a clip is committed after its answers
         except JudgeMistake as mistake:
             raise UsageMistake(str(mistake)) from mistake
         except JudgeStopped as stop:
             raise RunStopped(str(stop)) from stop
-        return _each_answer_paid_once([scene for scene in scenes if not isinstance(scene, BaseException)])
+        return _each_answer_paid_once(unit, [scene for scene in scenes if not isinstance(scene, BaseException)])
 
     def report(self) -> Report | None:
         """How the asking goes, if anything is paid for."""
-        return self._paid_once.report() if self._paid_once else None
+        return self._client.report() if self._client else None
 
     async def end(self) -> None:
         """Asks nothing more; what is under way is waited for, a little, and stored."""
-        if self._paid_once:
-            await self._paid_once.end()
+        if self._client:
+            await self._client.end()
 
-    async def _scene(
-        self, judge: Judge | None, clip: PlannedClip, found: Screened | Ending | None, drawer: str, place: int
-    ) -> Scene | None:
+    async def _scene(self, judge: Judge | None, clip: PlannedClip, found: Screened | Ending | None) -> Scene | None:
         if found is None or isinstance(found, Ending):
             return None
         question = Question(
-            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, drawer, place, found.sample,
-            found.earlier_frames,
+            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, clip.position, found.sample,
+            found.earlier_frames, content_of(clip),
         )  # fmt: skip
-        return await decide(judge, question)
+        if self._client is None or self._terms is None or self._estimator is None:
+            return await decide(judge, question)
+        bill = self._estimator.bill(Ahead(clip.caption, pictures_of(clip.name, self._config)))
+        with self._client.clip(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
+            return await decide(judge, question)
 
-    def _ready(self) -> Judge | None:
+    async def _ready(self) -> Judge | None:
         """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
-        config = self._config
-        if self._judge is None and config.judge == "film":
-            self._judge = FilmJudge(config.film.max_overlap)
-        elif self._judge is None and config.judge == "claude" and self._terms:
-            from judge.paid_once import PaidOnce
+        async with self._making:
+            config = self._config
+            if self._judge is None and config.judge == "film":
+                self._judge = FilmJudge(config.film.max_overlap)
+            elif self._judge is None and config.judge == "claude" and self._terms:
+                self._judge = await self._claude(self._terms)
+            return self._judge
 
-            terms, leash = self._terms, Leash(self._out, self._run_id)
-            try:
-                self._paid_once = PaidOnce(
-                    self._out, terms.price, patience(config.limits), terms.budget, terms.in_batches, leash.check
-                )
-            except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
-                raise UsageMistake(f"{socket.gethostname()}: {mistake}") from mistake
-            self._judge = ClaudeJudge(config.claude, terms.price, self._paid_once)
-        return self._judge
+    async def _claude(self, terms: Terms) -> Judge:
+        from judge.cached_client import CachedClient
+
+        leash = Leash(self._out, self._run_id)
+        try:
+            self._client = await CachedClient.open(
+                self._out, local_state(self._out, JOURNALS), terms.price, patience(self._config.limits), terms.budget,
+                terms.in_batches, leash.check,
+            )  # fmt: skip
+        except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
+            raise UsageMistake(f"{socket.gethostname()}: {mistake}") from mistake
+        self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
+        return ClaudeJudge(self._config.claude, terms.price, self._client)
 
 
-def _each_answer_paid_once(scenes: Sequence[Scene | None]) -> list[Scene | None]:
-    """Where one answer served more than one question of a unit, the first, in the order of the clips, has its cost."""
+def content_of(clip: PlannedClip) -> str:
+    """What stands for the bytes of a clip's file, as far as the plan knows them."""
+    return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
+
+
+def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | None]) -> list[Scene | None]:
+    """An answer's cost stands with the clip that it was bought for; of an older answer, with the first that uses it."""
     seen: set[str] = set()
 
-    def counted(call: Call) -> Call:
-        again = call.answer.key in seen
-        seen.add(call.answer.key)
-        return replace(call, answer=replace(call.answer, usd=Decimal(0), shared=True)) if again else call
+    def counted(call: Call, clip_id: str) -> Call:
+        answer = call.answer
+        again = answer.key in seen or answer.clip_id not in ("", clip_id)
+        seen.add(answer.key)
+        return replace(call, answer=replace(answer, usd=Decimal(0), shared=True)) if again else call
 
-    return [scene and replace(scene, calls=tuple(counted(call) for call in scene.calls)) for scene in scenes]
+    return [
+        scene and replace(scene, calls=tuple(counted(call, clip.clip_id) for call in scene.calls))
+        for clip, scene in zip(unit.clips, scenes, strict=True)
+    ]
 
 
 class Leash:
@@ -174,9 +188,3 @@ def patience(limits: Limits) -> Patience:
     from judge.patience import Patience
 
     return Patience(limits.calls_at_once, limits.call_seconds, limits.outage_seconds)
-
-
-def drawer_of(unit: Unit) -> str:
-    """Where a unit's answers are kept, whatever its revision."""
-    name = unit.name
-    return f"{name.split}/{name.index // _UNITS_A_FOLDER:03d}/{name.index:06d}"

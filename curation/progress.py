@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from judge.paid_once import Report
+    from judge.cached_client import Report
 
 
 class Progress(Protocol):

@@ -17,10 +17,12 @@ from curation.errors import UsageMistake
 from curation.plan import Plan, write_plan
 from curation.sources import Source
 from curation.terms import Terms
-from judge.account import ACCOUNT, Statement
+from judge.answer_index import INDEX
+from judge.budget_record import ACCOUNT
 from judge.errors import JudgeStopped
-from judge.store import CALLS
-from shards.layout import CONFIG, CRASHES, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, SUMS, UNIT_LEDGERS
+from judge.segments import CALLS
+from judge.stored_answers import StoredAnswers
+from shards.layout import CONFIG, CRASHES, JOURNALS, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, SUMS, UNIT_LEDGERS
 from shards.receipt import DamagedRecord, Manifest, sealed_shards
 from shards.scratch import scratch_folder
 from shards.storage import Storage
@@ -251,7 +253,8 @@ def untouched(out: Storage) -> bool:
     """Whether OUT holds a plan at most: nothing was decided by it, and no answer was paid for."""
     done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
     try:
-        asked = done or Statement.read(out).answers
+        asked = done or StoredAnswers(out).count
     except JudgeStopped:
         return False
-    return not asked and all(entry.path == ACCOUNT for entry in out.files(CALLS, recursive=True))
+    left = (entry for entry in out.files(CALLS, recursive=True) if entry.path not in (ACCOUNT, INDEX))
+    return not asked and all(entry.path.startswith(JOURNALS) and not entry.size for entry in left)

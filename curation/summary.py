@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import PurePosixPath
 
 from curation.errors import RunStopped
@@ -17,9 +18,10 @@ from curation.outcome import NEEDS_ATTENTION
 from curation.plan import Plan
 from curation.setup import Recorded
 from curation.state import State
-from judge.account import ACCOUNT, Statement
+from judge.budget_record import ACCOUNT, BudgetRecord
 from judge.errors import JudgeStopped
 from judge.open_batch import OpenBatch
+from judge.stored_answers import StoredAnswers
 from shards import exports
 from shards.exports.energon import INDEX as ENERGON_INDEX
 from shards.index import publish_indexes
@@ -55,12 +57,16 @@ class Spending:
     def read(out: Storage, at_work: bool) -> Spending:
         """While a run is `at_work`, what it has under way is not lost. Raises RunStopped for a damaged account."""
         try:
-            account, batches = Statement.read(out), OpenBatch.all(out)
+            batches = OpenBatch.all(out)
+            record = BudgetRecord.read(out)
+            if record is None or (record.is_open and not at_work):
+                stored = StoredAnswers(out)
+                worst = sum((batch.worst for batch in batches), Decimal(0))
+                record = (record or BudgetRecord()).reconciled(stored.spent, stored.count, worst)
         except JudgeStopped as damage:
             raise RunStopped(str(damage)) from damage
-        lost = account.lost if at_work else account.lost_at_worst({batch.name: batch.worst for batch in batches})
         waiting = sum(len(batch.questions) for batch in batches)
-        return Spending(account.answers, float(account.spent), float(lost), waiting)
+        return Spending(record.answers, float(record.spent), float(record.lost), waiting)
 
 
 @dataclass(frozen=True)

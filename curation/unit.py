@@ -24,6 +24,7 @@ from curation.errors import RunStopped
 from curation.ledger import Row, read_ledger, write_ledger
 from curation.look import look
 from curation.outcome import Ending
+from curation.paid_calls import with_calls, with_earlier_calls
 from curation.plan import PlannedClip, Unit
 from curation.probe import UNKNOWN_DURATION, Measured
 from curation.scenes import ASKED_IN_VAIN, Scene
@@ -132,6 +133,7 @@ def cut_unit(
     with job.out.publishing(unit.name.part) as part:
         for clip, made in zip(unit.clips, side_by_side(job.root, partial(_made, job), clips, at_once), strict=True):
             row, sample = made or earlier.row_and_sample(clip.clip_id)
+            row = earlier.with_its_calls(row)
             rows.append(row)
             if sample is not None:
                 part.write(sample.to_bytes())
@@ -164,6 +166,10 @@ class _Earlier:
     def row_and_sample(self, clip_id: str) -> tuple[Row, Sample | None]:
         row = self._rows[clip_id]
         return row, self._reader.sample(clip_id) if row.kept and self._reader else None
+
+    def with_its_calls(self, row: Row) -> Row:
+        """The row with what was paid for its clip before, whatever became of it now."""
+        return with_earlier_calls(row, self._rows.get(row.clip_id))
 
     def next_sample(self, clip_id: str) -> int:
         """Which asking of the judge it is: a new one if the last gave no scene, else the last, whose answers count."""
@@ -219,18 +225,15 @@ def _finish_clip(
 
 
 def _with_scene(row: Row, scene: Scene) -> Row:
-    answers = [call.answer for call in scene.calls]
     captioned_by = [call.answer.model_served for call in scene.calls if call.task == "caption"]
-    return replace(
+    row = replace(
         row,
         caption=scene.caption, captioned_by=captioned_by[-1] if captioned_by else "",
         scene_description=scene.text, verdict=scene.verdict, verdict_reason=scene.verdict_reason, rounds=scene.rounds,
         judge_model=scene.judge_model, prompt_sha256=scene.prompt_sha256,
         turned_down=_json([{"scene": one.scene, "reason": evidence(one.reason)} for one in scene.turned_down]),
-        input_tokens=sum(answer.usage.prompt_tokens for answer in answers),
-        output_tokens=sum(answer.usage.output_tokens for answer in answers),
-        usd=float(sum(answer.usd for answer in answers)), calls=_json([call.record() for call in scene.calls]),
     )  # fmt: skip
+    return with_calls(row, [call.record() for call in scene.calls])
 
 
 def _json(values: list[dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from curation.summary import about, summarize
 from curation.verify_answers import Answers
 from curation.verify_derived import read_by_others, spending_now, wrong_counts, wrong_lists
 from curation.verify_shard import check_shard
-from judge.account import ACCOUNT
+from judge.budget_record import ACCOUNT
 from shards import exports
 from shards.layout import (
     CONFIG,
@@ -88,6 +88,7 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
         yield from map(Finding, proof.listed())
     else:
         yield Finding(f"{SUMS} is missing: the last run was not concluded; run the build again to write it")
+    yield from map(Finding, proof.books())
     yield from map(Finding, proof.strangers(plan, state, concluded))
     for text in proof.coverage(by_older):
         yield Finding(text, wrong=False)
@@ -159,9 +160,7 @@ class _Proof:
                 found.add(name.receipt, changed)
             else:
                 yield from self._lines_of(found.receipt)
-        of_calls, damaged = self._answers.faults(units, found.rows)
-        found.add(name.ledger, *of_calls)
-        yield from damaged
+        found.add(name.ledger, *self._answers.faults(found.rows))
         self._tally.add(found.rows)
         self._rows_whole &= not found.faults
         self._receipts_whole &= name.receipt not in found.faults
@@ -174,6 +173,10 @@ class _Proof:
         for path, sha256 in receipt.sums.items():
             if path != receipt.name.receipt and (changed := self._listed.fault(path, sha256)):
                 yield f"{SUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
+
+    def books(self) -> Iterator[str]:
+        """What is wrong with the paid answers and the account of them."""
+        return self._answers.books()
 
     def derived(self, plan: Plan, state: State) -> Iterator[str]:
         """What is wrong with all that was made from the shards; by hash only, where those are damaged."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from curation.errors import RunStopped
 from curation.setup import Recorded
 from curation.summary import Spending, Summary, about
-from judge.account import ACCOUNT, Statement
+from judge.budget_record import ACCOUNT, BudgetRecord
 from judge.errors import JudgeStopped
 from shards import exports
 from shards.index import check_index
@@ -49,7 +49,7 @@ def wrong_counts(out: Storage, manifest: Manifest, summary: Summary) -> dict[str
         if not _counts_as(out.read(SUMMARY), summary):
             wrong[SUMMARY] = "it does not count what ledgers, receipts and account say"
     try:
-        Statement.read(out)
+        BudgetRecord.read(out)
     except JudgeStopped:
         wrong[ACCOUNT] = "it cannot be read"
     return wrong

@@ -30,7 +30,8 @@ class Answer:
     """What was paid for. Unknown text is "". `usd` is exact; `tries` counts the requests that it took.
 
     Whatever the API sent, each text can be written down, and `category` is a word to count by.
-    A `shared` answer was paid for by an equal question of another clip; here it cost nothing.
+    `clip_id` is the clip that it was bought for; `alias` is another name to find it by. A `shared` answer was paid for
+    by an equal question of another clip; here it cost nothing.
     """
 
     key: str
@@ -48,6 +49,16 @@ class Answer:
     usd: Decimal
     tries: int
     shared: bool = False
+    clip_id: str = ""
+    alias: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is found by."""
+        return (self.key, self.alias) if self.alias else (self.key,)
+
+    def is_same_call(self, other: Answer) -> bool:
+        return (self.key, self.message_id) == (other.key, other.message_id)
 
     @staticmethod
     def of(

@@ -13,19 +13,20 @@ from judge.request import Frame, Task
 class Question:
     """What a judge is told of a clip. Text that is not known is "".
 
-    `drawer` is where answers about it are kept; the lower its `place`, the sooner it is asked about; `sample` tells
-    apart the times that it is asked about anew on purpose. `frames` are there where the caption is not; an answer that
-    an earlier release bought for `earlier_frames` counts for them.
+    The lower its `priority`, the sooner it is asked about; `sample` tells apart the times that it is asked about anew
+    on purpose. `frames` are there where the caption is not; an answer that an earlier release bought for
+    `earlier_frames` counts for them. `content` stands for the clip's bytes: a caption bought for the same content stays
+    the clip's, even if the frames are taken otherwise. "" is none.
     """
 
     clip_id: str
     caption: str
     preceding_caption: str = ""
     frames: tuple[Frame, ...] = ()
-    drawer: str = ""
-    place: int = 0
+    priority: int = 0
     sample: int = 0
     earlier_frames: tuple[Frame, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True)

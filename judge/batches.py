@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,9 +17,10 @@ from typing import Any
 
 import anthropic
 
-from judge.account import Account
 from judge.answer import Answer
+from judge.answer_cache import AnswerCache
 from judge.batch_api import BatchApi, NotCreated, NotInBatch, Unreadable
+from judge.budget import Budget
 from judge.client import worst_cost
 from judge.errors import JudgeStopped, Unanswered
 from judge.gate import Gate
@@ -28,7 +28,7 @@ from judge.open_batch import OpenBatch
 from judge.patience import Outage, Patience
 from judge.prices import Price
 from judge.request import Request
-from judge.store import CallStore, Files
+from judge.segments import Files
 
 # The API takes 100,000 requests and 256 MB; less is lost where less is sent at once.
 MOST_REQUESTS = 10_000
@@ -40,21 +40,21 @@ _SUBMISSIONS = 3
 @dataclass(frozen=True)
 class _Question:
     request: Request
-    drawer: str
+    clip_id: str
 
 
 class Batches:
     """Gathers questions into batches and hands out their answers. For one event loop."""
 
     def __init__(
-        self, api: anthropic.AsyncAnthropic, price: Price, account: Account, store: CallStore, files: Files,
+        self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, cache: AnswerCache, files: Files,
         patience: Patience, outage: Outage, gate: Gate,
         most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES,
     ) -> None:  # fmt: skip
         self._api = BatchApi(api, price, outage, gate)
         self._price = price
-        self._account = account
-        self._store = store
+        self._budget = budget
+        self._cache = cache
         self._files = files
         self._patience = patience
         self._gate = gate
@@ -87,13 +87,13 @@ class Batches:
             raise found
         return found
 
-    async def ask(self, request: Request, drawer: str) -> Answer:
+    async def ask(self, request: Request, clip_id: str) -> Answer:
         """The answer, stored. Raises Unanswered, JudgeMistake or JudgeStopped."""
         last = ""
         for _ in range(_SUBMISSIONS):
             self._gate.check()
             if not self.holds(request.key):
-                self._join(_Question(request, drawer))
+                self._join(_Question(request, clip_id))
             try:
                 return await self.result(request.key)
             except NotInBatch as fate:
@@ -123,7 +123,7 @@ class Batches:
                 continue
             questions = self._fill()
             worsts = [worst_cost(self._price, question.request, in_batch=True) for question in questions]
-            count = await self._account.reserve_most(worsts)
+            count = await self._budget.reserve_most(worsts)
             for question in questions[:count]:
                 del self._gathered[question.request.key]
             self._start(self._submit(questions[:count], sum(worsts[:count], Decimal(0))))
@@ -143,8 +143,9 @@ class Batches:
     # ---- the life of a batch -----------------------------------------------------------------------------------
 
     async def _submit(self, questions: list[_Question], worst: Decimal) -> None:
-        drawers = {question.request.key: question.drawer for question in questions}
-        batch = OpenBatch(uuid.uuid4().hex, time.time(), worst, drawers)
+        clips = {question.request.key: question.clip_id for question in questions}
+        aliases = {question.request.key: question.request.alias for question in questions if question.request.alias}
+        batch = OpenBatch(uuid.uuid4().hex, time.time(), worst, clips, aliases=aliases)
         self.open[batch.name] = batch
         await asyncio.to_thread(batch.write, self._files)
         try:
@@ -174,21 +175,16 @@ class Batches:
         return batch
 
     async def _collect(self, batch: OpenBatch) -> None:
-        """Stores the answers, then puts their cost into the account, then forgets the batch, then hands them out."""
+        """Store the answers, then forget the batch, then hand them out."""
         await self._api.until_ended(batch.batch_id, batch.path)
-        results = await self._api.results(batch)
-        by_drawer: defaultdict[str, list[Answer]] = defaultdict(list)
-        for key, result in results.items():
-            if isinstance(result, Answer):
-                by_drawer[batch.questions[key]].append(result)
-        await asyncio.gather(*(self._store.put(drawer, answers) for drawer, answers in by_drawer.items()))
-        answers = [answer for found in by_drawer.values() for answer in found]
-        cost = sum((answer.usd for answer in answers), Decimal(0))
+        results = {key: _named(batch, key, result) for key, result in (await self._api.results(batch)).items()}
+        answers = [result for result in results.values() if isinstance(result, Answer)]
+        self._cache.add_new(answers)
+        await self._cache.store()
         unreadable = sum(isinstance(result, Unreadable) for result in results.values())
-        lost = batch.worst * unreadable / len(results)
-        await self._account.settle_batch(batch.name, batch.worst, cost, len(answers), lost)
+        self._budget.settle_batch(batch.worst, answers, lost=batch.worst * unreadable / len(results))
+        await self._budget.write()
         await asyncio.to_thread(self._files.delete, batch.path)
-        self._account.collected.discard(batch.name)
         self._hand_out(batch, results)
         for result in results.values():
             if isinstance(result, JudgeStopped):
@@ -197,7 +193,7 @@ class Batches:
     async def _forget(self, batch: OpenBatch) -> None:
         """It was never created."""
         await asyncio.to_thread(self._files.delete, batch.path)
-        await self._account.release(batch.worst)
+        self._budget.release_batch(batch.worst)
         self._hand_out(batch, {})
 
     def _hand_out(self, batch: OpenBatch, results: dict[str, Answer | Exception]) -> None:
@@ -224,3 +220,10 @@ class Batches:
         for result in self._results.values():
             if not result.done():
                 result.set_result(reason)
+
+
+def _named(batch: OpenBatch, key: str, result: Answer | Exception) -> Answer | Exception:
+    """Say for whom an answer was bought."""
+    if not isinstance(result, Answer):
+        return result
+    return replace(result, clip_id=batch.questions[key], alias=batch.aliases.get(key, ""))

@@ -25,13 +25,13 @@ _ASKED_AGAIN = 1
 
 
 class Asker(Protocol):
-    """Who brings the answer to a request: PaidOnce, or what stands in for it when nothing may be asked."""
+    """Who brings the answer to a request: CachedClient, or what stands in for it when nothing may be asked."""
 
-    async def ask(self, request: Request, drawer: str, place: int) -> Answer:
+    async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
         """Raises Unanswered."""
         ...
 
-    def has_answer(self, request: Request, drawer: str) -> bool:
+    async def has_answer(self, request: Request) -> bool:
         """Whether it was asked before: the answer is stored, or on its way in a batch."""
         ...
 
@@ -54,7 +54,7 @@ class ClaudeJudge:
         request = self._requests.caption(question)
         if question.earlier_frames:
             earlier = replace(request, frames=question.earlier_frames)
-            request = earlier if self._asker.has_answer(earlier, question.drawer) else request
+            request = earlier if await self._asker.has_answer(earlier) else request
         return await self._text(request, question)
 
     async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
@@ -102,7 +102,7 @@ class ClaudeJudge:
         for room in (1, 2):
             roomy = replace(request, max_tokens=room * request.max_tokens)
             try:
-                answer = await self._asker.ask(roomy, question.drawer, question.place)
+                answer = await self._asker.ask(roomy, question.priority, question.clip_id)
             except Unanswered as error:
                 raise Declined("failed", error.reason, f"{request.task}: {error.detail}", tuple(calls)) from error
             calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
@@ -125,7 +125,8 @@ class Requests:
     def caption(self, question: Question) -> Request:
         """The frames, each after its time, then our caption prompt."""
         prompt = load("caption")
-        return self._request("caption", prompt, question, text=prompt.text, frames=question.frames)
+        subject = f"{question.clip_id} {question.content}" if question.content else ""
+        return self._request("caption", prompt, question, text=prompt.text, frames=question.frames, subject=subject)
 
     def describe(self, question: Question, turned_down: tuple[str, ...]) -> Request:
         """The template up to `Description:`, from where the model goes on; what follows there is the system prompt."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import anthropic
 import httpx2
 
-from judge.account import Account
 from judge.answer import Answer, NoAnswer
+from judge.budget import Budget
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, read_fault
 from judge.flow import Flow
@@ -80,34 +83,39 @@ class Client:
     """Sends questions one by one, many at once. For one event loop."""
 
     def __init__(
-        self, api: anthropic.AsyncAnthropic, price: Price, account: Account, patience: Patience, gate: Gate
+        self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, patience: Patience, gate: Gate
     ) -> None:
         self._api = api
         self._price = price
-        self._account = account
+        self._budget = budget
         self._patience = patience
         self._gate = gate
         self._answered = 0
         self._turned_down = 0
         self._asking = 0
         self._given_up = False
+        self._prefix = f"{uuid.uuid4().hex[:8]}-"
+        self._numbers = itertools.count()
         self.flow = Flow(patience.calls_at_once)
         self.outage = Outage(patience)
         gate.on_close(self.flow.close)
 
-    async def ask(self, request: Request, place: int) -> Answer:
-        """The answer, whatever it says. Raises Unanswered for this question, JudgeMistake or JudgeStopped for all."""
+    async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
+        """Return the answer, whatever it says, on the journal by then. `clip_id` is whom it is bought for.
+
+        Raises Unanswered for this question, JudgeMistake or JudgeStopped for all.
+        """
         self._asking += 1
         try:
-            return await self._ask(request, place, worst_cost(self._price, request, in_batch=False))
+            return await self._ask(request, priority, clip_id)
         finally:
             self._asking -= 1
 
-    async def _ask(self, request: Request, place: int, worst: Decimal) -> Answer:
+    async def _ask(self, request: Request, priority: int, clip_id: str) -> Answer:
         tries, strikes, answered_before = 0, 0, -1
         while True:
             tries += 1
-            outcome = await self._send(request, place, worst, tries)
+            outcome = await self._send(request, priority, clip_id, tries)
             if isinstance(outcome, Answer):
                 return outcome
             if outcome.kind == "item":
@@ -125,21 +133,20 @@ class Client:
             if outcome.kind != "pause":
                 await self._gate.sleep(backoff(tries))
 
-    async def _send(self, request: Request, place: int, worst: Decimal, tries: int) -> Answer | Fault:
-        turn = await self.flow.enter(place)
+    async def _send(self, request: Request, priority: int, clip_id: str, tries: int) -> Answer | Fault:
+        permit = await self.flow.enter(priority)
         try:
-            await self._reserve(worst)
-            try:
-                outcome: Answer | Fault = await self._once(request, tries)
-            except Exception as error:  # noqa: BLE001
-                outcome = await self._fault(error, worst)
+            call = f"{self._prefix}{next(self._numbers):x}"
+            worst = worst_cost(self._price, request, in_batch=False)
+            await self._budget.reserve(call, request.key, worst, priority)
+            outcome = await self._sent(request, clip_id, call, tries)
             # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
             if isinstance(outcome, Answer):
-                await self._account.settle(worst, outcome.usd)
-                self._took(outcome, turn)
+                self._budget.settle(call, outcome)
+                self._took(outcome, permit)
             else:
-                await (self._account.lose(worst) if outcome.kind == "lost" else self._account.release(worst))
-                self._met(outcome, turn)
+                self._budget.lose(call) if outcome.kind == "lost" else self._budget.release(call)
+                self._met(outcome, permit)
             return outcome
         except (JudgeMistake, JudgeStopped) as end:
             self._gate.close(end)
@@ -147,20 +154,18 @@ class Client:
         finally:
             self.flow.leave()
 
-    async def _reserve(self, worst: Decimal) -> None:
-        """Sets money aside for a call that may then be sent at once."""
-        await self._account.reserve(worst)
+    async def _sent(self, request: Request, clip_id: str, call: str, tries: int) -> Answer | Fault:
         try:
-            self._gate.check()
-        except Exception:
-            await self._account.release(worst)
+            return await self._once(request, clip_id, tries)
+        except Exception as error:  # noqa: BLE001
+            fault = error
+        except BaseException:  # called off
+            self._budget.lose(call)
             raise
-
-    async def _fault(self, error: Exception, worst: Decimal) -> Fault:
         try:
-            return read_fault(error, redacted)
+            return read_fault(fault, redacted)
         except Exception:
-            await self._account.lose(worst)
+            self._budget.lose(call)
             raise
 
     def _took(self, answer: Answer, turn: Turn) -> None:
@@ -171,17 +176,17 @@ class Client:
 
     def _met(self, fault: Fault, turn: Turn) -> None:
         self._turned_down += fault.kind == "item"
-        if self._turned_down >= _ALL_TURNED_DOWN and not self._account.answers:
+        if self._turned_down >= _ALL_TURNED_DOWN and not self._budget.answers:
             raise JudgeStopped(f"the API turns every question down (last: {fault.said}); see --model and the settings")
         if fault.kind == "busy":
             self.flow.window.rejected(turn)
         elif fault.kind == "pause":
             self.flow.pause(fault.retry_after)
         own_fault = fault.kind in ("server", "lost") and fault.reached
-        few = self._asking <= _STRAGGLERS and self._account.answers > 0
+        few = self._asking <= _STRAGGLERS and self._budget.answers > 0
         self._given_up = self.outage.met(fault, bearable=own_fault and few)
 
-    async def _once(self, request: Request, tries: int) -> Answer:
+    async def _once(self, request: Request, clip_id: str, tries: int) -> Answer:
         try:
             async with asyncio.timeout(self._patience.call_seconds):
                 raw = await self._api.messages.with_raw_response.create(**request.body)
@@ -190,9 +195,10 @@ class Client:
             raise
         headers: Mapping[str, str] = raw.headers
         self.flow.buckets.heard(headers)
-        return Answer.of(
+        answer = Answer.of(
             request.key, _json(raw.http_response), self._price, request_id=headers.get("request-id", ""), tries=tries
         )
+        return replace(answer, clip_id=clip_id, alias=request.alias)
 
 
 def _json(response: httpx2.Response) -> Any:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 
 from judge.errors import JudgeStopped
-from judge.store import CALLS, Files
+from judge.segments import CALLS, Files
 
 BATCHES = f"{CALLS}/batches"
 
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """`questions` maps the key of each question to its drawer, `worst` is what is reserved for all, in US dollars.
+    """`questions` maps the key of each question to the clip that it is asked for, `aliases` to its alias if it has one.
 
+    `worst` is what is reserved for all, in US dollars. An older version noted a folder's name in the clip's place.
     `batch_id` is the API's, "" until it is known. `planned_at` is in seconds since 1970.
     """
 
@@ -26,6 +28,7 @@ class OpenBatch:
     worst: Decimal
     questions: dict[str, str]
     batch_id: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -42,7 +45,8 @@ class OpenBatch:
         for entry in files.files(BATCHES):
             try:
                 value = json.loads(gzip.decompress(files.read(entry.path)))
-                found.append(OpenBatch(**{**value, "worst": Decimal(value["worst"])}))
+                clips = {key: "" if "/" in clip else clip for key, clip in value["questions"].items()}
+                found.append(OpenBatch(**{**value, "worst": Decimal(value["worst"]), "questions": clips}))
             except FileNotFoundError:
                 continue  # collected since it was listed
             except (

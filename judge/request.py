@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ class Request:
 
     `sample` and `again` tell apart those that are asked again on purpose: by a retry of the run, and for an answer that
     nobody could read. `prompt` and its sha256 name the template, whose words are in `text`; the key is made of those.
+    `subject` stands for the bytes that frames were taken from, "" for none: see `alias`.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class Request:
     schema: dict[str, Any] | None = None
     sample: int = 0
     again: int = 0
+    subject: str = ""
 
     @cached_property
     def body(self) -> dict[str, Any]:
@@ -63,10 +65,14 @@ class Request:
     def key(self) -> str:
         """sha256 in hexadecimal digits: of the body, each image replaced by its own, and of `sample` and `again`."""
         body = self._body([hashlib.sha256(frame.jpeg).hexdigest() for frame in self.frames])
-        canonical = json.dumps(
-            [body, self.sample, self.again], sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _digest([body, self.sample, self.again])
+
+    @cached_property
+    def alias(self) -> str:
+        """Another key, of the same question about the same subject whatever its frames are; "" without a subject."""
+        if not self.subject:
+            return ""
+        return _digest([self.subject, replace(self, frames=()).body, self.sample, self.again])
 
     @property
     def bytes(self) -> int:
@@ -102,6 +108,11 @@ class Request:
             source = {"type": "base64", "media_type": "image/jpeg", "data": data}
             content.append({"type": "image", "source": source})
         return [*content, {"type": "text", "text": self.text}]
+
+
+def _digest(value: list[Any]) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _time(frame: Frame) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from judge.paid_once import Report
+    from judge.cached_client import Report
 
 DONE, ATTENTION, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 _LOG_EVERY_SECONDS = 5.0

@@ -281,7 +281,7 @@ def _judged(
 
     try:
         for name, opening in models.items():
-            items = judge_folder(asking, name, Path(out.full(f"{name}/{_VIDEOS}")), records[name], settings, tick)
+            items = judge_folder(asking, Path(out.full(f"{name}/{_VIDEOS}")), records[name], settings, tick)
             lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
             out.keep(f"{name}/items.jsonl", lines.encode())
             rewards: dict[str, list[float | None]] = {}

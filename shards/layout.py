@@ -23,7 +23,8 @@ UNIT_LEDGERS = "ledger/units"
 PARTS = "parts"
 CRASHES = "parts/crashes"
 LATENTS = "latents"
-CALLS = "calls"  # where `judge.store` keeps what was paid for
+CALLS = "calls"  # where `judge.answer_cache` keeps what was paid for
+JOURNALS = "calls/journals"
 ENERGON = ".nv-meta"
 
 SPLITS = ("train", "test")
@@ -33,7 +34,7 @@ _SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})
 _UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
 _SHARD_PART = re.compile(rf"{PARTS}/(?P<split>[a-z]+)/nsp-(?P<index>\d{{6,}})(?:-r(?P<revision>\d+))?")
 _PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
-_CALL = re.compile(rf"{CALLS}/(?:account\.json|.+\.jsonl?\.gz)")
+_CALL = re.compile(rf"{CALLS}/(?:account\.json|index\.npz|.+\.jsonl?\.gz)")
 
 
 def index(split: str) -> str:

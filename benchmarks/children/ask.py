@@ -1,7 +1,7 @@
 """Asks a Claude API as fast as it may: `ask bare|ours SECONDS RAMP OUT`, with the API's address in the environment.
 
-`bare` is the SDK's own client, 64 calls at a time and nothing else. `ours` is PaidOnce: limits that it has to find out,
-a budget, and every answer on disk in OUT. Prints answers a second and CPU seconds an answer, after RAMP seconds.
+`bare` is the SDK's own client, 64 calls at a time and nothing else. `ours` is CachedClient: limits that it has to find
+out, a budget, and every answer on disk in OUT. Prints answers a second and CPU seconds an answer, after RAMP seconds.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from decimal import Decimal
 import anthropic
 
 from judge.base import Question
+from judge.cached_client import CachedClient
 from judge.claude import Requests
-from judge.paid_once import PaidOnce
 from judge.patience import Patience
 from judge.prices import Prices
 from judge.request import Request
 from judge.settings import Claude
+from shards.layout import JOURNALS
+from shards.local_state import local_state
 from shards.storage import Storage
 
 AT_ONCE = 64
 _MORE_THAN_ALLOWED = 4 * AT_ONCE
 _BUDGET = Decimal(1000)
-_QUESTIONS_A_DRAWER = 64
 
 Ask = Callable[[Request, int], Awaitable[object]]
 
@@ -49,11 +50,12 @@ async def main(mode: str, seconds: float, ramp: float, out: str) -> None:
             count += 1
 
     if mode == "bare":
-        client = anthropic.AsyncAnthropic(max_retries=0)
-        workers = [asyncio.create_task(worker(_bare(client))) for _ in range(AT_ONCE)]
+        sdk = anthropic.AsyncAnthropic(max_retries=0)
+        workers = [asyncio.create_task(worker(_bare(sdk))) for _ in range(AT_ONCE)]
     else:
-        paid_once = PaidOnce(Storage.at(out), price, Patience(), _BUDGET, in_batches=False)
-        workers = [asyncio.create_task(worker(_ours(paid_once))) for _ in range(_MORE_THAN_ALLOWED)]
+        files = Storage.at(out)
+        client = await CachedClient.open(files, local_state(files, JOURNALS), price, Patience(), _BUDGET)
+        workers = [asyncio.create_task(worker(_ours(client))) for _ in range(_MORE_THAN_ALLOWED)]
     await asyncio.sleep(ramp)
     before, begun, cpu = count, time.monotonic(), time.process_time()
     await asyncio.sleep(seconds)
@@ -73,15 +75,9 @@ def _bare(client: anthropic.AsyncAnthropic) -> Ask:
     return ask
 
 
-def _ours(paid_once: PaidOnce) -> Ask:
-    opened: set[str] = set()
-
+def _ours(client: CachedClient) -> Ask:
     async def ask(request: Request, number: int) -> object:
-        drawer = f"train/000/{number // _QUESTIONS_A_DRAWER:06d}"
-        if drawer not in opened:
-            opened.add(drawer)
-            await paid_once.open(drawer)
-        return await paid_once.ask(request, drawer, number)
+        return await client.ask(request, number)
 
     return ask
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from curation.history.find import Spot
 from curation.history.opened import Opened
 from curation.history.sample import SampleFound, SampleReader
-from curation.judging import drawer_of
 from curation.ledger import Row, read_ledger
-from curation.plan import PlannedClip, Unit
+from curation.plan import PlannedClip
 from judge.errors import JudgeStopped
-from judge.store import CALLS, read_drawer
+from judge.segments import CALLS
+from judge.stored_answers import StoredAnswers
 from shards.layout import ShardName, UnitName
 from shards.receipt import DamagedRecord, Receipt
 
@@ -96,14 +96,13 @@ def _calls(opened: Opened, row: Row | None) -> tuple[dict[str, Any], ...]:
     calls = _listed(row, "calls") if row else []
     if row is None or not calls or not opened.has_calls:
         return tuple(calls)
-    drawer = drawer_of(Unit(UnitName(row.split, row.unit), ShardName(row.split, row.shard), ()))
     try:
-        answers = read_drawer(opened.out, drawer)
+        stored = StoredAnswers(opened.out)
+        for call in calls:
+            if answer := stored.get(call["key"]):
+                call |= {"answer": answer.text, "explanation": answer.explanation}
     except JudgeStopped as damage:
         raise DamagedRecord(str(damage)) from damage
-    for call in calls:
-        if answer := answers.get(call["key"]):
-            call |= {"answer": answer.text, "explanation": answer.explanation}
     return tuple(calls)
 
 

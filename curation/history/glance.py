@@ -15,7 +15,7 @@ from curation.ledger import Tally
 from curation.lock import holder
 from curation.outcome import OUTCOMES
 from curation.summary import METHODS, Spending
-from judge.store import CALLS
+from judge.segments import CALLS
 from shards.layout import MANIFEST, SHARDS, SUMMARY
 from shards.parquet import read_table
 from shards.receipt import DamagedRecord, Receipt

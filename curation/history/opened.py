@@ -11,7 +11,7 @@ from curation.config import Config
 from curation.errors import UsageMistake
 from curation.plan import Plan
 from curation.state import State
-from judge.store import CALLS
+from judge.segments import CALLS
 from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN
 from shards.receipt import Manifest, sealed_shards
 from shards.storage import Storage

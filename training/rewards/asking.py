@@ -13,12 +13,14 @@ from decimal import Decimal
 from typing import Any
 
 from judge.base import Call, Calls, Declined, Question
+from judge.cached_client import CachedClient, Report
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeStopped
-from judge.paid_once import PaidOnce, Report
 from judge.patience import Patience
 from judge.prices import Price
 from judge.settings import Claude
+from shards.layout import JOURNALS
+from shards.local_state import local_state
 from shards.storage import Storage, StorageFault
 from training.rewards.base import Verdict
 
@@ -51,32 +53,28 @@ class Asking:
     ) -> None:  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
-        self._places = itertools.count()
-        self._begun: Future[PaidOnce] = Future()
+        self._numbers = itertools.count()
+        self._begun: Future[CachedClient] = Future()
         terms = (files, price, patience or Patience(), budget, still_ours)
         self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
         self._thread.start()
-        self._paid_once = self._begun.result()
-        self._judge = ClaudeJudge(settings, price, self._paid_once)
+        self._client = self._begun.result()
+        self._judge = ClaudeJudge(settings, price, self._client)
 
-    def open(self, drawer: str) -> None:
-        """Before the first question of a drawer. Raises JudgeStopped for one that is damaged, StorageFault."""
-        asyncio.run_coroutine_threadsafe(self._paid_once.open(drawer), self._loop).result()
-
-    def close(self, drawer: str) -> None:
-        """After the last one was answered: puts the drawer together. Raises StorageFault."""
-        asyncio.run_coroutine_threadsafe(self._paid_once.close(drawer), self._loop).result()
+    def flush(self) -> None:
+        """Return once every answer so far is stored. Raises StorageFault."""
+        asyncio.run_coroutine_threadsafe(self._client.flush(), self._loop).result()
 
     def submit(self, question: Question, scene: str) -> Future[Judged]:
         """Whether a video goes on from `scene`; without a caption it is captioned first, from the question's frames.
 
         The future raises JudgeMistake, JudgeStopped or StorageFault, which end all asking.
         """
-        placed = replace(question, place=next(self._places))  # what was begun first is ended first
+        placed = replace(question, priority=next(self._numbers))  # what was begun first is ended first
         return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
 
     def report(self) -> Report:
-        return self._paid_once.report()
+        return self._client.report()
 
     def end(self) -> None:
         """Asks nothing more; what is under way is waited for, a little, and stored. Never raises, never hangs."""
@@ -92,14 +90,16 @@ class Asking:
         self, files: Storage, price: Price, patience: Patience, budget: Decimal | None, still_ours: Callable[[], None]
     ) -> None:
         try:
-            paid_once = PaidOnce(files, price, patience, budget, in_batches=False, still_ours=still_ours)
+            client = await CachedClient.open(
+                files, local_state(files, JOURNALS), price, patience, budget, check_ownership=still_ours
+            )
         except BaseException as error:  # noqa: BLE001 – raised where it was begun
             self._begun.set_exception(error)
             return
-        self._begun.set_result(paid_once)
+        self._begun.set_result(client)
         await self._over.wait()
         with suppress(JudgeStopped, StorageFault):  # the account on file covers what it does not know the end of
-            await paid_once.end()
+            await client.end()
 
     async def _judged(self, question: Question, scene: str) -> Judged:
         caption: str = question.caption

@@ -102,12 +102,11 @@ class CausalConsistency:
             self._desk.asking.end()
 
     def _asked(self, candidate: Candidate) -> _Asked:
-        drawer = f"step-{candidate.step:06d}"
         video, fps, settings = candidate.video, candidate.fps, self._settings
         if self._captioner:
-            return Question(candidate.clip_id, self._captioner(video, fps), drawer=drawer), candidate.scene
+            return Question(candidate.clip_id, self._captioner(video, fps)), candidate.scene
         pictures = frames(video, fps, settings.frames, settings.frame_height)
-        return Question(candidate.clip_id, "", frames=pictures, drawer=drawer), candidate.scene
+        return Question(candidate.clip_id, "", frames=pictures), candidate.scene
 
 
 class _Desk:
@@ -116,7 +115,6 @@ class _Desk:
     def __init__(self, asking: Asking, ranks: int) -> None:
         self.asking = asking
         self._under_way: list[list[Future[Judged]]] = [[] for _ in range(ranks)]
-        self._drawers: set[str] = set()
         self._failure: _Failure | None = None
 
     def take(self, everyones: Sequence[Sequence[_Asked]]) -> None:
@@ -126,9 +124,6 @@ class _Desk:
         try:
             for under_way, asked in zip(self._under_way, everyones, strict=True):
                 for question, scene in asked:
-                    if question.drawer not in self._drawers:
-                        self.asking.open(question.drawer)
-                        self._drawers.add(question.drawer)
                     under_way.append(self.asking.submit(question, scene))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
@@ -148,7 +143,6 @@ class _Desk:
     def _collected(self) -> list[list[Verdict] | _Failure]:
         found = iter(verdicts(future.result() for under_way in self._under_way for future in under_way))
         dealt: list[list[Verdict] | _Failure] = [[next(found) for _ in under_way] for under_way in self._under_way]
-        while self._drawers:
-            self.asking.close(self._drawers.pop())
+        self.asking.flush()
         self._under_way = [[] for _ in self._under_way]
         return dealt

@@ -27,7 +27,7 @@ _VERDICTS = {1.0: "Pass", 0.0: "Fail", None: ""}
 
 
 def judge_folder(
-    asking: Asking, drawer: str, folder: Path, records: Sequence[Record], settings: Claude, tick: Callable[[int], None]
+    asking: Asking, folder: Path, records: Sequence[Record], settings: Claude, tick: Callable[[int], None]
 ) -> list[Item]:
     """An item for each video, in order: what was said of it, and of what.
 
@@ -36,7 +36,6 @@ def judge_folder(
 
     Raises JudgeMistake, JudgeStopped or StorageFault; TrainingStopped for a video that cannot be decoded.
     """
-    asking.open(drawer)
     under_way: deque[Future[Judged]] = deque()
     judged: list[Judged] = []
 
@@ -48,12 +47,12 @@ def judge_folder(
 
     for record in records:
         pictures = frames(_pixels(folder, record), record["fps"], settings.frames, settings.frame_height)
-        under_way.append(asking.submit(Question(record["file"], "", frames=pictures, drawer=drawer), record["scene"]))
+        under_way.append(asking.submit(Question(record["file"], "", frames=pictures), record["scene"]))
         if len(under_way) == _AT_ONCE:
             take()
     while under_way:
         take()
-    asking.close(drawer)
+    asking.flush()
     return list(_items(records, judged))
 
 

@@ -1,0 +1,37 @@
+"""What was paid for a clip in all: the calls of this asking, and of those before it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from decimal import Decimal
+from typing import Any
+
+from curation.ledger import Row
+from judge.prices import Usage
+
+_USAGE = tuple(item.name for item in fields(Usage))
+
+
+def with_calls(row: Row, calls: Sequence[Mapping[str, Any]]) -> Row:
+    """Return the row with these calls, as `Call.record` gives them, and their sums."""
+    prompt_tokens, output_tokens, usd = sums_of(calls)
+    listed = json.dumps(calls, ensure_ascii=False) if calls else ""
+    return replace(row, calls=listed, input_tokens=prompt_tokens, output_tokens=output_tokens, usd=usd)
+
+
+def with_earlier_calls(row: Row, earlier: Row | None) -> Row:
+    """Return the row of a clip that was done anew, with what was paid for it before in front of its own calls."""
+    if earlier is None or not earlier.calls:
+        return row
+    calls = json.loads(row.calls) if row.calls else []
+    keys = {call["key"] for call in calls}
+    return with_calls(row, [*(call for call in json.loads(earlier.calls) if call["key"] not in keys), *calls])
+
+
+def sums_of(calls: Sequence[Mapping[str, Any]]) -> tuple[int, int, float]:
+    """Return prompt tokens, output tokens and US dollars of calls."""
+    usages = [Usage(**{name: call[name] for name in _USAGE}) for call in calls]
+    usd = sum((Decimal(call["usd"]) for call in calls), Decimal(0))
+    return sum(usage.prompt_tokens for usage in usages), sum(usage.output_tokens for usage in usages), float(usd)

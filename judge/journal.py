@@ -1,0 +1,168 @@
+"""The journal: a local file of the calls under way, and of answers until they are stored.
+
+Each record is one line, written at once, so what was written survives a SIGKILL. The writer holds the file's lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from judge.answer import Answer
+from judge.errors import JudgeStopped
+
+_SUFFIX = ".jsonl"
+_TRIM_BYTES = 4 << 20
+_LAST_WRITER_SECONDS = 15.0
+_LOOK_SECONDS = 0.1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A call that was sent: the key of its question, and the most it can cost, in US dollars."""
+
+    key: str
+    worst: Decimal
+
+
+@dataclass
+class Recovered:
+    """What a dead run's journal holds: its name, answers that may not be stored yet, and calls without an end."""
+
+    name: str
+    answers: list[Answer] = field(default_factory=list)
+    under_way: dict[str, Pending] = field(default_factory=dict)
+
+
+class Journal:
+    """The journal of one run, in a folder where each run has its own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        self._file = self._open(self._path)
+        self._size = 0
+        self._under_way: dict[str, Pending] = {}
+
+    @property
+    def name(self) -> str:
+        return self._path.stem
+
+    def sent(self, call: str, key: str, worst: Decimal) -> None:
+        """Note a call before it is sent. Raises JudgeStopped where it cannot be written, as all of these."""
+        self._under_way[call] = Pending(key, worst)
+        self._append(_sent(call, self._under_way[call]))
+
+    def ended(self, call: str, answer: Answer | None = None) -> None:
+        """Note that a call has its answer, or that its end is known and it has none."""
+        self._under_way.pop(call, None)
+        self._append((answer.to_line() if answer else b"") + _line({"ended": call}))
+
+    def add(self, answer: Answer) -> None:
+        """Note an answer until it is stored."""
+        self._append(answer.to_line())
+
+    def all_stored(self) -> None:
+        """Every answer noted so far is stored: begin anew once the file is long."""
+        if self._size < _TRIM_BYTES:
+            return
+        draft = self._path.with_suffix(".new")
+        file, self._size = self._open(draft), 0
+        os.close(self._file)
+        self._file = file
+        for call, pending in self._under_way.items():
+            self._append(_sent(call, pending))
+        draft.replace(self._path)
+
+    def close(self) -> None:
+        """End it, when all answers are stored. It stays where a call has no known end."""
+        if not self._under_way:
+            self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _append(self, line: bytes) -> None:
+        left = line
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            raise JudgeStopped(f"cannot write {self._path}: {error.strerror}; make room there") from error
+        self._size += len(line)
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        return handle
+
+
+def recover(folder: Path) -> list[Recovered]:
+    """Read the journals of dead runs. One whose writer still lives is waited for, a little.
+
+    The writer of a run that was killed may outlive it for a moment, and still receive answers.
+    """
+    return [_read(path) for path in sorted(folder.glob(f"*{_SUFFIX}")) if _is_over(path)]
+
+
+def discard(folder: Path, recovered: Recovered) -> None:
+    """Delete a journal that was recovered, once all of it is stored."""
+    (folder / f"{recovered.name}{_SUFFIX}").unlink(missing_ok=True)
+
+
+def _is_over(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        deadline = time.monotonic() + _LAST_WRITER_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOOK_SECONDS)
+            except OSError:
+                return True  # a file system without locks
+            else:
+                return True
+    finally:
+        os.close(handle)
+    _log.warning("%s is still being written by a run that has ended; its answers are taken in by the next run", path)
+    return False
+
+
+def _sent(call: str, pending: Pending) -> bytes:
+    return _line({"sent": call, "key": pending.key, "worst": str(pending.worst)})
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def _read(path: Path) -> Recovered:
+    found = Recovered(path.stem)
+    for line in path.read_bytes().splitlines():
+        try:
+            value = json.loads(line)
+            if "sent" in value:
+                found.under_way[value["sent"]] = Pending(value["key"], Decimal(value["worst"]))
+            elif "ended" in value:
+                found.under_way.pop(value["ended"], None)
+            else:
+                found.answers.append(Answer.of_line(line))
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
+            continue  # cut short as its writer was killed, or as the machine went down
+    return found
