@@ -30,13 +30,14 @@ class AnswerCache:
         """Read what is newer than the index. Raises JudgeStopped for a segment that is damaged, OSError."""
         self._files = files
         self._journals = journals
+        # First, since a killed run's judge may live a moment longer, and store what it receives until then.
+        self.recovered = recover(journals)
         self._stored = StoredAnswers(files)
         self._new_segments = self._stored.newly_indexed
         self.spent, self.answers = self._stored.spent, self._stored.count
         self._unstored: dict[str, Answer] = {}
         self._under_names: dict[str, Answer] = {}
         self._storing = asyncio.Lock()
-        self.recovered = recover(journals)
         self.journal = Journal(journals)
         for found in self.recovered:
             for answer in found.answers:
@@ -50,10 +51,6 @@ class AnswerCache:
         if places := self._stored.places(key):
             return await asyncio.to_thread(self._stored.read, key, places)
         return None
-
-    def has(self, key: str) -> bool:
-        """Whether a question has an answer, as good as surely."""
-        return key in self._under_names or bool(self._stored.places(key))
 
     def add(self, answer: Answer, call: str = "") -> None:
         """Take in a new answer, that of `call` on the journal. Raises JudgeStopped where that cannot be written."""

@@ -22,6 +22,7 @@ from judge.answer import Answer
 from judge.errors import JudgeStopped
 
 _SUFFIX = ".jsonl"
+_DRAFT = ".draft"
 _TRIM_BYTES = 4 << 20
 _LAST_WRITER_SECONDS = 15.0
 _LOOK_SECONDS = 0.1
@@ -78,7 +79,7 @@ class Journal:
         """Every answer noted so far is stored: begin anew once the file is long."""
         if self._size < _TRIM_BYTES:
             return
-        draft = self._path.with_suffix(".new")
+        draft = self._path.with_suffix(_DRAFT)
         file, self._size = self._open(draft), 0
         os.close(self._file)
         self._file = file
@@ -114,6 +115,8 @@ def recover(folder: Path) -> list[Recovered]:
 
     The writer of a run that was killed may outlive it for a moment, and still receive answers.
     """
+    for draft in folder.glob(f"*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
     return [_read(path) for path in sorted(folder.glob(f"*{_SUFFIX}")) if _is_over(path)]
 
 
