@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from curation.captioning import Uncaptioned, pictures_of
 from curation.config import Config
 from curation.plan import Plan, PlannedClip, write_plan
-from curation.scenes import decide
+from curation.replay import Replay
 from curation.sources import MISSING, Source
 from curation.state import State
 from curation.terms import Terms
 from curation.work import remaining
-from judge.answer import Answer
-from judge.base import Question
-from judge.claude import ClaudeJudge
 from judge.estimate import Ahead, Assumptions, Bill, Estimator
 from judge.prices import Price
-from judge.request import Request
 from judge.stored_answers import StoredAnswers
 from shards.scratch import scratch_folder
 from shards.storage import Storage
@@ -71,12 +66,9 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
             flawed += bool(clip.flaw)
             missing += not clip.flaw
             continue
-        if not clip.caption:
+        ahead = _far(stored, config, price, clip)
+        if not (clip.caption or ahead.captioned):
             uncaptioned.add(clip.name)
-        ahead = Ahead(clip.caption, pictures_of(clip.name, config))
-        # The frames that a question without a caption is made of would have to be decoded.
-        if stored.count and clip.caption:
-            ahead = _Told(stored).far(ahead, config, price, clip.clip_id)
         for case, estimator in estimators.items():
             bills[case] += estimator.bill(ahead)
     captioning = {case: uncaptioned.bill(price, assumed) for case, assumed in cases.items()}
@@ -89,31 +81,15 @@ def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[PlannedClip
             yield from unit.clips
 
 
-class _NotTold(Exception):
-    """The first question without a stored answer."""
-
-
-class _Told:
-    """Stands in for asking: gives stored answers, and counts how far they go."""
-
-    def __init__(self, stored: StoredAnswers) -> None:
-        self._stored = stored
-        self._tasks: list[str] = []
-
-    async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
-        if (answer := self._stored.get(request.key)) is None:
-            raise _NotTold
-        self._tasks.append(request.task)
-        return answer
-
-    async def has_answer(self, request: Request) -> bool:
-        return self._stored.get(request.key) is not None
-
-    def far(self, clip: Ahead, config: Config, price: Price, clip_id: str) -> Ahead:
-        """The clip with what is known of it; decided but not cut, it has no round left."""
-        try:
-            asyncio.run(decide(ClaudeJudge(config.claude, price, self), Question(clip_id, clip.caption)))
-        except _NotTold:
-            described, verified = self._tasks.count("describe"), self._tasks.count("verify")
-            return Ahead(clip.caption, clip.pictures, min(verified, described), described > verified)
-        return Ahead(clip.caption, clip.pictures, config.claude.rounds)
+def _far(stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip) -> Ahead:
+    """The clip with what is known of it; decided but not cut, it has no round left."""
+    pictures = pictures_of(clip.name, config)
+    if not stored.count:
+        return Ahead(clip.caption, pictures)
+    replay = Replay(stored, config, price, clip)
+    if replay.scene:
+        return Ahead(clip.caption, pictures, config.claude.rounds, captioned=True)
+    described, verified = replay.count("describe"), replay.count("verify")
+    return Ahead(
+        clip.caption, pictures, min(verified, described), described > verified, captioned=replay.count("caption") > 0
+    )

@@ -95,6 +95,8 @@ class Ahead:
     rounds_done: int = 0
     described: bool = False
     """Whether the scene of the round that is under way is there already."""
+    captioned: bool = False
+    """Whether the judge has captioned it already."""
 
 
 class Estimator:
@@ -122,7 +124,7 @@ class Estimator:
         letters = float(len(clip.caption))
         if not clip.caption:
             letters = assumed.caption_tokens * assumed.chars_per_token
-            total += self._captioning(clip.pictures)
+            total += Bill() if clip.captioned else self._captioning(clip.pictures)
         reached = 1.0
         for done in range(clip.rounds_done, self._settings.rounds):
             if not (clip.described and done == clip.rounds_done):
@@ -130,7 +132,7 @@ class Estimator:
             verify = self._call(self._verify + letters, assumed.schema_tokens, assumed.verdict_tokens)
             total += verify * reached
             reached *= 1 - assumed.pass_rate
-        untouched = not clip.rounds_done and not clip.described
+        untouched = not (clip.rounds_done or clip.described or clip.captioned)
         return total * assumed.screened if untouched else total
 
     def captioning(self, pictures: int) -> Bill:

@@ -11,7 +11,9 @@ from curation.history.opened import Opened
 from curation.history.sample import SampleFound, SampleReader
 from curation.ledger import Row, read_ledger
 from curation.plan import PlannedClip
-from judge.errors import JudgeStopped
+from curation.replay import Replay
+from judge.errors import JudgeMistake, JudgeStopped
+from judge.prices import Prices
 from judge.segments import CALLS
 from judge.stored_answers import StoredAnswers
 from shards.layout import ShardName, UnitName
@@ -57,7 +59,7 @@ def clip_history(opened: Opened, spot: Spot) -> ClipHistory:
     if opened.has_ledger and (sealed or unit in opened.state.committed):
         row = _row(opened, sealed.ledger if sealed else unit.ledger, spot.clip_id)
     standing: Standing = "sealed" if sealed else "committed" if row else "waiting"
-    calls = _calls(opened, row)
+    calls = _calls(opened, row) if row else _calls_so_far(opened, spot)
     unstored = any("answer" not in call for call in calls)
     return ClipHistory(
         spot.clip_id, str(sealed or spot.shard), standing, spot.planned, row, _rounds(row), calls,
@@ -92,9 +94,9 @@ def _listed(row: Row, column: str) -> list[dict[str, Any]]:
     raise DamagedRecord(f"the ledger's `{column}` of clip {row.clip_id} is not a list of what it should be")
 
 
-def _calls(opened: Opened, row: Row | None) -> tuple[dict[str, Any], ...]:
-    calls = _listed(row, "calls") if row else []
-    if row is None or not calls or not opened.has_calls:
+def _calls(opened: Opened, row: Row) -> tuple[dict[str, Any], ...]:
+    calls = _listed(row, "calls")
+    if not calls or not opened.has_calls:
         return tuple(calls)
     try:
         stored = StoredAnswers(opened.out)
@@ -104,6 +106,20 @@ def _calls(opened: Opened, row: Row | None) -> tuple[dict[str, Any], ...]:
     except JudgeStopped as damage:
         raise DamagedRecord(str(damage)) from damage
     return tuple(calls)
+
+
+def _calls_so_far(opened: Opened, spot: Spot) -> tuple[dict[str, Any], ...]:
+    """What was paid for a clip that is not decided."""
+    config, planned = opened.config, spot.planned
+    if config is None or planned is None or config.judge != "claude" or not opened.has_calls:
+        return ()
+    try:
+        calls = Replay(StoredAnswers(opened.out), config, Prices.load().of(config.claude.model), planned).calls
+    except JudgeMistake:
+        return ()  # a model whose prices are not known any more
+    except JudgeStopped as damage:
+        raise DamagedRecord(str(damage)) from damage
+    return tuple(call.record() | {"answer": call.answer.text, "explanation": call.answer.explanation} for call in calls)
 
 
 def _sample(opened: Opened, name: ShardName, clip_id: str, row: Row | None) -> SampleFound | None:

@@ -1,0 +1,60 @@
+"""What was asked about a clip that is not decided, by the answers that are stored. Asks nothing."""
+
+from __future__ import annotations
+
+from curation.config import Config
+from curation.judging import content_of
+from curation.plan import PlannedClip
+from curation.scenes import Scene, decide
+from judge.answer import Answer
+from judge.base import Call, Calls, Question
+from judge.claude import ClaudeJudge
+from judge.prices import Price
+from judge.request import Frame, Request
+from judge.stored_answers import StoredAnswers
+
+# A caption is found by the clip's content; which frames it was made of would have to be decoded.
+_NO_FRAMES = (Frame(0.0, 1, 1, b""),)
+
+
+class _NotStored(Exception):
+    """The first question without a stored answer."""
+
+
+class Replay:
+    """The questions about one clip up to the first that has no stored answer.
+
+    `calls` are those that have one; `scene` is how the clip ends where all have.
+    """
+
+    def __init__(self, stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip) -> None:
+        """Raises JudgeStopped for a segment that is damaged."""
+        self._stored = stored
+        self._calls: list[Call] = []
+        frames = () if clip.caption else _NO_FRAMES
+        question = Question(clip.clip_id, clip.caption, frames=frames, content=content_of(clip))
+        self.scene: Scene | None = None
+        try:
+            decide(ClaudeJudge(config.claude, price, self), question).send(None)  # nothing in it waits
+        except StopIteration as end:
+            self.scene = end.value
+        except _NotStored:
+            return
+
+    @property
+    def calls(self) -> Calls:
+        return tuple(self._calls)
+
+    def count(self, task: str) -> int:
+        return sum(call.task == task for call in self._calls)
+
+    async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
+        """Return a stored answer."""
+        answer = self._stored.get(request.key) or (self._stored.get(request.alias) if request.alias else None)
+        if answer is None:
+            raise _NotStored
+        self._calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
+        return answer
+
+    async def has_answer(self, request: Request) -> bool:
+        return self._stored.get(request.key) is not None
