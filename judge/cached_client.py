@@ -84,14 +84,12 @@ class CachedClient:
 
         Raises Unanswered for this question, JudgeMistake or JudgeStopped for all.
         """
-        key = request.key
-        if first := key not in self._asking:
-            self._asking[key] = asyncio.ensure_future(self._find(request, priority, clip_id))
-        try:
-            answer = await asyncio.shield(self._asking[key])
-        finally:
-            if first:
-                del self._asking[key]
+        answer = await self._stored(request)
+        if answer is None:
+            if not self._batches.holds(request.key):
+                worst = worst_cost(self._price, request, in_batch=self._ask_in_batches)
+                await self._admission.begin(clip_id, worst, priority)
+            answer = await asyncio.shield(self._joined(request, priority, clip_id))
         self._admission.paid(clip_id, answer.usd)
         return answer
 
@@ -140,11 +138,17 @@ class CachedClient:
             asyncio.create_task(self._regularly(_RECORD_SECONDS, self._budget.write)),
         ]
 
+    def _joined(self, request: Request, priority: int, clip_id: str) -> asyncio.Future[Answer]:
+        """The answer to come to an equal question under way, or to this one, asked now."""
+        key = request.key
+        if key not in self._asking:
+            self._asking[key] = asyncio.ensure_future(self._find(request, priority, clip_id))
+            self._asking[key].add_done_callback(lambda _: self._asking.pop(key))
+        return self._asking[key]
+
     async def _find(self, request: Request, priority: int, clip_id: str) -> Answer:
-        if stored := await self._stored(request):
+        if stored := await self._stored(request):  # since it was looked for
             return stored
-        worst = worst_cost(self._price, request, in_batch=self._ask_in_batches)
-        await self._admission.begin(clip_id, worst, priority)
         if self._ask_in_batches:
             return await self._batches.ask(request, clip_id)
         if self._batches.holds(request.key):
