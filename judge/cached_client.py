@@ -15,7 +15,7 @@ from judge.answer_cache import AnswerCache
 from judge.batch_api import NotInBatch
 from judge.batches import Batches
 from judge.budget import Budget
-from judge.client import Client, connect, worst_cost
+from judge.client import Client, check_key, connect, worst_cost
 from judge.errors import JudgeStopped
 from judge.gate import Gate
 from judge.open_batch import OpenBatch
@@ -74,6 +74,7 @@ class CachedClient:
         ever spent on them; None is no bound. `check_ownership` is called before anything is sent or put on account, and
         raises JudgeStopped once the run is gone. Raises JudgeMistake without a key, JudgeStopped for damaged records.
         """
+        check_key()
         cache = await asyncio.to_thread(AnswerCache, files, journals)
         client = CachedClient(files, cache, price, patience, limit, in_batches, check_ownership)
         await client._start()

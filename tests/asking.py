@@ -13,11 +13,11 @@ import pytest
 from curation.config import Config
 from curation.ledger import Row
 from curation.terms import Terms
-from judge.account import Statement
 from judge.answer import Answer
+from judge.budget_record import BudgetRecord
 from judge.prices import Prices
+from judge.segments import read_answers
 from judge.settings import Claude
-from judge.store import CALLS, read_drawer
 from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Exchange, Question
 from tests.support import ledger, make_video, write_csv
@@ -39,7 +39,7 @@ def terms(
 
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
     """A Claude API on loopback that this process is sent to, for a fixture; answers are stored without lingering."""
-    monkeypatch.setattr("judge.store._LINGER_SECONDS", 0.02)
+    monkeypatch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
     with ClaudeApi() as api:
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
@@ -56,16 +56,15 @@ def spans(folder: Path, captions: Sequence[str]) -> Path:
     return write_csv(folder / "clips.csv", rows)
 
 
-def stored(out: Path | str) -> dict[tuple[str, str], Answer]:
-    """Every stored answer, by drawer and key."""
-    place = Storage.at(out)
-    below = [entry.path.split("/") for entry in place.files(CALLS, recursive=True) if entry.path.endswith(".jsonl.gz")]
-    drawers = sorted({"/".join(parts[1:-1]) for parts in below})
-    return {(drawer, key): answer for drawer in drawers for key, answer in read_drawer(place, drawer).items()}
+def stored(out: Path | str) -> dict[str, Answer]:
+    """Every stored answer, by its key."""
+    return {answer.key: answer for answer in read_answers(Storage.at(out))}
 
 
-def account(out: Path | str) -> Statement:
-    return Statement.read(Storage.at(out))
+def account(out: Path | str) -> BudgetRecord:
+    record = BudgetRecord.read(Storage.at(out))
+    assert record is not None
+    return record
 
 
 def true_cost(exchanges: Sequence[Exchange]) -> Decimal:

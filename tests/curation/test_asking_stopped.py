@@ -13,7 +13,7 @@ import pytest
 
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
-from curation.lock import Holder, held
+from curation.lock import Holder, held, holder
 from curation.run import Order, build
 from curation.scenes import Scene
 from curation.sealing import seal_shard
@@ -22,8 +22,9 @@ from curation.sources import Source
 from curation.status import status
 from curation.unit import Job, cut_unit, screen_unit
 from curation.work import ShardWork
-from judge.account import ACCOUNT, Statement
+from judge.budget_record import ACCOUNT, BudgetRecord
 from judge.open_batch import OpenBatch
+from judge.segments import write_segments
 from judge.settings import Claude
 from pipelines.console import Watch
 from shards.layout import LOCK
@@ -43,6 +44,7 @@ from tests.asking import (
     true_cost,
 )
 from tests.claude_api import ClaudeApi
+from tests.judge.asking import USD, answer
 from tests.support import (
     SMALL,
     assert_conserved,
@@ -142,7 +144,7 @@ def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path
     if done in TOUCHED:
         out.write(TOUCHED[done], b"x")
     else:
-        out.write(ACCOUNT, Statement(spent=Decimal(1), allowance=Decimal(1), answers=1).to_bytes())
+        write_segments(out, [answer("a" * 64)])
     before = files_of(tmp_path / "out")
     with pytest.raises(UsageMistake, match=r"holds another plan: claude\.rounds is 2, was 3"):
         prepare(out, Source.at(str(source)), replace(CLAUDE, claude=Claude(rounds=2)))
@@ -217,21 +219,24 @@ def test_a_key_that_never_worked_leaves_nothing_on_record(
 
 
 def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_in_a_batch(tmp_path: Path) -> None:
-    """Of 10 dollars allowed, 1 is spent, 2 are set aside in one open batch, and 4 in one whose cost is known."""
+    """Of 10 dollars allowed, what the stored answers cost is spent, and 2 are set aside in an open batch."""
     prepare(Storage.at(tmp_path / "out"), Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
     out = Storage.at(tmp_path / "out")
-    for name, worst in (("open", 2), ("known", 4)):
-        OpenBatch(name, 0.0, Decimal(worst), {"key": "train/000/000000"}).write(out)
-    out.write(ACCOUNT, Statement(Decimal(1), Decimal(0), Decimal(10), 5, ("known",)).to_bytes())
+    OpenBatch("open", 0.0, Decimal(2), {"key": "clip"}).write(out)
+    write_segments(out, [answer(letter * 64) for letter in "abcde"])
+    out.write(ACCOUNT, BudgetRecord(Decimal(1), Decimal(0), Decimal(10), 4, is_open=True, journal="gone").to_bytes())
 
     def lost() -> float:
         spending = status(out, CLAUDE).spending
-        assert spending and (spending.answers, spending.spent_usd) == (5, 1.0)
+        assert spending
+        assert (spending.answers, spending.spent_usd) == ((4, 1.0) if holder(out) == me else (5, 5 * float(USD)))
         return spending.lost_usd
 
-    assert lost() == 10 - 1 - 2
+    me: Holder | None = None
+    assert lost() == 10 - 5 * float(USD) - 2
     with held(out, "r"):
+        me = holder(out)
         assert lost() == 0
     dead = replace(Holder.me("r"), process_started=1.0)
     out.write(LOCK, dead.to_bytes())
-    assert lost() == 10 - 1 - 2
+    assert lost() == 10 - 5 * float(USD) - 2

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,15 +20,15 @@ from hypothesis import strategies as st
 from curation import judging
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
-from curation.judging import Judging, Leash, drawer_of, units_waiting
+from curation.judging import Judging, Leash, units_waiting
 from curation.lock import Holder, held
 from curation.outcome import Ending
 from curation.plan import PlannedClip, Unit
 from curation.probe import Measured
 from curation.scenes import Scene
 from curation.unit import Screened
+from judge.cached_client import CachedClient
 from judge.errors import JudgeStopped
-from judge.paid_once import PaidOnce
 from shards.layout import LOCK, ShardName, UnitName
 from shards.storage import Storage
 from tests.asking import CLAUDE, account, stored, terms
@@ -220,23 +221,14 @@ def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_
 def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_once(
     out: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the connection to the first asker broke. A second reading of the drawer would last until it is closed."""
-    opened, closed = PaidOnce.open, PaidOnce.close
-    openings, over = [], asyncio.Event()
+    """As when the connection to the first asker broke."""
+    openings, opened = [], CachedClient.open
 
-    async def open_slowly(self: PaidOnce, drawer: str) -> None:
-        openings.append(drawer)
-        first = len(openings) == 1
-        await opened(self, drawer)
-        if not first:
-            await over.wait()
+    async def open_counted(*given: Any, **named: Any) -> CachedClient:
+        openings.append(given)
+        return await opened(*given, **named)
 
-    async def close(self: PaidOnce, drawer: str) -> None:
-        await closed(self, drawer)
-        over.set()
-
-    monkeypatch.setattr(PaidOnce, "open", open_slowly)
-    monkeypatch.setattr(PaidOnce, "close", close)
+    monkeypatch.setattr(CachedClient, "open", open_counted)
     with ClaudeApi() as api, held(out, "r"):
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
@@ -297,18 +289,3 @@ def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
     wanted = min(wanted, 2000) if pictured else wanted
     assert wanted <= clips < wanted + unit_size
     assert units_waiting(config, None, pictured) == 0
-
-
-@given(st.lists(st.tuples(st.sampled_from(["train", "test"]), st.integers(0, 10**7)), min_size=2, unique=True))
-def test_each_unit_has_a_drawer_of_its_own_whatever_its_revision(names: list[tuple[str, int]]) -> None:
-    drawers = [drawer_of(unit(index=index, split=split)) for split, index in names]
-    assert len(set(drawers)) == len(drawers)
-    assert drawers == [drawer_of(unit(index=index, split=split, revision=3)) for split, index in names]
-
-
-@given(st.integers(0, 10**7))
-def test_no_folder_of_drawers_grows_beyond_a_thousand(index: int) -> None:
-    folder, _, name = drawer_of(unit(index=index)).rpartition("/")
-    assert folder == drawer_of(unit(index=index // 1000 * 1000)).rpartition("/")[0]
-    assert folder != drawer_of(unit(index=(index // 1000 + 1) * 1000)).rpartition("/")[0]
-    assert int(name) == index

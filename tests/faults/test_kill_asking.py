@@ -47,7 +47,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
             patch.setenv(name, value)
-        patch.setattr("judge.store._LINGER_SECONDS", 0.02)
+        patch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
         build_inline(source, out, CLAUDE, terms=terms())
         assert len(api.paid) == len(set(api.paid)) == CALLS
     return out

@@ -19,11 +19,11 @@ from curation.healing import seal_or_take_back
 from curation.judging import Judging
 from curation.unit import Job, cut_unit, screen_unit
 from curation.work import ShardWork
-from judge.account import Account
-from judge.store import CallStore
+from judge.segments import write_segments
 from pipelines.build_nsp import main
 from pipelines.videofolder import RECORDS, VideoFolder
-from shards.layout import LOCK, REPORT
+from shards.layout import JOURNALS, LOCK, REPORT
+from shards.local_state import local_state
 from shards.storage import Storage, StorageFault
 from tests.faults.mortal import TINY
 from tests.judge.asking import answer
@@ -135,12 +135,9 @@ def test_answers_and_videos_of_an_evaluation_are_not_written_where_its_folder_is
     root.rename(away)
     before = sorted(away.rglob("*"))
 
-    async def stored() -> None:
-        await CallStore(out).put("train/000/000000", [answer("a")])
-
     acts = (
-        lambda: asyncio.run(stored()),
-        lambda: asyncio.run(Account(out, None, {}).write()),
+        lambda: write_segments(out, [answer("a")]),
+        lambda: local_state(out, JOURNALS),
         lambda: videos.claim([{"file": "b.mp4"}]),
         lambda: videos.put(records, np.zeros((1, 1, 64, 64, 3), np.uint8)),
         lambda: VideoFolder(out.below("other"), "videos"),

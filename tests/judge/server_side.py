@@ -24,25 +24,28 @@ from typing import Any
 
 import pytest
 
+import judge.admission
 import judge.batch_api
 import judge.batches
-import judge.paid_once
+import judge.budget
+import judge.cached_client
 import judge.patience
-import judge.store
-from judge.account import Account, Statement
 from judge.answer import Answer
+from judge.answer_cache import AnswerCache
 from judge.base import Question
 from judge.batch_api import BatchApi
 from judge.batches import Batches
+from judge.budget import Budget
+from judge.budget_record import BudgetRecord
+from judge.cached_client import CachedClient
 from judge.claude import Requests
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.open_batch import OpenBatch
-from judge.paid_once import PaidOnce
 from judge.patience import Patience
 from judge.prices import Prices
 from judge.request import Request
 from judge.settings import Claude
-from judge.store import CallStore
+from shards.layout import JOURNALS
 from shards.storage import Storage
 from tests.claude_api import ClaudeApi, digest
 from tests.support import REPOSITORY
@@ -65,14 +68,16 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """Shortens the waits that only make a test slow."""
     patch.setattr(judge.patience, "_FIRST_WAIT_SECONDS", 0.02)
     patch.setattr(judge.patience, "_LONGEST_WAIT_SECONDS", 1.0)
-    patch.setattr(judge.store, "_LINGER_SECONDS", 0.05)
+    patch.setattr(judge.cached_client, "_STORE_SECONDS", 0.05)
+    patch.setattr(judge.budget, "_LAST_CHANCE_SECONDS", 0.05)
+    patch.setattr(judge.admission, "_LAST_CHANCE_SECONDS", 0.05)
     patch.setattr(judge.batch_api, "_SECOND_LOOK_SECONDS", 0.2)
     patch.setattr(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05)
 
 
 def small_batches(patch: pytest.MonkeyPatch, most_requests: int, most_bytes: int = 64 << 20) -> None:
     small = functools.partial(Batches, most_requests=most_requests, most_bytes=most_bytes)
-    patch.setattr(judge.paid_once, "Batches", small)
+    patch.setattr(judge.cached_client, "Batches", small)
 
 
 def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
@@ -83,18 +88,16 @@ def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
 
 @asynccontextmanager
 async def asking(
-    out: Path, *drawers: str, budget: str | None = None, in_batches: bool = False, patience: Patience = PATIENCE,
+    out: Path, budget: str | None = None, in_batches: bool = False, patience: Patience = PATIENCE,
     still_ours: Callable[[], None] = lambda: None,
-) -> AsyncIterator[PaidOnce]:  # fmt: skip
-    """One run's asking, its drawers open ("d" by default), ended with the block."""
-    money = None if budget is None else Decimal(budget)
-    paid_once = PaidOnce(Storage.at(out), PRICE, patience, money, in_batches, still_ours)
+) -> AsyncIterator[CachedClient]:  # fmt: skip
+    """One run's asking, ended with the block."""
+    limit = None if budget is None else Decimal(budget)
+    client = await CachedClient.open(Storage.at(out), out / JOURNALS, PRICE, patience, limit, in_batches, still_ours)
     try:
-        for drawer in drawers or ("d",):
-            await paid_once.open(drawer)
-        yield paid_once
+        yield client
     finally:
-        await paid_once.end()
+        await client.end()
 
 
 def ask_all(
@@ -104,19 +107,19 @@ def ask_all(
     """A whole run that asks these at once: for each its answer, or what was raised."""
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(out, budget=budget, in_batches=in_batches, patience=patience) as paid_once:
-            asked = [paid_once.ask(request, "d", place) for place, request in enumerate(requests)]
+        async with asking(out, budget=budget, in_batches=in_batches, patience=patience) as client:
+            asked = [client.ask(request, priority) for priority, request in enumerate(requests)]
             found = await asyncio.gather(*asked, return_exceptions=True)
             if in_batches and not any(isinstance(answer, (JudgeStopped, JudgeMistake)) for answer in found):
-                await all_collected(paid_once)
+                await all_collected(client)
             return found
 
     return asyncio.run(run())
 
 
-async def all_collected(paid_once: PaidOnce) -> None:
+async def all_collected(client: CachedClient) -> None:
     """What is stored is answered at once, also while the batch that brought it is still being collected."""
-    while paid_once.report().in_batches:
+    while client.report().in_batches:
         await asyncio.sleep(0.02)
 
 
@@ -161,9 +164,9 @@ def digest_of(request: Request) -> str:
 # ---- what lies in the store ------------------------------------------------------------------------------------
 
 
-def stored_lines(out: Path, drawer: str = "") -> list[dict[str, Any]]:
-    """Every stored answer of one drawer or all, read without the code under test; the shared copies too."""
-    segments = sorted((out / "calls" / drawer).rglob("*.jsonl.gz"))
+def stored_lines(out: Path) -> list[dict[str, Any]]:
+    """Every stored answer, read without the code under test."""
+    segments = sorted((out / "calls").rglob("*.jsonl.gz"))
     return [json.loads(line) for segment in segments for line in unpacked(segment).splitlines()]
 
 
@@ -176,8 +179,10 @@ def paid_for(out: Path) -> dict[str, Decimal]:
     return {line["key"]: Decimal(line["usd"]) for line in stored_lines(out) if not line["shared"]}
 
 
-def account(out: Path) -> Statement:
-    return Statement.read(Storage.at(out))
+def account(out: Path) -> BudgetRecord:
+    record = BudgetRecord.read(Storage.at(out))
+    assert record is not None
+    return record
 
 
 def open_batches(out: Path) -> list[Path]:
@@ -201,13 +206,17 @@ def _at(owner: type, method: str, *, when: Callable[..., bool] = lambda *_: True
         if when(*given) and not after:
             _die()
         found = await real(*given, **named)
-        _die()
+        if after:
+            _die()
         return found
 
     def dying(*given: Any, **named: Any) -> Any:
-        if when(*given):
+        if when(*given) and not after:
             _die()
-        return real(*given, **named)
+        found = real(*given, **named)
+        if after:
+            _die()
+        return found
 
     double = dying_async if asyncio.iscoroutinefunction(real) else dying
     return lambda patch: patch.setattr(owner, method, double)
@@ -218,9 +227,9 @@ STEPS: dict[str, Deadly] = {
     "before the batch is created": _at(BatchApi, "create"),
     "before its id is stored": _at(OpenBatch, "write", when=lambda batch, _: bool(batch.batch_id)),
     "while it waits": _at(BatchApi, "until_ended"),
-    "once the results are read": _at(CallStore, "put"),
-    "once the answers are stored": _at(Account, "settle_batch"),
-    "once the account is settled": _at(Account, "settle_batch", after=True),
+    "once the results are read": _at(AnswerCache, "store", when=lambda cache: bool(cache._unstored)),
+    "once the answers are stored": _at(Budget, "settle_batch"),
+    "once the account is settled": _at(Budget, "settle_batch", after=True),
     "once the record is deleted": _at(Batches, "_hand_out"),
 }
 """Where a process that asks in a batch can be made to kill itself."""
@@ -262,16 +271,16 @@ def main() -> None:
 
 async def _ask(given: argparse.Namespace) -> None:
     places = asyncio.Semaphore(given.count if given.batches else given.at_once)
-    async with asking(given.out, budget=given.budget, in_batches=given.batches) as paid_once:
+    async with asking(given.out, budget=given.budget, in_batches=given.batches) as client:
 
         async def one(caption: str) -> None:
             async with places:
-                await paid_once.ask(describe(caption), "d", 0)
+                await client.ask(describe(caption), 0)
 
         for ended in await asyncio.gather(*map(one, captions(given.count)), return_exceptions=True):
             if isinstance(ended, BaseException):
                 raise ended
-        await all_collected(paid_once)
+        await all_collected(client)
 
 
 if __name__ == "__main__":

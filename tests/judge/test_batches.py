@@ -279,11 +279,11 @@ def test_a_run_that_asks_one_by_one_waits_for_the_open_batch_that_holds_its_ques
             process.communicate(timeout=60)
 
         async def run() -> list[Answer]:
-            async with asking(tmp_path) as paid_once:
-                asked = [asyncio.ensure_future(paid_once.ask(request, "d", 0)) for request in requests]
+            async with asking(tmp_path) as client:
+                asked = [asyncio.ensure_future(client.ask(request, 0)) for request in requests]
                 done = await asyncio.gather(*asked[30:])
                 assert not any(waiting.done() for waiting in asked[:30])
-                assert paid_once.report().in_batches == 30
+                assert client.report().in_batches == 30
                 api.finish_batches()
                 return [*await asyncio.gather(*asked[:30]), *done]
 

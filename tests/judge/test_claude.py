@@ -23,7 +23,7 @@ from judge.settings import Claude
 from prompts import load
 from tests.judge.asking import REFUSAL, SONNET, USD, message, price
 
-QUESTION = Question("id", "a boy ties his shoelaces", drawer="train/0", place=17)
+QUESTION = Question("id", "a boy ties his shoelaces", priority=17)
 PASS = '{"reason": "It is new.", "verdict": "Pass"}'
 FAIL = '{"reason": "The same.", "verdict": "Fail"}'
 CUT = {"stop_reason": "max_tokens"}
@@ -37,11 +37,11 @@ class Scripted:
         self.script = list(script)
         self.asked: list[Request] = []
         self.given: list[Answer] = []
-        self.ways: set[tuple[str, int]] = set()
+        self.ways: set[tuple[int, str]] = set()
 
-    async def ask(self, request: Request, drawer: str, place: int) -> Answer:
+    async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
         self.asked.append(request)
-        self.ways.add((drawer, place))
+        self.ways.add((priority, clip_id))
         reply = self.script.pop(0)
         if isinstance(reply, Exception):
             raise reply
@@ -57,7 +57,7 @@ def judge(asker: Scripted, **settings: Any) -> ClaudeJudge:
 def asked(asker: Scripted, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any]]) -> Any:
     found = asyncio.run(work(judge(asker)))
     assert asker.script == [], "all of the script was played"
-    assert asker.ways == {("train/0", 17)}
+    assert asker.ways == {(17, "id")}
     return found
 
 

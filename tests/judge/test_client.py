@@ -83,8 +83,8 @@ def test_an_account_that_runs_dry_in_the_midst_keeps_what_was_answered(
     requests = [describe(caption) for caption in captions(200)]
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path, patience=replace(PATIENCE, calls_at_once=8)) as paid_once:
-            asked = [asyncio.ensure_future(paid_once.ask(request, "d", 0)) for request in requests]
+        async with asking(tmp_path, patience=replace(PATIENCE, calls_at_once=8)) as client:
+            asked = [asyncio.ensure_future(client.ask(request, 0)) for request in requests]
             while len(api.paid) < 50:
                 await asyncio.sleep(0.005)
             api.account = state
@@ -233,12 +233,12 @@ def test_an_api_that_was_never_there_stops_the_run_sooner(tmp_path: Path, monkey
 
 def test_an_outage_that_ends_in_time_is_only_a_wait(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path) as paid_once:
-            asked = [asyncio.ensure_future(paid_once.ask(describe(caption), "d", 0)) for caption in captions(40)]
+        async with asking(tmp_path) as client:
+            asked = [asyncio.ensure_future(client.ask(describe(caption), 0)) for caption in captions(40)]
             for state in ("down", "overloaded", "deaf"):
                 api.account = state
                 await asyncio.sleep(0.3)
-                assert paid_once.report().trouble
+                assert client.report().trouble
             api.account = "good"
             return await asyncio.gather(*asked, return_exceptions=True)
 

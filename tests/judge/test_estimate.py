@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from curation.scenes import Scene, decide
 from judge.base import Question
+from judge.cached_client import CachedClient
 from judge.claude import ClaudeJudge, Requests
 from judge.errors import JudgeMistake
 from judge.estimate import CASES, Ahead, Assumptions, Bill, Estimator, assume
-from judge.paid_once import PaidOnce
 from judge.patience import Patience
 from judge.request import Frame, Request
 from judge.settings import Claude
+from shards.layout import JOURNALS
 from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Mind
 from tests.claude_api import Question as Heard
@@ -183,16 +184,15 @@ FAIL_LETTERS = len('{"reason": "The caption tells of the same moment.", "verdict
 @pytest.mark.slow
 def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, terms = Claude(), price()
-    questions = [Question(f"id{i}", f"clip {i} shows a boy who ties his shoelaces", drawer="d") for i in range(CLIPS)]
+    questions = [Question(f"id{i}", f"clip {i} shows a boy who ties his shoelaces") for i in range(CLIPS)]
 
     async def run() -> list[Scene]:
-        paid_once = PaidOnce(Storage.at(tmp_path), terms, Patience(), None, False)
-        await paid_once.open("d")
+        client = await CachedClient.open(Storage.at(tmp_path), tmp_path / JOURNALS, terms, Patience(), None)
         try:
-            judge = ClaudeJudge(settings, terms, paid_once)
+            judge = ClaudeJudge(settings, terms, client)
             return await asyncio.gather(*(decide(judge, question) for question in questions))
         finally:
-            await paid_once.end()
+            await client.end()
 
     with ClaudeApi(mind=Mind(pass_rate=PASS_RATE, chars_per_token=4)) as api:
         for name, value in api.env.items():

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from judge import client
-from judge.account import Account
 from judge.answer import Answer
+from judge.answer_cache import AnswerCache
+from judge.budget import Budget
 from judge.client import Client, connect
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, Kind, read_fault
@@ -249,7 +250,8 @@ def test_a_200_without_a_message_counts_as_lost_and_is_asked_again(body: bytes, 
     async def run() -> Answer:
         async with serving((response(200, body), "close")) as bad, serving((WHOLE, "close")) as good:
             api = connect(Patience()).with_options(base_url=bad)
-            account = Account(Storage.at(tmp_path), None, {})
+            files = Storage.at(tmp_path)
+            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), Gate())
 
             def may_ask() -> None:
                 nonlocal sent
@@ -257,10 +259,10 @@ def test_a_200_without_a_message_counts_as_lost_and_is_asked_again(body: bytes, 
                 if sent > 1:
                     api.base_url = good
 
-            found = await Client(api, PRICE, account, Patience(), Gate(may_ask)).ask(describe("a dog runs"), 0)
-            assert account.spent == found.usd == Decimal("0.00022")
-            assert account.lost == client.worst_cost(PRICE, describe("a dog runs"), in_batch=False)
-            assert account.reserved == 0
+            found = await Client(api, PRICE, budget, Patience(), Gate(may_ask)).ask(describe("a dog runs"), 0)
+            # What was cut off has cost about as much as the answer to the same question.
+            assert budget.spent == budget.lost == found.usd == Decimal("0.00022")
+            assert budget.reserved == 0
             return found
 
     found = asyncio.run(run())
@@ -275,8 +277,9 @@ def test_what_is_raised_leads_to_nothing_that_quotes_the_key(
 
     async def run(request: Request) -> None:
         async with serving((response(status, error("some_error", f"not with {KEY}")), "close")) as url:
-            account = Account(Storage.at(tmp_path), None, {})
-            asker = Client(connect(Patience()).with_options(base_url=url), PRICE, account, Patience(), Gate())
+            files = Storage.at(tmp_path)
+            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), Gate())
+            asker = Client(connect(Patience()).with_options(base_url=url), PRICE, budget, Patience(), Gate())
             await asker.ask(request, 0)
 
     with pytest.raises((JudgeMistake, JudgeStopped, Unanswered)) as raised:

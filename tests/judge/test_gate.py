@@ -93,9 +93,9 @@ def test_a_spend_limit_ends_those_who_wait_for_an_open_batch_too(tmp_path: Path,
     waiting = describe("in a batch")
 
     async def first() -> None:
-        async with asking(tmp_path, in_batches=True) as paid_once:
-            task = asyncio.create_task(paid_once.ask(waiting, "d", 0))
-            while not paid_once.report().in_batches or not api.batches:
+        async with asking(tmp_path, in_batches=True) as client:
+            task = asyncio.create_task(client.ask(waiting, 0))
+            while not client.report().in_batches or not api.batches:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)
             task.cancel()
@@ -127,8 +127,8 @@ def test_what_cannot_be_stored_is_not_paid_for_any_longer(
 def test_after_the_end_no_batch_is_created(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> None:
         patience = replace(server_side.PATIENCE, quiet_seconds=0.5)
-        async with asking(tmp_path, in_batches=True, patience=patience) as paid_once:
-            asked = asyncio.create_task(paid_once.ask(describe("too late"), "d", 0))
+        async with asking(tmp_path, in_batches=True, patience=patience) as client:
+            asked = asyncio.create_task(client.ask(describe("too late"), 0))
             await asyncio.sleep(0.1)
         with pytest.raises(JudgeStopped, match="the run has ended"):
             await asked
@@ -142,13 +142,13 @@ def test_who_is_between_two_tries_does_not_hold_up_the_end(
     tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> float:
-        async with asking(tmp_path) as paid_once:
-            asked = asyncio.create_task(paid_once.ask(describe("ALWAYS-500"), "d", 0))
+        async with asking(tmp_path) as client:
+            asked = asyncio.create_task(client.ask(describe("ALWAYS-500"), 0))
             while not api.exchanges:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.2)
             begun = asyncio.get_running_loop().time()
-            await paid_once.end()
+            await client.end()
             with pytest.raises(JudgeStopped):
                 await asked
             return asyncio.get_running_loop().time() - begun

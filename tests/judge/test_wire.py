@@ -20,12 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge.base import Question
+from judge.cached_client import CachedClient
 from judge.claude import ClaudeJudge, Requests
-from judge.paid_once import PaidOnce
 from judge.patience import Patience
 from judge.request import Frame, Request
 from judge.settings import Claude
 from prompts import NAMES, load
+from shards.layout import JOURNALS
 from shards.storage import Storage
 from tests.claude_api import ClaudeApi, routes
 from tests.judge.asking import price
@@ -173,12 +174,11 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def ask(api: ClaudeApi, asking: Asking, settings: Claude, files: Path) -> Any:
     async def asked() -> Any:
         terms = price(settings.model)
-        paid_once = PaidOnce(Storage.at(files), terms, Patience(), Decimal(1), False)
+        client = await CachedClient.open(Storage.at(files), files / JOURNALS, terms, Patience(), Decimal(1))
         try:
-            await paid_once.open("")
-            return await asking(ClaudeJudge(settings, terms, paid_once))
+            return await asking(ClaudeJudge(settings, terms, client))
         finally:
-            await paid_once.end()
+            await client.end()
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
@@ -215,7 +215,10 @@ def test_what_nobody_could_read_is_asked_again_word_for_word(wire: list[bytes], 
 
 def test_the_sample_of_a_retry_does_not_show_on_the_wire() -> None:
     asked = Requests(Claude(), price())
-    for again in (replace(PLAIN, sample=1), replace(PLAIN, clip_id="x", drawer="y", place=3, preceding_caption="z")):
+    for again in (
+        replace(PLAIN, sample=1),
+        replace(PLAIN, clip_id="x", priority=3, content="y", preceding_caption="z"),
+    ):
         assert asked.describe(again, ()).body == asked.describe(PLAIN, ()).body
         assert asked.verify(again, SCENE).body == asked.verify(PLAIN, SCENE).body
         assert asked.consistency(again, SCENE).body == asked.consistency(PLAIN, SCENE).body

@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("judge.store._LINGER_SECONDS", 0.02)
+    monkeypatch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
     with ClaudeApi(mind=MIND) as api:
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)

@@ -250,7 +250,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     markers = ["", "FAIL2", "FAIL3", "REFUSE-VERIFY"]
     source = spans(folder, [f"clip {number} shows a thing {marker}" for number, marker in enumerate(markers)])
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("judge.store._LINGER_SECONDS", 0.02)
+        patch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
         for name, value in api.env.items():
             patch.setenv(name, value)
         build_inline(source, folder / "out", CLAUDE, terms=terms())

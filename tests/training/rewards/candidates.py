@@ -26,7 +26,7 @@ def candidate(number: int, step: int = 1, scene: str = "A dog barks.") -> Candid
 
 def question(number: int, **changes: Any) -> Question:
     pictures = frames(candidate(number).video, 16.0, SETTINGS.frames, SETTINGS.frame_height)
-    return Question(**{"clip_id": "clip", "caption": "", "frames": pictures, "drawer": "d", **changes})
+    return Question(**{"clip_id": "clip", "caption": "", "frames": pictures, **changes})
 
 
 def caption_of(mind: Mind, number: int) -> str | None:

@@ -92,12 +92,6 @@ def test_a_second_run_through_a_storm_asks_nothing_that_was_answered(api: Claude
     assert len(api.exchanges) == arrived
 
 
-def test_a_drawer_that_is_closed_is_one_file(api: ClaudeApi, tmp_path: Path) -> None:
-    judged(tmp_path, range(4))
-    assert len(list((tmp_path / "calls" / "d").iterdir())) == 1
-    assert len(stored_lines(tmp_path)) == 8
-
-
 def test_a_caption_that_is_given_needs_no_pictures(api: ClaudeApi, tmp_path: Path) -> None:
     with asking(tmp_path) as asker:
         found = asker.submit(question(1, caption="A cat runs away.", frames=()), SCENE).result()

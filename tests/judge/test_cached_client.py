@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,14 +16,11 @@ from pathlib import Path
 import pytest
 
 from curation.scenes import Scene, decide
-from judge.account import ACCOUNT
 from judge.answer import Answer
 from judge.base import Question
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeStopped
-from judge.paid_once import PaidOnce
 from judge.settings import Claude
-from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Limits, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
@@ -95,20 +91,15 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = clips()
-    drawers = [f"drawer/{at // 20:03d}" for at in range(len(asked))]
     assert len(asked) == 500
 
     async def run() -> tuple[list[Scene], Decimal]:
         patience = replace(PATIENCE, outage_seconds=6.0)
-        async with asking(tmp_path, *sorted(set(drawers)), patience=patience) as paid_once:
-            judge = ClaudeJudge(Claude(), PRICE, paid_once)
-            questions = [
-                Question(str(at), caption, drawer=drawers[at], place=at // 20) for at, (_, caption) in enumerate(asked)
-            ]
+        async with asking(tmp_path, patience=patience) as client:
+            judge = ClaudeJudge(Claude(), PRICE, client)
+            questions = [Question(str(at), caption, priority=at) for at, (_, caption) in enumerate(asked)]
             scenes = await asyncio.gather(*(decide(judge, question) for question in questions))
-            for drawer in set(drawers):
-                await paid_once.close(drawer)
-            return scenes, paid_once.report().lost
+            return scenes, client.report().lost
 
     with ClaudeApi(weather=STORM, limits=Limits(latency=0.01)) as api:
         server_side.reach(monkeypatch, api)
@@ -143,33 +134,28 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
     assert account(tmp_path).spent == sum(once.values()) == interactive_cost(api) - cut_off
     assert account(tmp_path).answers == len(once)
     assert account(tmp_path).lost == lost >= cut_off > 0
-    # Each drawer, put together, holds all answers of its clips, those that it shares too.
-    held = Counter(segment.parent.name for segment in (tmp_path / "calls" / "drawer").rglob("*.gz"))
-    assert set(held.values()) == {1}
-    assert sum(call.answer.usd for scene in scenes for call in scene.calls) == account(tmp_path).spent
+    of_clips = [
+        call.answer.usd for at, scene in enumerate(scenes) for call in scene.calls if call.answer.clip_id == str(at)
+    ]
+    assert sum(of_clips) == account(tmp_path).spent
     assert {line["key"] for line in stored_lines(tmp_path)} == once.keys()
 
 
 # ---- equal questions -------------------------------------------------------------------------------------------
 
 
-def test_equal_questions_at_once_and_later_in_any_drawer_make_one_request(tmp_path: Path, api: ClaudeApi) -> None:
+def test_equal_questions_at_once_and_later_make_one_request(tmp_path: Path, api: ClaudeApi) -> None:
     request = describe("a dog runs")
 
     async def run() -> list[Answer]:
-        async with asking(tmp_path, "one", "two", "three") as paid_once:
-            at_once = [paid_once.ask(request, drawer, 0) for drawer in ("one", "two", "one", "two") * 8]
-            answers = await asyncio.gather(*at_once)
-            return [*answers, await paid_once.ask(request, "one", 0), await paid_once.ask(request, "three", 0)]
+        async with asking(tmp_path) as client:
+            answers = await asyncio.gather(*(client.ask(request, 0, clip_id) for clip_id in "abcd" * 8))
+            return [*answers, await client.ask(request, 0, "e")]
 
-    answers = asyncio.run(run())
+    answers = [*asyncio.run(run()), *asyncio.run(run())]
     assert len(api.exchanges) == len(api.paid) == 1
-    assert len({answer.text for answer in answers}) == 1
-    assert {(answer.shared, answer.usd == 0) for answer in answers} == {(False, False), (True, True)}
-    # Each drawer can be read without the others, and only one of them says that it paid.
-    folders = {drawer: stored_lines(tmp_path, drawer) for drawer in ("one", "two", "three")}
-    assert all({line["key"] for line in lines} == {request.key} for lines in folders.values())
-    assert sum(not line["shared"] for lines in folders.values() for line in lines) == 1
+    assert all(answer == answers[0] for answer in answers) and answers[0].clip_id == "a"
+    assert [line["key"] for line in stored_lines(tmp_path)] == [request.key]
     assert account(tmp_path).spent == interactive_cost(api) == sum(paid_for(tmp_path).values())
 
 
@@ -177,10 +163,10 @@ def test_what_a_question_failed_with_reaches_all_that_asked_it_and_it_may_be_ask
     tmp_path: Path, api: ClaudeApi
 ) -> None:
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path) as paid_once:
+        async with asking(tmp_path) as client:
             bad = describe("BAD-REQUEST")
             for _ in range(2):
-                found = await asyncio.gather(*(paid_once.ask(bad, "d", 0) for _ in range(5)), return_exceptions=True)
+                found = await asyncio.gather(*(client.ask(bad, 0) for _ in range(5)), return_exceptions=True)
             return found
 
     found = asyncio.run(run())
@@ -192,9 +178,9 @@ def test_what_a_question_failed_with_reaches_all_that_asked_it_and_it_may_be_ask
 
 def test_the_first_to_ask_may_give_up_without_harm_to_those_who_joined(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> Answer:
-        async with asking(tmp_path) as paid_once:
-            first = asyncio.ensure_future(paid_once.ask(describe("a dog runs"), "d", 0))
-            second = asyncio.ensure_future(paid_once.ask(describe("a dog runs"), "d", 0))
+        async with asking(tmp_path) as client:
+            first = asyncio.ensure_future(client.ask(describe("a dog runs"), 0))
+            second = asyncio.ensure_future(client.ask(describe("a dog runs"), 0))
             await asyncio.sleep(0.005)
             first.cancel()
             return await second
@@ -212,8 +198,8 @@ def test_nothing_is_sent_once_it_may_not_ask_any_more_and_what_is_under_way_is_s
             raise JudgeStopped("the run that asked is gone")
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path, still_ours=may_ask) as paid_once:
-            questions = [paid_once.ask(describe(caption), "d", 0) for caption in captions(50)]
+        async with asking(tmp_path, still_ours=may_ask) as client:
+            questions = [client.ask(describe(caption), 0) for caption in captions(50)]
             return await asyncio.gather(*questions, return_exceptions=True)
 
     found = asyncio.run(run())
@@ -229,8 +215,8 @@ def test_an_end_in_the_midst_of_asking_stores_what_was_under_way_and_sends_nothi
     api.gate.limits = api.limits = Limits(latency=0.2)
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path) as paid_once:
-            asked = [asyncio.ensure_future(paid_once.ask(describe(caption), "d", 0)) for caption in captions(50)]
+        async with asking(tmp_path) as client:
+            asked = [asyncio.ensure_future(client.ask(describe(caption), 0)) for caption in captions(50)]
             while not api.in_flight:
                 await asyncio.sleep(0.01)
         return await asyncio.gather(*asked, return_exceptions=True)
@@ -242,38 +228,6 @@ def test_an_end_in_the_midst_of_asking_stores_what_was_under_way_and_sends_nothi
     assert {str(error) for error in found if not isinstance(error, Answer)} == {"the run has ended"}
     time.sleep(0.1)
     assert len(api.exchanges) == sent
-
-
-class SlowBooks(Storage):
-    """The first write of the account that knows of money spent is held up until `released`, if anybody waits."""
-
-    held = threading.Event()
-    released = threading.Event()
-
-    def write(self, path: str, data: bytes) -> None:
-        if path == ACCOUNT and b'"answers": 0' not in data and not self.held.is_set():
-            self.held.set()
-            self.released.wait(2)
-        super().write(path, data)
-
-
-def test_the_last_word_on_the_account_is_the_true_one_also_when_an_earlier_write_is_slow(
-    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("judge.paid_once._BOOKKEEPING_SECONDS", 0.01)
-
-    async def run() -> Decimal:
-        paid_once = PaidOnce(SlowBooks(str(tmp_path)), PRICE, PATIENCE, None, False)
-        await paid_once.open("d")
-        await paid_once.ask(describe("first"), "d", 0)
-        while not SlowBooks.held.is_set():
-            await asyncio.sleep(0.01)
-        asyncio.get_running_loop().call_later(0.3, SlowBooks.released.set)
-        paid_once._account.spent += 1  # as an answer that comes while the file is being written
-        await paid_once.end()
-        return paid_once.report().spent
-
-    assert asyncio.run(run()) == account(tmp_path).spent == interactive_cost(api) + 1
 
 
 # ---- killed ----------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge.store import CallStore, read_drawer
 
 from judge.answer import Answer
 from judge.errors import JudgeStopped
-from judge.store import CallStore, read_drawer
 from shards.storage import Storage
 from tests.judge.asking import Entry, MemoryFiles, answer, in_no_time, without_threads
 
