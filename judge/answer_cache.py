@@ -90,11 +90,11 @@ class AnswerCache:
                 await self._write_index()
 
     async def close(self) -> None:
-        """Store what is left, and the index. Nothing may be asked or taken in any more."""
+        """Store what is left, and the index: the journal is needed no more, but by calls without an end."""
         await self.store()
         if self._new_segments:
             await self._write_index()
-        self.journal.close()
+        self.journal.delete()
 
     def forget_recovered(self) -> None:
         """Delete the journals of dead runs, once what they tell is stored and on account."""

@@ -125,7 +125,7 @@ class AnswerIndex:
                 ]
             if not _is_sound(columns, len(segments)):
                 return index
-        except (FileNotFoundError, OSError, ValueError, KeyError, TypeError, ArithmeticError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError, zipfile.BadZipFile):
             return index
         index._sorted, index._segments = columns, segments
         index._numbers = {segment.path: number for number, segment in enumerate(segments)}

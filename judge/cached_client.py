@@ -16,7 +16,7 @@ from judge.batch_api import NotInBatch
 from judge.batches import Batches
 from judge.budget import Budget
 from judge.client import Client, check_key, connect, worst_cost
-from judge.errors import JudgeStopped
+from judge.errors import JudgeMistake, JudgeStopped
 from judge.gate import Gate
 from judge.open_batch import OpenBatch
 from judge.patience import Patience
@@ -62,6 +62,7 @@ class CachedClient:
         self._batches = Batches(self._api, price, self._budget, cache, files, patience, self._client.outage, self._gate)
         self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._has_ended = False
 
     @staticmethod
     async def open(
@@ -107,17 +108,30 @@ class CachedClient:
         await self._cache.store()
 
     async def end(self) -> None:
-        """Ask nothing more, wait a little for the answers under way, store them, and put the record in order."""
+        """Ask nothing more, wait a little for the answers under way, store them, and put the record in order.
+
+        Where nothing could be stored, which everybody was told, the journal keeps the answers for the next run.
+        """
+        if self._has_ended:
+            return
+        self._has_ended = True
+        storable = self._gate.reason is None or isinstance(self._gate.reason, (JudgeMistake, JudgeStopped))
         self._gate.close(JudgeStopped("the run has ended"))
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
         for task in self._tasks:
             task.cancel()
-        with suppress(JudgeStopped):  # the run is gone, and the account another's
-            await self._cache.store()
-            await self._budget.close()
-            await self._cache.close()
-        await self._api.close()
+        try:
+            with suppress(JudgeStopped):  # the run is gone, and the account another's
+                await (self._put_in_order() if storable else self._budget.close())
+        finally:
+            self._cache.journal.close()
+            await self._api.close()
+
+    async def _put_in_order(self) -> None:
+        await self._cache.store()
+        await self._budget.close()
+        await self._cache.close()
 
     def report(self) -> Report:
         """Return how the asking goes now."""

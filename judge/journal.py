@@ -87,10 +87,13 @@ class Journal:
             self._append(_sent(call, pending))
         draft.replace(self._path)
 
-    def close(self) -> None:
-        """End it, when all answers are stored. It stays where a call has no known end."""
+    def delete(self) -> None:
+        """Delete it, when all answers are stored. It stays where a call has no known end."""
         if not self._under_way:
             self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of it: from now on it is a dead run's."""
         os.close(self._file)
 
     def _append(self, line: bytes) -> None:

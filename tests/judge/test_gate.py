@@ -20,7 +20,7 @@ from shards.storage import Storage, StorageFault
 from tests.claude_api import ClaudeApi, Limits, Weather
 from tests.judge import server_side
 from tests.judge.asking import in_no_time
-from tests.judge.server_side import account, ask_all, asking, captions, describe
+from tests.judge.server_side import account, ask_all, asking, captions, describe, stored_lines
 
 OVER = JudgeStopped("it is over")
 
@@ -120,8 +120,13 @@ def test_what_cannot_be_stored_is_not_paid_for_any_longer(
 
     monkeypatch.setattr(Storage, "write", full)
     found = ask_all(tmp_path, [describe(caption) for caption in captions(200)])
-    assert {str(error) for error in found} == {"the disk is full"}
-    assert len(api.exchanges) < 100
+    assert {str(error) for error in found if not isinstance(error, Answer)} == {"the disk is full"}
+    paid = len(api.exchanges)
+    assert paid < 100 and not stored_lines(tmp_path)
+    monkeypatch.setattr(Storage, "write", write)
+    again = ask_all(tmp_path, [describe(caption) for caption in captions(200)])
+    assert all(isinstance(answer, Answer) for answer in again)
+    assert len(api.exchanges) == len(stored_lines(tmp_path)) == 200, "what had come was kept on the journal"
 
 
 def test_after_the_end_no_batch_is_created(tmp_path: Path, api: ClaudeApi) -> None:
