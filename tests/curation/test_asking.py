@@ -283,7 +283,7 @@ def test_in_batches_the_same_dataset_costs_half(asked: Asked, api: ClaudeApi, tm
     assert manifests[0] == manifests[1]
     assert_conserved(tmp_path / "out", config)
     statement = account(tmp_path / "out")
-    assert (statement.spent, statement.collected) == (spent / 2, ())
+    assert (statement.spent, statement.lost) == (spent / 2, 0)
     ids = {batch.id for batch in api.batches}
     every = [call for row in ledger(tmp_path / "out", config) for call in calls(row)]
     assert {call["batch_id"] for call in every} <= ids

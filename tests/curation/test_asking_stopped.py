@@ -13,7 +13,7 @@ import pytest
 
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
-from curation.lock import Holder, held, holder
+from curation.lock import Holder, held
 from curation.run import Order, build
 from curation.scenes import Scene
 from curation.sealing import seal_shard
@@ -226,17 +226,15 @@ def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_i
     write_segments(out, [answer(letter * 64) for letter in "abcde"])
     out.write(ACCOUNT, BudgetRecord(Decimal(1), Decimal(0), Decimal(10), 4, is_open=True, journal="gone").to_bytes())
 
-    def lost() -> float:
+    def lost(at_work: bool = False) -> float:
         spending = status(out, CLAUDE).spending
         assert spending
-        assert (spending.answers, spending.spent_usd) == ((4, 1.0) if holder(out) == me else (5, 5 * float(USD)))
+        assert (spending.answers, spending.spent_usd) == ((4, 1.0) if at_work else (5, float(5 * USD)))
         return spending.lost_usd
 
-    me: Holder | None = None
-    assert lost() == 10 - 5 * float(USD) - 2
+    assert lost() == 10 - float(5 * USD) - 2
     with held(out, "r"):
-        me = holder(out)
-        assert lost() == 0
+        assert lost(at_work=True) == 0
     dead = replace(Holder.me("r"), process_started=1.0)
     out.write(LOCK, dead.to_bytes())
-    assert lost() == 10 - 5 * float(USD) - 2
+    assert lost() == 10 - float(5 * USD) - 2

@@ -82,7 +82,7 @@ class Assassin:
             with suppress(psutil.NoSuchProcess):
                 victim.send_signal(signal.SIGKILL)
         now, in_flight = time.monotonic(), self.api.in_flight
-        kept = {key for _, key in stored(self.out)}
+        kept = set(stored(self.out))
         exchanges = list(self.api.exchanges)
         recent = sum(exchange.at > now - LATENCY - STORED_WITHIN_SECONDS for exchange in exchanges)
         self.kills.append(Kill(who, kept, len(exchanges), max(in_flight, recent)))
@@ -140,7 +140,7 @@ def test_killed_while_asking_and_resumed_nothing_that_was_stored_is_asked_again(
         assert all(earlier <= later for earlier, later in pairwise(kept))
         times = Counter(api.paid)
         assert len(times) == CALLS
-        assert {key for _, key in stored(out)} == {key_of(exchange.body) for exchange in api.exchanges}
+        assert set(stored(out)) == {key_of(exchange.body) for exchange in api.exchanges}
         answered_again = sum(times.values()) - len(times)
         assert answered_again <= sum(kill.may_be_lost for kill in assassin.kills)
         statement = account(out)

@@ -274,7 +274,7 @@ def test_every_round_is_shown_with_what_was_turned_down_and_why(asked: Path) -> 
 
 @pytest.mark.slow
 def test_every_paid_call_is_shown_with_its_price_and_its_stored_answer(asked: Path) -> None:
-    answers = {key: answer for (_, key), answer in stored(asked).items()}
+    answers = stored(asked)
     for row in ledger(asked, CLAUDE):
         value = told(asked, row.clip_id)
         assert [{**call, "answer": answers[call["key"]].text, "explanation": answers[call["key"]].explanation}

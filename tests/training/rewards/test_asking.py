@@ -28,7 +28,6 @@ STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1, 
 def asking(folder: Path, budget: str | None = None) -> Iterator[Asking]:
     asking = Asking(SETTINGS, PRICE, Storage.at(folder), None if budget is None else Decimal(budget))
     try:
-        asking.open("d")
         yield asking
     finally:
         asking.end()
@@ -38,7 +37,7 @@ def judged(folder: Path, numbers: range | list[int]) -> list[Verdict]:
     with asking(folder) as asker:
         futures = [asker.submit(question(number), SCENE) for number in numbers]
         found = verdicts(future.result() for future in futures)
-        asker.close("d")
+        asker.flush()
         return found
 
 
