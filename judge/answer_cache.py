@@ -55,7 +55,7 @@ class AnswerCache:
     def add(self, answer: Answer, call: str = "") -> None:
         """Take in a new answer, that of `call` on the journal. Raises JudgeStopped where that cannot be written."""
         if call:
-            self.journal.ended(call, answer)
+            self.journal.answered(call, answer)
         else:
             self.journal.add(answer)
         self._unstored[f"{answer.key} {answer.message_id}"] = answer

@@ -58,7 +58,6 @@ class Budget:
         gate.on_close(self._close)
         before = BudgetRecord.read(files) or _rebuilt(cache)
         before = before.reconciled(cache.spent, cache.answers, in_batches, cache.recovered)
-        self._taken = before.taken
         self._lost_calls = dict(before.lost_calls)
         self._lost_for_good = before.lost - worst_of(self._lost_calls.values())
         self._under_way: dict[str, Pending] = {}
@@ -93,6 +92,7 @@ class Budget:
         for key in {pending.key for pending in self._lost_calls.values()}:
             if answer := await self._cache.get(key):
                 self._reckon_lost(answer)
+        self._cache.journal.begin(self._lost_calls, self._lost_for_good)
         await self.write()
 
     def fits(self, worst: Decimal) -> bool:
@@ -108,7 +108,7 @@ class Budget:
         await self._set_aside(worst, priority)
         try:
             self._gate.check()
-            self._cache.journal.sent(call, key, worst)
+            self._cache.journal.sent(call, Pending(key, worst))
         except BaseException:
             self._give_back(worst)
             raise
@@ -122,9 +122,7 @@ class Budget:
 
     def lose(self, call: str) -> None:
         """The call's answer is lost, and may have been charged for."""
-        pending = self._under_way.pop(call)
-        self._cache.journal.ended(call)
-        self._lost_calls[call] = pending
+        pending = self._lost_calls[call] = self._under_way.pop(call)
         self._give_back(pending.worst)
 
     def release(self, call: str) -> None:
@@ -155,7 +153,9 @@ class Budget:
         """A batch's answers are stored. `lost` is the worst case of those that came and could not be read."""
         for answer in answers:
             self._reckon_lost(answer)
-        self._lost_for_good += lost
+        if lost:
+            self._lost_for_good += lost
+            self._cache.journal.reckoned(self._lost_for_good)
         self._give_back(worst)
 
     def release_batch(self, worst: Decimal) -> None:
@@ -251,6 +251,7 @@ class Budget:
         """Lost calls whose question has an answer now cost as much as that, as far as anybody can know."""
         for call in [call for call, pending in self._lost_calls.items() if pending.key == answer.key]:
             self._lost_for_good += min(self._lost_calls.pop(call).worst, answer.usd)
+            self._cache.journal.reckoned(self._lost_for_good, call)
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
@@ -270,7 +271,7 @@ class Budget:
             self._allowance = min(self._allowance, allowance)
             record = BudgetRecord(
                 self.spent, self.lost, allowance, self._cache.answers, dict(self._lost_calls), is_open,
-                self._cache.journal.name, self._taken,
+                self._cache.journal.name,
             )  # fmt: skip
             if record != self._on_file:
                 self._gate.still_ours()

@@ -20,8 +20,8 @@ class BudgetRecord:
     """`calls/account.json`, in US dollars.
 
     `allowance` bounds all that was spent or lost or is under way. `lost_calls` are the calls without an end whose
-    question has no answer yet; `lost` is what they and those before them may have cost. `is_open` while a run works,
-    with the journal `journal`; `taken` are journals of dead runs whose calls are in `lost_calls` already.
+    question has no answer yet; `lost` is what they and those before them may have cost. `is_open` while a run works;
+    its journal is `journal`, and knows of each call what this record may not know yet.
     """
 
     spent: Decimal = _ZERO
@@ -31,7 +31,6 @@ class BudgetRecord:
     lost_calls: Mapping[str, Pending] = field(default_factory=dict)
     is_open: bool = False
     journal: str = ""
-    taken: tuple[str, ...] = ()
 
     @staticmethod
     def read(files: Files) -> BudgetRecord | None:
@@ -46,7 +45,7 @@ class BudgetRecord:
             # A version that kept no journal did not say whether it was at work.
             return BudgetRecord(
                 answers=int(value["answers"]), lost_calls=lost_calls, is_open=bool(value.get("is_open", True)),
-                journal=str(value.get("journal", "")), taken=tuple(map(str, value.get("taken", ()))), **money,
+                journal=str(value.get("journal", "")), **money,
             )  # fmt: skip
         except FileNotFoundError:
             return None
@@ -57,7 +56,7 @@ class BudgetRecord:
         lost_calls = [[call, pending.key, str(pending.worst)] for call, pending in self.lost_calls.items()]
         return json.dumps({
             "spent": str(self.spent), "lost": str(self.lost), "allowance": str(self.allowance), "answers": self.answers,
-            "is_open": self.is_open, "journal": self.journal, "taken": self.taken, "lost_calls": lost_calls,
+            "is_open": self.is_open, "journal": self.journal, "lost_calls": lost_calls,
         }).encode()  # fmt: skip
 
     def reconciled(
@@ -65,19 +64,14 @@ class BudgetRecord:
     ) -> BudgetRecord:
         """The record as it is once nobody is at work any more: `spent` and `answers` are what is stored.
 
-        `in_batches` is the worst case of the batches that are open; `recovered` are the journals of dead runs. The same
-        journal changes nothing a second time.
+        `in_batches` is the worst case of the batches that are open; `recovered` are the journals of dead runs.
         """
-        found = {one.name: one.under_way for one in recovered if one.name not in self.taken}
-        calls = {call: pending for under_way in found.values() for call, pending in under_way.items()}
-        lost = self.lost + worst_of(calls.values())
-        if self.is_open and self.journal not in found and self.journal not in self.taken:
-            lost = max(lost, self.allowance - spent - in_batches)  # only the bound is known
-        taken = tuple(one.name for one in recovered)  # others are deleted
-        return replace(
-            self, spent=spent, answers=answers, lost=lost, lost_calls={**self.lost_calls, **calls}, taken=taken,
-            is_open=False,
-        )  # fmt: skip
+        calls, lost = self.lost_calls, self.lost
+        if journal := next((one for one in recovered if one.name == self.journal), None):
+            calls, lost = journal.calls, journal.lost + worst_of(journal.calls.values())
+        elif self.is_open:  # only the bound is known
+            lost = max(lost, self.allowance - spent - in_batches)
+        return replace(self, spent=spent, answers=answers, lost=lost, lost_calls=calls, is_open=False)
 
 
 def worst_of(calls: Iterable[Pending]) -> Decimal:

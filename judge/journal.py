@@ -39,37 +39,61 @@ class Pending:
 
 @dataclass
 class Recovered:
-    """What a dead run's journal holds: its name, answers that may not be stored yet, and calls without an end."""
+    """What a dead run's journal holds: answers that may not be stored yet, and what was lost or had no end.
+
+    `calls` were under way, or lost and their questions not answered since. `lost`, in US dollars, is what all others
+    that were lost count.
+    """
 
     name: str
     answers: list[Answer] = field(default_factory=list)
-    under_way: dict[str, Pending] = field(default_factory=dict)
+    calls: dict[str, Pending] = field(default_factory=dict)
+    lost: Decimal = Decimal(0)
 
 
 class Journal:
-    """The journal of one run, in a folder where each run has its own."""
+    """The journal of one run, in a folder where each run has its own. Methods raise JudgeStopped for a full disk."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        self._file = self._open(self._path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+            self._file = self._open(self._path)
+        except OSError as error:
+            raise JudgeStopped(f"cannot write in {folder}: {error.strerror}; make it writable") from error
         self._size = 0
-        self._under_way: dict[str, Pending] = {}
+        self._calls: dict[str, Pending] = {}
+        self._lost = Decimal(0)
 
     @property
     def name(self) -> str:
         return self._path.stem
 
-    def sent(self, call: str, key: str, worst: Decimal) -> None:
-        """Note a call before it is sent. Raises JudgeStopped where it cannot be written, as all of these."""
-        self._under_way[call] = Pending(key, worst)
-        self._append(_sent(call, self._under_way[call]))
+    def begin(self, calls: Mapping[str, Pending], lost: Decimal) -> None:
+        """Take over what earlier runs lost, as in `Recovered`."""
+        self._calls, self._lost = dict(calls), lost
+        self._append(self._state())
 
-    def ended(self, call: str, answer: Answer | None = None) -> None:
-        """Note that a call has its answer, or that its end is known and it has none."""
-        self._under_way.pop(call, None)
-        self._append((answer.to_line() if answer else b"") + _line({"ended": call}))
+    def sent(self, call: str, pending: Pending) -> None:
+        """Note a call before it is sent."""
+        self._calls[call] = pending
+        self._append(_sent(call, pending))
+
+    def answered(self, call: str, answer: Answer) -> None:
+        """Note a call's answer."""
+        self._calls.pop(call, None)
+        self._append(answer.to_line() + _line({"ended": call}))
+
+    def ended(self, call: str) -> None:
+        """Note that a call has ended without an answer, and without being charged for."""
+        self._calls.pop(call, None)
+        self._append(_line({"ended": call}))
+
+    def reckoned(self, lost: Decimal, call: str = "") -> None:
+        """Note what lost calls count in all whose questions have answers, in US dollars; `call` is a further one."""
+        self._calls.pop(call, None)
+        self._lost = lost
+        self._append((_line({"ended": call}) if call else b"") + _line({"lost": str(lost)}))
 
     def add(self, answer: Answer) -> None:
         """Note an answer until it is stored."""
@@ -83,18 +107,19 @@ class Journal:
         file, self._size = self._open(draft), 0
         os.close(self._file)
         self._file = file
-        for call, pending in self._under_way.items():
-            self._append(_sent(call, pending))
+        self._append(self._state())
         draft.replace(self._path)
 
     def delete(self) -> None:
-        """Delete it, when all answers are stored. It stays where a call has no known end."""
-        if not self._under_way:
-            self._path.unlink(missing_ok=True)
+        """Delete it, when all answers are stored and the record of the budget knows the rest."""
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of it: from now on it is a dead run's."""
         os.close(self._file)
+
+    def _state(self) -> bytes:
+        return _line({"lost": str(self._lost)}) + b"".join(_sent(*entry) for entry in self._calls.items())
 
     def _append(self, line: bytes) -> None:
         left = line
@@ -164,9 +189,11 @@ def _read(path: Path) -> Recovered:
         try:
             value = json.loads(line)
             if "sent" in value:
-                found.under_way[value["sent"]] = Pending(value["key"], Decimal(value["worst"]))
+                found.calls[value["sent"]] = Pending(value["key"], Decimal(value["worst"]))
             elif "ended" in value:
-                found.under_way.pop(value["ended"], None)
+                found.calls.pop(value["ended"], None)
+            elif "lost" in value:
+                found.lost = Decimal(value["lost"])
             else:
                 found.answers.append(Answer.of_line(line))
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):

@@ -328,7 +328,7 @@ def _config() -> _Named:
 
 
 def _account() -> _Named:
-    for name, value in (("spent", "0.5"), ("lost", "0.5"), ("allowance", "7"), ("answers", 1), ("taken", ["b"])):
+    for name, value in (("spent", "0.5"), ("lost", "0.5"), ("allowance", "7"), ("answers", 1)):
         yield f"another {name}", _json(ACCOUNT, lambda found, name=name, value=value: found.update({name: value}))
     yield "none", lambda out: (out / ACCOUNT).write_bytes(b"")
     yield "deleted", _deleted(ACCOUNT)
