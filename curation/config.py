@@ -18,7 +18,8 @@ CUT_VERSION = 2
 
 _MAX_CRF = 51
 _MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames"])
-_CLAUDES_PROMPTS = ("caption", "preceding_description", "retry", "verification")
+_FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
+_CLAUDES_PROMPTS = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class Config:
         idle = {"limits", "film", "claude"} - {self.judge}
         chosen = {name: value for name, value in flat(self).items() if name.partition(".")[0] not in idle}
         if self.judge == "claude":
-            chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS}
+            chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS[self.claude.prompt_version]}
+            if self.claude.prompt_version == 1:
+                del chosen["claude.prompt_version"]  # as versions wrote it that knew no other
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
 
 

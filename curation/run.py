@@ -18,7 +18,7 @@ from curation.judging import units_waiting
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import Progress
-from curation.setup import Recorded, prepare, untouched
+from curation.setup import Recorded, as_begun, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
@@ -105,6 +105,7 @@ def build(order: Order, progress: Progress) -> Finished:
     source, place = open_apart(order.source, order.out)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with claimed_out(place) as out, held(out, run_id) as heartbeat:
+        order = replace(order, config=as_begun(out, order.config))
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms, recorded.begun_with_cut

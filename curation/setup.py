@@ -73,6 +73,7 @@ class Recorded:
         try:
             value = tomllib.loads(data.decode())
             determining = value["determining"]
+            value["config"].get("claude", {}).setdefault("prompt_version", 1)
             begun_with_cut = int(value.get("begun_with_cut", determining.get(_CUT_VERSION, 1)))
             recorded = Recorded(determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -99,6 +100,18 @@ class Recorded:
             "determining": self.determining,
         }
         out.write(CONFIG, tomli_w.dumps(value).encode())
+
+
+def as_begun(out: Storage, config: Config) -> Config:
+    """The configuration with the version of the prompts that OUT was begun with. Raises UsageMistake."""
+    try:
+        recorded = Recorded.read(out)
+    except DamagedConfig:
+        return config
+    if recorded is None or "claude" not in (config.judge, recorded.determining.get("judge")):
+        return config
+    version = recorded.determining.get("claude.prompt_version", 1)
+    return replace(config, claude=replace(config.claude, prompt_version=version))
 
 
 def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = None, retry: bool = False) -> Recorded:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from judge.answer import Answer
 from judge.base import Call, Declined, Opinion, Question, Said
 from judge.errors import Unanswered
 from judge.prices import Price
-from judge.request import Request, Task
+from judge.request import Request
+from judge.requests import Requests
 from judge.settings import Claude
-from judge.verdict import SCHEMA, read_verdict
-from prompts import Prompt, load
+from judge.verdict import read_verdict
+from prompts import load
 
 T = TypeVar("T")
 
-_DESCRIPTION = "[What likely happened just before this moment]"
 _LABEL = re.compile(r"^\W*description\s*:\W*", re.IGNORECASE)
 _ASKED_AGAIN = 1
 """How often an answer that nobody can read is asked for anew."""
@@ -113,48 +113,6 @@ class ClaudeJudge:
                 return answer
         said = f"{request.task}: {answer.stop_reason} at {roomy.max_tokens} tokens"
         raise Declined("failed", "truncated", said, tuple(calls))
-
-
-class Requests:
-    """The wording of each question on the wire. `docs/reproduction.md` shows them."""
-
-    def __init__(self, settings: Claude, price: Price) -> None:
-        self._settings = settings
-        self._effort = settings.effort if price.takes_effort else ""
-
-    def caption(self, question: Question) -> Request:
-        """The frames, each after its time, then our caption prompt."""
-        prompt = load("caption")
-        subject = f"{question.clip_id} {question.content}" if question.content else ""
-        return self._request("caption", prompt, question, text=prompt.text, frames=question.frames, subject=subject)
-
-    def describe(self, question: Question, turned_down: tuple[str, ...]) -> Request:
-        """The template up to `Description:`, from where the model goes on; what follows there is the system prompt."""
-        prompt = load("preceding_description")
-        asking, _, guidelines = prompt.text.partition(_DESCRIPTION)
-        text = asking.strip().replace(prompt.markers["caption"], question.caption)
-        if turned_down:
-            attempts = "\n".join(f"- {' '.join(scene.split())}" for scene in turned_down)
-            text = f"{text}\n\n{load('retry').fill(turned_down=attempts)}"
-        return self._request("describe", prompt, question, text=text, system=guidelines.strip())
-
-    def verify(self, question: Question, scene: str) -> Request:
-        """The template, then scene and caption, under the names that the paper's template 10.1 gives them."""
-        prompt = load("verification")
-        text = f"{prompt.text}\nScene Description: {scene}\nCaption: {question.caption}"
-        return self._request("verify", prompt, question, text=text, schema=SCHEMA)
-
-    def consistency(self, question: Question, scene: str) -> Request:
-        """The template, scene and caption in their places."""
-        prompt = load("causal_consistency")
-        text = prompt.fill(scene_description=scene, caption=question.caption)
-        return self._request("consistency", prompt, question, text=text, schema=SCHEMA)
-
-    def _request(self, task: Task, prompt: Prompt, question: Question, **parts: Any) -> Request:
-        return Request(
-            task=task, prompt=prompt.name, prompt_sha256=prompt.sha256, model=self._settings.model, effort=self._effort,
-            max_tokens=self._settings.max_tokens, sample=question.sample, **{"system": "", **parts},
-        )  # fmt: skip
 
 
 def _one_line(text: str) -> str | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 
 from judge.base import Question
-from judge.claude import Requests
 from judge.errors import JudgeMistake
 from judge.prices import Price, Usage
 from judge.request import Frame, Request
+from judge.requests import Requests
 from judge.settings import Claude
 
 
@@ -121,7 +121,7 @@ class Estimator:
         """What is expected of one clip that passes the screen or has passed it."""
         assumed = self._assumed
         total = Bill()
-        letters = float(len(clip.caption))
+        letters = float(len(self._requests.value(clip.caption)))
         if not clip.caption:
             letters = assumed.caption_tokens * assumed.chars_per_token
             total += Bill() if clip.captioned else self._captioning(clip.pictures)

@@ -12,7 +12,8 @@ class Claude:
 
     `max_tokens` bounds one answer, thinking included; one that is cut off there is asked for again with twice as many.
     A clip without a caption is captioned from `frames` pictures of `frame_height` pixels, a multiple of 28, so that few
-    tokens are spent on padding: 252 a picture of 832×480.
+    tokens are spent on padding: 252 a picture of 832×480. `prompt_version` is that of `judge.requests`: what was begun
+    with one ends with it.
     """
 
     model: str = "claude-sonnet-5-5"
@@ -21,3 +22,4 @@ class Claude:
     max_tokens: int = 1024
     frames: int = 8
     frame_height: int = 336
+    prompt_version: Literal[1, 2] = 2

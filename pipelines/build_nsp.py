@@ -61,7 +61,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, leave clips without a caption out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
-@options(Config)
+@options(Config, without=("claude.prompt_version",))
 def main(
     sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, workers: int | None,
     ray_address: str | None, model: str | None, estimating: bool, assume: str, budget_usd: float | None, batches: bool,

@@ -9,7 +9,7 @@ from rich.table import Table
 from curation import ffmpeg
 from curation.estimating import estimate
 from curation.run import Order, open_apart
-from curation.setup import decided_otherwise, standing
+from curation.setup import as_begun, decided_otherwise, standing
 from curation.sources.passed import told
 from curation.terms import Terms
 from judge.estimate import Assumptions, Bill, assume
@@ -22,7 +22,7 @@ def print_estimate(order: Order, assumed: str) -> int:
     """What the order would cost under each case of what is assumed. Returns the exit code."""
     cases = assume(assumed)
     source, out = open_apart(order.source, order.out)
-    config, terms = order.config, order.terms
+    config, terms = as_begun(out, order.config), order.terms
     assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
     recorded = standing(out, source, config.determining(ffmpeg.build()))
     planned = recorded is not None and not decided_otherwise(out, config, terms)

@@ -105,7 +105,7 @@ class _Plan:
 @sampling_options
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
-@options(_Settings, without=("judge.rounds",))
+@options(_Settings, without=("judge.rounds", "judge.prompt_version"))
 def main(
     models: tuple[str, ...], originals: tuple[str, ...], qwen: Path | None, ltx: Path | None, data: str | None,
     split: str, scenes: Path | None, vbench: Path | None, most: int | None, samples: int | None, seed: int, out: Path,
@@ -258,7 +258,7 @@ def _evaluate(
             found = Comparison(_judged(asking, models, out, records, settings))
         finally:
             asking.end()
-        judge = {name: value for name, value in asdict(settings).items() if name != "rounds"}  # each is asked once
+        judge = {name: value for name, value in asdict(asking.settings).items() if name != "rounds"}  # asked once
         found.write(out, plan.about() | {"judge": judge, "spent_usd": str(asking.report().spent)})
     found.print(asking.report())
     console.out.print(f"records   {plan.out}: summary.json; items.jsonl and videos of each model", markup=False)

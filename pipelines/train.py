@@ -37,6 +37,10 @@ _FOLDER = click.Path(path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+_NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
+"""A reward asks about each video once, and an RUN begun with one version of the prompts ends with it."""
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Which stage of the training.")
 @click.option("--data", multiple=True, required=True, metavar="[NAME=]OUT", help="A dataset; NAME is that of a mix.")
@@ -59,7 +63,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/prices.toml]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
-@options(Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds"))
+@options(
+    Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds", "reward.judge.prompt_version")
+)
 def main(
     stage: str, data: tuple[str, ...], out: Path, recipe: str | None, qwen: Path, ltx: Path, init: str | None,
     resume: bool, launcher: str, workers: int, failures: int, budget_usd: float | None, prices: Path | None,

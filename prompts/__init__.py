@@ -22,6 +22,7 @@ _MARKERS: Mapping[str, Mapping[str, str]] = {
     "text_to_video": {"caption": "{caption}"},
     "caption": {},
     "retry": {"turned_down": "{turned_down}"},
+    "notice": {},
 }
 
 NAMES = tuple(_MARKERS)

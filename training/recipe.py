@@ -271,6 +271,7 @@ class Recipe:
         idle = (
             "parallel.", "keeping.", "data.workers", "data.skip_at_most", "epochs", "steps", "mix", "trainable",
             "optimiser.lr", "optimiser.clip", "optimiser.warmup", "policy.batch",
+            "reward.judge.prompt_version",  # kept with the answers
             *(() if self.stage == "rl" else ("policy.", "reward.")),
         )  # fmt: skip
         lasting = {name: value for name, value in settings.items() if not name.startswith(idle)}

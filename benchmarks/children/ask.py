@@ -18,10 +18,10 @@ import anthropic
 
 from judge.base import Question
 from judge.cached_client import CachedClient
-from judge.claude import Requests
 from judge.patience import Patience
 from judge.prices import Prices
 from judge.request import Request
+from judge.requests import Requests
 from judge.settings import Claude
 from shards.layout import JOURNALS
 from shards.local_state import local_state

@@ -38,12 +38,12 @@ from judge.batches import Batches
 from judge.budget import Budget
 from judge.budget_record import BudgetRecord
 from judge.cached_client import CachedClient
-from judge.claude import Requests
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.open_batch import OpenBatch
 from judge.patience import Patience
 from judge.prices import Prices
 from judge.request import Request
+from judge.requests import Requests
 from judge.settings import Claude
 from shards.layout import JOURNALS
 from shards.storage import Storage

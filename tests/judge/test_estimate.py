@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from curation.scenes import Scene, decide
 from judge.base import Question
 from judge.cached_client import CachedClient
-from judge.claude import ClaudeJudge, Requests
+from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake
 from judge.estimate import CASES, Ahead, Assumptions, Bill, Estimator, assume
 from judge.patience import Patience
 from judge.request import Frame, Request
+from judge.requests import Requests
 from judge.settings import Claude
 from shards.layout import JOURNALS
 from shards.storage import Storage

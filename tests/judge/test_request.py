@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy
@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from judge.base import Question
-from judge.claude import Requests
 from judge.client import connect
 from judge.patience import Patience
 from judge.request import Frame, Request, Task
+from judge.requests import Requests
 from judge.settings import Claude
 from judge.verdict import SCHEMA
 from tests.claude_api import ClaudeApi, Mind, routes
@@ -146,16 +146,23 @@ def test_names_of_templates_are_no_part_of_the_key() -> None:
     assert replace(PLAIN, task="verify", prompt="other", prompt_sha256="1").key == PLAIN.key
 
 
-def test_the_keys_of_stored_answers_never_change() -> None:
+@pytest.mark.parametrize(
+    ("version", "keys"),
+    [
+        (1, ["1c06954674329279", "1d8705345b1e370c", "b6dd59aec52b45e7", "4c598a6b8572cc50"]),
+        (2, ["b3c89e4c87098e7d", "3eb4603b91fff1fd", "f4726dfe1117e345", "4c598a6b8572cc50"]),
+    ],
+)
+def test_the_keys_of_stored_answers_never_change(version: Literal[1, 2], keys: list[str]) -> None:
     # Another key would mean to pay for everything again.
-    asked = Requests(Claude(), price())
+    asked = Requests(Claude(prompt_version=version), price())
     question = Question("id", "a café at night")
     assert [
         asked.describe(question, ()).key[:16],
         asked.describe(question, ("a scene",)).key[:16],
         asked.verify(question, "a scene").key[:16],
         asked.caption(replace(question, frames=PICTURED.frames)).key[:16],
-    ] == ["1c06954674329279", "1d8705345b1e370c", "b6dd59aec52b45e7", "4c598a6b8572cc50"]
+    ] == keys
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------------

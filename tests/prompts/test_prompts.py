@@ -25,6 +25,7 @@ SHA256 = {
     "text_to_video": "71477611496e7b4167784b4274ce3b1497aeae04d2264a2b5701ee2d041b9523",
     "caption": "7b369375f887cef1c553506a44410a668c7be66f72e8a6f231dfe4873cd9cc19",
     "retry": "c0c1f9274d8140dc378a96260519cb68124c64c83fa6213966b42a19dabfcf2d",
+    "notice": "6e9608255df3f3ce1a6e0bb493c0b1a3aa6311c381a05f69c2e0cbf8efa88438",
 }
 # Where each of the paper's templates stands in the supplement, by the heading above it.
 HEADINGS = {

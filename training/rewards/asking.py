@@ -18,6 +18,7 @@ from judge.claude import ClaudeJudge
 from judge.errors import JudgeStopped
 from judge.patience import Patience
 from judge.prices import Price
+from judge.prompt_version import prompt_version
 from judge.settings import Claude
 from shards.layout import JOURNALS
 from shards.local_state import local_state
@@ -59,7 +60,8 @@ class Asking:
         self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
         self._thread.start()
         self._client = self._begun.result()
-        self._judge = ClaudeJudge(settings, price, self._client)
+        self.settings = replace(settings, prompt_version=prompt_version(files))
+        self._judge = ClaudeJudge(self.settings, price, self._client)
 
     def flush(self) -> None:
         """Return once every answer so far is stored. Raises StorageFault."""

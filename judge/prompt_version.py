@@ -1,0 +1,29 @@
+"""The version of the prompts that some answers were begun with, where no configuration says it."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from judge.errors import JudgeStopped
+from judge.segments import CALLS, Files, list_segments
+from judge.settings import Claude
+
+PROMPTS = f"{CALLS}/prompts.json"
+
+
+def prompt_version(files: Files) -> Literal[1, 2]:
+    """Return what is noted beside the answers, else 1 where there are some, else the newest, which is noted now.
+
+    Raises JudgeStopped for a note that is damaged.
+    """
+    try:
+        version = json.loads(files.read(PROMPTS))["version"]
+    except FileNotFoundError:
+        version = 1 if list_segments(files) else Claude().prompt_version
+        files.write(PROMPTS, json.dumps({"version": version}).encode())
+    except (ValueError, KeyError, TypeError) as error:
+        raise JudgeStopped(f"{PROMPTS} is damaged ({error!r}); restore it from a copy") from error
+    if version not in (1, 2):
+        raise JudgeStopped(f"{PROMPTS} names version {version!r} of the prompts, which this release does not know")
+    return 1 if version == 1 else 2

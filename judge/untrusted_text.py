@@ -1,0 +1,22 @@
+"""Text of strangers, made such that it stays a value in the template that it is put into."""
+
+from __future__ import annotations
+
+import re
+
+# What the paper's templates call the values, and the answer.
+_NAMES = r"scene\s+description|description|caption|input|output|verdict|criteria"
+_LABEL = re.compile(rf"[\W_]*(?:{_NAMES})[\W_]*?[:\uff1a]", re.IGNORECASE)
+
+
+def as_value(text: str) -> str:
+    """Return the text on one line, and without a label of the template at its begin: `Caption:` becomes `Caption -`.
+
+    Every kind of line break becomes a space. No word is lost.
+    """
+    rest = " ".join(text.splitlines())
+    defused = ""
+    while label := _LABEL.match(rest):
+        defused += f"{rest[: label.end() - 1]} -"
+        rest = rest[label.end() :]
+    return defused + rest
