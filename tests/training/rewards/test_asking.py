@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from judge.errors import JudgeMistake, JudgeStopped
+from judge.segments import write_segments
 from shards.storage import Storage
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.judge.asking import answer
 from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
 from training.rewards.asking import Asking, verdicts
@@ -142,3 +144,11 @@ def test_the_end_comes_again_and_after_a_failure(api: ClaudeApi, tmp_path: Path)
         asker.end()
     asker.end()
     assert not any(thread.name == "judge" for thread in threading.enumerate())
+
+
+def test_a_run_that_has_answers_of_the_first_prompts_goes_on_with_them(api: ClaudeApi, tmp_path: Path) -> None:
+    write_segments(Storage.at(tmp_path), [answer("a" * 64)])
+    judged(tmp_path, range(2))
+    judged(tmp_path / "new", range(2, 4))
+    assert ["system" in exchange.body for exchange in api.exchanges].count(True) == 2
+    assert not any("system" in exchange.body for exchange in api.exchanges[:4])
