@@ -62,7 +62,7 @@ def planned(manifest: Path) -> list[PlannedClip]:
     """The clips of a manifest as the screen is given them."""
     out = Storage.at(manifest.parent / "out")
     prepare(out, Source.at(str(manifest)), _CONFIG)
-    work = remaining(Plan(out, _CONFIG), State.read(out, _CONFIG.units_per_shard))
+    work = remaining(Plan(out, _CONFIG), State.read(out, _CONFIG.units_per_shard), out)
     return [clip for shard in work for unit in shard.todo for clip in unit.clips]
 
 

@@ -23,6 +23,7 @@ from curation.errors import RunStopped, UsageMistake
 from curation.flight import PRIORITY, Flight, Step
 from curation.healing import seal_or_take_back
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
+from curation.scenes import Asked
 from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName
@@ -70,17 +71,20 @@ class Engine:
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
 
-    def run(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]) -> None:
+    def run(
+        self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]
+    ) -> Exception | None:
         """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
 
-        Once the judge has ended the asking, what it has decided by then is still cut and sealed.
+        Once the judge has ended the asking, what it has decided by then is still cut; then its reason is returned.
         """
         try:
             self._work(work, committed, tick)
         finally:
             self._judge.end()
-        if end := self._stop or self._judge_ended:
-            raise end
+        if self._stop:
+            raise self._stop
+        return self._judge_ended
 
     def _work(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]) -> None:
         units = self._units(work)
@@ -113,7 +117,7 @@ class Engine:
 
     def _units(self, work: Iterator[ShardWork]) -> Iterator[Flight]:
         for shard in work:
-            if not shard.todo:
+            if shard.is_done:
                 self._push(Step("seal", shard))
             for unit in list(shard.todo):
                 yield Flight(unit, shard, Crashes.read(self._job.out, unit.name))
@@ -166,8 +170,8 @@ class Engine:
             flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus)
             return flight.screened
         if step.kind == "decide":
-            flight.scenes = self._judge.decide(flight.unit, flight.screened)
-            return flight.scenes
+            flight.scenes, asked = self._judge.decide(flight.unit, flight.screened)
+            return asked
         if step.kind == "try":
             return self._try.remote(job, flight.untried[0])
         cut = self._cut.options(num_cpus=step.cpus)
@@ -189,10 +193,7 @@ class Engine:
             _log.info("%s lost with its node, done anew: %s", step.kind, loss)
             self._again(step)
         except exceptions.RayTaskError as error:
-            if step.kind == "decide" and isinstance(error.cause, (RunStopped, UsageMistake)):
-                self._judge_ended = self._judge_ended or error.cause
-            else:
-                self._stop = self._stop or _cause(error)
+            self._stop = self._stop or _cause(error)
         except exceptions.RayError as error:
             self._stop = self._stop or RunStopped(f"Ray failed at {step.kind} of {step.shard.name}: {error}")
         else:
@@ -205,16 +206,25 @@ class Engine:
         if step.kind == "screen":
             self._ask(flight, step.shard)
         elif step.kind == "decide":
-            self._push(Step("cut", step.shard, flight))
+            self._asked(step, flight, result)
         elif step.kind == "try":
             flight.untried.pop(0)
             self._try_next(flight)
         else:
             self._in_flight -= 1
             committed(result)
-            step.shard.todo.remove(flight.unit)
-            if not step.shard.todo:
+            if not flight.is_partial:
+                step.shard.todo.remove(flight.unit)
+            if step.shard.is_done:
                 self._push(Step("seal", step.shard))
+
+    def _asked(self, step: Step, flight: Flight, asked: Asked) -> None:
+        self._judge_ended = self._judge_ended or asked.end
+        flight.is_partial = asked.is_partial
+        if asked.end and not asked.has_scenes:
+            self._in_flight -= 1  # asked in vain, it is as if it had not been begun
+        else:
+            self._push(Step("cut", step.shard, flight))
 
     def _again(self, step: Step) -> None:
         if step.flight is None or step.kind == "try":

@@ -76,9 +76,9 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
 
 
 def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[PlannedClip]:
-    for shard in remaining(plan, State.read(out, config.units_per_shard)):
+    for shard in remaining(plan, State.read(out, config.units_per_shard), out):
         for unit in shard.todo:
-            yield from unit.clips
+            yield from (clip for clip in unit.clips if unit.redoes(clip))
 
 
 def _far(stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip) -> Ahead:

@@ -16,7 +16,10 @@ PRIORITY: dict[Kind, int] = {"seal": 0, "cut": 1, "try": 2, "screen": 3}
 
 @dataclass
 class Flight:
-    """A unit under way. `screened` and `scenes` refer to what its steps made; `untried` is to be tried clip by clip."""
+    """A unit under way. `screened` and `scenes` refer to what its steps made; `untried` is to be tried clip by clip.
+
+    `is_partial` is known once it was asked about: some of its clips are not decided.
+    """
 
     unit: Unit
     shard: ShardWork
@@ -24,11 +27,14 @@ class Flight:
     untried: list[PlannedClip] = field(default_factory=list)
     screened: Any = None
     scenes: Any = None
+    is_partial: bool = False
 
     def take_apart(self) -> None:
         """From now on its clips are tried one by one."""
         quarantined = self.crashes.quarantined
-        self.untried = [clip for clip in self.unit.clips if self.unit.redoes(clip) and clip.clip_id not in quarantined]
+        unit = self.unit
+        left = quarantined | unit.later
+        self.untried = [clip for clip in unit.clips if unit.redoes(clip) and clip.clip_id not in left]
 
     def put_together(self) -> None:
         """All were tried: it is one unit again, in which those that kill are not touched."""

@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from curation.errors import RunStopped
 from curation.judging import Judging
 from curation.plan import Unit
+from curation.scenes import Asked
 from curation.unit import Job
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class _JudgeActor:
 
     async def ready(self) -> None: ...
 
-    async def decide(self, unit: Unit, screened: list[Any]) -> list[Any]:
-        return list(await self._judging.decide(unit, screened))
+    async def decide(self, unit: Unit, screened: list[Any]) -> tuple[list[Any], Asked]:
+        decision = await self._judging.decide(unit, screened)
+        return decision.scenes, decision.outcome
 
     async def report(self) -> Report | None:
         return self._judging.report()
@@ -52,9 +54,10 @@ class JudgeActor:
         self._asked_for_report: Any = None
         self._report: Report | None = None
 
-    def decide(self, unit: Unit, screened: Any) -> Any:
-        """A reference to the unit's scenes; `screened` is one too."""
-        return self._actor.decide.remote(unit, screened)
+    def decide(self, unit: Unit, screened: Any) -> tuple[Any, Any]:
+        """References to the unit's scenes and to how the asking went; `screened` is one too."""
+        scenes, asked = self._actor.decide.options(num_returns=2).remote(unit, screened)
+        return scenes, asked
 
     def replace_if_dead(self) -> None:
         """Raises RunStopped when it dies again and again."""

@@ -14,10 +14,10 @@ from curation.captioning import pictures_of
 from curation.config import Config, Limits
 from curation.errors import RunStopped, UsageMistake
 from curation.lock import Holder, holder
-from curation.outcome import Ending
+from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.plan import PlannedClip, Unit
-from curation.scenes import Scene, decide
-from curation.screen import Screened
+from curation.scenes import Decision, Scene, decide
+from curation.screen import Found
 from curation.terms import Terms
 from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
@@ -50,13 +50,13 @@ class Judging:
         self._judge: Judge | None = None
         self._estimator: Estimator | None = None
         self._making = asyncio.Lock()
-        self._under_way: dict[UnitName, asyncio.Task[list[Scene | None]]] = {}
+        self._under_way: dict[UnitName, asyncio.Task[Decision]] = {}
 
-    async def decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
-        """The scene of each clip that passed the screen, None for the others.
+    async def decide(self, unit: Unit, screened: Sequence[Found]) -> Decision:
+        """The scene of each clip that passed the screen, None for the others, UNDECIDED where the asking has ended.
 
         Asked about a unit that is being decided, as when the first asker could not be told, it joins that.
-        Raises UsageMistake, RunStopped or StorageFault once all questions that were under way have their answers.
+        Raises StorageFault once all questions that were under way have their answers.
         """
         name = unit.name
         if name not in self._under_way:
@@ -64,23 +64,26 @@ class Judging:
             self._under_way[name].add_done_callback(lambda _: self._under_way.pop(name))
         return await asyncio.shield(self._under_way[name])
 
-    async def _decide(self, unit: Unit, screened: Sequence[Screened | Ending | None]) -> list[Scene | None]:
+    async def _decide(self, unit: Unit, screened: Sequence[Found]) -> Decision:
+        scenes: list[Scene | Undecided | None] = []
+        ends: list[Exception] = []
         try:
             judge = await self._ready()
-            scenes = await asyncio.gather(
+            asked = await asyncio.gather(
                 *(self._scene(judge, clip, found) for clip, found in zip(unit.clips, screened, strict=True)),
                 return_exceptions=True,
             )
-            for scene in scenes:
-                if isinstance(scene, BaseException):
+            for scene in asked:
+                if isinstance(scene, (JudgeMistake, JudgeStopped)):
+                    ends.append(scene)
+                elif isinstance(scene, BaseException):
                     raise scene
+                scenes.append(UNDECIDED if isinstance(scene, BaseException) else scene)
             if self._client:
                 await self._client.flush()  # a clip is committed after its answers
-        except JudgeMistake as mistake:
-            raise UsageMistake(str(mistake)) from mistake
-        except JudgeStopped as stop:
-            raise RunStopped(str(stop)) from stop
-        return _each_answer_paid_once(unit, [scene for scene in scenes if not isinstance(scene, BaseException)])
+        except (JudgeMistake, JudgeStopped) as end:
+            return Decision([UNDECIDED] * len(unit.clips), _told(end))
+        return Decision(_each_answer_paid_once(unit, scenes), _told(ends[0]) if ends else None)
 
     def report(self) -> Report | None:
         """How the asking goes, if anything is paid for."""
@@ -91,9 +94,11 @@ class Judging:
         if self._client:
             await self._client.end()
 
-    async def _scene(self, judge: Judge | None, clip: PlannedClip, found: Screened | Ending | None) -> Scene | None:
+    async def _scene(self, judge: Judge | None, clip: PlannedClip, found: Found) -> Scene | Undecided | None:
         if found is None or isinstance(found, Ending):
             return None
+        if isinstance(found, str):
+            return found
         question = Question(
             clip.clip_id, clip.caption, clip.preceding_caption, found.frames, clip.position, found.sample,
             found.earlier_frames, content_of(clip),
@@ -124,7 +129,7 @@ class Judging:
                 terms.in_batches, leash.check,
             )  # fmt: skip
         except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
-            raise UsageMistake(f"{socket.gethostname()}: {mistake}") from mistake
+            raise JudgeMistake(f"{socket.gethostname()}: {mistake}") from mistake
         self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
         return ClaudeJudge(self._config.claude, terms.price, self._client)
 
@@ -134,7 +139,12 @@ def content_of(clip: PlannedClip) -> str:
     return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
 
 
-def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | None]) -> list[Scene | None]:
+def _told(end: Exception) -> RunStopped | UsageMistake:
+    """The judge's end as the run's."""
+    return UsageMistake(str(end)) if isinstance(end, JudgeMistake) else RunStopped(str(end))
+
+
+def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None]) -> list[Scene | Undecided | None]:
     """An answer's cost stands with the clip that it was bought for; of an older answer, with the first that uses it."""
     seen: set[str] = set()
 
@@ -145,7 +155,9 @@ def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | None]) -> list[S
         return replace(call, answer=replace(answer, usd=Decimal(0), shared=True)) if again else call
 
     return [
-        scene and replace(scene, calls=tuple(counted(call, clip.clip_id) for call in scene.calls))
+        replace(scene, calls=tuple(counted(call, clip.clip_id) for call in scene.calls))
+        if isinstance(scene, Scene)
+        else scene
         for clip, scene in zip(unit.clips, scenes, strict=True)
     ]
 

@@ -7,6 +7,9 @@ from typing import Literal
 
 Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantined"]
 OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")
+Undecided = Literal["undecided"]
+UNDECIDED: Undecided = "undecided"
+"""What stands for the end of a clip that has none yet."""
 NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 
 

@@ -81,7 +81,7 @@ class Unit:
     """A run of clips of one split, in source order: what is worked on, committed and retried as one.
 
     A retry works on the clips in `redo` only and takes over the rest; None is all of them. A clip in `quarantined`
-    is not touched.
+    is not touched, one in `later` is left undecided.
     """
 
     name: UnitName
@@ -89,6 +89,7 @@ class Unit:
     clips: tuple[PlannedClip, ...]
     redo: frozenset[str] | None = None
     quarantined: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
 
     def redoes(self, clip: PlannedClip) -> bool:
         return self.redo is None or clip.clip_id in self.redo

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 
+from curation.as_it_stands import seal_as_they_stand
 from curation.cluster import check_shared, connected
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
@@ -24,7 +25,7 @@ from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job
-from curation.work import ShardWork, remaining, to_retry
+from curation.work import ShardWork, at_most, remaining, to_retry
 from judge.errors import JudgeMistake
 from shards.layout import REPORT, SUMS
 from shards.location import lies_in
@@ -38,7 +39,10 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Order:
-    """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s."""
+    """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s.
+
+    At most `stop_after` of the undecided clips are begun; None is all of them.
+    """
 
     source: str
     out: str
@@ -47,6 +51,7 @@ class Order:
     retry: frozenset[str] = frozenset()
     ray_address: str | None = None
     terms: Terms | None = None
+    stop_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,9 +173,10 @@ class _Run:
     def _finish(self, state: State) -> State:
         """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
         for _ in range(_ROUNDS):
-            self._work(remaining(self._plan, state))
+            work = remaining(self._plan, state, self._out)
+            self._work(at_most(work, self._order.stop_after) if self._order.stop_after else work)
             state = State.read(self._out, self._job.config.units_per_shard)
-            if state.complete(self._plan):
+            if self._order.stop_after or state.complete(self._plan):
                 return state
         raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
 
@@ -186,7 +192,12 @@ class _Run:
             check_shared(self._out)
             waiting = units_waiting(self._job.config, self._job.terms, pictured=self._plan.uncaptioned > 0)
             engine = Engine(self._job, self._order.workers, waiting, self._heartbeat.check)
-            engine.run(chain([first], work), self._committed, self._progress.tick)
+            end = engine.run(chain([first], work), self._committed, self._progress.tick)
+        if end or self._order.stop_after:
+            self._heartbeat.check()
+            seal_as_they_stand(self._out, self._plan, self._job.config.units_per_shard)
+        if end:
+            raise end
 
     def _committed(self, ends: list[tuple[str, str]]) -> None:
         self._progress.advance(len(ends))

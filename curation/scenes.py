@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from curation.outcome import Ending
+from curation.errors import RunStopped, UsageMistake
+from curation.outcome import UNDECIDED, Ending, Undecided
 from judge.base import Call, Declined, Judge, Question
 
 ASKED_IN_VAIN = frozenset(["judge_error", "truncated", "unreadable_answer"])
@@ -36,6 +37,30 @@ class Scene:
     turned_down: tuple[TurnedDown, ...] = ()
     calls: tuple[Call, ...] = ()
     ending: Ending | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of a unit's clips: a scene, None for one that needs none, or UNDECIDED.
+
+    `end` is what ended the asking before all were.
+    """
+
+    scenes: list[Scene | Undecided | None]
+    end: RunStopped | UsageMistake | None = None
+
+    @property
+    def outcome(self) -> Asked:
+        return Asked(self.end, UNDECIDED in self.scenes, any(isinstance(scene, Scene) for scene in self.scenes))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the asking about a unit went: what ended it, whether a clip is left undecided, whether any has a scene."""
+
+    end: RunStopped | UsageMistake | None = None
+    is_partial: bool = False
+    has_scenes: bool = True
 
 
 async def decide(judge: Judge | None, question: Question) -> Scene:

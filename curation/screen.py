@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curation.config import Config, Rules
 from curation.header_reader import HEADERS, HeaderError
-from curation.outcome import Ending
+from curation.outcome import Ending, Undecided
 from curation.plan import PlannedClip
 from curation.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, Unreadable
 from curation.sources import MISSING, OPEN_END
@@ -30,6 +30,9 @@ class Screened:
     sample: int = 0
     earlier_frames: tuple[Frame, ...] = ()
 
+
+Found = Screened | Ending | Undecided | None
+"""What is known of a clip before it is asked about; None where its earlier end stands."""
 
 Rule = Callable[[PlannedClip, Measured, Rules], Ending | None]
 

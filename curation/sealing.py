@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from curation.errors import RunStopped
@@ -24,11 +24,21 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
 
     A retry that changed no outcome leaves the sealed revision as it is and returns its receipt.
     """
+    return _seal(out, name, {unit: unit.ledger for unit in units}, whole=True)
+
+
+def seal_partly(out: Storage, name: ShardName, ledgers: Mapping[UnitName, str]) -> Receipt:
+    """As `seal_shard`, of the clips that are decided: those in the ledgers of these units, which are in order."""
+    return _seal(out, name, ledgers, whole=False)
+
+
+def _seal(out: Storage, name: ShardName, units: Mapping[UnitName, str], *, whole: bool) -> Receipt:
     try:
-        rows = [row for unit in units for row in read_ledger(out, unit.ledger)]
+        rows = [row for ledger in units.values() for row in read_ledger(out, ledger)]
         if name.revision and (before := _same_ends(out, name, rows)):
             receipt = before
         else:
+            _mark(out, name, whole)
             sealed = seal(out, name, [unit.part for unit in units], [row.clip_id for row in rows if row.kept])
             receipt = replace(sealed, ledger_sha256=write_ledger(out, name.ledger, rows))
             receipt.publish(out)
@@ -42,16 +52,26 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
     return receipt
 
 
+def _mark(out: Storage, name: ShardName, whole: bool) -> None:
+    """Before any file of the shard: wherever that ends, it is known what a receipt of it is worth."""
+    if whole:
+        out.delete(name.partial)
+    else:
+        out.write(name.partial, b"Sealed before all of its clips were decided. The next run adds the rest.\n")
+
+
 def discard_unit(out: Storage, unit: UnitName) -> None:
     """Deletes what a unit left; the ledger first, so that a ledger without its part is never taken for a commit."""
-    out.delete(unit.ledger)
-    out.delete(unit.part)
-    out.delete(unit.crashes)
+    for path in unit.files:
+        out.delete(path)
 
 
 def discard_shard(out: Storage, name: ShardName) -> None:
-    """Deletes a revision that another has replaced; the receipt last, so that an interrupted deletion is seen."""
-    for path in (name.tar, name.offsets, name.ledger, name.receipt):
+    """Deletes a revision that another has replaced; the receipt late, so that an interrupted deletion is seen.
+
+    The mark goes after it: without that a receipt would promise a whole shard.
+    """
+    for path in (name.tar, name.offsets, name.ledger, name.receipt, name.partial):
         out.delete(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from curation.cluster import sweep_probes
@@ -12,7 +12,7 @@ from curation.plan import Plan
 from curation.sealing import discard_shard
 from shards.ahead import ahead
 from shards.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName, owns
-from shards.receipt import Receipt, sealed_shards
+from shards.receipt import Receipt, sealed_and_partial
 from shards.storage import Storage
 
 _LOOKS = 5
@@ -20,17 +20,21 @@ _LOOKS = 5
 
 @dataclass(frozen=True)
 class State:
-    """The newest sealed revision of each shard, and the committed units of shards that are not sealed yet."""
+    """The newest sealed revision of each shard, and the committed units of shards that are not sealed yet.
+
+    Of a `partial` shard some clips are not decided: it is sealed again, as its next revision, with the rest.
+    """
 
     sealed: dict[tuple[str, int], ShardName]
     committed: frozenset[UnitName]
+    partial: frozenset[ShardName] = frozenset()
 
     @staticmethod
     def read(out: Storage, units_per_shard: int) -> State:
-        sealed = sealed_shards(out)
+        sealed, partial_ones = sealed_and_partial(out)
         units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS) if entry.size)
         committed = (unit for unit in units if unit and not _is_over(unit, sealed, units_per_shard))
-        return State(sealed, frozenset(committed))
+        return State(sealed, frozenset(committed), partial_ones)
 
     def ledgers(self, out: Storage) -> Iterator[list[Row]]:
         """The rows of every committed clip, a file at a time."""
@@ -41,7 +45,14 @@ class State:
         return ahead(partial(Receipt.read, out), self.sealed.values())
 
     def complete(self, plan: Plan) -> bool:
-        return all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())
+        return not self.partial and all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())
+
+    def next_revision(self, shard: ShardName) -> ShardName | None:
+        """The name under which a planned shard is to be sealed; None for one that is sealed and whole."""
+        sealed = self.sealed.get((shard.split, shard.index))
+        if sealed is None:
+            return shard
+        return replace(sealed, revision=sealed.revision + 1) if sealed in self.partial else None
 
 
 def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
@@ -61,21 +72,25 @@ def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
 
 
 def tidy(out: Storage, state: State, units_per_shard: int) -> None:
-    """Finishes the deletions that a killed run began, and forgets its retry. Only the lock's holder may call this."""
+    """Finishes the deletions that a killed run began, and forgets its retry and what it had decided of some units.
+
+    Only the lock's holder may call this.
+    """
     out.sweep(owns)
     out.sweep_uploads(owns)
     sweep_probes(out)
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)
-            if unit and _is_over(unit, state.sealed, units_per_shard):
+            if unit and (entry.path == unit.partial_ledger or _is_over(unit, state.sealed, units_per_shard)):
                 out.delete(entry.path)
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):
             shard = ShardName.of(entry.path)
             if shard is None or entry.path not in shard.files:
                 continue
-            if shard.revision > state.sealed.get((shard.split, shard.index), shard).revision:
+            unsealed = entry.path == shard.partial and out.stat(shard.receipt) is None
+            if unsealed or shard.revision > state.sealed.get((shard.split, shard.index), shard).revision:
                 out.delete(entry.path)
 
 

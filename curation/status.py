@@ -15,9 +15,9 @@ from shards.storage import Storage
 
 @dataclass(frozen=True)
 class Status:
-    """Counts as of now. `passed_over` is as in `Summary`. `runner` holds the lock, and may be dead.
+    """Counts as of now. `passed_over` and `shards_partial` are as in `Summary`.
 
-    `spending` is None where nothing is paid for.
+    `runner` holds the lock, and may be dead. `spending` is None where nothing is paid for.
     """
 
     planned: int
@@ -27,6 +27,7 @@ class Status:
     passed_over: dict[str, int] | None
     runner: Holder | None
     spending: Spending | None
+    shards_partial: int = 0
 
     @property
     def running(self) -> bool:
@@ -41,4 +42,6 @@ def status(out: Storage, config: Config) -> Status:
     runner = holder(out)
     at_work = runner is not None and runner.alive
     spending = Spending.read(out, at_work) if config.judge == "claude" else None
-    return Status(plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending)
+    return Status(
+        plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending, len(state.partial)
+    )  # fmt: skip

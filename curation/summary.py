@@ -73,6 +73,7 @@ class Spending:
 class Summary:
     """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars.
 
+    `shards_partial` of the sealed shards have clips that are not decided yet.
     `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
     `spending` is None where nothing is paid for.
     """
@@ -91,6 +92,7 @@ class Summary:
     seconds: float
     complete: bool
     spending: Spending | None
+    shards_partial: int = 0
 
     @property
     def decided(self) -> int:
@@ -101,8 +103,9 @@ class Summary:
 
     @property
     def balanced(self) -> bool:
-        """No clip lost, none twice: planned = all outcomes, kept = samples in shards."""
-        return self.decided == self.planned and self.count("kept") == self.samples
+        """No clip lost, none twice: planned = all outcomes and what is left, kept = samples in shards."""
+        is_all = self.decided == self.planned if self.complete else self.decided < self.planned
+        return is_all and self.count("kept") == self.samples
 
     @property
     def needs_attention(self) -> bool:
@@ -133,6 +136,7 @@ def summarize(
         seconds=round(seconds, 1),
         complete=manifest.complete,
         spending=spending,
+        shards_partial=len(state.partial),
     )
 
 

@@ -19,16 +19,17 @@ from typing import Any, TypeVar
 from curation import ffmpeg
 from curation.config import CUT_VERSION, Config
 from curation.cut import Cut, cut
+from curation.earlier import Earlier
 from curation.earlier_look import earlier_look
 from curation.errors import RunStopped
-from curation.ledger import Row, read_ledger, write_ledger
+from curation.ledger import Row, write_ledger
 from curation.look import look
-from curation.outcome import Ending
-from curation.paid_calls import with_calls, with_earlier_calls
+from curation.outcome import UNDECIDED, Ending, Undecided
+from curation.paid_calls import with_calls
 from curation.plan import PlannedClip, Unit
 from curation.probe import UNKNOWN_DURATION, Measured
-from curation.scenes import ASKED_IN_VAIN, Scene
-from curation.screen import Screened, screen
+from curation.scenes import Scene
+from curation.screen import Found, Screened, screen
 from curation.seek import Span
 from curation.side_by_side import Bench, side_by_side
 from curation.sources import OPEN_END
@@ -37,8 +38,7 @@ from curation.terms import Terms
 from curation.writable import writable
 from judge.request import Frame
 from judge.text import evidence
-from shards.layout import CONFIG, ShardName
-from shards.read import ShardReader
+from shards.layout import CONFIG
 from shards.sample import Record, Sample
 from shards.scratch import scratch_folder
 from shards.storage import Storage, StorageFault
@@ -76,20 +76,22 @@ class Job:
             )
 
 
-def screen_unit(job: Job, unit: Unit, at_once: int = 1) -> list[Screened | Ending | None]:
+def screen_unit(job: Job, unit: Unit, at_once: int = 1) -> list[Found]:
     """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault.
 
-    So many clips `at_once` are worked on.
+    So many clips `at_once` are worked on; those of `unit.later` are not looked at.
     """
     job.check_worker()
-    earlier = _Earlier(job.out, unit)
+    earlier = Earlier(job.out, unit)
     step = partial(_screened, job, unit, earlier)
     return list(side_by_side(job.root, step, unit.clips, at_once))
 
 
-def _screened(job: Job, unit: Unit, earlier: _Earlier, clip: PlannedClip, bench: Bench) -> Screened | Ending | None:
+def _screened(job: Job, unit: Unit, earlier: Earlier, clip: PlannedClip, bench: Bench) -> Found:
     if not unit.redoes(clip):
         return None
+    if clip.clip_id in unit.later:
+        return UNDECIDED
     if clip.clip_id in unit.quarantined:
         return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
     found = _examined(job, clip, bench)
@@ -118,26 +120,31 @@ def _examined(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
 def cut_unit(
     job: Job,
     unit: Unit,
-    screened: Sequence[Screened | Ending | None],
-    scenes: Sequence[Scene | None],
+    screened: Sequence[Found],
+    scenes: Sequence[Scene | Undecided | None],
     at_once: int = 1,
 ) -> list[tuple[str, str]]:
     """Cuts what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
 
+    With undecided clips it is not committed: the rows of the others go into its partial ledger.
+
     Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
     """
     job.check_worker()
-    earlier = _Earlier(job.out, unit)
+    earlier = Earlier(job.out, unit)
     rows = []
-    clips = zip(unit.clips, screened, scenes, strict=True)
+    known = list(zip(unit.clips, screened, scenes, strict=True))
+    decided = [(clip, found, scene) for clip, found, scene in known if not isinstance(scene, str)]
     with job.out.publishing(unit.name.part) as part:
-        for clip, made in zip(unit.clips, side_by_side(job.root, partial(_made, job), clips, at_once), strict=True):
+        all_made = side_by_side(job.root, partial(_made, job), decided, at_once)
+        for (clip, _, _), made in zip(decided, all_made, strict=True):
             row, sample = made or earlier.row_and_sample(clip.clip_id)
             row = earlier.with_its_calls(row)
             rows.append(row)
             if sample is not None:
                 part.write(sample.to_bytes())
-    write_ledger(job.out, unit.name.ledger, rows)
+    is_whole = len(decided) == len(known)
+    write_ledger(job.out, unit.name.ledger if is_whole else unit.name.partial_ledger, rows)
     return [(row.outcome, row.reason) for row in rows]
 
 
@@ -150,45 +157,17 @@ def try_clip(job: Job, clip: PlannedClip) -> None:
             _cut_clip(job, clip, found.measured, bench)
 
 
-class _Earlier:
-    """The rows and samples of the shard's sealed revision, which a retry takes over for clips it does not redo."""
-
-    def __init__(self, out: Storage, unit: Unit) -> None:
-        self._rows: dict[str, Row] = {}
-        self._revision = unit.shard.revision
-        if unit.redo is not None:
-            shard = ShardName(unit.shard.split, unit.shard.index, unit.shard.revision - 1)
-            wanted = {clip.clip_id for clip in unit.clips}
-            self._rows = {row.clip_id: row for row in read_ledger(out, shard.ledger) if row.clip_id in wanted}
-            kept = any(row.kept for row in self._rows.values())
-            self._reader = ShardReader(out, shard) if kept else None
-
-    def row_and_sample(self, clip_id: str) -> tuple[Row, Sample | None]:
-        row = self._rows[clip_id]
-        return row, self._reader.sample(clip_id) if row.kept and self._reader else None
-
-    def with_its_calls(self, row: Row) -> Row:
-        """The row with what was paid for its clip before, whatever became of it now."""
-        return with_earlier_calls(row, self._rows.get(row.clip_id))
-
-    def next_sample(self, clip_id: str) -> int:
-        """Which asking of the judge it is: a new one if the last gave no scene, else the last, whose answers count."""
-        row = self._rows.get(clip_id)
-        if row is None:
-            return 0
-        in_vain = row.outcome in ("dropped", "refused") or (row.outcome == "failed" and row.reason in ASKED_IN_VAIN)
-        return self._revision if in_vain else row.sample
-
-
 def _made(
-    job: Job, known: tuple[PlannedClip, Screened | Ending | None, Scene | None], bench: Bench
+    job: Job,
+    known: tuple[PlannedClip, Found, Scene | None],
+    bench: Bench,
 ) -> tuple[Row, Sample | None] | None:
     """The clip's row, which can be written whatever stands in it, and its sample if it is kept.
 
     None where its earlier end stands.
     """
     clip, found, scene = known
-    if found is None:
+    if found is None or isinstance(found, str):
         return None
     made = _or_failed(lambda: _finish_clip(job, clip, found, scene, bench))
     row, sample = (_ended(_planned_row(job, clip), made), None) if isinstance(made, Ending) else made

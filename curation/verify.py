@@ -150,7 +150,13 @@ class _Proof:
             return
         units = plan.units(name)
         clips = [clip for unit in units for clip in unit.clips]
-        found = check_shard(self._out, self._recorded, self._config, name, clips)
+        is_partial = name in state.partial
+        found = check_shard(self._out, self._recorded, self._config, name, clips, is_partial)
+        if is_partial:
+            yield (
+                f"{name} is sealed with {len(found.rows):,} of its {len(clips):,} clips, the others are not decided;"
+                " run the build again to add them"
+            )
         if found.receipt:
             self._receipts.append(replace(found.receipt, clip_ids=(), places=()))
             changed = self._listed.fault(name.receipt, file_sha256(self._out, name.receipt))
@@ -223,6 +229,7 @@ class _Proof:
         """Files where only the shards and ledgers of the plan should be. An unfinished run may leave more of those."""
         empty = {receipt.name for receipt in self._receipts if not receipt.count}
         known = {path for name in state.sealed.values() for path in _files_of(name, name in empty)}
+        known |= {name.partial for name in state.partial}
         planned = {(name.split, name.index) for name, _ in plan.shards()}
         for folder in (SHARDS, LEDGER):
             for entry in self._out.files(folder, recursive=True):

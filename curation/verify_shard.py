@@ -37,15 +37,18 @@ class ShardFindings:
 
 
 def check_shard(
-    out: Storage, recorded: Recorded, config: Config, name: ShardName, clips: Sequence[PlannedClip]
+    out: Storage, recorded: Recorded, config: Config, name: ShardName, clips: Sequence[PlannedClip], is_partial: bool
 ) -> ShardFindings:
-    """Reads all of a sealed shard, of which `clips` are planned. Raises StorageFault."""
+    """Reads all of a sealed shard, of which `clips` are planned, and some undecided if it is partial.
+
+    Raises StorageFault.
+    """
     found = ShardFindings()
     try:
         found.receipt = Receipt.read(out, name)
     except DamagedRecord as damage:
         found.add(name.receipt, str(damage))
-    _check_ledger(out, config, name, clips, found)
+    _check_ledger(out, config, name, clips, is_partial, found)
     if found.receipt:
         planned = {clip.clip_id: clip for clip in clips}
         samples = _Samples(recorded, config, planned, {row.clip_id: row for row in found.rows})
@@ -59,7 +62,7 @@ def check_shard(
 
 
 def _check_ledger(
-    out: Storage, config: Config, name: ShardName, clips: Sequence[PlannedClip], found: ShardFindings
+    out: Storage, config: Config, name: ShardName, clips: Sequence[PlannedClip], is_partial: bool, found: ShardFindings
 ) -> None:
     try:
         found.rows = read_ledger(out, name.ledger)
@@ -70,7 +73,9 @@ def _check_ledger(
     except DamagedRecord as damage:
         found.add(name.ledger, str(damage))
         return
-    found.add(name.ledger, *_against_plan(found.rows, clips, config))
+    decided = {row.clip_id for row in found.rows}
+    wanted = [clip for clip in clips if not is_partial or clip.clip_id in decided]
+    found.add(name.ledger, *_against_plan(found.rows, wanted, config))
     if found.receipt:
         if [row.clip_id for row in found.rows if row.kept] != list(found.receipt.clip_ids):
             found.add(name.ledger, f"the clips kept by the ledger of {name} are not those of its receipt")

@@ -14,18 +14,50 @@ from shards.storage import Storage
 
 @dataclass
 class ShardWork:
-    """A shard to be finished: the units still to be done, and all that it consists of, at its revision."""
+    """A shard to be finished: the units still to be done, and all that it consists of, at its revision.
+
+    With `others` it has more units to be done, which this run leaves to the next.
+    """
 
     name: ShardName
     todo: list[Unit]
     units: list[UnitName]
+    others: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        return not self.todo and not self.others
 
 
-def remaining(plan: Plan, state: State) -> Iterator[ShardWork]:
-    """The shards without a receipt, in the order of the plan, read one at a time."""
+def remaining(plan: Plan, state: State, out: Storage) -> Iterator[ShardWork]:
+    """The shards that are not sealed, or not whole, in the order of the plan, read one at a time."""
     for shard, clips in plan.shards():
-        if (shard.split, shard.index) not in state.sealed:
-            yield _open_units(plan, state, shard, clips, None)
+        name = state.next_revision(shard)
+        if name is not None:
+            yield _open_units(plan, state, name, clips, _undecided(plan, state, out, shard))
+
+
+def at_most(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
+    """The part of the work that has the first of the clips, so many."""
+    for shard in work:
+        begun: list[Unit] = []
+        for unit in shard.todo if clips else ():
+            undecided = [clip.clip_id for clip in unit.clips if unit.redoes(clip)]
+            if clips:
+                begun.append(replace(unit, later=frozenset(undecided[clips:])))
+            clips -= min(clips, len(undecided))
+        yield replace(shard, todo=begun, others=len(begun) < len(shard.todo))
+        if not clips:
+            return
+
+
+def _undecided(plan: Plan, state: State, out: Storage, shard: ShardName) -> frozenset[str] | None:
+    """The clips that a shard was sealed without; None where it was not sealed."""
+    sealed = state.sealed.get((shard.split, shard.index))
+    if sealed is None:
+        return None
+    decided = {row.clip_id for row in read_ledger(out, sealed.ledger)}
+    return frozenset(clip.clip_id for unit in plan.units(shard) for clip in unit.clips) - decided
 
 
 def to_retry(plan: Plan, state: State, out: Storage, outcomes: frozenset[str]) -> Iterator[ShardWork]:

@@ -50,6 +50,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option(
     "--retry", default="", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}."
 )
+@click.option("--stop-after", type=click.IntRange(1), metavar="N", help="Decide N of the clips that are left, no more.")
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
 @click.option("--model", help=f"The model of --judge claude.  [default: {Claude().model}]")
@@ -63,9 +64,10 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config, without=("claude.prompt_version",))
 def main(
-    sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, workers: int | None,
-    ray_address: str | None, model: str | None, estimating: bool, assume: str, budget_usd: float | None, batches: bool,
-    caption_missing: bool, skip_uncaptioned: bool, prices: Path | None, config: Path | None, **flags: Any,
+    sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, stop_after: int | None,
+    workers: int | None, ray_address: str | None, model: str | None, estimating: bool, assume: str,
+    budget_usd: float | None, batches: bool, caption_missing: bool, skip_uncaptioned: bool, prices: Path | None,
+    config: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Build a next-scene dataset from captioned video.
 
@@ -89,10 +91,14 @@ def main(
                 raise UsageMistake(
                     "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
                 )
+            if stop_after and retry:
+                raise UsageMistake(
+                    "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
+                )
             settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
             uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
             terms = _terms(settings, budget_usd, batches, uncaptioned, prices)
-            order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms)
+            order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms, stop_after)
             only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
             captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
             _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
@@ -226,7 +232,7 @@ def _print_summary(summary: Summary, out: Storage) -> None:
     if not summary.balanced:
         console.out.print("The account does not balance; --verify says where.")
     command = f"python pipelines/build_nsp.py --out {out.shown}"
-    nexts = [f"{command} --verify"]
+    nexts = [f"{command} --verify"] if summary.complete else [_go_on(summary)]
     if summary.count("refused"):
         nexts.insert(0, "the same command with --retry refused, to ask about those once more")
     if summary.count("failed", "quarantined"):
@@ -235,11 +241,16 @@ def _print_summary(summary: Summary, out: Storage) -> None:
         console.out.print(f"next      {line}", markup=False)
 
 
+def _go_on(summary: Summary) -> str:
+    return f"the same command without --stop-after, for the {summary.planned - summary.decided:,} clips that are left"
+
+
 def _print_status(now: Status) -> None:
     console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
     for outcome, reason, count in now.tally.lines():
         console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)
-    console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed")
+    partly = f", {now.shards_partial:,} of them with clips still to be decided" if now.shards_partial else ""
+    console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
     if now.passed_over != {}:
         console.out.print(f"not read  {told(now.passed_over)}", markup=False)
     if now.spending:

@@ -76,6 +76,11 @@ class ShardName:
         return f"{SHARDS}/{self._folder}/{self._stem}.receipt.json"
 
     @property
+    def partial(self) -> str:
+        """The mark of a shard that was sealed before all of its clips were decided; there before any other file."""
+        return f"{SHARDS}/{self._folder}/{self._stem}.partial"
+
+    @property
     def ledger(self) -> str:
         return f"{LEDGER}/{self._folder}/{self._stem}.parquet"
 
@@ -87,7 +92,7 @@ class ShardName:
     @property
     def files(self) -> tuple[str, ...]:
         """All that is written of it, the receipt last."""
-        return self.part, self.tar, self.offsets, self.ledger, self.receipt
+        return self.part, self.partial, self.tar, self.offsets, self.ledger, self.receipt
 
     @property
     def _folder(self) -> str:
@@ -125,13 +130,18 @@ class UnitName:
         return f"{UNIT_LEDGERS}/{self}.parquet"
 
     @property
+    def partial_ledger(self) -> str:
+        """The rows of a unit of which some clips are not decided: no commit, and forgotten with the run."""
+        return f"{PARTS}/{self}.parquet"
+
+    @property
     def crashes(self) -> str:
         return f"{CRASHES}/{self}.json"
 
     @property
     def files(self) -> tuple[str, ...]:
         """All that is written of it, the ledger first."""
-        return self.ledger, self.part, self.crashes
+        return self.ledger, self.partial_ledger, self.part, self.crashes
 
     @staticmethod
     def of(path: str) -> UnitName | None:

@@ -156,13 +156,21 @@ def _place(numbers: Any, members: int) -> Place:
 
 def sealed_shards(out: Storage) -> dict[tuple[str, int], ShardName]:
     """The newest revision of each shard that has a receipt, by (split, index)."""
+    return sealed_and_partial(out)[0]
+
+
+def sealed_and_partial(out: Storage) -> tuple[dict[tuple[str, int], ShardName], frozenset[ShardName]]:
+    """As `sealed_shards`, and which of those were sealed before all of their clips were decided."""
     newest: dict[tuple[str, int], ShardName] = {}
+    marked = set()
     for entry in out.files(SHARDS, recursive=True):
         name = ShardName.of(entry.path)
         if name is not None and entry.path == name.receipt:
             place = (name.split, name.index)
             newest[place] = max(name, newest.get(place, name))
-    return dict(sorted(newest.items()))
+        elif name is not None and entry.path == name.partial:
+            marked.add(name)
+    return dict(sorted(newest.items())), frozenset(marked.intersection(newest.values()))
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,7 @@ def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Recei
 
 @dataclass(frozen=True)
 class Manifest:
-    """The tars that make up the dataset, in order. `complete` says whether every planned shard is sealed."""
+    """The tars that make up the dataset, in order. `complete` says whether every planned shard is sealed, and whole."""
 
     fingerprint: str
     complete: bool

@@ -7,7 +7,7 @@ import csv
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,23 @@ import imageio_ffmpeg
 import pytest
 
 from curation import ffmpeg
+from curation.as_it_stands import seal_as_they_stand
 from curation.config import Config
+from curation.errors import RunStopped, UsageMistake
 from curation.healing import heal, seal_or_take_back
 from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
 from curation.run import claimed_out, open_out
-from curation.setup import Recorded, prepare
+from curation.setup import Recorded, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job, cut_unit, screen_unit
 from curation.verify import verify
-from curation.work import ShardWork, remaining, to_retry
+from curation.work import ShardWork, at_most, remaining, to_retry
 from pipelines.console import Watch
 from shards.layout import SUMS
 from shards.receipt import Manifest
@@ -89,8 +91,12 @@ def build_inline(
     config: Config,
     retry: frozenset[str] = frozenset(),
     terms: Terms | None = None,
+    stop_after: int | None = None,
 ) -> Summary:
-    """The same run as `curation.run.build`, with the steps of the engine done one after another in this process."""
+    """The same run as `curation.run.build`, with the steps of the engine done one after another in this process.
+
+    What ends the asking is raised once all that was decided is sealed, and summed up.
+    """
     begun = time.monotonic()
     with claimed_out(open_out(str(out))) as place, held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
@@ -100,30 +106,50 @@ def build_inline(
         plan, before = Plan(place, config), sums_before(place)
         state, _ = heal(place, config.units_per_shard)
         tidy(place, state, config.units_per_shard)
+        end: Exception | None = None
         try:
-            while not state.complete(plan):
-                for work in remaining(plan, state):
-                    _do(job, work, judging, runner)
+            while not (end or state.complete(plan)):
+                works = remaining(plan, state, place)
+                end = _do_all(job, at_most(works, stop_after) if stop_after else works, judging, runner)
+                if end or stop_after:
+                    seal_as_they_stand(place, plan, config.units_per_shard)
+                    break
                 state = State.read(place, config.units_per_shard)
-            if retry:
-                for work in to_retry(plan, State.read(place, config.units_per_shard), place, retry):
-                    _do(job, work, judging, runner)
+            if retry and not end:
+                works = to_retry(plan, State.read(place, config.units_per_shard), place, retry)
+                end = _do_all(job, works, judging, runner)
         finally:
             runner.run(judging.end())
+        if end and untouched(place):
+            raise end
         state, tally = take_stock(place, config.units_per_shard)
         summary, sums = conclude(place, plan, recorded, state, tally, time.monotonic() - begun, before)
         discard_superseded(place, state)
         if sums is not None:
             write_sums(place, sums)
+        if end:
+            raise end
     return summary
 
 
-def _do(job: Job, work: ShardWork, judging: Judging, runner: asyncio.Runner) -> None:
-    job.out.delete(SUMS)
-    for unit in work.todo:
-        screened = screen_unit(job, unit)
-        cut_unit(job, unit, screened, runner.run(judging.decide(unit, screened)))
-    seal_or_take_back(job.out, work.name, work.units)
+def _do_all(
+    job: Job, works: Iterable[ShardWork], judging: Judging, runner: asyncio.Runner
+) -> RunStopped | UsageMistake | None:
+    """What ended the asking, if anything did."""
+    for work in works:
+        job.out.delete(SUMS)
+        for unit in list(work.todo):
+            screened = screen_unit(job, unit)
+            decision = runner.run(judging.decide(unit, screened))
+            if decision.outcome.has_scenes or not decision.end:
+                cut_unit(job, unit, screened, decision.scenes)
+            if decision.end:
+                return decision.end
+            if not decision.outcome.is_partial:
+                work.todo.remove(unit)
+        if work.is_done:
+            seal_or_take_back(job.out, work.name, work.units)
+    return None
 
 
 def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:
@@ -163,6 +189,16 @@ def assert_same_dataset(one: Path | str, other: Path | str, config: Config = SMA
     a, b = Storage.at(one), Storage.at(other)
     assert json.loads(a.read("manifest.json")) == json.loads(b.read("manifest.json"))
     assert a.read("manifest.json") == b.read("manifest.json")
+    assert [_lasting(row) for row in ledger(one, config)] == [_lasting(row) for row in ledger(other, config)]
+
+
+def assert_same_clips(one: Path | str, other: Path | str, config: Config = SMALL) -> None:
+    """The same tars and ledgers but for the columns declared run-specific, whatever their revisions are."""
+    a, b = (
+        {(s.split, s.name.index): (s.sha256, s.count) for s in Manifest.read(Storage.at(o)).shards}
+        for o in (one, other)
+    )
+    assert a == b
     assert [_lasting(row) for row in ledger(one, config)] == [_lasting(row) for row in ledger(other, config)]
 
 

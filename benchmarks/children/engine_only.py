@@ -41,7 +41,7 @@ def main(location: str, out_location: str, workers: int) -> None:
             engine = Engine(job, workers, 0, heartbeat.check)
             ray.get([ray.remote(num_cpus=1)(warm_up).remote(job) for _ in range(workers)])
             begun = time.monotonic()
-            engine.run(remaining(plan, state), ends.extend, lambda _: None)
+            engine.run(remaining(plan, state, out), ends.extend, lambda _: None)
             seconds = time.monotonic() - begun
     print(json.dumps({"seconds": seconds, "kept": sum(outcome == "kept" for outcome, _ in ends)}))
 

@@ -30,7 +30,7 @@ def main(location: str, out_location: str) -> None:
     plan = Plan(out, config)
     state = State.read(out, config.units_per_shard)
     tidy(out, state, config.units_per_shard)
-    clips = sum(len(unit.clips) for work in remaining(plan, state) for unit in work.todo)
+    clips = sum(len(unit.clips) for work in remaining(plan, state, out) for unit in work.todo)
     if clips != plan.clips:
         raise SystemExit(f"{clips} clips left to do of {plan.clips} planned")
     walked = time.process_time()

@@ -55,9 +55,12 @@ def clip_history(opened: Opened, spot: Spot) -> ClipHistory:
     """Raises DamagedRecord for records that contradict each other, or FileNotFoundError for one that is gone."""
     sealed = opened.state.sealed.get((spot.shard.split, spot.shard.index))
     unit = UnitName(spot.shard.split, spot.unit)
+    is_partial = sealed in opened.state.partial
     row = None
     if opened.has_ledger and (sealed or unit in opened.state.committed):
-        row = _row(opened, sealed.ledger if sealed else unit.ledger, spot.clip_id)
+        row = _row(opened, sealed.ledger if sealed else unit.ledger, spot.clip_id, is_partial)
+        if row is None:
+            sealed = None  # the shard is, without this clip
     standing: Standing = "sealed" if sealed else "committed" if row else "waiting"
     calls = _calls(opened, row) if row else _calls_so_far(opened, spot)
     unstored = any("answer" not in call for call in calls)
@@ -67,10 +70,12 @@ def clip_history(opened: Opened, spot: Spot) -> ClipHistory:
     )  # fmt: skip
 
 
-def _row(opened: Opened, path: str, clip_id: str) -> Row:
+def _row(opened: Opened, path: str, clip_id: str, is_partial: bool) -> Row | None:
     for row in read_ledger(opened.out, path):
         if row.clip_id == clip_id:
             return row
+    if is_partial:
+        return None
     raise DamagedRecord(f"{path} has no row for clip {clip_id}; --verify names all that is wrong")
 
 

@@ -13,7 +13,7 @@ from curation.plan import Plan
 from curation.state import State
 from judge.segments import CALLS
 from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN
-from shards.receipt import Manifest, sealed_shards
+from shards.receipt import Manifest, sealed_and_partial
 from shards.storage import Storage
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Opened:
             manifest = None
         if config is None and manifest is None:
             raise UsageMistake(f"{out.shown} holds no dataset: there is no {MANIFEST} and no {CONFIG} in it")
-        state = State.read(out, config.units_per_shard) if config else State(sealed_shards(out), frozenset())
+        state = State.read(out, config.units_per_shard) if config else _sealed(out)
         return Opened(out, config, state, manifest)
 
     @cached_property
@@ -76,6 +76,12 @@ class Opened:
                 yield shard.ledger, True
             for unit in sorted(self.state.committed):
                 yield unit.ledger, False
+
+
+def _sealed(out: Storage) -> State:
+    """As far as it is known without a plan."""
+    sealed, partial = sealed_and_partial(out)
+    return State(sealed, frozenset(), partial)
 
 
 def look(out: Storage, config: Config | None, see: Callable[[Opened], T]) -> T:

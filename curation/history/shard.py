@@ -24,7 +24,7 @@ class NotKept:
 
 @dataclass(frozen=True)
 class ShardHistory:
-    """One shard. Before it is `sealed` it has no tar: so far, `decided` of its `planned` clips are done, `kept` kept.
+    """One shard. So far `decided` of its `planned` clips are done, `kept` kept; before it is `sealed` it has no tar.
 
     `planned` and `decided` are None where no file says them; `sha256` and `bytes` are those of the tar, "" and 0 where
     there is none.

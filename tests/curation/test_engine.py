@@ -17,6 +17,7 @@ from curation.engine import Engine
 from curation.errors import RunStopped
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
 from curation.plan import PlannedClip, Unit
+from curation.scenes import Asked
 from curation.unit import Job, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName, UnitName
@@ -71,7 +72,7 @@ class Cluster:
     def start(self, kind: str) -> Reference:
         self.log.append(kind)
         planned_results = self.results.get(kind, [])
-        usual = {"cut": [("kept", "")], "seal": "a receipt"}.get(kind)
+        usual = {"cut": [("kept", "")], "seal": "a receipt", "decide": Asked()}.get(kind)
         reference = Reference(kind, planned_results.pop(0) if planned_results else usual, self.looks.get(kind, 1))
         self.running.append(reference)
         self.most_asked = max(self.most_asked, sum(each.kind == "decide" for each in self.running))
@@ -113,8 +114,8 @@ class Cluster:
 
     # ---- as the judge ----
 
-    def decide(self, unit: Unit, screened: Any) -> Reference:
-        return self.start("decide")
+    def decide(self, unit: Unit, screened: Any) -> tuple[None, Reference]:
+        return None, self.start("decide")
 
     def report(self) -> None: ...
 

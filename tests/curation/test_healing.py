@@ -53,7 +53,7 @@ def begun(source: Path) -> Path:
     for shard, _ in plan.shards():
         for unit in plan.units(shard):
             screened = screen_unit(job, unit)
-            scenes = asyncio.run(Judging(TINY, None, place, "killed").decide(unit, screened))
+            scenes = asyncio.run(Judging(TINY, None, place, "killed").decide(unit, screened)).scenes
             cut_unit(job, unit, screened, scenes)
     return out
 

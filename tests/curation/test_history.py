@@ -242,7 +242,7 @@ def begin(folder: Path) -> tuple[Job, ShardWork]:
     out = open_out(str(folder / "out"))
     prepare(out, source, SMALL)
     job = Job(SMALL, source.root, out, ffmpeg.build(), "inline")
-    work = next(remaining(Plan(out, SMALL), State.read(out, SMALL.units_per_shard)))
+    work = next(remaining(Plan(out, SMALL), State.read(out, SMALL.units_per_shard), out))
     finish(job, work, 0)
     return job, work
 

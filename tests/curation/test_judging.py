@@ -22,10 +22,10 @@ from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
 from curation.judging import Judging, Leash, units_waiting
 from curation.lock import Holder, held
-from curation.outcome import Ending
+from curation.outcome import UNDECIDED, Ending
 from curation.plan import PlannedClip, Unit
 from curation.probe import Measured
-from curation.scenes import Scene
+from curation.scenes import Decision, Scene
 from curation.unit import Screened
 from judge.cached_client import CachedClient
 from judge.errors import JudgeStopped
@@ -56,16 +56,14 @@ def unit(*captions: str, index: int = 0, revision: int = 0, split: str = "train"
     return Unit(UnitName(split, index, revision), shard, clips)
 
 
-def decide(out: Storage, *units: Unit, **changes: object) -> list[list[Scene | None] | BaseException]:
+def decide(out: Storage, *units: Unit, **changes: object) -> list[Decision]:
     """What becomes of units that are asked about at once, in a run whose lock is held."""
     config = replace(CLAUDE, **changes)  # type: ignore[arg-type]
 
-    async def all_of_them() -> list[list[Scene | None] | BaseException]:
+    async def all_of_them() -> list[Decision]:
         asked = Judging(config, terms(), out, "r")
         try:
-            return await asyncio.gather(
-                *(asked.decide(one, [CLIP] * len(one.clips)) for one in units), return_exceptions=True
-            )
+            return await asyncio.gather(*(asked.decide(one, [CLIP] * len(one.clips)) for one in units))
         finally:
             await asked.end()
 
@@ -164,15 +162,16 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
 
-        async def asked() -> None:
+        async def asked() -> Decision:
             judge = Judging(CLAUDE, terms(), out, "r")
             try:
-                await judge.decide(unit("a", "b"), [CLIP, CLIP])
+                return await judge.decide(unit("a", "b"), [CLIP, CLIP])
             finally:
                 await judge.end()
 
-        with pytest.raises(RunStopped, match="the run that asked is gone"):
-            asyncio.run(asked())
+        decision = asyncio.run(asked())
+        assert decision.scenes == [UNDECIDED, UNDECIDED]
+        assert isinstance(decision.end, RunStopped) and "the run that asked is gone" in str(decision.end)
         assert api.exchanges == []
 
 
@@ -184,15 +183,16 @@ def test_what_did_not_pass_the_screen_is_not_asked_about(out: Storage, monkeypat
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
 
-        async def asked() -> list[Scene | None]:
+        async def asked() -> Decision:
             judge = Judging(CLAUDE, terms(), out, "r")
-            found = await judge.decide(unit("a", "b", "c"), [None, Ending("rejected", "too_small", ""), CLIP])
+            found = [None, Ending("rejected", "too_small", ""), CLIP, UNDECIDED]
+            decision = await judge.decide(unit("a", "b", "c", "d"), found)
             await judge.end()
-            return found
+            return decision
 
-        first, second, third = asyncio.run(asked())
-        assert (first, second) == (None, None)
-        assert third and third.verdict == "Pass"
+        first, second, third, fourth = asyncio.run(asked()).scenes
+        assert (first, second, fourth) == (None, None, UNDECIDED)
+        assert isinstance(third, Scene) and third.verdict == "Pass"
         assert len(api.exchanges) == 2
 
 
@@ -213,7 +213,7 @@ def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_
 
         api.answer = then_stop  # type: ignore[method-assign]
         ends = decide(out, unit(*(f"one {i}" for i in range(12))), unit(*(f"two {i}" for i in range(12)), index=1))
-        assert all(isinstance(end, RunStopped) and "spend limit" in str(end) for end in ends)
+        assert all(isinstance(one.end, RunStopped) and "spend limit" in str(one.end) for one in ends)
         assert len(stored(out.uri)) == len(api.paid) == account(out.uri).answers
         assert account(out.uri).lost == 0
 
@@ -233,15 +233,15 @@ def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_o
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
 
-        async def asked() -> list[list[Scene | None]]:
+        async def asked() -> list[Decision]:
             judge, one = Judging(CLAUDE, terms(), out, "r"), unit("a", "b FAIL1", "c")
             found = await asyncio.gather(*(judge.decide(one, [CLIP] * 3) for _ in range(3)))
             await judge.end()
             return found
 
         found = asyncio.run(asked())
-        assert all(scenes == found[0] for scenes in found)
-        assert [scene.verdict for scene in found[0] if scene] == ["Pass"] * 3
+        assert all(decision == found[0] for decision in found)
+        assert [scene.verdict for scene in found[0].scenes if isinstance(scene, Scene)] == ["Pass"] * 3
         assert len(api.exchanges) == 2 + 4 + 2
         assert len(stored(out.uri)) == account(out.uri).answers == 8
         assert len(openings) == 1
@@ -253,9 +253,9 @@ def test_a_key_that_is_missing_where_the_judge_runs_is_told_with_the_host(
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     judge = Judging(CLAUDE, terms(), out, "r")
-    with pytest.raises(UsageMistake, match="ANTHROPIC_API_KEY is not set") as raised:
-        asyncio.run(judge.decide(unit("a"), [CLIP]))
-    assert str(raised.value).startswith(f"{socket.gethostname()}: ")
+    end = asyncio.run(judge.decide(unit("a"), [CLIP])).end
+    assert isinstance(end, UsageMistake) and "ANTHROPIC_API_KEY is not set" in str(end)
+    assert str(end).startswith(f"{socket.gethostname()}: ")
 
 
 def test_a_wrong_key_is_a_mistake_of_usage_for_every_unit(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,13 +263,13 @@ def test_a_wrong_key_is_a_mistake_of_usage_for_every_unit(out: Storage, monkeypa
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
         ends = decide(out, unit("a"), unit("b", index=1))
-        assert all(isinstance(end, UsageMistake) for end in ends)
-        assert all("does not accept the key" in str(end) and "sk-ant-wrong" not in str(end) for end in ends)
+        assert all(isinstance(one.end, UsageMistake) for one in ends)
+        assert all("does not accept the key" in str(one.end) and "sk-ant-wrong" not in str(one.end) for one in ends)
 
 
 def test_the_judge_none_needs_no_judge_and_writes_nothing(out: Storage) -> None:
     judge = Judging(SMALL, None, out, "r")
-    (scene,) = asyncio.run(judge.decide(unit("a caption"), [CLIP]))
+    (scene,) = asyncio.run(judge.decide(unit("a caption"), [CLIP])).scenes
     assert scene == Scene("a caption")
     assert judge.report() is None
     asyncio.run(judge.end())

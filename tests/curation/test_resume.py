@@ -59,7 +59,8 @@ def half_a_retry(source: Path, out: Path) -> None:
     (work,) = to_retry(Plan(place, SMALL), State.read(place, SMALL.units_per_shard), place, frozenset({"failed"}))
     unit = work.todo[0]
     screened = screen_unit(job, unit)
-    cut_unit(job, unit, screened, asyncio.run(Judging(job.config, None, job.out, job.run_id).decide(unit, screened)))
+    decision = asyncio.run(Judging(job.config, None, job.out, job.run_id).decide(unit, screened))
+    cut_unit(job, unit, screened, decision.scenes)
 
 
 def test_a_retry_killed_halfway_is_forgotten_and_the_next_does_all_that_was_asked(source: Path, tmp_path: Path) -> None:

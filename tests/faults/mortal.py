@@ -1,7 +1,8 @@
 """Runs that kill themselves with SIGKILL before their n-th change to OUT, however that change is made.
 
-Usage: python -m tests.faults.mortal SOURCE. Each line of input, `N OUT`, is a run in a process of its own, forked from
-this one, which has imported all; with N = 0 it lives. It is answered by its exit code and the number of its changes.
+Usage: python -m tests.faults.mortal SOURCE. Each line of input, `N CLIPS OUT`, is a run in a process of its own, forked
+from this one, which has imported all; with N = 0 it lives. It decides so many clips, or all where that is 0, and is
+answered by its exit code and the number of its changes.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ class _Fate:
         return maybe
 
 
-def _run(source: str, out: str, fate: _Fate) -> None:
+def _run(source: str, out: str, clips: int, fate: _Fate) -> None:
     # The synced draft, its renaming, a lock's link, and a deletion: all that ever changes OUT.
     os.fsync = fate.before(os.fsync)  # type: ignore[assignment]
     os.link = fate.before(os.link)  # type: ignore[assignment]
     Path.replace = fate.before(Path.replace)  # type: ignore[method-assign]
     Storage.delete = fate.before(Storage.delete)  # type: ignore[method-assign]
-    build_inline(source, out, TINY)
+    build_inline(source, out, TINY, stop_after=clips or None)
 
 
 def main() -> None:
     forked = multiprocessing.get_context("fork")
     for line in sys.stdin:
-        deadly, out = line.rstrip("\n").split(" ", 1)
+        deadly, clips, out = line.rstrip("\n").split(" ", 2)
         steps = forked.Value("i", lock=False)
-        run = forked.Process(target=_run, args=(sys.argv[1], out, _Fate(int(deadly), steps)))
+        run = forked.Process(target=_run, args=(sys.argv[1], out, int(clips), _Fate(int(deadly), steps)))
         run.start()
         run.join()
         print(run.exitcode, steps.value, flush=True)

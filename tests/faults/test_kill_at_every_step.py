@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,20 @@ import pytest
 from curation.setup import Recorded
 from shards.storage import Storage
 from tests.faults.mortal import TINY
-from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans, problems
+from tests.support import (
+    REPOSITORY,
+    assert_conserved,
+    assert_same_clips,
+    assert_same_dataset,
+    build_inline,
+    captioned_spans,
+    problems,
+)
 
 pytestmark = pytest.mark.slow
+
+
+Mortal = Callable[..., tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +37,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mortal(source: Path) -> Iterator[Callable[[Path, int], tuple[int, int]]]:
+def mortal(source: Path) -> Iterator[Mortal]:
     """A run that dies before one of its changes: its exit code, and how many changes it came to."""
     command = [sys.executable, "-m", "tests.faults.mortal", str(source)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as runs:
 
-        def run(out: Path, deadly: int) -> tuple[int, int]:
-            print(deadly, out, file=runs.stdin, flush=True)
+        def run(out: Path, deadly: int, clips: int = 0) -> tuple[int, int]:
+            print(deadly, clips, out, file=runs.stdin, flush=True)
             assert runs.stdout is not None
             code, steps = map(int, runs.stdout.readline().split())
             return code, steps
@@ -41,7 +53,7 @@ def mortal(source: Path) -> Iterator[Callable[[Path, int], tuple[int, int]]]:
 
 
 def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
-    source: Path, mortal: Callable[[Path, int], tuple[int, int]], tmp_path: Path
+    source: Path, mortal: Mortal, tmp_path: Path
 ) -> None:
     undisturbed = tmp_path / "undisturbed"
     code, steps = mortal(undisturbed, 0)
@@ -53,6 +65,26 @@ def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
         assert_told_as_unfinished(out)
         build_inline(source, out, TINY)
         assert_same_dataset(undisturbed, out, TINY)
+        assert_conserved(out, TINY)
+        assert leftovers(out) == [], f"after a kill before change {deadly}"
+
+
+def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost_or_taken_for_whole(
+    source: Path, mortal: Mortal, tmp_path: Path
+) -> None:
+    """The shard has one clip and is to have two more, as its next revision. Each sixth change is as good as all."""
+    undisturbed, begun = tmp_path / "undisturbed", tmp_path / "begun"
+    build_inline(source, undisturbed, TINY)
+    build_inline(source, begun, TINY, stop_after=1)
+    _, steps = mortal(shutil.copytree(begun, tmp_path / "counted"), 0, 2)
+    assert steps > 20
+    for deadly in range(3, steps + 1, 6):
+        out = shutil.copytree(begun, tmp_path / f"killed-{deadly}")
+        assert mortal(out, deadly, 2) == (-signal.SIGKILL, deadly)
+        assert_told_as_unfinished(out)
+        build_inline(source, out, TINY, stop_after=1)
+        build_inline(source, out, TINY)
+        assert_same_clips(undisturbed, out, TINY)
         assert_conserved(out, TINY)
         assert leftovers(out) == [], f"after a kill before change {deadly}"
 

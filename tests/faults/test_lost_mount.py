@@ -44,7 +44,7 @@ class InlineEngine:
         for shard in work:
             for unit in shard.todo:
                 screened = screen_unit(self._job, unit)
-                cut_unit(self._job, unit, screened, asyncio.run(judging.decide(unit, screened)))
+                cut_unit(self._job, unit, screened, asyncio.run(judging.decide(unit, screened)).scenes)
                 self._check()
             seal_or_take_back(self._job.out, shard.name, shard.units)
 

@@ -95,7 +95,7 @@ def build(videos: Sequence[Path], out: Path, config: Config = CONFIG) -> dict[st
     place, source, taken = open_out(str(out)), Source.at(str(manifest)), {}
     prepare(place, source, config)
     job = Job(config, source.root, place, ffmpeg.build(), "hostile")
-    for work in remaining(Plan(place, config), State.read(place, config.units_per_shard)):
+    for work in remaining(Plan(place, config), State.read(place, config.units_per_shard), place):
         for unit in work.todo:
             (clip,) = unit.clips
             taken[Path(clip.name).name] = one = Taken()
