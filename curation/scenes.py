@@ -9,7 +9,7 @@ from curation.outcome import UNDECIDED, Ending, Undecided
 from judge.base import Call, Declined, Judge, Question
 
 ASKED_IN_VAIN = frozenset(["judge_error", "truncated", "unreadable_answer"])
-"""The reasons of a `failed` clip that are the judge's."""
+"""The reasons of a `failed` clip that are the judge's. `caption_too_long` is the caption's: nothing was answered."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class BatchApi:
             fault = sort(status_of(why.type), "", redacted(why.message))
             if fault.kind in ("mistake", "stop"):
                 return JudgeStopped(fault.said)
-            return Unanswered("judge_error", fault.said) if fault.kind == "item" else NotInBatch(fault.said)
+            return Unanswered(fault.reason, fault.said) if fault.kind == "item" else NotInBatch(fault.said)
         return NotInBatch(result.type)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:

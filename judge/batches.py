@@ -22,7 +22,7 @@ from judge.answer_cache import AnswerCache
 from judge.batch_api import BatchApi, NotCreated, NotInBatch, Unreadable
 from judge.budget import Budget
 from judge.client import worst_cost
-from judge.errors import JudgeStopped, Unanswered
+from judge.errors import JUDGE_ERROR, JudgeStopped, Unanswered
 from judge.gate import Gate
 from judge.open_batch import OpenBatch
 from judge.patience import Outage, Patience
@@ -98,7 +98,7 @@ class Batches:
                 return await self.result(request.key)
             except NotInBatch as fate:
                 last = str(fate)
-        raise Unanswered("judge_error", f"in {_SUBMISSIONS} batches without an answer; last: {last}")
+        raise Unanswered(JUDGE_ERROR, f"in {_SUBMISSIONS} batches without an answer; last: {last}")
 
     # ---- gathering ---------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from judge.answer_cache import AnswerCache
 from judge.batch_api import NotInBatch
 from judge.batches import Batches
 from judge.budget import Budget
-from judge.client import Client, check_key, connect, worst_cost
+from judge.client import Client, check_key, check_length, connect, worst_cost
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.gate import Gate
 from judge.open_batch import OpenBatch
@@ -89,6 +89,7 @@ class CachedClient:
         answer = await self._stored(request)
         if answer is None:
             if not self._batches.holds(request.key):
+                check_length(self._price, request)
                 worst = worst_cost(self._price, request, in_batch=self._ask_in_batches)
                 await self._admission.begin(clip_id, worst, priority)
             answer = await asyncio.shield(self._joined(request, priority, clip_id))

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from judge.answer import Answer
 from judge.base import Call, Declined, Opinion, Question, Said
-from judge.errors import Unanswered
+from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, Unanswered
 from judge.prices import Price
 from judge.request import Request
 from judge.requests import Requests
@@ -104,7 +104,9 @@ class ClaudeJudge:
             try:
                 answer = await self._asker.ask(roomy, question.priority, question.clip_id)
             except Unanswered as error:
-                raise Declined("failed", error.reason, f"{request.task}: {error.detail}", tuple(calls)) from error
+                no_caption = request.task == "caption" and error.reason == CAPTION_TOO_LONG  # its pictures are too many
+                reason = JUDGE_ERROR if no_caption else error.reason
+                raise Declined("failed", reason, f"{request.task}: {error.detail}", tuple(calls)) from error
             calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
             if answer.status == "refused":
                 said = f"{request.task}: {answer.explanation}".rstrip(": ")

@@ -16,7 +16,7 @@ import httpx2
 
 from judge.answer import Answer, NoAnswer
 from judge.budget import Budget
-from judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, read_fault
 from judge.flow import Flow
 from judge.gate import Gate
@@ -76,7 +76,17 @@ def connect(patience: Patience) -> anthropic.AsyncAnthropic:
 
 def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:
     """More than the answer can cost, in US dollars."""
-    return price.cost(Usage(request.worst_input_tokens, request.max_tokens), in_batch)
+    return price.cost(Usage(min(request.worst_input_tokens, price.context), request.max_tokens), in_batch)
+
+
+def check_length(price: Price, request: Request) -> None:
+    """Raise Unanswered for a question that cannot be answered, since its prompt cannot fit the model's context."""
+    if request.least_input_tokens > price.context:
+        raise Unanswered(
+            CAPTION_TOO_LONG,
+            f"a prompt of {len(request.text.encode()):,} bytes does not fit the {price.context:,} tokens that"
+            f" {price.model} takes; shorten its caption and plan anew, into another --out",
+        )
 
 
 class Client:
@@ -119,16 +129,16 @@ class Client:
             if isinstance(outcome, Answer):
                 return outcome
             if outcome.kind == "item":
-                raise Unanswered("judge_error", outcome.said)
+                raise Unanswered(outcome.reason, outcome.said)
             if outcome.kind in ("server", "lost"):
                 # In an outage nobody is answered; what fails while others are answered fails by itself.
                 strikes += answered_before != self._answered
                 answered_before = self._answered
                 if strikes >= _STRIKES:
-                    raise Unanswered("judge_error", f"{strikes} times while others were answered; last: {outcome.said}")
+                    raise Unanswered(JUDGE_ERROR, f"{strikes} times while others were answered; last: {outcome.said}")
                 if self._given_up and tries >= _STRIKES:
                     raise Unanswered(
-                        "judge_error", f"{tries} times when little else was left to ask; last: {outcome.said}"
+                        JUDGE_ERROR, f"{tries} times when little else was left to ask; last: {outcome.said}"
                     )
             if outcome.kind != "pause":
                 await self._gate.sleep(backoff(tries))
@@ -175,7 +185,7 @@ class Client:
         self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
 
     def _met(self, fault: Fault, turn: Turn) -> None:
-        self._turned_down += fault.kind == "item"
+        self._turned_down += fault.kind == "item" and fault.reason == JUDGE_ERROR
         if self._turned_down >= _ALL_TURNED_DOWN and not self._budget.answers:
             raise JudgeStopped(f"the API turns every question down (last: {fault.said}); see --model and the settings")
         if fault.kind == "busy":

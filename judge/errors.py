@@ -11,6 +11,10 @@ class JudgeStopped(Exception):
     """The budget, the account or the network does not let it go on. All answers so far are stored."""
 
 
+JUDGE_ERROR = "judge_error"
+CAPTION_TOO_LONG = "caption_too_long"
+
+
 class Unanswered(Exception):
     """One question has no answer: `reason` is a word to count by, `detail` the last error."""
 

@@ -12,6 +12,7 @@ import anthropic
 import httpx2
 
 from judge.answer import NoAnswer
+from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
 from judge.limits import LONGEST_PAUSE_SECONDS
 from judge.text import evidence
 
@@ -27,6 +28,7 @@ _SPEND_CODES = frozenset(
 )  # fmt: skip
 _SPEND_WORDS = "specified API usage limits"
 _CREDIT_WORDS = "credit balance is too low"
+_TOO_LONG_WORDS = "prompt is too long"
 _NOT_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
 )  # fmt: skip
@@ -47,6 +49,8 @@ class Fault:
     retry_after: float = 0.0
     reached: bool = True
     """Whether the server answered at all."""
+    reason: str = JUDGE_ERROR
+    """What an `item` counts as."""
 
 
 def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
@@ -96,7 +100,8 @@ def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
         return Fault("busy", said)
     if status in (408, 409) or status >= 500:
         return Fault("server", said)
-    return Fault("item", said)
+    is_too_long = status == 413 or (status == 400 and _TOO_LONG_WORDS in words)
+    return Fault("item", said, reason=CAPTION_TOO_LONG if is_too_long else JUDGE_ERROR)
 
 
 def status_of(error_type: str) -> int:

@@ -15,6 +15,8 @@ from judge.errors import JudgeMistake
 
 _MILLION = Decimal(1_000_000)
 _MOST = Decimal(1_000_000)
+_CONTEXT = 1_000_000
+"""Of a model whose context the table does not tell: too many tokens set too much money aside, too few would not do."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Price:
-    """One model's prices, in US dollars a token."""
+    """One model's prices, in US dollars a token, and its bounds, in tokens: `context` is the most that a prompt has."""
 
     model: str
     input: Decimal
@@ -48,6 +50,7 @@ class Price:
     takes_effort: bool
     long_prompt: int
     long_factor: Decimal
+    context: int
 
     def cost(self, usage: Usage, in_batch: bool) -> Decimal:
         """US dollars for one answer."""
@@ -111,11 +114,14 @@ def _price(name: str, entry: dict[str, Any], table: dict[str, Any]) -> Price:
     long = entry.get("long", {"tokens": 2**63, "factor": 1})
     if not isinstance(entry["effort"], bool):
         raise ValueError(f"effort of {name} must be true or false")
+    context = entry.get("context", _CONTEXT)
+    if type(context) is not int or context < 1:
+        raise ValueError(f"context of {name} must be a whole number of tokens")
     return Price(
         name, into, out,
         into * _above_0("cache_read", table), into * _above_0("cache_write_5m", table),
         into * _above_0("cache_write_1h", table), _above_0("batch", table),
-        entry["effort"], int(long["tokens"]), _above_0("factor", long),
+        entry["effort"], int(long["tokens"]), _above_0("factor", long), context,
     )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ PATCH = 28
 
 # What the API may add to a prompt by itself: how to answer in a given form.
 _ADDED_TOKENS = 500
+# Prose has about 4. Only text that repeats itself has more than 5, and that is no caption.
+_MOST_BYTES_A_TOKEN = 5
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,18 @@ class Request:
     @property
     def worst_input_tokens(self) -> int:
         """More than the prompt can have: no token is shorter than a byte."""
-        written = len((self.system + self.text).encode())
         schema = len(json.dumps(self.schema)) if self.schema else 0
         pictures = sum(frame.tokens + len(_time(frame)) for frame in self.frames)
-        return written + schema + pictures + _ADDED_TOKENS
+        return self._written + schema + pictures + _ADDED_TOKENS
+
+    @property
+    def least_input_tokens(self) -> int:
+        """Fewer than the prompt has, if its text is prose."""
+        return self._written // _MOST_BYTES_A_TOKEN + sum(frame.tokens for frame in self.frames)
+
+    @property
+    def _written(self) -> int:
+        return len((self.system + self.text).encode())
 
     def _body(self, images: list[str]) -> dict[str, Any]:
         output: dict[str, Any] = {"effort": self.effort} if self.effort else {}

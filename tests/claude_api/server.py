@@ -18,6 +18,7 @@ from aiohttp import web
 from tests.claude_api.account import GOOD, STATES
 from tests.claude_api.batches import Batch, BatchOffice, Fates, all_succeed
 from tests.claude_api.checks import check_message
+from tests.claude_api.errors import ApiError
 from tests.claude_api.limits import Gate, Limits
 from tests.claude_api.mind import Mind
 from tests.claude_api.question import Question, digest
@@ -66,6 +67,7 @@ class ClaudeApi:
         batch_requests: int = 100_000,
         batch_bytes: int = 256 << 20,
         batch_fates: Fates = all_succeed,
+        context: int = 1_000_000,
         remember: bool = True,
         port: int = 0,
     ) -> None:
@@ -75,6 +77,7 @@ class ClaudeApi:
         self.models = models
         self.batch_seconds = batch_seconds
         self.batch_bytes = batch_bytes
+        self.context = context
         self.create_faults: list[str] = []
         self.account_after: tuple[int, str] | None = None
         self.exchanges: list[Exchange] = []
@@ -164,6 +167,8 @@ class ClaudeApi:
 
     def answer(self, question: Question, tier: str) -> dict[str, Any]:
         """The JSON of the Message, paid for from now on. Raises ApiError for a question that gets no answer."""
+        if (tokens := self.mind.input_tokens(question)) > self.context:
+            raise ApiError(400, f"prompt is too long: {tokens} tokens > {self.context} maximum")
         message = self.mind.message(question, message_id=self.new_id("msg_"), tier=tier)
         if self._remember:
             self.paid.append(question.digest)

@@ -137,6 +137,20 @@ def test_each_status_has_its_meaning_and_its_words(status: int, kind: Kind, word
     assert len(fault.said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "words", "reason"),
+    [
+        (400, "prompt is too long: 1200000 tokens > 1000000 maximum", "caption_too_long"),
+        (413, "Request exceeds the maximum size", "caption_too_long"),
+        (400, "messages.0.content: Field required", "judge_error"),
+        (422, "prompt is too long", "judge_error"),
+    ],
+)
+def test_what_is_too_long_has_a_reason_of_its_own(status: int, words: str, reason: str) -> None:
+    fault = met((response(status, error("invalid_request_error", words)), "close"))
+    assert (fault.kind, fault.reason) == ("item", reason)
+
+
 @pytest.mark.parametrize("status", [429, 400, 403])
 @pytest.mark.parametrize(
     ("code", "message"),

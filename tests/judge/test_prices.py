@@ -63,6 +63,26 @@ def test_80_000_tokens_of_each_kind_cost_what_the_price_list_says(model: str) ->
     assert price.cost(Usage(80_000, 80_000), True) == (into + out) / 2
 
 
+def test_a_prompt_has_a_million_tokens_at_most_and_of_the_oldest_model_200_000() -> None:
+    contexts = {name: TABLE.of(name).context for name in BY_HAND}
+    assert contexts == dict.fromkeys(BY_HAND, 1_000_000) | {"claude-haiku-4-5": 200_000}
+
+
+@pytest.mark.parametrize(("line", "context"), [("", 1_000_000), ("context = 8000", 8000)])
+def test_a_table_may_tell_the_context(line: str, context: int, tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(CUSTOM.replace("effort = false", f"effort = false\n{line}"))
+    assert Prices.load(file).of("ours").context == context
+
+
+@pytest.mark.parametrize("context", ["0", "-1", "1.5", "true", "'many'"])
+def test_a_context_that_is_no_number_of_tokens_is_refused(context: str, tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(CUSTOM.replace("effort = false", f"effort = false\ncontext = {context}"))
+    with pytest.raises(JudgeMistake, match="context of ours must be a whole number of tokens"):
+        Prices.load(file)
+
+
 def test_one_answer_worked_out_by_hand() -> None:
     # 321 × $2 + 45 × $10 + 1,000 × $0.20 + 200 × $2.50 + 30 × $4, a million tokens each
     usage = Usage(321, 45, cache_read=1000, cache_write_5m=200, cache_write_1h=30, thinking_tokens=20)

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Literal
 
 import av
@@ -18,11 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from judge.base import Question
-from judge.client import connect
+from judge.batches import MOST_BYTES
+from judge.client import connect, worst_cost
 from judge.patience import Patience
 from judge.request import Frame, Request, Task
 from judge.requests import Requests
 from judge.settings import Claude
+from judge.text import MAX_TEXT_BYTES
 from judge.verdict import SCHEMA
 from tests.claude_api import ClaudeApi, Mind, routes
 from tests.claude_api import Question as Heard
@@ -177,6 +180,31 @@ def test_the_worst_case_is_above_what_a_server_counts_whose_tokens_are_a_letter_
     times = sum(len(f"{frame.seconds:.2f} s:") for frame in request.frames)
     counted = Mind(chars_per_token=chars_per_token).input_tokens(heard) + pictures + times
     assert counted <= request.worst_input_tokens
+
+
+@given(requests, st.floats(1, 5))
+def test_the_least_is_not_above_what_a_server_counts_whose_tokens_have_five_bytes_at_most(
+    request: Request, chars_per_token: float
+) -> None:
+    ascii_only = replace(request, frames=(), text=ascii(request.text), system=ascii(request.system))
+    assert ascii_only.least_input_tokens <= Mind(chars_per_token=chars_per_token).input_tokens(Heard(ascii_only.body))
+    assert request.least_input_tokens <= request.worst_input_tokens
+
+
+def test_the_longest_texts_that_there_are_fit_a_request_and_a_batch() -> None:
+    longest = "\x01" * MAX_TEXT_BYTES  # of which each byte has six on the wire
+    asked = Requests(Claude(), price())
+    again = asked.describe(Question("id", longest), ("\x01" * (8 * Claude().max_tokens),) * (Claude().rounds - 1))
+    verify = asked.verify(Question("id", longest), longest)
+    assert max(again.bytes, verify.bytes) < 32_000_000 < MOST_BYTES
+
+
+def test_a_prompt_costs_no_more_than_the_context_holds() -> None:
+    long, small = replace(PLAIN, text="x" * 50_000), replace(price(), context=20_000)
+    # 20,000 tokens in at $2 a million, 1,024 out at $10
+    assert worst_cost(small, long, in_batch=False) == Decimal("0.05024")
+    assert worst_cost(price(), long, in_batch=True) > Decimal("0.05")
+    assert worst_cost(small, PLAIN, in_batch=False) == worst_cost(price(), PLAIN, in_batch=False)
 
 
 @given(texts)
