@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray import exceptions
@@ -23,14 +23,12 @@ from curation.errors import RunStopped, UsageMistake
 from curation.flight import PRIORITY, Flight, Step
 from curation.healing import seal_or_take_back
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
+from curation.progress import StageCounts, Tick
 from curation.scenes import Asked
 from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName
 from shards.storage import StorageFault
-
-if TYPE_CHECKING:
-    from judge.cached_client import Report
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +37,6 @@ _NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.O
 _DEATHS_ALLOWED = 3
 _LOOK_AT_CLUSTER_SECONDS = 5.0
 _TICK_SECONDS = 0.5
-
-Committed = Callable[[list[tuple[str, str]]], None]
-"""Told the (outcome, reason) of each clip of a unit that was just committed."""
 
 
 class Engine:
@@ -60,6 +55,7 @@ class Engine:
         self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
         self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_take_back)
         self._judge = JudgeActor(job)
+        self._counts = StageCounts()
         self._seal_deaths: Counter[ShardName] = Counter()
         self._ready: list[tuple[int, int, Step]] = []
         self._running: dict[Any, Step] = {}
@@ -71,22 +67,20 @@ class Engine:
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
 
-    def run(
-        self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]
-    ) -> Exception | None:
+    def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
         """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
 
         Once the judge has ended the asking, what it has decided by then is still cut; then its reason is returned.
         """
         try:
-            self._work(work, committed, tick)
+            self._work(work, tick)
         finally:
             self._judge.end()
         if self._stop:
             raise self._stop
         return self._judge_ended
 
-    def _work(self, work: Iterator[ShardWork], committed: Committed, tick: Callable[[Report | None], None]) -> None:
+    def _work(self, work: Iterator[ShardWork], tick: Tick) -> None:
         units = self._units(work)
         while True:
             self._look_at_cluster()
@@ -97,12 +91,14 @@ class Engine:
             done, _ = ray.wait(list(self._running), timeout=_TICK_SECONDS)
             for reference in done:
                 step = self._running.pop(reference)
-                self._finish(step, reference, committed)
+                self._finish(step, reference)
             try:
                 self._check()
             except RunStopped as stop:
                 self._stop = self._stop or stop
-            tick(self._judge.report() if self._waiting else None)
+            asking, counts = self._judge.report()
+            self._counts.take(counts)
+            tick(self._counts.stages, asking)
 
     @property
     def _over(self) -> bool:
@@ -135,6 +131,7 @@ class Engine:
         window = min(2 * self._slots + 2 + self._waiting, UNITS_AT_ONCE)
         while not self._ending and self._in_flight < window and (flight := next(units, None)):
             self._in_flight += 1
+            self._counts.begin(flight.unit)
             if flight.crashes.unit:
                 self._isolate(flight)
             else:
@@ -167,19 +164,20 @@ class Engine:
         if flight is None:
             return self._seal.remote(job.out, step.shard.name, step.shard.units)
         if step.kind == "screen":
-            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus)
+            counter = self._judge.counter("screened", flight.unit.name)
+            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus, counter)
             return flight.screened
         if step.kind == "decide":
             flight.scenes, asked = self._judge.decide(flight.unit, flight.screened)
             return asked
         if step.kind == "try":
             return self._try.remote(job, flight.untried[0])
-        cut = self._cut.options(num_cpus=step.cpus)
-        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus)
+        cut, counter = self._cut.options(num_cpus=step.cpus), self._judge.counter("cut", flight.unit.name)
+        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus, counter)
 
     # ---- how it ended ------------------------------------------------------------------------------------------
 
-    def _finish(self, step: Step, reference: Any, committed: Committed) -> None:
+    def _finish(self, step: Step, reference: Any) -> None:
         try:
             result = ray.get(reference)
         except _WORKER_DIED as death:
@@ -197,13 +195,15 @@ class Engine:
         except exceptions.RayError as error:
             self._stop = self._stop or RunStopped(f"Ray failed at {step.kind} of {step.shard.name}: {error}")
         else:
-            self._next(step, result, committed)
+            self._next(step, result)
 
-    def _next(self, step: Step, result: Any, committed: Committed) -> None:
+    def _next(self, step: Step, result: Any) -> None:
         flight = step.flight
         if flight is None:
+            self._counts.sealed += result is not None
             return
         if step.kind == "screen":
+            self._counts.complete("screened", flight.unit)
             self._ask(flight, step.shard)
         elif step.kind == "decide":
             self._asked(step, flight, result)
@@ -212,15 +212,18 @@ class Engine:
             self._try_next(flight)
         else:
             self._in_flight -= 1
-            committed(result)
             if not flight.is_partial:
+                self._counts.complete("cut", flight.unit)
                 step.shard.todo.remove(flight.unit)
+            self._counts.end(flight.unit.name)
             if step.shard.is_done:
                 self._push(Step("seal", step.shard))
 
     def _asked(self, step: Step, flight: Flight, asked: Asked) -> None:
         self._judge_ended = self._judge_ended or asked.end
         flight.is_partial = asked.is_partial
+        if not asked.is_partial:
+            self._counts.complete("asked", flight.unit)
         if asked.end and not asked.has_scenes:
             self._in_flight -= 1  # asked in vain, it is as if it had not been begun
         else:

@@ -32,9 +32,7 @@ class Flight:
     def take_apart(self) -> None:
         """From now on its clips are tried one by one."""
         quarantined = self.crashes.quarantined
-        unit = self.unit
-        left = quarantined | unit.later
-        self.untried = [clip for clip in unit.clips if unit.redoes(clip) and clip.clip_id not in left]
+        self.untried = [clip for clip in self.unit.clips if self.unit.begins(clip) and clip.clip_id not in quarantined]
 
     def put_together(self) -> None:
         """All were tried: it is one unit again, in which those that kill are not touched."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -52,25 +53,35 @@ class Judging:
         self._making = asyncio.Lock()
         self._under_way: dict[UnitName, asyncio.Task[Decision]] = {}
 
-    async def decide(self, unit: Unit, screened: Sequence[Found]) -> Decision:
+    async def decide(
+        self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None] = lambda _: None
+    ) -> Decision:
         """The scene of each clip that passed the screen, None for the others, UNDECIDED where the asking has ended.
 
-        Asked about a unit that is being decided, as when the first asker could not be told, it joins that.
+        Asked about a unit that is being decided, as when the first asker could not be told, it joins that. `counted` is
+        told how many clips are through, whenever one more is.
         Raises StorageFault once all questions that were under way have their answers.
         """
         name = unit.name
         if name not in self._under_way:
-            self._under_way[name] = asyncio.create_task(self._decide(unit, screened))
+            self._under_way[name] = asyncio.create_task(self._decide(unit, screened, counted))
             self._under_way[name].add_done_callback(lambda _: self._under_way.pop(name))
         return await asyncio.shield(self._under_way[name])
 
-    async def _decide(self, unit: Unit, screened: Sequence[Found]) -> Decision:
+    async def _decide(self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None]) -> Decision:
         scenes: list[Scene | Undecided | None] = []
         ends: list[Exception] = []
+        through = itertools.count(1)
+
+        async def one(clip: PlannedClip, found: Found) -> Scene | Undecided | None:
+            scene = await self._scene(judge, clip, found)
+            counted(next(through))
+            return scene
+
         try:
             judge = await self._ready()
             asked = await asyncio.gather(
-                *(self._scene(judge, clip, found) for clip, found in zip(unit.clips, screened, strict=True)),
+                *(one(clip, found) for clip, found in zip(unit.clips, screened, strict=True)),
                 return_exceptions=True,
             )
             for scene in asked:

@@ -94,6 +94,10 @@ class Unit:
     def redoes(self, clip: PlannedClip) -> bool:
         return self.redo is None or clip.clip_id in self.redo
 
+    def begins(self, clip: PlannedClip) -> bool:
+        """Whether it is decided in this run."""
+        return self.redoes(clip) and clip.clip_id not in self.later
+
 
 # ---- making ----------------------------------------------------------------------------------------------------
 

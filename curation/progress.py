@@ -1,15 +1,41 @@
-"""How a run, or a proof of one, is watched."""
+"""How a run, or a proof of one, is watched: what is done of it, counted as it happens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from curation.plan import Unit
+from shards.layout import UnitName
 
 if TYPE_CHECKING:
     from judge.cached_client import Report
 
+ClipStage = Literal["screened", "asked", "cut"]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How many clips were screened, asked about and cut, and how many shards sealed."""
+
+    screened: int = 0
+    asked: int = 0
+    cut: int = 0
+    sealed: int = 0
+
+    def __add__(self, other: Stages) -> Stages:
+        return Stages(
+            self.screened + other.screened,
+            self.asked + other.asked,
+            self.cut + other.cut,
+            self.sealed + other.sealed,
+        )
+
 
 class Progress(Protocol):
-    """Told in clips how far the work is."""
+    """Told in clips how far a proof is."""
 
     def begin(self, planned: int, decided: int) -> None:
         """The plan stands; `decided` of its clips are done already."""
@@ -17,5 +43,59 @@ class Progress(Protocol):
     def advance(self, clips: int) -> None:
         """So many more are done."""
 
-    def tick(self, asking: Report | None = None) -> None:
-        """Called every moment while the work goes on; with how the asking goes, where answers are paid for."""
+    def tick(self) -> None:
+        """Called every moment while the work goes on."""
+
+
+class StageProgress(Protocol):
+    """Told how far a run is."""
+
+    def begin(self, planned: Stages, done: Stages) -> None:
+        """The plan stands; so much of it is done already."""
+
+    def tick(self, done: Stages, asking: Report | None) -> None:
+        """Called every moment, with what is done by now, and how the asking goes where answers are paid for."""
+
+
+Tick = Callable[[Stages, "Report | None"], None]
+"""Called every moment, with what a run has done by now, and how the asking goes."""
+
+
+@dataclass
+class _UnderWay:
+    clips: int
+    reached: Counter[ClipStage]
+
+
+class StageCounts:
+    """What a run has done. A step that is done anew counts once, and no unit for more clips than it begins."""
+
+    def __init__(self) -> None:
+        self._clips: Counter[ClipStage] = Counter()
+        self._under_way: dict[UnitName, _UnderWay] = {}
+        self.sealed = 0
+
+    def begin(self, unit: Unit) -> None:
+        self._under_way[unit.name] = _UnderWay(sum(map(unit.begins, unit.clips)), Counter())
+
+    def reach(self, stage: ClipStage, name: UnitName, clips: int) -> None:
+        """So many clips of the unit have reached the stage by now. What comes late, of a unit at its end, is known."""
+        unit = self._under_way.get(name)
+        more = min(clips, unit.clips) - unit.reached[stage] if unit else 0
+        if unit and more > 0:
+            unit.reached[stage] += more
+            self._clips[stage] += more
+
+    def complete(self, stage: ClipStage, unit: Unit) -> None:
+        self.reach(stage, unit.name, len(unit.clips))
+
+    def take(self, counts: Mapping[tuple[ClipStage, UnitName], int]) -> None:
+        for (stage, name), clips in counts.items():
+            self.reach(stage, name, clips)
+
+    def end(self, name: UnitName) -> None:
+        self._under_way.pop(name, None)
+
+    @property
+    def stages(self) -> Stages:
+        return Stages(self._clips["screened"], self._clips["asked"], self._clips["cut"], self.sealed)

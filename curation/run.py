@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from curation.as_it_stands import seal_as_they_stand
 from curation.cluster import check_shared, connected
@@ -16,9 +17,10 @@ from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
 from curation.healing import heal
 from curation.judging import units_waiting
+from curation.least_budget import check_budget
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
-from curation.progress import Progress
+from curation.progress import StageProgress, Stages, Tick
 from curation.setup import Recorded, as_begun, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
@@ -33,6 +35,9 @@ from shards.mark import DATASET, NotOurs, check_folder, claimed
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
 from shards.sums import Sums, write_sums
+
+if TYPE_CHECKING:
+    from judge.cached_client import Report
 
 _ROUNDS = 3
 
@@ -98,7 +103,7 @@ def claimed_out(out: Storage) -> Iterator[Storage]:
         raise UsageMistake(f"--out {mistake}") from mistake
 
 
-def build(order: Order, progress: Progress) -> Finished:
+def build(order: Order, progress: StageProgress) -> Finished:
     """Makes the dataset, or what is left of it. Calling it again does only what is not done.
 
     Raises UsageMistake for what cannot work as given, nearly always before any work, RunStopped or StorageFault when it
@@ -108,6 +113,8 @@ def build(order: Order, progress: Progress) -> Finished:
     if order.terms:
         _check_key()
     source, place = open_apart(order.source, order.out)
+    if order.terms:
+        check_budget(place, order.config.claude, order.terms)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with claimed_out(place) as out, held(out, run_id) as heartbeat:
         order = replace(order, config=as_begun(out, order.config))
@@ -135,7 +142,7 @@ class _Run:
     """One run over a plan that stands, under a lock that is held."""
 
     def __init__(
-        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: Progress, begun: float
+        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: StageProgress, begun: float
     ) -> None:
         self._order = order
         self._job = job
@@ -152,7 +159,10 @@ class _Run:
         units_per_shard = self._job.config.units_per_shard
         state, tally = heal(self._out, units_per_shard)
         tidy(self._out, state, units_per_shard)
-        self._progress.begin(self._plan.clips, tally.total)
+        shards = sum(1 for _ in self._plan.shards())
+        clips, decided = self._plan.clips, tally.total
+        self._reached = Stages(decided, decided, decided, len(state.sealed) - len(state.partial))
+        self._progress.begin(Stages(clips, clips, clips, shards), self._reached)
         try:
             state = self._finish(state)
             if self._order.retry:
@@ -192,15 +202,21 @@ class _Run:
             check_shared(self._out)
             waiting = units_waiting(self._job.config, self._job.terms, pictured=self._plan.uncaptioned > 0)
             engine = Engine(self._job, self._order.workers, waiting, self._heartbeat.check)
-            end = engine.run(chain([first], work), self._committed, self._progress.tick)
+            end = engine.run(chain([first], work), self._ticker())
         if end or self._order.stop_after:
             self._heartbeat.check()
             seal_as_they_stand(self._out, self._plan, self._job.config.units_per_shard)
         if end:
             raise end
 
-    def _committed(self, ends: list[tuple[str, str]]) -> None:
-        self._progress.advance(len(ends))
+    def _ticker(self) -> Tick:
+        before = self._reached
+
+        def tick(done: Stages, asking: Report | None) -> None:
+            self._reached = before + done
+            self._progress.tick(self._reached, asking)
+
+        return tick
 
     def _conclude_as_it_is(self) -> None:
         """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""

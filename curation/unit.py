@@ -27,23 +27,29 @@ from curation.look import look
 from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.paid_calls import with_calls
 from curation.plan import PlannedClip, Unit
-from curation.probe import UNKNOWN_DURATION, Measured
+from curation.probe import Measured
+from curation.record import conditioning_text, record_of
 from curation.scenes import Scene
 from curation.screen import Found, Screened, screen
 from curation.seek import Span
 from curation.side_by_side import Bench, side_by_side
-from curation.sources import OPEN_END
 from curation.sources.reading import SourceChanged, SourceReader
 from curation.terms import Terms
 from curation.writable import writable
 from judge.request import Frame
 from judge.text import evidence
 from shards.layout import CONFIG
-from shards.sample import Record, Sample
+from shards.sample import Sample
 from shards.scratch import scratch_folder
 from shards.storage import Storage, StorageFault
 
 T = TypeVar("T")
+
+Counted = Callable[[int], None]
+"""Told how many clips of a unit are done."""
+
+
+def _uncounted(_: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,19 @@ class Job:
             )
 
 
-def screen_unit(job: Job, unit: Unit, at_once: int = 1) -> list[Found]:
+def screen_unit(job: Job, unit: Unit, at_once: int = 1, counted: Counted = _uncounted) -> list[Found]:
     """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault.
 
-    So many clips `at_once` are worked on; those of `unit.later` are not looked at.
+    So many clips `at_once` are worked on; those of `unit.later` are not looked at. Each that is done is `counted`.
     """
     job.check_worker()
     earlier = Earlier(job.out, unit)
     step = partial(_screened, job, unit, earlier)
-    return list(side_by_side(job.root, step, unit.clips, at_once))
+    found = []
+    for one in side_by_side(job.root, step, unit.clips, at_once):
+        found.append(one)
+        counted(len(found))
+    return found
 
 
 def _screened(job: Job, unit: Unit, earlier: Earlier, clip: PlannedClip, bench: Bench) -> Found:
@@ -123,10 +133,12 @@ def cut_unit(
     screened: Sequence[Found],
     scenes: Sequence[Scene | Undecided | None],
     at_once: int = 1,
+    counted: Counted = _uncounted,
 ) -> list[tuple[str, str]]:
     """Cuts what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
 
-    With undecided clips it is not committed: the rows of the others go into its partial ledger.
+    With undecided clips it is not committed: the rows of the others go into its partial ledger. Each clip that is cut
+    is `counted`.
 
     Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
     """
@@ -141,6 +153,7 @@ def cut_unit(
             row, sample = made or earlier.row_and_sample(clip.clip_id)
             row = earlier.with_its_calls(row)
             rows.append(row)
+            counted(len(rows))
             if sample is not None:
                 part.write(sample.to_bytes())
     is_whole = len(decided) == len(known)
@@ -267,26 +280,3 @@ def _planned_row(job: Job, clip: PlannedClip) -> Row:
 
 def _ended(row: Row, ending: Ending) -> Row:
     return replace(row, outcome=ending.outcome, reason=ending.reason, detail=ending.detail)
-
-
-def record_of(config: Config, clip: PlannedClip, row: Row) -> Record:
-    """What the shard says of a kept clip: nothing that plan and ledger do not."""
-    if clip.end_ms != OPEN_END:
-        end = clip.end_ms / 1000
-    elif row.duration != UNKNOWN_DURATION:
-        end = row.duration
-    else:
-        end = clip.start_ms / 1000 + row.frames / config.encode.fps
-    return Record(
-        clip_id=row.clip_id, source=row.source, start=clip.start_ms / 1000, end=end, caption=row.caption,
-        scene_description=row.scene_description, verdict=row.verdict, rounds=row.rounds, judge=row.judge,
-        judge_model=row.judge_model, prompt_sha256=row.prompt_sha256,
-        frames=row.frames, fps=float(config.encode.fps), width=row.width, height=row.height,
-        mp4_sha256=row.mp4_sha256, source_width=row.source_width, source_height=row.source_height,
-        provenance=clip.provenance,
-    )  # fmt: skip
-
-
-def conditioning_text(row: Row) -> str:
-    """What a model is conditioned on."""
-    return row.scene_description or row.caption

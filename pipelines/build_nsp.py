@@ -27,6 +27,7 @@ from judge.settings import Claude
 from pipelines import console
 from pipelines.estimating import ASSUMED, print_estimate
 from pipelines.settings import SettingsMistake, chosen, dollars, from_tree, options
+from pipelines.stagewatch import StageWatch
 from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMS
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
@@ -114,7 +115,7 @@ def main(
 
 
 def _build(order: Order) -> int:
-    watch = console.Watch("cutting")
+    watch = StageWatch()
     with console.interruptible("all that was finished is kept; run the same command again to go on"):
         try:
             finished = build(order, watch)

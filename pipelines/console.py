@@ -104,7 +104,7 @@ class Watch:
 
     def tick(self, asking: Report | None = None) -> None:
         now = time.monotonic()
-        asked = f"; {_asking(asking)}" if asking else ""
+        asked = f"; {asking_in_words(asking)}" if asking else ""
         if self._bar:
             self._bar.update(self._task, description=self._verb + asked)
         elif now - self._told >= _LOG_EVERY_SECONDS:
@@ -118,7 +118,7 @@ class Watch:
             self._bar.stop()
 
 
-def _asking(report: Report) -> str:
+def asking_in_words(report: Report) -> str:
     waiting = f", {report.in_batches:,} in batches" if report.in_batches else ""
     trouble = f" (waiting: {visible(report.trouble)})" if report.trouble else ""
     return f"${report.spent:.2f} for {report.answers:,} answers, {report.under_way:,} under way{waiting}{trouble}"

@@ -17,7 +17,7 @@ from curation.plan import Plan
 from curation.run import open_out
 from curation.setup import prepare
 from curation.sources import Source
-from curation.state import State
+from curation.state import State, take_stock
 from curation.unit import Job
 from curation.work import remaining
 
@@ -32,7 +32,6 @@ def main(location: str, out_location: str, workers: int) -> None:
         recorded = prepare(out, source, config)
         job = Job(config, source.root, out, recorded.determining["ffmpeg"], "benchmark")
         plan, state = Plan(out, config), State.read(out, config.units_per_shard)
-        ends: list[tuple[str, str]] = []
         with connected(workers, None):
             import ray
 
@@ -41,9 +40,10 @@ def main(location: str, out_location: str, workers: int) -> None:
             engine = Engine(job, workers, 0, heartbeat.check)
             ray.get([ray.remote(num_cpus=1)(warm_up).remote(job) for _ in range(workers)])
             begun = time.monotonic()
-            engine.run(remaining(plan, state, out), ends.extend, lambda _: None)
+            engine.run(remaining(plan, state, out), lambda *_: None)
             seconds = time.monotonic() - begun
-    print(json.dumps({"seconds": seconds, "kept": sum(outcome == "kept" for outcome, _ in ends)}))
+        _, tally = take_stock(out, config.units_per_shard)
+    print(json.dumps({"seconds": seconds, "kept": tally.of("kept")}))
 
 
 def warm_up(job: Job) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
@@ -26,7 +26,7 @@ from judge.budget_record import ACCOUNT, BudgetRecord
 from judge.open_batch import OpenBatch
 from judge.segments import write_segments
 from judge.settings import Claude
-from pipelines.console import Watch
+from pipelines.stagewatch import StageWatch
 from shards.layout import LOCK
 from shards.receipt import Manifest
 from shards.storage import Storage
@@ -166,11 +166,11 @@ class _OneShard:
     def __init__(self, job: Job, *_: object) -> None:
         self._job = job
 
-    def run(self, work: Iterator[ShardWork], committed: Callable[[list[tuple[str, str]]], None], _: object) -> None:
+    def run(self, work: Iterator[ShardWork], _: object) -> None:
         job, first = self._job, next(work)
         for unit in first.todo if self.seals else ():
             captions = [Scene(clip.caption) for clip in unit.clips]
-            committed(cut_unit(job, unit, screen_unit(job, unit), captions))
+            cut_unit(job, unit, screen_unit(job, unit), captions)
         if self.seals:
             seal_shard(job.out, first.name, first.units)
         raise UsageMistake("the key was revoked")
@@ -198,7 +198,7 @@ def test_a_key_that_is_revoked_in_the_middle_of_a_run_leaves_what_was_sealed_on_
 ) -> None:
     order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
     with pytest.raises(UsageMistake, match=r"the key was revoked\. All that was finished is kept"):
-        build(order, Watch("cutting"))
+        build(order, StageWatch())
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["samples"], summary["planned"], summary["complete"]) == (4, 6, False)
     manifest = Manifest.read(Storage.at(tmp_path / "out"))
@@ -211,7 +211,7 @@ def test_a_key_that_never_worked_leaves_nothing_on_record(
     monkeypatch.setattr(without_ray, "seals", False)
     order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
     with pytest.raises(UsageMistake, match=r"^the key was revoked$"):
-        build(order, Watch("cutting"))
+        build(order, StageWatch())
     assert not (tmp_path / "out" / "summary.json").exists() and not (tmp_path / "out" / "manifest.json").exists()
 
 

@@ -117,7 +117,10 @@ class Cluster:
     def decide(self, unit: Unit, screened: Any) -> tuple[None, Reference]:
         return None, self.start("decide")
 
-    def report(self) -> None: ...
+    def report(self) -> tuple[None, dict[Any, int]]:
+        return None, {}
+
+    def counter(self, *_: Any) -> None: ...
 
     def end(self) -> None:
         self.log.append("end of the judge")
@@ -137,12 +140,14 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     ) -> int:
         monkeypatch.setattr(engine, "ray", cluster)
         monkeypatch.setattr(engine, "JudgeActor", lambda _: cluster)
-        committed: list[Any] = []
+        done: list[int] = []
         try:
-            Engine(job, None, waiting, check).run(iter([shard_of(units, clips)]), committed.append, lambda _: None)
+            Engine(job, None, waiting, check).run(
+                iter([shard_of(units, clips)]), lambda stages, _: done.append(stages.cut // clips)
+            )
         finally:
-            cluster.log.append(f"{len(committed)} committed")
-        return len(committed)
+            cluster.log.append(f"{done[-1]} committed")
+        return done[-1]
 
     return go
 

@@ -1,0 +1,54 @@
+"""The least budget that something can be decided with: a clip's description and its verification, at their worst."""
+
+from __future__ import annotations
+
+from decimal import ROUND_UP, Decimal
+
+from curation.errors import UsageMistake
+from curation.terms import Terms
+from judge.base import Question
+from judge.errors import JudgeStopped
+from judge.requests import Requests
+from judge.settings import Claude
+from judge.stored_answers import StoredAnswers
+from shards.receipt import DamagedRecord, Manifest
+from shards.storage import Storage
+
+_CAPTION = "x" * 120  # bytes, as long as captions are in docs/asking.md
+_SCENE = "x" * 200
+_STEP = Decimal("0.001")
+
+
+def least_budget(settings: Claude, terms: Terms) -> Decimal:
+    """US dollars, rounded up to a tenth of a cent."""
+    from judge.client import worst_cost  # it loads the SDK
+
+    requests, question = Requests(settings, terms.price), Question("", _CAPTION)
+    calls = requests.describe(question, ()), requests.verify(question, _SCENE)
+    worst = sum((worst_cost(terms.price, call, terms.in_batches) for call in calls), Decimal(0))
+    return worst.quantize(_STEP, ROUND_UP)
+
+
+def check_budget(out: Storage, settings: Claude, terms: Terms) -> None:
+    """Raise UsageMistake for a budget that nothing can be decided with, before anything is paid for.
+
+    Where answers are stored they may be all that is needed.
+    """
+    if terms.budget is None or terms.budget >= (least := least_budget(settings, terms)):
+        return
+    try:
+        paid = StoredAnswers(out).count > 0
+    except JudgeStopped:
+        return  # damaged answers were paid for
+    if not paid and not _is_complete(out):
+        raise UsageMistake(
+            f"--budget-usd {terms.budget:f} decides no clip: a description and a verification may cost ${least:f} with"
+            f" {terms.price.model}; give {least:f} at least"
+        )
+
+
+def _is_complete(out: Storage) -> bool:
+    try:
+        return Manifest.read(out).complete
+    except (FileNotFoundError, DamagedRecord):
+        return False

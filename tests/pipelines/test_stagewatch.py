@@ -1,0 +1,42 @@
+"""What a build tells of its stages: a line in a log, a bar that moves on a terminal."""
+
+from __future__ import annotations
+
+import io
+from decimal import Decimal
+
+import pytest
+from rich.console import Console
+
+from curation.progress import Stages
+from judge.cached_client import Report
+from pipelines import stagewatch
+from pipelines.stagewatch import StageWatch
+
+PLANNED = Stages(30, 30, 30, 2)
+ASKING = Report(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under_way=7, in_batches=0, trouble="")
+
+
+def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> str:
+    page = io.StringIO()
+    monkeypatch.setattr(stagewatch, "err", Console(file=page, force_terminal=is_terminal, width=200, soft_wrap=True))
+    monkeypatch.setattr(stagewatch, "_LINE_EVERY_SECONDS", 0.0)
+    watch = StageWatch()
+    watch.begin(PLANNED, Stages())
+    for done in ticks:
+        watch.tick(done, ASKING)
+    watch.end()
+    return page.getvalue()
+
+
+def test_a_line_tells_every_stage_and_the_dollars(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = told(monkeypatch, False, Stages(20, 11, 5, 1))
+    assert line.startswith("screened 20, asked 11, cut 5 of 30 clips, sealed 1 of 2 shards; ")
+    assert line.endswith("clips a second; $1.50 for 1,234 answers, 7 under way\n")
+
+
+def test_the_bar_moves_before_any_clip_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = []
+    monkeypatch.setattr(stagewatch.Progress, "update", lambda *_, completed, **__: at.append(completed))
+    told(monkeypatch, True, Stages(1), Stages(30), Stages(30, 4), Stages(30, 30, 1), PLANNED)
+    assert at == sorted(set(at)) and at[-1] == 90
