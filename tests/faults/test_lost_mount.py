@@ -39,7 +39,7 @@ class InlineEngine:
     def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
         self._job, self._check = job, check
 
-    def run(self, work: Iterator[ShardWork], committed: Any, tick: Any) -> None:
+    def run(self, work: Iterator[ShardWork], tick: Any) -> None:
         judging = Judging(self._job.config, None, self._job.out, self._job.run_id)
         for shard in work:
             for unit in shard.todo:
