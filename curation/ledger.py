@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
@@ -33,7 +34,10 @@ def _run_specific(default: T) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One clip. Sizes are in pixels, `duration` in seconds; unknown text is "", an unknown number -1."""
+    """One clip. Sizes are in pixels, `duration` in seconds; unknown text is "", an unknown number -1.
+
+    `remark` is a word to count by for what was accepted and told: `retimed`, a file of another time than was planned.
+    """
 
     position: int
     clip_id: str
@@ -57,6 +61,7 @@ class Row:
     captioned_by: str = _evidence(MAX_NAME)
     turned_down: str = ""
     sample: int = 0
+    remark: str = _run_specific("")
     source_width: int = -1
     source_height: int = -1
     duration: float = -1.0
@@ -79,6 +84,10 @@ class Row:
     def kept(self) -> bool:
         return self.outcome == "kept"
 
+
+RETIMED = "retimed"
+_NEWER = frozenset(["remark"])
+"""Columns that ledgers of older versions lack."""
 
 RUN_SPECIFIC = tuple(f.name for f in fields(Row) if f.metadata.get("run_specific"))
 
@@ -103,7 +112,7 @@ def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
 def read_ledger(out: Storage, path: str) -> list[Row]:
     """The rows of one ledger file. Raises FileNotFoundError, or DamagedRecord for a file that is not one."""
     table = read_table(out, path)
-    if table.schema.names != SCHEMA.names:
+    if table.schema.names != [name for name in SCHEMA.names if name in table.schema.names or name not in _NEWER]:
         raise DamagedRecord(f"{path} is not a ledger of this version")
     try:
         rows = [Row(**row) for row in table.to_pylist()]
@@ -119,15 +128,17 @@ class Tally:
     """Counts of a ledger, added up file by file."""
 
     by_reason: dict[tuple[str, str], int]
+    remarks: Counter[str]
 
     @staticmethod
     def empty() -> Tally:
-        return Tally({})
+        return Tally({}, Counter())
 
     def add(self, rows: Iterable[Row]) -> None:
         for row in rows:
             key = (row.outcome, row.reason)
             self.by_reason[key] = self.by_reason.get(key, 0) + 1
+            self.remarks.update([row.remark] if row.remark else [])
 
     @property
     def total(self) -> int:

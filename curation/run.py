@@ -79,7 +79,8 @@ def open_out(location: str) -> Storage:
 
 def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage]:
     """Source and OUT. Raises UsageMistake where one lies in the other: a set must not be made of its own shards."""
-    source, out = Source.at(source_location), open_out(out_location)
+    out = open_out(out_location)
+    source = _source_of(out, source_location)
     if not source.path and lies_in(out, source.root):
         raise UsageMistake(
             f"--out {out.shown} lies inside --source {source.shown}, and the next run would take its shards for videos;"
@@ -91,6 +92,23 @@ def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage
             " --out"
         )
     return replace(source, out=out), out
+
+
+def _source_of(out: Storage, location: str) -> Source:
+    """Raises UsageMistake for a place where nothing is, RunStopped where OUT was planned from it."""
+    try:
+        return Source.at(location)
+    except UsageMistake as mistake:
+        try:
+            recorded = Recorded.read(out)
+        except UsageMistake:
+            recorded = None
+        if recorded and recorded.source == Storage.at(location).shown:
+            raise RunStopped(
+                f"--source {recorded.source} is not there, and {out.shown} was planned from it; is its disk mounted?"
+                " If it has moved, name its new place"
+            ) from mistake
+        raise
 
 
 @contextmanager
@@ -120,8 +138,9 @@ def build(order: Order, progress: StageProgress) -> Finished:
         order = replace(order, config=as_begun(out, order.config))
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         job = Job(
-            order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms, recorded.begun_with_cut
-        )
+            order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
+            recorded.begun_with_cut, Plan(out, order.config).witnesses(),
+        )  # fmt: skip
         try:
             return _Run(order, job, recorded, heartbeat, progress, begun).go()
         except FileNotFoundError:

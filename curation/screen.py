@@ -22,13 +22,15 @@ _SPAN_SLACK_SECONDS = 0.1
 class Screened:
     """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger.
 
-    `earlier_frames` are those that the first version of the cut would have given, in a dataset that it began.
+    A `retimed` one has a file of another time than was planned. `earlier_frames` are those that the first version of
+    the cut would have given, in a dataset that it began.
     """
 
     measured: Measured
     frames: tuple[Frame, ...] = ()
     sample: int = 0
     earlier_frames: tuple[Frame, ...] = ()
+    retimed: bool = False
 
 
 Found = Screened | Ending | Undecided | None

@@ -14,6 +14,7 @@ from curation import ffmpeg
 from curation.config import CUT_VERSION, Config, as_tree, fingerprint, flat
 from curation.cut_version import discard_clips, must_cut_anew
 from curation.errors import UsageMistake
+from curation.moved import clips_that_differ
 from curation.plan import Plan, write_plan
 from curation.sources import Source
 from curation.terms import Terms
@@ -121,6 +122,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     """
     determining = config.determining(ffmpeg.build())
     try:
+        _note_if_moved(out, source, config, terms, determining)
         recorded = standing(out, source, determining)
     except DamagedConfig as damage:
         recorded = _adopted(out, source, config, terms, determining, damage)
@@ -143,6 +145,32 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
         recorded = replace(recorded, determining=determining, config=as_tree(config))
         recorded.publish(out)
     return recorded
+
+
+def _note_if_moved(
+    out: Storage, source: Source, config: Config, terms: Terms | None, determining: dict[str, Any]
+) -> None:
+    """Records where the source lies now, if it is the one that was planned and all else is as it was.
+
+    Raises UsageMistake for another source.
+    """
+    recorded = Recorded.read(out)
+    if recorded is None or recorded.source == source.shown or _differences(recorded, determining, recorded.source):
+        return
+    if recorded.determining.get("judge") == "claude" and untouched(out):
+        return  # it is planned anew
+    try:
+        Plan(out, config)
+    except (FileNotFoundError, DamagedRecord):
+        return  # and then nothing says what was planned
+    if different := clips_that_differ(out, source, config, terms):
+        raise UsageMistake(
+            f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different:,}"
+            " clips have another id or another size. Give the same source, or choose another --out"
+        )
+    _log.warning("the source has moved from %s to %s; its clips are the same", recorded.source, source.shown)
+    out.delete(SUMS)
+    replace(recorded, source=source.shown).publish(out)
 
 
 def _adopted(
@@ -239,22 +267,27 @@ def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recor
     recorded = Recorded.read(out)
     if recorded is None:
         return None
-    # A setting that is newer than OUT had its default there. The cut's version is no setting.
-    before = {**_defaults(determining), **recorded.determining, "source": recorded.source, _CUT_VERSION: CUT_VERSION}
-    now = {**determining, "source": source.shown}
-    different = [
-        f"{name} is {now.get(name)!r}, was {before.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
+    different = _differences(recorded, determining, source.shown)
     if not different:
         return recorded
-    if before.get("judge") == "claude" and untouched(out):
+    if recorded.determining.get("judge") == "claude" and untouched(out):
         return None  # it was asked in vain from the first question on, of a model that is not there perhaps
     raise UsageMistake(
         f"--out {out.shown} holds another plan: {'; '.join(different)}."
         " Run with the same settings, or choose another --out"
     )
+
+
+def _differences(recorded: Recorded, determining: dict[str, Any], source: str) -> list[str]:
+    """What a run with these settings and this source would do otherwise, setting by setting."""
+    # A setting that is newer than OUT had its default there. The cut's version is no setting.
+    before = {**_defaults(determining), **recorded.determining, "source": recorded.source, _CUT_VERSION: CUT_VERSION}
+    now = {**determining, "source": source}
+    return [
+        f"{name} is {now.get(name)!r}, was {before.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _defaults(determining: dict[str, Any]) -> dict[str, Any]:

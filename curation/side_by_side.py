@@ -12,7 +12,6 @@ from typing import TypeVar
 from curation.sources.reading import SourceReader
 from shards.ahead import ahead
 from shards.scratch import scratch_folder
-from shards.storage import Storage
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -26,7 +25,9 @@ class Bench:
     scratch: Path
 
 
-def side_by_side(root: Storage, step: Callable[[A, Bench], B], items: Iterable[A], at_once: int) -> Iterator[B]:
+def side_by_side(
+    reader: Callable[[Path], SourceReader], step: Callable[[A, Bench], B], items: Iterable[A], at_once: int
+) -> Iterator[B]:
     """Yield what `step` makes of each item, in order, `at_once` at a time; at most twice as many results are held.
 
     The heavy work is done by child processes, so threads are enough to keep that many cores busy. The first that raises
@@ -36,7 +37,7 @@ def side_by_side(root: Storage, step: Callable[[A, Bench], B], items: Iterable[A
         benches: SimpleQueue[Bench] = SimpleQueue()
         for _ in range(at_once):
             scratch = stack.enter_context(scratch_folder())
-            benches.put(Bench(SourceReader(root, scratch), scratch))
+            benches.put(Bench(reader(scratch), scratch))
 
         def at_a_bench(item: A) -> B:
             bench = benches.get()

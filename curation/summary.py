@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 
 from curation.errors import RunStopped
-from curation.ledger import Tally
+from curation.ledger import RETIMED, Tally
 from curation.outcome import NEEDS_ATTENTION
 from curation.plan import Plan
 from curation.setup import Recorded
@@ -75,6 +75,7 @@ class Summary:
 
     `shards_partial` of the sealed shards have clips that are not decided yet.
     `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
+    `retimed` clips have a file of another time than was planned.
     `spending` is None where nothing is paid for.
     """
 
@@ -84,6 +85,7 @@ class Summary:
     planned: int
     outcomes: tuple[tuple[str, str, int], ...]
     passed_over: dict[str, int] | None
+    retimed: int
     shards_planned: int
     shards_sealed: int
     tars: int
@@ -128,6 +130,7 @@ def summarize(
         planned=plan.clips,
         outcomes=tuple(tally.lines()),
         passed_over=plan.passed_over,
+        retimed=tally.remarks[RETIMED],
         shards_planned=sum(1 for _ in plan.shards()),
         shards_sealed=len(state.sealed),
         tars=len(manifest.shards),

@@ -22,7 +22,7 @@ from curation.cut import Cut, cut
 from curation.earlier import Earlier
 from curation.earlier_look import earlier_look
 from curation.errors import RunStopped
-from curation.ledger import Row, write_ledger
+from curation.ledger import RETIMED, Row, write_ledger
 from curation.look import look
 from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.paid_calls import with_calls
@@ -33,7 +33,7 @@ from curation.scenes import Scene
 from curation.screen import Found, Screened, screen
 from curation.seek import Span
 from curation.side_by_side import Bench, side_by_side
-from curation.sources.reading import SourceChanged, SourceReader
+from curation.sources.reading import SourceChanged, SourceReader, Witness
 from curation.terms import Terms
 from curation.writable import writable
 from judge.request import Frame
@@ -66,6 +66,11 @@ class Job:
     run_id: str
     terms: Terms | None = None
     begun_with_cut: int = CUT_VERSION
+    witnesses: tuple[Witness, ...] = ()
+
+    def reader(self, scratch: Path) -> SourceReader:
+        """Who reads clips, with a folder for what it copies."""
+        return SourceReader(self.root, scratch, self.witnesses)
 
     def check_worker(self) -> None:
         """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
@@ -91,7 +96,7 @@ def screen_unit(job: Job, unit: Unit, at_once: int = 1, counted: Counted = _unco
     earlier = Earlier(job.out, unit)
     step = partial(_screened, job, unit, earlier)
     found = []
-    for one in side_by_side(job.root, step, unit.clips, at_once):
+    for one in side_by_side(job.reader, step, unit.clips, at_once):
         found.append(one)
         counted(len(found))
     return found
@@ -105,7 +110,9 @@ def _screened(job: Job, unit: Unit, earlier: Earlier, clip: PlannedClip, bench: 
     if clip.clip_id in unit.quarantined:
         return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
     found = _examined(job, clip, bench)
-    return replace(found, sample=earlier.next_sample(clip.clip_id)) if isinstance(found, Screened) else found
+    if isinstance(found, Ending):
+        return found
+    return replace(found, sample=earlier.next_sample(clip.clip_id), retimed=bench.reader.was_retimed(clip))
 
 
 def _examined(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
@@ -148,7 +155,7 @@ def cut_unit(
     known = list(zip(unit.clips, screened, scenes, strict=True))
     decided = [(clip, found, scene) for clip, found, scene in known if not isinstance(scene, str)]
     with job.out.publishing(unit.name.part) as part:
-        all_made = side_by_side(job.root, partial(_made, job), decided, at_once)
+        all_made = side_by_side(job.reader, partial(_made, job), decided, at_once)
         for (clip, _, _), made in zip(decided, all_made, strict=True):
             row, sample = made or earlier.row_and_sample(clip.clip_id)
             row = earlier.with_its_calls(row)
@@ -164,7 +171,7 @@ def cut_unit(
 def try_clip(job: Job, clip: PlannedClip) -> None:
     """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
     with scratch_folder() as scratch:
-        bench = Bench(SourceReader(job.root, scratch), scratch)
+        bench = Bench(job.reader(scratch), scratch)
         found = _examined(job, clip, bench)
         if isinstance(found, Screened):
             _cut_clip(job, clip, found.measured, bench)
@@ -199,7 +206,7 @@ def _finish_clip(
         source_width=measured.width, source_height=measured.height, duration=measured.duration, codec=measured.codec,
     )  # fmt: skip
     scene = scene or Scene(clip.caption)
-    row = _with_scene(replace(row, sample=found.sample), scene)
+    row = _with_scene(replace(row, sample=found.sample, remark=RETIMED if found.retimed else ""), scene)
     if scene.ending:
         return _ended(row, scene.ending), None
     made = _cut_clip(job, clip, measured, bench)

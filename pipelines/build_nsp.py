@@ -13,6 +13,7 @@ from rich.table import Table
 from curation.cluster import inside_job
 from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
+from curation.ledger import RETIMED
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
 from curation.setup import Recorded
@@ -224,6 +225,7 @@ def _print_summary(summary: Summary, out: Storage) -> None:
     )
     if summary.passed_over != {}:
         console.out.print(f"not read  {told(summary.passed_over)}", markup=False)
+    _print_retimed(summary.retimed)
     console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
     if summary.spending:
         console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
@@ -246,6 +248,14 @@ def _go_on(summary: Summary) -> str:
     return f"the same command without --stop-after, for the {summary.planned - summary.decided:,} clips that are left"
 
 
+def _print_retimed(count: int) -> None:
+    if count:
+        console.out.print(
+            f"retimed   {count:,} clips of files with another time than planned, as many bytes, and the same contents"
+            " where the plan knows them"
+        )
+
+
 def _print_status(now: Status) -> None:
     console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
     for outcome, reason, count in now.tally.lines():
@@ -254,6 +264,7 @@ def _print_status(now: Status) -> None:
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
     if now.passed_over != {}:
         console.out.print(f"not read  {told(now.passed_over)}", markup=False)
+    _print_retimed(now.tally.remarks[RETIMED])
     if now.spending:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:

@@ -101,7 +101,8 @@ def build_inline(
     with claimed_out(open_out(str(out))) as place, held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
-        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut)
+        witnesses = Plan(place, config).witnesses()
+        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut, witnesses)
         judging = Judging(config, terms, place, "inline")
         plan, before = Plan(place, config), sums_before(place)
         state, _ = heal(place, config.units_per_shard)

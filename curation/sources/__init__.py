@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from curation.errors import UsageMistake
 from curation.sources.clip import MEDIA_SUFFIXES, MISSING, OPEN_END, WHOLE_FILE, Clip, locate, split_location
+from curation.sources.digest import Region, digests, region
 from curation.sources.folder import clip_of_file, clips_of_folder
 from curation.sources.manifest import clips_of_manifest
 from curation.sources.passed import PassedOver
@@ -60,7 +61,7 @@ class Source:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
     def clips(self, passed: PassedOver | None = None) -> Iterator[Clip]:
-        """All clips in source order, each with the size and time of its file. Raises UsageMistake at a bad row.
+        """All clips in source order, each with size, time and digest of its file. Raises UsageMistake at a bad row.
 
         What no clip is made of is counted in `passed` as the clips are drawn.
         """
@@ -87,9 +88,21 @@ def _with_stats(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
         for storage in dict.fromkeys(storage for storage, _ in places):
             paths = list(dict.fromkeys(path for of, path in places if of == storage))
             entries |= zip(((storage, path) for path in paths), storage.stats(paths), strict=True)
-        for clip, place in zip(batch, places, strict=True):
-            entry = entries[place]
-            yield clip if entry is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
+        found = [
+            clip if (entry := entries[place]) is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
+            for clip, place in zip(batch, places, strict=True)
+        ]
+        regions = [_region(clip, place) for clip, place in zip(found, places, strict=True)]
+        known = digests(filter(None, regions))
+        for clip, where in zip(found, regions, strict=True):
+            yield replace(clip, digest=known[where]) if where else clip
+
+
+def _region(clip: Clip, place: tuple[Storage, str]) -> Region | None:
+    """What is to be read of a clip's file when it is planned. Of an object store nothing: that costs time and money."""
+    storage, path = place
+    file = storage.local(path)
+    return region(file, clip) if file and clip.size != MISSING else None
 
 
 def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:

@@ -29,8 +29,8 @@ class Clip:
 
     `name` is the video as records name it. `identity` is what the id is made of: no row number, no host, no scheme.
     `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
-    bytes at `offset`. `size` is MISSING if no such file was found. `flaw` is the reason of a clip's end that its source
-    alone decides, "" for none.
+    bytes at `offset`. `size` is MISSING if no such file was found. `digest` is that of the clip's bytes, "" where it is
+    not known. `flaw` is the reason of a clip's end that its source alone decides, "" for none.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Clip:
     mtime_ns: int = 0
     flaw: str = ""
     flaw_detail: str = ""
+    digest: str = ""
 
     @property
     def has_place(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from curation.sized_file import SizedFile
 from curation.sources.clip import MISSING, WHOLE_FILE, locate
+from curation.sources.digest import digest, region
 from shards.storage import Entry, Storage, StorageFault
 
 _READ_BYTES = 4 << 20
@@ -16,7 +18,20 @@ _MOST_SUFFIX = 16
 
 
 class SourceChanged(Exception):
-    """The file is not the one that was planned: other size, other time, or gone."""
+    """The file is not the one that was planned: other size, other contents, or gone."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A planned file by which is seen whether the source is there at all."""
+
+    name: str
+    location: str
+    offset: int
+    length: int
+    size: int
+    mtime_ns: int
+    digest: str = ""
 
 
 class Located(Protocol):
@@ -34,17 +49,22 @@ class Located(Protocol):
     def size(self) -> int: ...
     @property
     def mtime_ns(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
 
 
 class SourceReader:
     """Reads clips below one root. A remote file, and a member of a tar, is copied to `scratch` for the decoder.
 
-    The last copy is kept until another is asked for: the clips of one film lie side by side.
+    The last copy is kept until another is asked for: the clips of one film lie side by side. Where a clip's file is not
+    what was planned, and none of the `witnesses` is either, that is the source's fault and not the clip's.
     """
 
-    def __init__(self, root: Storage, scratch: Path) -> None:
+    def __init__(self, root: Storage, scratch: Path, witnesses: Sequence[Witness] = ()) -> None:
         self._root = root
         self._scratch = scratch
+        self._witnesses = witnesses
+        self._retimed = ""
         self._copied: tuple[str, int, int] | None = None
 
     def stat(self, clip: Located) -> Entry | None:
@@ -98,18 +118,50 @@ class SourceReader:
             except OSError as fault:
                 raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
+    def was_retimed(self, clip: Located) -> bool:
+        """Whether the file that was read last is this clip's, and has another time than was planned."""
+        return self._retimed == clip.location
+
     def _unchanged(self, clip: Located) -> tuple[Storage, str]:
+        storage, path = locate(self._root, clip.location)
+        fault = self._fault(clip)
+        if not fault:
+            return storage, path
+        if storage.stat(path) is None and not storage.holds_place_of(path):
+            gone = "its folder is gone; is the disk mounted?" if storage.is_local else "the bucket is gone"
+            raise StorageFault(f"cannot read {path} in {storage.shown}: {gone}")
+        others = [witness for witness in self._witnesses if witness.location != clip.location]
+        if self._witnesses and all(map(self._fault, others)):
+            so_are = f", and so are all {len(others)} others that were looked at" if others else ""
+            raise StorageFault(
+                f"the source {self._root.shown} is not the one that was planned: {clip.name} {fault}{so_are};"
+                " is the right disk mounted?"
+            )
+        raise SourceChanged(f"{clip.name} {fault}")
+
+    def _fault(self, clip: Located) -> str:
+        """Why the file is not the one that was planned; "" if it is, or may be: another time alone says nothing."""
         storage, path = locate(self._root, clip.location)
         entry = storage.stat(path)
         if entry is None:
-            if not storage.holds_place_of(path):
-                gone = "its folder is gone; is the disk mounted?" if storage.is_local else "the bucket is gone"
-                raise StorageFault(f"cannot read {path} in {storage.shown}: {gone}")
-            raise SourceChanged(f"{clip.name} is gone")
-        if clip.size != MISSING and (entry.size, entry.mtime_ns) != (clip.size, clip.mtime_ns):
-            what = f"{clip.size} bytes, now {entry.size}" if entry.size != clip.size else "same size, another time"
-            raise SourceChanged(f"{clip.name} was written anew after the plan was made: {what}")
-        return storage, path
+            return "is gone"
+        self._retimed = ""
+        if clip.size == MISSING or (entry.size, entry.mtime_ns) == (clip.size, clip.mtime_ns):
+            return ""
+        if entry.size != clip.size:
+            return f"was written anew after the plan was made: {clip.size} bytes, now {entry.size}"
+        file = storage.local(path)
+        if file and clip.digest and self._digest(file, clip) != clip.digest:
+            return "was written anew after the plan was made: as many bytes, of other contents"
+        self._retimed = clip.location
+        return ""
+
+    @staticmethod
+    def _digest(file: Path, clip: Located) -> str:
+        try:
+            return digest(region(file, clip))
+        except OSError as fault:
+            raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
 
 class _Window(SizedFile):

@@ -237,10 +237,17 @@ def test_a_file_of_another_size_was_changed(one: tuple[Path, PlannedClip, Source
     assert "a.mp4" in ending.detail and f"{before.st_size} bytes, now {before.st_size + 1}" in ending.detail
 
 
-def test_a_file_of_another_time_was_changed(one: tuple[Path, PlannedClip, SourceReader]) -> None:
+def test_a_file_of_another_time_is_as_planned_if_its_ends_are(one: tuple[Path, PlannedClip, SourceReader]) -> None:
     path, clip, reader = one
     os.utime(path, ns=(1, clip.mtime_ns + 1))
-    assert reason(screen(clip, reader, SMALL)) == "failed: source_changed"
+    assert reason(screen(clip, reader, SMALL)) == "fine" and reader.was_retimed(clip)
+    data = path.read_bytes()
+    for at in (0, len(data) - 1):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        ending = screen(clip, reader, SMALL)
+        assert reason(ending) == "failed: source_changed" and isinstance(ending, Ending)
+        assert "as many bytes, of other contents" in ending.detail
+    assert reason(screen(replace(clip, digest=""), reader, SMALL)) != "failed: source_changed", "as older plans have it"
 
 
 def test_a_file_that_is_gone_was_changed(one: tuple[Path, PlannedClip, SourceReader]) -> None:

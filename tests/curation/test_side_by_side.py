@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from curation.plan import Plan
 from curation.setup import prepare
 from curation.side_by_side import Bench, side_by_side
 from curation.sources import Source
+from curation.sources.reading import SourceReader
 from curation.unit import Job, cut_unit, screen_unit
 from shards.storage import Storage
 from tests.faults.mortal import TINY
@@ -36,7 +38,7 @@ def test_results_come_in_order_and_few_are_held(tmp_path: Path) -> None:
         return item, bench.scratch
 
     found = []
-    for item, scratch in side_by_side(Storage.at(tmp_path), step, range(20), 2):
+    for item, scratch in side_by_side(partial(SourceReader, Storage.at(tmp_path)), step, range(20), 2):
         found.append(item)
         assert scratch.is_dir()
         assert len(begun) <= len(found) + 3
@@ -57,7 +59,7 @@ def test_no_two_share_a_bench(tmp_path: Path) -> None:
         with taken:
             at_work.remove(bench.scratch)
 
-    assert len([*side_by_side(Storage.at(tmp_path), step, range(200), 3)]) == 200
+    assert len([*side_by_side(partial(SourceReader, Storage.at(tmp_path)), step, range(200), 3)]) == 200
     assert len(seen) <= 3
     assert not any(scratch.exists() for scratch in seen)
 
@@ -72,7 +74,7 @@ def test_the_first_fault_ends_it(tmp_path: Path) -> None:
         return item
 
     with pytest.raises(ZeroDivisionError):
-        list(side_by_side(Storage.at(tmp_path), step, range(1000), 2))
+        list(side_by_side(partial(SourceReader, Storage.at(tmp_path)), step, range(1000), 2))
     assert len(begun) < 20
 
 

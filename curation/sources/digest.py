@@ -1,0 +1,56 @@
+"""What tells whether a file still has the contents that it was planned with, though its time is another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from curation.sources.clip import WHOLE_FILE
+
+_PIECE = 1 << 20
+_AT_ONCE = 8
+
+Region = tuple[Path, int, int]
+"""A local file, and the first byte and the number of bytes of a clip in it; WHOLE_FILE bytes are all."""
+
+
+class InFile(Protocol):
+    """Where a clip's bytes lie in their file."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+
+
+def region(file: Path, clip: InFile) -> Region:
+    return file, max(0, clip.offset), clip.length
+
+
+def digest(where: Region) -> str:
+    """Return the sha256 of the first and the last MiB of a clip's bytes. Raises OSError."""
+    path, offset, length = where
+    with path.open("rb") as file:
+        end = path.stat().st_size if length == WHOLE_FILE else offset + length
+        file.seek(offset)
+        found = hashlib.sha256(file.read(min(_PIECE, end - offset)))
+        file.seek(max(file.tell(), end - _PIECE))
+        found.update(file.read(max(0, end - file.tell())))
+    return found.hexdigest()
+
+
+def digests(regions: Iterable[Region]) -> Mapping[Region, str]:
+    """Return the digest of each; "" of one that cannot be read, whose clip's end will say why."""
+    wanted = list(dict.fromkeys(regions))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(wanted, pool.map(_digest_or_none, wanted), strict=True))
+
+
+def _digest_or_none(where: Region) -> str:
+    try:
+        return digest(where)
+    except OSError:
+        return ""

@@ -1,0 +1,160 @@
+"""A source that was copied, moved, or is gone: what is common to all clips is no clip's fault."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import RunStopped, UsageMistake
+from curation.ledger import SCHEMA, read_ledger, write_ledger
+from curation.run import open_apart
+from curation.setup import Recorded, prepare
+from curation.sources import Source
+from shards.layout import PLAN
+from shards.storage import Storage, StorageFault
+from tests.support import SMALL, build_inline, ledger, make_video, problems
+
+COUNT = 6
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six videos with captions."""
+    source = tmp_path / "in"
+    for number in range(COUNT):
+        make_video(source / f"{number}.mp4", 0.25, "832x480", "16", "-metadata", f"title={number}")
+        (source / f"{number}.txt").write_text(f"word{number} thing{number}")
+    return source
+
+
+def planned(source: Path, out: Path) -> Recorded:
+    return prepare(Storage.at(out), Source.at(str(source)), SMALL)
+
+
+def ends(source: Path, out: Path) -> list[str]:
+    build_inline(source, out, SMALL)
+    return [f"{row.outcome} {row.reason}".strip() for row in ledger(out)]
+
+
+def again(source: Path) -> None:
+    """Copied: other times, the same bytes."""
+    for file in source.rglob("*.mp4"):
+        os.utime(file, ns=(1, 10**18))
+
+
+def test_a_source_that_was_copied_again_is_accepted_and_counted(folder: Path, tmp_path: Path) -> None:
+    calm, out = tmp_path / "calm", tmp_path / "out"
+    build_inline(folder, calm, SMALL)
+    planned(folder, out)
+    again(folder)
+    summary = build_inline(folder, out, SMALL)
+    assert (summary.count("kept"), summary.retimed) == (COUNT, COUNT)
+    assert [row.remark for row in ledger(out)] == ["retimed"] * COUNT
+    assert not problems(out, SMALL)
+    for tar in calm.rglob("*.tar"):
+        assert (out / tar.relative_to(calm)).read_bytes() == tar.read_bytes()
+
+
+def test_one_file_that_was_written_anew_fails_alone(folder: Path, tmp_path: Path) -> None:
+    planned(folder, tmp_path / "out")
+    again(folder)
+    file = folder / "3.mp4"
+    size = file.stat().st_size
+    file.write_bytes((folder / "2.mp4").read_bytes()[:size].ljust(size, b"\0"))
+    (folder / "5.mp4").unlink()
+    changed = "failed source_changed"
+    assert ends(folder, tmp_path / "out") == ["kept", "kept", "kept", changed, "kept", changed]
+
+
+def deleted(source: Path) -> None:
+    for file in source.rglob("*.mp4"):
+        file.unlink()
+
+
+def replaced(source: Path) -> None:
+    for file in source.rglob("*.mp4"):
+        file.write_bytes(b"x" * (file.stat().st_size + 1))
+
+
+def of_other_contents(source: Path) -> None:
+    for file in source.rglob("*.mp4"):
+        file.write_bytes(b"x" * file.stat().st_size)
+        os.utime(file, ns=(1, 10**18))
+
+
+@pytest.mark.parametrize("happens", [deleted, replaced, of_other_contents])
+def test_a_source_that_is_gone_as_a_whole_stops_the_run_and_fails_no_clip(
+    happens: Callable[[Path], None], folder: Path, tmp_path: Path
+) -> None:
+    planned(folder, tmp_path / "out")
+    shutil.copytree(folder, tmp_path / "kept")
+    happens(folder)
+    with pytest.raises(StorageFault, match=r"is not the one that was planned: .* is the right disk mounted"):
+        build_inline(folder, tmp_path / "out", SMALL)
+    assert ledger(tmp_path / "out") == []
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "kept", folder)
+    assert ends(folder, tmp_path / "out") == ["kept"] * COUNT
+
+
+def test_spans_of_one_video_that_is_gone_stop_the_run(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "in" / "a.mp4", 0.5, "832x480")
+    video.with_suffix(".txt").write_text("a caption")
+    planned(tmp_path / "in", tmp_path / "out")
+    video.rename(tmp_path / "away.mp4")
+    with pytest.raises(StorageFault, match="is the right disk mounted"):
+        build_inline(tmp_path / "in", tmp_path / "out", SMALL)
+
+
+def test_a_moved_source_goes_on_and_another_does_not(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = planned(folder, out)
+    plan = (out / PLAN).read_bytes()
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    assert ends(moved, out) == ["kept"] * COUNT
+    recorded = Recorded.read(Storage.at(out))
+    assert recorded and recorded.source == str(moved) and recorded.fingerprint == before.fingerprint
+    assert (out / PLAN).read_bytes() == plan
+    other = tmp_path / "other"
+    shutil.copytree(moved, other)
+    (other / "2.mp4").write_bytes(b"shorter")
+    (other / "5.mp4").unlink()
+    with pytest.raises(UsageMistake, match=r"is another source: 2 clips have another id or another size"):
+        planned(other, out)
+
+
+def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(folder: Path, tmp_path: Path) -> None:
+    planned(folder, tmp_path / "out")
+    folder.rename(tmp_path / "away")
+    with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; is its disk mounted"):
+        open_apart(str(folder), str(tmp_path / "out"))
+    with pytest.raises(UsageMistake, match="no such file or folder"):
+        open_apart(str(folder), str(tmp_path / "new"))
+
+
+def test_the_digest_is_of_the_first_and_the_last_mebibyte(tmp_path: Path) -> None:
+    mebibyte = 1 << 20
+    for size in (0, 5, mebibyte, mebibyte + 3, 2 * mebibyte, 2 * mebibyte + 1, 5 * mebibyte):
+        data = hashlib.shake_128(str(size).encode()).digest(size)
+        ends_of = data if size <= 2 * mebibyte else data[:mebibyte] + data[-mebibyte:]
+        (tmp_path / "a.mp4").write_bytes(data)
+        (clip,) = Source.at(str(tmp_path / "a.mp4")).clips()
+        assert clip.digest == hashlib.sha256(ends_of).hexdigest()
+
+
+def test_a_ledger_of_the_version_before_is_read(tmp_path: Path, folder: Path) -> None:
+    build_inline(folder, tmp_path / "out", SMALL)
+    out, (path,) = Storage.at(tmp_path / "out"), list((tmp_path / "out" / "ledger").rglob("*.parquet"))[:1]
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["remark"]), path)
+    rows = read_ledger(out, str(path.relative_to(tmp_path / "out")))
+    assert rows and all(row.remark == "" for row in rows)
+    assert set(SCHEMA.names) - set(pq.read_schema(path).names) == {"remark"}
+    assert write_ledger(out, "again.parquet", rows)
