@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -95,10 +96,11 @@ class Routes:
         if api.limits.latency:
             await asyncio.sleep(api.limits.latency)
         message = api.answer(question, "standard")
-        exchange.status, exchange.usage = 200, message["usage"]
+        exchange.status, exchange.usage, exchange.message_id = 200, message["usage"], message["id"]
         api.gate.answered(message["usage"]["output_tokens"])
         told = api.weather.told(message, exchange.fault)
         response, exchange.delivered = await self._send(request, told, exchange.fault)
+        exchange.last_byte_at = monotonic() if exchange.delivered else 0.0
         return response
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:

@@ -35,6 +35,7 @@ class Exchange:
     `status` is 0 until something is sent, and stays so when the connection is cut before. An answer that was made, and
     never reached the client, has status 200 and is not `delivered`. `fault` names what kept the request from its
     answer, or disturbed it: a fault of the weather, a limit, or the account's state. `in_flight` counts this one too.
+    `at` and `last_byte_at`, when the whole answer was sent, are of the monotonic clock.
     """
 
     body: dict[str, Any]
@@ -45,6 +46,8 @@ class Exchange:
     delivered: bool = True
     fault: str = ""
     usage: dict[str, Any] | None = None
+    message_id: str = ""
+    last_byte_at: float = 0.0
 
 
 class ClaudeApi:

@@ -1,0 +1,34 @@
+"""A run that asks, in a process of its own, to be killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from unittest import mock
+
+import judge.batch_api
+import judge.patience
+from curation.config import Encode, Limits, Rules
+from shards import s3 as _imported_before_the_forks  # noqa: F401
+from tests.asking import CLAUDE, terms
+from tests.support import build_inline
+
+CONFIG = replace(
+    CLAUDE, unit_size=8, units_per_shard=2, rules=Rules(min_width=64, min_height=48),
+    encode=Encode(width=64, height=48), limits=Limits(calls_at_once=12),
+)  # fmt: skip
+
+
+def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Mapping[str, str]) -> None:
+    """Build until nothing is left. The waits that only make it slow are shorter."""
+    logging.disable(logging.WARNING)
+    os.environ.update(env)
+    with (
+        mock.patch.object(judge.patience.Patience.__init__, "__defaults__", (256, 180.0, 900.0, 0.1)),
+        mock.patch.object(judge.patience, "_FIRST_WAIT_SECONDS", 0.05),
+        mock.patch.object(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05),
+        mock.patch.object(judge.batch_api, "_SECOND_LOOK_SECONDS", 0.2),
+    ):
+        build_inline(source, out, CONFIG, retry=retry, terms=terms("5", in_batches=in_batches))

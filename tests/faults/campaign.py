@@ -1,0 +1,296 @@
+"""Runs that are killed while they ask, and resumed: the data, and the money, to the last cent.
+
+`python -m tests.faults.campaign [--trials 100] [--seed 0]` draws trials: questions one by one or in batches, a retry,
+OUT on disk or in an object store, faults of the network and of the API, one to four kills by SIGKILL at any moment.
+After each it compares tars, receipts and ledgers with those of a run that was left alone, and account, ledger and
+stored answers with what the server says it was paid for answers that arrived. It prints a line a trial, and ends with 1
+if anything is wrong. One trial is done again with `--seed S --trials 1`.
+
+The runs do without Ray (`tests/faults/test_kill_asking.py` kills the real command): a trial takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from unittest import mock
+
+from tests.asking import account, calls, spans, stored, terms
+from tests.claude_api import ClaudeApi, Exchange, Weather
+from tests.claude_api import Limits as Server
+from tests.faults.asking_run import CONFIG, run
+from tests.faults.object_store import CREDENTIALS, Store, store
+from tests.judge.server_side import dollars
+from tests.support import assert_conserved, assert_same_dataset, build_inline, ledger
+
+CLIPS = 24
+IN_VAIN = frozenset(["dropped", "refused"])
+_HANGS_AFTER_SECONDS = 90.0
+_WEATHERS: dict[str, dict[str, float]] = {
+    "calm": {}, "stormy": {"529": 0.1, "500": 0.1, "429-after": 0.05, "slow": 0.05},
+    "torn": {"drop-before": 0.1, "drop-after": 0.1},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One trial, as its seed has drawn it. `moments` are when it is killed: after so many answers, or seconds."""
+
+    seed: int
+    way: str
+    place: str
+    weather: str
+    latency: float
+    moments: tuple[tuple[int, float], ...]
+
+    @staticmethod
+    def draw(seed: int) -> Plan:
+        chance = random.Random(seed)
+        way = chance.choice(["one by one", "one by one", "batches", "retry"])
+        place = chance.choice(["disk", "disk", "s3"])
+        weather = chance.choice(list(_WEATHERS))
+        moments = tuple(
+            (chance.randint(1, 3 * CLIPS), chance.uniform(0, 0.2))
+            if chance.random() < 0.8
+            else (0, chance.uniform(0, 2))
+            for _ in range(chance.randint(1, 4))
+        )
+        return Plan(seed, way, place, weather, chance.choice([0.02, 0.1, 0.3]), moments)
+
+    @property
+    def settled_seconds(self) -> float:
+        """An answer whose last byte was sent longer ago than this is never bought again."""
+        return 0.25 if self.place == "disk" else 1.0
+
+
+@dataclass
+class Outcome:
+    """What a trial came to: what is wrong, and the figures."""
+
+    wrong: list[str] = field(default_factory=list)
+    kills: int = 0
+    in_flight: int = 0
+    again: int = 0
+    settled_again: int = 0
+    lost: Decimal = Decimal(0)
+    seconds: float = 0.0
+
+
+# ---- a trial ---------------------------------------------------------------------------------------------------
+
+
+class Trial:
+    """One source, one OUT, one server; runs are started, killed, and at last left alone."""
+
+    def __init__(self, plan: Plan, source: Path, out: str, api: ClaudeApi) -> None:
+        self._plan, self._source, self._out, self._api = plan, source, out, api
+        self._retry: frozenset[str] = frozenset()
+        self._kills: list[float] = []
+        self.outcome = Outcome()
+
+    def go(self, calm: Path) -> Outcome:
+        begun = time.monotonic()
+        moments = list(self._plan.moments)
+        if self._plan.way == "retry":
+            self._finish()
+            self._retry = IN_VAIN
+        first = len(self._api.exchanges)
+        for answers, seconds in moments:
+            self._kill_after(answers, seconds)
+        self._finish()
+        self._count_bought_again(self._api.exchanges[first:])
+        self._compare(calm)
+        self.outcome.seconds = time.monotonic() - begun
+        return self.outcome
+
+    def _start(self) -> BaseProcess:
+        in_batches = self._plan.way == "batches"
+        env = {**self._api.env, **CREDENTIALS}
+        process = multiprocessing.get_context("forkserver").Process(
+            target=run, args=(str(self._source), self._out, in_batches, self._retry, env)
+        )
+        process.start()
+        return process
+
+    def _kill_after(self, answers: int, seconds: float) -> None:
+        process, before = self._start(), len(self._api.paid)
+        deadline = time.monotonic() + _HANGS_AFTER_SECONDS
+        while process.is_alive() and len(self._api.paid) < before + answers and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(seconds)
+        if process.is_alive():
+            self.outcome.kills += 1
+            self._kills.append(time.monotonic())
+            process.kill()
+        process.join()
+
+    def _finish(self) -> None:
+        process = self._start()
+        process.join(_HANGS_AFTER_SECONDS)
+        if process.is_alive():
+            self.outcome.wrong.append("a run hangs")
+            process.kill()
+            process.join()
+        elif process.exitcode:
+            self.outcome.wrong.append(f"a run that was left alone ended with {process.exitcode}")
+
+    # ---- what is wrong -----------------------------------------------------------------------------------------
+
+    def _count_bought_again(self, exchanges: Sequence[Exchange]) -> None:
+        """Of answers that were sent whole: those to a question that had one."""
+        delivered: dict[str, list[Exchange]] = {}
+        for exchange in exchanges:
+            if exchange.last_byte_at:
+                delivered.setdefault(exchange.digest, []).append(exchange)
+        for found in delivered.values():
+            for before, after in pairwise(found):
+                self.outcome.again += 1
+                killed = [at for at in self._kills if before.at < at < after.at]
+                if not killed or before.last_byte_at < min(killed) - self._plan.settled_seconds:
+                    self.outcome.settled_again += 1
+        for at in self._kills:
+            window = at - self._plan.settled_seconds
+            self.outcome.in_flight += sum(
+                exchange.at < at and not (0 < exchange.last_byte_at < window) and exchange.status in (0, 200)
+                for exchange in exchanges
+            )
+        if self.outcome.settled_again:
+            self.outcome.wrong.append(f"{self.outcome.settled_again} answers that had settled were bought again")
+        if self.outcome.again > self.outcome.in_flight:
+            self.outcome.wrong.append(f"{self.outcome.again} bought again, {self.outcome.in_flight} in flight")
+        twice = Counter(key for batch in self._api.batches for key in batch.custom_ids)
+        if self._plan.way == "batches" and max(twice.values(), default=1) > 1:
+            self.outcome.wrong.append("questions stand in more than one batch")
+
+    def _compare(self, calm: Path) -> None:
+        try:
+            assert_same_dataset(calm, self._out, CONFIG)
+            assert_conserved(self._out, CONFIG)
+        except AssertionError as error:
+            self.outcome.wrong.append(f"the dataset is another: {error!r:.300}")
+        answers, record = stored(self._out), account(self._out)
+        in_rows = [call for row in ledger(self._out, CONFIG) for call in calls(row)]
+        sums = {
+            "account": record.spent,
+            "store": sum((answer.usd for answer in answers.values()), Decimal(0)),
+            "ledger": sum((Decimal(call["usd"]) for call in in_rows), Decimal(0)),
+            "server": self._arrived({answer.message_id for answer in answers.values()}),
+        }
+        if len(set(sums.values())) != 1:
+            self.outcome.wrong.append("the books differ: " + ", ".join(f"{name} {usd:f}" for name, usd in sums.items()))
+        self.outcome.lost = record.lost
+
+    def _arrived(self, kept: set[str]) -> Decimal:
+        """What was charged for answers that arrived; one that was on its way at a kill may have arrived or not."""
+        total = Decimal(0)
+        for exchange in self._api.exchanges:
+            near = any(exchange.last_byte_at > at - self._plan.settled_seconds for at in self._kills)
+            if exchange.last_byte_at and exchange.usage and (exchange.message_id in kept or not near):
+                total += dollars(exchange.usage)
+        for batch in self._api.batches:
+            total += sum((Decimal(usd) for usd in batch_costs(batch.results)), Decimal(0))
+        return total
+
+
+def batch_costs(results: Sequence[bytes]) -> Iterator[Decimal]:
+    for line in map(json.loads, results):
+        if line["result"]["type"] == "succeeded":
+            yield dollars(line["result"]["message"]["usage"]) / 2
+
+
+# ---- the campaign ----------------------------------------------------------------------------------------------
+
+
+def captions() -> list[str]:
+    """Each takes one to three rounds; some end in vain; some are the same."""
+    kinds = ["", "FAIL1", "FAIL2", "FAIL3", "REFUSE-VERIFY", "TRUNCATE-ONCE"]
+    made = [f"thing {i:02d} is seen {kinds[i % len(kinds)]}".strip() for i in range(CLIPS - 2)]
+    return [*made, made[0], made[7]]
+
+
+class Campaign:
+    """What trials share: the source, the datasets of runs that were left alone, an object store."""
+
+    def __init__(self, folder: Path, bucket: Store) -> None:
+        self._folder, self._bucket = folder, bucket
+        self._source = spans(folder / "source", captions())
+        self._calm: dict[frozenset[str], Path] = {}
+
+    def trial(self, plan: Plan) -> Outcome:
+        retry = IN_VAIN if plan.way == "retry" else frozenset[str]()
+        calm = self._undisturbed(retry)
+        name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
+        out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
+        weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], retry_after=0.1, slow_seconds=0.2)
+        with ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3) as api, _reached(api):
+            return Trial(plan, self._source, out, api).go(calm)
+
+    def _undisturbed(self, retry: frozenset[str]) -> Path:
+        if retry not in self._calm:
+            out = self._calm[retry] = self._folder / f"calm-{len(self._calm)}"
+            with ClaudeApi() as api, _reached(api):
+                build_inline(self._source, out, CONFIG, terms=terms())
+                if retry:
+                    build_inline(self._source, out, CONFIG, retry=retry, terms=terms())
+        return self._calm[retry]
+
+
+@contextmanager
+def _reached(api: ClaudeApi) -> Iterator[None]:
+    with mock.patch.dict(os.environ, api.env):
+        yield
+
+
+@contextmanager
+def campaign() -> Iterator[Campaign]:
+    """In a folder of its own, with a bucket of its own."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([run.__module__])
+    with mock.patch.dict(os.environ, CREDENTIALS), tempfile.TemporaryDirectory() as folder, store() as bucket:
+        yield Campaign(Path(folder), bucket)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign")
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    bad, totals = 0, Outcome()
+    print(f"{'seed':>5}  {'way':10}  {'place':5}  {'weather':7}  kills  in flight  again  settled  lost      seconds")
+    with campaign() as trials:
+        for seed in range(given.seed, given.seed + given.trials):
+            plan = Plan.draw(seed)
+            found = trials.trial(plan)
+            print(
+                f"{seed:5}  {plan.way:10}  {plan.place:5}  {plan.weather:7}  {found.kills:5}  {found.in_flight:9}"
+                f"  {found.again:5}  {found.settled_again:7}  {found.lost:.6f}  {found.seconds:7.1f}"
+                f"  {'; '.join(found.wrong)}",
+                flush=True,
+            )
+            bad += bool(found.wrong)
+            totals.kills += found.kills
+            totals.again += found.again
+            totals.in_flight += found.in_flight
+            totals.settled_again += found.settled_again
+    print(
+        f"{given.trials} trials, {totals.kills} kills, {totals.in_flight} calls in flight, {totals.again} bought again,"
+        f" {totals.settled_again} of them settled; {bad} trials with something wrong"
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
