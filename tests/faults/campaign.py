@@ -1,7 +1,7 @@
 """Runs that are killed while they ask, and resumed: the data, and the money, to the last cent.
 
-`python -m tests.faults.campaign [--trials 100] [--seed 0]` draws trials: questions one by one or in batches, a retry,
-OUT on disk or in an object store, faults of the network and of the API, one to four kills by SIGKILL at any moment.
+`python -m tests.faults.campaign [--trials 100] [--seed 0]` draws trials: questions one by one or in batches, OUT on
+disk or in an object store, faults of the network and of the API, one to four kills by SIGKILL at any moment.
 After each it compares tars, receipts and ledgers with those of a run that was left alone, and account, ledger and
 stored answers with what the server says it was paid for answers that arrived. It prints a line a trial, and ends with 1
 if anything is wrong. One trial is done again with `--seed S --trials 1`.
@@ -38,7 +38,6 @@ from tests.judge.server_side import dollars
 from tests.support import assert_conserved, assert_same_dataset, build_inline, ledger
 
 CLIPS = 24
-IN_VAIN = frozenset(["dropped", "refused"])
 _HANGS_AFTER_SECONDS = 90.0
 _WEATHERS: dict[str, dict[str, float]] = {
     "calm": {}, "stormy": {"529": 0.1, "500": 0.1, "429-after": 0.05, "slow": 0.05},
@@ -60,7 +59,7 @@ class Plan:
     @staticmethod
     def draw(seed: int) -> Plan:
         chance = random.Random(seed)
-        way = chance.choice(["one by one", "one by one", "batches", "retry"])
+        way = chance.choice(["one by one", "one by one", "batches"])
         place = chance.choice(["disk", "disk", "s3"])
         weather = chance.choice(list(_WEATHERS))
         moments = tuple(
@@ -98,21 +97,16 @@ class Trial:
 
     def __init__(self, plan: Plan, source: Path, out: str, api: ClaudeApi) -> None:
         self._plan, self._source, self._out, self._api = plan, source, out, api
-        self._retry: frozenset[str] = frozenset()
         self._kills: list[float] = []
         self.outcome = Outcome()
 
     def go(self, calm: Path) -> Outcome:
         begun = time.monotonic()
         moments = list(self._plan.moments)
-        if self._plan.way == "retry":
-            self._finish()
-            self._retry = IN_VAIN
-        first = len(self._api.exchanges)
         for answers, seconds in moments:
             self._kill_after(answers, seconds)
         self._finish()
-        self._count_bought_again(self._api.exchanges[first:])
+        self._count_bought_again(self._api.exchanges)
         self._compare(calm)
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
@@ -121,7 +115,7 @@ class Trial:
         in_batches = self._plan.way == "batches"
         env = {**self._api.env, **CREDENTIALS}
         process = multiprocessing.get_context("forkserver").Process(
-            target=run, args=(str(self._source), self._out, in_batches, self._retry, env)
+            target=run, args=(str(self._source), self._out, in_batches, env)
         )
         process.start()
         return process
@@ -228,25 +222,21 @@ class Campaign:
     def __init__(self, folder: Path, bucket: Store) -> None:
         self._folder, self._bucket = folder, bucket
         self._source = spans(folder / "source", captions())
-        self._calm: dict[frozenset[str], Path] = {}
+        self._calm = folder / "calm"
 
     def trial(self, plan: Plan) -> Outcome:
-        retry = IN_VAIN if plan.way == "retry" else frozenset[str]()
-        calm = self._undisturbed(retry)
+        calm = self._undisturbed()
         name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
         weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], retry_after=0.1, slow_seconds=0.2)
         with ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3) as api, _reached(api):
             return Trial(plan, self._source, out, api).go(calm)
 
-    def _undisturbed(self, retry: frozenset[str]) -> Path:
-        if retry not in self._calm:
-            out = self._calm[retry] = self._folder / f"calm-{len(self._calm)}"
+    def _undisturbed(self) -> Path:
+        if not self._calm.exists():
             with ClaudeApi() as api, _reached(api):
-                build_inline(self._source, out, CONFIG, terms=terms())
-                if retry:
-                    build_inline(self._source, out, CONFIG, retry=retry, terms=terms())
-        return self._calm[retry]
+                build_inline(self._source, self._calm, CONFIG, terms=terms())
+        return self._calm
 
 
 @contextmanager

@@ -1,0 +1,22 @@
+"""A sample of the campaign of kills; `python -m tests.faults.campaign` is all of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.campaign import Plan, campaign
+
+pytestmark = pytest.mark.slow
+
+SAMPLE = [
+    Plan(1, "one by one", "disk", "calm", 0.05, ((5, 0.05), (20, 0.1))),
+    Plan(2, "one by one", "s3", "torn", 0.05, ((15, 0.1),)),
+    Plan(3, "batches", "disk", "calm", 0.05, ((10, 0.3),)),
+]
+
+
+def test_whatever_is_killed_while_it_asks_the_data_and_the_books_are_those_of_a_calm_run() -> None:
+    with campaign() as trials:
+        outcomes = [trials.trial(plan) for plan in SAMPLE]
+    assert [outcome.wrong for outcome in outcomes] == [[], [], []]
+    assert sum(outcome.kills for outcome in outcomes) >= 3
