@@ -163,7 +163,11 @@ def _note_if_moved(
         Plan(out, config)
     except (FileNotFoundError, DamagedRecord):
         return  # and then nothing says what was planned
-    if different := clips_that_differ(out, source, config, terms):
+    try:
+        different = clips_that_differ(out, source, config, terms)
+    except UsageMistake:
+        return  # it could not be planned at all
+    if different:
         raise UsageMistake(
             f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different:,}"
             " clips have another id or another size. Give the same source, or choose another --out"

@@ -126,10 +126,10 @@ def build_inline(
         state, tally = take_stock(place, config.units_per_shard)
         summary, sums = conclude(place, plan, recorded, state, tally, time.monotonic() - begun, before)
         discard_superseded(place, state)
-        if sums is not None:
-            write_sums(place, sums)
         if end:
             raise end
+        if sums is not None:
+            write_sums(place, sums)
     return summary
 
 

@@ -145,7 +145,9 @@ def test_told_the_pass_rate_and_the_lengths_it_is_within_a_tenth_of_what_the_run
         # Dollars are printed in cents.
         assert expected == pytest.approx(truth[name], rel=0.1, abs=CENT if name in NAMES[3:] else 0)
         assert blind[name][0] < truth[name] < blind[name][2]
-        assert left[name][1] == pytest.approx(truth_left[name], rel=0.1, abs=CENT if name in NAMES[3:] else 0)
+        # What is left is half as many clips, so chance counts for more.
+        off = 0.15 * truth_left[name] + (CENT if name in NAMES[3:] else 0)
+        assert left[name][1] == pytest.approx(truth_left[name], abs=off)
     assert float(account(out).spent) == pytest.approx(truth["one by one"])
 
     done = estimate(source, out)
