@@ -326,3 +326,31 @@ def test_a_unit_that_kills_is_taken_apart_and_goes_on_without_the_clip_that_kill
     cluster = Cluster(results={"screen": [death], "try": [death] * (CLIP_CRASHES_ALLOWED + 1)})
     assert run(cluster, 1) == 1
     assert cluster.log[:5] == ["screen", "try", "try", "screen", "decide"]
+
+
+# ---- clips that are left undecided -----------------------------------------------------------------------------
+
+BUDGET = RunStopped("the budget is used up")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cuts"),
+    [
+        (Asked(BUDGET, is_partial=True, has_scenes=True), 1),
+        (Asked(BUDGET, is_partial=True, has_scenes=False), 0),
+        (Asked(None, is_partial=True, has_scenes=False), 1),  # the clips that were to be begun were all rejected
+    ],
+)
+def test_what_a_unit_has_decided_is_cut_and_its_shard_is_not_sealed_as_whole(
+    run: Callable[..., int], asked: Asked, cuts: int
+) -> None:
+    cluster = Cluster(results={"decide": [asked]})
+    run(cluster, 1)
+    assert (cluster.log.count("cut"), cluster.log.count("seal")) == (cuts, 0)
+
+
+def test_once_the_asking_has_ended_nothing_new_is_begun(run: Callable[..., int]) -> None:
+    cluster = Cluster(results={"decide": [Asked(BUDGET, is_partial=True, has_scenes=True)]})
+    run(cluster, 100)
+    assert cluster.log.count("screen") < 10
+    assert cluster.log.count("decide") == cluster.log.count("cut") < 10

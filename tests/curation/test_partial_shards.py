@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from curation import ffmpeg
 from curation.errors import RunStopped, UsageMistake
+from curation.history.clip import clip_history
+from curation.history.find import Spot
+from curation.history.opened import Opened
 from curation.plan import Plan
 from curation.scenes import Scene
 from curation.setup import prepare, untouched
@@ -149,6 +153,30 @@ def test_a_shard_of_clips_that_were_all_rejected_is_partial_too(tmp_path: Path) 
         assert (summary.decided, summary.shards_partial, summary.tars) == (done, 1, 0)
     build_inline(source, tmp_path / "out", config)
     assert_conserved(tmp_path / "out", config)
+
+
+def test_of_a_clip_that_a_partial_shard_lacks_it_is_told_that_it_waits(source: Path, tmp_path: Path) -> None:
+    build_inline(source, tmp_path / "out", CONFIG, stop_after=2)
+    found = Opened.at(Storage.at(tmp_path / "out"), CONFIG)
+    (shard, *_) = [name for name, _ in Plan(found.out, CONFIG).shards()]
+    clips = [clip for unit in Plan(found.out, CONFIG).units(shard) for clip in unit.clips]
+    told = [clip_history(found, Spot(clip.clip_id, shard, clip.unit, clip)) for clip in clips]
+    assert [one.standing for one in told] == ["sealed"] * 2 + ["waiting"] * 4
+    assert [one.sample is not None for one in told] == [True] * 2 + [False] * 4
+
+
+def test_a_retry_on_partial_shards_finishes_them_first(tmp_path: Path) -> None:
+    source = captioned_spans(tmp_path, 5, seconds=0.125, size="64x48")
+    header, *rows = source.read_text().splitlines()
+    late = [row.replace("film.mp4", "a late film.mp4") for row in rows[:2]]
+    source.write_text("\n".join([header, *late, *rows[2:]]))
+    out, retry = tmp_path / "out", frozenset({"failed"})
+    build_inline(source, out, CONFIG, stop_after=2)
+    assert [row.outcome for row in ledger(out, CONFIG)] == ["failed"] * 2
+    shutil.copy(tmp_path / "film.mp4", tmp_path / "a late film.mp4")
+    build_inline(source, out, CONFIG, retry=retry)
+    assert [row.outcome for row in ledger(out, CONFIG)] == ["kept"] * 5
+    assert_conserved(out, CONFIG)
 
 
 def test_nothing_to_do_is_no_new_revision(source: Path, calm: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
         assert leftovers(out) == [], f"after a kill before change {deadly}"
 
 
-def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost_or_taken_for_whole(
+def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost(
     source: Path, mortal: Mortal, tmp_path: Path
 ) -> None:
     """The shard has one clip and is to have two more, as its next revision. Each sixth change is as good as all."""
