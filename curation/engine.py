@@ -19,7 +19,7 @@ import ray
 from ray import exceptions
 
 from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
-from curation.errors import RunStopped, UsageMistake
+from curation.errors import LeftUndecided, RunStopped, UsageMistake
 from curation.flight import PRIORITY, Flight, Step
 from curation.healing import seal_or_take_back
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
@@ -66,11 +66,13 @@ class Engine:
         self._looked = float("-inf")
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
+        self._left_undecided: Exception | None = None
 
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
         """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
 
-        Once the judge has ended the asking, what it has decided by then is still cut; then its reason is returned.
+        Once the judge has ended the asking, what it has decided by then is still cut; then its reason is returned, or
+        else why clips are left undecided.
         """
         try:
             self._work(work, tick)
@@ -78,7 +80,7 @@ class Engine:
             self._judge.end()
         if self._stop:
             raise self._stop
-        return self._judge_ended
+        return self._judge_ended or self._left_undecided
 
     def _work(self, work: Iterator[ShardWork], tick: Tick) -> None:
         units = self._units(work)
@@ -220,7 +222,10 @@ class Engine:
                 self._push(Step("seal", step.shard))
 
     def _asked(self, step: Step, flight: Flight, asked: Asked) -> None:
-        self._judge_ended = self._judge_ended or asked.end
+        if isinstance(asked.end, LeftUndecided):
+            self._left_undecided = self._left_undecided or asked.end
+        else:
+            self._judge_ended = self._judge_ended or asked.end
         flight.is_partial = asked.is_partial
         if not asked.is_partial:
             self._counts.complete("asked", flight.unit)

@@ -1,4 +1,4 @@
-"""The two ways a run ends early. Each message is one line that names the thing, the reason and the remedy."""
+"""The ways a run ends early. Each message is one line that names the thing, the reason and the remedy."""
 
 
 class UsageMistake(Exception):
@@ -7,3 +7,7 @@ class UsageMistake(Exception):
 
 class RunStopped(Exception):
     """Storage, network, account or machine failed. All that was finished is kept; the same command goes on. Exit 3."""
+
+
+class LeftUndecided(RunStopped):
+    """The money left is too little for some clips. The run goes on with the others, and ends with this."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from curation.captioning import pictures_of
 from curation.config import Config, Limits
-from curation.errors import RunStopped, UsageMistake
+from curation.errors import LeftUndecided, RunStopped, UsageMistake
 from curation.lock import Holder, holder
 from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.plan import PlannedClip, Unit
@@ -22,7 +22,7 @@ from curation.screen import Found
 from curation.terms import Terms
 from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
-from judge.errors import JudgeMistake, JudgeStopped
+from judge.errors import JudgeMistake, JudgeStopped, OverBudget
 from judge.estimate import CASES, Ahead, Estimator
 from judge.film import FilmJudge
 from shards.layout import JOURNALS, UnitName
@@ -94,6 +94,7 @@ class Judging:
                 await self._client.flush()  # a clip is committed after its answers
         except (JudgeMistake, JudgeStopped) as end:
             return Decision([UNDECIDED] * len(unit.clips), _told(end))
+        ends.sort(key=lambda end: isinstance(end, OverBudget))  # what ends all the asking goes first
         return Decision(_each_answer_paid_once(unit, scenes), _told(ends[0]) if ends else None)
 
     def report(self) -> Report | None:
@@ -152,6 +153,8 @@ def content_of(clip: PlannedClip) -> str:
 
 def _told(end: Exception) -> RunStopped | UsageMistake:
     """The judge's end as the run's."""
+    if isinstance(end, OverBudget):
+        return LeftUndecided(str(end))
     return UsageMistake(str(end)) if isinstance(end, JudgeMistake) else RunStopped(str(end))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from judge.budget import Budget
-from judge.errors import JudgeStopped
+from judge.errors import JudgeStopped, OverBudget
 from judge.gate import Gate
 
 _ZERO = Decimal(0)
@@ -32,9 +32,12 @@ class _Clip:
 
 @dataclass(order=True)
 class _Waiter:
+    """A clip that waits to be begun with a call of these costs; the lowest `priority` goes first."""
+
     priority: int
     clip_id: str
     worst: Decimal = field(compare=False)
+    ordinary: Decimal = field(compare=False)
     admitted: asyncio.Future[None] = field(compare=False)
 
 
@@ -66,17 +69,22 @@ class Admission:
             del self._clips[clip_id]
             self._admit()
 
-    async def begin(self, clip_id: str, worst: Decimal, priority: int) -> None:
-        """Return once the clip may have a call that costs `worst` at most.
+    async def begin(self, clip_id: str, worst: Decimal, ordinary: Decimal, priority: int) -> None:
+        """Return once the clip may have a call that costs `worst` at most, `ordinary` if its text were a short one.
 
-        Raises JudgeStopped when the budget cannot finish another clip and none is under way.
+        Raises OverBudget where its length makes it dearer than what is left, JudgeStopped when the budget cannot finish
+        another clip and none is under way.
         """
         self._gate.check()
+        if self._budget.limit is None:
+            return
         clip = self._clips.get(clip_id)
-        if clip is None or clip.begun or self._budget.limit is None:
+        if clip is None or clip.begun:
+            if ordinary <= self._left < worst:
+                raise self._over_budget(clip_id, worst)
             return
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        insort(self._waiting, _Waiter(priority, clip_id, worst, admitted))
+        insort(self._waiting, _Waiter(priority, clip_id, worst, ordinary, admitted))
         self._admit()
         await admitted
 
@@ -86,6 +94,11 @@ class Admission:
             clip.begun = True
             clip.paid += usd
             self._admit()
+
+    @property
+    def _left(self) -> Decimal:
+        """What may be spent yet, if all that is set aside for calls under way is given back."""
+        return (self._budget.limit or _ZERO) - self._budget.spent - self._budget.lost
 
     @property
     def _scale(self) -> Decimal:
@@ -105,7 +118,7 @@ class Admission:
     def _admit(self) -> None:
         if not self._waiting or self._budget.limit is None:
             return
-        free = self._budget.limit - self._budget.spent - self._budget.lost - self._expected_left()
+        free = self._left - self._expected_left()
         while self._waiting:
             waiter = self._waiting[0]
             clip = self._clips.get(waiter.clip_id)
@@ -113,6 +126,10 @@ class Admission:
                 self._waiting.pop(0)
                 continue
             need = max(self._scale * clip.expected, waiter.worst)
+            if waiter.ordinary <= self._left < need:
+                self._waiting.pop(0)
+                waiter.admitted.set_exception(self._over_budget(waiter.clip_id, need))
+                continue
             if free < need:
                 break
             free -= self._scale * clip.expected
@@ -126,6 +143,13 @@ class Admission:
         if self._waiting and not any(clip.begun for clip in self._clips.values()):
             first = self._waiting[0]
             self._gate.close(JudgeStopped(self._budget.used_up(first.worst)))
+
+    def _over_budget(self, clip_id: str, need: Decimal) -> OverBudget:
+        return OverBudget(
+            f"the clip {clip_id} is not decided: its caption is so long that it may need ${need:.4f}, and"
+            f" ${self._left:.4f} of the budget of ${self._budget.limit:f} is left. Raise --budget-usd, or shorten the"
+            " caption and plan anew, into another --out"
+        )
 
     def _close(self, reason: Exception) -> None:
         waiting, self._waiting = self._waiting, []

@@ -84,14 +84,17 @@ class CachedClient:
     async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
         """Return the answer, stored or new. The lowest `priority` goes first; `clip_id` is whom it is bought for.
 
-        Raises Unanswered for this question, JudgeMistake or JudgeStopped for all.
+        Raises Unanswered or OverBudget for this question, JudgeMistake or JudgeStopped for all.
         """
         answer = await self._stored(request)
         if answer is None:
             if not self._batches.holds(request.key):
                 check_length(self._price, request)
-                worst = worst_cost(self._price, request, in_batch=self._ask_in_batches)
-                await self._admission.begin(clip_id, worst, priority)
+                worst, ordinary = (
+                    worst_cost(self._price, asked, in_batch=self._ask_in_batches)
+                    for asked in (request, request.of_ordinary_length)
+                )
+                await self._admission.begin(clip_id, worst, ordinary, priority)
             answer = await asyncio.shield(self._joined(request, priority, clip_id))
         self._admission.paid(clip_id, answer.usd)
         return answer

@@ -11,6 +11,10 @@ class JudgeStopped(Exception):
     """The budget, the account or the network does not let it go on. All answers so far are stored."""
 
 
+class OverBudget(JudgeStopped):
+    """One long question may cost more than the budget has left, and is not asked. Shorter ones go on."""
+
+
 JUDGE_ERROR = "judge_error"
 CAPTION_TOO_LONG = "caption_too_long"
 

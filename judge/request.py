@@ -19,6 +19,7 @@ PATCH = 28
 _ADDED_TOKENS = 500
 # Prose has about 4. Only text that repeats itself has more than 5, and that is no caption.
 _MOST_BYTES_A_TOKEN = 5
+_ORDINARY_LETTERS = 8000
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Request:
         if not self.subject:
             return ""
         return _digest([self.subject, replace(self, frames=()).body, self.sample, self.again])
+
+    @property
+    def of_ordinary_length(self) -> Request:
+        """The same where its text is not longer than those of nearly all questions, else its begin."""
+        return replace(self, text=self.text[:_ORDINARY_LETTERS])
 
     @property
     def bytes(self) -> int:

@@ -17,7 +17,7 @@ import pytest
 from curation import ffmpeg
 from curation.as_it_stands import seal_as_they_stand
 from curation.config import Config
-from curation.errors import RunStopped, UsageMistake
+from curation.errors import LeftUndecided, RunStopped, UsageMistake
 from curation.healing import heal, seal_or_take_back
 from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
@@ -136,7 +136,8 @@ def build_inline(
 def _do_all(
     job: Job, works: Iterable[ShardWork], judging: Judging, runner: asyncio.Runner
 ) -> RunStopped | UsageMistake | None:
-    """What ended the asking, if anything did."""
+    """What ended the asking, or why clips are left undecided, if anything did."""
+    left: LeftUndecided | None = None
     for work in works:
         job.out.delete(SUMS)
         for unit in list(work.todo):
@@ -144,13 +145,15 @@ def _do_all(
             decision = runner.run(judging.decide(unit, screened))
             if decision.outcome.has_scenes or not decision.end:
                 cut_unit(job, unit, screened, decision.scenes)
-            if decision.end:
+            if isinstance(decision.end, LeftUndecided):
+                left = left or decision.end
+            elif decision.end:
                 return decision.end
             if not decision.outcome.is_partial:
                 work.todo.remove(unit)
         if work.is_done:
             seal_or_take_back(job.out, work.name, work.units)
-    return None
+    return left
 
 
 def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:

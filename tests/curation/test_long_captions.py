@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from curation.errors import RunStopped
+from curation.run import Order, build
 from curation.terms import Terms
+from judge.patience import Patience
+from pipelines.stagewatch import StageWatch
 from tests.asking import CLAUDE, account, asked_of, loopback, outcomes, spans, terms, true_cost
 from tests.claude_api import ClaudeApi
 from tests.support import assert_conserved, build_inline, ledger
@@ -22,6 +26,8 @@ PERHAPS = "a cat runs x" * (9 * CONTEXT // 2 // 12)
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    monkeypatch.setattr("judge.batch_api._FIRST_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("curation.judging.patience", lambda limits: Patience(quiet_seconds=0.3))
     for api in loopback(monkeypatch):
         api.context = CONTEXT
         yield api
@@ -54,3 +60,51 @@ def test_a_caption_that_does_not_fit_is_the_end_of_its_clip_alone(
     known = account(tmp_path / "out")
     assert known.lost == 0 and known.answers == 4
     assert in_batches or known.spent == true_cost(api.exchanges)
+
+
+LONG = "a cow walks " * 4000
+"""48,000 letters: a question about it may cost $0.11, more than the whole budget; one about a short caption $0.013."""
+
+
+def ordered(count: int, *, long_at: int) -> list[str]:
+    found = [f"thing {i}" for i in range(count)]
+    found[long_at] = LONG
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("in_batches", "long_at"), [(False, 0), (False, 4), (True, 0)])
+def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
+    long_at: int, in_batches: bool, api: ClaudeApi, tmp_path: Path
+) -> None:
+    api.context = 1_000_000
+    source, out = spans(tmp_path, ordered(6, long_at=long_at)), tmp_path / "out"
+    config = replace(CLAUDE, limits=replace(CLAUDE.limits, batch_clips=6))
+    for _ in range(2):
+        with pytest.raises(RunStopped, match=r"the clip \S+ is not decided: .* Raise --budget-usd, or shorten"):
+            build_inline(source, out, config, terms=terms("0.05", in_batches=in_batches))
+        assert [row.position for row in ledger(out, config)] == [i for i in range(6) if i != long_at]
+        assert {row.outcome for row in ledger(out, config)} == {"kept"}
+        assert asked_of(api.exchanges, LONG) == []
+        assert sum(len(batch.bodies) for batch in api.batches) + len(api.exchanges) == 2 * 5
+    build_inline(source, out, config, terms=terms("1", in_batches=in_batches))
+    assert outcomes(out) == [("kept", "")] * 6
+    assert_conserved(out, config)
+
+
+@pytest.mark.slow
+def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path) -> None:
+    api.context = 1_000_000
+    source, out = spans(tmp_path, ordered(6, long_at=1)), tmp_path / "out"
+    order = Order(str(source), str(out), CLAUDE, workers=1, terms=terms("0.05"))
+    with pytest.raises(RunStopped, match="Raise --budget-usd, or shorten"):
+        build(order, StageWatch())
+    assert [row.position for row in ledger(out, CLAUDE)] == [i for i in range(6) if i != 1]
+
+
+@pytest.mark.slow
+def test_a_budget_that_no_question_fits_ends_the_asking(api: ClaudeApi, tmp_path: Path) -> None:
+    source, out = spans(tmp_path, ordered(6, long_at=0)), tmp_path / "out"
+    with pytest.raises(RunStopped, match="is used up"):
+        build_inline(source, out, CLAUDE, terms=terms("0.01"))
+    assert api.exchanges == [] and ledger(out, CLAUDE) == []
