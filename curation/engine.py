@@ -71,8 +71,7 @@ class Engine:
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
         """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
 
-        Once the judge has ended the asking, what it has decided by then is still cut; then its reason is returned, or
-        else why clips are left undecided.
+        What the judge has decided when the asking ends is still cut; what ended it, or put clips off, is returned.
         """
         try:
             self._work(work, tick)

@@ -14,9 +14,10 @@ def as_value(text: str) -> str:
 
     Every kind of line break becomes a space. No word is lost.
     """
-    rest = " ".join(text.splitlines())
-    defused = ""
-    while label := _LABEL.match(rest):
-        defused += f"{rest[: label.end() - 1]} -"
-        rest = rest[label.end() :]
-    return defused + rest
+    line = " ".join(text.splitlines())
+    defused: list[str] = []
+    at = 0
+    while label := _LABEL.match(line, at):
+        defused.append(f"{line[at : label.end() - 1]} -")
+        at = label.end()
+    return "".join(defused) + line[at:]
