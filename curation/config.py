@@ -65,6 +65,7 @@ class Limits:
 
     Headers are read within `header_seconds` of CPU time and `header_memory_mb`.
     A call to the judge is given up after `call_seconds`; with no answer to any for `outage_seconds` the run stops.
+    A batch whose creation broke off is looked for during `batch_appear_hours` before it is made anew.
     """
 
     clip_seconds: float = 120.0
@@ -75,6 +76,7 @@ class Limits:
     call_seconds: float = 180.0
     outage_seconds: float = 900.0
     batch_clips: int = 100_000
+    batch_appear_hours: float = 24.0
 
 
 @dataclass(frozen=True)

@@ -213,4 +213,6 @@ def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:
 def patience(limits: Limits) -> Patience:
     from judge.patience import Patience
 
-    return Patience(limits.calls_at_once, limits.call_seconds, limits.outage_seconds)
+    return Patience(
+        limits.calls_at_once, limits.call_seconds, limits.outage_seconds, batch_appear_hours=limits.batch_appear_hours
+    )

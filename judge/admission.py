@@ -98,7 +98,7 @@ class Admission:
     @property
     def _left(self) -> Decimal:
         """What may be spent yet, if all that is set aside for calls under way is given back."""
-        return (self._budget.limit or _ZERO) - self._budget.spent - self._budget.lost
+        return (self._budget.limit or _ZERO) - self._budget.spent - self._budget.lost - self._budget.held
 
     @property
     def _scale(self) -> Decimal:

@@ -18,11 +18,17 @@ _STATUS: Mapping[str, Status] = {
     "model_context_window_exceeded": "truncated",
 }
 _MAX_TOKENS = 10**9
+_BELIEVED = 4
+"""So many times the worst case may be a prompt that was counted otherwise than here. More is a mistake."""
 _NAMES = ("stop_reason", "model_served", "message_id", "request_id")
 
 
 class NoAnswer(ValueError):
-    """What came back is not a message of this API."""
+    """What came back is not a message of this API that can be read; it may have been charged for."""
+
+
+class NotFromModel(NoAnswer):
+    """What came back was made by no model: a login page, an answer of a proxy. It was not charged for."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +68,28 @@ class Answer:
 
     @staticmethod
     def of(
-        key: str, message: Mapping[str, Any], price: Price, *, request_id: str = "", batch_id: str = "", tries: int = 1
-    ) -> Answer:
-        """From a message as the API sends it. Raises NoAnswer."""
+        key: str, message: Mapping[str, Any], price: Price, *, worst: Decimal | None = None, request_id: str = "",
+        batch_id: str = "", tries: int = 1,
+    ) -> Answer:  # fmt: skip
+        """From a message as the API sends it. It costs what the model that gave it does.
+
+        Raises NoAnswer, also for usage that nobody can believe: negative, or far beyond `worst`, in US dollars, which
+        an answer of the model that was asked can cost.
+        """
         try:
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
             reason = message["stop_reason"]
             details = message.get("stop_details") or {}
-            usage = _usage(message["usage"])
+            usage, served = _usage(message["usage"]), str(message["model"])
+            if worst is not None and price.cost(usage, in_batch=bool(batch_id)) > _BELIEVED * worst:
+                raise ValueError(f"it counts {usage.prompt_tokens:,} and {usage.output_tokens:,} tokens")
             return Answer(
                 key=key, status=_STATUS.get(reason, "whole"), text=text, stop_reason=reason,
                 category=details.get("category") or "", explanation=details.get("explanation") or "",
-                model_asked=price.model, model_served=str(message["model"]),
+                model_asked=price.model, model_served=served,
                 message_id=str(message["id"]), request_id=request_id, batch_id=batch_id,
-                usage=usage, usd=price.cost(usage, in_batch=bool(batch_id)), tries=tries,
+                usage=usage, usd=price.served_by(served).cost(usage, in_batch=bool(batch_id)),
+                tries=tries,
             )._cleaned()  # fmt: skip
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             raise NoAnswer(f"what came back is not a message: {error!r}") from error
@@ -107,14 +121,14 @@ def _usage(value: Mapping[str, Any]) -> Usage:
         input_tokens=_count(value["input_tokens"]),
         output_tokens=_count(value["output_tokens"]),
         cache_read=_count(value.get("cache_read_input_tokens") or 0),
-        cache_write_5m=written - hour,
+        cache_write_5m=max(0, written - hour),
         cache_write_1h=hour,
         thinking_tokens=_count((value.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
     )
 
 
 def _count(value: Any) -> int:
-    """A number of tokens. Raises ValueError for more than any answer has, or TypeError."""
-    if abs(count := int(value)) > _MAX_TOKENS:
-        raise ValueError(f"it counts more than {_MAX_TOKENS:,} tokens")
+    """A number of tokens. Raises ValueError for what no answer has, or TypeError."""
+    if not 0 <= (count := int(value)) <= _MAX_TOKENS:
+        raise ValueError("it counts so many tokens as no answer has")
     return count

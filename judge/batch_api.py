@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import anthropic
+import httpx2
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
 
 from judge.answer import Answer, NoAnswer
-from judge.client import redacted
-from judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from judge.faults import Fault, read_fault, sort, status_of
+from judge.batch_results import entry_of, read_results
+from judge.client import read_message, redacted
+from judge.common_faults import CommonFaults
+from judge.errors import JudgeStopped, Unanswered
+from judge.faults import Fault, read_fault
 from judge.gate import Gate
 from judge.open_batch import OpenBatch
 from judge.patience import Outage, backoff
 from judge.prices import Price
 from judge.request import Request
-from judge.text import evidence
 
 T = TypeVar("T")
 
 _UPLOAD_SECONDS = 600.0
 _FIRST_POLL_SECONDS = 1.0
 _LONGEST_POLL_SECONDS = 60.0
-_SECOND_LOOK_SECONDS = 5.0
 # How far the server's clock may be from ours.
 _CLOCKS_APART = timedelta(hours=1)
 
 
-class NotInBatch(Exception):
-    """The batch has ended without an answer to this question, which may be asked again."""
-
-
-class Unreadable(NotInBatch):
-    """There was an answer, charged for, that nobody can read."""
+class MayAppear(Exception):
+    """Nobody knows whether the batch was created. It may be listed later."""
 
 
 class NotCreated(Exception):
@@ -50,50 +47,52 @@ class NotCreated(Exception):
 class BatchApi:
     """Raises JudgeMistake or JudgeStopped from all of its methods."""
 
-    def __init__(self, api: anthropic.AsyncAnthropic, price: Price, outage: Outage, gate: Gate) -> None:
+    def __init__(
+        self, api: anthropic.AsyncAnthropic, price: Price, outage: Outage, common_faults: CommonFaults, gate: Gate
+    ) -> None:
         self._api = api
         self._price = price
         self._outage = outage
+        self._common_faults = common_faults
         self._gate = gate
 
-    async def create(self, batch: OpenBatch, requests: list[Request], known: Collection[str]) -> str:
-        """The new batch's id. What may or may not have been created is looked for before it is tried again.
+    async def create(self, batch: OpenBatch, requests: list[Request]) -> str:
+        """The new batch's id. It is tried again where it surely was not created.
 
-        `known` are ids of other batches. Raises NotCreated too.
+        Raises NotCreated or MayAppear, and nothing else.
         """
         items: Any = [{"custom_id": request.key, "params": request.body} for request in requests]
         tries, outage = 0, self._outage.apart()
         while True:
             tries += 1
-            self._gate.check()
             try:
-                made = await self._api.messages.batches.create(requests=items, timeout=_UPLOAD_SECONDS)
+                made = await self._api.messages.batches.with_raw_response.create(
+                    requests=items, timeout=_UPLOAD_SECONDS
+                )
+                batch_id = _id(made.http_response)
                 self._outage.answered()
-                return made.id
+                return batch_id
             except Exception as error:  # noqa: BLE001
                 fault = read_fault(error, redacted)
             # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
+            if fault.may_be_done:
+                raise MayAppear(fault.said)
             try:
+                if fault.kind == "denied":
+                    await self._common_faults.check(fault, batch.name)
                 outage.met(fault)
                 self._met(fault, f"the API does not take a batch of {len(requests):,} questions; ask without --batches")
-            except (JudgeMistake, JudgeStopped) as end:
-                if fault.kind in ("mistake", "stop", "item"):
-                    raise NotCreated(end) from end
-                raise
-            if fault.kind in ("lost", "server") and (found := await self.locate(batch, known)):
-                return found
-            await self._gate.sleep(max(fault.retry_after, backoff(tries)))
+                await self._gate.sleep(max(fault.retry_after, backoff(tries)))
+            except Exception as end:
+                raise NotCreated(end) from end
 
     async def locate(self, batch: OpenBatch, known: Collection[str]) -> str:
-        """The id under which the account lists this batch, "" if it does not. Looks twice, some seconds apart."""
-        for look in (1, 2):
-            for candidate in await self._patiently(lambda: self._candidates(batch, known)):
-                if await self._ended(candidate) is None:
-                    continue  # not a batch of these days: what it held can be read no more
-                if await self._patiently(lambda at=candidate: self._is_ours(batch, at)):  # type: ignore[misc]
-                    return candidate
-            if look == 1:
-                await self._gate.sleep(_SECOND_LOOK_SECONDS)
+        """The id under which the account lists this batch, "" if it does not. `known` are ids of other batches."""
+        for candidate in await self._patiently(lambda: self._candidates(batch, known)):
+            if await self._ended(candidate) is None:
+                continue  # not a batch of these days: what it held can be read no more
+            if await self._patiently(lambda at=candidate: self._is_ours(batch, at)):  # type: ignore[misc]
+                return candidate
         return ""
 
     async def _candidates(self, batch: OpenBatch, known: Collection[str]) -> list[str]:
@@ -141,20 +140,25 @@ class BatchApi:
 
     async def results(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
         """Key → answer, or why there is none: NotInBatch, Unanswered, or what ends the run."""
-        return await self._patiently(lambda: self._read(batch))
+        read = await self._patiently(lambda: read_results(self._entries(batch.batch_id), batch, self._price))
+        some_answered = any(isinstance(result, Answer) for result in read.values())
+        faults = {key: result for key, result in read.items() if isinstance(result, Fault)}
+        ends = await asyncio.gather(*(self._end_of(fault, key, some_answered) for key, fault in faults.items()))
+        return {key: result for key, result in read.items() if not isinstance(result, Fault)} | dict(
+            zip(faults, ends, strict=True)
+        )
 
-    async def _read(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
-        results: dict[str, Answer | Exception] = {}
-        unreadable = 0
-        async for entry in self._entries(batch.batch_id):
-            if entry is None or not isinstance(entry.custom_id, str):
-                unreadable += 1
-            elif entry.custom_id in batch.questions:
-                results[entry.custom_id] = self._of(entry, batch.batch_id)
-        missing = batch.questions.keys() - results.keys()
-        if len(missing) > unreadable:
-            raise NoAnswer(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
-        return results | {key: Unreadable("a line of the batch's results cannot be read") for key in missing}
+    async def _end_of(self, fault: Fault, key: str, some_answered: bool) -> Exception:
+        """What a question ends with in whose place the batch holds a fault."""
+        if fault.kind in ("mistake", "stop"):
+            return JudgeStopped(fault.said)
+        if some_answered:
+            self._common_faults.answered()
+        try:
+            await self._common_faults.check(fault, key)
+        except JudgeStopped as end:
+            return end
+        return Unanswered(fault.reason, fault.said)
 
     async def _entries(self, batch_id: str) -> AsyncIterator[MessageBatchIndividualResponse | None]:
         """The lines of a batch's results; None for one that is no result, at which the SDK's own reader would end."""
@@ -162,29 +166,10 @@ class BatchApi:
             last = ""
             async for line in response.iter_lines():
                 if last:
-                    yield _entry(last)
+                    yield entry_of(last)
                 last = line
-            if last and (entry := _entry(last)):  # else it may have broken off
+            if last and (entry := entry_of(last)):  # else it may have broken off
                 yield entry
-
-    def _of(self, entry: MessageBatchIndividualResponse, batch_id: str) -> Answer | Exception:
-        """Whatever stands there is the one question's own end. The SDK checks no types."""
-        try:
-            return self._result(entry, batch_id)
-        except (ValueError, TypeError, AttributeError, RecursionError) as mistake:
-            return Unreadable(evidence(str(mistake)))
-
-    def _result(self, entry: MessageBatchIndividualResponse, batch_id: str) -> Answer | Exception:
-        result = entry.result
-        if result.type == "succeeded":
-            return Answer.of(entry.custom_id, result.message.to_dict(), self._price, batch_id=batch_id)
-        if result.type == "errored":
-            why = result.error.error
-            fault = sort(status_of(why.type), "", redacted(why.message))
-            if fault.kind in ("mistake", "stop"):
-                return JudgeStopped(fault.said)
-            return Unanswered(fault.reason, fault.said) if fault.kind == "item" else NotInBatch(fault.said)
-        return NotInBatch(result.type)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
         """What only reads may be done again and again."""
@@ -202,19 +187,16 @@ class BatchApi:
 
     def _met(self, fault: Fault, what: str) -> None:
         self._outage.met(fault)
-        if fault.kind == "item":
+        if fault.kind in ("item", "denied"):
             raise JudgeStopped(f"{what}: {fault.said}")
 
 
-def _entry(line: str) -> MessageBatchIndividualResponse | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    # As the SDK makes it; it checks no types.
-    return (
-        MessageBatchIndividualResponse.construct(**value) if isinstance(value, dict) and "custom_id" in value else None
-    )
+def _id(created: httpx2.Response) -> str:
+    """Of the batch that was created. Raises NotFromModel or NoAnswer where the response does not tell."""
+    value = read_message(created)
+    if not isinstance(value.get("id"), str):
+        raise NoAnswer("what came back has no batch's id")
+    return str(value["id"])
 
 
 def _size(batch: MessageBatch) -> int:

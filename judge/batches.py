@@ -1,17 +1,19 @@
 """Message batches: half the price, answers within a day.
 
 A batch is written down before it is created, with the questions it holds; its id is added after. What is cut off
-between the two is looked for in the account's list of batches, so no batch is created twice. It stands as open until
-its answers are stored and its cost is in the account.
+between the two is looked for in the account's list of batches, for as long as it may still appear there, so no batch is
+created twice. It stands as open until its answers are stored and its cost is in the account.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -19,11 +21,14 @@ import anthropic
 
 from judge.answer import Answer
 from judge.answer_cache import AnswerCache
-from judge.batch_api import BatchApi, NotCreated, NotInBatch, Unreadable
+from judge.batch_api import BatchApi, MayAppear, NotCreated
+from judge.batch_results import NeverCreated, NotInBatch, Unreadable
 from judge.budget import Budget
 from judge.client import worst_cost
+from judge.common_faults import CommonFaults
 from judge.errors import JUDGE_ERROR, JudgeStopped, Unanswered
 from judge.gate import Gate
+from judge.journal import Pending
 from judge.open_batch import OpenBatch
 from judge.patience import Outage, Patience
 from judge.prices import Price
@@ -35,6 +40,10 @@ MOST_REQUESTS = 10_000
 MOST_BYTES = 64 << 20
 _BYTES_AROUND_A_REQUEST = 100
 _SUBMISSIONS = 3
+_CREATIONS = 8
+_FIRST_LOOK_SECONDS = 5.0
+_LONGEST_LOOK_SECONDS = 300.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,10 @@ class Batches:
 
     def __init__(
         self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, cache: AnswerCache, files: Files,
-        patience: Patience, outage: Outage, gate: Gate,
+        patience: Patience, outage: Outage, common_faults: CommonFaults, gate: Gate,
         most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES,
     ) -> None:  # fmt: skip
-        self._api = BatchApi(api, price, outage, gate)
+        self._api = BatchApi(api, price, outage, common_faults, gate)
         self._price = price
         self._budget = budget
         self._cache = cache
@@ -67,7 +76,9 @@ class Batches:
         self._gathering = False
         # A result is an answer, or why there is none. Exceptions are results here since nobody may ask for them.
         self._results: dict[str, asyncio.Future[Answer | Exception]] = {}
+        self._creating: set[str] = set()
         self.open: dict[str, OpenBatch] = {}
+        self._missing: dict[str, OpenBatch] = {}
 
     def take_up(self, batches: Iterable[OpenBatch]) -> None:
         """Goes on with the batches that earlier runs left open."""
@@ -89,16 +100,36 @@ class Batches:
 
     async def ask(self, request: Request, clip_id: str) -> Answer:
         """The answer, stored. Raises Unanswered, JudgeMistake or JudgeStopped."""
-        last = ""
-        for _ in range(_SUBMISSIONS):
+        fates: list[NotInBatch] = []
+        while len(fates) < _CREATIONS and sum(not isinstance(fate, NeverCreated) for fate in fates) < _SUBMISSIONS:
             self._gate.check()
             if not self.holds(request.key):
                 self._join(_Question(request, clip_id))
             try:
                 return await self.result(request.key)
             except NotInBatch as fate:
-                last = str(fate)
-        raise Unanswered(JUDGE_ERROR, f"in {_SUBMISSIONS} batches without an answer; last: {last}")
+                fates.append(fate)
+        raise Unanswered(JUDGE_ERROR, f"in {len(fates)} batches without an answer; last: {fates[-1]}")
+
+    @property
+    def missing(self) -> set[str]:
+        """The questions of batches that may exist, although the API does not list them."""
+        return {key for batch in self._missing.values() for key in batch.questions}
+
+    def come_back(self) -> JudgeStopped:
+        """What ends a run that has nothing else to ask than what is missing."""
+        latest = max(map(self._appears_until, self._missing.values()))
+        return JudgeStopped(
+            f"{len(self.missing):,} questions may be in a batch whose creation broke off, and which the API does not"
+            " list yet; the same command looks for it again, and asks them anew after"
+            f" {datetime.fromtimestamp(latest, UTC):%Y-%m-%d %H:%M} UTC (see --limits.batch-appear-hours)"
+        )
+
+    async def until_created(self, seconds: float) -> None:
+        """Return once no creation is under way, or so many seconds have gone by."""
+        deadline = time.monotonic() + seconds
+        while self._creating and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
 
     # ---- gathering ---------------------------------------------------------------------------------------------
 
@@ -126,7 +157,7 @@ class Batches:
             count = await self._budget.reserve_most(worsts)
             for question in questions[:count]:
                 del self._gathered[question.request.key]
-            self._start(self._submit(questions[:count], sum(worsts[:count], Decimal(0))))
+            self._start(self._submit(questions[:count], worsts[:count]))
         self._gathering = False
 
     def _fill(self) -> list[_Question]:
@@ -142,27 +173,55 @@ class Batches:
 
     # ---- the life of a batch -----------------------------------------------------------------------------------
 
-    async def _submit(self, questions: list[_Question], worst: Decimal) -> None:
+    async def _submit(self, questions: list[_Question], worsts: list[Decimal]) -> None:
         clips = {question.request.key: question.clip_id for question in questions}
         aliases = {question.request.key: question.request.alias for question in questions if question.request.alias}
-        batch = OpenBatch(uuid.uuid4().hex, time.time(), worst, clips, aliases=aliases)
+        batch = OpenBatch(
+            uuid.uuid4().hex, time.time(), sum(worsts, Decimal(0)), clips, aliases=aliases, dearest=max(worsts)
+        )
         self.open[batch.name] = batch
         await asyncio.to_thread(batch.write, self._files)
+        self._creating.add(batch.name)
         try:
-            batch_id = await self._api.create(batch, [question.request for question in questions], self._known)
+            batch_id = await self._api.create(batch, [question.request for question in questions])
+            batch = await self._known_as(batch, batch_id)
         except NotCreated as refusal:
             await self._forget(batch)
             raise refusal.reason from refusal
-        await self._collect(await self._known_as(batch, batch_id))
+        except MayAppear as doubt:
+            _log.warning("a batch of %s questions may have been created: %s", f"{len(questions):,}", doubt)
+        finally:
+            self._creating.discard(batch.name)
+        await self._go_on(batch)
 
     async def _go_on(self, batch: OpenBatch) -> None:
         if not batch.batch_id:
-            batch_id = await self._api.locate(batch, self._known)
+            batch_id = await self._look_for(batch)
+            if self._missing.pop(batch.name, None):
+                self._budget.unhold(batch.worst)
             if not batch_id:
                 await self._forget(batch)
                 return
             batch = await self._known_as(batch, batch_id)
         await self._collect(batch)
+
+    async def _look_for(self, batch: OpenBatch) -> str:
+        """The id of a batch that may have been created, once it is listed; "" when it cannot appear any more."""
+        pause = _FIRST_LOOK_SECONDS
+        while True:
+            left = self._appears_until(batch) - time.time()
+            batch_id = await self._api.locate(batch, self._known)
+            if batch_id or left <= 0:
+                return batch_id
+            if batch.name not in self._missing:
+                self._missing[batch.name] = batch
+                self._budget.hold(batch.worst)
+            await self._gate.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+
+    def _appears_until(self, batch: OpenBatch) -> float:
+        """In seconds since 1970."""
+        return batch.planned_at + 3600 * self._patience.batch_appear_hours
 
     @property
     def _known(self) -> set[str]:
@@ -181,8 +240,12 @@ class Batches:
         answers = [result for result in results.values() if isinstance(result, Answer)]
         self._cache.add_new(answers)
         await self._cache.store()
-        unreadable = sum(isinstance(result, Unreadable) for result in results.values())
-        self._budget.settle_batch(batch.worst, answers, lost=batch.worst * unreadable / len(results))
+        lost = {
+            f"{batch.name[:8]}-{key[:8]}": Pending(key, batch.dearest or batch.worst)
+            for key, result in results.items()
+            if isinstance(result, Unreadable)
+        }
+        self._budget.settle_batch(batch.worst, answers, lost)
         await self._budget.write()
         await asyncio.to_thread(self._files.delete, batch.path)
         self._hand_out(batch, results)
@@ -194,7 +257,7 @@ class Batches:
         """It was never created."""
         await asyncio.to_thread(self._files.delete, batch.path)
         self._budget.release_batch(batch.worst)
-        self._hand_out(batch, {})
+        self._hand_out(batch, dict.fromkeys(batch.questions, NeverCreated("it was not created")))
 
     def _hand_out(self, batch: OpenBatch, results: dict[str, Answer | Exception]) -> None:
         del self.open[batch.name]

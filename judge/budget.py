@@ -12,10 +12,11 @@ import asyncio
 import itertools
 import logging
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import accumulate
+from types import MappingProxyType
 
 from judge.answer import Answer
 from judge.answer_cache import AnswerCache
@@ -62,6 +63,8 @@ class Budget:
         self._lost_for_good = before.lost - worst_of(self._lost_calls.values())
         self._under_way: dict[str, Pending] = {}
         self.reserved = in_batches
+        self.held = _ZERO
+        """What is set aside for batches of which nobody knows whether they exist: nothing comes back soon."""
         self._allowance = _ZERO
         self._on_file: BudgetRecord | None = None
         self._waiting: list[_Waiter] = []
@@ -85,7 +88,7 @@ class Budget:
     @property
     def committed(self) -> Decimal:
         """What is gone at worst."""
-        return self.spent + self.lost + self.reserved
+        return self.spent + self.lost + self.reserved + self.held
 
     async def start(self) -> None:
         """Put the reconciled record on file, before anything is sent."""
@@ -149,14 +152,26 @@ class Budget:
         await self._set_aside(totals[max(1, count) - 1], priority=0)
         return max(1, count)
 
-    def settle_batch(self, worst: Decimal, answers: Iterable[Answer], lost: Decimal = _ZERO) -> None:
-        """A batch's answers are stored. `lost` is the worst case of those that came and could not be read."""
+    def settle_batch(
+        self, worst: Decimal, answers: Iterable[Answer], lost: Mapping[str, Pending] = MappingProxyType({})
+    ) -> None:
+        """A batch's answers are stored. `lost` are the calls whose answers came and could not be read, by name."""
         for answer in answers:
             self._reckon_lost(answer)
-        if lost:
-            self._lost_for_good += lost
-            self._cache.journal.reckoned(self._lost_for_good)
+        for call, pending in lost.items():
+            self._cache.journal.sent(call, pending)
+            self._lost_calls[call] = pending
         self._give_back(worst)
+
+    def hold(self, worst: Decimal) -> None:
+        """A batch may or may not have been created; what is set aside for it stays so until that is known."""
+        self.held += worst
+        self._give_back(worst)
+
+    def unhold(self, worst: Decimal) -> None:
+        """It is known by now."""
+        self.held -= worst
+        self.reserved += worst
 
     def release_batch(self, worst: Decimal) -> None:
         """The batch was surely not created."""
@@ -182,6 +197,7 @@ class Budget:
 
     def used_up(self, worst: Decimal) -> str:
         lost = f" and ${self.lost:.4f} set aside for answers that were lost" if self.lost else ""
+        lost += f" and ${self.held:.4f} for batches that may appear later" if self.held else ""
         return (
             f"the budget of ${self.limit:f} is used up: ${self.spent:.4f} spent on {self._cache.answers:,}"
             f" answers{lost}; what comes next may cost ${worst:.4f}. Raise --budget-usd"
@@ -219,7 +235,7 @@ class Budget:
                 waiter.granted.set_result(None)
                 continue
             still.append(waiter)
-            blocked |= self.spent + self.lost + waiter.worst <= (self.limit or _ZERO)
+            blocked |= self.spent + self.lost + self.held + waiter.worst <= (self.limit or _ZERO)
         self._waiting = still
         if still and not self.reserved:
             asyncio.get_running_loop().call_later(_LAST_CHANCE_SECONDS, self._end_if_used_up)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from judge.admission import Admission
 from judge.answer import Answer
 from judge.answer_cache import AnswerCache
-from judge.batch_api import NotInBatch
+from judge.batch_results import NotInBatch
 from judge.batches import Batches
 from judge.budget import Budget
 from judge.client import Client, check_key, check_length, connect, worst_cost
@@ -27,6 +28,7 @@ from judge.segments import Files
 _STORE_SECONDS = 0.25
 _RECORD_SECONDS = 1.0
 _LAST_ANSWERS_SECONDS = 10.0
+_ONLY_MISSING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ class CachedClient:
         self._admission = Admission(self._budget, self._gate)
         self._api = connect(patience)
         self._client = Client(self._api, price, self._budget, patience, self._gate)
-        self._batches = Batches(self._api, price, self._budget, cache, files, patience, self._client.outage, self._gate)
+        self._batches = Batches(
+            self._api, price, self._budget, cache, files, patience, self._client.outage, self._client.common_faults,
+            self._gate,
+        )  # fmt: skip
         self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._has_ended = False
@@ -123,6 +128,7 @@ class CachedClient:
         self._gate.close(JudgeStopped("the run has ended"))
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
+        await self._batches.until_created(_LAST_ANSWERS_SECONDS)
         for task in self._tasks:
             task.cancel()
         try:
@@ -155,7 +161,18 @@ class CachedClient:
         self._tasks = [
             asyncio.create_task(self._regularly(_STORE_SECONDS, self._cache.store)),
             asyncio.create_task(self._regularly(_RECORD_SECONDS, self._budget.write)),
+            asyncio.create_task(self._end_if_only_missing()),
         ]
+
+    async def _end_if_only_missing(self) -> None:
+        """Close the gate once nobody waits for anything but batches of which nobody knows whether they exist."""
+        since = time.monotonic()
+        while True:
+            await asyncio.sleep(_ONLY_MISSING_SECONDS / 20)
+            if not (self._asking and self._asking.keys() <= self._batches.missing):
+                since = time.monotonic()
+            elif time.monotonic() - since > _ONLY_MISSING_SECONDS:
+                self._gate.close(self._batches.come_back())
 
     def _joined(self, request: Request, priority: int, clip_id: str) -> asyncio.Future[Answer]:
         """The answer to come to an equal question under way, or to this one, asked now."""

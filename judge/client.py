@@ -14,8 +14,9 @@ from typing import Any
 import anthropic
 import httpx2
 
-from judge.answer import Answer, NoAnswer
+from judge.answer import Answer, NoAnswer, NotFromModel
 from judge.budget import Budget
+from judge.common_faults import CommonFaults
 from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, read_fault
 from judge.flow import Flow
@@ -25,9 +26,12 @@ from judge.patience import Outage, Patience, backoff
 from judge.prices import Price, Usage
 from judge.request import Request
 
+_MESSAGE_FIELDS = {"id", "content", "usage", "stop_reason"}
+_BETWEEN = "; is there a login page or a proxy between, or another server at ANTHROPIC_BASE_URL?"
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _STRIKES = 8
-_ALL_TURNED_DOWN = 20
+_READINGS = 3
+"""So many answers to one question are paid for that nobody can read."""
 _STRAGGLERS = 16
 """So few questions, the last of many, may each be at fault themselves when they alone are left and fail."""
 
@@ -70,7 +74,7 @@ def connect(patience: Patience) -> anthropic.AsyncAnthropic:
         auth_token=None if KEYS[0] in key else key.get(KEYS[1]),
         max_retries=0,
         timeout=patience.call_seconds,
-        http_client=anthropic.DefaultAsyncHttpxClient(limits=connections),
+        http_client=anthropic.DefaultAsyncHttpxClient(limits=connections, follow_redirects=False),
     )
 
 
@@ -101,13 +105,13 @@ class Client:
         self._patience = patience
         self._gate = gate
         self._answered = 0
-        self._turned_down = 0
         self._asking = 0
         self._given_up = False
         self._prefix = f"{uuid.uuid4().hex[:8]}-"
         self._numbers = itertools.count()
         self.flow = Flow(patience.calls_at_once)
         self.outage = Outage(patience)
+        self.common_faults = CommonFaults(api, price.model, redacted)
         gate.on_close(self.flow.close)
 
     async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
@@ -122,15 +126,18 @@ class Client:
             self._asking -= 1
 
     async def _ask(self, request: Request, priority: int, clip_id: str) -> Answer:
-        tries, strikes, answered_before = 0, 0, -1
+        tries, strikes, unread, answered_before = 0, 0, 0, -1
         while True:
             tries += 1
             outcome = await self._send(request, priority, clip_id, tries)
             if isinstance(outcome, Answer):
                 return outcome
-            if outcome.kind == "item":
+            if outcome.kind in ("item", "denied"):
                 raise Unanswered(outcome.reason, outcome.said)
-            if outcome.kind in ("server", "lost"):
+            unread += outcome.kind == "unreadable"
+            if unread >= _READINGS:
+                raise Unanswered(JUDGE_ERROR, f"{unread} times; last: {outcome.said}")
+            if outcome.kind in ("server", "lost", "unreadable"):
                 # In an outage nobody is answered; what fails while others are answered fails by itself.
                 strikes += answered_before != self._answered
                 answered_before = self._answered
@@ -140,7 +147,7 @@ class Client:
                     raise Unanswered(
                         JUDGE_ERROR, f"{tries} times when little else was left to ask; last: {outcome.said}"
                     )
-            if outcome.kind != "pause":
+            if not outcome.retry_after:
                 await self._gate.sleep(backoff(tries))
 
     async def _send(self, request: Request, priority: int, clip_id: str, tries: int) -> Answer | Fault:
@@ -155,8 +162,10 @@ class Client:
                 self._budget.settle(call, outcome)
                 self._took(outcome, permit)
             else:
-                self._budget.lose(call) if outcome.kind == "lost" else self._budget.release(call)
+                charged = outcome.kind in ("lost", "unreadable")
+                self._budget.lose(call) if charged else self._budget.release(call)
                 self._met(outcome, permit)
+                await self.common_faults.check(outcome, request.key)
             return outcome
         except (JudgeMistake, JudgeStopped) as end:
             self._gate.close(end)
@@ -181,18 +190,16 @@ class Client:
     def _took(self, answer: Answer, turn: Turn) -> None:
         self._answered += 1
         self.outage.answered()
+        self.common_faults.answered()
         self.flow.window.accepted(turn)
         self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
 
     def _met(self, fault: Fault, turn: Turn) -> None:
-        self._turned_down += fault.kind == "item" and fault.reason == JUDGE_ERROR
-        if self._turned_down >= _ALL_TURNED_DOWN and not self._budget.answers:
-            raise JudgeStopped(f"the API turns every question down (last: {fault.said}); see --model and the settings")
         if fault.kind == "busy":
             self.flow.window.rejected(turn)
-        elif fault.kind == "pause":
+        if fault.retry_after:
             self.flow.pause(fault.retry_after)
-        own_fault = fault.kind in ("server", "lost") and fault.reached
+        own_fault = fault.kind in ("server", "lost", "unreadable") and fault.reached
         few = self._asking <= _STRAGGLERS and self._budget.answers > 0
         self._given_up = self.outage.met(fault, bearable=own_fault and few)
 
@@ -206,13 +213,21 @@ class Client:
         headers: Mapping[str, str] = raw.headers
         self.flow.buckets.heard(headers)
         answer = Answer.of(
-            request.key, _json(raw.http_response), self._price, request_id=headers.get("request-id", ""), tries=tries
-        )
+            request.key, read_message(raw.http_response), self._price, tries=tries,
+            worst=worst_cost(self._price, request, in_batch=False), request_id=headers.get("request-id", ""),
+        )  # fmt: skip
         return replace(answer, clip_id=clip_id, alias=request.alias)
 
 
-def _json(response: httpx2.Response) -> Any:
+def read_message(response: httpx2.Response) -> dict[str, Any]:
+    """The object that a response of status 200 holds. Raises NotFromModel or NoAnswer."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
     try:
-        return response.json()
+        value = response.json()
     except (ValueError, RecursionError) as error:
-        raise NoAnswer(f"what came back is not JSON: {error}") from error
+        if response.content.lstrip()[:1] in (b"{", b""):  # cut short, it may have been a message
+            raise NoAnswer(f"what came back is not whole: {error}") from error
+        raise NotFromModel(f"what came back is {kind or 'text'}, not JSON{_BETWEEN}") from error
+    if not (isinstance(value, dict) and value.keys() & _MESSAGE_FIELDS):
+        raise NotFromModel(f"what came back is not an object of the Claude API{_BETWEEN}")
+    return value

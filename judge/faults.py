@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Literal
+from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
 
-from judge.answer import NoAnswer
+from judge.answer import NoAnswer, NotFromModel
 from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
 from judge.limits import LONGEST_PAUSE_SECONDS
 from judge.text import evidence
 
-Kind = Literal["mistake", "stop", "item", "pause", "busy", "server", "lost"]
-"""`mistake` and `stop` end the run, `item` ends the one question. The others are tried again: after the pause that the
-server asks for; more slowly; after a while; and `lost`, where an answer may have been made, charged for, and lost."""
+Kind = Literal["mistake", "stop", "item", "denied", "pause", "busy", "server", "lost", "unreadable"]
+"""`mistake` and `stop` end the run, `item` ends the one question, and `denied` does either: see `judge.common_faults`.
+The others are tried again: after the pause that the server asks for; more slowly; after a while; `lost`, where an
+answer may have been made, charged for, and lost; and, a few times only, `unreadable`, where one came that nobody can
+read."""
 
 _SPEND_CODES = frozenset(
     [
@@ -32,7 +38,7 @@ _TOO_LONG_WORDS = "prompt is too long"
 _NOT_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
 )  # fmt: skip
-_BROKEN_OFF = (NoAnswer, json.JSONDecodeError, RecursionError, httpx2.TransportError, httpx2.DecodingError)
+_BROKEN_OFF = (json.JSONDecodeError, RecursionError, httpx2.TransportError, httpx2.DecodingError)
 _STATUS = {
     "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
     "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
@@ -51,6 +57,9 @@ class Fault:
     """Whether the server answered at all."""
     reason: str = JUDGE_ERROR
     """What an `item` counts as."""
+    may_be_done: bool = False
+    """Whether the server may have done what was asked all the same. An answer with such a status is not charged for,
+    but a batch may have been created."""
 
 
 def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
@@ -61,18 +70,25 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
         cause = error.__cause__
         said = evidence(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
         sent = not isinstance(cause, _NOT_SENT)
-        return Fault("lost" if sent else "server", said, reached=False)
+        return Fault("lost" if sent else "server", said, reached=False, may_be_done=sent)
     if isinstance(error, TimeoutError):
-        return Fault("lost", "no whole answer within the time of one call", reached=False)
+        return Fault("lost", "no whole answer within the time of one call", reached=False, may_be_done=True)
+    if isinstance(error, NotFromModel):
+        return Fault("server", evidence(redact(str(error))))
+    if isinstance(error, NoAnswer):
+        return Fault("unreadable", evidence(redact(str(error))), may_be_done=True)
     if isinstance(error, _BROKEN_OFF):
-        return Fault("lost", evidence(redact(f"the answer broke off: {error or type(error).__name__}")))
+        said = evidence(redact(f"the answer broke off: {error or type(error).__name__}"))
+        return Fault("lost", said, may_be_done=True)
     raise error
 
 
 def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> Fault:
     words = redact(" ".join(str(error.api_message or error.message).split()))  # the SDK checks no types
-    after = _seconds(error.response.headers.get("retry-after"))
-    return sort(error.status_code, str(error.error_code or ""), words, after)
+    headers = error.response.headers
+    if 300 <= error.status_code < 400:
+        words = f"to {_host(headers.get('location', ''))}"
+    return sort(error.status_code, str(error.error_code or ""), words, _seconds(headers.get("retry-after")))
 
 
 def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
@@ -82,6 +98,9 @@ def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
         status = 402
     if code in _SPEND_CODES or _SPEND_WORDS in words:
         return Fault("stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed")
+    if 300 <= status < 400:
+        remedy = "sign in where that is a login page, or set ANTHROPIC_BASE_URL to the address of the Claude API"
+        return Fault("stop", f"the address of the Claude API leads elsewhere ({said}); {remedy}")
     if status == 401:
         return Fault("mistake", f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one")
     if status in (402, 403):
@@ -97,11 +116,12 @@ def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
     if status == 429:
         return Fault("pause", said, retry_after) if retry_after else Fault("busy", said)
     if status == 529:
-        return Fault("busy", said)
+        return Fault("busy", said, retry_after)
     if status in (408, 409) or status >= 500:
-        return Fault("server", said)
-    is_too_long = status == 413 or (status == 400 and _TOO_LONG_WORDS in words)
-    return Fault("item", said, reason=CAPTION_TOO_LONG if is_too_long else JUDGE_ERROR)
+        return Fault("server", said, retry_after, may_be_done=status != 503)
+    if status == 413 or (status == 400 and _TOO_LONG_WORDS in words):
+        return Fault("item", said, reason=CAPTION_TOO_LONG)
+    return Fault("denied", said)
 
 
 def status_of(error_type: str) -> int:
@@ -110,6 +130,20 @@ def status_of(error_type: str) -> int:
 
 
 def _seconds(header: str | None) -> float:
-    with suppress(ValueError, TypeError):
+    """Seconds from now, of a header that tells them or a date."""
+    with suppress(ValueError, TypeError, OverflowError):
         return min(LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))
+    with suppress(ValueError, TypeError, OverflowError):
+        then = parsedate_to_datetime(header or "")
+        left = then.replace(tzinfo=then.tzinfo or UTC).timestamp() - time.time()
+        return min(LONGEST_PAUSE_SECONDS, max(0.0, left))
     return 0.0
+
+
+def _host(location: str) -> str:
+    """Where a redirect leads, without what may be a secret."""
+    with suppress(ValueError):
+        parts = urlsplit(location)
+        if parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}"
+    return "another place"

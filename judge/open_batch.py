@@ -20,7 +20,8 @@ class OpenBatch:
     """`questions` maps the key of each question to the clip that it is asked for, `aliases` to its alias if it has one.
 
     `worst` is what is reserved for all, in US dollars. An older version noted a folder's name in the clip's place.
-    `batch_id` is the API's, "" until it is known. `planned_at` is in seconds since 1970.
+    `batch_id` is the API's, "" until it is known. `planned_at` is in seconds since 1970. `dearest` is the worst
+    case of one question, which an older version did not note.
     """
 
     name: str
@@ -29,13 +30,14 @@ class OpenBatch:
     questions: dict[str, str]
     batch_id: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    dearest: Decimal | None = None
 
     @property
     def path(self) -> str:
         return f"{BATCHES}/{self.name}.json.gz"
 
     def write(self, files: Files) -> None:
-        value = asdict(self) | {"worst": str(self.worst)}
+        value = asdict(self) | {"worst": str(self.worst), "dearest": str(self.dearest or self.worst)}
         files.write(self.path, gzip.compress(json.dumps(value).encode(), mtime=0))
 
     @staticmethod
@@ -46,7 +48,8 @@ class OpenBatch:
             try:
                 value = json.loads(gzip.decompress(files.read(entry.path)))
                 clips = {key: "" if "/" in clip else clip for key, clip in value["questions"].items()}
-                found.append(OpenBatch(**{**value, "worst": Decimal(value["worst"]), "questions": clips}))
+                money = {name: Decimal(value[name]) for name in ("worst", "dearest") if name in value}
+                found.append(OpenBatch(**{**value, **money, "questions": clips}))
             except FileNotFoundError:
                 continue  # collected since it was listed
             except (

@@ -18,13 +18,15 @@ _LONGEST_WAIT_SECONDS = 60.0
 class Patience:
     """How many calls at once are too many, and how many seconds too long: for one call, and for an outage of all.
 
-    A batch is sent off once no question has joined it for `quiet_seconds`, or it is full.
+    A batch is sent off once no question has joined it for `quiet_seconds`, or it is full. One whose creation broke off
+    may still appear within `batch_appear_hours`.
     """
 
     calls_at_once: int = 256
     call_seconds: float = 180.0
     outage_seconds: float = 900.0
     quiet_seconds: float = 5.0
+    batch_appear_hours: float = 24.0
 
 
 class Outage:

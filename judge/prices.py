@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from importlib import resources
@@ -15,6 +17,7 @@ from judge.errors import JudgeMistake
 
 _MILLION = Decimal(1_000_000)
 _MOST = Decimal(1_000_000)
+_RELEASE = re.compile(r"-\d{8}$")
 _CONTEXT = 1_000_000
 """Of a model whose context the table does not tell: too many tokens set too much money aside, too few would not do."""
 
@@ -38,7 +41,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Price:
-    """One model's prices, in US dollars a token, and its bounds, in tokens: `context` is the most that a prompt has."""
+    """One model's prices, in US dollars a token, and its bounds, in tokens: `context` is the most that a prompt has.
+
+    `table` holds the prices of all models by their names.
+    """
 
     model: str
     input: Decimal
@@ -51,6 +57,14 @@ class Price:
     long_prompt: int
     long_factor: Decimal
     context: int
+    table: Mapping[str, Price] = field(default_factory=dict, repr=False, compare=False)
+
+    def served_by(self, model: str) -> Price:
+        """Return the price of the model that gave an answer, this one where that has none in the table.
+
+        A dated release, as in `claude-sonnet-5-5-20261001`, costs what its model does.
+        """
+        return self.table.get(model) or self.table.get(_RELEASE.sub("", model)) or self
 
     def cost(self, usage: Usage, in_batch: bool) -> Decimal:
         """US dollars for one answer."""
@@ -81,7 +95,8 @@ class Prices:
         try:
             data = (file or resources.files(__package__).joinpath("prices.toml")).read_bytes()
             table = tomllib.loads(data.decode(), parse_float=Decimal)
-            models = {name: _price(name, entry, table) for name, entry in table["model"].items()}
+            models: dict[str, Price] = {}
+            models |= {name: _price(name, entry, table, models) for name, entry in table["model"].items()}
             retired = table.get("retired", {})
             if not (isinstance(table["date"], date) and all(isinstance(day, date) for day in retired.values())):
                 raise ValueError("a date is not a date")
@@ -109,7 +124,7 @@ class Prices:
         return ", ".join(self.models)
 
 
-def _price(name: str, entry: dict[str, Any], table: dict[str, Any]) -> Price:
+def _price(name: str, entry: dict[str, Any], table: dict[str, Any], models: Mapping[str, Price]) -> Price:
     into, out = _above_0("input", entry) / _MILLION, _above_0("output", entry) / _MILLION
     long = entry.get("long", {"tokens": 2**63, "factor": 1})
     if not isinstance(entry["effort"], bool):
@@ -121,7 +136,7 @@ def _price(name: str, entry: dict[str, Any], table: dict[str, Any]) -> Price:
         name, into, out,
         into * _above_0("cache_read", table), into * _above_0("cache_write_5m", table),
         into * _above_0("cache_write_1h", table), _above_0("batch", table),
-        entry["effort"], int(long["tokens"]), _above_0("factor", long), context,
+        entry["effort"], int(long["tokens"]), _above_0("factor", long), context, models,
     )  # fmt: skip
 
 
