@@ -25,6 +25,7 @@ class Purse:
     limit: Decimal = Decimal(10)
     spent: Decimal = Decimal(0)
     lost: Decimal = Decimal(0)
+    held: Decimal = Decimal(0)
 
     def used_up(self, worst: Decimal) -> str:
         return f"used up before ${worst}"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge.answer import Answer, NoAnswer
-from judge.client import _json
+from judge.client import read_message
 from judge.faults import read_fault
 from judge.prices import Usage
 from tests.judge.asking import REFUSAL, SONNET, TOKENS, USD, answer, message, price
@@ -175,8 +175,8 @@ def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
 
 
 def test_a_response_that_is_nested_without_end_is_no_answer_and_tried_again() -> None:
-    with pytest.raises(NoAnswer, match="not JSON"):
-        _json(httpx2.Response(200, content=b"[" * 100_000))
+    with pytest.raises(NoAnswer, match="not whole"):
+        read_message(httpx2.Response(200, content=b'{"content": ' + b"[" * 100_000))
     assert read_fault(RecursionError("too deep"), str).kind == "lost", "in the results of a batch"
 
 
@@ -196,10 +196,31 @@ def test_details_that_nest_without_end_are_no_answer_and_what_is_said_of_it_is_s
 
 
 @pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
-@pytest.mark.parametrize("count", [10**10, 2**63, -(10**400), 1e400])
+@pytest.mark.parametrize("count", [10**10, 2**63, -(10**400), 1e400, -1, -36_000_000])
 def test_tokens_that_no_answer_has_are_no_answer(name: str, count: Any) -> None:
     with pytest.raises(NoAnswer):
         of(message(usage={"input_tokens": 1, "output_tokens": 1, name: count}))
+
+
+@pytest.mark.parametrize(
+    "usage", [{"input_tokens": 100, "output_tokens": 121}, {"input_tokens": 601, "output_tokens": 10}]
+)
+def test_usage_far_beyond_what_an_answer_can_cost_is_none(usage: dict[str, int]) -> None:
+    # 4 × $0.00035 are 700 tokens at $2 and none at $10 a million, or 140 at $10.
+    of(message(usage=usage), worst=Decimal("0.0004"))
+    with pytest.raises(NoAnswer, match="it counts"):
+        of(message(usage=usage), worst=Decimal("0.000325"))
+
+
+@pytest.mark.parametrize(
+    ("served", "usd"),
+    [("claude-opus-5-5", "0.0006"), ("claude-opus-5-5-20261101", "0.0006"), ("claude-haiku-5-5", "0.000015"),
+     ("claude-sonnet-5-5-20261101", "0.0003"), ("claude-sonnet-5-7", "0.0003"), ("gpt", "0.0003")],
+)  # fmt: skip
+def test_an_answer_costs_what_the_model_that_gave_it_does(served: str, usd: str) -> None:
+    # 100 and 10 tokens: at $4 and $20, at $0.10 and $0.50, at $2 and $10 a million.
+    assert of(message(model=served)).usd == Decimal(usd)
+    assert of(message(model=served), batch_id="b").usd == Decimal(usd) / 2
 
 
 @given(st.binary(max_size=20), st.integers(0, 500))

@@ -7,6 +7,8 @@ import hashlib
 import json
 import signal
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,16 @@ import pytest
 from anthropic import Anthropic
 
 from judge.answer import Answer
+from judge.client import worst_cost
 from judge.errors import JudgeStopped, Unanswered
+from judge.open_batch import OpenBatch
 from judge.request import Request
+from shards.storage import Storage
 from tests.claude_api import Batch, ClaudeApi, Mind, Question, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
+    PATIENCE,
+    PRICE,
     STEPS,
     account,
     ask_all,
@@ -38,6 +45,7 @@ from tests.judge.server_side import (
 )
 
 pytestmark = pytest.mark.usefixtures("hurried")
+APPEARS_AT_ONCE = replace(PATIENCE, batch_appear_hours=0.0)
 
 
 def questions(count: int) -> list[Request]:
@@ -162,7 +170,7 @@ def test_killed_at_any_step_no_batch_is_made_twice_and_the_account_ends_right(
         assert process.returncode == -signal.SIGKILL, said
     made_before = len(api.batches)
     requests = questions(30)
-    answers = ask_all(tmp_path, requests, in_batches=True)
+    answers = ask_all(tmp_path, requests, in_batches=True, patience=APPEARS_AT_ONCE)
     assert [answer.key for answer in answers if isinstance(answer, Answer)] == [request.key for request in requests]
     assert made_before == (0 if step in list(STEPS)[:2] else 1)
     assert len(api.batches) == 1
@@ -188,14 +196,14 @@ def test_killed_again_and_again_it_still_pays_once(steps: tuple[str, ...], tmp_p
 # ---- creation goes wrong ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["429", "500-before", "500-after", "drop-before", "drop-after", "slow"])
+@pytest.mark.parametrize("fault", ["429", "page", "500-before", "500-after", "drop-before", "drop-after", "slow"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_whatever_befalls_the_creation_there_is_one_batch(
     fault: str, times: int, tmp_path: Path, api: ClaudeApi
 ) -> None:
     api.weather = Weather(slow_seconds=0.2)
     api.create_faults = [fault] * times
-    answers = ask_all(tmp_path, questions(20), in_batches=True)
+    answers = ask_all(tmp_path, questions(20), in_batches=True, patience=APPEARS_AT_ONCE)
     assert all(isinstance(answer, Answer) for answer in answers)
     assert len(api.batches) == 1
     assert len(api.paid) == 20
@@ -210,11 +218,126 @@ def test_a_batch_of_another_program_is_not_taken_for_ours(fault: str, tmp_path: 
     strangers = [describe(f"somebody else's {i}") for i in range(20)]
     theirs = {other_program(api, strangers), other_program(api, [*requests[:-1], strangers[0]])}
     api.create_faults = [fault]
-    answers = ask_all(tmp_path, requests, in_batches=True)
+    answers = ask_all(tmp_path, requests, in_batches=True, patience=APPEARS_AT_ONCE)
     ours = [batch for batch in api.batches if batch.id not in theirs]
     assert [set(batch.custom_ids) for batch in ours] == [{request.key for request in requests}]
     assert {answer.batch_id for answer in answers if isinstance(answer, Answer)} == {ours[0].id}
     assert len(answers) == 20
+
+
+@pytest.mark.parametrize("fault", ["drop-late", "504-late"])
+def test_a_batch_that_appears_later_is_not_made_twice_and_others_go_on_meanwhile(
+    fault: str, tmp_path: Path, api: ClaudeApi
+) -> None:
+    late, others = questions(40)[:20], questions(40)[20:]
+
+    async def run() -> list[Answer]:
+        async with asking(tmp_path, in_batches=True, budget="1") as client:
+            api.create_faults = [fault]
+            waiting = [asyncio.ensure_future(client.ask(request, 0)) for request in late]
+            while not client._batches.missing:
+                await asyncio.sleep(0.02)
+            await asyncio.gather(*(client.ask(request, 0) for request in others))
+            assert not any(asked.done() for asked in waiting)
+            api.reveal_batches()
+            found = await asyncio.gather(*waiting)
+            await server_side.all_collected(client)
+            return found
+
+    assert [answer.key for answer in asyncio.run(run())] == [request.key for request in late]
+    assert set(asked_in_batches(api).values()) == {1} and len(api.paid) == 40
+    assert account(tmp_path).lost == 0
+    assert_settled(tmp_path, api)
+
+
+def test_with_nothing_else_left_the_run_says_when_to_come_back_and_what_may_be_charged_stays_set_aside(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    api.create_faults = ["drop-late"]
+    stopped = ask_all(tmp_path, questions(20), in_batches=True)
+    until = datetime.now(UTC) + timedelta(hours=24)
+    [said] = {str(end) for end in stopped}
+    assert all(isinstance(end, JudgeStopped) for end in stopped)
+    assert "20 questions may be in a batch whose creation broke off" in said
+    told = datetime.strptime(said.partition("after ")[2][:16], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    assert abs(told - until) < timedelta(minutes=2)
+    [record] = OpenBatch.all(Storage.at(tmp_path))
+    assert account(tmp_path).allowance == record.worst > 0
+    assert not any(isinstance(end, Answer) for end in ask_all(tmp_path, questions(20), in_batches=True))
+    api.reveal_batches()
+    # Also a run that asks one by one finds it.
+    assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(20)))
+    assert (len(api.batches), len(api.paid), api.exchanges) == (1, 20, [])
+    assert_settled(tmp_path, api)
+
+
+def test_once_it_must_have_appeared_it_is_made_anew(tmp_path: Path, api: ClaudeApi) -> None:
+    api.create_faults = ["drop-late"]
+    ask_all(tmp_path, questions(20), in_batches=True)
+    answers = ask_all(tmp_path, questions(20), in_batches=True, patience=APPEARS_AT_ONCE)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert len(api.batches) == 2
+
+
+def test_what_is_held_for_a_batch_that_may_exist_does_not_keep_others_waiting(tmp_path: Path, api: ClaudeApi) -> None:
+    worst = sum(worst_cost(PRICE, request, in_batch=True) for request in questions(20))
+
+    async def run() -> list[Answer | BaseException]:
+        async with asking(tmp_path, in_batches=True, budget=str(worst * Decimal("1.5"))) as client:
+            api.create_faults = ["drop-late"]
+            late = [asyncio.ensure_future(client.ask(request, 0)) for request in questions(20)]
+            while not client._batches.missing:
+                await asyncio.sleep(0.02)
+            others = await asyncio.gather(
+                *(client.ask(describe(f"another {caption}"), 0) for caption in captions(20)), return_exceptions=True
+            )
+            await asyncio.gather(*late, return_exceptions=True)
+            return others
+
+    others = asyncio.run(run())
+    assert sum(isinstance(answer, Answer) for answer in others) >= 9
+    assert account(tmp_path).spent + worst <= worst * Decimal("1.5")
+
+
+@pytest.mark.parametrize("fate", ["twice", "errored-too"])
+def test_a_result_that_comes_twice_counts_once_the_paid_one(
+    fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ClaudeApi(batch_fates=lambda *_: fate) as api:
+        server_side.reach(monkeypatch, api)
+        answers = ask_all(tmp_path, questions(20), in_batches=True)
+        assert all(isinstance(answer, Answer) for answer in answers)
+        assert account(tmp_path).spent == sum(paid_for(tmp_path).values())
+        assert (len(stored_lines(tmp_path)), account(tmp_path).lost, len(api.batches)) == (20, 0, 1)
+
+
+@pytest.mark.parametrize("share", [1, 2])
+def test_an_account_that_is_disabled_while_a_batch_works_stops_the_run_and_ends_no_question(
+    share: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disabled(custom_id: str, params: dict[str, Any], nth: int) -> str:
+        return "disabled" if nth == 1 and lot(custom_id) % share == 0 else "succeeded"
+
+    with ClaudeApi(batch_fates=disabled, batch_seconds=None) as api:
+        server_side.reach(monkeypatch, api)
+
+        async def run() -> list[Answer | BaseException]:
+            async with asking(tmp_path, in_batches=True) as client:
+                asked = [asyncio.ensure_future(client.ask(request, 0)) for request in questions(40)]
+                while not api.batches:
+                    await asyncio.sleep(0.02)
+                api.account = "disabled"
+                api.finish_batches()
+                return await asyncio.gather(*asked, return_exceptions=True)
+
+        found = asyncio.run(run())
+        stopped = [end for end in found if not isinstance(end, Answer)]
+        assert stopped and all("denies every question" in str(end) for end in stopped)
+        assert all(isinstance(end, JudgeStopped) for end in stopped)
+        api.account, api.batch_seconds = "good", 0.0
+        assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(40), in_batches=True))
+        assert len(api.paid) == 40
+        assert_settled(tmp_path, api)
 
 
 def test_a_batch_that_the_api_will_not_take_stops_the_run_and_is_forgotten(tmp_path: Path, api: ClaudeApi) -> None:

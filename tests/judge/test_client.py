@@ -14,7 +14,7 @@ import pytest
 from judge.answer import Answer
 from judge.client import check_key, redacted
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from tests.claude_api import KEY, ClaudeApi, Limits, Question, Weather
+from tests.claude_api import KEY, ApiError, ClaudeApi, Limits, Question, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
     PATIENCE,
@@ -57,6 +57,8 @@ ENDS: dict[str, tuple[type[Exception], str]] = {
     "user_limit": (JudgeStopped, "You will regain access on 2099-01-01"),
     "no_credit": (JudgeStopped, "billing"),
     "forbidden": (JudgeStopped, "permission"),
+    "disabled": (JudgeStopped, "denies every question (HTTP 400: This organization has been disabled.)"),
+    "redirect": (JudgeStopped, "leads elsewhere (HTTP 302: to https://login.example)"),
 }
 
 
@@ -198,13 +200,68 @@ def test_an_unknown_model_ends_the_run_and_names_the_flag(tmp_path: Path, monkey
         assert len(api.exchanges) <= 4
 
 
+# ---- what one question meets, and what all do -----------------------------------------------------------------
+
+
+def test_a_question_that_is_denied_ends_alone(tmp_path: Path, api: ClaudeApi) -> None:
+    bad = [number % 5 == 0 for number in range(60)]
+    asked = [describe(f"{caption}{' BAD-REQUEST' * is_bad}") for caption, is_bad in zip(captions(60), bad, strict=True)]
+    found = ask_all(tmp_path, asked)
+    assert [isinstance(end, Unanswered) for end in found] == bad
+    [again] = ask_all(tmp_path, asked[:1])
+    assert isinstance(again, Unanswered) and again.reason == "judge_error"
+
+
+@pytest.mark.parametrize("counts_tokens", [False, True])
+def test_many_in_a_row_that_are_denied_for_the_same_reason_stop_the_run(
+    counts_tokens: bool, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> None:
+        raise ApiError(404, "no such address")
+
+    if not counts_tokens:  # some proxies do not
+        monkeypatch.setattr("tests.claude_api.routes.check_countable", missing)
+    ask_all(tmp_path, [describe("a dog runs")])
+    found = ask_all(tmp_path, [describe(f"{caption} BAD-REQUEST") for caption in captions(100)])
+    stopped = [end for end in found if isinstance(end, JudgeStopped)]
+    assert len(stopped) >= 60
+    assert all("the API denies every question (last: HTTP 400" in str(end) for end in stopped)
+    assert all(isinstance(end, JudgeStopped | Unanswered) for end in found)
+
+
+def test_answers_that_nobody_can_read_stop_the_run_before_many_are_paid_for(tmp_path: Path, api: ClaudeApi) -> None:
+    api.weather = Weather(rates={"no-usage": 1.0}, most=10**6)
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(100)])
+    assert any("gives no answer that can be read" in str(end) for end in found)
+    assert len(api.paid) <= 64
+    assert account(tmp_path).spent == 0
+
+
+@pytest.mark.parametrize("fault", ["page", "no-usage", "negative-usage", "huge-usage", "503-after"])
+def test_the_account_is_right_whatever_is_said_of_the_tokens(fault: str, tmp_path: Path, api: ClaudeApi) -> None:
+    api.weather = Weather(rates={fault: 0.3}, most=1, retry_after=0.05)
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(60)])
+    assert all(isinstance(answer, Answer) for answer in found)
+    met = sum(exchange.fault == fault for exchange in api.exchanges)
+    assert met > 5
+    unread = [exchange for exchange in api.exchanges if exchange.fault == fault and exchange.usage]
+    assert len(unread) == (0 if fault in ("page", "503-after") else met)
+    # An answer that cannot be read counts as much as the one that could be.
+    assert account(tmp_path).spent + account(tmp_path).lost == interactive_cost(api)
+    assert account(tmp_path).spent == sum(paid_for(tmp_path).values())
+
+
 # ---- outages ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("state", "last"), [("overloaded", "HTTP 529"), ("down", "HTTP 503"), ("deaf", "disconnected")]
-)
-@pytest.mark.parametrize("in_batches", [False, True])
+    ("state", "last", "in_batches"),
+    [
+        ("overloaded", "HTTP 529", False), ("overloaded", "HTTP 529", True), ("down", "HTTP 503", False),
+        ("down", "HTTP 503", True), ("page", "text/html, not JSON; is there a login page", False),
+        ("page", "text/html, not JSON; is there a login page", True), ("deaf", "disconnected", False),
+    ],
+)  # fmt: skip
 def test_an_outage_beyond_patience_stops_the_run_and_nothing_is_lost_by_it(
     state: str, last: str, in_batches: bool, tmp_path: Path, api: ClaudeApi
 ) -> None:
@@ -216,6 +273,7 @@ def test_an_outage_beyond_patience_stops_the_run_and_nothing_is_lost_by_it(
     assert "the Claude API gave no answer for" in line
     assert last in line
     assert sum(isinstance(answer, Answer) for answer in found) == 20
+    assert state == "deaf" or account(tmp_path).lost == 0
     api.account = "good"
     found = ask_all(tmp_path, requests, in_batches=in_batches)
     assert all(isinstance(answer, Answer) for answer in found)
@@ -246,9 +304,9 @@ def test_an_outage_that_ends_in_time_is_only_a_wait(tmp_path: Path, api: ClaudeA
     assert len(api.paid) == 40
 
 
-@pytest.mark.parametrize("fault", ["ALWAYS-500", "an answer that counts more tokens than there are"])
+@pytest.mark.parametrize(("fault", "tries"), [("ALWAYS-500", 8), ("an answer that counts too many tokens", 3)])
 def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answered(
-    tmp_path: Path, api: ClaudeApi, fault: str
+    tmp_path: Path, api: ClaudeApi, fault: str, tries: int
 ) -> None:
     """Or else one question that never gets an answer would stop this run and every later one."""
     answer = api.answer
@@ -265,7 +323,7 @@ def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answe
         assert [type(answer) for answer in found[-3:]] == [Unanswered] * 3
         assert all(isinstance(answer, Answer) for answer in found[:-3])
     names = {digest_of(request) for request in bad}
-    assert min(sum(exchange.digest == name for exchange in api.exchanges) for name in names) >= 8
+    assert min(sum(exchange.digest == name for exchange in api.exchanges) for name in names) >= tries
 
 
 def test_but_where_nothing_was_ever_answered_that_is_an_outage(tmp_path: Path, api: ClaudeApi) -> None:

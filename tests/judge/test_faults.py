@@ -7,7 +7,9 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from judge import client
 from judge.answer import Answer
 from judge.answer_cache import AnswerCache
 from judge.budget import Budget
-from judge.client import Client, connect
+from judge.client import Client, connect, worst_cost
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault, Kind, read_fault
 from judge.gate import Gate
@@ -110,7 +112,7 @@ def met(script: Script, seconds: float = 5.0) -> Fault:
 @pytest.mark.parametrize(
     ("status", "kind", "words"),
     [
-        (400, "item", "HTTP 400: no"),
+        (400, "denied", "HTTP 400: no"),
         (401, "mistake", "set ANTHROPIC_API_KEY"),
         (402, "stop", "billing"),
         (403, "stop", "permissions"),
@@ -118,7 +120,7 @@ def met(script: Script, seconds: float = 5.0) -> Fault:
         (408, "server", "HTTP 408: no"),
         (409, "server", "HTTP 409: no"),
         (413, "item", "HTTP 413: no"),
-        (422, "item", "HTTP 422: no"),
+        (422, "denied", "HTTP 422: no"),
         (429, "busy", "HTTP 429: no"),
         (500, "server", "HTTP 500: no"),
         (502, "server", "HTTP 502: no"),
@@ -148,7 +150,34 @@ def test_each_status_has_its_meaning_and_its_words(status: int, kind: Kind, word
 )
 def test_what_is_too_long_has_a_reason_of_its_own(status: int, words: str, reason: str) -> None:
     fault = met((response(status, error("invalid_request_error", words)), "close"))
-    assert (fault.kind, fault.reason) == ("item", reason)
+    assert (fault.kind, fault.reason) == ("item" if reason == "caption_too_long" else "denied", reason)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("https://login.example/start?session=5ec2e7", "to https://login.example; sign in"),
+        ("/elsewhere", "to another place"), ("http://[bad", "to another place"),
+    ],
+)  # fmt: skip
+def test_a_redirect_is_not_followed_stops_the_run_and_shows_no_secret(status: int, location: str, words: str) -> None:
+    fault = met((response(status, b"", {"location": location}), "close"))
+    assert fault.kind == "stop" and f"HTTP {status}" in fault.said
+    assert words in fault.said.replace(")", "") and "5ec2e7" not in fault.said
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "may_be_done"),
+    [(429, "pause", False), (500, "server", True), (502, "server", True), (503, "server", False),
+     (504, "server", True), (529, "busy", False)],
+)  # fmt: skip
+@pytest.mark.parametrize("header", ["7", "date"])
+def test_a_retry_after_of_any_status_is_heeded(status: int, kind: Kind, may_be_done: bool, header: str) -> None:
+    after = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True) if header == "date" else header
+    fault = met((response(status, error("some_error", "no"), {"retry-after": after}), "close"))
+    assert (fault.kind, fault.may_be_done) == (kind, may_be_done)
+    assert fault.retry_after == pytest.approx(7, abs=2)
 
 
 @pytest.mark.parametrize("status", [429, 400, 403])
@@ -180,8 +209,8 @@ def test_an_empty_purse_stops_the_run_whatever_its_status(status: int) -> None:
     ("header", "kind", "seconds"),
     [
         ("7", "pause", 7), ("0.25", "pause", 0.25), ("4294967", "pause", 120), ("inf", "pause", 120), ("0", "busy", 0),
-        ("-5", "busy", 0), ("nan", "busy", 0), ("", "busy", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", "busy", 0),
-        ("soon", "busy", 0),
+        ("-5", "busy", 0), ("nan", "busy", 0), ("", "busy", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", "pause", 120),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "busy", 0), ("soon", "busy", 0),
     ],
 )  # fmt: skip
 def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, seconds: float) -> None:
@@ -194,7 +223,7 @@ def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, second
 def test_an_error_whose_words_are_none_is_told_all_the_same(message: Any, code: Any) -> None:
     body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message, "code": code}})
     fault = met((response(400, body.encode()), "close"))
-    assert fault.kind == "item" and fault.said.startswith("HTTP 400")
+    assert fault.kind == "denied" and fault.said.startswith("HTTP 400")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>\n<h1>Bad gateway</h1>\n</html>", b"\xff\xfe\x00", b"[1, 2]", b'"no"'])
@@ -253,30 +282,67 @@ def test_what_is_not_of_the_api_is_raised_as_it_is() -> None:
     assert raised.value is mine
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{}", b"null", b"[]", b"Hello", b'{"content": []}', MESSAGE.replace(b'"input_tokens": 100, ', b""),
-     MESSAGE.replace(b'"text": "Earlier."', b'"words": "Earlier."'), MESSAGE[:-1]],
-)  # fmt: skip
-def test_a_200_without_a_message_counts_as_lost_and_is_asked_again(body: bytes, tmp_path: Any) -> None:
-    async def run() -> Answer:
-        async with serving((response(200, body), "close")) as bad, serving((WHOLE, "close")) as good:
-            api = connect(Patience()).with_options(base_url=bad)
+UNREADABLE = [
+    b"", b'{"content": []}', MESSAGE.replace(b'"input_tokens": 100, ', b""), MESSAGE[:-1],
+    MESSAGE.replace(b'"text": "Earlier."', b'"words": "Earlier."'), MESSAGE.replace(b": 100", b": -100"),
+    MESSAGE.replace(b": 2}", b": -2}"), MESSAGE.replace(b": 100", b": 100000000"),
+    MESSAGE.replace(b": 2}", b": 99999}"),
+]  # fmt: skip
 
-            def may_ask() -> None:
-                if budget.lost:
-                    api.base_url = good
 
-            files, gate = Storage.at(tmp_path), Gate(may_ask)
-            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), gate)
-            found = await Client(api, PRICE, budget, Patience(), gate).ask(describe("a dog runs"), 0)
-            # What was cut off has cost about as much as the answer to the same question.
-            assert budget.spent == budget.lost == found.usd == Decimal("0.00022")
-            assert budget.reserved == 0
-            return found
-
-    found = asyncio.run(run())
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_message_that_cannot_be_read_may_have_been_charged_for_and_is_asked_again(body: bytes, tmp_path: Any) -> None:
+    found, lost = asyncio.run(answered_second(body, tmp_path))
+    # What was cut off has cost about as much as the answer to the same question.
+    assert lost == found.usd == Decimal("0.00022")
     assert (found.text, found.tries) == ("Earlier.", 2)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"null", b"[]", b"Hello", b"<!DOCTYPE html><title>Sign in</title>", b'{"error": "not here"}']
+)
+def test_what_no_model_made_costs_nothing_and_is_asked_again(body: bytes, tmp_path: Any) -> None:
+    found, lost = asyncio.run(answered_second(body, tmp_path))
+    assert (found.text, found.tries, lost) == ("Earlier.", 2, 0)
+
+
+def test_an_answer_that_nobody_can_ever_read_is_asked_for_three_times(tmp_path: Any) -> None:
+    async def run() -> Decimal:
+        async with serving((response(200, UNREADABLE[1]), "close")) as url:
+            files, gate = Storage.at(tmp_path), Gate()
+            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), gate)
+            api = connect(Patience()).with_options(base_url=url)
+            with pytest.raises(Unanswered, match="3 times") as end:
+                await Client(api, PRICE, budget, Patience(), gate).ask(request, 0)
+            assert end.value.reason == "judge_error"
+            return budget.lost
+
+    request = describe("a dog runs")
+    assert asyncio.run(run()) == 3 * worst_cost(PRICE, request, in_batch=False)
+
+
+async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
+    """The answer to a question to which this body came first, and what was lost by then."""
+    async with serving((response(200, body), "close")) as bad, serving((WHOLE, "close")) as good:
+        api, sent = connect(Patience()).with_options(base_url=bad), []
+
+        def may_ask() -> None:
+            if sent:
+                api.base_url = good
+            sent.append(1)
+
+        files, gate = Storage.at(folder), Gate()
+        budget = Budget(files, None, AnswerCache(files, folder / "journals"), Decimal(0), gate)
+        reserve = budget.reserve
+
+        async def reserved(*given: Any) -> None:
+            await reserve(*given)
+            may_ask()
+
+        budget.reserve = reserved  # type: ignore[assignment]
+        found = await Client(api, PRICE, budget, Patience(), gate).ask(describe("a dog runs"), 0)
+        assert (budget.spent, budget.reserved) == (found.usd, 0)
+        return found, budget.lost
 
 
 @pytest.mark.parametrize("status", [401, 403, 400, 500])
