@@ -21,9 +21,8 @@ import pyarrow.parquet as pq
 from curation.config import Config
 from curation.errors import UsageMistake
 from curation.outcome import Ending
-from curation.sources import MISSING, Clip, PassedOver, Source
+from curation.sources import Clip, PassedOver, Source
 from curation.sources.caption import ending_of
-from curation.sources.reading import Witness
 from curation.survey import Survey
 from curation.terms import Terms
 from judge.text import MAX_NAME, evidence
@@ -323,21 +322,6 @@ class Plan:
             self._group = group, self._file.read_row_group(group, use_threads=False)
         begin = self._group_ends[group] - self._group[1].num_rows
         return self._group[1].slice(first - begin, clips)
-
-    def witnesses(self, count: int = 16) -> tuple[Witness, ...]:
-        """Some of the planned files, spread over the plan: whether the source is there can be seen by them."""
-        groups = self._file.metadata.num_row_groups
-        names = [field.name for field in fields(Witness) if field.name in self._file.schema_arrow.names]
-        found: dict[str, Witness] = {}
-        for group in sorted({group * groups // count for group in range(count)}):
-            table = self._file.read_row_group(group, columns=names, use_threads=False)
-            for row in sorted({row * table.num_rows // count for row in range(count)}):
-                (values,) = table.slice(row, 1).to_pylist()
-                if values["size"] != MISSING:
-                    found.setdefault(values["location"], Witness(**values))
-        spread = list(found.values())
-        few = min(count, len(spread))
-        return tuple(spread[number * len(spread) // few] for number in range(few))
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """Every row as plain values, in the order of the file, for checks."""

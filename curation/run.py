@@ -27,6 +27,7 @@ from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job
+from curation.witnesses import witnesses
 from curation.work import ShardWork, at_most, remaining, to_retry
 from judge.errors import JudgeMistake
 from shards.layout import REPORT, SUMS
@@ -139,7 +140,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
-            recorded.begun_with_cut, Plan(out, order.config).witnesses(),
+            recorded.begun_with_cut, witnesses(out),
         )  # fmt: skip
         try:
             return _Run(order, job, recorded, heartbeat, progress, begun).go()

@@ -35,6 +35,7 @@ from curation.seek import Span
 from curation.side_by_side import Bench, side_by_side
 from curation.sources.reading import SourceChanged, SourceReader, Witness
 from curation.terms import Terms
+from curation.witnesses import planned_in
 from curation.writable import writable
 from judge.request import Frame
 from judge.text import evidence
@@ -70,7 +71,7 @@ class Job:
 
     def reader(self, scratch: Path) -> SourceReader:
         """Who reads clips, with a folder for what it copies."""
-        return SourceReader(self.root, scratch, self.witnesses)
+        return SourceReader(self.root, scratch, self.witnesses, partial(planned_in, self.out))
 
     def check_worker(self) -> None:
         """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""

@@ -31,6 +31,7 @@ from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job, cut_unit, screen_unit
 from curation.verify import verify
+from curation.witnesses import witnesses
 from curation.work import ShardWork, at_most, remaining, to_retry
 from pipelines.console import Watch
 from shards.layout import SUMS
@@ -101,8 +102,8 @@ def build_inline(
     with claimed_out(open_out(str(out))) as place, held(place, "inline"), asyncio.Runner() as runner:
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
-        witnesses = Plan(place, config).witnesses()
-        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, recorded.begun_with_cut, witnesses)
+        begun_with, seen_by = recorded.begun_with_cut, witnesses(place)
+        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, begun_with, seen_by)
         judging = Judging(config, terms, place, "inline")
         plan, before = Plan(place, config), sums_before(place)
         state, _ = heal(place, config.units_per_shard)

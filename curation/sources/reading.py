@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, NoReturn, Protocol, cast
 
 from curation.sized_file import SizedFile
 from curation.sources.clip import MISSING, WHOLE_FILE, locate
@@ -15,6 +16,12 @@ from shards.storage import Entry, Storage, StorageFault
 
 _READ_BYTES = 4 << 20
 _MOST_SUFFIX = 16
+_ENOUGH = 3
+"""So many other files of a folder, none of which is as planned, are no chance."""
+_REMEDY = (
+    "is the right disk mounted? Mount it, or put back what was planned; if it was changed on purpose, plan it anew into"
+    " another --out"
+)
 
 
 class SourceChanged(Exception):
@@ -32,6 +39,18 @@ class Witness:
     size: int
     mtime_ns: int
     digest: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """How many clips were planned from the files of a folder and of those below it, and some of these files."""
+
+    clips: int = 0
+    files: tuple[Witness, ...] = ()
+
+
+def _not_known(folder: str) -> PlannedFolder:
+    return PlannedFolder()
 
 
 class Located(Protocol):
@@ -57,13 +76,18 @@ class SourceReader:
     """Reads clips below one root. A remote file, and a member of a tar, is copied to `scratch` for the decoder.
 
     The last copy is kept until another is asked for: the clips of one film lie side by side. Where a clip's file is not
-    what was planned, and none of the `witnesses` is either, that is the source's fault and not the clip's.
+    what was planned, nor are the others of its folder, which `planned_in` tells, nor any of the `witnesses`, that is
+    the source's fault and not the clip's.
     """
 
-    def __init__(self, root: Storage, scratch: Path, witnesses: Sequence[Witness] = ()) -> None:
+    def __init__(
+        self, root: Storage, scratch: Path, witnesses: Sequence[Witness] = (),
+        planned_in: Callable[[str], PlannedFolder] = _not_known,
+    ) -> None:  # fmt: skip
         self._root = root
         self._scratch = scratch
         self._witnesses = witnesses
+        self._planned_in = cache(planned_in)
         self._retimed = ""
         self._copied: tuple[str, int, int] | None = None
 
@@ -123,29 +147,62 @@ class SourceReader:
         return self._retimed == clip.location
 
     def _unchanged(self, clip: Located) -> tuple[Storage, str]:
+        if fault := self._fault(clip):
+            self._raise(clip, fault)
+        return locate(self._root, clip.location)
+
+    def _raise(self, clip: Located, fault: str) -> NoReturn:
+        """Raise StorageFault where more than the clip's file is not as planned, else SourceChanged.
+
+        Its folder is asked first, then the one above, until there are files enough to tell.
+        """
         storage, path = locate(self._root, clip.location)
-        fault = self._fault(clip)
-        if not fault:
-            return storage, path
-        if storage.stat(path) is None and not storage.holds_place_of(path):
-            gone = "its folder is gone; is the disk mounted?" if storage.is_local else "the bucket is gone"
-            raise StorageFault(f"cannot read {path} in {storage.shown}: {gone}")
-        others = [witness for witness in self._witnesses if witness.location != clip.location]
-        if self._witnesses and all(map(self._fault, others)):
-            so_are = f", and so are all {len(others)} others that were looked at" if others else ""
-            raise StorageFault(
-                f"the source {self._root.shown} is not the one that was planned: {clip.name} {fault}{so_are};"
-                " is the right disk mounted?"
-            )
+        if not (storage.is_local and self._witnesses) and not storage.holds_place_of(path):
+            what = "folder is gone; is its disk mounted?" if storage.is_local else "bucket is gone"
+            raise StorageFault(f"cannot read {path} in {storage.shown}: its {what}")
+        for folder in _folders(clip.location):
+            if self._any_is_there(clip, [one for one in self._witnesses if one.location.startswith(f"{folder}/")]):
+                raise SourceChanged(f"{clip.name} {fault}")  # without a look at the plan
+            planned = self._planned_in(folder)
+            if planned.clips > 1 and self._is_lost(folder):
+                raise StorageFault(self._lost(clip, folder))
+            if self._any_is_there(clip, planned.files):
+                raise SourceChanged(f"{clip.name} {fault}")
+            if (others := _others(clip, planned.files)) >= _ENOUGH:
+                raise StorageFault(_not_as_planned(f"the folder {self._shown(folder)}", clip, fault, others))
+        if self._witnesses and not self._any_is_there(clip, self._witnesses):
+            others = _others(clip, self._witnesses)
+            raise StorageFault(_not_as_planned(f"the source {self._root.shown}", clip, fault, others))
         raise SourceChanged(f"{clip.name} {fault}")
+
+    def _any_is_there(self, clip: Located, files: Sequence[Witness]) -> bool:
+        """Whether any file but the clip's is as it was planned."""
+        return any(file.location != clip.location and not self._fault(file) for file in files)
+
+    def _is_lost(self, folder: str) -> bool:
+        """Whether a folder on a disk is gone or empty."""
+        storage, path = locate(self._root, f"{folder}/-")
+        return storage.is_local and not storage.holds_place_of(path)
+
+    def _lost(self, clip: Located, folder: str) -> str:
+        """Why nothing can be read of a folder, by the topmost that is gone or empty: there a disk is missing."""
+        for above in _folders(folder):
+            if not self._is_lost(above):
+                break
+            folder = above
+        return f"cannot read {clip.name}: the folder {self._shown(folder)} is gone or empty; {_REMEDY}"
+
+    def _shown(self, folder: str) -> str:
+        storage, path = locate(self._root, f"{folder}/-")
+        return f"{storage.shown}/{path}".removesuffix("/-")
 
     def _fault(self, clip: Located) -> str:
         """Why the file is not the one that was planned; "" if it is, or may be: another time alone says nothing."""
         storage, path = locate(self._root, clip.location)
+        self._retimed = ""
         entry = storage.stat(path)
         if entry is None:
             return "is gone"
-        self._retimed = ""
         if clip.size == MISSING or (entry.size, entry.mtime_ns) == (clip.size, clip.mtime_ns):
             return ""
         if entry.size != clip.size:
@@ -162,6 +219,23 @@ class SourceReader:
             return digest(region(file, clip))
         except OSError as fault:
             raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+
+
+def _folders(location: str) -> Iterator[str]:
+    """The folders that a location lies in, the nearest first, but not the root."""
+    folder = location.rpartition("/")[0]
+    while folder and not folder.endswith("/"):
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
+def _others(clip: Located, files: Sequence[Witness]) -> int:
+    return sum(file.location != clip.location for file in files)
+
+
+def _not_as_planned(what: str, clip: Located, fault: str, others: int) -> str:
+    none = f", and none of {others} others that were looked at is as planned" if others else ""
+    return f"{what} is not the one that was planned: {clip.name} {fault}{none}; {_REMEDY}"
 
 
 class _Window(SizedFile):

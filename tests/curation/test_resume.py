@@ -101,7 +101,7 @@ def test_a_disk_that_is_not_mounted_is_no_clips_fault(source: Path, tmp_path: Pa
     prepare(Storage.at(out), Source.at(str(manifest)), SMALL)
     videos.rename(tmp_path / "unmounted")
     videos.mkdir()
-    with pytest.raises(StorageFault, match="is the disk mounted"):
+    with pytest.raises(StorageFault, match="elsewhere is gone or empty; is the right disk mounted"):
         build_inline(manifest, out, SMALL)
     videos.rmdir()
     (tmp_path / "unmounted").rename(videos)

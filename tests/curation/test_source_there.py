@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from curation.setup import Recorded, prepare
 from curation.sources import Source
 from shards.layout import PLAN
 from shards.storage import Storage, StorageFault
-from tests.support import SMALL, build_inline, ledger, make_video, problems
+from tests.support import SMALL, build_inline, ledger, make_video, problems, write_csv
 
 COUNT = 6
 
@@ -103,13 +104,36 @@ def test_a_source_that_is_gone_as_a_whole_stops_the_run_and_fails_no_clip(
     assert ends(folder, tmp_path / "out") == ["kept"] * COUNT
 
 
-def test_spans_of_one_video_that_is_gone_stop_the_run(tmp_path: Path) -> None:
+@pytest.fixture
+def single(tmp_path: Path) -> dict[str, Path]:
+    """The same video as a file of its own, as the only one of a table, and as that of a tar."""
     video = make_video(tmp_path / "in" / "a.mp4", 0.5, "832x480")
     video.with_suffix(".txt").write_text("a caption")
-    planned(tmp_path / "in", tmp_path / "out")
-    video.rename(tmp_path / "away.mp4")
-    with pytest.raises(StorageFault, match="is the right disk mounted"):
-        build_inline(tmp_path / "in", tmp_path / "out", SMALL)
+    rows = [{"video": "a.mp4", "start": start, "end": start + 0.25, "caption": "a caption"} for start in (0, 0.25)]
+    with tarfile.open(tmp_path / "in" / "a.tar", "w") as tar:
+        tar.add(video, "a.mp4")
+        tar.add(video.with_suffix(".txt"), "a.txt")
+    return {"video": video, "table": write_csv(tmp_path / "in" / "clips.csv", rows), "tar": tmp_path / "in" / "a.tar"}
+
+
+def written_anew(file: Path) -> None:
+    file.write_bytes(b"another")
+
+
+@pytest.mark.parametrize(
+    ("kind", "happens"),
+    [("video", written_anew), ("table", written_anew), ("table", Path.unlink), ("tar", written_anew)],
+)
+def test_a_source_of_one_file_that_was_changed_stops_the_run_and_the_remedies_are_told(
+    kind: str, happens: Callable[[Path], None], single: dict[str, Path], tmp_path: Path
+) -> None:
+    source, out = single[kind], tmp_path / "out"
+    planned(source, out)
+    happens(single["tar" if kind == "tar" else "video"])
+    with pytest.raises(StorageFault, match="is the right disk mounted") as told:
+        build_inline(source, out, SMALL)
+    assert "put back what was planned; if it was changed on purpose, plan it anew into another --out" in str(told.value)
+    assert ledger(out) == []
 
 
 def test_a_moved_source_goes_on_and_another_does_not(folder: Path, tmp_path: Path) -> None:
