@@ -51,7 +51,7 @@ class StageProgress(Protocol):
     """Told how far a run is."""
 
     def begin(self, planned: Stages, done: Stages) -> None:
-        """The plan stands; so much of it is done already."""
+        """The plan stands; so much of it is done already. Told once more where some is to be done anew."""
 
     def tick(self, done: Stages, asking: Report | None) -> None:
         """Called every moment, with what is done by now, and how the asking goes where answers are paid for."""

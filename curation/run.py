@@ -28,7 +28,7 @@ from curation.summary import Summary, conclude, sums_before
 from curation.terms import Terms
 from curation.unit import Job
 from curation.witnesses import witnesses
-from curation.work import ShardWork, at_most, remaining, to_retry
+from curation.work import ShardWork, at_most, count_retried, remaining, to_retry
 from judge.errors import JudgeMistake
 from shards.layout import REPORT, SUMS
 from shards.location import lies_in
@@ -172,6 +172,7 @@ class _Run:
         self._progress = progress
         self._begun = begun
         self._plan = Plan(job.out, order.config)
+        self._shards = sum(1 for _ in self._plan.shards())
         self._idle = True
         self._before = sums_before(job.out)
 
@@ -179,14 +180,11 @@ class _Run:
         units_per_shard = self._job.config.units_per_shard
         state, tally = heal(self._out, units_per_shard)
         tidy(self._out, state, units_per_shard)
-        shards = sum(1 for _ in self._plan.shards())
-        clips, decided = self._plan.clips, tally.total
-        self._reached = Stages(decided, decided, decided, len(state.sealed) - len(state.partial))
-        self._progress.begin(Stages(clips, clips, clips, shards), self._reached)
+        self._begin(tally.total, len(state.sealed) - len(state.partial))
         try:
             state = self._finish(state)
             if self._order.retry:
-                self._work(to_retry(self._plan, state, self._out, self._order.retry))
+                self._retry(state)
         except (RunStopped, StorageFault, KeyboardInterrupt):
             self._conclude_as_it_is()
             raise
@@ -208,7 +206,21 @@ class _Run:
             state = State.read(self._out, self._job.config.units_per_shard)
             if self._order.stop_after or state.complete(self._plan):
                 return state
+            state, tally = take_stock(self._out, self._job.config.units_per_shard)
+            self._begin(tally.total, len(state.sealed) - len(state.partial))
         raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
+
+    def _retry(self, state: State) -> None:
+        clips, shards = count_retried(state, self._out, self._order.retry)
+        if clips:
+            self._begin(self._plan.clips - clips, self._shards - shards)
+            self._work(to_retry(self._plan, state, self._out, self._order.retry))
+
+    def _begin(self, clips: int, shards: int) -> None:
+        """Tell that so much of the plan is done before the work that comes now."""
+        self._reached = Stages(clips, clips, clips, shards)
+        planned = self._plan.clips
+        self._progress.begin(Stages(planned, planned, planned, self._shards), self._reached)
 
     def _work(self, work: Iterator[ShardWork]) -> None:
         first = next(work, None)

@@ -71,6 +71,12 @@ def to_retry(plan: Plan, state: State, out: Storage, outcomes: frozenset[str]) -
             yield _open_units(plan, state, replace(sealed, revision=sealed.revision + 1), clips, redo)
 
 
+def count_retried(state: State, out: Storage, outcomes: frozenset[str]) -> tuple[int, int]:
+    """Return how many clips `to_retry` does anew, and how many shards hold them, where every shard is sealed."""
+    counts = [sum(row.outcome in outcomes for row in rows) for rows in state.ledgers(out)]
+    return sum(counts), sum(count > 0 for count in counts)
+
+
 def _open_units(plan: Plan, state: State, shard: ShardName, clips: int, redo: frozenset[str] | None) -> ShardWork:
     names = plan.unit_names(shard, clips)
     if state.committed.issuperset(names):  # so that the plan need not be read

@@ -28,7 +28,8 @@ class StageWatch:
         self._begun = self._told = time.monotonic()
 
     def begin(self, planned: Stages, done: Stages) -> None:
-        self._planned, self._before = planned, done
+        self.end()
+        self._planned, self._before, self._begun = planned, done, time.monotonic()
         if err.is_terminal and done != planned:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
@@ -48,6 +49,7 @@ class StageWatch:
     def end(self) -> None:
         if self._bar:
             self._bar.stop()
+            self._bar = None
 
     def _line(self, done: Stages, asking: Report | None) -> str:
         planned = self._planned

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from curation.progress import Stages
 from judge.cached_client import Report
@@ -37,6 +38,24 @@ def test_a_line_tells_every_stage_and_the_dollars(monkeypatch: pytest.MonkeyPatc
 
 def test_the_bar_moves_before_any_clip_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     at = []
-    monkeypatch.setattr(stagewatch.Progress, "update", lambda *_, completed, **__: at.append(completed))
+    monkeypatch.setattr(Progress, "update", lambda *_, completed, **__: at.append(completed))
     told(monkeypatch, True, Stages(1), Stages(30), Stages(30, 4), Stages(30, 30, 1), PLANNED)
     assert at == sorted(set(at)) and at[-1] == 90
+
+
+def test_what_a_retry_does_anew_is_a_bar_of_its_own_and_counts_from_where_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at: list[str] = []
+    ended: list[int] = []
+    monkeypatch.setattr(stagewatch, "err", Console(file=io.StringIO(), force_terminal=True, width=200))
+    monkeypatch.setattr(Progress, "update", lambda *_, completed, description: at.append(description))
+    monkeypatch.setattr(Progress, "stop", lambda _: ended.append(len(at)))
+    watch = StageWatch()
+    watch.begin(PLANNED, Stages(29, 29, 29, 1))
+    watch.tick(PLANNED, None)
+    watch.begin(PLANNED, Stages(20, 20, 20, 1))
+    watch.tick(Stages(20, 20, 20, 1), None)
+    watch.end()
+    assert ended == [1, 2]
+    assert at[1].startswith("screened 20, asked 20, cut 20 of 30 clips, sealed 1 of 2 shards; 0.0 clips a second")
