@@ -15,8 +15,12 @@ NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence."""
+    """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence.
+
+    `retimed` says that the clip's file was looked at and has another time than was planned.
+    """
 
     outcome: Outcome
     reason: str
     detail: str
+    retimed: bool = False

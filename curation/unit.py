@@ -111,14 +111,16 @@ def _screened(job: Job, unit: Unit, earlier: Earlier, clip: PlannedClip, bench: 
     if clip.clip_id in unit.quarantined:
         return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
     found = _examined(job, clip, bench)
-    if isinstance(found, Ending):
-        return found
-    return replace(found, sample=earlier.next_sample(clip.clip_id), retimed=bench.reader.was_retimed(clip))
+    return found if isinstance(found, Ending) else replace(found, sample=earlier.next_sample(clip.clip_id))
 
 
 def _examined(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
     if ending := clip.ending:
         return ending
+    return replace(_looked_at(job, clip, bench), retimed=bench.reader.was_retimed(clip))
+
+
+def _looked_at(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
     measured = _or_failed(lambda: screen(clip, bench.reader, job.config))
     if isinstance(measured, Ending):
         return measured
@@ -191,14 +193,14 @@ def _made(
     if found is None or isinstance(found, str):
         return None
     made = _or_failed(lambda: _finish_clip(job, clip, found, scene, bench))
-    row, sample = (_ended(_planned_row(job, clip), made), None) if isinstance(made, Ending) else made
+    row, sample = (_ended(_planned_row(job, clip, found), made), None) if isinstance(made, Ending) else made
     return writable(row), sample
 
 
 def _finish_clip(
     job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, bench: Bench
 ) -> tuple[Row, Sample | None]:
-    row = _planned_row(job, clip)
+    row = _planned_row(job, clip, found)
     if isinstance(found, Ending):
         return _ended(row, found), None
     measured = found.measured
@@ -207,7 +209,7 @@ def _finish_clip(
         source_width=measured.width, source_height=measured.height, duration=measured.duration, codec=measured.codec,
     )  # fmt: skip
     scene = scene or Scene(clip.caption)
-    row = _with_scene(replace(row, sample=found.sample, remark=RETIMED if found.retimed else ""), scene)
+    row = _with_scene(replace(row, sample=found.sample), scene)
     if scene.ending:
         return _ended(row, scene.ending), None
     made = _cut_clip(job, clip, measured, bench)
@@ -277,11 +279,11 @@ def _or_failed(step: Callable[[], T]) -> T | Ending:
         return Ending("failed", "unexpected", f"{type(error).__name__} at {where}: {error}")
 
 
-def _planned_row(job: Job, clip: PlannedClip) -> Row:
+def _planned_row(job: Job, clip: PlannedClip, found: Screened | Ending) -> Row:
     return Row(
         position=clip.position, clip_id=clip.clip_id, split=clip.split, unit=clip.unit, shard=clip.shard,
         source=clip.name, start_ms=clip.start_ms, end_ms=clip.end_ms, outcome="", caption=clip.caption,
-        judge=job.config.judge, run_id=job.run_id, host=socket.gethostname(),
+        judge=job.config.judge, remark=RETIMED if found.retimed else "", run_id=job.run_id, host=socket.gethostname(),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
 

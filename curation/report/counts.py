@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from curation.ledger import Row, Tally
+from curation.ledger import RETIMED, Row, Tally
 from curation.outcome import OUTCOMES
 from shards.receipt import DamagedRecord
 
@@ -82,6 +82,11 @@ class Counts:
     @property
     def kept(self) -> int:
         return self.tally.of("kept")
+
+    @property
+    def retimed(self) -> int:
+        """How many clips have a file of another time than was planned."""
+        return self.tally.remarks[RETIMED]
 
     @property
     def sources(self) -> int:

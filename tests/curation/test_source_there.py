@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from curation.errors import RunStopped, UsageMistake
 from curation.ledger import SCHEMA, read_ledger, write_ledger
 from curation.run import open_apart
 from curation.setup import Recorded, prepare
 from curation.sources import Source
+from pipelines.build_nsp import main
 from shards.layout import PLAN
 from shards.storage import Storage, StorageFault
+from tests.command import SMALL_FLAGS
 from tests.support import SMALL, build_inline, ledger, make_video, problems, write_csv
 
 COUNT = 6
@@ -60,6 +63,57 @@ def test_a_source_that_was_copied_again_is_accepted_and_counted(folder: Path, tm
     assert not problems(out, SMALL)
     for tar in calm.rglob("*.tar"):
         assert (out / tar.relative_to(calm)).read_bytes() == tar.read_bytes()
+
+
+def test_what_was_copied_again_is_counted_whatever_its_end(folder: Path, tmp_path: Path) -> None:
+    """But not where its file is not looked at, or is another."""
+    make_video(folder / "1.mp4", 0.25, "64x48")
+    (folder / "2.mp4").write_bytes(b"no video")
+    (folder / "3.txt").write_bytes(b"\xff")
+    planned(folder, tmp_path / "out")
+    again(folder)
+    (folder / "4.mp4").unlink()
+    summary = build_inline(folder, tmp_path / "out", SMALL)
+    assert [(row.outcome, row.reason, row.remark) for row in ledger(tmp_path / "out")] == [
+        ("kept", "", "retimed"),
+        ("rejected", "too_small", "retimed"),
+        ("rejected", "unreadable", "retimed"),
+        ("failed", "bad_caption", ""),
+        ("failed", "source_changed", ""),
+        ("kept", "", "retimed"),
+    ]
+    assert summary.retimed == 4
+    given = ["--source", str(folder), "--out", str(tmp_path / "out"), *SMALL_FLAGS]
+    for command in (given, ["--out", str(tmp_path / "out"), "--status"]):
+        told = CliRunner(env={"COLUMNS": "200"}).invoke(main, command)
+        assert "\nretimed   4 clips of files with another time than planned" in told.stdout
+
+
+def test_spans_with_a_flaw_are_not_counted_beside_those_that_are_read(tmp_path: Path) -> None:
+    make_video(tmp_path / "in" / "a.mp4", 0.5, "832x480")
+    rows = [
+        {"video": "a.mp4", "start": "0", "end": "0.25", "caption": "a caption"},
+        {"video": "a.mp4", "start": "-1", "end": "0.5", "caption": "another"},
+    ]
+    source = write_csv(tmp_path / "in" / "clips.csv", rows)
+    planned(source, tmp_path / "out")
+    again(tmp_path / "in")
+    build_inline(source, tmp_path / "out", SMALL)
+    assert [(row.outcome, row.remark) for row in ledger(tmp_path / "out")] == [("kept", "retimed"), ("failed", "")]
+
+
+def test_a_clip_that_a_mistake_of_ours_ends_is_counted_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(folder, tmp_path / "out")
+    again(folder)
+
+    def broken(*_: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr("curation.unit.conditioning_text", broken)
+    summary = build_inline(folder, tmp_path / "out", SMALL)
+    assert (summary.count("failed"), summary.retimed) == (COUNT, COUNT)
 
 
 def test_one_file_that_was_written_anew_fails_alone(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from curation.setup import prepare
+from curation.sources import Source
 from curation.summary import METHODS
 from shards.layout import ShardName
 from shards.receipt import Receipt
@@ -137,6 +140,16 @@ def test_without_scenes_there_are_captions_and_no_rounds(tmp_path: Path) -> None
     assert [folded(title) for title in page.nodes("h3")] == [
         "Length of a clip", "Shorter side of the source", "Words in the caption",
     ]  # fmt: skip
+
+
+def test_files_of_another_time_than_planned_are_told(tmp_path: Path) -> None:
+    source = captioned_spans(tmp_path, 3)
+    build_inline(source, tmp_path / "one", SMALL)
+    assert report(tmp_path / "one", SMALL).nodes("#retimed") == []
+    prepare(Storage.at(tmp_path / "other"), Source.at(str(source)), SMALL)
+    os.utime(tmp_path / "film.mp4", ns=(1, 10**18))
+    build_inline(source, tmp_path / "other", SMALL)
+    assert report(tmp_path / "other", SMALL).text("#retimed").startswith("The files of 3 clips have another time than")
 
 
 def test_a_damaged_shard_costs_its_own_pictures(tmp_path: Path) -> None:
