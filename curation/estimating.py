@@ -50,7 +50,7 @@ def estimate(
     with scratch_folder() as folder:
         draft = Storage.at(folder)
         willing = terms if terms.uncaptioned == "skip" else replace(terms, uncaptioned="caption")
-        write_plan(draft, source, config, willing)
+        write_plan(draft, source, config, willing, digests=False)
         return _estimated(Plan(draft, config), draft, config, terms.price, cases)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -17,11 +18,12 @@ from shards.storage import Storage
 def clips_that_differ(out: Storage, source: Source, config: Config, terms: Terms | None) -> int:
     """Plan the source anew, and count the clips that have not the id and the size that they were planned with.
 
-    Raises UsageMistake for what planning refuses.
+    Reads no contents, which are looked at clip by clip. Raises UsageMistake for what planning refuses.
     """
+    willing = terms and replace(terms, uncaptioned="caption")  # what was to become of them is in the plan that stands
     with scratch_folder() as folder:
         draft = Storage.at(folder)
-        write_plan(draft, source, config, terms)
+        write_plan(draft, source, config, willing, digests=False)
         before, now = (map(_id_and_size, Plan(place, config).rows()) for place in (out, draft))
         return sum(a != b for a, b in zip_longest(before, now))
 

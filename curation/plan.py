@@ -76,6 +76,8 @@ class PlannedClip:
 _TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string()}
 SCHEMA = pa.schema([pa.field(f.name, _TYPES[str(f.type)], nullable=False) for f in fields(PlannedClip)])
 
+_WITHOUT_DIGESTS = SCHEMA.remove(SCHEMA.get_field_index("digest"))
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -103,20 +105,25 @@ class Unit:
 # ---- making ----------------------------------------------------------------------------------------------------
 
 
-def write_plan(out: Storage, source: Source, config: Config, terms: Terms | None = None) -> str:
+def write_plan(
+    out: Storage, source: Source, config: Config, terms: Terms | None = None, digests: bool = True
+) -> str:  # fmt: skip
     """Writes `plan.parquet`, whole or not at all, and returns its sha256.
 
+    Without `digests` no file is read for one, and the plan is as older versions wrote it, without that column.
     Raises UsageMistake for a source that is empty or not there, holds a clip twice, or lacks the captions its judge
     needs. `terms` say what becomes of clips without a caption where the judge could be paid to caption them.
     """
+    schema = SCHEMA if digests else _WITHOUT_DIGESTS
     # Statistics would put two captions of each row group into the footer, which every reader loads whole.
     with (
         out.publishing(PLAN) as file,
-        pq.ParquetWriter(file, SCHEMA, compression="zstd", write_statistics=False) as writer,
+        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         passed, survey, table = PassedOver(), Survey(config), _Table(file, writer, config)
+        clips = source.clips(passed, digests)
         skips = terms is not None and terms.uncaptioned == "skip"
-        for position, (clip, preceding) in enumerate(_with_preceding(source.clips(passed), source, config.judge)):
+        for position, (clip, preceding) in enumerate(_with_preceding(clips, source, config.judge)):
             survey.add(clip)
             table.add(position, _skipped(clip) if skips and not (clip.caption or clip.flaw) else clip, preceding)
         table.end()
@@ -183,8 +190,9 @@ class _Table:
 
     def _end_shard(self, split: str) -> None:
         rows = self._filling[split]
-        columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in SCHEMA]
-        self._waiting.append(pa.Table.from_arrays(columns, schema=SCHEMA))
+        schema = self._writer.schema
+        columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=schema))
         self._shards.append(f"{split} {len(rows)}")
         rows.clear()
         if sum(table.num_rows for table in self._waiting) >= _ROWS_A_GROUP:

@@ -150,31 +150,40 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
 def _note_if_moved(
     out: Storage, source: Source, config: Config, terms: Terms | None, determining: dict[str, Any]
 ) -> None:
-    """Records where the source lies now, if it is the one that was planned and all else is as it was.
+    """Record where the source lies now. Raises as `moved`."""
+    if recorded := moved(out, source, config, terms, determining):
+        out.delete(SUMS)
+        recorded.publish(out)
 
-    Raises UsageMistake for another source.
+
+def moved(
+    out: Storage, source: Source, config: Config, terms: Terms | None, determining: dict[str, Any]
+) -> Recorded | None:
+    """Return OUT's record with the place of a source that has moved, if it is the one that was planned.
+
+    None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageMistake for
+    another source.
     """
     recorded = Recorded.read(out)
     if recorded is None or recorded.source == source.shown or _differences(recorded, determining, recorded.source):
-        return
+        return None
     if recorded.determining.get("judge") == "claude" and untouched(out):
-        return  # it is planned anew
+        return None  # it is planned anew
     try:
         Plan(out, config)
     except (FileNotFoundError, DamagedRecord):
-        return  # and then nothing says what was planned
+        return None  # and then nothing says what was planned
     try:
         different = clips_that_differ(out, source, config, terms)
     except UsageMistake:
-        return  # it could not be planned at all
+        return None  # it could not be planned at all
     if different:
         raise UsageMistake(
             f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different:,}"
             " clips have another id or another size. Give the same source, or choose another --out"
         )
     _log.warning("the source has moved from %s to %s; its clips are the same", recorded.source, source.shown)
-    out.delete(SUMS)
-    replace(recorded, source=source.shown).publish(out)
+    return replace(recorded, source=source.shown)
 
 
 def _adopted(
@@ -193,10 +202,10 @@ def _adopted(
         _log.warning("%s; nothing was decided, so it is planned anew", damage.why)
         return None
     known = _known_fingerprint(out)
-    with scratch_folder() as folder:
-        plan_sha256 = write_plan(Storage.at(folder), source, config, terms)
     try:
-        same_plan = file_sha256(out, PLAN) == plan_sha256
+        plan_sha256 = file_sha256(out, PLAN)
+        with scratch_folder() as folder:
+            same_plan = _derived(Storage.at(folder), source, config, terms, plan_sha256)
     except FileNotFoundError:
         same_plan = False
     if not same_plan or known not in ("", fingerprint(determining)):
@@ -234,7 +243,7 @@ def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None
         )
     with scratch_folder() as folder:
         draft = Storage.at(folder)
-        if write_plan(draft, source, config, terms) != recorded.plan_sha256:
+        if not _derived(draft, source, config, terms, recorded.plan_sha256):
             raise UsageMistake(
                 f"--out {out.shown}: {PLAN} {how}, and the source does not give the same again; restore it, or choose"
                 " another --out"
@@ -242,6 +251,12 @@ def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None
         _log.warning("%s %s; the source gives the same again", PLAN, how)
         with draft.open(PLAN) as made, out.publishing(PLAN) as file:
             shutil.copyfileobj(made, file, 1 << 20)
+
+
+def _derived(draft: Storage, source: Source, config: Config, terms: Terms | None, plan_sha256: str) -> bool:
+    """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests."""
+    forms = (False, True)  # the first reads no contents
+    return any(write_plan(draft, source, config, terms, digests) == plan_sha256 for digests in forms)
 
 
 def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:

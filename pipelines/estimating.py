@@ -9,7 +9,7 @@ from rich.table import Table
 from curation import ffmpeg
 from curation.estimating import estimate
 from curation.run import Order, open_apart
-from curation.setup import as_begun, decided_otherwise, standing
+from curation.setup import as_begun, decided_otherwise, moved, standing
 from curation.sources.passed import told
 from curation.terms import Terms
 from judge.estimate import Assumptions, Bill, assume
@@ -24,7 +24,8 @@ def print_estimate(order: Order, assumed: str) -> int:
     source, out = open_apart(order.source, order.out)
     config, terms = as_begun(out, order.config), order.terms
     assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
-    recorded = standing(out, source, config.determining(ffmpeg.build()))
+    determining = config.determining(ffmpeg.build())
+    recorded = moved(out, source, config, terms, determining) or standing(out, source, determining)
     planned = recorded is not None and not decided_otherwise(out, config, terms)
     found = estimate(source, out, config, planned, terms, cases)
     bills, captioning = found.bills.values(), found.captioning.values()

@@ -60,12 +60,14 @@ class Source:
     def is_manifest(self) -> bool:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
-    def clips(self, passed: PassedOver | None = None) -> Iterator[Clip]:
+    def clips(self, passed: PassedOver | None = None, digests: bool = True) -> Iterator[Clip]:
         """All clips in source order, each with size, time and digest of its file. Raises UsageMistake at a bad row.
 
-        What no clip is made of is counted in `passed` as the clips are drawn.
+        What no clip is made of is counted in `passed` as the clips are drawn. Without `digests` none is made, and no
+        contents are read.
         """
-        return _with_stats(self, self._found(passed or PassedOver()))
+        found = _with_stats(self, self._found(passed or PassedOver()))
+        return _with_digests(self, found) if digests else found
 
     def _found(self, passed: PassedOver) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
@@ -88,19 +90,22 @@ def _with_stats(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
         for storage in dict.fromkeys(storage for storage, _ in places):
             paths = list(dict.fromkeys(path for of, path in places if of == storage))
             entries |= zip(((storage, path) for path in paths), storage.stats(paths), strict=True)
-        found = [
-            clip if (entry := entries[place]) is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
-            for clip, place in zip(batch, places, strict=True)
-        ]
-        regions = [_region(clip, place) for clip, place in zip(found, places, strict=True)]
+        for clip, place in zip(batch, places, strict=True):
+            entry = entries[place]
+            yield clip if entry is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
+
+
+def _with_digests(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
+    while batch := list(islice(clips, _STAT_AT_ONCE)):
+        regions = [_region(source, clip) for clip in batch]
         known = digests(filter(None, regions))
-        for clip, where in zip(found, regions, strict=True):
+        for clip, where in zip(batch, regions, strict=True):
             yield replace(clip, digest=known[where]) if where else clip
 
 
-def _region(clip: Clip, place: tuple[Storage, str]) -> Region | None:
+def _region(source: Source, clip: Clip) -> Region | None:
     """What is to be read of a clip's file when it is planned. Of an object store nothing: that costs time and money."""
-    storage, path = place
+    storage, path = locate(source.root, clip.location)
     file = storage.local(path)
     return region(file, clip) if file and clip.size != MISSING else None
 

@@ -23,7 +23,7 @@ class Listed:
     shown: str = "here"
     is_manifest: bool = False
 
-    def clips(self, passed: PassedOver) -> Iterator[Clip]:
+    def clips(self, passed: PassedOver, digests: bool) -> Iterator[Clip]:
         for name in self.others:
             passed.add(name)
         return iter(self.listed)

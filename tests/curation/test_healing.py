@@ -8,8 +8,10 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from curation import ffmpeg
@@ -17,7 +19,7 @@ from curation.config import Encode
 from curation.crashes import Crashes
 from curation.errors import RunStopped, UsageMistake
 from curation.judging import Judging
-from curation.plan import Plan
+from curation.plan import Plan, write_plan
 from curation.sealing import CannotSeal, seal_shard
 from curation.setup import file_sha256, prepare
 from curation.sources import Source
@@ -363,6 +365,21 @@ def test_a_plan_that_was_lost_is_derived_from_the_source_again(
     build_inline(source, out, TINY)
     assert files(out)["plan.parquet"] == files(built)["plan.parquet"]
     assert_same_dataset(built, out, TINY)
+
+
+@pytest.mark.parametrize(("damage", "what"), [(gone, "plan.parquet"), (torn, "plan.parquet"), (empty, "config.toml")])
+def test_what_an_older_version_planned_without_digests_is_derived_from_the_source_again(
+    source: Path, out: Path, damage: Damage, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("curation.setup.write_plan", partial(write_plan, digests=False))
+        build_inline(source, out, TINY)
+    assert "digest" not in pq.read_schema(out / "plan.parquet").names
+    before = files(out)
+    damage(out / what)
+    build_inline(source, out, TINY)
+    assert files(out)[what] == before[what] and files(out)["plan.parquet"] == before["plan.parquet"]
+    assert_conserved(out, TINY)
 
 
 @pytest.mark.usefixtures("other_source")

@@ -19,8 +19,9 @@ from curation.run import open_apart
 from curation.setup import Recorded, prepare
 from curation.sources import Source
 from pipelines.build_nsp import main
-from shards.layout import PLAN
+from shards.layout import PLAN, UNIT_LEDGERS
 from shards.storage import Storage, StorageFault
+from tests.asking import CLAUDE, terms
 from tests.command import SMALL_FLAGS
 from tests.support import SMALL, build_inline, ledger, make_video, problems, write_csv
 
@@ -206,6 +207,26 @@ def test_a_moved_source_goes_on_and_another_does_not(folder: Path, tmp_path: Pat
     (other / "5.mp4").unlink()
     with pytest.raises(UsageMistake, match=r"is another source: 2 clips have another id or another size"):
         planned(other, out)
+
+
+def test_whether_a_source_has_moved_is_seen_without_reading_its_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(folder, tmp_path / "out")
+    folder.rename(tmp_path / "moved")
+    monkeypatch.setattr("curation.sources.digests", None)
+    assert planned(tmp_path / "moved", tmp_path / "out").source == str(tmp_path / "moved")
+
+
+def test_a_moved_source_without_captions_goes_on_as_it_was_planned(folder: Path, tmp_path: Path) -> None:
+    """What was to become of them was said when it was planned, and need not be said again."""
+    (folder / "3.txt").unlink()
+    out = Storage.at(tmp_path / "out")
+    prepare(out, Source.at(str(folder)), CLAUDE, terms(uncaptioned="caption"))
+    out.write(f"{UNIT_LEDGERS}/begun", b"")
+    folder.rename(tmp_path / "moved")
+    recorded = prepare(out, Source.at(str(tmp_path / "moved")), CLAUDE, terms())
+    assert recorded.source == str(tmp_path / "moved")
 
 
 def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(folder: Path, tmp_path: Path) -> None:

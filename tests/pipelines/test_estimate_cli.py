@@ -220,6 +220,30 @@ def test_it_needs_no_key_sends_nothing_and_writes_nothing(
     assert api.exchanges == [] and api.batches == []
 
 
+def test_a_source_that_has_moved_is_estimated_as_it_was_and_another_is_refused(api: ClaudeApi, tmp_path: Path) -> None:
+    """As a run would accept it; but the place where it lies now is not recorded."""
+    source, out = spans(tmp_path / "in", [f"thing {number}" for number in range(12)]), tmp_path / "out"
+    stop_after(api, 11)
+    with pytest.raises(RunStopped):
+        build_inline(source, out, CLAUDE, terms=terms())
+    before, left = tree(out), estimate(source, out)
+    (tmp_path / "in").rename(tmp_path / "moved")
+    moved = tmp_path / "moved" / source.name
+    assert estimate(moved, out) == left and left.clips > 0
+    assert tree(out) == before
+    with next((tmp_path / "moved").glob("*.mp4")).open("ab") as file:
+        file.write(b"x")
+    code, stdout, stderr = run(moved, out)
+    assert (code, stdout) == (2, "") and "is another source: 12 clips have another id or another size" in stderr
+    assert tree(out) == before
+
+
+def test_no_file_of_the_source_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = spans(tmp_path / "in", ["one thing", "another"])
+    monkeypatch.setattr("curation.sources.digests", None)
+    assert estimate(source, tmp_path / "out").clips == 2
+
+
 def test_a_dataset_of_other_settings_is_not_estimated(api: ClaudeApi, tmp_path: Path) -> None:
     source = spans(tmp_path / "in", ["one thing", "another"])
     build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
