@@ -76,24 +76,24 @@ class Journal:
 
     def sent(self, call: str, pending: Pending) -> None:
         """Note a call before it is sent."""
-        self._calls[call] = pending
         self._append(_sent(call, pending))
+        self._calls[call] = pending
 
     def answered(self, call: str, answer: Answer) -> None:
         """Note a call's answer."""
-        self._calls.pop(call, None)
         self._append(answer.to_line() + _line({"ended": call}))
+        self._calls.pop(call, None)
 
     def ended(self, call: str) -> None:
         """Note that a call has ended without an answer, and without being charged for."""
-        self._calls.pop(call, None)
         self._append(_line({"ended": call}))
+        self._calls.pop(call, None)
 
     def reckoned(self, lost: Decimal, call: str = "") -> None:
         """Note what lost calls count in all whose questions have answers, in US dollars; `call` is a further one."""
+        self._append((_line({"ended": call}) if call else b"") + _line({"lost": str(lost)}))
         self._calls.pop(call, None)
         self._lost = lost
-        self._append((_line({"ended": call}) if call else b"") + _line({"lost": str(lost)}))
 
     def add(self, answer: Answer) -> None:
         """Note an answer until it is stored."""
@@ -103,12 +103,22 @@ class Journal:
         """Every answer noted so far is stored: begin anew once the file is long."""
         if self._size < _TRIM_BYTES:
             return
-        draft = self._path.with_suffix(_DRAFT)
-        file, self._size = self._open(draft), 0
+        draft, state = self._path.with_suffix(_DRAFT), self._state()
+        try:
+            file = self._open(draft)
+            try:
+                _write(file, state)
+                draft.replace(self._path)
+            except OSError:
+                os.close(file)
+                raise
+        except OSError as error:  # nothing is lost: it goes on as it is
+            _log.warning("cannot write %s: %s; make room there", draft, error.strerror)
+            with suppress(OSError):
+                draft.unlink()
+            return
         os.close(self._file)
-        self._file = file
-        self._append(self._state())
-        draft.replace(self._path)
+        self._file, self._size = file, len(state)
 
     def delete(self) -> None:
         """Delete it, when all answers are stored and the record of the budget knows the rest."""
@@ -122,11 +132,11 @@ class Journal:
         return _line({"lost": str(self._lost)}) + b"".join(_sent(*entry) for entry in self._calls.items())
 
     def _append(self, line: bytes) -> None:
-        left = line
         try:
-            while left:
-                left = left[os.write(self._file, left) :]
+            _write(self._file, line)
         except OSError as error:
+            with suppress(OSError):  # else a part of this line would spoil the next one
+                os.ftruncate(self._file, self._size)
             raise JudgeStopped(f"cannot write {self._path}: {error.strerror}; make room there") from error
         self._size += len(line)
 
@@ -151,6 +161,11 @@ def recover(folder: Path) -> list[Recovered]:
 def discard(folder: Path, recovered: Recovered) -> None:
     """Delete a journal that was recovered, once all of it is stored."""
     (folder / f"{recovered.name}{_SUFFIX}").unlink(missing_ok=True)
+
+
+def _write(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
 
 
 def _is_over(path: Path) -> bool:
