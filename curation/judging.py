@@ -165,7 +165,8 @@ def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None
     def counted(call: Call, clip_id: str) -> Call:
         answer = call.answer
         again = answer.key in seen or answer.clip_id not in ("", clip_id)
-        seen.add(answer.key)
+        if not again:
+            seen.add(answer.key)
         return replace(call, answer=replace(answer, usd=Decimal(0), shared=True)) if again else call
 
     return [

@@ -25,9 +25,13 @@ def with_earlier_calls(row: Row, earlier: Row | None) -> Row:
     """Return the row of a clip that was done anew, with what was paid for it before in front of its own calls."""
     if earlier is None or not earlier.calls:
         return row
-    calls = json.loads(row.calls) if row.calls else []
-    keys = {call["key"] for call in calls}
+    calls, keys = json.loads(row.calls) if row.calls else [], keys_of(row)
     return with_calls(row, [*(call for call in json.loads(earlier.calls) if call["key"] not in keys), *calls])
+
+
+def keys_of(row: Row) -> frozenset[str]:
+    """Return the keys of the calls that a row lists."""
+    return frozenset(call["key"] for call in json.loads(row.calls)) if row.calls else frozenset()
 
 
 def sums_of(calls: Sequence[Mapping[str, Any]]) -> tuple[int, int, float]:

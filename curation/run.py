@@ -21,6 +21,7 @@ from curation.least_budget import check_budget
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import StageProgress, Stages, Tick
+from curation.retry import begin_or_go_on, check_open_retry, end_retry
 from curation.setup import Recorded, as_begun, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
@@ -136,6 +137,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
         check_budget(place, order.config.claude, order.terms)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with claimed_out(place) as out, held(out, run_id) as heartbeat:
+        check_open_retry(out, order.retry)
         order = replace(order, config=as_begun(out, order.config))
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         job = Job(
@@ -196,6 +198,9 @@ class _Run:
         summary, sums = self._conclude()
         if sums is not None:
             write_sums(self._out, sums | {REPORT: self._report()})
+        if self._order.retry:
+            self._heartbeat.check()
+            end_retry(self._out)
         return Finished(summary, self._idle)
 
     def _finish(self, state: State) -> State:
@@ -211,10 +216,11 @@ class _Run:
         raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
 
     def _retry(self, state: State) -> None:
-        clips, shards = count_retried(state, self._out, self._order.retry)
-        if clips:
+        self._heartbeat.check()
+        if retry := begin_or_go_on(self._out, state, self._order.retry):
+            clips, shards = count_retried(state, self._out, retry)
             self._begin(self._plan.clips - clips, self._shards - shards)
-            self._work(to_retry(self._plan, state, self._out, self._order.retry))
+            self._work(to_retry(self._plan, state, self._out, retry))
 
     def _begin(self, clips: int, shards: int) -> None:
         """Tell that so much of the plan is done before the work that comes now."""

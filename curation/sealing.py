@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from curation.errors import RunStopped
 from curation.ledger import Row, read_ledger, write_ledger
+from curation.paid_calls import keys_of
 from shards.layout import ShardName, UnitName
 from shards.receipt import DamagedRecord, Receipt
 from shards.seal import seal
@@ -22,7 +23,7 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
     """Tar, offsets, ledger, and the receipt last; only then the units' own files go. Raises StorageFault,
     and CannotSeal when a unit's files are not what was committed.
 
-    A retry that changed no outcome leaves the sealed revision as it is and returns its receipt.
+    A retry that changed no outcome, and paid for nothing, leaves the sealed revision as it is and returns its receipt.
     """
     return _seal(out, name, {unit: unit.ledger for unit in units}, whole=True)
 
@@ -82,6 +83,6 @@ def _same_ends(out: Storage, name: ShardName, rows: Sequence[Row]) -> Receipt | 
     return None
 
 
-def _end(row: Row) -> tuple[str, str, str, int]:
-    """Asked anew in vain is an end of its own: the next retry asks once more."""
-    return row.clip_id, row.outcome, row.reason, row.sample
+def _end(row: Row) -> tuple[str, str, str, int, frozenset[str]]:
+    """Asked anew in vain is an end of its own: the next retry asks once more. So is what was paid for since."""
+    return row.clip_id, row.outcome, row.reason, row.sample, keys_of(row)

@@ -23,7 +23,7 @@ from judge.budget_record import ACCOUNT
 from judge.errors import JudgeStopped
 from judge.segments import CALLS
 from judge.stored_answers import StoredAnswers
-from shards.layout import CONFIG, CRASHES, JOURNALS, MANIFEST, PARTS, PLAN, REPORT, SUMMARY, SUMS, UNIT_LEDGERS
+from shards.layout import CONFIG, CRASHES, JOURNALS, MANIFEST, PARTS, PLAN, REPORT, RETRY, SUMMARY, SUMS, UNIT_LEDGERS
 from shards.receipt import DamagedRecord, Manifest, sealed_shards
 from shards.scratch import scratch_folder
 from shards.storage import Storage
@@ -132,7 +132,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
-            for earlier in (SUMS, MANIFEST, SUMMARY, REPORT, CONFIG):  # its commit last
+            for earlier in (SUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
                 out.delete(earlier)
         plan_sha256 = write_plan(out, source, config, terms)
         recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)

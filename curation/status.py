@@ -8,6 +8,7 @@ from curation.config import Config
 from curation.ledger import Tally
 from curation.lock import Holder, holder
 from curation.plan import Plan
+from curation.retry import OpenRetry
 from curation.state import take_stock
 from curation.summary import Spending
 from shards.storage import Storage
@@ -17,7 +18,8 @@ from shards.storage import Storage
 class Status:
     """Counts as of now. `passed_over` and `shards_partial` are as in `Summary`.
 
-    `runner` holds the lock, and may be dead. `spending` is None where nothing is paid for.
+    `runner` holds the lock, and may be dead. `spending` is None where nothing is paid for. Of an open `retry`,
+    `retry_left` shards are left.
     """
 
     planned: int
@@ -28,6 +30,8 @@ class Status:
     runner: Holder | None
     spending: Spending | None
     shards_partial: int = 0
+    retry: OpenRetry | None = None
+    retry_left: int = 0
 
     @property
     def running(self) -> bool:
@@ -35,13 +39,15 @@ class Status:
 
 
 def status(out: Storage, config: Config) -> Status:
-    """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone."""
+    """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone, DamagedRecord."""
     plan = Plan(out, config)
     shards_planned = sum(1 for _ in plan.shards())
     state, tally = take_stock(out, config.units_per_shard)
     runner = holder(out)
+    retry = OpenRetry.read(out)
     at_work = runner is not None and runner.alive
     spending = Spending.read(out, at_work) if config.judge == "claude" else None
     return Status(
-        plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending, len(state.partial)
+        plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending, len(state.partial),
+        retry, sum(retry.is_left(shard) for shard in state.sealed.values()) if retry else 0,
     )  # fmt: skip

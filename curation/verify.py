@@ -13,6 +13,7 @@ from curation.config import Config, flat
 from curation.ledger import Tally
 from curation.plan import Plan
 from curation.progress import Progress
+from curation.retry import OpenRetry
 from curation.setup import Recorded
 from curation.state import State
 from curation.summary import about, summarize
@@ -45,7 +46,7 @@ _ANEW = "delete it and run the build again to write it anew"
 _SUMS_ANEW = f"delete {SUMS} and run the build again to write it anew"
 _DERIVED = "rows by plan, samples and paid answers; manifest, index, summary and cards by receipts and ledgers"
 _UNCOVERED = (
-    "work in progress (parts/, ledger/units/, run.lock), counts of crashes, open batches, latents/, answers that no row"
+    "work in progress (parts/, ledger/units/, run.lock, retry.json), counts of crashes, open batches, latents/, answers that no row"
     " names"
 )
 
@@ -69,6 +70,10 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
     except DamagedRecord as damage:
         sums, is_there = None, True
         yield Finding(str(damage))
+    try:
+        OpenRetry.read(out)
+    except DamagedRecord as damage:
+        yield Finding(f"{damage}; delete it, and the next --retry begins anew")
     proof = _Proof(out, recorded, config, Listed(sums))
     yield from map(Finding, proof.mark())
     if roots := [*proof.roots()]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from curation.ledger import read_ledger
 from curation.plan import Plan, Unit
+from curation.retry import OpenRetry
 from curation.state import State
 from shards.layout import ShardName, UnitName
 from shards.storage import Storage
@@ -60,20 +61,21 @@ def _undecided(plan: Plan, state: State, out: Storage, shard: ShardName) -> froz
     return frozenset(clip.clip_id for unit in plan.units(shard) for clip in unit.clips) - decided
 
 
-def to_retry(plan: Plan, state: State, out: Storage, outcomes: frozenset[str]) -> Iterator[ShardWork]:
-    """The sealed shards that hold a clip with one of `outcomes`, under their next revision."""
+def to_retry(plan: Plan, state: State, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
+    """The shards of a retry that it has not sealed yet, under their next revision."""
     for shard, clips in plan.shards():
         sealed = state.sealed.get((shard.split, shard.index))
-        if sealed is None:
+        if sealed is None or not retry.is_left(sealed):
             continue
-        redo = frozenset(row.clip_id for row in read_ledger(out, sealed.ledger) if row.outcome in outcomes)
+        redo = frozenset(row.clip_id for row in read_ledger(out, sealed.ledger) if row.outcome in retry.outcomes)
         if redo:
             yield _open_units(plan, state, replace(sealed, revision=sealed.revision + 1), clips, redo)
 
 
-def count_retried(state: State, out: Storage, outcomes: frozenset[str]) -> tuple[int, int]:
+def count_retried(state: State, out: Storage, retry: OpenRetry) -> tuple[int, int]:
     """Return how many clips `to_retry` does anew, and how many shards hold them, where every shard is sealed."""
-    counts = [sum(row.outcome in outcomes for row in rows) for rows in state.ledgers(out)]
+    left = [shard for shard in state.sealed.values() if retry.is_left(shard)]
+    counts = [sum(row.outcome in retry.outcomes for row in read_ledger(out, shard.ledger)) for shard in left]
     return sum(counts), sum(count > 0 for count in counts)
 
 

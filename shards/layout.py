@@ -11,6 +11,7 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = "run.lock"
+RETRY = "retry.json"
 MARK = "nextscene.json"
 SUMS = "SHA256SUMS"
 CARD = "README.md"
@@ -156,7 +157,7 @@ def _suffix(revision: int) -> str:
 
 
 _FIXED = frozenset(
-    [PLAN, CONFIG, MANIFEST, SUMMARY, REPORT, LOCK, MARK, SUMS, CARD, CROISSANT]
+    [PLAN, CONFIG, MANIFEST, SUMMARY, REPORT, LOCK, RETRY, MARK, SUMS, CARD, CROISSANT]
     + [f"{ENERGON}/{name}" for name in ("dataset.yaml", "split.yaml", ".info.json", "index.sqlite", "index.uuid")]
     + [name(split) for split in SPLITS for name in (index, wids)]
 )

@@ -23,6 +23,7 @@ from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
+from curation.retry import begin_or_go_on, check_open_retry, end_retry
 from curation.run import claimed_out, open_out
 from curation.setup import Recorded, prepare, untouched
 from curation.sources import Source
@@ -100,6 +101,7 @@ def build_inline(
     """
     begun = time.monotonic()
     with claimed_out(open_out(str(out))) as place, held(place, "inline"), asyncio.Runner() as runner:
+        check_open_retry(place, retry)
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
         begun_with, seen_by = recorded.begun_with_cut, witnesses(place)
@@ -117,9 +119,9 @@ def build_inline(
                     seal_as_they_stand(place, plan, config.units_per_shard)
                     break
                 state = State.read(place, config.units_per_shard)
-            if retry and not end:
-                works = to_retry(plan, State.read(place, config.units_per_shard), place, retry)
-                end = _do_all(job, works, judging, runner)
+            state = State.read(place, config.units_per_shard)
+            if retry and not end and (under_way := begin_or_go_on(place, state, retry)):
+                end = _do_all(job, to_retry(plan, state, place, under_way), judging, runner)
         finally:
             runner.run(judging.end())
         if end and untouched(place):
@@ -131,6 +133,8 @@ def build_inline(
             raise end
         if sums is not None:
             write_sums(place, sums)
+        if retry:
+            end_retry(place)
     return summary
 
 

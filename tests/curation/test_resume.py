@@ -15,6 +15,7 @@ from curation import ffmpeg
 from curation.errors import RunStopped, UsageMistake
 from curation.judging import Judging
 from curation.plan import Plan
+from curation.retry import begin_or_go_on
 from curation.sealing import seal_shard
 from curation.setup import prepare
 from curation.sources import Source
@@ -56,7 +57,10 @@ def half_a_retry(source: Path, out: Path) -> None:
     """What a retry leaves that was killed when the first of its two units had been committed."""
     place, given = Storage.at(out), Source.at(str(source))
     job = Job(SMALL, given.root, place, ffmpeg.build(), "killed")
-    (work,) = to_retry(Plan(place, SMALL), State.read(place, SMALL.units_per_shard), place, frozenset({"failed"}))
+    plan, state = Plan(place, SMALL), State.read(place, SMALL.units_per_shard)
+    retry = begin_or_go_on(place, state, frozenset({"failed"}))
+    assert retry is not None
+    (work,) = to_retry(plan, state, place, retry)
     unit = work.todo[0]
     screened = screen_unit(job, unit)
     decision = asyncio.run(Judging(job.config, None, job.out, job.run_id).decide(unit, screened))
