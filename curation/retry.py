@@ -92,7 +92,7 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
             f" {out.shown}/{RETRY} to give it up"
         )
     _log.warning(
-        "%s is unfinished in %s; this run leaves it so, the same command with it goes on", retry.flag, out.shown
+        "%s has an unfinished %s; this run leaves it so, the same command with it goes on", out.shown, retry.flag
     )
 
 

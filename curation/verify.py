@@ -46,8 +46,8 @@ _ANEW = "delete it and run the build again to write it anew"
 _SUMS_ANEW = f"delete {SUMS} and run the build again to write it anew"
 _DERIVED = "rows by plan, samples and paid answers; manifest, index, summary and cards by receipts and ledgers"
 _UNCOVERED = (
-    "work in progress (parts/, ledger/units/, run.lock, retry.json), counts of crashes, open batches, latents/, answers that no row"
-    " names"
+    "work in progress (parts/, ledger/units/, run.lock, retry.json), counts of crashes, open batches, latents/, answers"
+    " that no row names"
 )
 
 

@@ -266,8 +266,8 @@ def _print_status(now: Status) -> None:
         console.out.print(f"not read  {told(now.passed_over)}", markup=False)
     _print_retimed(now.tally.remarks[RETIMED])
     if now.retry:
-        print_open = f"{now.retry.flag}: {now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
-        console.out.print(f"retry     {print_open}; the same command with it goes on", markup=False)
+        left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
+        console.out.print(f"retry     {now.retry.flag}: {left}; the same command with it goes on", markup=False)
     if now.spending:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:

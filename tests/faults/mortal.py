@@ -1,8 +1,8 @@
 """Runs that kill themselves with SIGKILL before their n-th change to OUT, however that change is made.
 
-Usage: python -m tests.faults.mortal SOURCE. Each line of input, `N CLIPS OUT`, is a run in a process of its own, forked
-from this one, which has imported all; with N = 0 it lives. It decides so many clips, or all where that is 0, and is
-answered by its exit code and the number of its changes.
+Usage: python -m tests.faults.mortal SOURCE JUDGE. Each line of input, `N CLIPS RETRY OUT`, is a run in a process of its
+own, forked from this one, which has imported all; with N = 0 it lives. It decides so many clips, or all where that is
+0, does those of the outcome RETRY anew ("-" for none), and is answered by its exit code and the number of its changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curation.config import Encode, Rules
+from curation.config import Config, Encode, Rules
 from shards.storage import Storage
 from tests.support import SMALL, build_inline
 
@@ -42,21 +42,24 @@ class _Fate:
         return maybe
 
 
-def _run(source: str, out: str, clips: int, fate: _Fate) -> None:
+def _run(source: str, out: str, config: Config, clips: int, retry: str, fate: _Fate) -> None:
     # The synced draft, its renaming, a lock's link, and a deletion: all that ever changes OUT.
     os.fsync = fate.before(os.fsync)  # type: ignore[assignment]
     os.link = fate.before(os.link)  # type: ignore[assignment]
     Path.replace = fate.before(Path.replace)  # type: ignore[method-assign]
     Storage.delete = fate.before(Storage.delete)  # type: ignore[method-assign]
-    build_inline(source, out, TINY, stop_after=clips or None)
+    outcomes = frozenset[str]() if retry == "-" else frozenset({retry})
+    build_inline(source, out, config, outcomes, stop_after=clips or None)
 
 
 def main() -> None:
     forked = multiprocessing.get_context("fork")
+    source, config = sys.argv[1], replace(TINY, judge=sys.argv[2])
     for line in sys.stdin:
-        deadly, clips, out = line.rstrip("\n").split(" ", 2)
+        deadly, clips, retry, out = line.rstrip("\n").split(" ", 3)
         steps = forked.Value("i", lock=False)
-        run = forked.Process(target=_run, args=(sys.argv[1], out, int(clips), _Fate(int(deadly), steps)))
+        arguments = source, out, config, int(clips), retry, _Fate(int(deadly), steps)
+        run = forked.Process(target=_run, args=arguments)
         run.start()
         run.join()
         print(run.exitcode, steps.value, flush=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from curation.config import Config
 from curation.setup import Recorded
+from curation.state import State
 from shards.storage import Storage
 from tests.faults.mortal import TINY
 from tests.support import (
@@ -21,6 +26,7 @@ from tests.support import (
     assert_same_dataset,
     build_inline,
     captioned_spans,
+    ledger,
     problems,
 )
 
@@ -36,19 +42,25 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return captioned_spans(tmp_path_factory.mktemp("source"), 5, seconds=0.125, size="64x48")
 
 
-@pytest.fixture
-def mortal(source: Path) -> Iterator[Mortal]:
+@contextmanager
+def mortal_runs(source: Path, judge: str) -> Iterator[Mortal]:
     """A run that dies before one of its changes: its exit code, and how many changes it came to."""
-    command = [sys.executable, "-m", "tests.faults.mortal", str(source)]
+    command = [sys.executable, "-m", "tests.faults.mortal", str(source), judge]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as runs:
 
-        def run(out: Path, deadly: int, clips: int = 0) -> tuple[int, int]:
-            print(deadly, clips, out, file=runs.stdin, flush=True)
+        def run(out: Path, deadly: int, clips: int = 0, retry: str = "-") -> tuple[int, int]:
+            print(deadly, clips, retry, out, file=runs.stdin, flush=True)
             assert runs.stdout is not None
             code, steps = map(int, runs.stdout.readline().split())
             return code, steps
 
+        yield run
+
+
+@pytest.fixture
+def mortal(source: Path) -> Iterator[Mortal]:
+    with mortal_runs(source, TINY.judge) as run:
         yield run
 
 
@@ -89,10 +101,36 @@ def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost(
         assert leftovers(out) == [], f"after a kill before change {deadly}"
 
 
-def assert_told_as_unfinished(out: Path) -> None:
+def test_killed_before_each_change_of_a_retry_it_goes_on_and_does_no_shard_twice(tmp_path: Path) -> None:
+    """Each shard has clips that are dropped again: done twice, it would be sealed once more, at a higher revision."""
+    config, dropped = replace(TINY, judge="film"), frozenset({"dropped"})
+    source = captioned_spans(tmp_path / "source", 5, seconds=0.125, size="64x48")
+    source.write_text(source.read_text().replace("wordb thingb", "worda thinga"))
+    source.write_text(re.sub("word[de] thing[de]", "wordc thingc", source.read_text()))
+    begun, undisturbed = tmp_path / "begun", tmp_path / "undisturbed"
+    build_inline(source, begun, config)
+    assert [row.outcome for row in ledger(begun, config)] == ["rejected", "dropped", "kept", "dropped", "dropped"]
+    with mortal_runs(source, config.judge) as mortal:
+        code, steps = mortal(shutil.copytree(begun, undisturbed), 0, retry="dropped")
+        assert code == 0
+        assert steps > 40
+        assert {name.revision for name in State.read(Storage.at(undisturbed), 2).sealed.values()} == {1}
+        for deadly in range(1, steps + 1):
+            out = shutil.copytree(begun, tmp_path / f"killed-{deadly}")
+            assert mortal(out, deadly, retry="dropped") == (-signal.SIGKILL, deadly)
+            assert_told_as_unfinished(out, config)
+            if deadly % 2:
+                build_inline(source, out, config)  # which leaves the retry as it is
+            build_inline(source, out, config, dropped)
+            assert_same_dataset(undisturbed, out, config)
+            assert_conserved(out, config)
+            assert leftovers(out) == [], f"after a kill before change {deadly}"
+
+
+def assert_told_as_unfinished(out: Path, config: Config = TINY) -> None:
     """What a killed run left is no damage to `--verify`."""
     if Recorded.read(Storage.at(out)) is not None:
-        for problem in problems(out, TINY):
+        for problem in problems(out, config):
             assert "run the build again" in problem and "delete" not in problem, problem
 
 
@@ -100,5 +138,5 @@ def leftovers(out: Path) -> list[str]:
     """Files that only a run at work should have."""
     inside = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     known = {entry.path for entry in Storage.at(out).files(recursive=True)}
-    working = ("parts/", "ledger/units/", "run.lock")
+    working = ("parts/", "ledger/units/", "run.lock", "retry.json")
     return sorted(inside - known | {path for path in inside if path.startswith(working)})
