@@ -21,8 +21,8 @@ CONFIG = replace(
 )  # fmt: skip
 
 
-def run(source: str, out: str, in_batches: bool, env: Mapping[str, str]) -> None:
-    """Build until nothing is left. The waits that only make it slow are shorter."""
+def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Mapping[str, str]) -> None:
+    """Build until nothing is left, with `retry` as in `--retry`. The waits that only make it slow are shorter."""
     logging.disable(logging.WARNING)
     os.environ.update(env)
     with (
@@ -31,4 +31,4 @@ def run(source: str, out: str, in_batches: bool, env: Mapping[str, str]) -> None
         mock.patch.object(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05),
         mock.patch.object(judge.batch_api, "_SECOND_LOOK_SECONDS", 0.2),
     ):
-        build_inline(source, out, CONFIG, terms=terms("5", in_batches=in_batches))
+        build_inline(source, out, CONFIG, retry, terms("5", in_batches=in_batches))

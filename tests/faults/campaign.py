@@ -1,10 +1,11 @@
 """Runs that are killed while they ask, and resumed: the data, and the money, to the last cent.
 
 `python -m tests.faults.campaign [--trials 100] [--seed 0]` draws trials: questions one by one or in batches, OUT on
-disk or in an object store, faults of the network and of the API, one to four kills by SIGKILL at any moment.
-After each it compares tars, receipts and ledgers with those of a run that was left alone, and account, ledger and
-stored answers with what the server says it was paid for answers that arrived. It prints a line a trial, and ends with 1
-if anything is wrong. One trial is done again with `--seed S --trials 1`.
+disk or in an object store, faults of the network and of the API, one to four kills by SIGKILL at any moment. A third of
+them kill a `--retry failed`, after a build that was left alone. After each it compares tars, receipts and ledgers with
+those of a run that was left alone, and account, ledger and stored answers with what the server says it was paid for
+answers that arrived. It prints a line a trial, and ends with 1 if anything is wrong. One trial is done again with
+`--seed S --trials 1`.
 
 The runs do without Ray (`tests/faults/test_kill_asking.py` kills the real command): a trial takes seconds.
 """
@@ -29,15 +30,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
+from curation.retry import OpenRetry
+from shards.receipt import sealed_shards
+from shards.storage import Storage
 from tests.asking import account, calls, spans, stored, terms
 from tests.claude_api import ClaudeApi, Exchange, Weather
 from tests.claude_api import Limits as Server
+from tests.claude_api.batches import Batch
 from tests.faults.asking_run import CONFIG, run
+from tests.faults.campaign_clips import CLIPS, Mended, captions, captions_to_retry
 from tests.faults.object_store import CREDENTIALS, Store, store
 from tests.judge.server_side import dollars
 from tests.support import assert_conserved, assert_same_dataset, build_inline, ledger
 
-CLIPS = 24
+MENDED, FAILED = Mended(), frozenset({"failed"})
+_HEAD = "seed  killed  way         place  weather  kills  in flight  again  settled  lost      seconds"
 _HANGS_AFTER_SECONDS = 90.0
 _WEATHERS: dict[str, dict[str, float]] = {
     "calm": {}, "stormy": {"529": 0.1, "500": 0.1, "429-after": 0.05, "slow": 0.05},
@@ -55,6 +62,7 @@ class Plan:
     weather: str
     latency: float
     moments: tuple[tuple[int, float], ...]
+    retries: bool = False
 
     @staticmethod
     def draw(seed: int) -> Plan:
@@ -68,7 +76,10 @@ class Plan:
             else (0, chance.uniform(0, 2))
             for _ in range(chance.randint(1, 4))
         )
-        return Plan(seed, way, place, weather, chance.choice([0.02, 0.1, 0.3]), moments)
+        latency, retries = chance.choice([0.02, 0.1, 0.3]), chance.random() < 1 / 3
+        if retries:  # of which a run has a third of the questions
+            moments = tuple((-(-answers // 3), seconds) for answers, seconds in moments)
+        return Plan(seed, way, place, weather, latency, moments, retries)
 
     @property
     def settled_seconds(self) -> float:
@@ -98,24 +109,37 @@ class Trial:
     def __init__(self, plan: Plan, source: Path, out: str, api: ClaudeApi) -> None:
         self._plan, self._source, self._out, self._api = plan, source, out, api
         self._kills: list[float] = []
+        self._retry = frozenset[str]()
         self.outcome = Outcome()
 
     def go(self, calm: Path) -> Outcome:
         begun = time.monotonic()
-        moments = list(self._plan.moments)
-        for answers, seconds in moments:
-            self._kill_after(answers, seconds)
-        self._finish()
-        self._count_bought_again(self._api.exchanges)
+        if self._plan.retries:
+            self._finish()
+            self._api.mind, self._retry = MENDED, FAILED
+        exchanges, batches = len(self._api.exchanges), len(self._api.batches)
+        for answers, seconds in self._plan.moments:
+            if not self._has_retried:
+                self._kill_after(answers, seconds)
+        if not self._has_retried:
+            self._finish()
+        self._count_bought_again(self._api.exchanges[exchanges:], self._api.batches[batches:])
         self._compare(calm)
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
+
+    @property
+    def _has_retried(self) -> bool:
+        """Whether the retry is done: given once more, it would be another."""
+        out = Storage.at(self._out)
+        begun = bool(self._retry) and any(name.revision for name in sealed_shards(out).values())
+        return begun and OpenRetry.read(out) is None
 
     def _start(self) -> BaseProcess:
         in_batches = self._plan.way == "batches"
         env = {**self._api.env, **CREDENTIALS}
         process = multiprocessing.get_context("forkserver").Process(
-            target=run, args=(str(self._source), self._out, in_batches, env)
+            target=run, args=(str(self._source), self._out, in_batches, self._retry, env)
         )
         process.start()
         return process
@@ -144,7 +168,7 @@ class Trial:
 
     # ---- what is wrong -----------------------------------------------------------------------------------------
 
-    def _count_bought_again(self, exchanges: Sequence[Exchange]) -> None:
+    def _count_bought_again(self, exchanges: Sequence[Exchange], batches: Sequence[Batch]) -> None:
         """Of answers that were sent whole: those to a question that had one."""
         delivered: dict[str, list[Exchange]] = {}
         for exchange in exchanges:
@@ -166,7 +190,7 @@ class Trial:
             self.outcome.wrong.append(f"{self.outcome.settled_again} answers that had settled were bought again")
         if self.outcome.again > self.outcome.in_flight:
             self.outcome.wrong.append(f"{self.outcome.again} bought again, {self.outcome.in_flight} in flight")
-        twice = Counter(key for batch in self._api.batches for key in batch.custom_ids)
+        twice = Counter(key for batch in batches for key in batch.custom_ids)
         if self._plan.way == "batches" and max(twice.values(), default=1) > 1:
             self.outcome.wrong.append("questions stand in more than one batch")
 
@@ -209,34 +233,30 @@ def batch_costs(results: Sequence[bytes]) -> Iterator[Decimal]:
 # ---- the campaign ----------------------------------------------------------------------------------------------
 
 
-def captions() -> list[str]:
-    """Each takes one to three rounds; some end in vain; some are the same."""
-    kinds = ["", "FAIL1", "FAIL2", "FAIL3", "REFUSE-VERIFY", "TRUNCATE-ONCE"]
-    made = [f"thing {i:02d} is seen {kinds[i % len(kinds)]}".strip() for i in range(CLIPS - 2)]
-    return [*made, made[0], made[7]]
-
-
 class Campaign:
-    """What trials share: the source, the datasets of runs that were left alone, an object store."""
+    """What trials share: the sources, the datasets of runs that were left alone, an object store."""
 
     def __init__(self, folder: Path, bucket: Store) -> None:
         self._folder, self._bucket = folder, bucket
-        self._source = spans(folder / "source", captions())
-        self._calm = folder / "calm"
+        self._sources = [spans(folder / "source", captions()), spans(folder / "to-retry", captions_to_retry())]
 
     def trial(self, plan: Plan) -> Outcome:
-        calm = self._undisturbed()
+        source, calm = self._sources[plan.retries], self._undisturbed(plan.retries)
         name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
         weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], retry_after=0.1, slow_seconds=0.2)
         with ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3) as api, _reached(api):
-            return Trial(plan, self._source, out, api).go(calm)
+            return Trial(plan, source, out, api).go(calm)
 
-    def _undisturbed(self) -> Path:
-        if not self._calm.exists():
+    def _undisturbed(self, retries: bool) -> Path:
+        source, calm = self._sources[retries], self._folder / f"calm-{retries}"
+        if not calm.exists():
             with ClaudeApi() as api, _reached(api):
-                build_inline(self._source, self._calm, CONFIG, terms=terms())
-        return self._calm
+                build_inline(source, calm, CONFIG, terms=terms())
+                if retries:
+                    api.mind = MENDED
+                    build_inline(source, calm, CONFIG, FAILED, terms())
+        return calm
 
 
 @contextmanager
@@ -253,23 +273,26 @@ def campaign() -> Iterator[Campaign]:
         yield Campaign(Path(folder), bucket)
 
 
+def _line(plan: Plan, found: Outcome) -> str:
+    killed = "retry" if plan.retries else "build"
+    return (
+        f"{plan.seed:5}  {killed:6}  {plan.way:10}  {plan.place:5}  {plan.weather:7}  {found.kills:5}"
+        f"  {found.in_flight:9}  {found.again:5}  {found.settled_again:7}  {found.lost:.6f}  {found.seconds:7.1f}"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     bad, totals = 0, Outcome()
-    print(f"{'seed':>5}  {'way':10}  {'place':5}  {'weather':7}  kills  in flight  again  settled  lost      seconds")
+    print(f" {_HEAD}")
     with campaign() as trials:
         for seed in range(given.seed, given.seed + given.trials):
             plan = Plan.draw(seed)
             found = trials.trial(plan)
-            print(
-                f"{seed:5}  {plan.way:10}  {plan.place:5}  {plan.weather:7}  {found.kills:5}  {found.in_flight:9}"
-                f"  {found.again:5}  {found.settled_again:7}  {found.lost:.6f}  {found.seconds:7.1f}"
-                f"  {'; '.join(found.wrong)}",
-                flush=True,
-            )
+            print(f"{_line(plan, found)}  {'; '.join(found.wrong)}", flush=True)
             bad += bool(found.wrong)
             totals.kills += found.kills
             totals.again += found.again

@@ -12,11 +12,12 @@ SAMPLE = [
     Plan(1, "one by one", "disk", "calm", 0.05, ((5, 0.05), (20, 0.1))),
     Plan(2, "one by one", "s3", "torn", 0.05, ((15, 0.1),)),
     Plan(3, "batches", "disk", "calm", 0.05, ((10, 0.3),)),
+    Plan(4, "one by one", "disk", "torn", 0.05, ((10, 0.05), (30, 0.05), (4, 0.0)), retries=True),
 ]
 
 
 def test_whatever_is_killed_while_it_asks_the_data_and_the_books_are_those_of_a_calm_run() -> None:
     with campaign() as trials:
         outcomes = [trials.trial(plan) for plan in SAMPLE]
-    assert [outcome.wrong for outcome in outcomes] == [[], [], []]
-    assert sum(outcome.kills for outcome in outcomes) >= 3
+    assert [outcome.wrong for outcome in outcomes] == [[], [], [], []]
+    assert sum(outcome.kills for outcome in outcomes) >= 4
