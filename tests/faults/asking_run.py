@@ -9,15 +9,17 @@ from dataclasses import replace
 from unittest import mock
 
 import judge.batch_api
+import judge.batches
 import judge.patience
 from curation.config import Encode, Limits, Rules
 from shards import s3 as _imported_before_the_forks  # noqa: F401
 from tests.asking import CLAUDE, terms
 from tests.support import build_inline
 
+APPEAR_SECONDS = 8.0
 CONFIG = replace(
     CLAUDE, unit_size=8, units_per_shard=2, rules=Rules(min_width=64, min_height=48),
-    encode=Encode(width=64, height=48), limits=Limits(calls_at_once=12),
+    encode=Encode(width=64, height=48), limits=Limits(calls_at_once=12, batch_appear_hours=APPEAR_SECONDS / 3600),
 )  # fmt: skip
 
 
@@ -26,9 +28,9 @@ def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Map
     logging.disable(logging.WARNING)
     os.environ.update(env)
     with (
-        mock.patch.object(judge.patience.Patience.__init__, "__defaults__", (256, 180.0, 900.0, 0.1)),
+        mock.patch.object(judge.patience.Patience.__init__, "__defaults__", (256, 180.0, 900.0, 0.1, 24.0)),
         mock.patch.object(judge.patience, "_FIRST_WAIT_SECONDS", 0.05),
         mock.patch.object(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05),
-        mock.patch.object(judge.batch_api, "_SECOND_LOOK_SECONDS", 0.2),
+        mock.patch.object(judge.batches, "_FIRST_LOOK_SECONDS", 0.2),
     ):
         build_inline(source, out, CONFIG, retry, terms("5", in_batches=in_batches))

@@ -19,6 +19,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ from tests.asking import account, calls, spans, stored, terms
 from tests.claude_api import ClaudeApi, Exchange, Weather
 from tests.claude_api import Limits as Server
 from tests.claude_api.batches import Batch
-from tests.faults.asking_run import CONFIG, run
+from tests.faults.asking_run import APPEAR_SECONDS, CONFIG, run
 from tests.faults.campaign_clips import CLIPS, Mended, captions, captions_to_retry
 from tests.faults.object_store import CREDENTIALS, Store, store
 from tests.judge.server_side import dollars
@@ -49,7 +50,10 @@ _HANGS_AFTER_SECONDS = 90.0
 _WEATHERS: dict[str, dict[str, float]] = {
     "calm": {}, "stormy": {"529": 0.1, "500": 0.1, "429-after": 0.05, "slow": 0.05},
     "torn": {"drop-before": 0.1, "drop-after": 0.1},
+    "odd": {"page": 0.1, "503-after": 0.1, "no-usage": 0.04, "negative-usage": 0.04, "huge-usage": 0.04},
 }  # fmt: skip
+_CREATIONS = {"torn": ["drop-late", "drop-after", "504-late"], "odd": ["page", "429"], "stormy": ["500-after"]}
+_UNREADABLE = {"no-usage", "negative-usage", "huge-usage"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ class Trial:
         """Of answers that were sent whole: those to a question that had one."""
         delivered: dict[str, list[Exchange]] = {}
         for exchange in exchanges:
-            if exchange.last_byte_at:
+            if exchange.last_byte_at and exchange.fault not in _UNREADABLE:
                 delivered.setdefault(exchange.digest, []).append(exchange)
         for found in delivered.values():
             for before, after in pairwise(found):
@@ -216,6 +220,8 @@ class Trial:
         """What was charged for answers that arrived; one that was on its way at a kill may have arrived or not."""
         total = Decimal(0)
         for exchange in self._api.exchanges:
+            if exchange.fault in _UNREADABLE:
+                continue
             near = any(exchange.last_byte_at > at - self._plan.settled_seconds for at in self._kills)
             if exchange.last_byte_at and exchange.usage and (exchange.message_id in kept or not near):
                 total += dollars(exchange.usage)
@@ -245,7 +251,9 @@ class Campaign:
         name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
         weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], retry_after=0.1, slow_seconds=0.2)
-        with ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3) as api, _reached(api):
+        server = ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3)
+        server.create_faults = [*_CREATIONS.get(plan.weather, [])]
+        with server as api, _reached(api), _revealing(api):
             return Trial(plan, source, out, api).go(calm)
 
     def _undisturbed(self, retries: bool) -> Path:
@@ -263,6 +271,24 @@ class Campaign:
 def _reached(api: ClaudeApi) -> Iterator[None]:
     with mock.patch.dict(os.environ, api.env):
         yield
+
+
+@contextmanager
+def _revealing(api: ClaudeApi) -> Iterator[None]:
+    """Batches that are not listed yet appear a while before they must have."""
+    over = threading.Event()
+
+    def reveal() -> None:
+        while not over.wait(APPEAR_SECONDS / 8):
+            api.reveal_batches()
+
+    thread = threading.Thread(target=reveal)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager
