@@ -1,7 +1,12 @@
-"""Asks a Claude API as fast as it may: `ask bare|ours SECONDS RAMP OUT`, with the API's address in the environment.
+"""Asks a Claude API, its address in the environment; prints figures as JSON.
 
-`bare` is the SDK's own client, 64 calls at a time and nothing else. `ours` is CachedClient: limits that it has to find
-out, a budget, and every answer on disk in OUT. Prints answers a second and CPU seconds an answer, after RAMP seconds.
+    ask compare OUT SECONDS ROUNDS TRIPS    answers a second and CPU seconds an answer, of the bare SDK and of ours in
+                                            turn, where an answer takes SECONDS; TRIPS round trips are measured
+    ask paced OUT ROUNDS ANSWERS            answers a second of ours, where the API limits how many it gives a minute
+    ask peak OUT CALLS                      the peak memory of this process in bytes, over so many calls of ours
+
+`bare` is the SDK's own client, 64 calls at a time and nothing else. `ours` is CachedClient with its books in OUT:
+limits that it has to find out, a budget, a clip for each question, and every answer stored.
 """
 
 from __future__ import annotations
@@ -11,11 +16,13 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import anthropic
 
+from benchmarks.children.memory import peak_bytes
 from judge.base import Question
 from judge.cached_client import CachedClient
 from judge.patience import Patience
@@ -28,44 +35,94 @@ from shards.local_state import local_state
 from shards.storage import Storage
 
 AT_ONCE = 64
-_MORE_THAN_ALLOWED = 4 * AT_ONCE
-_BUDGET = Decimal(1000)
+_MORE_THAN_ALLOWED = 2 * AT_ONCE
+_TRIPS_TO_FIND_THE_LIMIT = 7
+_SECONDS_TO_FIND_THE_RATE = 10.0
+_BUDGET, _EXPECTED_OF_A_CLIP = Decimal(1000), Decimal("0.001")
+
+_PRICE = Prices.load().of(Claude().model)
+_REQUESTS = Requests(Claude(), _PRICE)
+_NUMBERS = itertools.count()
 
 Ask = Callable[[Request, int], Awaitable[object]]
 
 
-async def main(mode: str, seconds: float, ramp: float, out: str) -> None:
-    settings = Claude()
-    price = Prices.load().of(settings.model)
-    requests = Requests(settings, price)
-    numbers = itertools.count()
-    count = 0
+class Load:
+    """So many workers, each of which asks one question after another until there are no more `numbers`."""
 
-    async def worker(ask: Ask) -> None:
-        nonlocal count
-        while True:
-            number = next(numbers)
+    def __init__(self, ask: Ask, workers: int, numbers: Iterator[int] = _NUMBERS) -> None:
+        self._ask = ask
+        self._numbers = numbers
+        self._answers = 0
+        self._awaited: dict[int, asyncio.Future[None]] = {}
+        self._is_over = False
+        self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
+
+    async def measure(self, answers: int) -> dict[str, float]:
+        """Return answers a second and CPU seconds an answer, from the next answer to one so many later.
+
+        Answers come in waves, as the calls began together: whole waves must be measured.
+        """
+        await self._reach(self._answers + 1)
+        begun, cpu = time.monotonic(), time.process_time()
+        await self._reach(self._answers + answers)
+        return {"rate": answers / (time.monotonic() - begun), "cpu": (time.process_time() - cpu) / answers}
+
+    async def end(self) -> None:
+        """Ask no new questions, and wait for the answers to come."""
+        self._is_over = True
+        await self.wait()
+
+    async def wait(self) -> None:
+        await asyncio.gather(*self._workers)
+
+    async def _work(self) -> None:
+        for number in self._numbers:
             question = Question("", f"Number {number} crosses a wooden bridge in the rain, holding a lantern.")
-            await ask(requests.describe(question, ()), number)
-            count += 1
+            await self._ask(_REQUESTS.describe(question, ()), number)
+            self._answers += 1
+            if awaited := self._awaited.pop(self._answers, None):
+                awaited.set_result(None)
+            if self._is_over:
+                return
 
-    if mode == "bare":
-        sdk = anthropic.AsyncAnthropic(max_retries=0)
-        workers = [asyncio.create_task(worker(_bare(sdk))) for _ in range(AT_ONCE)]
-    else:
-        files = Storage.at(out)
-        client = await CachedClient.open(files, local_state(files, JOURNALS), price, Patience(), _BUDGET)
-        workers = [asyncio.create_task(worker(_ours(client))) for _ in range(_MORE_THAN_ALLOWED)]
-    await asyncio.sleep(ramp)
-    before, begun, cpu = count, time.monotonic(), time.process_time()
-    await asyncio.sleep(seconds)
-    answers, elapsed, used = count - before, time.monotonic() - begun, time.process_time() - cpu
-    failed = [task.exception() for task in workers if task.done()]
-    if failed:
-        raise RuntimeError(f"a worker ended: {failed[0]!r}")
-    for task in workers:
-        task.cancel()
-    print(json.dumps({"rate": answers / elapsed, "cpu": used / answers}))
+    async def _reach(self, answers: int) -> None:
+        awaited = self._awaited[answers] = asyncio.get_running_loop().create_future()
+        await asyncio.wait([awaited, *self._workers], return_when=asyncio.FIRST_COMPLETED)
+        if not awaited.done():
+            await self.wait()  # raises what ended a worker
+            raise RuntimeError("the workers ended too early")
+
+
+async def compare(out: str, seconds: float, rounds: int, trips: int) -> dict[str, list[dict[str, float]]]:
+    found: dict[str, list[dict[str, float]]] = {"bare": [], "ours": []}
+    bare = _bare(anthropic.AsyncAnthropic(max_retries=0))
+    async with _ours(out) as ours:
+        load = Load(ours, _MORE_THAN_ALLOWED)
+        await asyncio.sleep(_TRIPS_TO_FIND_THE_LIMIT * seconds)
+        await load.end()
+        for _ in range(rounds):
+            for name, ask, workers in (("bare", bare, AT_ONCE), ("ours", ours, _MORE_THAN_ALLOWED)):
+                load = Load(ask, workers)
+                await asyncio.sleep(1.5 * seconds)  # until its connections are open
+                found[name].append(await load.measure(trips * AT_ONCE))
+                await load.end()
+    return found
+
+
+async def paced(out: str, rounds: int, answers: int) -> list[dict[str, float]]:
+    async with _ours(out) as ours:
+        load = Load(ours, _MORE_THAN_ALLOWED)
+        await asyncio.sleep(_SECONDS_TO_FIND_THE_RATE)
+        found = [await load.measure(answers) for _ in range(rounds)]
+        await load.end()
+    return found
+
+
+async def peak(out: str, calls: int) -> int:
+    async with _ours(out) as ours:
+        await Load(ours, _MORE_THAN_ALLOWED, iter(range(calls))).wait()
+    return peak_bytes()
 
 
 def _bare(client: anthropic.AsyncAnthropic) -> Ask:
@@ -75,12 +132,32 @@ def _bare(client: anthropic.AsyncAnthropic) -> Ask:
     return ask
 
 
-def _ours(client: CachedClient) -> Ask:
-    async def ask(request: Request, number: int) -> object:
-        return await client.ask(request, number)
+@asynccontextmanager
+async def _ours(out: str) -> AsyncIterator[Ask]:
+    files = Storage.at(out)
+    client = await CachedClient.open(files, local_state(files, JOURNALS), _PRICE, Patience(), _BUDGET)
 
-    return ask
+    async def ask(request: Request, number: int) -> object:
+        clip = f"clip {number}"
+        with client.clip(clip, _EXPECTED_OF_A_CLIP):
+            return await client.ask(request, number, clip)
+
+    try:
+        yield ask
+    finally:
+        await client.end()
+
+
+async def main(mode: str, out: str, *numbers: str) -> object:
+    match mode, numbers:
+        case "compare", (seconds, rounds, trips):
+            return await compare(out, float(seconds), int(rounds), int(trips))
+        case "paced", (rounds, answers):
+            return await paced(out, int(rounds), int(answers))
+        case "peak", (calls,):
+            return await peak(out, int(calls))
+    raise SystemExit(f"no such mode: {mode} {numbers}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))
+    print(json.dumps(asyncio.run(main(*sys.argv[1:]))))

@@ -6,11 +6,10 @@ It makes the plan of SOURCE in OUT, opens it, reads what has been done, and walk
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
-from pathlib import Path
 
+from benchmarks.children.memory import peak_bytes
 from curation.config import Config
 from curation.plan import Plan
 from curation.run import open_out
@@ -36,13 +35,6 @@ def main(location: str, out_location: str) -> None:
     walked = time.process_time()
     figures = {"clips": clips, "plan_seconds": planned - begun, "walk_seconds": walked - planned}
     print(json.dumps(figures | {"peak_after_plan": after_plan, "peak": peak_bytes()}))
-
-
-def peak_bytes() -> int:
-    """The peak of this program alone: Linux's `ru_maxrss` also remembers the process that started it."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) << 10
 
 
 if __name__ == "__main__":
