@@ -81,7 +81,7 @@ def _pace(out: str, rounds: int) -> list[Result]:
     answers = round(A_MINUTE / 60 * _MEASURED_SECONDS)
     with _api("--latency", str(_FAST), "--requests-per-minute", str(A_MINUTE)) as api:
         found = child("ask", "paced", out, str(rounds), str(answers))
-    rates = [60 * each["rate"] / A_MINUTE for each in found]
+    rates = [60 * each["rate"] / A_MINUTE for each in found["ours"]]
     rejected = 100 * api.statuses.get("429", 0) / sum(api.statuses.values())
     return [
         Result(f"answers a minute, over the {A_MINUTE:,} that are allowed", rates, 0.95, at_most=False),
@@ -92,7 +92,7 @@ def _pace(out: str, rounds: int) -> list[Result]:
 def _memory(folder: str, calls: int) -> Result:
     few = calls // 10
     with _api("--latency", "0.1", "--concurrent", str(AT_ONCE)):
-        small, large = (int(child("ask", "peak", f"{folder}/{count}", str(count))) for count in (few, calls))
+        small, large = (child("ask", "peak", f"{folder}/{count}", str(count))["bytes"] for count in (few, calls))
     note = f"{small / 1e6:.0f} MB and {large / 1e6:.0f} MB: {(large - small) / (calls - few):.0f} bytes a further call"
     return Result(f"peak memory of {calls:,} calls, over {few:,}", [large / small], 1.1, notes=[note])
 

@@ -62,9 +62,9 @@ class Budget:
         self._lost_calls = dict(before.lost_calls)
         self._lost_for_good = before.lost - worst_of(self._lost_calls.values())
         self._under_way: dict[str, Pending] = {}
-        self.reserved = in_batches
         self.held = _ZERO
         """What is set aside for batches of which nobody knows whether they exist: nothing comes back soon."""
+        self.reserved = self._most_reserved = in_batches
         self._allowance = _ZERO
         self._on_file: BudgetRecord | None = None
         self._waiting: list[_Waiter] = []
@@ -182,6 +182,7 @@ class Budget:
     async def write(self) -> None:
         """Put the record on file, with an allowance for the calls of the next moments."""
         await self._put_on_file(self._wanted)
+        self._most_reserved = self.reserved
 
     async def close(self) -> None:
         """Put the last record on file: nothing is under way but batches."""
@@ -232,6 +233,7 @@ class Budget:
                 continue
             if not blocked and self.fits(waiter.worst):
                 self.reserved += waiter.worst
+                self._most_reserved = max(self._most_reserved, self.reserved)
                 waiter.granted.set_result(None)
                 continue
             still.append(waiter)
@@ -272,7 +274,11 @@ class Budget:
     # ---- writing -----------------------------------------------------------------------------------------------
 
     def _wanted(self) -> Decimal:
-        wanted = self.committed + _MARGIN * self.reserved
+        """Room for as much as was reserved at once since the record was last due, and some more.
+
+        Calls come in waves: at the ebb little is reserved, and calls of the next would have to wait for writes.
+        """
+        wanted = self.spent + self.lost + self.held + (1 + _MARGIN) * self._most_reserved
         return wanted if self.limit is None else min(wanted, max(self.limit, self.committed))
 
     async def _put_on_file(self, wanted: Callable[[], Decimal | None], is_open: bool = True) -> None:

@@ -110,19 +110,19 @@ async def compare(out: str, seconds: float, rounds: int, trips: int) -> dict[str
     return found
 
 
-async def paced(out: str, rounds: int, answers: int) -> list[dict[str, float]]:
+async def paced(out: str, rounds: int, answers: int) -> dict[str, list[dict[str, float]]]:
     async with _ours(out) as ours:
         load = Load(ours, _MORE_THAN_ALLOWED)
         await asyncio.sleep(_SECONDS_TO_FIND_THE_RATE)
         found = [await load.measure(answers) for _ in range(rounds)]
         await load.end()
-    return found
+    return {"ours": found}
 
 
-async def peak(out: str, calls: int) -> int:
+async def peak(out: str, calls: int) -> dict[str, int]:
     async with _ours(out) as ours:
         await Load(ours, _MORE_THAN_ALLOWED, iter(range(calls))).wait()
-    return peak_bytes()
+    return {"bytes": peak_bytes()}
 
 
 def _bare(client: anthropic.AsyncAnthropic) -> Ask:
