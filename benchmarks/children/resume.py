@@ -1,0 +1,63 @@
+"""Begins as a run does that goes on: `resume judge|segments|index OUT`; prints seconds and peak memory as JSON.
+
+`judge` opens the judge's client over what is stored in OUT, up to the moment it could ask, and ends it again. The two
+others are what that cannot do without, alone: to read and decompress every segment, to load the index with numpy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.children.memory import peak_bytes
+from judge.answer_index import INDEX
+from judge.cached_client import CachedClient
+from judge.patience import Patience
+from judge.prices import Prices
+from judge.segments import CALLS, SEGMENT_SUFFIX
+from judge.settings import Claude
+from shards.layout import JOURNALS
+from shards.local_state import local_state
+from shards.storage import Storage
+
+
+async def judge(out: str) -> Callable[[], Awaitable[None]]:
+    files = Storage.at(out)
+    price = Prices.load().of(Claude().model)
+    client = await CachedClient.open(files, local_state(files, JOURNALS), price, Patience(), None)
+    return client.end
+
+
+def segments(out: str) -> None:
+    for path in Path(out, CALLS).rglob(f"*{SEGMENT_SUFFIX}"):
+        gzip.decompress(path.read_bytes())
+
+
+def index(out: str) -> None:
+    with np.load(io.BytesIO(Path(out, INDEX).read_bytes()), allow_pickle=False) as arrays:
+        for name in arrays.files:
+            arrays[name]
+
+
+async def main(mode: str, out: str) -> None:
+    begun = time.monotonic()
+    end = await judge(out) if mode == "judge" else None
+    if mode == "segments":
+        segments(out)
+    elif mode == "index":
+        index(out)
+    print(json.dumps({"seconds": time.monotonic() - begun, "peak": peak_bytes()}))
+    if end:
+        await end()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2]))
