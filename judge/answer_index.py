@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -78,13 +78,30 @@ class AnswerIndex:
         for segment, offset, length in sorted(found):
             yield Place(self._segments[segment].path, offset, length)
 
+    def may_hold(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether a line of its prefix is indexed; faster than to find one after another.
+
+        Raises ValueError or OverflowError for a key that is none.
+        """
+        prefixes = list(map(_prefix, keys))
+        wanted, known = np.array(prefixes, np.uint64), self._sorted["prefix"]
+        at = np.searchsorted(known, wanted, "left")
+        is_sorted_in = np.zeros(len(wanted), bool)
+        inside = at < len(known)
+        is_sorted_in[inside] = known[at[inside]] == wanted[inside]
+        return [there or prefix in self._recent for there, prefix in zip(is_sorted_in.tolist(), prefixes, strict=True)]
+
     def add(self, path: str, lines: Iterable[tuple[str, int, int]], answers: int, usd: Decimal) -> None:
-        """Take in a segment: `lines` are (key, offset, length), `answers` and `usd` count those that count."""
+        """Take in a segment: `lines` are (key, offset, length), `answers` and `usd` count those that count.
+
+        Raises ValueError for a key that is none, and has taken in nothing then.
+        """
+        places = [(_prefix(key), offset, length) for key, offset, length in lines]
         number = self._numbers[path] = len(self._segments)
         self._segments.append(_Segment(path, answers, usd))
-        for key, offset, length in lines:
-            self._recent[_prefix(key)].append((number, offset, length))
-            self._recent_count += 1
+        for prefix, offset, length in places:
+            self._recent[prefix].append((number, offset, length))
+        self._recent_count += len(places)
         if self._recent_count >= _RECENT:
             self._merge()
 
@@ -118,7 +135,7 @@ class AnswerIndex:
         index = AnswerIndex()
         try:
             with np.load(io.BytesIO(files.read(INDEX)), allow_pickle=False) as arrays:
-                columns = {name: arrays[name].astype(_TYPES[name]) for name in _COLUMNS}
+                columns = {name: arrays[name].astype(_TYPES[name], copy=False) for name in _COLUMNS}
                 segments = [
                     _Segment(str(path), int(answers), Decimal(usd))
                     for path, answers, usd in json.loads(arrays["segments"].tobytes())
@@ -137,12 +154,13 @@ class AnswerIndex:
             return
         places = ((prefix, *place) for prefix, found in self._recent.items() for place in found)
         recent = np.array(list(places), np.uint64)
-        joined = {
-            name: np.concatenate([self._sorted[name], recent[:, at].astype(_TYPES[name])])
-            for at, name in enumerate(_COLUMNS)
+        recent = recent[np.argsort(recent[:, 0], kind="stable")]
+        # What is sorted stays so: to sort all of it again each time would take long.
+        at = np.searchsorted(self._sorted["prefix"], recent[:, 0], "right")
+        self._sorted = {
+            name: np.insert(self._sorted[name], at, recent[:, column].astype(_TYPES[name]))
+            for column, name in enumerate(_COLUMNS)
         }
-        order = np.argsort(joined["prefix"], kind="stable")
-        self._sorted = {name: column[order] for name, column in joined.items()}
         self._recent.clear()
         self._recent_count = 0
 

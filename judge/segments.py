@@ -89,7 +89,7 @@ def raw_answers(path: str, lines: bytes) -> Iterator[tuple[int, int, dict[str, A
     offset = 0
     for line in lines.splitlines(keepends=True):
         try:
-            value = json.loads(line)
+            value = json.loads(line.decode())  # of bytes it would guess the encoding, line by line
             if not isinstance(value, dict):
                 raise TypeError("a line is not an object")
         except _UNREADABLE as error:

@@ -70,21 +70,23 @@ class StoredAnswers:
     def add_segment(self, path: str, lines: bytes) -> None:
         """Index a segment."""
         found: list[tuple[str, int, int]] = []
-        count, usd = 0, Decimal(0)
-        seen: set[tuple[str, str]] = set()
-        for offset, length, value in raw_answers(path, lines):
-            try:
-                key, call = str(value["key"]), (str(value["key"]), str(value["message_id"]))
+        calls: dict[tuple[str, str], Decimal] = {}
+        try:
+            for offset, length, value in raw_answers(path, lines):
+                key = str(value["key"])
                 found.append((key, offset, length))
                 if alias := value.get("alias"):
                     found.append((str(alias), offset, length))
-                if value.get("shared") or call in seen or self._is_stored(key, call[1]):
-                    continue
-                count, usd = count + 1, usd + Decimal(value["usd"])
-                seen.add(call)
-            except (KeyError, ValueError, TypeError, ArithmeticError) as error:
-                raise damage_of(path, repr(error)) from error
-        self.index.add(path, found, count, usd)
+                if not value.get("shared"):
+                    calls.setdefault((key, str(value["message_id"])), Decimal(value["usd"]))
+            may_be_known = self.index.may_hold([key for key, _ in calls])
+            new = [
+                usd for (call, usd), known in zip(calls.items(), may_be_known, strict=True)
+                if not (known and self._is_stored(*call))
+            ]  # fmt: skip
+            self.index.add(path, found, len(new), sum(new, Decimal(0)))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise damage_of(path, repr(error)) from error
 
     def _is_stored(self, key: str, message_id: str) -> bool:
         places = self.places(key)
