@@ -16,6 +16,7 @@ from benchmarks import (
     loading,
     plan_memory,
     prefix_reuse,
+    resume,
     screen_rate,
     workers,
 )
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "screen_rate": screen_rate.benchmark,
     "plan_memory": plan_memory.benchmark,
     "asking": asking.benchmark,
+    "resume": resume.benchmark,
     "loading": loading.benchmark,
     "decoders": decoders.benchmark,
     "loader_memory": loader_memory.benchmark,

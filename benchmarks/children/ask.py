@@ -5,7 +5,7 @@
     ask paced OUT ROUNDS ANSWERS            answers a second of ours, where the API limits how many it gives a minute
     ask peak OUT CALLS                      the peak memory of this process in bytes, over so many calls of ours
 
-`bare` is the SDK's own client, 64 calls at a time and nothing else. `ours` is CachedClient with its books in OUT:
+`bare` is the SDK's own client, 16 calls at a time and nothing else. `ours` is CachedClient with its books in OUT:
 limits that it has to find out, a budget, a clip for each question, and every answer stored.
 """
 
@@ -34,7 +34,8 @@ from shards.layout import JOURNALS
 from shards.local_state import local_state
 from shards.storage import Storage
 
-AT_ONCE = 64
+AT_ONCE = 16
+"""So few that one waits for the API, and not for the CPU, also while a machine of two cores has other work."""
 _MORE_THAN_ALLOWED = 2 * AT_ONCE
 _TRIPS_TO_FIND_THE_LIMIT = 7
 _SECONDS_TO_FIND_THE_RATE = 10.0
