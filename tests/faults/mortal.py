@@ -44,8 +44,8 @@ class _Fate:
 
 def _run(source: str, out: str, config: Config, clips: int, retry: str, fate: _Fate) -> None:
     # The synced draft, its renaming, a lock's link, and a deletion: all that ever changes OUT.
-    os.fsync = fate.before(os.fsync)  # type: ignore[assignment]
-    os.link = fate.before(os.link)  # type: ignore[assignment]
+    os.fsync = fate.before(os.fsync)
+    os.link = fate.before(os.link)
     Path.replace = fate.before(Path.replace)  # type: ignore[method-assign]
     Storage.delete = fate.before(Storage.delete)  # type: ignore[method-assign]
     outcomes = frozenset[str]() if retry == "-" else frozenset({retry})
@@ -54,7 +54,7 @@ def _run(source: str, out: str, config: Config, clips: int, retry: str, fate: _F
 
 def main() -> None:
     forked = multiprocessing.get_context("fork")
-    source, config = sys.argv[1], replace(TINY, judge=sys.argv[2])
+    source, config = sys.argv[1], replace(TINY, judge=sys.argv[2])  # type: ignore[arg-type]
     for line in sys.stdin:
         deadly, clips, retry, out = line.rstrip("\n").split(" ", 3)
         steps = forked.Value("i", lock=False)

@@ -330,7 +330,7 @@ def main() -> None:
                 line = f"{signum.name}, upload {fate}"
                 for number, path in enumerate(uploads, start=1):
                     try:
-                        run.check(number, signum, fate)  # type: ignore[arg-type]
+                        run.check(number, signum, fate)
                     except Exception as fault:  # noqa: BLE001 - the next one is tried too
                         faults[line] += 1
                         print(f"  upload {number}, {path}: {str(fault)[:300]!r}", file=sys.stderr)
