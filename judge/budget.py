@@ -9,17 +9,15 @@ until its question has an answer; from then on it counts as much as that answer 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import accumulate
 from types import MappingProxyType
 
 from judge.answer import Answer
 from judge.answer_cache import AnswerCache
+from judge.budget_queue import BudgetQueue
 from judge.budget_record import ACCOUNT, BudgetRecord, worst_of
 from judge.errors import JudgeStopped
 from judge.gate import Gate
@@ -31,16 +29,6 @@ _MARGIN = Decimal("0.25")
 _LAST_CHANCE_SECONDS = 1.0
 """For calls that are on their way here, once none that waits has room."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(order=True)
-class _Waiter:
-    """A call that waits for room in the budget; the lowest `priority` goes first."""
-
-    priority: int
-    arrival: int
-    worst: Decimal = field(compare=False)
-    granted: asyncio.Future[None] = field(compare=False)
 
 
 class Budget:
@@ -67,8 +55,7 @@ class Budget:
         self.reserved = self._most_reserved = in_batches
         self._allowance = _ZERO
         self._on_file: BudgetRecord | None = None
-        self._waiting: list[_Waiter] = []
-        self._arrivals = itertools.count()
+        self._queue = BudgetQueue(self._take, self._may_fit)
         self._changes: list[asyncio.Future[None]] = []
         self._writing = asyncio.Lock()
 
@@ -208,8 +195,7 @@ class Budget:
 
     async def _set_aside(self, worst: Decimal, priority: int) -> None:
         self._gate.check()
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        insort(self._waiting, _Waiter(priority, next(self._arrivals), worst, granted))
+        granted = self._queue.join(worst, priority)
         self._grant()
         try:
             await granted
@@ -225,33 +211,27 @@ class Budget:
             raise
 
     def _grant(self) -> None:
-        """Let those go for whom there is room. A call that could have room in a moment is not overtaken."""
-        still: list[_Waiter] = []
-        blocked = False
-        for waiter in self._waiting:
-            if waiter.granted.done():
-                continue
-            if not blocked and self.fits(waiter.worst):
-                self.reserved += waiter.worst
-                self._most_reserved = max(self._most_reserved, self.reserved)
-                waiter.granted.set_result(None)
-                continue
-            still.append(waiter)
-            blocked |= self.spent + self.lost + self.held + waiter.worst <= (self.limit or _ZERO)
-        self._waiting = still
-        if still and not self.reserved:
+        self._queue.grant()
+        if self._queue and not self.reserved:
             asyncio.get_running_loop().call_later(_LAST_CHANCE_SECONDS, self._end_if_used_up)
+
+    def _take(self, worst: Decimal) -> bool:
+        if not self.fits(worst):
+            return False
+        self.reserved += worst
+        self._most_reserved = max(self._most_reserved, self.reserved)
+        return True
+
+    def _may_fit(self, worst: Decimal) -> bool:
+        return self.limit is None or self.committed - self.reserved + worst <= self.limit
 
     def _end_if_used_up(self) -> None:
         """Tell all that wait, if still nobody is under way who could give something back."""
-        if self._waiting and not self.reserved:
-            self._close(JudgeStopped(self.used_up(min(waiter.worst for waiter in self._waiting))))
+        if self._queue and not self.reserved:
+            self._close(JudgeStopped(self.used_up(self._queue.least)))
 
     def _close(self, reason: Exception) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.granted.done():
-                waiter.granted.set_exception(reason)
+        self._queue.close(reason)
         self._tell()
 
     def _give_back(self, worst: Decimal) -> None:
