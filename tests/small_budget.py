@@ -30,7 +30,7 @@ _WAIT_SECONDS = 1800.0
 
 
 def main() -> int:
-    mind = Mind(pass_rate=0.7, scene_words=20, thinking_tokens=25)
+    mind = Mind(pass_rate=0.7, scene_words=15, thinking_tokens=40, chars_per_token=3)
     print(f"{'clips':>6}{'budget':>9}{'spent':>9}{'decided':>9}{'of the clips':>14}{'of the money':>14}")
     with (
         tempfile.TemporaryDirectory() as folder,
