@@ -52,7 +52,7 @@ class Budget:
         self._under_way: dict[str, Pending] = {}
         self.held = _ZERO
         """What is set aside for batches of which nobody knows whether they exist: nothing comes back soon."""
-        self.reserved = self._most_reserved = in_batches
+        self.reserved = in_batches
         self._allowance = _ZERO
         self._on_file: BudgetRecord | None = None
         self._queue = BudgetQueue(self._take, self._may_fit)
@@ -169,7 +169,6 @@ class Budget:
     async def write(self) -> None:
         """Put the record on file, with an allowance for the calls of the next moments."""
         await self._put_on_file(self._wanted)
-        self._most_reserved = self.reserved
 
     async def close(self) -> None:
         """Put the last record on file: nothing is under way but batches."""
@@ -219,7 +218,6 @@ class Budget:
         if not self.fits(worst):
             return False
         self.reserved += worst
-        self._most_reserved = max(self._most_reserved, self.reserved)
         return True
 
     def _may_fit(self, worst: Decimal) -> bool:
@@ -254,11 +252,7 @@ class Budget:
     # ---- writing -----------------------------------------------------------------------------------------------
 
     def _wanted(self) -> Decimal:
-        """Room for as much as was reserved at once since the record was last due, and some more.
-
-        Calls come in waves: at the ebb little is reserved, and calls of the next would have to wait for writes.
-        """
-        wanted = self.spent + self.lost + self.held + (1 + _MARGIN) * self._most_reserved
+        wanted = self.committed + _MARGIN * self.reserved
         return wanted if self.limit is None else min(wanted, max(self.limit, self.committed))
 
     async def _put_on_file(self, wanted: Callable[[], Decimal | None], is_open: bool = True) -> None:

@@ -208,38 +208,6 @@ def test_who_ask_at_once_never_pass_the_limit_and_each_is_served_or_turned_away(
         at_once(work(folder))
 
 
-def test_a_wave_of_calls_like_the_one_before_waits_for_no_write() -> None:
-    """The record is written as it is due, and that between two waves, when nothing is under way."""
-
-    async def work(folder: Path) -> list[int]:
-        files = MemoryFiles()
-        budget, cache = await opened(files, folder, limit=None)
-        writes = 0
-
-        def write(path: str, data: bytes) -> None:
-            nonlocal writes
-            writes += path == ACCOUNT
-            MemoryFiles.write(files, path, data)
-
-        files.write = write  # type: ignore[method-assign]
-        waited = []
-        for wave in range(3):
-            calls = [f"wave {wave} call {number}" for number in range(20)]
-            before = writes
-            for call in calls:
-                await budget.reserve(call, key(call), Decimal("0.01"))
-            waited.append(writes - before)
-            for call in calls:
-                budget.settle(call, costing(call, Decimal("0.001")))
-            await budget.write()
-        cache.journal.close()
-        return waited
-
-    with journals() as folder:
-        first, *later = at_once(work(folder))
-    assert first > 0 and later == [0, 0]
-
-
 def test_who_waits_for_room_goes_by_priority_and_a_call_too_large_for_all_holds_up_nobody() -> None:
     async def work(folder: Path) -> list[str]:
         budget, _ = await opened(MemoryFiles(), folder)
