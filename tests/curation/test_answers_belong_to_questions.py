@@ -62,7 +62,9 @@ def test_no_question_is_bought_twice_by_another_plan_over_the_same_answers(
 
     after = {row.clip_id: row for row in ledger(tmp_path / "again", CLAUDE)}
     assert len(after) == len(change(rows))
-    assert {clip: (row.outcome, row.scene_description) for clip, row in after.items() if clip in before}.items() <= before.items()
+    assert {
+        clip: (row.outcome, row.scene_description) for clip, row in after.items() if clip in before
+    }.items() <= before.items()
     bought = Counter(api.paid)
     assert set(bought.values()) == {1}
     answers = stored(tmp_path / "again")
