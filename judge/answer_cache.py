@@ -53,16 +53,19 @@ class AnswerCache:
         return None
 
     def add(self, answer: Answer, call: str = "") -> None:
-        """Take in a new answer, that of `call` on the journal. Raises JudgeStopped where that cannot be written."""
-        if call:
-            self.journal.answered(call, answer)
-        else:
-            self.journal.add(answer)
+        """Take in a new answer, that of `call` on the journal.
+
+        Raises JudgeStopped where that cannot be written; it is stored with the others all the same.
+        """
         self._unstored[f"{answer.key} {answer.message_id}"] = answer
         for name in answer.names:
             self._under_names.setdefault(name, answer)
         self.spent += answer.usd
         self.answers += 1
+        if call:
+            self.journal.answered(call, answer)
+        else:
+            self.journal.add(answer)
 
     def add_new(self, answers: Iterable[Answer]) -> None:
         """Take in those of the answers that are not here yet, as when a batch is collected once more."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import anthropic
 import httpx2
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
 
-from judge.answer import Answer, NoAnswer
-from judge.batch_results import entry_of, read_results
+from judge.answer import Answer, NoAnswer, NotFromModel
+from judge.batch_results import Result, TooShort, entry_of, read_results, unread
 from judge.client import read_message, redacted
 from judge.common_faults import CommonFaults
 from judge.errors import JudgeStopped, Unanswered
@@ -28,6 +30,10 @@ T = TypeVar("T")
 _UPLOAD_SECONDS = 600.0
 _FIRST_POLL_SECONDS = 1.0
 _LONGEST_POLL_SECONDS = 60.0
+_GONE = 3
+"""So often in a row is a batch not known that it is not there."""
+_READINGS = 5
+_STATES = ("in_progress", "canceling", "ended")
 # How far the server's clock may be from ours.
 _CLOCKS_APART = timedelta(hours=1)
 
@@ -55,6 +61,7 @@ class BatchApi:
         self._outage = outage
         self._common_faults = common_faults
         self._gate = gate
+        self._short: Counter[frozenset[str]] = Counter()
 
     async def create(self, batch: OpenBatch, requests: list[Request]) -> str:
         """The new batch's id. It is tried again where it surely was not created.
@@ -65,6 +72,10 @@ class BatchApi:
         tries, outage = 0, self._outage.apart()
         while True:
             tries += 1
+            try:
+                self._gate.check()
+            except Exception as end:
+                raise NotCreated(end) from end
             try:
                 made = await self._api.messages.batches.with_raw_response.create(
                     requests=items, timeout=_UPLOAD_SECONDS
@@ -86,25 +97,31 @@ class BatchApi:
             except Exception as end:
                 raise NotCreated(end) from end
 
-    async def locate(self, batch: OpenBatch, known: Collection[str]) -> str:
-        """The id under which the account lists this batch, "" if it does not. `known` are ids of other batches."""
-        for candidate in await self._patiently(lambda: self._candidates(batch, known)):
-            if await self._ended(candidate) is None:
-                continue  # not a batch of these days: what it held can be read no more
-            if await self._patiently(lambda at=candidate: self._is_ours(batch, at)):  # type: ignore[misc]
-                return candidate
-        return ""
+    async def locate(self, batch: OpenBatch, known: Collection[str]) -> tuple[str, bool]:
+        """The id under which the account lists this batch, "" if it does not.
 
-    async def _candidates(self, batch: OpenBatch, known: Collection[str]) -> list[str]:
-        """The ids of batches of this size from about this time. What is in them shows once they have ended."""
-        planned = datetime.fromtimestamp(batch.planned_at, UTC)
-        earliest, latest = planned - _CLOCKS_APART, planned + _CLOCKS_APART + timedelta(seconds=_UPLOAD_SECONDS)
+        And whether a batch that is still at work may be this one: what is in it shows once it has ended. `known` are
+        ids of other batches.
+        """
+        at_work = False
+        for candidate in await self._patiently(lambda: self._candidates(batch, known)):
+            if candidate.processing_status != "ended":
+                at_work = True
+            elif candidate.results_url:
+                is_ours = await self._patiently(partial(self._is_ours, batch, candidate.id))
+                if is_ours:
+                    return candidate.id, False
+        return "", at_work
+
+    async def _candidates(self, batch: OpenBatch, known: Collection[str]) -> list[MessageBatch]:
+        """The batches of this size that were created since this one was planned."""
+        earliest = datetime.fromtimestamp(batch.planned_at, UTC) - _CLOCKS_APART
         found = []
         async for listed in self._api.messages.batches.list(limit=100):
             if listed.created_at < earliest:
                 break
-            if listed.created_at <= latest and listed.id not in known and _size(listed) == len(batch.questions):
-                found.append(listed.id)
+            if listed.id not in known and _size(listed) == len(batch.questions):
+                found.append(listed)
         return found
 
     async def _is_ours(self, batch: OpenBatch, batch_id: str) -> bool:
@@ -124,29 +141,45 @@ class BatchApi:
 
     async def _ended(self, batch_id: str) -> MessageBatch | None:
         """The batch once it has ended; None if it, or what it held, is not there any more."""
-        pause = _FIRST_POLL_SECONDS
+        pause, gone = _FIRST_POLL_SECONDS, 0
         while True:
             batch = await self._patiently(lambda: self._retrieve(batch_id))
-            if batch is None or batch.processing_status == "ended":
-                return batch if batch and batch.results_url else None
+            if batch and batch.processing_status == "ended":
+                return batch if batch.results_url else None
+            gone = 0 if batch else gone + 1
+            if gone >= _GONE:
+                return None
             await self._gate.sleep(pause)
             pause = min(_LONGEST_POLL_SECONDS, 1.5 * pause)
 
     async def _retrieve(self, batch_id: str) -> MessageBatch | None:
         try:
-            return await self._api.messages.batches.retrieve(batch_id)
+            batch = await self._api.messages.batches.retrieve(batch_id)
         except anthropic.NotFoundError:
             return None
+        if batch.id != batch_id or batch.processing_status not in _STATES:
+            raise NotFromModel(f"what came for the batch {batch_id} is another thing")
+        return batch
 
     async def results(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
         """Key → answer, or why there is none: NotInBatch, Unanswered, or what ends the run."""
-        read = await self._patiently(lambda: read_results(self._entries(batch.batch_id), batch, self._price))
+        read = await self._patiently(lambda: self._read(batch))
         some_answered = any(isinstance(result, Answer) for result in read.values())
         faults = {key: result for key, result in read.items() if isinstance(result, Fault)}
         ends = await asyncio.gather(*(self._end_of(fault, key, some_answered) for key, fault in faults.items()))
         return {key: result for key, result in read.items() if not isinstance(result, Fault)} | dict(
             zip(faults, ends, strict=True)
         )
+
+    async def _read(self, batch: OpenBatch) -> dict[str, Result]:
+        """All results. What is missing again and again is not there."""
+        try:
+            return await read_results(self._entries(batch.batch_id), batch, self._price)
+        except TooShort as short:
+            self._short[short.missing] += 1
+            if self._short[short.missing] < _READINGS:
+                raise
+            return short.results | unread(short.missing)
 
     async def _end_of(self, fault: Fault, key: str, some_answered: bool) -> Exception:
         """What a question ends with in whose place the batch holds a fault."""
@@ -181,7 +214,10 @@ class BatchApi:
                 self._outage.answered()
                 return found
             except Exception as error:  # noqa: BLE001
-                fault = read_fault(error, redacted)
+                # What the SDK stumbles over, as it checks no types, is not of the API.
+                stumbled = type(error) in (AttributeError, TypeError, anthropic.AnthropicError)
+                odd = NotFromModel(f"what came back is nothing of the Claude API ({type(error).__name__})")
+                fault = read_fault(odd if stumbled else error, redacted)
             self._met(fault, "the batches of this account cannot be read")
             await self._gate.sleep(max(fault.retry_after, backoff(tries)))
 

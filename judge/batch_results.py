@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 
 from anthropic.types.messages import MessageBatchIndividualResponse
 
-from judge.answer import Answer, NoAnswer
+from judge.answer import Answer, NoAnswer, NotFromModel
 from judge.client import redacted
 from judge.faults import Fault, sort, status_of
 from judge.open_batch import OpenBatch
@@ -30,12 +30,21 @@ class Unreadable(NotInBatch):
 Result = Answer | Fault | NotInBatch
 
 
+class TooShort(NoAnswer):
+    """The results have come without those of `missing`, and with nothing that could be those."""
+
+    def __init__(self, batch: OpenBatch, missing: frozenset[str], results: dict[str, Result]) -> None:
+        super().__init__(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
+        self.missing = missing
+        self.results = results
+
+
 async def read_results(
     entries: AsyncIterable[MessageBatchIndividualResponse | None], batch: OpenBatch, price: Price
 ) -> dict[str, Result]:
     """Key → result. Of several results of one question the one that was paid for counts.
 
-    Raises NoAnswer where the results end too early.
+    Raises TooShort, and NotFromModel where none of it is a result.
     """
     results: dict[str, Result] = {}
     unreadable = 0
@@ -47,10 +56,17 @@ async def read_results(
             is_worse = isinstance(results.get(entry.custom_id), Unreadable) and not isinstance(result, Answer)
             if not is_worse:
                 results[entry.custom_id] = result
-    missing = batch.questions.keys() - results.keys()
+    if unreadable and not results:
+        raise NotFromModel(f"what came for the results of batch {batch.batch_id} holds none")
+    missing = frozenset(batch.questions.keys() - results.keys())
     if len(missing) > unreadable:
-        raise NoAnswer(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
-    return results | {key: Unreadable("a line of the batch's results cannot be read") for key in missing}
+        raise TooShort(batch, missing, results)
+    return results | unread(missing)
+
+
+def unread(keys: Iterable[str]) -> dict[str, Result]:
+    """The results of questions whose lines are not there, or cannot be read."""
+    return {key: Unreadable("a line of the batch's results cannot be read") for key in keys}
 
 
 def entry_of(line: str) -> MessageBatchIndividualResponse | None:

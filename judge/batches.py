@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,6 +27,7 @@ from judge.budget import Budget
 from judge.client import worst_cost
 from judge.common_faults import CommonFaults
 from judge.errors import JUDGE_ERROR, JudgeStopped, Unanswered
+from judge.faults import Fault, Kind
 from judge.gate import Gate
 from judge.journal import Pending
 from judge.open_batch import OpenBatch
@@ -60,6 +61,7 @@ class Batches:
         patience: Patience, outage: Outage, common_faults: CommonFaults, gate: Gate,
         most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES,
     ) -> None:  # fmt: skip
+        self._common_faults = common_faults
         self._api = BatchApi(api, price, outage, common_faults, gate)
         self._price = price
         self._budget = budget
@@ -197,8 +199,6 @@ class Batches:
     async def _go_on(self, batch: OpenBatch) -> None:
         if not batch.batch_id:
             batch_id = await self._look_for(batch)
-            if self._missing.pop(batch.name, None):
-                self._budget.unhold(batch.worst)
             if not batch_id:
                 await self._forget(batch)
                 return
@@ -208,16 +208,22 @@ class Batches:
     async def _look_for(self, batch: OpenBatch) -> str:
         """The id of a batch that may have been created, once it is listed; "" when it cannot appear any more."""
         pause = _FIRST_LOOK_SECONDS
-        while True:
-            left = self._appears_until(batch) - time.time()
-            batch_id = await self._api.locate(batch, self._known)
-            if batch_id or left <= 0:
-                return batch_id
-            if batch.name not in self._missing:
-                self._missing[batch.name] = batch
-                self._budget.hold(batch.worst)
-            await self._gate.sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+        self._budget.hold(batch.worst)
+        try:
+            while True:
+                left = self._appears_until(batch) - time.time()
+                batch_id, at_work = await self._api.locate(batch, self._known)
+                if batch_id or (left <= 0 and not at_work):
+                    return batch_id
+                if at_work:
+                    self._missing.pop(batch.name, None)
+                else:
+                    self._missing[batch.name] = batch
+                await self._gate.sleep(pause if at_work else min(pause, left))
+                pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+        finally:
+            self._missing.pop(batch.name, None)
+            self._budget.unhold(batch.worst)
 
     def _appears_until(self, batch: OpenBatch) -> float:
         """In seconds since 1970."""
@@ -248,10 +254,19 @@ class Batches:
         self._budget.settle_batch(batch.worst, answers, lost)
         await self._budget.write()
         await asyncio.to_thread(self._files.delete, batch.path)
+        if not answers:
+            await self._check_common(results)
         self._hand_out(batch, results)
         for result in results.values():
             if isinstance(result, JudgeStopped):
                 raise result
+
+    async def _check_common(self, results: Mapping[str, Answer | Exception]) -> None:
+        """Raise JudgeStopped where none of many could be answered."""
+        for key, result in results.items():
+            if isinstance(result, NotInBatch):
+                kind: Kind = "unreadable" if isinstance(result, Unreadable) else "server"
+                await self._common_faults.check(Fault(kind, str(result)), key)
 
     async def _forget(self, batch: OpenBatch) -> None:
         """It was never created."""
@@ -262,8 +277,8 @@ class Batches:
     def _hand_out(self, batch: OpenBatch, results: dict[str, Answer | Exception]) -> None:
         del self.open[batch.name]
         for key in batch.questions:
-            expected = self._results.pop(key)
-            if not expected.done():
+            expected = self._results.pop(key, None)  # it may stand in two batches, of OUTs that were put together
+            if expected and not expected.done():
                 expected.set_result(results.get(key) or NotInBatch("the batch holds no result for it"))
 
     # ---- tasks -------------------------------------------------------------------------------------------------

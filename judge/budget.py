@@ -106,9 +106,12 @@ class Budget:
 
     def settle(self, call: str, answer: Answer) -> None:
         """The call was answered; what was set aside for it is free again."""
-        self._cache.add(answer, call)
-        self._reckon_lost(answer)
-        self._give_back(self._under_way.pop(call).worst)
+        pending = self._under_way.pop(call)
+        try:
+            self._cache.add(answer, call)
+            self._reckon_lost(answer)
+        finally:
+            self._give_back(pending.worst)
 
     def lose(self, call: str) -> None:
         """The call's answer is lost, and may have been charged for."""
@@ -170,11 +173,14 @@ class Budget:
         """Put the record on file, with an allowance for the calls of the next moments."""
         await self._put_on_file(self._wanted)
 
-    async def close(self) -> None:
-        """Put the last record on file: nothing is under way but batches."""
+    async def close(self, all_stored: bool = True) -> None:
+        """Put the last record on file: nothing is under way but batches.
+
+        It stays open unless `all_stored`: where the journal with the answers is out of reach, it bounds their cost.
+        """
         for call in list(self._under_way):
             self.lose(call)
-        await self._put_on_file(lambda: self.committed, is_open=False)
+        await self._put_on_file(lambda: self.committed, is_open=not all_stored)
 
     async def change(self) -> None:
         """Return once anything is given back or learned."""
@@ -244,9 +250,13 @@ class Budget:
                 change.set_result(None)
 
     def _reckon_lost(self, answer: Answer) -> None:
-        """Lost calls whose question has an answer now cost as much as that, as far as anybody can know."""
+        """Lost calls whose question has an answer now cost as much as that, as far as anybody can know.
+
+        One of a batch tells nothing: it costs less than a call that was lost alone.
+        """
         for call in [call for call, pending in self._lost_calls.items() if pending.key == answer.key]:
-            self._lost_for_good += min(self._lost_calls.pop(call).worst, answer.usd)
+            worst = self._lost_calls.pop(call).worst
+            self._lost_for_good += worst if answer.batch_id else min(worst, answer.usd)
             self._cache.journal.reckoned(self._lost_for_good, call)
 
     # ---- writing -----------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class CachedClient:
             task.cancel()
         try:
             with suppress(JudgeStopped):  # the run is gone, and the account another's
-                await (self._put_in_order() if storable else self._budget.close())
+                await (self._put_in_order() if storable else self._budget.close(all_stored=False))
         finally:
             self._cache.journal.close()
             await self._api.close()

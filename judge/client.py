@@ -25,6 +25,7 @@ from judge.limits import Turn
 from judge.patience import Outage, Patience, backoff
 from judge.prices import Price, Usage
 from judge.request import Request
+from judge.text import evidence
 
 _MESSAGE_FIELDS = {"id", "content", "usage", "stop_reason"}
 _BETWEEN = "; is there a login page or a proxy between, or another server at ANTHROPIC_BASE_URL?"
@@ -69,13 +70,19 @@ def connect(patience: Patience) -> anthropic.AsyncAnthropic:
     check_key()
     key = _secrets()
     connections = httpx2.Limits(max_connections=None, max_keepalive_connections=patience.calls_at_once)
-    return anthropic.AsyncAnthropic(
-        api_key=key.get(KEYS[0]),
-        auth_token=None if KEYS[0] in key else key.get(KEYS[1]),
-        max_retries=0,
-        timeout=patience.call_seconds,
-        http_client=anthropic.DefaultAsyncHttpxClient(limits=connections, follow_redirects=False),
-    )
+    try:
+        return anthropic.AsyncAnthropic(
+            api_key=key.get(KEYS[0]),
+            auth_token=None if KEYS[0] in key else key.get(KEYS[1]),
+            max_retries=0,
+            timeout=patience.call_seconds,
+            http_client=anthropic.DefaultAsyncHttpxClient(limits=connections, follow_redirects=False),
+        )
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        said = redacted(evidence(str(error)))
+        raise JudgeMistake(
+            f"no connection can be made with ANTHROPIC_BASE_URL and the proxies of this environment: {said}"
+        ) from None
 
 
 def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:
@@ -100,7 +107,7 @@ class Client:
         self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, patience: Patience, gate: Gate
     ) -> None:
         self._api = api
-        self._price = price
+        self._price = self._dearest = price
         self._budget = budget
         self._patience = patience
         self._gate = gate
@@ -144,6 +151,7 @@ class Client:
                 if strikes >= _STRIKES:
                     raise Unanswered(JUDGE_ERROR, f"{strikes} times while others were answered; last: {outcome.said}")
                 if self._given_up and tries >= _STRIKES:
+                    await self._check_common(outcome, request)
                     raise Unanswered(
                         JUDGE_ERROR, f"{tries} times when little else was left to ask; last: {outcome.said}"
                     )
@@ -154,7 +162,7 @@ class Client:
         permit = await self.flow.enter(priority)
         try:
             call = f"{self._prefix}{next(self._numbers):x}"
-            worst = worst_cost(self._price, request, in_batch=False)
+            worst = worst_cost(self._dearest, request, in_batch=False)
             await self._budget.reserve(call, request.key, worst, priority)
             outcome = await self._sent(request, clip_id, call, tries)
             # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
@@ -165,13 +173,22 @@ class Client:
                 charged = outcome.kind in ("lost", "unreadable")
                 self._budget.lose(call) if charged else self._budget.release(call)
                 self._met(outcome, permit)
-                await self.common_faults.check(outcome, request.key)
+                if outcome.kind in ("item", "denied", "unreadable"):
+                    await self.common_faults.check(outcome, request.key)
             return outcome
         except (JudgeMistake, JudgeStopped) as end:
             self._gate.close(end)
             raise
         finally:
             self.flow.leave()
+
+    async def _check_common(self, fault: Fault, request: Request) -> None:
+        """Before a question is given up: in an outage it is not at fault."""
+        try:
+            await self.common_faults.check(fault, request.key)
+        except JudgeStopped as end:
+            self._gate.close(end)
+            raise
 
     async def _sent(self, request: Request, clip_id: str, call: str, tries: int) -> Answer | Fault:
         try:
@@ -189,6 +206,8 @@ class Client:
 
     def _took(self, answer: Answer, turn: Turn) -> None:
         self._answered += 1
+        served = self._price.served_by(answer.model_served)  # others may be served by it too
+        self._dearest = max(self._dearest, served, key=lambda price: price.output)
         self.outage.answered()
         self.common_faults.answered()
         self.flow.window.accepted(turn)

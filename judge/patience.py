@@ -62,7 +62,7 @@ class Outage:
             raise JudgeStopped(fault.said)
         self._reached |= fault.reached
         self.last = fault
-        if fault.kind == "item":
+        if fault.kind in ("item", "denied"):
             return False
         if self._since is None:
             self._since = time.monotonic()

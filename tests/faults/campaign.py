@@ -250,7 +250,8 @@ class Campaign:
         source, calm = self._sources[plan.retries], self._undisturbed(plan.retries)
         name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
-        weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], retry_after=0.1, slow_seconds=0.2)
+        most = 2 if plan.weather == "odd" else 3  # after three answers that nobody can read a question ends
+        weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], most=most, retry_after=0.1, slow_seconds=0.2)
         server = ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3)
         server.create_faults = [*_CREATIONS.get(plan.weather, [])]
         with server as api, _reached(api), _revealing(api):

@@ -130,6 +130,24 @@ def test_a_disk_that_fails_keeps_the_answers_on_the_journal(tmp_path: Path) -> N
     at_once(work())
 
 
+def test_an_answer_that_finds_no_room_on_the_journal_is_stored_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    async def work() -> None:
+        files = MemoryFiles()
+        cache = AnswerCache(files, tmp_path)
+        with monkeypatch.context() as patch, pytest.raises(JudgeStopped, match="make room there"):
+            patch.setattr("judge.journal._write", full)
+            cache.add(paid("a"))
+        await cache.store()
+        assert stored(files) == {key("a"): paid("a")} and cache.spent == USD
+
+    at_once(work())
+
+
 def test_answers_of_a_moment_share_a_segment_and_none_holds_more_than_a_thousand(tmp_path: Path) -> None:
     async def work() -> None:
         files = MemoryFiles()

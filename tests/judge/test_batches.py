@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from anthropic import Anthropic
 
 from judge.answer import Answer
@@ -22,7 +23,8 @@ from judge.errors import JudgeStopped, Unanswered
 from judge.open_batch import OpenBatch
 from judge.request import Request
 from shards.storage import Storage
-from tests.claude_api import Batch, ClaudeApi, Mind, Question, Weather
+from tests.claude_api import ApiError, Batch, ClaudeApi, Mind, Question, Weather
+from tests.claude_api.routes import Routes
 from tests.judge import server_side
 from tests.judge.server_side import (
     PATIENCE,
@@ -444,6 +446,115 @@ def test_a_line_that_stands_in_the_place_of_a_result_ends_that_question_alone(
         answers = ask_all(tmp_path, questions(4), in_batches=True)
     assert sum(isinstance(answer, Answer) for answer in answers) >= 3
     assert not any(isinstance(answer, JudgeStopped) for answer in answers), answers
+
+
+# ---- what comes is not what was asked for ----------------------------------------------------------------------
+
+
+def sent_once(patch: pytest.MonkeyPatch, where: str, content: bytes, times: int = 1) -> None:
+    """The first of what the server sends there is something else, with status 200."""
+    real = getattr(Routes, where)
+    left = [content] * times
+
+    async def other(self: Routes, request: web.Request) -> web.StreamResponse:
+        if not left:
+            return await real(self, request)
+        return web.Response(body=left.pop(), content_type="text/html" if content[:1] == b"<" else "application/json")
+
+    patch.setattr(Routes, where, other)
+
+
+PAGE = b"<html>\n" + b"<p>Sign in</p>\n" * 60 + b"</html>"
+
+
+@pytest.mark.parametrize(
+    "content", [PAGE, b'{\n "error": {\n  "type": "api_error"\n }\n}', b"[1]", b'{"status": "sign in"}']
+)
+@pytest.mark.parametrize("where", ["batch_results", "batch", "list_batches"])
+def test_what_is_no_result_and_no_batch_is_an_outage_and_pays_nothing_twice(
+    where: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent_once(monkeypatch, where, content)
+    with ClaudeApi() as api:
+        server_side.reach(monkeypatch, api)
+        api.create_faults = ["drop-after"]
+        assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(20), in_batches=True))
+        assert (len(api.batches), len(api.paid)) == (1, 20)
+        assert account(tmp_path).lost == 0
+        assert_settled(tmp_path, api)
+
+
+def test_one_404_while_a_batch_is_waited_for_is_not_its_end(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = api.office.get, [1, 1]
+
+    def gone(batch_id: str) -> Batch:
+        if left:
+            left.pop()
+            raise ApiError(404, "No message batch was found")
+        return real(batch_id)
+
+    monkeypatch.setattr(api.office, "get", gone)
+    assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(5), in_batches=True))
+    assert_settled(tmp_path, api)
+
+
+def test_results_that_lack_a_line_for_good_give_what_they_have(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as once:
+        once.setattr("tests.claude_api.batches._shuffle", lambda lines: lines.pop() if len(lines) > 1 else None)
+        answers = ask_all(tmp_path, questions(10), in_batches=True)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert (len(api.batches), len(api.paid)) == (2, 11)
+    # What was lost counts in full: an answer of a batch tells nothing of it.
+    assert account(tmp_path).spent + account(tmp_path).lost >= batch_cost(api)
+
+
+@pytest.mark.parametrize("fate", ["expired", "errored"])
+def test_batches_that_answer_nothing_stop_the_run(fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ClaudeApi(batch_fates=lambda *_: fate) as api:
+        server_side.reach(monkeypatch, api)
+        ends = ask_all(tmp_path, questions(40), in_batches=True)
+        assert all(isinstance(end, JudgeStopped) and "answers no question" in str(end) for end in ends)
+
+
+def test_answers_of_batches_that_nobody_can_read_stop_the_run(
+    tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = api.answer
+    monkeypatch.setattr(api, "answer", lambda *given: answer(*given) | {"usage": None})
+    ends = ask_all(tmp_path, questions(40), in_batches=True)
+    assert all(isinstance(end, JudgeStopped) and "no answer that can be read" in str(end) for end in ends)
+    assert (len(api.batches), open_batches(tmp_path), account(tmp_path).spent) == (1, [], 0)
+    assert account(tmp_path).lost > 0
+
+
+def test_a_batch_of_another_program_that_is_at_work_keeps_ours_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ClaudeApi(batch_seconds=None) as api:
+        server_side.reach(monkeypatch, api)
+        other_program(api, [describe(f"somebody else's {i}") for i in range(20)])
+
+        async def run() -> list[Answer]:
+            async with asking(tmp_path, in_batches=True) as client:
+                api.create_faults, api.batch_seconds = ["drop-after"], 0.1
+                return await asyncio.gather(*(client.ask(request, 0) for request in questions(20)))
+
+        assert len(asyncio.run(run())) == 20
+        assert api.batches[0].state == "in_progress" and len(api.batches) == 2
+
+
+def test_a_call_that_was_lost_alone_does_not_count_as_little_as_an_answer_of_a_batch(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    api.weather = Weather(rates={"drop-after": 1.0}, most=10**6)
+    ask_all(tmp_path, questions(4), patience=replace(PATIENCE, outage_seconds=0.3))
+    api.weather = Weather()
+    ask_all(tmp_path, questions(4), in_batches=True)
+    assert account(tmp_path).spent + account(tmp_path).lost >= interactive_cost(api) + batch_cost(api)
 
 
 # ---- the budget ------------------------------------------------------------------------------------------------

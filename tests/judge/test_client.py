@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 from judge.answer import Answer
 from judge.client import check_key, redacted
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from judge.faults import Fault
+from judge.patience import Outage
 from tests.claude_api import KEY, ApiError, ClaudeApi, Limits, Question, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
@@ -251,6 +255,36 @@ def test_the_account_is_right_whatever_is_said_of_the_tokens(fault: str, tmp_pat
     assert account(tmp_path).spent == sum(paid_for(tmp_path).values())
 
 
+def test_what_a_dearer_model_answers_is_reserved_at_its_price(tmp_path: Path, api: ClaudeApi) -> None:
+    answer = api.answer
+
+    def dearer(question: Question, tier: str) -> dict[str, Any]:
+        # As many tokens as an answer may have.
+        return answer(question, tier) | {
+            "model": "claude-opus-5-5",
+            "usage": {"input_tokens": 700, "output_tokens": 1024},
+        }
+
+    api.answer = dearer  # type: ignore[method-assign]
+    patience = replace(PATIENCE, calls_at_once=2)
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(60)], budget="0.5", patience=patience)
+    cost = Decimal(4 * 700 + 20 * 1024) / 1_000_000
+    assert account(tmp_path).spent == cost * sum(isinstance(end, Answer) for end in found)
+    # Only those that were under way before the first answer told of it may go beyond.
+    assert account(tmp_path).spent <= Decimal("0.5") + 2 * cost
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ANTHROPIC_BASE_URL", "http://[::1"), ("ALL_PROXY", "socks9://nowhere:1")]
+)
+def test_an_address_that_is_none_is_a_mistake(
+    name: str, value: str, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(JudgeMistake, match="no connection can be made with ANTHROPIC_BASE_URL and the proxies"):
+        ask_all(tmp_path, [describe("a dog runs")])
+
+
 # ---- outages ---------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +358,25 @@ def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answe
         assert all(isinstance(answer, Answer) for answer in found[:-3])
     names = {digest_of(request) for request in bad}
     assert min(sum(exchange.digest == name for exchange in api.exchanges) for name in names) >= tries
+
+
+def test_a_few_questions_at_once_are_no_reason_to_take_an_outage_for_their_own_fault(
+    tmp_path: Path, api: ClaudeApi
+) -> None:
+    """As with few calls at once, or when little of the budget is left."""
+    requests = [describe(caption) for caption in captions(10)]
+    ask_all(tmp_path, requests[:5])
+    api.account = "down"
+    found = ask_all(tmp_path, requests[5:], patience=IMPATIENT)
+    assert "the Claude API gives no answer (last: HTTP 503" in the_end(found, JudgeStopped)
+
+
+def test_a_denial_long_ago_makes_no_outage_of_one_rejection() -> None:
+    watch = Outage(replace(PATIENCE, outage_seconds=0.01))
+    watch.answered()
+    watch.met(Fault("denied", "HTTP 400"))
+    time.sleep(0.05)
+    watch.met(Fault("busy", "HTTP 529"))
 
 
 def test_but_where_nothing_was_ever_answered_that_is_an_outage(tmp_path: Path, api: ClaudeApi) -> None:
