@@ -9,5 +9,9 @@ class RunStopped(Exception):
     """Storage, network, account or machine failed. All that was finished is kept; the same command goes on. Exit 3."""
 
 
-class LeftUndecided(RunStopped):
+class AskingEnded(RunStopped):
+    """The budget, the account or the network ended the asking. All that was decided is sealed, and on the page."""
+
+
+class LeftUndecided(AskingEnded):
     """The money left is too little for some clips. The run goes on with the others, and ends with this."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from curation.captioning import pictures_of
 from curation.config import Config, Limits
-from curation.errors import LeftUndecided, RunStopped, UsageMistake
+from curation.errors import AskingEnded, LeftUndecided, RunStopped, UsageMistake
 from curation.lock import Holder, holder
 from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.plan import PlannedClip, Unit
@@ -155,7 +155,7 @@ def _told(end: Exception) -> RunStopped | UsageMistake:
     """The judge's end as the run's."""
     if isinstance(end, OverBudget):
         return LeftUndecided(str(end))
-    return UsageMistake(str(end)) if isinstance(end, JudgeMistake) else RunStopped(str(end))
+    return UsageMistake(str(end)) if isinstance(end, JudgeMistake) else AskingEnded(str(end))
 
 
 def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None]) -> list[Scene | Undecided | None]:

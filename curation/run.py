@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from curation.as_it_stands import seal_as_they_stand
 from curation.cluster import check_shared, connected
 from curation.config import Config
-from curation.errors import RunStopped, UsageMistake
+from curation.errors import AskingEnded, RunStopped, UsageMistake
 from curation.healing import heal
 from curation.judging import units_waiting
 from curation.least_budget import check_budget
@@ -187,17 +187,15 @@ class _Run:
             state = self._finish(state)
             if self._order.retry:
                 self._retry(state)
-        except (RunStopped, StorageFault, KeyboardInterrupt):
-            self._conclude_as_it_is()
+        except (RunStopped, StorageFault, KeyboardInterrupt) as end:
+            self._conclude_as_it_is(with_page=isinstance(end, AskingEnded))
             raise
         except UsageMistake as mistake:
             if untouched(self._out):
                 raise
             self._conclude_as_it_is()
             raise UsageMistake(f"{mistake}. All that was finished is kept") from mistake
-        summary, sums = self._conclude()
-        if sums is not None:
-            write_sums(self._out, sums | {REPORT: self._report()})
+        summary = self._conclude_with_page()
         if self._order.retry:
             self._heartbeat.check()
             end_retry(self._out)
@@ -256,10 +254,19 @@ class _Run:
 
         return tick
 
-    def _conclude_as_it_is(self) -> None:
+    def _conclude_as_it_is(self, with_page: bool = False) -> None:
         """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
         with suppress(StorageFault, RunStopped, DamagedRecord, FileNotFoundError):
-            self._conclude()
+            if with_page:
+                self._conclude_with_page()
+            else:
+                self._conclude()
+
+    def _conclude_with_page(self) -> Summary:
+        summary, sums = self._conclude()
+        if sums is not None:
+            write_sums(self._out, sums | {REPORT: self._report()})
+        return summary
 
     def _conclude(self) -> tuple[Summary, Sums | None]:
         self._heartbeat.check()

@@ -193,26 +193,19 @@ def _made(
     if found is None or isinstance(found, str):
         return None
     made = _or_failed(lambda: _finish_clip(job, clip, found, scene, bench))
-    row, sample = (_ended(_planned_row(job, clip, found), made), None) if isinstance(made, Ending) else made
+    row, sample = (_ended(_judged_row(job, clip, found, scene), made), None) if isinstance(made, Ending) else made
     return writable(row), sample
 
 
 def _finish_clip(
     job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, bench: Bench
 ) -> tuple[Row, Sample | None]:
-    row = _planned_row(job, clip, found)
+    row = _judged_row(job, clip, found, scene)
     if isinstance(found, Ending):
         return _ended(row, found), None
-    measured = found.measured
-    row = replace(
-        row,
-        source_width=measured.width, source_height=measured.height, duration=measured.duration, codec=measured.codec,
-    )  # fmt: skip
-    scene = scene or Scene(clip.caption)
-    row = _with_scene(replace(row, sample=found.sample), scene)
-    if scene.ending:
+    if scene and scene.ending:
         return _ended(row, scene.ending), None
-    made = _cut_clip(job, clip, measured, bench)
+    made = _cut_clip(job, clip, found.measured, bench)
     if isinstance(made, Ending):
         return _ended(row, made), None
     row = writable(replace(
@@ -224,6 +217,19 @@ def _finish_clip(
         return row, None
     record = record_of(job.config, clip, row)
     return row, Sample(row.clip_id, record.to_bytes(), made.mp4, conditioning_text(row).encode())
+
+
+def _judged_row(job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None) -> Row:
+    """What is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
+    row = _planned_row(job, clip, found)
+    if isinstance(found, Ending):
+        return row
+    measured = found.measured
+    row = replace(
+        row, sample=found.sample, source_width=measured.width, source_height=measured.height,
+        duration=measured.duration, codec=measured.codec,
+    )  # fmt: skip
+    return _with_scene(row, scene or Scene(clip.caption))
 
 
 def _with_scene(row: Row, scene: Scene) -> Row:

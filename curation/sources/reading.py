@@ -11,7 +11,7 @@ from typing import BinaryIO, NoReturn, Protocol, cast
 
 from curation.sized_file import SizedFile
 from curation.sources.clip import MISSING, WHOLE_FILE, locate
-from curation.sources.digest import digest, region
+from curation.sources.digest import Region, digest, region
 from shards.storage import Entry, Storage, StorageFault
 
 _READ_BYTES = 4 << 20
@@ -89,6 +89,7 @@ class SourceReader:
         self._witnesses = witnesses
         self._planned_in = cache(planned_in)
         self._retimed = ""
+        self._digested: tuple[tuple[Region, int, int] | None, str] = None, ""
         self._copied: tuple[str, int, int] | None = None
 
     def stat(self, clip: Located) -> Entry | None:
@@ -203,22 +204,26 @@ class SourceReader:
         entry = storage.stat(path)
         if entry is None:
             return "is gone"
-        if clip.size == MISSING or (entry.size, entry.mtime_ns) == (clip.size, clip.mtime_ns):
+        if clip.size == MISSING:
             return ""
         if entry.size != clip.size:
             return f"was written anew after the plan was made: {clip.size} bytes, now {entry.size}"
         file = storage.local(path)
-        if file and clip.digest and self._digest(file, clip) != clip.digest:
+        if file and clip.digest and self._digest(file, clip, entry) != clip.digest:
             return "was written anew after the plan was made: as many bytes, of other contents"
-        self._retimed = clip.location
+        self._retimed = clip.location if entry.mtime_ns != clip.mtime_ns else ""
         return ""
 
-    @staticmethod
-    def _digest(file: Path, clip: Located) -> str:
-        try:
-            return digest(region(file, clip))
-        except OSError as fault:
-            raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+    def _digest(self, file: Path, clip: Located, entry: Entry) -> str:
+        """Of the file as it is. The last one is kept: the clips of one film lie side by side."""
+        where = region(file, clip)
+        version = where, entry.size, entry.mtime_ns
+        if version != self._digested[0]:
+            try:
+                self._digested = version, digest(where)
+            except OSError as fault:
+                raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
+        return self._digested[1]
 
 
 def _folders(location: str) -> Iterator[str]:

@@ -35,6 +35,7 @@ from tests.asking import (
     MODEL,
     account,
     after_answers,
+    calls,
     files_of,
     outcomes,
     reach_spend_limit,
@@ -109,6 +110,29 @@ def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_rem
     build_inline(source, tmp_path / "out", config, terms=terms())
     assert outcomes(tmp_path / "out") == [("kept", "")] * 2
     assert_conserved(tmp_path / "out", config)
+
+
+def test_what_a_small_budget_has_decided_can_be_looked_at(api: ClaudeApi, tmp_path: Path) -> None:
+    source, out = spans(tmp_path, [f"a dog runs {i}" for i in range(30)]), tmp_path / "out"
+    with pytest.raises(RunStopped, match="is used up"):
+        build_inline(source, out, CLAUDE, terms=terms("0.03"))
+    assert 2 <= len(ledger(out)) < 30
+    page = (out / "report.html").read_text()
+    assert "a dog runs 0" in page and f"{len(ledger(out))}" in page
+    assert "report.html" in (out / "SHA256SUMS").read_text()
+
+
+def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
+    api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("curation.unit._cut_clip", changed)
+    build_inline(spans(tmp_path, ["a", "b"]), tmp_path / "out", CLAUDE, terms=terms())
+    rows = ledger(tmp_path / "out")
+    assert [row.reason for row in rows] == ["unexpected"] * 2
+    assert account(tmp_path / "out").spent == sum(Decimal(call["usd"]) for row in rows for call in calls(row)) > 0
 
 
 def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, tmp_path: Path) -> None:

@@ -144,6 +144,25 @@ def of_other_contents(source: Path) -> None:
         os.utime(file, ns=(1, 10**18))
 
 
+def test_files_of_equal_size_and_time_that_were_swapped_are_told_apart_by_their_contents(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for number in range(COUNT):
+        make_video(source / f"{number}.mp4", 0.25, "832x480", "16", "-metadata", f"title={number}")
+        (source / f"{number}.txt").write_text(f"word{number} thing{number}")
+    largest = max(file.stat().st_size for file in source.glob("*.mp4"))
+    for file in source.glob("*.mp4"):
+        with file.open("ab") as padded:
+            padded.write(b"\0" * (largest - file.stat().st_size))
+    again(source)
+    planned(source, out)
+    contents = [(source / f"{number}.mp4").read_bytes() for number in (1, 2)]
+    for number, content in zip((2, 1), contents, strict=True):
+        (source / f"{number}.mp4").write_bytes(content)
+    again(source)
+    good, bad = "kept", "failed source_changed"
+    assert ends(source, out) == [good, bad, bad, good, good, good]
+
+
 @pytest.mark.parametrize("happens", [deleted, replaced, of_other_contents])
 def test_a_source_that_is_gone_as_a_whole_stops_the_run_and_fails_no_clip(
     happens: Callable[[Path], None], folder: Path, tmp_path: Path
