@@ -112,16 +112,6 @@ def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_rem
     assert_conserved(tmp_path / "out", config)
 
 
-def test_what_a_small_budget_has_decided_can_be_looked_at(api: ClaudeApi, tmp_path: Path) -> None:
-    source, out = spans(tmp_path, [f"a dog runs {i}" for i in range(30)]), tmp_path / "out"
-    with pytest.raises(RunStopped, match="is used up"):
-        build_inline(source, out, CLAUDE, terms=terms("0.03"))
-    assert 2 <= len(ledger(out)) < 30
-    page = (out / "report.html").read_text()
-    assert "a dog runs 0" in page and f"{len(ledger(out))}" in page
-    assert "report.html" in (out / "SHA256SUMS").read_text()
-
-
 def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
     api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,8 @@ def test_a_budget_that_is_too_small_is_never_passed_and_a_larger_one_goes_on(
         # What was decided by then is cut, and whole shards of it are sealed.
         asked = {row.clip_id for row in decided}
         assert 0 < len(decided) < CLIPS and problems(out, CLAUDE) != []
+        assert decided[0].clip_id in (out / "report.html").read_text()
+        assert " report.html" in (out / "SHA256SUMS").read_text()
         status = here.build("--out", str(out), "--status")
         assert f"{len(asked)} of {CLIPS} decided" in status.stdout
         sealed = int(re.search(r"(\d+) of 8 sealed", status.stdout)[1])  # type: ignore[index]
