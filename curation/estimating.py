@@ -86,7 +86,7 @@ def _far(stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip)
     pictures = pictures_of(clip.name, config)
     if not stored.count:
         return Ahead(clip.caption, pictures)
-    replay = Replay(stored, config, price, clip)
+    replay = Replay(stored.get, config, price, clip)
     if replay.scene:
         return Ahead(clip.caption, pictures, config.claude.rounds, captioned=True)
     described, verified = replay.count("describe"), replay.count("verify")

@@ -17,6 +17,7 @@ from curation.errors import AskingEnded, LeftUndecided, RunStopped, UsageMistake
 from curation.lock import Holder, holder
 from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.plan import PlannedClip, Unit
+from curation.replay import Replay, content_of
 from curation.scenes import Decision, Scene, decide
 from curation.screen import Found
 from curation.terms import Terms
@@ -72,9 +73,10 @@ class Judging:
         scenes: list[Scene | Undecided | None] = []
         ends: list[Exception] = []
         through = itertools.count(1)
+        sample = unit.shard.revision if unit.redo else 0
 
         async def one(clip: PlannedClip, found: Found) -> Scene | Undecided | None:
-            scene = await self._scene(judge, clip, found)
+            scene = await self._scene(judge, clip, found, sample)
             counted(next(through))
             return scene
 
@@ -106,9 +108,14 @@ class Judging:
         if self._client:
             await self._client.end()
 
-    async def _scene(self, judge: Judge | None, clip: PlannedClip, found: Found) -> Scene | Undecided | None:
-        if found is None or isinstance(found, Ending):
+    async def _scene(
+        self, judge: Judge | None, clip: PlannedClip, found: Found, sample: int
+    ) -> Scene | Undecided | None:
+        """`sample` is that of a clip which ends before it is asked about."""
+        if found is None:
             return None
+        if isinstance(found, Ending):
+            return self._paid_before(clip, sample)
         if isinstance(found, str):
             return found
         question = Question(
@@ -120,6 +127,14 @@ class Judging:
         bill = self._estimator.bill(Ahead(clip.caption, pictures_of(clip.name, self._config)))
         with self._client.clip(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
             return await decide(judge, question)
+
+    def _paid_before(self, clip: PlannedClip, sample: int) -> Scene | None:
+        """What was paid for a clip that ends unasked, as one whose file has gone since; None where nothing was."""
+        if self._client is None or self._terms is None or clip.flaw:
+            return None
+        asked = Replay(self._client.look_up, self._config, self._terms.price, clip, sample).calls
+        calls = tuple(call for call in asked if call.answer.clip_id == clip.clip_id)
+        return Scene(clip.caption, calls=calls) if calls else None
 
     async def _ready(self) -> Judge | None:
         """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
@@ -144,11 +159,6 @@ class Judging:
             raise JudgeMistake(f"{socket.gethostname()}: {mistake}") from mistake
         self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
         return ClaudeJudge(self._config.claude, terms.price, self._client)
-
-
-def content_of(clip: PlannedClip) -> str:
-    """What stands for the bytes of a clip's file, as far as the plan knows them."""
-    return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
 
 
 def _told(end: Exception) -> RunStopped | UsageMistake:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from curation.config import Config
-from curation.judging import content_of
 from curation.plan import PlannedClip
 from curation.scenes import Scene, decide
 from judge.answer import Answer
@@ -11,7 +12,6 @@ from judge.base import Call, Calls, Question
 from judge.claude import ClaudeJudge
 from judge.prices import Price
 from judge.request import Frame, Request
-from judge.stored_answers import StoredAnswers
 
 # A caption is found by the clip's content; which frames it was made of would have to be decoded.
 _NO_FRAMES = (Frame(0.0, 1, 1, b""),)
@@ -21,18 +21,25 @@ class _NotStored(Exception):
     """The first question without a stored answer."""
 
 
+def content_of(clip: PlannedClip) -> str:
+    """What stands for the bytes of a clip's file, as far as the plan knows them."""
+    return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
+
+
 class Replay:
     """The questions about one clip up to the first that has no stored answer.
 
     `calls` are those that have one; `scene` is how the clip ends where all have.
     """
 
-    def __init__(self, stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip) -> None:
-        """Raises JudgeStopped for a segment that is damaged."""
-        self._stored = stored
+    def __init__(
+        self, look_up: Callable[[str], Answer | None], config: Config, price: Price, clip: PlannedClip, sample: int = 0
+    ) -> None:
+        """`look_up` gives the answer that is stored under a key. Raises JudgeStopped for a segment that is damaged."""
+        self._look_up = look_up
         self._calls: list[Call] = []
         frames = () if clip.caption else _NO_FRAMES
-        question = Question(clip.clip_id, clip.caption, frames=frames, content=content_of(clip))
+        question = Question(clip.clip_id, clip.caption, frames=frames, sample=sample, content=content_of(clip))
         self.scene: Scene | None = None
         try:
             decide(ClaudeJudge(config.claude, price, self), question).send(None)  # nothing in it waits
@@ -50,11 +57,11 @@ class Replay:
 
     async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
         """Return a stored answer."""
-        answer = self._stored.get(request.key) or (self._stored.get(request.alias) if request.alias else None)
+        answer = self._look_up(request.key) or (self._look_up(request.alias) if request.alias else None)
         if answer is None:
             raise _NotStored
         self._calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
         return answer
 
     async def has_answer(self, request: Request) -> bool:
-        return self._stored.get(request.key) is not None
+        return self._look_up(request.key) is not None

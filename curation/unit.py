@@ -223,7 +223,7 @@ def _judged_row(job: Job, clip: PlannedClip, found: Screened | Ending, scene: Sc
     """What is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
     row = _planned_row(job, clip, found)
     if isinstance(found, Ending):
-        return row
+        return with_calls(row, [call.record() for call in scene.calls]) if scene else row
     measured = found.measured
     row = replace(
         row, sample=found.sample, source_width=measured.width, source_height=measured.height,

@@ -52,6 +52,10 @@ class AnswerCache:
             return await asyncio.to_thread(self._stored.read, key, places)
         return None
 
+    def look_up(self, key: str) -> Answer | None:
+        """Return the answer to a question as `get` does, at once: for single ones."""
+        return self._under_names.get(key) or self._stored.get(key)
+
     def add(self, answer: Answer, call: str = "") -> None:
         """Take in a new answer, that of `call` on the journal.
 

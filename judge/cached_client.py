@@ -112,6 +112,10 @@ class CachedClient:
         """Whether it was asked before: the answer is stored, or on its way in a batch."""
         return self._batches.holds(request.key) or await self._stored(request) is not None
 
+    def look_up(self, key: str) -> Answer | None:
+        """Return the answer that is stored under a key, None where there is none. Raises JudgeStopped."""
+        return self._cache.look_up(key)
+
     async def flush(self) -> None:
         """Return once every answer so far is in a segment."""
         await self._cache.store()

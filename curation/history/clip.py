@@ -119,7 +119,7 @@ def _calls_so_far(opened: Opened, spot: Spot) -> tuple[dict[str, Any], ...]:
     if config is None or planned is None or config.judge != "claude" or not opened.has_calls:
         return ()
     try:
-        calls = Replay(StoredAnswers(opened.out), config, Prices.load().of(config.claude.model), planned).calls
+        calls = Replay(StoredAnswers(opened.out).get, config, Prices.load().of(config.claude.model), planned).calls
     except JudgeMistake:
         return ()  # a model whose prices are not known any more
     except JudgeStopped as damage:

@@ -29,7 +29,7 @@ from judge.settings import Claude
 from pipelines.stagewatch import StageWatch
 from shards.layout import LOCK
 from shards.receipt import Manifest
-from shards.storage import Storage
+from shards.storage import Storage, StorageFault
 from tests.asking import (
     CLAUDE,
     MODEL,
@@ -44,7 +44,7 @@ from tests.asking import (
     terms,
     true_cost,
 )
-from tests.claude_api import ClaudeApi
+from tests.claude_api import ClaudeApi, Mind
 from tests.judge.asking import USD, answer
 from tests.support import (
     SMALL,
@@ -53,6 +53,8 @@ from tests.support import (
     build_inline,
     captioned_spans,
     ledger,
+    make_video,
+    problems,
 )
 
 pytestmark = pytest.mark.slow
@@ -110,6 +112,37 @@ def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_rem
     build_inline(source, tmp_path / "out", config, terms=terms())
     assert outcomes(tmp_path / "out") == [("kept", "")] * 2
     assert_conserved(tmp_path / "out", config)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_what_was_paid_for_a_clip_whose_file_has_gone_since_stands_in_its_row(
+    retried: bool, api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out, outcomes_again = tmp_path / "in", tmp_path / "out", frozenset[str]()
+    for name, caption in (("a", "a dog runs"), ("b", "a cat sits"), ("c", "a cat sits")):
+        make_video(source / f"{name}.mp4", 0.25, "854x480")
+        (source / f"{name}.txt").write_text(caption)
+    if retried:
+        api.mind = Mind(pass_rate=0.0)
+        build_inline(source, out, CLAUDE, terms=terms())
+        api.mind, outcomes_again = Mind(), frozenset({"dropped"})
+    paid_before = account(out).spent if retried else Decimal(0)
+    with monkeypatch.context() as patch, pytest.raises(StorageFault):
+        patch.setattr("curation.unit._cut_clip", _die)
+        build_inline(source, out, CLAUDE, outcomes_again, terms())
+    assert account(out).spent > paid_before
+    (source / "a.mp4").unlink()
+    build_inline(source, out, CLAUDE, outcomes_again, terms())
+    rows = ledger(out, CLAUDE)
+    assert [row.reason for row in rows] == ["source_changed", "", ""]
+    in_rows = [call for row in rows for call in calls(row)]
+    assert account(out).spent == sum(Decimal(call["usd"]) for call in in_rows)
+    assert len({(call["key"], call["message_id"]) for call in in_rows if not call["shared"]}) == len(stored(out))
+    assert not problems(out, CLAUDE)
+
+
+def _die(*_: object) -> None:
+    raise MemoryError("as if it were killed")
 
 
 def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
