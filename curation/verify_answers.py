@@ -68,7 +68,8 @@ class Answers:
                 return "its tokens and dollars are not the sums of its calls"
             for call in calls:
                 self._in_rows += Decimal(call["usd"])
-                if self._stored is not None and not _fits(call, self._stored.get(call["key"])):
+                stored = self._stored.every(call["key"]) if self._stored else ()
+                if self._stored and not any(_fits(call, answer) for answer in stored):
                     return f"its call {call['key']:.16} is not what the stored answer says, or there is none"
         except JudgeStopped as damage:
             return str(damage)
@@ -77,9 +78,7 @@ class Answers:
         return ""
 
 
-def _fits(call: Mapping[str, Any], answer: Answer | None) -> bool:
-    if answer is None:
-        return False
+def _fits(call: Mapping[str, Any], answer: Answer) -> bool:
     record = Call(call["task"], call["prompt"], call["prompt_sha256"], answer).record()
     if call["shared"]:  # bought for another clip
         record |= {"shared": True, "usd": "0"}

@@ -59,8 +59,14 @@ class StoredAnswers:
 
     def read(self, key: str, places: Sequence[Place]) -> Answer | None:
         """Return the answer at one of these places. Of two to one question the first counts, one that is paid for."""
-        found = [answer for place in places if key in (answer := self._answer(place)).names]
-        return min(found, key=lambda answer: answer.shared) if found else None
+        return min(self._at(key, places), key=lambda answer: answer.shared, default=None)
+
+    def every(self, key: str) -> list[Answer]:
+        """Return all answers to a question: more than one where it was asked in several datasets."""
+        return self._at(key, self.places(key))
+
+    def _at(self, key: str, places: Sequence[Place]) -> list[Answer]:
+        return [answer for place in places if key in (answer := self._answer(place)).names]
 
     def holds(self, answer: Answer) -> bool:
         """Whether this very answer is stored: one call's, and not another's to an equal question."""

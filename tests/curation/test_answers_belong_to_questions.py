@@ -15,7 +15,7 @@ import pytest
 from judge.patience import Patience
 from tests.asking import CLAUDE, account, calls, loopback, spans, stored, terms
 from tests.claude_api import ClaudeApi
-from tests.support import build_inline, ledger, write_csv
+from tests.support import build_inline, ledger, problems, write_csv
 
 KINDS = ["", "FAIL1", "", "FAIL2", "REFUSE-VERIFY", "TRUNCATE-ONCE", "FAIL3"]
 CAPTIONS = [f"thing {i:02d} is seen {KINDS[i % len(KINDS)]}".strip() for i in range(12)]
@@ -72,3 +72,15 @@ def test_no_question_is_bought_twice_by_another_plan_over_the_same_answers(
     # What was bought for a clip stands in its row; of clips that are no more, in none.
     theirs = sum((answer.usd for answer in answers.values() if answer.clip_id in after), Decimal(0))
     assert sum(Decimal(call["usd"]) for row in after.values() for call in calls(row)) == theirs
+
+
+def test_the_answers_of_two_datasets_that_bought_the_same_may_be_put_together(tmp_path: Path, api: ClaudeApi) -> None:
+    source, both = spans(tmp_path / "source", CAPTIONS[:3]), tmp_path / "both"
+    for name in ("one", "other"):
+        build_inline(source, tmp_path / name, CLAUDE, terms=terms())
+        shutil.copytree(tmp_path / name / "calls", both / "calls", dirs_exist_ok=True)
+    paid = len(api.paid)
+    build_inline(source, both, CLAUDE, terms=terms())
+    assert len(api.paid) == paid
+    assert account(both).spent == account(tmp_path / "one").spent + account(tmp_path / "other").spent
+    assert not problems(both, CLAUDE)
