@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curation import unit
+from curation.cut import Cut
 from curation.errors import RunStopped
+from curation.outcome import Ending
+from curation.plan import PlannedClip
+from curation.unit import Job
 from tests.asking import (
     CLAUDE,
     account,
@@ -20,7 +25,6 @@ from tests.asking import (
     outcomes,
     reach_spend_limit,
     spans,
-    spoil,
     stored,
     terms,
     true_cost,
@@ -153,20 +157,24 @@ def test_a_retry_repeated_with_nothing_left_to_retry_asks_nothing(api: ClaudeApi
     assert len(api.exchanges) == before
 
 
-def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(api: ClaudeApi, tmp_path: Path) -> None:
-    """Its file had been damaged; the judge had answered before that showed."""
-    good = make_video(tmp_path / "in" / "a.mp4", 0.5)
-    whole, stat = good.read_bytes(), good.stat()
-    spoil(good)
-    os.utime(good, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
+    api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took too long to cut; the judge had answered before that showed."""
+    make_video(tmp_path / "in" / "a.mp4", 0.5)
     make_video(tmp_path / "in" / "b.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing FAIL1"}, {"video": "b.mp4", "caption": "another"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    cut_clip = unit._cut_clip
+
+    def slow(job: Job, clip: PlannedClip, *given: Any) -> Cut | Ending:
+        return Ending("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(job, clip, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unit, "_cut_clip", slow)
+        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     first, other = ledger(tmp_path / "out", CLAUDE)
     assert (first.outcome, len(calls(first)), other.outcome) == ("failed", 4, "kept")
-    good.write_bytes(whole)
-    os.utime(good, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     before, spent = len(api.exchanges), account(tmp_path / "out").spent
     build_inline(source, tmp_path / "out", CLAUDE, ANEW, terms())
     mended, same = ledger(tmp_path / "out", CLAUDE)

@@ -190,6 +190,7 @@ def refused(**details: Any) -> dict[str, Any]:
 
 
 KEPT, UNREADABLE = ("kept", ""), ("failed", "unreadable_answer")
+UNCOUNTED = ("failed", "judge_error")
 ANSWERS: dict[str, tuple[str, dict[str, Any], tuple[str, str]]] = {
     "half a scene": ("describe", said(f"Earlier {HALF}\0 (attempt 1)"), KEPT),
     "much scene": ("describe", said(LONG), UNREADABLE),
@@ -203,7 +204,7 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], tuple[str, str]]] = {
     ),
     "an odd category": ("describe", refused(category={"a": [HALF]}), ("refused", "a_ud83d")),
     "half a stop": ("describe", {"stop_reason": f"end {HALF}"}, KEPT),
-    "less than nothing": ("describe", {"usage": {"input_tokens": -5, "output_tokens": -(10**6)}}, KEPT),
+    "less than nothing": ("describe", {"usage": {"input_tokens": -5, "output_tokens": -(10**6)}}, UNCOUNTED),
 }  # fmt: skip
 
 

@@ -175,7 +175,7 @@ def test_a_model_that_the_items_of_a_batch_are_refused_for_stops_the_run(tmp_pat
 
 def test_a_request_that_is_wrong_for_every_question_stops_the_run(tmp_path: Path, api: ClaudeApi) -> None:
     found = ask_all(tmp_path, [describe(f"BAD-REQUEST {i}") for i in range(60)])
-    assert any(isinstance(error, JudgeStopped) and "turns every question down" in str(error) for error in found)
+    assert any(isinstance(error, JudgeStopped) and "denies every question" in str(error) for error in found)
     assert len(api.exchanges) < 60
 
 
