@@ -73,7 +73,7 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(judge.admission, "_LAST_CHANCE_SECONDS", 0.05)
     patch.setattr(judge.batches, "_FIRST_LOOK_SECONDS", 0.2)
     patch.setattr(judge.batches, "_LONGEST_LOOK_SECONDS", 0.4)
-    patch.setattr(judge.cached_client, "_ONLY_MISSING_SECONDS", 1.0)
+    patch.setattr(judge.cached_client, "_ONLY_MISSING_SECONDS", 3.0)
     patch.setattr(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05)
 
 
