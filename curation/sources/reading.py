@@ -121,7 +121,7 @@ class SourceReader:
 
     def fetch(self, clip: Located) -> Path:
         """A local file with the clip's bytes, which may be the source itself. Raises SourceChanged, StorageFault."""
-        storage, path = self._unchanged(clip)
+        storage, path = self._unchanged(clip, contents_too=True)
         local = storage.local(path)
         if local is not None and clip.length == WHOLE_FILE:
             return local
@@ -135,7 +135,7 @@ class SourceReader:
 
     def read_through(self, clip: Located) -> None:
         """Reads the clip's file to its end: is a failure its contents' or its storage's? Raises StorageFault."""
-        storage, path = self._unchanged(clip)
+        storage, path = self._unchanged(clip, contents_too=True)
         with storage.open(path) as file:
             try:
                 while file.read(_READ_BYTES):
@@ -147,8 +147,9 @@ class SourceReader:
         """Whether the file that was read last is this clip's, and has another time than was planned."""
         return self._retimed == clip.location
 
-    def _unchanged(self, clip: Located) -> tuple[Storage, str]:
-        if fault := self._fault(clip):
+    def _unchanged(self, clip: Located, contents_too: bool = False) -> tuple[Storage, str]:
+        """Where the clip's file is. Its contents are compared where it is to be decoded, or has another time."""
+        if fault := self._fault(clip, contents_too):
             self._raise(clip, fault)
         return locate(self._root, clip.location)
 
@@ -197,7 +198,7 @@ class SourceReader:
         storage, path = locate(self._root, f"{folder}/-")
         return f"{storage.shown}/{path}".removesuffix("/-")
 
-    def _fault(self, clip: Located) -> str:
+    def _fault(self, clip: Located, contents_too: bool = False) -> str:
         """Why the file is not the one that was planned; "" if it is, or may be: another time alone says nothing."""
         storage, path = locate(self._root, clip.location)
         self._retimed = ""
@@ -205,6 +206,8 @@ class SourceReader:
         if entry is None:
             return "is gone"
         if clip.size == MISSING:
+            return ""
+        if entry.mtime_ns == clip.mtime_ns and entry.size == clip.size and not contents_too:
             return ""
         if entry.size != clip.size:
             return f"was written anew after the plan was made: {clip.size} bytes, now {entry.size}"
