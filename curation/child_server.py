@@ -40,6 +40,13 @@ class ChildServer:
         self.end()
         raise ChildProcessError(f"{script} does not start{said}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def cpu_seconds(self) -> float:
         """What it has used until now."""
         used = psutil.Process(self._process.pid).cpu_times()

@@ -13,13 +13,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import exceptions
 
 from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
-from curation.errors import LeftUndecided, RunStopped, UsageMistake
+from curation.errors import LeftUndecided, RayFailed, RunStopped, UsageMistake
 from curation.flight import PRIORITY, Flight, Step
 from curation.healing import seal_or_take_back
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
@@ -29,6 +29,9 @@ from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName
 from shards.storage import StorageFault
+
+if TYPE_CHECKING:
+    from judge.cached_client import Report
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Engine:
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
         self._left_undecided: Exception | None = None
+        self._asking: Report | None = None
 
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
         """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
@@ -97,9 +101,16 @@ class Engine:
                 self._check()
             except RunStopped as stop:
                 self._stop = self._stop or stop
-            asking, counts = self._judge.report()
+            self._report(tick)
+
+    def _report(self, tick: Tick) -> None:
+        try:
+            self._asking, counts = self._judge.report()
+        except RunStopped as stop:
+            self._stop = self._stop or stop
+        else:
             self._counts.take(counts)
-            tick(self._counts.stages, asking)
+        tick(self._counts.stages, self._asking)
 
     @property
     def _over(self) -> bool:
@@ -181,21 +192,22 @@ class Engine:
     def _finish(self, step: Step, reference: Any) -> None:
         try:
             result = ray.get(reference)
-        except _WORKER_DIED as death:
+        except (*_WORKER_DIED, exceptions.RayActorError) as death:
             if step.kind == "decide":
-                self._judge_died(step)
+                self._judge_died(step, reference)
             else:
                 self._worker_died(step, str(death))
-        except exceptions.RayActorError:
-            self._judge_died(step)
         except _NODE_LOST as loss:
             _log.info("%s lost with its node, done anew: %s", step.kind, loss)
             self._again(step)
         except exceptions.RayTaskError as error:
             self._stop = self._stop or _cause(error)
         except exceptions.RayError as error:
-            self._stop = self._stop or RunStopped(f"Ray failed at {step.kind} of {step.shard.name}: {error}")
+            line = str(error).strip().splitlines() or [type(error).__name__]
+            self._stop = self._stop or RayFailed(f"Ray failed at {step.kind} of {step.shard.name}: {line[0]}")
         else:
+            if step.kind == "decide":
+                self._judge.decided(reference)
             self._next(step, result)
 
     def _next(self, step: Step, result: Any) -> None:
@@ -239,10 +251,10 @@ class Engine:
         else:
             self._push(Step("screen", step.shard, step.flight))
 
-    def _judge_died(self, step: Step) -> None:
+    def _judge_died(self, step: Step, reference: Any) -> None:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
         try:
-            self._judge.replace_if_dead()
+            self._judge.died(reference)
         except RunStopped as stop:
             self._stop = self._stop or stop
         if step.flight:

@@ -12,6 +12,11 @@ _KEPT = frozenset(
 _NOT_OF_STORAGE = ("ANTHROPIC_", "RAY_")
 
 
+def own_python_environment() -> dict[str, str]:
+    """Return our environment for a Python program that imports what this process can import."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def clean_environment() -> dict[str, str]:
     """Return what a program needs to start and to find its libraries, and nothing else of our own environment."""
     return {name: value for name, value in os.environ.items() if name in _KEPT}

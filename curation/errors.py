@@ -9,6 +9,10 @@ class RunStopped(Exception):
     """Storage, network, account or machine failed. All that was finished is kept; the same command goes on. Exit 3."""
 
 
+class RayFailed(RunStopped):
+    """Ray failed under a step. Why is for the supervisor to find out, who sees Ray's servers."""
+
+
 class AskingEnded(RunStopped):
     """The budget, the account or the network ended the asking. All that was decided is sealed, and on the page."""
 

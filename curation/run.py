@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from curation.as_it_stands import seal_as_they_stand
-from curation.cluster import check_shared, connected
+from curation.build_on_ray import BuildOnRay
 from curation.config import Config
 from curation.errors import AskingEnded, RunStopped, UsageMistake
 from curation.healing import heal
-from curation.judging import units_waiting
 from curation.least_budget import check_budget
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
@@ -26,10 +24,11 @@ from curation.setup import Recorded, as_begun, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
+from curation.supervisor import supervise
 from curation.terms import Terms
 from curation.unit import Job
 from curation.witnesses import witnesses
-from curation.work import ShardWork, at_most, count_retried, remaining, to_retry
+from curation.work import WorkLeft, count_retried
 from judge.errors import JudgeMistake
 from shards.layout import REPORT, SUMS
 from shards.location import lies_in
@@ -204,8 +203,7 @@ class _Run:
     def _finish(self, state: State) -> State:
         """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
         for _ in range(_ROUNDS):
-            work = remaining(self._plan, state, self._out)
-            self._work(at_most(work, self._order.stop_after) if self._order.stop_after else work)
+            self._work(WorkLeft(state, self._order.stop_after))
             state = State.read(self._out, self._job.config.units_per_shard)
             if self._order.stop_after or state.complete(self._plan):
                 return state
@@ -218,7 +216,7 @@ class _Run:
         if retry := begin_or_go_on(self._out, state, self._order.retry):
             clips, shards = count_retried(state, self._out, retry)
             self._begin(self._plan.clips - clips, self._shards - shards)
-            self._work(to_retry(self._plan, state, self._out, retry))
+            self._work(WorkLeft(state, retry=retry))
 
     def _begin(self, clips: int, shards: int) -> None:
         """Tell that so much of the plan is done before the work that comes now."""
@@ -226,19 +224,13 @@ class _Run:
         planned = self._plan.clips
         self._progress.begin(Stages(planned, planned, planned, self._shards), self._reached)
 
-    def _work(self, work: Iterator[ShardWork]) -> None:
-        first = next(work, None)
-        if first is None:
+    def _work(self, left: WorkLeft) -> None:
+        if next(left.shards(self._plan, self._out), None) is None:
             return
         self._idle = False
         self._out.delete(SUMS)
-        with connected(self._order.workers, self._order.ray_address):
-            from curation.engine import Engine
-
-            check_shared(self._out)
-            waiting = units_waiting(self._job.config, self._job.terms, pictured=self._plan.uncaptioned > 0)
-            engine = Engine(self._job, self._order.workers, waiting, self._heartbeat.check)
-            end = engine.run(chain([first], work), self._ticker())
+        request = BuildOnRay(self._job, left, self._order.workers, self._order.ray_address)
+        end = supervise(request, self._ticker(), self._heartbeat.check)
         if end or self._order.stop_after:
             self._heartbeat.check()
             seal_as_they_stand(self._out, self._plan, self._job.config.units_per_shard)

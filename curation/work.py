@@ -30,6 +30,21 @@ class ShardWork:
         return not self.todo and not self.others
 
 
+@dataclass(frozen=True)
+class WorkLeft:
+    """What a run has to do by a state: all that is left, at most `stop_after` clips of it, or what a retry redoes."""
+
+    state: State
+    stop_after: int | None = None
+    retry: OpenRetry | None = None
+
+    def shards(self, plan: Plan, out: Storage) -> Iterator[ShardWork]:
+        if self.retry:
+            return to_retry(plan, self.state, out, self.retry)
+        work = remaining(plan, self.state, out)
+        return at_most(work, self.stop_after) if self.stop_after else work
+
+
 def remaining(plan: Plan, state: State, out: Storage) -> Iterator[ShardWork]:
     """The shards that are not sealed, or not whole, in the order of the plan, read one at a time."""
     for shard, clips in plan.shards():

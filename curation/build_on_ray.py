@@ -1,0 +1,36 @@
+"""The work of a build as a request to the driver process: what is left of the plan, through the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from curation.cluster import check_shared
+from curation.judging import units_waiting
+from curation.plan import Plan
+from curation.unit import Job
+from curation.work import WorkLeft
+
+if TYPE_CHECKING:
+    from curation.ray_driver import Driver
+
+
+@dataclass(frozen=True)
+class BuildOnRay:
+    """Does `left` with so many CPUs, all if None, of the cluster at `address`, its own if None."""
+
+    job: Job
+    left: WorkLeft
+    workers: int | None
+    address: str | None
+    training: bool = False
+
+    def work(self, driver: Driver) -> Exception | None:
+        """Return what ended the asking, or put clips off. Raise as `Engine.run`."""
+        from curation.engine import Engine  # Ray may be imported only now
+
+        check_shared(self.job.out)
+        plan = Plan(self.job.out, self.job.config)
+        waiting = units_waiting(self.job.config, self.job.terms, pictured=plan.uncaptioned > 0)
+        engine = Engine(self.job, self.workers, waiting, driver.check)
+        return engine.run(self.left.shards(plan, self.job.out), driver.tick)

@@ -1,0 +1,85 @@
+"""Ray's servers on this machine, and which of them died or is paused: by that a failure of Ray is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psutil
+
+_SERVERS = {"gcs_server": "GCS server", "raylet": "raylet"}
+_AGENTS = {"ray::DashboardAgent": "dashboard agent", "ray::RuntimeEnvAgent": "runtime env agent"}
+"""A raylet ends itself when one of its agents has died."""
+
+
+def servers_of(session: str) -> tuple[tuple[str, int], ...]:
+    """Return name and process number of each server of a Ray session on this machine."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.name() in _SERVERS and any(session in word for word in process.cmdline()):
+                found.append((_SERVERS[process.name()], process.pid))
+    return tuple(found)
+
+
+class RayProcesses:
+    """The servers of the Ray that a run works on, and their agents, looked at again and again."""
+
+    def __init__(self, servers: Iterable[tuple[str, int]] = ()) -> None:
+        self._known: dict[psutil.Process, str] = {}
+        self._dead: list[str] = []
+        self._paused: dict[str, None] = {}
+        self._server_died = False
+        for name, pid in servers:
+            with suppress(psutil.NoSuchProcess):
+                self._known[psutil.Process(pid)] = name
+
+    def look(self) -> None:
+        """Note who has died, and who is or was paused."""
+        self._find_agents()
+        for process, name in list(self._known.items()):
+            shown = f"{name} (process {process.pid})"
+            state = _state(process)
+            if state == psutil.STATUS_STOPPED:
+                self._paused[shown] = None
+            elif state == psutil.STATUS_DEAD:
+                del self._known[process]
+                self._dead.append(shown)
+                self._server_died |= name in _SERVERS.values()
+
+    @property
+    def server_died(self) -> bool:
+        """Whether one has died without which Ray cannot go on."""
+        return self._server_died
+
+    def cause(self) -> str:
+        """Return why Ray fails, as the begin of a sentence; "" where nothing is to be seen on this machine.
+
+        Who died first is the cause: one takes others with it.
+        """
+        self.look()
+        if self._dead:
+            with_it = f", and with it its {self._dead[1]}" if len(self._dead) > 1 else ""
+            return f"Ray's {self._dead[0]} died{with_it}"
+        if self._paused:
+            return f"Ray's {next(iter(self._paused))} was paused"
+        return ""
+
+    def _find_agents(self) -> None:
+        for process, name in list(self._known.items()):
+            if name != "raylet":
+                continue
+            with suppress(psutil.Error):
+                for child in process.children():
+                    with suppress(psutil.Error):
+                        title = (child.cmdline() or [""])[0].strip()
+                        if title in _AGENTS and child not in self._known:
+                            self._known[child] = _AGENTS[title]
+
+
+def _state(process: psutil.Process) -> str:
+    try:
+        state: str = process.status() if process.is_running() else psutil.STATUS_DEAD
+    except psutil.NoSuchProcess:
+        return str(psutil.STATUS_DEAD)
+    return str(psutil.STATUS_DEAD) if state == psutil.STATUS_ZOMBIE else state

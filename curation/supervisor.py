@@ -1,0 +1,176 @@
+"""Supervises the process that works on Ray: however Ray fails, the run learns of it within a bound, and says why.
+
+Seconds of silence count only while this process itself was running.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from curation import ray_driver
+from curation.awake_clock import AwakeClock
+from curation.child_server import ChildServer
+from curation.environment import own_python_environment
+from curation.errors import RayFailed, RunStopped
+from curation.process_session import kill_session
+from curation.progress import Tick
+from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Leave, Logged, Moved, Request, Stop
+from curation.ray_processes import RayProcesses
+
+_LOOK_SECONDS = 0.5
+_PAUSE_SECONDS = 0.1
+_START_SECONDS = 300.0
+_CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
+_IN_RAY_SECONDS = 60.0
+_DRIVER_SILENT_SECONDS = 60.0
+_STOP_SECONDS = 900.0
+_LEAVE_SECONDS = 20.0
+_SETTLE_SECONDS = 5.0
+"""Until the death that explains a failure of Ray can be seen."""
+
+
+def supervise(request: Request, tick: Tick, check: Callable[[], None]) -> Any:
+    """Do the request in a process of its own, and return what it came to.
+
+    `check` is called every moment; what it raises ends the work in order. Raise what the work raised, and RunStopped,
+    with its cause, when Ray or that process fails or does not answer.
+    """
+    supervisor = _Supervisor(request, tick)
+    try:
+        return supervisor.watch(check)
+    finally:
+        supervisor.end()
+
+
+class _Supervisor:
+    def __init__(self, request: Request, tick: Tick) -> None:
+        self._address = request.address
+        self._tick = tick
+        self._clock = AwakeClock()
+        try:
+            self._driver = ChildServer(ray_driver.__file__, environment=own_python_environment())
+        except OSError as error:
+            raise RunStopped(f"the process that works on Ray cannot be started: {error}") from error
+        self._servers = RayProcesses()
+        self._ended: Ended | None = None
+        self._is_connected = False
+        self._stop: RunStopped | None = None
+        self._stop_at = 0.0
+        self._begun = self._heard = self._cluster_heard = self._clock.seconds()
+        self._in_ray_seconds = 0.0
+        self._node_is_alive = True
+        self._send(request)
+
+    def watch(self, check: Callable[[], None]) -> Any:
+        while self._ended is None:
+            try:
+                self._receive()
+            except (EOFError, OSError):
+                raise RunStopped(self._death()) from None
+            if self._ended is None and (fault := self._fault()):
+                raise RunStopped(fault)
+            try:
+                check()
+            except RunStopped as stop:
+                self._ask_to_stop(stop)
+        error = self._ended.error
+        if error is None:
+            return self._ended.result
+        if isinstance(error, RayFailed):
+            raise RunStopped(self._cause_within(_SETTLE_SECONDS) or str(error)) from error
+        if not isinstance(error, (RunStopped, KeyboardInterrupt)):
+            error.add_note(self._ended.traceback)
+        raise error
+
+    def end(self) -> None:
+        """End the driver process and all that it started: in order if it can, for some seconds."""
+        if self._ended is None:
+            self._send(Leave())
+        until = self._clock.seconds() + _LEAVE_SECONDS
+        try:
+            while self._driver.is_running() and self._clock.seconds() < until:
+                try:
+                    self._receive()
+                except (EOFError, OSError):
+                    time.sleep(_PAUSE_SECONDS)
+        finally:
+            kill_session(self._driver.pid)
+            self._driver.end()
+
+    # ---- what the driver tells -----------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        """Take what is told within a moment. Raise EOFError once the driver process has died."""
+        if not self._driver.line.poll(_LOOK_SECONDS):
+            return
+        message = self._driver.line.recv()
+        now = self._heard = self._clock.seconds()
+        match message:
+            case Moved():
+                self._tick(message.done, message.asking)
+            case Alive():
+                self._in_ray_seconds = message.in_ray_seconds
+            case ClusterAnswered():
+                self._cluster_heard, self._node_is_alive = now, message.node_is_alive
+            case Connected():
+                self._is_connected, self._cluster_heard = True, now
+                self._servers = RayProcesses(message.processes)
+            case Logged():
+                logging.getLogger(message.record.name).handle(message.record)
+            case Ended():
+                self._ended = message
+
+    def _send(self, message: Any) -> None:
+        with suppress(OSError):  # it has died, which the next look finds
+            self._driver.line.send(message)
+
+    def _ask_to_stop(self, stop: RunStopped) -> None:
+        if self._stop is None:
+            self._stop, self._stop_at = stop, self._clock.seconds()
+            self._send(Stop(str(stop)))
+
+    # ---- what is wrong -------------------------------------------------------------------------------------------
+
+    def _fault(self) -> str:
+        """Return why the work cannot go on, "" as long as it can."""
+        now = self._clock.seconds()
+        self._servers.look()
+        if self._servers.server_died:
+            return self._servers.cause()
+        if not self._is_connected:
+            silent, bound, what = now - self._begun, _START_SECONDS, "Ray does not start: nothing came of it"
+        elif not self._node_is_alive:
+            cause = self._servers.cause() or "its raylet did not answer, or the network between them failed"
+            return f"Ray's cluster has given up the node of this machine; {_lower(cause)}"
+        elif now - self._cluster_heard > _CLUSTER_SILENT_SECONDS:
+            silent, bound, what = now - self._cluster_heard, _CLUSTER_SILENT_SECONDS, "Ray's GCS server does not answer"
+        elif self._in_ray_seconds > _IN_RAY_SECONDS:
+            silent, bound, what = self._in_ray_seconds, _IN_RAY_SECONDS, "Ray does not answer on this machine"
+        else:
+            silent, bound, what = now - self._heard, _DRIVER_SILENT_SECONDS, "the process that works on Ray is silent"
+        if self._stop and now - self._stop_at > _STOP_SECONDS:
+            return f"{self._stop}; what was under way did not end within {_STOP_SECONDS:.0f} s"
+        if silent <= bound:
+            return ""
+        cause = self._servers.cause()
+        return f"{what} (waited {bound:.0f} s)" + (f"; {_lower(cause)}" if cause else "")
+
+    def _death(self) -> str:
+        code = self._driver.death()
+        cause = self._cause_within(_SETTLE_SECONDS)
+        how = f"by signal {-code}" if code < 0 else f"with status {code}"
+        return cause or f"the process that works on Ray ended {how}{self._driver.last_words()}"
+
+    def _cause_within(self, seconds: float) -> str:
+        until = self._clock.seconds() + seconds
+        while not (cause := self._servers.cause()) and self._clock.seconds() < until:
+            time.sleep(_PAUSE_SECONDS)
+        return cause
+
+
+def _lower(sentence: str) -> str:
+    return sentence if sentence.startswith("Ray") else sentence[:1].lower() + sentence[1:]
