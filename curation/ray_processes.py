@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -10,6 +11,8 @@ import psutil
 _SERVERS = {"gcs_server": "GCS server", "raylet": "raylet"}
 _AGENTS = {"ray::DashboardAgent": "dashboard agent", "ray::RuntimeEnvAgent": "runtime env agent"}
 """A raylet ends itself when one of its agents has died."""
+
+_LOOK_FOR_AGENTS_SECONDS = 5.0
 
 
 def servers_of(session: str) -> tuple[tuple[str, int], ...]:
@@ -30,6 +33,7 @@ class RayProcesses:
         self._dead: list[str] = []
         self._paused: dict[str, None] = {}
         self._server_died = False
+        self._agents_looked_for = float("-inf")
         for name, pid in servers:
             with suppress(psutil.NoSuchProcess):
                 self._known[psutil.Process(pid)] = name
@@ -66,6 +70,10 @@ class RayProcesses:
         return ""
 
     def _find_agents(self) -> None:
+        """They start later than their raylet, or, where a user's Ray is worked on, long before."""
+        if time.monotonic() - self._agents_looked_for < _LOOK_FOR_AGENTS_SECONDS:
+            return
+        self._agents_looked_for = time.monotonic()
         for process, name in list(self._known.items()):
             if name != "raylet":
                 continue

@@ -82,8 +82,7 @@ class _Supervisor:
             return self._ended.result
         if isinstance(error, RayFailed):
             raise RunStopped(self._cause_within(_SETTLE_SECONDS) or str(error)) from error
-        if not isinstance(error, (RunStopped, KeyboardInterrupt)):
-            error.add_note(self._ended.traceback)
+        error.add_note(self._ended.traceback)
         raise error
 
     def end(self) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from ray import exceptions
 
-from curation import engine, judge_actor, unit
+from curation import engine, unit
 from curation.crashes import CLIP_CRASHES_ALLOWED
 from curation.engine import Engine
 from curation.errors import RunStopped
-from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
 from curation.plan import PlannedClip, Unit
 from curation.scenes import Asked
 from curation.unit import Job, try_clip
@@ -125,8 +124,10 @@ class Cluster:
     def end(self) -> None:
         self.log.append("end of the judge")
 
-    def replace_if_dead(self) -> None:
-        self.log.append("replaced if dead")
+    def decided(self, reference: Reference) -> None: ...
+
+    def died(self, reference: Reference) -> None:
+        self.log.append("the judge died")
 
 
 @pytest.fixture
@@ -223,66 +224,6 @@ def test_however_many_may_wait_the_judge_keeps_room_for_other_calls(
     cluster = Cluster(looks={"decide": 60})
     assert run(cluster, 30, waiting=100_000) == 30
     assert cluster.most_asked == 7
-
-
-# ---- the judge's actor -----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Actors:
-    """Stands in for Ray's actors: `ready` of each ends as `ends` says, in order."""
-
-    ends: list[Exception | None]
-    options: dict[str, Any] = field(default_factory=dict)
-    made: int = 0
-    killed: list[int] = field(default_factory=list)
-
-    def get_runtime_context(self) -> Any:
-        return SimpleNamespace(get_node_id=lambda: "0" * 56)
-
-    def remote(self, **options: Any) -> Callable[[Any], Any]:
-        self.options = options
-
-        def make(_: Any) -> Any:
-            number, self.made = self.made, self.made + 1
-            return SimpleNamespace(number=number, ready=SimpleNamespace(remote=lambda: number))
-
-        return lambda _: SimpleNamespace(remote=make)
-
-    def get(self, number: int) -> None:
-        if (end := self.ends[number]) is not None:
-            raise end
-
-    def kill(self, actor: Any) -> None:
-        self.killed.append(actor.number)
-
-
-@pytest.fixture
-def actors(monkeypatch: pytest.MonkeyPatch) -> Actors:
-    actors = Actors([exceptions.ActorUnavailableError("no reply", None), None])
-    monkeypatch.setattr(judge_actor, "ray", actors)
-    return actors
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    out = Storage.at(tmp_path / "out")
-    return Job(CLAUDE, out, out, "", "r")
-
-
-def test_a_judge_that_cannot_be_reached_does_not_go_on_asking_beside_the_next(actors: Actors, job: Job) -> None:
-    judge = JudgeActor(job)
-    judge.replace_if_dead()
-    assert (actors.made, actors.killed) == (2, [0])
-    judge.replace_if_dead()
-    assert (actors.made, actors.killed) == (2, [0])
-
-
-def test_every_unit_may_be_asked_about_twice_and_the_judge_still_hears_that_it_is_to_end(
-    actors: Actors, job: Job
-) -> None:
-    JudgeActor(job)
-    assert actors.options["max_concurrency"] > 2 * UNITS_AT_ONCE + 2
 
 
 # ---- who kills a worker ----------------------------------------------------------------------------------------

@@ -1,0 +1,201 @@
+"""The supervisor of the process that works on Ray: however that ends, or does not, the run ends with the cause."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from curation import supervisor
+from curation.errors import RayFailed, RunStopped, UsageMistake
+from curation.progress import Stages
+from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved
+from curation.ray_processes import RayProcesses, servers_of
+from curation.supervisor import supervise
+from tests.curation import scripted_driver
+
+HANG = ("sleep", 600)
+
+
+class Script(list[tuple[str, Any]]):
+    """A request to the scripted driver."""
+
+    address = None
+    workers = None
+    training = False
+
+    def work(self, driver: Any) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor.ray_driver, "__file__", scripted_driver.__file__)
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.05)
+    for name in ("_LEAVE_SECONDS", "_SETTLE_SECONDS"):
+        monkeypatch.setattr(supervisor, name, 0.3)
+
+
+def run(*steps: tuple[str, Any], ticks: list[Any] | None = None) -> Any:
+    seen = ticks if ticks is not None else []
+    return supervise(Script(steps), lambda *told: seen.append(told), lambda: None)
+
+
+@pytest.fixture
+def raylet(tmp_path: Path) -> Iterator[psutil.Popen]:
+    """A process that is called so."""
+    program = tmp_path / "raylet"
+    shutil.copy(shutil.which("sleep") or "sleep", program)
+    with psutil.Popen([f"{tmp_path}/session_7/raylet", "600"], executable=program) as process:
+        yield process
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def connected(raylet: psutil.Popen) -> tuple[str, Any]:
+    return "send", Connected((("raylet", raylet.pid),))
+
+
+# ---- an orderly end --------------------------------------------------------------------------------------------
+
+
+def test_what_the_work_came_to_is_returned_and_what_it_told_is_passed_on() -> None:
+    ticks: list[Any] = []
+    moved = Moved(Stages(1, 2, 3, 4), None)
+    assert run(("send", moved), ("send", Ended("done")), ticks=ticks) == "done"
+    assert ticks == [(moved.done, None)]
+
+
+@pytest.mark.parametrize("error", [RunStopped("a full disk"), UsageMistake("no such model"), ValueError("a bug")])
+def test_what_the_work_raised_is_raised(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)) as raised:
+        run(("send", Ended(error=error, traceback="line 7 of the work")))
+    assert raised.value.__notes__ == ["line 7 of the work"]
+
+
+def test_its_log_is_ours(caplog: pytest.LogCaptureFixture) -> None:
+    record = logging.LogRecord("curation.engine", logging.WARNING, "", 0, "a worker died", None, None)
+    run(("send", Logged(record)), ("send", Ended()))
+    assert [(one.name, one.message) for one in caplog.records] == [("curation.engine", "a worker died")]
+
+
+def test_what_stops_the_run_is_told_and_its_end_waited_for() -> None:
+    def check() -> None:
+        raise RunStopped("the lock was taken")
+
+    steps = Script([("answer", Ended(error=RunStopped("the lock was taken")))])
+    with pytest.raises(RunStopped, match="the lock was taken"):
+        supervise(steps, lambda *_: None, check)
+
+
+def test_one_that_does_not_stop_when_told_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_STOP_SECONDS", 0.1)
+
+    def check() -> None:
+        raise RunStopped("the lock was taken")
+
+    with pytest.raises(RunStopped, match=r"the lock was taken; what was under way did not end"):
+        supervise(Script([HANG]), lambda *_: None, check)
+
+
+def test_at_an_interrupt_it_is_told_to_leave_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    def check() -> None:
+        if (tmp_path / "pid").exists():
+            raise KeyboardInterrupt
+
+    steps = Script([("note its number", tmp_path / "pid"), HANG])
+    with pytest.raises(KeyboardInterrupt):
+        supervise(steps, lambda *_: None, check)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+# ---- what fails ------------------------------------------------------------------------------------------------
+
+
+def test_a_death_is_told_with_what_it_said_last() -> None:
+    with pytest.raises(RunStopped, match=r"ended with status 1; Failed to connect to GCS"):
+        run(("say", "Failed to connect to GCS"), ("exit", 1))
+
+
+def test_a_death_by_a_server_of_ray_is_told_by_its_name(raylet: psutil.Popen) -> None:
+    with pytest.raises(RunStopped, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
+        run(connected(raylet), ("kill", raylet.pid), ("exit", 1))
+
+
+@pytest.mark.parametrize("after", [HANG, ("send", Ended(error=RayFailed("the local raylet died")))])
+def test_a_server_that_dies_ends_the_run_whatever_the_work_notices(raylet: psutil.Popen, after: Any) -> None:
+    with pytest.raises(RunStopped, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
+        run(connected(raylet), ("kill", raylet.pid), after)
+
+
+def test_a_failure_of_ray_without_a_cause_to_be_seen_is_told_as_it_is(raylet: psutil.Popen) -> None:
+    with pytest.raises(RunStopped, match=r"^no such object$"):
+        run(connected(raylet), ("send", Ended(error=RayFailed("no such object"))))
+
+
+def test_a_start_that_does_not_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_START_SECONDS", 0.1)
+    with pytest.raises(RunStopped, match="Ray does not start"):
+        run(HANG)
+
+
+def test_a_cluster_that_gives_this_node_up_ends_the_run_with_the_server_that_was_paused(raylet: psutil.Popen) -> None:
+    raylet.suspend()
+    with pytest.raises(
+        RunStopped, match=rf"given up the node of this machine; Ray's raylet \(process {raylet.pid}\) was"
+    ):
+        run(connected(raylet), ("send", ClusterAnswered(node_is_alive=False)), HANG)
+
+
+def test_a_cluster_that_does_not_answer_ends_the_run(raylet: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_CLUSTER_SILENT_SECONDS", 0.2)
+    with pytest.raises(RunStopped, match="GCS server does not answer"):
+        run(connected(raylet), ("send", ClusterAnswered(node_is_alive=True)), HANG)
+
+
+def test_a_call_of_ray_that_does_not_return_ends_the_run(raylet: psutil.Popen) -> None:
+    with pytest.raises(RunStopped, match="Ray does not answer on this machine"):
+        run(connected(raylet), ("send", Alive(61)), HANG)
+
+
+def test_a_driver_process_that_does_not_run_ends_the_run(raylet: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_DRIVER_SILENT_SECONDS", 0.2)
+    with pytest.raises(RunStopped, match="the process that works on Ray is silent"):
+        run(connected(raylet), HANG)
+
+
+# ---- Ray's servers ---------------------------------------------------------------------------------------------
+
+
+def test_the_servers_of_a_session_are_found_by_its_name(raylet: psutil.Popen) -> None:
+    assert servers_of("session_7") == (("raylet", raylet.pid),)
+    assert servers_of("session_8") == ()
+
+
+def test_one_that_goes_on_after_a_pause_is_still_named_as_the_cause(raylet: psutil.Popen) -> None:
+    servers = RayProcesses([("raylet", raylet.pid)])
+    assert servers.cause() == ""
+    raylet.suspend()
+    servers.look()
+    raylet.send_signal(signal.SIGCONT)
+    assert servers.cause() == f"Ray's raylet (process {raylet.pid}) was paused"
+    assert not servers.server_died
+
+
+def test_who_died_first_is_the_cause(raylet: psutil.Popen, tmp_path: Path) -> None:
+    with psutil.Popen([f"{tmp_path}/gcs_server", "600"], executable=tmp_path / "raylet") as gcs:
+        servers = RayProcesses([("raylet", raylet.pid), ("GCS server", gcs.pid)])
+        gcs.kill()
+        gcs.wait()
+        servers.look()
+        raylet.kill()
+        raylet.wait()
+        assert servers.cause() == (
+            f"Ray's GCS server (process {gcs.pid}) died, and with it its raylet (process {raylet.pid})"
+        )
