@@ -44,7 +44,7 @@ class _JudgeActor:
     """It holds no CPU: it waits for answers."""
 
     def __init__(self, job: Job) -> None:
-        self._judging = Judging(job.config, job.terms, job.out, job.run_id)
+        self._judging = Judging(job.config, job.terms, job.out, job.run_id, job.asks_as)
         self._counts: Counts = {}
 
     async def decide(self, unit: Unit, screened: list[Any]) -> tuple[list[Any], Asked]:

@@ -21,6 +21,7 @@ from curation.replay import Replay, content_of
 from curation.scenes import Decision, Scene, decide
 from curation.screen import Found
 from curation.terms import Terms
+from judge.api_identity import ApiIdentity
 from judge.base import Call, Judge, Question
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeMistake, JudgeStopped, OverBudget
@@ -43,7 +44,10 @@ _PICTURED_CLIPS = 2000
 class Judging:
     """Asks about whole units. For one event loop."""
 
-    def __init__(self, config: Config, terms: Terms | None, out: Storage, run_id: str) -> None:
+    def __init__(
+        self, config: Config, terms: Terms | None, out: Storage, run_id: str, asks_as: ApiIdentity | None = None
+    ) -> None:
+        self._asks_as = asks_as
         self._config = config
         self._terms = terms
         self._out = out
@@ -149,6 +153,7 @@ class Judging:
     async def _claude(self, terms: Terms) -> Judge:
         from judge.cached_client import CachedClient
 
+        self._check_identity()
         leash = Leash(self._out, self._run_id)
         try:
             self._client = await CachedClient.open(
@@ -159,6 +164,14 @@ class Judging:
             raise JudgeMistake(f"{socket.gethostname()}: {mistake}") from mistake
         self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
         return ClaudeJudge(self._config.claude, terms.price, self._client)
+
+    def _check_identity(self) -> None:
+        """A judge on a cluster has the environment of its node. Raise JudgeMistake where that would ask otherwise."""
+        if wrong := self._asks_as.differences() if self._asks_as else []:
+            raise JudgeMistake(
+                f"{' and '.join(wrong)} on the node {socket.gethostname()} is not what this command was started with;"
+                " start Ray there with the same environment, or run the command there"
+            )
 
 
 def _told(end: Exception) -> RunStopped | UsageMistake:

@@ -29,7 +29,9 @@ from curation.terms import Terms
 from curation.unit import Job
 from curation.witnesses import witnesses
 from curation.work import WorkLeft, count_retried
+from judge.api_identity import ApiIdentity
 from judge.errors import JudgeMistake
+from judge.keys import check_key
 from shards.layout import REPORT, SUMS
 from shards.location import lies_in
 from shards.mark import DATASET, NotOurs, check_folder, claimed
@@ -141,7 +143,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
-            recorded.begun_with_cut, witnesses(out),
+            recorded.begun_with_cut, witnesses(out), ApiIdentity.here() if order.terms else None,
         )  # fmt: skip
         try:
             return _Run(order, job, recorded, heartbeat, progress, begun).go()
@@ -151,8 +153,6 @@ def build(order: Order, progress: StageProgress) -> Finished:
 
 
 def _check_key() -> None:
-    from judge.client import check_key
-
     try:
         check_key()
     except JudgeMistake as mistake:

@@ -37,6 +37,7 @@ from curation.sources.reading import SourceChanged, SourceReader, Witness
 from curation.terms import Terms
 from curation.witnesses import planned_in
 from curation.writable import writable
+from judge.api_identity import ApiIdentity
 from judge.request import Frame
 from judge.text import evidence
 from shards.layout import CONFIG
@@ -57,7 +58,8 @@ def _uncounted(_: int) -> None: ...
 class Job:
     """What a worker must know of the run. Pickles; holds no key and no credential.
 
-    `begun_with_cut` is the version of the cut with which work on the dataset began.
+    `begun_with_cut` is the version of the cut with which work on the dataset began. `asks_as` is
+    checked on the node that asks.
     """
 
     config: Config
@@ -68,6 +70,7 @@ class Job:
     terms: Terms | None = None
     begun_with_cut: int = CUT_VERSION
     witnesses: tuple[Witness, ...] = ()
+    asks_as: ApiIdentity | None = None
 
     def reader(self, scratch: Path) -> SourceReader:
         """Who reads clips, with a folder for what it copies."""

@@ -15,11 +15,12 @@ from anthropic.types.messages import MessageBatch, MessageBatchIndividualRespons
 
 from judge.answer import Answer, NoAnswer, NotFromModel
 from judge.batch_results import Result, TooShort, entry_of, read_results, unread
-from judge.client import read_message, redacted
+from judge.client import read_message
 from judge.common_faults import CommonFaults
 from judge.errors import JudgeStopped, Unanswered
 from judge.faults import Fault, read_fault
 from judge.gate import Gate
+from judge.keys import redacted
 from judge.open_batch import OpenBatch
 from judge.patience import Outage, backoff
 from judge.prices import Price

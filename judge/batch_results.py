@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable, Iterable
 from anthropic.types.messages import MessageBatchIndividualResponse
 
 from judge.answer import Answer, NoAnswer, NotFromModel
-from judge.client import redacted
 from judge.faults import Fault, sort, status_of
+from judge.keys import redacted
 from judge.open_batch import OpenBatch
 from judge.prices import Price
 from judge.text import evidence

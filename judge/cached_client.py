@@ -16,9 +16,10 @@ from judge.answer_cache import AnswerCache
 from judge.batch_results import NotInBatch
 from judge.batches import Batches
 from judge.budget import Budget
-from judge.client import Client, check_key, check_length, connect, worst_cost
+from judge.client import Client, check_length, connect, worst_cost
 from judge.errors import JudgeMistake, JudgeStopped
 from judge.gate import Gate
+from judge.keys import check_key
 from judge.open_batch import OpenBatch
 from judge.patience import Patience
 from judge.prices import Price

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, JudgeMistake, JudgeStopp
 from judge.faults import Fault, read_fault
 from judge.flow import Flow
 from judge.gate import Gate
+from judge.keys import KEYS, check_key, redacted, secrets_here
 from judge.limits import Turn
 from judge.patience import Outage, Patience, backoff
 from judge.prices import Price, Usage
@@ -29,37 +29,11 @@ from judge.text import evidence
 
 _MESSAGE_FIELDS = {"id", "content", "usage", "stop_reason"}
 _BETWEEN = "; is there a login page or a proxy between, or another server at ANTHROPIC_BASE_URL?"
-KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _STRIKES = 8
 _READINGS = 3
 """So many answers to one question are paid for that nobody can read."""
 _STRAGGLERS = 16
 """So few questions, the last of many, may each be at fault themselves when they alone are left and fail."""
-
-
-def check_key() -> None:
-    """Raises JudgeMistake where this process has no key for the API, or what cannot be one."""
-    secrets = _secrets()
-    if not secrets:
-        raise JudgeMistake(
-            f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film"
-            " to build a dataset, --reward.kind retrieval to train"
-        )
-    for name, secret in secrets.items():
-        if not (secret.isascii() and secret.isprintable() and " " not in secret):
-            raise JudgeMistake(f"{name} holds a space or a letter that no key has; set it to the key alone")
-
-
-def redacted(text: str) -> str:
-    """The text without the secrets of this process."""
-    for secret in _secrets().values():
-        text = text.replace(secret, "***")
-    return text
-
-
-def _secrets() -> dict[str, str]:
-    values = {name: os.environ.get(name, "").strip() for name in KEYS}
-    return {name: value for name, value in values.items() if value}
 
 
 def connect(patience: Patience) -> anthropic.AsyncAnthropic:
@@ -68,7 +42,7 @@ def connect(patience: Patience) -> anthropic.AsyncAnthropic:
     Raises JudgeMistake.
     """
     check_key()
-    key = _secrets()
+    key = secrets_here()
     connections = httpx2.Limits(max_connections=None, max_keepalive_connections=patience.calls_at_once)
     try:
         return anthropic.AsyncAnthropic(

@@ -134,7 +134,7 @@ def main(
             _refuse({"budget_usd": budget_usd, "prices": prices, **flags}, sampling)
             _fill_for_vbench(plan, opened)
             return
-        from judge.client import check_key  # late: --help need not wait for it
+        from judge.keys import check_key  # late: --help need not wait for it
 
         settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
         price = Prices.load(prices).of(settings.model, "--judge.model")

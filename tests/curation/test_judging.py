@@ -27,6 +27,7 @@ from curation.plan import PlannedClip, Unit
 from curation.probe import Measured
 from curation.scenes import Decision, Scene
 from curation.unit import Screened
+from judge.api_identity import ApiIdentity
 from judge.cached_client import CachedClient
 from judge.errors import JudgeStopped
 from shards.layout import LOCK, ShardName, UnitName
@@ -289,3 +290,32 @@ def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
     wanted = min(wanted, 2000) if pictured else wanted
     assert wanted <= clips < wanted + unit_size
     assert units_waiting(config, None, pictured) == 0
+
+
+# ---- whose key it asks with ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ANTHROPIC_API_KEY", "another"), ("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")]
+)
+def test_a_node_that_would_ask_with_another_key_or_at_another_address_asks_nothing(
+    out: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """The run has checked its own; the judge's process has what Ray was started with there."""
+    with ClaudeApi() as api, held(out, "r"):
+        for variable, its in api.env.items():
+            monkeypatch.setenv(variable, its)
+        checked = ApiIdentity.here()
+        monkeypatch.setenv(name, value)
+
+        async def asked() -> Decision:
+            judge = Judging(CLAUDE, terms(), out, "r", checked)
+            try:
+                return await judge.decide(unit("a"), [CLIP])
+            finally:
+                await judge.end()
+
+        end = asyncio.run(asked()).end
+        assert isinstance(end, UsageMistake)
+        assert all(word in str(end) for word in (f"node {socket.gethostname()}", name, "start Ray there"))
+        assert api.exchanges == []

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from judge.answer import Answer
-from judge.client import check_key, redacted
 from judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from judge.faults import Fault
+from judge.keys import check_key, redacted
 from judge.patience import Outage
 from tests.claude_api import KEY, ApiError, ClaudeApi, Limits, Question, Weather
 from tests.judge import server_side

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from judge.base import Question
-from judge.client import check_key
 from judge.errors import JudgeMistake, JudgeStopped
+from judge.keys import check_key
 from judge.prices import Prices
 from shards.storage import Storage, StorageFault
 from training import recipe
