@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import exceptions
 
+from curation.cluster_size import ClusterSize
 from curation.crashes import UNIT_CRASHES_ALLOWED, Crashes
 from curation.errors import LeftUndecided, RayFailed, RunStopped, UsageMistake
 from curation.flight import PRIORITY, Flight, Step
@@ -25,6 +25,7 @@ from curation.healing import seal_or_take_back
 from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
 from curation.progress import StageCounts, Tick
 from curation.scenes import Asked
+from curation.step_timeouts import GRACE_SECONDS, StepTimeouts
 from curation.unit import Job, cut_unit, screen_unit, try_clip
 from curation.work import ShardWork
 from shards.layout import ShardName
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError)
+_WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.TaskCancelledError)
 _NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
 _DEATHS_ALLOWED = 3
-_LOOK_AT_CLUSTER_SECONDS = 5.0
 _TICK_SECONDS = 0.5
 
 
@@ -51,7 +51,8 @@ class Engine:
 
     def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
         self._job = job
-        self._workers = workers
+        self._size = ClusterSize(workers)
+        self._timeouts = StepTimeouts()
         self._waiting = waiting
         self._check = check
         cpu_task = ray.remote(num_cpus=1, max_retries=0)
@@ -64,9 +65,6 @@ class Engine:
         self._running: dict[Any, Step] = {}
         self._in_flight = 0
         self._order = itertools.count()
-        self._slots = 1
-        self._most_cpus = 1  # that any node has
-        self._looked = float("-inf")
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
         self._left_undecided: Exception | None = None
@@ -88,7 +86,7 @@ class Engine:
     def _work(self, work: Iterator[ShardWork], tick: Tick) -> None:
         units = self._units(work)
         while True:
-            self._look_at_cluster()
+            self._size.look()
             self._admit(units)
             self._start_ready()
             if self._over:
@@ -96,7 +94,9 @@ class Engine:
             done, _ = ray.wait(list(self._running), timeout=_TICK_SECONDS)
             for reference in done:
                 step = self._running.pop(reference)
+                self._timeouts.end(reference)
                 self._finish(step, reference)
+            self._end_silent_steps()
             try:
                 self._check()
             except RunStopped as stop:
@@ -110,6 +110,9 @@ class Engine:
             self._stop = self._stop or stop
         else:
             self._counts.take(counts)
+            for reference, step in self._running.items():
+                if step.flight and any(name == step.flight.unit.name for _, name in counts):
+                    self._timeouts.progress(reference)
         tick(self._counts.stages, self._asking)
 
     @property
@@ -130,17 +133,8 @@ class Engine:
             for unit in list(shard.todo):
                 yield Flight(unit, shard, Crashes.read(self._job.out, unit.name))
 
-    def _look_at_cluster(self) -> None:
-        """The window follows the nodes that are there now: some may have joined, some may be gone."""
-        if time.monotonic() - self._looked >= _LOOK_AT_CLUSTER_SECONDS:
-            cpus = int(ray.cluster_resources().get("CPU", 1))
-            self._slots = max(1, cpus if self._workers is None else min(self._workers, cpus))
-            of_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-            self._most_cpus = min((cpus for cpus in of_nodes if cpus), default=1)
-            self._looked = time.monotonic()
-
     def _admit(self, units: Iterator[Flight]) -> None:
-        window = min(2 * self._slots + 2 + self._waiting, UNITS_AT_ONCE)
+        window = min(2 * self._size.slots + 2 + self._waiting, UNITS_AT_ONCE)
         while not self._ending and self._in_flight < window and (flight := next(units, None)):
             self._in_flight += 1
             self._counts.begin(flight.unit)
@@ -153,10 +147,10 @@ class Engine:
         if self._ending:
             self._ready = [item for item in self._ready if not self._stop and item[2].kind in ("seal", "cut")]
             heapq.heapify(self._ready)
-        free = self._slots - sum(step.cpus for step in self._running.values())
+        free = self._size.slots - sum(step.cpus for step in self._running.values())
         while free > 0 and self._ready:
             share = free // len(self._ready)
-            step = heapq.heappop(self._ready)[2].over(min(share, self._most_cpus))
+            step = heapq.heappop(self._ready)[2].over(min(share, self._size.node_cpus))
             self._start_now(step)
             free -= step.cpus
 
@@ -169,7 +163,9 @@ class Engine:
             self._start_now(Step("decide", shard, flight, cpus=0))
 
     def _start_now(self, step: Step) -> None:
-        self._running[self._submit(step)] = step
+        reference = self._submit(step)
+        self._running[reference] = step
+        self._timeouts.begin(reference, step.kind)
 
     def _submit(self, step: Step) -> Any:
         job, flight = self._job, step.flight
@@ -196,15 +192,14 @@ class Engine:
             if step.kind == "decide":
                 self._judge_died(step, reference)
             else:
-                self._worker_died(step, str(death))
+                self._worker_died(step, _first_line(death))
         except _NODE_LOST as loss:
             _log.info("%s lost with its node, done anew: %s", step.kind, loss)
             self._again(step)
         except exceptions.RayTaskError as error:
             self._stop = self._stop or _cause(error)
         except exceptions.RayError as error:
-            line = str(error).strip().splitlines() or [type(error).__name__]
-            self._stop = self._stop or RayFailed(f"Ray failed at {step.kind} of {step.shard.name}: {line[0]}")
+            self._stop = self._stop or RayFailed(f"Ray failed at {step.kind} of {step.name}: {_first_line(error)}")
         else:
             if step.kind == "decide":
                 self._judge.decided(reference)
@@ -260,6 +255,18 @@ class Engine:
         if step.flight:
             self._ask(step.flight, step.shard)
 
+    def _end_silent_steps(self) -> None:
+        """A worker that hangs is ended, which counts as its death."""
+        for reference in self._timeouts.silent():
+            step = self._running[reference]
+            _log.warning("%s of %s shows no sign of life; its worker is ended", step.kind, step.name)
+            ray.cancel(reference, force=True)
+        for reference in self._timeouts.stuck():
+            step = self._running.pop(reference)
+            self._stop = self._stop or RunStopped(
+                f"the worker of {step.kind} of {step.name} hangs, and could not be ended within {GRACE_SECONDS:.0f} s"
+            )
+
     # ---- a unit that kills its worker --------------------------------------------------------------------------
 
     def _worker_died(self, step: Step, evidence: str) -> None:
@@ -289,7 +296,7 @@ class Engine:
                 " give the machine more memory, or use fewer --workers"
             )
             return
-        _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence.splitlines()[0])
+        _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence)
         self._isolate(flight)
 
     def _isolate(self, flight: Flight) -> None:
@@ -302,6 +309,10 @@ class Engine:
         else:
             flight.put_together()
             self._push(Step("screen", flight.shard, flight))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from curation.crashes import Crashes
 from curation.plan import PlannedClip, Unit
 from curation.work import ShardWork
+from shards.layout import ShardName, UnitName
 
 Kind = Literal["seal", "cut", "try", "screen", "decide"]
 # Of the steps that need a CPU, what is nearest to its end goes first: as little as possible is under way at any time.
@@ -49,6 +50,11 @@ class Step:
     shard: ShardWork
     flight: Flight | None = None
     cpus: int = 1
+
+    @property
+    def name(self) -> UnitName | ShardName:
+        """Of the unit, or of the shard where there is none."""
+        return self.flight.unit.name if self.flight else self.shard.name
 
     def over(self, cpus: int) -> Step:
         """The step as it is done with so many: where units are few, the clips of one are worked on side by side."""

@@ -12,6 +12,7 @@ _SERVERS = {"gcs_server": "GCS server", "raylet": "raylet"}
 _AGENTS = {"ray::DashboardAgent": "dashboard agent", "ray::RuntimeEnvAgent": "runtime env agent"}
 """A raylet ends itself when one of its agents has died."""
 
+DEAD, PAUSED = str(psutil.STATUS_DEAD), str(psutil.STATUS_STOPPED)
 _LOOK_FOR_AGENTS_SECONDS = 5.0
 
 
@@ -44,9 +45,9 @@ class RayProcesses:
         for process, name in list(self._known.items()):
             shown = f"{name} (process {process.pid})"
             state = _state(process)
-            if state == psutil.STATUS_STOPPED:
+            if state == PAUSED:
                 self._paused[shown] = None
-            elif state == psutil.STATUS_DEAD:
+            elif state == DEAD:
                 del self._known[process]
                 self._dead.append(shown)
                 self._server_died |= name in _SERVERS.values()
@@ -57,7 +58,7 @@ class RayProcesses:
         return self._server_died
 
     def cause(self) -> str:
-        """Return why Ray fails, as the begin of a sentence; "" where nothing is to be seen on this machine.
+        """Return why Ray fails, as a sentence; "" where nothing is to be seen on this machine.
 
         Who died first is the cause: one takes others with it.
         """
@@ -85,9 +86,17 @@ class RayProcesses:
                             self._known[child] = _AGENTS[title]
 
 
+def state_of(pid: int) -> str:
+    """Return DEAD, PAUSED, or another state in which a process runs."""
+    try:
+        return _state(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return DEAD
+
+
 def _state(process: psutil.Process) -> str:
     try:
-        state: str = process.status() if process.is_running() else psutil.STATUS_DEAD
+        state = str(process.status()) if process.is_running() else DEAD
     except psutil.NoSuchProcess:
-        return str(psutil.STATUS_DEAD)
-    return str(psutil.STATUS_DEAD) if state == psutil.STATUS_ZOMBIE else state
+        return DEAD
+    return DEAD if state == psutil.STATUS_ZOMBIE else state

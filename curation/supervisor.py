@@ -19,14 +19,14 @@ from curation.errors import RayFailed, RunStopped
 from curation.process_session import kill_session
 from curation.progress import Tick
 from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Leave, Logged, Moved, Request, Stop
-from curation.ray_processes import RayProcesses
+from curation.ray_processes import PAUSED, RayProcesses, state_of
 
 _LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.1
 _START_SECONDS = 300.0
 _CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
 _IN_RAY_SECONDS = 60.0
-_DRIVER_SILENT_SECONDS = 60.0
+_DRIVER_SILENT_SECONDS = 45.0
 _STOP_SECONDS = 900.0
 _LEAVE_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
@@ -140,23 +140,28 @@ class _Supervisor:
         self._servers.look()
         if self._servers.server_died:
             return self._servers.cause()
-        if not self._is_connected:
-            silent, bound, what = now - self._begun, _START_SECONDS, "Ray does not start: nothing came of it"
-        elif not self._node_is_alive:
+        if not self._node_is_alive:
             cause = self._servers.cause() or "its raylet did not answer, or the network between them failed"
-            return f"Ray's cluster has given up the node of this machine; {_lower(cause)}"
-        elif now - self._cluster_heard > _CLUSTER_SILENT_SECONDS:
-            silent, bound, what = now - self._cluster_heard, _CLUSTER_SILENT_SECONDS, "Ray's GCS server does not answer"
-        elif self._in_ray_seconds > _IN_RAY_SECONDS:
-            silent, bound, what = self._in_ray_seconds, _IN_RAY_SECONDS, "Ray does not answer on this machine"
-        else:
-            silent, bound, what = now - self._heard, _DRIVER_SILENT_SECONDS, "the process that works on Ray is silent"
+            return f"Ray's cluster has given up the node of this machine; {cause}"
         if self._stop and now - self._stop_at > _STOP_SECONDS:
             return f"{self._stop}; what was under way did not end within {_STOP_SECONDS:.0f} s"
-        if silent <= bound:
-            return ""
-        cause = self._servers.cause()
-        return f"{what} (waited {bound:.0f} s)" + (f"; {_lower(cause)}" if cause else "")
+        for what, seconds, bound in self._silences(now):
+            if seconds > bound:
+                cause = self._servers.cause()
+                return f"{what} (waited {bound:.0f} s)" + (f"; {cause}" if cause else "")
+        return ""
+
+    def _silences(self, now: float) -> list[tuple[str, float, float]]:
+        """What was not heard of, since how many seconds, and how many of these are allowed."""
+        if not self._is_connected:
+            return [("Ray does not start", now - self._begun, _START_SECONDS)]
+        driver = f"the process that works on Ray ({self._driver.pid})"
+        how = "is paused" if state_of(self._driver.pid) == PAUSED else "does not answer"
+        return [
+            (f"{driver} {how}", now - self._heard, _DRIVER_SILENT_SECONDS),
+            ("Ray's GCS server does not answer", now - self._cluster_heard, _CLUSTER_SILENT_SECONDS),
+            ("Ray does not answer on this machine", self._in_ray_seconds, _IN_RAY_SECONDS),
+        ]
 
     def _death(self) -> str:
         code = self._driver.death()
@@ -169,7 +174,3 @@ class _Supervisor:
         while not (cause := self._servers.cause()) and self._clock.seconds() < until:
             time.sleep(_PAUSE_SECONDS)
         return cause
-
-
-def _lower(sentence: str) -> str:
-    return sentence if sentence.startswith("Ray") else sentence[:1].lower() + sentence[1:]

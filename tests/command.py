@@ -93,6 +93,9 @@ class Command:
             assert time.monotonic() < deadline, "the moment did not come"
             time.sleep(0.02)
 
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
     def runs(self, program: str) -> bool:
         """Whether one of its processes is, or was, this program."""
         return any(program in _described(process) for process in list(self._family))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray import exceptions
 
-from curation import engine, unit
+from curation import cluster_size, engine, step_timeouts, unit
 from curation.crashes import CLIP_CRASHES_ALLOWED
 from curation.engine import Engine
 from curation.errors import RunStopped
@@ -62,6 +62,7 @@ class Cluster:
     looks: dict[str, int] = field(default_factory=dict)
     results: dict[str, list[Any]] = field(default_factory=dict)
     nodes_cpus: tuple[int, ...] = (1,)
+    is_stuck: bool = False
     cpus: list[int] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     looked: int = 0
@@ -111,6 +112,12 @@ class Cluster:
             raise reference.result
         return reference.result
 
+    def cancel(self, reference: Reference, force: bool) -> None:
+        assert force
+        self.log.append(f"{reference.kind} ended by force")
+        if not self.is_stuck:
+            reference.result, reference.looks = exceptions.TaskCancelledError(), 1
+
     # ---- as the judge ----
 
     def decide(self, unit: Unit, screened: Any) -> tuple[None, Reference]:
@@ -140,6 +147,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         cluster: Cluster, units: int, waiting: int = 4, check: Callable[[], None] = lambda: None, clips: int = 1
     ) -> int:
         monkeypatch.setattr(engine, "ray", cluster)
+        monkeypatch.setattr(cluster_size, "ray", cluster)
         monkeypatch.setattr(engine, "JudgeActor", lambda _: cluster)
         done: list[int] = []
         try:
@@ -267,6 +275,67 @@ def test_a_unit_that_kills_is_taken_apart_and_goes_on_without_the_clip_that_kill
     cluster = Cluster(results={"screen": [death], "try": [death] * (CLIP_CRASHES_ALLOWED + 1)})
     assert run(cluster, 1) == 1
     assert cluster.log[:5] == ["screen", "try", "try", "screen", "decide"]
+
+
+class StridingClock:
+    """A minute passes between two readings."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def seconds(self) -> float:
+        self._seconds += 60
+        return self._seconds
+
+
+@pytest.mark.parametrize("hung", ["screen", "cut", "seal"])
+def test_a_worker_that_hangs_is_ended_as_if_it_had_died(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, hung: str
+) -> None:
+    monkeypatch.setattr(step_timeouts, "AwakeClock", StridingClock)
+    cluster = Cluster(looks={"try": 1})
+    start, begun = cluster.start, []
+
+    def hang_once(kind: str) -> Reference:
+        reference = start(kind)
+        if kind == hung and not begun:
+            begun.append(kind)
+            reference.looks = NEVER
+        return reference
+
+    cluster.start = hang_once  # type: ignore[method-assign]
+    assert run(cluster, 1) == 1
+    assert cluster.log.count(f"{hung} ended by force") == 1
+    assert cluster.log.count("seal") == (2 if hung == "seal" else 1)
+
+
+def test_a_worker_that_cannot_be_ended_stops_the_run(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_timeouts, "AwakeClock", StridingClock)
+    cluster = Cluster(looks={"cut": NEVER}, is_stuck=True)
+    with pytest.raises(RunStopped, match=r"cut of train-000000\S* hangs, and could not be ended within 120 s"):
+        run(cluster, 1)
+
+
+def test_a_step_that_goes_on_is_left_alone_however_long_it_takes(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_timeouts, "AwakeClock", StridingClock)
+    cluster = Cluster(looks={"cut": 100})
+    monkeypatch.setattr(cluster, "report", lambda: (None, {("cut", UnitName("train", 0)): 1}))
+    assert run(cluster, 1) == 1
+    assert not any("by force" in line for line in cluster.log)
+
+
+# ---- nodes that join and leave ---------------------------------------------------------------------------------
+
+
+def test_a_cluster_without_a_cpu_is_waited_for_with_a_word_and_a_bound(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster_size, "AwakeClock", StridingClock)
+    with pytest.raises(RunStopped, match="has had a CPU for 30 minutes"):
+        run(Cluster(nodes_cpus=(), looks={"screen": NEVER}), 1)
+    assert "waiting for one to join" in caplog.text
 
 
 # ---- clips that are left undecided -----------------------------------------------------------------------------
