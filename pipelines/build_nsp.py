@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import click
@@ -12,7 +18,7 @@ from rich.table import Table
 
 from curation.cluster import inside_job
 from curation.config import Config
-from curation.errors import RunStopped, UsageMistake
+from curation.errors import UsageMistake
 from curation.ledger import RETIMED
 from curation.outcome import OUTCOMES
 from curation.run import Order, build, open_out
@@ -22,20 +28,24 @@ from curation.status import Status, status
 from curation.summary import Spending, Summary
 from curation.terms import Terms
 from curation.verify import verify
-from judge.errors import JudgeMistake
 from judge.prices import Prices
 from judge.settings import Claude
 from pipelines import console
+from pipelines.endings import ends
 from pipelines.estimating import ASSUMED, print_estimate
-from pipelines.settings import SettingsMistake, chosen, dollars, from_tree, options
+from pipelines.settings import chosen, dollars, from_tree, options
 from pipelines.stagewatch import StageWatch
 from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMS
-from shards.receipt import DamagedRecord
-from shards.storage import BadLocation, Storage, StorageFault
-from shards.tar import DamagedShard
+from shards.storage import Storage
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
+
+
+def _kept(given: Mapping[str, Any]) -> str:
+    if given["verifying"] or given["telling"] or given["estimating"]:
+        return "nothing was changed; run the same command again"
+    return "all that was finished is kept; run the same command again to go on"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -65,6 +75,7 @@ _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config, without=("claude.prompt_version",))
+@ends(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
     sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, stop_after: int | None,
     workers: int | None, ray_address: str | None, model: str | None, estimating: bool, assume: str,
@@ -77,51 +88,41 @@ def main(
     written into WebDataset shards. The run may be stopped or killed at any moment: the same command goes on.
 
     Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by the
-    budget, the account, storage, network or machine, 130 interrupted.
+    budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
-    console.log_to_stderr()
-    try:
-        source = _only(sources)
-        if inside_job():
-            _refuse_relative({"--source": source, "--out": out})
-        if verifying or telling:
-            code = _look(open_out(out), verifying)
-        elif source is None:
-            raise UsageMistake("--source is missing; name a folder, a manifest, a tar or a video")
-        else:
-            if estimating and retry:
-                raise UsageMistake(
-                    "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
-                )
-            if stop_after and retry:
-                raise UsageMistake(
-                    "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
-                )
-            settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
-            uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
-            terms = _terms(settings, budget_usd, batches, uncaptioned, prices)
-            order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms, stop_after)
-            only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
-            captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
-            _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
-            code = print_estimate(order, assume) if estimating else _build(order)
-    except (UsageMistake, SettingsMistake, JudgeMistake, BadLocation) as mistake:
-        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
-    except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
-        console.fail(f"the dataset in --out is damaged: {damage}; --verify names all that is wrong", console.ATTENTION)
-    except (RunStopped, StorageFault) as stop:
-        kept = "" if verifying or telling else "\nAll that was finished is kept; run the command again to go on."
-        console.fail(f"{stop}{kept}", console.STOPPED)
+    source = _only(sources)
+    if inside_job():
+        _refuse_relative({"--source": source, "--out": out})
+    if verifying or telling:
+        code = _look(open_out(out), verifying)
+    elif source is None:
+        raise UsageMistake("--source is missing; name a folder, a manifest, a tar or a video")
+    else:
+        if estimating and retry:
+            raise UsageMistake(
+                "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
+            )
+        if stop_after and retry:
+            raise UsageMistake(
+                "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
+            )
+        settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
+        uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
+        terms = _terms(settings, budget_usd, batches, uncaptioned, prices)
+        order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms, stop_after)
+        only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
+        captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
+        _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
+        code = print_estimate(order, assume) if estimating else _build(order)
     sys.exit(code)
 
 
 def _build(order: Order) -> int:
     watch = StageWatch()
-    with console.interruptible("all that was finished is kept; run the same command again to go on"):
-        try:
-            finished = build(order, watch)
-        finally:
-            watch.end()
+    try:
+        finished = build(order, watch)
+    finally:
+        watch.end()
     if finished.idle:
         console.out.print("Nothing to do: every clip of the plan is decided and every shard is sealed.")
     _print_summary(finished.summary, open_out(order.out))

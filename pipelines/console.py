@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -17,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from judge.cached_client import Report
 
-DONE, ATTENTION, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, ATTENTION, USAGE, STOPPED = 0, 1, 2, 3
 _LOG_EVERY_SECONDS = 5.0
 
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -47,22 +44,6 @@ _JOINERS = "\u200c\u200d"
 
 def _escaped(letter: str) -> str:
     return letter if letter in _JOINERS else letter.encode("unicode_escape").decode()
-
-
-@contextmanager
-def interruptible(resume: str) -> Iterator[None]:
-    """Ctrl-C and a termination signal end the run tidily, with a line that says how to go on."""
-
-    def stop(_signal: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        fail(f"interrupted; {resume}", INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def log_to_stderr() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 import os
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pipelines import console
-from pipelines.endings import in_one_line
+from pipelines.endings import ends
 from pipelines.places import check_out, located
 from shards.mark import LATENTS
 from shards.receipt import Manifest
@@ -45,6 +51,7 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
 )  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Clips to be encoded at once.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda, or cpu where there is no GPU]")
+@ends(_GO_ON)
 def main(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
@@ -53,12 +60,10 @@ def main(
     The run may be stopped or killed at any moment: the same command goes on. Under torchrun, or wherever RANK and
     WORLD_SIZE are set, the shards are shared out, and the process that finishes last publishes the set.
 
-    Exit codes: 0 done, 1 a clip or a file is damaged, 2 wrong usage, 3 stopped by storage, network or memory,
-    130 interrupted.
+    Exit codes: 0 done, 1 a clip or a file is damaged, 2 wrong usage, 3 stopped by storage, network or memory, or by
+    SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
-    console.log_to_stderr()
-    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
-        _encode(data, ltx, out, max_frames, size, batch, device)
+    _encode(data, ltx, out, max_frames, size, batch, device)
 
 
 def _encode(

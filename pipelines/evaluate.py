@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 import hashlib
 import json
 import re
@@ -9,7 +16,6 @@ import uuid
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +26,7 @@ from curation.lock import held
 from judge.prices import Price, Prices
 from judge.settings import Claude
 from pipelines import console
-from pipelines.endings import in_one_line
+from pipelines.endings import ends
 from pipelines.generating import MOST_SEED, fill, record, sampling_options, scenes_in
 from pipelines.places import Place, check_out
 from pipelines.settings import chosen, dollars, options
@@ -106,6 +112,7 @@ class _Plan:
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
 @options(_Settings, without=("judge.rounds", "judge.prompt_version"))
+@ends(_GO_ON)
 def main(
     models: tuple[str, ...], originals: tuple[str, ...], qwen: Path | None, ltx: Path | None, data: str | None,
     split: str, scenes: Path | None, vbench: Path | None, most: int | None, samples: int | None, seed: int, out: Path,
@@ -120,26 +127,24 @@ def main(
     The run may be stopped or killed at any moment: the same command goes on, and neither makes nor asks anything twice.
 
     Exit codes: 0 done, 1 nothing could be judged of a model, 2 wrong usage, 3 stopped by the budget, the account,
-    network, storage or machine, 130 interrupted.
+    network, storage or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
-    console.log_to_stderr()
-    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
-        check_out(out, EVALUATION, *([] if data is None else [data]))
-        texts = _texts(data, split, scenes, vbench, most)
-        sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
-        asked = {name: value for name, value in sampling.items() if value is not None}
-        opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)
-        plan = _Plan(out, texts, samples or (5 if vbench else 1), seed, batch)
-        if vbench:
-            _refuse({"budget_usd": budget_usd, "prices": prices, **flags}, sampling)
-            _fill_for_vbench(plan, opened)
-            return
-        from judge.keys import check_key  # late: --help need not wait for it
+    check_out(out, EVALUATION, *([] if data is None else [data]))
+    texts = _texts(data, split, scenes, vbench, most)
+    sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
+    asked = {name: value for name, value in sampling.items() if value is not None}
+    opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)
+    plan = _Plan(out, texts, samples or (5 if vbench else 1), seed, batch)
+    if vbench:
+        _refuse({"budget_usd": budget_usd, "prices": prices, **flags}, sampling)
+        _fill_for_vbench(plan, opened)
+        return
+    from judge.keys import check_key  # late: --help need not wait for it
 
-        settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
-        price = Prices.load(prices).of(settings.model, "--judge.model")
-        check_key()
-        unjudged = _evaluate(plan, opened, settings, price, budget)
+    settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
+    price = Prices.load(prices).of(settings.model, "--judge.model")
+    check_key()
+    unjudged = _evaluate(plan, opened, settings, price, budget)
     if unjudged:
         console.fail("\n".join(unjudged), console.ATTENTION)
 

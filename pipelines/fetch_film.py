@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 import hashlib
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
-from pathlib import Path
 
 import click
 
 from pipelines import console
+from pipelines.endings import ends
 from pipelines.places import Place
 from shards.storage import Storage
 
@@ -30,11 +36,13 @@ _SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.cs
 
 @click.command()
 @click.argument("folder", type=Place())
+@ends("what is in FOLDER is whole; run the same command again to go on")
 def main(folder: Path) -> None:
     """Put big_buck_bunny.mp4 and its captioned shot list, shots.csv, into FOLDER.
 
     Big Buck Bunny is (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0. About 58 MB are downloaded, once.
-    A file of one of these names that is another is left as it is. Exit codes: 0 done, 2 wrong usage, 3 no download.
+    A file of one of these names that is another is left as it is. Exit codes: 0 done, 2 wrong usage, 3 no
+    download, or stopped by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     film, shots = folder / _FILM, folder / _LIST
     try:

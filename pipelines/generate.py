@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +20,7 @@ from curation.errors import UsageMistake
 from curation.lock import held
 from curation.write import write_clip
 from pipelines import console
-from pipelines.endings import in_one_line
+from pipelines.endings import ends
 from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
 from pipelines.places import Place, check_out, check_writable
 from pipelines.videofolder import RECORDS, Record, VideoFolder
@@ -46,6 +52,7 @@ _GO_ON = "the videos that are finished are kept; run the same command again to g
     help="The prompt: for the next scene, or for what the text itself says, as in pre-training.  [default: nsp]",
 )  # fmt: skip
 @sampling_options
+@ends(_GO_ON)
 def main(
     run: Path | None, checkpoint: Path | None, original: bool, qwen: Path | None, ltx: Path | None, scene: str | None,
     scenes: Path | None, out: Path, seed: int, samples: int, batch: int, form: Form | None, **sampling: Any,
@@ -56,25 +63,24 @@ def main(
     how each was made. A video that stands there already, made alike, is not made again, so that a run may be stopped
     or killed at any moment: the same command goes on.
 
-    Exit codes: 0 done, 2 wrong usage, 3 stopped by storage, memory or the encoder, 130 interrupted.
+    Exit codes: 0 done, 2 wrong usage, 3 stopped by storage, memory or the encoder, or by SIGTERM, SIGHUP or
+    SIGUSR1, 130 by Ctrl-C.
     """
-    console.log_to_stderr()
-    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
-        texts = _texts(scene, scenes)
-        asked = {name: value for name, value in sampling.items() if value is not None}
-        alone = out.suffix.lower() == ".mp4"
-        if alone and len(texts) * samples > 1:
-            raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
-        if alone:
-            _check_new(out)
-        else:
-            check_out(out, VIDEOS)
-        begun = time.monotonic()
-        opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
-        wanted = enumerate(text for text in texts for _ in range(samples))
-        records = [record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
-        count = _one(opening, records, out) if alone else _many(opening, records, out, batch)
-        _print_summary(records, count, out, alone, time.monotonic() - begun)
+    texts = _texts(scene, scenes)
+    asked = {name: value for name, value in sampling.items() if value is not None}
+    alone = out.suffix.lower() == ".mp4"
+    if alone and len(texts) * samples > 1:
+        raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
+    if alone:
+        _check_new(out)
+    else:
+        check_out(out, VIDEOS)
+    begun = time.monotonic()
+    opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
+    wanted = enumerate(text for text in texts for _ in range(samples))
+    records = [record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
+    count = _one(opening, records, out) if alone else _many(opening, records, out, batch)
+    _print_summary(records, count, out, alone, time.monotonic() - begun)
 
 
 def _texts(scene: str | None, file: Path | None) -> list[str]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pipelines import console
-from pipelines.endings import in_one_line
+from pipelines.endings import ends
 from pipelines.places import Place, check_out
 from shards.mark import TOYS
 
@@ -24,6 +30,7 @@ _GO_ON = "nothing was written; run the same command again"
 @click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
 @click.option("--out", type=Place(), help="The folder to be made.", required=True)
 @click.option("--steps", type=click.IntRange(0), default=400, show_default=True, help="Of the base transformer.")
+@ends(_GO_ON)
 def main(data: str, out: Path, steps: int) -> None:
     """Make toy checkpoints of a dataset, in the layouts of the published ones.
 
@@ -32,11 +39,10 @@ def main(data: str, out: Path, steps: int) -> None:
     OUT/qwen is what --qwen wants: a language model with random weights, a tokenizer of the dataset's words. If they
     stand there already, nothing is done.
 
-    Exit codes: 0 done, 1 a clip is damaged, 2 wrong usage, 3 stopped by storage, 130 interrupted.
+    Exit codes: 0 done, 1 a clip is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or SIGUSR1,
+    130 by Ctrl-C.
     """
-    console.log_to_stderr()
-    with in_one_line(_GO_ON), console.interruptible(_GO_ON):
-        _make(data, out, steps)
+    _make(data, out, steps)
 
 
 def _make(data: str, out: Path, steps: int) -> None:

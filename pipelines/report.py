@@ -3,51 +3,50 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 
 import click
 
 from curation.config import Config
-from curation.errors import RunStopped, UsageMistake
+from curation.errors import UsageMistake
 from curation.run import claimed_out, open_out
 from curation.setup import Recorded
 from curation.sources import Source
 from pipelines import console
-from pipelines.settings import SettingsMistake, from_tree
+from pipelines.endings import ends
+from pipelines.settings import from_tree
 from shards.layout import REPORT
-from shards.receipt import DamagedRecord
-from shards.storage import BadLocation, Storage, StorageFault
+from shards.storage import Storage, StorageFault
 from shards.sums import relist
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("out")
+@ends("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
     """Write OUT/report.html anew, one file that needs no network; OUT is a dataset, a path or s3://…
 
     Every run of build_nsp.py ends with this by itself. Clips that are in no shard are pictured from the source, where
     it still is.
 
-    Exit codes: 0 done, 1 the dataset is damaged, 2 wrong usage, 3 stopped by storage or machine, 130 interrupted.
+    Exit codes: 0 done, 1 the dataset is damaged, 2 wrong usage, 3 stopped by storage or machine, or by SIGTERM,
+    SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     from curation.report.make import write_report  # not by the processes that decode pictures, which load this file
 
-    console.log_to_stderr()
-    try:
-        with console.interruptible("nothing was changed"):
-            place = open_out(out)
-            recorded = Recorded.read(place)
-            if recorded is None:
-                raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
-            config = from_tree(Config, recorded.config, f"{place.shown}/config.toml")
-            with claimed_out(place) as ours:
-                page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
-                relist(ours, REPORT, page.sha256)
-    except (UsageMistake, SettingsMistake, BadLocation) as mistake:
-        console.fail(" ".join(str(mistake).splitlines()), console.USAGE)
-    except (DamagedRecord, FileNotFoundError) as damage:
-        console.fail(f"the dataset in {out} is damaged: {damage}", console.ATTENTION)
-    except (RunStopped, StorageFault) as stop:
-        console.fail(f"{stop}", console.STOPPED)
+    place = open_out(out)
+    recorded = Recorded.read(place)
+    if recorded is None:
+        raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
+    config = from_tree(Config, recorded.config, f"{place.shown}/config.toml")
+    with claimed_out(place) as ours:
+        page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
+        relist(ours, REPORT, page.sha256)
     console.out.print(f"report    {place.shown}/{REPORT}", markup=False)
     if damages := page.damages:
         more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""

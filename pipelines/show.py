@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
 import io
 import json
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -23,11 +29,10 @@ from curation.setup import Recorded
 from curation.sources import OPEN_END
 from pipelines import console
 from pipelines.console import visible
-from pipelines.settings import SettingsMistake, from_tree
+from pipelines.endings import ends
+from pipelines.settings import from_tree
 from shards.layout import CONFIG, ShardName
-from shards.receipt import DamagedRecord
-from shards.storage import BadLocation, Storage, StorageFault
-from shards.tar import DamagedShard
+from shards.storage import BadLocation, Storage
 
 Story = Glance | ShardHistory | ClipHistory
 _KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
@@ -38,6 +43,7 @@ _KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory
 @click.argument("what", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 @click.option("--extract", "folder", metavar="FOLDER", help="Also write the clip's members, or all of the shard's.")
+@ends("nothing in OUT was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     """Show the dataset in OUT, a path or s3://… at a glance, or WHAT of it.
 
@@ -45,23 +51,15 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     outcome, sample. Or it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and
     checked, and the clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
 
-    Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, 130 interrupted.
+    Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or
+    SIGUSR1, 130 by Ctrl-C.
     """
-    console.log_to_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a caption may hold what the terminal cannot show
-    try:
-        with console.interruptible("nothing in OUT was changed"):
-            place = open_out(out)
-            story = history.look(place, _config(place), lambda opened: _story(opened, what))
-            damages = _damages(story)
-            written = _extracted(place, story, folder) if folder is not None and not damages else []
-    except (UsageMistake, SettingsMistake, BadLocation) as mistake:
-        console.fail(mistake, console.USAGE)
-    except (DamagedRecord, DamagedShard, FileNotFoundError) as damage:
-        console.fail(f"the dataset in {out} is damaged: {damage}", console.ATTENTION)
-    except StorageFault as stop:
-        console.fail(stop, console.STOPPED)
+    place = open_out(out)
+    story = history.look(place, _config(place), lambda opened: _story(opened, what))
+    damages = _damages(story)
+    written = _extracted(place, story, folder) if folder is not None and not damages else []
     if as_json:
         click.echo(_as_json(place, story))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipelines.console import err, visible
+from pipelines.stop_signals import STOPS
 from training.summary import came_to
 
 _LINE_EVERY_SECONDS = 5.0
@@ -48,19 +49,16 @@ class StepWatch:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Ctrl-C or a termination signal ends the run after the step that is under way; a second one at once."""
+        """A signal ends the run after the step that is under way; a SIGINT after it, at once."""
 
-        def stop(_signal: int, _frame: object) -> None:
-            if self.stopping:
-                raise KeyboardInterrupt
+        def stop(name: str) -> None:
             self.stopping = True
-            self.note("stopping after this step; once more, and it stops at once")
+            line = f"{name}: stopping after this step, with a checkpoint; Ctrl-C from now on stops at once"
+            os.write(2, f"{self._name}: {line}\n".encode())
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield
+            with STOPS.noted(stop):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             if self._bar:
                 self._bar.stop()

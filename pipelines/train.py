@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+
+# isort: split
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,14 +23,16 @@ from curation.errors import UsageMistake
 from curation.lock import held
 from judge.prices import Prices
 from pipelines import console
-from pipelines.endings import in_one_line
+from pipelines.endings import ends
 from pipelines.places import Place, check_out
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
+from pipelines.stop_signals import STOPS
 from shards.mark import RUN, claimed
 from shards.storage import Storage
-from training.errors import TrainingMistake
+from training.errors import TrainingMistake, TrainingStopped
 from training.recipe import STAGES, Recipe
+from training.restarts import Word, forget
 
 if TYPE_CHECKING:
     from training.job import Job
@@ -66,6 +73,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 @options(
     Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds", "reward.judge.prompt_version")
 )
+@ends("what is in checkpoints is kept; the same command with --resume goes on from the last one")
 def main(
     stage: str, data: tuple[str, ...], out: Path, recipe: str | None, qwen: Path, ltx: Path, init: str | None,
     resume: bool, launcher: str, workers: int, failures: int, budget_usd: float | None, prices: Path | None,
@@ -73,34 +81,36 @@ def main(
 ) -> None:  # fmt: skip
     """Train one stage of the next-scene model: connector, generator, sft, rl, in that order.
 
-    Under torchrun all processes train together; with --launcher ray, Ray's workers do. Ctrl-C leaves a checkpoint.
+    Under torchrun all processes train together; with --launcher ray, Ray's workers do. Ctrl-C, or
+    another signal that asks it to end, leaves a checkpoint.
     The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
     --out/export gets the model for from_pretrained. The stage rl asks Claude, which costs money, unless it is run with
     --reward.kind retrieval; all that it made is in candidates, and --budget-usd bounds what it spends.
 
     Exit codes: 0 done, 1 a dataset is damaged, 2 wrong usage, 3 stopped by a loss that is no number, the budget, the
-    account, storage or the machine, 130 interrupted.
+    account, storage or the machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C. Torchrun's own is
+    1 for all of these but 0.
     """
-    console.log_to_stderr()
-    with in_one_line("what is in checkpoints is kept; the same command with --resume goes on from the last one"):
-        settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
-        if settings.stage != stage:
-            raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
-        for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
-            if value is not None and not settings.asks_claude:
-                raise UsageMistake(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
-        budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
-        places = _data(settings, data)
-        if _leads():
-            check_out(out, RUN, *places.values())
-        job = _job(settings, places, out, qwen, ltx, init, resume)
-        job = replace(job, budget=budget, prices=known)
-        with _alone(job):
-            summary = _train(job, launcher, workers, failures, ray_address)
+    settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
+    if settings.stage != stage:
+        raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
+    for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
+        if value is not None and not settings.asks_claude:
+            raise UsageMistake(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
+    if word := Word.left_in(out / settings.name):
+        console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
+    budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
+    places = _data(settings, data)
+    if _leads():
+        check_out(out, RUN, *places.values())
+    job = _job(settings, places, out, qwen, ltx, init, resume)
+    job = replace(job, budget=budget, prices=known)
+    with _alone(job):
+        summary = _train(job, launcher, workers, failures, ray_address)
     if not summary.finished:
         if _leads():
             console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
-        sys.exit(console.INTERRUPTED)
+        sys.exit(_stopped())
     if _leads():
         _print_summary(summary, out)
 
@@ -112,7 +122,23 @@ def _alone(job: Job) -> Iterator[None]:
         yield
         return
     with claimed(Storage.at(job.run), RUN) as run, held(run, uuid.uuid4().hex):
+        forget(job.folder)
         yield
+
+
+@contextmanager
+def _not_restarted(folder: Path) -> Iterator[None]:
+    """Where training is stopped, by a signal or for a reason of its own, torchrun's restarts do not undo that."""
+    try:
+        yield
+    except (KeyboardInterrupt, TrainingStopped) as stop:
+        Word.leave_in(folder, _stopped(), str(stop))
+        raise
+
+
+def _stopped() -> int:
+    """The exit code of a process that was stopped, or that ends because another one was."""
+    return STOPS.code if STOPS.first else console.STOPPED
 
 
 def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:
@@ -130,8 +156,11 @@ def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: st
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # that vision tower and head are left out is meant
     watch = StepWatch(job.recipe.name)
-    with joined() as world, watch.stopped_by_signals():
-        return train(job, world, watch)
+    with joined() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
+        summary = train(job, world, watch)
+        if not summary.finished:
+            Word.leave_in(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
+        return summary
 
 
 def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) -> Summary:
@@ -150,7 +179,9 @@ def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) ->
 
         from training.on_ray import train_on_ray
 
-        return train_on_ray(job, workers, torch.cuda.is_available(), failures)
+        watch = StepWatch(job.recipe.name)
+        with watch.stopped_by_signals():
+            return train_on_ray(job, workers, torch.cuda.is_available(), failures, lambda: watch.stopping)
 
 
 def _job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,8 +148,14 @@ class Loader:
 
 
 def _set_aside(_worker: int) -> None:
-    """What was garbage as the worker was forked is not its own to let go: threads that belong to it are not there."""
+    """What was garbage as the worker was forked is not its own to let go: threads that belong to it are not there.
+
+    Signals that ask a whole group or job to end are the trainer's to answer, which still wants a step's batches; a
+    worker ends when the trainer says so, or is gone.
+    """
     gc.freeze()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Tasks:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -18,14 +20,24 @@ from training.summary import Summary, came_to
 from training.world import of_group
 
 _LINE_EVERY_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 0.5
+_STOP = "stop-requested"
 
 
-def train_on_ray(job: Job, workers: int, gpus: bool, failures: int) -> Summary:
+def train_on_ray(job: Job, workers: int, gpus: bool, failures: int, stopping: Callable[[], bool]) -> Summary:
     """Runs the stage on `workers` workers of the cluster that this process is connected to.
 
-    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Raises TrainingMistake,
+    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Once `stopping`, the
+    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises TrainingMistake,
     TrainingStopped and DamagedShard as `train` does, and TrainingStopped when too many were lost.
     """
+    request = job.folder / _STOP
+    request.unlink(missing_ok=True)  # a driver that was killed may have left it
+
+    def look() -> None:
+        if stopping():
+            request.touch()
+
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
@@ -38,13 +50,40 @@ def train_on_ray(job: Job, workers: int, gpus: bool, failures: int) -> Summary:
         ),
     )
     try:
-        ended = trainer.fit().return_value
+        ended = _fit(trainer, look).return_value
     except ray.train.TrainingFailedError as error:
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[-1]
         raise TrainingStopped(f"more than {failures} workers were lost; the last one: {reason}") from error
+    finally:
+        request.unlink(missing_ok=True)
     if isinstance(ended, Exception):
         raise ended
     return ended  # type: ignore[no-any-return]
+
+
+def _fit(trainer: TorchTrainer, look: Callable[[], object]) -> Any:
+    """What `trainer.fit` returns or raises, while `look` is called now and then.
+
+    In the main thread `fit` would put an answer of its own to SIGINT, which ends without a checkpoint, in the place of
+    ours.
+    """
+    ended: list[Any] = []
+    failed: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            ended.append(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - raised below, by the thread that waits
+            failed.append(error)
+
+    fitting = threading.Thread(target=fit, name="ray train", daemon=True)
+    fitting.start()
+    while fitting.is_alive():
+        fitting.join(_LOOK_EVERY_SECONDS)
+        look()
+    if failed:
+        raise failed[0]
+    return ended[0]
 
 
 def _work(config: Mapping[str, Any]) -> Summary | Exception:
@@ -54,7 +93,7 @@ def _work(config: Mapping[str, Any]) -> Summary | Exception:
     job: Job = config["job"]
     try:
         # Whether there may be a run already was seen to before; when this is not the first try, there is.
-        return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name))
+        return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name, job.folder / _STOP))
     except (TrainingMistake, TrainingStopped, DamagedShard) as error:
         return error
 
@@ -62,15 +101,18 @@ def _work(config: Mapping[str, Any]) -> Summary | Exception:
 class _Lines:
     """Progress, told by the leading worker; Ray brings its lines to the driver."""
 
-    stopping = False
-
-    def __init__(self, name: str) -> None:
-        self._name, self._steps = name, 0
+    def __init__(self, name: str, request: Path) -> None:
+        """`request` is a file that is there once the run is to stop."""
+        self._name, self._steps, self._request = name, 0, request
         self._told = time.monotonic()
 
     def begin(self, steps: int, done: int) -> None:
         self._steps = steps
         self.note(f"{done} of {steps} steps are done")
+
+    @property
+    def stopping(self) -> bool:
+        return self._request.exists()
 
     def note(self, line: str) -> None:
         sys.stderr.write(f"{self._name}: {line}\n")

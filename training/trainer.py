@@ -53,9 +53,9 @@ class _Trainer:
         setting = self._setting
         if self._world.leads:
             self._watcher.begin(setting.steps, self._step)
-        stopping = False
         try:
-            if self._step == 0:
+            stopping = self._world.any_of(self._watcher.stopping)
+            if self._step == 0 and not stopping:
                 self._evaluate()
             feed = iter(setting.feed)
             while self._step < setting.steps and not stopping:
