@@ -34,6 +34,7 @@ from pipelines import console
 from pipelines.endings import ends
 from pipelines.estimating import ASSUMED, print_estimate
 from pipelines.settings import chosen, dollars, from_tree, options
+from pipelines.shell import command
 from pipelines.stagewatch import StageWatch
 from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMS
 from shards.storage import Storage
@@ -184,8 +185,8 @@ def _look(out: Storage, verifying: bool) -> int:
         console.out.print(console.visible(finding.text), markup=False)
     problems = sum(finding.wrong for finding in found)
     if problems:
-        build = f"python pipelines/build_nsp.py --source {recorded.source} --out {out.shown} …"
-        console.out.print(f"the build      {build}, with the settings in {CONFIG}", markup=False)
+        build = command("build_nsp.py", "--source", recorded.source, "--out", out.shown)
+        console.out.print(f"the build      {build} …, with the settings in {CONFIG}", markup=False)
     console.out.print(
         f"{problems:,} problem{'s' if problems > 1 else ''} found."
         if problems
@@ -235,8 +236,8 @@ def _print_summary(summary: Summary, out: Storage) -> None:
     console.out.print(f"page      {out.shown}/{REPORT}", markup=False)
     if not summary.balanced:
         console.out.print("The account does not balance; --verify says where.")
-    command = f"python pipelines/build_nsp.py --out {out.shown}"
-    nexts = [f"{command} --verify"] if summary.complete else [_go_on(summary)]
+    verifying = command("build_nsp.py", "--out", out.shown, "--verify")
+    nexts = [verifying] if summary.complete else [_go_on(summary)]
     if summary.count("refused"):
         nexts.insert(0, "the same command with --retry refused, to ask about those once more")
     if summary.count("failed", "quarantined"):

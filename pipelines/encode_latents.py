@@ -19,6 +19,7 @@ import click
 from pipelines import console
 from pipelines.endings import ends
 from pipelines.places import check_out, located
+from pipelines.shell import command
 from shards.mark import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
@@ -96,7 +97,7 @@ def _encode(
         console.out.print(f"process {rank} of {world} is done; the set is published when all are")
     else:
         _print_summary(manifest, place, time.monotonic() - begun)
-        found = f"python pipelines/train.py --data {split_query(data)[0]} …, which finds them there"
+        found = f"{command('train.py', '--data', split_query(data)[0])} …, which finds them there"
         console.out.print(f"next      {found if out is None else _READ}", markup=False)
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from pipelines import console
 from pipelines.endings import ends
 from pipelines.places import Place, check_out
+from pipelines.shell import command
 from shards.mark import TOYS
 
 _LINE_EVERY_SECONDS = 5.0
@@ -56,7 +57,8 @@ def _make(data: str, out: Path, steps: int) -> None:
     with _progress(len(clips) + 1 + steps) as tick:
         make(data, out, steps, min(2, os.cpu_count() or 1), tick)
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
-    console.out.print(f"next      train.py --recipe tiny --qwen {out}/qwen --ltx {out}/ltx …", markup=False)
+    training = command("train.py", "--recipe", "tiny", "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
+    console.out.print(f"next      {training} …", markup=False)
 
 
 @contextmanager

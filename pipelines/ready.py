@@ -29,20 +29,23 @@ def _remedy() -> str:
     return f"make one with `make shards`, or install it: pip install {shlex.quote(str(_HERE.parent))}"
 
 
+def _fail(what: str) -> None:
+    sys.stderr.write(f"error: {sys.executable} {what}; {_remedy()}\n")
+    sys.stderr.flush()
+    os._exit(_USAGE)
+
+
 def _tell_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The answer to what nobody else answers: before the command has begun, a package that is not there."""
     if not isinstance(error, ModuleNotFoundError):
         sys.__excepthook__(kind, error, trace)
         return
-    sys.stderr.write(f"error: {sys.executable} has no package {error.name}; {_remedy()}\n")
-    sys.stderr.flush()
-    os._exit(_USAGE)
+    _fail(f"has no package {error.name}")
 
 
 if _is_a_command():
     if sys.version_info < _OLDEST:
-        version = ".".join(map(str, sys.version_info[:2]))
-        sys.exit(f"error: {sys.executable} is Python {version}, and 3.11 or newer is needed; {_remedy()}")
+        _fail(f"is Python {'.'.join(map(str, sys.version_info[:2]))}, and 3.11 or newer is needed")
     sys.excepthook = _tell_what_is_missing
 
     from pipelines.stop_signals import STOPS

@@ -11,7 +11,6 @@ from pipelines import ready  # noqa: F401  before all that may be missing, and a
 # isort: split
 import io
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -31,6 +30,7 @@ from pipelines import console
 from pipelines.console import visible
 from pipelines.endings import ends
 from pipelines.settings import from_tree
+from pipelines.shell import command
 from shards.layout import CONFIG, ShardName
 from shards.storage import BadLocation, Storage
 
@@ -63,7 +63,7 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     if as_json:
         click.echo(_as_json(place, story))
     else:
-        _print(Page(shlex.quote(place.shown)), story)
+        _print(Page(place.shown), story)
     if written:
         console.err.print(f"{len(written)} files written into {folder}", markup=False)
     if damages:
@@ -119,7 +119,7 @@ class Page:
     """Lines on stdout. On a terminal those of a table are cut to its width; elsewhere all stand whole and plain."""
 
     def __init__(self, out: str) -> None:
-        """`out` is the dataset, as a shell takes it."""
+        """`out` is the dataset, as a user names it."""
         self.out = out
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -136,8 +136,8 @@ class Page:
                 line.truncate(self._console.width, overflow="ellipsis")
             self._console.print(line)
 
-    def next(self, program: str, flags: str) -> None:
-        self.say("next", f"python pipelines/{program} {flags}")
+    def next(self, program: str, *words: str) -> None:
+        self.say("next", command(program, *words))
 
 
 def _print(page: Page, story: Story) -> None:
@@ -171,15 +171,15 @@ def _print_glance(page: Page, now: Glance) -> None:
         how = "at work" if now.runner.alive else "died; the same command goes on"
         page.say("run", f"{now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}")
     if now.example:
-        page.next("show.py", f"{page.out} {now.example}")
+        page.next("show.py", page.out, now.example)
     if now.runner and now.runner.alive:
-        page.next("build_nsp.py", f"--out {page.out} --status")
+        page.next("build_nsp.py", "--out", page.out, "--status")
     elif CONFIG not in now.missing and not now.complete:
         page.say("next", "the command that built it, once more, to go on")
     elif CONFIG not in now.missing:
         if again := [outcome for outcome in ("refused", "failed", "quarantined") if now.count(outcome)]:
             page.say("next", f"the command that built it, with --retry {','.join(again)}, to do those anew")
-        page.next("build_nsp.py", f"--out {page.out} --verify")
+        page.next("build_nsp.py", "--out", page.out, "--verify")
 
 
 def _many(count: int, thing: str) -> str:
@@ -232,7 +232,7 @@ def _print_clip(page: Page, clip: ClipHistory) -> None:
         page.say("video", f"{sample.frames:,} frames of {sample.width}×{sample.height}")
         page.say("state", sample.damage or f"whole: checksum {sample.crc32:08x}, headers, record and video fit")
         page.say("text", sample.text)
-        page.next("show.py", f"{page.out} {clip.clip_id} --extract FOLDER")
+        page.next("show.py", page.out, clip.clip_id, "--extract", "FOLDER")
 
 
 _STANDINGS = {"sealed": "sealed", "committed": "decided, not sealed yet", "waiting": "still to be done"}

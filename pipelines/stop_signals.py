@@ -66,7 +66,7 @@ class StopSignals:
 
     def begin(self) -> None:
         """From now on a signal raises StopSignal in the main thread."""
-        self.first = None
+        self.first, self._raised = None, lambda: None
         self._phase = _Phase.WORKING
 
     def end(self) -> None:

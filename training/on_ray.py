@@ -32,6 +32,7 @@ def train_on_ray(job: Job, workers: int, gpus: bool, failures: int, stopping: Ca
     TrainingStopped and DamagedShard as `train` does, and TrainingStopped when too many were lost.
     """
     request = job.folder / _STOP
+    job.folder.mkdir(parents=True, exist_ok=True)
     request.unlink(missing_ok=True)  # a driver that was killed may have left it
 
     def look() -> None:

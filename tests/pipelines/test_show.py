@@ -45,11 +45,11 @@ def told(*arguments: object) -> Any:
 
 
 def refused(code: int, *arguments: object) -> str:
-    """The one line on stderr; nothing on stdout."""
+    """The one line on stderr, and after a stop how to go on; nothing on stdout."""
     ended, stdout, stderr = run(*arguments)
     assert (ended, stdout) == (code, ""), stderr
     assert stderr.startswith("error: ")
-    assert stderr.count("\n") == 1
+    assert stderr.count("\n") == (2 if code == 3 else 1)
     return stderr
 
 

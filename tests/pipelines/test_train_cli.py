@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -205,42 +206,73 @@ def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
     assert bad.key in line
 
 
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [([signal.SIGINT], 130), ([signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM], 3)],
+    ids=["Ctrl-C", "Slurm warns, then ends all, and so does torchrun"],
+)
 def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
-    given: Given, monkeypatch: pytest.MonkeyPatch
+    given: Given, monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals], code: int
 ) -> None:
     step = StepWatch.step
 
     def interrupted(watch: StepWatch, number: int, numbers: Mapping[str, float]) -> None:
         step(watch, number, numbers)
         if number == 2:
-            signal.raise_signal(signal.SIGINT)
+            for signum in signals:
+                signal.raise_signal(signum)
 
     with monkeypatch.context() as patch:
         patch.setattr(StepWatch, "step", interrupted)
-        code, stdout, stderr = given.run("--steps", "9", "--keeping.checkpoint-every", "0")
-    assert (code, stdout) == (130, ""), stderr
+        ended, stdout, stderr = given.run("--steps", "9", "--keeping.checkpoint-every", "0")
+    assert (ended, stdout) == (code, ""), stderr
     assert "stopped at step 3 of 9; go on with --resume" in stderr
     assert given.steps == [1, 2, 3]
     assert latest(given.checkpoints) == given.checkpoints / "step-3"
     assert not (given.out / "export").exists()
-    code, _, stderr = given.run("--resume", "--steps", "4")
-    assert code == 0, stderr
+    ended, _, stderr = given.run("--resume", "--steps", "4")
+    assert ended == 0, stderr
     assert given.steps == [1, 2, 3, 4]
     assert (given.out / "export" / "model_index.json").exists()
 
 
+def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(watch: StepWatch, _steps: int, _done: int) -> None:
+        watch.stopping = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepWatch, "begin", told)
+        code, _, stderr = given.run()
+    assert code == 3
+    assert "stopped at step 0 of 2; go on with --resume" in stderr
+    assert given.run("--resume")[0] == 0
+
+
+def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    diverging = ["--steps", "9", "--optimiser.kind", "adamw", "--optimiser.lr", "1e20"]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "first")
+    line = given.error(3, *diverging)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert given.error(3, "--resume").startswith(line)
+
+
 @pytest.mark.slow
-def test_what_torchrun_learns_until_it_is_interrupted_is_what_one_process_learns(given: Given, here: Place) -> None:
-    """As a terminal sends Ctrl-C. One process goes on from the checkpoint of two."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    flags = given.flags("--steps", "10000", "--keeping.checkpoint-every", "0")
+def test_what_torchrun_learns_until_it_is_told_to_stop_is_what_one_process_learns(given: Given, here: Place) -> None:
+    """One of its processes is told, alone: both stop at one step, and are not started again. One process goes on."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    flags = given.flags("--steps", "10000", "--keeping.checkpoint-every", "0", "--resume")
     with here.start(sys.executable, *launcher, "pipelines/train.py", *flags) as command:
         command.until(lambda: len(given.steps) >= 2)
-        command.send_group(signal.SIGINT)
+        ranks = psutil.Process(command.pid).children()
+        next(rank for rank in ranks if rank.environ()["RANK"] == "1").send_signal(signal.SIGUSR1)
         ended = command.wait()
         assert command.left_behind() == []
     done = given.steps[-1]
+    assert ended.code == 1
     assert ended.stderr.count(f"stopped at step {done} of 10000; go on with --resume") == 1, ended.stderr
+    assert ended.stderr.count("torchrun's restart of it ends at once") == 2, ended.stderr
     assert latest(given.checkpoints) == given.checkpoints / f"step-{done}"
     assert given.run("--resume", "--steps", str(done + 1))[0] == 0
     together = given.losses

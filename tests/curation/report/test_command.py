@@ -55,7 +55,7 @@ def test_what_is_no_dataset_or_a_damaged_one_is_named(here: Place, tmp_path: Pat
     assert not (tmp_path / "out" / REPORT).exists()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])
 def test_ended_halfway_it_leaves_the_earlier_page_and_no_process(
     here: Place, tmp_path: Path, signum: int, code: int
 ) -> None:

@@ -1,0 +1,55 @@
+"""Commands that are told to be copied: a shell makes of them the very words that were meant."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.build_nsp import main as build_nsp
+from pipelines.shell import command
+from pipelines.show import main as show
+from tests.support import SMALL, build_inline, captioned_spans
+
+ODD = [
+    "a b", "it's", 'a "b"', "$HOME", "`id`", "a;b & c|d > e", "*", "~/x", "-x", "é ü 日本", "#a", "a\\b", "!x", "{a,b}",
+    "line\nbreak", "tab\there", "\x1b[31m", "'\n$HOME\\", "no\udcfftext", "a\u00a0b", "",
+]  # fmt: skip
+
+
+def words(line: str) -> list[bytes]:
+    """What bash hands to a program of that line."""
+    shown = re.sub(r"^python ", "printf '%s\\\\0' ", line)
+    done = subprocess.run(["bash", "-c", shown], capture_output=True, check=True, env={"HOME": "/home/other"})
+    return done.stdout.split(b"\0")[:-1]
+
+
+def test_a_shell_gets_the_words_that_were_meant() -> None:
+    line = command("show.py", *ODD)
+    assert line.isprintable()
+    assert words(line) == [b"pipelines/show.py", *map(os.fsencode, ODD)]
+
+
+def test_plain_words_stay_as_they_are() -> None:
+    told = command("show.py", "data/nsp-film", Path("/a"), 3, "s3://bucket/x")
+    assert told == "python pipelines/show.py data/nsp-film /a 3 s3://bucket/x"
+
+
+@pytest.mark.parametrize("name", ["a b's $HOME", "-é"])
+def test_what_commands_say_comes_next_names_the_very_folder(name: str, tmp_path: Path) -> None:
+    out = tmp_path / name
+    build_inline(captioned_spans(tmp_path, 1), out, SMALL)
+    runner = CliRunner()
+    said = runner.invoke(show, [str(out)]).stdout + runner.invoke(build_nsp, ["--out", str(out), "--verify"]).stdout
+    (out / "plan.parquet").write_bytes(b"")
+    said += runner.invoke(build_nsp, ["--out", str(out), "--verify"]).stdout
+    told = [line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("next ")]
+    told += [
+        line[len("the build") :].split("…")[0].strip() for line in said.splitlines() if line.startswith("the build")
+    ]
+    assert len(told) == 3, said
+    assert all(os.fsencode(out) in words(line) for line in told), told

@@ -1,0 +1,62 @@
+"""Set-up by make: each step says in a line what it brings, and only pip's errors are seen beside it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import REPOSITORY
+
+PIP = """#!/bin/sh
+case " $* " in *" -qq "*) ;; *) echo "WARNING: something that pip says" >&2 ;; esac
+[ ! -e {folder}/fails ] || { echo "ERROR: no matching distribution" >&2; exit 1; }
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """One whose Python does what pip would."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PIP.replace("{folder}", str(tmp_path)))
+    python.chmod(0o755)
+    return tmp_path / "venv"
+
+
+def make(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", *map(str, arguments)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_each_step_of_the_set_up_tells_what_it_brings_how_large_and_how_long(environment: Path) -> None:
+    done = make(f"VENV={environment}", environment / "test")
+    assert (done.returncode, done.stdout) == (0, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert str(environment) in line and "packages" in line and "GB" in line and "minute" in line
+    assert make(f"VENV={environment}", environment / "test").stderr == ""
+
+
+def test_an_error_of_pip_is_seen(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "fails").touch()
+    done = make(f"VENV={environment}", environment / "base")
+    assert done.returncode == 2
+    assert "ERROR: no matching distribution" in done.stderr
+    assert not (environment / "base").exists()
+
+
+def test_a_python_that_is_too_old_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\nexec python3 -S -c "import sys; sys.version_info = (3, 10); exec(sys.argv[1])" "$2"\n'
+    )
+    python.chmod(0o755)
+    done = make(f"VENV={tmp_path / 'venv'}", f"PYTHON={python}", tmp_path / "venv" / "base")
+    assert done.returncode == 2
+    assert f"error: {python} is older than 3.11; name a newer one: make PYTHON=" in done.stderr
+    assert list(tmp_path.iterdir()) == [python]

@@ -1,0 +1,46 @@
+"""A stage on Ray Train that is told to stop: what its driver does, and what its workers see of it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.training.stages import make_job, make_originals
+from training import on_ray
+
+
+class Trainer:
+    """Ray's, as the driver knows it. It has the answer to SIGINT replaced where it can, as Ray's has."""
+
+    def __init__(self, work: Any, train_loop_config: Any, **_: Any) -> None:
+        self._job = train_loop_config["job"]
+
+    def fit(self) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        lines = on_ray._Lines("generator", self._job.folder / "stop-requested")
+        before, waited = lines.stopping, threading.Event()
+        while not lines.stopping and not waited.wait(0.01):
+            pass
+        return SimpleNamespace(return_value=(before, lines.stopping))
+
+
+def test_workers_are_told_by_a_file_that_is_there_only_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that a killed driver has left is not believed."""
+    monkeypatch.setattr(on_ray, "TorchTrainer", Trainer)
+    monkeypatch.setattr(on_ray, "_LOOK_EVERY_SECONDS", 0.01)
+    job = make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
+    job.folder.mkdir(parents=True)
+    (job.folder / "stop-requested").touch()
+    answers = iter([False, True])
+    ours = signal.getsignal(signal.SIGINT)
+    assert on_ray.train_on_ray(job, 2, False, 3, lambda: next(answers, True)) == (False, True)  # type: ignore[comparison-overlap]
+    assert list(job.folder.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) == ours
