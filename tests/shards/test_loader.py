@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 from collections import Counter
@@ -11,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -312,6 +314,18 @@ def test_a_fault_in_a_worker_comes_out_as_it_is_and_is_no_bad_clip(
     monkeypatch.setattr(clips, "decode_into", fail)
     with pytest.raises(type(fault), match=f"^{fault}$"):
         take(Loader(clips, micro_batch=2, workers=1, skip_at_most=100), 1)
+
+
+def test_signals_to_a_whole_group_are_left_to_the_trainer_who_still_gets_batches(clips: ClipDataset) -> None:
+    loader = Loader(clips, micro_batch=2, workers=1, prefetch=1)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        worker.send_signal(signum)
+    assert len(list(islice(batches, 4))) == 4
+    del batches
+    worker.wait(60)
 
 
 def test_a_worker_that_dies_is_told_and_the_position_stays(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
