@@ -9,8 +9,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from curation.config import Limits
@@ -18,6 +18,7 @@ from curation.environment import clean_environment
 
 _EVIDENCE_BYTES = 64 << 10
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a child
+_FOR_THE_RUN = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT)
 _CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
 # Where in its memory ffmpeg keeps what speaks: other at each run.
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
@@ -38,10 +39,11 @@ class Run:
 def run(line: Sequence[str], limits: Limits) -> Run:
     """Run a command in a process group of its own, within the limits' time and memory, and wait for its end."""
     with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
-            env=clean_environment(),
-        )  # fmt: skip
+        with _signals_blocked():
+            child = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+                env=clean_environment(),
+            )  # fmt: skip
         _bound(child.pid, limits)
         used: resource.struct_rusage | None = None
         try:
@@ -56,6 +58,19 @@ def run(line: Sequence[str], limits: Limits) -> Run:
         errors.seek(max(0, size - _EVIDENCE_BYTES))
         text = errors.read().decode("utf-8", "replace")
     return Run(code, _ADDRESS.sub("", text).strip(), used.ru_utime + used.ru_stime if used else 0.0)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """What is started meanwhile does not hear the signals that a scheduler sends to every process of a job.
+
+    It would end in the middle of a file, as if that were broken. Whether to stop is for the run to decide.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RUN)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _bound(pid: int, limits: Limits) -> None:

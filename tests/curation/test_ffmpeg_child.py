@@ -76,6 +76,18 @@ def behave(folder: Path, body: str) -> None:
     (folder / "ffmpeg").chmod(0o755)
 
 
+def test_signals_that_a_scheduler_sends_to_every_process_of_a_job_are_not_the_fault_of_a_clip(
+    source: Path, tmp_path: Path, fake: Path
+) -> None:
+    """They are for the run to answer: ffmpeg would end in the middle of the clip, and its file be blamed for it."""
+    behave(
+        fake,
+        "for name in 'TERM HUP INT USR1 QUIT'.split(): os.kill(os.getpid(), getattr(signal, f'SIG{name}'))\nreal()",
+    )
+    build_inline(source, tmp_path / "out", SMALL)
+    assert [row.outcome for row in ledger(tmp_path / "out")] == ["kept", "kept"]
+
+
 def pids(folder: Path) -> list[int]:
     return [int(line) for name in ("runs", "children") if (folder / name).exists() for line in (folder / name).open()]
 
