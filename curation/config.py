@@ -17,7 +17,7 @@ CUT_VERSION = 2
 """Counts up whenever the cut's own logic makes other bytes or other ends of the same file, as settings would."""
 
 _MAX_CRF = 51
-_MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames"])
+_MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames", "limits.lock_wait_seconds"])
 _FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
 _CLAUDES_PROMPTS = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
 
@@ -66,6 +66,7 @@ class Limits:
     Headers are read within `header_seconds` of CPU time and `header_memory_mb`.
     A call to the judge is given up after `call_seconds`; with no answer to any for `outage_seconds` the run stops.
     A batch whose creation broke off is looked for during `batch_appear_hours` before it is made anew.
+    A run on another host that holds OUT is waited for during `lock_wait_seconds`; 0 is not at all.
     """
 
     clip_seconds: float = 120.0
@@ -77,6 +78,7 @@ class Limits:
     outage_seconds: float = 900.0
     batch_clips: int = 100_000
     batch_appear_hours: float = 24.0
+    lock_wait_seconds: float = 90.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ class Config:
         for name, value in positive.items():
             if isinstance(value, (int, float)) and not 0 < value < math.inf and name not in _MAY_BE_ZERO:
                 raise ValueError(f"{name} must be above 0, not {value}")
-        if self.rules.max_damaged_frames < 0:
-            raise ValueError(f"rules.max_damaged_frames must not be below 0, not {self.rules.max_damaged_frames}")
+        for name in ("rules.max_damaged_frames", "limits.lock_wait_seconds"):
+            if not 0 <= flat(self)[name] < math.inf:
+                raise ValueError(f"{name} must not be below 0, not {flat(self)[name]}")
         if not 0 <= self.encode.crf <= _MAX_CRF:
             raise ValueError(f"encode.crf must lie between 0 and {_MAX_CRF}, not {self.encode.crf}")
         for name in ("test", "film.max_overlap"):

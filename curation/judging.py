@@ -1,11 +1,10 @@
-"""A run's judge: made from its configuration, asked about units, on a leash that ends with the run."""
+"""A run's judge: made from its configuration, asked about units for as long as the run holds its OUT."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING
 from curation.captioning import pictures_of
 from curation.config import Config, Limits
 from curation.errors import AskingEnded, LeftUndecided, RunStopped, UsageMistake
-from curation.lock import Holder, holder
 from curation.outcome import UNDECIDED, Ending, Undecided
 from curation.plan import PlannedClip, Unit
 from curation.replay import Replay, content_of
+from curation.run_ownership import RunOwnershipCheck
 from curation.scenes import Decision, Scene, decide
 from curation.screen import Found
 from curation.terms import Terms
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from judge.cached_client import CachedClient, Report
     from judge.patience import Patience
 
-_LOOK_SECONDS = 0.1
-_READ_SECONDS = 2.0
 _CLIPS_A_CALL = 2
 _PICTURED_CLIPS = 2000
 
@@ -154,11 +151,11 @@ class Judging:
         from judge.cached_client import CachedClient
 
         self._check_identity()
-        leash = Leash(self._out, self._run_id)
+        ownership = RunOwnershipCheck(self._out, self._run_id)
         try:
             self._client = await CachedClient.open(
                 self._out, local_state(self._out, JOURNALS), terms.price, patience(self._config.limits), terms.budget,
-                terms.in_batches, leash.check,
+                terms.in_batches, ownership.check,
             )  # fmt: skip
         except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
             raise JudgeMistake(f"{socket.gethostname()}: {mistake}") from mistake
@@ -198,27 +195,6 @@ def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None
         else scene
         for clip, scene in zip(unit.clips, scenes, strict=True)
     ]
-
-
-class Leash:
-    """Holds a judge to its run: once that has died, or another has taken the lock, nothing more is asked."""
-
-    def __init__(self, out: Storage, run_id: str) -> None:
-        self._out = out
-        self._run_id = run_id
-        self._runner: Holder | None = None
-        self._read = self._looked = float("-inf")
-
-    def check(self) -> None:
-        """Raises JudgeStopped."""
-        now = time.monotonic()
-        if now - self._read >= _READ_SECONDS:
-            self._read, self._runner = now, holder(self._out)
-        elif now - self._looked < _LOOK_SECONDS:
-            return
-        self._looked = now
-        if self._runner is None or self._runner.run_id != self._run_id or not self._runner.alive:
-            raise JudgeStopped("the run that asked is gone")
 
 
 def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:

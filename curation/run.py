@@ -137,7 +137,9 @@ def build(order: Order, progress: StageProgress) -> Finished:
     if order.terms:
         check_budget(place, order.config.claude, order.terms)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    with claimed_out(place) as out, held(out, run_id) as heartbeat:
+    wait = order.config.limits.lock_wait_seconds
+    with claimed_out(place) as ours, held(ours, run_id, wait) as heartbeat:
+        out = heartbeat.out
         check_open_retry(out, order.retry)
         order = replace(order, config=as_begun(out, order.config))
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))

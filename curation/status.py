@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curation.config import Config
+from curation.lease import Holder
 from curation.ledger import Tally
-from curation.lock import Holder, holder
+from curation.lock import holder, is_at_work
 from curation.plan import Plan
 from curation.retry import OpenRetry
 from curation.state import take_stock
@@ -18,8 +19,8 @@ from shards.storage import Storage
 class Status:
     """Counts as of now. `passed_over` and `shards_partial` are as in `Summary`.
 
-    `runner` holds the lock, and may be dead. `spending` is None where nothing is paid for. Of an open `retry`,
-    `retry_left` shards are left.
+    `runner` holds the lock; whether it is alive is `running`. `spending` is None where nothing is paid for. Of an open
+    `retry`, `retry_left` shards are left.
     """
 
     planned: int
@@ -32,10 +33,7 @@ class Status:
     shards_partial: int = 0
     retry: OpenRetry | None = None
     retry_left: int = 0
-
-    @property
-    def running(self) -> bool:
-        return self.runner is not None and self.runner.alive
+    running: bool = False
 
 
 def status(out: Storage, config: Config) -> Status:
@@ -45,9 +43,9 @@ def status(out: Storage, config: Config) -> Status:
     state, tally = take_stock(out, config.units_per_shard)
     runner = holder(out)
     retry = OpenRetry.read(out)
-    at_work = runner is not None and runner.alive
+    at_work = runner is not None and is_at_work(out)
     spending = Spending.read(out, at_work) if config.judge == "claude" else None
     return Status(
         plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending, len(state.partial),
-        retry, sum(retry.is_left(shard) for shard in state.sealed.values()) if retry else 0,
+        retry, sum(retry.is_left(shard) for shard in state.sealed.values()) if retry else 0, at_work,
     )  # fmt: skip

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.errors import UsageMistake
-from curation.judging import Leash
 from curation.lock import held
+from curation.run_ownership import RunOwnershipCheck
 from judge.prices import Price, Prices
 from judge.settings import Claude
 from pipelines import console
@@ -232,7 +232,8 @@ def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
             raise UsageMistake(
                 f"--vbench: no file can be named {text[:80]!r}…: it is too long, or has what no name has"
             )
-    with claimed(Storage.at(plan.out), EVALUATION) as out, held(out, uuid.uuid4().hex):
+    with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, uuid.uuid4().hex) as heartbeat:
+        out = heartbeat.out
         for name, opening in models.items():
             records = plan.records(opening, lambda number, sample: f"{plan.texts[number]}-{sample}.mp4")
             folder = VideoFolder(out.below(name), _VIDEOS)
@@ -250,8 +251,9 @@ def _evaluate(
     from training.rewards.asking import Asking
 
     run = uuid.uuid4().hex
-    with claimed(Storage.at(plan.out), EVALUATION) as out, held(out, run):
-        asking = Asking(settings, price, out, budget, still_ours=Leash(out, run).check)
+    with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, run) as heartbeat:
+        out = heartbeat.out
+        asking = Asking(settings, price, out, budget, still_ours=RunOwnershipCheck(out, run).check)
         try:
             records = {
                 name: plan.records(opening, lambda number, sample: f"{number:05}-{sample}.mp4")

@@ -135,8 +135,8 @@ def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
 
 
 def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) -> int:
-    with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex):
-        return fill(VideoFolder(place), opening, records, batch)
+    with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex) as heartbeat:
+        return fill(VideoFolder(heartbeat.out), opening, records, batch)
 
 
 def _print_summary(records: Sequence[Record], count: int, out: Path, alone: bool, seconds: float) -> None:

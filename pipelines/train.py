@@ -105,8 +105,8 @@ def main(
         check_out(out, RUN, *places.values())
     job = _job(settings, places, out, qwen, ltx, init, resume)
     job = replace(job, budget=budget, prices=known)
-    with _alone(job):
-        summary = _train(job, launcher, workers, failures, ray_address)
+    with _alone(job) as owned:
+        summary = _train(owned, launcher, workers, failures, ray_address)
     if not summary.finished:
         if _leads():
             console.err.print(f"stopped at step {summary.step} of {summary.steps}; go on with --resume")
@@ -116,14 +116,14 @@ def main(
 
 
 @contextmanager
-def _alone(job: Job) -> Iterator[None]:
+def _alone(job: Job) -> Iterator[Job]:
     """No other training writes into --out meanwhile. The leading process sees to it."""
     if not _leads():
-        yield
+        yield job
         return
-    with claimed(Storage.at(job.run), RUN) as run, held(run, uuid.uuid4().hex):
-        forget(job.folder)
-        yield
+    owner = uuid.uuid4().hex
+    with claimed(Storage.at(job.run), RUN) as run, held(run, owner):
+        yield replace(job, owner=owner)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qs
@@ -113,6 +114,15 @@ class Bucket:
                 " can abort them",
                 self._name, prefix, fault,
             )  # fmt: skip
+
+    def read_with_age(self, key: str) -> tuple[bytes, float | None]:
+        """A small object, and for how many seconds it has stood there, by the store's own clock if that is told."""
+        try:
+            with _as_oserror():
+                found = self._client.get_object(Bucket=self._name, Key=key)
+                return found["Body"].read(), _age_of(found)
+        except _ConditionFailed as absent:
+            raise FileNotFoundError(key) from absent
 
     # ---- one writer at a time ----------------------------------------------------------------------------------
 
@@ -222,6 +232,15 @@ def forget() -> None:
 
 
 os.register_at_fork(after_in_child=forget)
+
+
+def _age_of(found: Mapping[str, Any]) -> float | None:
+    """Both times are the store's, and in whole seconds."""
+    told = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        return float((parsedate_to_datetime(told) - found["LastModified"]).total_seconds())
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 @lru_cache(maxsize=64)

@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 from pyarrow import fs as pafs
 
+from shards.fence import Fence
 from shards.filesystem import BadLocation, StorageFault, attempt, connect, fault_of, split_query
 from shards.scratch import scratch_folder
 
@@ -51,11 +52,13 @@ class Storage:
     """Files below `uri`: a local folder, or a prefix such as `s3://bucket/prefix` (any scheme of `pyarrow.fs`).
 
     `anchor` names a file that must stand there whenever something is written: where a disk is not mounted any more,
-    there is none, and what is written would land on the disk below.
+    there is none, and what is written would land on the disk below. `fence` is a lock that must still be its owner's
+    then: a writer that was stopped for long may have lost it.
     """
 
     uri: str
     anchor: str = ""
+    fence: Fence | None = None
 
     @staticmethod
     def at(location: str | Path) -> Storage:
@@ -115,11 +118,15 @@ class Storage:
         """The same storage, into which is written only while the file `path` stands there."""
         return replace(self, anchor=path)
 
+    def fenced(self, lock: str, owner: str) -> Storage:
+        """The same storage, into which is written only while the file `lock` names its `owner`."""
+        return replace(self, fence=Fence(replace(self, fence=None), lock, owner))
+
     def below(self, folder: str) -> Storage:
-        """The storage of a folder below the root, with the same anchor."""
+        """The storage of a folder below the root, with the same anchor and fence."""
         place, query = split_query(self.uri)
         up = "../" * len(PurePosixPath(folder).parts) if self.anchor else ""
-        return Storage(f"{place}/{folder}{query}", up + self.anchor)
+        return Storage(f"{place}/{folder}{query}", up + self.anchor, self.fence)
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -193,6 +200,16 @@ class Storage:
 
         return self._try("read", path, once)
 
+    def read_with_age(self, path: str) -> tuple[bytes, float | None]:
+        """A small file, and how many seconds ago it was written, both times by the storage's own clock.
+
+        None where that clock is not told: of a disk, whose times may come from the clock of whoever writes.
+        Raises FileNotFoundError.
+        """
+        if (bucket := self._bucket) is not None:
+            return self._try("read", path, lambda: bucket.read_with_age(self._key(path)))
+        return self.read(path), None
+
     def copy_to(self, target: Path, path: str, offset: int = 0, size: int | None = None) -> None:
         """Copies `size` bytes from `offset` of a file to a local one, in bounded memory. Raises FileNotFoundError."""
 
@@ -255,7 +272,7 @@ class Storage:
                         yield file
                         file.flush()
                         os.fsync(file.fileno())
-                    self.check_anchor()
+                    self.check_may_write()
                     self._rename(path, draft)
             else:
                 with scratch_folder() as folder, (folder / "draft").open("w+b") as file:
@@ -284,7 +301,7 @@ class Storage:
 
         Of several that try one succeeds, on a disk and in S3; in other object stores not always only one.
         """
-        self.check_anchor()
+        self.check_may_write()
         if (bucket := self._bucket) is not None:
             # Also asked of stores that have no conditional writes.
             return self.stat(path) is None and self._try("create", path, lambda: bucket.create(self._key(path), data))
@@ -293,7 +310,7 @@ class Storage:
 
     def swap(self, path: str, before: bytes, after: bytes) -> bool:
         """Replaces a small file where it holds `before`; whether it did. Exact on a disk and in S3."""
-        self.check_anchor()
+        self.check_may_write()
         if (bucket := self._bucket) is not None:
             return self._try("write", path, lambda: bucket.swap(self._key(path), before, after))
         with self._alone_at(path):
@@ -301,6 +318,11 @@ class Storage:
                 return False
             self.write(path, after)
             return True
+
+    @property
+    def swaps_on_condition(self) -> bool:
+        """Whether it is the storage that compares, so that a writer which is stopped in the middle replaces nothing."""
+        return self._bucket is not None
 
     def take(self, path: str, before: bytes, after: bytes) -> bool:
         """As `swap`, where others may try the same: only one of them succeeds."""
@@ -319,7 +341,7 @@ class Storage:
 
     def delete(self, path: str) -> None:
         """Deletes the file; it need not exist."""
-        self.check_anchor()
+        self.check_may_write()
         bucket = self._bucket
 
         def once() -> None:
@@ -365,6 +387,12 @@ class Storage:
                 raise self._gone
         elif remotely and self.stat(self.anchor) is None:
             raise StorageFault(f"cannot write in {self.shown}: its {self.anchor} was deleted")
+
+    def check_may_write(self) -> None:
+        """Raises StorageFault where the anchor is gone, or the fence names another owner."""
+        self.check_anchor()
+        if self.fence is not None:
+            self.fence.check()
 
     @property
     def _gone(self) -> StorageFault:
@@ -469,6 +497,7 @@ class Storage:
             raise self._gone from gone
 
     def _upload(self, path: str, source: BinaryIO) -> None:
+        self.check_may_write()
         bucket = self._bucket
         if bucket is not None:
             self._try("upload", path, lambda: bucket.upload(self._key(path), source))

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from judge.prices import Prices
+from shards.layout import LOCK
+from shards.storage import Storage, StorageFault
+from training.errors import TrainingStopped
 from training.model.originals import Originals
 from training.recipe import Recipe
 
@@ -19,7 +22,8 @@ class Job:
 
     `data` gives each dataset of the mix its location. `init` is the checkpoint whose weights are begun with, if any;
     `resume` goes on from the newest checkpoint of this very stage, where there is one. `budget`, in US dollars, bounds
-    what the judge of the stage `rl` may cost by `prices`, in all tries together; None is no bound.
+    what the judge of the stage `rl` may cost by `prices`, in all tries together; None is no bound. `owner` is what the
+    lock of `run` must name whenever something is written there; "" where there is no lock.
     """
 
     recipe: Recipe
@@ -30,6 +34,15 @@ class Job:
     resume: bool
     budget: Decimal | None = None
     prices: Prices = field(default_factory=Prices.load)
+    owner: str = ""
+
+    def check_owner(self) -> None:
+        """Raise TrainingStopped where the lock of `run` was lost: a training that was stopped for long may have."""
+        if self.owner:
+            try:
+                Storage.at(self.run).fenced(LOCK, self.owner).check_may_write()
+            except StorageFault as fault:
+                raise TrainingStopped(str(fault)) from fault
 
     @property
     def folder(self) -> Path:

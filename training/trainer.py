@@ -84,6 +84,7 @@ class _Trainer:
         self._meter.begin()
         lesson = self._method.learn(feed, self._step)
         norm = _clipped(list(setting.trained.values()), settings.clip) if lesson.learnt else 0.0
+        self._check_owner()
         stopping = self._world.any_of(self._watcher.stopping)
         if not math.isfinite(lesson.loss + norm):
             raise TrainingStopped(self._diverged(lesson, norm))
@@ -120,8 +121,14 @@ class _Trainer:
             self._journal.write("step", self._step, numbers)
             self._watcher.step(self._step, numbers)
 
+    def _check_owner(self) -> None:
+        """Before anything is written into the run's folder."""
+        if self._world.leads:
+            self._job.check_owner()
+
     def _evaluate(self) -> None:
         """On held-out clips, if there are any, with the averaged weights, likewise; draws the curves so far."""
+        self._check_owner()
         panel, keeping = self._setting.heldout, self._recipe.keeping
         if panel:
             with self._setting.as_result():
@@ -138,6 +145,7 @@ class _Trainer:
     def _save(self) -> None:
         if self._saved == self._step:
             return
+        self._check_owner()
         self._checkpoints.save(self._setting.tensors(), self._setting.about(self._step, self._data))
         self._saved = self._step
 
@@ -156,6 +164,7 @@ class _Trainer:
             heldout = setting.heldout.own_or_swapped(setting.model) if setting.heldout else UNKNOWN
         weights = setting.result()
         summary = replace(self._summary(), seen=seen, heldout=heldout)
+        self._check_owner()
         if self._world.leads:
             about = {**asdict(setting.about(self._step, self._data)), "summary": asdict(summary)}
             export(self._job.run / "export", bridge_config(setting.model), weights, self._job.originals, about)

@@ -12,7 +12,7 @@ from curation.errors import RunStopped
 from curation.history.opened import Opened
 from curation.history.sample import SampleReader
 from curation.ledger import Tally
-from curation.lock import holder
+from curation.lock import holder, is_at_work
 from curation.outcome import OUTCOMES
 from curation.summary import METHODS, Spending
 from judge.segments import CALLS
@@ -76,7 +76,7 @@ def glance(opened: Opened) -> Glance:
     judge = _judge(opened, summary, first)
     lock = holder(opened.out)
     further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or judge != "claude"}
-    runner = Runner(lock.run_id, lock.host, lock.pid, lock.alive) if lock else None
+    runner = Runner(lock.run_id, lock.host, lock.pid, is_at_work(opened.out)) if lock else None
     return Glance(
         judge=judge,
         method=METHODS.get(judge, ""),

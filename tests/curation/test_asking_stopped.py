@@ -13,7 +13,8 @@ import pytest
 
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
-from curation.lock import Holder, held
+from curation.lease import Holder
+from curation.lock import held
 from curation.run import Order, build
 from curation.scenes import Scene
 from curation.sealing import seal_shard

@@ -21,7 +21,8 @@ from curation import judging
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
 from curation.judging import Judging, Leash, units_waiting
-from curation.lock import Holder, held
+from curation.lease import Holder
+from curation.lock import held
 from curation.outcome import UNDECIDED, Ending
 from curation.plan import PlannedClip, Unit
 from curation.probe import Measured

@@ -33,7 +33,8 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from curation.errors import UsageMistake
-from curation.lock import Holder, held
+from curation.lease import Holder
+from curation.lock import held
 from shards import s3 as _imported_before_the_forks  # noqa: F401
 from shards.layout import LOCK
 from shards.storage import Storage, StorageFault

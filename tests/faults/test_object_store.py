@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from curation.errors import RunStopped
-from curation.lock import Heartbeat, Holder, held, holder
+from curation.lease import Holder
+from curation.lock import Heartbeat, held, holder
 from shards import s3
 from shards.layout import CONFIG, LOCK, PLAN, ShardName, owns
 from shards.storage import Storage, StorageFault

@@ -1,0 +1,125 @@
+"""Who a process is, so that it is told from every other, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+_PROC = Path("/proc")
+_BOOT_ID = _PROC / "sys/kernel/random/boot_id"
+_STATE, _START = 0, 19  # of what stands behind the name in /proc/PID/stat
+_ENDED = frozenset("ZXx")
+
+
+class State(Enum):
+    """What can be said of a process from here."""
+
+    ALIVE = auto()
+    ENDED = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process by its boot, its namespaces, its number and its start.
+
+    Containers on one machine share the boot, but not the namespace of process numbers; host names may repeat, and are
+    for people. `start` is counted in ticks since the boot and never made a time of day, which would move with the wall
+    clock. Without /proc, as on macOS, there is no `boot_id`, the host name stands in for it, and `start` is what psutil
+    says, which such systems note once.
+    """
+
+    host: str
+    pid: int
+    boot_id: str
+    pid_space: str
+    time_space: str
+    start: str
+
+    @staticmethod
+    def me() -> ProcessIdentity:
+        return ProcessIdentity(
+            socket.gethostname(), os.getpid(), boot_id(), namespace("pid"), namespace("time"), _start_of("self") or ""
+        )
+
+    @property
+    def shares_kernel(self) -> bool:
+        """Whether its monotonic clock is the one here."""
+        return bool(self.boot_id) and (self.boot_id, self.time_space) == (boot_id(), namespace("time"))
+
+    @property
+    def state(self) -> State:
+        """Where its number means something here, the process is looked for; elsewhere nothing is known of it."""
+        if (self.boot_id, self.pid_space, self.time_space) != (boot_id(), namespace("pid"), namespace("time")):
+            return State.UNKNOWN
+        if not self.boot_id and self.host != socket.gethostname():
+            return State.UNKNOWN
+        try:
+            if (start := _start_of(self.pid)) is not None:
+                return State.ALIVE if start == self.start else State.ENDED
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return State.ENDED
+        except PermissionError:
+            pass
+        return State.UNKNOWN  # it is there, and hidden from this user
+
+
+def boot_id() -> str:
+    """Return what tells this boot of this machine from every other; "" where the system does not say."""
+    return _boot_id()
+
+
+@lru_cache(maxsize=1)
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def namespace(kind: str) -> str:
+    """Return "" where the system has none."""
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115 - it is a link to no path
+    except OSError:
+        return ""
+
+
+def _start_of(pid: int | str) -> str | None:
+    """Return when a process started; None where that is not told. Raise ProcessLookupError for one that has ended."""
+    if not _PROC.joinpath("self/stat").exists():
+        return _start_by_psutil(None if pid == "self" else int(pid))
+    if pid != "self" and not _proc_has_our_numbers():
+        return None
+    try:
+        stat = _PROC.joinpath(str(pid), "stat").read_text(errors="replace")
+    except (FileNotFoundError, PermissionError):
+        return None  # ended, or hidden: a signal tells
+    fields = stat.rpartition(")")[2].split()
+    if fields[_STATE] in _ENDED:
+        raise ProcessLookupError(pid)
+    return fields[_START]
+
+
+def _proc_has_our_numbers() -> bool:
+    """Return whether /proc is of this process's own namespace, and not of one around it."""
+    return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - it is a link to a number
+
+
+def _start_by_psutil(pid: int | None) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            raise ProcessLookupError(pid)
+        return f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess as gone:
+        raise ProcessLookupError(pid) from gone
+    except psutil.AccessDenied:
+        return None
