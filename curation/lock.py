@@ -20,7 +20,7 @@ CONFIRM_SECONDS = 45.0
 
 WAIT_SECONDS = 90.0
 _LOOK_SECONDS = 1.0
-_MOST_GAP_SECONDS = 5.0
+_MOST_GAP_SECONDS = 10.0
 _RACES = 10
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from shards.storage import Storage
 from tests.clocks.scenarios import LONGEST_BLOCKED, RATE, SCENARIOS, STORE_RATE, Scenario, Stage
 from tests.clocks.shim import MODULES
 
-_AT_ONCE = 4
+_AT_ONCE = 3
 _BUCKET = "clocks"
 _SERVER = """
 import sys

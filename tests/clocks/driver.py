@@ -14,7 +14,7 @@ from curation.lock import held
 from judge.errors import JudgeStopped
 from shards.storage import Storage, StorageFault
 
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.05
 _REAL_WRITE_SECONDS = 0.3
 
 

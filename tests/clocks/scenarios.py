@@ -15,10 +15,10 @@ import psutil
 from tests.clocks.driver import drive
 from tests.clocks.shim import Machine, SharedClocks
 
-RATE = 25.0
-"""Simulated seconds in a real one: a lease of a minute is over in 2.4 s."""
+RATE = 10.0
+"""Simulated seconds in a real one: a lease of a minute is over in 6 s, which is long for a machine that is busy."""
 
-STORE_RATE = 8.0
+STORE_RATE = 5.0
 """The same where a store in Python answers each request: it takes milliseconds that are not to count for much."""
 
 LONGEST_BLOCKED = 120.0

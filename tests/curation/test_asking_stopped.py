@@ -15,6 +15,7 @@ from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
 from curation.lease import Holder
 from curation.lock import held
+from curation.process_identity import ProcessIdentity
 from curation.run import Order, build
 from curation.scenes import Scene
 from curation.sealing import seal_shard
@@ -283,6 +284,6 @@ def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_i
     assert lost() == 10 - float(5 * USD) - 2
     with held(out, "r"):
         assert lost(at_work=True) == 0
-    dead = replace(Holder.me("r"), process_started=1.0)
+    dead = replace(Holder.me("r"), process=replace(ProcessIdentity.me(), start="1"))
     out.write(LOCK, dead.to_bytes())
     assert lost() == 10 - float(5 * USD) - 2

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import judging
 from curation.config import Limits
 from curation.errors import RunStopped, UsageMistake
-from curation.judging import Judging, Leash, units_waiting
-from curation.lease import Holder
+from curation.judging import Judging, units_waiting
 from curation.lock import held
 from curation.outcome import UNDECIDED, Ending
 from curation.plan import PlannedClip, Unit
@@ -30,8 +23,7 @@ from curation.scenes import Decision, Scene
 from curation.unit import Screened
 from judge.api_identity import ApiIdentity
 from judge.cached_client import CachedClient
-from judge.errors import JudgeStopped
-from shards.layout import LOCK, ShardName, UnitName
+from shards.layout import ShardName, UnitName
 from shards.storage import Storage
 from tests.asking import CLAUDE, account, stored, terms
 from tests.claude_api import ClaudeApi
@@ -73,92 +65,6 @@ def decide(out: Storage, *units: Unit, **changes: object) -> list[Decision]:
         return asyncio.run(all_of_them())
 
 
-# ---- the leash -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def no_pause_between_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(judging, "_READ_SECONDS", 0.0)
-
-
-def test_while_the_run_holds_the_lock_its_judge_may_ask(out: Storage) -> None:
-    with held(out, "mine"):
-        leash = Leash(out, "mine")
-        for _ in range(3):
-            leash.check()
-
-
-def test_without_a_lock_or_under_anothers_nobody_may_ask(out: Storage) -> None:
-    with pytest.raises(JudgeStopped, match="gone"):
-        Leash(out, "mine").check()
-    with held(out, "other"), pytest.raises(JudgeStopped, match="gone"):
-        Leash(out, "mine").check()
-
-
-@pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_once_the_process_of_the_run_is_dead_nobody_may_ask(
-    out: Storage, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
-    """Though its lock still lies there, and whether or not that is read again."""
-    monkeypatch.setattr(judging, "_READ_SECONDS", seconds)
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    me = Holder.me("mine")
-    alive = replace(me, pid=child.pid, process_started=psutil.Process(child.pid).create_time())
-    out.write(LOCK, alive.to_bytes())
-    leash = Leash(out, "mine")
-    leash.check()
-    child.kill()
-    child.wait()
-    with pytest.raises(JudgeStopped, match="gone"):
-        leash.check()
-    assert out.stat(LOCK)
-
-
-def test_once_another_has_taken_the_lock_nobody_may_ask_though_the_process_of_the_run_lives(out: Storage) -> None:
-    with held(out, "mine"):
-        leash = Leash(out, "mine")
-        leash.check()
-        out.write(LOCK, replace(Holder.me("theirs"), host="another.example").to_bytes())
-        with pytest.raises(JudgeStopped, match="gone"):
-            leash.check()
-
-
-def test_between_two_readings_of_the_lock_only_the_process_is_looked_for(
-    out: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(judging, "_READ_SECONDS", 1e9)
-    with held(out, "mine"):
-        leash = Leash(out, "mine")
-        leash.check()
-        out.delete(LOCK)
-        leash.check()
-
-
-def test_a_process_that_took_the_number_of_the_dead_one_does_not_count(out: Storage) -> None:
-    out.write(LOCK, replace(Holder.me("mine"), process_started=1.0).to_bytes())
-    with pytest.raises(JudgeStopped, match="gone"):
-        Leash(out, "mine").check()
-
-
-def test_from_another_host_the_lock_is_read_again_and_a_stale_or_taken_one_ends_the_asking(out: Storage) -> None:
-    far = replace(Holder.me("mine"), host="another.example", pid=os.getpid())
-    out.write(LOCK, far.to_bytes())
-    leash = Leash(out, "mine")
-    leash.check()
-    out.write(LOCK, replace(far, beat=time.time() - 61).to_bytes())
-    with pytest.raises(JudgeStopped, match="gone"):
-        leash.check()
-    out.write(LOCK, far.to_bytes())
-    leash.check()
-    out.write(LOCK, replace(far, run_id="other").to_bytes())
-    with pytest.raises(JudgeStopped, match="gone"):
-        leash.check()
-    out.delete(LOCK)
-    with pytest.raises(JudgeStopped, match="gone"):
-        leash.check()
-
-
 def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     with ClaudeApi() as api:
         for name, value in api.env.items():
@@ -173,7 +79,7 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
 
         decision = asyncio.run(asked())
         assert decision.scenes == [UNDECIDED, UNDECIDED]
-        assert isinstance(decision.end, RunStopped) and "the run that asked is gone" in str(decision.end)
+        assert isinstance(decision.end, RunStopped) and "its lock is gone" in str(decision.end)
         assert api.exchanges == []
 
 

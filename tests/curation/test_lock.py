@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from curation import lock
-from curation.errors import RunStopped, UsageMistake
-from curation.lock import STALE_SECONDS, Heartbeat, Holder, held, holder
+from curation.config import Config, Limits
+from curation.errors import RunStopped
+from curation.lease import STALE_SECONDS, Holder, next_beat
+from curation.lock import CONFIRM_SECONDS, Heartbeat, held, holder, is_at_work
+from curation.process_identity import ProcessIdentity, State
 from shards.layout import LOCK
 from shards.storage import Storage, StorageFault
+from tests.clocks.fake import HERE, FakeClocks
+from tests.clocks.shim import Machine
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
+
+ELSEWHERE = ProcessIdentity("another-host", 7, "another-boot", "pid:[1]", "time:[1]", "99")
 
 
 @pytest.fixture
@@ -27,12 +37,29 @@ def out(tmp_path: Path) -> Storage:
     return Storage.at(tmp_path / "out")
 
 
-def elsewhere(seconds_ago: float) -> Holder:
-    return Holder("theirs", "another-host", "", os.getpid(), 0.0, time.time() - seconds_ago)
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> FakeClocks:
+    """Clocks under which a wait takes no time."""
+    fake = FakeClocks()
+    fake.installed(monkeypatch)
+    return fake
 
 
-def here(pid: int, started: float) -> Holder:
-    return replace(Holder.me("theirs"), pid=pid, process_started=started)
+def elsewhere(**changed: Any) -> Holder:
+    return replace(Holder("theirs", ELSEWHERE, 3, 400.0, 1_700_000_000.0), **changed)
+
+
+def here(pid: int) -> Holder:
+    """The process of that number, as it writes itself down."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return replace(Holder.me("theirs"), process=replace(ProcessIdentity.me(), pid=pid, start=stat[19]))
+
+
+def as_older(run_id: str, host: str, pid_space: str, pid: int, started: float, beat: float) -> bytes:
+    """A lock as it was written before boot ids."""
+    return json.dumps(
+        {"run_id": run_id, "host": host, "pid_space": pid_space, "pid": pid, "process_started": started, "beat": beat}
+    ).encode()
 
 
 def put(out: Storage, other: Holder) -> None:
@@ -46,18 +73,18 @@ def wait_for(condition: object, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def assert_taken(out: Storage) -> None:
+def assert_taken(out: Storage, host: str = socket.gethostname()) -> None:
     with held(out, "mine") as heartbeat:
         now = holder(out)
-        assert now is not None and (now.run_id, now.pid, now.host) == ("mine", os.getpid(), socket.gethostname())
-        assert now.alive
+        assert now is not None and (now.run_id, now.pid, now.host) == ("mine", os.getpid(), host)
+        assert now.state is State.ALIVE and is_at_work(out)
         heartbeat.check()
     assert out.stat(LOCK) is None
 
 
 def assert_kept_out(out: Storage, *words: str) -> None:
     before = out.read(LOCK)
-    with pytest.raises(UsageMistake) as error, held(out, "mine"):
+    with pytest.raises(RunStopped) as error, held(out, "mine"):
         pytest.fail("two runs at once")
     assert all(word in str(error.value) for word in (out.shown, "at work there", *words))
     assert out.read(LOCK) == before
@@ -76,10 +103,9 @@ def test_the_lock_is_given_up_whatever_ends_the_run(out: Storage, error: BaseExc
     assert out.stat(LOCK) is None
 
 
-def test_a_living_run_of_this_host_keeps_others_out_however_old_its_heartbeat(out: Storage) -> None:
+def test_a_living_run_of_this_host_keeps_others_out_at_once_however_old_its_heartbeat(out: Storage) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        living = here(child.pid, psutil.Process(child.pid).create_time())
-        put(out, Holder(**{**json.loads(living.to_bytes()), "beat": 0.0}))
+        put(out, replace(here(child.pid), beat=0.0, awake=-1e6))
         assert_kept_out(out, str(child.pid), socket.gethostname())
         child.communicate(b"\n")
     assert_taken(out)
@@ -90,27 +116,204 @@ def test_a_second_run_of_the_same_process_is_kept_out(out: Storage) -> None:
         assert_kept_out(out, str(os.getpid()))
 
 
-def test_a_dead_process_of_this_host_is_taken_over_from_at_once(out: Storage) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    started = psutil.Process(child.pid).create_time()
-    child.wait()
-    put(out, here(child.pid, started))
-    assert_taken(out)
+def test_a_dead_process_of_this_host_is_taken_over_from_at_once(out: Storage, clocks: FakeClocks) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        living = here(child.pid)
+        child.kill()
+    put(out, living)
+    assert_taken(out, HERE.host)
+    assert clocks.slept == 0
+
+
+def test_a_zombie_is_dead(out: Storage) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        living = here(child.pid)
+        child.kill()
+        wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        put(out, living)
+        assert_taken(out)
 
 
 def test_another_process_with_the_number_of_the_dead_one_does_not_count(out: Storage) -> None:
-    put(out, here(os.getpid(), psutil.Process().create_time() - 100))
+    put(out, replace(Holder.me("theirs"), process=replace(ProcessIdentity.me(), start="1")))
     assert_taken(out)
 
 
-def test_a_fresh_heartbeat_of_another_host_keeps_others_out(out: Storage) -> None:
-    put(out, elsewhere(seconds_ago=STALE_SECONDS / 2))
-    assert_kept_out(out, "another-host")
+@pytest.mark.parametrize("seconds", [3, -3, 3600, -3600])
+def test_a_step_of_the_wall_clock_makes_no_process_another(seconds: float, clocks: FakeClocks) -> None:
+    me = Holder.me("mine")
+    clocks.wall_now += seconds
+    assert me.state is State.ALIVE and Holder.me("mine").process == me.process
 
 
-def test_a_stale_heartbeat_of_another_host_is_taken_over_from(out: Storage) -> None:
-    put(out, elsewhere(seconds_ago=STALE_SECONDS + 1))
-    assert_taken(out)
+@pytest.mark.parametrize(
+    "machine",
+    [
+        Machine("another", "boot-another", HERE.container),
+        Machine(HERE.host, "boot-another", HERE.container),
+        Machine(HERE.host, HERE.boot_id, "pid:[2]"),
+    ],
+)
+def test_where_numbers_mean_something_else_nothing_is_known_of_a_process(
+    machine: Machine, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have the host's name, and its number may be another's here."""
+    me = Holder.me("mine")
+    machine.installed(clocks, monkeypatch.setattr)
+    assert me.state is State.UNKNOWN and replace(me, process=replace(me.process, start="1")).state is State.UNKNOWN
+
+
+def test_a_process_that_is_hidden_from_this_user_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /proc may be mounted so that each sees his own alone."""
+    me = ProcessIdentity.me()
+    monkeypatch.setattr("curation.process_identity._start_of", lambda pid: None)
+    assert me.state is State.UNKNOWN
+    assert replace(me, pid=2**22 + 1).state is State.ENDED
+
+
+# ---- a lock that is held elsewhere -----------------------------------------------------------------------------
+
+
+def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
+    out: Storage, clocks: FakeClocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = Beating(out, clocks)
+    at_work = "another-host, process 7, is at work there; wait for it, or stop it"
+    with pytest.raises(RunStopped, match=at_work), held(out, "mine", 90):
+        pytest.fail("two runs at once")
+    assert 89 < clocks.slept < 95
+    assert holder(out) == beats.last
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "another-host, process 7" in line and "90 s" in line
+
+
+def test_without_a_wait_it_keeps_others_out_at_once(out: Storage, clocks: FakeClocks) -> None:
+    put(out, elsewhere())
+    with pytest.raises(RunStopped, match="lock-wait-seconds"), held(out, "mine", 0):
+        pytest.fail("two runs at once")
+    assert clocks.slept == 0
+
+
+@pytest.mark.parametrize("beat", [0.0, 1_700_000_000.0, 1_700_003_600.0, 9e9])
+def test_a_run_elsewhere_that_beats_no_more_is_taken_over_from_whatever_its_clock_said(
+    out: Storage, clocks: FakeClocks, beat: float
+) -> None:
+    put(out, elsewhere(beat=beat))
+    assert_taken(out, HERE.host)
+    assert STALE_SECONDS <= clocks.slept < STALE_SECONDS + 5
+
+
+def test_a_run_elsewhere_that_ends_meanwhile_is_followed(out: Storage, clocks: FakeClocks) -> None:
+    put(out, elsewhere())
+    clocks.meanwhile = lambda slept: out.delete(LOCK) if slept == 7 else None
+    assert_taken(out, HERE.host)
+    assert clocks.slept == 7
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_suspend_while_another_is_waited_for_says_nothing_of_that(
+    out: Storage, clocks: FakeClocks, lives: bool
+) -> None:
+    """The machine of the other may have been suspended as well."""
+    beats = Beating(out, clocks, until=1e9 if lives else 0)
+
+    def suspended_once(slept: float) -> None:
+        if slept == 5:
+            clocks.suspend(600)
+        if slept == 20:
+            clocks.pass_by(600)  # as after SIGSTOP, or of a virtual machine that was stopped
+        beats(slept)
+
+    clocks.meanwhile = suspended_once
+    if lives:
+        with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
+            pytest.fail("two runs at once")
+        assert clocks.slept > 80
+    else:
+        assert_taken(out, HERE.host)
+        assert 50 < clocks.slept < 65
+
+
+def test_of_a_container_beside_this_one_the_age_of_the_heartbeat_is_known(out: Storage, clocks: FakeClocks) -> None:
+    beside = replace(ELSEWHERE, boot_id=HERE.boot_id, pid_space="pid:[2]")
+    put(out, elsewhere(process=beside, awake=clocks.awake() - STALE_SECONDS))
+    assert_taken(out, HERE.host)
+    assert clocks.slept == 0
+    put(out, elsewhere(process=beside, awake=clocks.awake() - STALE_SECONDS + 10))
+    assert is_at_work(out)
+    assert_taken(out, HERE.host)
+    assert 9 < clocks.slept < 12
+
+
+@pytest.mark.parametrize(("age", "waits"), [(None, True), (0.0, True), (119.0, True), (120.0, False), (-3600.0, True)])
+def test_the_clock_of_the_store_tells_at_once_that_a_lock_is_long_stale(
+    out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch, age: float | None, waits: bool
+) -> None:
+    put(out, elsewhere())
+    monkeypatch.setattr(Storage, "read_with_age", lambda self, path: (self.read(path), age))
+    assert_taken(out, HERE.host)
+    assert (clocks.slept > 0) == waits
+
+
+def test_whether_a_run_elsewhere_is_at_work_is_seen_by_its_next_heartbeat(out: Storage, clocks: FakeClocks) -> None:
+    assert not is_at_work(out)
+    Beating(out, clocks)
+    assert is_at_work(out) and clocks.slept <= lock.BEAT_SECONDS
+    clocks.meanwhile = lambda _: None
+    assert not is_at_work(out)
+
+
+class Beating:
+    """A run elsewhere, which writes its heartbeat while others sleep."""
+
+    def __init__(self, out: Storage, clocks: FakeClocks, until: float = 1e9) -> None:
+        self._out, self._until = out, until
+        self.last = elsewhere()
+        put(out, self.last)
+        clocks.meanwhile = self
+
+    def __call__(self, slept: float) -> None:
+        if slept % lock.BEAT_SECONDS == 0 and slept < self._until:
+            self.last = replace(self.last, count=self.last.count + 1)
+            put(self._out, self.last)
+
+
+# ---- locks of older versions, and what they make of ours -------------------------------------------------------
+
+
+def test_a_living_run_of_an_older_version_keeps_others_out(out: Storage) -> None:
+    started, space = psutil.Process().create_time(), os.readlink("/proc/self/ns/pid")
+    out.write(LOCK, as_older("theirs", socket.gethostname(), space, os.getpid(), started, 0.0))
+    assert_kept_out(out, str(os.getpid()))
+
+
+def test_a_run_of_an_older_version_that_looks_dead_is_evicted_only_when_it_beats_no_more(
+    out: Storage, clocks: FakeClocks
+) -> None:
+    """Its start moved with the wall clock; and a number that is not here may be one of a host of the same name."""
+
+    def older(beat: float) -> bytes:
+        return as_older("theirs", HERE.host, HERE.container, os.getpid(), 1.0, beat)
+
+    out.write(LOCK, older(0.0))
+    clocks.meanwhile = lambda slept: out.write(LOCK, older(slept)) if slept % 10 == 0 else None
+    with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
+        pytest.fail("two runs at once")
+    clocks.meanwhile = lambda _: None
+    assert_taken(out, HERE.host)
+
+
+def test_an_older_version_takes_a_living_run_for_one_of_another_host_and_a_given_up_lock_for_nobodys() -> None:
+    """It makes a Holder of exactly these six, and takes what it cannot make one of for a dead run's."""
+    written = json.loads(Holder.me("mine").to_bytes())
+    assert set(written) == {"run_id", "host", "pid_space", "pid", "process_started", "beat"}
+    assert (written["host"], written["pid_space"]) != (socket.gethostname(), os.readlink("/proc/self/ns/pid"))
+    assert 0 <= time.time() - written["beat"] < 60
+
+
+def test_what_is_written_is_read_again() -> None:
+    me = next_beat(Holder.me("mine"))
+    assert Holder.of(me.to_bytes()) == me and me.count == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b'{"run_id": "x"}', b"\xff"])
@@ -140,16 +343,25 @@ def test_the_heartbeat_goes_on(out: Storage) -> None:
     with held(out, "mine") as heartbeat:
         first = holder(out)
         assert first is not None
-        wait_for(lambda: (now := holder(out)) is not None and now.beat > first.beat)
+        wait_for(lambda: (now := holder(out)) is not None and now.count > first.count + 1)
         heartbeat.check()
+
+
+def test_each_heartbeat_changes_the_lock_though_the_clocks_stand_still(out: Storage, clocks: FakeClocks) -> None:
+    with held(out, "mine") as heartbeat:
+        seen = {out.read(LOCK)}
+        for _ in range(3):
+            heartbeat._beat()
+            seen.add(out.read(LOCK))
+    assert len(seen) == 4
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_whose_lock_was_taken_steps_back_and_leaves_the_lock_to_the_other(out: Storage) -> None:
     with held(out, "mine") as heartbeat:
-        put(out, elsewhere(0))
+        put(out, elsewhere())
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(RunStopped, match="taken by another run"):
+        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7"):
             heartbeat.check()
     left = holder(out)
     assert left is not None and left.run_id == "theirs"
@@ -163,20 +375,121 @@ def test_a_run_whose_lock_is_gone_steps_back(out: Storage) -> None:
     assert out.stat(LOCK) is None
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_heartbeat_that_cannot_be_written_for_long_stops_the_run(
-    out: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: Storage, path: str, data: bytes) -> None:
-        raise StorageFault("no")
+def refuse(self: Storage, path: str, data: bytes) -> None:
+    raise StorageFault("no")
 
-    monkeypatch.setattr(lock, "STALE_SECONDS", 0.1)
-    with held(out, "mine") as heartbeat:
-        monkeypatch.setattr(Storage, "write", refuse)
-        wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(RunStopped, match="heartbeat could not be written"):
+
+def test_a_heartbeat_that_cannot_be_written_for_long_stops_the_run(
+    out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(out, "mine") as heartbeat, monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", refuse)
+        clocks.pass_by(CONFIRM_SECONDS)
+        heartbeat.check()
+        clocks.pass_by(1)
+        with pytest.raises(RunStopped, match="heartbeat could not be written for 60 s: no"):
             heartbeat.check()
-        monkeypatch.undo()
+        assert STALE_SECONDS < clocks.slept < STALE_SECONDS + 5
+
+
+# ---- a run that was stopped for long ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["suspend", "pass_by"])
+def test_a_run_that_was_stopped_finds_out_that_another_has_taken_over(
+    out: Storage, clocks: FakeClocks, how: str
+) -> None:
+    """Before it writes anything, and before its next heartbeat."""
+    with held(out, "mine") as heartbeat:
+        heartbeat.check()
+        put(out, elsewhere())
+        getattr(clocks, how)(600)
+        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7; this run steps back"):
+            heartbeat.check()
+    assert holder(out) == elsewhere()
+
+
+@pytest.mark.parametrize("how", ["suspend", "pass_by"])
+def test_a_run_that_was_stopped_and_still_holds_its_lock_goes_on(out: Storage, clocks: FakeClocks, how: str) -> None:
+    with held(out, "mine") as heartbeat:
+        before = holder(out)
+        getattr(clocks, how)(600)
+        heartbeat.check()
+        now = holder(out)
+        assert before and now and now.count > before.count  # others see that it lives
+
+
+def test_a_network_that_is_late_after_a_suspend_is_waited_for(
+    out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(out, "mine") as heartbeat, monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", refuse)
+        clocks.suspend(600)
+        clocks.meanwhile = lambda slept: patch.undo() if slept == 20 else None
+        heartbeat.check()
+        assert clocks.slept == 20
+
+
+def test_between_heartbeats_the_lock_is_not_read(
+    out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(out, "mine") as heartbeat, monkeypatch.context() as patch:
+        patch.setattr(Storage, "read", refuse)
+        clocks.pass_by(CONFIRM_SECONDS)
+        heartbeat.check()
+
+
+def test_a_run_that_was_stopped_in_the_middle_of_a_heartbeat_steps_back(
+    out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk it may have replaced what another wrote meanwhile."""
+    swap = Storage.swap
+
+    def stopped_in_it(self: Storage, path: str, before: bytes, after: bytes) -> bool:
+        clocks.suspend(600)
+        return swap(self, path, before, after)
+
+    monkeypatch.setattr(Storage, "swap", stopped_in_it)
+    with held(out, "mine") as heartbeat:
+        heartbeat._beat()
+        with pytest.raises(RunStopped, match="was stopped while it wrote its heartbeat"):
+            heartbeat.check()
+
+
+WRITES: dict[str, Callable[[Storage], object]] = {
+    "write": lambda out: out.write("a", b"2"),
+    "keep": lambda out: out.keep("a", b"2"),
+    "create": lambda out: out.create("b", b"2"),
+    "swap": lambda out: out.swap("a", b"1", b"2"),
+    "delete": lambda out: out.delete("a"),
+    "below": lambda out: out.below("folder").write("a", b"2"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_nothing_is_written_for_a_run_that_has_lost_its_lock(out: Storage, write: Callable[[Storage], object]) -> None:
+    """Not by a worker either, which does not hear the heartbeat."""
+    with held(out, "mine") as heartbeat:
+        for path in ("a", "folder/a"):
+            heartbeat.out.write(path, b"1")
+        put(out, elsewhere())
+        with pytest.raises(StorageFault, match=r"its run\.lock was taken by another run"):
+            write(heartbeat.out)
+        out.delete(LOCK)
+        with pytest.raises(StorageFault, match=r"its run\.lock is gone"):
+            write(heartbeat.out)
+        assert {entry.path: out.read(entry.path) for entry in out.files(recursive=True)} == {
+            "a": b"1",
+            "folder/a": b"1",
+        }
+
+
+def test_what_was_begun_before_the_lock_was_lost_is_not_published(out: Storage) -> None:
+    lost = pytest.raises(StorageFault, match="taken by another run")
+    with held(out, "mine") as heartbeat, lost, heartbeat.out.publishing("a") as file:
+        file.write(b"1")
+        put(out, elsewhere())
+    assert [entry.path for entry in out.files()] == [LOCK]
 
 
 @pytest.mark.usefixtures("quick")
@@ -195,13 +508,20 @@ def test_a_short_fault_does_not_stop_the_run(out: Storage, monkeypatch: pytest.M
         heartbeat.check()
 
 
-def test_a_second_run_over_one_place_does_nothing_while_the_first_is_alive(tmp_path: Path) -> None:
+def test_a_second_run_over_one_place_does_nothing_while_the_first_is_alive(tmp_path: Path, clocks: FakeClocks) -> None:
     source = captioned_spans(tmp_path, 2)
     out = Storage.at(tmp_path / "out")
-    put(out, elsewhere(0))
-    with pytest.raises(UsageMistake, match="another-host"):
+    Beating(out, clocks)
+    with pytest.raises(RunStopped, match="another-host"):
         build_inline(source, tmp_path / "out", SMALL)
     assert [entry.path for entry in out.files(recursive=True)] == [LOCK]
-    put(out, elsewhere(STALE_SECONDS + 1))
+    clocks.meanwhile = lambda _: None
     build_inline(source, tmp_path / "out", SMALL)
     assert_conserved(tmp_path / "out")
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_wait_must_have_a_length(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"limits\.lock_wait_seconds must"):
+        Config(limits=Limits(lock_wait_seconds=seconds))
+    assert Config(limits=Limits(lock_wait_seconds=0)).limits.lock_wait_seconds == 0

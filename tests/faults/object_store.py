@@ -32,9 +32,10 @@ from typing import Any, Literal
 import boto3
 from moto.server import ThreadedMotoServer
 
-from curation.errors import UsageMistake
+from curation.errors import RunStopped
 from curation.lease import Holder
 from curation.lock import held
+from curation.process_identity import ProcessIdentity
 from shards import s3 as _imported_before_the_forks  # noqa: F401
 from shards.layout import LOCK
 from shards.storage import Storage, StorageFault
@@ -239,7 +240,7 @@ def _start(out: str, number: int, begin: Any, counts: Any) -> None:
     """`counts`: how many got in, how many are in, how many were at most."""
     place = Storage.at(out)
     begin.wait()
-    with suppress(UsageMistake), held(place, f"run-{number}"):
+    with suppress(RunStopped), held(place, f"run-{number}"):
         with counts.get_lock():
             counts[0] += 1
             counts[1] += 1
@@ -311,8 +312,8 @@ class Interrupted:
 
 
 def dead_lock(out: str) -> None:
-    """As a run on another host leaves it that died two minutes ago."""
-    dead = replace(Holder.me("dead"), host="another", beat=time.time() - 120)
+    """As a run leaves it that was killed."""
+    dead = replace(Holder.me("dead"), process=replace(ProcessIdentity.me(), start="1"))
     Storage.at(out).write(LOCK, dead.to_bytes())
 
 

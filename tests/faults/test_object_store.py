@@ -8,16 +8,23 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curation import clocks
 from curation.errors import RunStopped
 from curation.lease import Holder
-from curation.lock import Heartbeat, held, holder
+from curation.lock import Heartbeat, held, holder, is_at_work
+from curation.process_identity import State
 from shards import s3
 from shards.layout import CONFIG, LOCK, PLAN, ShardName, owns
 from shards.storage import Storage, StorageFault
+from tests.clocks.fake import FakeClocks
 from tests.faults.object_store import BUCKET, CREDENTIALS, SIGNALS, Fate, Interrupted, Runs, Store, dead_lock, store
 
 
@@ -245,7 +252,7 @@ def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its
         return swap(self, path, before, after)
 
     monkeypatch.setattr(Storage, "swap", overtaken)
-    heartbeat = Heartbeat(out, me)
+    heartbeat = Heartbeat(out, me, clocks.elapsed())
     heartbeat._thread.join(10)
     with pytest.raises(RunStopped, match="was taken by another run"):
         heartbeat.check()
@@ -257,10 +264,71 @@ def test_a_lock_that_was_given_up_is_nobodys_for_old_and_new_readers(out: Storag
     with held(out, "mine"):
         pass
     assert holder(out) is None
-    assert not Holder.of(out.read(LOCK)).alive  # as a version reads it that does not know of this
+    assert Holder.of(out.read(LOCK)).state is State.ENDED  # as a version reads it that does not know of this
     with held(out, "next"):
         now = holder(out)
         assert now is not None and now.run_id == "next"
+
+
+def test_how_long_an_object_has_stood_there_is_told_by_the_clock_of_the_store_alone(
+    out: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both times are in the store's answer: what this host takes for the time does not come into it."""
+    out.write("a", b"1")
+    content, age = out.read_with_age("a")
+    assert content == b"1" and age is not None and 0 <= age < 3600
+    bucket = out._bucket
+    assert bucket is not None
+    get, at = bucket._client.get_object, datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+    def written_then(**request: Any) -> dict[str, Any]:
+        headers = {"date": format_datetime(at + timedelta(seconds=150), usegmt=True)} if told else {}
+        return {**get(**request), "LastModified": at, "ResponseMetadata": {"HTTPHeaders": headers}}
+
+    monkeypatch.setattr(bucket._client, "get_object", written_then)
+    told = True
+    assert out.read_with_age("a") == (b"1", 150.0)
+    told = False
+    assert out.read_with_age("a") == (b"1", None)
+    with pytest.raises(FileNotFoundError):
+        out.read_with_age("none")
+
+
+def test_a_lock_of_yesterday_is_taken_over_at_once_and_a_young_one_is_waited_for(
+    out: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeClocks()
+    fake.installed(monkeypatch)
+    elsewhere = replace(Holder.me("theirs"), process=replace(Holder.me("theirs").process, boot_id="another"))
+    bucket = out._bucket
+    assert bucket is not None
+    get = bucket._client.get_object
+
+    def a_day_later(**request: Any) -> dict[str, Any]:
+        found = get(**request)
+        headers = {"date": format_datetime(found["LastModified"].astimezone(UTC) + timedelta(days=1), usegmt=True)}
+        return {**found, "ResponseMetadata": {"HTTPHeaders": headers}}
+
+    out.write(LOCK, elsewhere.to_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket._client, "get_object", a_day_later)
+        assert not is_at_work(out)
+        with held(out, "mine"):
+            assert fake.slept == 0
+    out.write(LOCK, elsewhere.to_bytes())
+    assert is_at_work(out)
+    with held(out, "mine"):
+        assert fake.slept > 50
+
+
+def test_nothing_is_uploaded_for_a_run_that_has_lost_its_lock(out: Storage) -> None:
+    with held(out, "mine") as heartbeat:
+        heartbeat.out.write("a", b"1")
+        lost = pytest.raises(StorageFault, match="taken by another run")
+        with lost, heartbeat.out.publishing("a") as file:
+            file.write(b"2")
+            out.write(LOCK, Holder.me("theirs").to_bytes())
+    assert out.read("a") == b"1"
 
 
 def test_the_draft_of_a_killed_upload_is_swept_from_tmpdir_by_the_next(out: Storage, scratch: Path) -> None:

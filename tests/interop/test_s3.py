@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs as pafs
 from tenacity import stop_after_attempt
 
-from curation.errors import UsageMistake
+from curation.errors import RunStopped, UsageMistake
 from curation.lock import held, holder
 from pipelines.build_nsp import main
 from shards import filesystem
@@ -249,7 +249,7 @@ def test_a_lock_keeps_a_second_run_out_and_goes_with_its_holder(bucket: Bucket) 
     out = bucket.at("out")
     with (
         held(out, "one"),
-        pytest.raises(UsageMistake, match="is at work there"),
+        pytest.raises(RunStopped, match="is at work there"),
         held(bucket.at("out"), "two"),
     ):
         pass

@@ -130,7 +130,7 @@ def test_a_second_run_into_the_same_folder_is_refused(given: Given) -> None:
     with held(Storage.at(given.out), "another"):
         command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
         code, _, stderr = given.run(*command)
-    assert code == 2 and "is at work there" in stderr
+    assert code == 3 and "is at work there" in stderr
     assert given.stamps == {}
 
 

@@ -191,5 +191,5 @@ def test_a_training_goes_into_a_folder_of_its_own(given: Given, api: ClaudeApi, 
 def test_a_second_training_into_the_same_folder_is_refused(given: Given, api: ClaudeApi) -> None:
     given.rl.mkdir(parents=True)
     with held(Storage.at(given.rl.parent), "another"):
-        assert "is at work there" in given.error(2)
+        assert "is at work there" in given.error(3)
     assert not api.exchanges
