@@ -22,6 +22,7 @@ WAIT_SECONDS = 90.0
 _LOOK_SECONDS = 1.0
 _MOST_GAP_SECONDS = 10.0
 _RACES = 10
+_UNWRITTEN = f"the heartbeat could not be written for {STALE_SECONDS:.0f} s"
 _log = logging.getLogger(__name__)
 
 
@@ -74,9 +75,16 @@ class Heartbeat:
 
         A run that was stopped, as its machine was suspended, looks at its lock before it goes on.
         """
-        while not self._lost and clocks.elapsed() - self._last > CONFIRM_SECONDS:
-            self._beat()
-            if self._failing is not None and not self._lost:
+        since = clocks.awake()
+        while not self._lost and self._is_unconfirmed:
+            if clocks.awake() - since > STALE_SECONDS:
+                raise RunStopped(f"{_UNWRITTEN}: {self._lock.shown} does not answer in time")
+            if self._beating.acquire(blocking=False):
+                try:
+                    self._beat()
+                finally:
+                    self._beating.release()
+            if not self._lost and self._is_unconfirmed:
                 clocks.sleep(_LOOK_SECONDS)
         if self._lost:
             raise RunStopped(self._lost)
@@ -92,28 +100,33 @@ class Heartbeat:
             except StorageFault as fault:
                 _log.info("run.lock stays behind: %s", fault)
 
+    @property
+    def _is_unconfirmed(self) -> bool:
+        return clocks.elapsed() - self._last > CONFIRM_SECONDS
+
     def _live(self) -> None:
         while not self._lost and not clocks.wait(self._stop, BEAT_SECONDS):
-            self._beat()
+            with self._beating:
+                self._beat()
 
     def _beat(self) -> None:
-        with self._beating:
-            begun = clocks.elapsed()
-            try:
-                self._me = next_beat(self._me)
-                mine = self._mine()
-                if mine is None or not self._lock.swap(LOCK, mine, self._me.to_bytes()):
-                    self._lost = f"run.lock of {self._lock.shown} {how_lost(self._lock)}; this run steps back"
-                elif not self._lock.swaps_on_condition and clocks.elapsed() - begun >= STALE_SECONDS:
-                    # Another may have taken the lock in the middle, and this heartbeat have replaced what it wrote.
-                    self._lost = f"this run was stopped while it wrote its heartbeat to {self._lock.shown}"
-                self._last, self._failing = begun, None
-            except StorageFault as fault:
-                _log.warning("heartbeat: %s", fault)
-                if self._failing is None:
-                    self._failing = clocks.awake()
-                elif clocks.awake() - self._failing > STALE_SECONDS:
-                    self._lost = f"the heartbeat could not be written for {STALE_SECONDS:.0f} s: {fault}"
+        """To be called by one thread at a time."""
+        begun = clocks.elapsed()
+        try:
+            self._me = next_beat(self._me)
+            mine = self._mine()
+            if mine is None or not self._lock.swap(LOCK, mine, self._me.to_bytes()):
+                self._lost = f"run.lock of {self._lock.shown} {how_lost(self._lock)}; this run steps back"
+            elif not self._lock.swaps_on_condition and clocks.elapsed() - begun >= STALE_SECONDS:
+                # Another may have taken the lock in the middle, and this heartbeat have replaced what it wrote.
+                self._lost = f"this run was stopped while it wrote its heartbeat to {self._lock.shown}"
+            self._last, self._failing = begun, None
+        except StorageFault as fault:
+            _log.warning("heartbeat: %s", fault)
+            if self._failing is None:
+                self._failing = clocks.awake()
+            elif clocks.awake() - self._failing > STALE_SECONDS:
+                self._lost = f"{_UNWRITTEN}: {fault}"
 
     def _mine(self) -> bytes | None:
         """What the lock holds; None if that is not this run."""
