@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shards import s3 as _imported_before_the_forks  # noqa: F401
-from shards.storage import Storage
 from tests.clocks.scenarios import LONGEST_BLOCKED, RATE, SCENARIOS, STORE_RATE, Scenario, Stage
 from tests.clocks.shim import MODULES
 
@@ -78,7 +77,6 @@ def _play(scenario: Scenario, out: str, home: Path, timed: bool) -> int:
     rate = STORE_RATE if out.startswith("s3:") else RATE
     stage = Stage(out, home, scenario.relation, scenario.skews, rate)
     try:
-        Storage.at(out).write("before", b"")
         scenario.play(stage)
         (home / "blocked").write_text(str(stage.blocked))
         assert not timed or stage.blocked <= LONGEST_BLOCKED, f"blocked for {stage.blocked:.0f} s"

@@ -21,6 +21,8 @@ _REAL_WRITE_SECONDS = 0.3
 def drive(out: str, run_id: str, folder: Path) -> None:
     """Writes until `end-RUN` is in the folder; stops itself, as its machine would, where `pause-RUN` is."""
     place = Storage.at(out)
+    place.write(f"seen-by-{run_id}", b"")  # to connect with a store takes this machine long
+    _note(folder, run_id, "starts")
     try:
         with held(place, run_id) as heartbeat:
             _note(folder, run_id, "began")

@@ -50,7 +50,7 @@ class Driver:
     @property
     def end(self) -> str:
         last = self.notes()[-1:]
-        return last[0] if last and last[0] not in ("began", "writes") else ""
+        return last[0] if last and last[0] not in ("starts", "began", "writes") else ""
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -135,8 +135,9 @@ class Stage:
 
     def met(self) -> Driver:
         """The second, once it has begun or was kept out. For how long it was blocked is noted."""
-        begun = time.monotonic()
         second = self.start(1)
+        second.wait_for(lambda: bool(second.notes()))
+        begun = time.monotonic()
         second.wait_until_begun_or_ended()
         self.blocked = (time.monotonic() - begun) * self.rate
         return second

@@ -17,8 +17,11 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.tensor import DTensor
 
+from shards.layout import LOCK
 from shards.loader import Loader
+from shards.storage import Storage
 from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replace
+from training.errors import TrainingStopped
 from training.feed import Feed, Maker
 from training.flow.objective import loss_per_sample, noised
 from training.job import Job
@@ -251,6 +254,19 @@ def test_a_finished_run_that_goes_on_does_nothing_and_tells_the_same(whole: Ran)
     again = ran(replace(whole.job, resume=True))
     assert again.losses == {}
     assert again.summary == whole.summary
+
+
+def test_a_training_whose_lock_was_taken_writes_nothing(stage: Stage) -> None:
+    """As its process was stopped for long."""
+    job = stage.job("overtaken", ADAMW, owner="mine")
+    lock = Storage.at(job.run)
+    lock.write(LOCK, b'{"run_id": "mine"}')
+    job.check_owner()
+    lock.write(LOCK, b'{"run_id": "theirs"}')
+    with pytest.raises(TrainingStopped, match=r"run\.lock was taken by another run"):
+        ran(job)
+    assert entries(job.folder) == []
+    assert not list(job.checkpoints.glob("step-*")) and not (job.run / "export").exists()
 
 
 # ---- how the model lies on the devices --------------------------------------------------------------------------
