@@ -6,6 +6,7 @@ import json
 import math
 import socket
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -46,6 +47,14 @@ class Holder:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def beat_shown(self) -> str:
+        """When its heartbeat was made, by the wall clock of its host."""
+        try:
+            return f"{datetime.fromtimestamp(self.beat, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        except (ValueError, OverflowError, OSError):
+            return "unknown"
 
     @property
     def state(self) -> State:

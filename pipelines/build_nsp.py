@@ -277,7 +277,9 @@ def _print_status(now: Status) -> None:
     else:
         how = "at work" if now.running else "died; the same command goes on"
         console.out.print(
-            f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}", markup=False
+            f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}"
+            f" (last heartbeat {now.runner.beat_shown})",
+            markup=False,
         )
 
 

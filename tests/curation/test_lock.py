@@ -316,6 +316,11 @@ def test_an_older_version_takes_a_living_run_for_one_of_another_host_and_a_given
     assert 0 <= time.time() - written["beat"] < 60
 
 
+def test_the_time_of_a_heartbeat_is_shown_whatever_it_is() -> None:
+    assert elsewhere(beat=1_700_000_000.0).beat_shown == "2023-11-14 22:13:20 UTC"
+    assert elsewhere(beat=1e300).beat_shown == elsewhere(beat=float("nan")).beat_shown == "unknown"
+
+
 def test_what_is_written_is_read_again() -> None:
     me = next_beat(Holder.me("mine"))
     assert Holder.of(me.to_bytes()) == me and me.count == 1
