@@ -123,6 +123,7 @@ def _alone(job: Job) -> Iterator[Job]:
         return
     owner = uuid.uuid4().hex
     with claimed(Storage.at(job.run), RUN) as run, held(run, owner):
+        forget(job.folder)
         yield replace(job, owner=owner)
 
 
