@@ -18,7 +18,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curation.awake_clock import AwakeClock
 from curation.cluster import connected
@@ -27,7 +27,9 @@ from curation.process_session import kill_session
 from curation.progress import Stages
 from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Request, Stop
 from curation.ray_processes import servers_of
-from judge.cached_client import Report
+
+if TYPE_CHECKING:
+    from judge.cached_client import Report
 
 _ALIVE_EVERY_SECONDS = 1.0
 _CLUSTER_EVERY_SECONDS = 2.0
