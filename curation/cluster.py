@@ -6,26 +6,28 @@ do should not wait for it.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
-import signal
 import sys
-import tempfile
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from curation.errors import RunStopped, UsageMistake
+from curation.in_time import in_time
+from curation.ray_faults import Fault, check_address, no_answer, of_cluster
+from curation.ray_process import check_cluster, own_ray
 from shards.layout import owns
 from shards.storage import Storage
 
-_LOOPBACK = "127.0.0.1"
-_OBJECT_STORE_BYTES = 100 << 20
 _ANSWER_SECONDS = 60
+_CONNECT_SECONDS = 25.0
+_DISCONNECT_SECONDS = 10.0
+_OF_A_CLUSTER = ("RAY_GCS_SERVER_PORT", "RAY_REDIS_ADDRESS")
 _PROBE = ".probe-"
-_SOCKET_FOLDER_CHARACTERS = 36  # a socket's path has 107 at most; Ray adds up to 71
+_log = logging.getLogger(__name__)
 
 
 def inside_job() -> bool:
@@ -38,31 +40,53 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
     """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback.
 
     `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
-    UsageMistake when no cluster answers there.
+    UsageMistake for an address that cannot work or where no cluster answers, RunStopped where Ray does not start, or not
+    within its time. Nothing of it changes what this process does on signals.
     """
     address = address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
     # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    if address is None:
+    if address in (None, "local"):
         _keep_to_ourselves()
+        with own_ray(workers) as ours, _driver(ours, training):
+            yield
+    else:
+        check_address(address)
+        check_cluster(address)
+        with _driver(address, training):
+            yield
+
+
+@contextmanager
+def _driver(address: str, training: bool) -> Iterator[None]:
+    """This process as a driver of the cluster.
+
+    Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and a
+    call that hangs there could not be ended.
+    """
     import ray
 
+    logging.getLogger("ray._private.worker").addFilter(_not_of_sigterm)
     setup = {"worker_process_setup_hook": _know_the_cluster} if training else None
-    with _our_own_signals():
-        if address is None:
-            ray.init(
-                address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.WARNING, log_to_driver=training, runtime_env=setup, _node_ip_address=_LOOPBACK,
-            )  # fmt: skip
-        else:
-            try:
-                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=training, runtime_env=setup)
-            except ConnectionError as error:
-                raise UsageMistake(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
+    options = {"logging_level": logging.WARNING, "log_to_driver": training, "runtime_env": setup}
     try:
+        try:
+            in_time(lambda: ray.init(address=address, **options), _CONNECT_SECONDS)
+        except TimeoutError as late:
+            raise no_answer(address, f"not connected within {_CONNECT_SECONDS:g} s") from late
+        except Exception as error:
+            raise of_cluster(address, Fault(type(error).__name__, str(error), str(error.__cause__))) from error
         yield
     finally:
-        ray.shutdown()
+        try:
+            in_time(ray.shutdown, _DISCONNECT_SECONDS)
+        except TimeoutError:
+            atexit.unregister(ray.shutdown)  # it would wait at exit, too
+            _log.warning("Ray at %s was left without a goodbye: it did not answer", address)
+
+
+def _not_of_sigterm(record: logging.LogRecord) -> bool:
+    return "SIGTERM handler is not set" not in record.getMessage()
 
 
 def _know_the_cluster() -> None:
@@ -74,19 +98,6 @@ def _know_the_cluster() -> None:
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
-
-
-@contextmanager
-def _our_own_signals() -> Iterator[None]:
-    """As it starts, Ray puts its own answer to SIGTERM, a bare exit, in the place of ours. This puts ours back."""
-    ours = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as end:  # Ray's answer to a signal that came meanwhile
-        raise KeyboardInterrupt from end
-    finally:
-        if ours is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ours)
 
 
 def check_shared(out: Storage) -> None:
@@ -127,13 +138,16 @@ def _sees(out: Storage, token: str) -> bool:
 
 
 def _keep_to_ourselves() -> None:
-    """A token of this process alone for a Ray of this process alone, and sockets whose paths the system takes.
+    """Loopback for a Ray of this run alone, and a token that is written nowhere.
 
     Left to itself Ray would write one into the home directory, and any cluster started later would ask for it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if len(tempfile.gettempdir()) > _SOCKET_FOLDER_CHARACTERS:
-        os.environ.setdefault("RAY_TMPDIR", "/tmp")  # noqa: S108 - Ray makes a folder of its own there
+    os.environ["RAY_enable_metrics_collection"] = "0"  # nobody asks for them, on any port
+    # The one switch by which all of Ray's processes listen on loopback alone; it is meant for other systems.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    for name in _OF_A_CLUSTER:
+        os.environ.pop(name, None)
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from shards.filesystem import StorageFault
 
@@ -22,10 +23,7 @@ def scratch_folder() -> Iterator[Path]:
     """A new folder below TMPDIR. Also removes those whose owner died: nobody holds their lock any more."""
     parent = Path(tempfile.gettempdir())
     try:
-        _remove_orphans(parent)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        lock = (folder / _LOCK).open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder, lock = claimed_folder(parent, _PREFIX)
     except OSError as fault:
         raise StorageFault(f"cannot make a scratch folder in {parent}: {fault.strerror}; set TMPDIR") from fault
     with lock:
@@ -35,8 +33,25 @@ def scratch_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_orphans(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
+def claimed_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
+    """A new folder, and the lock that says that it is in use for as long as a process has it open.
+
+    Removes the folders of that prefix that nobody uses any more. Raises OSError.
+    """
+    _remove_orphans(parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    lock = (folder / _LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def leave(folder: Path) -> None:
+    """Give up a claimed folder without removing it: nothing of ours will, from now on."""
+    (folder / _LOCK).unlink(missing_ok=True)
+
+
+def _remove_orphans(parent: Path, prefix: str) -> None:
+    for folder in parent.glob(f"{prefix}*"):
         try:
             if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
                 continue  # its owner may not have taken the lock yet
