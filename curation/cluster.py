@@ -14,11 +14,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from curation.errors import RunStopped, UsageMistake
 from curation.in_time import in_time
 from curation.ray_faults import Fault, check_address, no_answer, of_cluster
 from curation.ray_process import check_cluster, own_ray
+from shards.filesystem import first_line
 from shards.layout import owns
 from shards.storage import Storage
 
@@ -40,8 +42,8 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
     """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback.
 
     `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
-    UsageMistake for an address that cannot work or where no cluster answers, RunStopped where Ray does not start, or not
-    within its time. Nothing of it changes what this process does on signals.
+    UsageMistake for an address that cannot work or where no cluster answers, RunStopped where Ray does not start or
+    answer within its time. What this process does on signals stays as it is.
     """
     address = address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
     # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
@@ -59,10 +61,10 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
 
 @contextmanager
 def _driver(address: str, training: bool) -> Iterator[None]:
-    """This process as a driver of the cluster.
+    """Makes this process a driver of the cluster. Raises UsageMistake, RunStopped.
 
-    Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and a
-    call that hangs there could not be ended.
+    Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and
+    a call that hangs there could not be ended.
     """
     import ray
 
@@ -74,7 +76,7 @@ def _driver(address: str, training: bool) -> Iterator[None]:
             in_time(lambda: ray.init(address=address, **options), _CONNECT_SECONDS)
         except TimeoutError as late:
             raise no_answer(address, f"not connected within {_CONNECT_SECONDS:g} s") from late
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise of_cluster(address, Fault(type(error).__name__, str(error), str(error.__cause__))) from error
         yield
     finally:
@@ -101,7 +103,10 @@ def _know_the_cluster() -> None:
 
 
 def check_shared(out: Storage) -> None:
-    """Raises UsageMistake when OUT is a local folder that some node of the cluster does not see."""
+    """Raises UsageMistake when OUT is a local folder that some node of the cluster does not see.
+
+    Raises RunStopped where a node does not say.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -117,13 +122,23 @@ def check_shared(out: Storage) -> None:
             ready, _ = ray.wait([seen], timeout=_ANSWER_SECONDS)
             if not ready:
                 raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
-            if not ray.get(seen):
+            if not _result(seen, node["NodeManagerAddress"]):
                 raise UsageMistake(
                     f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
                     " use a shared file system or s3://…"
                 )
     finally:
         out.delete(token)
+
+
+def _result(seen: Any, node: str) -> bool:
+    import ray
+
+    try:
+        return bool(ray.get(seen))
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise RunStopped(f"node {node} cannot look into --out: {first_line(cause)}; see to that node") from error
 
 
 def sweep_probes(out: Storage) -> None:
@@ -143,7 +158,7 @@ def _keep_to_ourselves() -> None:
     Left to itself Ray would write one into the home directory, and any cluster started later would ask for it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ["RAY_enable_metrics_collection"] = "0"  # nobody asks for them, on any port
+    os.environ["RAY_enable_metrics_collection"] = "0"  # noqa: SIM112 - Ray's own spelling; no port for metrics
     # The one switch by which all of Ray's processes listen on loopback alone; it is meant for other systems.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     for name in _OF_A_CLUSTER:

@@ -54,7 +54,7 @@ def of_cluster(address: str, fault: Fault) -> UsageMistake | RunStopped:
             f"the Ray cluster at {address} has Ray {ray} on Python {python}, and this command Ray {our_ray} on Python"
             f" {our_python}; install the same versions in both places"
         )
-    if fault.kind == "AuthenticationError" or "token" in said.lower() and "auth" in said.lower():
+    if fault.kind == "AuthenticationError" or all(word in said.lower() for word in ("token", "auth")):
         return UsageMistake(
             f"the Ray cluster at {address} does not accept this command's token; set RAY_AUTH_MODE and RAY_AUTH_TOKEN"
             " or RAY_AUTH_TOKEN_PATH as they were where it was started"
@@ -82,4 +82,3 @@ def of_start(fault: Fault, folder: str) -> RunStopped:
         f"Ray does not start here: {fault.line}; its logs are in {folder}. Free memory, processes or open files, or"
         " use fewer --workers"
     )
-

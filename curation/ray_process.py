@@ -36,6 +36,7 @@ _ANSWER_SECONDS = 25.0
 _END_SECONDS = 20.0
 _ELSEWHERE = "free some, or set RAY_TMPDIR or TMPDIR to a folder that can be written to"
 _TRIES = 2
+_MAIN = ("gcs_server", "raylet")
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +98,7 @@ class RayProcess:
 
 
 def check_cluster(address: str) -> None:
-    """Connects to a cluster from a process beside this one, which Ray may hang or abort. Raises UsageMistake, RunStopped."""
+    """Connects from a process beside this one, which Ray may hang or abort. Raises UsageMistake, RunStopped."""
     process = RayProcess({"address": address})
     try:
         process.address(_ANSWER_SECONDS)
@@ -139,7 +140,7 @@ class _OwnRay:
     def start(self) -> None:
         """Raises NotReady."""
         self.address = self._process.address(_START_SECONDS)
-        self._main = self._process.children()
+        self._main = [process for process in self._process.children() if process.name() in _MAIN]
 
     def died(self) -> bool:
         """Whether a process without which there is no cluster has ended, though nobody ended it."""

@@ -78,7 +78,8 @@ class Storage:
         scheme, _, rest = text.partition("://")
         authority = rest.split("/", 1)[0]
         # A secret may hold a slash, which would end the authority early.
-        if "@" in authority or (":" in authority and "@" in rest):
+        in_azure = scheme in ("abfs", "abfss") and ":" not in authority  # CONTAINER@ACCOUNT
+        if ("@" in authority and not in_azure) or (":" in authority and "@" in rest):
             raise BadLocation(f"{scheme}://… holds a credential; give it through the environment, not in the URI")
         if not rest.strip("/"):
             raise BadLocation(f"{text} names no bucket and no folder")

@@ -100,6 +100,19 @@ class Command:
         """Whether one of its processes is, or was, this program."""
         return any(program in _described(process) for process in list(self._family))
 
+    def command_lines(self) -> list[str]:
+        """Of its processes that are there now."""
+        return [_described(process, 10_000) for process in list(self._family)]
+
+    def listening(self) -> list[str]:
+        """The address of each TCP socket on which it, or a process of its, listens now."""
+        found = []
+        for process in [psutil.Process(self.pid), *self._family]:
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                sockets = process.net_connections(kind="tcp")
+                found += [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN]
+        return found
+
     def left_behind(self, patience: float = 15.0) -> list[str]:
         """Processes that it started, at any depth, and that are still there after a while."""
         deadline = time.monotonic() + patience
@@ -132,9 +145,9 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
-def _described(process: psutil.Process) -> str:
+def _described(process: psutil.Process, most: int = 120) -> str:
     with suppress(psutil.NoSuchProcess):
-        return f"{process.pid} {' '.join(process.cmdline())[:120]}"
+        return f"{process.pid} {' '.join(process.cmdline())[:most]}"
     return str(process.pid)
 
 

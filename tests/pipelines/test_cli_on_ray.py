@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -56,12 +56,28 @@ def _wrote_home(here: Place) -> list[Path]:
     return sorted(path for path in files if path.parent.name != "matplotlib")
 
 
+def _of_ray(folder: Path) -> list[Path]:
+    """The folders of Ray's sessions, ours and those that Ray would make itself."""
+    return sorted([*folder.glob("ns-ray-*"), *folder.glob("ray")])
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host.removeprefix("::ffff:")).is_loopback
+
+
 def test_one_worker_makes_the_dataset_and_a_second_call_finds_nothing_to_do(
     film: tuple[Path, Path], here: Place, tmp_path: Path
 ) -> None:
     flags = _flags(film[0], tmp_path / "out", "--workers", "1")
-    first = here.build(*flags)
+    with here.start_build(*flags) as run:
+        run.until(lambda: bool(Storage.at(tmp_path / "out").files("ledger", recursive=True)))
+        listening = run.listening()
+        first = run.wait()
+        assert run.left_behind() == []
     assert first.code == 0, first.stderr
+    assert len(listening) > 5  # Ray's servers, its agents, its workers and the driver
+    assert {host for host in listening if not _is_loopback(host)} == set()
+    assert _of_ray(here.root) == []
     assert f"{SPANS} clips, {SPANS} decided, {SPANS} in shards" in first.stdout
     assert_same_dataset(film[1], tmp_path / "out")
     assert_conserved(tmp_path / "out")
@@ -85,12 +101,11 @@ def test_two_workers_make_the_same_dataset_as_no_ray_under_judge_film(
     far_away.mkdir()
     flags = _flags(film[0], tmp_path / "out", "--workers", "2", "--judge", "film")
     with here.start_build(*flags, env={"TMPDIR": str(far_away), "RAY_TMPDIR": ""}) as run:
-        try:
-            ended = run.wait()
-            assert run.left_behind() == []
-        finally:
-            for session in Path("/tmp/ray").glob(f"session_*_{run.pid}"):
-                shutil.rmtree(session)
+        run.until(lambda: run.runs("raylet"))
+        (session,) = {folder for folder in _of_ray(Path("/tmp")) if f"{folder}/" in " ".join(run.command_lines())}
+        ended = run.wait()
+        assert run.left_behind() == []
+    assert not session.exists()
     assert_same_dataset(tmp_path / "inline", tmp_path / "out", config)
     assert_conserved(tmp_path / "out", config)
     assert [row.reason for row in ledger(tmp_path / "out", config) if not row.kept] == ["first_shot"]
@@ -125,9 +140,11 @@ def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(here: Place,
     assert Storage.at(out).stat("run.lock") is None
 
     with here.start_build(*flags) as run:
-        run.until(lambda: run.runs("raylet"))  # Ray is starting; agents that it never greeted go only after a minute
+        run.until(lambda: run.runs("raylet"))  # Ray is starting
         run.send(signal.SIGTERM)
         ended = run.wait()
+        assert run.left_behind() == []
+    assert _of_ray(here.root) == []
     assert ended.code == 3, ended.stderr
     assert ended.error.startswith("error: stopped by SIGTERM;")
     assert len(ledger(out, config)) == done
