@@ -62,9 +62,9 @@ class RayProcess:
                 start_new_session=True,
             )  # fmt: skip
 
-    def address(self, seconds: float) -> str:
+    def address(self, seconds: float, to_import: float = _IMPORT_SECONDS) -> str:
         """The address of the cluster, once it is ready. Raises NotReady when it is not `seconds` after the import."""
-        self._next(_IMPORT_SECONDS)
+        self._next(to_import)
         return self._next(seconds)["address"]
 
     def _next(self, seconds: float) -> dict[str, str]:
@@ -101,7 +101,7 @@ def check_cluster(address: str) -> None:
     """Connects from a process beside this one, which Ray may hang or abort. Raises UsageMistake, RunStopped."""
     process = RayProcess({"address": address})
     try:
-        process.address(_ANSWER_SECONDS)
+        process.address(_ANSWER_SECONDS, to_import=_ANSWER_SECONDS)
     except NotReady as end:
         raise of_cluster(address, end.fault) from end
     finally:
