@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,13 +26,15 @@ _CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 5.0
 _MOST_LOOKS = 20
+SERVERS = ("gcs_server", "raylet")
+"""The processes without which there is no cluster."""
 
 
 def main(descriptor: int, settings: Mapping[str, Any]) -> None:
     """Messages are JSON: `imported`, then `ready` with the cluster's address, or `failed` with what Ray raised."""
     line = Connection(descriptor)
-    ready = threading.Event()
-    threading.Thread(target=_keep, args=(line, settings.get("_temp_dir"), ready), daemon=True).start()
+    servers: list[psutil.Process] = []
+    threading.Thread(target=_keep, args=(line, settings.get("_temp_dir"), servers), daemon=True).start()
     try:
         _reach(settings["address"])
         import ray
@@ -42,7 +45,7 @@ def main(descriptor: int, settings: Mapping[str, Any]) -> None:
     except Exception as error:  # noqa: BLE001 - whatever Ray raises is told, and sorted by the parent
         _say(line, {"state": "failed", "kind": type(error).__name__, "text": str(error), "cause": str(error.__cause__)})
     else:
-        ready.set()
+        servers += [child for child in psutil.Process().children() if child.name() in SERVERS]
         _say(line, {"state": "ready", "address": address})
     threading.Event().wait()
 
@@ -59,18 +62,23 @@ def _say(line: Connection, message: Mapping[str, str]) -> None:
         line.send_bytes(json.dumps(message).encode())
 
 
-def _keep(line: Connection, folder: str | None, ready: threading.Event) -> None:
-    """The parent sends `keep` before it closes the pipe where the folder is to stay, for its logs."""
+def _keep(line: Connection, folder: str | None, servers: list[psutil.Process]) -> None:
+    """The folder stays, for its logs, where a server died or the parent sends `keep` before it closes the pipe."""
     parent, keep = os.getppid(), False
     with suppress(EOFError, OSError):
         while os.getppid() == parent:
             if line.poll(_LOOK_SECONDS):
                 keep = line.recv_bytes() == b"keep"
+    keep = keep or not all(map(runs, servers))
     family = psutil.Process().children(recursive=True)
-    if ready.is_set():
+    if servers:  # else it is starting, and would not answer
         _shut_down()
     end_family(*family)
-    if folder and not keep:
+    if folder and keep:
+        from shards.scratch import leave  # late: it imports much, and is seldom needed
+
+        leave(Path(folder))
+    elif folder:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 

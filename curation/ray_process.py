@@ -20,8 +20,9 @@ from typing import Any, TextIO
 
 import psutil
 
+from curation.environment import own_python_environment
 from curation.errors import RunStopped, UsageMistake
-from curation.ray_child import end_family, runs
+from curation.ray_child import SERVERS, end_family, runs
 from curation.ray_faults import Fault, of_cluster, of_start
 from shards.scratch import claimed_folder, leave
 
@@ -36,7 +37,6 @@ _ANSWER_SECONDS = 25.0
 _END_SECONDS = 20.0
 _ELSEWHERE = "free some, or set RAY_TMPDIR or TMPDIR to a folder that can be written to"
 _TRIES = 2
-_MAIN = ("gcs_server", "raylet")
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ class RayProcess:
                 [sys.executable, "-P", str(Path(__file__).with_name("ray_child.py")), str(theirs.fileno()),
                  json.dumps(settings)],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[theirs.fileno(), *held],
-                start_new_session=True,
+                start_new_session=True, env=own_python_environment(),
             )  # fmt: skip
 
     def address(self, seconds: float, to_import: float = _IMPORT_SECONDS) -> str:
@@ -129,7 +129,7 @@ class _OwnRay:
 
     def __init__(self, workers: int | None) -> None:
         self.folder, self._lock = _folder()
-        self._main: list[psutil.Process] = []
+        self._servers: list[psutil.Process] = []
         self.address = ""
         settings = {
             "address": "local", "num_cpus": workers, "include_dashboard": False, "_temp_dir": str(self.folder),
@@ -140,11 +140,11 @@ class _OwnRay:
     def start(self) -> None:
         """Raises NotReady."""
         self.address = self._process.address(_START_SECONDS)
-        self._main = [process for process in self._process.children() if process.name() in _MAIN]
+        self._servers = [process for process in self._process.children() if process.name() in SERVERS]
 
     def died(self) -> bool:
-        """Whether a process without which there is no cluster has ended, though nobody ended it."""
-        return not all(map(runs, self._main))
+        """Whether a server of it has ended, though nobody ended it."""
+        return not all(map(runs, self._servers))
 
     def end(self, keep: bool) -> None:
         self._process.end(keep)
