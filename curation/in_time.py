@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 _GRACE_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
 
 
 def in_time(action: Callable[[], T], seconds: float) -> T:
@@ -27,14 +29,21 @@ def in_time(action: Callable[[], T], seconds: float) -> T:
         finally:
             ended.set()
 
-    threading.Thread(target=call, daemon=True).start()
     try:
-        in_time = ended.wait(seconds)
+        threading.Thread(target=call, daemon=True).start()
+        _wait(ended, seconds)
     except BaseException:
-        ended.wait(_GRACE_SECONDS)
+        _wait(ended, _GRACE_SECONDS)
         raise
-    if not in_time:
+    if not ended.is_set():
         raise TimeoutError
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _wait(ended: threading.Event, seconds: float) -> None:
+    """In short waits: a signal that another thread raises would not end a long one."""
+    until = time.monotonic() + seconds
+    while not ended.wait(_LOOK_SECONDS) and time.monotonic() < until:
+        pass

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
@@ -35,6 +36,7 @@ _IMPORT_SECONDS = 60.0
 _START_SECONDS = 50.0
 _ANSWER_SECONDS = 25.0
 _END_SECONDS = 20.0
+_LOOK_SECONDS = 0.1
 _ELSEWHERE = "free some, or set RAY_TMPDIR or TMPDIR to a folder that can be written to"
 _TRIES = 2
 _log = logging.getLogger(__name__)
@@ -69,8 +71,10 @@ class RayProcess:
 
     def _next(self, seconds: float) -> dict[str, str]:
         try:
-            if not self._line.poll(seconds):
-                raise NotReady(None, seconds)
+            until = time.monotonic() + seconds
+            while not self._line.poll(_LOOK_SECONDS):  # a signal that another thread raises would not end a long wait
+                if time.monotonic() > until:
+                    raise NotReady(None, seconds)
             message: dict[str, str] = json.loads(self._line.recv_bytes())
         except (EOFError, OSError) as end:
             raise NotReady(Fault("ChildProcessError", f"its process ended with {self._process.wait()}")) from end

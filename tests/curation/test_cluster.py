@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -197,12 +198,40 @@ def test_whatever_ray_raises_ends_the_run_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_call_that_hangs_is_left_and_one_that_is_interrupted_may_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_hangs_is_left() -> None:
     hangs = threading.Event()
     with pytest.raises(TimeoutError):
         in_time(hangs.wait, 0.05)
     hangs.set()
     assert in_time(lambda: 7, 60) == 7
+
+
+def test_a_wait_ends_on_a_signal_that_another_thread_raises() -> None:
+    """As the driver process does. The call that is waited for may end first."""
+    ended: list[str] = []
+
+    def call() -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.2)
+        ended.append("the call")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_time(call, 10**6)
+    assert ended == ["the call"]
+
+
+def test_a_start_ends_on_a_signal_that_another_thread_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(ray_process, "_ANSWER_SECONDS", 10.0**6)
+        poll = Connection.poll
+
+        def signalled(self: Connection, seconds: float) -> bool:
+            threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,)).start()
+            return poll(self, seconds)
+
+        monkeypatch.setattr(Connection, "poll", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            check_cluster(f"127.0.0.1:{silent.getsockname()[1]}")
 
 
 def test_what_answers_and_is_no_ray_is_left_within_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
