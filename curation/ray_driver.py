@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from curation.awake_clock import AwakeClock
 from curation.cluster import connected
 from curation.errors import RunStopped
-from curation.process_session import kill_session
 from curation.progress import Stages
 from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Request, Stop
 from curation.ray_processes import servers_of
@@ -58,7 +57,7 @@ class Driver:
             self._line.send(message)
 
     def listen(self) -> None:
-        """Obey the supervisor until it is gone; this process and what it started then go too."""
+        """Obey the supervisor until it is gone; this process goes too then, and Ray's with it."""
         try:
             while True:
                 message = self._line.recv()
@@ -67,7 +66,7 @@ class Driver:
                 else:
                     signal.raise_signal(signal.SIGINT)
         except (EOFError, OSError):
-            kill_session(os.getpid())
+            os._exit(1)
 
     def report_alive(self) -> None:
         """Say again and again that this process runs, and for how long its main thread has waited in one call."""
@@ -102,6 +101,7 @@ def _is_in_ray(frame: FrameType) -> bool:
 class _ToSupervisor(logging.Handler):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._driver = driver
 
     def emit(self, record: logging.LogRecord) -> None:

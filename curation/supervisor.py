@@ -11,24 +11,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import psutil
+
 from curation import ray_driver
 from curation.awake_clock import AwakeClock
 from curation.child_server import ChildServer
 from curation.environment import own_python_environment
 from curation.errors import RayFailed, RunStopped
-from curation.process_session import kill_session
 from curation.progress import Tick
+from curation.ray_child import end_family
 from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Leave, Logged, Moved, Request, Stop
 from curation.ray_processes import PAUSED, RayProcesses, state_of
 
 _LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.1
-_START_SECONDS = 300.0
+_START_SECONDS = 240.0  # two tries, which have bounds of their own
 _CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
 _IN_RAY_SECONDS = 60.0
 _DRIVER_SILENT_SECONDS = 45.0
 _STOP_SECONDS = 900.0
 _LEAVE_SECONDS = 20.0
+_CHILDREN_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
 """Until the death that explains a failure of Ray can be seen."""
 
@@ -97,8 +100,10 @@ class _Supervisor:
                 except (EOFError, OSError):
                     time.sleep(_PAUSE_SECONDS)
         finally:
-            kill_session(self._driver.pid)
+            children = psutil.Process(self._driver.pid).children() if self._driver.is_running() else []
             self._driver.end()
+            _, left = psutil.wait_procs(children, _CHILDREN_SECONDS)  # they end what they have started
+            end_family(*left)
 
     # ---- what the driver tells -----------------------------------------------------------------------------------
 
