@@ -16,6 +16,13 @@ from shards.sample import SCHEMA_VERSION
 CUT_VERSION = 2
 """Counts up whenever the cut's own logic makes other bytes or other ends of the same file, as settings would."""
 
+BEFORE: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1}
+"""What a dataset had of each setting before there was that setting: the old behavior, which need not be the default.
+
+Every setting that is new from now on stands here. A dataset that has this value of it is decided as one from before,
+and has the same fingerprint.
+"""
+
 _MAX_CRF = 51
 _MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames", "limits.lock_wait_seconds"])
 _FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
@@ -120,11 +127,13 @@ class Config:
     def determining(self, ffmpeg_build: str) -> dict[str, Any]:
         """Dotted name → value of all that decides the dataset's bytes, for comparing two runs."""
         idle = {"limits", "film", "claude"} - {self.judge}
-        chosen = {name: value for name, value in flat(self).items() if name.partition(".")[0] not in idle}
+        chosen = {
+            name: value
+            for name, value in flat(self).items()
+            if name.partition(".")[0] not in idle and not (name in BEFORE and BEFORE[name] == value)
+        }
         if self.judge == "claude":
             chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS[self.claude.prompt_version]}
-            if self.claude.prompt_version == 1:
-                del chosen["claude.prompt_version"]  # as versions wrote it that knew no other
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
 
 
@@ -148,3 +157,8 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
         else:
             named[f"{prefix}{item.name}"] = inner
     return named
+
+
+def was_before(name: str) -> Any:
+    """Return what a dataset without this setting had; None for what is no setting."""
+    return BEFORE[name] if name in BEFORE else flat(Config()).get(name)

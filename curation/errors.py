@@ -19,3 +19,14 @@ class AskingEnded(RunStopped):
 
 class LeftUndecided(AskingEnded):
     """The money left is too little for some clips. The run goes on with the others, and ends with this."""
+
+
+class SourceGone(RunStopped):
+    """Nothing is where the source was that OUT was planned from, at `location`."""
+
+    def __init__(self, message: str, location: str) -> None:
+        super().__init__(message, location)
+        self.location = location
+
+    def __str__(self) -> str:
+        return str(self.args[0])

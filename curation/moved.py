@@ -15,18 +15,23 @@ from shards.scratch import scratch_folder
 from shards.storage import Storage
 
 
-def clips_that_differ(out: Storage, source: Source, config: Config, terms: Terms | None) -> int:
+def clips_that_differ(out: Storage, source: Source, config: Config, terms: Terms | None) -> tuple[int, int]:
     """Plan the source anew, and count the clips that have not the id and the size that they were planned with.
 
-    Reads no contents, which are looked at clip by clip. Raises UsageMistake for what planning refuses.
+    Of the others, those with another caption are counted too. Reads no contents, which are looked at clip by clip.
+    Raises UsageMistake for what planning refuses.
     """
     willing = terms and replace(terms, uncaptioned="caption")  # what was to become of them is in the plan that stands
     with scratch_folder() as folder:
         draft = Storage.at(folder)
         write_plan(draft, source, config, willing, digests=False)
-        before, now = (map(_id_and_size, Plan(place, config).rows()) for place in (out, draft))
-        return sum(a != b for a, b in zip_longest(before, now))
+        different = recaptioned = 0
+        for before, now in zip_longest(Plan(out, config).rows(), Plan(draft, config).rows(), fillvalue=_NO_CLIP):
+            if any(before[name] != now[name] for name in ("clip_id", "size")):
+                different += 1
+            elif before["caption"] != now["caption"]:
+                recaptioned += 1
+        return different, recaptioned
 
 
-def _id_and_size(row: Mapping[str, Any]) -> tuple[str, int]:
-    return row["clip_id"], row["size"]
+_NO_CLIP: Mapping[str, Any] = {"clip_id": "", "size": 0}

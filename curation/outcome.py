@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from curation.probe import Measured
 
 Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantined"]
 OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")
@@ -17,10 +20,12 @@ NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 class Ending:
     """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence.
 
-    `retimed` says that the clip's file was looked at and has another time than was planned.
+    `retimed` says that the clip's file was looked at and has another time than was planned; `measured` is what its
+    headers say, as far as they were read.
     """
 
     outcome: Outcome
     reason: str
     detail: str
     retimed: bool = False
+    measured: Measured | None = None

@@ -92,7 +92,11 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
             f" {out.shown}/{RETRY} to give it up"
         )
     _log.warning(
-        "%s has an unfinished %s; this run leaves it so, the same command with it goes on", out.shown, retry.flag
+        "%s has an unfinished %s; this run leaves it so: --out %s %s goes on",
+        out.shown,
+        retry.flag,
+        out.shown,
+        retry.flag,
     )
 
 

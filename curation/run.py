@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,15 +13,18 @@ from typing import TYPE_CHECKING
 
 from curation.as_it_stands import seal_as_they_stand
 from curation.build_on_ray import BuildOnRay
-from curation.config import Config
-from curation.errors import AskingEnded, RunStopped, UsageMistake
+from curation.compared import Compared, compared_since, standing_before
+from curation.config import CUT_VERSION, Config
+from curation.errors import AskingEnded, RunStopped, SourceGone, UsageMistake
 from curation.healing import heal
+from curation.kept_terms import in_words, keep_terms
 from curation.least_budget import check_budget
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import StageProgress, Stages, Tick
+from curation.recorded import Recorded
 from curation.retry import begin_or_go_on, check_open_retry, end_retry
-from curation.setup import Recorded, as_begun, prepare, untouched
+from curation.setup import as_begun, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from judge.cached_client import Report
 
 _ROUNDS = 3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended: the account, and whether there was nothing left to do."""
+    """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
+
+    `can_retry` is whether a retry may work on it: not on what was finished by another version of the cut.
+    """
 
     summary: Summary
     idle: bool
+    source: Compared
+    can_retry: bool
 
 
 def open_out(location: str) -> Storage:
@@ -81,7 +91,10 @@ def open_out(location: str) -> Storage:
 
 
 def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage]:
-    """Source and OUT. Raises UsageMistake where one lies in the other: a set must not be made of its own shards."""
+    """Source and OUT. Raises UsageMistake where one lies in the other: a set must not be made of its own shards.
+
+    Raises SourceGone where nothing is at the place that OUT was planned from.
+    """
     out = open_out(out_location)
     source = _source_of(out, source_location)
     if not source.path and lies_in(out, source.root):
@@ -98,7 +111,7 @@ def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage
 
 
 def _source_of(out: Storage, location: str) -> Source:
-    """Raises UsageMistake for a place where nothing is, RunStopped where OUT was planned from it."""
+    """Raises UsageMistake for a place where nothing is, SourceGone where OUT was planned from it."""
     try:
         return Source.at(location)
     except UsageMistake as mistake:
@@ -107,11 +120,33 @@ def _source_of(out: Storage, location: str) -> Source:
         except UsageMistake:
             recorded = None
         if recorded and recorded.source == Storage.at(location).shown:
-            raise RunStopped(
+            raise SourceGone(
                 f"--source {recorded.source} is not there, and {out.shown} was planned from it; is its disk mounted?"
-                " If it has moved, name its new place"
+                " If it has moved, name its new place",
+                location,
             ) from mistake
         raise
+
+
+def _opened(order: Order) -> tuple[Source, Storage, SourceGone | None]:
+    """Source and OUT, and what is raised if the source of a finished OUT is needed, where nothing is there.
+
+    Raises as `open_apart`.
+    """
+    try:
+        return *open_apart(order.source, order.out), None
+    except SourceGone as gone:
+        out = open_out(order.out)
+        if not _is_finished(out, order.config):
+            raise
+        return Source.expected(gone.location), out, gone
+
+
+def _is_finished(out: Storage, config: Config) -> bool:
+    try:
+        return State.read(out, config.units_per_shard).complete(Plan(out, config))
+    except (FileNotFoundError, DamagedRecord):
+        return False
 
 
 @contextmanager
@@ -133,7 +168,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
     begun = time.monotonic()
     if order.terms:
         _check_key()
-    source, place = open_apart(order.source, order.out)
+    source, place, gone = _opened(order)
     if order.terms:
         check_budget(place, order.config.claude, order.terms)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -142,16 +177,22 @@ def build(order: Order, progress: StageProgress) -> Finished:
         out = heartbeat.out
         check_open_retry(out, order.retry)
         order = replace(order, config=as_begun(out, order.config))
+        before = standing_before(out)
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
+        if order.terms:
+            keep_terms(out, order.terms)
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
             recorded.begun_with_cut, witnesses(out), ApiIdentity.here() if order.terms else None,
         )  # fmt: skip
+        run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:
-            return _Run(order, job, recorded, heartbeat, progress, begun).go()
+            summary = run.go()
+            found = Compared(unread=str(gone)) if gone else compared_since(out, source, before, recorded)
         except FileNotFoundError:
             out.check_anchor()
             raise
+        return Finished(summary, run.idle, found, recorded.cut_version == CUT_VERSION)
 
 
 def _check_key() -> None:
@@ -165,8 +206,9 @@ class _Run:
     """One run over a plan that stands, under a lock that is held."""
 
     def __init__(
-        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: StageProgress, begun: float
-    ) -> None:
+        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: StageProgress, begun: float,
+        gone: SourceGone | None,
+    ) -> None:  # fmt: skip
         self._order = order
         self._job = job
         self._out = job.out
@@ -174,12 +216,17 @@ class _Run:
         self._heartbeat = heartbeat
         self._progress = progress
         self._begun = begun
+        self._gone = gone
         self._plan = Plan(job.out, order.config)
         self._shards = sum(1 for _ in self._plan.shards())
         self._idle = True
         self._before = sums_before(job.out)
 
-    def go(self) -> Finished:
+    @property
+    def idle(self) -> bool:
+        return self._idle
+
+    def go(self) -> Summary:
         units_per_shard = self._job.config.units_per_shard
         state, tally = heal(self._out, units_per_shard)
         tidy(self._out, state, units_per_shard)
@@ -200,7 +247,7 @@ class _Run:
         if self._order.retry:
             self._heartbeat.check()
             end_retry(self._out)
-        return Finished(summary, self._idle)
+        return summary
 
     def _finish(self, state: State) -> State:
         """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
@@ -220,6 +267,13 @@ class _Run:
             self._begin(self._plan.clips - clips, self._shards - shards)
             self._work(WorkLeft(state, retry=retry))
 
+    def _before_work(self) -> None:
+        """Say who is asked and what that may cost, once. Raises SourceGone."""
+        if self._gone:
+            raise self._gone
+        if self._order.terms and self._idle:
+            _log.warning("%s", in_words(self._out, self._order.terms))
+
     def _begin(self, clips: int, shards: int) -> None:
         """Tell that so much of the plan is done before the work that comes now."""
         self._reached = Stages(clips, clips, clips, shards)
@@ -229,6 +283,7 @@ class _Run:
     def _work(self, left: WorkLeft) -> None:
         if next(left.shards(self._plan, self._out), None) is None:
             return
+        self._before_work()
         self._idle = False
         self._out.delete(SUMS)
         request = BuildOnRay(self._job, left, self._order.workers, self._order.ray_address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from curation.config import Config, Rules
 from curation.header_reader import HEADERS, HeaderError
@@ -101,5 +101,5 @@ def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured 
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
     for rule in RULES:
         if ending := rule(clip, measured, config.rules):
-            return ending
+            return replace(ending, measured=measured)
     return measured

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tomllib
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
-import tomli_w
-
 from curation import ffmpeg
-from curation.config import CUT_VERSION, Config, as_tree, fingerprint, flat
+from curation.config import BEFORE, CUT_VERSION, Config, as_tree, fingerprint, flat, was_before
 from curation.cut_version import discard_clips, must_cut_anew
 from curation.errors import UsageMistake
 from curation.moved import clips_that_differ
 from curation.plan import Plan, write_plan
+from curation.recorded import CUT, SCHEMA, DamagedConfig, Recorded
 from curation.sources import Source
 from curation.terms import Terms
 from judge.answer_index import INDEX
@@ -23,84 +22,28 @@ from judge.budget_record import ACCOUNT
 from judge.errors import JudgeStopped
 from judge.segments import CALLS
 from judge.stored_answers import StoredAnswers
-from shards.layout import CONFIG, CRASHES, JOURNALS, MANIFEST, PARTS, PLAN, REPORT, RETRY, SUMMARY, SUMS, UNIT_LEDGERS
+from shards.layout import (
+    CONFIG,
+    CRASHES,
+    JOURNALS,
+    MANIFEST,
+    PARTS,
+    PLAN,
+    REPORT,
+    RETRY,
+    SUMMARY,
+    SUMS,
+    TERMS,
+    UNIT_LEDGERS,
+)
 from shards.receipt import DamagedRecord, Manifest, sealed_shards
 from shards.scratch import scratch_folder
 from shards.storage import Storage
 from shards.sums import file_sha256
 
-_CUT_VERSION = "cut_version"
-_BEGIN = b"fingerprint = "
+_PROMPTS = "prompts."
+_OF_JUDGES = ("film.", "claude.", _PROMPTS)
 _log = logging.getLogger(__name__)
-
-
-class DamagedConfig(UsageMistake):
-    """`config.toml` is ours and cannot be read. `why` says so without a remedy."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; give the command that built it as it was given then, or choose another --out")
-        self.why = why
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan.
-
-    `begun_with_cut` is the version of the cut that work on it began with.
-    """
-
-    determining: dict[str, Any]
-    source: str
-    plan_sha256: str
-    config: dict[str, Any]
-    begun_with_cut: int
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.determining)
-
-    @property
-    def cut_version(self) -> int:
-        """The version of the cut that made what is in OUT; the first did not note it."""
-        return int(self.determining.get(_CUT_VERSION, 1))
-
-    @staticmethod
-    def read(out: Storage) -> Recorded | None:
-        """None where there is no plan yet. Raises DamagedConfig, or UsageMistake for a file that is not ours."""
-        try:
-            data = out.read(CONFIG)
-        except FileNotFoundError:
-            return None
-        try:
-            value = tomllib.loads(data.decode())
-            determining = value["determining"]
-            value["config"].get("claude", {}).setdefault("prompt_version", 1)
-            begun_with_cut = int(value.get("begun_with_cut", determining.get(_CUT_VERSION, 1)))
-            recorded = Recorded(determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if data.strip(b"\0 \n") and not data.startswith(_BEGIN):
-                why = f"it has no {error}" if isinstance(error, KeyError) else error
-                raise UsageMistake(
-                    f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
-                ) from error
-            raise DamagedConfig(f"{out.shown}/{CONFIG} is damaged ({error})") from error
-        if value.get("fingerprint") != recorded.fingerprint:
-            raise UsageMistake(
-                f"{out.shown}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose another"
-                " --out"
-            )
-        return recorded
-
-    def publish(self, out: Storage) -> None:
-        value = {
-            "fingerprint": self.fingerprint,
-            "source": self.source,
-            "plan_sha256": self.plan_sha256,
-            "begun_with_cut": self.begun_with_cut,
-            "config": self.config,
-            "determining": self.determining,
-        }
-        out.write(CONFIG, tomli_w.dumps(value).encode())
 
 
 def as_begun(out: Storage, config: Config) -> Config:
@@ -111,7 +54,7 @@ def as_begun(out: Storage, config: Config) -> Config:
         return config
     if recorded is None or "claude" not in (config.judge, recorded.determining.get("judge")):
         return config
-    version = recorded.determining.get("claude.prompt_version", 1)
+    version = recorded.determining.get("claude.prompt_version", BEFORE["claude.prompt_version"])
     return replace(config, claude=replace(config.claude, prompt_version=version))
 
 
@@ -174,7 +117,7 @@ def moved(
     except (FileNotFoundError, DamagedRecord):
         return None  # and then nothing says what was planned
     try:
-        different = clips_that_differ(out, source, config, terms)
+        different, recaptioned = clips_that_differ(out, source, config, terms)
     except UsageMistake:
         return None  # it could not be planned at all
     if different:
@@ -182,7 +125,8 @@ def moved(
             f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different:,}"
             " clips have another id or another size. Give the same source, or choose another --out"
         )
-    _log.warning("the source has moved from %s to %s; its clips are the same", recorded.source, source.shown)
+    others = f", but for the captions of {recaptioned:,}, which stay as they were planned" if recaptioned else ""
+    _log.warning("the source has moved from %s to %s; its clips are the same%s", recorded.source, source.shown, others)
     return replace(recorded, source=source.shown)
 
 
@@ -292,26 +236,50 @@ def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recor
     if recorded.determining.get("judge") == "claude" and untouched(out):
         return None  # it was asked in vain from the first question on, of a model that is not there perhaps
     raise UsageMistake(
-        f"--out {out.shown} holds another plan: {'; '.join(different)}."
-        " Run with the same settings, or choose another --out"
+        f"--out {out.shown} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())}, or choose"
+        " another --out"
     )
 
 
-def _differences(recorded: Recorded, determining: dict[str, Any], source: str) -> list[str]:
-    """What a run with these settings and this source would do otherwise, setting by setting."""
-    # A setting that is newer than OUT had its default there. The cut's version is no setting.
-    before = {**_defaults(determining), **recorded.determining, "source": recorded.source, _CUT_VERSION: CUT_VERSION}
-    now = {**determining, "source": source}
-    return [
-        f"{name} is {now.get(name)!r}, was {before.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
+def _remedy(different: Collection[str]) -> str:
+    if "ffmpeg" in different:
+        return "Install the imageio-ffmpeg that it was begun with"
+    if set(different) <= {_PROMPTS, SCHEMA}:
+        return "Use the version of this program that it was begun with"
+    return "Leave out what differs, to go on with what it was begun with"
 
 
-def _defaults(determining: dict[str, Any]) -> dict[str, Any]:
-    """The default of each setting that is told."""
-    return {name: value for name, value in flat(Config()).items() if name in determining}
+def _differences(recorded: Recorded, determining: dict[str, Any], source: str) -> dict[str, str]:
+    """What a run with these settings and this source would do otherwise, in the order in which a person would look.
+
+    What follows from another judge, or from another version of the prompts, is not told beside that.
+    """
+    before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source}
+    followers: tuple[str, ...] = (CUT,)  # which is no setting
+    if before.get("judge") != now.get("judge"):
+        followers += _OF_JUDGES
+    elif _value(before, "claude.prompt_version") != _value(now, "claude.prompt_version"):
+        followers += (_PROMPTS,)
+    names = [name for name in _in_order(before | now) if not name.startswith(followers)]
+    differ = [name for name in names if _value(before, name) != _value(now, name)]
+    told = {name: f"{name} is {_value(now, name)}, was {_value(before, name)}" for name in differ}
+    prompts = [name.removeprefix(_PROMPTS) for name in told if name.startswith(_PROMPTS)]
+    if prompts:
+        told = {name: text for name, text in told.items() if not name.startswith(_PROMPTS)}
+        told[_PROMPTS] = f"the prompts {', '.join(prompts)} are those of another version"
+    return told
+
+
+def _in_order(named: dict[str, Any]) -> Iterator[str]:
+    """The names of what decides a dataset: source and judge, the settings, the rest."""
+    order = dict.fromkeys(["source", *flat(Config())])
+    yield from (name for name in order if name in named)
+    yield from sorted(named.keys() - order.keys(), key=lambda name: (name in ("ffmpeg", SCHEMA), name))
+
+
+def _value(decided: dict[str, Any], name: str) -> Any:
+    """What a run has of a setting: one that is newer than it is as it was before."""
+    return decided[name] if name in decided else was_before(name)
 
 
 def untouched(out: Storage) -> bool:
@@ -321,5 +289,5 @@ def untouched(out: Storage) -> bool:
         asked = done or StoredAnswers(out).count
     except JudgeStopped:
         return False
-    left = (entry for entry in out.files(CALLS, recursive=True) if entry.path not in (ACCOUNT, INDEX))
+    left = (entry for entry in out.files(CALLS, recursive=True) if entry.path not in (ACCOUNT, INDEX, TERMS))
     return not asked and all(entry.path.startswith(JOURNALS) and not entry.size for entry in left)

@@ -16,7 +16,7 @@ from curation.errors import RunStopped
 from curation.ledger import RETIMED, Tally
 from curation.outcome import NEEDS_ATTENTION
 from curation.plan import Plan
-from curation.setup import Recorded
+from curation.recorded import Recorded
 from curation.state import State
 from judge.budget_record import ACCOUNT, BudgetRecord
 from judge.errors import JudgeStopped

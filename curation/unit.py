@@ -36,7 +36,7 @@ from curation.side_by_side import Bench, side_by_side
 from curation.sources.reading import SourceChanged, SourceReader, Witness
 from curation.terms import Terms
 from curation.witnesses import planned_in
-from curation.writable import writable
+from curation.writable import writable, writable_of
 from judge.api_identity import ApiIdentity
 from judge.request import Frame
 from judge.text import evidence
@@ -131,7 +131,7 @@ def _looked_at(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
         return Screened(measured)
     frames = _fetched(clip, bench, lambda source: look(source, _span(clip), measured, job.config, bench.scratch))
     if isinstance(frames, Ending):
-        return frames
+        return replace(frames, measured=measured)
     earlier: tuple[Frame, ...] | Ending = ()
     if job.begun_with_cut < CUT_VERSION:
         earlier = _fetched(
@@ -225,14 +225,16 @@ def _finish_clip(
 def _judged_row(job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None) -> Row:
     """What is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
     row = _planned_row(job, clip, found)
+    columns: dict[str, Any] = {}
+    if measured := found.measured:
+        columns = {
+            "source_width": measured.width, "source_height": measured.height, "duration": measured.duration,
+            "codec": measured.codec,
+        }  # fmt: skip
     if isinstance(found, Ending):
+        row = replace(row, **writable_of(columns))  # a header that lies does not change the clip's end
         return with_calls(row, [call.record() for call in scene.calls]) if scene else row
-    measured = found.measured
-    row = replace(
-        row, sample=found.sample, source_width=measured.width, source_height=measured.height,
-        duration=measured.duration, codec=measured.codec,
-    )  # fmt: skip
-    return _with_scene(row, scene or Scene(clip.caption))
+    return _with_scene(replace(row, sample=found.sample, **columns), scene or Scene(clip.caption))
 
 
 def _with_scene(row: Row, scene: Scene) -> Row:

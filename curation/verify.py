@@ -13,8 +13,8 @@ from curation.config import Config, flat
 from curation.ledger import Tally
 from curation.plan import Plan
 from curation.progress import Progress
+from curation.recorded import Recorded
 from curation.retry import OpenRetry
-from curation.setup import Recorded
 from curation.state import State
 from curation.summary import about, summarize
 from curation.verify_answers import Answers

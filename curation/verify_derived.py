@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 
 from curation.errors import RunStopped
-from curation.setup import Recorded
+from curation.recorded import Recorded
 from curation.summary import Spending, Summary, about
 from judge.budget_record import ACCOUNT, BudgetRecord
 from judge.errors import JudgeStopped

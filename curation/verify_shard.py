@@ -9,7 +9,7 @@ from curation.config import CUT_VERSION, Config
 from curation.ledger import Row, read_ledger
 from curation.plan import PlannedClip
 from curation.record import conditioning_text, record_of
-from curation.setup import Recorded
+from curation.recorded import Recorded
 from curation.sources import OPEN_END
 from curation.writable import UNWRITABLE
 from shards.layout import ShardName

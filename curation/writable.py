@@ -6,6 +6,7 @@ Strangers are the source, the headers of its files, what FFmpeg says of them, an
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
@@ -36,6 +37,11 @@ def writable(row: Row) -> Row:
     blanks = {c.name: c.default for c in columns if c.name in wrong and c.default is not MISSING}
     detail = evidence("; ".join(f"{name} cannot be written: {why}" for name, why in wrong.items()))
     return replace(row, **{**_NOT_CUT, **blanks, "outcome": "failed", "reason": UNWRITABLE, "detail": detail})
+
+
+def writable_of(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the columns that a ledger can hold."""
+    return {name: value for name, value in columns.items() if not _why_not(value)}
 
 
 def _why_not(value: str | int | float) -> str:

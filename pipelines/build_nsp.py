@@ -13,30 +13,25 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from curation.cluster import inside_job
 from curation.config import Config
 from curation.errors import UsageMistake
-from curation.ledger import RETIMED
 from curation.outcome import OUTCOMES
+from curation.recorded import Recorded
 from curation.run import Order, build, open_out
-from curation.setup import Recorded
-from curation.sources.passed import told
-from curation.status import Status, status
-from curation.summary import Spending, Summary
-from curation.terms import Terms
+from curation.status import status
 from curation.verify import verify
-from judge.prices import Prices
 from judge.settings import Claude
 from pipelines import console
+from pipelines.begun import Begun, config_of
 from pipelines.endings import ends
 from pipelines.estimating import ASSUMED, print_estimate
-from pipelines.settings import chosen, dollars, from_tree, options
+from pipelines.settings import dollars, options
 from pipelines.shell import command
 from pipelines.stagewatch import StageWatch
-from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMS
+from pipelines.telling import print_finished, print_status
+from shards.layout import CONFIG, MANIFEST, PLAN, SUMS
 from shards.storage import Storage
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -55,7 +50,8 @@ def _kept(given: Mapping[str, Any]) -> str:
     "sources",
     multiple=True,
     metavar="PATH",
-    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, or a video; a path or s3://…",
+    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, or a video; a path or s3://…  [default: that of"
+    " --out, once it was begun]",
 )
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
@@ -69,8 +65,16 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--model", help=f"The model of --judge claude.  [default: {Claude().model}]")
 @click.option("--estimate", "estimating", is_flag=True, help="Say what --judge claude would cost; asks nothing.")
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(ASSUMED)}.")
-@click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
-@click.option("--batches", is_flag=True, help="Ask in message batches: half the price, answers within a day.")
+@click.option(
+    "--budget-usd",
+    type=click.FloatRange(0, min_open=True),
+    help="In all on --out, never more.  [default: as last given for --out, else no bound]",
+)
+@click.option(
+    "--batches/--no-batches",
+    default=None,
+    help="Ask in message batches: half the price, answers within a day.  [default: as --out was last asked, else no]",
+)
 @click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips without a caption first.")
 @click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, leave clips without a caption out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
@@ -80,13 +84,15 @@ def _kept(given: Mapping[str, Any]) -> str:
 def main(
     sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, stop_after: int | None,
     workers: int | None, ray_address: str | None, model: str | None, estimating: bool, assume: str,
-    budget_usd: float | None, batches: bool, caption_missing: bool, skip_uncaptioned: bool, prices: Path | None,
+    budget_usd: float | None, batches: bool | None, caption_missing: bool, skip_uncaptioned: bool, prices: Path | None,
     config: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Build a next-scene dataset from captioned video.
 
     Each clip is screened by its headers, given the scene that came before it, cut to at most 81 frames at 16 fps, and
-    written into WebDataset shards. The run may be stopped or killed at any moment: the same command goes on.
+    written into WebDataset shards. The run may be stopped or killed at any moment: --out alone goes on with it, since
+    OUT knows its source, judge, settings and limits, and the budget and --batches that were given last. The defaults
+    below are those of a new OUT. Before anything is paid for, a line says who is asked, and what is spent at most.
 
     Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by the
     budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
@@ -94,22 +100,17 @@ def main(
     source = _only(sources)
     if inside_job():
         _refuse_relative({"--source": source, "--out": out})
+    alone = {"--retry": retry, "--stop-after": stop_after, "--estimate": estimating, "--assume": assume}
     if verifying or telling:
+        _refuse_beside("--status" if telling else "--verify", alone | {"--verify": verifying and telling})
         code = _look(open_out(out), verifying)
-    elif source is None:
-        raise UsageMistake("--source is missing; name a folder, a manifest, a tar or a video")
     else:
-        if estimating and retry:
-            raise UsageMistake(
-                "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
-            )
-        if stop_after and retry:
-            raise UsageMistake(
-                "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
-            )
-        settings = chosen(Config, config, flags | ({"claude__model": model} if model else {}))
+        _refuse_contradictions(estimating, assume, retry, stop_after)
+        begun = Begun.at(open_out(out))
+        source = begun.source(source)
+        settings = begun.config(config, flags | ({"claude__model": model} if model else {}))
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
-        terms = _terms(settings, budget_usd, batches, uncaptioned, prices)
+        terms = begun.terms(settings, dollars("--budget-usd", budget_usd), batches, uncaptioned, prices)
         order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms, stop_after)
         only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
         captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
@@ -124,9 +125,7 @@ def _build(order: Order) -> int:
         finished = build(order, watch)
     finally:
         watch.end()
-    if finished.idle:
-        console.out.print("Nothing to do: every clip of the plan is decided and every shard is sealed.")
-    _print_summary(finished.summary, open_out(order.out))
+    print_finished(finished, open_out(order.out), order.retry)
     return console.ATTENTION if finished.summary.needs_attention else console.DONE
 
 
@@ -139,20 +138,29 @@ def _only(sources: tuple[str, ...]) -> str | None:
     return sources[0] if sources else None
 
 
+def _refuse_beside(looking: str, given: Mapping[str, Any]) -> None:
+    for flag, value in given.items():
+        if value:
+            raise UsageMistake(f"{looking} looks at --out and does nothing else; leave {flag} out, or {looking}")
+
+
+def _refuse_contradictions(estimating: bool, assume: str, retry: str, stop_after: int | None) -> None:
+    if estimating and retry:
+        raise UsageMistake(
+            "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
+        )
+    if stop_after and retry:
+        raise UsageMistake(
+            "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
+        )
+    if assume and not estimating:
+        raise UsageMistake("--assume is what --estimate reckons with; give --estimate, or leave it out")
+
+
 def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mistake", "caption", "skip"]:
     if caption_missing and skip_uncaptioned:
         raise UsageMistake("--caption-missing and --skip-uncaptioned exclude each other; leave one of them out")
     return "caption" if caption_missing else "skip" if skip_uncaptioned else "mistake"
-
-
-def _terms(
-    config: Config, budget_usd: float | None, batches: bool, uncaptioned: Literal["mistake", "caption", "skip"],
-    prices: Path | None,
-) -> Terms | None:  # fmt: skip
-    budget = dollars("--budget-usd", budget_usd)
-    if config.judge != "claude":
-        return None
-    return Terms(Prices.load(prices).of(config.claude.model), budget, batches, uncaptioned)
 
 
 def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
@@ -172,9 +180,9 @@ def _look(out: Storage, verifying: bool) -> int:
         )
     if recorded is None:
         raise UsageMistake(f"--out {out.shown}: no plan there; build a dataset first")
-    config = from_tree(Config, recorded.config, f"{out.shown}/config.toml")
+    config = config_of(recorded, out)
     if not verifying:
-        _print_status(status(out, config))
+        print_status(status(out, config), out)
         return console.DONE
     watch = console.Watch("verifying")
     try:
@@ -185,8 +193,8 @@ def _look(out: Storage, verifying: bool) -> int:
         console.out.print(console.visible(finding.text), markup=False)
     problems = sum(finding.wrong for finding in found)
     if problems:
-        build = command("build_nsp.py", "--source", recorded.source, "--out", out.shown)
-        console.out.print(f"the build      {build} …, with the settings in {CONFIG}", markup=False)
+        build = command("build_nsp.py", "--out", out.shown)
+        console.out.print(f"the build      {build}", markup=False)
     console.out.print(
         f"{problems:,} problem{'s' if problems > 1 else ''} found."
         if problems
@@ -211,82 +219,6 @@ def _refuse_relative(paths: dict[str, str | None]) -> None:
                 f"{flag} {path}: relative paths mean nothing inside a cluster job, which runs in a copy of this folder;"
                 " give an absolute path or s3://…"
             )
-
-
-def _print_summary(summary: Summary, out: Storage) -> None:
-    table = Table("outcome", "reason", "clips", box=None, pad_edge=False)
-    for outcome, reason, count in summary.outcomes:
-        table.add_row(outcome, escape(console.visible(reason)), f"{count:,}")
-    table.columns[2].justify = "right"
-    console.out.print(table)
-    console.out.print(
-        f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards"
-    )
-    console.out.print(
-        f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
-    )
-    if summary.passed_over != {}:
-        console.out.print(f"not read  {told(summary.passed_over)}", markup=False)
-    _print_retimed(summary.retimed)
-    console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
-    if summary.spending:
-        console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
-    console.out.print(f"time      {summary.seconds:,.1f} s")
-    console.out.print(f"dataset   {out.shown}", markup=False)
-    console.out.print(f"page      {out.shown}/{REPORT}", markup=False)
-    if not summary.balanced:
-        console.out.print("The account does not balance; --verify says where.")
-    verifying = command("build_nsp.py", "--out", out.shown, "--verify")
-    nexts = [verifying] if summary.complete else [_go_on(summary)]
-    if summary.count("refused"):
-        nexts.insert(0, "the same command with --retry refused, to ask about those once more")
-    if summary.count("failed", "quarantined"):
-        nexts.insert(0, "the same command with --retry failed,quarantined, once the cause in the ledger is mended")
-    for line in nexts:
-        console.out.print(f"next      {line}", markup=False)
-
-
-def _go_on(summary: Summary) -> str:
-    return f"the same command without --stop-after, for the {summary.planned - summary.decided:,} clips that are left"
-
-
-def _print_retimed(count: int) -> None:
-    if count:
-        console.out.print(
-            f"retimed   {count:,} clips of files with another time than planned, as many bytes, and the same contents"
-            " where the plan knows them"
-        )
-
-
-def _print_status(now: Status) -> None:
-    console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
-    for outcome, reason, count in now.tally.lines():
-        console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)
-    partly = f", {now.shards_partial:,} of them with clips still to be decided" if now.shards_partial else ""
-    console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
-    if now.passed_over != {}:
-        console.out.print(f"not read  {told(now.passed_over)}", markup=False)
-    _print_retimed(now.tally.remarks[RETIMED])
-    if now.retry:
-        left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
-        console.out.print(f"retry     {now.retry.flag}: {left}; the same command with it goes on", markup=False)
-    if now.spending:
-        console.out.print(f"spent     {_spent(now.spending)}", markup=False)
-    if now.runner is None:
-        console.out.print("run       none")
-    else:
-        how = "at work" if now.running else "died; the same command goes on"
-        console.out.print(
-            f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}"
-            f" (last heartbeat {now.runner.beat_shown})",
-            markup=False,
-        )
-
-
-def _spent(spending: Spending) -> str:
-    lost = f"; up to ${spending.lost_usd:,.4f} more for answers that never came" if spending.lost_usd else ""
-    waiting = f"; {spending.in_batches:,} questions in batches under way" if spending.in_batches else ""
-    return f"${spending.spent_usd:,.4f} for {spending.answers:,} answers{lost}{waiting}"
 
 
 if __name__ == "__main__":

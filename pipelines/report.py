@@ -12,14 +12,13 @@ from pipelines import ready  # noqa: F401  before all that may be missing, and a
 
 import click
 
-from curation.config import Config
 from curation.errors import UsageMistake
+from curation.recorded import Recorded
 from curation.run import claimed_out, open_out
-from curation.setup import Recorded
 from curation.sources import Source
 from pipelines import console
+from pipelines.begun import config_of
 from pipelines.endings import ends
-from pipelines.settings import from_tree
 from shards.layout import REPORT
 from shards.storage import Storage, StorageFault
 from shards.sums import relist
@@ -43,7 +42,7 @@ def main(out: str) -> None:
     recorded = Recorded.read(place)
     if recorded is None:
         raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
-    config = from_tree(Config, recorded.config, f"{place.shown}/config.toml")
+    config = config_of(recorded, place)
     with claimed_out(place) as ours:
         page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
         relist(ours, REPORT, page.sha256)

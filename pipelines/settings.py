@@ -79,8 +79,11 @@ def options(cls: type[Any], default: str = "", without: Container[str] = ()) -> 
     return decorate
 
 
-def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any]) -> T:
-    """The settings from an optional TOML file and click's parameters, which take precedence. Raises SettingsMistake."""
+def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], begun_with: Mapping[str, Any] | None = None) -> T:
+    """The settings from click's parameters, else an optional TOML file, else `begun_with`, by dotted name.
+
+    Raises SettingsMistake.
+    """
     values: dict[str, Any] = {}
     if file is not None:
         try:
@@ -90,7 +93,7 @@ def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any]) -> T:
     from_names(cls, values, str(file))
     given = {leaf.name: flags.get(_parameter(leaf.name)) for leaf in leaves(cls)}
     values |= {name: value for name, value in given.items() if value is not None}
-    return from_names(cls, values, "settings")
+    return from_names(cls, {**(begun_with or {}), **values}, "settings")
 
 
 class Finite(click.FloatRange):

@@ -23,13 +23,14 @@ from curation.config import Config
 from curation.errors import UsageMistake
 from curation.history import ClipHistory, Glance, Opened, ShardHistory
 from curation.ledger import Row
+from curation.mendable import advice
+from curation.recorded import Recorded
 from curation.run import open_out
-from curation.setup import Recorded
 from curation.sources import OPEN_END
 from pipelines import console
+from pipelines.begun import config_of
 from pipelines.console import visible
 from pipelines.endings import ends
-from pipelines.settings import from_tree
 from pipelines.shell import command
 from shards.layout import CONFIG, ShardName
 from shards.storage import BadLocation, Storage
@@ -47,9 +48,10 @@ _KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory
 def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     """Show the dataset in OUT, a path or s3://… at a glance, or WHAT of it.
 
-    WHAT is a clip's id or its first letters (at least 6), for its whole history: plan, rounds, verdict, paid calls,
-    outcome, sample. Or it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and
-    checked, and the clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
+    WHAT is a clip, for its whole history: plan, rounds, verdict, paid calls, outcome, sample. It is named by its id or
+    its first letters (at least 6), by its file or the last part of that, or by its `id` in the manifest. Or
+    it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and checked, and the
+    clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
 
     Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or
     SIGUSR1, 130 by Ctrl-C.
@@ -73,7 +75,7 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
 
 def _config(out: Storage) -> Config | None:
     recorded = Recorded.read(out)
-    return from_tree(Config, recorded.config, f"{out.shown}/{CONFIG}") if recorded else None
+    return config_of(recorded, out) if recorded else None
 
 
 def _story(opened: Opened, what: str) -> Story:
@@ -136,8 +138,8 @@ class Page:
                 line.truncate(self._console.width, overflow="ellipsis")
             self._console.print(line)
 
-    def next(self, program: str, *words: str) -> None:
-        self.say("next", command(program, *words))
+    def next(self, program: str, *words: str, why: str = "") -> None:
+        self.say("next", command(program, *words) + (f"  # {why}" if why else ""))
 
 
 def _print(page: Page, story: Story) -> None:
@@ -168,17 +170,17 @@ def _print_glance(page: Page, now: Glance) -> None:
         lost = f"; up to ${now.spending.lost_usd:,.4f} lost" if now.spending.lost_usd else ""
         page.say("spent", f"${now.spending.spent_usd:,.4f} for {now.spending.answers:,} answers{lost}")
     if now.runner:
-        how = "at work" if now.runner.alive else "died; the same command goes on"
+        how = "at work" if now.runner.alive else "died"
         page.say("run", f"{now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}")
     if now.example:
         page.next("show.py", page.out, now.example)
     if now.runner and now.runner.alive:
         page.next("build_nsp.py", "--out", page.out, "--status")
     elif CONFIG not in now.missing and not now.complete:
-        page.say("next", "the command that built it, once more, to go on")
+        page.next("build_nsp.py", "--out", page.out)
     elif CONFIG not in now.missing:
-        if again := [outcome for outcome in ("refused", "failed", "quarantined") if now.count(outcome)]:
-            page.say("next", f"the command that built it, with --retry {','.join(again)}, to do those anew")
+        for one in advice(now.outcomes or ()):
+            page.next("build_nsp.py", "--out", page.out, "--retry", one.outcomes, why=one.why)
         page.next("build_nsp.py", "--out", page.out, "--verify")
 
 
@@ -201,8 +203,8 @@ def _print_shard(page: Page, shard: ShardHistory) -> None:
         ] for sample in shard.samples)])  # fmt: skip
     if shard.not_kept:
         page.say("", "")
-        page.table([["not kept", "outcome", "reason", "detail"], *(
-            [clip.clip_id, clip.outcome, clip.reason, clip.detail] for clip in shard.not_kept
+        page.table([["not kept", "file", "outcome", "reason", "detail"], *(
+            [clip.clip_id, clip.source, clip.outcome, clip.reason, clip.detail] for clip in shard.not_kept
         )])  # fmt: skip
 
 

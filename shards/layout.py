@@ -26,6 +26,7 @@ CRASHES = "parts/crashes"
 LATENTS = "latents"
 CALLS = "calls"  # where `judge.answer_cache` keeps what was paid for
 JOURNALS = "calls/journals"
+TERMS = "calls/terms.json"
 ENERGON = ".nv-meta"
 
 SPLITS = ("train", "test")
@@ -35,7 +36,7 @@ _SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})
 _UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
 _SHARD_PART = re.compile(rf"{PARTS}/(?P<split>[a-z]+)/nsp-(?P<index>\d{{6,}})(?:-r(?P<revision>\d+))?")
 _PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
-_CALL = re.compile(rf"{CALLS}/(?:account\.json|index\.npz|prompts\.json|.+\.jsonl?\.gz)")
+_CALL = re.compile(rf"{CALLS}/(?:account\.json|index\.npz|prompts\.json|terms\.json|.+\.jsonl?\.gz)")
 
 
 def index(split: str) -> str:

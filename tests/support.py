@@ -23,9 +23,10 @@ from curation.judging import Judging
 from curation.ledger import RUN_SPECIFIC, Row
 from curation.lock import held
 from curation.plan import Plan
+from curation.recorded import Recorded
 from curation.retry import begin_or_go_on, check_open_retry, end_retry
 from curation.run import claimed_out, open_out
-from curation.setup import Recorded, prepare, untouched
+from curation.setup import prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
 from curation.summary import Summary, conclude, sums_before
@@ -114,14 +115,14 @@ def build_inline(
         try:
             while not (end or state.complete(plan)):
                 works = remaining(plan, state, place)
-                end = _do_all(job, at_most(works, stop_after) if stop_after else works, judging, runner)
+                end = do_all(job, at_most(works, stop_after) if stop_after else works, judging, runner)
                 if end or stop_after:
                     seal_as_they_stand(place, plan, config.units_per_shard)
                     break
                 state = State.read(place, config.units_per_shard)
             state = State.read(place, config.units_per_shard)
             if retry and not end and (under_way := begin_or_go_on(place, state, retry)):
-                end = _do_all(job, to_retry(plan, state, place, under_way), judging, runner)
+                end = do_all(job, to_retry(plan, state, place, under_way), judging, runner)
         finally:
             runner.run(judging.end())
         if end and untouched(place):
@@ -138,7 +139,7 @@ def build_inline(
     return summary
 
 
-def _do_all(
+def do_all(
     job: Job, works: Iterable[ShardWork], judging: Judging, runner: asyncio.Runner
 ) -> RunStopped | UsageMistake | None:
     """What ended the asking, or why clips are left undecided, if anything did."""

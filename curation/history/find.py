@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from curation.errors import UsageMistake
 from curation.history.opened import Opened
 from curation.plan import PlannedClip
+from curation.sources import OPEN_END
 from shards.index import Index
 from shards.layout import PLAN, ShardName
 from shards.parquet import read_table, reading
@@ -26,6 +27,7 @@ from shards.storage import Storage, split_query
 LEAST_LETTERS = 6
 _NEAR_LETTERS = 4
 _MOST_NAMED = 8
+_WHOLE_ID = re.compile(r"[0-9a-f]{24}")
 _ID = re.compile(r"[0-9a-z]{1,32}")
 _SHARD = re.compile(r"[a-z]+/nsp-\d{6,}(?:-r\d+)?")
 
@@ -41,9 +43,20 @@ class Spot:
 
 
 def find_clip(opened: Opened, wanted: str) -> Spot:
-    """The clip with this id, or the one whose id begins so. Raises UsageMistake, naming those that come near."""
+    """The clip of this file, with this `id` of the manifest or this clip id, or the one whose clip id begins so.
+
+    Raises UsageMistake, naming those that come near, or all that are cut from a file.
+    """
+    whole = (spot for spot in _spots(opened, wanted) if spot.clip_id == wanted)
+    if _WHOLE_ID.fullmatch(wanted) and (spot := next(whole, None)):
+        return spot  # without a look at names
+    if named := _named_so(opened, wanted):
+        return named
     if not _ID.fullmatch(wanted):
-        raise UsageMistake(f"{wanted!r} is neither a clip id, nor a shard such as train/nsp-000000, nor a path of one")
+        raise UsageMistake(
+            f"{wanted!r} is neither a clip id, nor a clip's file or `id` in the manifest, nor a shard such as"
+            f" train/nsp-000000, nor a path of one{_as_far_as_known(opened)}"
+        )
     if len(wanted) < LEAST_LETTERS:
         found = list(islice(_spots(opened, wanted), _MOST_NAMED + 1))
         raise UsageMistake(f"{wanted} is too short, give at least {LEAST_LETTERS} letters; {_named(found)}")
@@ -59,6 +72,69 @@ def find_clip(opened: Opened, wanted: str) -> Spot:
         raise UsageMistake(f"{wanted} is not enough; {_named(matching)}")
     alike = [near[clip_id] for clip_id in difflib.get_close_matches(wanted, near, 3, 0)]
     raise UsageMistake(f"no clip has the id {wanted}{_as_far_as_known(opened)}; {_named(alike, 'the nearest: ')}")
+
+
+def _named_so(opened: Opened, wanted: str) -> Spot | None:
+    """The one clip whose file, or `id` in the manifest, is called so; by its whole name, else by the last part of it.
+
+    None where it is a clip's id, or no clip is called so. Raises UsageMistake where several are.
+    """
+    by_name: list[tuple[Spot, str]] = []
+    by_base: list[tuple[Spot, str]] = []
+    for spot, called, span in _called(opened, wanted):
+        if spot.clip_id == wanted:
+            return spot
+        (by_name if wanted in called else by_base).append((spot, f"{spot.clip_id} ({called[0]}{span})"))
+    found = by_name or by_base
+    if len(found) > 1:
+        more = f", and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
+        listed = ", ".join(told for _, told in found[:_MOST_NAMED])
+        raise UsageMistake(f"{len(found):,} clips are called {wanted}; give the id of one of them: {listed}{more}")
+    return found[0][0] if found else None
+
+
+def _called(opened: Opened, wanted: str) -> Iterator[tuple[Spot, tuple[str, ...], str]]:
+    """The clips that may be called so, with what they are called, and their span: from the plan, or else the ledgers.
+
+    A clip of exactly this id is among them.
+    """
+    base = f"/{wanted}"
+    if opened.has_plan:
+        with reading(opened.out, PLAN), opened.out.open(PLAN) as file:
+            plan = pq.ParquetFile(file)
+            for group in range(plan.metadata.num_row_groups):
+                columns = ["clip_id", "name", "identity"]
+                table = plan.read_row_group(group, columns=columns, use_threads=False)
+                rows = _matching(table, ("clip_id", "name", "identity"), "name", wanted, base)
+                for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist() if rows else ():
+                    clip = PlannedClip(**row)
+                    spot = Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
+                    yield spot, (clip.name, clip.identity), span_of(clip.start_ms, clip.end_ms)
+        return
+    for path, _ in opened.ledgers():
+        table = read_table(opened.out, path)
+        if not {"clip_id", "source"} <= set(table.column_names):
+            raise DamagedRecord(f"{path} is not a ledger of this version")
+        rows = _matching(table, ("clip_id", "source"), "source", wanted, base)
+        for row in table.take(rows).to_pylist() if rows else ():
+            spot = Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
+            yield spot, (row["source"],), span_of(row["start_ms"], row["end_ms"])
+
+
+def _matching(table: pa.Table, columns: Sequence[str], name: str, wanted: str, base: str) -> list[int]:
+    """The rows in which one of the columns is what is wanted, or the name ends in it."""
+    hits = pc.ends_with(table[name], pattern=base)
+    for column in columns:
+        hits = pc.or_(hits, pc.equal(table[column], wanted))
+    rows: list[int] = pc.indices_nonzero(hits).to_pylist()
+    return rows
+
+
+def span_of(start_ms: int, end_ms: int) -> str:
+    """A clip's place in its file, to stand behind the file's name; "" for the whole of it."""
+    if end_ms == OPEN_END:
+        return f" from {start_ms / 1000:g} s" if start_ms else ""
+    return f" {start_ms / 1000:g}–{end_ms / 1000:g} s"
 
 
 def shard_named(out: Storage, text: str) -> ShardName | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from curation.history.find import span_of
 from curation.history.opened import Opened
 from curation.history.sample import SampleFound, SampleReader
 from curation.ledger import read_ledger
@@ -14,9 +15,10 @@ from shards.sample import MEMBERS
 
 @dataclass(frozen=True)
 class NotKept:
-    """A clip that is not in the shard, and how it ended."""
+    """A clip that is not in the shard, and how it ended. `source` is its file, and its span in that."""
 
     clip_id: str
+    source: str
     outcome: str
     reason: str
     detail: str
@@ -65,7 +67,13 @@ def shard_history(opened: Opened, name: ShardName) -> ShardHistory:
         sha256=receipt.sha256,
         bytes=receipt.bytes,
         samples=tuple(reader.find(number) for number in range(receipt.count)),
-        not_kept=tuple(NotKept(row.clip_id, row.outcome, row.reason, row.detail) for row in rows if not row.kept),
+        not_kept=tuple(
+            NotKept(
+                row.clip_id, f"{row.source}{span_of(row.start_ms, row.end_ms)}", row.outcome, row.reason, row.detail
+            )
+            for row in rows
+            if not row.kept
+        ),
         missing=opened.missing,
     )
 

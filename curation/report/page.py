@@ -21,6 +21,7 @@ from curation.summary import METHODS
 
 _HERE = Path(__file__).parent
 _MOST_REASONS = 100
+_MOST_NOT_KEPT = 100
 _UNITS = ("kB", "MB", "GB", "TB")
 _MEANINGS = {
     "kept": "in the shards",
@@ -88,6 +89,7 @@ def render(facts: Facts, cards: Sequence[Card]) -> str:
         kept_seconds=counts.kept_frames / facts.config.encode.fps,
         plots=plots(counts, facts.config.encode.fps),
         cards=cards,
+        not_kept=[card for card in cards if card.outcome != "kept"][:_MOST_NOT_KEPT],
         choices=_choices(cards),
         style=style,
         script=script,

@@ -6,22 +6,31 @@ with their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import PurePosixPath
 
 from curation.errors import UsageMistake
-from curation.sources.clip import MEDIA_SUFFIXES, MISSING, OPEN_END, WHOLE_FILE, Clip, locate, split_location
+from curation.sources.clip import (
+    MEDIA_SUFFIXES,
+    MISSING,
+    NOT_LOOKED,
+    OPEN_END,
+    WHOLE_FILE,
+    Clip,
+    locate,
+    split_location,
+)
 from curation.sources.digest import Region, digests, region
-from curation.sources.folder import clip_of_file, clips_of_folder
+from curation.sources.folder import Brief, clip_of_file, clips_of_folder
 from curation.sources.manifest import clips_of_manifest
 from curation.sources.passed import PassedOver
 from curation.sources.tables import READERS
 from curation.sources.tar import clips_of_tar
 from shards.storage import BadLocation, Entry, Storage
 
-__all__ = ["MISSING", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Source", "locate"]
+__all__ = ["MISSING", "NOT_LOOKED", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Source", "locate"]
 
 _STAT_AT_ONCE = 512
 
@@ -52,6 +61,14 @@ class Source:
             raise UsageMistake(f"--source {here.shown}: no such file or folder")
         return Source(root, name)
 
+    @staticmethod
+    def expected(location: str) -> Source:
+        """The source that was at a location where nothing is now. Raises BadLocation."""
+        here = Storage.at(location)
+        parent, name = split_location(here.uri)
+        is_file = PurePosixPath(name).suffix.lower() in {*READERS, ".tar", *MEDIA_SUFFIXES}
+        return Source(Storage.at(parent), name) if is_file else Source(here, "")
+
     @property
     def shown(self) -> str:
         return f"{self.root.shown}/{self.path}" if self.path else self.root.shown
@@ -69,28 +86,42 @@ class Source:
         found = _with_stats(self, self._found(passed or PassedOver()))
         return _with_digests(self, found) if digests else found
 
-    def _found(self, passed: PassedOver) -> Iterator[Clip]:
+    def outline(self, is_known: Callable[[str], bool]) -> Iterator[Clip]:
+        """The clips, told as cheaply as can be, to be compared with those of a plan. Raises as `clips`.
+
+        No contents of videos are read, nor tars of which all `is_known`. In an object store no file is looked up, so
+        that sizes are NOT_LOOKED, and captions beside videos are not read.
+        """
+        brief = Brief(is_known, captions=self.root.is_local)
+        return _with_stats(self, self._found(PassedOver(), brief), only_local=True)
+
+    def _found(self, passed: PassedOver, brief: Brief | None = None) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         if not self.path:
-            return clips_of_folder(self.root, passed, self.out)
+            return clips_of_folder(self.root, passed, self.out, brief)
         if self.is_manifest:
             return clips_of_manifest(self.root, self.path)
         if suffix == ".tar":
-            return clips_of_tar(self.root, self.path, passed)
+            is_known = brief is not None and brief.is_known(self.path)
+            return iter(()) if is_known else clips_of_tar(self.root, self.path, passed)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
         raise UsageMistake(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
 
 
-def _with_stats(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
+def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False) -> Iterator[Clip]:
     numbers = count(1)
     while batch := list(islice(clips, _STAT_AT_ONCE)):
         places = [_place(source, clip, number) for clip, number in zip(batch, numbers, strict=False)]
         entries: dict[tuple[Storage, str], Entry | None] = {}
-        for storage in dict.fromkeys(storage for storage, _ in places):
+        looked = [storage for storage in dict.fromkeys(at for at, _ in places) if storage.is_local or not only_local]
+        for storage in looked:
             paths = list(dict.fromkeys(path for of, path in places if of == storage))
             entries |= zip(((storage, path) for path in paths), storage.stats(paths), strict=True)
         for clip, place in zip(batch, places, strict=True):
+            if place not in entries:
+                yield replace(clip, size=NOT_LOOKED)
+                continue
             entry = entries[place]
             yield clip if entry is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
 

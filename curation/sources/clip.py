@@ -21,6 +21,7 @@ MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 OPEN_END = -1
 WHOLE_FILE = -1
 MISSING = -1
+NOT_LOOKED = -2
 
 
 @dataclass(frozen=True, slots=True)

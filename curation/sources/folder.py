@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from operator import methodcaller
 from pathlib import PurePosixPath
@@ -31,10 +32,20 @@ _MAX_DEPTH = 64
 _NAMES_AT_ONCE = 32768
 
 
-def clips_of_folder(root: Storage, passed: PassedOver, out: Storage | None = None) -> Iterator[Clip]:
+@dataclass(frozen=True)
+class Brief:
+    """What is left out of a folder: tars whose clips are known, and, without `captions`, files with captions."""
+
+    is_known: Callable[[str], bool]
+    captions: bool
+
+
+def clips_of_folder(
+    root: Storage, passed: PassedOver, out: Storage | None = None, brief: Brief | None = None
+) -> Iterator[Clip]:
     """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `passed`.
 
-    Raises UsageMistake for a link that leads to `out`.
+    Where it is `brief` some is left out. Raises UsageMistake for a link that leads to `out`.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), passed, barred):
@@ -42,9 +53,10 @@ def clips_of_folder(root: Storage, passed: PassedOver, out: Storage | None = Non
         if name.lower().endswith(".tar") and root.stat(path) is None:
             passed.add_kind(LINKS)  # to read from a pipe would never end
         elif name.lower().endswith(".tar"):
-            yield from clips_of_tar(root, path, passed)
+            if brief is None or not brief.is_known(path):
+                yield from clips_of_tar(root, path, passed)
         else:
-            yield _clip(root, path, f"{folder}{text}" if text else "")
+            yield _clip(root, path, f"{folder}{text}" if text and (brief is None or brief.captions) else "")
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:

@@ -112,7 +112,7 @@ def test_a_new_setting_had_its_default_in_an_old_dataset(tmp_path: Path) -> None
     source, out = captioned_spans(tmp_path / "in", 2), tmp_path / "out"
     build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
-    with pytest.raises(UsageMistake, match=r"another plan: rules.hdr is 'reject', was 'convert'\. Run"):
+    with pytest.raises(UsageMistake, match=r"another plan: rules.hdr is reject, was convert\. Leave out"):
         build_inline(source, out, replace(SMALL, rules=replace(SMALL.rules, hdr="reject")))
 
 

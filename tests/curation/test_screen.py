@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation import ffmpeg
 from curation.config import Rules
 from curation.outcome import Ending
-from curation.plan import PlannedClip
+from curation.plan import Plan, PlannedClip
 from curation.probe import UNKNOWN_DURATION, Measured, measure
 from curation.screen import screen, size_rule, span_rule
+from curation.setup import prepare
 from curation.sources import OPEN_END, Source
 from curation.sources.reading import SourceReader
-from shards.storage import StorageFault
+from curation.unit import Job, cut_unit, screen_unit
+from shards.layout import ShardName
+from shards.storage import Storage, StorageFault
+from tests.asking import CLAUDE, spoil, terms
 from tests.curation.planning import planned
-from tests.support import SMALL, make_video, run_ffmpeg, write_csv
+from tests.support import (
+    SMALL,
+    assert_same_dataset,
+    build_inline,
+    ledger,
+    make_video,
+    problems,
+    run_ffmpeg,
+    write_csv,
+)
 
 RULES = Rules()
 CLIP = PlannedClip(0, "0" * 24, "train", 0, 0, "", "a", "a", "a", 0, OPEN_END, "", "", 0, -1, 1, 0)
@@ -276,3 +291,57 @@ def test_a_file_that_was_never_there_is_missing_until_it_comes(tmp_path: Path) -
         assert absent.location in ending.detail
     make_video(tmp_path / "in" / "a.mp4", 0.25, "832x480")
     assert reason(screen(clip, reader, SMALL)) == "fine"
+
+
+# ---- what was measured -----------------------------------------------------------------------------------------
+
+
+def test_what_was_measured_of_a_clip_that_is_not_kept_stands_in_its_row(tmp_path: Path) -> None:
+    """By whichever rule it ends; of what has no headers nothing is known."""
+    make_video(tmp_path / "small.mp4", 0.5, "320x240")
+    make_video(tmp_path / "short.mp4", 0.5, "832x480")
+    make_video(tmp_path / "spoilt.mp4", 0.5, "832x480")
+    spoil(tmp_path / "spoilt.mp4")
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    rows = [{"video": f"{name}.mp4", "caption": "a"} for name in ("small", "spoilt", "none")]
+    source = write_csv(
+        tmp_path / "clips.csv", [*rows, {"video": "short.mp4", "caption": "a", "start": "9", "end": "10"}]
+    )
+    build_inline(source, tmp_path / "out", SMALL)
+    found = {
+        row.source: (row.outcome, row.source_width, row.source_height, round(row.duration, 2), row.codec)
+        for row in ledger(tmp_path / "out")
+    }
+    assert found == {
+        "small.mp4": ("rejected", 320, 240, 0.5, "AVC"), "short.mp4": ("rejected", 832, 480, 0.5, "AVC"),
+        "spoilt.mp4": ("failed", 832, 480, 0.5, "AVC"), "none.mp4": ("rejected", -1, -1, -1.0, ""),
+    }  # fmt: skip
+    assert problems(tmp_path / "out") == []
+    build_inline(source, tmp_path / "again", SMALL)
+    assert_same_dataset(tmp_path / "out", tmp_path / "again")
+
+
+def test_a_header_that_no_ledger_can_hold_does_not_change_the_end_of_a_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "small.mp4", 0.25, "320x240")
+    lie = Measured(False, 2**70, 240, math.inf, "AVC", end=math.inf)
+    monkeypatch.setattr("curation.screen.HEADERS.measure", lambda *_: lie)
+    build_inline(write_csv(tmp_path / "clips.csv", [{"video": "small.mp4", "caption": "a"}]), tmp_path / "out", SMALL)
+    (row,) = ledger(tmp_path / "out")
+    assert (row.outcome, row.reason, row.source_width, row.source_height) == ("rejected", "too_low", -1, 240)
+    assert row.duration == -1.0
+
+
+def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "a.mp4", 0.25, "832x480")
+    source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}])
+    monkeypatch.setattr("curation.unit.look", lambda *_: Ending("failed", "short_decode", "no frame"))
+    prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, terms(uncaptioned="caption"))
+    job = Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", terms())
+    (unit,) = Plan(job.out, CLAUDE).units(ShardName("train", 0))
+    cut_unit(job, unit, screen_unit(job, unit), [None])
+    (row,) = ledger(tmp_path / "out", CLAUDE)
+    assert (row.reason, row.source_width, row.source_height, row.codec) == ("short_decode", 832, 480, "AVC")

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 
 from curation.errors import RunStopped, UsageMistake
 from curation.ledger import SCHEMA, read_ledger, write_ledger
+from curation.recorded import Recorded
 from curation.run import open_apart
-from curation.setup import Recorded, prepare
+from curation.setup import prepare
 from curation.sources import Source
 from pipelines.build_nsp import main
 from shards.layout import PLAN, UNIT_LEDGERS

@@ -23,7 +23,7 @@ import pytest
 from curation.config import Config, Encode, Rules
 from curation.errors import RunStopped, UsageMistake
 from curation.ledger import SCHEMA
-from curation.setup import Recorded
+from curation.recorded import Recorded
 from pipelines.settings import SettingsMistake, from_tree
 from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
 from shards.receipt import DamagedRecord

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from curation.config import Config
-from curation.setup import Recorded
+from curation.recorded import Recorded
 from curation.state import State
 from shards.storage import Storage
 from tests.faults.mortal import TINY

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from curation.config import fingerprint
-from curation.setup import Recorded, as_begun, prepare
+from curation.recorded import Recorded
+from curation.setup import as_begun, prepare
 from curation.sources import Source
 from judge.errors import JudgeStopped
 from judge.prompt_version import PROMPTS, prompt_version
@@ -33,7 +34,7 @@ def test_a_dataset_begun_with_the_first_version_keeps_it_and_its_fingerprint(tmp
     config.write_text("".join(line for line in config.open() if not line.startswith("prompt_version")))
     recorded = Recorded.read(out)
     assert recorded and recorded.fingerprint == before.fingerprint == fingerprint(recorded.determining)
-    assert recorded.config["claude"]["prompt_version"] == 1, "estimate, show and verify read it from here"
+    assert recorded.settings["claude.prompt_version"] == 1, "estimate, show and verify read it from here"
     assert as_begun(out, CLAUDE) == FIRST
     assert prepare(out, source, as_begun(out, CLAUDE)).fingerprint == before.fingerprint
 

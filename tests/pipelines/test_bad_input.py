@@ -165,7 +165,7 @@ def test_an_out_that_is_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--judge", "film"), ("judge is 'film', was 'none'",)),
+        (("--judge", "film"), ("judge is film, was none",)),
         (("--unit-size", "3"), ("unit_size is 3, was 2",)),
         (("--encode.crf", "20", "--test", "0.5"), ("encode.crf is 20, was 18", "test is 0.5, was 0.0")),
         (("--rules.min-width", "100"), ("rules.min_width is 100, was 832",)),
@@ -182,7 +182,7 @@ def test_an_out_of_other_settings_is_refused_with_each_that_differs(
 
 def test_an_out_of_another_source_is_refused_with_both(built: tuple[Path, Path], tmp_path: Path) -> None:
     other = write_csv(tmp_path / "other.csv", [{"video": "a.mp4", "caption": "x"}])
-    words = ("holds another plan", f"source is '{other}', was '{built[0]}'")
+    words = ("holds another plan", f"source is {other}, was {built[0]}")
     error_line(*run("--source", str(other), "--out", str(built[1]), *FLAGS), *words)
 
 

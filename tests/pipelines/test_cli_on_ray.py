@@ -207,6 +207,6 @@ def test_a_clip_that_kills_its_worker_is_quarantined_alone_and_the_count_outlive
     assert deaths() - before == 2 - alone  # what the first driver had counted is not done again
     ends = {row.source: (row.outcome, row.reason) for row in ledger(out)}
     assert ends == {f"{name}.mp4": ("kept", "") for name in "abd"} | {"c.mp4": ("quarantined", "kills_worker")}
-    assert "--retry failed,quarantined" in ended.stdout
+    assert "--retry quarantined  # 1 kills_worker" in ended.stdout
     assert_conserved(out)
     assert Storage.at(out).files("parts", recursive=True) == []

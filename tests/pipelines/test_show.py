@@ -194,6 +194,53 @@ def test_nothing_is_overwritten(built: Path, tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
+# ---- by name ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of equal names in two folders, a film of two spans, one of which has an `id` of its own."""
+    folder = tmp_path_factory.mktemp("named")
+    for name in ("one/a.mp4", "two/a.mp4", "two/b.mp4", "film.mp4"):
+        make_video(folder / name, 0.5, "64x48")
+    rows = [{"video": name, "caption": name} for name in ("one/a.mp4", "two/a.mp4", "two/b.mp4")]
+    rows += [{"video": "film.mp4", "start": "0", "end": "0.25", "caption": "x", "id": "abcdef"}]
+    rows += [{"video": "film.mp4", "start": "0.25", "end": "0.5", "caption": "y"}]
+    build_inline(write_csv(folder / "clips.csv", rows), folder / "out", SMALL)
+    return folder / "out"
+
+
+@pytest.mark.parametrize("without", [(), ("plan.parquet",)])
+def test_a_clip_is_found_by_its_file_and_by_the_last_part_of_its_name(
+    without: tuple[str, ...], named: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(named, tmp_path / "out", ignore=shutil.ignore_patterns(*without))
+    ids = {(row.source, row.start_ms): row.clip_id for row in ledger(out)}
+    assert told(out, "one/a.mp4")["clip_id"] == ids["one/a.mp4", 0]
+    assert told(out, "b.mp4")["clip_id"] == told(out, "two/b.mp4")["clip_id"] == ids["two/b.mp4", 0]
+    for name, spans_of in (
+        ("a.mp4", ("one/a.mp4", "two/a.mp4")),
+        ("film.mp4", ("film.mp4 0–0.25 s", "film.mp4 0.25–0.5 s")),
+    ):
+        line = refused(2, out, name)
+        assert f"2 clips are called {name}; give the id of one of them: " in line
+        assert all(f"({span})" in line for span in spans_of)
+        assert sum(clip_id in line for clip_id in ids.values()) == 2
+    if not without:
+        assert told(out, "abcdef")["clip_id"] == ids["film.mp4", 0], "the manifest's own id"
+    assert "neither a clip id" in refused(2, out, "4.mp4")
+    assert "neither a clip id" in refused(2, out, "/b.mp4")
+
+
+def test_what_is_not_kept_is_shown_with_its_file(built: Path, named: Path) -> None:
+    said = shown(named, "train/nsp-000000")
+    heading = next(line for line in said.splitlines() if line.startswith("not kept"))
+    assert heading.split() == ["not", "kept", "file", "outcome", "reason", "detail"]
+    for row in ledger(named)[:4]:
+        assert f"{row.clip_id}  {row.source}" in said
+    assert "film.mp4 50–51 s  rejected  span_outside" in shown(built, "train/nsp-000000")
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------
 
 

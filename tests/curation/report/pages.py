@@ -9,8 +9,8 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from curation.config import Config
 from curation.ledger import Row
+from curation.recorded import Recorded
 from curation.report.make import write_report
-from curation.setup import Recorded
 from curation.sources import Source
 from shards.layout import REPORT
 from shards.storage import Storage

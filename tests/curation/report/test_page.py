@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_every_clip_has_a_card_that_says_how_it_ended(made: Made) -> None:
         assert row.judge_model in said
         for attempt in json.loads(row.turned_down or "[]"):
             assert attempt["scene"] in said
+
+
+def test_what_is_not_kept_stands_in_a_table_with_its_file_its_span_and_why(made: Made) -> None:
+    wanted = {(row.source, row.outcome, row.reason) for row in made.rows if not row.kept}
+    table = [[folded(cell) for cell in line.css("td")] for line in made.page.nodes("#not-kept tbody tr")]
+    assert {(file, outcome, reason) for file, _, outcome, reason, _ in table} == wanted
+    assert ("gone<b>.mp4", "whole") in {(file, span) for file, span, *_ in table}
+    spans = {span for file, span, *_ in table if file == "film.mp4"}
+    assert spans and all(re.fullmatch(r"\d:\d\d\.\d–\d:\d\d\.\d", span) for span in spans)
+    assert all(why for *_, why in table)
 
 
 def test_kept_clips_are_shown_from_their_shard_and_the_others_from_their_source(made: Made) -> None:

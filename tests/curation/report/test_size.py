@@ -14,9 +14,9 @@ from curation.config import CUT_VERSION, Config
 from curation.ledger import Row, write_ledger
 from curation.outcome import OUTCOMES
 from curation.plan import write_plan
+from curation.recorded import Recorded
 from curation.report import make
 from curation.report.strips import FRAMES, Strip
-from curation.setup import Recorded
 from curation.sources import Source
 from shards.layout import UnitName
 from shards.storage import Storage

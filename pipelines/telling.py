@@ -1,0 +1,154 @@
+"""What a build says at its end: the account, the source beside the plan, and what may be done next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from curation.compared import Compared, Difference
+from curation.ledger import RETIMED
+from curation.mendable import advice, beyond_retry
+from curation.run import Finished
+from curation.sources.passed import told
+from curation.status import Status
+from curation.summary import Spending, Summary
+from pipelines import console
+from pipelines.shell import command
+from shards.layout import CALLS, REPORT
+from shards.storage import Storage
+
+
+def _build(out: Storage, *more: object) -> str:
+    """The command that goes on with OUT: all that it must be told is where that is."""
+    return command("build_nsp.py", "--out", out.shown, *more)
+
+
+def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> None:
+    summary, found = finished.summary, finished.source
+    if finished.idle:
+        console.out.print(console.visible(_idle(finished, retry)), markup=False)
+    _print_summary(summary, out)
+    if not found.is_same and not (finished.idle and not retry):
+        console.out.print(f"source    {console.visible(_source(found))}", markup=False)
+    if found.new.count or found.resized.count or found.recaptioned.count:
+        paid = f"; with a copy of {out.shown}/{CALLS} in it no answer is paid for again" if summary.spending else ""
+        console.out.print(
+            f"          OUT stays as it was planned: build the source into another --out{paid}", markup=False
+        )
+    for line in _next(finished, out):
+        console.out.print(f"next      {line}", markup=False)
+
+
+def _idle(finished: Finished, retry: frozenset[str]) -> str:
+    """Why nothing was done."""
+    summary, found = finished.summary, finished.source
+    if retry and not summary.count(*retry):
+        there = dict.fromkeys(outcome for outcome, _, _ in summary.outcomes)
+        counts = ", ".join(f"{summary.count(outcome):,} {outcome}" for outcome in there)
+        return f"Nothing to retry: no clip has ended as {' or '.join(sorted(retry))}; there are {counts}."
+    if found.is_same:
+        of = "names the clips that were planned" if found.partly else "is as it was planned"
+        return f"Nothing to do: every clip of the plan is decided, every shard is sealed, and the source {of}."
+    return f"The dataset is whole: every clip of its plan is decided. {_source(found)}."
+
+
+def _source(found: Compared) -> str:
+    if found.unread:
+        return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
+    parts = (
+        _counted(found.new, "new"),
+        _counted(found.gone, "gone"),
+        _counted(found.resized, "of another size"),
+        _counted(found.recaptioned, "with another caption"),
+    )
+    return f"The source has changed since it was planned: {', '.join(filter(None, parts))}"
+
+
+def _counted(clips: Difference, how: str) -> str:
+    if not clips.count:
+        return ""
+    more = ", …" if clips.count > len(clips.names) else ""
+    return f"{clips.count:,} {'clip' if clips.count == 1 else 'clips'} {how} ({', '.join(clips.names)}{more})"
+
+
+def _print_summary(summary: Summary, out: Storage) -> None:
+    table = Table("outcome", "reason", "clips", box=None, pad_edge=False)
+    for outcome, reason, count in summary.outcomes:
+        table.add_row(outcome, escape(console.visible(reason)), f"{count:,}")
+    table.columns[2].justify = "right"
+    console.out.print(table)
+    console.out.print(
+        f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards"
+    )
+    console.out.print(
+        f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
+    )
+    if summary.passed_over != {}:
+        console.out.print(f"not read  {told(summary.passed_over)}", markup=False)
+    _print_retimed(summary.retimed)
+    console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
+    if summary.spending:
+        console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
+    console.out.print(f"time      {summary.seconds:,.1f} s")
+    console.out.print(f"dataset   {out.shown}", markup=False)
+    console.out.print(f"page      {out.shown}/{REPORT}", markup=False)
+    if not summary.balanced:
+        console.out.print("The account does not balance; --verify says where.")
+
+
+def _next(finished: Finished, out: Storage) -> Iterator[str]:
+    """Commands, each with what it is for behind a #, as a shell ignores it."""
+    summary = finished.summary
+    if finished.can_retry:
+        for one in advice(summary.outcomes):
+            yield f"{_build(out, '--retry', one.outcomes)}  # {one.why}"
+    if beyond := beyond_retry(summary.outcomes):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
+        yield f"{command('show.py', out.shown)}  # no retry changes what is in files and captions: {reasons}"
+    if summary.complete:
+        yield _build(out, "--verify")
+    else:
+        yield f"{_build(out)}  # for the {summary.planned - summary.decided:,} clips that are left"
+
+
+def _print_retimed(count: int) -> None:
+    if count:
+        console.out.print(
+            f"retimed   {count:,} clips of files with another time than planned, as many bytes, and the same contents"
+            " where the plan knows them"
+        )
+
+
+def print_status(now: Status, out: Storage) -> None:
+    console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
+    for outcome, reason, count in now.tally.lines():
+        console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)
+    partly = f", {now.shards_partial:,} of them with clips still to be decided" if now.shards_partial else ""
+    console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
+    if now.passed_over != {}:
+        console.out.print(f"not read  {told(now.passed_over)}", markup=False)
+    _print_retimed(now.tally.remarks[RETIMED])
+    if now.retry:
+        left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
+        console.out.print(f"retry     {now.retry.flag}: {left}", markup=False)
+    if now.spending:
+        console.out.print(f"spent     {_spent(now.spending)}", markup=False)
+    if now.runner is None:
+        console.out.print("run       none")
+    else:
+        console.out.print(
+            f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}:"
+            f" {'at work' if now.running else 'died'} (last heartbeat {now.runner.beat_shown})",
+            markup=False,
+        )
+    if not now.running and (now.retry or now.tally.total < now.planned):
+        flag = now.retry.flag.split() if now.retry else ()
+        console.out.print(f"next      {_build(out, *flag)}", markup=False)
+
+
+def _spent(spending: Spending) -> str:
+    lost = f"; up to ${spending.lost_usd:,.4f} more for answers that never came" if spending.lost_usd else ""
+    waiting = f"; {spending.in_batches:,} questions in batches under way" if spending.in_batches else ""
+    return f"${spending.spent_usd:,.4f} for {spending.answers:,} answers{lost}{waiting}"

@@ -1,0 +1,64 @@
+"""The real command in this process, with the steps of the engine done one after another: Ray takes seconds to start.
+
+So does the page, of which only what it counts is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+
+import pytest
+from click.testing import CliRunner, Result
+
+from curation.build_on_ray import BuildOnRay
+from curation.config import Config
+from curation.errors import RunStopped, UsageMistake
+from curation.judging import Judging
+from curation.plan import Plan
+from curation.report.make import Written
+from curation.state import State
+from pipelines.build_nsp import main
+from shards.layout import REPORT
+from shards.storage import Storage
+from tests.support import do_all
+
+
+def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStopped | UsageMistake | None:
+    """Stands in for `curation.supervisor.supervise`."""
+    check()
+    job = request.job
+    judging = Judging(job.config, job.terms, job.out, job.run_id)
+    with asyncio.Runner() as runner:
+        try:
+            return do_all(job, request.left.shards(Plan(job.out, job.config), job.out), judging, runner)
+        finally:
+            runner.run(judging.end())
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.run.supervise", inline)
+    monkeypatch.setattr("curation.report.make.write_report", short_page)
+
+
+def short_page(out: Storage, config: Config, fingerprint: str, _: object) -> Written:
+    """The ends of all clips, as they are in the ledgers now."""
+    rows = [row for rows in State.read(out, config.units_per_shard).ledgers(out) for row in rows]
+    page = f"{fingerprint}\n{sorted((row.clip_id, row.outcome) for row in rows)}".encode()
+    out.write(REPORT, page)
+    return Written(hashlib.sha256(page).hexdigest(), [])
+
+
+def command(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
+    """The command run to its end; a traceback is a failure."""
+    result = CliRunner(env={"COLUMNS": "200", **(env or {})}).invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def build(*arguments: object, code: int = 0, env: Mapping[str, str] | None = None) -> str:
+    """What the command says on stdout."""
+    result = command(*arguments, env=env)
+    assert result.exit_code == code, result.output
+    return result.stdout
