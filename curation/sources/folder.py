@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from operator import methodcaller
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -163,8 +163,19 @@ def _read_caption(root: Storage, path: str) -> Caption:
     local = root.local(path)
     if local is not None and not local.is_file():
         return bad_caption(f"{path} is a link that leads nowhere, or not a file")
-    data = root.read(path, 0, MAX_TEXT_BYTES + 1)
+    data = _begin_of(root, local, path)
     if len(data) > MAX_TEXT_BYTES:
         entry = root.stat(path)
         return too_long(entry.size if entry else len(data))
     return read_caption(data)
+
+
+def _begin_of(root: Storage, local: Path | None, path: str) -> bytes:
+    """As much of a file as a caption may have, and a byte. A million files are read far faster past the storage."""
+    if local is not None:
+        try:
+            with local.open("rb") as file:
+                return file.read(MAX_TEXT_BYTES + 1)
+        except OSError:
+            pass  # which is tried again, and told
+    return root.read(path, 0, MAX_TEXT_BYTES + 1)
