@@ -31,7 +31,7 @@ def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> N
         console.out.print(console.visible(_idle(finished, retry)), markup=False)
     _print_summary(summary, out)
     if not found.is_same and not (finished.idle and not retry):
-        console.out.print(f"source    {console.visible(_source(found))}", markup=False)
+        console.out.print(f"source    {console.visible(source_line(found))}", markup=False)
     if found.new.count or found.resized.count or found.recaptioned.count:
         paid = f"; with a copy of {out.shown}/{CALLS} in it no answer is paid for again" if summary.spending else ""
         console.out.print(
@@ -51,10 +51,11 @@ def _idle(finished: Finished, retry: frozenset[str]) -> str:
     if found.is_same:
         of = "names the clips that were planned" if found.partly else "is as it was planned"
         return f"Nothing to do: every clip of the plan is decided, every shard is sealed, and the source {of}."
-    return f"The dataset is whole: every clip of its plan is decided. {_source(found)}."
+    return f"The dataset is whole: every clip of its plan is decided. {source_line(found)}."
 
 
-def _source(found: Compared) -> str:
+def source_line(found: Compared) -> str:
+    """How the source differs from the plan, or why nobody knows."""
     if found.unread:
         return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
     parts = (

@@ -13,6 +13,7 @@ import pytest
 from curation.compared import compare
 from curation.setup import prepare
 from curation.sources import Source
+from pipelines.telling import source_line
 from shards.storage import Storage
 from tests.command import SMALL_FLAGS
 from tests.support import SMALL, build_inline, make_video, write_csv
@@ -52,11 +53,6 @@ def copy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     without_ray(monkeypatch)
     shutil.copytree(made, tmp_path / "made", copy_function=shutil.copy2)
     return tmp_path / "made"
-
-
-def told(copy: Path, kind: str, place: str) -> str:
-    """The first line of a run over a dataset whose source has moved here, and was changed since."""
-    return build("--out", copy / kind).splitlines()[0]
 
 
 def moved(copy: Path, kind: str, place: str) -> None:
@@ -129,19 +125,26 @@ CHANGES: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_has_changed_in_the_source_is_told_and_the_dataset_stays(what: str, copy: Path) -> None:
+def test_what_has_changed_in_the_source_is_found(what: str, copy: Path) -> None:
     kind, place, change, words = CHANGES[what]
-    moved(copy, kind, place)
-    assert told(copy, kind, place) == NOTHING
-    before = {path: path.read_bytes() for path in (copy / kind).rglob("*") if path.is_file()}
+    assert compare(Storage.at(copy / kind), Source.at(str(copy / "in" / place))).is_same
     change(copy)
-    said = build("--out", copy / kind)
+    found = compare(Storage.at(copy / kind), Source.at(str(copy / "in" / place)))
+    assert not found.is_same and source_line(found) == f"The source has changed since it was planned: {words}"
+
+
+def test_what_has_changed_is_told_and_the_dataset_stays(copy: Path) -> None:
+    moved(copy, "folder", "folder")
+    assert build("--out", copy / "folder").splitlines()[0] == NOTHING
+    before = {path: path.read_bytes() for path in (copy / "folder").rglob("*") if path.is_file()}
+    add_files(copy)
+    said = build("--out", copy / "folder")
     assert said.splitlines()[0] == (
         "The dataset is whole: every clip of its plan is decided."
-        f" The source has changed since it was planned: {words}."
+        " The source has changed since it was planned: 3 clips new (new.mp4, other.mp4, …)."
     )
-    assert ("build the source into another --out" in said) == ("gone" not in what or "tar" in what)
-    assert {path: path.read_bytes() for path in (copy / kind).rglob("*") if path.is_file()} == before
+    assert "build the source into another --out" in said
+    assert {path: path.read_bytes() for path in (copy / "folder").rglob("*") if path.is_file()} == before
 
 
 def test_a_source_that_is_gone_or_cannot_be_read_was_not_compared(copy: Path) -> None:
