@@ -178,7 +178,8 @@ def test_interrupted_and_killed_it_keeps_every_answer_and_tells_what_was_spent(
             run.wait()
         status = here.build("--out", str(out), "--status", env=env(api))
         assert (
-            ": died\n" in status.stdout and f"\nnext      python pipelines/build_nsp.py --out {out}\n" in status.stdout
+            ": died (last heartbeat" in status.stdout
+            and f"\nnext      python pipelines/build_nsp.py --out {out}\n" in status.stdout
         )
         assert re.search(r"^spent +\$0\.\d+ for \d+ answers", status.stdout, re.M)
 
