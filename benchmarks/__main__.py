@@ -21,6 +21,7 @@ from benchmarks import (
     workers,
 )
 from benchmarks.support import Benchmark, Result, notice, show
+from pipelines.usage import Command
 
 BENCHMARKS: dict[str, Benchmark] = {
     "cpu_per_clip": cpu_per_clip.benchmark,
@@ -38,7 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--rounds", type=click.IntRange(1), help="How many rounds of each.  [default: each one's own]")
 def main(rounds: int | None) -> None:
     results: list[Result] = []

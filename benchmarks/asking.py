@@ -29,6 +29,7 @@ import click
 
 from benchmarks.children.ask import AT_ONCE
 from benchmarks.support import REPOSITORY, WORK, Result, child, show
+from pipelines.usage import Command
 from tests.claude_api import KEY
 from tests.faults.object_store import CREDENTIALS
 
@@ -136,7 +137,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True, help="Rounds of each in turn.")
 @click.option("--calls", type=click.IntRange(10), default=CALLS, show_default=True, help="Calls for the memory.")
 def main(rounds: int, calls: int) -> None:

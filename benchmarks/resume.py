@@ -27,6 +27,7 @@ from judge.answer import Answer
 from judge.answer_index import INDEX
 from judge.prices import Usage
 from judge.segments import CALLS, SEGMENT_SUFFIX
+from pipelines.usage import Command
 
 ROUNDS = 3
 ANSWERS, A_SEGMENT = 1_000_000, 50
@@ -106,7 +107,7 @@ def _lines(answers: int) -> Iterator[bytes]:
         yield (line % made).encode()
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
 @click.option("--answers", type=click.IntRange(100), default=ANSWERS, show_default=True, help="Stored answers.")
 @click.option("--a-segment", type=click.IntRange(1), default=A_SEGMENT, show_default=True, help="Answers in a segment.")

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation import ffmpeg
+from pipelines.usage import Command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = REPOSITORY / "data" / "benchmarks"
@@ -89,7 +90,7 @@ def show(results: Sequence[Result]) -> None:
 def run_alone(benchmark: Benchmark) -> None:
     """The command line of one benchmark."""
 
-    @click.command(help=sys.modules[benchmark.__module__].__doc__)
+    @click.command(cls=Command, help=sys.modules[benchmark.__module__].__doc__)
     @click.option("--rounds", type=click.IntRange(1), help="How many rounds.  [default: the benchmark's own]")
     def main(rounds: int | None) -> None:
         show(benchmark(rounds))

@@ -24,6 +24,7 @@ and has the same fingerprint.
 """
 
 _MAX_CRF = 51
+_ALL_PERCENT = 100
 _MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames", "limits.lock_wait_seconds"])
 _FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
 _CLAUDES_PROMPTS = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
@@ -119,7 +120,8 @@ class Config:
         for name in ("test", "film.max_overlap"):
             value = flat(self)[name]
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, not {value}")
+                percent = f"; {value:g} % is {value / 100:g}" if 1 < value <= _ALL_PERCENT else ""
+                raise ValueError(f"{name} must lie between 0 and 1, not {value}{percent}")
         for name in ("encode.width", "encode.height", "encode.image_side"):
             if flat(self)[name] % 2:
                 raise ValueError(f"{name} must be even, not {flat(self)[name]}")

@@ -42,6 +42,7 @@ from shards.mark import DATASET, NotOurs, check_folder, claimed
 from shards.receipt import DamagedRecord
 from shards.storage import BadLocation, Storage, StorageFault
 from shards.sums import Sums, write_sums
+from shards.typed import as_typed
 
 if TYPE_CHECKING:
     from judge.cached_client import Report
@@ -83,7 +84,7 @@ class Finished:
 def open_out(location: str) -> Storage:
     """OUT as storage, for reading. Raises UsageMistake for a location that cannot be one."""
     try:
-        out = Storage.at(location)
+        out = Storage.at(as_typed(location))
         check_folder(out)
     except BadLocation as mistake:
         raise UsageMistake(f"--out {mistake}") from mistake

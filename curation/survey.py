@@ -74,6 +74,8 @@ class Survey:
             return said
         if "\\" in example:
             return f"{said}; write / for \\ in names, which are relative to {source.root.shown}"
+        if example.startswith(("~", "$", "%")):
+            return f"{said}; write out what ~ and variables stand for, no shell does it in a manifest"
         return f"{said}; names are relative to {source.root.shown}"
 
     def _captioning(self, terms: Terms) -> str:

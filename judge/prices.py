@@ -104,7 +104,8 @@ class Prices:
         except KeyError as error:
             raise JudgeMistake(f"{shown}: {error} is missing; see judge/prices.toml for the form") from error
         except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise JudgeMistake(f"{shown} is no table of prices: {error}") from error
+            said = "a value is of another type" if isinstance(error, (TypeError, AttributeError)) else error
+            raise JudgeMistake(f"{shown} is no table of prices: {said}; see judge/prices.toml for the form") from error
 
     def of(self, model: str, flag: str = "--model") -> Price:
         """Raises JudgeMistake for a model that is retired or has no price here. `flag` is what named it."""

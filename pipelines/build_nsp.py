@@ -27,14 +27,18 @@ from pipelines import console
 from pipelines.begun import Begun, config_of
 from pipelines.endings import ends
 from pipelines.estimating import ASSUMED, print_estimate
+from pipelines.places import Place
 from pipelines.settings import dollars, options
 from pipelines.shell import command
 from pipelines.stagewatch import StageWatch
 from pipelines.telling import print_finished, print_status
+from pipelines.usage import Command
+from shards.instead import no_dataset, what_is
 from shards.layout import CONFIG, MANIFEST, PLAN, SUMS
+from shards.mark import DATASET, WORDS
 from shards.storage import Storage
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = Place(exists=True, dir_okay=False)
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
@@ -44,7 +48,7 @@ def _kept(given: Mapping[str, Any]) -> str:
     return "all that was finished is kept; run the same command again to go on"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--source",
     "sources",
@@ -173,13 +177,13 @@ def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
 
 def _look(out: Storage, verifying: bool) -> int:
     recorded = Recorded.read(out)
-    if recorded is None and (out.stat(PLAN) or out.stat(MANIFEST)):
+    if recorded is None and (out.stat(PLAN) or out.stat(MANIFEST)) and what_is(out) in ("", WORDS[DATASET]):
         raise UsageMistake(
             f"--out {out.shown}: a dataset without its {CONFIG}; run the build again to write it, or prove a copy of"
             f" some files by `sha256sum -c --ignore-missing {SUMS}`"
         )
     if recorded is None:
-        raise UsageMistake(f"--out {out.shown}: no plan there; build a dataset first")
+        raise UsageMistake(f"--out {out.shown} {no_dataset(out)}")
     config = config_of(recorded, out)
     if not verifying:
         print_status(status(out, config), out)

@@ -9,7 +9,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
-import os
 import re
 import time
 from typing import TYPE_CHECKING
@@ -18,18 +17,21 @@ import click
 
 from pipelines import console
 from pipelines.endings import ends
-from pipelines.places import check_out, located
+from pipelines.places import Place, check_dataset, check_out, located
 from pipelines.shell import command
+from pipelines.usage import Command
 from shards.mark import LATENTS
 from shards.receipt import Manifest
 from shards.storage import Storage, split_query
 from training.encoding import Encoding, latents_of
 from training.errors import TrainingMistake
+from training.model.folders import check_vae, check_weights
+from training.processes import rank_and_world
 
 if TYPE_CHECKING:
     import torch
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = Place(exists=True, file_okay=False)
 _READ = "shards.latents.LatentDataset reads them; train.py looks below --data only"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
@@ -37,11 +39,11 @@ _GO_ON = "the shards that are finished are kept; run the same command again to g
 def _width_and_height(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if found is None:
-        raise click.BadParameter(f"{text!r} is not of the form 832x480")
+        raise click.BadParameter(f"{text!r} is not a width and a height; write it as 832x480")
     return int(found[1]), int(found[2])
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
 @click.option("--ltx", type=_FOLDER, help="The folder of LTX-Video 0.9.0, in diffusers' layout.", required=True)
 @click.option("--out", help="Where the latents go.  [default: below --data, where train.py finds them]")
@@ -73,15 +75,18 @@ def _encode(
     located("--data", data)
     if out is not None:
         check_out(out, LATENTS, data, but=latents_of(data))
+    rank, world = rank_and_world()
+    check_dataset("--data", data)
+    check_vae(ltx)
+    check_weights(ltx / "vae")
+    encoding = Encoding.by(ltx / "vae", max_frames, size)
+    place = Storage.at(encoding.location(data) if out is None else out)
     from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
 
     begun = time.monotonic()
-    rank, world = _rank_and_world()
-    encoding = Encoding.by(ltx / "vae", max_frames, size)
-    place = Storage.at(encoding.location(data) if out is None else out)
     encoder = Encoder(data, place, encoding, rank, world)
+    encoder.check(check_vae(ltx))
     vae = open_vae(ltx / "vae", _device(device))
-    encoder.check(vae)
     watch = console.Watch("encoding")
     if rank == 0:
         watch.begin(encoder.planned, encoder.done)
@@ -109,14 +114,6 @@ def _device(wanted: str | None) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise TrainingMistake("--device cuda: no GPU can be used here")
     return torch.device("cpu") if wanted == "cpu" else present_device()
-
-
-def _rank_and_world() -> tuple[int, int]:
-    """As torchrun says it, or one process alone."""
-    rank, world = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
-        raise TrainingMistake(f"RANK={rank} WORLD_SIZE={world} is no process of a group")
-    return int(rank), int(world)
 
 
 def _print_summary(manifest: Manifest, place: Storage, seconds: float) -> None:

@@ -23,29 +23,32 @@ import click
 from curation.errors import UsageMistake
 from curation.lock import held
 from curation.run_ownership import RunOwnershipCheck
+from judge.keys import check_key
 from judge.prices import Price, Prices
 from judge.settings import Claude
 from pipelines import console
 from pipelines.endings import ends
-from pipelines.generating import MOST_SEED, fill, record, sampling_options, scenes_in
-from pipelines.places import Place, check_out
+from pipelines.generating import MOST_SEED, SAMPLES, fill, record, sampling_options, scenes_in
+from pipelines.places import Place, check_dataset, check_out
 from pipelines.settings import chosen, dollars, options
+from pipelines.usage import Command
 from pipelines.videofolder import Record, VideoFolder
 from shards.layout import LOCK, MARK, SUMMARY
 from shards.mark import EVALUATION, claimed
 from shards.read import SplitReader
 from shards.sample import MEMBERS, Sample
-from shards.storage import Storage
+from shards.storage import BadLocation, Storage
+from shards.typed import as_typed
+from training.generation.opening import Opening, of_checkpoint, of_export, of_original
+from training.model.folders import export_of
 from training.recipe import flat
 
 if TYPE_CHECKING:
     from pipelines.comparison import Result
-    from training.generation.opening import Opening
     from training.recipe import Form
     from training.rewards.asking import Asking
 
-_PATH = click.Path(path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = Place(exists=True, dir_okay=False)
 _GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TAKEN = ("account.json", "batches", "calls", LOCK, MARK, SUMMARY)
@@ -91,20 +94,20 @@ class _Plan:
         return int.from_bytes(digest[:8], "big") >> 1
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--model", "models", multiple=True, metavar="NAME=RUN",
     help="A model: RUN of train.py, its export, or a checkpoint with --qwen and --ltx. Any number of times.",
 )  # fmt: skip
 @click.option("--original", "originals", multiple=True, metavar="NAME=LTX", help="The original LTX-Video beside them.")
-@click.option("--qwen", type=_PATH, help="For checkpoints: Qwen2.5-VL, as train.py was given it.")
-@click.option("--ltx", type=_PATH, help="Likewise LTX-Video 0.9.0.")
+@click.option("--qwen", type=Place(), help="For checkpoints: Qwen2.5-VL, as train.py was given it.")
+@click.option("--ltx", type=Place(), help="Likewise LTX-Video 0.9.0.")
 @click.option("--data", help="A dataset that build_nsp.py made, whose scenes are taken; a path or s3://…")
 @click.option("--split", default="test", show_default=True, help="Of --data.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line instead.")
 @click.option("--vbench", type=_FILE, help="VBench's prompts instead: its folders are filled, nothing is judged.")
 @click.option("--most", type=click.IntRange(1), help="Scenes to take at most.  [default: all]")
-@click.option("--samples", type=click.IntRange(1), help="Videos of each scene.  [default: 1; with --vbench 5]")
+@click.option("--samples", type=SAMPLES, help="Videos of each scene.  [default: 1; with --vbench 5]")
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of all chance.")
 @click.option("--out", type=Place(), required=True, help="A folder for videos, answers, records and the summary.")
 @click.option("--form", type=click.Choice(["nsp", "t2v"]), help="The prompt.  [default: nsp; with --vbench t2v]")
@@ -139,8 +142,6 @@ def main(
         _refuse({"budget_usd": budget_usd, "prices": prices, **flags}, sampling)
         _fill_for_vbench(plan, opened)
         return
-    from judge.keys import check_key  # late: --help need not wait for it
-
     settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
     price = Prices.load(prices).of(settings.model, "--judge.model")
     check_key()
@@ -171,6 +172,7 @@ def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | Non
 
 def _scenes_of(data: str, split: str, most: int | None) -> list[str]:
     """In an order that has nothing to do with the films, so that the first few are a fair sample."""
+    check_dataset("--data", data, split)
     reader = SplitReader(data, split)
     if reader.index.members != MEMBERS:
         raise UsageMistake(f"--data {data} holds {', '.join(reader.index.members)}; name the dataset of clips")
@@ -190,8 +192,6 @@ def _models(
     models: Sequence[str], originals: Sequence[str], qwen: Path | None, ltx: Path | None, form: Form,
     asked: Mapping[str, Any],
 ) -> dict[str, Opening]:  # fmt: skip
-    from training.generation.opening import of_original
-
     found: dict[str, Opening] = {}
     for flag, one in [*(("--model", one) for one in models), *(("--original", one) for one in originals)]:
         name, _, place = one.partition("=")
@@ -201,7 +201,10 @@ def _models(
             raise UsageMistake(f"{flag} {one}: a name is of letters, digits, dots, hyphens and underscores")
         if name in _TAKEN or name in found:
             raise UsageMistake(f"{flag} {one}: the name {name} is taken; give each model one of its own")
-        path = Path(place)
+        try:
+            path = Path(as_typed(place)).expanduser()
+        except (BadLocation, RuntimeError) as mistake:
+            raise UsageMistake(f"{flag} {one}: {mistake}") from mistake
         opening = of_original(path, **asked) if flag == "--original" else _opening(path, qwen, ltx, form, asked)
         if same := [other for other, known in found.items() if known.name == opening.name]:
             raise UsageMistake(
@@ -215,13 +218,10 @@ def _models(
 
 
 def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked: Mapping[str, Any]) -> Opening:
-    from training.generation.opening import export_of, of_checkpoint, of_export
-    from training.model.originals import Originals
-
     if (place / "about.json").is_file():
         if not (qwen and ltx):
             raise UsageMistake(f"--model {place} is a checkpoint, which needs --qwen and --ltx")
-        return of_checkpoint(place, Originals(qwen, ltx), form, **asked)
+        return of_checkpoint(place, qwen, ltx, form, **asked)
     return of_export(export_of(place), form, **asked)
 
 

@@ -20,8 +20,9 @@ import click
 
 from pipelines import console
 from pipelines.endings import ends
-from pipelines.places import Place
-from shards.storage import Storage
+from pipelines.places import Place, check_free
+from pipelines.usage import Command
+from shards.storage import Storage, StorageFault
 
 _PACKAGE = "moviepy==2.2.1"
 _ARCHIVE = "moviepy-2.2.1.tar.gz"
@@ -34,7 +35,7 @@ _LIST = "shots.csv"
 _SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.csv"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=Place())
 @ends("what is in FOLDER is whole; run the same command again to go on")
 def main(folder: Path) -> None:
@@ -46,12 +47,15 @@ def main(folder: Path) -> None:
     """
     film, shots = folder / _FILM, folder / _LIST
     try:
+        check_free(folder.absolute())
         for file, sha256 in {film: _FILM_SHA256, shots: _sha256(_SHOTS)}.items():
             if file.exists() and _sha256(file) != sha256:
                 console.fail(
                     f"{file} is there already, and is not ours; delete it, or name another folder", console.USAGE
                 )
         folder.mkdir(parents=True, exist_ok=True)
+    except StorageFault as fault:
+        console.fail(fault, console.STOPPED)
     except OSError as error:
         console.fail(f"{folder} cannot be used: {error.strerror}; name another folder", console.USAGE)
     if not film.exists():

@@ -18,35 +18,47 @@ import click
 
 from curation.errors import UsageMistake
 from curation.lock import held
+from curation.sources.clip import is_media
 from curation.write import write_clip
 from pipelines import console
 from pipelines.endings import ends
-from pipelines.generating import MOST_SEED, fill, made, opened, record, sampling_options, scenes_in
+from pipelines.generating import (
+    MOST_SEED,
+    SAMPLES,
+    fill,
+    made,
+    opened,
+    record,
+    sampling_options,
+    scenes_in,
+    wrong_with,
+)
 from pipelines.places import Place, check_out, check_writable
+from pipelines.usage import Command
 from pipelines.videofolder import RECORDS, Record, VideoFolder
 from shards.mark import VIDEOS, claimed
 from shards.storage import Storage
+from training.generation.opening import Opening, of_checkpoint, of_export, of_original
+from training.model.folders import export_of
 
 if TYPE_CHECKING:
-    from training.generation.opening import Opening
     from training.recipe import Form
 
-_PATH = click.Path(path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = Place(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=_PATH, help="The model that train.py left in RUN/export, or that folder itself.")
-@click.option("--checkpoint", type=_PATH, help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--run", type=Place(), help="The model that train.py left in RUN/export, or that folder itself.")
+@click.option("--checkpoint", type=Place(), help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
 @click.option("--original", is_flag=True, help="The original LTX-Video instead, which is given the text as it is.")
-@click.option("--qwen", type=_PATH, help="Qwen2.5-VL, as train.py was given it.")
-@click.option("--ltx", type=_PATH, help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
+@click.option("--qwen", type=Place(), help="Qwen2.5-VL, as train.py was given it.")
+@click.option("--ltx", type=Place(), help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
 @click.option("--scene", help="What happens before.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
 @click.option("--out", type=Place(), required=True, help="A new file that ends in .mp4, for one video; else a folder.")
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of the first video.")
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Videos of each scene.")
+@click.option("--samples", type=SAMPLES, default=1, show_default=True, help="Videos of each scene.")
 @click.option(
     "--form", type=click.Choice(["nsp", "t2v"]),
     help="The prompt: for the next scene, or for what the text itself says, as in pre-training.  [default: nsp]",
@@ -73,6 +85,8 @@ def main(
         raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
     if alone:
         _check_new(out)
+    elif is_media(out.name) and not out.exists():
+        raise UsageMistake(f"--out {out}: a single video ends in .mp4; name it so, or a folder without such an end")
     else:
         check_out(out, VIDEOS)
     begun = time.monotonic()
@@ -91,7 +105,9 @@ def _texts(scene: str | None, file: Path | None) -> list[str]:
     if not scene or not scene.strip():
         raise UsageMistake("--scene is empty")
     if any("\ud800" <= letter <= "\udfff" for letter in scene):  # what Python makes of bytes that are no text
-        raise UsageMistake("--scene is no text in UTF-8")
+        raise UsageMistake("--scene is no text in UTF-8; give it in UTF-8")
+    if wrong := wrong_with(scene):
+        raise UsageMistake(f"--scene {wrong}; give one scene, and a file of them with --scenes")
     return [scene.strip()]
 
 
@@ -116,16 +132,13 @@ def _opening(
     if original and form:
         raise UsageMistake("--original is given the text as it is; leave --form out")
 
-    from training.generation import opening  # late, as all that imports torch: --help need not wait
-    from training.model.originals import Originals
-
     if run:
-        return opening.of_export(opening.export_of(run), form or "nsp", **asked)
+        return of_export(export_of(run), form or "nsp", **asked)
     assert ltx  # noqa: S101 – seen to above
     if checkpoint:
         assert qwen  # noqa: S101
-        return opening.of_checkpoint(checkpoint, Originals(qwen, ltx), form or "nsp", **asked)
-    return opening.of_original(ltx, **asked)
+        return of_checkpoint(checkpoint, qwen, ltx, form or "nsp", **asked)
+    return of_original(ltx, **asked)
 
 
 def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
@@ -135,6 +148,7 @@ def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
 
 
 def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) -> int:
+    VideoFolder(Storage.at(out)).check(records)  # before the lock, which is a change too
     with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex) as heartbeat:
         return fill(VideoFolder(heartbeat.out), opening, records, batch)
 

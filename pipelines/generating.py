@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_SEED = 2**63 - 1
+SAMPLES, _FRAMES, _SIDE = click.IntRange(1, 10_000), click.IntRange(1, 100_000), click.IntRange(1, 16_384)
+_LONGEST_SCENE = 16 << 10
+"""Several times the most tokens that a model is given."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 _OPTIONS = (
     click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Videos to be made at once."),
-    click.option("--frames", type=click.IntRange(1), help="8k + 1 frames.  [default: as it was trained; else 65]"),
-    click.option("--width", type=click.IntRange(1), help="A multiple of 32.  [default: as it was trained; else 832]"),
-    click.option("--height", type=click.IntRange(1), help="A multiple of 32.  [default: as it was trained; else 480]"),
+    click.option("--frames", type=_FRAMES, help="8k + 1 frames.  [default: as it was trained; else 65]"),
+    click.option("--width", type=_SIDE, help="A multiple of 32.  [default: as it was trained; else 832]"),
+    click.option("--height", type=_SIDE, help="A multiple of 32.  [default: as it was trained; else 480]"),
     click.option("--fps", type=Finite(1, 240), help="Frames a second.  [default: 16; of the original 25]"),
     click.option("--steps", type=click.IntRange(2), help="From noise to video.  [default: 50]"),
     click.option("--guidance", type=Finite(1), help="1 is none.  [default: 3]"),
@@ -42,15 +46,33 @@ def sampling_options(command: F) -> F:
 
 
 def scenes_in(flag: str, file: Path) -> list[str]:
-    """One from each line. Raises UsageMistake for a file that is no text, and for an empty line."""
+    """One from each line that is not blank; those are skipped, and count nowhere. Raises UsageMistake for a file that
+    is no text, or holds no scene.
+    """
+    data = file.read_bytes()
     try:
-        lines = file.read_text(encoding="utf-8-sig").rstrip().split("\n")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageMistake(f"{flag} {file} is no text in UTF-8") from error
+        what = ", but in UTF-16" if data.startswith(_UTF_16) else ""
+        raise UsageMistake(f"{flag} {file} is no text in UTF-8{what}; save it as UTF-8") from error
+    lines = [line.strip() for line in text.rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise UsageMistake(f"{flag} {file}: line {number} is empty")
-    return [line.strip() for line in lines]
+        if wrong := wrong_with(line):
+            raise UsageMistake(f"{flag} {file}: line {number} {wrong}; give one scene on each line")
+    scenes = list(filter(None, lines))
+    if not scenes:
+        raise UsageMistake(f"{flag} {file} holds no scene; give one on each line")
+    if blank := len(lines) - len(scenes):
+        console.err.print(f"{flag} {file}: {blank:,} blank line{'s' if blank > 1 else ''} skipped", markup=False)
+    return scenes
+
+
+def wrong_with(scene: str) -> str:
+    """Why a text can be no scene, as a phrase; "" where it can."""
+    if "\0" in scene:
+        return "holds a zero byte, and is no text"
+    size = len(scene.encode())
+    return f"has {size:,} bytes, and {_LONGEST_SCENE:,} are the most" if size > _LONGEST_SCENE else ""
 
 
 def record(opening: Opening, file: str, scene: str, seed: int) -> Record:
@@ -63,8 +85,9 @@ def fill(folder: VideoFolder, opening: Opening, records: Sequence[Record], batch
     left = [record for record in records if not folder.holds(record)]
     if not left:
         return 0
-    folder.claim(left)
+    folder.check(left)
     generator = opened(opening)
+    folder.claim(left)
     watch = console.Watch(verb)
     watch.begin(len(records), len(records) - len(left))
     try:

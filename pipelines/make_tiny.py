@@ -19,15 +19,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pipelines import console
 from pipelines.endings import ends
-from pipelines.places import Place, check_out
+from pipelines.places import Place, check_dataset, check_out
 from pipelines.shell import command
+from pipelines.usage import Command
 from shards.mark import TOYS
 
 _LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
 @click.option("--out", type=Place(), help="The folder to be made.", required=True)
 @click.option("--steps", type=click.IntRange(0), default=400, show_default=True, help="Of the base transformer.")
@@ -48,6 +49,7 @@ def main(data: str, out: Path, steps: int) -> None:
 
 def _make(data: str, out: Path, steps: int) -> None:
     check_out(out, TOYS, data)
+    check_dataset("--data", data, "train")
     from training.tiny.make import clips_of, make, stands
 
     clips = clips_of(data)

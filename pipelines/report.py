@@ -19,12 +19,14 @@ from curation.sources import Source
 from pipelines import console
 from pipelines.begun import config_of
 from pipelines.endings import ends
+from pipelines.usage import Command
+from shards.instead import no_dataset
 from shards.layout import REPORT
 from shards.storage import Storage, StorageFault
 from shards.sums import relist
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("out")
 @ends("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
@@ -36,13 +38,13 @@ def main(out: str) -> None:
     Exit codes: 0 done, 1 the dataset is damaged, 2 wrong usage, 3 stopped by storage or machine, or by SIGTERM,
     SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
-    from curation.report.make import write_report  # not by the processes that decode pictures, which load this file
-
     place = open_out(out)
     recorded = Recorded.read(place)
     if recorded is None:
-        raise UsageMistake(f"{place.shown}: no plan there; build a dataset first")
+        raise UsageMistake(f"{place.shown} {no_dataset(place)}")
     config = config_of(recorded, place)
+    from curation.report.make import write_report  # late: the processes that decode pictures load this file
+
     with claimed_out(place) as ours:
         page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
         relist(ours, REPORT, page.sha256)

@@ -15,6 +15,7 @@ import click
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+_FORM = r"write a setting as unit_size = 32, texts in quotes, with \\ for \ in them"
 
 
 class SettingsMistake(ValueError):
@@ -47,6 +48,12 @@ def from_names(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     known = {leaf.name: leaf for leaf in leaves(cls)}
     for name, value in values.items():
         if name not in known:
+            if inner := next((leaf for leaf in known if leaf.startswith(f"{name}.")), None):
+                raise SettingsMistake(
+                    f"{where}: {name} = {value!r} should be a table, [{name}], with {inner} and others"
+                )
+            if (list_of := known.get(name.partition(".")[0])) and _of_list(list_of.type):
+                raise SettingsMistake(f"{where}: {list_of.name} should be {_kind(list_of.type)}, as [[{list_of.name}]]")
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             raise SettingsMistake(f"{where}: no setting {name!r}" + (f"; is {near[0]!r} meant?" if near else ""))
         if not _fits(value, known[name].type):
@@ -87,9 +94,11 @@ def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], begun_with
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values |= _flatten(tomllib.loads(file.read_text(encoding="utf-8")), "")
+            values |= _flatten(tomllib.loads(file.read_text(encoding="utf-8-sig")), "")
+        except UnicodeDecodeError as error:
+            raise SettingsMistake(f"{file}: no text in UTF-8; save it as UTF-8") from error
         except (OSError, ValueError) as error:
-            raise SettingsMistake(f"{file}: {error}") from error
+            raise SettingsMistake(f"{file}: no TOML: {error}; {_FORM}") from error
     from_names(cls, values, str(file))
     given = {leaf.name: flags.get(_parameter(leaf.name)) for leaf in leaves(cls)}
     values |= {name: value for name, value in given.items() if value is not None}

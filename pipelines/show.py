@@ -32,14 +32,19 @@ from pipelines.begun import config_of
 from pipelines.console import visible
 from pipelines.endings import ends
 from pipelines.shell import command
+from pipelines.usage import Command
+from shards.instead import what_is
 from shards.layout import CONFIG, ShardName
+from shards.location import lies_in
+from shards.mark import check_folder
 from shards.storage import BadLocation, Storage
+from shards.typed import as_typed
 
 Story = Glance | ShardHistory | ClipHistory
 _KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("out")
 @click.argument("what", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
@@ -100,9 +105,12 @@ def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
     if name is None:
         raise UsageMistake("--extract: there is no sample of it in a sealed shard")
     try:
-        place = Storage.at(folder)
+        place = Storage.at(as_typed(folder))
+        check_folder(place)
     except BadLocation as mistake:
         raise UsageMistake(f"--extract {mistake}") from mistake
+    if lies_in(place, out) or what_is(place):
+        raise UsageMistake(f"--extract {place.shown} holds {what_is(place) or 'the dataset'}; name another folder")
     return history.extract(out, name, [sample.key for sample in samples], place)
 
 

@@ -24,39 +24,44 @@ from curation.lock import held
 from judge.prices import Prices
 from pipelines import console
 from pipelines.endings import ends
-from pipelines.places import Place, check_out
+from pipelines.places import Place, check_dataset, check_out
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
 from pipelines.stop_signals import STOPS
+from pipelines.usage import Command
 from shards.mark import RUN, claimed
 from shards.storage import Storage
+from shards.typed import as_typed
+from training.about import About, checkpoints, latest
 from training.errors import TrainingMistake, TrainingStopped
+from training.mix import check_names
+from training.model.folders import check_openable
+from training.processes import rank_and_world
 from training.recipe import STAGES, Recipe
 from training.restarts import Word, forget
+from training.summary import Summary
 
 if TYPE_CHECKING:
     from training.job import Job
-    from training.summary import Summary
 
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
-_FOLDER = click.Path(path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = Place(exists=True, dir_okay=False)
 
 
 _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 """A reward asks about each video once, and an RUN begun with one version of the prompts ends with it."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Which stage of the training.")
 @click.option("--data", multiple=True, required=True, metavar="[NAME=]OUT", help="A dataset; NAME is that of a mix.")
 @click.option("--out", type=Place(), required=True, help="Where runs go, this one into a folder named as its recipe.")
 @click.option(
     "--recipe", help="A TOML file, or one of those here: tiny, connector, generator-2, …  [default: --stage's]"
 )
-@click.option("--qwen", type=_FOLDER, required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct.")
-@click.option("--ltx", type=_FOLDER, required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
+@click.option("--qwen", type=Place(), required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct.")
+@click.option("--ltx", type=Place(), required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
 @click.option("--init", help="Begin with this checkpoint, or 'previous'.  [default: what the recipe goes on from]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this stage, if there is one.")
 @click.option(
@@ -93,7 +98,9 @@ def main(
     """
     settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
     if settings.stage != stage:
-        raise UsageMistake(f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}")
+        raise UsageMistake(
+            f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}; name another --recipe"
+        )
     for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
         if value is not None and not settings.asks_claude:
             raise UsageMistake(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
@@ -101,6 +108,8 @@ def main(
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
     budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
     places = _data(settings, data)
+    if launcher == "process":
+        rank_and_world(meeting=True)
     if _leads():
         check_out(out, RUN, *places.values())
     job = _job(settings, places, out, qwen, ltx, init, resume)
@@ -165,12 +174,6 @@ def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: st
 
 
 def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) -> Summary:
-    from training.checkpoint import latest
-
-    if not job.resume and (newest := latest(job.checkpoints)):
-        raise TrainingMistake(
-            f"{job.folder} holds a run at {newest.name}; go on with --resume, or choose another --out"
-        )
     try:
         job.recipe.accumulation(workers)
     except ValueError as error:
@@ -188,29 +191,34 @@ def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) ->
 def _job(
     recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
 ) -> Job:
-    from training.checkpoint import latest
-    from training.job import Job
-    from training.model.originals import Originals
-
+    """All that can be known without torch is seen to before that is loaded, which takes seconds."""
     paths = {"--out": out, "--qwen": qwen, "--ltx": ltx}
     for flag, path in paths.items():
         if inside_job() and not path.is_absolute():
             raise UsageMistake(f"{flag} {path}: inside a cluster job paths must be absolute")
-    originals = Originals(qwen.absolute(), ltx.absolute())
-    job = Job(recipe, data, out.absolute(), originals, None, resume)
-    if resume and latest(job.checkpoints):
-        return job  # which has all it needs
-    return replace(job, init=_beginning(recipe, job.run, init))
+    check_names(recipe, data)
+    run = out.absolute()
+    newest = latest(checkpoints(run, recipe.name))
+    if newest and not resume:
+        raise TrainingMistake(
+            f"{run / recipe.name} holds a run at {newest.name}; go on with --resume, or choose another --out"
+        )
+    begin = None if newest else _beginning(recipe, run, init)
+    if begin:
+        About.read(begin)
+    for place in data.values():
+        check_dataset("--data", place, "train")
+    check_openable(qwen, ltx)
+    from training.job import Job
+    from training.model.originals import Originals
+
+    return Job(recipe, data, run, Originals(qwen.absolute(), ltx.absolute()), begin, resume)
 
 
 def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
     """The checkpoint whose weights are begun with."""
-    from training.checkpoint import latest
-    from training.job import checkpoints
-    from training.summary import Summary
-
     if init not in (None, "previous"):
-        return Path(init).absolute()
+        return Path(as_typed(init)).expanduser().absolute()
     if not recipe.after:
         if init:
             raise UsageMistake(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
@@ -244,8 +252,8 @@ def _data(recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
 
 def _recipe_file(recipe: str | None, stage: str) -> Path:
     candidates = [RECIPES / f"{recipe or stage}.toml", RECIPES / (recipe or stage) / f"{stage}.toml"]
-    if recipe and Path(recipe).is_file():
-        return Path(recipe)
+    if recipe and (given := Path(as_typed(recipe)).expanduser()).is_file():
+        return given
     for file in candidates:
         if file.is_file():
             return file

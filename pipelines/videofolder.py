@@ -16,6 +16,8 @@ from shards.storage import Storage
 
 RECORDS = "videos.jsonl"
 Record = Mapping[str, Any]
+_FLAGS = {"scene": "the scene", "seed": "its seed (--seed)", "model": "the model"}
+"""Other fields of a record are called as the flags that set them."""
 
 
 class VideoFolder:
@@ -26,10 +28,8 @@ class VideoFolder:
     """
 
     def __init__(self, folder: Storage, inside: str = "") -> None:
-        """Makes the videos' folder in a `folder` that is claimed. Raises UsageMistake for records of something else."""
+        """`folder` is claimed. Raises UsageMistake for records of something else."""
         self._storage, self._inside, self.videos = folder, inside, Path(folder.full(inside))
-        folder.check_anchor()
-        self.videos.mkdir(parents=True, exist_ok=True)
         try:
             lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
             self._records: dict[str, Record] = {record["file"]: record for record in map(json.loads, lines)}
@@ -41,19 +41,33 @@ class VideoFolder:
     def holds(self, record: Record) -> bool:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
 
-    def claim(self, records: Sequence[Record]) -> None:
-        """Before their videos are made. Raises UsageMistake where one is in the way, of which there is another record
-        or none.
-        """
-        claims = {record["file"]: {"file": record["file"]} for record in records}
-        for file, claim in claims.items():
-            if (self.videos / file).exists() and self._records.get(file) != claim:
+    def check(self, records: Sequence[Record]) -> None:
+        """Raises UsageMistake where a video is in the way, of which there is another record or none."""
+        for record in records:
+            video = self.videos / record["file"]
+            if not self.holds(record) and video.exists() and self._records.get(record["file"]) != _claim(record):
                 raise UsageMistake(
-                    f"--out: {self.videos / file} is there already, of another scene, model, seed or program; choose"
-                    " another --out, or delete it"
+                    f"--out: {video} is there already, {self._unlike(record)} choose another --out, or delete it"
                 )
-        self._records |= claims
+
+    def claim(self, records: Sequence[Record]) -> None:
+        """Before their videos are made, and the folder of these where there is none. Raises as `check`."""
+        self.check(records)
+        self._storage.check_anchor()
+        self.videos.mkdir(parents=True, exist_ok=True)
+        self._records |= {record["file"]: _claim(record) for record in records}
         self._publish()
+
+    def _unlike(self, record: Record) -> str:
+        """What of a video that stands there is otherwise than it is wanted, and what to do."""
+        made = self._records.get(record["file"])
+        if made is None:
+            return f"and {RECORDS} does not say how it was made;"
+        others = [name for name in record if name in made and made[name] != record[name]]
+        if not others:
+            return "made by another version of this program;"
+        told = [f"{_FLAGS.get(name, f'--{name}')} was {made[name]!r}, is {record[name]!r}" for name in others]
+        return f"made otherwise: {'; '.join(told)}; give what it was made with,"
 
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:
         """Writes videos [B, F, H, W, RGB]. Raises as `write_clip`."""
@@ -65,3 +79,7 @@ class VideoFolder:
     def _publish(self) -> None:
         lines = [json.dumps(self._records[file], ensure_ascii=False) + "\n" for file in sorted(self._records)]
         self._storage.keep(RECORDS, "".join(lines).encode())
+
+
+def _claim(record: Record) -> Record:
+    return {"file": record["file"]}

@@ -34,11 +34,11 @@ from shards.unmarked import (
 )
 
 __all__ = [
-    "DATASET", "EVALUATION", "LATENTS", "RUN", "TOYS", "VIDEOS",
+    "DATASET", "EVALUATION", "LATENTS", "RUN", "TOYS", "VIDEOS", "WORDS",
     "NotOurs", "check", "check_folder", "claim", "claimed",
 ]  # fmt: skip
 
-_WORDS = {
+WORDS = {
     DATASET: "a dataset",
     LATENTS: "latents",
     RUN: "a training run",
@@ -118,13 +118,13 @@ def _is_marked(out: Storage, kind: str) -> bool:
     if not data or (_is_torn(data) and EARLIER[kind].left(out)):  # none, or a machine went down as it was written
         return False
     value = json.loads(data) if {"kind", "version"} == fields_of(data) else {}
-    if str(value.get("kind")) not in _WORDS or value["version"] != _VERSION:
+    if str(value.get("kind")) not in WORDS or value["version"] != _VERSION:
         raise NotOurs(
             f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder, or, if"
             " the folder is ours, delete that file"
         )
     if value["kind"] != kind:
-        raise NotOurs(f"{out.shown} holds {_WORDS[value['kind']]}, not {_WORDS[kind]}; name another folder")
+        raise NotOurs(f"{out.shown} holds {WORDS[value['kind']]}, not {WORDS[kind]}; name another folder")
     return True
 
 
@@ -219,7 +219,7 @@ def _check_empty(out: Storage, kind: str) -> None:
         raise NotOurs(f"{out.shown} is a file; name a folder")
     for other, earlier in EARLIER.items():
         if other != kind and earlier.left(out):
-            raise NotOurs(f"{out.shown} holds {_WORDS[other]}, not {_WORDS[kind]}; name another folder")
+            raise NotOurs(f"{out.shown} holds {WORDS[other]}, not {WORDS[kind]}; name another folder")
     for name in names_in(out):
         if name != MARK and not is_nothing(out, name) and not EARLIER[kind].begun(out, name):
             if _is_marked(out, kind):  # by another process, meanwhile

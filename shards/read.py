@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Sequence
 
 from shards.index import Index
-from shards.layout import MANIFEST, ShardName
+from shards.instead import no_dataset
+from shards.layout import ShardName
 from shards.receipt import Manifest, Place, Receipt
 from shards.sample import Sample
 from shards.storage import Storage
@@ -71,7 +72,7 @@ def opened(location: str, split: str) -> tuple[Storage, Manifest]:
     try:
         manifest = Manifest.read(out)
     except FileNotFoundError as error:
-        raise NoDataset(f"{out.shown} holds no dataset: there is no {MANIFEST} in it") from error
+        raise NoDataset(f"{out.shown} {no_dataset(out)}") from error
     if split not in manifest.splits:
         there = " and ".join(manifest.splits) or "none at all"
         raise NoDataset(f"{out.shown} has no samples in a split {split!r}, but {there}")

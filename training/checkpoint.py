@@ -15,7 +15,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,60 +23,15 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from training.about import ABOUT, NAME, About, step_of
 from training.errors import TrainingMistake, TrainingStopped
 from training.world import World
 
 # One process may read what many wrote.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
-VERSION = 1
-_ABOUT = "about.json"
 _UNFINISHED = ".unfinished"
-_NAME = re.compile(r"step-(\d+)")
 _WRITTEN = re.compile(r"about\.json|(__\d+)?\.metadata(\.tmp)?|.+\.distcp")
-
-
-@dataclass(frozen=True)
-class About:
-    """What a checkpoint is of.
-
-    `model` is the fingerprint of the originals, `bridge` the bridge's configuration. `parameters` are the names of all
-    that this run and those before it trained, `averaged` of those that have a moving average. `determining` is the
-    recipe's, `loader` the state of the sequence, `world` how many ranks wrote it.
-    """
-
-    recipe: str
-    stage: str
-    step: int
-    samples: int
-    world: int
-    model: str
-    bridge: dict[str, Any]
-    parameters: list[str]
-    averaged: list[str]
-    determining: dict[str, Any]
-    loader: dict[str, int]
-    version: int = VERSION
-
-    @staticmethod
-    def read(checkpoint: Path) -> About:
-        """Raises TrainingMistake for a folder that is no checkpoint, or one of another version."""
-        try:
-            value = json.loads((checkpoint / _ABOUT).read_text(encoding="utf-8"))
-            about = About(**value)
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainingMistake(
-                f"{checkpoint} is no whole checkpoint ({error}); name a folder such as RUN/sft/checkpoints/step-100"
-            ) from error
-        if about.version != VERSION:
-            raise TrainingMistake(f"{checkpoint} is of version {about.version}, not {VERSION}")
-        return about
-
-
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder."""
-    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)]
-    return max(found, key=_step, default=None)
 
 
 def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -118,7 +73,7 @@ class Checkpoints:
         if world.leads:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(f"step-*{_UNFINISHED}"):
-                if _NAME.fullmatch(left.name.removesuffix(_UNFINISHED)) and _is_ours(left):
+                if NAME.fullmatch(left.name.removesuffix(_UNFINISHED)) and _is_ours(left):
                     shutil.rmtree(left)
         world.together()
 
@@ -153,13 +108,13 @@ class Checkpoints:
         written.result()  # on the leader: all ranks have written, and the table of contents stands
         if not self._world.leads:
             return
-        with (draft / _ABOUT).open("w", encoding="utf-8") as file:
+        with (draft / ABOUT).open("w", encoding="utf-8") as file:
             json.dump(asdict(about), file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         draft.rename(final)
-        whole = (path for path in self._folder.glob("step-*") if _NAME.fullmatch(path.name) and _is_ours(path))
-        for old in sorted(whole, key=_step)[: -self._keep_last]:
+        whole = (path for path in self._folder.glob("step-*") if NAME.fullmatch(path.name) and _is_ours(path))
+        for old in sorted(whole, key=step_of)[: -self._keep_last]:
             shutil.rmtree(old)
 
 
@@ -168,8 +123,3 @@ def _is_ours(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     return all(_WRITTEN.fullmatch(file.name) and file.is_file() for file in folder.iterdir())
-
-
-def _step(checkpoint: Path) -> int:
-    found = _NAME.fullmatch(checkpoint.name)
-    return int(found[1]) if found else -1

@@ -21,6 +21,7 @@ from shards.dataset import ClipDataset
 from shards.decode import Pixels
 from shards.filesystem import first_line
 from shards.index import publish_indexes
+from shards.instead import no_dataset
 from shards.kind import Shape
 from shards.latents import LATENTS, LatentSample
 from shards.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
@@ -31,7 +32,8 @@ from shards.storage import Storage
 from shards.tar import group_bytes
 from training.encoding import Encoding
 from training.errors import TrainingMistake, TrainingStopped
-from training.model.latents import check_shape, encode
+from training.model.grid import Ratios
+from training.model.latents import encode
 
 _CARD = """\
 Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encoding}); they join the clips by key.
@@ -64,7 +66,7 @@ class Encoder:
         try:
             self._source = Manifest.read(self._data)
         except FileNotFoundError as error:
-            raise TrainingMistake(f"{self._data.shown} holds no dataset; build one first") from error
+            raise TrainingMistake(f"{self._data.shown} {no_dataset(self._data)}") from error
         if not self._source.shards:
             raise TrainingMistake(f"the dataset in {self._data.shown} has no samples")
         self._clips = {
@@ -84,12 +86,12 @@ class Encoder:
         """Those in shards that are made."""
         return self.planned - _clips_in(self._left(self._mine))
 
-    def check(self, vae: AutoencoderKLLTXVideo) -> None:
+    def check(self, ratios: Ratios) -> None:
         """Raises TrainingMistake for clips of a length or size that the VAE does not take."""
         for split, clips in self._clips.items():
             for frames, width, height in np.unique(clips.shapes, axis=0).tolist():
                 try:
-                    check_shape(vae, frames, width, height)
+                    ratios.grid(frames, height, width)
                 except ValueError as error:
                     raise TrainingMistake(f"the VAE does not take all clips of {split}: {error}") from error
 

@@ -15,9 +15,10 @@ from shards.loader import Batch, Loader
 from shards.order import Draw
 from training.chance import chance
 from training.flow.schedule import mu, training_sigma
+from training.model.folders import lasting
+from training.model.grid import Grid, Ratios
 from training.model.language import Words
-from training.model.latents import Grid, Latents, Ratios, Scale, encode, pack
-from training.model.originals import lasting
+from training.model.latents import Latents, Scale, encode, pack
 from training.model.prompter import Prompter
 from training.recipe import Mix, Objective
 

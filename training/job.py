@@ -11,6 +11,7 @@ from typing import Protocol
 from judge.prices import Prices
 from shards.layout import LOCK
 from shards.storage import Storage, StorageFault
+from training.about import checkpoints
 from training.errors import TrainingStopped
 from training.model.originals import Originals
 from training.recipe import Recipe
@@ -51,10 +52,6 @@ class Job:
     @property
     def checkpoints(self) -> Path:
         return checkpoints(self.run, self.recipe.name)
-
-
-def checkpoints(run: Path, recipe: str) -> Path:
-    return run / recipe / "checkpoints"
 
 
 class Watcher(Protocol):

@@ -9,7 +9,7 @@ import torch
 
 from training.feed import Examples, Feed
 from training.flops import Sizes, VaeFlops, Work, peak_flops, policy_work, training_work, vae_flops
-from training.model.latents import Grid
+from training.model.grid import Grid
 from training.model.unified import UnifiedModel
 from training.recipe import Policy
 from training.world import World

@@ -23,7 +23,8 @@ from training.feed import Maker
 from training.flow.objective import loss_per_sample, noised
 from training.flow.sampler import guided, integrate
 from training.flow.schedule import mu, sampling_sigmas
-from training.model.latents import Grid, Latents, Scale, decode, pack, unpack
+from training.model.grid import Grid
+from training.model.latents import Latents, Scale, decode, pack, unpack
 from training.model.unified import UnifiedModel
 from training.summary import OwnOrSwapped
 from training.world import World

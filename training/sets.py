@@ -17,7 +17,8 @@ from shards.storage import Storage
 from training.encoding import find_latents
 from training.errors import TrainingMistake
 from training.feed import check_fits
-from training.model.latents import Ratios
+from training.mix import check_names
+from training.model.grid import Ratios
 from training.model.originals import Originals
 from training.recipe import Recipe
 
@@ -29,14 +30,7 @@ class Sets:
         self, recipe: Recipe, data: Mapping[str, str], originals: Originals, note: Callable[[str], None]
     ) -> None:
         names = [mix.name for mix in recipe.mix]
-        for name in names:
-            if name not in data:
-                raise TrainingMistake(
-                    f"the mix of {recipe.name} has a dataset {name!r}; give it with --data {name}=OUT"
-                )
-        for name in data:
-            if name not in names:
-                raise TrainingMistake(f"--data {name}=…: the mix of {recipe.name} has only {', '.join(names)}")
+        check_names(recipe, data)
         self._recipe = recipe
         self._clips = [data[name] for name in names]
         size = (recipe.data.width, recipe.data.height)

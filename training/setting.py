@@ -18,12 +18,13 @@ from shards.loader import Loader, OtherSequence
 from shards.mixture import Mixture
 from shards.storage import Storage
 from training import checkpoint
-from training.checkpoint import About
+from training.about import About, latest
 from training.errors import TrainingMistake
 from training.feed import Feed, Maker
 from training.job import Job, Watcher
-from training.model.latents import Ratios
-from training.model.originals import lasting, new_bridge
+from training.model.folders import lasting
+from training.model.grid import Ratios
+from training.model.originals import new_bridge
 from training.model.prompter import Prompter
 from training.model.unified import UnifiedModel
 from training.optimise.choose import optimiser, state_tensors
@@ -137,7 +138,7 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
         from training.rewards.consistency import check_terms
 
         check_terms(recipe.reward, job.prices, world)
-    going_on = world.from_leader(checkpoint.latest(job.checkpoints))
+    going_on = world.from_leader(latest(job.checkpoints))
     if going_on and not job.resume:
         raise TrainingMistake(
             f"{job.folder} holds a run at {going_on.name}; go on with --resume, or choose another --out"

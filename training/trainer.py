@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from training.checkpoint import Checkpoints, latest
+from training.about import latest
+from training.checkpoint import Checkpoints
 from training.errors import TrainingMistake, TrainingPaused, TrainingStopped
 from training.feed import Examples
 from training.flow_matching import FlowMatching

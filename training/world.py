@@ -14,6 +14,9 @@ from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from shards.filesystem import first_line
+from training.errors import TrainingStopped
+
 T = TypeVar("T")
 
 
@@ -84,7 +87,13 @@ def joined() -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if "RANK" in os.environ:
-        dist.init_process_group(backend)
+        try:
+            dist.init_process_group(backend)
+        except (ValueError, RuntimeError) as error:
+            place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            raise TrainingStopped(
+                f"the processes cannot meet at {place}: {first_line(error)}; is the port taken, or a process missing?"
+            ) from error
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:

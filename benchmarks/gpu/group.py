@@ -27,7 +27,7 @@ from benchmarks.gpu.models import PUBLISHED, TOY, Size
 from benchmarks.gpu.videos import SCHEDULER, AnyWords
 from shards.order import Draw
 from training.feed import Examples, Maker
-from training.model.latents import Grid
+from training.model.grid import Grid
 from training.optimise.choose import optimiser
 from training.optimise.ema import Average
 from training.parallel import lay_out

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, T5Config, T5EncoderModel
 
 from training.model.bridge import Bridge
-from training.model.latents import Ratios
+from training.model.grid import Ratios
 from training.model.unified import UnifiedModel
 from training.recipe import Recipe
 from training.trained import mark_trained

@@ -12,7 +12,9 @@ from curation.errors import UsageMistake
 from curation.plan import Plan
 from curation.state import State
 from judge.segments import CALLS
-from shards.layout import CONFIG, LEDGER, MANIFEST, PLAN
+from shards.instead import no_dataset, what_is
+from shards.layout import CONFIG, LEDGER, PLAN
+from shards.mark import LATENTS, WORDS
 from shards.receipt import Manifest, sealed_and_partial
 from shards.storage import Storage
 
@@ -40,7 +42,9 @@ class Opened:
         except FileNotFoundError:
             manifest = None
         if config is None and manifest is None:
-            raise UsageMistake(f"{out.shown} holds no dataset: there is no {MANIFEST} and no {CONFIG} in it")
+            raise UsageMistake(f"{out.shown} {no_dataset(out)}")
+        if config is None and (held := what_is(out)) == WORDS[LATENTS]:
+            raise UsageMistake(f"{out.shown} holds {held}, not a dataset; name the dataset that they are of")
         state = State.read(out, config.units_per_shard) if config else _sealed(out)
         return Opened(out, config, state, manifest)
 

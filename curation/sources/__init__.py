@@ -29,6 +29,7 @@ from curation.sources.passed import PassedOver
 from curation.sources.tables import READERS
 from curation.sources.tar import clips_of_tar
 from shards.storage import BadLocation, Entry, Storage
+from shards.typed import as_typed
 
 __all__ = ["MISSING", "NOT_LOOKED", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Source", "locate"]
 
@@ -50,7 +51,7 @@ class Source:
     def at(location: str) -> Source:
         """Raises UsageMistake for a location that does not exist."""
         try:
-            here = Storage.at(location)
+            here = Storage.at(as_typed(location))
         except BadLocation as mistake:
             raise UsageMistake(f"--source {mistake}") from mistake
         if here.is_folder():

@@ -28,6 +28,8 @@ Row = tuple[str, Mapping[str, Any]]
 """A row and what to call it in a message, such as "row 7"."""
 
 _PARQUET_ROWS = 32
+_UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
+_ONE_A_LINE = "; write one object on each line, with no brackets or commas between them"
 _SEPARATORS = (",", ";", "\t")
 _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
 """Each of them for bytes that it cannot use."""
@@ -44,7 +46,8 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
         if len(header) > MAX_HEADER_LETTERS:
             raise UsageMistake(f"{where}, line 1: longer than {MAX_HEADER_LETTERS >> 20} MiB; is it a table?")
         if not_unicode(header):
-            raise UsageMistake(f"{where}: not a CSV file in UTF-8: {not_unicode(header)}")
+            wrong = "it is in UTF-16" if header.startswith(_UTF_16) else not_unicode(header)
+            raise UsageMistake(f"{where}: not a CSV file in UTF-8: {wrong}; save it as CSV UTF-8")
         lines.letters = 0
         table = csv.DictReader(chain([header], lines), strict=True, delimiter=_separator(header))
         try:
@@ -104,9 +107,10 @@ def _jsonl(root: Storage, path: str) -> Iterator[Row]:
             try:
                 row, names = _object(line)
             except (ValueError, RecursionError) as error:
-                raise UsageMistake(f"{place}: not JSON: {error}") from error
+                remedy = _ONE_A_LINE if line.strip() in ("[", "{") else ""
+                raise UsageMistake(f"{place}: not JSON: {error}{remedy}") from error
             if not isinstance(row, dict):
-                raise UsageMistake(f"{place}: not a JSON object")
+                raise UsageMistake(f"{place}: not a JSON object{_ONE_A_LINE}")
             columns.check(names, place)
             yield f"line {number}", row
 

@@ -359,7 +359,7 @@ def test_verify_status_and_retry_work_there(tmp_path: Path, bucket: Bucket) -> N
     assert "nsp-000000-r1" in damaged.output
     absent = _invoke("--out", bucket.uri("elsewhere"), "--verify")
     assert absent.exit_code == 2
-    assert "no plan there" in absent.output
+    assert "holds no dataset" in absent.output
 
 
 @pytest.mark.parametrize("place", [f"s3://KEY:{SECRET}@b/x", f"s3://KEY:{SECRET}/x@b/x", f"s3://KEY:/{SECRET}@b/x"])

@@ -193,8 +193,8 @@ def test_limits_protect_and_do_not_decide_so_they_may_differ(built: tuple[Path, 
 
 @pytest.mark.parametrize("asking", ["--verify", "--status"])
 def test_there_is_nothing_to_look_at_without_a_plan(tmp_path: Path, out: Path, asking: str) -> None:
-    refused(out, asking, words=("--out", str(out), "no plan there"))
-    refused(tmp_path, asking, words=(str(tmp_path), "no plan there"))
+    refused(out, asking, words=("--out", str(out), "holds no dataset"))
+    refused(tmp_path, asking, words=(str(tmp_path), "holds no dataset"))
     (tmp_path / "manifest.json").write_text("{}")
     refused(tmp_path, asking, words=("without its config.toml; run the build again", "--ignore-missing SHA256SUMS"))
 

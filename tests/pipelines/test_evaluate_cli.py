@@ -269,7 +269,6 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
         (["--data", "{run}", "--model", "a={run}"], "holds no dataset"),
         (["--scenes", "{scenes}", "--model", "a={run}", "--original", "b=/nowhere"], "/nowhere holds no scheduler"),
         (["--scenes", "{scenes}", "--model", "batches={run}"], "the name batches is taken"),
-        (["--scenes", "{gap}", "--model", "a={run}"], "line 2 is empty"),
         (
             ["--scenes", "{scenes}", "--model", "a={run}", "--judge.model", "claude-sonnet-55"],
             "--judge.model claude-sonnet-55: no price known",
@@ -280,13 +279,11 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_asked(given: Given, api: ClaudeApi, flags: list[str], says: str) -> None:
-    gap = given.folder / "gap.txt"
-    gap.write_text("One.\n\nTwo.\n")
     step = given.folder / "step-7"
     step.mkdir()
     (step / "about.json").touch()
     run, ltx = given.runs["sft"], given.originals.ltx
-    places = {"scenes": given.file(), "gap": gap, "data": given.data, "run": run, "ltx": ltx, "step": step}
+    places = {"scenes": given.file(), "data": given.data, "run": run, "ltx": ltx, "step": step}
     assert says in given.error(2, *(flag.format(**places) for flag in flags))
     assert api.exchanges == []
 

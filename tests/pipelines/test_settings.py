@@ -111,7 +111,7 @@ def test_a_configuration_comes_back_from_its_tables(config: Config) -> None:
         ("[inner]\ndeth = 4", ["no setting 'inner.deth'", "is 'inner.depth' meant"]),
         ("depth = 4", ["no setting 'depth'", "is 'inner.depth' meant"]),
         ("xyzzy = 4", ["no setting 'xyzzy'"]),
-        ("inner = 4", ["no setting 'inner'"]),
+        ("inner = 4", ["inner = 4 should be a table", "inner.depth"]),
         ("[unit_size]\nx = 4", ["no setting 'unit_size.x'", "is 'unit_size' meant"]),
         ('unit_size = "4"', ["unit_size = '4'", "a whole number"]),
         ("unit_size = 4.0", ["unit_size = 4.0", "a whole number"]),

@@ -20,7 +20,7 @@ from tests.command import Place, place
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
-from training.checkpoint import latest
+from training.about import latest
 from training.journal import entries
 from training.model.originals import Originals
 
@@ -153,7 +153,7 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         (["--optimiser.lr", "1e38"], ["optimiser.lr", "1e+30"]),
         (["--seed", "99999999999999999999"], ["seed must not be above"]),
         (["--model.max-tokens", "16"], ["alone has", "model.max_tokens less model.queries leaves"]),
-        (["--out", "s3://b/x"], ["s3://b/x is no local folder"]),
+        (["--out", "s3://b/x"], ["s3://b/x is no local path"]),
         (["--parallel.replicas", "2"], ["parallel.replicas 2", "1 processes"]),
     ],
     ids=lambda value: " ".join(value),

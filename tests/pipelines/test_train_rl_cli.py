@@ -19,7 +19,7 @@ from tests.judge.server_side import account
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
-from training.checkpoint import latest
+from training.about import latest
 from training.journal import entries
 from training.model.originals import Originals
 

@@ -10,7 +10,8 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from tests.training.models import ltx_config
 from training.model.export import export
-from training.model.originals import Originals, lasting, new_bridge
+from training.model.folders import lasting
+from training.model.originals import Originals, new_bridge
 
 QUERIES = 6
 DETERMINING = {"data.max_frames": 9, "data.width": 32, "data.height": 24, "model.max_tokens": 256}

@@ -19,7 +19,8 @@ from shards.storage import Storage
 from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
 from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
-from training.checkpoint import About, Checkpoints, latest, load
+from training.about import About, latest
+from training.checkpoint import Checkpoints, load
 from training.errors import TrainingMistake, TrainingStopped
 from training.job import Job
 from training.model.originals import Originals

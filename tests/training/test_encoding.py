@@ -313,20 +313,20 @@ def test_what_cannot_be_is_wrong_usage_in_one_line(built: Path, ltx: Path, optio
 
 def test_what_is_not_there_is_wrong_usage(built: Path, ltx: Path, tmp_path: Path) -> None:
     code, line = failed(run(tmp_path, ltx))
-    assert code == 2 and "holds no dataset; build one first" in line
+    assert code == 2 and "holds no dataset" in line and "build one first" in line
     code, line = failed(run(built, tmp_path))
-    assert code == 2 and "holds no config.json with weights" in line
+    assert code == 2 and "holds no vae" in line
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_bytes((ltx / "vae" / "config.json").read_bytes())
     (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
     code, line = failed(run(built, tmp_path))
-    assert code == 2 and "cannot be opened as a VAE" in line
+    assert code == 2 and "is damaged" in line
 
 
 @pytest.mark.parametrize("size", ["832", "832x", "832×480", "-1x4"])
 def test_a_size_that_is_none_is_wrong_usage(built: Path, ltx: Path, size: str) -> None:
     result = run(built, ltx, size=size)
-    assert result.exit_code == 2 and "is not of the form 832x480" in result.stderr
+    assert result.exit_code == 2 and "write it as 832x480" in result.stderr
 
 
 @pytest.mark.parametrize(("rank", "world"), [("1", "1"), ("-1", "2"), ("zero", "1"), ("0", "")])
@@ -335,7 +335,8 @@ def test_a_rank_outside_its_world_is_wrong_usage(
 ) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
-    assert failed(run(built, ltx)) == (2, f"error: RANK={rank} WORLD_SIZE={world} is no process of a group")
+    code, line = failed(run(built, ltx))
+    assert code == 2 and line.startswith(f"error: RANK={rank} WORLD_SIZE={world} is no process of a group; start ")
 
 
 @pytest.mark.parametrize("elsewhere", ["latents of another length", "the dataset itself"])

@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 from benchmarks.gpu.models import PUBLISHED
 from tests.training.counting import counted
 from training.flops import connector_flops, language_flops, transformer_flops, vae_flops
-from training.model.latents import Ratios
+from training.model.grid import Ratios
 
 
 @pytest.fixture(scope="module")

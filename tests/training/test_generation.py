@@ -21,14 +21,14 @@ from transformers import T5EncoderModel, T5Tokenizer
 
 from tests.training.generators import DETERMINING, QUERIES, make_export, save_text_encoder
 from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals
-from training.checkpoint import latest
+from training.about import latest
 from training.errors import TrainingMistake, TrainingStopped
 from training.generation.base import Sampling
 from training.generation.next_scene import NextScene
 from training.generation.opening import of_checkpoint, of_export, of_original
 from training.generation.original import Original
 from training.model.export import opened
-from training.model.latents import Ratios
+from training.model.grid import Ratios
 from training.model.originals import Originals
 from training.model.prompter import Prompter
 from training.model.unified import UnifiedModel
@@ -194,7 +194,7 @@ def run(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: Originals, run: Path) -> None:
     checkpoint = latest(run / "generator" / "checkpoints")
     assert checkpoint
-    openings = of_export(run / "export", **ASKED), of_checkpoint(checkpoint, originals, **ASKED)
+    openings = of_export(run / "export", **ASKED), of_checkpoint(checkpoint, originals.qwen, originals.ltx, **ASKED)
     one, other = (opening.open(CPU) for opening in openings)
     assert isinstance(one, NextScene) and isinstance(other, NextScene)
     assert one.sampling == other.sampling == Sampling(5, 32, 32, steps=3)
@@ -209,7 +209,7 @@ def test_the_models_of_another_checkpoint_are_refused(originals: Originals, run:
     config = tmp_path / "ltx" / "transformer" / "config.json"
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
     with pytest.raises(TrainingMistake, match="other models than --qwen and --ltx name"):
-        of_checkpoint(checkpoint, Originals(originals.qwen, tmp_path / "ltx")).open(CPU)
+        of_checkpoint(checkpoint, originals.qwen, tmp_path / "ltx").open(CPU)
 
 
 def test_length_and_size_are_those_of_training_unless_others_are_asked_for(exported: Path) -> None:

@@ -22,8 +22,9 @@ from tests.training.models import ltx_config, qwen_config
 from tests.training.stages import SMALL, Quiet, make_data, make_job
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
-from training.model.export import about_export, check_replaceable, export, opened
-from training.model.originals import Originals, lasting, new_bridge, open_vae
+from training.model.export import check_replaceable, export, opened
+from training.model.folders import about_export, lasting
+from training.model.originals import Originals, new_bridge, open_vae
 from training.recipe import Keeping
 from training.summary import Summary
 from training.trainer import train

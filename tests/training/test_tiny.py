@@ -28,8 +28,9 @@ from training.errors import TrainingMistake
 from training.flow.objective import loss_per_sample, noised
 from training.flow.schedule import sampling_sigmas
 from training.model.bridge import Bridge
+from training.model.grid import Grid, Ratios
 from training.model.language import ask, read
-from training.model.latents import Grid, Ratios, Scale, decode, encode, pack
+from training.model.latents import Scale, decode, encode, pack
 from training.model.originals import Originals
 from training.model.prompter import Prompter
 from training.model.unified import coordinates

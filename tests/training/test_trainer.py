@@ -26,7 +26,7 @@ from training.feed import Feed, Maker
 from training.flow.objective import loss_per_sample, noised
 from training.job import Job
 from training.journal import entries
-from training.model.latents import Ratios
+from training.model.grid import Ratios
 from training.model.originals import new_bridge
 from training.model.prompter import Prompter
 from training.model.unified import UnifiedModel

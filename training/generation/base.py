@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ORIGINAL_FPS = 25.0
+"""Of LTX-Video's own pipeline, which nothing of the data of this model speaks against."""
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-from training.checkpoint import About, load_result
-from training.errors import TrainingMistake
+from training.about import About
+from training.checkpoint import load_result
 from training.flow.sampler import guided, integrate
 from training.flow.schedule import sampling_sigmas
 from training.generation.base import Sampling
 from training.generation.shared import grid_of, noise, pixels, precision, within_memory
 from training.model.bridge import Bridge
-from training.model.export import about_export, opened
-from training.model.latents import Ratios
+from training.model.export import opened
+from training.model.folders import about_export
+from training.model.grid import Ratios
 from training.model.originals import Originals
 from training.model.prompter import Prompter
 from training.model.unified import UnifiedModel
@@ -105,8 +106,6 @@ def from_checkpoint(
 ) -> NextScene:
     """Of RUN/<recipe>/checkpoints/step-N, with the averaged weights where there are any. Raises as `from_export`."""
     about, dtype = About.read(folder), precision(device)
-    if about.model != originals.fingerprint:
-        raise TrainingMistake(f"{folder} was trained from other models than --qwen and --ltx name; name those")
     vae = originals.vae(dtype)
     bridge = Bridge(**about.bridge)
     model = UnifiedModel(originals.language(dtype), bridge, originals.transformer(torch.float32), Ratios.of(vae), dtype)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from training.checkpoint import About
-from training.generation import next_scene, original
-from training.generation.base import Generator, Sampling
-from training.generation.shared import grid_of
-from training.model.export import about_export
-from training.model.originals import Originals, check_vae
+from training.about import About
+from training.errors import TrainingMistake
+from training.generation.base import ORIGINAL_FPS, Generator, Sampling
+from training.model.folders import (
+    about_export,
+    check_openable,
+    check_published,
+    check_vae,
+    check_weights,
+    fingerprint,
+)
+from training.model.grid import Ratios
 from training.recipe import Form
+
+if TYPE_CHECKING:
+    import torch
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
@@ -28,8 +34,8 @@ _TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "da
 class Opening:
     """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
 
-    What gives one raises TrainingMistake for a folder that does not hold it, and for a length or a size that it does
-    not make; nothing large is read for that.
+    What gives one raises TrainingMistake for a folder that does not hold it whole, and for a length or a size that it
+    does not make. Nothing large is read for that, and torch is not loaded.
     """
 
     name: str
@@ -37,37 +43,63 @@ class Opening:
     open: Callable[[torch.device], Generator]
 
 
-def export_of(run: Path) -> Path:
-    """The export of a run, or of one that is named itself."""
-    return run if (run / "nextscene.json").is_file() else run / "export"
-
-
 def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> Opening:
     """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at."""
     about = about_export(folder)
+    check_openable(folder / "language_model", folder)
+    check_weights(folder / "bridge")
     weights = [path for part in ("bridge", "transformer") for path in (folder / part).glob("*.safetensors")]
     name = _name(about["recipe"], about["step"], form, weights)
     sampling = _sampling(about["determining"], asked)
-    grid_of(check_vae(folder), sampling)
-    return Opening(name, sampling, partial(next_scene.from_export, folder, name, sampling, form))
+    _check_shape(check_vae(folder), sampling)
+
+    def opened(device: torch.device) -> Generator:
+        from training.generation.next_scene import from_export
+
+        return from_export(folder, name, sampling, form, device)
+
+    return Opening(name, sampling, opened)
 
 
-def of_checkpoint(folder: Path, originals: Originals, form: Form = "nsp", **asked: Any) -> Opening:
-    """RUN/<recipe>/checkpoints/step-N."""
+def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: Form = "nsp", **asked: Any) -> Opening:
+    """RUN/<recipe>/checkpoints/step-N, and the originals that it was trained from."""
     about = About.read(folder)
+    check_openable(qwen, ltx)
+    if about.model != fingerprint(qwen, ltx):
+        raise TrainingMistake(f"{folder} was trained from other models than --qwen and --ltx name; name those")
     name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
     sampling = _sampling(about.determining, asked)
-    grid_of(check_vae(originals.ltx), sampling)
-    return Opening(name, sampling, partial(next_scene.from_checkpoint, folder, originals, name, sampling, form))
+    _check_shape(check_vae(ltx), sampling)
+
+    def opened(device: torch.device) -> Generator:
+        from training.generation.next_scene import from_checkpoint
+        from training.model.originals import Originals
+
+        return from_checkpoint(folder, Originals(qwen, ltx), name, sampling, form, device)
+
+    return Opening(name, sampling, opened)
 
 
 def of_original(ltx: Path, **asked: Any) -> Opening:
     """The original LTX-Video."""
-    original.check_whole(ltx)
+    check_published(ltx)
     name = f"ltx-video-{_digest((ltx / 'transformer').glob('*.safetensors'))}"
-    sampling = replace(Sampling(fps=original.FPS), **asked)
-    grid_of(check_vae(ltx), sampling)
-    return Opening(name, sampling, partial(original.from_folder, ltx, name, sampling))
+    sampling = replace(Sampling(fps=ORIGINAL_FPS), **asked)
+    _check_shape(check_vae(ltx), sampling)
+
+    def opened(device: torch.device) -> Generator:
+        from training.generation.original import from_folder
+
+        return from_folder(ltx, name, sampling, device)
+
+    return Opening(name, sampling, opened)
+
+
+def _check_shape(ratios: Ratios, sampling: Sampling) -> None:
+    try:
+        ratios.grid(sampling.frames, sampling.height, sampling.width)
+    except ValueError as error:
+        raise TrainingMistake(f"such a video cannot be made: {error}") from error
 
 
 def _name(recipe: str, step: int, form: Form, weights: Iterable[Path]) -> str:

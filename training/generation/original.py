@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -11,16 +10,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTran
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
-from training.errors import TrainingMistake
 from training.generation.base import Sampling
 from training.generation.shared import grid_of, noise, pixels, precision, within_memory
-from training.model.latents import Ratios
+from training.model.grid import Ratios
 from training.model.originals import open_pretrained, open_vae
-
-FPS = 25.0
-"""The pipeline's own frame rate, which nothing of the data of this model speaks against."""
-
-_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
 class Original:
@@ -51,15 +44,6 @@ class Original:
             output_type="latent",
         ).frames
         return tokens
-
-
-def check_whole(ltx: Path) -> None:
-    """Raises TrainingMistake for a folder that is not laid out as Lightricks/LTX-Video, text encoder and all."""
-    for part in _PARTS:
-        if not (ltx / part).is_dir():
-            raise TrainingMistake(f"--ltx {ltx} holds no {part}; the original LTX-Video has {', '.join(_PARTS)}")
-    if not (ltx / "tokenizer" / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
-        raise TrainingMistake(f"{ltx / 'tokenizer'} is of SentencePiece's; pip install sentencepiece, which reads it")
 
 
 def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from training.errors import TrainingMistake, TrainingStopped
 from training.generation.base import Sampling
-from training.model.latents import Grid, Ratios, Scale, decode, pack, unpack
+from training.model.grid import Grid, Ratios
+from training.model.latents import Scale, decode, pack, unpack
 
 
 def precision(device: torch.device) -> torch.dtype:

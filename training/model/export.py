@@ -65,19 +65,6 @@ def opened(folder: Path) -> tuple[Bridge, Originals]:
     return open_pretrained(Bridge, folder, subfolder="bridge", low_cpu_mem_usage=False), exported
 
 
-def about_export(folder: Path) -> dict[str, Any]:
-    """What was told of it as it was made. Raises TrainingMistake for a folder that is no export."""
-    try:
-        about: dict[str, Any] = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if not (isinstance(about, dict) and {"recipe", "step", "determining"} <= about.keys()):
-            raise ValueError(f"{_ABOUT} is none of an export")
-    except (OSError, ValueError) as error:
-        raise TrainingMistake(
-            f"{folder} holds no trained model; train a stage to its end, which writes one, or name a checkpoint"
-        ) from error
-    return about
-
-
 def _save(module: Any, trained: Mapping[str, Tensor], folder: Path) -> None:
     """What was not trained stays as it was opened."""
     module.load_state_dict({**module.state_dict(), **trained})

@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
+from training.model.grid import Grid, Ratios
+
 
 class Latents(NamedTuple):
     """The VAE's posterior: `mean` [B, C, F', H', W'], and `logvar` [B, 1, F', H', W'], which all channels share."""
@@ -18,37 +20,6 @@ class Latents(NamedTuple):
     def sample(self, noise: Tensor) -> Tensor:
         """[B, C, F', H', W'], by standard normal noise of that shape."""
         return self.mean + torch.exp(0.5 * self.logvar) * noise
-
-
-class Grid(NamedTuple):
-    """A clip's extent in latent frames and cells: what the tokens of its sequence are laid out on."""
-
-    frames: int
-    height: int
-    width: int
-
-    @property
-    def tokens(self) -> int:
-        return self.frames * self.height * self.width
-
-
-class Ratios(NamedTuple):
-    """How many frames, and how many pixels of a side, the VAE folds into one latent: 8 and 32 for LTX-Video 0.9.0."""
-
-    temporal: int
-    spatial: int
-
-    @staticmethod
-    def of(vae: AutoencoderKLLTXVideo) -> Ratios:
-        return Ratios(int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio))
-
-    def grid(self, frames: int, height: int, width: int) -> Grid:
-        """Raises ValueError for a clip that the VAE would take, but not give back at its own length or size."""
-        if frames < 1 or (frames - 1) % self.temporal:
-            raise ValueError(f"{frames} frames are not of the form {self.temporal}k + 1")
-        if height < 1 or width < 1 or height % self.spatial or width % self.spatial:
-            raise ValueError(f"{width}×{height} pixels are no multiples of {self.spatial}")
-        return Grid((frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial)
 
 
 def check_shape(vae: AutoencoderKLLTXVideo, frames: int, width: int, height: int) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,9 @@ from transformers import AutoTokenizer, Qwen2_5_VLTextModel
 
 from training.errors import TrainingMistake
 from training.model.bridge import Bridge
-from training.model.latents import Ratios
+from training.model.folders import check_originals, check_vae, fingerprint
 
 _WORDS = "What happens next?"
-_LTX_FOLDERS = ("transformer", "vae", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -30,14 +26,7 @@ class Originals:
     ltx: Path
 
     def __post_init__(self) -> None:
-        wanted = [self.qwen / "config.json", *(self.ltx / folder for folder in _LTX_FOLDERS)]
-        for path in wanted:
-            if not path.exists():
-                flag = "--qwen" if path.parent == self.qwen else "--ltx"
-                raise TrainingMistake(
-                    f"{flag} {path.parent} holds no {path.name}; name a folder in the layout that the models were"
-                    " published in, or make small ones with pipelines/make_tiny.py"
-                )
+        check_originals(self.qwen, self.ltx)
 
     def tokenizer(self) -> Any:
         """Of a folder that lacks its files, transformers makes one that knows no word."""
@@ -69,14 +58,7 @@ class Originals:
     @property
     def fingerprint(self) -> str:
         """Of both models' configurations: a checkpoint of one shape fits no other. Raises TrainingMistake."""
-        digest = hashlib.sha256()
-        for path in (self.qwen / "config.json", self.ltx / "transformer" / "config.json"):
-            try:
-                config = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise TrainingMistake(f"{path} is no model's configuration: {error}") from error
-            digest.update(json.dumps(lasting(config), sort_keys=True).encode())
-        return digest.hexdigest()
+        return fingerprint(self.qwen, self.ltx)
 
 
 def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
@@ -84,21 +66,6 @@ def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
     check_vae(ltx)
     vae = open_pretrained(AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
     return vae.eval()
-
-
-def check_vae(ltx: Path) -> Ratios:
-    """Of its configuration alone, no weights are read. Raises as `open_vae`."""
-    try:
-        config = AutoencoderKLLTXVideo.load_config(ltx / "vae")
-        with torch.device("meta"):
-            vae: AutoencoderKLLTXVideo = AutoencoderKLLTXVideo.from_config(config)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise TrainingMistake(f"{ltx / 'vae'} is no VAE of LTX-Video: {error}") from error
-    if vae.config.timestep_conditioning:
-        raise TrainingMistake(
-            f"{ltx / 'vae'} decodes with a timestep, as LTX-Video 0.9.1 and later do; name LTX-Video 0.9.0"
-        )
-    return Ratios.of(vae)
 
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
@@ -109,11 +76,6 @@ def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
         place = folder / how.get("subfolder", "")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingMistake(f"{place} cannot be opened as a {kind.__name__}: {reason}") from error
-
-
-def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a model's configuration says how it is built, not by which version or from where it was loaded."""
-    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def new_bridge(

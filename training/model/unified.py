@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLTextModel
 
 from training.model.bridge import Bridge
+from training.model.grid import Grid, Ratios
 from training.model.language import Words, ask, read
-from training.model.latents import Grid, Ratios
 
 
 class UnifiedModel(nn.Module):

@@ -11,8 +11,9 @@ from torch import Tensor
 from shards.order import Draw
 from training.feed import Examples, Maker
 from training.flow.sampler import Velocity, guided
+from training.model.grid import Grid
 from training.model.language import Words
-from training.model.latents import Grid, Scale, decode, unpack
+from training.model.latents import Scale, decode, unpack
 from training.model.unified import UnifiedModel
 from training.policy.rollout import Walks, generator, walk
 from training.recipe import Policy

@@ -11,7 +11,8 @@ from transformers import T5EncoderModel, T5Tokenizer
 
 from training.flow.objective import loss_per_sample, noised
 from training.flow.schedule import mu, training_sigma
-from training.model.latents import Grid, Ratios, Scale, encode, pack
+from training.model.grid import Grid, Ratios
+from training.model.latents import Scale, encode, pack
 from training.model.unified import coordinates
 from training.recipe import Density
 from training.tiny.autoencoder import LATENTS

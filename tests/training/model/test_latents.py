@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.training import originals
-from training.model.latents import Grid, Latents, Ratios, Scale, check_shape, decode, encode, pack, unpack
+from training.model.grid import Grid, Ratios
+from training.model.latents import Latents, Scale, check_shape, decode, encode, pack, unpack
 
 SIDES = st.integers(1, 5)
 

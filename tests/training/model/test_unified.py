@@ -16,8 +16,8 @@ from tests.training.models import ltx_config
 from training.flow.sampler import guided, integrate
 from training.flow.schedule import sampling_sigmas
 from training.model.bridge import Bridge, Connector, Queries
+from training.model.grid import Grid, Ratios
 from training.model.language import ask, read
-from training.model.latents import Grid, Ratios
 from training.model.originals import new_bridge
 from training.model.prompter import Prompter
 from training.model.unified import UnifiedModel

@@ -27,7 +27,7 @@ from tests.training.policy.toys import (
     rl_on_rank,
 )
 from tests.training.stages import Quiet, Stage, by_ranks, replace
-from training.checkpoint import latest
+from training.about import latest
 from training.errors import TrainingPaused
 from training.job import Job
 from training.journal import entries

@@ -1,0 +1,22 @@
+"""The meeting of the processes of a group: what keeps them apart is told in a line."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from training.errors import TrainingStopped
+from training.world import joined
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in place.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(TrainingStopped, match=f"cannot meet at 127.0.0.1:{port}: .*is the port taken"), joined():
+            pass

@@ -1,0 +1,64 @@
+"""Which lengths and sizes of video there are for a VAE: told by its configuration alone, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Grid(NamedTuple):
+    """A clip's extent in latent frames and cells: what the tokens of its sequence are laid out on."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        return self.frames * self.height * self.width
+
+
+class Ratios(NamedTuple):
+    """How many frames, and how many pixels of a side, the VAE folds into one latent: 8 and 32 for LTX-Video 0.9.0."""
+
+    temporal: int
+    spatial: int
+
+    @staticmethod
+    def of(vae: Any) -> Ratios:
+        """`vae` is an AutoencoderKLLTXVideo."""
+        return Ratios(int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio))
+
+    @staticmethod
+    def by(config: Mapping[str, Any]) -> Ratios:
+        """As diffusers makes them of the VAE's configuration. Raises ValueError for one that is none."""
+        try:
+            halved = sum(map(bool, config["spatio_temporal_scaling"]))
+            temporal = config.get("temporal_compression_ratio") or config["patch_size_t"] * 2**halved
+            spatial = config.get("spatial_compression_ratio") or config["patch_size"] * 2**halved
+            return Ratios(int(temporal), int(spatial))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its configuration lacks {error}") from error
+
+    def grid(self, frames: int, height: int, width: int) -> Grid:
+        """Raises ValueError for a clip that the VAE would take, but not give back at its own length or size."""
+        if frames < 1 or (frames - 1) % self.temporal:
+            near = _around(frames - 1, self.temporal, 0)
+            raise ValueError(
+                f"{frames} frames are not of the form {self.temporal}k + 1; the nearest are"
+                f" {' and '.join(str(count + 1) for count in near)}"
+            )
+        if height < 1 or width < 1 or height % self.spatial or width % self.spatial:
+            widths, heights = (_around(side, self.spatial, self.spatial) for side in (width, height))
+            sizes = dict.fromkeys([f"{widths[0]}×{heights[0]}", f"{widths[-1]}×{heights[-1]}"])
+            raise ValueError(
+                f"{width}×{height} pixels are no multiples of {self.spatial}; the nearest are {' and '.join(sizes)}"
+            )
+        return Grid((frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial)
+
+
+def _around(number: int, of: int, least: int) -> list[int]:
+    """The multiples below and above a number, which is one alone where it is one."""
+    below = max(least, number // of * of)
+    above = max(least, -(-number // of) * of)
+    return sorted({below, above})
