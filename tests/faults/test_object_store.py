@@ -21,7 +21,7 @@ from curation.errors import RunStopped
 from curation.lease import Holder
 from curation.lock import Heartbeat, held, holder, is_at_work
 from curation.process_identity import State
-from shards import s3
+from shards import filesystem, s3
 from shards.layout import CONFIG, LOCK, PLAN, ShardName, owns
 from shards.storage import Storage, StorageFault
 from tests.clocks.fake import FakeClocks
@@ -347,8 +347,9 @@ def test_the_draft_of_a_killed_upload_is_swept_from_tmpdir_by_the_next(out: Stor
 
 
 @pytest.fixture
-def other() -> Storage:
+def other(monkeypatch: pytest.MonkeyPatch) -> Storage:
     """A store of Arrow's in memory that is neither a disk nor S3."""
+    monkeypatch.setattr(filesystem, "SCHEMES", ("mock",))
     return Storage.at("mock:///out")
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from curation.config import Config
 from curation.plan import PlannedClip
 from curation.report.strips import FRAMES, InShard, InSource, Strip
+from shards import filesystem
 from shards.layout import ShardName
 from shards.sample import Sample
 from shards.storage import Storage
@@ -152,7 +153,10 @@ def test_a_sample_is_not_taken_for_another(fade: Path, tmp_path: Path) -> None:
     assert brightness(strip(contents[0]))[0] == pytest.approx(0, abs=4)
 
 
-def test_a_large_file_in_an_object_store_is_not_fetched_for_a_picture() -> None:
+def test_a_large_file_in_an_object_store_is_not_fetched_for_a_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(filesystem, "SCHEMES", ("mock",))
     far = Storage.at("mock://bucket/")
     whole = planned("far.mp4", size=100 << 20)
     assert InSource(far, whole, Config()).strip().missing.startswith("its source is 100 MB in an object store")
