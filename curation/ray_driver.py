@@ -142,7 +142,9 @@ def main(descriptor: int) -> None:
         with connected(request.workers, request.address, request.training):
             import ray
 
-            driver.send(Connected(servers_of(Path(ray._private.worker._global_node.get_session_dir_path()).name)))
+            node = ray._private.worker._global_node
+            servers = servers_of(Path(node.get_session_dir_path()).name, node.raylet_socket_name)
+            driver.send(Connected(servers))
             _start(driver.report_cluster)
             driver.send(_outcome(request, driver))
     except BaseException as error:  # noqa: BLE001 - the supervisor raises it

@@ -16,12 +16,16 @@ DEAD, PAUSED = str(psutil.STATUS_DEAD), str(psutil.STATUS_STOPPED)
 _LOOK_FOR_AGENTS_SECONDS = 5.0
 
 
-def servers_of(session: str) -> tuple[tuple[str, int], ...]:
-    """Return name and process number of each server of a Ray session on this machine."""
-    found = []
+def servers_of(session: str, raylet_socket: str) -> tuple[tuple[str, int], ...]:
+    """Return name and process number of the servers on this machine that a driver of a Ray session depends on.
+
+    Of several nodes on one machine, its raylet is that of its own.
+    """
+    marks, found = {"gcs_server": session, "raylet": raylet_socket}, []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.name() in _SERVERS and any(session in word for word in process.cmdline()):
+            mark = marks.get(process.name())
+            if mark and any(mark in word for word in process.cmdline()):
                 found.append((_SERVERS[process.name()], process.pid))
     return tuple(found)
 

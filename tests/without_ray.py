@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +19,8 @@ from curation.config import Config
 from curation.errors import RunStopped, UsageMistake
 from curation.judging import Judging
 from curation.plan import Plan
+from curation.progress import Tick
+from curation.ray_driver import Driver
 from curation.report.make import Written
 from curation.state import State
 from pipelines.build_nsp import main
@@ -35,6 +39,11 @@ def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStop
             return do_all(job, request.left.shards(Plan(job.out, job.config), job.out), judging, runner)
         finally:
             runner.run(judging.end())
+
+
+def in_this_process(request: BuildOnRay, tick: Tick, check: Callable[[], None]) -> Exception | None:
+    """Likewise, for a test that has another engine stand in for ours."""
+    return request.work(cast(Driver, SimpleNamespace(tick=tick, check=check)))
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

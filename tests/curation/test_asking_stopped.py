@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -58,6 +57,7 @@ from tests.support import (
     make_video,
     problems,
 )
+from tests.without_ray import in_this_process
 
 pytestmark = pytest.mark.slow
 
@@ -236,8 +236,8 @@ def test_files_of_the_same_names_where_no_plan_is_are_left_alone(tmp_path: Path)
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
-    monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
-    monkeypatch.setattr("curation.run.check_shared", lambda _: None)
+    monkeypatch.setattr("curation.run.supervise", in_this_process)
+    monkeypatch.setattr("curation.build_on_ray.check_shared", lambda _: None)
     monkeypatch.setattr("curation.engine.Engine", _OneShard)
     return _OneShard
 

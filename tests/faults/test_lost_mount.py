@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from shards.storage import Storage, StorageFault
 from tests.faults.mortal import TINY
 from tests.judge.asking import answer
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
+from tests.without_ray import in_this_process
 
 FLAGS = ["--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2"]
 FLAGS += ["--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48"]
@@ -57,8 +58,8 @@ def _plain_page(run: Any) -> str:
 @pytest.fixture(autouse=True)
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, Engine.__name__, InlineEngine)
-    monkeypatch.setattr("curation.run.connected", lambda *_: nullcontext())
-    monkeypatch.setattr("curation.run.check_shared", lambda _: None)
+    monkeypatch.setattr("curation.run.supervise", in_this_process)
+    monkeypatch.setattr("curation.build_on_ray.check_shared", lambda _: None)
     monkeypatch.setattr("curation.run._Run._report", _plain_page)
 
 
