@@ -68,8 +68,8 @@ def standing_before(out: Storage) -> Recorded | None:
 
 
 def compared_since(out: Storage, source: Source, before: Recorded | None, now: Recorded) -> Compared:
-    """`compare`, but where the plan was just made of the source, or compared with one that has moved."""
-    if before is None or (before.plan_sha256, before.source) != (now.plan_sha256, now.source):
+    """`compare`, but where the plan was just made of the source."""
+    if before is None or before.plan_sha256 != now.plan_sha256:
         return Compared()
     return compare(out, source)
 

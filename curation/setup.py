@@ -198,9 +198,15 @@ def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None
 
 
 def _derived(draft: Storage, source: Source, config: Config, terms: Terms | None, plan_sha256: str) -> bool:
-    """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests."""
+    """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
+
+    What was to become of clips without a caption need not be told again: either way is tried.
+    """
+    ways = [terms]
+    if terms and terms.uncaptioned == "mistake":
+        ways = [replace(terms, uncaptioned="caption"), replace(terms, uncaptioned="skip")]
     forms = (False, True)  # the first reads no contents
-    return any(write_plan(draft, source, config, terms, digests) == plan_sha256 for digests in forms)
+    return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)
 
 
 def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:

@@ -177,6 +177,13 @@ def test_a_run_that_goes_on_tells_it_at_its_end_and_one_that_plans_does_not_comp
     assert len(compared) == 1 and not said.startswith("Nothing to do")
 
 
+def test_a_source_that_has_moved_and_changed_is_not_told_to_be_as_planned(copy: Path) -> None:
+    change_a_caption(copy)
+    (line, *_) = build("--source", copy / "in" / "folder", "--out", copy / "folder").splitlines()
+    assert line.startswith("The dataset is whole") and "1 clip with another caption" in line
+    assert build("--out", copy / "folder").splitlines()[0] == line
+
+
 def test_neither_videos_nor_tars_as_planned_are_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Storage.at(copy / "new")
     prepare(out, Source.at(str(copy / "in" / "tars")), SMALL)

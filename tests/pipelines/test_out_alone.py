@@ -17,7 +17,7 @@ from curation.recorded import Recorded
 from curation.setup import prepare
 from curation.sources import Source
 from pipelines.begun import Begun
-from shards.layout import CONFIG, TERMS
+from shards.layout import CONFIG, PLAN, TERMS
 from shards.storage import Storage
 from shards.sums import file_sha256, relist
 from tests.asking import CLAUDE, CLAUDE_FLAGS, account, loopback, spans, stored, terms
@@ -148,6 +148,19 @@ def test_batches_are_kept_too_and_may_be_left(api: ClaudeApi, tmp_path: Path) ->
         assert found and (found.in_batches, found.budget) == (then, 5)
     build("--out", out, "--no-batches")
     assert api.batches == [] and KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal(5), in_batches=False)
+
+
+@pytest.mark.parametrize("flag", ["--caption-missing", "--skip-uncaptioned"])
+def test_a_plan_that_is_lost_is_had_again_without_the_flag_it_was_made_with(
+    api: ClaudeApi, flag: str, tmp_path: Path
+) -> None:
+    source, out = spans(tmp_path, ["one", "", "three"]), tmp_path / "out"
+    build("--source", source, "--out", out, *CLAUDE_FLAGS, flag, "--stop-after", "1")
+    plan = (out / PLAN).read_bytes()
+    (out / PLAN).unlink()
+    build("--out", out)
+    assert (out / PLAN).read_bytes() == plan
+    assert [row.outcome for row in ledger(out, CLAUDE)].count("kept") == (3 if flag == "--caption-missing" else 2)
 
 
 @pytest.mark.parametrize("note", [b"", b"[]", b'{"budget_usd": "-1", "batches": false}', b'{"budget_usd": "x"}'])
