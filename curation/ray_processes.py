@@ -21,11 +21,11 @@ def servers_of(session: str, raylet_socket: str) -> tuple[tuple[str, int], ...]:
 
     Of several nodes on one machine, its raylet is that of its own.
     """
-    marks, found = {"gcs_server": session, "raylet": raylet_socket}, []
+    marks, found = {"gcs_server": f"/{session}/", "raylet": f"={raylet_socket}\0"}, []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             mark = marks.get(process.name())
-            if mark and any(mark in word for word in process.cmdline()):
+            if mark and mark in "\0".join([*process.cmdline(), ""]):
                 found.append((_SERVERS[process.name()], process.pid))
     return tuple(found)
 

@@ -52,7 +52,7 @@ def raylet(tmp_path: Path) -> Iterator[psutil.Popen]:
     """A process that is called so."""
     program = tmp_path / "raylet"
     shutil.copy(shutil.which("sleep") or "sleep", program)
-    with psutil.Popen([f"{tmp_path}/session_7/raylet --socket=sockets/raylet", "600"], executable=program) as process:
+    with psutil.Popen([f"{tmp_path}/raylet --socket=/session_7/raylet.1", "600"], executable=program) as process:
         yield process
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -174,8 +174,8 @@ def test_a_driver_process_that_does_not_run_ends_the_run(raylet: psutil.Popen, m
 
 
 def test_the_raylet_of_another_node_on_this_machine_is_not_depended_on(raylet: psutil.Popen) -> None:
-    assert servers_of("session_7", "sockets/raylet") == (("raylet", raylet.pid),)
-    assert servers_of("session_7", "sockets/raylet.1") == ()
+    assert servers_of("session_7", "/session_7/raylet.1") == (("raylet", raylet.pid),)
+    assert servers_of("session_7", "/session_7/raylet") == ()
 
 
 def test_one_that_goes_on_after_a_pause_is_still_named_as_the_cause(raylet: psutil.Popen) -> None:

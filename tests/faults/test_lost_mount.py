@@ -141,7 +141,7 @@ def test_answers_and_videos_of_an_evaluation_are_not_written_where_its_folder_is
         lambda: local_state(out, JOURNALS),
         lambda: videos.claim([{"file": "b.mp4"}]),
         lambda: videos.put(records, np.zeros((1, 1, 64, 64, 3), np.uint8)),
-        lambda: VideoFolder(out.below("other"), "videos"),
+        lambda: VideoFolder(out.below("other"), "videos").claim([{"file": "b.mp4"}]),
     )
     for act in acts:
         with pytest.raises(StorageFault, match=r"run\.lock is gone; is the disk mounted\?"):
