@@ -6,6 +6,7 @@ Seconds of silence count only while this process itself was running.
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,9 @@ _LEAVE_SECONDS = 20.0
 _CHILDREN_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
 """Until the death that explains a failure of Ray can be seen."""
+
+_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
+"""How the driver process ends when it is not Ray that ends it. Ray's servers then end with it."""
 
 
 def supervise(request: Request, tick: Tick, check: Callable[[], None]) -> Any:
@@ -74,7 +78,8 @@ class _Supervisor:
                 self._receive()
             except (EOFError, OSError):
                 raise RunStopped(self._death()) from None
-            if self._ended is None and (fault := self._fault()):
+            # What is told is heard first: while this process was paused, the work may have ended, and Ray with it.
+            if self._ended is None and not self._driver.line.poll() and (fault := self._fault()):
                 raise RunStopped(fault)
             try:
                 check()
@@ -164,13 +169,13 @@ class _Supervisor:
         how = "is paused" if state_of(self._driver.pid) == PAUSED else "does not answer"
         return [
             (f"{driver} {how}", now - self._heard, _DRIVER_SILENT_SECONDS),
-            ("Ray's GCS server does not answer", now - self._cluster_heard, _CLUSTER_SILENT_SECONDS),
+            ("Ray's GCS server does not answer", self._heard - self._cluster_heard, _CLUSTER_SILENT_SECONDS),
             ("Ray does not answer on this machine", self._in_ray_seconds, _IN_RAY_SECONDS),
         ]
 
     def _death(self) -> str:
         code = self._driver.death()
-        cause = self._cause_within(_SETTLE_SECONDS)
+        cause = "" if code in _BY_OTHERS else self._cause_within(_SETTLE_SECONDS)
         how = f"by signal {-code}" if code < 0 else f"with status {code}"
         return cause or f"the process that works on Ray ended {how}{self._driver.last_words()}"
 

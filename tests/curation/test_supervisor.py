@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +73,24 @@ def test_what_the_work_came_to_is_returned_and_what_it_told_is_passed_on() -> No
     assert ticks == [(moved.done, None)]
 
 
+def test_work_that_ended_while_the_supervisor_was_paused_is_done(raylet: psutil.Popen, tmp_path: Path) -> None:
+    def pause(*_: Any) -> None:
+        while not (tmp_path / "ended").exists():
+            time.sleep(0.01)
+
+    steps = Script(
+        [
+            connected(raylet),
+            ("send", Moved(Stages(1, 2, 3, 4), None)),
+            ("send", Alive(0)),
+            ("send", Ended("done")),
+            ("kill", raylet.pid),
+            ("note its number", tmp_path / "ended"),
+        ]
+    )
+    assert supervise(steps, pause, lambda: None) == "done"
+
+
 @pytest.mark.parametrize("error", [RunStopped("a full disk"), UsageMistake("no such model"), ValueError("a bug")])
 def test_what_the_work_raised_is_raised(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)) as raised:
@@ -123,6 +142,12 @@ def test_a_death_is_told_with_what_it_said_last() -> None:
         run(("say", "Failed to connect to GCS"), ("exit", 1))
 
 
+def test_one_that_was_killed_is_the_cause_of_what_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RayProcesses, "cause", lambda _: "Ray's dashboard agent (process 7) died")
+    with pytest.raises(RunStopped, match=r"^the process that works on Ray ended by signal 9"):
+        run(("kill", 0))
+
+
 def test_a_death_by_a_server_of_ray_is_told_by_its_name(raylet: psutil.Popen) -> None:
     with pytest.raises(RunStopped, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
         run(connected(raylet), ("kill", raylet.pid), ("exit", 1))
@@ -156,7 +181,16 @@ def test_a_cluster_that_gives_this_node_up_ends_the_run_with_the_server_that_was
 def test_a_cluster_that_does_not_answer_ends_the_run(raylet: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_CLUSTER_SILENT_SECONDS", 0.2)
     with pytest.raises(RunStopped, match="GCS server does not answer"):
-        run(connected(raylet), ("send", ClusterAnswered(node_is_alive=True)), HANG)
+        run(connected(raylet), ("send", ClusterAnswered(node_is_alive=True)), ("sleep", 0.3), ("send", Alive(0)), HANG)
+
+
+def test_where_the_driver_process_is_silent_nothing_is_said_of_the_cluster(
+    raylet: psutil.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("_CLUSTER_SILENT_SECONDS", "_DRIVER_SILENT_SECONDS"):
+        monkeypatch.setattr(supervisor, bound, 1.0)
+    with pytest.raises(RunStopped, match=r"^the process that works on Ray \(\d+\)"):
+        run(connected(raylet), ("send", ClusterAnswered(node_is_alive=True)), ("sleep", 0.5), ("send", Alive(0)), HANG)
 
 
 def test_a_call_of_ray_that_does_not_return_ends_the_run(raylet: psutil.Popen) -> None:
