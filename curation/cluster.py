@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,7 +122,7 @@ def check_shared(out: Storage) -> None:
             ready, _ = ray.wait([seen], timeout=_ANSWER_SECONDS)
             if not ready:
                 raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
-            if not _result(seen, node["NodeManagerAddress"]):
+            if not _result(seen, node):
                 raise UsageMistake(
                     f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
                     " use a shared file system or s3://…"
@@ -131,14 +131,17 @@ def check_shared(out: Storage) -> None:
         out.delete(token)
 
 
-def _result(seen: Any, node: str) -> bool:
+def _result(seen: Any, node: Mapping[str, Any]) -> bool:
+    """Whether the node sees OUT; one that has gone meanwhile need not."""
     import ray
 
     try:
         return bool(ray.get(seen))
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise RunStopped(f"node {node} cannot look into --out: {first_line(cause)}; see to that node") from error
+        if not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node["NodeID"]):
+            return True
+        cause, address = getattr(error, "cause", None) or error, node["NodeManagerAddress"]
+        raise RunStopped(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
 
 
 def sweep_probes(out: Storage) -> None:
@@ -163,6 +166,6 @@ def _keep_to_ourselves() -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     for name in _OF_A_CLUSTER:
         os.environ.pop(name, None)
-    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+    if "ray" not in sys.modules:  # whatever was set for another cluster
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

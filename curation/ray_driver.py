@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -84,8 +85,9 @@ class Driver:
 
         me, pause = ray.get_runtime_context().get_node_id(), threading.Event()
         while not pause.wait(_CLUSTER_EVERY_SECONDS):
-            alive = [node["Alive"] for node in ray.nodes() if node["NodeID"] == me]
-            self.send(ClusterAnswered(any(alive)))
+            with suppress(ray.exceptions.RayError, RuntimeError):  # the supervisor counts how long none has come
+                alive = [node["Alive"] for node in ray.nodes() if node["NodeID"] == me]
+                self.send(ClusterAnswered(any(alive)))
 
 
 def _main_thread() -> FrameType:

@@ -6,7 +6,9 @@ Seconds of silence count only while this process itself was running.
 from __future__ import annotations
 
 import logging
+import queue
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,16 +72,22 @@ class _Supervisor:
         self._begun = self._heard = self._cluster_heard = self._clock.seconds()
         self._in_ray_seconds = 0.0
         self._node_is_alive = True
+        self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._listening = threading.Thread(target=self._listen, name="ray driver", daemon=True)
+        self._listening.start()
         self._send(request)
 
     def watch(self, check: Callable[[], None]) -> Any:
         while self._ended is None:
             try:
                 self._receive()
-            except (EOFError, OSError):
+                if self._fault():
+                    # First hear what was told: while this process was paused, the work may have ended, and Ray with it.
+                    while self._receive():
+                        pass
+            except EOFError:
                 raise RunStopped(self._death()) from None
-            # What is told is heard first: while this process was paused, the work may have ended, and Ray with it.
-            if self._ended is None and not self._driver.line.poll() and (fault := self._fault()):
+            if self._ended is None and (fault := self._fault()):
                 raise RunStopped(fault)
             try:
                 check()
@@ -102,21 +110,35 @@ class _Supervisor:
             while self._driver.is_running() and self._clock.seconds() < until:
                 try:
                     self._receive()
-                except (EOFError, OSError):
+                except EOFError:
                     time.sleep(_PAUSE_SECONDS)
         finally:
             children = psutil.Process(self._driver.pid).children() if self._driver.is_running() else []
+            self._driver.kill()
+            self._listening.join(_PAUSE_SECONDS)
             self._driver.end()
             _, left = psutil.wait_procs(children, _CHILDREN_SECONDS)  # they end what they have started
             end_family(*left)
 
     # ---- what the driver tells -----------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        """Take what is told within a moment. Raise EOFError once the driver process has died."""
-        if not self._driver.line.poll(_LOOK_SECONDS):
-            return
-        message = self._driver.line.recv()
+    def _listen(self) -> None:
+        """In a thread: half a message of a driver that is paused is waited for, and no signal cuts one in two."""
+        try:
+            while True:
+                self._told.put(self._driver.line.recv())
+        except (EOFError, OSError):
+            self._told.put(None)
+
+    def _receive(self) -> bool:
+        """Take what is told within a moment; whether more may come. Raise EOFError once the driver process has died."""
+        try:
+            message = self._told.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            return False
+        if message is None:
+            self._told.put(None)  # for whoever asks next
+            raise EOFError
         now = self._heard = self._clock.seconds()
         match message:
             case Moved():
@@ -132,6 +154,8 @@ class _Supervisor:
                 logging.getLogger(message.record.name).handle(message.record)
             case Ended():
                 self._ended = message
+                return False
+        return True
 
     def _send(self, message: Any) -> None:
         with suppress(OSError):  # it has died, which the next look finds

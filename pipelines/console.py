@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 import unicodedata
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -23,9 +24,9 @@ out = Console(soft_wrap=True, highlight=False, emoji=False)
 
 def fail(message: object, code: int) -> NoReturn:
     """Ends the process with a line on stderr, or with those of the message."""
-    err.print(
-        f"error: {_visible_lines(str(message).strip())}", style="bold red" if err.is_terminal else None, markup=False
-    )
+    line = f"error: {_visible_lines(str(message).strip())}"
+    with suppress(OSError):  # where nothing can be printed, the code still says how it ended
+        err.print(line, style="bold red" if err.is_terminal else None, markup=False)
     sys.exit(code)
 
 

@@ -243,3 +243,24 @@ def test_what_answers_and_is_no_ray_is_left_within_the_time(monkeypatch: pytest.
             check_cluster(address)
     with pytest.raises(UsageMistake, match=f"no Ray cluster answers at {address}.*refused"):
         check_cluster(address)
+
+
+# ---- nodes that go away ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_node_that_cannot_look_into_out_is_named_unless_it_has_gone_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    node = {"NodeID": "b", "NodeManagerAddress": "10.0.0.2", "Alive": True}
+
+    def fail(_: object) -> None:
+        raise ray.exceptions.RaySystemError("no such node")
+
+    monkeypatch.setattr(ray, "get", fail)
+    monkeypatch.setattr(ray, "nodes", lambda: [node | {"Alive": is_alive}])
+    if is_alive:
+        with pytest.raises(RunStopped, match=r"node 10\.0\.0\.2 cannot look into --out"):
+            cluster._result(None, node)
+    else:
+        assert cluster._result(None, node)
