@@ -26,7 +26,7 @@ def test_a_warning_about_a_strangers_text_cannot_steer_the_terminal(monkeypatch:
 def test_where_stderr_is_full_a_command_still_ends_with_its_code(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
-            [sys.executable, "pipelines/build_nsp.py", "--source", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")],
+            [sys.executable, "pipelines/build_nsp.py", "--source", str(tmp_path / "a"), "--out", str(tmp_path / "out")],
             cwd=REPOSITORY, stderr=full, check=False,
         )  # fmt: skip
     assert ended.returncode == 2
