@@ -54,6 +54,12 @@ def is_at_work(out: Storage) -> bool:
         clocks.sleep(_LOOK_SECONDS)
 
 
+def runner_at_work(out: Storage) -> Holder | None:
+    """Who holds OUT's lock and is alive, seen as `is_at_work` does."""
+    found = holder(out)
+    return found if found and is_at_work(out) else None
+
+
 class Heartbeat:
     """The beating of a held lock. `check` is cheap and is called wherever the run is about to change OUT."""
 

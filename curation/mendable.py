@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from curation.config import CUT_VERSION
+from curation.retry import OpenRetry
+
 _ASK_ANEW = "asked about anew"
 _REMEDIES = {
     "source_missing": "put the files back first",
@@ -40,7 +43,23 @@ def advice(ends: Iterable[tuple[str, str, int]]) -> list[Advice]:
         elif outcome in ("failed", "quarantined") and reason in _REMEDIES:
             mended.setdefault(outcome, []).append(f"{count:,} {reason}: {_REMEDIES[reason]}")
     found = [Advice(",".join(mended), "; ".join(line for lines in mended.values() for line in lines))] if mended else []
-    return found + ([Advice("refused", f"to ask about {refused:,} clips once more")] if refused else [])
+    return found + (
+        [Advice("refused", f"to ask about {refused:,} {'clip' if refused == 1 else 'clips'} once more")]
+        if refused
+        else []
+    )
+
+
+def retries(ends: Iterable[tuple[str, str, int]], cut_version: int, opened: OpenRetry | None) -> list[Advice]:
+    """Return the retries that may help and that a build accepts.
+
+    It accepts none of what another version of the cut has finished, and before an unfinished one no other.
+    """
+    if cut_version != CUT_VERSION:
+        return []
+    if opened:
+        return [Advice(opened.words, "which was begun and is not finished")]
+    return advice(ends)
 
 
 def beyond_retry(ends: Iterable[tuple[str, str, int]]) -> dict[str, int]:

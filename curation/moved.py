@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from itertools import zip_longest
-from typing import Any
-
-from curation.config import Config
-from curation.plan import Plan, write_plan
+from curation.compared import Kind, differences
 from curation.sources import Source
-from curation.terms import Terms
-from shards.scratch import scratch_folder
 from shards.storage import Storage
 
+_ACCEPTED = frozenset([Kind.FOUND, Kind.CAPTION, Kind.PRECEDING, Kind.COLUMNS, Kind.ORDER])
+"""What stays as it was planned. All else would make other clips, or none."""
 
-def clips_that_differ(out: Storage, source: Source, config: Config, terms: Terms | None) -> tuple[int, int]:
-    """Plan the source anew, and count the clips that have not the id and the size that they were planned with.
 
-    Of the others, those with another caption are counted too. Reads no contents, which are looked at clip by clip.
-    Raises UsageMistake for what planning refuses.
+def differences_of_moved(out: Storage, source: Source, judge: str) -> tuple[str, str]:
+    """What makes it another source than the one planned, and what else is other in it, in words; "" for nothing.
+
+    Reads no contents, which are looked at clip by clip. Raises UsageMistake for what planning refuses.
     """
-    willing = terms and replace(terms, uncaptioned="caption")  # what was to become of them is in the plan that stands
-    with scratch_folder() as folder:
-        draft = Storage.at(folder)
-        write_plan(draft, source, config, willing, digests=False)
-        different = recaptioned = 0
-        for before, now in zip_longest(Plan(out, config).rows(), Plan(draft, config).rows(), fillvalue=_NO_CLIP):
-            if any(before[name] != now[name] for name in ("clip_id", "size")):
-                different += 1
-            elif before["caption"] != now["caption"]:
-                recaptioned += 1
-        return different, recaptioned
-
-
-_NO_CLIP: Mapping[str, Any] = {"clip_id": "", "size": 0}
+    found = differences(out, source, judge, moved=True)
+    return found.told(but=_ACCEPTED), found.told(but=frozenset(Kind) - _ACCEPTED)

@@ -123,7 +123,7 @@ def write_plan(
         passed, survey, table = PassedOver(), Survey(config), _Table(file, writer, config)
         clips = source.clips(passed, digests)
         skips = terms is not None and terms.uncaptioned == "skip"
-        for position, (clip, preceding) in enumerate(_with_preceding(clips, source, config.judge)):
+        for position, (clip, preceding) in enumerate(with_preceding(clips, source, config.judge)):
             survey.add(clip)
             table.add(position, _skipped(clip) if skips and not (clip.caption or clip.flaw) else clip, preceding)
         table.end()
@@ -237,7 +237,7 @@ def _split(of: str, test: float) -> str:
     return "test" if int.from_bytes(hashlib.sha256(of.encode()).digest()[:8]) < test * 2**64 else "train"
 
 
-def _with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
+def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
     """Each clip with the caption of the clip before it in the same video, which judge `film` alone asks for."""
     if judge != "film":
         yield from ((clip, "") for clip in clips)

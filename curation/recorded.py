@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -20,6 +21,15 @@ SCHEMA = "schema_version"
 _BEGIN = b"fingerprint = "
 _NO_SETTINGS = frozenset(["ffmpeg", SCHEMA, CUT])
 _PROMPTS = "prompts."
+
+
+def is_record(file: Path) -> bool:
+    """Whether a local file is the `config.toml` of a dataset."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_BEGIN)) == _BEGIN
+    except OSError:
+        return False
 
 
 class DamagedConfig(UsageMistake):

@@ -52,7 +52,11 @@ class OpenRetry:
     @property
     def flag(self) -> str:
         """The flag that it goes on with."""
-        return f"--retry {','.join(sorted(self.outcomes))}"
+        return f"--retry {self.words}"
+
+    @property
+    def words(self) -> str:
+        return ",".join(sorted(self.outcomes))
 
     def is_left(self, sealed: ShardName) -> bool:
         """Whether a shard, by its sealed revision, is still to be done: it is none of those that the retry has made."""
@@ -69,6 +73,14 @@ def _shard_of(path: object) -> ShardName:
     if shard is None or path != shard.receipt:
         raise ValueError(f"{path!r:.100} is no receipt")
     return shard
+
+
+def open_retry(out: Storage) -> OpenRetry | None:
+    """Return the open retry as far as it can be read: `check_open_retry` tells of a damaged one."""
+    try:
+        return OpenRetry.read(out)
+    except DamagedRecord:
+        return None
 
 
 def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:

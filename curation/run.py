@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from curation.as_it_stands import seal_as_they_stand
 from curation.build_on_ray import BuildOnRay
 from curation.compared import Compared, compared_since, standing_before
-from curation.config import CUT_VERSION, Config
+from curation.config import Config
 from curation.errors import AskingEnded, RunStopped, SourceGone, UsageMistake
 from curation.healing import heal
 from curation.kept_terms import in_words, keep_terms
@@ -23,7 +23,7 @@ from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import StageProgress, Stages, Tick
 from curation.recorded import Recorded
-from curation.retry import begin_or_go_on, check_open_retry, end_retry
+from curation.retry import OpenRetry, begin_or_go_on, check_open_retry, end_retry, open_retry
 from curation.setup import as_begun, prepare, untouched
 from curation.sources import Source
 from curation.state import State, discard_superseded, take_stock, tidy
@@ -72,13 +72,14 @@ class Order:
 class Finished:
     """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
 
-    `can_retry` is whether a retry may work on it: not on what was finished by another version of the cut.
+    `cut_version` is that of the cut that made it, `retry` one that is not finished.
     """
 
     summary: Summary
     idle: bool
     source: Compared
-    can_retry: bool
+    cut_version: int
+    retry: OpenRetry | None
 
 
 def open_out(location: str) -> Storage:
@@ -193,7 +194,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
         except FileNotFoundError:
             out.check_anchor()
             raise
-        return Finished(summary, run.idle, found, recorded.cut_version == CUT_VERSION)
+        return Finished(summary, run.idle, found, recorded.cut_version, open_retry(out))
 
 
 def _check_key() -> None:

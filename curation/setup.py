@@ -12,7 +12,7 @@ from curation import ffmpeg
 from curation.config import BEFORE, CUT_VERSION, Config, as_tree, fingerprint, flat, was_before
 from curation.cut_version import discard_clips, must_cut_anew
 from curation.errors import UsageMistake
-from curation.moved import clips_that_differ
+from curation.moved import differences_of_moved
 from curation.plan import Plan, write_plan
 from curation.recorded import CUT, SCHEMA, DamagedConfig, Recorded
 from curation.sources import Source
@@ -65,7 +65,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     """
     determining = config.determining(ffmpeg.build())
     try:
-        _note_if_moved(out, source, config, terms, determining)
+        _note_if_moved(out, source, config, determining)
         recorded = standing(out, source, determining)
     except DamagedConfig as damage:
         recorded = _adopted(out, source, config, terms, determining, damage)
@@ -90,18 +90,14 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     return recorded
 
 
-def _note_if_moved(
-    out: Storage, source: Source, config: Config, terms: Terms | None, determining: dict[str, Any]
-) -> None:
+def _note_if_moved(out: Storage, source: Source, config: Config, determining: dict[str, Any]) -> None:
     """Record where the source lies now. Raises as `moved`."""
-    if recorded := moved(out, source, config, terms, determining):
+    if recorded := moved(out, source, config, determining):
         out.delete(SUMS)
         recorded.publish(out)
 
 
-def moved(
-    out: Storage, source: Source, config: Config, terms: Terms | None, determining: dict[str, Any]
-) -> Recorded | None:
+def moved(out: Storage, source: Source, config: Config, determining: dict[str, Any]) -> Recorded | None:
     """Return OUT's record with the place of a source that has moved, if it is the one that was planned.
 
     None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageMistake for
@@ -117,16 +113,16 @@ def moved(
     except (FileNotFoundError, DamagedRecord):
         return None  # and then nothing says what was planned
     try:
-        different, recaptioned = clips_that_differ(out, source, config, terms)
+        different, others = differences_of_moved(out, source, config.judge)
     except UsageMistake:
         return None  # it could not be planned at all
     if different:
         raise UsageMistake(
-            f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different:,}"
-            " clips have another id or another size. Give the same source, or choose another --out"
+            f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different}."
+            " Give the same source, or choose another --out"
         )
-    others = f", but for the captions of {recaptioned:,}, which stay as they were planned" if recaptioned else ""
-    _log.warning("the source has moved from %s to %s; its clips are the same%s", recorded.source, source.shown, others)
+    stay = f"; as they were planned stay {others}" if others else ""
+    _log.warning("the source has moved from %s to %s; its clips are the same%s", recorded.source, source.shown, stay)
     return replace(recorded, source=source.shown)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from curation.config import Config
 from curation.errors import UsageMistake
 from curation.kept_terms import KeptTerms
-from curation.recorded import DamagedConfig, Recorded
+from curation.recorded import DamagedConfig, Recorded, is_record
 from curation.terms import Terms
 from judge.prices import Prices
 from pipelines.settings import SettingsMistake, chosen, from_names
@@ -61,6 +61,8 @@ class Begun:
 
     def config(self, file: Path | None, flags: Mapping[str, Any]) -> Config:
         """Flags count before the file, the file before OUT, OUT before the defaults. Raises SettingsMistake."""
+        if file is not None and is_record(file):
+            raise SettingsMistake(f"--config {file} is the record of a dataset; leave --config out, --out knows it")
         if self.recorded is None:
             return chosen(Config, file, flags)
         config_of(self.recorded, self.out)

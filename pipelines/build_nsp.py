@@ -17,6 +17,7 @@ import click
 from curation.cluster import inside_job
 from curation.config import Config
 from curation.errors import UsageMistake
+from curation.lock import runner_at_work
 from curation.outcome import OUTCOMES
 from curation.recorded import Recorded
 from curation.run import Order, build, open_out
@@ -60,9 +61,7 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
 @click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
 @click.option("--status", "telling", is_flag=True, help="Say how far the run in --out is; no work.")
-@click.option(
-    "--retry", default="", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}."
-)
+@click.option("--retry", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}.")
 @click.option("--stop-after", type=click.IntRange(1), metavar="N", help="Decide N of the clips that are left, no more.")
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
@@ -86,7 +85,7 @@ def _kept(given: Mapping[str, Any]) -> str:
 @options(Config, without=("claude.prompt_version",))
 @ends(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
-    sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str, stop_after: int | None,
+    sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str | None, stop_after: int | None,
     workers: int | None, ray_address: str | None, model: str | None, estimating: bool, assume: str,
     budget_usd: float | None, batches: bool | None, caption_missing: bool, skip_uncaptioned: bool, prices: Path | None,
     config: Path | None, **flags: Any,
@@ -148,12 +147,12 @@ def _refuse_beside(looking: str, given: Mapping[str, Any]) -> None:
             raise UsageMistake(f"{looking} looks at --out and does nothing else; leave {flag} out, or {looking}")
 
 
-def _refuse_contradictions(estimating: bool, assume: str, retry: str, stop_after: int | None) -> None:
-    if estimating and retry:
+def _refuse_contradictions(estimating: bool, assume: str, retry: str | None, stop_after: int | None) -> None:
+    if estimating and retry is not None:
         raise UsageMistake(
             "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
         )
-    if stop_after and retry:
+    if stop_after and retry is not None:
         raise UsageMistake(
             "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
         )
@@ -188,6 +187,13 @@ def _look(out: Storage, verifying: bool) -> int:
     if not verifying:
         print_status(status(out, config), out)
         return console.DONE
+    runner = runner_at_work(out)
+    if runner:
+        console.out.print(
+            f"A run is at work there: {runner.run_id} on {runner.host}, process {runner.pid}. What follows may be its"
+            " unfinished work; verify again when it has ended.",
+            markup=False,
+        )
     watch = console.Watch("verifying")
     try:
         found = list(verify(out, recorded, config, watch))
@@ -198,7 +204,7 @@ def _look(out: Storage, verifying: bool) -> int:
     problems = sum(finding.wrong for finding in found)
     if problems:
         build = command("build_nsp.py", "--out", out.shown)
-        console.out.print(f"the build      {build}", markup=False)
+        console.out.print(f"the build      {build}{'  # once that run has ended' if runner else ''}", markup=False)
     console.out.print(
         f"{problems:,} problem{'s' if problems > 1 else ''} found."
         if problems
@@ -207,12 +213,16 @@ def _look(out: Storage, verifying: bool) -> int:
     return console.ATTENTION if problems else console.DONE
 
 
-def _outcomes(text: str) -> frozenset[str]:
+def _outcomes(text: str | None) -> frozenset[str]:
+    if text is None:
+        return frozenset()
     wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
     if unknown := sorted(wanted - set(_RETRIABLE)):
         raise UsageMistake(
             f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}"
         )
+    if not wanted:
+        raise UsageMistake(f"--retry {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
     return wanted
 
 

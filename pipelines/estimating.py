@@ -8,10 +8,13 @@ from rich.table import Table
 
 from curation import ffmpeg
 from curation.estimating import estimate
+from curation.retry import open_retry
 from curation.run import Order, open_apart
 from curation.setup import as_begun, decided_otherwise, moved, standing
 from curation.sources.passed import told
+from curation.state import State
 from curation.terms import Terms
+from curation.work import count_retried
 from judge.estimate import Assumptions, Bill, assume
 from pipelines import console
 
@@ -25,7 +28,7 @@ def print_estimate(order: Order, assumed: str) -> int:
     config, terms = as_begun(out, order.config), order.terms
     assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
     determining = config.determining(ffmpeg.build())
-    recorded = moved(out, source, config, terms, determining) or standing(out, source, determining)
+    recorded = moved(out, source, config, determining) or standing(out, source, determining)
     planned = recorded is not None and not decided_otherwise(out, config, terms)
     found = estimate(source, out, config, planned, terms, cases)
     bills, captioning = found.bills.values(), found.captioning.values()
@@ -47,6 +50,13 @@ def print_estimate(order: Order, assumed: str) -> int:
         table.add_row(name, *values)
     console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
     console.out.print(table)
+    if opened := open_retry(out) if planned else None:
+        clips, shards = count_retried(State.read(out, config.units_per_shard), out, opened)
+        console.out.print(
+            f"retry     {opened.flag} is not finished: {clips:,} clips in {shards:,} shards are left, which are not"
+            " counted here",
+            markup=False,
+        )
     if found.missing:
         console.out.print(f"missing   no file for {found.missing:,} clips, which will fail and cost nothing")
     if found.flawed:

@@ -23,7 +23,6 @@ from curation.config import Config
 from curation.errors import UsageMistake
 from curation.history import ClipHistory, Glance, Opened, ShardHistory
 from curation.ledger import Row
-from curation.mendable import advice
 from curation.recorded import Recorded
 from curation.run import open_out
 from curation.sources import OPEN_END
@@ -187,7 +186,7 @@ def _print_glance(page: Page, now: Glance) -> None:
     elif CONFIG not in now.missing and not now.complete:
         page.next("build_nsp.py", "--out", page.out)
     elif CONFIG not in now.missing:
-        for one in advice(now.outcomes or ()):
+        for one in now.retries:
             page.next("build_nsp.py", "--out", page.out, "--retry", one.outcomes, why=one.why)
         page.next("build_nsp.py", "--out", page.out, "--verify")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from curation.compared import Compared, Difference
+from curation.compared import Compared, Kind
 from curation.ledger import RETIMED
-from curation.mendable import advice, beyond_retry
+from curation.mendable import beyond_retry, retries
 from curation.run import Finished
 from curation.sources.passed import told
 from curation.status import Status
@@ -18,6 +18,9 @@ from pipelines import console
 from pipelines.shell import command
 from shards.layout import CALLS, REPORT
 from shards.storage import Storage
+
+_NOT_TO_BE_BUILT = frozenset([Kind.GONE, Kind.FOUND, Kind.TWICE])
+"""Kinds of differences for which another dataset would not have more, or could not be planned."""
 
 
 def _build(out: Storage, *more: object) -> str:
@@ -32,7 +35,7 @@ def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> N
     _print_summary(summary, out)
     if not found.is_same and not (finished.idle and not retry):
         console.out.print(f"source    {console.visible(source_line(found))}", markup=False)
-    if found.new.count or found.resized.count or found.recaptioned.count:
+    if found.kinds.keys() - _NOT_TO_BE_BUILT:
         paid = f"; with a copy of {out.shown}/{CALLS} in it no answer is paid for again" if summary.spending else ""
         console.out.print(
             f"          OUT stays as it was planned: build the source into another --out{paid}", markup=False
@@ -49,8 +52,10 @@ def _idle(finished: Finished, retry: frozenset[str]) -> str:
         counts = ", ".join(f"{summary.count(outcome):,} {outcome}" for outcome in there)
         return f"Nothing to retry: no clip has ended as {' or '.join(sorted(retry))}; there are {counts}."
     if found.is_same:
-        of = "names the clips that were planned" if found.partly else "is as it was planned"
-        return f"Nothing to do: every clip of the plan is decided, every shard is sealed, and the source {of}."
+        nothing = (
+            "Nothing to do" if finished.retry is None else f"Nothing to do but the unfinished {finished.retry.flag}"
+        )
+        return f"{nothing}: every clip of the plan is decided, every shard is sealed, and {_same(found)}."
     return f"The dataset is whole: every clip of its plan is decided. {source_line(found)}."
 
 
@@ -58,20 +63,35 @@ def source_line(found: Compared) -> str:
     """How the source differs from the plan, or why nobody knows."""
     if found.unread:
         return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
-    parts = (
-        _counted(found.new, "new"),
-        _counted(found.gone, "gone"),
-        _counted(found.resized, "of another size"),
-        _counted(found.recaptioned, "with another caption"),
-    )
-    return f"The source has changed since it was planned: {', '.join(filter(None, parts))}"
+    left_out = f"; {_not_compared(found)}" if _not_compared(found) else ""
+    return f"The source has changed since it was planned: {found.told()}{left_out}"
 
 
-def _counted(clips: Difference, how: str) -> str:
-    if not clips.count:
-        return ""
-    more = ", …" if clips.count > len(clips.names) else ""
-    return f"{clips.count:,} {'clip' if clips.count == 1 else 'clips'} {how} ({', '.join(clips.names)}{more})"
+def _same(found: Compared) -> str:
+    """What of the source is as it was planned: no more than was compared."""
+    left_out = _not_compared(found)
+    if not left_out:
+        return "the source is as it was planned"
+    looked = {"order": found.has_order, "sizes": not found.unlooked, "captions": not found.untold}
+    named = ["names", *(what for what, is_compared in looked.items() if is_compared)]
+    compared = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"the source's {compared} are as planned; {left_out}"
+
+
+def _not_compared(found: Compared) -> str:
+    """What was not, in words; "" where all was that can be seen."""
+    counts = {
+        "sizes and times": (found.unlooked, ""),
+        "captions": (found.untold, ""),
+        "other columns": (found.unread_columns, ", which an older version planned"),
+        "contents": (found.unproved, ", whose files have another time"),
+    }
+    told = [
+        f"{what} of {count:,} {'clip' if count == 1 else 'clips'}{why}"
+        for what, (count, why) in counts.items()
+        if count
+    ]
+    return f"not compared: {'; '.join(told)}" if told else ""
 
 
 def _print_summary(summary: Summary, out: Storage) -> None:
@@ -102,9 +122,8 @@ def _print_summary(summary: Summary, out: Storage) -> None:
 def _next(finished: Finished, out: Storage) -> Iterator[str]:
     """Commands, each with what it is for behind a #, as a shell ignores it."""
     summary = finished.summary
-    if finished.can_retry:
-        for one in advice(summary.outcomes):
-            yield f"{_build(out, '--retry', one.outcomes)}  # {one.why}"
+    for one in retries(summary.outcomes, finished.cut_version, finished.retry):
+        yield f"{_build(out, '--retry', one.outcomes)}  # {one.why}"
     if beyond := beyond_retry(summary.outcomes):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
         yield f"{command('show.py', out.shown)}  # no retry changes what is in files and captions: {reasons}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import os.path
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +19,9 @@ import pyarrow.parquet as pq
 from curation.errors import UsageMistake
 from curation.history.opened import Opened
 from curation.plan import PlannedClip
-from curation.sources import OPEN_END
+from curation.recorded import Recorded
+from curation.sources import Source, span_of
+from curation.sources.caption import not_unicode
 from shards.index import Index
 from shards.layout import PLAN, ShardName
 from shards.parquet import read_table, reading
@@ -75,17 +79,21 @@ def find_clip(opened: Opened, wanted: str) -> Spot:
 
 
 def _named_so(opened: Opened, wanted: str) -> Spot | None:
-    """The one clip whose file, or `id` in the manifest, is called so; by its whole name, else by the last part of it.
+    """The one clip whose file, or `id` in the manifest, is called so; letter by letter, else by its
+    whole name in another writing, else by the last part of it.
 
     None where it is a clip's id, or no clip is called so. Raises UsageMistake where several are.
     """
+    names = _ways_to_write(opened.out, wanted)
+    by_letters: list[tuple[Spot, str]] = []
     by_name: list[tuple[Spot, str]] = []
     by_base: list[tuple[Spot, str]] = []
-    for spot, called, span in _called(opened, wanted):
+    for spot, called, span in _called(opened, names):
         if spot.clip_id == wanted:
             return spot
-        (by_name if wanted in called else by_base).append((spot, f"{spot.clip_id} ({called[0]}{span})"))
-    found = by_name or by_base
+        near = by_letters if wanted in called else by_name if names & {*called} else by_base
+        near.append((spot, f"{spot.clip_id} ({called[0]}{span})"))
+    found = by_letters or by_name or by_base
     if len(found) > 1:
         more = f", and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
         listed = ", ".join(told for _, told in found[:_MOST_NAMED])
@@ -93,19 +101,31 @@ def _named_so(opened: Opened, wanted: str) -> Spot | None:
     return found[0][0] if found else None
 
 
-def _called(opened: Opened, wanted: str) -> Iterator[tuple[Spot, tuple[str, ...], str]]:
+def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
+    """The names that a clip may have which is called so: in both Unicode forms, and below its source, as a path is."""
+    names = {wanted}
+    recorded = Recorded.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
+    root = Source.expected(recorded.source).root.local("") if recorded else None
+    if root is not None:
+        names |= {os.path.normpath(wanted), _normal(wanted)}
+        for path in (Path(_normal(wanted)), Path(wanted).resolve()):
+            names |= {str(path.relative_to(place)) for place in (root, root.resolve()) if path.is_relative_to(place)}
+    written = {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in names} | names
+    return frozenset(name for name in written if not not_unicode(name))
+
+
+def _called(opened: Opened, names: frozenset[str]) -> Iterator[tuple[Spot, tuple[str, ...], str]]:
     """The clips that may be called so, with what they are called, and their span: from the plan, or else the ledgers.
 
     A clip of exactly this id is among them.
     """
-    base = f"/{wanted}"
     if opened.has_plan:
         with reading(opened.out, PLAN), opened.out.open(PLAN) as file:
             plan = pq.ParquetFile(file)
             for group in range(plan.metadata.num_row_groups):
                 columns = ["clip_id", "name", "identity"]
                 table = plan.read_row_group(group, columns=columns, use_threads=False)
-                rows = _matching(table, ("clip_id", "name", "identity"), "name", wanted, base)
+                rows = _matching(table, ("clip_id", "name", "identity"), "name", names)
                 for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist() if rows else ():
                     clip = PlannedClip(**row)
                     spot = Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
@@ -115,26 +135,19 @@ def _called(opened: Opened, wanted: str) -> Iterator[tuple[Spot, tuple[str, ...]
         table = read_table(opened.out, path)
         if not {"clip_id", "source"} <= set(table.column_names):
             raise DamagedRecord(f"{path} is not a ledger of this version")
-        rows = _matching(table, ("clip_id", "source"), "source", wanted, base)
+        rows = _matching(table, ("clip_id", "source"), "source", names)
         for row in table.take(rows).to_pylist() if rows else ():
             spot = Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
             yield spot, (row["source"],), span_of(row["start_ms"], row["end_ms"])
 
 
-def _matching(table: pa.Table, columns: Sequence[str], name: str, wanted: str, base: str) -> list[int]:
-    """The rows in which one of the columns is what is wanted, or the name ends in it."""
-    hits = pc.ends_with(table[name], pattern=base)
-    for column in columns:
-        hits = pc.or_(hits, pc.equal(table[column], wanted))
+def _matching(table: pa.Table, columns: Sequence[str], column: str, names: frozenset[str]) -> list[int]:
+    """The rows in which one of the columns is one of the names, or this column ends in one, as a path does."""
+    each = [pc.is_in(table[one], value_set=pa.array(sorted(names), pa.string())) for one in columns]
+    ends = [pc.ends_with(table[column], pattern=f"/{name}") for name in names]
+    hits = reduce(pc.or_, [*each, *ends])
     rows: list[int] = pc.indices_nonzero(hits).to_pylist()
     return rows
-
-
-def span_of(start_ms: int, end_ms: int) -> str:
-    """A clip's place in its file, to stand behind the file's name; "" for the whole of it."""
-    if end_ms == OPEN_END:
-        return f" from {start_ms / 1000:g} s" if start_ms else ""
-    return f" {start_ms / 1000:g}–{end_ms / 1000:g} s"
 
 
 def shard_named(out: Storage, text: str) -> ShardName | None:

@@ -13,7 +13,10 @@ from curation.history.opened import Opened
 from curation.history.sample import SampleReader
 from curation.ledger import Tally
 from curation.lock import holder, is_at_work
+from curation.mendable import Advice, retries
 from curation.outcome import OUTCOMES
+from curation.recorded import Recorded
+from curation.retry import open_retry
 from curation.summary import METHODS, Spending
 from judge.segments import CALLS
 from shards.layout import MANIFEST, SHARDS, SUMMARY
@@ -45,7 +48,8 @@ class Runner:
 class Glance:
     """`planned` clips and `outcomes` (outcome, reason, clips) are None where no file says them.
 
-    `complete` is whether every planned shard is sealed. `example` is the first sample's key, "" where there is none;
+    `complete` is whether every planned shard is sealed. `retries` are those that may
+    help, and that a build accepts. `example` is the first sample's key, "" where there is none;
     `missing` names what a whole dataset has and this one has not.
     """
 
@@ -57,6 +61,7 @@ class Glance:
     splits: tuple[SplitSize, ...]
     spending: Spending | None
     runner: Runner | None
+    retries: tuple[Advice, ...]
     example: str
     missing: tuple[str, ...]
 
@@ -74,6 +79,7 @@ def glance(opened: Opened) -> Glance:
     ends = None if summary else _ends(opened)
     first = _first_receipt(opened)
     judge = _judge(opened, summary, first)
+    outcomes = _outcomes(summary, ends)
     lock = holder(opened.out)
     further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or judge != "claude"}
     runner = Runner(lock.run_id, lock.host, lock.pid, is_at_work(opened.out)) if lock else None
@@ -82,10 +88,11 @@ def glance(opened: Opened) -> Glance:
         method=METHODS.get(judge, ""),
         complete=_complete(opened),
         planned=opened.plan.clips if opened.plan else summary.get("planned"),
-        outcomes=_outcomes(summary, ends),
+        outcomes=outcomes,
         splits=tuple(_sizes(opened, ends)),
         spending=_spending(opened, judge, runner),
         runner=runner,
+        retries=tuple(_retries(opened, outcomes)),
         example=first.clip_ids[0] if first else "",
         missing=opened.missing + tuple(name for name, is_there in further.items() if not is_there),
     )
@@ -132,6 +139,11 @@ def _ends(opened: Opened) -> _Ends | None:
     if unknown := {outcome for _, outcome, _, _ in counts} - {*OUTCOMES}:
         raise DamagedRecord(f"the ledger ends a clip in {min(unknown)!r}, which is no outcome")
     return counts
+
+
+def _retries(opened: Opened, outcomes: tuple[tuple[str, str, int], ...] | None) -> list[Advice]:
+    recorded = Recorded.read(opened.out)
+    return retries(outcomes or (), recorded.cut_version, open_retry(opened.out)) if recorded else []
 
 
 def _outcomes(summary: dict[str, Any], ends: _Ends | None) -> tuple[tuple[str, str, int], ...] | None:

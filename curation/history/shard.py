@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curation.history.find import span_of
 from curation.history.opened import Opened
 from curation.history.sample import SampleFound, SampleReader
 from curation.ledger import read_ledger
+from curation.sources import span_of
 from shards.layout import ShardName
 from shards.receipt import Receipt
 from shards.sample import MEMBERS

@@ -20,9 +20,11 @@ from curation.sources.clip import (
     WHOLE_FILE,
     Clip,
     locate,
+    span_of,
     split_location,
 )
-from curation.sources.digest import Region, digests, region
+from curation.sources.digest import Region, digests
+from curation.sources.digest import region as region_in
 from curation.sources.folder import Brief, clip_of_file, clips_of_folder
 from curation.sources.manifest import clips_of_manifest
 from curation.sources.passed import PassedOver
@@ -31,7 +33,10 @@ from curation.sources.tar import clips_of_tar
 from shards.storage import BadLocation, Entry, Storage
 from shards.typed import as_typed
 
-__all__ = ["MISSING", "NOT_LOOKED", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Source", "locate"]
+__all__ = [
+    "MISSING", "NOT_LOOKED", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Region", "Source", "digests", "locate",
+    "span_of",
+]  # fmt: skip
 
 _STAT_AT_ONCE = 512
 
@@ -87,14 +92,20 @@ class Source:
         found = _with_stats(self, self._found(passed or PassedOver()))
         return _with_digests(self, found) if digests else found
 
-    def outline(self, is_known: Callable[[str], bool]) -> Iterator[Clip]:
+    def outline(self, is_known: Callable[[str], bool], wholly: bool = False) -> Iterator[Clip]:
         """The clips, told as cheaply as can be, to be compared with those of a plan. Raises as `clips`.
 
         No contents of videos are read, nor tars of which all `is_known`. In an object store no file is looked up, so
-        that sizes are NOT_LOOKED, and captions beside videos are not read.
+        that sizes are NOT_LOOKED, and captions beside videos are not read, but where it is to be told `wholly`.
         """
-        brief = Brief(is_known, captions=self.root.is_local)
-        return _with_stats(self, self._found(PassedOver(), brief), only_local=True)
+        brief = Brief(is_known, captions=wholly or self.root.is_local)
+        return _with_stats(self, self._found(PassedOver(), brief), only_local=not wholly)
+
+    def region(self, clip: Clip) -> Region | None:
+        """What planning reads of a clip's file: of an object store nothing, as that costs time and money."""
+        storage, path = locate(self.root, clip.location)
+        file = storage.local(path)
+        return region_in(file, clip) if file and clip.size != MISSING else None
 
     def _found(self, passed: PassedOver, brief: Brief | None = None) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
@@ -129,17 +140,10 @@ def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False)
 
 def _with_digests(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
     while batch := list(islice(clips, _STAT_AT_ONCE)):
-        regions = [_region(source, clip) for clip in batch]
+        regions = [source.region(clip) for clip in batch]
         known = digests(filter(None, regions))
         for clip, where in zip(batch, regions, strict=True):
             yield replace(clip, digest=known[where]) if where else clip
-
-
-def _region(source: Source, clip: Clip) -> Region | None:
-    """What is to be read of a clip's file when it is planned. Of an object store nothing: that costs time and money."""
-    storage, path = locate(source.root, clip.location)
-    file = storage.local(path)
-    return region(file, clip) if file and clip.size != MISSING else None
 
 
 def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:

@@ -60,6 +60,13 @@ class Clip:
         return hashlib.sha256(f"{self.identity}\0{self.start_ms}\0{self.end_ms}".encode()).hexdigest()[:24]
 
 
+def span_of(start_ms: int, end_ms: int) -> str:
+    """A clip's place in its file, to stand behind the file's name; "" for the whole of it."""
+    if end_ms == OPEN_END:
+        return f" from {start_ms / 1000:g} s" if start_ms else ""
+    return f" {start_ms / 1000:g}–{end_ms / 1000:g} s"
+
+
 def is_media(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in MEDIA_SUFFIXES
 

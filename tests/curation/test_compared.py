@@ -127,9 +127,9 @@ CHANGES: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_has_changed_in_the_source_is_found(what: str, copy: Path) -> None:
     kind, place, change, words = CHANGES[what]
-    assert compare(Storage.at(copy / kind), Source.at(str(copy / "in" / place))).is_same
+    assert compare(Storage.at(copy / kind), Source.at(str(copy / "in" / place)), "none").is_same
     change(copy)
-    found = compare(Storage.at(copy / kind), Source.at(str(copy / "in" / place)))
+    found = compare(Storage.at(copy / kind), Source.at(str(copy / "in" / place)), "none")
     assert not found.is_same and source_line(found) == f"The source has changed since it was planned: {words}"
 
 
@@ -189,10 +189,10 @@ def test_neither_videos_nor_tars_as_planned_are_opened(copy: Path, monkeypatch: 
     prepare(out, Source.at(str(copy / "in" / "tars")), SMALL)
     monkeypatch.setattr("curation.sources.digests", None)
     monkeypatch.setattr("curation.sources.folder.clips_of_tar", None)
-    assert compare(out, Source.at(str(copy / "in" / "tars"))).is_same
+    assert compare(out, Source.at(str(copy / "in" / "tars")), "none").is_same
     monkeypatch.undo()
     os.utime(copy / "in" / "tars" / "a.tar", (1, 1))
-    assert compare(out, Source.at(str(copy / "in" / "tars"))).is_same
+    assert compare(out, Source.at(str(copy / "in" / "tars")), "none").is_same
     add_a_member(copy)
-    found = compare(out, Source.at(str(copy / "in" / "tars")))
-    assert (found.new.names, found.gone.count) == (["a.tar/new.mp4"], 0)
+    found = compare(out, Source.at(str(copy / "in" / "tars")), "none")
+    assert found.told() == "1 clip new (a.tar/new.mp4), 4 clips of another size (a.tar/0.mp4, a.tar/1.mp4, …)"

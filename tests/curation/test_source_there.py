@@ -225,7 +225,9 @@ def test_a_moved_source_goes_on_and_another_does_not(folder: Path, tmp_path: Pat
     shutil.copytree(moved, other)
     (other / "2.mp4").write_bytes(b"shorter")
     (other / "5.mp4").unlink()
-    with pytest.raises(UsageMistake, match=r"is another source: 2 clips have another id or another size"):
+    with pytest.raises(
+        UsageMistake, match=r"is another source: 1 clip gone \(5.mp4\), 1 clip of another size \(2.mp4\)"
+    ):
         planned(other, out)
 
 

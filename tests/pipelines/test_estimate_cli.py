@@ -234,7 +234,7 @@ def test_a_source_that_has_moved_is_estimated_as_it_was_and_another_is_refused(a
     with next((tmp_path / "moved").glob("*.mp4")).open("ab") as file:
         file.write(b"x")
     code, stdout, stderr = run(moved, out)
-    assert (code, stdout) == (2, "") and "is another source: 12 clips have another id or another size" in stderr
+    assert (code, stdout) == (2, "") and "is another source: 12 clips of another size (" in stderr
     assert tree(out) == before
 
 

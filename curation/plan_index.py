@@ -1,0 +1,149 @@
+"""A plan held to be looked up: what it says of each clip, in arrays that are sorted by id."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.sources import WHOLE_FILE, Clip, span_of
+from shards.layout import PLAN
+from shards.parquet import reading
+from shards.storage import Storage
+
+_AT_ONCE = 4096
+_NO_CAPTION = "no_caption"
+_COLUMNS = (
+    "clip_id", "position", "size", "mtime_ns", "location", "offset", "length", "name", "caption", "flaw",
+    "preceding_caption", "provenance",
+)  # fmt: skip
+_Ints = npt.NDArray[np.int64]
+
+
+class PlanIndex:
+    """Rows are numbered by id. Texts are kept as hashes, so that a clip takes some 70 bytes."""
+
+    def __init__(self, out: Storage) -> None:
+        """Raises DamagedRecord for a plan that cannot be read."""
+        self._out = out
+        self._tars: dict[str, tuple[int, tuple[int, int]]] = {}
+        self._known: set[int] = set()
+        parts = [self._arrays(batch) for batch in self._batches(*_COLUMNS)]
+        ids = np.concatenate([part.pop("ids") for part in parts]).view(np.uint64)
+        order = np.argsort(ids, kind="stable")
+        whole = {name: np.concatenate([part.pop(name) for part in parts])[order] for name in [*parts[0]]}
+        self._ids = ids[order]
+        self._tar = whole["tar"]
+        self.positions: _Ints = whole["position"]
+        self.sizes: _Ints = whole["size"]
+        self.times: _Ints = whole["time"]
+        self._texts, self._names, self._places = whole["text"], whole["name"], whole["place"]
+        self._preceding, self._provenance = whole["preceding"], whole["provenance"]
+
+    def _arrays(self, batch: pa.RecordBatch) -> dict[str, _Ints]:
+        column = {name: batch[name].to_pylist() for name in batch.schema.names}
+        flaws = column.get("flaw", [""] * batch.num_rows)
+        tars = zip(column["location"], column["length"], column["size"], column["mtime_ns"], strict=True)
+        values = {
+            "position": column["position"],
+            "size": column["size"],
+            "time": column["mtime_ns"],
+            "text": map(_text_hash, column["caption"], flaws),
+            "name": map(hash, column["name"]),
+            "place": map(_place_hash, column["offset"], column["length"]),
+            "preceding": map(hash, column["preceding_caption"]),
+            "provenance": map(hash, column["provenance"]),
+            "tar": [self._tar_of(*place) for place in tars],
+        }
+        ids = np.array([*map(id64, column["clip_id"])], np.uint64)
+        return {"ids": ids.view(np.int64), **{name: np.array([*value], np.int64) for name, value in values.items()}}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def rows_of(self, clip_ids: list[str]) -> list[int | None]:
+        """The rows of these clips; None for one that was not planned."""
+        wanted = np.array([*map(id64, clip_ids)], np.uint64)
+        rows = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
+        return [int(row) if self._ids[row] == one else None for row, one in zip(rows, wanted, strict=True)]
+
+    def is_known_tar(self, root: Storage, path: str) -> bool:
+        """Whether a tar has the size and the time that it was planned with; then all of its clips are as they were."""
+        if path not in self._tars:
+            return False
+        number, planned = self._tars[path]
+        entry = root.stat(path)
+        is_known = entry is not None and (entry.size, entry.mtime_ns) == planned
+        if is_known:
+            self._known.add(number)
+        return is_known
+
+    def unseen(self, seen: npt.NDArray[np.bool_]) -> _Ints:
+        """The rows that are not in `seen`, and lie in no known tar."""
+        return np.flatnonzero(~seen & ~np.isin(self._tar, [*self._known]))
+
+    def is_recaptioned(self, row: int, clip: Clip) -> bool:
+        """Whether its caption is another; of a clip with a flaw only a plan that knows flaws can tell."""
+        knows = self._knows_flaws or not clip.flaw
+        return knows and int(self._texts[row]) != _text_hash(clip.caption, clip.flaw)
+
+    def is_of_another_file(self, row: int, clip: Clip) -> bool:
+        return clip.length == WHOLE_FILE and int(self._names[row]) != hash(clip.name)
+
+    def is_elsewhere(self, row: int, clip: Clip) -> bool:
+        """Whether it is made of other bytes of its tar."""
+        return int(self._places[row]) != _place_hash(clip.offset, clip.length)
+
+    def has_other_columns(self, row: int, clip: Clip) -> bool:
+        return int(self._provenance[row]) != hash(clip.provenance)
+
+    def is_preceded_otherwise(self, row: int, preceding: str) -> bool:
+        return int(self._preceding[row]) != hash(preceding)
+
+    def names_of(self, rows: _Ints, most: int) -> list[str]:
+        """What a few of these rows are called, with their spans."""
+        wanted = set(self._ids[rows].tolist())
+        told = self._rows_with(wanted, "name", "start_ms", "end_ms")
+        return [f"{row['name']}{span_of(row['start_ms'], row['end_ms'])}" for row in islice(told, min(most, len(rows)))]
+
+    def digests_of(self, rows: Collection[int]) -> dict[int, str]:
+        """Row → digest of its contents, "" where the plan does not know it."""
+        row_of = {int(self._ids[row]): row for row in rows}
+        return {row_of[id64(row["clip_id"])]: row.get("digest", "") for row in self._rows_with(row_of.keys(), "digest")}
+
+    def _rows_with(self, ids: Collection[int], *columns: str) -> Iterator[dict[str, Any]]:
+        for batch in self._batches("clip_id", *columns) if ids else ():
+            here = [number for number, clip_id in enumerate(batch["clip_id"].to_pylist()) if id64(clip_id) in ids]
+            yield from batch.take(pa.array(here, pa.int64())).to_pylist()
+
+    def _tar_of(self, location: str, length: int, size: int, mtime_ns: int) -> int:
+        """The number of the tar that a clip lies in; -1 for one in a file of its own."""
+        if length == WHOLE_FILE:
+            return -1
+        return self._tars.setdefault(location, (len(self._tars), (size, mtime_ns)))[0]
+
+    def _batches(self, *names: str) -> Iterator[pa.RecordBatch]:
+        with reading(self._out, PLAN), self._out.open(PLAN) as file:
+            plan = pq.ParquetFile(file)
+            there = [name for name in names if name in plan.schema_arrow.names]
+            self._knows_flaws = "flaw" in plan.schema_arrow.names
+            self.knows_columns = "digest" in plan.schema_arrow.names  # which came after their form of today
+            yield from plan.iter_batches(_AT_ONCE, columns=there, use_threads=False)
+
+
+def id64(clip_id: str) -> int:
+    return int(clip_id[:16], 16)
+
+
+def _text_hash(caption: str, flaw: str) -> int:
+    """For comparing within this process. A clip that is left out for want of a caption has none, and no flaw."""
+    return hash((caption, "" if flaw == _NO_CAPTION else flaw))
+
+
+def _place_hash(offset: int, length: int) -> int:
+    return hash((offset, length))
