@@ -30,6 +30,10 @@ def fail(message: object, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def visible(text: str) -> str:
     """A text from data with everything escaped that is no character to look at: it cannot steer the terminal."""
     return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSEEN else letter for letter in text)

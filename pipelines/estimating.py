@@ -53,8 +53,8 @@ def print_estimate(order: Order, assumed: str) -> int:
     if opened := open_retry(out) if planned else None:
         clips, shards = count_retried(State.read(out, config.units_per_shard), out, opened)
         console.out.print(
-            f"retry     {opened.flag} is not finished: {clips:,} clips in {shards:,} shards are left, which are not"
-            " counted here",
+            f"retry     {opened.flag} is not finished: {console.many(clips, 'clip')} in {console.many(shards, 'shard')}"
+            f" {'is' if clips == 1 else 'are'} left, not counted here",
             markup=False,
         )
     if found.missing:

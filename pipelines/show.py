@@ -28,7 +28,7 @@ from curation.run import open_out
 from curation.sources import OPEN_END
 from pipelines import console
 from pipelines.begun import config_of
-from pipelines.console import visible
+from pipelines.console import many, visible
 from pipelines.endings import ends
 from pipelines.shell import command
 from pipelines.usage import Command
@@ -171,7 +171,7 @@ def _print_glance(page: Page, now: Glance) -> None:
     for split in now.splits:
         page.say(
             split.split,
-            f"{_many(split.samples, 'sample')} in {_many(split.shards, 'shard')}, {split.bytes / 1e6:,.1f} MB",
+            f"{many(split.samples, 'sample')} in {many(split.shards, 'shard')}, {split.bytes / 1e6:,.1f} MB",
         )
     if now.spending:
         lost = f"; up to ${now.spending.lost_usd:,.4f} lost" if now.spending.lost_usd else ""
@@ -189,10 +189,6 @@ def _print_glance(page: Page, now: Glance) -> None:
         for one in now.retries:
             page.next("build_nsp.py", "--out", page.out, "--retry", one.outcomes, why=one.why)
         page.next("build_nsp.py", "--out", page.out, "--verify")
-
-
-def _many(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _print_shard(page: Page, shard: ShardHistory) -> None:

@@ -86,11 +86,7 @@ def _not_compared(found: Compared) -> str:
         "other columns": (found.unread_columns, ", which an older version planned"),
         "contents": (found.unproved, ", whose files have another time"),
     }
-    told = [
-        f"{what} of {count:,} {'clip' if count == 1 else 'clips'}{why}"
-        for what, (count, why) in counts.items()
-        if count
-    ]
+    told = [f"{what} of {console.many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
     return f"not compared: {'; '.join(told)}" if told else ""
 
 

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from curation.config import BEFORE
 from curation.kept_terms import KeptTerms, keep_terms
+from curation.lease import Holder
 from curation.recorded import Recorded
+from curation.retry import OpenRetry
 from curation.setup import prepare
 from curation.sources import Source
+from pipelines import show
 from pipelines.begun import Begun
-from shards.layout import CONFIG, PLAN, TERMS
+from shards.layout import CONFIG, LOCK, PLAN, TERMS
+from shards.receipt import sealed_shards
 from shards.storage import Storage
 from shards.sums import file_sha256, relist
 from tests.asking import CLAUDE, CLAUDE_FLAGS, account, loopback, spans, stored, terms
@@ -43,6 +48,12 @@ def recorded(out: Path) -> Recorded:
     found = Recorded.read(Storage.at(out))
     assert found is not None
     return found
+
+
+def look(out: Path) -> str:
+    result = CliRunner().invoke(show.main, [str(out)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def publish(of: Recorded, out: Path, determining: dict[str, Any], config: dict[str, Any]) -> None:
@@ -172,6 +183,73 @@ def test_a_damaged_note_of_the_budget_is_told_and_nothing_is_spent(api: ClaudeAp
     ended = command("--out", out)
     assert ended.exit_code == 2 and f"{TERMS} is damaged" in ended.stderr and "--budget-usd" in ended.stderr
     assert len(api.exchanges) == asked
+
+
+# ---- a retry that is open, a run at work -----------------------------------------------------------------------
+
+
+def retries_told(said: str) -> list[str]:
+    return [line.split()[line.split().index("--retry") + 1] for line in said.splitlines() if "--retry" in line]
+
+
+@pytest.fixture
+def ended(api: ClaudeApi, tmp_path: Path) -> Path:
+    """A finished OUT under claude, with a clip that a retry may ask about anew."""
+    source, out = spans(tmp_path, ["thing a", "thing b REFUSE-VERIFY"]), tmp_path / "out"
+    build("--source", source, "--out", out, *CLAUDE_FLAGS)
+    return out
+
+
+def test_an_unfinished_retry_is_what_is_advised_and_it_goes_on(ended: Path) -> None:
+    assert retries_told(build("--out", ended)) == retries_told(look(ended)) == ["refused"]
+    assert "to ask about 1 clip once more" in look(ended)
+    place = Storage.at(ended)
+    OpenRetry(frozenset({"dropped", "refused"}), tuple(sealed_shards(place).values())).publish(place)
+    said = build("--out", ended)
+    assert said.startswith("Nothing to do but the unfinished --retry dropped,refused: every clip")
+    assert retries_told(said.partition("\n")[2]) == retries_told(look(ended)) == ["dropped,refused"]
+    estimated = build("--out", ended, "--estimate")
+    assert "0 clips to be decided" in estimated
+    assert "retry     --retry dropped,refused is not finished: 1 clip in 1 shard is left, not counted here" in estimated
+    assert retries_told(build("--out", ended, "--retry", "dropped,refused")) == ["refused"]
+    assert "retry " not in build("--out", ended, "--estimate")
+
+
+def test_a_retry_that_the_build_would_refuse_is_not_advised(ended: Path) -> None:
+    """As an older version of the cut would have finished it."""
+    of = recorded(ended)
+    publish(of, ended, {name: value for name, value in of.determining.items() if name != "cut_version"}, of.config)
+    assert command("--out", ended, "--retry", "refused").exit_code == 2
+    assert retries_told(build("--out", ended)) == retries_told(look(ended)) == []
+
+
+def test_to_verify_while_a_run_is_at_work_says_so_first(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_inline(captioned_spans(tmp_path, 2, size="64x48"), out, SMALL)
+    (out / "SHA256SUMS").unlink()
+    assert not build("--out", out, "--verify", code=1).startswith("A run is at work")
+    me = Holder.me("20260101T000000-abcdef")
+    (out / LOCK).write_bytes(me.to_bytes())
+    first, second, *_ = build("--out", out, "--verify", code=1).splitlines()
+    assert first.startswith(f"A run is at work there: 20260101T000000-abcdef on {me.host}, process {me.pid}.")
+    assert "SHA256SUMS is missing" in second
+
+
+@pytest.mark.parametrize("text", ["", ",", " , "])
+def test_a_retry_of_nothing_is_wrong_usage(text: str, tmp_path: Path) -> None:
+    build_inline(captioned_spans(tmp_path, 1, size="64x48"), tmp_path / "out", SMALL)
+    for more in ((), ("--estimate",), ("--status",), ("--verify",)):
+        result = command("--out", tmp_path / "out", "--retry", text, *more)
+        assert (result.exit_code, result.stdout) == (2, "") and "--retry" in result.stderr
+
+
+def test_the_record_of_a_dataset_is_not_taken_for_settings(tmp_path: Path) -> None:
+    source, out = captioned_spans(tmp_path, 1, size="64x48"), tmp_path / "out"
+    build_inline(source, out, SMALL)
+    for other in (out, tmp_path / "new"):
+        result = command("--source", source, "--out", other, "--config", out / CONFIG)
+        (line,) = result.stderr.splitlines()
+        assert result.exit_code == 2 and "is the record of a dataset; leave --config out, --out knows it" in line
 
 
 # ---- what differs ----------------------------------------------------------------------------------------------

@@ -232,6 +232,29 @@ def test_a_clip_is_found_by_its_file_and_by_the_last_part_of_its_name(
     assert "neither a clip id" in refused(2, out, "/b.mp4")
 
 
+def test_a_clip_is_found_by_its_path_and_by_either_unicode_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    nfc, nfd = (unicodedata.normalize(form, "é.mp4") for form in ("NFC", "NFD"))
+    for name in ("deep/b.mp4", f"deep/{nfc}", "one.mp4"):
+        make_video(folder / name, 0.25, "64x48").with_suffix(".txt").write_text("words")
+    build_inline(folder, out, SMALL)
+    ids = {row.source: row.clip_id for row in ledger(out)}
+    (tmp_path / "link").symlink_to(folder)
+    ways = {
+        "deep/b.mp4": ["./deep/b.mp4", "deep/../deep/b.mp4", folder / "deep/b.mp4", tmp_path / "link/deep/b.mp4"],
+        f"deep/{nfc}": [nfd, f"./deep/{nfd}", folder / "deep" / nfd, folder / "deep" / nfc],
+        "one.mp4": ["./one.mp4", folder / "one.mp4"],
+    }
+    for name, written in ways.items():
+        assert [told(out, way)["clip_id"] for way in written] == [ids[name]] * len(written)
+    monkeypatch.chdir(folder / "deep")
+    assert told(out, "../one.mp4")["clip_id"] == ids["one.mp4"]
+    for other in (tmp_path / "other" / "one.mp4", "./two.mp4", "\udcff.mp4"):
+        assert "neither a clip id" in refused(2, out, other)
+
+
 def test_what_is_not_kept_is_shown_with_its_file(built: Path, named: Path) -> None:
     said = shown(named, "train/nsp-000000")
     heading = next(line for line in said.splitlines() if line.startswith("not kept"))
