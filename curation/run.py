@@ -17,8 +17,8 @@ from curation.compared import Compared, compared_since, standing_before
 from curation.config import Config
 from curation.errors import AskingEnded, RunStopped, SourceGone, UsageMistake
 from curation.healing import heal
+from curation.hindrance import hindrance, is_finished
 from curation.kept_terms import in_words, keep_terms
-from curation.least_budget import check_budget
 from curation.lock import Heartbeat, held
 from curation.plan import Plan
 from curation.progress import StageProgress, Stages, Tick
@@ -34,8 +34,6 @@ from curation.unit import Job
 from curation.witnesses import witnesses
 from curation.work import WorkLeft, count_retried
 from judge.api_identity import ApiIdentity
-from judge.errors import JudgeMistake
-from judge.keys import check_key
 from shards.layout import REPORT, SUMS
 from shards.location import lies_in
 from shards.mark import DATASET, NotOurs, check_folder, claimed
@@ -55,7 +53,8 @@ _log = logging.getLogger(__name__)
 class Order:
     """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s.
 
-    At most `stop_after` of the undecided clips are begun; None is all of them.
+    At most `stop_after` of the undecided clips are begun; None is all of them. `hindrance` says why claude may not be
+    asked under these terms, which are None where its price is not known.
     """
 
     source: str
@@ -66,6 +65,7 @@ class Order:
     ray_address: str | None = None
     terms: Terms | None = None
     stop_after: int | None = None
+    hindrance: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,16 +139,9 @@ def _opened(order: Order) -> tuple[Source, Storage, SourceGone | None]:
         return *open_apart(order.source, order.out), None
     except SourceGone as gone:
         out = open_out(order.out)
-        if not _is_finished(out, order.config):
+        if not is_finished(out, order.config):
             raise
         return Source.expected(gone.location), out, gone
-
-
-def _is_finished(out: Storage, config: Config) -> bool:
-    try:
-        return State.read(out, config.units_per_shard).complete(Plan(out, config))
-    except (FileNotFoundError, DamagedRecord):
-        return False
 
 
 @contextmanager
@@ -168,11 +161,11 @@ def build(order: Order, progress: StageProgress) -> Finished:
     must stop; all that was committed stands, and the same call goes on.
     """
     begun = time.monotonic()
-    if order.terms:
-        _check_key()
     source, place, gone = _opened(order)
-    if order.terms:
-        check_budget(place, order.config.claude, order.terms)
+    order = replace(order, config=as_begun(place, order.config))
+    if order.config.judge == "claude":
+        why = hindrance(place, source, order.config, order.terms, order.retry, order.hindrance)
+        order = replace(order, hindrance=why)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     wait = order.config.limits.lock_wait_seconds
     with claimed_out(place) as ours, held(ours, run_id, wait) as heartbeat:
@@ -182,7 +175,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
         before = standing_before(out)
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         if order.terms:
-            keep_terms(out, order.terms)
+            keep_terms(out, order.terms, recorded.plan_sha256)
         job = Job(
             order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
             recorded.begun_with_cut, witnesses(out), ApiIdentity.here() if order.terms else None,
@@ -195,13 +188,6 @@ def build(order: Order, progress: StageProgress) -> Finished:
             out.check_anchor()
             raise
         return Finished(summary, run.idle, found, recorded.cut_version, open_retry(out))
-
-
-def _check_key() -> None:
-    try:
-        check_key()
-    except JudgeMistake as mistake:
-        raise UsageMistake(str(mistake)) from mistake
 
 
 class _Run:
@@ -270,9 +256,11 @@ class _Run:
             self._work(WorkLeft(state, retry=retry))
 
     def _before_work(self) -> None:
-        """Say who is asked and what that may cost, once. Raises SourceGone."""
+        """Say who is asked and what that may cost, once. Raises SourceGone, UsageMistake."""
         if self._gone:
             raise self._gone
+        if self._order.hindrance:
+            raise UsageMistake(self._order.hindrance)
         if self._order.terms and self._idle:
             _log.warning("%s", in_words(self._out, self._order.terms))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from curation import ffmpeg
 from curation.config import BEFORE, CUT_VERSION, Config, as_tree, fingerprint, flat, was_before
 from curation.cut_version import discard_clips, must_cut_anew
 from curation.errors import UsageMistake
+from curation.kept_terms import keep_terms
 from curation.moved import differences_of_moved
 from curation.plan import Plan, write_plan
 from curation.recorded import CUT, SCHEMA, DamagedConfig, Recorded
@@ -78,6 +80,8 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
             for earlier in (SUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
                 out.delete(earlier)
         plan_sha256 = write_plan(out, source, config, terms)
+        if terms:
+            keep_terms(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
         recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
@@ -241,6 +245,14 @@ def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recor
         f"--out {out.shown} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())}, or choose"
         " another --out"
     )
+
+
+def refuse_other_settings(out: Storage, source: Source, determining: dict[str, Any]) -> None:
+    """Raise as `standing` where a setting differs; where only the source does, it may have moved."""
+    with suppress(DamagedConfig):
+        recorded = Recorded.read(out)
+        if recorded and _differences(recorded, determining, recorded.source):
+            standing(out, source, determining)
 
 
 def _remedy(different: Collection[str]) -> str:

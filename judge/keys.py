@@ -9,17 +9,20 @@ from judge.errors import JudgeMistake
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _ADDRESS = "ANTHROPIC_BASE_URL"
+_INSTEAD = ", or use --judge film to build a dataset, --reward.kind retrieval to train"
 _OF_OTHERS = ("sk-proj-", "sk-or-", "AKIA", "ASIA", "AIza", "hf_", "gsk_", "xai-")
 
 
-def check_key() -> None:
-    """Raises JudgeMistake where this process has no key for the API, or a key or an address that cannot be one."""
+def check_key(instead: str = _INSTEAD) -> None:
+    """Raises JudgeMistake where this process has no key for the API, or a key or an address that cannot be one.
+
+    `instead` ends the line that says how to have one.
+    """
     _check_address()
     secrets = secrets_here()
     if not secrets:
         raise JudgeMistake(
-            f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it, or use --judge film"
-            " to build a dataset, --reward.kind retrieval to train"
+            f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it{instead}"
         )
     for name, secret in secrets.items():
         if secret[0] in "\"'$" or secret[-1] in "\"'":

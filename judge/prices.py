@@ -82,28 +82,38 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """The table: what is known of each model on the day `dated`."""
+    """The table: what is known of each model on the day `dated`. `text` is what it was read from."""
 
     dated: date
     models: dict[str, Price]
     retired: dict[str, date]
+    text: str = field(default="", repr=False, compare=False)
 
     @staticmethod
     def load(file: Path | None = None) -> Prices:
         """The table beside this module, or another of its form. Raises JudgeMistake."""
-        shown = file or "judge/prices.toml"
+        shown = str(file or "judge/prices.toml")
         try:
             data = (file or resources.files(__package__).joinpath("prices.toml")).read_bytes()
-            table = tomllib.loads(data.decode(), parse_float=Decimal)
+        except OSError as error:
+            raise JudgeMistake(f"{shown} is no table of prices: {error}; see judge/prices.toml for the form") from error
+        return Prices.parse(data, shown)
+
+    @staticmethod
+    def parse(data: bytes, shown: str) -> Prices:
+        """The table that is written in TOML. `shown` is where. Raises JudgeMistake."""
+        try:
+            text = data.decode()
+            table = tomllib.loads(text, parse_float=Decimal)
             models: dict[str, Price] = {}
             models |= {name: _price(name, entry, table, models) for name, entry in table["model"].items()}
             retired = table.get("retired", {})
             if not (isinstance(table["date"], date) and all(isinstance(day, date) for day in retired.values())):
                 raise ValueError("a date is not a date")
-            return Prices(table["date"], models, retired)
+            return Prices(table["date"], models, retired, text)
         except KeyError as error:
             raise JudgeMistake(f"{shown}: {error} is missing; see judge/prices.toml for the form") from error
-        except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             said = "a value is of another type" if isinstance(error, (TypeError, AttributeError)) else error
             raise JudgeMistake(f"{shown} is no table of prices: {said}; see judge/prices.toml for the form") from error
 

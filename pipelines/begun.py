@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from curation.config import Config
 from curation.errors import UsageMistake
-from curation.kept_terms import KeptTerms
+from curation.kept_terms import KeptTerms, spent_on
 from curation.recorded import DamagedConfig, Recorded, is_record
 from curation.terms import Terms
+from judge.errors import JudgeMistake
 from judge.prices import Prices
-from pipelines.settings import SettingsMistake, chosen, from_names
-from shards.layout import CONFIG, MANIFEST, PLAN
+from pipelines.settings import NO_BOUND, NoBound, SettingsMistake, chosen, from_names
+from shards.layout import CONFIG, MANIFEST, PLAN, TERMS
 from shards.storage import Storage
 
 
@@ -71,14 +72,50 @@ class Begun:
     def terms(
         self,
         config: Config,
-        budget: Decimal | None,
+        budget: Decimal | NoBound | None,
         batches: bool | None,
         uncaptioned: Literal["mistake", "caption", "skip"],
         prices: Path | None,
-    ) -> Terms | None:
-        """How the judge `claude` is paid; None for the others. Budget and batches are those of the last run."""
+    ) -> Asking:
+        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageMistake, JudgeMistake."""
         if config.judge != "claude":
-            return None
-        kept = KeptTerms.read(self.out)
-        in_batches = kept.in_batches if batches is None else batches
-        return Terms(Prices.load(prices).of(config.claude.model), budget or kept.budget, in_batches, uncaptioned)
+            return Asking()
+        noted = KeptTerms.read(self.out)
+        kept = noted if noted and noted.are_of(self.out) else None
+        in_batches = bool(kept and kept.in_batches) if batches is None else batches
+        table = Prices.load(prices) if prices else None
+        if not table and kept and kept.prices:
+            table = Prices.parse(kept.prices.encode(), f"{self.out.shown}/{TERMS}")
+        untold = self._untold(noted, kept) if budget is None else ""
+        bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
+        try:
+            price = (table or Prices.load()).of(config.claude.model)
+        except JudgeMistake as mistake:
+            return Asking(None, str(mistake))
+        terms = Terms(price, bound, in_batches, uncaptioned, table.text if table else "", is_bound_told=not untold)
+        return Asking(terms, untold)
+
+    def _untold(self, noted: KeptTerms | None, kept: KeptTerms | None) -> str:
+        """Why the command must say what may be spent; "" where OUT says it, or is new."""
+        if kept:
+            return ""
+        remedy = "give --budget-usd X, which bounds all that is ever spent on it, or --budget-usd none for no bound"
+        spent = spent_on(self.out)
+        so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
+        if noted and (self.recorded or noted.budget is not None):
+            return f"--out {self.out.shown}: its {TERMS} is that of another dataset{so_far}; {remedy}"
+        asked = self.recorded and self.recorded.determining.get("judge") == "claude"
+        if asked or (spent is not None and self.out.stat(PLAN)):
+            return (
+                f"--out {self.out.shown} was begun by a version that kept no budget, so nothing says what may be"
+                f" spent{so_far}; {remedy}"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The terms, None where nobody is asked or no price is known; and why nothing may be asked under them, if so."""
+
+    terms: Terms | None = None
+    hindrance: str = ""

@@ -10,6 +10,7 @@ from pipelines import ready  # noqa: F401  before all that may be missing, and a
 
 # isort: split
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
 import click
@@ -29,7 +30,7 @@ from pipelines.begun import Begun, config_of
 from pipelines.endings import ends
 from pipelines.estimating import ASSUMED, print_estimate
 from pipelines.places import Place
-from pipelines.settings import dollars, options
+from pipelines.settings import Budget, NoBound, options
 from pipelines.shell import command
 from pipelines.stagewatch import StageWatch
 from pipelines.telling import print_finished, print_status
@@ -70,8 +71,9 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(ASSUMED)}.")
 @click.option(
     "--budget-usd",
-    type=click.FloatRange(0, min_open=True),
-    help="In all on --out, never more.  [default: as last given for --out, else no bound]",
+    type=Budget(),
+    metavar="X|none",
+    help="In all on --out, never more; none is no bound.  [default: as last given for --out, else none if it is new]",
 )
 @click.option(
     "--batches/--no-batches",
@@ -80,22 +82,25 @@ def _kept(given: Mapping[str, Any]) -> str:
 )
 @click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips without a caption first.")
 @click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, leave clips without a caption out.")
-@click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
+@click.option(
+    "--prices", type=_FILE, help="A TOML file of prices.  [default: as last given for --out, else judge/prices.toml]"
+)
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config, without=("claude.prompt_version",))
 @ends(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
     sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str | None, stop_after: int | None,
     workers: int | None, ray_address: str | None, model: str | None, estimating: bool, assume: str,
-    budget_usd: float | None, batches: bool | None, caption_missing: bool, skip_uncaptioned: bool, prices: Path | None,
-    config: Path | None, **flags: Any,
+    budget_usd: Decimal | NoBound | None, batches: bool | None, caption_missing: bool, skip_uncaptioned: bool,
+    prices: Path | None, config: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Build a next-scene dataset from captioned video.
 
     Each clip is screened by its headers, given the scene that came before it, cut to at most 81 frames at 16 fps, and
     written into WebDataset shards. The run may be stopped or killed at any moment: --out alone goes on with it, since
-    OUT knows its source, judge, settings and limits, and the budget and --batches that were given last. The defaults
-    below are those of a new OUT. Before anything is paid for, a line says who is asked, and what is spent at most.
+    OUT knows its source, judge and settings, the limits that it was begun with, and the budget, --batches and --prices
+    that were given last. Limits that are given later count for that run alone. The defaults below are those of a new
+    OUT. Before anything is paid for, a line says who is asked, and what is spent at most.
 
     Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by the
     budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
@@ -113,11 +118,13 @@ def main(
         source = begun.source(source)
         settings = begun.config(config, flags | ({"claude__model": model} if model else {}))
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
-        terms = begun.terms(settings, dollars("--budget-usd", budget_usd), batches, uncaptioned, prices)
-        order = Order(source, out, settings, workers, _outcomes(retry), ray_address, terms, stop_after)
+        asking = begun.terms(settings, budget_usd, batches, uncaptioned, prices)
+        order = Order(
+            source, out, settings, workers, _outcomes(retry), ray_address, asking.terms, stop_after, asking.hindrance
+        )
         only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
         captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
-        _refuse_without_claude(settings, {**only, **captions, "--batches": batches, "--prices": prices})
+        _refuse_without_claude(settings, begun, {**only, **captions, "--batches": batches, "--prices": prices})
         code = print_estimate(order, assume) if estimating else _build(order)
     sys.exit(code)
 
@@ -166,12 +173,14 @@ def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mist
     return "caption" if caption_missing else "skip" if skip_uncaptioned else "mistake"
 
 
-def _refuse_without_claude(config: Config, given: dict[str, Any]) -> None:
+def _refuse_without_claude(config: Config, begun: Begun, given: dict[str, Any]) -> None:
+    judge = begun.recorded.determining.get("judge") if begun.recorded else None
+    remedy = "give --judge claude"
+    if judge not in (None, "claude"):  # which OUT would refuse
+        remedy = f"leave it out, since --out {begun.out.shown} was begun with judge {judge}, or choose another --out"
     for flag, value in given.items():
         if value and config.judge != "claude":
-            raise UsageMistake(
-                f"{flag} means nothing with --judge {config.judge}, which asks nobody; give --judge claude"
-            )
+            raise UsageMistake(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
 
 
 def _look(out: Storage, verifying: bool) -> int:

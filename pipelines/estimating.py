@@ -7,10 +7,11 @@ from dataclasses import asdict, fields
 from rich.table import Table
 
 from curation import ffmpeg
+from curation.errors import UsageMistake
 from curation.estimating import estimate
 from curation.retry import open_retry
 from curation.run import Order, open_apart
-from curation.setup import as_begun, decided_otherwise, moved, standing
+from curation.setup import as_begun, decided_otherwise, moved, refuse_other_settings, standing
 from curation.sources.passed import told
 from curation.state import State
 from curation.terms import Terms
@@ -26,8 +27,10 @@ def print_estimate(order: Order, assumed: str) -> int:
     cases = assume(assumed)
     source, out = open_apart(order.source, order.out)
     config, terms = as_begun(out, order.config), order.terms
-    assert terms is not None  # noqa: S101 --estimate is refused without --judge claude
     determining = config.determining(ffmpeg.build())
+    if terms is None:
+        refuse_other_settings(out, source, determining)
+        raise UsageMistake(order.hindrance)
     recorded = moved(out, source, config, determining) or standing(out, source, determining)
     planned = recorded is not None and not decided_otherwise(out, config, terms)
     found = estimate(source, out, config, planned, terms, cases)

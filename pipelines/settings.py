@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+NoBound = Literal["none"]
+NO_BOUND: NoBound = "none"
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _FORM = r"write a setting as unit_size = 32, texts in quotes, with \\ for \ in them"
@@ -113,6 +115,21 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is no number to reckon with", param, ctx)
         return number
+
+
+class Budget(click.FloatRange):
+    """An amount of US dollars above 0, exactly as it was written, or `none`, which is no bound."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value).strip().lower() == NO_BOUND:
+            return NO_BOUND
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no amount of money; {NO_BOUND} is no bound", param, ctx)
+        return Decimal(str(number))
 
 
 def dollars(flag: str, value: float | None) -> Decimal | None:

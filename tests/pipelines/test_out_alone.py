@@ -141,7 +141,7 @@ def test_the_budget_holds_for_out_alone_and_a_line_says_so_before_anything_is_as
     caplog.clear()
     build("--out", out, "--budget-usd", "5")
     assert "up to $5 in all" in caplog.messages[0]
-    assert KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal("5.0"))
+    assert KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal(5), plan_sha256=recorded(out).plan_sha256)
     assert len(api.paid) == len(set(api.paid)) == len(stored(out))
     caplog.clear()
     assert build("--out", out).startswith("Nothing to do")
@@ -151,14 +151,15 @@ def test_the_budget_holds_for_out_alone_and_a_line_says_so_before_anything_is_as
 def test_batches_are_kept_too_and_may_be_left(api: ClaudeApi, tmp_path: Path) -> None:
     source, out = spans(tmp_path, ["thing a", "thing b"]), tmp_path / "out"
     build("--source", source, "--out", out, *CLAUDE_FLAGS, "--stop-after", "1")
-    assert not (out / TERMS).exists()
-    keep_terms(Storage.at(out), terms("5", in_batches=True))
+    plan = recorded(out).plan_sha256
+    assert KeptTerms.read(Storage.at(out)) == KeptTerms(plan_sha256=plan)
+    keep_terms(Storage.at(out), terms("5", in_batches=True), plan)
     begun = Begun.at(Storage.at(out))
     for given, then in ((None, True), (False, False), (True, True)):
-        found = begun.terms(CLAUDE, None, given, "mistake", None)
+        found = begun.terms(CLAUDE, None, given, "mistake", None).terms
         assert found and (found.in_batches, found.budget) == (then, 5)
     build("--out", out, "--no-batches")
-    assert api.batches == [] and KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal(5), in_batches=False)
+    assert api.batches == [] and KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal(5), plan_sha256=plan)
 
 
 @pytest.mark.parametrize("flag", ["--caption-missing", "--skip-uncaptioned"])

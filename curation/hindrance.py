@@ -1,0 +1,56 @@
+"""What keeps a run from asking the judge `claude`, told before anything is changed, or only once it would ask."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from curation import ffmpeg
+from curation.config import Config
+from curation.errors import UsageMistake
+from curation.least_budget import check_budget
+from curation.plan import Plan
+from curation.setup import refuse_other_settings
+from curation.sources import Source
+from curation.state import State
+from curation.terms import Terms
+from judge.errors import JudgeMistake
+from judge.keys import check_key
+from shards.layout import CONFIG
+from shards.receipt import DamagedRecord
+from shards.storage import Storage
+
+
+def hindrance(
+    out: Storage, source: Source, config: Config, terms: Terms | None, retry: Collection[str], known: str
+) -> str:
+    """Why nothing may be asked, "" where it may: what is `known` already, or that there is no key.
+
+    Raises UsageMistake where it is certain that something is to be asked, for settings that OUT was not begun with, and
+    for a budget that decides nothing. Writes nothing.
+    """
+    refuse_other_settings(out, source, config.determining(ffmpeg.build()))
+    why = known or _of_the_key(out)
+    if why and (retry or not is_finished(out, config)):
+        raise UsageMistake(why)
+    if terms:
+        check_budget(out, config.claude, terms)
+    return why
+
+
+def _of_the_key(out: Storage) -> str:
+    try:
+        if out.stat(CONFIG):  # another judge would be refused
+            check_key(instead="")
+        else:
+            check_key()
+    except JudgeMistake as mistake:
+        return str(mistake)
+    return ""
+
+
+def is_finished(out: Storage, config: Config) -> bool:
+    """Whether every clip of the plan in OUT is decided and sealed."""
+    try:
+        return State.read(out, config.units_per_shard).complete(Plan(out, config))
+    except (FileNotFoundError, DamagedRecord):
+        return False
