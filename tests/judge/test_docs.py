@@ -40,6 +40,6 @@ def test_there_are_rows_for_a_thousand_and_for_a_million_clips() -> None:
 
 
 def test_every_flag_that_the_page_names_is_one_of_the_command() -> None:
-    known = {name for parameter in main.params for name in parameter.opts}
+    known = {name for parameter in main.params for name in (*parameter.opts, *parameter.secondary_opts)}
     named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", PAGE))
     assert named and named <= known
