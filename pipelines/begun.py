@@ -76,8 +76,12 @@ class Begun:
         batches: bool | None,
         uncaptioned: Literal["mistake", "caption", "skip"],
         prices: Path | None,
+        is_alone: bool = False,
     ) -> Asking:
-        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageMistake, JudgeMistake."""
+        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageMistake, JudgeMistake.
+
+        `is_alone` says that OUT is named without its source: what OUT does not know then has to be told.
+        """
         if config.judge != "claude":
             return Asking()
         noted = KeptTerms.read(self.out)
@@ -86,7 +90,7 @@ class Begun:
         table = Prices.load(prices) if prices else None
         if not table and kept and kept.prices:
             table = Prices.parse(kept.prices.encode(), f"{self.out.shown}/{TERMS}")
-        untold = self._untold(noted, kept) if budget is None else ""
+        untold = self._untold(noted, kept, is_alone) if budget is None else ""
         bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
         try:
             price = (table or Prices.load()).of(config.claude.model)
@@ -95,7 +99,7 @@ class Begun:
         terms = Terms(price, bound, in_batches, uncaptioned, table.text if table else "", is_bound_told=not untold)
         return Asking(terms, untold)
 
-    def _untold(self, noted: KeptTerms | None, kept: KeptTerms | None) -> str:
+    def _untold(self, noted: KeptTerms | None, kept: KeptTerms | None, is_alone: bool) -> str:
         """Why the command must say what may be spent; "" where OUT says it, or is new."""
         if kept:
             return ""
@@ -105,7 +109,7 @@ class Begun:
         if noted and (self.recorded or noted.budget is not None):
             return f"--out {self.out.shown}: its {TERMS} is that of another dataset{so_far}; {remedy}"
         asked = self.recorded and self.recorded.determining.get("judge") == "claude"
-        if asked or (spent is not None and self.out.stat(PLAN)):
+        if is_alone and (asked or (spent is not None and self.out.stat(PLAN))):
             return (
                 f"--out {self.out.shown} was begun by a version that kept no budget, so nothing says what may be"
                 f" spent{so_far}; {remedy}"

@@ -115,10 +115,10 @@ def main(
     else:
         _refuse_contradictions(estimating, assume, retry, stop_after)
         begun = Begun.at(open_out(out))
-        source = begun.source(source)
+        is_alone, source = source is None, begun.source(source)
         settings = begun.config(config, flags | ({"claude__model": model} if model else {}))
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
-        asking = begun.terms(settings, budget_usd, batches, uncaptioned, prices)
+        asking = begun.terms(settings, budget_usd, batches, uncaptioned, prices, is_alone)
         order = Order(
             source, out, settings, workers, _outcomes(retry), ray_address, asking.terms, stop_after, asking.hindrance
         )

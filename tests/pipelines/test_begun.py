@@ -74,7 +74,7 @@ def test_an_out_that_kept_no_budget_asks_nothing_until_one_is_told(
     for name in (TERMS, *lost):
         (out / name).unlink()
     before, asked = files_of(out), len(api.exchanges)
-    for more in ((), ("--retry", "failed"), ("--source", source, *CLAUDE_FLAGS), ("--batches",)):
+    for more in ((), ("--retry", "failed"), CLAUDE_FLAGS, ("--batches",)):
         line = refused("--out", out, *more)
         assert f"${true_cost(api.exchanges):,.4f} is spent on it so far" in line, more
         assert "give --budget-usd X" in line and "--budget-usd none" in line
@@ -87,6 +87,17 @@ def test_an_out_that_kept_no_budget_asks_nothing_until_one_is_told(
     (out / TERMS).unlink()  # nothing is left to ask
     assert build("--out", out).startswith("Nothing to do") and not (out / TERMS).exists()
     assert "nothing says what may be spent" in refused("--out", out, "--retry", "rejected")
+
+
+def test_the_command_that_began_an_older_out_without_a_bound_goes_on_with_it(
+    api: ClaudeApi, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ("--source", source, "--out", tmp_path / "out", *CLAUDE_FLAGS)
+    build(*line, "--stop-after", "1")
+    (tmp_path / "out" / TERMS).unlink()
+    caplog.clear()
+    build(*line)
+    assert "without a bound" in caplog.messages[0]
 
 
 def test_a_new_out_may_be_without_a_bound_and_goes_on_so(
