@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from curation.cluster import check_shared
 from curation.judging import units_waiting
 from curation.plan import Plan
+from curation.ray_messages import ToSupervisor
 from curation.unit import Job
 from curation.work import WorkLeft
-
-if TYPE_CHECKING:
-    from curation.ray_driver import Driver
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,12 @@ class BuildOnRay:
     address: str | None
     training: bool = False
 
-    def work(self, driver: Driver) -> Exception | None:
+    def work(self, supervisor: ToSupervisor) -> Exception | None:
         """Return what ended the asking, or put clips off. Raise as `Engine.run`."""
         from curation.engine import Engine  # Ray may be imported only now
 
         check_shared(self.job.out)
         plan = Plan(self.job.out, self.job.config)
         waiting = units_waiting(self.job.config, self.job.terms, pictured=plan.uncaptioned > 0)
-        engine = Engine(self.job, self.workers, waiting, driver.check)
-        return engine.run(self.left.shards(plan, self.job.out), driver.tick)
+        engine = Engine(self.job, self.workers, waiting, supervisor.check)
+        return engine.run(self.left.shards(plan, self.job.out), supervisor.tick)

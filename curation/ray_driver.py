@@ -100,7 +100,7 @@ def _is_in_ray(frame: FrameType) -> bool:
     return Path(frame.f_code.co_filename).is_relative_to(Path(ray.__file__).parent)
 
 
-class _ToSupervisor(logging.Handler):
+class _LogHandler(logging.Handler):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))
@@ -137,7 +137,7 @@ def main(descriptor: int) -> None:
     line.send_bytes(b"ready")
     request: Request = line.recv()
     driver = Driver(line)
-    logging.basicConfig(level=logging.WARNING, handlers=[_ToSupervisor(driver)])
+    logging.basicConfig(level=logging.WARNING, handlers=[_LogHandler(driver)])
     _start(driver.listen)
     _start(driver.report_alive)
     try:

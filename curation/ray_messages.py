@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from curation.progress import Stages
 
 if TYPE_CHECKING:
-    from curation.ray_driver import Driver
     from judge.cached_client import Report
+
+
+class ToSupervisor(Protocol):
+    """What a request calls again and again as it works."""
+
+    def check(self) -> None:
+        """Raise RunStopped once the work is to end."""
+
+    def tick(self, done: Stages, asking: Report | None) -> None:
+        """Tell what is done by now, and how the asking goes."""
 
 
 class Request(Protocol):
@@ -25,7 +34,7 @@ class Request(Protocol):
     @property
     def training(self) -> bool: ...
 
-    def work(self, driver: Driver) -> Any:
+    def work(self, supervisor: ToSupervisor) -> Any:
         """Do it, in a process that is connected, and return what it came to."""
 
 

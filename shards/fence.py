@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from shards.filesystem import StorageFault
 
-if TYPE_CHECKING:
-    from shards.storage import Storage
+
+class Files(Protocol):
+    """What the lock is read from: a storage."""
+
+    @property
+    def shown(self) -> str: ...
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError."""
 
 
 @dataclass(frozen=True)
 class Fence:
     """A lock that must name its owner whenever something is written."""
 
-    storage: Storage
+    storage: Files
     path: str
     owner: str
 

@@ -20,7 +20,7 @@ from curation.errors import RunStopped, UsageMistake
 from curation.judging import Judging
 from curation.plan import Plan
 from curation.progress import Tick
-from curation.ray_driver import Driver
+from curation.ray_messages import ToSupervisor
 from curation.report.make import Written
 from curation.state import State
 from pipelines.build_nsp import main
@@ -43,7 +43,7 @@ def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStop
 
 def in_this_process(request: BuildOnRay, tick: Tick, check: Callable[[], None]) -> Exception | None:
     """Likewise, for a test that has another engine stand in for ours."""
-    return request.work(cast(Driver, SimpleNamespace(tick=tick, check=check)))
+    return request.work(cast(ToSupervisor, SimpleNamespace(tick=tick, check=check)))
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
