@@ -33,7 +33,7 @@ _CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
 _IN_RAY_SECONDS = 60.0
 _DRIVER_SILENT_SECONDS = 45.0
 _STOP_SECONDS = 900.0
-_LEAVE_SECONDS = 20.0
+_LEAVE_SECONDS = 30.0  # longer than the driver waits for its Ray to end
 _CHILDREN_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
 """Until the death that explains a failure of Ray can be seen."""
