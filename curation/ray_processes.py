@@ -35,7 +35,7 @@ class RayProcesses:
 
     def __init__(self, servers: Iterable[tuple[str, int]] = ()) -> None:
         self._known: dict[psutil.Process, str] = {}
-        self._dead: list[str] = []
+        self._first_dead: list[str] = []
         self._paused: dict[str, None] = {}
         self._server_died = False
         self._agents_looked_for = float("-inf")
@@ -46,6 +46,7 @@ class RayProcesses:
     def look(self) -> None:
         """Note who has died, and who is or was paused."""
         self._find_agents()
+        dead = []
         for process, name in list(self._known.items()):
             shown = f"{name} (process {process.pid})"
             state = _state(process)
@@ -53,8 +54,9 @@ class RayProcesses:
                 self._paused[shown] = None
             elif state == DEAD:
                 del self._known[process]
-                self._dead.append(shown)
+                dead.append(shown)
                 self._server_died |= name in _SERVERS.values()
+        self._first_dead = self._first_dead or dead
 
     @property
     def server_died(self) -> bool:
@@ -64,12 +66,11 @@ class RayProcesses:
     def cause(self) -> str:
         """Return why Ray fails, as a sentence; "" where nothing is to be seen on this machine.
 
-        Who died first is the cause: one takes others with it.
+        Who died first is the cause, since one takes others with it: all that were found dead in one look.
         """
         self.look()
-        if self._dead:
-            with_it = f", and with it its {self._dead[1]}" if len(self._dead) > 1 else ""
-            return f"Ray's {self._dead[0]} died{with_it}"
+        if self._first_dead:
+            return f"Ray's {' and '.join(self._first_dead)} died"
         if self._paused:
             return f"Ray's {next(iter(self._paused))} was paused"
         return ""

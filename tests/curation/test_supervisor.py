@@ -59,6 +59,12 @@ def raylet(tmp_path: Path) -> Iterator[psutil.Popen]:
             process.kill()
 
 
+def pause(process: psutil.Popen) -> None:
+    process.suspend()
+    while process.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+
+
 def connected(raylet: psutil.Popen) -> tuple[str, Any]:
     return "send", Connected((("raylet", raylet.pid),))
 
@@ -171,7 +177,7 @@ def test_a_start_that_does_not_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_cluster_that_gives_this_node_up_ends_the_run_with_the_server_that_was_paused(raylet: psutil.Popen) -> None:
-    raylet.suspend()
+    pause(raylet)
     with pytest.raises(
         RunStopped, match=rf"given up the node of this machine; Ray's raylet \(process {raylet.pid}\) was"
     ):
@@ -215,7 +221,7 @@ def test_the_raylet_of_another_node_on_this_machine_is_not_depended_on(raylet: p
 def test_one_that_goes_on_after_a_pause_is_still_named_as_the_cause(raylet: psutil.Popen) -> None:
     servers = RayProcesses([("raylet", raylet.pid)])
     assert servers.cause() == ""
-    raylet.suspend()
+    pause(raylet)
     servers.look()
     raylet.send_signal(signal.SIGCONT)
     assert servers.cause() == f"Ray's raylet (process {raylet.pid}) was paused"
@@ -230,6 +236,13 @@ def test_who_died_first_is_the_cause(raylet: psutil.Popen, tmp_path: Path) -> No
         servers.look()
         raylet.kill()
         raylet.wait()
-        assert servers.cause() == (
-            f"Ray's GCS server (process {gcs.pid}) died, and with it its raylet (process {raylet.pid})"
-        )
+        assert servers.cause() == f"Ray's GCS server (process {gcs.pid}) died"
+
+
+def test_those_who_died_between_two_looks_are_all_named(raylet: psutil.Popen, tmp_path: Path) -> None:
+    with psutil.Popen([f"{tmp_path}/gcs_server", "600"], executable=tmp_path / "raylet") as gcs:
+        servers = RayProcesses([("raylet", raylet.pid), ("GCS server", gcs.pid)])
+        for process in (gcs, raylet):
+            process.kill()
+            process.wait()
+        assert servers.cause() == f"Ray's raylet (process {raylet.pid}) and GCS server (process {gcs.pid}) died"

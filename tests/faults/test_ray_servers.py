@@ -1,0 +1,17 @@
+"""A sample of `python -m tests.faults.ray_servers`: an agent of Ray is killed, and takes the raylet along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ray_servers import Trial, attempt, prepared
+
+
+@pytest.mark.slow
+def test_a_run_whose_ray_dies_ends_with_the_cause_and_the_next_makes_the_same_dataset(tmp_path: Path) -> None:
+    result = attempt(Trial(0, "one by one", "runtime env agent", "SIGKILL", after_answers=4), *prepared(tmp_path))
+    assert result.struck and not result.wrong
+    assert result.first and result.first.code == 3
+    assert all(words in result.first.error for words in ("Ray's ", "runtime env agent (process ", " died"))
