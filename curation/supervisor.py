@@ -81,7 +81,7 @@ class _Supervisor:
         while self._ended is None:
             try:
                 self._receive()
-                if self._fault():
+                if self._ended is None and self._fault():
                     # First hear what was told: while this process was paused, the work may have ended, and Ray with it.
                     while self._receive():
                         pass

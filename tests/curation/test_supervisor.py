@@ -18,7 +18,7 @@ from curation import supervisor
 from curation.errors import RayFailed, RunStopped, UsageMistake
 from curation.progress import Stages
 from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved
-from curation.ray_processes import RayProcesses, servers_of
+from curation.ray_processes import DEAD, RayProcesses, servers_of, state_of
 from curation.supervisor import supervise
 from tests.curation import scripted_driver
 
@@ -163,6 +163,21 @@ def test_a_death_by_a_server_of_ray_is_told_by_its_name(raylet: psutil.Popen) ->
 def test_a_server_that_dies_ends_the_run_whatever_the_work_notices(raylet: psutil.Popen, after: Any) -> None:
     with pytest.raises(RunStopped, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
         run(connected(raylet), ("kill", raylet.pid), after)
+
+
+def test_work_that_has_ended_has_ended_whatever_dies_as_ray_is_shut_down(raylet: psutil.Popen, tmp_path: Path) -> None:
+    """The end is told before Ray is shut down; here the run looks only when all of it has happened."""
+    number = tmp_path / "pid"
+
+    def check() -> None:
+        while number.exists() and number.read_text() and state_of(int(number.read_text())) != DEAD:
+            time.sleep(0.01)
+
+    ended = Ended(error=UsageMistake("the key is no good"))
+    work = [connected(raylet), ("sleep", 0.2), ("note its number", number), ("sleep", 0.5), ("send", ended)]
+    steps = Script([*work, ("kill", raylet.pid), ("exit", 0)])
+    with pytest.raises(UsageMistake, match="the key is no good"):
+        supervise(steps, lambda *_: None, check)
 
 
 def test_a_failure_of_ray_without_a_cause_to_be_seen_is_told_as_it_is(raylet: psutil.Popen) -> None:

@@ -282,7 +282,7 @@ def test_a_model_without_a_price_or_a_life_is_told_at_once(
 def test_a_budget_that_is_no_amount_is_told_at_once(twelve: Path, tmp_path: Path, budget: str) -> None:
     with ClaudeApi() as api:
         code, line = told(twelve, tmp_path / "out", "--budget-usd", budget, env=env(api))
-        assert code == 2 and f"--budget-usd {budget}" in line
+        assert code == 2 and f"--budget-usd: {budget} is no amount of money" in line
         assert api.exchanges == []
 
 
