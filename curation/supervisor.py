@@ -82,13 +82,9 @@ class _Supervisor:
             try:
                 self._receive()
                 if self._ended is None and self._fault():
-                    # First hear what was told: while this process was paused, the work may have ended, and Ray with it.
-                    while self._receive():
-                        pass
+                    self._check_again()
             except EOFError:
                 raise RunStopped(self._death()) from None
-            if self._ended is None and (fault := self._fault()):
-                raise RunStopped(fault)
             try:
                 check()
             except RunStopped as stop:
@@ -100,6 +96,13 @@ class _Supervisor:
             raise RunStopped(self._cause_within(_SETTLE_SECONDS) or str(error)) from error
         error.add_note(self._ended.traceback)
         raise error
+
+    def _check_again(self) -> None:
+        """Raise RunStopped for a fault, once all that was told is heard: the work may have ended, and Ray after it."""
+        while self._receive():
+            pass
+        if self._ended is None and (fault := self._fault()):
+            raise RunStopped(fault)
 
     def end(self) -> None:
         """End the driver process and all that it started: in order if it can, for some seconds."""

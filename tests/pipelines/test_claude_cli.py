@@ -346,7 +346,7 @@ def _answers(out: Path) -> set[str]:
         ("--model", "claude-opus-5-5"),
         ("--budget-usd", "5"),
         ("--estimate",),
-        ("--assume", "pass_rate=0.5"),
+        ("--estimate", "--assume", "pass_rate=0.5"),
         ("--batches",),
         ("--prices", str(REPOSITORY / "judge" / "prices.toml")),
     ],
