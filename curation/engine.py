@@ -32,7 +32,7 @@ from shards.layout import ShardName
 from shards.storage import StorageFault
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from curation.unit import Job
 from shards.layout import UnitName
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 _DEATHS_ALLOWED = 3
 UNITS_AT_ONCE = 10_000

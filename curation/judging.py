@@ -31,7 +31,8 @@ from shards.local_state import local_state
 from shards.storage import Storage
 
 if TYPE_CHECKING:
-    from judge.cached_client import CachedClient, Report
+    from judge.asking_report import Report
+    from judge.cached_client import CachedClient
     from judge.patience import Patience
 
 _CLIPS_A_CALL = 2

@@ -11,7 +11,7 @@ from curation.plan import Unit
 from shards.layout import UnitName
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 ClipStage = Literal["screened", "asked", "cut"]
 

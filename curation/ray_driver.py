@@ -29,7 +29,7 @@ from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logg
 from curation.ray_processes import servers_of
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 _ALIVE_EVERY_SECONDS = 1.0
 _CLUSTER_EVERY_SECONDS = 2.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from curation.progress import Stages
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 
 class ToSupervisor(Protocol):

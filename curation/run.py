@@ -43,7 +43,7 @@ from shards.sums import Sums, write_sums
 from shards.typed import as_typed
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 _ROUNDS = 3
 _log = logging.getLogger(__name__)

@@ -99,7 +99,7 @@ class _Supervisor:
 
     def _check_again(self) -> None:
         """Raise RunStopped for a fault, once all that was told is heard: the work may have ended, and Ray after it."""
-        while self._receive():
+        while self._receive() or (self._ended is None and self._driver.line.poll()):
             pass
         if self._ended is None and (fault := self._fault()):
             raise RunStopped(fault)

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from judge.admission import Admission
 from judge.answer import Answer
 from judge.answer_cache import AnswerCache
+from judge.asking_report import Report
 from judge.batch_results import NotInBatch
 from judge.batches import Batches
 from judge.budget import Budget
@@ -30,18 +30,6 @@ _STORE_SECONDS = 0.25
 _RECORD_SECONDS = 1.0
 _LAST_ANSWERS_SECONDS = 10.0
 _ONLY_MISSING_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Report:
-    """How the asking goes. Money in US dollars; `trouble` is the last fault if nothing was answered since."""
-
-    answers: int
-    spent: Decimal
-    lost: Decimal
-    under_way: int
-    in_batches: int
-    trouble: str
 
 
 class CachedClient:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from judge.cached_client import Report
+from judge.asking_report import Report
 from pipelines import console
 from shards.storage import Storage
 from training.score import Difference, Score, difference, score

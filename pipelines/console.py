@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 DONE, ATTENTION, USAGE, STOPPED = 0, 1, 2, 3
 _LOG_EVERY_SECONDS = 5.0

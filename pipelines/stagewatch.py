@@ -11,7 +11,7 @@ from curation.progress import Stages
 from pipelines.console import asking_in_words, err
 
 if TYPE_CHECKING:
-    from judge.cached_client import Report
+    from judge.asking_report import Report
 
 _LINE_EVERY_SECONDS = 5.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from curation.progress import Stages
 from curation.run import Order, build
-from judge.cached_client import Report
+from judge.asking_report import Report
 from tests.faults.mortal import TINY
 from tests.support import build_inline, make_video, write_csv
 

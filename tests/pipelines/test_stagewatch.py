@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from curation.progress import Stages
-from judge.cached_client import Report
+from judge.asking_report import Report
 from pipelines import stagewatch
 from pipelines.stagewatch import StageWatch
 

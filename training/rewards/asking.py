@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from judge.asking_report import Report
 from judge.base import Call, Calls, Declined, Question
-from judge.cached_client import CachedClient, Report
+from judge.cached_client import CachedClient
 from judge.claude import ClaudeJudge
 from judge.errors import JudgeStopped
 from judge.patience import Patience
