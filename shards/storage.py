@@ -86,6 +86,8 @@ class Storage:
         place, query = split_query(text)
         if not {".", ".."}.isdisjoint(unquote(place).split("/")):
             raise BadLocation(f"{place} has a part that is `.` or `..`; write the address without it")
+        if scheme != "file" and "//" in place.partition("://")[2].rstrip("/"):
+            raise BadLocation(f"{place} has an empty part (`//`), which cannot be reached; write one slash")
         storage = Storage(f"{place.rstrip('/')}{query.rstrip('/')}")
         _ = storage._place  # fails now if the scheme is unknown
         return storage

@@ -55,13 +55,7 @@ def test_what_6f301bc_began_is_finished_and_no_question_is_asked_twice(
     assert gone.exit_code == 3 and "is not there" in gone.stderr and "name its new place" in gone.stderr
     assert files_of(out) == untouched
 
-    for more in ((), ("--retry", "failed")):
-        unbounded = command("--out", out, "--source", manifest, *more)
-        assert unbounded.exit_code == 2 and "nothing says what may be spent" in unbounded.stderr, more
-        assert f"; ${account(out).spent:,.4f} is spent" in unbounded.stderr and "--budget-usd none" in unbounded.stderr
-    assert files_of(out) == untouched and not api.exchanges
-
-    said = command("--out", out, "--source", manifest, "--budget-usd", "none")
+    said = command("--out", out, "--source", manifest)
     assert said.exit_code == 0, said.output
     assert "the source has moved from /tmp/begun/source/clips.csv" in caplog.text
     assert "claude-sonnet-5-5 is asked, one by one, without a bound" in caplog.text

@@ -195,12 +195,21 @@ def test_a_prefix_of_others_is_refused_and_stays_as_it_is(film: tuple[Path, Path
     assert bucket.at().files(recursive=True) == before
 
 
-@pytest.mark.parametrize("out", ["src", "src/", "/src", "src/out", "src//out"])
-def test_out_is_told_from_the_source_however_it_is_spelled(bucket: Bucket, out: str) -> None:
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("src", "lies inside --source"),
+        ("src/", "lies inside --source"),
+        ("src/out", "lies inside --source"),
+        ("/src", "has an empty part"),
+        ("src//out", "has an empty part"),
+    ],
+)
+def test_out_is_told_from_the_source_however_it_is_spelled(bucket: Bucket, out: str, said: str) -> None:
     bucket.at("src").write("a.mp4", b"x")
     bucket.at("src").write("nextscene.json", b'{"kind": "dataset", "version": 1}')
     told = _invoke("--source", bucket.uri("src"), "--out", bucket.uri(out), *SMALL_FLAGS)
-    assert told.exit_code == 2 and "lies inside --source" in told.output
+    assert told.exit_code == 2 and said in told.output, told.output
     assert [entry.path for entry in bucket.at().files(recursive=True)] == ["src/a.mp4", "src/nextscene.json"]
 
 
@@ -528,6 +537,7 @@ def test_a_killed_run_goes_on_and_ends_as_on_disk(film: tuple[Path, Path], bucke
         run.until(s3.begun)
         run.send_group(signal.SIGKILL)
         killed = run.wait()
+        assert run.left_behind() == []
     assert killed.code == -signal.SIGKILL
     assert len(ledger(s3.out)) < SPANS
     resumed = here.build(*s3.flags)

@@ -182,7 +182,7 @@ def test_an_out_of_other_settings_is_refused_with_each_that_differs(
 
 def test_an_out_of_another_source_is_refused_with_both(built: tuple[Path, Path], tmp_path: Path) -> None:
     other = write_csv(tmp_path / "other.csv", [{"video": "a.mp4", "caption": "x"}])
-    words = ("holds another plan", f"source is {other}, was {built[0]}")
+    words = (f"was made of {built[0]}, and {other} is another source", "1 clip new (a.mp4)", "Give the same source")
     error_line(*run("--source", str(other), "--out", str(built[1]), *FLAGS), *words)
 
 

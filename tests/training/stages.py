@@ -43,21 +43,24 @@ class Quiet:
         self.notes: list[str] = []
         self.losses: dict[int, float] = {}
         self._stop_after = stop_after
-        self._steps = 0
+        self._step = 0
+        self._has_begun = False
 
     def begin(self, steps: int, done: int) -> None:
-        self._steps = done
+        self._step = done
 
     def note(self, line: str) -> None:
         self.notes.append(line)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         self.losses[step] = numbers["loss"]
-        self._steps = step
 
     @property
     def stopping(self) -> bool:
-        return self._steps + 1 == self._stop_after
+        """Asked once before the first step, and once in each."""
+        self._step += self._has_begun
+        self._has_begun = True
+        return self._step == self._stop_after
 
 
 def make_data(folder: Path) -> Path:
