@@ -72,12 +72,13 @@ class Order:
 class Finished:
     """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
 
-    `cut_version` is that of the cut that made it, `retry` one that is not finished.
+    `config` is what the dataset was begun with, `cut_version` is that of the cut that made it, `retry` one that is not finished.
     """
 
     summary: Summary
     idle: bool
     source: Compared
+    config: Config
     cut_version: int
     retry: OpenRetry | None
 
@@ -187,7 +188,7 @@ def build(order: Order, progress: StageProgress) -> Finished:
         except FileNotFoundError:
             out.check_anchor()
             raise
-        return Finished(summary, run.idle, found, recorded.cut_version, open_retry(out))
+        return Finished(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out))
 
 
 class _Run:

@@ -35,6 +35,11 @@ class Status:
     retry_left: int = 0
     running: bool = False
 
+    @property
+    def keeps_nothing(self) -> bool:
+        """Every clip is decided, and none is kept."""
+        return self.tally.total == self.planned and not any(outcome == "kept" for outcome, _, _ in self.tally.lines())
+
 
 def status(out: Storage, config: Config) -> Status:
     """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone, DamagedRecord."""

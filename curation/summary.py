@@ -110,8 +110,13 @@ class Summary:
         return is_all and self.count("kept") == self.samples
 
     @property
+    def keeps_nothing(self) -> bool:
+        """Every clip is decided, and none is kept."""
+        return self.complete and not self.count("kept")
+
+    @property
     def needs_attention(self) -> bool:
-        return not self.balanced or self.count(*NEEDS_ATTENTION) > 0
+        return not self.balanced or self.keeps_nothing or self.count(*NEEDS_ATTENTION) > 0
 
     def to_bytes(self) -> builtins.bytes:
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()

@@ -102,8 +102,8 @@ def main(
     that were given last. Limits that are given later count for that run alone. The defaults below are those of a new
     OUT. Before anything is paid for, a line says who is asked, and what is spent at most.
 
-    Exit codes: 0 done, 1 done but some clips failed or something does not add up, 2 wrong usage, 3 stopped by the
-    budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
+    Exit codes: 0 done, 1 done but some clips failed, nothing was kept or something does not add up, 2 wrong usage, 3
+    stopped by the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     source = _only(sources)
     if inside_job():
@@ -194,7 +194,7 @@ def _look(out: Storage, verifying: bool) -> int:
         raise UsageMistake(f"--out {out.shown} {no_dataset(out)}")
     config = config_of(recorded, out)
     if not verifying:
-        print_status(status(out, config), out)
+        print_status(status(out, config), config, out)
         return console.DONE
     runner = runner_at_work(out)
     if runner:

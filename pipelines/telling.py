@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.markup import escape
 from rich.table import Table
 
 from curation.compared import Compared, Kind
+from curation.config import Config
 from curation.ledger import RETIMED
 from curation.mendable import beyond_retry, retries
+from curation.nothing_kept import why_nothing_is_kept
 from curation.run import Finished
 from curation.sources.passed import told
 from curation.status import Status
@@ -33,6 +35,8 @@ def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> N
     if finished.idle:
         console.out.print(console.visible(_idle(finished, retry)), markup=False)
     _print_summary(summary, out)
+    if summary.keeps_nothing:
+        _print_nothing_kept(summary.outcomes, finished.config, out)
     if not found.is_same and not (finished.idle and not retry):
         console.out.print(f"source    {console.visible(source_line(found))}", markup=False)
     if found.kinds.keys() - _NOT_TO_BE_BUILT:
@@ -115,6 +119,11 @@ def _print_summary(summary: Summary, out: Storage) -> None:
         console.out.print("The account does not balance; --verify says where.")
 
 
+def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: Config, out: Storage) -> None:
+    why = console.visible(why_nothing_is_kept(ends, config))
+    console.out.print(f"kept      nothing: {why}; {command('show.py', out.shown)} shows each clip", markup=False)
+
+
 def _next(finished: Finished, out: Storage) -> Iterator[str]:
     """Commands, each with what it is for behind a #, as a shell ignores it."""
     summary = finished.summary
@@ -137,10 +146,12 @@ def _print_retimed(count: int) -> None:
         )
 
 
-def print_status(now: Status, out: Storage) -> None:
+def print_status(now: Status, config: Config, out: Storage) -> None:
     console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
     for outcome, reason, count in now.tally.lines():
         console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)
+    if now.keeps_nothing:
+        _print_nothing_kept(now.tally.lines(), config, out)
     partly = f", {now.shards_partial:,} of them with clips still to be decided" if now.shards_partial else ""
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
     if now.passed_over != {}:
