@@ -49,6 +49,11 @@ class Holder:
         return self.process.pid
 
     @property
+    def is_unreadable(self) -> bool:
+        """Whether the lock holds what no run writes: it was cut short by a crash, or overwritten."""
+        return self.run_id == _NOBODY
+
+    @property
     def beat_shown(self) -> str:
         """When its heartbeat was made, by the wall clock of its host."""
         try:
@@ -59,7 +64,7 @@ class Holder:
     @property
     def state(self) -> State:
         """Whether its process is there, as far as that can be seen from here."""
-        if self.run_id == _NOBODY:
+        if self.is_unreadable:
             return State.ENDED
         return self.process.state if self.older_start is None else self._state_by_older_start()
 

@@ -11,6 +11,7 @@ from curation import clocks
 from curation.errors import RunStopped
 from curation.lease import STALE_SECONDS, Holder, LeaseWatch, next_beat
 from curation.process_identity import State
+from shards.fence import DAMAGED
 from shards.layout import LOCK
 from shards.storage import Storage, StorageFault
 
@@ -154,10 +155,12 @@ def held(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Itera
 
 
 def how_lost(out: Storage) -> str:
-    """Return what has become of a lock that was held: who has it now, or that it is gone."""
+    """Return what has become of a lock that was held: who has it now, or that it is gone or damaged."""
     now = holder(out)
     if now is None:
         return "is gone: is the disk mounted? Did another run end it?"
+    if now.is_unreadable:
+        return DAMAGED
     return f"was taken by another run, on {now.host}, process {now.pid}"
 
 

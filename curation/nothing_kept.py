@@ -29,7 +29,8 @@ def _remedy(reason: str, config: Config) -> str:
     if reason == "first_shot":
         return f"no captioned shot comes before them in their files: for clips of one shot each give {_OTHER_JUDGE}"
     if reason == "no_pass" and film:
-        return f"their words are too much like those before: raise --film.max-overlap {config.film.max_overlap:g}, or give {_OTHER_JUDGE}"
+        overlap = f"raise --film.max-overlap {config.film.max_overlap:g}"
+        return f"their words are too much like those of the shots before: {overlap}, or give {_OTHER_JUDGE}"
     return {
         "hdr": "give --rules.hdr convert instead of --rules.hdr reject",
         "damaged": f"raise --rules.max-damaged-frames {rules.max_damaged_frames}",

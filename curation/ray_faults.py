@@ -76,9 +76,10 @@ def no_answer(address: str, reason: str) -> RunStopped:
     return RunStopped(f"no Ray cluster answers at {address}: {reason}; check the address, its port and the network")
 
 
-def of_start(fault: Fault, folder: str) -> RunStopped:
-    """Why Ray does not start on this machine. Its logs are in the folder."""
+def of_start(fault: Fault, folder: str, last_words: str = "") -> RunStopped:
+    """Why Ray does not start on this machine. Its logs are in the folder, and end with the last words."""
+    cause = f": {last_words}" if last_words else ""
     return RunStopped(
-        f"Ray does not start here: {fault.line}; its logs are in {folder}. Free memory, processes or open files, or"
-        " use fewer --workers"
+        f"Ray does not start here: {fault.line}; its logs are in {folder}{cause}. Free memory, processes or open"
+        " files, or use fewer --workers"
     )

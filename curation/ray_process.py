@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from curation.environment import own_python_environment
 from curation.errors import RunStopped, UsageMistake
 from curation.ray_child import SERVERS, end_family, runs
 from curation.ray_faults import Fault, of_cluster, of_start
+from curation.ray_logs import last_words
 from shards.scratch import claimed_folder, leave
 
 _LOOPBACK = "127.0.0.1"
@@ -168,7 +170,7 @@ def _started(workers: int | None) -> _OwnRay:
             own.end(keep=not tries_left)
             if not tries_left:
                 _check_space(own.folder.parent)
-                raise of_start(end.fault, str(own.folder)) from end
+                raise of_start(end.fault, str(own.folder), last_words(own.folder)) from end
             _log.info("Ray did not start, and is started anew: %s", end.fault.line)
         except BaseException:
             own.end(keep=False)
@@ -183,6 +185,7 @@ def _folder() -> tuple[Path, TextIO]:
     try:
         place.mkdir(parents=True, exist_ok=True)
         _check_space(place)
+        _check_file_size()
         return claimed_folder(place, _PREFIX)
     except OSError as fault:
         raise RunStopped(f"cannot make Ray's folder in {place}: {fault.strerror}; {_ELSEWHERE}") from fault
@@ -207,4 +210,14 @@ def _check_space(place: Path) -> None:
     if free < _LEAST_FREE_BYTES:
         raise RunStopped(
             f"Ray needs {_LEAST_FREE_BYTES >> 20} MB in {place}, where {free / 2**20:.0f} MB are left; {_ELSEWHERE}"
+        )
+
+
+def _check_file_size() -> None:
+    """Ray's servers die without a word where a file may not be as large as the memory that they share."""
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most != resource.RLIM_INFINITY and most < _OBJECT_STORE_BYTES:
+        raise RunStopped(
+            f"Ray needs files of {_OBJECT_STORE_BYTES >> 20} MB, and this shell allows {most / 2**20:.1f} MB;"
+            " raise that by ulimit -f unlimited"
         )

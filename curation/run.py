@@ -72,7 +72,8 @@ class Order:
 class Finished:
     """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
 
-    `config` is what the dataset was begun with, `cut_version` is that of the cut that made it, `retry` one that is not finished.
+    `config` is what the dataset was begun with, `cut_version` is that of the cut that made it, `retry` one that is not
+    finished.
     """
 
     summary: Summary

@@ -164,6 +164,8 @@ def print_status(now: Status, config: Config, out: Storage) -> None:
         console.out.print(f"spent     {_spent(now.spending)}", markup=False)
     if now.runner is None:
         console.out.print("run       none")
+    elif now.runner.is_unreadable:
+        console.out.print("run       unknown: run.lock is damaged; the next run takes it over")
     else:
         console.out.print(
             f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}:"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Protocol
 
 from shards.filesystem import StorageFault
+
+
+DAMAGED = "is damaged: something that is not a run wrote to it; keep other programs from that folder"
 
 
 class Files(Protocol):
@@ -33,5 +37,14 @@ class Fence:
         except FileNotFoundError:
             content = b""
         if self.owner.encode() not in content:
-            how = "was taken by another run" if content else "is gone: is the disk mounted? Did another run end it?"
-            raise StorageFault(f"cannot write in {self.storage.shown}: its {self.path} {how}")
+            raise StorageFault(f"cannot write in {self.storage.shown}: its {self.path} {_how_lost(content)}")
+
+
+def _how_lost(content: bytes) -> str:
+    if not content:
+        return "is gone: is the disk mounted? Did another run end it?"
+    try:
+        json.loads(content)["run_id"]
+    except (ValueError, TypeError, KeyError):
+        return DAMAGED
+    return "was taken by another run"

@@ -388,6 +388,21 @@ def test_a_run_whose_lock_is_gone_steps_back(out: Storage) -> None:
     assert out.stat(LOCK) is None
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("garbage", [b"\x00\xff garbage", b"{}", b"[1]", b'{"run_id": 3'])
+def test_a_run_whose_lock_is_overwritten_by_garbage_says_that_it_is_damaged(out: Storage, garbage: bytes) -> None:
+    """It names no other run, since there is none; the next run takes the lock over at once."""
+    with held(out, "mine") as heartbeat:
+        wait_for(lambda: out.take(LOCK, out.read(LOCK), garbage))
+        wait_for(lambda: stopped(heartbeat))
+        with pytest.raises(RunStopped, match="is damaged: something that is not a run wrote to it; keep"):
+            heartbeat.check()
+        with pytest.raises(StorageFault, match=r"its run\.lock is damaged"):
+            heartbeat.out.write("a", b"1")
+    with held(out, "next", wait_seconds=0):
+        pass
+
+
 def refuse(self: Storage, path: str, data: bytes) -> None:
     raise StorageFault("no")
 
