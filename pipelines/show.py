@@ -53,9 +53,9 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     """Show the dataset in OUT, a path or s3://… at a glance, or WHAT of it.
 
     WHAT is a clip, for its whole history: plan, rounds, verdict, paid calls, outcome, sample. It is named by its id or
-    its first letters (at least 6), by its file or the last part of that, or by its `id` in the manifest. Or
-    it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and checked, and the
-    clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
+    its first letters (at least 6), by its file or the last part of that, with or without suffix, or by its `id` in the
+    manifest. Or it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and checked,
+    and the clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
 
     Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or
     SIGUSR1, 130 by Ctrl-C.

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from shards.filesystem import StorageFault
 
-
 DAMAGED = "is damaged: something that is not a run wrote to it; keep other programs from that folder"
 
 

@@ -33,6 +33,7 @@ _NEAR_LETTERS = 4
 _MOST_NAMED = 8
 _WHOLE_ID = re.compile(r"[0-9a-f]{24}")
 _ID = re.compile(r"[0-9a-z]{1,32}")
+_SUFFIX = r"\.[^./]+$"
 _SHARD = re.compile(r"[a-z]+/nsp-\d{6,}(?:-r\d+)?")
 
 
@@ -80,7 +81,7 @@ def find_clip(opened: Opened, wanted: str) -> Spot:
 
 def _named_so(opened: Opened, wanted: str) -> Spot | None:
     """The one clip whose file, or `id` in the manifest, is called so; letter by letter, else by its
-    whole name in another writing, else by the last part of it.
+    whole name in another writing, else by the last part of it, else by either without its suffix.
 
     None where it is a clip's id, or no clip is called so. Raises UsageMistake where several are.
     """
@@ -88,12 +89,19 @@ def _named_so(opened: Opened, wanted: str) -> Spot | None:
     by_letters: list[tuple[Spot, str]] = []
     by_name: list[tuple[Spot, str]] = []
     by_base: list[tuple[Spot, str]] = []
+    without_suffix: list[tuple[Spot, str]] = []
     for spot, called, span in _called(opened, names):
         if spot.clip_id == wanted:
             return spot
-        near = by_letters if wanted in called else by_name if names & {*called} else by_base
+        is_base = called[0].endswith(tuple(f"/{name}" for name in names))
+        if wanted in called:
+            near = by_letters
+        elif names & {*called}:
+            near = by_name
+        else:
+            near = by_base if is_base else without_suffix
         near.append((spot, f"{spot.clip_id} ({called[0]}{span})"))
-    found = by_letters or by_name or by_base
+    found = by_letters or by_name or by_base or without_suffix
     if len(found) > 1:
         more = f", and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
         listed = ", ".join(told for _, told in found[:_MOST_NAMED])
@@ -142,9 +150,15 @@ def _called(opened: Opened, names: frozenset[str]) -> Iterator[tuple[Spot, tuple
 
 
 def _matching(table: pa.Table, columns: Sequence[str], column: str, names: frozenset[str]) -> list[int]:
-    """The rows in which one of the columns is one of the names, or this column ends in one, as a path does."""
-    each = [pc.is_in(table[one], value_set=pa.array(sorted(names), pa.string())) for one in columns]
-    ends = [pc.ends_with(table[column], pattern=f"/{name}") for name in names]
+    """The rows in which one of the columns is one of the names, or this column ends in one, as a path does.
+
+    The column may have a suffix that the name lacks.
+    """
+    bare = pc.replace_substring_regex(table[column], pattern=_SUFFIX, replacement="")
+    each = [
+        pc.is_in(one, value_set=pa.array(sorted(names), pa.string())) for one in (*map(table.column, columns), bare)
+    ]
+    ends = [pc.ends_with(one, pattern=f"/{name}") for one in (table[column], bare) for name in names]
     hits = reduce(pc.or_, [*each, *ends])
     rows: list[int] = pc.indices_nonzero(hits).to_pylist()
     return rows

@@ -232,6 +232,25 @@ def test_a_clip_is_found_by_its_file_and_by_the_last_part_of_its_name(
     assert "neither a clip id" in refused(2, out, "/b.mp4")
 
 
+@pytest.mark.parametrize("without", [(), ("plan.parquet",)])
+def test_a_clip_is_found_by_its_file_without_the_suffix(tmp_path: Path, without: tuple[str, ...]) -> None:
+    """A file of exactly this name goes first; several are listed."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("deep/v05.mp4", "v06.mp4", "v06.mkv", "v07.0.mp4", "w.mp4", "w"):
+        make_video(folder / f"{name}.mp4", 0.25, "64x48").rename(folder / name)
+    rows = [{"video": path.relative_to(folder), "caption": "x"} for path in sorted(folder.rglob("*")) if path.is_file()]
+    build_inline(write_csv(folder / "clips.csv", rows), out, SMALL)
+    for name in without:
+        (out / name).unlink()
+    ids = {row.source: row.clip_id for row in ledger(out)}
+    ways = {"v05": "deep/v05.mp4", "deep/v05": "deep/v05.mp4", "v07.0": "v07.0.mp4", "w": "w"}
+    assert {way: told(out, way)["clip_id"] for way in ways} == {way: ids[name] for way, name in ways.items()}
+    line = refused(2, out, "v06")
+    assert "2 clips are called v06; give the id of one of them: " in line
+    assert all(f"{ids[name]} ({name}" in line for name in ("v06.mp4", "v06.mkv"))
+    assert "too short" in refused(2, out, "v0") and "too short" in refused(2, out, "05")
+
+
 def test_a_clip_is_found_by_its_path_and_by_either_unicode_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
