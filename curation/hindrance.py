@@ -39,10 +39,8 @@ def hindrance(
 
 def _of_the_key(out: Storage) -> str:
     try:
-        if out.stat(CONFIG):  # another judge would be refused
-            check_key(instead="")
-        else:
-            check_key()
+        is_begun = out.stat(CONFIG) is not None  # then another judge would be refused
+        check_key(instead="" if is_begun else ", or use --judge film or --judge none")
     except JudgeMistake as mistake:
         return str(mistake)
     return ""

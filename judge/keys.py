@@ -9,14 +9,13 @@ from judge.errors import JudgeMistake
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _ADDRESS = "ANTHROPIC_BASE_URL"
-_INSTEAD = ", or use --judge film to build a dataset, --reward.kind retrieval to train"
 _OF_OTHERS = ("sk-proj-", "sk-or-", "AKIA", "ASIA", "AIza", "hf_", "gsk_", "xai-")
 
 
-def check_key(instead: str = _INSTEAD) -> None:
+def check_key(instead: str = "") -> None:
     """Raises JudgeMistake where this process has no key for the API, or a key or an address that cannot be one.
 
-    `instead` ends the line that says how to have one.
+    `instead` is what a command offers that does without one, at the end of the line that says how to have one.
     """
     _check_address()
     secrets = secrets_here()

@@ -144,7 +144,7 @@ def main(
         return
     settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
     price = Prices.load(prices).of(settings.model, "--judge.model")
-    check_key()
+    check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
     unjudged = _evaluate(plan, opened, settings, price, budget)
     if unjudged:
         console.fail("\n".join(unjudged), console.ATTENTION)

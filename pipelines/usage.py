@@ -22,16 +22,26 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            self._refuse_empty(ctx, args)
+            self._refuse_no_value(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             console.fail(_in_words(error, self.get_params(ctx)), console.USAGE)
 
-    def _refuse_empty(self, ctx: click.Context, args: list[str]) -> None:
-        """A shell puts nothing where a variable is not set; nobody means that, and a path of nothing is this folder."""
+    def _refuse_no_value(self, ctx: click.Context, args: list[str]) -> None:
+        """A shell puts nothing where a variable is not set; nobody means that, and a path of nothing is this folder.
+
+        Without quotes around the variable, what is taken for the value is the flag that follows.
+        """
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        for parameter in self.get_params(ctx):
+        parameters = self.get_params(ctx)
+        flags = {flag for one in parameters if isinstance(one, click.Option) for flag in one.opts + one.secondary_opts}
+        for parameter in parameters:
             for value in _texts(given.get(parameter.name or "")):
+                if isinstance(parameter, click.Option) and value.partition("=")[0] in flags:
+                    raise click.UsageError(
+                        f"{_name(parameter)} has no value: what follows it, {value}, is a flag; give a value, or leave"
+                        f" {_name(parameter)} out; is a variable not set?"
+                    )
                 if not value.strip():
                     raise click.UsageError(
                         f"{_name(parameter)} {value!r} is empty; give a value, or leave it out; is a variable not set?"

@@ -1,4 +1,7 @@
-"""Serves until stdin ends. The first line of output is the URL; the last, after the end, says what was served."""
+"""Serves until stdin ends. The first line of output is the URL; the last, after the end, says what was served.
+
+On stderr are the lines to paste into a shell whose commands are to ask here.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ def main() -> None:
         remember=False,
     ) as api:
         print(api.url, flush=True)
+        for name, value in api.env.items():
+            print(f"export {name}={value}", file=sys.stderr, flush=True)
         sys.stdin.read()
     print(json.dumps({"statuses": dict(sorted(api.tally.items())), "most_in_flight": api.most_in_flight}), flush=True)
 

@@ -580,7 +580,8 @@ def test_a_batch_that_breaks_the_rules_is_not_created() -> None:
 
 def test_it_serves_as_a_process_until_stdin_ends() -> None:
     command = [sys.executable, "-m", "tests.claude_api", "--latency", "0.01", "--fault", "529=1"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
         with Anthropic(base_url=url, api_key=KEY, max_retries=0) as claude:
@@ -588,5 +589,6 @@ def test_it_serves_as_a_process_until_stdin_ends() -> None:
                 with pytest.raises(anthropic.OverloadedError):
                     claude.messages.create(**body("hello"))
             assert text_of(claude.messages.create(**body("hello")))
-        said, _ = process.communicate(timeout=10)
+        said, told = process.communicate(timeout=10)
     assert json.loads(said) == {"statuses": {"200": 1, "529": 3}, "most_in_flight": 1}
+    assert told.splitlines() == [f"export ANTHROPIC_API_KEY={KEY}", f"export ANTHROPIC_BASE_URL={url}"]

@@ -102,6 +102,14 @@ WRONG = [
     wrong(f"{BUILD} --ray-address ' '", "--ray-address ' ' is empty"),
     wrong("show {built} ''", "WHAT '' is empty"),
     wrong("report ''", "OUT '' is empty"),
+    wrong("build_nsp --source --out {out}", "--source has no value: what follows it, --out, is a flag; give a value"),
+    wrong("build_nsp --out --source {film}", "--out has no value: what follows it, --source, is a flag"),
+    wrong("build_nsp --out --source={film}", "--out has no value: what follows it, --source={film}, is a flag"),
+    wrong(f"{BUILD} --workers --judge none", "--workers has no value: what follows it, --judge, is a flag"),
+    wrong(f"{BUILD} --test -h", "--test has no value: what follows it, -h, is a flag"),
+    wrong(f"{BUILD} --judge claude --batches --model --no-batches", "--model has no value: what follows it, --no-"),
+    wrong("show {built} --extract --json", "--extract has no value: what follows it, --json, is a flag"),
+    wrong(f"{TOY} --data --steps 3", "--data has no value: what follows it, --steps, is a flag"),
     # numbers
     wrong(f"{BUILD} --test 10", "test must lie between 0 and 1, not 10.0; 10 % is 0.1"),
     wrong(f"{BUILD} --test 10%", "--test: '10%' is not a number; write it in digits alone"),
@@ -134,7 +142,7 @@ WRONG = [
     wrong(f"{CLAUDE} --prices {{empty.toml}}", "{empty.toml}: 'model' is missing; see judge/prices.toml"),
     wrong(f"{CLAUDE} --prices {{prices.toml}}", "no table of prices: a value is of another type"),
     # keys
-    wrong(CLAUDE, "ANTHROPIC_API_KEY is not set; set it, or use --judge film"),
+    wrong(CLAUDE, "ANTHROPIC_API_KEY is not set; set it, or use --judge film or --judge none"),
     wrong(CLAUDE, "ANTHROPIC_API_KEY is not set", ANTHROPIC_API_KEY=" \n"),
     wrong(CLAUDE, "ANTHROPIC_API_KEY holds quotes", ANTHROPIC_API_KEY="'sk-ant-a'"),
     wrong(CLAUDE, "or a variable that was not filled in", ANTHROPIC_API_KEY="$KEY"),
@@ -160,6 +168,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_mistake_is_one_line_and_changes_nothing(case: Wrong, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(places)
     assert_refused(case, places)
+
+
+def test_a_missing_key_is_told_with_the_remedies_of_this_command_alone(places: Path) -> None:
+    _, _, stderr = run(CLAUDE, places)
+    assert stderr.rstrip().endswith("is not set; set it, or use --judge film or --judge none")
 
 
 def test_there_are_sixty_of_them_and_more() -> None:

@@ -96,7 +96,9 @@ WRONG = [
     wrong(TRAIN, "WORLD_SIZE=4 is set and RANK is not", WORLD_SIZE="4"),
     wrong(TRAIN, "RANK is set and MASTER_ADDR is not", RANK="0", WORLD_SIZE="2"),
     wrong(TRAIN, "LOCAL_RANK=gpu0 is not the number of a process", LOCAL_RANK="gpu0"),
-    wrong(f"{EVALUATE} --model a={{run}}", "ANTHROPIC_API_KEY is not set"),
+    wrong(
+        f"{EVALUATE} --model a={{run}}", "ANTHROPIC_API_KEY is not set; set it, or fill folders for VBench by --vbench"
+    ),
     wrong(f"{EVALUATE} --model a={{run}}", "holds quotes", ANTHROPIC_API_KEY='"sk-ant-a"'),
 ]
 

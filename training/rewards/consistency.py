@@ -41,7 +41,7 @@ def check_terms(settings: recipe.Reward, prices: Prices, world: World) -> None:
     try:
         prices.of(settings.judge.model, _FLAG)
         if world.leads:
-            check_key()
+            check_key(instead=", or train with --reward.kind retrieval")
     except JudgeMistake as error:
         mistake = str(error)
     if mistake := world.from_leader(mistake):
