@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from curation import ffmpeg
 from curation.config import Config
 from curation.errors import UsageMistake
-from curation.least_budget import check_budget
+from curation.judging import patience
+from curation.least_budget import check_budget, has_answers
 from curation.plan import Plan
 from curation.setup import refuse_other_settings
 from curation.sources import Source
@@ -25,16 +27,29 @@ def hindrance(
 ) -> str:
     """Why nothing may be asked, "" where it may: what is `known` already, or that there is no key.
 
-    Raises UsageMistake where it is certain that something is to be asked, for settings that OUT was not begun with, and
-    for a budget that decides nothing. Writes nothing.
+    Raises UsageMistake where it is certain that something is to be asked, for settings that OUT was not begun with, for
+    a budget that decides nothing, and for a key that the API does not accept. Writes nothing.
     """
     refuse_other_settings(out, source, config.determining(ffmpeg.build()))
     why = known or _of_the_key(out)
-    if why and (retry or not is_finished(out, config)):
+    is_to_ask = bool(retry) or not is_finished(out, config)
+    if why and is_to_ask:
         raise UsageMistake(why)
     if terms:
         check_budget(out, config.claude, terms)
+        if is_to_ask and not has_answers(out):  # with stored answers nothing else may be needed
+            _check_accepted(config)
     return why
+
+
+def _check_accepted(config: Config) -> None:
+    """Raise UsageMistake for a key that the API does not accept, before all clips are screened in vain."""
+    from judge.client import check_accepted  # it loads the SDK
+
+    try:
+        asyncio.run(check_accepted(patience(config.limits), config.claude.model))
+    except JudgeMistake as mistake:
+        raise UsageMistake(str(mistake)) from mistake
 
 
 def _of_the_key(out: Storage) -> str:

@@ -36,15 +36,19 @@ def check_budget(out: Storage, settings: Claude, terms: Terms) -> None:
     """
     if terms.budget is None or terms.budget >= (least := least_budget(settings, terms)):
         return
-    try:
-        paid = StoredAnswers(out).count > 0
-    except JudgeStopped:
-        return  # damaged answers were paid for
-    if not paid and not _is_complete(out):
+    if not has_answers(out) and not _is_complete(out):
         raise UsageMistake(
             f"--budget-usd {terms.budget:f} decides no clip: a description and a verification may cost ${least:f} with"
             f" {terms.price.model}; give {least:f} at least"
         )
+
+
+def has_answers(out: Storage) -> bool:
+    """Return whether anything was paid for, also where what is stored of it is damaged."""
+    try:
+        return StoredAnswers(out).count > 0
+    except JudgeStopped:
+        return True
 
 
 def _is_complete(out: Storage) -> bool:

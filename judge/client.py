@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,7 @@ from judge.text import evidence
 
 _MESSAGE_FIELDS = {"id", "content", "usage", "stop_reason"}
 _BETWEEN = "; is there a login page or a proxy between, or another server at ANTHROPIC_BASE_URL?"
+_CHECK_SECONDS = 15.0
 _STRIKES = 8
 _READINGS = 3
 """So many answers to one question are paid for that nobody can read."""
@@ -57,6 +59,19 @@ def connect(patience: Patience) -> anthropic.AsyncAnthropic:
         raise JudgeMistake(
             f"no connection can be made with ANTHROPIC_BASE_URL and the proxies of this environment: {said}"
         ) from None
+
+
+async def check_accepted(patience: Patience, model: str) -> None:
+    """Raise JudgeMistake where the API says that it does not accept the key. Costs nothing.
+
+    Whatever else it meets is left to those who ask: an address that counts no tokens may answer all the same.
+    """
+    async with connect(patience) as api:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CHECK_SECONDS):
+                fault = await CommonFaults(api, model, redacted).probe()
+                if fault and fault.rejects_key:
+                    raise JudgeMistake(fault.said)
 
 
 def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:

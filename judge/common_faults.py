@@ -74,10 +74,11 @@ class CommonFaults:
         async with self._probing:
             if self._probed_at <= arrived:  # else another question asked for it after this one had come
                 self._probed_at = asyncio.get_running_loop().time()
-                self._probed = await self._probe()
+                self._probed = await self.probe()
             return self._probed
 
-    async def _probe(self) -> Fault | None:
+    async def probe(self) -> Fault | None:
+        """Return what a harmless prompt meets, None if it is taken."""
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await self._api.messages.count_tokens(

@@ -57,6 +57,7 @@ class Fault:
     """Whether the server answered at all."""
     reason: str = JUDGE_ERROR
     """What an `item` counts as."""
+    rejects_key: bool = False
     may_be_done: bool = False
     """Whether the server may have done what was asked all the same. An answer with such a status is not charged for,
     but a batch may have been created."""
@@ -102,7 +103,8 @@ def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
         remedy = "sign in where that is a login page, or set ANTHROPIC_BASE_URL to the address of the Claude API"
         return Fault("stop", f"the address of the Claude API leads elsewhere ({said}); {remedy}")
     if status == 401:
-        return Fault("mistake", f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one")
+        wrong = f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one"
+        return Fault("mistake", wrong, rejects_key=True)
     if status in (402, 403):
         return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
     if status == 404 and "model" in words.lower():

@@ -102,8 +102,8 @@ def main(
     that were given last. Limits that are given later count for that run alone. The defaults below are those of a new
     OUT. Before anything is paid for, a line says who is asked, and what is spent at most.
 
-    Exit codes: 0 done, 1 done but some clips failed, nothing was kept or something does not add up, 2 wrong usage, 3
-    stopped by the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
+    Exit codes: 0 done, 1 done but some clips failed, none was kept or something does not add up, 2 wrong usage,
+    3 stopped by the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     source = _only(sources)
     if inside_job():

@@ -356,7 +356,7 @@ def test_a_damaged_dataset_is_told_in_a_line_and_not_by_a_traceback(
 
 
 def test_the_defaults_of_the_command_are_those_of_the_configuration(out: Path, tmp_path: Path) -> None:
-    source = captioned_spans(tmp_path, 1)
+    source = captioned_spans(tmp_path, 2)
     build_inline(source, out, replace(Config(), limits=Config().limits))
     assert_conserved(out, Config())
     code, stdout, _ = run("--source", str(source), "--out", str(out))
