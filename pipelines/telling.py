@@ -121,7 +121,7 @@ def _print_summary(summary: Summary, out: Storage) -> None:
 
 def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: Config, out: Storage) -> None:
     why = console.visible(why_nothing_is_kept(ends, config))
-    console.out.print(f"kept      nothing: {why}; {command('show.py', out.shown)} shows each clip", markup=False)
+    console.out.print(f"kept      nothing: {why}; {command('show.py', out.shown)} shows more", markup=False)
 
 
 def _next(finished: Finished, out: Storage) -> Iterator[str]:

@@ -59,7 +59,7 @@ def test_a_build_that_keeps_nothing_ends_with_1_each_time(single_shots: tuple[ob
     said = build(*single_shots, code=1)
     (line,) = [line for line in said.splitlines() if line.startswith("kept ")]
     assert line.startswith("kept      nothing: 2 rejected first_shot; no captioned shot comes before them")
-    assert "--judge none or --judge claude" in line and f"show.py {tmp_path}/out shows each clip" in line
+    assert "--judge none or --judge claude" in line and f"show.py {tmp_path}/out shows more" in line
     again = build("--out", tmp_path / "out", code=1)
     assert again.startswith("Nothing to do") and line in again
     assert line in build("--out", tmp_path / "out", "--status")
