@@ -21,6 +21,7 @@ class BuildOnRay:
     workers: int | None
     address: str | None
     training: bool = False
+    stop_seconds: float = 900.0
 
     def work(self, supervisor: ToSupervisor) -> Exception | None:
         """Return what ended the asking, or put clips off. Raise as `Engine.run`."""

@@ -8,6 +8,7 @@ Usage: python ray_driver.py DESCRIPTOR, the descriptor being its end of the pipe
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -25,7 +26,7 @@ from curation.awake_clock import AwakeClock
 from curation.cluster import connected
 from curation.errors import RunStopped
 from curation.progress import Stages
-from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Request, Stop
+from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Printed, Request, Stop
 from curation.ray_processes import servers_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,19 @@ class _LogHandler(logging.Handler):
         self._driver.send(Logged(record))
 
 
+class _Stream(io.TextIOBase):
+    """Stands in for stdout or stderr: the supervisor's get what is printed. What Ray's own code in C++ says does not."""
+
+    def __init__(self, driver: Driver, name: str) -> None:
+        self._driver, self._name, self._unfinished = driver, name, ""
+
+    def write(self, text: str) -> int:
+        lines, newline, self._unfinished = (self._unfinished + text).rpartition("\n")
+        if newline:
+            self._driver.send(Printed(self._name, lines + newline))
+        return len(text)
+
+
 def _outcome(request: Request, driver: Driver) -> Ended:
     try:
         return Ended(request.work(driver))
@@ -138,6 +152,8 @@ def main(descriptor: int) -> None:
     request: Request = line.recv()
     driver = Driver(line)
     logging.basicConfig(level=logging.WARNING, handlers=[_LogHandler(driver)])
+    if request.training:
+        sys.stdout, sys.stderr = _Stream(driver, "stdout"), _Stream(driver, "stderr")
     _start(driver.listen)
     _start(driver.report_alive)
     try:

@@ -23,7 +23,7 @@ class ToSupervisor(Protocol):
 
 
 class Request(Protocol):
-    """What is to be done on Ray. It pickles; its attributes are parameters of `curation.cluster.connected`."""
+    """What is to be done on Ray. It pickles; `workers`, `address` and `training` are those of `cluster.connected`."""
 
     @property
     def workers(self) -> int | None: ...
@@ -33,6 +33,10 @@ class Request(Protocol):
 
     @property
     def training(self) -> bool: ...
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long it may take to end once it is told to."""
 
     def work(self, supervisor: ToSupervisor) -> Any:
         """Do it, in a process that is connected, and return what it came to."""
@@ -84,6 +88,14 @@ class Logged:
     """A log record, its text made."""
 
     record: logging.LogRecord
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Whole lines for `stream`, "stdout" or "stderr"."""
+
+    stream: str
+    lines: str
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from curation.environment import own_python_environment
 from curation.errors import RayFailed, RunStopped
 from curation.progress import Tick
 from curation.ray_child import end_family
-from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Leave, Logged, Moved, Request, Stop
+from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Leave, Logged, Moved, Printed, Request, Stop
 from curation.ray_processes import PAUSED, RayProcesses, state_of
 
 _LOOK_SECONDS = 0.5
@@ -32,7 +33,6 @@ _START_SECONDS = 240.0  # two tries, which have bounds of their own
 _CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
 _IN_RAY_SECONDS = 60.0
 _DRIVER_SILENT_SECONDS = 45.0
-_STOP_SECONDS = 900.0
 _LEAVE_SECONDS = 30.0  # longer than the driver waits for its Ray to end
 _CHILDREN_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
@@ -57,7 +57,7 @@ def supervise(request: Request, tick: Tick, check: Callable[[], None]) -> Any:
 
 class _Supervisor:
     def __init__(self, request: Request, tick: Tick) -> None:
-        self._address = request.address
+        self._stop_seconds = request.stop_seconds
         self._tick = tick
         self._clock = AwakeClock()
         try:
@@ -155,6 +155,9 @@ class _Supervisor:
                 self._servers = RayProcesses(message.processes)
             case Logged():
                 logging.getLogger(message.record.name).handle(message.record)
+            case Printed():
+                with suppress(OSError):  # whoever read it has had enough
+                    print(message.lines, end="", file=getattr(sys, message.stream), flush=True)
             case Ended():
                 self._ended = message
                 return False
@@ -180,8 +183,8 @@ class _Supervisor:
         if not self._node_is_alive:
             cause = self._servers.cause() or "its raylet did not answer, or the network between them failed"
             return f"Ray's cluster has given up the node of this machine; {cause}"
-        if self._stop and now - self._stop_at > _STOP_SECONDS:
-            return f"{self._stop}; what was under way did not end within {_STOP_SECONDS:.0f} s"
+        if self._stop and now - self._stop_at > self._stop_seconds:
+            return f"{self._stop}; what was under way did not end within {self._stop_seconds:.0f} s"
         for what, seconds, bound in self._silences(now):
             if seconds > bound:
                 cause = self._servers.cause()

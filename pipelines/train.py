@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.cluster import connected, inside_job
+from curation.cluster import inside_job
 from curation.errors import UsageMistake
 from curation.lock import held
 from judge.prices import Prices
@@ -153,7 +153,9 @@ def _stopped() -> int:
 
 def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:
     if launcher == "ray":
-        return _train_on_ray(job, workers, failures, ray_address)
+        from pipelines.train_on_ray import train_supervised
+
+        return train_supervised(job, workers, failures, ray_address)
     if workers > 1:
         raise UsageMistake(
             "--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N"
@@ -171,21 +173,6 @@ def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: st
         if not summary.finished:
             Word.leave_in(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
         return summary
-
-
-def _train_on_ray(job: Job, workers: int, failures: int, address: str | None) -> Summary:
-    try:
-        job.recipe.accumulation(workers)
-    except ValueError as error:
-        raise TrainingMistake(str(error)) from error
-    with connected(None, address, training=True):
-        import torch
-
-        from training.on_ray import train_on_ray
-
-        watch = StepWatch(job.recipe.name)
-        with watch.stopped_by_signals():
-            return train_on_ray(job, workers, torch.cuda.is_available(), failures, lambda: watch.stopping)
 
 
 def _job(

@@ -11,5 +11,9 @@ class TrainingStopped(Exception):
     """A run that cannot go on as it is. Its checkpoints are whole, and the message says what to change."""
 
 
+class WorkersLost(TrainingStopped):
+    """Ray failed, or lost more workers than may be replaced."""
+
+
 class TrainingPaused(TrainingStopped):
     """It cannot go on for now, for want of money or of a connection: what was learnt so far is sound, and is kept."""

@@ -13,8 +13,9 @@ from typing import Any
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from shards.filesystem import first_line
 from shards.tar import DamagedShard
-from training.errors import TrainingMistake, TrainingStopped
+from training.errors import TrainingMistake, TrainingStopped, WorkersLost
 from training.job import Job
 from training.summary import Summary, came_to
 from training.world import of_group
@@ -29,7 +30,7 @@ def train_on_ray(job: Job, workers: int, gpus: bool, failures: int, stopping: Ca
 
     `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Once `stopping`, the
     workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises TrainingMistake,
-    TrainingStopped and DamagedShard as `train` does, and TrainingStopped when too many were lost.
+    TrainingStopped and DamagedShard as `train` does, and WorkersLost when too many were lost, or Ray itself.
     """
     request = job.folder / _STOP
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,9 @@ def train_on_ray(job: Job, workers: int, gpus: bool, failures: int, stopping: Ca
         ended = _fit(trainer, look).return_value
     except ray.train.TrainingFailedError as error:
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[-1]
-        raise TrainingStopped(f"more than {failures} workers were lost; the last one: {reason}") from error
+        raise WorkersLost(f"more than {failures} workers were lost; the last one: {reason}") from error
+    except ray.exceptions.RayError as error:
+        raise WorkersLost(f"Ray failed: {first_line(error)}") from error
     finally:
         request.unlink(missing_ok=True)
     if isinstance(ended, Exception):

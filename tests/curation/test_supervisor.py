@@ -6,7 +6,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from curation import supervisor
 from curation.errors import RayFailed, RunStopped, UsageMistake
 from curation.progress import Stages
-from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved
+from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Printed
 from curation.ray_processes import DEAD, RayProcesses, servers_of, state_of
 from curation.supervisor import supervise
 from tests.curation import scripted_driver
@@ -31,6 +31,10 @@ class Script(list[tuple[str, Any]]):
     address = None
     workers = None
     training = False
+
+    def __init__(self, steps: Iterable[tuple[str, Any]], stop_seconds: float = 900.0) -> None:
+        super().__init__(steps)
+        self.stop_seconds = stop_seconds
 
     def work(self, driver: Any) -> None: ...
 
@@ -110,6 +114,11 @@ def test_its_log_is_ours(caplog: pytest.LogCaptureFixture) -> None:
     assert [(one.name, one.message) for one in caplog.records] == [("curation.engine", "a worker died")]
 
 
+def test_what_it_prints_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    run(("send", Printed("stdout", "a line\n")), ("send", Printed("stderr", "step 1\nstep 2\n")), ("send", Ended()))
+    assert capsys.readouterr() == ("a line\n", "step 1\nstep 2\n")
+
+
 def test_what_stops_the_run_is_told_and_its_end_waited_for() -> None:
     def check() -> None:
         raise RunStopped("the lock was taken")
@@ -119,14 +128,13 @@ def test_what_stops_the_run_is_told_and_its_end_waited_for() -> None:
         supervise(steps, lambda *_: None, check)
 
 
-def test_one_that_does_not_stop_when_told_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_STOP_SECONDS", 0.1)
+def test_one_that_does_not_stop_when_told_is_ended() -> None:
 
     def check() -> None:
         raise RunStopped("the lock was taken")
 
     with pytest.raises(RunStopped, match=r"the lock was taken; what was under way did not end"):
-        supervise(Script([HANG]), lambda *_: None, check)
+        supervise(Script([HANG], stop_seconds=0.1), lambda *_: None, check)
 
 
 def test_at_an_interrupt_it_is_told_to_leave_and_nothing_of_it_stays(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""A stage of the training as a request to the supervised process that works on Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from curation.errors import RayFailed, RunStopped
+from curation.ray_messages import ToSupervisor
+from curation.supervisor import supervise
+from pipelines.stepwatch import StepWatch
+from pipelines.stop_signals import STOPS
+from training.errors import TrainingMistake, WorkersLost
+from training.job import Job
+
+if TYPE_CHECKING:
+    from training.summary import Summary
+
+
+@dataclass(frozen=True)
+class TrainOnRay:
+    """Does `job` with so many `ranks` of the cluster at `address`, its own if None. `workers` is of CPUs: all."""
+
+    job: Job
+    ranks: int
+    failures: int
+    address: str | None
+    workers: None = None
+    training: bool = True
+    stop_seconds: float = 7200.0
+    """For a step and a checkpoint; of the stage `rl` a step makes videos, and waits for verdicts."""
+
+    def work(self, supervisor: ToSupervisor) -> Summary:
+        """Return what the stage came to, unfinished where the supervisor ended it. Raise as `train_on_ray`."""
+        import torch
+
+        from training.on_ray import train_on_ray  # Ray may be imported only now
+
+        def stopping() -> bool:
+            try:
+                supervisor.check()
+            except RunStopped:
+                return True
+            return False
+
+        try:
+            return train_on_ray(self.job, self.ranks, torch.cuda.is_available(), self.failures, stopping)
+        except WorkersLost as lost:
+            raise RayFailed(str(lost)) from lost
+
+
+def train_supervised(job: Job, ranks: int, failures: int, address: str | None) -> Summary:
+    """Train the stage on Ray until it is done, or a signal has it end after a step, with a checkpoint.
+
+    Raise TrainingMistake, TrainingStopped and DamagedShard as `train` does, and RunStopped where Ray fails.
+    """
+    watch = StepWatch(job.recipe.name)
+
+    def check() -> None:
+        if watch.stopping:
+            raise RunStopped(STOPS.words)
+
+    try:
+        job.recipe.accumulation(ranks)
+    except ValueError as error:
+        raise TrainingMistake(str(error)) from error
+    request = TrainOnRay(job, ranks, failures, address)
+    with watch.stopped_by_signals():
+        return supervise(request, lambda *_: None, check)  # type: ignore[no-any-return]
