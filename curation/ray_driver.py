@@ -113,7 +113,9 @@ class _LogHandler(logging.Handler):
 
 
 class _Stream(io.TextIOBase):
-    """Stands in for stdout or stderr: the supervisor's get what is printed. What Ray's own code in C++ says does not."""
+    """Stands in for stdout or stderr: the supervisor prints the lines. Ray's native code, whose traces are not for the
+    user, still writes to this process's own.
+    """
 
     def __init__(self, driver: Driver, name: str) -> None:
         self._driver, self._name, self._unfinished = driver, name, ""

@@ -1,4 +1,4 @@
-"""A stage on a Ray of its own: two workers learn what one process does, also when one of them is killed on the way."""
+"""A stage on a Ray of its own learns what one process does, also when a worker, and then Ray itself, is killed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ import psutil
 import pytest
 
 from tests.command import Command, Place, place
-from tests.training.ranks import run
-from tests.training.stages import SMALL, make_data, make_job, make_originals, on_rank, replace
+from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
+from training.about import latest
 from training.journal import entries
 from training.recipe import Recipe
 from training.summary import Summary
 
 pytestmark = pytest.mark.slow
-
-STEPS = 8
 RECIPE = replace(
     SMALL,
     name="connector",
     stage="connector",
     trainable=("bridge.*",),
-    steps=STEPS,
+    steps=8,
     optimiser=replace(SMALL.optimiser, lr=30.0),
     keeping=replace(SMALL.keeping, checkpoint_every=2, evaluate_clips=0),
 )
@@ -60,12 +58,12 @@ def steps(folder: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines}
 
 
-def workers(command: Command) -> list[psutil.Process]:
-    """The processes that train, by the name that Ray gives them."""
+def named(name: str, command: Command) -> list[psutil.Process]:
+    """Its processes that Ray has given this name."""
     found = []
     for process in psutil.Process(command.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            if "RayTrainWorker" in "".join(process.cmdline()):
+            if name in "".join(process.cmdline()[:1]):
                 found.append(process)
     return found
 
@@ -79,30 +77,50 @@ def another_ray(here: Place) -> Iterator[None]:
         yield
 
 
-def test_a_worker_that_is_killed_is_replaced_and_nothing_of_what_is_learnt_changes(here: Place, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_run_goes_on(
+    here: Place, tmp_path: Path
+) -> None:
+    """Nothing of what is learnt changes by that."""
     data, originals = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
-    undisturbed = make_job(data, originals, tmp_path / "undisturbed", RECIPE)
-    run(on_rank, 2, undisturbed)
-
     (tmp_path / "recipe.toml").write_text(toml(RECIPE))
-    out = tmp_path / "out"
-    flags = [
-        "--stage", "connector", "--recipe", str(tmp_path / "recipe.toml"), "--data", str(data), "--out", str(out),
-        "--qwen", str(originals.qwen), "--ltx", str(originals.ltx), "--launcher", "ray", "--workers", "2",
+    folder = tmp_path / "out" / RECIPE.name
+    train = [
+        sys.executable, "pipelines/train.py", "--stage", "connector", "--recipe", str(tmp_path / "recipe.toml"),
+        "--data", str(data), "--out", str(folder.parent), "--qwen", str(originals.qwen), "--ltx", str(originals.ltx),
+        "--launcher", "ray",
     ]  # fmt: skip
-    with another_ray(here), here.start(sys.executable, "pipelines/train.py", *flags) as command:
-        command.until(lambda: len(workers(command)) == 2)
-        victim = workers(command)[1]
-        command.until(lambda: len(steps(out / "connector")) >= 3)
+    with another_ray(here), here.start(*train, "--workers", "2", "--steps", "100000") as command:
+        command.until(lambda: len(named("RayTrainWorker", command)) == 2)
+        victim = named("RayTrainWorker", command)[1]
+        command.until(lambda: len(steps(folder)) >= 3)
         victim.kill()
+        victim.wait()
+        died_at = max(steps(folder))
+        command.until(lambda: len(steps(folder)) > died_at + 2)
+        (gcs,) = named("gcs_server", command)
+        gcs.kill()
+        ended = command.wait()
+        assert command.left_behind() == []
+    assert ended.code == 3, ended.stderr
+    ours = [line for line in ended.stderr.splitlines() if not line.startswith("\x1b")]  # the others tell of the worker
+    assert ours[-2] == f"error: Ray's GCS server (process {gcs.pid}) died"
+    assert "--resume" in ours[-1]
+    assert not any("Traceback" in line for line in ours), ended.stderr
+    assert "beginning with" in ended.stderr and "step-2" in ended.stderr
+    assert "PlacementGroupCleaner" not in ended.stderr
+    newest = latest(folder / "checkpoints")
+    assert newest is not None
+
+    count = max(steps(folder)) + 2
+    with here.start(*train, "--steps", str(count), "--resume") as command:
         ended = command.wait()
         assert command.left_behind() == []
     assert ended.code == 0, ended.stderr
-    assert f"connector, {STEPS} steps" in ended.stdout
-    assert "beginning with" in ended.stderr and "step-2" in ended.stderr
-    assert "PlacementGroupCleaner" not in ended.stderr
-    ours = [line for line in ended.stderr.splitlines() if not line.startswith("\x1b")]  # Ray's tell of the death
-    assert not any("Traceback" in line for line in ours), ended.stderr
-    assert steps(out / "connector") == pytest.approx(steps(undisturbed.folder), abs=1e-5)
-    summary = Summary.read(out / "connector")
+    assert f"connector, {count} steps" in ended.stdout
+    assert newest.name in ended.stderr
+    summary = Summary.read(folder)
     assert summary is not None and summary.finished
+
+    undisturbed = make_job(data, originals, tmp_path / "undisturbed", replace(RECIPE, steps=count))
+    by_ranks(1, on_rank, undisturbed)
+    assert steps(folder) == pytest.approx(steps(undisturbed.folder), abs=1e-5)

@@ -9,9 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.exceptions
+import ray.train
 
 from tests.training.stages import make_job, make_originals
 from training import on_ray
+from training.errors import WorkersLost
 
 
 class Trainer:
@@ -44,3 +47,17 @@ def test_workers_are_told_by_a_file_that_is_there_only_meanwhile(
     assert on_ray.train_on_ray(job, 2, False, 3, lambda: next(answers, True)) == (False, True)  # type: ignore[comparison-overlap]
     assert list(job.folder.iterdir()) == []
     assert signal.getsignal(signal.SIGINT) == ours
+
+
+@pytest.mark.parametrize(
+    "error", [ray.exceptions.RaySystemError("the GCS is gone"), ray.train.WorkerGroupError("killed", {})]
+)
+def test_where_ray_fails_it_is_said_to(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(_trainer: Trainer) -> None:
+        raise error
+
+    monkeypatch.setattr(on_ray, "TorchTrainer", Trainer)
+    monkeypatch.setattr(Trainer, "fit", fail)
+    job = make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
+    with pytest.raises(WorkersLost, match=r"the GCS is gone|killed"):
+        on_ray.train_on_ray(job, 2, False, 3, lambda: False)

@@ -1,0 +1,69 @@
+"""A stage as a request to the supervisor of Ray: when it is told to stop, and what is raised where Ray fails."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.errors import RayFailed, RunStopped
+from pipelines import train_on_ray
+from pipelines.stop_signals import STOPS
+from pipelines.train_on_ray import TrainOnRay, train_supervised
+from tests.training.stages import make_job, make_originals
+from training import on_ray
+from training.errors import WorkersLost
+from training.job import Job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
+
+
+class Told:
+    """A supervisor that has the work stop at once, or does not."""
+
+    def __init__(self, to_stop: bool = False) -> None:
+        self._to_stop = to_stop
+
+    def check(self) -> None:
+        if self._to_stop:
+            raise RunStopped("stopped by SIGTERM")
+
+    def tick(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("to_stop", [False, True])
+def test_workers_stop_once_the_supervisor_says_so(job: Job, monkeypatch: pytest.MonkeyPatch, to_stop: bool) -> None:
+    monkeypatch.setattr(on_ray, "train_on_ray", lambda *given: given[-1]())
+    assert TrainOnRay(job, 2, 3, None).work(Told(to_stop)) is to_stop
+
+
+def test_too_many_lost_workers_are_for_the_supervisor_to_explain(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any) -> None:
+        raise WorkersLost("more than 3 workers were lost")
+
+    monkeypatch.setattr(on_ray, "train_on_ray", lost)
+    with pytest.raises(RayFailed, match="more than 3 workers were lost"):
+        TrainOnRay(job, 2, 3, None).work(Told())
+
+
+def test_a_signal_has_the_supervisor_end_the_work_in_order(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def supervised(_request: Any, _tick: Any, check: Any) -> str:
+        check()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(RunStopped, match="stopped by SIGTERM"):
+            check()
+        return "a summary"
+
+    monkeypatch.setattr(train_on_ray, "supervise", supervised)
+    before = STOPS.install()
+    try:
+        STOPS.begin()
+        assert train_supervised(job, 2, 3, None) == "a summary"  # type: ignore[comparison-overlap]
+    finally:
+        STOPS.end()
+        STOPS.restore(before)
