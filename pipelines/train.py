@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import Any
 
 import click
 
@@ -28,27 +29,28 @@ from pipelines.places import Place, check_dataset, check_out
 from pipelines.settings import chosen, dollars, options
 from pipelines.stepwatch import StepWatch
 from pipelines.stop_signals import STOPS
+from pipelines.train_on_ray import train_supervised
 from pipelines.usage import Command
 from shards.mark import RUN, claimed
 from shards.storage import Storage
 from shards.typed import as_typed
 from training.about import About, checkpoints, latest
 from training.errors import TrainingMistake, TrainingStopped
+from training.job import Job
 from training.mix import check_names
 from training.model.folders import check_openable
+from training.model.originals import Originals
 from training.processes import rank_and_world
 from training.recipe import STAGES, Recipe
 from training.restarts import Word, forget
 from training.summary import Summary
-
-if TYPE_CHECKING:
-    from training.job import Job
 
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
 _FILE = Place(exists=True, dir_okay=False)
 
 
+_NEEDED = ("torch", "transformers", "diffusers")
 _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 """A reward asks about each video once, and an RUN begun with one version of the prompts ends with it."""
 
@@ -153,8 +155,6 @@ def _stopped() -> int:
 
 def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:
     if launcher == "ray":
-        from pipelines.train_on_ray import train_supervised
-
         return train_supervised(job, workers, failures, ray_address)
     if workers > 1:
         raise UsageMistake(
@@ -178,7 +178,7 @@ def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: st
 def _job(
     recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
 ) -> Job:
-    """All that can be known without torch is seen to before that is loaded, which takes seconds."""
+    """All that can be known without torch is seen to before that is loaded, and before --out is claimed."""
     paths = {"--out": out, "--qwen": qwen, "--ltx": ltx}
     for flag, path in paths.items():
         if inside_job() and not path.is_absolute():
@@ -196,9 +196,9 @@ def _job(
     for place in data.values():
         check_dataset("--data", place, "train")
     check_openable(qwen, ltx)
-    from training.job import Job
-    from training.model.originals import Originals
-
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
     return Job(recipe, data, run, Originals(qwen.absolute(), ltx.absolute()), begin, resume)
 
 

@@ -1,19 +1,23 @@
-"""The published checkpoints that training begins with, opened from folders: Qwen2.5-VL and LTX-Video 0.9.0."""
+"""The published checkpoints that training begins with, opened from folders: Qwen2.5-VL and LTX-Video 0.9.0.
+
+Whoever only names them should not wait for torch, transformers and diffusers: those are imported as one is opened.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, Qwen2_5_VLTextModel
+from typing import TYPE_CHECKING, Any
 
 from training.errors import TrainingMistake
-from training.model.bridge import Bridge
 from training.model.folders import check_originals, check_vae, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+    from transformers import Qwen2_5_VLTextModel
+
+    from training.model.bridge import Bridge
 
 _WORDS = "What happens next?"
 
@@ -30,6 +34,8 @@ class Originals:
 
     def tokenizer(self) -> Any:
         """Of a folder that lacks its files, transformers makes one that knows no word."""
+        from transformers import AutoTokenizer
+
         tokenizer = open_pretrained(AutoTokenizer, self.qwen)
         if tokenizer.decode(tokenizer(_WORDS, add_special_tokens=False)["input_ids"]) != _WORDS:
             raise TrainingMistake(f"{self.qwen} holds no tokenizer that knows a text; take tokenizer.json along")
@@ -39,12 +45,16 @@ class Originals:
 
     def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
         """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
+        from transformers import Qwen2_5_VLTextModel
+
         model, found = open_pretrained(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
         if missing := sorted(found["missing_keys"]):
             raise TrainingMistake(f"{self.qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
         return model
 
     def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
+        from diffusers import LTXVideoTransformer3DModel
+
         return open_pretrained(
             LTXVideoTransformer3DModel, self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
         )
@@ -53,6 +63,8 @@ class Originals:
         return open_vae(self.ltx, dtype).requires_grad_(requires_grad=False)
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
         return open_pretrained(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")
 
     @property
@@ -63,6 +75,8 @@ class Originals:
 
 def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
     """Raises TrainingMistake as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
+    from diffusers import AutoencoderKLLTXVideo
+
     check_vae(ltx)
     vae = open_pretrained(AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
     return vae.eval()
@@ -70,6 +84,8 @@ def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
     """What `from_pretrained` gives. Raises TrainingMistake for a folder that it cannot open, with its reason."""
+    from safetensors import SafetensorError
+
     try:
         return kind.from_pretrained(folder, **how)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -82,6 +98,10 @@ def new_bridge(
     language: Qwen2_5_VLTextModel, transformer: LTXVideoTransformer3DModel, queries: int, hidden: int, seed: int
 ) -> Bridge:
     """As training begins with it: the same one on every rank. `hidden` 0 is Qwen's width."""
+    import torch
+
+    from training.model.bridge import Bridge
+
     width = language.config.hidden_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
