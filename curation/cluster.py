@@ -37,18 +37,24 @@ def inside_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+def cluster_address(given: str | None) -> str | None:
+    """Where the cluster to use is: `given`, else RAY_ADDRESS. None for a Ray of our own on this machine."""
+    address = given or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
+    return None if address == "local" else address
+
+
 @contextmanager
 def connected(workers: int | None, address: str | None, training: bool = False) -> Iterator[None]:
-    """Connects to `address`, else RAY_ADDRESS, else starts Ray on this machine with `workers` CPUs, on loopback.
+    """Connects to the cluster at `address`, or starts Ray on this machine with `workers` CPUs, on loopback.
 
     `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
     UsageMistake for an address that cannot work or where no cluster answers, RunStopped where Ray does not start or
     answer within its time. What this process does on signals stays as it is.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
+    address = cluster_address(address)
     # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    if address in (None, "local"):
+    if address is None:
         _keep_to_ourselves()
         with own_ray(workers) as ours, _driver(ours, training):
             yield

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curation.errors import RayFailed, RunStopped
+from curation.awake_clock import AwakeClock
+from curation.cluster import cluster_address
+from curation.errors import RayFailed, RunStopped, UsageMistake
 from curation.ray_messages import ToSupervisor
 from curation.supervisor import supervise
 from pipelines.stepwatch import StepWatch
@@ -15,6 +19,9 @@ from training.job import Job
 
 if TYPE_CHECKING:
     from training.summary import Summary
+
+_LOOK_SECONDS = 1.0
+_WITHOUT_ROOM_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,10 @@ class TrainOnRay:
     """For a step and a checkpoint; of the stage `rl` a step makes videos, and waits for verdicts."""
 
     def work(self, supervisor: ToSupervisor) -> Summary:
-        """Return what the stage came to, unfinished where the supervisor ended it. Raise as `train_on_ray`."""
+        """Return what the stage came to, unfinished where the supervisor ended it. Raise as `train_on_ray`.
+
+        Raise UsageMistake or RunStopped for a cluster that is too small for the ranks.
+        """
         import torch
 
         from training.on_ray import train_on_ray  # Ray may be imported only now
@@ -43,10 +53,35 @@ class TrainOnRay:
                 return True
             return False
 
+        gpus = torch.cuda.is_available()
+        _wait_for_room(self.ranks, "GPU" if gpus else "CPU", cluster_address(self.address) is None, supervisor.check)
         try:
-            return train_on_ray(self.job, self.ranks, torch.cuda.is_available(), self.failures, stopping)
+            return train_on_ray(self.job, self.ranks, gpus, self.failures, stopping)
         except WorkersLost as lost:
             raise RayFailed(str(lost)) from lost
+
+
+def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], None]) -> None:
+    """Return once the cluster has one of the resource for each rank; nodes may join. Call `check` all the while.
+
+    Raise UsageMistake where it is this machine `alone`, RunStopped after half an hour.
+    """
+    import ray
+
+    clock = AwakeClock()
+    while (there := int(ray.cluster_resources().get(resource, 0))) < ranks:
+        if alone:
+            raise UsageMistake(
+                f"--workers {ranks} needs {ranks} {resource}s, and this machine has {there}; give --workers {there} or"
+                " fewer, or the --ray-address of a cluster"
+            )
+        if clock.seconds() > _WITHOUT_ROOM_SECONDS:
+            raise RunStopped(
+                f"the Ray cluster has {there} {resource}s, --workers {ranks} needs {ranks}, and no node joined within"
+                f" {_WITHOUT_ROOM_SECONDS / 60:.0f} minutes; add nodes, or give fewer --workers"
+            )
+        check()
+        time.sleep(_LOOK_SECONDS)
 
 
 def train_supervised(job: Job, ranks: int, failures: int, address: str | None) -> Summary:

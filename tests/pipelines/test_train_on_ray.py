@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
-from curation.errors import RayFailed, RunStopped
+from curation.errors import RayFailed, RunStopped, UsageMistake
 from pipelines import train_on_ray
 from pipelines.stop_signals import STOPS
 from pipelines.train_on_ray import TrainOnRay, train_supervised
@@ -16,6 +17,15 @@ from tests.training.stages import make_job, make_originals
 from training import on_ray
 from training.errors import WorkersLost
 from training.job import Job
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What Ray says that the cluster has; this test may change it."""
+    cluster = {"CPU": 2.0}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: dict(cluster))
+    monkeypatch.setattr(train_on_ray, "_LOOK_SECONDS", 0.0)
+    return cluster
 
 
 @pytest.fixture
@@ -67,3 +77,28 @@ def test_a_signal_has_the_supervisor_end_the_work_in_order(job: Job, monkeypatch
     finally:
         STOPS.end()
         STOPS.restore(before)
+
+
+def test_a_machine_that_is_too_small_is_wrong_usage(job: Job) -> None:
+    with pytest.raises(UsageMistake, match="--workers 3 needs 3 CPUs, and this machine has 2; give --workers 2 or"):
+        TrainOnRay(job, 3, 3, None).work(Told())
+
+
+def test_a_node_that_joins_is_waited_for(job: Job, monkeypatch: pytest.MonkeyPatch, cluster: dict[str, float]) -> None:
+    class Joining(Told):
+        def check(self) -> None:
+            cluster["CPU"] += 1
+
+    monkeypatch.setattr(on_ray, "train_on_ray", lambda *_: "a summary")
+    assert TrainOnRay(job, 4, 3, "10.0.0.1:6379").work(Joining()) == "a summary"  # type: ignore[comparison-overlap]
+
+
+def test_a_cluster_that_stays_too_small_stops_the_run(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_on_ray, "_WITHOUT_ROOM_SECONDS", 0.0)
+    with pytest.raises(RunStopped, match=r"has 2 CPUs, --workers 3 needs 3, .* add nodes"):
+        TrainOnRay(job, 3, 3, "10.0.0.1:6379").work(Told())
+
+
+def test_a_stop_ends_the_wait_for_nodes(job: Job) -> None:
+    with pytest.raises(RunStopped, match="stopped by SIGTERM"):
+        TrainOnRay(job, 3, 3, "10.0.0.1:6379").work(Told(to_stop=True))
