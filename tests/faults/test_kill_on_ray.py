@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 CONFIG = Config(judge="film", test=0.2, split_by="clip", unit_size=2, units_per_shard=2)
 FLAGS = ["--judge", "film", "--test", "0.2", "--split-by", "clip", "--unit-size", "2", "--units-per-shard", "2"]
 CLIPS_IN_ALL = 30
-DATASETS = 3
+DATASETS = 2
 
 
 @pytest.fixture(scope="module")
