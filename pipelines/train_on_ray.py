@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.awake_clock import AwakeClock
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 _WITHOUT_ROOM_SECONDS = 1800.0
+_SILENT_SECONDS = 7200.0
+"""Longer than loading, a step, an evaluation or a checkpoint should take."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,10 @@ class TrainOnRay:
 
         from training.on_ray import train_on_ray  # Ray may be imported only now
 
+        silence = _Silence(self.job.metrics)
+
         def stopping() -> bool:
+            silence.check()
             try:
                 supervisor.check()
             except RunStopped:
@@ -59,6 +65,29 @@ class TrainOnRay:
             return train_on_ray(self.job, self.ranks, gpus, self.failures, stopping)
         except WorkersLost as lost:
             raise RayFailed(str(lost)) from lost
+
+
+class _Silence:
+    """How long no step and no evaluation was written down: a worker that is paused, or lost unseen, says nothing."""
+
+    def __init__(self, metrics: Path) -> None:
+        self._metrics = metrics
+        self._clock = AwakeClock()
+        self._seen = self._size()
+        self._since = 0.0
+
+    def check(self) -> None:
+        """Raise WorkersLost after two hours. To be called every moment."""
+        now, size = self._clock.seconds(), self._size()
+        if size != self._seen:
+            self._seen, self._since = size, now
+        elif now - self._since > _SILENT_SECONDS:
+            raise WorkersLost(
+                f"no step was finished in {_SILENT_SECONDS / 3600:g} hours: is a node of the cluster paused or gone?"
+            )
+
+    def _size(self) -> int:
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
 
 
 def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], None]) -> None:

@@ -12,6 +12,8 @@ from training.errors import TrainingMistake
 
 VERSION = 1
 ABOUT = "about.json"
+METRICS = "metrics.jsonl"
+"""In the folder of a run: a line for each step and evaluation."""
 NAME = re.compile(r"step-(\d+)")
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from judge.prices import Prices
 from shards.layout import LOCK
 from shards.storage import Storage, StorageFault
-from training.about import checkpoints
+from training.about import METRICS, checkpoints
 from training.errors import TrainingStopped
 from training.model.originals import Originals
 from training.recipe import Recipe
@@ -48,6 +48,10 @@ class Job:
     @property
     def folder(self) -> Path:
         return self.run / self.recipe.name
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / METRICS
 
     @property
     def checkpoints(self) -> Path:

@@ -13,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from training.about import METRICS
+
 Event = Literal["step", "evaluation"]
-_METRICS = "metrics.jsonl"
 _CURVES = "curves.png"
 
 
@@ -28,10 +29,10 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         kept = [line for line in entries(folder) if line["step"] <= after_step]
-        draft = folder / f".{_METRICS}.unfinished"
+        draft = folder / f".{METRICS}.unfinished"
         draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
-        draft.replace(folder / _METRICS)
-        self._file = (folder / _METRICS).open("a", encoding="utf-8")
+        draft.replace(folder / METRICS)
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 
     def write(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
@@ -113,7 +114,7 @@ _OF_REWARDS = {
 
 def entries(folder: Path) -> list[dict[str, Any]]:
     """What stands in `metrics.jsonl`; a last line that a killed run left half is not there."""
-    path = folder / _METRICS
+    path = folder / METRICS
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,6 +78,31 @@ def test_a_signal_has_the_supervisor_end_the_work_in_order(job: Job, monkeypatch
     finally:
         STOPS.end()
         STOPS.restore(before)
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_workers_that_finish_no_step_for_long_are_lost(job: Job, monkeypatch: pytest.MonkeyPatch, grows: bool) -> None:
+    """The clock is that of processes that run: a look counts as two seconds at most."""
+    now = iter(range(0, 1_000_000, 2000))
+    monkeypatch.setattr("curation.awake_clock._LONGEST_STEP_SECONDS", 2000.0)
+    monkeypatch.setattr("curation.awake_clock.time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    job.folder.mkdir(parents=True)
+
+    def train(*given: Any) -> str:
+        for _ in range(10):
+            given[-1]()
+            if grows:
+                with job.metrics.open("a") as metrics:
+                    metrics.write("{}\n")
+        return "a summary"
+
+    monkeypatch.setattr(on_ray, "train_on_ray", train)
+    request = TrainOnRay(job, 2, 3, None)
+    if grows:
+        assert request.work(Told()) == "a summary"  # type: ignore[comparison-overlap]
+    else:
+        with pytest.raises(RayFailed, match="no step was finished in 2 hours"):
+            request.work(Told())
 
 
 def test_a_machine_that_is_too_small_is_wrong_usage(job: Job) -> None:
