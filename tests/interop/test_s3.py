@@ -560,7 +560,7 @@ def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
         assert run.left_behind() == []
     assert ends[-1].code == 3, ends[-1].stderr
     assert "ACCESS_DENIED" in ends[-1].error or "ExpiredToken" in ends[-1].error
-    assert "run.lock" not in ends[-1].error
+    assert not any(words in ends[-1].error for words in ("was taken", "is gone", "is damaged"))  # of its lock
     assert s3.outcomes() == {"kept"}
     assert len(ledger(s3.out)) < SPANS
 
