@@ -272,7 +272,8 @@ def test_what_torchrun_learns_until_it_is_told_to_stop_is_what_one_process_learn
     done = given.steps[-1]
     assert ended.code == 1
     assert ended.stderr.count(f"stopped at step {done} of 10000; go on with --resume") == 1, ended.stderr
-    assert ended.stderr.count("torchrun's restart of it ends at once") == 2, ended.stderr
+    # Twice, unless torchrun ends the second process for the end of the first.
+    assert ended.stderr.count("torchrun's restart of it ends at once") in (1, 2), ended.stderr
     assert latest(given.checkpoints) == given.checkpoints / f"step-{done}"
     assert given.run("--resume", "--steps", str(done + 1))[0] == 0
     together = given.losses
