@@ -262,7 +262,7 @@ def test_a_connection_that_breaks_after_the_request_may_have_cost_an_answer(scri
 
 @pytest.mark.parametrize("sent", [b"", WHOLE[:30], WHOLE[:-10]])
 def test_an_answer_that_does_not_come_in_time_may_have_cost_as_much(sent: bytes) -> None:
-    fault = met((sent, "hang"), seconds=0.3)
+    fault = met((sent, "hang"), seconds=1.5)  # enough for a busy machine to send the question
     assert (fault.kind, fault.reached) == ("lost", False)
 
 
