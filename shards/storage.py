@@ -86,7 +86,7 @@ class Storage:
         place, query = split_query(text)
         if not {".", ".."}.isdisjoint(unquote(place).split("/")):
             raise BadLocation(f"{place} has a part that is `.` or `..`; write the address without it")
-        if scheme != "file" and "//" in place.partition("://")[2].rstrip("/"):
+        if scheme not in _OF_FOLDERS and "//" in place.partition("://")[2].rstrip("/"):
             raise BadLocation(f"{place} has an empty part (`//`), which cannot be reached; write one slash")
         storage = Storage(f"{place.rstrip('/')}{query.rstrip('/')}")
         _ = storage._place  # fails now if the scheme is unknown
@@ -535,6 +535,8 @@ class Storage:
 
 _UNFINISHED = ".unfinished"
 _DRAFT = re.compile(rf"\.(?P<final>.+)\.[0-9a-f]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
+_OF_FOLDERS = ("file", "hdfs", "viewfs")
+"""Schemes of file systems, which take two slashes for one; object stores would look for a part without a name."""
 _ONE_SLASH = re.compile(r"(?:s3|gs|gcs|abfss?|hdfs|hf|https?):/(?!/)")
 _LOCK_TRIES = 100
 _LOCK_WAIT_SECONDS = 0.02

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -13,17 +12,12 @@ from curation.errors import RunStopped, UsageMistake
 from curation.least_budget import check_budget, least_budget
 from judge.settings import Claude
 from shards.storage import Storage
-from tests.asking import CLAUDE, loopback, spans, stored, terms
+from tests.asking import CLAUDE, spans, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.support import build_inline, ledger
 
 LEAST = least_budget(Claude(), terms())
 CENT_TENTH = Decimal("0.001")
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    yield from loopback(monkeypatch)
 
 
 def test_the_least_budget_is_told_and_enough_and_less_is_refused(api: ClaudeApi, tmp_path: Path) -> None:

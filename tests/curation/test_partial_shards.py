@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from shards.dataset import ClipDataset
 from shards.layout import SUMS, ShardName
 from shards.receipt import Manifest
 from shards.storage import Storage
-from tests.asking import account, after_answers, loopback, reach_spend_limit, spans, stored, terms
+from tests.asking import account, after_answers, reach_spend_limit, spans, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.claude_api.account import GOOD
 from tests.faults.mortal import TINY
@@ -188,11 +187,6 @@ def test_nothing_to_do_is_no_new_revision(source: Path, calm: Path, tmp_path: Pa
 
 
 # ---- when the asking ends ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    yield from loopback(monkeypatch)
 
 
 ASKED = replace(CONFIG, judge="claude")

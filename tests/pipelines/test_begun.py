@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +14,11 @@ from curation.kept_terms import KeptTerms
 from pipelines.begun import Begun
 from shards.layout import CALLS, CONFIG, LOCK, TERMS
 from shards.storage import Storage
-from tests.asking import CLAUDE, CLAUDE_FLAGS, account, files_of, loopback, spans, stored, true_cost
+from tests.asking import CLAUDE, CLAUDE_FLAGS, account, files_of, spans, stored, true_cost
 from tests.claude_api import ClaudeApi
 from tests.command import SMALL_FLAGS
 from tests.faults.test_killed_before_the_page import Fate, Killed
-from tests.without_ray import build, command, without_ray
+from tests.without_ray import build, command
 
 PRICES = """
 date = 2027-01-02
@@ -34,14 +33,7 @@ effort = false
 """
 
 
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_ray(monkeypatch)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    yield from loopback(monkeypatch)
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 @pytest.fixture

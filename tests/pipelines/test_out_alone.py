@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,23 +24,16 @@ from shards.layout import CONFIG, LOCK, PLAN, TERMS
 from shards.receipt import sealed_shards
 from shards.storage import Storage
 from shards.sums import file_sha256, relist
-from tests.asking import CLAUDE, CLAUDE_FLAGS, account, loopback, spans, stored, terms
+from tests.asking import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms
 from tests.claude_api import ClaudeApi, Mind
 from tests.command import SMALL_FLAGS
 from tests.support import SMALL, assert_same_clips, build_inline, captioned_spans, ledger
-from tests.without_ray import build, command, without_ray
+from tests.without_ray import build, command
 
 OTHERS = ("--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48")
 
 
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_ray(monkeypatch)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    yield from loopback(monkeypatch)
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 def recorded(out: Path) -> Recorded:

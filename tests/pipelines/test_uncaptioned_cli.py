@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,11 @@ from curation.sources import Source
 from judge.estimate import CASES, Ahead, Estimator
 from pipelines.build_nsp import main
 from shards.storage import Storage
-from tests.asking import CLAUDE, CLAUDE_FLAGS, MODEL, loopback, outcomes, terms
+from tests.asking import CLAUDE, CLAUDE_FLAGS, MODEL, outcomes, terms
 from tests.claude_api import ClaudeApi
 from tests.support import build_inline, make_video, run_ffmpeg, write_csv
 
 MONEY = r"\$([\d,.]+) to \$([\d,.]+)"
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    yield from loopback(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.asking import CLAUDE_FLAGS, loopback, spans
+from tests.asking import CLAUDE_FLAGS, spans
 from tests.claude_api import ClaudeApi
 from tests.claude_api.checks import check_countable
 from tests.claude_api.errors import ApiError
-from tests.without_ray import build, command, without_ray
+from tests.without_ray import build, command
 
 WRONG = "sk-ant-wrong-9876543210"
 
 
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_ray(monkeypatch)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    yield from loopback(monkeypatch)
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,21 @@
+"""What several tests of the commands ask: a Claude API on loopback, and builds without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.asking import loopback
+from tests.claude_api import ClaudeApi
+from tests.without_ray import without_ray
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    yield from loopback(monkeypatch)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
