@@ -21,7 +21,7 @@ from benchmarks import (
     workers,
 )
 from benchmarks.support import Benchmark, Result, notice, show
-from pipelines.usage import Command
+from nextscene.pipelines.cli.command import Command
 
 BENCHMARKS: dict[str, Benchmark] = {
     "cpu_per_clip": cpu_per_clip.benchmark,

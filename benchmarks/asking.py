@@ -29,7 +29,7 @@ import click
 
 from benchmarks.children.ask import AT_ONCE
 from benchmarks.support import REPOSITORY, WORK, Result, child, show
-from pipelines.usage import Command
+from nextscene.pipelines.cli.command import Command
 from tests.claude_api import KEY
 from tests.faults.object_store import CREDENTIALS
 

@@ -31,9 +31,9 @@ from benchmarks.support import (
     tree_cpu,
     write_manifest,
 )
-from curation.config import Config
-from curation.state import State
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.sealing.committed import State
 
 CLIPS = 118
 FEW_CLIPS = 20

@@ -1,6 +1,6 @@
-"""Claim: `shards.decode` fills arrays with at least 0.9 of the clips that PyAV by itself decodes in the same CPU time.
+"""Claim: the decoder fills arrays with at least 0.9 of the clips that PyAV by itself decodes in the same CPU time.
 
-Measured: the CPU time of `shards.decode.decode` by each library that is installed, over 20 clips of the sample film
+Measured: the CPU time of `decode.decode` by each library that is installed, over 20 clips of the sample film
 (832×480, 17 to 81 frames), each from memory into an array that is used again. The claim is made for PyAV, the default;
 what the other libraries do is shown beside it, and for one that is not installed that it is not here.
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.film_dataset import MAX_FRAMES, decode_bare, delivered, few_clips
 from benchmarks.support import WORK, Result, run_alone
-from shards.decode import Backend, NoDecoder, decode
-from shards.sample import Sample
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.decode import Backend, NoDecoder, decode
 
 ROUNDS = 5
 TARGET = 0.9
@@ -36,7 +36,7 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     done = [_round(ways, clips, place % 2 == 1) for place in range(-1, rounds or ROUNDS)][1:]  # the first warms up
     notes = [_note(name, [each[name] for each in done], [each["pyav"] for each in done], len(clips)) for name in ways]
     ratios = [each[_BARE] / each["pyav"] for each in done]
-    claim = "clips a CPU-second of shards.decode by PyAV, over bare PyAV"
+    claim = "clips a CPU-second of nextscene.shards.loading.decode by PyAV, over bare PyAV"
     return [Result(claim, ratios, TARGET, at_most=False, notes=notes + absent)]
 
 

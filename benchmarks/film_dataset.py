@@ -14,10 +14,10 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from benchmarks.support import REPOSITORY, WORK, notice
-from shards.layout import MANIFEST, ShardName
-from shards.read import SplitReader
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import MANIFEST, ShardName
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.reader import SplitReader
 from tests.shards.samples import seal_dataset
 
 MAX_FRAMES = 81

@@ -1,6 +1,6 @@
 """Claim: a span at the end of a recording of two hours costs at most twice the CPU time of one at its start.
 
-Measured: the CPU-seconds of `curation.cut.cut`, that is of ffmpeg and all that finds the place, over 5 s at places in
+Measured: the CPU-seconds of `stages.cut.cut`, that is of ffmpeg and all that finds the place, over 5 s at places in
 the last minute of a transport stream of two hours, which has no index: 1280×720, a keyframe every 250 frames at most.
 
 Compared with: the same at the same places of its first minute. The stream is one minute of the sample film, 120 times,
@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.support import WORK, Result, children_cpu, film, run_alone, run_ffmpeg
-from curation.config import Config
-from curation.cut import Cut, cut
-from curation.probe import Measured, measure
-from curation.seek import Span
+from nextscene.curation.config import Config
+from nextscene.curation.media.probe import Measured, measure
+from nextscene.curation.media.seek import Span
+from nextscene.curation.stages.cut import Cut, cut
 
 MINUTES = 120
 PLACES = (3.0, 14.3, 27.7, 41.0, 52.9)

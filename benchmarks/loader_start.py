@@ -23,12 +23,12 @@ import numpy as np
 
 from benchmarks.film_dataset import MICRO_BATCH, delivered, film_clips, renamed
 from benchmarks.support import WORK, Result, child, run_alone
-from shards.layout import ShardName
-from shards.order import Order
-from shards.receipt import Place, Receipt
-from shards.sample import MEMBERS, Sample
-from shards.storage import Storage
-from shards.tar import END
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Place, Receipt
+from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.format.tar import END
+from nextscene.shards.loading.shuffle import Order
 from tests.shards.samples import publish_dataset
 
 SHARDS, CLIPS_A_SHARD = 1000, 512

@@ -1,6 +1,6 @@
 """Claims: the loader gets at least 0.9 of the clips a core can decode, and no fewer than a usual WebDataset pipeline.
 
-Measured: the CPU time in which `shards.loader.Loader` delivers an epoch of 20 clips of the sample film (832×480, 17 to
+Measured: the CPU time in which `Loader` delivers an epoch of 20 clips of the sample film (832×480, 17 to
 81 frames, in the film's own mix of lengths) in micro-batches of two: decoded in this process, and by one worker. It is
 the CPU time of this process and of the worker together: so nothing is gained by work that is moved to another core, or
 lost to another program. Wall-clock time, which would tell that the two wait for each other, is shown beside it. The
@@ -34,10 +34,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks.film_dataset import MAX_FRAMES, MICRO_BATCH, decode_bare, delivered, few_clips, sealed
 from benchmarks.support import WORK, Result, run_alone
-from shards.dataset import ClipDataset
-from shards.loader import Loader
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.loader import Loader
 
 ROUNDS = 6
 OVER_BARE, OVER_WEBDATASET = 0.9, 1.0

@@ -18,7 +18,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from benchmarks.one_sequence import states_of_queries
 from benchmarks.support import Result, run_alone
-from training.model.language import Words, ask, read
+from nextscene.training.model.language import Words, ask, read
 
 ROUNDS = 5
 OVER_PLAIN = 1.1

@@ -23,11 +23,11 @@ from typing import Any
 import click
 
 from benchmarks.support import WORK, Result, child, show
-from judge.answer import Answer
-from judge.answer_index import INDEX
-from judge.prices import Usage
-from judge.segments import CALLS, SEGMENT_SUFFIX
-from pipelines.usage import Command
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.prices import Usage
+from nextscene.judge.spending.segments import CALLS, SEGMENT_SUFFIX
+from nextscene.pipelines.cli.command import Command
 
 ROUNDS = 3
 ANSWERS, A_SEGMENT = 1_000_000, 50

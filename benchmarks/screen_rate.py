@@ -1,6 +1,6 @@
 """Claim: screening takes at least 0.95 clips in the CPU time in which bare MediaInfo reports on one.
 
-Measured: `curation.screen.screen` with a `SourceReader`, which looks the file up, compares size and time with the plan,
+Measured: `stages.screen.screen` with a `SourceReader`, which looks the file up, compares size and time with the plan,
 and has size, rotation, sample aspect and duration read in a child process; over 1,000 planned clips, by the CPU time of
 this process and of its child, which is kept from clip to clip and was started before.
 The clips are hard links to four ordinary files: H.264, 1280×720, 5 s, AAC sound, index at the end or at the front.
@@ -23,16 +23,16 @@ import psutil
 from pymediainfo import MediaInfo
 
 from benchmarks.support import WORK, Result, run_alone, run_ffmpeg, write_manifest
-from curation.config import Config
-from curation.plan import Plan, PlannedClip
-from curation.probe import Measured
-from curation.screen import screen
-from curation.setup import prepare
-from curation.sources import Source
-from curation.sources.reading import SourceReader
-from curation.state import State
-from curation.work import remaining
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.media.probe import Measured
+from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.remaining import remaining
+from nextscene.curation.sources import Source
+from nextscene.curation.sources.reader import SourceReader
+from nextscene.curation.stages.screen import screen
 
 CLIPS = 1000
 ROUNDS = 5

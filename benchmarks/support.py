@@ -26,8 +26,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from curation import ffmpeg
-from pipelines.usage import Command
+from nextscene.common import ffmpeg
+from nextscene.pipelines.cli.command import Command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = REPOSITORY / "data" / "benchmarks"

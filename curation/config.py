@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from judge.settings import Claude
-from prompts import load
-from shards.sample import SCHEMA_VERSION
+from nextscene.judge.config import Claude
+from nextscene.prompts import load
+from nextscene.shards.format.sample import SCHEMA_VERSION
 
 CUT_VERSION = 2
 """Counts up whenever the cut's own logic makes other bytes or other ends of the same file, as settings would."""

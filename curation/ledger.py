@@ -12,17 +12,17 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.outcome import OUTCOMES
-from judge.text import MAX_EVIDENCE, MAX_NAME
-from shards.parquet import read_table
-from shards.receipt import DamagedRecord
-from shards.storage import Storage
+from nextscene.common.parquet import read_table
+from nextscene.common.storage import Storage
+from nextscene.common.text import MAX_EVIDENCE, MAX_NAME
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.shards.format.receipt import DamagedRecord
 
 T = TypeVar("T")
 
 
 def _evidence(longest: int = MAX_EVIDENCE) -> str:
-    """A column of text that is there to be read: `curation.writable` cleans it and cuts what is longer."""
+    """A column of text that is there to be read: `curation.storable_row` cleans it and cuts what is longer."""
     found: str = field(default="", metadata={"evidence": longest})
     return found
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from curation.probe import Measured
+    from nextscene.curation.media.probe import Measured
 
 Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantined"]
 OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")

@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
 
-from curation.ledger import Row
-from judge.prices import Usage
+from nextscene.curation.ledger import Row
+from nextscene.judge.spending.prices import Usage
 
 _USAGE = tuple(item.name for item in fields(Usage))
 

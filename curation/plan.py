@@ -18,18 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.config import Config
-from curation.errors import UsageMistake
-from curation.outcome import Ending
-from curation.sources import Clip, PassedOver, Source
-from curation.sources.caption import ending_of
-from curation.survey import Survey
-from curation.terms import Terms
-from judge.text import MAX_NAME, evidence
-from shards.layout import PLAN, SPLITS, ShardName, UnitName
-from shards.parquet import reading
-from shards.storage import Storage
-from shards.sums import sha256_of
+from nextscene.common.errors import UsageMistake
+from nextscene.common.parquet import reading
+from nextscene.common.storage import Storage
+from nextscene.common.text import MAX_NAME, evidence
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.outcome import Ending
+from nextscene.curation.plan_survey import Survey
+from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.sources.caption import ending_of
+from nextscene.shards.format.checksums import sha256_of
+from nextscene.shards.format.layout import PLAN, SPLITS, ShardName, UnitName
 
 _SHARDS_KEY = "nextscene.shards"
 _UNCAPTIONED_KEY = "nextscene.uncaptioned"

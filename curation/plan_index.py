@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.sources import WHOLE_FILE, Clip, span_of
-from shards.layout import PLAN
-from shards.parquet import reading
-from shards.storage import Storage
+from nextscene.common.parquet import reading
+from nextscene.common.storage import Storage
+from nextscene.curation.sources import WHOLE_FILE, Clip, span_of
+from nextscene.shards.format.layout import PLAN
 
 _AT_ONCE = 4096
 _NO_CAPTION = "no_caption"

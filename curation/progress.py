@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from curation.plan import Unit
-from shards.layout import UnitName
+from nextscene.curation.plan import Unit
+from nextscene.shards.format.layout import UnitName
 
 if TYPE_CHECKING:
-    from judge.asking_report import Report
+    from nextscene.judge.call_progress import Report
 
 ClipStage = Literal["screened", "asked", "cut"]
 

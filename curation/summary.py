@@ -12,23 +12,23 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 
-from curation.errors import RunStopped
-from curation.ledger import RETIMED, Tally
-from curation.outcome import NEEDS_ATTENTION
-from curation.plan import Plan
-from curation.recorded import Recorded
-from curation.state import State
-from judge.budget_record import ACCOUNT, BudgetRecord
-from judge.errors import JudgeStopped
-from judge.open_batch import OpenBatch
-from judge.stored_answers import StoredAnswers
-from shards import exports
-from shards.exports.energon import INDEX as ENERGON_INDEX
-from shards.index import publish_indexes
-from shards.layout import CARD, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
-from shards.receipt import DamagedRecord, Manifest, Receipt
-from shards.storage import Storage
-from shards.sums import Sums, file_sha256, read_sums
+from nextscene.common.errors import RunStopped
+from nextscene.common.storage import Storage
+from nextscene.curation.ledger import RETIMED, Tally
+from nextscene.curation.outcome import NEEDS_ATTENTION
+from nextscene.curation.plan import Plan
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.sealing.committed import State
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
+from nextscene.judge.spending.stored_answers import StoredAnswers
+from nextscene.shards import exports
+from nextscene.shards.exports.energon import INDEX as ENERGON_INDEX
+from nextscene.shards.format.checksums import Sums, file_sha256, read_sums
+from nextscene.shards.format.index import publish_indexes
+from nextscene.shards.format.layout import CARD, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
 
 _log = logging.getLogger(__name__)
 

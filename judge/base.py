@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from judge.answer import Answer
-from judge.request import Frame, Task
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.request import Frame, Task
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from judge.answer import Answer
-from judge.base import Call, Declined, Opinion, Question, Said
-from judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, Unanswered
-from judge.prices import Price
-from judge.request import Request
-from judge.requests import Requests
-from judge.settings import Claude
-from judge.verdict import read_verdict
-from prompts import load
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.request import Request
+from nextscene.judge.base import Call, Declined, Opinion, Question, Said
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, Unanswered
+from nextscene.judge.request_builder import Requests
+from nextscene.judge.spending.prices import Price
+from nextscene.judge.verdict import read_verdict
+from nextscene.prompts import load
 
 T = TypeVar("T")
 

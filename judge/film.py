@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from judge.base import Declined, Opinion, Question, Said
+from nextscene.judge.base import Declined, Opinion, Question, Said
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FUNCTION_WORDS = frozenset(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from judge.errors import JudgeStopped
-from judge.segments import CALLS, Files, list_segments
-from judge.settings import Claude
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.segments import CALLS, Files, list_segments
 
 PROMPTS = f"{CALLS}/prompts.json"
 

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from judge.text import evidence
+from nextscene.common.text import evidence
 
 Verdict = Literal["Pass", "Fail"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 from collections.abc import Mapping
@@ -15,30 +16,30 @@ from typing import Any, Literal
 
 import click
 
-from curation.cluster import inside_job
-from curation.config import Config
-from curation.errors import UsageMistake
-from curation.lock import runner_at_work
-from curation.outcome import OUTCOMES
-from curation.recorded import Recorded
-from curation.run import Order, build, open_out
-from curation.status import status
-from curation.verify import verify
-from judge.settings import Claude
-from pipelines import console
-from pipelines.begun import Begun, config_of
-from pipelines.endings import ends
-from pipelines.estimating import ASSUMED, print_estimate
-from pipelines.places import Place
-from pipelines.settings import Budget, NoBound, options
-from pipelines.shell import command
-from pipelines.stagewatch import StageWatch
-from pipelines.telling import print_finished, print_status
-from pipelines.usage import Command
-from shards.instead import no_dataset, what_is
-from shards.layout import CONFIG, MANIFEST, PLAN, SUMS
-from shards.mark import DATASET, WORDS
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.ray_cluster.cluster import inside_job
+from nextscene.common.run_lock import runner_at_work
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.inspect.status import status
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.run import Order, build, open_out
+from nextscene.curation.verify.verify import verify
+from nextscene.judge.config import Claude
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.begun_dataset import Begun, config_of
+from nextscene.pipelines.cli.build_report import print_finished, print_status
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.options import Budget, NoBound, options
+from nextscene.pipelines.cli.paths import Place
+from nextscene.pipelines.cli.shell import command
+from nextscene.pipelines.cli.stage_progress import StageWatch
+from nextscene.shards.format.dataset_hints import no_dataset, what_is
+from nextscene.shards.format.folder_mark import DATASET, WORDS
+from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, SUMS
 
 _FILE = Place(exists=True, dir_okay=False)
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
@@ -83,7 +84,9 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips without a caption first.")
 @click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, leave clips without a caption out.")
 @click.option(
-    "--prices", type=_FILE, help="A TOML file of prices.  [default: as last given for --out, else judge/prices.toml]"
+    "--prices",
+    type=_FILE,
+    help="A TOML file of prices.  [default: as last given for --out, else judge/spending/prices.toml]",
 )
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
 @options(Config, without=("claude.prompt_version",))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import re
@@ -15,24 +16,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines import console
-from pipelines.endings import ends
-from pipelines.places import Place, check_dataset, check_out, located
-from pipelines.shell import command
-from pipelines.usage import Command
-from shards.mark import LATENTS
-from shards.receipt import Manifest
-from shards.storage import Storage, split_query
-from training.encoding import Encoding, latents_of
-from training.errors import TrainingMistake
-from training.model.folders import check_vae, check_weights
-from training.processes import rank_and_world
+from nextscene.common.storage import Storage, split_query
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.paths import Place, check_dataset, check_out, located
+from nextscene.pipelines.cli.shell import command
+from nextscene.shards.format.folder_mark import LATENTS
+from nextscene.shards.format.receipt import Manifest
+from nextscene.training.data.latent_cache import Encoding, latents_of
+from nextscene.training.distributed.torchrun_env import rank_and_world
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.model.model_folders import check_vae, check_weights
 
 if TYPE_CHECKING:
     import torch
 
 _FOLDER = Place(exists=True, file_okay=False)
-_READ = "shards.latents.LatentDataset reads them; train.py looks below --data only"
+_READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; train.py looks below --data only"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
 
@@ -81,7 +82,10 @@ def _encode(
     check_weights(ltx / "vae")
     encoding = Encoding.by(ltx / "vae", max_frames, size)
     place = Storage.at(encoding.location(data) if out is None else out)
-    from training.encoder import Encoder, open_vae  # late, as all that imports torch: --help need not wait
+    from nextscene.training.data.encode_latents import (  # late, as all that imports torch: --help need not wait
+        Encoder,
+        open_vae,
+    )
 
     begun = time.monotonic()
     encoder = Encoder(data, place, encoding, rank, world)
@@ -109,7 +113,7 @@ def _encode(
 def _device(wanted: str | None) -> torch.device:
     import torch
 
-    from training.world import present_device
+    from nextscene.training.distributed.process_group import present_device
 
     if wanted == "cuda" and not torch.cuda.is_available():
         raise TrainingMistake("--device cuda: no GPU can be used here")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import hashlib
@@ -20,33 +21,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.errors import UsageMistake
-from curation.lock import held
-from curation.run_ownership import RunOwnershipCheck
-from judge.keys import check_key
-from judge.prices import Price, Prices
-from judge.settings import Claude
-from pipelines import console
-from pipelines.endings import ends
-from pipelines.generating import MOST_SEED, SAMPLES, fill, record, sampling_options, scenes_in
-from pipelines.places import Place, check_dataset, check_out
-from pipelines.settings import chosen, dollars, options
-from pipelines.usage import Command
-from pipelines.videofolder import Record, VideoFolder
-from shards.layout import LOCK, MARK, SUMMARY
-from shards.mark import EVALUATION, claimed
-from shards.read import SplitReader
-from shards.sample import MEMBERS, Sample
-from shards.storage import BadLocation, Storage
-from shards.typed import as_typed
-from training.generation.opening import Opening, of_checkpoint, of_export, of_original
-from training.model.folders import export_of
-from training.recipe import flat
+from nextscene.common.errors import UsageMistake
+from nextscene.common.run_lock import held
+from nextscene.common.storage import BadLocation, Storage
+from nextscene.common.typed_path import as_typed
+from nextscene.evaluation.video_folder import Record, VideoFolder
+from nextscene.judge.api.api_key import check_key
+from nextscene.judge.config import Claude
+from nextscene.judge.run_ownership import RunOwnershipCheck
+from nextscene.judge.spending.prices import Price, Prices
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, fill, record, sampling_options, scenes_in
+from nextscene.pipelines.cli.options import chosen, dollars, options
+from nextscene.pipelines.cli.paths import Place, check_dataset, check_out
+from nextscene.shards.format.folder_mark import EVALUATION, claimed
+from nextscene.shards.format.layout import LOCK, MARK, SUMMARY
+from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.loading.reader import SplitReader
+from nextscene.training.generation.open_generator import Opening, of_checkpoint, of_export, of_original
+from nextscene.training.model.model_folders import export_of
+from nextscene.training.recipe import flat
 
 if TYPE_CHECKING:
-    from pipelines.comparison import Result
-    from training.recipe import Form
-    from training.rewards.asking import Asking
+    from nextscene.evaluation.comparison import Result
+    from nextscene.training.recipe import Form
+    from nextscene.training.rewards.asking import Asking
 
 _FILE = Place(exists=True, dir_okay=False)
 _GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
@@ -113,7 +114,7 @@ class _Plan:
 @click.option("--form", type=click.Choice(["nsp", "t2v"]), help="The prompt.  [default: nsp; with --vbench t2v]")
 @sampling_options
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
-@click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/prices.toml]")
+@click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/spending/prices.toml]")
 @options(_Settings, without=("judge.rounds", "judge.prompt_version"))
 @ends(_GO_ON)
 def main(
@@ -247,8 +248,8 @@ def _evaluate(
     plan: _Plan, models: Mapping[str, Opening], settings: Claude, price: Price, budget: Decimal | None
 ) -> list[str]:
     """First makes all videos, then asks about them. What is to be said of models of which nothing was judged."""
-    from pipelines.comparison import Comparison
-    from training.rewards.asking import Asking
+    from nextscene.evaluation.comparison import Comparison
+    from nextscene.training.rewards.asking import Asking
 
     run = uuid.uuid4().hex
     with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, run) as heartbeat:
@@ -275,8 +276,8 @@ def _evaluate(
 def _judged(
     asking: Asking, models: Mapping[str, Opening], out: Storage, records: Mapping[str, list[Record]], settings: Claude
 ) -> list[Result]:  # fmt: skip
-    from pipelines.comparison import Result
-    from training.rewards.folder import judge_folder, reward_of
+    from nextscene.evaluation.comparison import Result
+    from nextscene.evaluation.judge_videos import judge_folder, reward_of
 
     results = []
     watch = console.Watch("judging")

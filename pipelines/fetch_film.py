@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import hashlib
@@ -18,11 +19,11 @@ import zipfile
 
 import click
 
-from pipelines import console
-from pipelines.endings import ends
-from pipelines.places import Place, check_free
-from pipelines.usage import Command
-from shards.storage import Storage, StorageFault
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.paths import Place, check_free
 
 _PACKAGE = "moviepy==2.2.1"
 _ARCHIVE = "moviepy-2.2.1.tar.gz"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import time
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.errors import UsageMistake
-from curation.lock import held
-from curation.sources.clip import is_media
-from curation.write import write_clip
-from pipelines import console
-from pipelines.endings import ends
-from pipelines.generating import (
+from nextscene.common.errors import UsageMistake
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.curation.media.video_writer import write_clip
+from nextscene.curation.sources.clip import is_media
+from nextscene.evaluation.video_folder import RECORDS, Record, VideoFolder
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.generation import (
     MOST_SEED,
     SAMPLES,
     fill,
@@ -33,16 +37,13 @@ from pipelines.generating import (
     scenes_in,
     wrong_with,
 )
-from pipelines.places import Place, check_out, check_writable
-from pipelines.usage import Command
-from pipelines.videofolder import RECORDS, Record, VideoFolder
-from shards.mark import VIDEOS, claimed
-from shards.storage import Storage
-from training.generation.opening import Opening, of_checkpoint, of_export, of_original
-from training.model.folders import export_of
+from nextscene.pipelines.cli.paths import Place, check_out, check_writable
+from nextscene.shards.format.folder_mark import VIDEOS, claimed
+from nextscene.training.generation.open_generator import Opening, of_checkpoint, of_export, of_original
+from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
-    from training.recipe import Form
+    from nextscene.training.recipe import Form
 
 _FILE = Place(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"

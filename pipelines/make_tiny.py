@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import os
@@ -17,12 +18,12 @@ from contextlib import contextmanager
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pipelines import console
-from pipelines.endings import ends
-from pipelines.places import Place, check_dataset, check_out
-from pipelines.shell import command
-from pipelines.usage import Command
-from shards.mark import TOYS
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.paths import Place, check_dataset, check_out
+from nextscene.pipelines.cli.shell import command
+from nextscene.shards.format.folder_mark import TOYS
 
 _LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
@@ -50,7 +51,7 @@ def main(data: str, out: Path, steps: int) -> None:
 def _make(data: str, out: Path, steps: int) -> None:
     check_out(out, TOYS, data)
     check_dataset("--data", data, "train")
-    from training.tiny.make import clips_of, make, stands
+    from nextscene.training.tiny.make import clips_of, make, stands
 
     clips = clips_of(data)
     if stands(data, out, steps):

@@ -5,25 +5,26 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 
 import click
 
-from curation.errors import UsageMistake
-from curation.recorded import Recorded
-from curation.run import claimed_out, open_out
-from curation.sources import Source
-from pipelines import console
-from pipelines.begun import config_of
-from pipelines.endings import ends
-from pipelines.usage import Command
-from shards.instead import no_dataset
-from shards.layout import REPORT
-from shards.storage import Storage, StorageFault
-from shards.sums import relist
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.run import claimed_out, open_out
+from nextscene.curation.sources import Source
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.begun_dataset import config_of
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.shards.format.checksums import relist
+from nextscene.shards.format.dataset_hints import no_dataset
+from nextscene.shards.format.layout import REPORT
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -43,7 +44,7 @@ def main(out: str) -> None:
     if recorded is None:
         raise UsageMistake(f"{place.shown} {no_dataset(place)}")
     config = config_of(recorded, place)
-    from curation.report.make import write_report  # late: the processes that decode pictures load this file
+    from nextscene.curation.report.make import write_report  # late: the processes that decode pictures load this file
 
     with claimed_out(place) as ours:
         page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import io
@@ -18,26 +19,26 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from curation import history
-from curation.config import Config
-from curation.errors import UsageMistake
-from curation.history import ClipHistory, Glance, Opened, ShardHistory
-from curation.ledger import Row
-from curation.recorded import Recorded
-from curation.run import open_out
-from curation.sources import OPEN_END
-from pipelines import console
-from pipelines.begun import config_of
-from pipelines.console import many, visible
-from pipelines.endings import ends
-from pipelines.shell import command
-from pipelines.usage import Command
-from shards.instead import what_is
-from shards.layout import CONFIG, ShardName
-from shards.location import lies_in
-from shards.mark import check_folder
-from shards.storage import BadLocation, Storage
-from shards.typed import as_typed
+from nextscene.common.errors import UsageMistake
+from nextscene.common.location import lies_in
+from nextscene.common.storage import BadLocation, Storage
+from nextscene.common.typed_path import as_typed
+from nextscene.curation import inspect
+from nextscene.curation.config import Config
+from nextscene.curation.inspect import ClipHistory, Glance, Opened, ShardHistory
+from nextscene.curation.ledger import Row
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.run import open_out
+from nextscene.curation.sources import OPEN_END
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.begun_dataset import config_of
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.console import many, visible
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.shell import command
+from nextscene.shards.format.dataset_hints import what_is
+from nextscene.shards.format.folder_mark import check_folder
+from nextscene.shards.format.layout import CONFIG, ShardName
 
 Story = Glance | ShardHistory | ClipHistory
 _KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
@@ -63,7 +64,7 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a caption may hold what the terminal cannot show
     place = open_out(out)
-    story = history.look(place, _config(place), lambda opened: _story(opened, what))
+    story = inspect.look(place, _config(place), lambda opened: _story(opened, what))
     damages = _damages(story)
     written = _extracted(place, story, folder) if folder is not None and not damages else []
     if as_json:
@@ -84,10 +85,10 @@ def _config(out: Storage) -> Config | None:
 
 def _story(opened: Opened, what: str) -> Story:
     if not what:
-        return history.glance(opened)
-    if shard := history.shard_named(opened.out, what):
-        return history.shard_history(opened, history.find_shard(opened, shard))
-    return history.clip_history(opened, history.find_clip(opened, what))
+        return inspect.glance(opened)
+    if shard := inspect.shard_named(opened.out, what):
+        return inspect.shard_history(opened, inspect.find_shard(opened, shard))
+    return inspect.clip_history(opened, inspect.find_clip(opened, what))
 
 
 def _damages(story: Story) -> list[str]:
@@ -110,7 +111,7 @@ def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
         raise UsageMistake(f"--extract {mistake}") from mistake
     if lies_in(place, out) or what_is(place):
         raise UsageMistake(f"--extract {place.shown} holds {what_is(place) or 'the dataset'}; name another folder")
-    return history.extract(out, name, [sample.key for sample in samples], place)
+    return inspect.extract(out, name, [sample.key for sample in samples], place)
 
 
 def _as_json(out: Storage, story: Story) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from pipelines import ready  # noqa: F401  before all that may be missing, and all that takes its time
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
 import os
@@ -19,31 +20,31 @@ from typing import Any
 
 import click
 
-from curation.cluster import inside_job
-from curation.errors import UsageMistake
-from curation.lock import held
-from judge.prices import Prices
-from pipelines import console
-from pipelines.endings import ends
-from pipelines.places import Place, check_dataset, check_out
-from pipelines.settings import chosen, dollars, options
-from pipelines.stepwatch import StepWatch
-from pipelines.stop_signals import STOPS
-from pipelines.train_on_ray import train_supervised
-from pipelines.usage import Command
-from shards.mark import RUN, claimed
-from shards.storage import Storage
-from shards.typed import as_typed
-from training.about import About, checkpoints, latest
-from training.errors import TrainingMistake, TrainingStopped
-from training.job import Job
-from training.mix import check_names
-from training.model.folders import check_openable
-from training.model.originals import Originals
-from training.processes import rank_and_world
-from training.recipe import STAGES, Recipe
-from training.restarts import Word, forget
-from training.summary import Summary
+from nextscene.common.errors import UsageMistake
+from nextscene.common.ray_cluster.cluster import inside_job
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.common.typed_path import as_typed
+from nextscene.judge.spending.prices import Prices
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.options import chosen, dollars, options
+from nextscene.pipelines.cli.paths import Place, check_dataset, check_out
+from nextscene.pipelines.cli.step_progress import StepWatch
+from nextscene.pipelines.cli.stop_signals import STOPS
+from nextscene.pipelines.cli.train_on_ray import train_supervised
+from nextscene.shards.format.folder_mark import RUN, claimed
+from nextscene.training.checkpoint_info import About, checkpoints, latest
+from nextscene.training.data.mix_names import check_names
+from nextscene.training.distributed.restarts import Word, forget
+from nextscene.training.distributed.torchrun_env import rank_and_world
+from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.job import Job
+from nextscene.training.model.model_folders import check_openable
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.recipe import STAGES, Recipe
+from nextscene.training.summary import Summary
 
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
@@ -75,7 +76,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
     "--budget-usd", type=click.FloatRange(0, min_open=True),
     help="A bound to what the judge of --stage rl costs.  [default: none]",
 )  # fmt: skip
-@click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/prices.toml]")
+@click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
 @options(
     Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds", "reward.judge.prompt_version")
@@ -162,8 +163,8 @@ def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: st
         )
     from transformers.utils import logging
 
-    from training.trainer import train
-    from training.world import joined
+    from nextscene.training.distributed.process_group import joined
+    from nextscene.training.trainer import train
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # that vision tower and head are left out is meant

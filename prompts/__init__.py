@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+if __name__ != "nextscene.prompts":  # one module under two names would be two modules
+    raise ImportError(f"{__name__} is a part of nextscene; import nextscene.prompts")
+
 # The paper marks the inputs of its templates in two ways: {name}, and a bracketed description of what goes there.
 _MARKERS: Mapping[str, Mapping[str, str]] = {
     "preceding_description": {"caption": "[Current visual scene or activity]"},

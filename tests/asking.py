@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import pytest
 
-from curation.config import Config
-from curation.ledger import Row
-from curation.terms import Terms
-from judge.answer import Answer
-from judge.budget_record import BudgetRecord
-from judge.prices import Prices
-from judge.segments import read_answers
-from judge.settings import Claude
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.ledger import Row
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.config import Claude
+from nextscene.judge.spending.budget_record import BudgetRecord
+from nextscene.judge.spending.prices import Prices
+from nextscene.judge.spending.segments import read_answers
 from tests.claude_api import ClaudeApi, Exchange, Question
 from tests.support import ledger, make_video, write_csv
 
@@ -39,7 +39,7 @@ def terms(
 
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
     """A Claude API on loopback that this process is sent to, for a fixture; answers are stored without lingering."""
-    monkeypatch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
+    monkeypatch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
     with ClaudeApi() as api:
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from curation.config import Config
-from judge.segments import read_answers
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.judge.spending.segments import read_answers
 from tests.claude_api import ClaudeApi, Limits, Mind
 from tests.command import Place, place
 from tests.support import ledger, make_video, write_csv

@@ -14,32 +14,32 @@ from typing import Any
 import imageio_ffmpeg
 import pytest
 
-from curation import ffmpeg
-from curation.as_it_stands import seal_as_they_stand
-from curation.config import Config
-from curation.errors import LeftUndecided, RunStopped, UsageMistake
-from curation.healing import heal, seal_or_take_back
-from curation.judging import Judging
-from curation.ledger import RUN_SPECIFIC, Row
-from curation.lock import held
-from curation.plan import Plan
-from curation.recorded import Recorded
-from curation.retry import begin_or_go_on, check_open_retry, end_retry
-from curation.run import claimed_out, open_out
-from curation.setup import prepare, untouched
-from curation.sources import Source
-from curation.state import State, discard_superseded, take_stock, tidy
-from curation.summary import Summary, conclude, sums_before
-from curation.terms import Terms
-from curation.unit import Job, cut_unit, screen_unit
-from curation.verify import verify
-from curation.witnesses import witnesses
-from curation.work import ShardWork, at_most, remaining, to_retry
-from pipelines.console import Watch
-from shards.layout import SUMS
-from shards.receipt import Manifest
-from shards.storage import Storage
-from shards.sums import write_sums
+from nextscene.common import ffmpeg
+from nextscene.common.errors import LeftUndecided, RunStopped, UsageMistake
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.ledger import RUN_SPECIFIC, Row
+from nextscene.curation.plan import Plan
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.prepare import prepare, untouched
+from nextscene.curation.run.run import claimed_out, open_out
+from nextscene.curation.run.source_witnesses import witnesses
+from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.sealing.committed import State, discard_superseded, take_stock, tidy
+from nextscene.curation.sealing.partial_shards import seal_as_they_stand
+from nextscene.curation.sealing.remaining import ShardWork, at_most, remaining, to_retry
+from nextscene.curation.sealing.repair import heal, seal_or_take_back
+from nextscene.curation.sealing.retry import begin_or_go_on, check_open_retry, end_retry
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.summary import Summary, conclude, sums_before
+from nextscene.curation.verify.verify import verify
+from nextscene.pipelines.cli.console import Watch
+from nextscene.shards.format.checksums import write_sums
+from nextscene.shards.format.layout import SUMS
+from nextscene.shards.format.receipt import Manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CLIPS = REPOSITORY.parent / "shared" / "clips"
@@ -96,7 +96,7 @@ def build_inline(
     terms: Terms | None = None,
     stop_after: int | None = None,
 ) -> Summary:
-    """The same run as `curation.run.build`, with the steps of the engine done one after another in this process.
+    """The same run as `curation.run.run.build`, with the steps of the engine done one after another in this process.
 
     What ends the asking is raised once all that was decided is sealed, and summed up.
     """

@@ -14,23 +14,23 @@ from typing import cast
 import pytest
 from click.testing import CliRunner, Result
 
-from curation.build_on_ray import BuildOnRay
-from curation.config import Config
-from curation.errors import RunStopped, UsageMistake
-from curation.judging import Judging
-from curation.plan import Plan
-from curation.progress import Tick
-from curation.ray_messages import ToSupervisor
-from curation.report.make import Written
-from curation.state import State
-from pipelines.build_nsp import main
-from shards.layout import REPORT
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.ray_cluster.messages import ToSupervisor
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.plan import Plan
+from nextscene.curation.progress import Tick
+from nextscene.curation.report.make import Written
+from nextscene.curation.run.build_on_ray import BuildOnRay
+from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.sealing.committed import State
+from nextscene.pipelines.build_nsp import main
+from nextscene.shards.format.layout import REPORT
 from tests.support import do_all
 
 
 def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStopped | UsageMistake | None:
-    """Stands in for `curation.supervisor.supervise`."""
+    """Stands in for `common.ray_cluster.supervisor.supervise`."""
     check()
     job = request.job
     judging = Judging(job.config, job.terms, job.out, job.run_id)
@@ -47,8 +47,8 @@ def in_this_process(request: BuildOnRay, tick: Tick, check: Callable[[], None]) 
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.run.supervise", inline)
-    monkeypatch.setattr("curation.report.make.write_report", short_page)
+    monkeypatch.setattr("nextscene.curation.run.run.supervise", inline)
+    monkeypatch.setattr("nextscene.curation.report.make.write_report", short_page)
 
 
 def short_page(out: Storage, config: Config, fingerprint: str, _: object) -> Written:

@@ -23,9 +23,9 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
-from training.about import ABOUT, NAME, About, step_of
-from training.errors import TrainingMistake, TrainingStopped
-from training.world import World
+from nextscene.training.checkpoint_info import ABOUT, NAME, About, step_of
+from nextscene.training.distributed.process_group import World
+from nextscene.training.errors import TrainingMistake, TrainingStopped
 
 # One process may read what many wrote.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")

@@ -8,13 +8,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
-from judge.prices import Prices
-from shards.layout import LOCK
-from shards.storage import Storage, StorageFault
-from training.about import METRICS, checkpoints
-from training.errors import TrainingStopped
-from training.model.originals import Originals
-from training.recipe import Recipe
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.spending.prices import Prices
+from nextscene.shards.format.layout import LOCK
+from nextscene.training.checkpoint_info import METRICS, checkpoints
+from nextscene.training.errors import TrainingStopped
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
-from judge.settings import Claude
+from nextscene.judge.config import Claude
 
 Form = Literal["nsp", "t2v"]
 Stage = Literal["connector", "generator", "sft", "rl"]

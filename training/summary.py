@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from training.errors import TrainingMistake
+from nextscene.training.errors import TrainingMistake
 
 _FILE = "summary.json"
 

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from training.about import latest
-from training.checkpoint import Checkpoints
-from training.errors import TrainingMistake, TrainingPaused, TrainingStopped
-from training.feed import Examples
-from training.flow_matching import FlowMatching
-from training.job import Job, Watcher
-from training.journal import Journal, entries
-from training.meter import Meter
-from training.method import Lesson, Method
-from training.model.export import check_replaceable, export
-from training.optimise.prodigy import Prodigy
-from training.policy.grpo import Grpo
-from training.setting import Setting, bridge_config, set_up
-from training.summary import UNKNOWN, Summary
-from training.world import World
+from nextscene.training.checkpoint import Checkpoints
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.data.batches import Examples
+from nextscene.training.distributed.process_group import World
+from nextscene.training.errors import TrainingMistake, TrainingPaused, TrainingStopped
+from nextscene.training.job import Job, Watcher
+from nextscene.training.metrics.logger import Journal, entries
+from nextscene.training.metrics.throughput import Meter
+from nextscene.training.model.export import check_replaceable, export
+from nextscene.training.objectives.base import Lesson, Method
+from nextscene.training.objectives.flow_matching import FlowMatching
+from nextscene.training.objectives.grpo.grpo import Grpo
+from nextscene.training.optimizer.prodigy import Prodigy
+from nextscene.training.stage import Setting, bridge_config, set_up
+from nextscene.training.summary import UNKNOWN, Summary
 
 
 def train(job: Job, world: World, watcher: Watcher) -> Summary:

@@ -23,16 +23,16 @@ from decimal import Decimal
 import anthropic
 
 from benchmarks.children.memory import peak_bytes
-from judge.base import Question
-from judge.cached_client import CachedClient
-from judge.patience import Patience
-from judge.prices import Prices
-from judge.request import Request
-from judge.requests import Requests
-from judge.settings import Claude
-from shards.layout import JOURNALS
-from shards.local_state import local_state
-from shards.storage import Storage
+from nextscene.common.local_state import local_state
+from nextscene.common.storage import Storage
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.request import Request
+from nextscene.judge.base import Question
+from nextscene.judge.config import Claude
+from nextscene.judge.request_builder import Requests
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.prices import Prices
+from nextscene.shards.format.layout import JOURNALS
 
 AT_ONCE = 16
 """So few that one waits for the API, and not for the CPU, also while a machine of two cores has other work."""

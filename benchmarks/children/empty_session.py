@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.cluster import connected
+from nextscene.common.ray_cluster.cluster import connected
 
 
 def nothing() -> None: ...

@@ -1,6 +1,6 @@
 """The engine on a warm Ray, timed from its first step to its last: `engine_only SOURCE OUT WORKERS`.
 
-It does what `curation.run.build` does, with a pause between Ray's start and the first step, in which every worker
+It does what `curation.run.run.build` does, with a pause between Ray's start and the first step, in which every worker
 process and the judge come up and import what they need.
 """
 
@@ -10,16 +10,16 @@ import json
 import sys
 import time
 
-from curation.cluster import connected
-from curation.config import Config
-from curation.lock import held
-from curation.plan import Plan
-from curation.run import open_out
-from curation.setup import prepare
-from curation.sources import Source
-from curation.state import State, take_stock
-from curation.unit import Job
-from curation.work import remaining
+from nextscene.common.ray_cluster.cluster import connected
+from nextscene.common.run_lock import held
+from nextscene.curation.config import Config
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.run import open_out
+from nextscene.curation.sealing.committed import State, take_stock
+from nextscene.curation.sealing.remaining import remaining
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.unit import Job
 
 UNIT_SIZE = 4
 _WARM_UP_SECONDS = 4.0
@@ -35,7 +35,7 @@ def main(location: str, out_location: str, workers: int) -> None:
         with connected(workers, None):
             import ray
 
-            from curation.engine import Engine
+            from nextscene.curation.run.engine import Engine
 
             engine = Engine(job, workers, 0, heartbeat.check)
             ray.get([ray.remote(num_cpus=1)(warm_up).remote(job) for _ in range(workers)])

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from shards.dataset import ClipDataset
-from shards.loader import Loader
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.loader import Loader
 
 _SHARED = Path("/dev/shm")  # noqa: S108
 _HEAP = re.compile(r"^Pss_Anon:\s+(\d+) kB$", re.MULTILINE)

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 begun = time.perf_counter()
 
-from shards.dataset import ClipDataset  # noqa: E402
-from shards.index import Index  # noqa: E402
-from shards.loader import Loader  # noqa: E402
-from shards.receipt import Manifest  # noqa: E402
-from shards.storage import Storage  # noqa: E402
+from nextscene.common.storage import Storage  # noqa: E402
+from nextscene.shards.format.index import Index  # noqa: E402
+from nextscene.shards.format.receipt import Manifest  # noqa: E402
+from nextscene.shards.loading.dataset import ClipDataset  # noqa: E402
+from nextscene.shards.loading.loader import Loader  # noqa: E402
 
 imported = time.perf_counter() - begun
 

@@ -10,13 +10,13 @@ import sys
 import time
 
 from benchmarks.children.memory import peak_bytes
-from curation.config import Config
-from curation.plan import Plan
-from curation.run import open_out
-from curation.setup import prepare
-from curation.sources import Source
-from curation.state import State, tidy
-from curation.work import remaining
+from nextscene.curation.config import Config
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.run import open_out
+from nextscene.curation.sealing.committed import State, tidy
+from nextscene.curation.sealing.remaining import remaining
+from nextscene.curation.sources import Source
 
 
 def main(location: str, out_location: str) -> None:

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.children.memory import peak_bytes
-from judge.answer_index import INDEX
-from judge.cached_client import CachedClient
-from judge.patience import Patience
-from judge.prices import Prices
-from judge.segments import CALLS, SEGMENT_SUFFIX
-from judge.settings import Claude
-from shards.layout import JOURNALS
-from shards.local_state import local_state
-from shards.storage import Storage
+from nextscene.common.local_state import local_state
+from nextscene.common.storage import Storage
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.config import Claude
+from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.prices import Prices
+from nextscene.judge.spending.segments import CALLS, SEGMENT_SUFFIX
+from nextscene.shards.format.layout import JOURNALS
 
 
 async def judge(out: str) -> Callable[[], Awaitable[None]]:

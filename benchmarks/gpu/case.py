@@ -17,23 +17,23 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.distributed.tensor import DTensor
 
-import training.recipe
+import nextscene.training.recipe
 from benchmarks.gpu.models import PUBLISHED, TOY, Size, unified
 from benchmarks.one_sequence import states_of_queries
-from pipelines.settings import chosen
-from training.flops import Sizes, Work, peak_flops, training_work
-from training.flow.objective import loss_per_sample, noised
-from training.model.language import Words
-from training.model.unified import UnifiedModel
-from training.optimise.choose import optimiser
-from training.optimise.ema import Average
-from training.parallel import lay_out
-from training.recipe import Recipe
-from training.trained import trained
-from training.world import World, joined
+from nextscene.pipelines.cli.options import chosen
+from nextscene.training.distributed.parallelize import lay_out
+from nextscene.training.distributed.process_group import World, joined
+from nextscene.training.flow.objective import loss_per_sample, noised
+from nextscene.training.metrics.flops import Sizes, Work, peak_flops, training_work
+from nextscene.training.model.language import Words
+from nextscene.training.model.trainable import trained
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.optimizer.build import optimiser
+from nextscene.training.optimizer.ema import Average
+from nextscene.training.recipe import Recipe
 
 WARM_UP, ROUNDS = 2, 3
-_RECIPES = Path(training.recipe.__file__).parent / "recipes"
+_RECIPES = Path(nextscene.training.recipe.__file__).parent / "recipes"
 _FPS = 24.0
 
 

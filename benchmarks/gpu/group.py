@@ -25,17 +25,17 @@ from benchmarks.gpu import models
 from benchmarks.gpu.case import recipe
 from benchmarks.gpu.models import PUBLISHED, TOY, Size
 from benchmarks.gpu.videos import SCHEDULER, AnyWords
-from shards.order import Draw
-from training.feed import Examples, Maker
-from training.model.grid import Grid
-from training.optimise.choose import optimiser
-from training.optimise.ema import Average
-from training.parallel import lay_out
-from training.policy import grpo
-from training.recipe import Recipe
-from training.rewards.base import Candidate, Verdict
-from training.trained import trained
-from training.world import World, joined
+from nextscene.shards.loading.shuffle import Draw
+from nextscene.training.data.batches import Examples, Maker
+from nextscene.training.distributed.parallelize import lay_out
+from nextscene.training.distributed.process_group import World, joined
+from nextscene.training.model.grid import Grid
+from nextscene.training.model.trainable import trained
+from nextscene.training.objectives.grpo import grpo
+from nextscene.training.optimizer.build import optimiser
+from nextscene.training.optimizer.ema import Average
+from nextscene.training.recipe import Recipe
+from nextscene.training.rewards.base import Candidate, Verdict
 
 
 class Coin:

@@ -11,11 +11,11 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from torch import nn
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, T5Config, T5EncoderModel
 
-from training.model.bridge import Bridge
-from training.model.grid import Ratios
-from training.model.unified import UnifiedModel
-from training.recipe import Recipe
-from training.trained import mark_trained
+from nextscene.training.model.bridge import Bridge
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.trainable import mark_trained
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.recipe import Recipe
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -175,7 +175,7 @@ def ratios(size: Size) -> Ratios:
 
 
 def unified(size: Size, recipe: Recipe, device: torch.device) -> UnifiedModel:
-    """The model of a stage as `training.setting` has it: what is trained in float32, all else as it is computed in."""
+    """The model of a stage as `training.stage` has it: what is trained in float32, all else as it is computed in."""
     dtype = torch.bfloat16 if recipe.parallel.precision == "bf16" else torch.float32
     drawing = transformer(size, device, dtype)
     model = UnifiedModel(language(size, device, dtype), bridge(size, device), drawing, ratios(size), dtype)

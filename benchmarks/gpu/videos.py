@@ -24,11 +24,11 @@ from benchmarks.gpu import models
 from benchmarks.gpu.apart import Figures, figures_of
 from benchmarks.gpu.case import recipe
 from benchmarks.gpu.models import PUBLISHED, TOY, Size
-from training.generation.base import Sampling
-from training.generation.next_scene import NextScene
-from training.generation.shared import pixels
-from training.model.language import Words
-from training.world import present_device
+from nextscene.training.distributed.process_group import present_device
+from nextscene.training.generation.base import Sampling
+from nextscene.training.generation.next_scene import NextScene
+from nextscene.training.generation.shared import pixels
+from nextscene.training.model.language import Words
 
 ROUNDS = 3
 SCHEDULER = {  # of LTX-Video 0.9.0

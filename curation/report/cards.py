@@ -6,11 +6,11 @@ import base64
 import json
 from dataclasses import dataclass
 
-from curation.ledger import Row
-from curation.report.strips import Strip
-from curation.sources import OPEN_END
-from judge.text import evidence
-from shards.receipt import DamagedRecord
+from nextscene.common.text import evidence
+from nextscene.curation.ledger import Row
+from nextscene.curation.report.filmstrips import Strip
+from nextscene.curation.sources import OPEN_END
+from nextscene.shards.format.receipt import DamagedRecord
 
 _MOST_TEXT = 1500
 _MOST_REMARK = 400

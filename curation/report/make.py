@@ -7,20 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from curation.config import Config
-from curation.ledger import Row, read_ledger
-from curation.outcome import OUTCOMES
-from curation.plan import Plan, PlannedClip
-from curation.report.cards import card
-from curation.report.concluded import Concluded
-from curation.report.counts import Counts
-from curation.report.darkroom import develop
-from curation.report.page import Facts, render
-from curation.report.sampling import Pick, Sampler
-from curation.report.strips import InShard, InSource, Strip, Task
-from curation.state import State
-from shards.layout import REPORT, ShardName
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.ledger import Row, read_ledger
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.report.cards import card
+from nextscene.curation.report.counts import Counts
+from nextscene.curation.report.decode_pool import develop
+from nextscene.curation.report.filmstrips import InShard, InSource, Strip, Task
+from nextscene.curation.report.last_run import Concluded
+from nextscene.curation.report.page import Facts, render
+from nextscene.curation.report.sampling import Pick, Sampler
+from nextscene.curation.sealing.committed import State
+from nextscene.shards.format.layout import REPORT, ShardName
 
 MOST_CARDS = 240
 _PICTURE_SECONDS = 20.0

@@ -11,13 +11,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from curation.config import Config
-from curation.outcome import OUTCOMES
-from curation.report.cards import Card
-from curation.report.concluded import Concluded
-from curation.report.counts import Counts
-from curation.report.plots import plots
-from curation.summary import METHODS
+from nextscene.curation.config import Config
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.curation.report.cards import Card
+from nextscene.curation.report.counts import Counts
+from nextscene.curation.report.last_run import Concluded
+from nextscene.curation.report.plots import plots
+from nextscene.curation.summary import METHODS
 
 _HERE = Path(__file__).parent
 _MOST_REASONS = 100

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from curation.report.counts import MOST_WORDS, Counts
+from nextscene.curation.report.counts import MOST_WORDS, Counts
 
 # Drawn in these, and handed over as classes that page.css gives a colour.
 _COLOURS = {"#000001": "ink", "#000002": "quiet", "#000003": "line", "#000004": "bar", "#000005": "pale"}

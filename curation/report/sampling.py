@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from curation.ledger import Row
+from nextscene.curation.ledger import Row
 
 Stratum = tuple[str, str]
 """(outcome, reason)."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import PurePosixPath
 
-from curation.errors import UsageMistake
-from curation.sources.clip import (
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import BadLocation, Entry, Storage
+from nextscene.common.typed_path import as_typed
+from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
     NOT_LOOKED,
@@ -23,15 +25,13 @@ from curation.sources.clip import (
     span_of,
     split_location,
 )
-from curation.sources.digest import Region, digests
-from curation.sources.digest import region as region_in
-from curation.sources.folder import Brief, clip_of_file, clips_of_folder
-from curation.sources.manifest import clips_of_manifest
-from curation.sources.passed import PassedOver
-from curation.sources.tables import READERS
-from curation.sources.tar import clips_of_tar
-from shards.storage import BadLocation, Entry, Storage
-from shards.typed import as_typed
+from nextscene.curation.sources.digest import Region, digests
+from nextscene.curation.sources.digest import region as region_in
+from nextscene.curation.sources.folder import Brief, clip_of_file, clips_of_folder
+from nextscene.curation.sources.manifest import clips_of_manifest
+from nextscene.curation.sources.skipped_files import PassedOver
+from nextscene.curation.sources.tables import READERS
+from nextscene.curation.sources.tar import clips_of_tar
 
 __all__ = [
     "MISSING", "NOT_LOOKED", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Region", "Source", "digests", "locate",

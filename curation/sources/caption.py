@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from curation.outcome import Ending
-from judge.text import MAX_TEXT_BYTES
+from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.curation.outcome import Ending
 
 BYTE_ORDER_MARK = "\ufeff"
 

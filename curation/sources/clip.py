@@ -7,7 +7,7 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from shards.storage import Storage, split_query
+from nextscene.common.storage import Storage, split_query
 
 VIDEO_SUFFIXES = frozenset(
     """

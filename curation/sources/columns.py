@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from curation.errors import UsageMistake
+from nextscene.common.errors import UsageMistake
 
 COLUMNS = ("video", "caption", "start", "end", "id")
 

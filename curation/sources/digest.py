@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from curation.sources.clip import WHOLE_FILE
+from nextscene.curation.sources.clip import WHOLE_FILE
 
 _PIECE = 1 << 20
 _AT_ONCE = 8

@@ -12,21 +12,14 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from curation.errors import UsageMistake
-from curation.sources.caption import (
-    NO_CAPTION,
-    Caption,
-    bad_caption,
-    not_unicode,
-    read_caption,
-    too_long,
-)
-from curation.sources.clip import Clip, is_media
-from curation.sources.passed import HIDDEN, LINKS, NO_TEXT, PassedOver
-from curation.sources.sidecar import caption_name, is_text
-from curation.sources.tar import clips_of_tar
-from judge.text import MAX_TEXT_BYTES
-from shards.storage import Storage, StorageFault
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.curation.sources.caption import NO_CAPTION, Caption, bad_caption, not_unicode, read_caption, too_long
+from nextscene.curation.sources.clip import Clip, is_media
+from nextscene.curation.sources.sidecar import caption_name, is_text
+from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NO_TEXT, PassedOver
+from nextscene.curation.sources.tar import clips_of_tar
 
 _MAX_DEPTH = 64
 _NAMES_AT_ONCE = 32768

@@ -9,12 +9,11 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from curation.errors import UsageMistake
-from curation.sources.caption import REMEDY, Caption, caption_of
-from curation.sources.clip import OPEN_END, Clip
-from curation.sources.columns import COLUMNS
-from curation.sources.tables import READERS
-from curation.sources.values import (
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage, split_query
+from nextscene.common.text import MAX_NAME, evidence
+from nextscene.curation.sources.caption import REMEDY, Caption, caption_of
+from nextscene.curation.sources.cell_values import (
     NotMeant,
     Unusable,
     check_name,
@@ -24,8 +23,9 @@ from curation.sources.values import (
     text_of,
     video_of,
 )
-from judge.text import MAX_NAME, evidence
-from shards.storage import Storage, split_query
+from nextscene.curation.sources.clip import OPEN_END, Clip
+from nextscene.curation.sources.columns import COLUMNS
+from nextscene.curation.sources.tables import READERS
 
 T = TypeVar("T")
 

@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import UsageMistake
-from curation.sources.caption import not_unicode
-from curation.sources.columns import Columns, meant_for
-from shards.storage import Storage, StorageFault
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.sources.caption import not_unicode
+from nextscene.curation.sources.columns import Columns, meant_for
 
 MAX_ROW_LETTERS = 16 << 20
 """Of a row. As objects of Python they take up to thirty times as many bytes."""

@@ -14,8 +14,10 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from curation.errors import UsageMistake
-from curation.sources.caption import (
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.curation.sources.caption import (
     NO_CAPTION,
     Caption,
     bad_caption,
@@ -24,13 +26,11 @@ from curation.sources.caption import (
     read_caption,
     too_long,
 )
-from curation.sources.clip import Clip, is_image, is_media
-from curation.sources.columns import meant_for
-from curation.sources.passed import LINKS, NO_TEXT, SPARSE, PassedOver
-from curation.sources.sidecar import caption_name, is_text
-from curation.sources.values import NotMeant, shown, text_of
-from judge.text import MAX_TEXT_BYTES
-from shards.storage import Storage
+from nextscene.curation.sources.cell_values import NotMeant, shown, text_of
+from nextscene.curation.sources.clip import Clip, is_image, is_media
+from nextscene.curation.sources.columns import meant_for
+from nextscene.curation.sources.sidecar import caption_name, is_text
+from nextscene.curation.sources.skipped_files import LINKS, NO_TEXT, SPARSE, PassedOver
 
 _MAX_READ_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 4 << 20

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
-from shards.exports import croissant, energon, huggingface, wids
-from shards.exports.about import About
-from shards.receipt import Manifest, receipts_of
-from shards.storage import Storage
-from shards.sums import Sums
+from nextscene.common.storage import Storage
+from nextscene.shards.exports import croissant, energon, huggingface, wids
+from nextscene.shards.exports.dataset_facts import About
+from nextscene.shards.format.checksums import Sums
+from nextscene.shards.format.receipt import Manifest, receipts_of
 
 __all__ = ["About", "paths", "publish", "wrong"]
 

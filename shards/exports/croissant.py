@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from shards.exports.about import RECORD_FIELDS, About
-from shards.layout import CROISSANT
-from shards.receipt import Manifest, ManifestShard
-from shards.sample import Record
+from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, About
+from nextscene.shards.format.layout import CROISSANT
+from nextscene.shards.format.receipt import Manifest, ManifestShard
+from nextscene.shards.format.sample import Record
 
 _Node = dict[str, Any]
 

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from shards import layout
-from shards.receipt import Manifest, Receipt
-from shards.scratch import scratch_folder
-from shards.storage import Storage, StorageFault
-from shards.sums import Sums, sha256_of
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.shards.format import layout
+from nextscene.shards.format.checksums import Sums, sha256_of
+from nextscene.shards.format.receipt import Manifest, Receipt
 
 _FOLDER = layout.ENERGON
 INDEX = f"{_FOLDER}/index.sqlite"

@@ -9,10 +9,10 @@ import html
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
-from shards.exports.about import RECORD_FIELDS, About
-from shards.layout import CARD
-from shards.receipt import Manifest
-from shards.sample import Record
+from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, About
+from nextscene.shards.format.layout import CARD
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.sample import Record
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
 _SIZES = (

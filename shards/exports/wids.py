@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from shards import layout
-from shards.exports.about import About
-from shards.receipt import Manifest
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.exports.dataset_facts import About
+from nextscene.shards.format import layout
+from nextscene.shards.format.receipt import Manifest
 
 
 def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:

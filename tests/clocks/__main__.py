@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shards import s3 as _imported_before_the_forks  # noqa: F401
+from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
 from tests.clocks.scenarios import LONGEST_BLOCKED, RATE, SCENARIOS, STORE_RATE, Scenario, Stage
 from tests.clocks.shim import MODULES
 

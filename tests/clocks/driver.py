@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from curation.errors import RunStopped, UsageMistake
-from curation.lock import held
-from judge.errors import JudgeStopped
-from shards.storage import Storage, StorageFault
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.errors import JudgeStopped
 
 _PAUSE_SECONDS = 0.05
 _REAL_WRITE_SECONDS = 0.3
@@ -51,9 +51,9 @@ def drive(out: str, run_id: str, folder: Path) -> None:
 
 def _ownership(place: Storage, run_id: str) -> Callable[[], None]:
     try:
-        from curation.run_ownership import RunOwnershipCheck
+        from nextscene.judge.run_ownership import RunOwnershipCheck
     except ImportError:
-        from curation.judging import Leash as RunOwnershipCheck  # as earlier versions have it
+        from nextscene.curation.run.unit_judge import Leash as RunOwnershipCheck  # as earlier versions have it
     check: Callable[[], None] = RunOwnershipCheck(place, run_id).check
     return check
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.config import Config, Rules
+from nextscene.curation.config import Config, Rules
 from tests.colors.cases import Case, Unmade
 from tests.colors.patches import Clip, in_clip
 from tests.support import build_inline, ledger, write_csv

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.config import Config
-from curation.cut import Span
-from curation.look import look
-from curation.probe import measure
+from nextscene.curation.config import Config
+from nextscene.curation.media.probe import measure
+from nextscene.curation.stages.cut import Span
+from nextscene.curation.stages.keyframes import look
 from tests.colors.__main__ import chosen
 from tests.colors.cases import Case
 from tests.colors.conversion import Tags, encoded, shown, signal_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from curation.config import Limits
-from curation.header_reader import HEADERS
-from curation.probe import ImplausibleHeader, Measured, NoVideo, Unreadable, measure
+from nextscene.curation.config import Limits
+from nextscene.curation.media.header_reader import HEADERS
+from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, Unreadable, measure
 
 Ended = Measured | Unreadable | NoVideo | ImplausibleHeader
 

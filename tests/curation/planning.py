@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from curation.config import Config
-from curation.plan import Plan, PlannedClip, write_plan
-from curation.sources import Clip, PassedOver, Source
-from curation.terms import Terms
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.plan import Plan, PlannedClip, write_plan
+from nextscene.curation.sources import Clip, PassedOver, Source
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from judge.patience import Patience
+from nextscene.judge.api.backoff import Patience
 from tests.asking import CLAUDE, account, calls, loopback, spans, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.support import build_inline, ledger, problems, write_csv
@@ -26,8 +26,8 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("curation.judging.patience", lambda _: Patience(quiet_seconds=0.3))
-    monkeypatch.setattr("judge.batch_api._FIRST_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("nextscene.curation.run.unit_judge.patience", lambda _: Patience(quiet_seconds=0.3))
+    monkeypatch.setattr("nextscene.judge.api.batch_api._FIRST_POLL_SECONDS", 0.05)
     yield from loopback(monkeypatch)
 
 

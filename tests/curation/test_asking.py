@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from curation.config import Limits
-from curation.ledger import Row
-from curation.summary import Spending
-from prompts import load
-from shards.read import ShardReader
-from shards.receipt import sealed_shards
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Limits
+from nextscene.curation.ledger import Row
+from nextscene.curation.summary import Spending
+from nextscene.prompts import load
+from nextscene.shards.format.receipt import sealed_shards
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.reader import ShardReader
 from tests.asking import (
     CLAUDE,
     MODEL,
@@ -271,8 +271,8 @@ def test_in_batches_the_same_dataset_costs_half(asked: Asked, api: ClaudeApi, tm
     spent = account(tmp_path / "one by one").spent
     asked_before = len(api.exchanges)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("curation.judging.patience", _hasty)
-        patch.setattr("judge.batch_api._FIRST_POLL_SECONDS", 0.05)
+        patch.setattr("nextscene.curation.run.unit_judge.patience", _hasty)
+        patch.setattr("nextscene.judge.api.batch_api._FIRST_POLL_SECONDS", 0.05)
         build_inline(source, tmp_path / "out", config, terms=terms(in_batches=True))
     assert len(api.exchanges) == asked_before and api.batches
     one, other = ledger(tmp_path / "one by one", config), ledger(tmp_path / "out", config)
@@ -294,8 +294,8 @@ def test_what_fails_with_the_server_time_after_time_while_others_are_answered_en
     api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The patience of the real run is shortened."""
-    monkeypatch.setattr("judge.client.backoff", lambda tries: 0.02)
-    monkeypatch.setattr("judge.client._STRIKES", 3)
+    monkeypatch.setattr("nextscene.judge.api.client.backoff", lambda tries: 0.02)
+    monkeypatch.setattr("nextscene.judge.api.client._STRIKES", 3)
     source = spans(tmp_path, ["bad thing ALWAYS-500", *(f"thing {i} FAIL3" for i in range(3))])
     build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     assert outcomes(tmp_path / "out") == [("failed", "judge_error"), *[("dropped", "no_pass")] * 3]
@@ -410,6 +410,6 @@ def _shown(asked: Asked, body: dict[str, Any]) -> str:
 
 
 def _hasty(limits: Limits) -> Any:
-    from judge.patience import Patience
+    from nextscene.judge.api.backoff import Patience
 
     return Patience(limits.calls_at_once, limits.call_seconds, limits.outage_seconds, 0.3)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from curation import unit
-from curation.cut import Cut
-from curation.errors import RunStopped
-from curation.outcome import Ending
-from curation.plan import PlannedClip
-from curation.unit import Job
+from nextscene.common.errors import RunStopped
+from nextscene.curation.outcome import Ending
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.stages import unit
+from nextscene.curation.stages.cut import Cut
+from nextscene.curation.stages.unit import Job
 from tests.asking import (
     CLAUDE,
     account,

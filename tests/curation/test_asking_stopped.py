@@ -10,27 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from curation.config import Limits
-from curation.errors import RunStopped, UsageMistake
-from curation.lease import Holder
-from curation.lock import held
-from curation.process_identity import ProcessIdentity
-from curation.run import Order, build
-from curation.scenes import Scene
-from curation.sealing import seal_shard
-from curation.setup import prepare
-from curation.sources import Source
-from curation.status import status
-from curation.unit import Job, cut_unit, screen_unit
-from curation.work import ShardWork
-from judge.budget_record import ACCOUNT, BudgetRecord
-from judge.open_batch import OpenBatch
-from judge.segments import write_segments
-from judge.settings import Claude
-from pipelines.stagewatch import StageWatch
-from shards.layout import LOCK
-from shards.receipt import Manifest
-from shards.storage import Storage, StorageFault
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.lease import Holder
+from nextscene.common.process_identity import ProcessIdentity
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.config import Limits
+from nextscene.curation.inspect.status import status
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.run import Order, build
+from nextscene.curation.sealing.remaining import ShardWork
+from nextscene.curation.sealing.seal_shard import seal_shard
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.describe import Scene
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.config import Claude
+from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
+from nextscene.judge.spending.segments import write_segments
+from nextscene.pipelines.cli.stage_progress import StageWatch
+from nextscene.shards.format.layout import LOCK
+from nextscene.shards.format.receipt import Manifest
 from tests.asking import (
     CLAUDE,
     MODEL,
@@ -130,7 +130,7 @@ def test_what_was_paid_for_a_clip_whose_file_has_gone_since_stands_in_its_row(
         api.mind, outcomes_again = Mind(), frozenset({"dropped"})
     paid_before = account(out).spent if retried else Decimal(0)
     with monkeypatch.context() as patch, pytest.raises(StorageFault):
-        patch.setattr("curation.unit._cut_clip", _die)
+        patch.setattr("nextscene.curation.stages.unit._cut_clip", _die)
         build_inline(source, out, CLAUDE, outcomes_again, terms())
     assert account(out).spent > paid_before
     (source / "a.mp4").unlink()
@@ -153,7 +153,7 @@ def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
     def changed(*_: object) -> None:
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("curation.unit._cut_clip", changed)
+    monkeypatch.setattr("nextscene.curation.stages.unit._cut_clip", changed)
     build_inline(spans(tmp_path, ["a", "b"]), tmp_path / "out", CLAUDE, terms=terms())
     rows = ledger(tmp_path / "out")
     assert [row.reason for row in rows] == ["unexpected"] * 2
@@ -236,9 +236,9 @@ def test_files_of_the_same_names_where_no_plan_is_are_left_alone(tmp_path: Path)
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
-    monkeypatch.setattr("curation.run.supervise", in_this_process)
-    monkeypatch.setattr("curation.build_on_ray.check_shared", lambda _: None)
-    monkeypatch.setattr("curation.engine.Engine", _OneShard)
+    monkeypatch.setattr("nextscene.curation.run.run.supervise", in_this_process)
+    monkeypatch.setattr("nextscene.curation.run.build_on_ray.check_shared", lambda _: None)
+    monkeypatch.setattr("nextscene.curation.run.engine.Engine", _OneShard)
     return _OneShard
 
 

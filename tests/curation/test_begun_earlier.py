@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from curation import ffmpeg
-from curation.config import CUT_VERSION
-from curation.ledger import Row
-from curation.recorded import Recorded
-from pipelines.begun import config_of
-from shards.layout import LOCK
-from shards.storage import Storage
+from nextscene.common import ffmpeg
+from nextscene.common.storage import Storage
+from nextscene.curation.config import CUT_VERSION
+from nextscene.curation.ledger import Row
+from nextscene.curation.recorded_config import Recorded
+from nextscene.pipelines.cli.begun_dataset import config_of
+from nextscene.shards.format.layout import LOCK
 from tests.asking import account, calls, files_of, stored, true_cost
 from tests.begun.make import CLIPS, MARKED
 from tests.claude_api import ClaudeApi

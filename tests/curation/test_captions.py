@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.config import Config
-from curation.sources import Clip, Source
-from curation.sources.caption import caption_of
-from judge.text import MAX_TEXT_BYTES
+from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.curation.config import Config
+from nextscene.curation.sources import Clip, Source
+from nextscene.curation.sources.caption import caption_of
 from tests.curation.planning import planned
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 

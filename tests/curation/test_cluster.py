@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import ray
 
-from curation import cluster, ray_process
-from curation.cluster import connected
-from curation.errors import RunStopped, UsageMistake
-from curation.in_time import in_time
-from curation.ray_faults import Fault
-from curation.ray_process import NotReady, check_cluster, own_ray
-from shards import scratch
+from nextscene.common import scratch
+from nextscene.common.call_timeout import in_time
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.ray_cluster import cluster, local_ray
+from nextscene.common.ray_cluster.cluster import connected
+from nextscene.common.ray_cluster.local_ray import NotReady, check_cluster, own_ray
+from nextscene.common.ray_cluster.start_errors import Fault
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -66,7 +66,7 @@ TOO_LATE = Fault("Exception", "The current node timed out\nduring startup")
 
 def test_a_start_that_fails_is_tried_once_more_in_a_new_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starts = Starts(TOO_LATE, None)
-    monkeypatch.setattr(ray_process, "RayProcess", starts)
+    monkeypatch.setattr(local_ray, "RayProcess", starts)
     with own_ray(1) as address:
         assert address == "127.0.0.1:1"
         assert len(list(place.iterdir())) == 1
@@ -78,14 +78,14 @@ def test_a_second_start_that_fails_stops_the_run_and_keeps_the_logs(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = Starts(TOO_LATE, TOO_LATE)
-    monkeypatch.setattr(ray_process, "RayProcess", starts)
+    monkeypatch.setattr(local_ray, "RayProcess", starts)
     with pytest.raises(RunStopped, match="timed out during startup; its logs are in") as raised, own_ray(1):
         pytest.fail("it did not start")
     assert starts.ended == [False, True]
     (logs,) = place.iterdir()
     assert f"its logs are in {logs}." in str(raised.value)
     monkeypatch.setattr(scratch, "_YOUNG_SECONDS", -1.0)
-    monkeypatch.setattr(ray_process, "RayProcess", Starts(None))
+    monkeypatch.setattr(local_ray, "RayProcess", Starts(None))
     with own_ray(1):
         assert logs.exists()  # no sweep takes it
 
@@ -98,7 +98,7 @@ def test_a_dead_run_s_folder_is_swept_and_no_other(place: Path, monkeypatch: pyt
     assert not dead.exists()
     (place / "ns-ray-of-a-stranger").mkdir()
     (place / "ray" / "session_2026").mkdir(parents=True)
-    monkeypatch.setattr(ray_process, "RayProcess", Starts(None))
+    monkeypatch.setattr(local_ray, "RayProcess", Starts(None))
     with own_ray(1):
         pass
     assert {path.name for path in place.iterdir()} == {alive.name, "ns-ray-of-a-stranger", "ray"}
@@ -222,7 +222,7 @@ def test_a_wait_ends_on_a_signal_that_another_thread_raises() -> None:
 
 def test_a_start_ends_on_a_signal_that_another_thread_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(ray_process, "_ANSWER_SECONDS", 10.0**6)
+        monkeypatch.setattr(local_ray, "_ANSWER_SECONDS", 10.0**6)
         poll = Connection.poll
 
         def signalled(self: Connection, seconds: float) -> bool:
@@ -236,7 +236,7 @@ def test_a_start_ends_on_a_signal_that_another_thread_raises(monkeypatch: pytest
 
 def test_what_answers_and_is_no_ray_is_left_within_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself tries for minutes, and prints what it tries."""
-    monkeypatch.setattr(ray_process, "_ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(local_ray, "_ANSWER_SECONDS", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(RunStopped, match=f"no Ray cluster answers at {address}: nothing within 3 s"):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.compared import compare
-from curation.setup import prepare
-from curation.sources import Source
-from pipelines.telling import source_line
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.source_changes import compare
+from nextscene.curation.sources import Source
+from nextscene.pipelines.cli.build_report import source_line
 from tests.command import SMALL_FLAGS
 from tests.support import SMALL, build_inline, make_video, write_csv
 from tests.without_ray import build, command, without_ray
@@ -168,7 +168,9 @@ def test_a_run_that_goes_on_tells_it_at_its_end_and_one_that_plans_does_not_comp
 ) -> None:
     out = tmp_path / "out"
     compared = []
-    monkeypatch.setattr("curation.compared.compare", lambda *given: compared.append(given) or compare(*given))
+    monkeypatch.setattr(
+        "nextscene.curation.run.source_changes.compare", lambda *given: compared.append(given) or compare(*given)
+    )
     said = build("--source", copy / "in" / "folder", "--out", out, *SMALL_FLAGS, "--stop-after", "2")
     assert compared == [] and "\nsource " not in said
     add_files(copy)
@@ -187,8 +189,8 @@ def test_a_source_that_has_moved_and_changed_is_not_told_to_be_as_planned(copy: 
 def test_neither_videos_nor_tars_as_planned_are_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Storage.at(copy / "new")
     prepare(out, Source.at(str(copy / "in" / "tars")), SMALL)
-    monkeypatch.setattr("curation.sources.digests", None)
-    monkeypatch.setattr("curation.sources.folder.clips_of_tar", None)
+    monkeypatch.setattr("nextscene.curation.sources.digests", None)
+    monkeypatch.setattr("nextscene.curation.sources.folder.clips_of_tar", None)
     assert compare(out, Source.at(str(copy / "in" / "tars")), "none").is_same
     monkeypatch.undo()
     os.utime(copy / "in" / "tars" / "a.tar", (1, 1))

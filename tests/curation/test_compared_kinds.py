@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from curation.compared import Compared, compare
-from curation.errors import UsageMistake
-from curation.plan import write_plan
-from curation.recorded import Recorded
-from curation.setup import prepare
-from curation.sources import Source
-from pipelines.telling import _same, source_line
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.plan import write_plan
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.source_changes import Compared, compare
+from nextscene.curation.sources import Source
+from nextscene.pipelines.cli.build_report import _same, source_line
 from tests.support import SMALL, write_csv
 
 FILM = replace(SMALL, judge="film")
@@ -186,7 +186,7 @@ def test_contents_that_were_not_compared_are_told(
     """Many files with another time, or a plan of an older version that knows no contents."""
     out = Storage.at(tmp_path / "out")
     write_plan(out, Source.at(str(source / "clips.csv")), SMALL, digests=digests)
-    monkeypatch.setattr("curation.compared._MOST_READ", 2)
+    monkeypatch.setattr("nextscene.curation.run.source_changes._MOST_READ", 2)
     for name in NAMES:
         os.utime(source / name, (7, 7))
     now, count = found(out, source, "clips.csv"), 2 if digests else 4

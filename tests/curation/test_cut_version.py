@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import tomli_w
 
-from curation.config import CUT_VERSION, Config, Encode, fingerprint
-from curation.cut import cut
-from curation.earlier_look import earlier_look
-from curation.errors import RunStopped, UsageMistake
-from curation.look import look
-from curation.probe import measure
-from curation.seek import Span
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.curation.config import CUT_VERSION, Config, Encode, fingerprint
+from nextscene.curation.media.probe import measure
+from nextscene.curation.media.seek import Span
+from nextscene.curation.stages.cut import cut
+from nextscene.curation.stages.keyframes import look
+from nextscene.curation.stages.keyframes_v1 import earlier_look
 from tests.asking import CLAUDE, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.support import (
@@ -60,7 +60,7 @@ def as_written_by_the_first_version(out: Path) -> None:
 
 def begun(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
     with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
-        patch.setattr("curation.unit.cut", first_cut(stop_after))
+        patch.setattr("nextscene.curation.stages.unit.cut", first_cut(stop_after))
         build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
 
@@ -86,7 +86,7 @@ def test_a_finished_dataset_stays_as_it_is_and_no_clip_is_added(
 ) -> None:
     source, out = captioned_spans(tmp_path / "in", 4), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("curation.unit.cut", first_cut(99))
+        patch.setattr("nextscene.curation.stages.unit.cut", first_cut(99))
         build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
     before = {path: path.read_bytes() for path in out.rglob("*.tar")}
@@ -127,8 +127,8 @@ def test_captions_that_were_bought_stay_with_their_clips(
     source = written(tmp_path / "clips.csv", rows)
     paid = terms(uncaptioned="caption")
     with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
-        patch.setattr("curation.unit.look", earlier_look)
-        patch.setattr("curation.unit.cut", first_cut(0))
+        patch.setattr("nextscene.curation.stages.unit.look", earlier_look)
+        patch.setattr("nextscene.curation.stages.unit.cut", first_cut(0))
         build_inline(source, tmp_path / "out", CLAUDE, terms=paid)
     as_written_by_the_first_version(tmp_path / "out")
     asked, answers = len(api.exchanges), stored(tmp_path / "out")

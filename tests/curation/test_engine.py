@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from ray import exceptions
 
-from curation import cluster_size, engine, step_timeouts, unit
-from curation.crashes import CLIP_CRASHES_ALLOWED
-from curation.engine import Engine
-from curation.errors import RunStopped
-from curation.plan import PlannedClip, Unit
-from curation.scenes import Asked
-from curation.unit import Job, try_clip
-from curation.work import ShardWork
-from shards.layout import ShardName, UnitName
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped
+from nextscene.common.storage import Storage
+from nextscene.curation.plan import PlannedClip, Unit
+from nextscene.curation.run import cluster_size, engine, step_timeouts
+from nextscene.curation.run.crash_counts import CLIP_CRASHES_ALLOWED
+from nextscene.curation.run.engine import Engine
+from nextscene.curation.sealing.remaining import ShardWork
+from nextscene.curation.stages import unit
+from nextscene.curation.stages.describe import Asked
+from nextscene.curation.stages.unit import Job, try_clip
+from nextscene.shards.format.layout import ShardName, UnitName
 from tests.asking import CLAUDE
 from tests.curation.planning import planned
 from tests.support import make_video, write_csv

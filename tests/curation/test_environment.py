@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import pytest
 
-from curation import ffmpeg
-from curation.config import Limits
-from curation.environment import clean_environment, storage_environment
-from curation.header_reader import HEADERS, HeaderReader
-from curation.report.make import write_report
-from shards.storage import Storage
+from nextscene.common import ffmpeg
+from nextscene.common.environment import clean_environment, storage_environment
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Limits
+from nextscene.curation.media.header_reader import HEADERS, HeaderReader
+from nextscene.curation.report.make import write_report
 from tests.support import REPOSITORY, SMALL, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
 SECRETS = (
@@ -100,7 +100,7 @@ def test_the_kernel_knows_of_no_secret_either(tmp_path: Path) -> None:
 
 
 def test_nothing_is_started_without_saying_with_which_environment() -> None:
-    rooms = ("curation", "shards", "judge", "training", "prompts")
+    rooms = ("common", "curation", "shards", "judge", "training", "prompts")
     calls = [
         (f"{path.relative_to(REPOSITORY)}:{node.lineno}", {keyword.arg for keyword in node.keywords})
         for room in rooms

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from curation.config import Config, Rules
-from curation.ledger import Row
-from shards.layout import ShardName
-from shards.read import ShardReader
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config, Rules
+from nextscene.curation.ledger import Row
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.reader import ShardReader
 from tests.support import assert_conserved, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
 CONFIG = Config(judge="none", test=0.0, unit_size=32)

@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curation import ffmpeg
-from curation.config import Config, Limits
-from curation.cut import Cut, cut
-from curation.outcome import Ending
-from curation.probe import Measured, NoVideo, Unreadable, measure
-from curation.seek import Span
-from shards.storage import StorageFault
+from nextscene.common import ffmpeg
+from nextscene.common.storage import StorageFault
+from nextscene.curation.config import Config, Limits
+from nextscene.curation.media.probe import Measured, NoVideo, Unreadable, measure
+from nextscene.curation.media.seek import Span
+from nextscene.curation.outcome import Ending
+from nextscene.curation.stages.cut import Cut, cut
 from tests.support import (
     SMALL,
     assert_conserved,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.setup import prepare
-from curation.sources import Source
-from shards.storage import Storage, StorageFault
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sources import Source
 from tests.faults.mortal import TINY
 from tests.support import build_inline, ledger, make_video
 

@@ -16,10 +16,10 @@ from typing import BinaryIO, cast
 import psutil
 import pytest
 
-from curation import header_child, header_reader
-from curation.config import Limits
-from curation.header_reader import HEADERS, HeaderError, HeaderReader
-from curation.probe import Unreadable
+from nextscene.curation.config import Limits
+from nextscene.curation.media import header_child, header_reader
+from nextscene.curation.media.header_reader import HEADERS, HeaderError, HeaderReader
+from nextscene.curation.media.probe import Unreadable
 from tests.curation.measuring import ended_alike
 from tests.hostile.__main__ import FILES
 from tests.hostile.running import write
@@ -158,8 +158,8 @@ def test_a_fault_of_storage_while_reading_for_the_child_is_told_as_it_is(video: 
 def test_the_child_ends_with_its_parent(video: Path) -> None:
     program = (
         "import os, pathlib, psutil, signal, sys\n"
-        "from curation.config import Limits\n"
-        "from curation.header_reader import HEADERS\n"
+        "from nextscene.curation.config import Limits\n"
+        "from nextscene.curation.media.header_reader import HEADERS\n"
         "HEADERS.measure(pathlib.Path(sys.argv[1]), Limits())\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -14,18 +14,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation import ffmpeg
-from curation.config import Encode
-from curation.crashes import Crashes
-from curation.errors import RunStopped, UsageMistake
-from curation.judging import Judging
-from curation.plan import Plan, write_plan
-from curation.sealing import CannotSeal, seal_shard
-from curation.setup import file_sha256, prepare
-from curation.sources import Source
-from curation.unit import Job, cut_unit, screen_unit
-from shards.layout import ShardName, UnitName
-from shards.storage import Storage, StorageFault
+from nextscene.common import ffmpeg
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.config import Encode
+from nextscene.curation.plan import Plan, write_plan
+from nextscene.curation.run.crash_counts import Crashes
+from nextscene.curation.run.prepare import file_sha256, prepare
+from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.sealing.seal_shard import CannotSeal, seal_shard
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.shards.format.layout import ShardName, UnitName
 from tests.faults.mortal import TINY
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
 
@@ -372,7 +372,7 @@ def test_what_an_older_version_planned_without_digests_is_derived_from_the_sourc
     source: Path, out: Path, damage: Damage, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("curation.setup.write_plan", partial(write_plan, digests=False))
+        patch.setattr("nextscene.curation.run.prepare.write_plan", partial(write_plan, digests=False))
         build_inline(source, out, TINY)
     assert "digest" not in pq.read_schema(out / "plan.parquet").names
     before = files(out)

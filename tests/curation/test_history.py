@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import ffmpeg
-from curation.errors import UsageMistake
-from curation.history import (
+from nextscene.common import ffmpeg
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.inspect import (
     Opened,
     clip_history,
     extract,
@@ -26,17 +27,16 @@ from curation.history import (
     shard_history,
     shard_named,
 )
-from curation.plan import Plan
-from curation.run import open_out
-from curation.sealing import seal_shard
-from curation.setup import prepare
-from curation.sources import Source
-from curation.state import State
-from curation.unit import Job, cut_unit, screen_unit
-from curation.work import ShardWork, remaining
-from shards.layout import ShardName
-from shards.receipt import DamagedRecord
-from shards.storage import Storage
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.run import open_out
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.remaining import ShardWork, remaining
+from nextscene.curation.sealing.seal_shard import seal_shard
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import DamagedRecord
 from tests.shards.samples import sample, sample_of, seal_dataset
 from tests.support import SMALL, build_inline, captioned_spans, ledger
 

@@ -16,22 +16,22 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import unit
-from curation.crashes import Crashes
-from curation.errors import UsageMistake
-from curation.ledger import Row
-from curation.outcome import Ending
-from curation.plan import PlannedClip
-from curation.probe import Measured
-from curation.report.cards import card
-from curation.report.strips import Strip
-from curation.sources import Clip, PassedOver, Source
-from pipelines import build_nsp, show
-from shards.layout import UnitName
-from shards.read import ShardReader
-from shards.receipt import sealed_shards
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.ledger import Row
+from nextscene.curation.media.probe import Measured
+from nextscene.curation.outcome import Ending
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.report.cards import card
+from nextscene.curation.report.filmstrips import Strip
+from nextscene.curation.run.crash_counts import Crashes
+from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.stages import unit
+from nextscene.pipelines import build_nsp, show
+from nextscene.shards.format.layout import UnitName
+from nextscene.shards.format.receipt import sealed_shards
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.reader import ShardReader
 from tests.asking import CLAUDE, loopback, outcomes, spans, terms
 from tests.claude_api import ClaudeApi, Question
 from tests.curation.planning import planned

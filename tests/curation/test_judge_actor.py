@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from curation import judge_actor
-from curation.errors import RunStopped
-from curation.judge_actor import UNITS_AT_ONCE, JudgeActor
-from curation.unit import Job
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped
+from nextscene.common.storage import Storage
+from nextscene.curation.run import judge_actor
+from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
+from nextscene.curation.stages.unit import Job
 from tests.asking import CLAUDE
 
 

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.config import Limits
-from curation.errors import RunStopped, UsageMistake
-from curation.judging import Judging, units_waiting
-from curation.lock import held
-from curation.outcome import UNDECIDED, Ending
-from curation.plan import PlannedClip, Unit
-from curation.probe import Measured
-from curation.scenes import Decision, Scene
-from curation.unit import Screened
-from judge.api_identity import ApiIdentity
-from judge.cached_client import CachedClient
-from shards.layout import ShardName, UnitName
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Limits
+from nextscene.curation.media.probe import Measured
+from nextscene.curation.outcome import UNDECIDED, Ending
+from nextscene.curation.plan import PlannedClip, Unit
+from nextscene.curation.run.unit_judge import Judging, units_waiting
+from nextscene.curation.stages.describe import Decision, Scene
+from nextscene.curation.stages.unit import Screened
+from nextscene.judge.api.api_identity import ApiIdentity
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.shards.format.layout import ShardName, UnitName
 from tests.asking import CLAUDE, account, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.claude_api import Limits as Pace

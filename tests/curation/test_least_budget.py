@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import RunStopped, UsageMistake
-from curation.least_budget import check_budget, least_budget
-from judge.settings import Claude
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.run.minimum_budget import check_budget, least_budget
+from nextscene.judge.config import Claude
 from tests.asking import CLAUDE, spans, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.support import build_inline, ledger

@@ -17,14 +17,14 @@ from typing import Any
 import psutil
 import pytest
 
-from curation import lock
-from curation.config import Config, Limits
-from curation.errors import RunStopped
-from curation.lease import STALE_SECONDS, Holder, next_beat
-from curation.lock import CONFIRM_SECONDS, Heartbeat, held, holder, is_at_work
-from curation.process_identity import ProcessIdentity, State
-from shards.layout import LOCK
-from shards.storage import Storage, StorageFault
+from nextscene.common import run_lock
+from nextscene.common.errors import RunStopped
+from nextscene.common.lease import STALE_SECONDS, Holder, next_beat
+from nextscene.common.process_identity import ProcessIdentity, State
+from nextscene.common.run_lock import CONFIRM_SECONDS, Heartbeat, held, holder, is_at_work
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.config import Config, Limits
+from nextscene.shards.format.layout import LOCK
 from tests.clocks.fake import HERE, FakeClocks
 from tests.clocks.shim import Machine
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
@@ -171,7 +171,7 @@ def test_where_numbers_mean_something_else_nothing_is_known_of_a_process(
 def test_a_process_that_is_hidden_from_this_user_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """As /proc may be mounted so that each sees his own alone."""
     me = ProcessIdentity.me()
-    monkeypatch.setattr("curation.process_identity._start_of", lambda pid: None)
+    monkeypatch.setattr("nextscene.common.process_identity._start_of", lambda pid: None)
     assert me.state is State.UNKNOWN
     assert replace(me, pid=2**22 + 1).state is State.ENDED
 
@@ -263,7 +263,7 @@ def test_the_clock_of_the_store_tells_at_once_that_a_lock_is_long_stale(
 def test_whether_a_run_elsewhere_is_at_work_is_seen_by_its_next_heartbeat(out: Storage, clocks: FakeClocks) -> None:
     assert not is_at_work(out)
     Beating(out, clocks)
-    assert is_at_work(out) and clocks.slept <= lock.BEAT_SECONDS
+    assert is_at_work(out) and clocks.slept <= run_lock.BEAT_SECONDS
     clocks.meanwhile = lambda _: None
     assert not is_at_work(out)
 
@@ -278,7 +278,7 @@ class Beating:
         clocks.meanwhile = self
 
     def __call__(self, slept: float) -> None:
-        if slept % lock.BEAT_SECONDS == 0 and slept < self._until:
+        if slept % run_lock.BEAT_SECONDS == 0 and slept < self._until:
             self.last = replace(self.last, count=self.last.count + 1)
             put(self._out, self.last)
 
@@ -337,7 +337,7 @@ def test_a_lock_that_a_crash_cut_short_holds_nothing(out: Storage, data: bytes) 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(run_lock, "BEAT_SECONDS", 0.02)
 
 
 def stopped(heartbeat: Heartbeat) -> bool:

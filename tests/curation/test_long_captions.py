@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import RunStopped
-from curation.run import Order, build
-from curation.terms import Terms
-from judge.patience import Patience
-from pipelines.stagewatch import StageWatch
+from nextscene.common.errors import RunStopped
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.run.run import Order, build
+from nextscene.judge.api.backoff import Patience
+from nextscene.pipelines.cli.stage_progress import StageWatch
 from tests.asking import CLAUDE, account, asked_of, loopback, outcomes, spans, terms, true_cost
 from tests.claude_api import ClaudeApi
 from tests.support import assert_conserved, build_inline, ledger
@@ -26,8 +26,8 @@ PERHAPS = "a cat runs x" * (9 * CONTEXT // 2 // 12)
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("judge.batch_api._FIRST_POLL_SECONDS", 0.05)
-    monkeypatch.setattr("curation.judging.patience", lambda limits: Patience(quiet_seconds=0.3))
+    monkeypatch.setattr("nextscene.judge.api.batch_api._FIRST_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("nextscene.curation.run.unit_judge.patience", lambda limits: Patience(quiet_seconds=0.3))
     for api in loopback(monkeypatch):
         api.context = CONTEXT
         yield api

@@ -14,18 +14,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from curation import ffmpeg
-from curation.child import Run
-from curation.config import Config
-from curation.extract import expected_frames
-from curation.look import look
-from curation.outcome import Ending
-from curation.probe import UNKNOWN_DURATION, Measured, measure
-from curation.seek import Span
-from judge.frames import spread
-from judge.request import PATCH, Frame
-from judge.settings import Claude
-from shards.storage import StorageFault
+from nextscene.common import ffmpeg
+from nextscene.common.child_process import Run
+from nextscene.common.frame_sampling import spread
+from nextscene.common.storage import StorageFault
+from nextscene.curation.config import Config
+from nextscene.curation.media.extract import expected_frames
+from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured, measure
+from nextscene.curation.media.seek import Span
+from nextscene.curation.outcome import Ending
+from nextscene.curation.stages.keyframes import look
+from nextscene.judge.api.request import PATCH, Frame
+from nextscene.judge.config import Claude
 from tests.claude_api import images
 from tests.curation.frames import Picture, clip_frames, shown_frames, source_frames
 from tests.support import CLIPS, make_video, needs_clips, run_ffmpeg

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.errors import UsageMistake
-from curation.sources import OPEN_END, Clip, Source
-from curation.sources.columns import meant_for
-from curation.sources.tables import READERS
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.sources import OPEN_END, Clip, Source
+from nextscene.curation.sources.columns import meant_for
+from nextscene.curation.sources.tables import READERS
 
 
 def clips(path: Path) -> list[Clip]:
@@ -325,7 +325,7 @@ def test_a_comma_wins_and_other_separators_are_then_letters(tmp_path: Path) -> N
 def test_a_row_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("curation.sources.tables.MAX_ROW_LETTERS", 1000)
+    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_LETTERS", 1000)
     path = tmp_path / f"clips.{kind}"
     path.write_text('video,caption\na.mp4,"' + "x\n" * 2000 if kind == "csv" else '{"video": "' + "a" * 2000 + '"}')
     said = mistake(path)
@@ -333,7 +333,7 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory(
 
 
 def test_rows_of_many_lines_are_long_each_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.sources.tables.MAX_ROW_LETTERS", 100)
+    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_LETTERS", 100)
     path = tmp_path / "clips.csv"
     path.write_text("video,caption\n" + 'a.mp4,"{}"\n'.format("x\n" * 40) * 20)
     assert len(clips(path)) == 20
@@ -362,7 +362,7 @@ def test_a_long_value_that_a_parquet_names_in_every_row_is_held_a_few_times(tmp_
 
 
 def test_a_row_of_a_parquet_may_be_as_long_as_one_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.sources.tables.MAX_ROW_LETTERS", 1000)
+    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_LETTERS", 1000)
     path = tmp_path / "clips.parquet"
     pq.write_table(pa.table({"video": ["a.mp4"] * 40, "caption": ["x" * 900] * 39 + ["x" * 1100]}), path)
     assert "row 40: longer than" in mistake(path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.mendable import advice, beyond_retry
-from curation.scenes import ASKED_IN_VAIN
+from nextscene.curation.sealing.retry_advice import advice, beyond_retry
+from nextscene.curation.stages.describe import ASKED_IN_VAIN
 from tests.support import REPOSITORY, SMALL, build_inline, make_video, write_csv
 from tests.without_ray import build, without_ray
 
@@ -30,7 +30,9 @@ def test_what_the_judge_let_down_may_be_asked_again() -> None:
 
 def test_every_way_to_fail_is_either_mendable_or_not() -> None:
     """A new one is to be thought about here."""
-    code = "".join(path.read_text() for room in ("curation", "judge") for path in (REPOSITORY / room).rglob("*.py"))
+    code = "".join(
+        path.read_text() for room in ("common", "curation", "judge") for path in (REPOSITORY / room).rglob("*.py")
+    )
     mendable = {reason for reason in FAILS.findall(code) if advice([("failed", reason, 1)])}
     files = {"source_missing", "source_changed", "header_error", "cut_timeout", "cut_crashed", "unexpected"}
     assert mendable == files | {"truncated", "unreadable_answer"}

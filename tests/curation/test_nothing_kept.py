@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.config import Config, Rules
-from curation.nothing_kept import why_nothing_is_kept
+from nextscene.curation.config import Config, Rules
+from nextscene.curation.inspect.nothing_kept import why_nothing_is_kept
 from tests.support import SMALL, build_inline, captioned_spans, make_video, problems, write_csv
 from tests.without_ray import build, without_ray
 

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from curation import ffmpeg
-from curation.errors import RunStopped, UsageMistake
-from curation.history.clip import clip_history
-from curation.history.find import Spot
-from curation.history.opened import Opened
-from curation.plan import Plan
-from curation.scenes import Scene
-from curation.setup import prepare, untouched
-from curation.sources import Source
-from curation.state import State
-from curation.status import status
-from curation.unit import Job, cut_unit, screen_unit
-from shards.dataset import ClipDataset
-from shards.layout import SUMS, ShardName
-from shards.receipt import Manifest
-from shards.storage import Storage
+from nextscene.common import ffmpeg
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.inspect.clip import clip_history
+from nextscene.curation.inspect.find import Spot
+from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.status import status
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare, untouched
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.describe import Scene
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.shards.format.layout import SUMS, ShardName
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.loading.dataset import ClipDataset
 from tests.asking import account, after_answers, reach_spend_limit, spans, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.claude_api.account import GOOD

@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.plan import Plan
-from curation.sources import Clip, PassedOver, Source
-from curation.sources.clip import MEDIA_SUFFIXES
-from curation.sources.passed import MOST_KINDS
-from curation.sources.sidecar import is_text
-from pipelines.build_nsp import main
-from shards.layout import PLAN
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.plan import Plan
+from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.sources.clip import MEDIA_SUFFIXES
+from nextscene.curation.sources.sidecar import is_text
+from nextscene.curation.sources.skipped_files import MOST_KINDS
+from nextscene.pipelines.build_nsp import main
+from nextscene.shards.format.layout import PLAN
 from tests.asking import CLAUDE_FLAGS
 from tests.curation.planning import plan_of
 from tests.curation.report.pages import report

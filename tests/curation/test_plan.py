@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.config import Config
-from curation.errors import UsageMistake
-from curation.plan import Plan, PlannedClip
-from curation.sources import OPEN_END, Clip
-from shards.layout import PLAN
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.sources import OPEN_END, Clip
+from nextscene.shards.format.layout import PLAN
 from tests.curation.planning import plan_of, planned
 from tests.support import SMALL, write_csv
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from curation.color import Color
-from curation.mediainfo import milliseconds, number
-from curation.probe import ImplausibleHeader, NoVideo, Unreadable
+from nextscene.curation.media.color import Color
+from nextscene.curation.media.mediainfo import milliseconds, number
+from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadable
 from tests.curation.measuring import measured_alike
 from tests.support import make_video, run_ffmpeg
 

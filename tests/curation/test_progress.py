@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
-from curation.plan import PlannedClip, Unit
-from curation.progress import ClipStage, StageCounts, Stages
-from shards.layout import ShardName, UnitName
+from nextscene.curation.plan import PlannedClip, Unit
+from nextscene.curation.progress import ClipStage, StageCounts, Stages
+from nextscene.shards.format.layout import ShardName, UnitName
 
 STAGES: tuple[ClipStage, ...] = get_args(ClipStage)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ray._private.utils import check_version_info
 
-from curation.errors import RunStopped, UsageMistake
-from curation.ray_faults import Fault, check_address, of_cluster, of_start
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.ray_cluster.start_errors import Fault, check_address, of_cluster, of_start
 
 HERE = "head:6379"
 

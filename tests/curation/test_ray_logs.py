@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import RunStopped
-from curation.ray_faults import Fault, of_start
-from curation.ray_logs import last_words
-from curation.ray_process import own_ray
+from nextscene.common.errors import RunStopped
+from nextscene.common.ray_cluster.local_ray import own_ray
+from nextscene.common.ray_cluster.logs import last_words
+from nextscene.common.ray_cluster.start_errors import Fault, of_start
 
 TRACE = """Traceback (most recent call last):
   File "x.py", line 3, in <module>

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.config import Config, Encode
-from curation.ledger import Row
-from shards.layout import ShardName
-from shards.read import ShardReader
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config, Encode
+from nextscene.curation.ledger import Row
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.loading.reader import ShardReader
 from tests.curation.frames import clip_frames, shown_frames, source_frames
 from tests.support import CLIPS, assert_conserved, build_inline, ledger, needs_clips, run_ffmpeg, write_csv
 

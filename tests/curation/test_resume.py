@@ -11,20 +11,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation import ffmpeg
-from curation.errors import RunStopped, UsageMistake
-from curation.judging import Judging
-from curation.plan import Plan
-from curation.retry import begin_or_go_on
-from curation.sealing import seal_shard
-from curation.setup import prepare
-from curation.sources import Source
-from curation.sources.manifest import clips_of_manifest
-from curation.state import State
-from curation.unit import Job, cut_unit, screen_unit
-from curation.work import to_retry
-from shards.layout import ShardName
-from shards.storage import Storage, StorageFault
+from nextscene.common import ffmpeg
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.remaining import to_retry
+from nextscene.curation.sealing.retry import begin_or_go_on
+from nextscene.curation.sealing.seal_shard import seal_shard
+from nextscene.curation.sources import Source
+from nextscene.curation.sources.manifest import clips_of_manifest
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.shards.format.layout import ShardName
 from tests.support import (
     SMALL,
     assert_conserved,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from shards.layout import ShardName
-from shards.read import ShardReader
-from shards.sample import Sample
-from shards.storage import Storage
-from shards.sums import relist
+from nextscene.common.storage import Storage
+from nextscene.shards.format.checksums import relist
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.loading.reader import ShardReader
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video, write_csv
 
 FAILED = frozenset({"failed"})

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import RunStopped, UsageMistake
-from curation.setup import prepare
-from curation.sources import Source
-from curation.status import status
-from shards.layout import RETRY
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.inspect.status import status
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sources import Source
+from nextscene.shards.format.layout import RETRY
 from tests.asking import (
     CLAUDE,
     account,

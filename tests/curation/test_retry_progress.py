@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.progress import Stages
-from curation.run import Order, build
-from judge.asking_report import Report
+from nextscene.curation.progress import Stages
+from nextscene.curation.run.run import Order, build
+from nextscene.judge.call_progress import Report
 from tests.faults.mortal import TINY
 from tests.support import build_inline, make_video, write_csv
 

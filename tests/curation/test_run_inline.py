@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards.storage import Storage
+from nextscene.common.storage import Storage
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans, ledger
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from curation.lease import STALE_SECONDS, Holder
-from curation.lock import held
-from curation.process_identity import ProcessIdentity
-from curation.run_ownership import RunOwnershipCheck
-from judge.errors import JudgeStopped
-from shards.layout import LOCK
-from shards.storage import Storage, StorageFault
+from nextscene.common.lease import STALE_SECONDS, Holder
+from nextscene.common.process_identity import ProcessIdentity
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.run_ownership import RunOwnershipCheck
+from nextscene.shards.format.layout import LOCK
 from tests.clocks.fake import FakeClocks
 
 

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import ffmpeg
-from curation.config import Rules
-from curation.outcome import Ending
-from curation.plan import Plan, PlannedClip
-from curation.probe import UNKNOWN_DURATION, Measured, measure
-from curation.screen import screen, size_rule, span_rule
-from curation.setup import prepare
-from curation.sources import OPEN_END, Source
-from curation.sources.reading import SourceReader
-from curation.unit import Job, cut_unit, screen_unit
-from shards.layout import ShardName
-from shards.storage import Storage, StorageFault
+from nextscene.common import ffmpeg
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.config import Rules
+from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured, measure
+from nextscene.curation.outcome import Ending
+from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sources import OPEN_END, Source
+from nextscene.curation.sources.reader import SourceReader
+from nextscene.curation.stages.screen import screen, size_rule, span_rule
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.shards.format.layout import ShardName
 from tests.asking import CLAUDE, spoil, terms
 from tests.curation.planning import planned
 from tests.support import (
@@ -326,7 +326,7 @@ def test_a_header_that_no_ledger_can_hold_does_not_change_the_end_of_a_clip(
 ) -> None:
     make_video(tmp_path / "small.mp4", 0.25, "320x240")
     lie = Measured(False, 2**70, 240, math.inf, "AVC", end=math.inf)
-    monkeypatch.setattr("curation.screen.HEADERS.measure", lambda *_: lie)
+    monkeypatch.setattr("nextscene.curation.stages.screen.HEADERS.measure", lambda *_: lie)
     build_inline(write_csv(tmp_path / "clips.csv", [{"video": "small.mp4", "caption": "a"}]), tmp_path / "out", SMALL)
     (row,) = ledger(tmp_path / "out")
     assert (row.outcome, row.reason, row.source_width, row.source_height) == ("rejected", "too_low", -1, 240)
@@ -338,7 +338,7 @@ def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
 ) -> None:
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}])
-    monkeypatch.setattr("curation.unit.look", lambda *_: Ending("failed", "short_decode", "no frame"))
+    monkeypatch.setattr("nextscene.curation.stages.unit.look", lambda *_: Ending("failed", "short_decode", "no frame"))
     prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, terms(uncaptioned="caption"))
     job = Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", terms())
     (unit,) = Plan(job.out, CLAUDE).units(ShardName("train", 0))

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from curation import child, ffmpeg
-from curation.config import Limits
-from curation.ledger import RUN_SPECIFIC, read_ledger
-from curation.plan import Plan
-from curation.setup import prepare
-from curation.side_by_side import Bench, side_by_side
-from curation.sources import Source
-from curation.sources.reading import SourceReader
-from curation.unit import Job, cut_unit, screen_unit
-from shards.storage import Storage
+from nextscene.common import child_process, ffmpeg
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Limits
+from nextscene.curation.ledger import RUN_SPECIFIC, read_ledger
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sources import Source
+from nextscene.curation.sources.reader import SourceReader
+from nextscene.curation.stages.parallel_clips import Bench, side_by_side
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
 from tests.faults.mortal import TINY
 from tests.support import captioned_spans
 
@@ -102,7 +102,7 @@ def test_each_child_is_told_its_own_cpu_time() -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     lines = [[sys.executable, "-S", "-c", burn], *([sys.executable, "-S", "-c", "import time; time.sleep(1)"],) * 3]
     with ThreadPoolExecutor(4) as pool:
-        busy, *idle = pool.map(lambda line: child.run(line, Limits()), lines)
+        busy, *idle = pool.map(lambda line: child_process.run(line, Limits()), lines)
     assert busy.code == 0
     assert busy.cpu_seconds >= 0.5
     assert [run.code for run in idle] == [0, 0, 0]
@@ -110,5 +110,7 @@ def test_each_child_is_told_its_own_cpu_time() -> None:
 
 
 def test_a_child_whose_time_is_up_has_no_code_and_is_gone() -> None:
-    run = child.run([sys.executable, "-S", "-c", "import time; time.sleep(600)"], replace(Limits(), clip_seconds=0.5))
+    run = child_process.run(
+        [sys.executable, "-S", "-c", "import time; time.sleep(600)"], replace(Limits(), clip_seconds=0.5)
+    )
     assert run.code is None

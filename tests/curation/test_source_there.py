@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from curation.errors import RunStopped, UsageMistake
-from curation.ledger import SCHEMA, read_ledger, write_ledger
-from curation.recorded import Recorded
-from curation.run import open_apart
-from curation.setup import prepare
-from curation.sources import Source
-from pipelines.build_nsp import main
-from shards.layout import PLAN, UNIT_LEDGERS
-from shards.storage import Storage, StorageFault
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.ledger import SCHEMA, read_ledger, write_ledger
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.run import open_apart
+from nextscene.curation.sources import Source
+from nextscene.pipelines.build_nsp import main
+from nextscene.shards.format.layout import PLAN, UNIT_LEDGERS
 from tests.asking import CLAUDE, terms
 from tests.command import SMALL_FLAGS
 from tests.support import SMALL, build_inline, ledger, make_video, problems, write_csv
@@ -113,7 +113,7 @@ def test_a_clip_that_a_mistake_of_ours_ends_is_counted_too(
     def broken(*_: object) -> None:
         raise KeyError("a mistake")
 
-    monkeypatch.setattr("curation.unit.conditioning_text", broken)
+    monkeypatch.setattr("nextscene.curation.stages.unit.conditioning_text", broken)
     summary = build_inline(folder, tmp_path / "out", SMALL)
     assert (summary.count("failed"), summary.retimed) == (COUNT, COUNT)
 
@@ -236,7 +236,7 @@ def test_whether_a_source_has_moved_is_seen_without_reading_its_files(
 ) -> None:
     planned(folder, tmp_path / "out")
     folder.rename(tmp_path / "moved")
-    monkeypatch.setattr("curation.sources.digests", None)
+    monkeypatch.setattr("nextscene.curation.sources.digests", None)
     assert planned(tmp_path / "moved", tmp_path / "out").source == str(tmp_path / "moved")
 
 

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.errors import UsageMistake
-from curation.sources import MISSING, OPEN_END, WHOLE_FILE, Clip, Source, locate
-from curation.sources.clip import MEDIA_SUFFIXES
-from curation.sources.reading import SourceReader
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.sources import MISSING, OPEN_END, WHOLE_FILE, Clip, Source, locate
+from nextscene.curation.sources.clip import MEDIA_SUFFIXES
+from nextscene.curation.sources.reader import SourceReader
 from tests.support import write_csv
 
 

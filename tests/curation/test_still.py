@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from curation import still
+from nextscene.curation.media import still_image
 
 WHITE_IS_ZERO, GRAY = 0, 1
 
@@ -18,7 +18,7 @@ WHITE_IS_ZERO, GRAY = 0, 1
 def shown(path: Path) -> tuple[int, int, int]:
     """The first pixel as it comes out."""
     target = path.with_suffix(".ppm")
-    still.show(str(path), str(target))
+    still_image.show(str(path), str(target))
     with Image.open(target) as image:
         assert image.mode == "RGB"
         pixel = image.getpixel((0, 0))
@@ -70,7 +70,7 @@ def gray_profile() -> bytes:
 
 def test_floating_point_is_of_a_kind_that_cannot_be_shown(tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
-    line = [sys.executable, "-P", still.__file__, str(tmp_path / "a.tif"), str(tmp_path / "a.ppm")]
+    line = [sys.executable, "-P", still_image.__file__, str(tmp_path / "a.tif"), str(tmp_path / "a.ppm")]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == still.NOT_SHOWN
+    assert done.returncode == still_image.NOT_SHOWN
     assert done.stderr == "its pixels are floating point, and nothing says which of them is white\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from curation.ledger import Row
-from curation.sources.clip import IMAGE_SUFFIXES, MEDIA_SUFFIXES, VIDEO_SUFFIXES
+from nextscene.curation.ledger import Row
+from nextscene.curation.sources.clip import IMAGE_SUFFIXES, MEDIA_SUFFIXES, VIDEO_SUFFIXES
 from tests.support import SMALL, assert_conserved, build_inline, ledger, run_ffmpeg, write_csv
 
 MPEG_4 = ("-c:v", "mpeg4", "-q:v", "4")

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from curation import supervisor
-from curation.errors import RayFailed, RunStopped, UsageMistake
-from curation.progress import Stages
-from curation.ray_messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Printed
-from curation.ray_processes import DEAD, RayProcesses, servers_of, state_of
-from curation.supervisor import supervise
+from nextscene.common.errors import RayFailed, RunStopped, UsageMistake
+from nextscene.common.ray_cluster import supervisor
+from nextscene.common.ray_cluster.messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Printed
+from nextscene.common.ray_cluster.server_processes import DEAD, RayProcesses, servers_of, state_of
+from nextscene.common.ray_cluster.supervisor import supervise
+from nextscene.curation.progress import Stages
 from tests.curation import scripted_driver
 
 HANG = ("sleep", 600)
@@ -109,9 +109,9 @@ def test_what_the_work_raised_is_raised(error: Exception) -> None:
 
 
 def test_its_log_is_ours(caplog: pytest.LogCaptureFixture) -> None:
-    record = logging.LogRecord("curation.engine", logging.WARNING, "", 0, "a worker died", None, None)
+    record = logging.LogRecord("nextscene.curation.run.engine", logging.WARNING, "", 0, "a worker died", None, None)
     run(("send", Logged(record)), ("send", Ended()))
-    assert [(one.name, one.message) for one in caplog.records] == [("curation.engine", "a worker died")]
+    assert [(one.name, one.message) for one in caplog.records] == [("nextscene.curation.run.engine", "a worker died")]
 
 
 def test_what_it_prints_is_ours(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.build_nsp import _look
-from pipelines.console import ATTENTION, DONE
-from shards.layout import CONFIG, MANIFEST, MARK, PLAN, REPORT, SUMMARY, SUMS, ShardName, index
-from shards.storage import Storage
-from shards.sums import relist
-from shards.tar import BLOCK, END
+from nextscene.common.storage import Storage
+from nextscene.pipelines.build_nsp import _look
+from nextscene.pipelines.cli.console import ATTENTION, DONE
+from nextscene.shards.format.checksums import relist
+from nextscene.shards.format.layout import CONFIG, MANIFEST, MARK, PLAN, REPORT, SUMMARY, SUMS, ShardName, index
+from nextscene.shards.format.tar import BLOCK, END
 from tests.support import SMALL, as_before_sums, assert_conserved, build_inline, captioned_spans, problems, write_csv
 
 ONE, TWO = ShardName("train", 0), ShardName("train", 1)

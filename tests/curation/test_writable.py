@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.ledger import Row, read_ledger, write_ledger
-from curation.writable import writable
-from judge.text import evidence, sound, word
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.common.text import evidence, sound, word
+from nextscene.curation.ledger import Row, read_ledger, write_ledger
+from nextscene.curation.storable_row import writable
 from tests.hostile_text import HALF, STEERING, floats, integers, texts
 
 PLANNED: dict[str, Any] = {

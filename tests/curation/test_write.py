@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from curation import ffmpeg
-from curation.config import Config, Limits
-from curation.cut import Cut, cut
-from curation.probe import Measured
-from curation.seek import Span
-from curation.write import NotWritten, write_clip
-from shards.decode import decode
-from shards.storage import Storage
+from nextscene.common import ffmpeg
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config, Limits
+from nextscene.curation.media.probe import Measured
+from nextscene.curation.media.seek import Span
+from nextscene.curation.media.video_writer import NotWritten, write_clip
+from nextscene.curation.stages.cut import Cut, cut
+from nextscene.shards.loading.decode import decode
 from tests.support import make_video
 
 Video = npt.NDArray[np.uint8]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import av
 
-from curation.config import Config, Rules
-from curation.ledger import Row
+from nextscene.curation.config import Config, Rules
+from nextscene.curation.ledger import Row
 from tests.colors.running import mp4s
 from tests.damage.footage import FRAMES, HEIGHT, RATE, WIDTH, Luma, frames, psnr
 from tests.damage.oracle import Told

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from unittest import mock
 
-import judge.batch_api
-import judge.batches
-import judge.patience
-from curation.config import Encode, Limits, Rules
-from shards import s3 as _imported_before_the_forks  # noqa: F401
+import nextscene.judge.api.backoff
+import nextscene.judge.api.batch_api
+import nextscene.judge.api.batches
+from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
+from nextscene.curation.config import Encode, Limits, Rules
 from tests.asking import CLAUDE, terms
 from tests.support import build_inline
 
@@ -28,9 +28,11 @@ def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Map
     logging.disable(logging.WARNING)
     os.environ.update(env)
     with (
-        mock.patch.object(judge.patience.Patience.__init__, "__defaults__", (256, 180.0, 900.0, 0.1, 24.0)),
-        mock.patch.object(judge.patience, "_FIRST_WAIT_SECONDS", 0.05),
-        mock.patch.object(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05),
-        mock.patch.object(judge.batches, "_FIRST_LOOK_SECONDS", 0.2),
+        mock.patch.object(
+            nextscene.judge.api.backoff.Patience.__init__, "__defaults__", (256, 180.0, 900.0, 0.1, 24.0)
+        ),
+        mock.patch.object(nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 0.05),
+        mock.patch.object(nextscene.judge.api.batch_api, "_FIRST_POLL_SECONDS", 0.05),
+        mock.patch.object(nextscene.judge.api.batches, "_FIRST_LOOK_SECONDS", 0.2),
     ):
         build_inline(source, out, CONFIG, retry, terms("5", in_batches=in_batches))

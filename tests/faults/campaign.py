@@ -31,9 +31,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
-from curation.retry import OpenRetry
-from shards.receipt import sealed_shards
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.sealing.retry import OpenRetry
+from nextscene.shards.format.receipt import sealed_shards
 from tests.asking import account, calls, spans, stored, terms
 from tests.claude_api import ClaudeApi, Exchange, Weather
 from tests.claude_api import Limits as Server

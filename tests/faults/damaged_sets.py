@@ -20,15 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.config import Config, Encode, Rules
-from curation.errors import RunStopped, UsageMistake
-from curation.ledger import SCHEMA
-from curation.recorded import Recorded
-from pipelines.settings import SettingsMistake, from_tree
-from shards.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
-from shards.receipt import DamagedRecord
-from shards.storage import Storage
-from shards.sums import relist
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config, Encode, Rules
+from nextscene.curation.ledger import SCHEMA
+from nextscene.curation.recorded_config import Recorded
+from nextscene.pipelines.cli.options import SettingsMistake, from_tree
+from nextscene.shards.format.checksums import relist
+from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
+from nextscene.shards.format.receipt import DamagedRecord
 from tests.asking import CLAUDE, loopback, spans, terms
 from tests.support import build_inline, problems
 

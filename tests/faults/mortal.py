@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curation.config import Config, Encode, Rules
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config, Encode, Rules
 from tests.support import SMALL, build_inline
 
 TINY = replace(SMALL, rules=Rules(min_width=64, min_height=48), encode=Encode(width=64, height=48))

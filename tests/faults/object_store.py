@@ -32,13 +32,13 @@ from typing import Any, Literal
 import boto3
 from moto.server import ThreadedMotoServer
 
-from curation.errors import RunStopped
-from curation.lease import Holder
-from curation.lock import held
-from curation.process_identity import ProcessIdentity
-from shards import s3 as _imported_before_the_forks  # noqa: F401
-from shards.layout import LOCK
-from shards.storage import Storage, StorageFault
+from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
+from nextscene.common.errors import RunStopped
+from nextscene.common.lease import Holder
+from nextscene.common.process_identity import ProcessIdentity
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.shards.format.layout import LOCK
 from tests.faults.mortal import TINY
 from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans
 

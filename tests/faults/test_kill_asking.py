@@ -47,7 +47,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
             patch.setenv(name, value)
-        patch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
+        patch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
         build_inline(source, out, CLAUDE, terms=terms())
         assert len(api.paid) == len(set(api.paid)) == CALLS
     return out
@@ -103,7 +103,7 @@ def _title(process: psutil.Process) -> str:
 
 
 def key_of(body: dict[str, Any]) -> str:
-    """The key under which the answer to a question without pictures is kept, by the words of judge/request.py."""
+    """The key under which the answer to a question without pictures is kept, by the words of judge/api/request.py."""
     canonical = json.dumps([body, 0, 0], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.config import Config
-from curation.recorded import Recorded
-from curation.state import State
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.sealing.committed import State
 from tests.faults.mortal import TINY
 from tests.support import (
     REPOSITORY,

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curation.config import Config
+from nextscene.curation.config import Config
 from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, make_video, write_csv
 
 pytestmark = pytest.mark.slow

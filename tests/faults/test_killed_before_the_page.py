@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from curation.config import Config
-from curation.recorded import Recorded
-from pipelines.begun import config_of
-from shards.layout import LOCK, REPORT, SUMS
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.recorded_config import Recorded
+from nextscene.pipelines.cli.begun_dataset import config_of
+from nextscene.shards.format.layout import LOCK, REPORT, SUMS
 from tests.support import ledger, make_video, problems, write_csv
 from tests.without_ray import build, command, without_ray
 

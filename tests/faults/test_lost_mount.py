@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from curation import engine
-from curation.engine import Engine
-from curation.healing import seal_or_take_back
-from curation.judging import Judging
-from curation.unit import Job, cut_unit, screen_unit
-from curation.work import ShardWork
-from judge.segments import write_segments
-from pipelines.build_nsp import main
-from pipelines.videofolder import RECORDS, VideoFolder
-from shards.layout import JOURNALS, LOCK, REPORT
-from shards.local_state import local_state
-from shards.storage import Storage, StorageFault
+from nextscene.common.local_state import local_state
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.run import engine
+from nextscene.curation.run.engine import Engine
+from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.sealing.remaining import ShardWork
+from nextscene.curation.sealing.repair import seal_or_take_back
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.evaluation.video_folder import RECORDS, VideoFolder
+from nextscene.judge.spending.segments import write_segments
+from nextscene.pipelines.build_nsp import main
+from nextscene.shards.format.layout import JOURNALS, LOCK, REPORT
 from tests.faults.mortal import TINY
 from tests.judge.asking import answer
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
@@ -58,9 +58,9 @@ def _plain_page(run: Any) -> str:
 @pytest.fixture(autouse=True)
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, Engine.__name__, InlineEngine)
-    monkeypatch.setattr("curation.run.supervise", in_this_process)
-    monkeypatch.setattr("curation.build_on_ray.check_shared", lambda _: None)
-    monkeypatch.setattr("curation.run._Run._report", _plain_page)
+    monkeypatch.setattr("nextscene.curation.run.run.supervise", in_this_process)
+    monkeypatch.setattr("nextscene.curation.run.build_on_ray.check_shared", lambda _: None)
+    monkeypatch.setattr("nextscene.curation.run.run._Run._report", _plain_page)
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,13 @@ from typing import Any
 
 import pytest
 
-from curation import clocks
-from curation.errors import RunStopped
-from curation.lease import Holder
-from curation.lock import Heartbeat, held, holder, is_at_work
-from curation.process_identity import State
-from shards import filesystem, s3
-from shards.layout import CONFIG, LOCK, PLAN, ShardName, owns
-from shards.storage import Storage, StorageFault
+from nextscene.common import clocks, filesystem, s3
+from nextscene.common.errors import RunStopped
+from nextscene.common.lease import Holder
+from nextscene.common.process_identity import State
+from nextscene.common.run_lock import Heartbeat, held, holder, is_at_work
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, ShardName, owns
 from tests.clocks.fake import FakeClocks
 from tests.faults.object_store import BUCKET, CREDENTIALS, SIGNALS, Fate, Interrupted, Runs, Store, dead_lock, store
 
@@ -242,7 +241,7 @@ def test_a_lock_is_never_taken_or_given_up_over_anothers(out: Storage, monkeypat
 def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its_write(
     out: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.lock.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("nextscene.common.run_lock.BEAT_SECONDS", 0.01)
     me, other = Holder.me("mine"), Holder.me("theirs").to_bytes()
     out.write(LOCK, me.to_bytes())
     swap = Storage.swap

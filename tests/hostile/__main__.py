@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from curation.config import Limits
+from nextscene.curation.config import Limits
 from tests.hostile.containers import VIDEOS, sparse
 from tests.hostile.pictures import IMAGES
 from tests.hostile.running import CONFIG, Taken, build, samples, write

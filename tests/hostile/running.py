@@ -13,20 +13,20 @@ from pathlib import Path
 
 import psutil
 
-from curation import ffmpeg
-from curation.config import Config
-from curation.outcome import Ending
-from curation.plan import Plan
-from curation.run import open_out
-from curation.sealing import seal_shard
-from curation.setup import prepare
-from curation.sources import Source
-from curation.state import State
-from curation.unit import Job, cut_unit, screen_unit
-from curation.work import remaining
-from shards.read import ShardReader
-from shards.receipt import sealed_shards
-from shards.storage import Storage
+from nextscene.common import ffmpeg
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.outcome import Ending
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.run import open_out
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.remaining import remaining
+from nextscene.curation.sealing.seal_shard import seal_shard
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.shards.format.receipt import sealed_shards
+from nextscene.shards.loading.reader import ShardReader
 from tests.support import write_csv
 
 File = bytes | tuple[bytes, int]

@@ -22,11 +22,11 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs as pafs
 from tenacity import stop_after_attempt
 
-from curation.errors import RunStopped, UsageMistake
-from curation.lock import held, holder
-from pipelines.build_nsp import main
-from shards import filesystem
-from shards.storage import Storage, StorageFault
+from nextscene.common import filesystem
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.run_lock import held, holder
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.pipelines.build_nsp import main
 from tests.command import SMALL_FLAGS, Ended, Place, place, sabotage
 from tests.support import (
     SMALL,
@@ -319,8 +319,8 @@ def test_an_object_that_went_or_changed_fails_alone_and_a_bucket_that_went_stops
 
 
 def _plan_only(source: Path | str, out: Path) -> None:
-    from curation.setup import prepare
-    from curation.sources import Source
+    from nextscene.curation.run.prepare import prepare
+    from nextscene.curation.sources import Source
 
     prepare(Storage.at(out), Source.at(str(source)), SMALL)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import RunStopped
-from judge.open_batch import OpenBatch
+from nextscene.common.errors import RunStopped
+from nextscene.judge.api.batch_record import OpenBatch
 from tests.asking import CLAUDE, account, spans, stored, terms, true_cost
 from tests.claude_api import ClaudeApi, Mind
 from tests.interop.test_s3 import Bucket, bucket, credentials, server

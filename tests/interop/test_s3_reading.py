@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from shards.dataset import ClipDataset
-from shards.layout import ShardName
-from shards.loader import Loader
-from shards.storage import Storage
-from shards.streaming import stream
-from shards.tar import DamagedShard
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.tar import DamagedShard
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.loader import Loader
+from nextscene.shards.loading.streaming import stream
 from tests.interop.test_s3 import Bucket, bucket, credentials, server
 from tests.shards.clips import clip_dataset
 

@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 from unittest import mock
 
-from judge.answer import Answer
-from judge.prices import Price, Prices, Usage
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.spending.prices import Price, Prices, Usage
 
 T = TypeVar("T")
 

@@ -24,29 +24,29 @@ from typing import Any
 
 import pytest
 
-import judge.admission
-import judge.batch_api
-import judge.batches
-import judge.budget
-import judge.cached_client
-import judge.patience
-from judge.answer import Answer
-from judge.answer_cache import AnswerCache
-from judge.base import Question
-from judge.batch_api import BatchApi
-from judge.batches import Batches
-from judge.budget import Budget
-from judge.budget_record import BudgetRecord
-from judge.cached_client import CachedClient
-from judge.errors import JudgeMistake, JudgeStopped
-from judge.open_batch import OpenBatch
-from judge.patience import Patience
-from judge.prices import Prices
-from judge.request import Request
-from judge.requests import Requests
-from judge.settings import Claude
-from shards.layout import JOURNALS
-from shards.storage import Storage
+import nextscene.judge.api.backoff
+import nextscene.judge.api.batch_api
+import nextscene.judge.api.batches
+import nextscene.judge.spending.admission
+import nextscene.judge.spending.budget
+import nextscene.judge.spending.cached_client
+from nextscene.common.storage import Storage
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.batch_api import BatchApi
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.batches import Batches
+from nextscene.judge.api.request import Request
+from nextscene.judge.base import Question
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.request_builder import Requests
+from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.budget import Budget
+from nextscene.judge.spending.budget_record import BudgetRecord
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.prices import Prices
+from nextscene.shards.format.layout import JOURNALS
 from tests.claude_api import ClaudeApi, digest
 from tests.support import REPOSITORY
 
@@ -66,20 +66,20 @@ def captions(count: int) -> list[str]:
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Shortens the waits that only make a test slow."""
-    patch.setattr(judge.patience, "_FIRST_WAIT_SECONDS", 0.02)
-    patch.setattr(judge.patience, "_LONGEST_WAIT_SECONDS", 1.0)
-    patch.setattr(judge.cached_client, "_STORE_SECONDS", 0.05)
-    patch.setattr(judge.budget, "_LAST_CHANCE_SECONDS", 0.05)
-    patch.setattr(judge.admission, "_LAST_CHANCE_SECONDS", 0.05)
-    patch.setattr(judge.batches, "_FIRST_LOOK_SECONDS", 0.2)
-    patch.setattr(judge.batches, "_LONGEST_LOOK_SECONDS", 0.4)
-    patch.setattr(judge.cached_client, "_ONLY_MISSING_SECONDS", 3.0)
-    patch.setattr(judge.batch_api, "_FIRST_POLL_SECONDS", 0.05)
+    patch.setattr(nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 0.02)
+    patch.setattr(nextscene.judge.api.backoff, "_LONGEST_WAIT_SECONDS", 1.0)
+    patch.setattr(nextscene.judge.spending.cached_client, "_STORE_SECONDS", 0.05)
+    patch.setattr(nextscene.judge.spending.budget, "_LAST_CHANCE_SECONDS", 0.05)
+    patch.setattr(nextscene.judge.spending.admission, "_LAST_CHANCE_SECONDS", 0.05)
+    patch.setattr(nextscene.judge.api.batches, "_FIRST_LOOK_SECONDS", 0.2)
+    patch.setattr(nextscene.judge.api.batches, "_LONGEST_LOOK_SECONDS", 0.4)
+    patch.setattr(nextscene.judge.spending.cached_client, "_ONLY_MISSING_SECONDS", 3.0)
+    patch.setattr(nextscene.judge.api.batch_api, "_FIRST_POLL_SECONDS", 0.05)
 
 
 def small_batches(patch: pytest.MonkeyPatch, most_requests: int, most_bytes: int = 64 << 20) -> None:
     small = functools.partial(Batches, most_requests=most_requests, most_bytes=most_bytes)
-    patch.setattr(judge.cached_client, "Batches", small)
+    patch.setattr(nextscene.judge.spending.cached_client, "Batches", small)
 
 
 def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from judge.admission import Admission
-from judge.budget import Budget
-from judge.errors import JudgeStopped, OverBudget
-from judge.gate import Gate
+from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.errors import JudgeStopped, OverBudget
+from nextscene.judge.spending.admission import Admission
+from nextscene.judge.spending.budget import Budget
 from tests.judge.asking import in_no_time, until_quiet
 
 

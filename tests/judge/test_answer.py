@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge.answer import Answer, NoAnswer
-from judge.client import read_message
-from judge.faults import read_fault
-from judge.prices import Usage
+from nextscene.judge.api.answer import Answer, NoAnswer
+from nextscene.judge.api.client import read_message
+from nextscene.judge.api.errors import read_fault
+from nextscene.judge.spending.prices import Usage
 from tests.judge.asking import REFUSAL, SONNET, TOKENS, USD, answer, message, price
 
 THOUGHT = {"type": "thinking", "thinking": "What came before?", "signature": "x"}

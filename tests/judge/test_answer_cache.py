@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from judge.answer import Answer
-from judge.answer_cache import AnswerCache
-from judge.answer_index import INDEX
-from judge.errors import JudgeStopped
-from judge.segments import list_segments
-from judge.stored_answers import StoredAnswers
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.segments import list_segments
+from nextscene.judge.spending.stored_answers import StoredAnswers
 from tests.judge.asking import USD, MemoryFiles, answer, in_no_time, without_threads
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ def test_an_answer_that_finds_no_room_on_the_journal_is_stored_all_the_same(
         files = MemoryFiles()
         cache = AnswerCache(files, tmp_path)
         with monkeypatch.context() as patch, pytest.raises(JudgeStopped, match="make room there"):
-            patch.setattr("judge.journal._write", full)
+            patch.setattr("nextscene.judge.spending.journal._write", full)
             cache.add(paid("a"))
         await cache.store()
         assert stored(files) == {key("a"): paid("a")} and cache.spent == USD

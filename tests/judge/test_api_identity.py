@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from judge.api_identity import ApiIdentity
+from nextscene.judge.api.api_identity import ApiIdentity
 
 KEY, TOKEN, URL = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"
 SET = {KEY: "sk-one", TOKEN: "", URL: "https://api.example/v1"}

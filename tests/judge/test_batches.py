@@ -17,12 +17,12 @@ import pytest
 from aiohttp import web
 from anthropic import Anthropic
 
-from judge.answer import Answer
-from judge.client import worst_cost
-from judge.errors import JudgeStopped, Unanswered
-from judge.open_batch import OpenBatch
-from judge.request import Request
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.client import worst_cost
+from nextscene.judge.api.request import Request
+from nextscene.judge.errors import JudgeStopped, Unanswered
 from tests.claude_api import ApiError, Batch, ClaudeApi, Mind, Question, Weather
 from tests.claude_api.routes import Routes
 from tests.judge import server_side

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from judge.answer import Answer
-from judge.answer_cache import AnswerCache
-from judge.budget import Budget
-from judge.budget_record import ACCOUNT, BudgetRecord
-from judge.errors import JudgeStopped
-from judge.gate import Gate
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.budget import Budget
+from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from tests.judge.asking import MemoryFiles, answer, in_no_time, without_threads
 from tests.judge.test_answer_cache import key
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from judge.answer import Answer
-from judge.errors import JudgeStopped
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.errors import JudgeStopped
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (

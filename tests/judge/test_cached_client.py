@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from curation.scenes import Scene, decide
-from judge.answer import Answer
-from judge.base import Question
-from judge.claude import ClaudeJudge
-from judge.errors import JudgeStopped
-from judge.settings import Claude
+from nextscene.curation.stages.describe import Scene, decide
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.base import Question
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeStopped
 from tests.claude_api import ClaudeApi, Limits, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.outcome import Ending
-from curation.scenes import Scene, TurnedDown, decide
-from judge.answer import Answer
-from judge.base import Call, Declined, Opinion, Question, Said
-from judge.claude import ClaudeJudge
-from judge.errors import JudgeStopped, Unanswered
-from judge.request import Frame, Request
-from judge.settings import Claude
-from prompts import load
+from nextscene.curation.outcome import Ending
+from nextscene.curation.stages.describe import Scene, TurnedDown, decide
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.request import Frame, Request
+from nextscene.judge.base import Call, Declined, Opinion, Question, Said
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeStopped, Unanswered
+from nextscene.prompts import load
 from tests.judge.asking import REFUSAL, SONNET, USD, message, price
 
 QUESTION = Question("id", "a boy ties his shoelaces", priority=17)

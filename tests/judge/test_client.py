@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from judge.answer import Answer
-from judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from judge.faults import Fault
-from judge.keys import check_key, redacted
-from judge.patience import Outage
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.api_key import check_key, redacted
+from nextscene.judge.api.backoff import Outage
+from nextscene.judge.api.errors import Fault
+from nextscene.judge.errors import JudgeMistake, JudgeStopped, Unanswered
 from tests.claude_api import KEY, ApiError, ClaudeApi, Limits, Question, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
@@ -315,7 +315,7 @@ def test_an_outage_beyond_patience_stops_the_run_and_nothing_is_lost_by_it(
 
 
 def test_an_api_that_was_never_there_stops_the_run_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judge.patience._FIRST_CONTACT_SECONDS", 0.3)
+    monkeypatch.setattr("nextscene.judge.api.backoff._FIRST_CONTACT_SECONDS", 0.3)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
     found = ask_all(tmp_path, [describe(caption) for caption in captions(20)])

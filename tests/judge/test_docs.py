@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from judge.estimate import CASES, Ahead, Estimator
-from judge.prices import Prices
-from judge.settings import Claude
-from pipelines.build_nsp import main
+from nextscene.judge.config import Claude
+from nextscene.judge.spending.estimate import CASES, Ahead, Estimator
+from nextscene.judge.spending.prices import Prices
+from nextscene.pipelines.build_nsp import main
 from tests.support import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "asking.md").read_text(encoding="utf-8")

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.scenes import Scene, decide
-from judge.base import Question
-from judge.cached_client import CachedClient
-from judge.claude import ClaudeJudge
-from judge.errors import JudgeMistake
-from judge.estimate import CASES, Ahead, Assumptions, Bill, Estimator, assume
-from judge.patience import Patience
-from judge.request import Frame, Request
-from judge.requests import Requests
-from judge.settings import Claude
-from shards.layout import JOURNALS
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.stages.describe import Scene, decide
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.request import Frame, Request
+from nextscene.judge.base import Question
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.request_builder import Requests
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.estimate import CASES, Ahead, Assumptions, Bill, Estimator, assume
+from nextscene.shards.format.layout import JOURNALS
 from tests.claude_api import ClaudeApi, Mind
 from tests.claude_api import Question as Heard
 from tests.judge.asking import price

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from judge import client
-from judge.answer import Answer
-from judge.answer_cache import AnswerCache
-from judge.budget import Budget
-from judge.client import Client, connect, worst_cost
-from judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from judge.faults import Fault, Kind, read_fault
-from judge.gate import Gate
-from judge.patience import Patience
-from judge.request import Request
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.judge.api import client
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.client import Client, connect, worst_cost
+from nextscene.judge.api.errors import Fault, Kind, read_fault
+from nextscene.judge.api.request import Request
+from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.budget import Budget
 from tests.judge.server_side import PRICE, describe
 
 KEY = "sk-ant-test-0123456789"
@@ -349,7 +349,7 @@ async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
 def test_what_is_raised_leads_to_nothing_that_quotes_the_key(
     status: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("judge.client._STRIKES", 1)
+    monkeypatch.setattr("nextscene.judge.api.client._STRIKES", 1)
 
     async def run(request: Request) -> None:
         async with serving((response(status, error("some_error", f"not with {KEY}")), "close")) as url:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from judge.base import Declined, Opinion, Question
-from judge.film import FilmJudge, content_words, overlap
+from nextscene.judge.base import Declined, Opinion, Question
+from nextscene.judge.film import FilmJudge, content_words, overlap
 from tests.support import REPOSITORY
 
 # Words that the rule takes as they are: no function word, no plural ending.
@@ -102,15 +102,21 @@ def stand_in(folder: Path, *names: str) -> Path:
     return folder
 
 
-LOADING = ("shards.assemble", "shards.loader", "shards.rooms", "shards.streaming")
+LOADING = (
+    "nextscene.shards.loading.collate",
+    "nextscene.shards.loading.loader",
+    "nextscene.shards.loading.buffer_pool",
+    "nextscene.shards.loading.streaming",
+)
 """What a trainer needs, and no run does."""
 
-ON_RAY = ("training.on_ray",)
+ON_RAY = ("nextscene.training.distributed.ray_train",)
 """The one module that puts a trainer on Ray."""
 
 IMPORT_ALL = f"""
 import importlib, pkgutil
 for package in {{packages!r}}:
+    package = "nextscene." + package
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
         if module.name not in {(*LOADING, *ON_RAY)!r}:
             importlib.import_module(module.name)
@@ -127,13 +133,15 @@ def test_judge_prompts_and_shards_import_neither_ray_nor_torch(packages: tuple[s
 
 
 def test_no_module_of_a_run_imports_torch_and_no_package_imports_ray_by_itself(tmp_path: Path) -> None:
-    assert imported("import curation, judge, prompts, shards", tmp_path) == set()
+    assert (
+        imported("import nextscene.curation, nextscene.judge, nextscene.prompts, nextscene.shards", tmp_path) == set()
+    )
     everything = IMPORT_ALL.format(packages=("curation", "judge", "pipelines", "prompts", "shards"))
     assert "torch" not in imported(everything, stand_in(tmp_path, "torch"))
 
 
 def test_a_command_that_does_no_work_does_not_wait_for_ray(tmp_path: Path) -> None:
-    assert imported("import pipelines.build_nsp", stand_in(tmp_path, "ray")) == set()
+    assert imported("import nextscene.pipelines.build_nsp", stand_in(tmp_path, "ray")) == set()
 
 
 def test_a_trainer_imports_ray_only_to_be_put_on_it(tmp_path: Path) -> None:

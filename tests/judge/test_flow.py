@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judge.errors import JudgeStopped
-from judge.flow import Flow
-from judge.limits import Buckets
+from nextscene.judge.api.call_queue import Flow
+from nextscene.judge.api.rate_limiter import Buckets
+from nextscene.judge.errors import JudgeStopped
 from tests.judge.asking import in_no_time, until_quiet
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from judge import batch_api
-from judge.answer import Answer
-from judge.errors import JudgeStopped
-from judge.gate import Gate
-from judge.open_batch import OpenBatch
-from judge.patience import Patience
-from shards.storage import Storage, StorageFault
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.api import batch_api
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.errors import JudgeStopped
 from tests.claude_api import ClaudeApi, Limits, Weather
 from tests.judge import server_side
 from tests.judge.asking import in_no_time

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from judge.errors import JudgeStopped
-from judge.journal import Journal, Pending, recover
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.journal import Journal, Pending, recover
 from tests.judge.asking import answer
 
 PENDING = Pending("k", Decimal("0.5"))
@@ -55,7 +55,7 @@ def test_a_line_that_found_no_room_leaves_no_trace_and_spoils_no_later_one(left:
 def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
     left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("judge.journal._TRIM_BYTES", 1)
+    monkeypatch.setattr("nextscene.judge.spending.journal._TRIM_BYTES", 1)
     journal = Journal(tmp_path)
     for call in ("a", "b"):
         journal.sent(call, PENDING)
@@ -69,7 +69,7 @@ def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
 
 
 def test_one_that_begins_anew_keeps_what_has_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judge.journal._TRIM_BYTES", 1)
+    monkeypatch.setattr("nextscene.judge.spending.journal._TRIM_BYTES", 1)
     journal = Journal(tmp_path)
     journal.sent("a", PENDING)
     journal.add(answer("stored"))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge.flow import Flow
-from judge.limits import Bucket, Buckets, Window
+from nextscene.judge.api.call_queue import Flow
+from nextscene.judge.api.rate_limiter import Bucket, Buckets, Window
 from tests.claude_api import ApiError, Limits
 from tests.claude_api.limits import Gate
 from tests.judge.asking import in_no_time

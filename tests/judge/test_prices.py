@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judge.errors import JudgeMistake
-from judge.prices import Price, Prices, Usage
+from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.spending.prices import Price, Prices, Usage
 
 TABLE = Prices.load()
 CUSTOM = """

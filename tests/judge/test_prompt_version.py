@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from curation.config import fingerprint
-from curation.recorded import Recorded
-from curation.setup import as_begun, prepare
-from curation.sources import Source
-from judge.errors import JudgeStopped
-from judge.prompt_version import PROMPTS, prompt_version
-from judge.segments import write_segments
-from judge.settings import Claude
-from shards.layout import CONFIG
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import fingerprint
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.prepare import as_begun, prepare
+from nextscene.curation.sources import Source
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.prompt_version import PROMPTS, prompt_version
+from nextscene.judge.spending.segments import write_segments
+from nextscene.shards.format.layout import CONFIG
 from tests.asking import CLAUDE
 from tests.judge.asking import MemoryFiles, answer
 from tests.support import captioned_spans

@@ -18,15 +18,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from judge.base import Question
-from judge.batches import MOST_BYTES
-from judge.client import connect, worst_cost
-from judge.patience import Patience
-from judge.request import Frame, Request, Task
-from judge.requests import Requests
-from judge.settings import Claude
-from judge.text import MAX_TEXT_BYTES
-from judge.verdict import SCHEMA
+from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.batches import MOST_BYTES
+from nextscene.judge.api.client import connect, worst_cost
+from nextscene.judge.api.request import Frame, Request, Task
+from nextscene.judge.base import Question
+from nextscene.judge.config import Claude
+from nextscene.judge.request_builder import Requests
+from nextscene.judge.verdict import SCHEMA
 from tests.claude_api import ClaudeApi, Mind, routes
 from tests.claude_api import Question as Heard
 from tests.judge.asking import price

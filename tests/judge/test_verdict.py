@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge.verdict import SCHEMA, read_verdict
+from nextscene.judge.verdict import SCHEMA, read_verdict
 
 WORDS = {"Pass": ["Pass", "PASS", "pass", "pASS"], "Fail": ["Fail", "FAIL", "fail", "fAIL"]}
 prose = st.text().filter(lambda text: not any(word in text.casefold() for word in ("pass", "fail", "{")))

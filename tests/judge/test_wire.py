@@ -19,17 +19,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge.base import Question
-from judge.cached_client import CachedClient
-from judge.claude import ClaudeJudge
-from judge.patience import Patience
-from judge.request import Frame, Request
-from judge.requests import Requests
-from judge.settings import Claude
-from judge.untrusted_text import as_value
-from prompts import NAMES, load
-from shards.layout import JOURNALS
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.request import Frame, Request
+from nextscene.judge.base import Question
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.config import Claude
+from nextscene.judge.prompt_escape import as_value
+from nextscene.judge.request_builder import Requests
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.prompts import NAMES, load
+from nextscene.shards.format.layout import JOURNALS
 from tests.claude_api import ClaudeApi, routes
 from tests.judge.asking import price
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from curation.config import Config
-from curation.ledger import Row
-from shards.read import ShardReader
-from shards.receipt import Manifest
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.ledger import Row
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.loading.reader import ShardReader
 from tests.moments.files import Maker, Video
 from tests.moments.frames import in_cells, number_of
 from tests.moments.oracle import FPS, Decoded, Span, decode, wanted

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from curation.ffmpeg import executable
+from nextscene.common.ffmpeg import executable
 from tests.moments.frames import HEIGHT, WIDTH, write_numbered
 from tests.moments.oracle import Span
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.ffmpeg import executable
+from nextscene.common.ffmpeg import executable
 from tests.moments.frames import CELL, HEIGHT, WIDTH, number_of
 
 FPS, MAX_FRAMES = 16, 81

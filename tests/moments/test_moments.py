@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.ledger import Row
+from nextscene.curation.ledger import Row
 from tests.moments import matrix
 from tests.moments.campaign import MOVED, NO_CLIP, RIGHT, WRONG, Verdict, compare, judge
 from tests.moments.files import EXACT, MILLISECONDS, Maker, Stream, Video

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from curation.config import Config
-from pipelines.build_nsp import main
+from nextscene.curation.config import Config
+from nextscene.pipelines.build_nsp import main
 from tests.foreign import tree
 from tests.support import REPOSITORY, SMALL, assert_conserved, build_inline, captioned_spans, write_csv
 
@@ -320,7 +320,8 @@ def test_a_program_that_is_no_ffmpeg_is_named(tmp_path: Path, out: Path, name: s
         program.write_text(f"#!/bin/sh\n{script.replace('{folder}', str(tmp_path))}\n")
         program.chmod(0o755)
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "x"}])
-    code = "from curation import ffmpeg; ffmpeg._ANSWER_SECONDS = 1; from pipelines.build_nsp import main; main()"
+    code = "from nextscene.common import ffmpeg; ffmpeg._ANSWER_SECONDS = 1\n"
+    code += "from nextscene.pipelines.build_nsp import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "--source", str(source), "--out", str(out)],
         cwd=REPOSITORY, env={**os.environ, "IMAGEIO_FFMPEG_EXE": str(program)},

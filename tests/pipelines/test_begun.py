@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.kept_terms import KeptTerms
-from pipelines.begun import Begun
-from shards.layout import CALLS, CONFIG, LOCK, TERMS
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.run.recorded_budget import KeptTerms
+from nextscene.pipelines.cli.begun_dataset import Begun
+from nextscene.shards.format.layout import CALLS, CONFIG, LOCK, TERMS
 from tests.asking import CLAUDE, CLAUDE_FLAGS, account, files_of, spans, stored, true_cost
 from tests.claude_api import ClaudeApi
 from tests.command import SMALL_FLAGS

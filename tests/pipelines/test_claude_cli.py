@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from curation.errors import RunStopped
-from pipelines.build_nsp import main
-from shards.storage import Storage
+from nextscene.common.errors import RunStopped
+from nextscene.common.storage import Storage
+from nextscene.pipelines.build_nsp import main
 from tests.asking import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
 from tests.claude_api import KEY, ClaudeApi, Limits, Weather
 from tests.command import Ended, Place, place

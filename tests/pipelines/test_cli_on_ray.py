@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.layout import UnitName
-from shards.receipt import Manifest
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import UnitName
+from nextscene.shards.format.receipt import Manifest
 from tests.command import SMALL_FLAGS, Place, place, sabotage
 from tests.support import (
     SMALL,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import console
+from nextscene.pipelines.cli import console
 from tests.hostile_text import HALF, STEERING
 from tests.support import REPOSITORY
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from curation.errors import RunStopped, UsageMistake
-from judge.estimate import CASES
-from judge.settings import Claude
-from pipelines.build_nsp import main
-from prompts import load
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.judge.config import Claude
+from nextscene.judge.spending.estimate import CASES
+from nextscene.pipelines.build_nsp import main
+from nextscene.prompts import load
 from tests.asking import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
 from tests.claude_api import ClaudeApi, Exchange, Mind, Question
 from tests.support import build_inline, make_video, write_csv
@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
+    monkeypatch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
     with ClaudeApi(mind=MIND) as api:
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
@@ -175,7 +175,7 @@ def test_the_dollars_are_those_of_the_tokens_by_the_price_list(source: Path, tmp
         dollars = (2 * found["input tokens"][case] + 10 * found["output tokens"][case]) / 1e6
         assert found["one by one"][case] == pytest.approx(dollars, abs=0.006)
         assert found["in batches"][case] == pytest.approx(dollars / 2, abs=0.006)
-    prices = (Path(__file__).parents[2] / "judge" / "prices.toml").read_text()
+    prices = (Path(__file__).parents[2] / "judge" / "spending" / "prices.toml").read_text()
     (tmp_path / "prices.toml").write_text(
         prices.replace(
             "[model.claude-sonnet-5-5]\ninput = 2\noutput = 10", "[model.claude-sonnet-5-5]\ninput = 200\noutput = 1000"
@@ -240,7 +240,7 @@ def test_a_source_that_has_moved_is_estimated_as_it_was_and_another_is_refused(a
 
 def test_no_file_of_the_source_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = spans(tmp_path / "in", ["one thing", "another"])
-    monkeypatch.setattr("curation.sources.digests", None)
+    monkeypatch.setattr("nextscene.curation.sources.digests", None)
     assert estimate(source, tmp_path / "out").clips == 2
 
 

@@ -13,16 +13,16 @@ import av
 import pytest
 from click.testing import CliRunner
 
-from pipelines.evaluate import main
-from prompts import load
-from shards.layout import ShardName
+from nextscene.pipelines.evaluate import main
+from nextscene.prompts import load
+from nextscene.shards.format.layout import ShardName
+from nextscene.training.model.pretrained import Originals
 from tests.claude_api import ClaudeApi, Mind, Weather
 from tests.judge import server_side
 from tests.judge.server_side import account, interactive_cost
 from tests.shards.samples import sample, sample_of, seal_dataset
 from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
-from training.model.originals import Originals
 
 SIZE = ["--frames", "5", "--width", "32", "--height", "32", "--steps", "2"]
 JUDGE = ["--judge.frames", "2"]
@@ -273,7 +273,10 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
             ["--scenes", "{scenes}", "--model", "a={run}", "--judge.model", "claude-sonnet-55"],
             "--judge.model claude-sonnet-55: no price known",
         ),
-        (["--scenes", "{scenes}", "--model", "a={run}", "--judge.frames", "0"], "judge.frames must be above 0"),
+        (
+            ["--scenes", "{scenes}", "--model", "a={run}", "--judge.frames", "0"],
+            "nextscene.common.frame_sampling must be above 0",
+        ),
         (["--scenes", "{scenes}", "--model", "a={run}", "--budget-usd", "inf"], "no amount of money"),
         (["--scenes", "{scenes}", "--model", "a={run}", "--frames", "6"], "such a video cannot be made"),
     ],

@@ -16,16 +16,16 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from curation.lock import held
-from pipelines.generate import main
-from shards.mark import VIDEOS, claim
-from shards.storage import Storage
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.pipelines.generate import main
+from nextscene.shards.format.folder_mark import VIDEOS, claim
+from nextscene.training.errors import TrainingStopped
+from nextscene.training.generation.next_scene import NextScene
+from nextscene.training.generation.open_generator import of_export
+from nextscene.training.model.pretrained import Originals
 from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
-from training.errors import TrainingStopped
-from training.generation.next_scene import NextScene
-from training.generation.opening import of_export
-from training.model.originals import Originals
 
 SIZE = ["--frames", "5", "--width", "16", "--height", "16", "--steps", "2"]
 SCENES = ["A glass wobbles.", "Dark clouds gather.", "Rain – and wind."]
@@ -152,7 +152,7 @@ def test_what_stands_there_made_alike_is_not_made_again_and_nothing_is_opened_fo
     given.make()
     stamps, records = given.stamps, given.records
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.generating.opened", lambda _: pytest.fail("a model was opened"))
+        patch.setattr("nextscene.pipelines.cli.generation.opened", lambda _: pytest.fail("a model was opened"))
         assert "0 videos" in given.make() and "3 stood there already" in given.make("--batch", "2")
     assert (given.stamps, given.records) == (stamps, records)
     (given.out / "0001.mp4").unlink()

@@ -32,6 +32,8 @@ def test_a_job_s_package_leaves_data_runs_and_environments_out(tmp_path: Path) -
     create_package(str(folder), tmp_path / "package.zip", include_gitignore=True, logger=logging.getLogger())
     with ZipFile(tmp_path / "package.zip") as package:
         held = {entry.filename: entry.file_size for entry in package.infolist() if not entry.is_dir()}
-    assert {"pipelines/build_nsp.py", "curation/cluster.py", "constraints.txt", "prompts/__init__.py"} <= set(held)
+    assert {"pipelines/build_nsp.py", "common/ray_cluster/cluster.py", "constraints.txt", "prompts/__init__.py"} <= set(
+        held
+    )
     assert sorted(set(held) & set(LEFT_HERE)) == []
     assert sum(held.values()) < BIG

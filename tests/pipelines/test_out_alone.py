@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from curation.config import BEFORE
-from curation.kept_terms import KeptTerms, keep_terms
-from curation.lease import Holder
-from curation.recorded import Recorded
-from curation.retry import OpenRetry
-from curation.setup import prepare
-from curation.sources import Source
-from pipelines import show
-from pipelines.begun import Begun
-from shards.layout import CONFIG, LOCK, PLAN, TERMS
-from shards.receipt import sealed_shards
-from shards.storage import Storage
-from shards.sums import file_sha256, relist
+from nextscene.common.lease import Holder
+from nextscene.common.storage import Storage
+from nextscene.curation.config import BEFORE
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.run.recorded_budget import KeptTerms, keep_terms
+from nextscene.curation.sealing.retry import OpenRetry
+from nextscene.curation.sources import Source
+from nextscene.pipelines import show
+from nextscene.pipelines.cli.begun_dataset import Begun
+from nextscene.shards.format.checksums import file_sha256, relist
+from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, TERMS
+from nextscene.shards.format.receipt import sealed_shards
 from tests.asking import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms
 from tests.claude_api import ClaudeApi, Mind
 from tests.command import SMALL_FLAGS
@@ -268,7 +268,7 @@ def test_another_judge_is_told_first_and_what_follows_from_it_is_not(
     )
     told = differences("--source", other / "clips.csv", "--out", out, "--encode.crf", "20", "--judge", "film")
     assert told == f"source is {other / 'clips.csv'}, was {source}; judge is film, was claude; encode.crf is 20, was 18"
-    monkeypatch.setattr("curation.ffmpeg.build", lambda: "another")
+    monkeypatch.setattr("nextscene.common.ffmpeg.build", lambda: "another")
     assert differences(*same, "--encode.crf", "20").startswith("encode.crf is 20, was 18; ffmpeg is another, was ")
     assert "Install the imageio-ffmpeg" in command(*same).stderr
 
@@ -360,7 +360,7 @@ HAD_THEIR_DEFAULT = {"rules.hdr", "rules.max_damaged_frames"}
 
 
 def test_every_setting_that_came_later_says_what_was_before_it() -> None:
-    from curation.config import Config, flat
+    from nextscene.curation.config import Config, flat
 
     later = {name for name in flat(Config()) if not name.startswith("limits.")} - {*FIRST} - HAD_THEIR_DEFAULT
     assert later == {name for name in BEFORE if name != "cut_version"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines import fetch_film
-from shards.layout import MARK
+from nextscene.pipelines import fetch_film
+from nextscene.shards.format.layout import MARK
 from tests.command import SMALL_FLAGS
 from tests.foreign import FOREIGN, lay, marked, tree
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans, write_csv
@@ -141,7 +141,7 @@ def built(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def again(source: object, out: object, *flags: str) -> tuple[int, str]:
-    from pipelines.build_nsp import main
+    from nextscene.pipelines.build_nsp import main
 
     result = CliRunner().invoke(main, ["--source", str(source), "--out", str(out), *SMALL_FLAGS, *flags])
     return result.exit_code, result.output
@@ -248,7 +248,7 @@ def test_a_link_to_out_inside_the_source_is_told(built: tuple[Path, Path], tmp_p
 
 @pytest.fixture
 def report() -> Iterator[Callable[[Path], tuple[int, str]]]:
-    from pipelines.report import main
+    from nextscene.pipelines.report import main
 
     def run(out: Path) -> tuple[int, str]:
         result = CliRunner().invoke(main, [str(out)])

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.config import Config, as_tree
-from pipelines.settings import SettingsMistake, chosen, from_names, from_tree, leaves, options
+from nextscene.curation.config import Config, as_tree
+from nextscene.pipelines.cli.options import SettingsMistake, chosen, from_names, from_tree, leaves, options
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from pipelines.build_nsp import main as build_nsp
-from pipelines.shell import command
-from pipelines.show import main as show
+from nextscene.pipelines.build_nsp import main as build_nsp
+from nextscene.pipelines.cli.shell import command
+from nextscene.pipelines.show import main as show
 from tests.support import SMALL, build_inline, captioned_spans
 
 ODD = [

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 
-from pipelines.show import main, visible
-from shards.layout import ShardName
-from shards.storage import StorageFault
+from nextscene.common.storage import StorageFault
+from nextscene.pipelines.show import main, visible
+from nextscene.shards.format.layout import ShardName
 from tests.asking import CLAUDE, calls, spans, stored, terms
 from tests.claude_api import ClaudeApi
 from tests.shards.samples import sample, sample_of, seal_dataset, texts
@@ -326,7 +326,7 @@ def test_a_storage_that_fails_has_an_exit_code_of_its_own(built: Path, monkeypat
     def fail(*_: object) -> None:
         raise StorageFault("cannot read manifest.json in s3://away: \x1b[31mthe network is down")
 
-    monkeypatch.setattr("shards.storage.Storage.read", fail)
+    monkeypatch.setattr("nextscene.common.storage.Storage.read", fail)
     assert "\\x1b[31mthe network is down" in refused(3, built)
 
 
@@ -339,7 +339,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     markers = ["", "FAIL2", "FAIL3", "REFUSE-VERIFY"]
     source = spans(folder, [f"clip {number} shows a thing {marker}" for number, marker in enumerate(markers)])
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("judge.cached_client._STORE_SECONDS", 0.02)
+        patch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
         for name, value in api.env.items():
             patch.setenv(name, value)
         build_inline(source, folder / "out", CLAUDE, terms=terms())

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from curation.progress import Stages
-from judge.asking_report import Report
-from pipelines import stagewatch
-from pipelines.stagewatch import StageWatch
+from nextscene.curation.progress import Stages
+from nextscene.judge.call_progress import Report
+from nextscene.pipelines.cli import stage_progress
+from nextscene.pipelines.cli.stage_progress import StageWatch
 
 PLANNED = Stages(30, 30, 30, 2)
 ASKING = Report(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under_way=7, in_batches=0, trouble="")
@@ -20,8 +20,10 @@ ASKING = Report(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under_way=7
 
 def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> str:
     page = io.StringIO()
-    monkeypatch.setattr(stagewatch, "err", Console(file=page, force_terminal=is_terminal, width=200, soft_wrap=True))
-    monkeypatch.setattr(stagewatch, "_LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(
+        stage_progress, "err", Console(file=page, force_terminal=is_terminal, width=200, soft_wrap=True)
+    )
+    monkeypatch.setattr(stage_progress, "_LINE_EVERY_SECONDS", 0.0)
     watch = StageWatch()
     watch.begin(PLANNED, Stages())
     for done in ticks:
@@ -48,7 +50,7 @@ def test_what_a_retry_does_anew_is_a_bar_of_its_own_and_counts_from_where_it_beg
 ) -> None:
     at: list[str] = []
     ended: list[int] = []
-    monkeypatch.setattr(stagewatch, "err", Console(file=io.StringIO(), force_terminal=True, width=200))
+    monkeypatch.setattr(stage_progress, "err", Console(file=io.StringIO(), force_terminal=True, width=200))
     monkeypatch.setattr(Progress, "update", lambda *_, completed, description: at.append(description))
     monkeypatch.setattr(Progress, "stop", lambda _: ended.append(len(at)))
     watch = StageWatch()

@@ -16,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipelines.endings import ends
+from nextscene.pipelines.cli.exit_codes import ends
 from tests.command import place
 from tests.support import REPOSITORY
 
@@ -231,9 +231,9 @@ def test_a_python_that_is_too_old_says_so(tmp_path: Path) -> None:
 AT_EXIT = """
 import threading, time, click
 from pathlib import Path
-from pipelines.stop_signals import STOPS
+from nextscene.pipelines.cli.stop_signals import STOPS
 STOPS.install()
-from pipelines.endings import ends
+from nextscene.pipelines.cli.exit_codes import ends
 
 def work():
     while not Path("go").exists():

@@ -13,16 +13,16 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from pipelines.stepwatch import StepWatch
-from pipelines.train import main
-from shards.layout import ShardName
+from nextscene.pipelines.cli.step_progress import StepWatch
+from nextscene.pipelines.train import main
+from nextscene.shards.format.layout import ShardName
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.metrics.logger import entries
+from nextscene.training.model.pretrained import Originals
 from tests.command import Place, place
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
-from training.about import latest
-from training.journal import entries
-from training.model.originals import Originals
 
 RECIPE = """
 name = "connector"

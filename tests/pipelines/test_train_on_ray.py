@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import ray
 
-from curation.errors import RayFailed, RunStopped, UsageMistake
-from pipelines import train_on_ray
-from pipelines.stop_signals import STOPS
-from pipelines.train_on_ray import TrainOnRay, train_supervised
+from nextscene.common.errors import RayFailed, RunStopped, UsageMistake
+from nextscene.pipelines.cli import train_on_ray
+from nextscene.pipelines.cli.stop_signals import STOPS
+from nextscene.pipelines.cli.train_on_ray import TrainOnRay, train_supervised
+from nextscene.training.distributed import ray_train
+from nextscene.training.errors import WorkersLost
+from nextscene.training.job import Job
 from tests.training.stages import make_job, make_originals
-from training import on_ray
-from training.errors import WorkersLost
-from training.job import Job
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ class Told:
 
 @pytest.mark.parametrize("to_stop", [False, True])
 def test_workers_stop_once_the_supervisor_says_so(job: Job, monkeypatch: pytest.MonkeyPatch, to_stop: bool) -> None:
-    monkeypatch.setattr(on_ray, "train_on_ray", lambda *given: given[-1]())
+    monkeypatch.setattr(ray_train, "train_on_ray", lambda *given: given[-1]())
     assert TrainOnRay(job, 2, 3, None).work(Told(to_stop)) is to_stop
 
 
@@ -57,7 +57,7 @@ def test_too_many_lost_workers_are_for_the_supervisor_to_explain(job: Job, monke
     def lost(*_: Any) -> None:
         raise WorkersLost("more than 3 workers were lost")
 
-    monkeypatch.setattr(on_ray, "train_on_ray", lost)
+    monkeypatch.setattr(ray_train, "train_on_ray", lost)
     with pytest.raises(RayFailed, match="more than 3 workers were lost"):
         TrainOnRay(job, 2, 3, None).work(Told())
 
@@ -84,8 +84,8 @@ def test_a_signal_has_the_supervisor_end_the_work_in_order(job: Job, monkeypatch
 def test_workers_that_finish_no_step_for_long_are_lost(job: Job, monkeypatch: pytest.MonkeyPatch, grows: bool) -> None:
     """The clock is that of processes that run: a look counts as two seconds at most."""
     now = iter(range(0, 1_000_000, 2000))
-    monkeypatch.setattr("curation.awake_clock._LONGEST_STEP_SECONDS", 2000.0)
-    monkeypatch.setattr("curation.awake_clock.time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    monkeypatch.setattr("nextscene.common.awake_clock._LONGEST_STEP_SECONDS", 2000.0)
+    monkeypatch.setattr("nextscene.common.awake_clock.time", SimpleNamespace(monotonic=lambda: float(next(now))))
     job.folder.mkdir(parents=True)
 
     def train(*given: Any) -> str:
@@ -96,7 +96,7 @@ def test_workers_that_finish_no_step_for_long_are_lost(job: Job, monkeypatch: py
                     metrics.write("{}\n")
         return "a summary"
 
-    monkeypatch.setattr(on_ray, "train_on_ray", train)
+    monkeypatch.setattr(ray_train, "train_on_ray", train)
     request = TrainOnRay(job, 2, 3, None)
     if grows:
         assert request.work(Told()) == "a summary"  # type: ignore[comparison-overlap]
@@ -115,7 +115,7 @@ def test_a_node_that_joins_is_waited_for(job: Job, monkeypatch: pytest.MonkeyPat
         def check(self) -> None:
             cluster["CPU"] += 1
 
-    monkeypatch.setattr(on_ray, "train_on_ray", lambda *_: "a summary")
+    monkeypatch.setattr(ray_train, "train_on_ray", lambda *_: "a summary")
     assert TrainOnRay(job, 4, 3, "10.0.0.1:6379").work(Joining()) == "a summary"  # type: ignore[comparison-overlap]
 
 

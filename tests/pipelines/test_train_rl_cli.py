@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from curation.lock import held
-from pipelines.train import main
-from shards.layout import ShardName
-from shards.storage import Storage
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.pipelines.train import main
+from nextscene.shards.format.layout import ShardName
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.metrics.logger import entries
+from nextscene.training.model.pretrained import Originals
 from tests.claude_api import ClaudeApi, Mind
 from tests.judge import server_side
 from tests.judge.server_side import account
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals
-from training.about import latest
-from training.journal import entries
-from training.model.originals import Originals
 
 RECIPE = """
 name = "rl"

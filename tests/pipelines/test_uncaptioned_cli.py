@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from curation.errors import UsageMistake
-from curation.plan import Plan
-from curation.setup import prepare
-from curation.sources import Source
-from judge.estimate import CASES, Ahead, Estimator
-from pipelines.build_nsp import main
-from shards.storage import Storage
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sources import Source
+from nextscene.judge.spending.estimate import CASES, Ahead, Estimator
+from nextscene.pipelines.build_nsp import main
 from tests.asking import CLAUDE, CLAUDE_FLAGS, MODEL, outcomes, terms
 from tests.claude_api import ClaudeApi
 from tests.support import build_inline, make_video, run_ffmpeg, write_csv

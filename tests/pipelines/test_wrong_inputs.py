@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from shards.filesystem import BadLocation
-from shards.typed import as_typed
+from nextscene.common.filesystem import BadLocation
+from nextscene.common.typed_path import as_typed
 from tests.foreign import tree
 from tests.pipelines.wrong_inputs import Wrong, assert_refused, lay_places, run, wrong
 from tests.support import SMALL, build_inline, captioned_spans
@@ -139,7 +139,7 @@ WRONG = [
     wrong(f"{BUILD} --config {{near.toml}}", "no setting 'rules.minwidth'; is 'rules.min_width' meant?"),
     wrong(f"{BUILD} --config {{film}}", "--config: file", "is a directory; name a file that is there"),
     wrong("train --stage sft --recipe {mix.toml} --data a --qwen q --ltx l --out {out}", "as [[mix]]"),
-    wrong(f"{CLAUDE} --prices {{empty.toml}}", "{empty.toml}: 'model' is missing; see judge/prices.toml"),
+    wrong(f"{CLAUDE} --prices {{empty.toml}}", "{empty.toml}: 'model' is missing; see judge/spending/prices.toml"),
     wrong(f"{CLAUDE} --prices {{prices.toml}}", "no table of prices: a value is of another type"),
     # keys
     wrong(CLAUDE, "ANTHROPIC_API_KEY is not set; set it, or use --judge film or --judge none"),
@@ -196,7 +196,7 @@ def test_what_is_there_is_meant_however_it_is_called(tmp_path: Path, monkeypatch
 
 
 def test_settings_that_begin_with_a_byte_order_mark_are_read(places: Path, tmp_path: Path) -> None:
-    from pipelines.build_nsp import main
+    from nextscene.pipelines.build_nsp import main
 
     (tmp_path / "bom.toml").write_bytes(b'\xef\xbb\xbfjudge = "none"\ntest = 0.0\nunit_size = 2\nunits_per_shard = 2\n')
     before = (places / "built" / "manifest.json").read_bytes()

@@ -124,7 +124,7 @@ def test_none_of_them_waits_for_torch(places: Path) -> None:
 
 
 def test_blank_lines_are_skipped_and_move_no_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pipelines.generating import scenes_in
+    from nextscene.pipelines.cli.generation import scenes_in
 
     (tmp_path / "plain.txt").write_text("One.\nTwo.\nThree.\n")
     (tmp_path / "blank.txt").write_text("\nOne.\n\n \t\nTwo.\r\n\nThree.\n\n")

@@ -13,9 +13,9 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from shards.layout import ShardName
-from shards.mark import VIDEOS, claim
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.folder_mark import VIDEOS, claim
+from nextscene.shards.format.layout import ShardName
 from tests.foreign import marked, tree
 from tests.shards.samples import sample, seal_dataset
 from tests.training.models import ltx_config, qwen_config, vae_config
@@ -121,7 +121,7 @@ def lay_export(folder: Path) -> None:
 
 
 def lay_checkpoint(folder: Path, qwen: Path, ltx: Path) -> None:
-    from training.model.folders import fingerprint
+    from nextscene.training.model.model_folders import fingerprint
 
     folder.mkdir(parents=True)
     about = _SCALARS | {
@@ -133,7 +133,7 @@ def lay_checkpoint(folder: Path, qwen: Path, ltx: Path) -> None:
 
 def lay_videos(folder: Path, export: Path) -> None:
     """Two, made with 2 steps from the seeds 0 and 1."""
-    from training.generation.opening import of_export
+    from nextscene.training.generation.open_generator import of_export
 
     opening = of_export(export, steps=2)
     claim(Storage.at(folder), VIDEOS)

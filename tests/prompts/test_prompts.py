@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import prompts
-from prompts import NAMES, PromptError, load
+from nextscene import prompts
+from nextscene.prompts import NAMES, PromptError, load
 from tests.support import REPOSITORY
 
 SUPPLEMENT = REPOSITORY.parent / "shared" / "seed" / "nsp-supplement.txt"

@@ -52,9 +52,9 @@ def _ray(module: Any) -> None:
 
 _CHANGES: dict[str, Callable[[Any], None]] = {}
 if "SABOTAGE_LOG" in os.environ:
-    _CHANGES["curation.screen"] = _screen
+    _CHANGES["nextscene.curation.stages.screen"] = _screen
 if "SABOTAGE_TRIES" in os.environ:
-    _CHANGES["shards.filesystem"] = _storage
+    _CHANGES["nextscene.common.filesystem"] = _storage
 if "SABOTAGE_NO_RAY" in os.environ:
     _CHANGES["ray"] = _ray
 

@@ -11,9 +11,9 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from shards.layout import ShardName
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.sample import Sample
 from tests.shards.samples import sample, sample_of, seal_dataset
 
 WIDTH, HEIGHT = 64, 48

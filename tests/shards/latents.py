@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.latents import LATENTS, Latent, LatentRecord, LatentSample
-from shards.layout import ShardName
-from shards.receipt import Receipt
-from shards.seal import seal
-from shards.storage import Storage
-from shards.tar import group_bytes
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Receipt
+from nextscene.shards.format.seal import seal
+from nextscene.shards.format.tar import group_bytes
+from nextscene.shards.loading.latent_dataset import LATENTS, Latent, LatentRecord, LatentSample
 from tests.shards.samples import publish_dataset
 
 CHANNELS = 4

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from shards.index import publish_indexes
-from shards.layout import ShardName
-from shards.receipt import Manifest, Receipt
-from shards.sample import Record, Sample
-from shards.seal import seal
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.index import publish_indexes
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.sample import Record, Sample
+from nextscene.shards.format.seal import seal
 
 NAME = ShardName("train", 7)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.ahead import ahead
+from nextscene.common.prefetch import ahead
 
 
 @given(st.lists(st.integers(), max_size=100))

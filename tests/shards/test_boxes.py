@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.boxes import samples_promised
-from shards.decode import DamagedVideo, decode
+from nextscene.shards.loading.decode import DamagedVideo, decode
+from nextscene.shards.loading.mp4_boxes import samples_promised
 from tests.shards.clips import encode, ffmpeg
 from tests.shards.test_decode import SIZE, room
 

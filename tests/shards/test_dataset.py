@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from shards.dataset import ClipDataset
-from shards.layout import ShardName
-from shards.read import DatasetChanged, NoDataset
-from shards.receipt import Manifest
-from shards.storage import Storage
-from shards.tar import DamagedShard
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.tar import DamagedShard
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.reader import DatasetChanged, NoDataset
 from tests.shards.clips import HEIGHT, WIDTH, clip, clip_dataset, shades
 from tests.shards.samples import sample_of, seal_dataset
 from tests.shards.test_index import seal_latents

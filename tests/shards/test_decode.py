@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from shards.decode import Backend, DamagedVideo, NoDecoder, Pixels, decode
+from nextscene.shards.loading.decode import Backend, DamagedVideo, NoDecoder, Pixels, decode
 from tests.shards.clips import HEIGHT, WIDTH, encode, ffmpeg, lossless, shades
 
 SIZE = (WIDTH, HEIGHT)

@@ -18,12 +18,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.exports import About, energon, huggingface, publish
-from shards.exports.about import RECORD_FIELDS
-from shards.layout import ShardName
-from shards.receipt import DamagedRecord, Manifest, Receipt
-from shards.sample import MEMBERS, Record
-from shards.storage import Storage, StorageFault
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.shards.exports import About, energon, huggingface, publish
+from nextscene.shards.exports.dataset_facts import RECORD_FIELDS
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
+from nextscene.shards.format.sample import MEMBERS, Record
 from tests.shards.samples import sample, seal_samples
 
 ABOUT = About("a title", "none", "how it was made", False, (("kept", "", 9), ("rejected", "too_small", 1)))

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from pyarrow import ArrowException, ArrowInvalid
 
-from shards import filesystem
-from shards.filesystem import BadLocation, StorageFault, attempt, connect
-from shards.storage import Storage
+from nextscene.common import filesystem
+from nextscene.common.filesystem import BadLocation, StorageFault, attempt, connect
+from nextscene.common.storage import Storage
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.index import Index, check_index, publish_indexes
-from shards.kind import Kind, Shape
-from shards.layout import ShardName, index
-from shards.receipt import DamagedRecord, Manifest, Receipt
-from shards.sample import Sample
-from shards.seal import seal
-from shards.storage import Storage
-from shards.tar import DamagedShard, Group, group_bytes
+from nextscene.common.storage import Storage
+from nextscene.shards.format.index import Index, check_index, publish_indexes
+from nextscene.shards.format.layout import ShardName, index
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.format.sample_type import Kind, Shape
+from nextscene.shards.format.seal import seal
+from nextscene.shards.format.tar import DamagedShard, Group, group_bytes
 from tests.shards.samples import publish_dataset, sample, samples, seal_dataset, seal_samples
 
 SHARDS = {

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shards.dataset import ClipDataset
-from shards.latents import LATENTS, Latent, LatentDataset, LatentRecord, LatentSample
-from shards.layout import ShardName
-from shards.loader import Loader
-from shards.read import NoDataset
-from shards.receipt import DamagedRecord
-from shards.seal import check_sealed
-from shards.storage import Storage
-from shards.tar import DamagedShard, Group
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import DamagedRecord
+from nextscene.shards.format.seal import check_sealed
+from nextscene.shards.format.tar import DamagedShard, Group
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.latent_dataset import LATENTS, Latent, LatentDataset, LatentRecord, LatentSample
+from nextscene.shards.loading.loader import Loader
+from nextscene.shards.loading.reader import NoDataset
 from tests.shards.clips import clip_dataset
 from tests.shards.latents import CHANNELS, latent_dataset, latent_of, latent_sample, sample_of, seal_latents
 from tests.shards.samples import keys, publish_dataset, texts

@@ -16,13 +16,13 @@ import psutil
 import pytest
 import torch
 
-from shards.dataset import ClipDataset
-from shards.decode import NoDecoder
-from shards.layout import ShardName
-from shards.loader import Batch, Loader, OtherSequence, TooManyBadClips
-from shards.order import Order
-from shards.sampleset import Memory, Words
-from shards.storage import Storage, StorageFault
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.decode import NoDecoder
+from nextscene.shards.loading.loader import Batch, Loader, OtherSequence, TooManyBadClips
+from nextscene.shards.loading.sample_set import Memory, Words
+from nextscene.shards.loading.shuffle import Order
 from tests.shards.clips import clip_dataset, shades
 
 LENGTHS = [9, 17, 9, 17, 1, 9, 17, 1, 9, 9, 17, 9, 1, 9, 17, 9]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.location import lies_in
-from shards.storage import Storage
+from nextscene.common.location import lies_in
+from nextscene.common.storage import Storage
 
 HERE, THERE = "?endpoint_override=127.0.0.1:1&scheme=http", "?endpoint_override=127.0.0.1:2&scheme=http"
 

@@ -17,9 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shards.layout import MARK
-from shards.mark import DATASET, EVALUATION, LATENTS, RUN, TOYS, VIDEOS, NotOurs, check, claim, claimed
-from shards.storage import Storage, StorageFault
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.shards.format.folder_mark import (
+    DATASET,
+    EVALUATION,
+    LATENTS,
+    RUN,
+    TOYS,
+    VIDEOS,
+    NotOurs,
+    check,
+    claim,
+    claimed,
+)
+from nextscene.shards.format.layout import MARK
 from tests.foreign import FOREIGN, lay, marked, tree
 
 KINDS = (DATASET, LATENTS, RUN, VIDEOS, EVALUATION, TOYS)

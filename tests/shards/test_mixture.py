@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.dataset import ClipDataset
-from shards.latents import LatentDataset
-from shards.layout import ShardName
-from shards.loader import Batch, Loader, OtherSequence
-from shards.mixture import MixedOrder, Mixture
-from shards.order import Draw
-from shards.turns import Turns
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.interleave import Turns
+from nextscene.shards.loading.latent_dataset import LatentDataset
+from nextscene.shards.loading.loader import Batch, Loader, OtherSequence
+from nextscene.shards.loading.mixture import MixedOrder, Mixture
+from nextscene.shards.loading.shuffle import Draw
 from tests.shards.clips import clip_dataset, shades
 from tests.shards.latents import latent_dataset
 from tests.shards.test_order import by_hand as order_by_hand

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.order import Draw, Order
+from nextscene.shards.loading.shuffle import Draw, Order
 
 WORLDS = [1, 2, 3, 4, 8]
 

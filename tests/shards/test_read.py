@@ -12,12 +12,12 @@ import pytest
 import webdataset
 from hypothesis import given, settings
 
-from shards.layout import MANIFEST, ShardName
-from shards.read import NoDataset, ShardReader, SplitReader
-from shards.receipt import DamagedRecord
-from shards.sample import Sample
-from shards.storage import Storage
-from shards.tar import BLOCK, END, DamagedShard
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import MANIFEST, ShardName
+from nextscene.shards.format.receipt import DamagedRecord
+from nextscene.shards.format.sample import Sample
+from nextscene.shards.format.tar import BLOCK, END, DamagedShard
+from nextscene.shards.loading.reader import NoDataset, ShardReader, SplitReader
 from tests.shards.samples import NAME, sample, seal_dataset, seal_samples, some_samples
 
 SHARDS = {NAME: [sample(1), sample(2), sample(3)], ShardName("train", 8): [sample(4), sample(5)]}

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.layout import MANIFEST, ShardName, UnitName
-from shards.receipt import DamagedRecord, Manifest, Place, Receipt, sealed_shards
-from shards.sample import MEMBERS
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import MANIFEST, ShardName, UnitName
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Place, Receipt, sealed_shards
+from nextscene.shards.format.sample import MEMBERS
 
 PLACES = (Place(0, (10, 700, 3), 5, 24, 832, 480), Place(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
 RECEIPT = Receipt("train", 7, 0, "ab" * 32, 7680, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)

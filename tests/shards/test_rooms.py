@@ -7,7 +7,7 @@ import multiprocessing
 import numpy as np
 import torch
 
-from shards.rooms import Lodged, Rooms
+from nextscene.shards.loading.buffer_pool import Lodged, Rooms
 
 SHAPE = (2, 3, 4, 5, 3)
 SIZE = 360

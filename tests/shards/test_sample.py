@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.sample import CLIPS, MEMBERS, Record, Sample
-from shards.tar import DamagedShard, Group
-from shards.untrusted import json_of
+from nextscene.common.strict_json import json_of
+from nextscene.shards.format.sample import CLIPS, MEMBERS, Record, Sample
+from nextscene.shards.format.tar import DamagedShard, Group
 from tests.hostile_text import floats, integers, texts
 from tests.shards.samples import records, sample
 

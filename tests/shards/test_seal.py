@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.receipt import Receipt
-from shards.sample import MEMBERS, Sample
-from shards.seal import check_sealed, seal
-from shards.storage import Storage
-from shards.tar import BLOCK, END, DamagedShard
+from nextscene.common.storage import Storage
+from nextscene.shards.format.receipt import Receipt
+from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.format.seal import check_sealed, seal
+from nextscene.shards.format.tar import BLOCK, END, DamagedShard
 from tests.shards.samples import NAME, sample, seal_samples, some_samples
 
 THREE = [sample(1), sample(2), sample(3)]

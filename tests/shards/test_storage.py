@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.filesystem import connect
-from shards.layout import owns
-from shards.storage import BadLocation, Entry, Storage, StorageFault, draft_of
+from nextscene.common.filesystem import connect
+from nextscene.common.storage import BadLocation, Entry, Storage, StorageFault, draft_of
+from nextscene.shards.format.layout import owns
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 

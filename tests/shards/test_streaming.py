@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from shards.dataset import ClipDataset
-from shards.delivery import Delivery
-from shards.layout import ShardName
-from shards.read import NoDataset
-from shards.storage import Storage
-from shards.streaming import stream
-from shards.tar import BLOCK, DamagedShard
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.tar import BLOCK, DamagedShard
+from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.reader import NoDataset
+from nextscene.shards.loading.streaming import stream
 from tests.shards.clips import clip_dataset, shades
 
 LENGTHS = [9, 17, 1, 9] * 4

@@ -12,8 +12,8 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.sample import MEMBERS, Sample, read_samples
-from shards.tar import BLOCK, END, DamagedShard, read_groups
+from nextscene.shards.format.sample import MEMBERS, Sample, read_samples
+from nextscene.shards.format.tar import BLOCK, END, DamagedShard, read_groups
 from tests.shards.samples import sample, samples, some_samples
 
 Members = list[tuple[str, bytes, bytes, bytes]]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.order import GOLDEN
-from shards.turns import Turns
+from nextscene.shards.loading.interleave import Turns
+from nextscene.shards.loading.shuffle import GOLDEN
 
 weights = st.lists(st.one_of(st.integers(1, 10**6), st.floats(1e-3, 1e3)), min_size=1, max_size=5).map(tuple)
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from nextscene.training.model.export import export
+from nextscene.training.model.model_folders import lasting
+from nextscene.training.model.pretrained import Originals, new_bridge
 from tests.training.models import ltx_config
-from training.model.export import export
-from training.model.folders import lasting
-from training.model.originals import Originals, new_bridge
 
 QUERIES = 6
 DETERMINING = {"data.max_frames": 9, "data.width": 32, "data.height": 24, "model.max_tokens": 256}

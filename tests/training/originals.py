@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
+from nextscene.training.model.pretrained import Originals
 from tests.training.models import ltx_config, qwen_config, vae_config
-from training.model.originals import Originals
 
 CHAT = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"

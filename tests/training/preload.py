@@ -9,7 +9,8 @@ from importlib import import_module
 NAMES = """
 torch.distributed.checkpoint torch.distributed.fsdp torch.distributed.tensor pytest hypothesis
 diffusers.models.autoencoders.autoencoder_kl_ltx diffusers.models.transformers.transformer_ltx
-transformers.models.qwen2_5_vl.modeling_qwen2_5_vl training.trainer av pandas judge.cached_client
+transformers.models.qwen2_5_vl.modeling_qwen2_5_vl nextscene.training.trainer av pandas
+nextscene.judge.spending.cached_client
 """.split()
 
 gc.disable()

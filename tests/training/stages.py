@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from shards.layout import ShardName
+from nextscene.shards.format.layout import ShardName
+from nextscene.training.distributed.process_group import joined, of_group
+from nextscene.training.job import Job
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.recipe import Data, Keeping, Mix, Model, Objective, Optimiser, Parallel, Recipe
+from nextscene.training.summary import Summary
+from nextscene.training.trainer import train
 from tests.shards.clips import clip
 from tests.shards.samples import seal_dataset
 from tests.training.originals import make_originals
 from tests.training.ranks import run
-from training.job import Job
-from training.model.originals import Originals
-from training.recipe import Data, Keeping, Mix, Model, Objective, Optimiser, Parallel, Recipe
-from training.summary import Summary
-from training.trainer import train
-from training.world import joined, of_group
 
 SMALL = Recipe(
     name="generator",

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shards.order import Draw
-from training.chance import Chance, chance
-from training.recipe import Objective
+from nextscene.shards.loading.shuffle import Draw
+from nextscene.training.data.sample_noise import Chance, chance
+from nextscene.training.recipe import Objective
 
 SHAPE = (2, 1, 3, 3)
 DRAWS = st.lists(st.builds(Draw, st.integers(0, 2**40), st.integers(0, 2**20)), min_size=1, max_size=6)

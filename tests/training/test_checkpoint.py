@@ -14,18 +14,18 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from shards.mark import RUN, claim
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.folder_mark import RUN, claim
+from nextscene.training.checkpoint import Checkpoints, load
+from nextscene.training.checkpoint_info import About, latest
+from nextscene.training.distributed.process_group import joined
+from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.job import Job
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.trainer import train
 from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
 from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
-from training.about import About, latest
-from training.checkpoint import Checkpoints, load
-from training.errors import TrainingMistake, TrainingStopped
-from training.job import Job
-from training.model.originals import Originals
-from training.trainer import train
-from training.world import joined
 
 ABOUT = About("sft", "sft", 0, 0, 1, "model", {}, ["a"], [], {}, {})
 RECIPE = replace(

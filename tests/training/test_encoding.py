@@ -16,19 +16,19 @@ import torch
 from click.testing import CliRunner, Result
 from diffusers import AutoencoderKLLTXVideo
 
-from pipelines.encode_latents import main
-from shards.dataset import ClipDataset
-from shards.index import check_index
-from shards.latents import LATENTS, LatentDataset
-from shards.layout import ShardName
-from shards.receipt import Manifest, Receipt
-from shards.seal import check_sealed
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.pipelines.encode_latents import main
+from nextscene.shards.format.index import check_index
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.seal import check_sealed
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.latent_dataset import LATENTS, LatentDataset
+from nextscene.training.data.latent_cache import Encoding, find_latents
 from tests.shards.clips import HEIGHT, WIDTH, clip
 from tests.shards.samples import publish_dataset, seal_dataset, seal_samples
 from tests.training import ranks
 from tests.training.originals import vae
-from training.encoding import Encoding, find_latents
 
 SIZE, MAX_FRAMES = (WIDTH, HEIGHT), 17
 LENGTHS = {
@@ -203,7 +203,7 @@ def test_of_processes_one_after_another_the_last_publishes(
 def test_what_is_made_is_not_made_again(data: Path, ltx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(data, ltx).exit_code == 0
     before = {entry.path: entry for entry in Storage.at(found(data, ltx)).files(recursive=True)}
-    monkeypatch.setattr("training.encoder.encode", None)
+    monkeypatch.setattr("nextscene.training.data.encode_latents.encode", None)
     assert run(data, ltx).exit_code == 0
     assert {entry.path: entry for entry in Storage.at(found(data, ltx)).files(recursive=True)} == before
 
@@ -366,6 +366,6 @@ def test_an_interrupted_run_says_that_it_can_go_on(data: Path, ltx: Path, monkey
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.encoder.encode", interrupt)
+    monkeypatch.setattr("nextscene.training.data.encode_latents.encode", interrupt)
     code, line = failed(run(data, ltx))
     assert code == 130 and "run the same command again to go on" in line

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
-from tests.training.counting import counted
-from tests.training.models import ltx_config, qwen_config, vae_config
-from training.flops import (
+from nextscene.training.metrics.flops import (
     Flops,
     Sizes,
     connector_flops,
@@ -26,6 +24,8 @@ from training.flops import (
     transformer_flops,
     vae_flops,
 )
+from tests.training.counting import counted
+from tests.training.models import ltx_config, qwen_config, vae_config
 
 
 def counted_thrice(model: nn.Module, run: Callable[[bool], Tensor]) -> Flops:

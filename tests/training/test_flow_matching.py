@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nextscene.training.summary import Summary
 from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
-from training.summary import Summary
 
 LEARNING = replace(
     SMALL, steps=40, data=replace(SMALL.data, micro_batch=4), optimiser=replace(SMALL.optimiser, kind="adamw", ema=0.0),

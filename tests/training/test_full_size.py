@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from benchmarks.gpu.models import PUBLISHED
+from nextscene.training.metrics.flops import connector_flops, language_flops, transformer_flops, vae_flops
+from nextscene.training.model.grid import Ratios
 from tests.training.counting import counted
-from training.flops import connector_flops, language_flops, transformer_flops, vae_flops
-from training.model.grid import Ratios
 
 
 @pytest.fixture(scope="module")

@@ -19,21 +19,21 @@ from diffusers import (
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.distributed.process_group import joined
+from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.generation.base import Sampling
+from nextscene.training.generation.ltx_video import Original
+from nextscene.training.generation.next_scene import NextScene
+from nextscene.training.generation.open_generator import of_checkpoint, of_export, of_original
+from nextscene.training.model.export import opened
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.trainer import train
 from tests.training.generators import DETERMINING, QUERIES, make_export, save_text_encoder
 from tests.training.stages import SMALL, Quiet, make_data, make_job, make_originals
-from training.about import latest
-from training.errors import TrainingMistake, TrainingStopped
-from training.generation.base import Sampling
-from training.generation.next_scene import NextScene
-from training.generation.opening import of_checkpoint, of_export, of_original
-from training.generation.original import Original
-from training.model.export import opened
-from training.model.grid import Ratios
-from training.model.originals import Originals
-from training.model.prompter import Prompter
-from training.model.unified import UnifiedModel
-from training.trainer import train
-from training.world import joined
 
 CPU = torch.device("cpu")
 TEXTS = ["A glass wobbles.", "Dark clouds begin to gather over the forest, and the wind rises."]

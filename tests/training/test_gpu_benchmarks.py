@@ -15,7 +15,7 @@ from benchmarks.gpu import group, videos
 from benchmarks.gpu.case import Case, measured, recipe
 from benchmarks.gpu.models import TOY, language, text_encoder, vae
 from benchmarks.gpu.stage_steps import cases, gains, measure, table
-from training.world import joined
+from nextscene.training.distributed.process_group import joined
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.journal import BUCKETS, Journal, bucket_name, entries
+from nextscene.training.metrics.logger import BUCKETS, Journal, bucket_name, entries
 
 
 def write(folder: Path, after: int, steps: range, scale: float = 1.0) -> None:

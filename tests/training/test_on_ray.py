@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.metrics.logger import entries
+from nextscene.training.recipe import Recipe
+from nextscene.training.summary import Summary
 from tests.command import Command, Place, place
 from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
-from training.about import latest
-from training.journal import entries
-from training.recipe import Recipe
-from training.summary import Summary
 
 pytestmark = pytest.mark.slow
 RECIPE = replace(

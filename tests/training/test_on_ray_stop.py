@@ -12,9 +12,9 @@ import pytest
 import ray.exceptions
 import ray.train
 
+from nextscene.training.distributed import ray_train
+from nextscene.training.errors import WorkersLost
 from tests.training.stages import make_job, make_originals
-from training import on_ray
-from training.errors import WorkersLost
 
 
 class Trainer:
@@ -26,7 +26,7 @@ class Trainer:
     def fit(self) -> Any:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        lines = on_ray._Lines("generator", self._job.folder / "stop-requested")
+        lines = ray_train._Lines("generator", self._job.folder / "stop-requested")
         before, waited = lines.stopping, threading.Event()
         while not lines.stopping and not waited.wait(0.01):
             pass
@@ -37,14 +37,14 @@ def test_workers_are_told_by_a_file_that_is_there_only_meanwhile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One that a killed driver has left is not believed."""
-    monkeypatch.setattr(on_ray, "TorchTrainer", Trainer)
-    monkeypatch.setattr(on_ray, "_LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(ray_train, "TorchTrainer", Trainer)
+    monkeypatch.setattr(ray_train, "_LOOK_EVERY_SECONDS", 0.01)
     job = make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
     job.folder.mkdir(parents=True)
     (job.folder / "stop-requested").touch()
     answers = iter([False, True])
     ours = signal.getsignal(signal.SIGINT)
-    assert on_ray.train_on_ray(job, 2, False, 3, lambda: next(answers, True)) == (False, True)  # type: ignore[comparison-overlap]
+    assert ray_train.train_on_ray(job, 2, False, 3, lambda: next(answers, True)) == (False, True)  # type: ignore[comparison-overlap]
     assert list(job.folder.iterdir()) == []
     assert signal.getsignal(signal.SIGINT) == ours
 
@@ -56,8 +56,8 @@ def test_where_ray_fails_it_is_said_to(error: Exception, monkeypatch: pytest.Mon
     def fail(_trainer: Trainer) -> None:
         raise error
 
-    monkeypatch.setattr(on_ray, "TorchTrainer", Trainer)
+    monkeypatch.setattr(ray_train, "TorchTrainer", Trainer)
     monkeypatch.setattr(Trainer, "fit", fail)
     job = make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
     with pytest.raises(WorkersLost, match=r"the GCS is gone|killed"):
-        on_ray.train_on_ray(job, 2, False, 3, lambda: False)
+        ray_train.train_on_ray(job, 2, False, 3, lambda: False)

@@ -17,18 +17,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextModel
 
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.model.bridge import Bridge
+from nextscene.training.model.export import check_replaceable, export, opened
+from nextscene.training.model.model_folders import about_export, lasting
+from nextscene.training.model.pretrained import Originals, new_bridge, open_vae
+from nextscene.training.recipe import Keeping
+from nextscene.training.summary import Summary
+from nextscene.training.trainer import train
 from tests.training import originals as toy
 from tests.training.models import ltx_config, qwen_config
 from tests.training.stages import SMALL, Quiet, make_data, make_job
-from training.errors import TrainingMistake
-from training.model.bridge import Bridge
-from training.model.export import check_replaceable, export, opened
-from training.model.folders import about_export, lasting
-from training.model.originals import Originals, new_bridge, open_vae
-from training.recipe import Keeping
-from training.summary import Summary
-from training.trainer import train
-from training.world import of_group
 
 State = dict[str, Tensor]
 
@@ -363,7 +363,7 @@ def test_an_export_that_fails_leaves_the_one_before_as_it_was(
 ) -> None:
     export(tmp_path / "export", lasting(bridge.config), named("bridge", bridge), originals, {"step": 1})
     with monkeypatch.context() as broken:
-        broken.setattr("training.model.export.shutil.copytree", _full)
+        broken.setattr("nextscene.training.model.export.shutil.copytree", _full)
         with pytest.raises(OSError, match="no space"):
             export(tmp_path / "export", lasting(bridge.config), named("bridge", bridge), originals, {"step": 2})
     assert json.loads((tmp_path / "export" / "nextscene.json").read_text()) == {"step": 1}

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipelines.settings import SettingsMistake, chosen
-from pipelines.train import RECIPES
-from training.recipe import STAGES, Data, Mix, Model, Objective, Recipe
-from training.trained import listing
+from nextscene.pipelines.cli.options import SettingsMistake, chosen
+from nextscene.pipelines.train import RECIPES
+from nextscene.training.model.trainable import listing
+from nextscene.training.recipe import STAGES, Data, Mix, Model, Objective, Recipe
 
 PAPER = ("connector", "generator-2", "generator-3", "sft", "rl")
 TINY = ("connector", "generator", "sft", "rl")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.restarts import Word, forget
+from nextscene.training.distributed.restarts import Word, forget
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.score import Rewards, difference, score
+from nextscene.evaluation.score import Rewards, difference, score
 
 
 def rewards(*scenes: Sequence[float | None]) -> Rewards:

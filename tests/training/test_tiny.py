@@ -21,23 +21,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextModel, T5EncoderModel
 
-from pipelines.make_tiny import main
-from shards.mark import NotOurs
+from nextscene.pipelines.make_tiny import main
+from nextscene.shards.format.folder_mark import NotOurs
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.flow.objective import loss_per_sample, noised
+from nextscene.training.flow.schedule import sampling_sigmas
+from nextscene.training.model.bridge import Bridge
+from nextscene.training.model.grid import Grid, Ratios
+from nextscene.training.model.language import ask, read
+from nextscene.training.model.latents import Scale, decode, encode, pack
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.unified import coordinates
+from nextscene.training.tiny.autoencoder import fit
+from nextscene.training.tiny.base import CONDITION_SIZE, pretrain
+from nextscene.training.tiny.language import save_qwen, text_encoder
+from nextscene.training.tiny.make import make, stands
 from tests.shards.clips import clip_dataset
-from training.errors import TrainingMistake
-from training.flow.objective import loss_per_sample, noised
-from training.flow.schedule import sampling_sigmas
-from training.model.bridge import Bridge
-from training.model.grid import Grid, Ratios
-from training.model.language import ask, read
-from training.model.latents import Scale, decode, encode, pack
-from training.model.originals import Originals
-from training.model.prompter import Prompter
-from training.model.unified import coordinates
-from training.tiny.autoencoder import fit
-from training.tiny.base import CONDITION_SIZE, pretrain
-from training.tiny.language import save_qwen, text_encoder
-from training.tiny.make import make, stands
 
 STEPS = 2
 
@@ -308,7 +308,7 @@ def test_what_others_laid_beside_them_stays_when_they_are_made_anew(
             (draft / name).mkdir(parents=True)
             (draft / name / f"of {steps}").touch()
 
-    monkeypatch.setattr("training.tiny.make._make", lay)
+    monkeypatch.setattr("nextscene.training.tiny.make._make", lay)
     out = tmp_path / "tiny"
     for steps in (1, 2):
         make(data, out, steps, 0, quiet)

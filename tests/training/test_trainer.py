@@ -17,23 +17,23 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.tensor import DTensor
 
-from shards.layout import LOCK
-from shards.loader import Loader
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import LOCK
+from nextscene.shards.loading.loader import Loader
+from nextscene.training.data.batches import Feed, Maker
+from nextscene.training.data.datasets import Sets
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingStopped
+from nextscene.training.flow.objective import loss_per_sample, noised
+from nextscene.training.job import Job
+from nextscene.training.metrics.logger import entries
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.pretrained import new_bridge
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.stage import set_up
+from nextscene.training.trainer import train
 from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replace
-from training.errors import TrainingStopped
-from training.feed import Feed, Maker
-from training.flow.objective import loss_per_sample, noised
-from training.job import Job
-from training.journal import entries
-from training.model.grid import Ratios
-from training.model.originals import new_bridge
-from training.model.prompter import Prompter
-from training.model.unified import UnifiedModel
-from training.sets import Sets
-from training.setting import set_up
-from training.trainer import train
-from training.world import of_group
 
 # So large a rate that a step can be seen in the loss of the next, and a bound that all gradients are above.
 RECIPE = replace(
@@ -104,7 +104,7 @@ def left(job: Job, world: int) -> Left:
 
 def _weights(rank: int, world: int, job: Job) -> dict[str, Tensor]:
     settings = []
-    with patch("training.trainer.set_up", lambda *given: settings.append(set_up(*given)) or settings[0]):
+    with patch("nextscene.training.trainer.set_up", lambda *given: settings.append(set_up(*given)) or settings[0]):
         train(job, of_group(), Quiet())
     named = {name: value.detach() for name, value in settings[0].model.named_parameters()}
     return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in named.items()}

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from training.errors import TrainingStopped
-from training.world import joined
+from nextscene.training.distributed.process_group import joined
+from nextscene.training.errors import TrainingStopped
 
 
 def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

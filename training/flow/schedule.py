@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from training.recipe import Density
+from nextscene.training.recipe import Density
 
 
 def mu(scheduler: FlowMatchEulerDiscreteScheduler, tokens: int) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from training.recipe import Policy
+from nextscene.training.recipe import Policy
 
 
 class Transition(NamedTuple):

@@ -11,20 +11,20 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-from training.about import About
-from training.checkpoint import load_result
-from training.flow.sampler import guided, integrate
-from training.flow.schedule import sampling_sigmas
-from training.generation.base import Sampling
-from training.generation.shared import grid_of, noise, pixels, precision, within_memory
-from training.model.bridge import Bridge
-from training.model.export import opened
-from training.model.folders import about_export
-from training.model.grid import Ratios
-from training.model.originals import Originals
-from training.model.prompter import Prompter
-from training.model.unified import UnifiedModel
-from training.recipe import Form, Model
+from nextscene.training.checkpoint import load_result
+from nextscene.training.checkpoint_info import About
+from nextscene.training.flow.sampler import guided, integrate
+from nextscene.training.flow.schedule import sampling_sigmas
+from nextscene.training.generation.base import Sampling
+from nextscene.training.generation.shared import grid_of, noise, pixels, precision, within_memory
+from nextscene.training.model.bridge import Bridge
+from nextscene.training.model.export import opened
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.model_folders import about_export
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.recipe import Form, Model
 
 
 class NextScene:

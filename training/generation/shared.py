@@ -9,10 +9,10 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
-from training.errors import TrainingMistake, TrainingStopped
-from training.generation.base import Sampling
-from training.model.grid import Grid, Ratios
-from training.model.latents import Scale, decode, pack, unpack
+from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.generation.base import Sampling
+from nextscene.training.model.grid import Grid, Ratios
+from nextscene.training.model.latents import Scale, decode, pack, unpack
 
 
 def precision(device: torch.device) -> torch.dtype:

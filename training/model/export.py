@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shards.layout import MARK
-from training.errors import TrainingMistake
-from training.model.bridge import Bridge
-from training.model.originals import Originals, open_pretrained
+from nextscene.shards.format.layout import MARK
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.model.bridge import Bridge
+from nextscene.training.model.pretrained import Originals, open_pretrained
 
 _INDEX = "model_index.json"
 _ABOUT = MARK
@@ -42,7 +42,7 @@ def export(
     shutil.copytree(originals.qwen, draft / "language_model")
     index = {
         "_class_name": "NextScene",
-        "bridge": ["training.model.bridge", "Bridge"],
+        "bridge": ["nextscene.training.model.bridge", "Bridge"],
         "language_model": ["transformers", "Qwen2_5_VLTextModel"],
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "transformer": ["diffusers", "LTXVideoTransformer3DModel"],

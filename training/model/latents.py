@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
-from training.model.grid import Grid, Ratios
+from nextscene.training.model.grid import Grid, Ratios
 
 
 class Latents(NamedTuple):

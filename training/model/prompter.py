@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from prompts import load
-from training.errors import TrainingMistake
-from training.model.language import Words
-from training.recipe import Form
+from nextscene.prompts import load
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.model.language import Words
+from nextscene.training.recipe import Form
 
 _TEMPLATES: dict[Form, tuple[str, str]] = {
     "nsp": ("next_scene", "scene_description"),

@@ -7,9 +7,9 @@ from diffusers import LTXVideoTransformer3DModel
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLTextModel
 
-from training.model.bridge import Bridge
-from training.model.grid import Grid, Ratios
-from training.model.language import Words, ask, read
+from nextscene.training.model.bridge import Bridge
+from nextscene.training.model.grid import Grid, Ratios
+from nextscene.training.model.language import Words, ask, read
 
 
 class UnifiedModel(nn.Module):

@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from judge.asking_report import Report
-from judge.base import Call, Calls, Declined, Question
-from judge.cached_client import CachedClient
-from judge.claude import ClaudeJudge
-from judge.errors import JudgeStopped
-from judge.patience import Patience
-from judge.prices import Price
-from judge.prompt_version import prompt_version
-from judge.settings import Claude
-from shards.layout import JOURNALS
-from shards.local_state import local_state
-from shards.storage import Storage, StorageFault
-from training.rewards.base import Verdict
+from nextscene.common.local_state import local_state
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.base import Call, Calls, Declined, Question
+from nextscene.judge.call_progress import Report
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.config import Claude
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.prompt_version import prompt_version
+from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.prices import Price
+from nextscene.shards.format.layout import JOURNALS
+from nextscene.training.rewards.base import Verdict
 
 _LAST_SECONDS = 30.0
 

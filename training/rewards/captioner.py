@@ -15,12 +15,12 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from judge.settings import Claude
-from prompts import load
-from training.errors import TrainingMistake
-from training.generation.shared import precision
-from training.model.originals import open_pretrained
-from training.rewards.frames import pictures
+from nextscene.judge.config import Claude
+from nextscene.prompts import load
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.generation.shared import precision
+from nextscene.training.model.pretrained import open_pretrained
+from nextscene.training.rewards.frames import pictures
 
 _MOST_TOKENS = 128
 _PICTURE, _BEFORE, _AFTER = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"

@@ -13,17 +13,17 @@ from decimal import Decimal
 import torch.distributed as dist
 from torch import Tensor
 
-from judge.base import Question
-from judge.errors import JudgeMistake, JudgeStopped
-from judge.keys import check_key
-from judge.prices import Prices
-from shards.storage import Storage, StorageFault
-from training import recipe
-from training.errors import TrainingMistake, TrainingPaused, TrainingStopped
-from training.rewards.asking import Asking, Judged, verdicts
-from training.rewards.base import Candidate, Verdict
-from training.rewards.frames import frames
-from training.world import World
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.api.api_key import check_key
+from nextscene.judge.base import Question
+from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.spending.prices import Prices
+from nextscene.training import recipe
+from nextscene.training.distributed.process_group import World
+from nextscene.training.errors import TrainingMistake, TrainingPaused, TrainingStopped
+from nextscene.training.rewards.asking import Asking, Judged, verdicts
+from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.rewards.frames import frames
 
 Captioner = Callable[[Tensor, float], str]
 """From uint8 [F, H, W, RGB] at so many frames a second to what it shows, in one line."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from PIL import Image
 from torch import Tensor
 
-from judge.frames import spread
-from judge.request import Frame
+from nextscene.common.frame_sampling import spread
+from nextscene.judge.api.request import Frame
 
 _QUALITY = 90
 

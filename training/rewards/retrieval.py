@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.mixture import Mixture
-from shards.order import hashed
-from training.feed import Maker
-from training.rewards.base import Candidate, Verdict
+from nextscene.shards.loading.mixture import Mixture
+from nextscene.shards.loading.shuffle import hashed
+from nextscene.training.data.batches import Maker
+from nextscene.training.rewards.base import Candidate, Verdict
 
 _SEED = 0x07E5
 

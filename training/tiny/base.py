@@ -9,13 +9,13 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LT
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
-from training.flow.objective import loss_per_sample, noised
-from training.flow.schedule import mu, training_sigma
-from training.model.grid import Grid, Ratios
-from training.model.latents import Scale, encode, pack
-from training.model.unified import coordinates
-from training.recipe import Density
-from training.tiny.autoencoder import LATENTS
+from nextscene.training.flow.objective import loss_per_sample, noised
+from nextscene.training.flow.schedule import mu, training_sigma
+from nextscene.training.model.grid import Grid, Ratios
+from nextscene.training.model.latents import Scale, encode, pack
+from nextscene.training.model.unified import coordinates
+from nextscene.training.recipe import Density
+from nextscene.training.tiny.autoencoder import LATENTS
 
 CONDITION_SIZE = 0.01 * 5.5**0.5
 """The root mean square of what the connector gives at first, and of what this transformer is made to take."""

@@ -14,14 +14,14 @@ from diffusers import LTXPipeline
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from shards.dataset import ClipDataset
-from shards.mark import TOYS, claimed
-from shards.receipt import Manifest
-from shards.storage import Storage
-from training.errors import TrainingMistake
-from training.tiny.autoencoder import fit
-from training.tiny.base import CONDITION_SIZE, pretrain, scheduler
-from training.tiny.language import save_qwen, text_encoder
+from nextscene.common.storage import Storage
+from nextscene.shards.format.folder_mark import TOYS, claimed
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.tiny.autoencoder import fit
+from nextscene.training.tiny.base import CONDITION_SIZE, pretrain, scheduler
+from nextscene.training.tiny.language import save_qwen, text_encoder
 
 MAX_FRAMES = 17
 WIDTH, HEIGHT = 160, 96

@@ -20,7 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     source, out = write_source(folder), folder / "out"
     config = replace(CLAUDE, test=0.3, split_by="clip")
     with pytest.MonkeyPatch.context() as patched, ClaudeApi() as api:
-        patched.setattr("judge.cached_client._STORE_SECONDS", 0.02)
+        patched.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
         for name, value in api.env.items():
             patched.setenv(name, value)
         build_inline(source, out, config, terms=terms())

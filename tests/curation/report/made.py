@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.config import Config
-from curation.ledger import Row
+from nextscene.curation.config import Config
+from nextscene.curation.ledger import Row
 from tests.curation.report.pages import HOSTILE, Page
 from tests.support import make_video, write_csv
 

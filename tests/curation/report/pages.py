@@ -7,13 +7,13 @@ from typing import Any
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from curation.config import Config
-from curation.ledger import Row
-from curation.recorded import Recorded
-from curation.report.make import write_report
-from curation.sources import Source
-from shards.layout import REPORT
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.ledger import Row
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.report.make import write_report
+from nextscene.curation.sources import Source
+from nextscene.shards.format.layout import REPORT
 
 HOSTILE = (
     "<script>alert('caption')</script>",

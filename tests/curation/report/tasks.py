@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from curation.report.strips import Strip
+from nextscene.curation.report.filmstrips import Strip
 
 
 class Local:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-from shards.layout import REPORT
+from nextscene.shards.format.layout import REPORT
 from tests.curation.report.made import Made
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.layout import REPORT
+from nextscene.shards.format.layout import REPORT
 from tests.command import Ended, Place, place
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans
 

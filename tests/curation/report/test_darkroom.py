@@ -5,17 +5,17 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from curation.config import Limits
-from curation.report import darkroom
-from curation.report.darkroom import develop
-from curation.report.strips import Strip, Task
+from nextscene.curation.config import Limits
+from nextscene.curation.report import decode_pool
+from nextscene.curation.report.decode_pool import develop
+from nextscene.curation.report.filmstrips import Strip, Task
 from tests.curation.report.tasks import Deadly, Endless, Good, Greedy
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_strip_stands_where_its_task_stood_and_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(darkroom, "_SLACK_SECONDS", 0.0)
+    monkeypatch.setattr(decode_pool, "_SLACK_SECONDS", 0.0)
     tasks: list[Task] = [Good("a"), Deadly(), Good("b"), Endless(), Good("c"), Greedy(), Good("d"), Good("e")]
     strips = develop(tasks, Limits(clip_seconds=3.0))
     for place, name in ((0, b"a"), (2, b"b"), (4, b"c"), (6, b"d"), (7, b"e")):
@@ -23,7 +23,7 @@ def test_a_strip_stands_where_its_task_stood_and_no_process_is_left(monkeypatch:
     assert strips[1].missing == "it ended the process that was to decode it"
     assert strips[3].missing == "no picture of it was done in time"
     assert strips[5].missing == "it takes more memory than a clip may"
-    assert not any(darkroom.__file__ in process.cmdline() for process in psutil.Process().children())
+    assert not any(decode_pool.__file__ in process.cmdline() for process in psutil.Process().children())
 
 
 def test_nothing_to_make_starts_nothing() -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from curation.setup import prepare
-from curation.sources import Source
-from curation.summary import METHODS
-from shards.layout import ShardName
-from shards.receipt import Receipt
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.run.prepare import prepare
+from nextscene.curation.sources import Source
+from nextscene.curation.summary import METHODS
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Receipt
 from tests.asking import account
 from tests.curation.report.made import MARKERS, Made
 from tests.curation.report.pages import HOSTILE, folded, pictures, report

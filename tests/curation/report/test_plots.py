@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.report.counts import MOST_WORDS, Counts
-from curation.report.plots import Plot, _quartiles, plots
+from nextscene.curation.report.counts import MOST_WORDS, Counts
+from nextscene.curation.report.plots import Plot, _quartiles, plots
 
 SVG = "{http://www.w3.org/2000/svg}"
 

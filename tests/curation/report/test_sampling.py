@@ -9,9 +9,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.ledger import Row
-from curation.plan import _split
-from curation.report.sampling import Pick, Sampler, allot
+from nextscene.curation.ledger import Row
+from nextscene.curation.plan import _split
+from nextscene.curation.report.sampling import Pick, Sampler, allot
 from tests.curation.report.pages import row
 
 sizes = st.dictionaries(st.tuples(st.sampled_from("abc"), st.text("xyz", max_size=3)), st.integers(1, 5000))

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from curation.config import CUT_VERSION, Config
-from curation.ledger import Row, write_ledger
-from curation.outcome import OUTCOMES
-from curation.plan import write_plan
-from curation.recorded import Recorded
-from curation.report import make
-from curation.report.strips import FRAMES, Strip
-from curation.sources import Source
-from shards.layout import UnitName
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.curation.config import CUT_VERSION, Config
+from nextscene.curation.ledger import Row, write_ledger
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.curation.plan import write_plan
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.report import make
+from nextscene.curation.report.filmstrips import FRAMES, Strip
+from nextscene.curation.sources import Source
+from nextscene.shards.format.layout import UnitName
 from tests.curation.report.pages import HOSTILE, Page, report, row
 from tests.support import make_video
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.config import Config
-from curation.plan import PlannedClip
-from curation.report.strips import FRAMES, InShard, InSource, Strip
-from shards import filesystem
-from shards.layout import ShardName
-from shards.sample import Sample
-from shards.storage import Storage
+from nextscene.common import filesystem
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.report.filmstrips import FRAMES, InShard, InSource, Strip
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.sample import Sample
 from tests.shards.samples import NAME, sample, sample_of, seal_samples
 from tests.support import make_video, run_ffmpeg
 

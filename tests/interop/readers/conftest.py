@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from shards.read import SplitReader
+from nextscene.shards.loading.reader import SplitReader
 from tests.interop.readers.digests import digest
 from tests.support import SMALL, build_inline, captioned_spans, make_video, run_ffmpeg, write_csv
 

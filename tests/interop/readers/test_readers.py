@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import webdataset
 
-from shards.receipt import Manifest
-from shards.sample import MEMBERS, Record
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.sample import MEMBERS, Record
 from tests.interop.readers.conftest import Dataset
 from tests.interop.readers.digests import digest
 from tests.interop.readers.environment import interpreter, read, run

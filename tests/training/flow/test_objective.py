@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.flow.objective import loss_per_sample, noised, velocity
+from nextscene.training.flow.objective import loss_per_sample, noised, velocity
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIGMAS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4)

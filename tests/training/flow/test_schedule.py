@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nextscene.training.flow.schedule import mu, sampling_sigmas, training_sigma
+from nextscene.training.recipe import Density
 from tests.training.originals import scheduler
-from training.flow.schedule import mu, sampling_sigmas, training_sigma
-from training.recipe import Density
 
 CLIP, IMAGE = 3510, 256
 """Tokens of 65 frames of 832×480 and of one of 512×512."""

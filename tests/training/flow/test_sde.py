@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from nextscene.training.flow.sampler import integrate
+from nextscene.training.flow.schedule import sampling_sigmas
+from nextscene.training.flow.sde import transition
+from nextscene.training.objectives.grpo.rollout import walk
+from nextscene.training.recipe import Policy
 from tests.training.originals import scheduler
-from training.flow.sampler import integrate
-from training.flow.schedule import sampling_sigmas
-from training.flow.sde import transition
-from training.policy.rollout import walk
-from training.recipe import Policy
 
 ODE = Policy(eta=0.0)
 NOISY = [Policy(dynamics="dance", eta=0.3), Policy(dynamics="flow", eta=0.7), Policy(dynamics="cps", eta=0.7)]

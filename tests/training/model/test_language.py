@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLTextModel
 
+from nextscene.training.distributed.parallelize import _recompute
+from nextscene.training.model.language import Words, ask, read
 from tests.training import originals
-from training.model.language import Words, ask, read
-from training.parallel import _recompute
 
 LAYOUTS = {
     "one text": [7],

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nextscene.training.model.grid import Grid, Ratios
+from nextscene.training.model.latents import Latents, Scale, check_shape, decode, encode, pack, unpack
 from tests.training import originals
-from training.model.grid import Grid, Ratios
-from training.model.latents import Latents, Scale, check_shape, decode, encode, pack, unpack
 
 SIDES = st.integers(1, 5)
 

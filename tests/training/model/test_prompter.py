@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.recipe import Form
 from tests.training import originals
-from training.model.prompter import Prompter
-from training.recipe import Form
 
 # Written out: the system's turn that Qwen's published template puts first, the user's with the paper's sentence, and
 # the beginning of the answer.

@@ -11,16 +11,16 @@ import torch
 from diffusers import LTXPipeline, LTXVideoTransformer3DModel
 from torch import Tensor
 
+from nextscene.training.flow.sampler import guided, integrate
+from nextscene.training.flow.schedule import sampling_sigmas
+from nextscene.training.model.bridge import Bridge, Connector, Queries
+from nextscene.training.model.grid import Grid, Ratios
+from nextscene.training.model.language import ask, read
+from nextscene.training.model.pretrained import new_bridge
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.unified import UnifiedModel
 from tests.training import originals
 from tests.training.models import ltx_config
-from training.flow.sampler import guided, integrate
-from training.flow.schedule import sampling_sigmas
-from training.model.bridge import Bridge, Connector, Queries
-from training.model.grid import Grid, Ratios
-from training.model.language import ask, read
-from training.model.originals import new_bridge
-from training.model.prompter import Prompter
-from training.model.unified import UnifiedModel
 
 FRAMES, HEIGHT, WIDTH = 9, 32, 64
 GRID = Grid(3, 8, 16)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from nextscene.training.optimizer.ema import Average
 from tests.training.optimise.problems import NobodyWaits, loss, model, sharded
 from tests.training.ranks import run
-from training.optimise.ema import Average
 
 
 @given(st.floats(0.0, 1.0), st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=12))

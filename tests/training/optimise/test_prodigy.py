@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from nextscene.training.optimizer import prodigy
+from nextscene.training.optimizer.prodigy import Prodigy
 from tests.training.optimise.problems import NobodyWaits, loss, model, sharded
 from tests.training.ranks import RankFailed, run
-from training.optimise import prodigy
-from training.optimise.prodigy import Prodigy
 
 OPTIONS: list[dict[str, Any]] = [
     {},

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.policy.advantage import advantages, best_and_worst, chosen_steps, deviation
+from nextscene.training.objectives.grpo.advantage import advantages, best_and_worst, chosen_steps, deviation
 
 rewards = st.lists(st.none() | st.sampled_from([0.0, 1.0]) | st.floats(-5, 5), min_size=2, max_size=30)
 

@@ -15,6 +15,13 @@ from torch.distributions import Normal
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.job import Job
+from nextscene.training.metrics.throughput import Meter
+from nextscene.training.objectives.grpo.group import Scene
+from nextscene.training.objectives.grpo.grpo import Grpo, _Judged
+from nextscene.training.recipe import Recipe
+from nextscene.training.stage import set_up
 from tests.training.policy.toys import (
     RL,
     Judge,
@@ -25,13 +32,6 @@ from tests.training.policy.toys import (
     policy,
 )
 from tests.training.stages import Quiet, Stage, by_ranks, replace
-from training.job import Job
-from training.meter import Meter
-from training.policy.group import Scene
-from training.policy.grpo import Grpo, _Judged
-from training.recipe import Recipe
-from training.setting import set_up
-from training.world import of_group
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,16 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingPaused
+from nextscene.training.job import Job
+from nextscene.training.metrics.logger import entries
+from nextscene.training.objectives.grpo.group import candidates
+from nextscene.training.objectives.grpo.rollout import Walks
+from nextscene.training.recipe import Policy, Recipe
+from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.trainer import train
 from tests.training.policy.toys import (
     RL,
     Judge,
@@ -27,16 +37,6 @@ from tests.training.policy.toys import (
     rl_on_rank,
 )
 from tests.training.stages import Quiet, Stage, by_ranks, replace
-from training.about import latest
-from training.errors import TrainingPaused
-from training.job import Job
-from training.journal import entries
-from training.policy.group import candidates
-from training.policy.rollout import Walks
-from training.recipe import Policy, Recipe
-from training.rewards.base import Candidate, Verdict
-from training.trainer import train
-from training.world import of_group
 
 
 def steps(job: Job) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ def misremembered(_rank: int, _world: int, job: Job) -> list[str]:
         for first, walks in candidates(*given):
             yield first, dataclasses.replace(walks, log_probability=walks.log_probability + 1)
 
-    with patch("training.policy.grpo.candidates", made):
+    with patch("nextscene.training.objectives.grpo.grpo.candidates", made):
         _, watcher = rl_on_rank(0, 1, job, odd_passes)
     return watcher.notes
 

@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingPaused
+from nextscene.training.job import Job
+from nextscene.training.metrics.logger import entries
+from nextscene.training.recipe import Reward
+from nextscene.training.rewards.consistency import CausalConsistency
+from nextscene.training.trainer import train
 from tests.claude_api import ClaudeApi, Mind, Weather
 from tests.judge.server_side import account, hurry
 from tests.training.policy.toys import RL
 from tests.training.ranks import RankFailed, run
 from tests.training.rewards.candidates import SETTINGS
 from tests.training.stages import Quiet, make_data, make_job, make_originals, replace
-from training.errors import TrainingPaused
-from training.job import Job
-from training.journal import entries
-from training.recipe import Reward
-from training.rewards.consistency import CausalConsistency
-from training.trainer import train
-from training.world import of_group
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from nextscene.training.job import Job
+from nextscene.training.recipe import Mix, Optimiser, Policy, Recipe, Reward
+from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.summary import Summary
 from tests.training.stages import SMALL, Quiet, on_rank
-from training.job import Job
-from training.recipe import Mix, Optimiser, Policy, Recipe, Reward
-from training.rewards.base import Candidate, Verdict
-from training.summary import Summary
 
 RL: Recipe = replace(
     SMALL,
@@ -78,7 +78,7 @@ def nobody_knows(_: Candidate) -> None:
 
 
 def judged_by(judge: Judge) -> Iterator[None]:
-    return patch("training.setting.reward_of", lambda *_: Toy(judge))
+    return patch("nextscene.training.stage.reward_of", lambda *_: Toy(judge))
 
 
 def rl_on_rank(rank: int, world: int, job: Job, judge: Judge, stop_after: int = -1) -> tuple[Summary, Quiet]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from judge.base import Question
-from judge.settings import Claude
+from nextscene.judge.base import Question
+from nextscene.judge.config import Claude
+from nextscene.training.rewards.base import Candidate
+from nextscene.training.rewards.frames import frames
 from tests.claude_api import Mind
 from tests.claude_api import Question as Heard
-from training.rewards.base import Candidate
-from training.rewards.frames import frames
 
 SETTINGS = Claude(frames=3)
 """Few pictures: these videos have five frames."""

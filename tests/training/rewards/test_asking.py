@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from judge.errors import JudgeMistake, JudgeStopped
-from judge.segments import write_segments
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.spending.segments import write_segments
+from nextscene.training.rewards.asking import Asking, verdicts
+from nextscene.training.rewards.base import Verdict
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.asking import answer
 from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
-from training.rewards.asking import Asking, verdicts
-from training.rewards.base import Verdict
 
 SCENE = "A dog barks."
 MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-VERIFY": 0.15, "REFUSE-CAPTION": 0.15, "BAD-REQUEST": 0.15})

@@ -18,13 +18,13 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from judge.settings import Claude
-from prompts import load
+from nextscene.judge.config import Claude
+from nextscene.prompts import load
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.rewards.captioner import QwenCaptioner
+from nextscene.training.rewards.frames import pictures
 from tests.training.models import qwen_config
 from tests.training.originals import make_originals, tokenizer
-from training.errors import TrainingMistake
-from training.rewards.captioner import QwenCaptioner
-from training.rewards.frames import pictures
 
 SETTINGS = Claude(frames=3, frame_height=56)
 CPU = torch.device("cpu")

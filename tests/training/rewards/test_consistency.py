@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from judge.budget_record import ACCOUNT, BudgetRecord
-from judge.prices import Prices
-from judge.settings import Claude
-from shards.storage import Storage
+from nextscene.common.storage import Storage
+from nextscene.judge.config import Claude
+from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
+from nextscene.judge.spending.prices import Prices
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.recipe import Reward
+from nextscene.training.rewards.base import Verdict
+from nextscene.training.rewards.consistency import CausalConsistency
 from tests.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
 from tests.training.ranks import run
 from tests.training.rewards.candidates import SETTINGS, candidate, reward_of
-from training.errors import TrainingMistake, TrainingStopped
-from training.recipe import Reward
-from training.rewards.base import Verdict
-from training.rewards.consistency import CausalConsistency
-from training.world import of_group
 
 MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.2, "REFUSE-VERIFY": 0.2})
 STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})

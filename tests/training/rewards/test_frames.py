@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from judge.settings import Claude
+from nextscene.judge.config import Claude
+from nextscene.training.rewards.frames import frames
 from tests.claude_api import images
-from training.rewards.frames import frames
 
 
 def ramp(count: int, height: int = 16, width: int = 24) -> torch.Tensor:

@@ -1,0 +1,104 @@
+"""A child process at work on a stranger's file: one run of it, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from nextscene.common.environment import clean_environment
+from nextscene.curation.config import Limits
+
+_EVIDENCE_BYTES = 64 << 10
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a child
+_FOR_THE_RUN = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT)
+_CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
+# Where in its memory ffmpeg keeps what speaks: other at each run.
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a child ended. `code` is the exit status, negative for a signal, None when its time was up.
+
+    `stderr` is the end of what it said.
+    """
+
+    code: int | None
+    stderr: str
+    cpu_seconds: float
+
+
+def run(line: Sequence[str], limits: Limits) -> Run:
+    """Run a command in a process group of its own, within the limits' time and memory, and wait for its end."""
+    with tempfile.TemporaryFile() as errors:
+        with _signals_blocked():
+            child = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+                env=clean_environment(),
+            )  # fmt: skip
+        _bound(child.pid, limits)
+        used: resource.struct_rusage | None = None
+        try:
+            used = _used_until_end(child, limits.clip_seconds)
+        finally:
+            # Also on an interrupt, and for whatever the child may have started itself.
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            code = child.returncode if used else None
+            used = used or _reap(child)
+        size = errors.seek(0, os.SEEK_END)
+        errors.seek(max(0, size - _EVIDENCE_BYTES))
+        text = errors.read().decode("utf-8", "replace")
+    return Run(code, _ADDRESS.sub("", text).strip(), used.ru_utime + used.ru_stime if used else 0.0)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """What is started meanwhile does not hear the signals that a scheduler sends to every process of a job.
+
+    It would end in the middle of a file, as if that were broken. Whether to stop is for the run to decide.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RUN)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _bound(pid: int, limits: Limits) -> None:
+    """A child that outlives its killed parent still ends: the kernel holds it to its CPU time and memory."""
+    if not hasattr(resource, "prlimit"):
+        return
+    memory = limits.clip_memory_mb << 20
+    try:
+        resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory))
+        seconds = _CPUS_OF_ONE * round(limits.clip_seconds) + 1
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
+    except ProcessLookupError:
+        return  # it has ended already
+
+
+def _used_until_end(child: subprocess.Popen[bytes], seconds: float) -> resource.struct_rusage | None:
+    """Wait for the child's end, and return what it used; None when its time is up."""
+    until, pause = time.monotonic() + seconds, _SHORTEST_PAUSE
+    while (used := _reap(child, os.WNOHANG)) is None and time.monotonic() < until:
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return used
+
+
+def _reap(child: subprocess.Popen[bytes], options: int = 0) -> resource.struct_rusage | None:
+    """What the child has used, it alone: others of this process may end meanwhile. None while it has not ended."""
+    pid, status, used = os.wait4(child.pid, options)
+    if not pid:
+        return None
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return used

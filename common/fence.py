@@ -1,0 +1,49 @@
+"""What stands between a writer and a folder whose lock it may have lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Protocol
+
+from nextscene.common.filesystem import StorageFault
+
+DAMAGED = "is damaged: something that is not a run wrote to it; keep other programs from that folder"
+
+
+class Files(Protocol):
+    """What the lock is read from: a storage."""
+
+    @property
+    def shown(self) -> str: ...
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A lock that must name its owner whenever something is written."""
+
+    storage: Files
+    path: str
+    owner: str
+
+    def check(self) -> None:
+        """Raises StorageFault where the lock is gone, or names another."""
+        try:
+            content = self.storage.read(self.path)
+        except FileNotFoundError:
+            content = b""
+        if self.owner.encode() not in content:
+            raise StorageFault(f"cannot write in {self.storage.shown}: its {self.path} {_how_lost(content)}")
+
+
+def _how_lost(content: bytes) -> str:
+    if not content:
+        return "is gone: is the disk mounted? Did another run end it?"
+    try:
+        json.loads(content)["run_id"]
+    except (ValueError, TypeError, KeyError):
+        return DAMAGED
+    return "was taken by another run"

@@ -1,0 +1,163 @@
+"""What stands in a lock, and when the lease that it gives is over."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from nextscene.common import clocks
+from nextscene.common.process_identity import ProcessIdentity, State, namespace
+
+STALE_SECONDS = 60.0
+STORE_STALE_SECONDS = 2 * STALE_SECONDS
+"""By a store's own clock, whose times of writing are whole seconds, and which may be set as well."""
+
+_NOBODY = "?"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock. Each heartbeat changes `count`, so that one lock never looks like the next.
+
+    `awake` is when the heartbeat was made by the kernel's monotonic clock, `beat` by the wall clock, for people.
+    `older_start` is the start of the process as versions wrote it that knew no boot ids.
+    """
+
+    run_id: str
+    process: ProcessIdentity
+    count: int = 0
+    awake: float = 0.0
+    beat: float = 0.0
+    older_start: float | None = None
+
+    @staticmethod
+    def me(run_id: str, count: int = 0) -> Holder:
+        return Holder(run_id, ProcessIdentity.me(), count, clocks.awake(), clocks.utc_seconds())
+
+    @property
+    def host(self) -> str:
+        return self.process.host
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the lock holds what no run writes: it was cut short by a crash, or overwritten."""
+        return self.run_id == _NOBODY
+
+    @property
+    def beat_shown(self) -> str:
+        """When its heartbeat was made, by the wall clock of its host."""
+        try:
+            return f"{datetime.fromtimestamp(self.beat, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        except (ValueError, OverflowError, OSError):
+            return "unknown"
+
+    @property
+    def state(self) -> State:
+        """Whether its process is there, as far as that can be seen from here."""
+        if self.is_unreadable:
+            return State.ENDED
+        return self.process.state if self.older_start is None else self._state_by_older_start()
+
+    def is_over(self, unchanged: float, store_age: float | None) -> bool:
+        """Whether its lease has ended.
+
+        `unchanged` is for how many seconds the lock was watched without a change, `store_age` how long ago it was
+        written by the store's own clock, if it has one. A process that is seen to live never loses its lease.
+        """
+        if (state := self.state) is not State.UNKNOWN:
+            return state is State.ENDED
+        ages = unchanged >= STALE_SECONDS, (self.age or 0.0) >= STALE_SECONDS, (store_age or 0.0) >= STORE_STALE_SECONDS
+        return any(ages)
+
+    @property
+    def age(self) -> float | None:
+        """How many seconds ago the heartbeat was made, by the clock of the kernel; None where that is another's."""
+        return clocks.awake() - self.awake if self.process.shares_kernel else None
+
+    def _state_by_older_start(self) -> State:
+        """Such a start moved with the wall clock, and another host may have the name: it proves life, never death."""
+        if (self.host, self.process.pid_space) != (socket.gethostname(), namespace("pid")):
+            return State.UNKNOWN
+        try:
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - (self.older_start or 0.0)) < 1
+            return State.ALIVE if is_same and process.status() != psutil.STATUS_ZOMBIE else State.UNKNOWN
+        except psutil.Error:
+            return State.UNKNOWN
+
+    def to_bytes(self) -> bytes:
+        """As older versions read it too.
+
+        They know these six fields, and take a lock with any other for a dead run's. With a `pid_space` that is none of
+        theirs they take this run for one of another host, and go by `beat`.
+        """
+        process = self.process
+        return json.dumps({
+            "run_id": self.run_id, "host": process.host, "pid": process.pid, "process_started": 0.0, "beat": self.beat,
+            "pid_space": {
+                "boot_id": process.boot_id, "pid_space": process.pid_space, "time_space": process.time_space,
+                "start": process.start, "count": self.count, "awake": self.awake,
+            },
+        }).encode()  # fmt: skip
+
+    @staticmethod
+    def of(data: bytes) -> Holder:
+        """A lock cut short by a crash is held by nobody."""
+        try:
+            return _holder(json.loads(data))
+        except (ValueError, TypeError, KeyError):
+            return Holder(_NOBODY, ProcessIdentity(_NOBODY, -1, "", "", "", ""))
+
+
+def _holder(value: dict[str, Any]) -> Holder:
+    space = value["pid_space"]
+    older = None if isinstance(space, dict) else float(value["process_started"])
+    known = {"pid_space": space} if older is not None else space
+    process = ProcessIdentity(
+        value["host"], int(value["pid"]), known.get("boot_id", ""), known["pid_space"], known.get("time_space", ""),
+        known.get("start", ""),
+    )  # fmt: skip
+    return Holder(value["run_id"], process, known.get("count", 0), known.get("awake", 0.0), float(value["beat"]), older)
+
+
+class LeaseWatch:
+    """Counts for how long a lock was watched, and for how long of that it did not change.
+
+    Of the time between two looks at most `most_gap` counts: what was stopped meanwhile may have been stopped together
+    with the lock's holder.
+    """
+
+    def __init__(self, most_gap: float = math.inf) -> None:
+        self.watched = self.unchanged = 0.0
+        self.has_changed = False
+        self._most_gap = most_gap
+        self._content: bytes | None = None
+        self._looked = 0.0
+
+    def look(self, content: bytes) -> float:
+        """Return for how many seconds the lock has had this content."""
+        now = clocks.awake()
+        if self._content is not None:
+            gap = min(now - self._looked, self._most_gap)
+            self.watched += gap
+            self.unchanged += gap
+        if content != self._content:
+            self.has_changed = self.has_changed or self._content is not None
+            self.unchanged = 0.0
+        self._content, self._looked = content, now
+        return self.unchanged
+
+
+def next_beat(holder: Holder) -> Holder:
+    """Return what its next heartbeat writes."""
+    return replace(holder, count=holder.count + 1, awake=clocks.awake(), beat=clocks.utc_seconds())

@@ -1,0 +1,29 @@
+"""A folder on a local disk that belongs to a storage, wherever that lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from nextscene.common.storage import Storage, StorageFault
+
+
+def local_state(storage: Storage, path: str) -> Path:
+    """Return the folder `path` below a local storage; for an object store, a folder of this user below TMPDIR.
+
+    The same storage has the same folder each time, on the same machine. Raises StorageFault.
+    """
+    if (below := storage.local(path)) is not None:
+        storage.check_anchor()
+        return below
+    name = hashlib.sha256(f"{storage.shown}\0{path}".encode()).hexdigest()[:32]
+    home = Path(tempfile.gettempdir()) / f"nextscene-state-{os.getuid()}"
+    try:
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.is_symlink() or home.stat().st_uid != os.getuid():
+            raise StorageFault(f"{home} belongs to another user; remove it, or set TMPDIR")
+    except OSError as fault:
+        raise StorageFault(f"cannot make {home}: {fault.strerror}; set TMPDIR") from fault
+    return home / name

@@ -1,0 +1,48 @@
+"""Whether one place lies in another, by whatever names the two are called."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from nextscene.common.filesystem import connect, split_query
+from nextscene.common.storage import Storage
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+def lies_in(inner: Storage, outer: Storage, path: str = "") -> bool:
+    """Whether `path` in `inner` is `outer` or in it, after links and `..` on a disk and repeated slashes are resolved.
+
+    Neither need exist. A bucket behind another endpoint is another place. Raises BadLocation, StorageFault.
+    """
+    here, there = inner.local(path), outer.local("")
+    if here is not None and there is not None:
+        here, there = Path(os.path.realpath(here)), Path(os.path.realpath(there))
+        return any(_same(place, there) for place in (here, *here.parents))
+    if here is not None or there is not None or not _same_store(inner.uri, outer.uri):
+        return False
+    return f"{_normal(inner.full(path))}/".startswith(f"{_normal(outer.full(''))}/")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
+
+
+def _same_store(one: str, other: str) -> bool:
+    stores = connect(one)[0], connect(other)[0]
+    if all(store.type_name == "s3" for store in stores):  # which a region or a credential tells apart, too
+        return _endpoint(one) == _endpoint(other)
+    return bool(stores[0] == stores[1])
+
+
+def _endpoint(uri: str) -> str:
+    named = parse_qs(split_query(uri)[1].removeprefix("?")).get("endpoint_override")
+    of_environment = next(filter(None, map(os.environ.get, _ENDPOINTS)), "")
+    return (named[0] if named else of_environment).rpartition("://")[2].rstrip("/")
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(f"/{path.lstrip('/')}")

@@ -1,0 +1,1 @@
+"""Ray, supervised: the cluster of a run, and a process of its own for the work on it."""

@@ -1,0 +1,227 @@
+"""Supervises the process that works on Ray: however Ray fails, the run learns of it within a bound, and says why.
+
+Seconds of silence count only while this process itself was running.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from nextscene.common.awake_clock import AwakeClock
+from nextscene.common.child_server import ChildServer
+from nextscene.common.environment import own_python_environment
+from nextscene.common.errors import RayFailed, RunStopped
+from nextscene.common.ray_cluster import driver
+from nextscene.common.ray_cluster.messages import (
+    Alive,
+    ClusterAnswered,
+    Connected,
+    Ended,
+    Leave,
+    Logged,
+    Moved,
+    Printed,
+    Request,
+    Stop,
+)
+from nextscene.common.ray_cluster.server_processes import PAUSED, RayProcesses, state_of
+from nextscene.common.ray_cluster.start_child import end_family
+from nextscene.curation.progress import Tick
+
+_LOOK_SECONDS = 0.5
+_PAUSE_SECONDS = 0.1
+_START_SECONDS = 240.0  # two tries, which have bounds of their own
+_CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
+_IN_RAY_SECONDS = 60.0
+_DRIVER_SILENT_SECONDS = 45.0
+_LEAVE_SECONDS = 30.0  # longer than the driver waits for its Ray to end
+_CHILDREN_SECONDS = 20.0
+_SETTLE_SECONDS = 5.0
+"""Until the death that explains a failure of Ray can be seen."""
+
+_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
+"""How the driver process ends when it is not Ray that ends it. Ray's servers then end with it."""
+
+
+def supervise(request: Request, tick: Tick, check: Callable[[], None]) -> Any:
+    """Do the request in a process of its own, and return what it came to.
+
+    `check` is called every moment; what it raises ends the work in order. Raise what the work raised, and RunStopped,
+    with its cause, when Ray or that process fails or does not answer.
+    """
+    supervisor = _Supervisor(request, tick)
+    try:
+        return supervisor.watch(check)
+    finally:
+        supervisor.end()
+
+
+class _Supervisor:
+    def __init__(self, request: Request, tick: Tick) -> None:
+        self._stop_seconds = request.stop_seconds
+        self._tick = tick
+        self._clock = AwakeClock()
+        try:
+            self._driver = ChildServer(driver.__file__, environment=own_python_environment())
+        except OSError as error:
+            raise RunStopped(f"the process that works on Ray cannot be started: {error}") from error
+        self._servers = RayProcesses()
+        self._ended: Ended | None = None
+        self._is_connected = False
+        self._stop: RunStopped | None = None
+        self._stop_at = 0.0
+        self._begun = self._heard = self._cluster_heard = self._clock.seconds()
+        self._in_ray_seconds = 0.0
+        self._node_is_alive = True
+        self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._listening = threading.Thread(target=self._listen, name="ray driver", daemon=True)
+        self._listening.start()
+        self._send(request)
+
+    def watch(self, check: Callable[[], None]) -> Any:
+        while self._ended is None:
+            try:
+                self._receive()
+                if self._ended is None and self._fault():
+                    self._check_again()
+            except EOFError:
+                raise RunStopped(self._death()) from None
+            try:
+                check()
+            except RunStopped as stop:
+                self._ask_to_stop(stop)
+        error = self._ended.error
+        if error is None:
+            return self._ended.result
+        if isinstance(error, RayFailed):
+            raise RunStopped(self._cause_within(_SETTLE_SECONDS) or str(error)) from error
+        error.add_note(self._ended.traceback)
+        raise error
+
+    def _check_again(self) -> None:
+        """Raise RunStopped for a fault, once all that was told is heard: the work may have ended, and Ray after it."""
+        while self._receive() or (self._ended is None and self._driver.line.poll()):
+            pass
+        if self._ended is None and (fault := self._fault()):
+            raise RunStopped(fault)
+
+    def end(self) -> None:
+        """End the driver process and all that it started: in order if it can, for some seconds."""
+        if self._ended is None:
+            self._send(Leave())
+        until = self._clock.seconds() + _LEAVE_SECONDS
+        try:
+            while self._driver.is_running() and self._clock.seconds() < until:
+                try:
+                    self._receive()
+                except EOFError:
+                    time.sleep(_PAUSE_SECONDS)
+        finally:
+            children = psutil.Process(self._driver.pid).children() if self._driver.is_running() else []
+            self._driver.kill()
+            self._listening.join(_PAUSE_SECONDS)
+            self._driver.end()
+            _, left = psutil.wait_procs(children, _CHILDREN_SECONDS)  # they end what they have started
+            end_family(*left)
+
+    # ---- what the driver tells -----------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """In a thread: half a message of a driver that is paused is waited for, and no signal cuts one in two."""
+        try:
+            while True:
+                self._told.put(self._driver.line.recv())
+        except (EOFError, OSError):
+            self._told.put(None)
+
+    def _receive(self) -> bool:
+        """Take what is told within a moment; whether more may come. Raise EOFError once the driver process has died."""
+        try:
+            message = self._told.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            return False
+        if message is None:
+            self._told.put(None)  # for whoever asks next
+            raise EOFError
+        now = self._heard = self._clock.seconds()
+        match message:
+            case Moved():
+                self._tick(message.done, message.asking)
+            case Alive():
+                self._in_ray_seconds = message.in_ray_seconds
+            case ClusterAnswered():
+                self._cluster_heard, self._node_is_alive = now, message.node_is_alive
+            case Connected():
+                self._is_connected, self._cluster_heard = True, now
+                self._servers = RayProcesses(message.processes)
+            case Logged():
+                logging.getLogger(message.record.name).handle(message.record)
+            case Printed():
+                with suppress(OSError):  # whoever read it has had enough
+                    print(message.lines, end="", file=getattr(sys, message.stream), flush=True)
+            case Ended():
+                self._ended = message
+                return False
+        return True
+
+    def _send(self, message: Any) -> None:
+        with suppress(OSError):  # it has died, which the next look finds
+            self._driver.line.send(message)
+
+    def _ask_to_stop(self, stop: RunStopped) -> None:
+        if self._stop is None:
+            self._stop, self._stop_at = stop, self._clock.seconds()
+            self._send(Stop(str(stop)))
+
+    # ---- what is wrong -------------------------------------------------------------------------------------------
+
+    def _fault(self) -> str:
+        """Return why the work cannot go on, "" as long as it can."""
+        now = self._clock.seconds()
+        self._servers.look()
+        if self._servers.server_died:
+            return self._servers.cause()
+        if not self._node_is_alive:
+            cause = self._servers.cause() or "its raylet did not answer, or the network between them failed"
+            return f"Ray's cluster has given up the node of this machine; {cause}"
+        if self._stop and now - self._stop_at > self._stop_seconds:
+            return f"{self._stop}; what was under way did not end within {self._stop_seconds:.0f} s"
+        for what, seconds, bound in self._silences(now):
+            if seconds > bound:
+                cause = self._servers.cause()
+                return f"{what} (waited {bound:.0f} s)" + (f"; {cause}" if cause else "")
+        return ""
+
+    def _silences(self, now: float) -> list[tuple[str, float, float]]:
+        """What was not heard of, since how many seconds, and how many of these are allowed."""
+        if not self._is_connected:
+            return [("Ray does not start", now - self._begun, _START_SECONDS)]
+        driver = f"the process that works on Ray ({self._driver.pid})"
+        how = "is paused" if state_of(self._driver.pid) == PAUSED else "does not answer"
+        return [
+            (f"{driver} {how}", now - self._heard, _DRIVER_SILENT_SECONDS),
+            ("Ray's GCS server does not answer", self._heard - self._cluster_heard, _CLUSTER_SILENT_SECONDS),
+            ("Ray does not answer on this machine", self._in_ray_seconds, _IN_RAY_SECONDS),
+        ]
+
+    def _death(self) -> str:
+        code = self._driver.death()
+        cause = "" if code in _BY_OTHERS else self._cause_within(_SETTLE_SECONDS)
+        how = f"by signal {-code}" if code < 0 else f"with status {code}"
+        return cause or f"the process that works on Ray ended {how}{self._driver.last_words()}"
+
+    def _cause_within(self, seconds: float) -> str:
+        until = self._clock.seconds() + seconds
+        while not (cause := self._servers.cause()) and self._clock.seconds() < until:
+            time.sleep(_PAUSE_SECONDS)
+        return cause

@@ -1,0 +1,36 @@
+"""What captioning clips that have no caption would cost, before anybody is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nextscene.curation.config import Config
+from nextscene.curation.sources.clip import is_image
+from nextscene.judge.spending.estimate import Assumptions, Bill, Estimator
+from nextscene.judge.spending.prices import Price
+
+
+class Uncaptioned:
+    """Clips without a caption, counted by the pictures that each would be captioned from."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._clips: Counter[int] = Counter()
+
+    def add(self, name: str) -> None:
+        self._clips[pictures_of(name, self._config)] += 1
+
+    @property
+    def count(self) -> int:
+        return self._clips.total()
+
+    def bill(self, price: Price, assumed: Assumptions) -> Bill:
+        """What is expected of captioning them all; nothing that is asked about them afterwards is in it."""
+        estimator = Estimator(self._config.claude, price, assumed)
+        bills = (estimator.captioning(pictures) * clips for pictures, clips in self._clips.items())
+        return sum(bills, Bill())
+
+
+def pictures_of(name: str, config: Config) -> int:
+    """How many pictures a clip is captioned from. A video is taken to be long enough for all."""
+    return 1 if is_image(name) else config.claude.frames

@@ -1,0 +1,136 @@
+"""The whole history of one clip, from its place in the plan to its place in a shard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nextscene.curation.inspect.find import Spot
+from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.sample import SampleFound, SampleReader
+from nextscene.curation.ledger import Row, read_ledger
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.stages.replay import Replay
+from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.spending.prices import Prices
+from nextscene.judge.spending.segments import CALLS
+from nextscene.judge.spending.stored_answers import StoredAnswers
+from nextscene.shards.format.layout import ShardName, UnitName
+from nextscene.shards.format.receipt import DamagedRecord, Receipt
+
+Standing = Literal["sealed", "committed", "waiting"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A scene, and what the judge said of it."""
+
+    number: int
+    verdict: str
+    scene: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClipHistory:
+    """One clip. `standing`: in a sealed shard, decided but its shard not sealed yet, or still to be done.
+
+    `planned`, `ledger` and `sample` are None where no file says them, or there is nothing to say yet. `calls` are as in
+    the ledger, each with its `answer` where that is stored. `missing` names what a whole dataset would have had more.
+    """
+
+    clip_id: str
+    shard: str
+    standing: Standing
+    planned: PlannedClip | None
+    ledger: Row | None
+    rounds: tuple[Round, ...]
+    calls: tuple[dict[str, Any], ...]
+    sample: SampleFound | None
+    missing: tuple[str, ...]
+
+
+def clip_history(opened: Opened, spot: Spot) -> ClipHistory:
+    """Raises DamagedRecord for records that contradict each other, or FileNotFoundError for one that is gone."""
+    sealed = opened.state.sealed.get((spot.shard.split, spot.shard.index))
+    unit = UnitName(spot.shard.split, spot.unit)
+    is_partial = sealed in opened.state.partial
+    row = None
+    if opened.has_ledger and (sealed or unit in opened.state.committed):
+        row = _row(opened, sealed.ledger if sealed else unit.ledger, spot.clip_id, is_partial)
+        if row is None:
+            sealed = None  # the shard is, without this clip
+    standing: Standing = "sealed" if sealed else "committed" if row else "waiting"
+    calls = _calls(opened, row) if row else _calls_so_far(opened, spot)
+    unstored = any("answer" not in call for call in calls)
+    return ClipHistory(
+        spot.clip_id, str(sealed or spot.shard), standing, spot.planned, row, _rounds(row), calls,
+        _sample(opened, sealed, spot.clip_id, row) if sealed else None, opened.missing + ((CALLS,) if unstored else ()),
+    )  # fmt: skip
+
+
+def _row(opened: Opened, path: str, clip_id: str, is_partial: bool) -> Row | None:
+    for row in read_ledger(opened.out, path):
+        if row.clip_id == clip_id:
+            return row
+    if is_partial:
+        return None
+    raise DamagedRecord(f"{path} has no row for clip {clip_id}; --verify names all that is wrong")
+
+
+def _rounds(row: Row | None) -> tuple[Round, ...]:
+    if row is None:
+        return ()
+    failed = [("Fail", attempt["scene"], attempt["reason"]) for attempt in _listed(row, "turned_down")]
+    passed = [("Pass", row.scene_description, row.verdict_reason)] if row.verdict == "Pass" else []
+    return tuple(Round(number, *told) for number, told in enumerate([*failed, *passed], 1))
+
+
+def _listed(row: Row, column: str) -> list[dict[str, Any]]:
+    """The JSON list in a column of the ledger. Raises DamagedRecord for anything else."""
+    wanted = {"turned_down": {"scene", "reason"}, "calls": {"task", "key"}}[column]
+    try:
+        values = json.loads(getattr(row, column) or "[]")
+        if isinstance(values, list) and all(isinstance(value, dict) and wanted <= value.keys() for value in values):
+            return values
+    except ValueError:
+        pass
+    raise DamagedRecord(f"the ledger's `{column}` of clip {row.clip_id} is not a list of what it should be")
+
+
+def _calls(opened: Opened, row: Row) -> tuple[dict[str, Any], ...]:
+    calls = _listed(row, "calls")
+    if not calls or not opened.has_calls:
+        return tuple(calls)
+    try:
+        stored = StoredAnswers(opened.out)
+        for call in calls:
+            if answer := stored.get(call["key"]):
+                call |= {"answer": answer.text, "explanation": answer.explanation}
+    except JudgeStopped as damage:
+        raise DamagedRecord(str(damage)) from damage
+    return tuple(calls)
+
+
+def _calls_so_far(opened: Opened, spot: Spot) -> tuple[dict[str, Any], ...]:
+    """What was paid for a clip that is not decided."""
+    config, planned = opened.config, spot.planned
+    if config is None or planned is None or config.judge != "claude" or not opened.has_calls:
+        return ()
+    try:
+        calls = Replay(StoredAnswers(opened.out).get, config, Prices.load().of(config.claude.model), planned).calls
+    except JudgeMistake:
+        return ()  # a model whose prices are not known any more
+    except JudgeStopped as damage:
+        raise DamagedRecord(str(damage)) from damage
+    return tuple(call.record() | {"answer": call.answer.text, "explanation": call.answer.explanation} for call in calls)
+
+
+def _sample(opened: Opened, name: ShardName, clip_id: str, row: Row | None) -> SampleFound | None:
+    receipt = Receipt.read(opened.out, name)
+    is_there = clip_id in receipt.clip_ids
+    if row is not None and row.kept != is_there:
+        says = "does not name it" if row.kept else "names it"
+        raise DamagedRecord(f"the ledger ends clip {clip_id} in {row.outcome!r}, and {name.receipt} {says}")
+    return SampleReader(opened.out, receipt).find(receipt.clip_ids.index(clip_id)) if is_there else None

@@ -1,0 +1,95 @@
+"""What a run would pay for: every clip that is not decided yet, less the answers that are stored already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import Storage
+from nextscene.curation.captioning_cost import Uncaptioned, pictures_of
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.plan import Plan, PlannedClip, write_plan
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.remaining import remaining
+from nextscene.curation.sources import MISSING, Source
+from nextscene.curation.stages.replay import Replay
+from nextscene.judge.spending.estimate import Ahead, Assumptions, Bill, Estimator
+from nextscene.judge.spending.prices import Price
+from nextscene.judge.spending.stored_answers import StoredAnswers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to be done in OUT, and each case's bill for it.
+
+    Of the `clips` that are not decided `missing` have no file, and `flawed` ones end for their caption or for having
+    none: they cost nothing. `captioning` is the part of each bill that captions the `uncaptioned` ones. `passed_over`
+    is as in `Summary`.
+    """
+
+    clips: int
+    missing: int
+    flawed: int
+    uncaptioned: int
+    passed_over: dict[str, int] | None
+    bills: dict[str, Bill]
+    captioning: dict[str, Bill]
+
+
+def estimate(
+    source: Source, out: Storage, config: Config, planned: bool, terms: Terms, cases: Mapping[str, Assumptions]
+) -> Estimate:
+    """Asks nothing, and writes nothing into OUT: where nothing is planned there, it plans on the local disk.
+
+    Raises UsageMistake for what planning would refuse, but for clips without a caption, whose price it is there to say.
+    """
+    if planned:
+        return _estimated(Plan(out, config), out, config, terms.price, cases)
+    with scratch_folder() as folder:
+        draft = Storage.at(folder)
+        willing = terms if terms.uncaptioned == "skip" else replace(terms, uncaptioned="caption")
+        write_plan(draft, source, config, willing, digests=False)
+        return _estimated(Plan(draft, config), draft, config, terms.price, cases)
+
+
+def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Mapping[str, Assumptions]) -> Estimate:
+    estimators = {case: Estimator(config.claude, price, assumed) for case, assumed in cases.items()}
+    bills = dict.fromkeys(cases, Bill())
+    uncaptioned = Uncaptioned(config)
+    clips = missing = flawed = 0
+    stored = StoredAnswers(out)
+    for clip in _undecided(plan, out, config):
+        clips += 1
+        if clip.flaw or clip.size == MISSING:
+            flawed += bool(clip.flaw)
+            missing += not clip.flaw
+            continue
+        ahead = _far(stored, config, price, clip)
+        if not (clip.caption or ahead.captioned):
+            uncaptioned.add(clip.name)
+        for case, estimator in estimators.items():
+            bills[case] += estimator.bill(ahead)
+    captioning = {case: uncaptioned.bill(price, assumed) for case, assumed in cases.items()}
+    return Estimate(clips, missing, flawed, uncaptioned.count, plan.passed_over, bills, captioning)
+
+
+def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[PlannedClip]:
+    for shard in remaining(plan, State.read(out, config.units_per_shard), out):
+        for unit in shard.todo:
+            yield from (clip for clip in unit.clips if unit.redoes(clip))
+
+
+def _far(stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip) -> Ahead:
+    """The clip with what is known of it; decided but not cut, it has no round left."""
+    pictures = pictures_of(clip.name, config)
+    if not stored.count:
+        return Ahead(clip.caption, pictures)
+    replay = Replay(stored.get, config, price, clip)
+    if replay.scene:
+        return Ahead(clip.caption, pictures, config.claude.rounds, captioned=True)
+    described, verified = replay.count("describe"), replay.count("verify")
+    return Ahead(
+        clip.caption, pictures, min(verified, described), described > verified, captioned=replay.count("caption") > 0
+    )

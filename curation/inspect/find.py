@@ -1,0 +1,257 @@
+"""Finding a clip by its id or the beginning of one, and a shard by its name, without looking at all there are."""
+
+from __future__ import annotations
+
+import difflib
+import os.path
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.parquet import read_table, reading
+from nextscene.common.storage import Storage, split_query
+from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.sources import Source, span_of
+from nextscene.curation.sources.caption import not_unicode
+from nextscene.shards.format.index import Index
+from nextscene.shards.format.layout import PLAN, ShardName
+from nextscene.shards.format.receipt import DamagedRecord, Manifest
+
+LEAST_LETTERS = 6
+_NEAR_LETTERS = 4
+_MOST_NAMED = 8
+_WHOLE_ID = re.compile(r"[0-9a-f]{24}")
+_ID = re.compile(r"[0-9a-z]{1,32}")
+_SUFFIX = r"\.[^./]+$"
+_SHARD = re.compile(r"[a-z]+/nsp-\d{6,}(?:-r\d+)?")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a clip belongs. `shard` is of revision 0; `unit` is -1 and `planned` None where only a shard names it."""
+
+    clip_id: str
+    shard: ShardName
+    unit: int = -1
+    planned: PlannedClip | None = None
+
+
+def find_clip(opened: Opened, wanted: str) -> Spot:
+    """The clip of this file, with this `id` of the manifest or this clip id, or the one whose clip id begins so.
+
+    Raises UsageMistake, naming those that come near, or all that are cut from a file.
+    """
+    whole = (spot for spot in _spots(opened, wanted) if spot.clip_id == wanted)
+    if _WHOLE_ID.fullmatch(wanted) and (spot := next(whole, None)):
+        return spot  # without a look at names
+    if named := _named_so(opened, wanted):
+        return named
+    if not _ID.fullmatch(wanted):
+        raise UsageMistake(
+            f"{wanted!r} is neither a clip id, nor a clip's file or `id` in the manifest, nor a shard such as"
+            f" train/nsp-000000, nor a path of one{_as_far_as_known(opened)}"
+        )
+    if len(wanted) < LEAST_LETTERS:
+        found = list(islice(_spots(opened, wanted), _MOST_NAMED + 1))
+        raise UsageMistake(f"{wanted} is too short, give at least {LEAST_LETTERS} letters; {_named(found)}")
+    near: dict[str, Spot] = {}
+    for spot in _spots(opened, wanted[:_NEAR_LETTERS]):
+        if spot.clip_id == wanted:
+            return spot
+        near.setdefault(spot.clip_id, spot)
+    matching = [spot for clip_id, spot in near.items() if clip_id.startswith(wanted)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UsageMistake(f"{wanted} is not enough; {_named(matching)}")
+    alike = [near[clip_id] for clip_id in difflib.get_close_matches(wanted, near, 3, 0)]
+    raise UsageMistake(f"no clip has the id {wanted}{_as_far_as_known(opened)}; {_named(alike, 'the nearest: ')}")
+
+
+def _named_so(opened: Opened, wanted: str) -> Spot | None:
+    """The one clip whose file, or `id` in the manifest, is called so; letter by letter, else by its
+    whole name in another writing, else by the last part of it, else by either without its suffix.
+
+    None where it is a clip's id, or no clip is called so. Raises UsageMistake where several are.
+    """
+    names = _ways_to_write(opened.out, wanted)
+    by_letters: list[tuple[Spot, str]] = []
+    by_name: list[tuple[Spot, str]] = []
+    by_base: list[tuple[Spot, str]] = []
+    without_suffix: list[tuple[Spot, str]] = []
+    for spot, called, span in _called(opened, names):
+        if spot.clip_id == wanted:
+            return spot
+        is_base = called[0].endswith(tuple(f"/{name}" for name in names))
+        if wanted in called:
+            near = by_letters
+        elif names & {*called}:
+            near = by_name
+        else:
+            near = by_base if is_base else without_suffix
+        near.append((spot, f"{spot.clip_id} ({called[0]}{span})"))
+    found = by_letters or by_name or by_base or without_suffix
+    if len(found) > 1:
+        more = f", and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
+        listed = ", ".join(told for _, told in found[:_MOST_NAMED])
+        raise UsageMistake(f"{len(found):,} clips are called {wanted}; give the id of one of them: {listed}{more}")
+    return found[0][0] if found else None
+
+
+def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
+    """The names that a clip may have which is called so: in both Unicode forms, and below its source, as a path is."""
+    names = {wanted}
+    recorded = Recorded.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
+    root = Source.expected(recorded.source).root.local("") if recorded else None
+    if root is not None:
+        names |= {os.path.normpath(wanted), _normal(wanted)}
+        for path in (Path(_normal(wanted)), Path(wanted).resolve()):
+            names |= {str(path.relative_to(place)) for place in (root, root.resolve()) if path.is_relative_to(place)}
+    written = {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in names} | names
+    return frozenset(name for name in written if not not_unicode(name))
+
+
+def _called(opened: Opened, names: frozenset[str]) -> Iterator[tuple[Spot, tuple[str, ...], str]]:
+    """The clips that may be called so, with what they are called, and their span: from the plan, or else the ledgers.
+
+    A clip of exactly this id is among them.
+    """
+    if opened.has_plan:
+        with reading(opened.out, PLAN), opened.out.open(PLAN) as file:
+            plan = pq.ParquetFile(file)
+            for group in range(plan.metadata.num_row_groups):
+                columns = ["clip_id", "name", "identity"]
+                table = plan.read_row_group(group, columns=columns, use_threads=False)
+                rows = _matching(table, ("clip_id", "name", "identity"), "name", names)
+                for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist() if rows else ():
+                    clip = PlannedClip(**row)
+                    spot = Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
+                    yield spot, (clip.name, clip.identity), span_of(clip.start_ms, clip.end_ms)
+        return
+    for path, _ in opened.ledgers():
+        table = read_table(opened.out, path)
+        if not {"clip_id", "source"} <= set(table.column_names):
+            raise DamagedRecord(f"{path} is not a ledger of this version")
+        rows = _matching(table, ("clip_id", "source"), "source", names)
+        for row in table.take(rows).to_pylist() if rows else ():
+            spot = Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
+            yield spot, (row["source"],), span_of(row["start_ms"], row["end_ms"])
+
+
+def _matching(table: pa.Table, columns: Sequence[str], column: str, names: frozenset[str]) -> list[int]:
+    """The rows in which one of the columns is one of the names, or this column ends in one, as a path does.
+
+    The column may have a suffix that the name lacks.
+    """
+    bare = pc.replace_substring_regex(table[column], pattern=_SUFFIX, replacement="")
+    each = [
+        pc.is_in(one, value_set=pa.array(sorted(names), pa.string())) for one in (*map(table.column, columns), bare)
+    ]
+    ends = [pc.ends_with(one, pattern=f"/{name}") for one in (table[column], bare) for name in names]
+    hits = reduce(pc.or_, [*each, *ends])
+    rows: list[int] = pc.indices_nonzero(hits).to_pylist()
+    return rows
+
+
+def shard_named(out: Storage, text: str) -> ShardName | None:
+    """The shard that `text` names or is a path of; None for what looks like neither.
+
+    Raises UsageMistake for a path into another dataset.
+    """
+    if _SHARD.fullmatch(text):
+        split, _, stem = text.partition("/")
+        return ShardName.of(f"shards/{split}/000/{stem}.tar")
+    if "/" not in text:
+        return None
+    place = split_query(text)[0]
+    name = ShardName.of("/".join(place.split("/")[-4:]))
+    if name is not None:
+        root = place.removesuffix("/".join(place.split("/")[-4:]))
+        if root and _normal(root) != _normal(out.shown):
+            raise UsageMistake(f"{text} is not in {out.shown}")
+    return name
+
+
+def find_shard(opened: Opened, wanted: ShardName) -> ShardName:
+    """The shard at its newest revision, or at the one that is asked for. Raises UsageMistake, naming what there is."""
+    planned = dict.fromkeys(name for name, _ in opened.plan.shards()) if opened.plan else {}
+    newest = opened.state.sealed.get((wanted.split, wanted.index))
+    if newest is not None and wanted.revision in (0, newest.revision):
+        return newest
+    if newest is not None:
+        raise UsageMistake(f"{wanted} is not there; there is {newest}")
+    if wanted in planned:
+        return wanted
+    there = [*planned] or list(opened.state.sealed.values())
+    spans = []
+    for split in dict.fromkeys(name.split for name in there):
+        of_split = [str(name) for name in there if name.split == split]
+        spans.append(of_split[0] if len(of_split) == 1 else f"{of_split[0]} to {of_split[-1]}")
+    raise UsageMistake(f"there is no shard {wanted}, but {' and '.join(spans) or 'none at all'}")
+
+
+def _spots(opened: Opened, begin: str) -> Iterator[Spot]:
+    """The clips whose ids begin so, some more than once: from the plan, or else from index and ledgers."""
+    if opened.has_plan:
+        yield from _planned(opened.out, begin)
+        return
+    if opened.manifest:
+        yield from _indexed(opened.out, opened.manifest, begin)
+    for path, _ in opened.ledgers():
+        table = read_table(opened.out, path)
+        if "clip_id" not in table.column_names:
+            raise DamagedRecord(f"{path} is not a ledger of this version")
+        if rows := _beginning(table["clip_id"], begin):
+            for row in table.take(rows).to_pylist():
+                yield Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
+
+
+def _indexed(out: Storage, manifest: Manifest, begin: str) -> Iterator[Spot]:
+    for split in manifest.splits:
+        index = Index.read(out, manifest, split)
+        for number in _beginning(index.table["key"], begin):
+            yield Spot(index.key(number), replace(index.shards[index.shard[number]].name, revision=0))
+
+
+def _planned(out: Storage, begin: str) -> Iterator[Spot]:
+    """A row group at a time: first its ids alone, all else only where one fits."""
+    with reading(out, PLAN), out.open(PLAN) as file:
+        plan = pq.ParquetFile(file)
+        for group in range(plan.metadata.num_row_groups):
+            ids = plan.read_row_group(group, columns=["clip_id"], use_threads=False)["clip_id"]
+            if rows := _beginning(ids, begin):
+                for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist():
+                    clip = PlannedClip(**row)
+                    yield Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
+
+
+def _beginning(ids: pa.ChunkedArray, begin: str) -> list[int]:
+    rows: list[int] = pc.indices_nonzero(pc.starts_with(ids, begin)).to_pylist()
+    return rows
+
+
+def _named(spots: Sequence[Spot], which: str = "ids that begin so: ") -> str:
+    ids = list(dict.fromkeys(spot.clip_id for spot in spots))
+    if not ids:
+        return "none begins like it"
+    return f"{which}{', '.join(ids[:_MOST_NAMED])}{', …' if len(ids) > _MOST_NAMED else ''}"
+
+
+def _as_far_as_known(opened: Opened) -> str:
+    known = opened.has_plan or opened.has_ledger
+    return "" if known else " (without plan and ledger only those in shards are known)"
+
+
+def _normal(place: str) -> str:
+    return place.rstrip("/") if "://" in place else os.path.normpath(Path(place).absolute())

@@ -1,0 +1,39 @@
+"""Why a finished dataset keeps no clip, and which setting would have it keep some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nextscene.curation.config import Config
+
+_MOST_REASONS = 3
+_TOO_SMALL = frozenset(["too_small", "too_narrow", "too_low"])
+_OTHER_JUDGE = "--judge none or --judge claude"
+
+
+def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: Config) -> str:
+    """Return the commonest of these ends (outcome, reason, clips), and what to do about each, as one line."""
+    commonest = sorted(ends, key=lambda end: -end[2])[:_MOST_REASONS]
+    counts = ", ".join(f"{count:,} {outcome} {reason}".rstrip() for outcome, reason, count in commonest)
+    remedies = dict.fromkeys(_remedy(reason, config) for _, reason, _ in commonest)
+    told = "; ".join(filter(None, remedies))
+    return f"{counts}; {told}; then build into another --out" if told else counts
+
+
+def _remedy(reason: str, config: Config) -> str:
+    """Return what another build would be given; "" where no setting decides it."""
+    rules, film = config.rules, config.judge == "film"
+    if reason in _TOO_SMALL:
+        sizes = f"--rules.min-width {rules.min_width} --rules.min-height {rules.min_height}"
+        return f"lower {sizes}, or for images --rules.min-image-side {rules.min_image_side}"
+    if reason == "first_shot":
+        return f"no captioned shot comes before them in their files: for clips of one shot each give {_OTHER_JUDGE}"
+    if reason == "no_pass" and film:
+        overlap = f"raise --film.max-overlap {config.film.max_overlap:g}"
+        return f"their words are too much like those of the shots before: {overlap}, or give {_OTHER_JUDGE}"
+    return {
+        "hdr": "give --rules.hdr convert instead of --rules.hdr reject",
+        "damaged": f"raise --rules.max-damaged-frames {rules.max_damaged_frames}",
+        "span_outside": "correct `start` and `end` in the manifest",
+        "no_caption": "give the source captions, or --judge claude --caption-missing",
+    }.get(reason, "")

@@ -1,0 +1,103 @@
+"""A dataset opened to be looked at: also while a run is at work in it, and where only some of its files were copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.plan import Plan
+from nextscene.curation.sealing.committed import State
+from nextscene.judge.spending.segments import CALLS
+from nextscene.shards.format.dataset_hints import no_dataset, what_is
+from nextscene.shards.format.folder_mark import LATENTS, WORDS
+from nextscene.shards.format.layout import CONFIG, LEDGER, PLAN
+from nextscene.shards.format.receipt import Manifest, sealed_and_partial
+
+T = TypeVar("T")
+_LOOKS = 5
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What stands in `out`. `config` is None where `config.toml` is not there, `manifest` before a run has ended.
+
+    Without `config.toml` nobody knows which units make a shard, and only sealed shards count.
+    """
+
+    out: Storage
+    config: Config | None
+    state: State
+    manifest: Manifest | None
+
+    @staticmethod
+    def at(out: Storage, config: Config | None) -> Opened:
+        """Raises UsageMistake where there is no dataset, DamagedRecord for a manifest that cannot be read."""
+        try:
+            manifest = Manifest.read(out)
+        except FileNotFoundError:
+            manifest = None
+        if config is None and manifest is None:
+            raise UsageMistake(f"{out.shown} {no_dataset(out)}")
+        if config is None and (held := what_is(out)) == WORDS[LATENTS]:
+            raise UsageMistake(f"{out.shown} holds {held}, not a dataset; name the dataset that they are of")
+        state = State.read(out, config.units_per_shard) if config else _sealed(out)
+        return Opened(out, config, state, manifest)
+
+    @cached_property
+    def has_plan(self) -> bool:
+        return self.out.stat(PLAN) is not None
+
+    @cached_property
+    def has_ledger(self) -> bool:
+        return self.out.is_folder(LEDGER)
+
+    @cached_property
+    def has_calls(self) -> bool:
+        return self.out.is_folder(CALLS)
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """None where it is not there. Raises DamagedRecord."""
+        if self.config is None or not self.has_plan:
+            return None
+        return Plan(self.out, self.config)
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """What every OUT has and this one has not."""
+        there = {CONFIG: self.config is not None, PLAN: self.has_plan, LEDGER: self.has_ledger}
+        return tuple(name for name, is_there in there.items() if not is_there)
+
+    def ledgers(self) -> Iterator[tuple[str, bool]]:
+        """The path of every ledger file that counts, and whether its shard is sealed."""
+        if self.has_ledger:
+            for shard in self.state.sealed.values():
+                yield shard.ledger, True
+            for unit in sorted(self.state.committed):
+                yield unit.ledger, False
+
+
+def _sealed(out: Storage) -> State:
+    """As far as it is known without a plan."""
+    sealed, partial = sealed_and_partial(out)
+    return State(sealed, frozenset(), partial)
+
+
+def look(out: Storage, config: Config | None, see: Callable[[Opened], T]) -> T:
+    """What `see` makes of a dataset; it looks again where a run at work moved a file from under it.
+
+    Raises what `Opened.at` and `see` raise, and FileNotFoundError for a file that is gone for good.
+    """
+    for _ in range(_LOOKS - 1):
+        opened = Opened.at(out, config)
+        try:
+            return see(opened)
+        except FileNotFoundError:
+            if Opened.at(out, config).state == opened.state:
+                raise
+    return see(Opened.at(out, config))

@@ -1,0 +1,201 @@
+"""A dataset at a glance: who judged, how its clips ended, how large it is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nextscene.common.errors import RunStopped
+from nextscene.common.parquet import read_table
+from nextscene.common.run_lock import holder, is_at_work
+from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.sample import SampleReader
+from nextscene.curation.ledger import Tally
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.sealing.retry import open_retry
+from nextscene.curation.sealing.retry_advice import Advice, retries
+from nextscene.curation.summary import METHODS, Spending
+from nextscene.judge.spending.segments import CALLS
+from nextscene.shards.format.layout import MANIFEST, SHARDS, SUMMARY
+from nextscene.shards.format.receipt import DamagedRecord, Receipt
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """One split's sealed shards that hold samples, these samples, and the bytes of the tars."""
+
+    split: str
+    shards: int
+    samples: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Whose run it is that holds the dataset's lock, and whether its process is there."""
+
+    run_id: str
+    host: str
+    pid: int
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Glance:
+    """`planned` clips and `outcomes` (outcome, reason, clips) are None where no file says them.
+
+    `complete` is whether every planned shard is sealed. `retries` are those that may
+    help, and that a build accepts. `example` is the first sample's key, "" where there is none;
+    `missing` names what a whole dataset has and this one has not.
+    """
+
+    judge: str
+    method: str
+    complete: bool
+    planned: int | None
+    outcomes: tuple[tuple[str, str, int], ...] | None
+    splits: tuple[SplitSize, ...]
+    spending: Spending | None
+    runner: Runner | None
+    retries: tuple[Advice, ...]
+    example: str
+    missing: tuple[str, ...]
+
+    def count(self, *outcomes: str) -> int:
+        return sum(count for outcome, _, count in self.outcomes or () if outcome in outcomes)
+
+    @property
+    def decided(self) -> int:
+        return self.count(*OUTCOMES)
+
+
+def glance(opened: Opened) -> Glance:
+    """Raises DamagedRecord, DamagedShard, StorageFault, or FileNotFoundError for a file that a run just moved."""
+    summary = _summary(opened)
+    ends = None if summary else _ends(opened)
+    first = _first_receipt(opened)
+    judge = _judge(opened, summary, first)
+    outcomes = _outcomes(summary, ends)
+    lock = holder(opened.out)
+    further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or judge != "claude"}
+    runner = Runner(lock.run_id, lock.host, lock.pid, is_at_work(opened.out)) if lock else None
+    return Glance(
+        judge=judge,
+        method=METHODS.get(judge, ""),
+        complete=_complete(opened),
+        planned=opened.plan.clips if opened.plan else summary.get("planned"),
+        outcomes=outcomes,
+        splits=tuple(_sizes(opened, ends)),
+        spending=_spending(opened, judge, runner),
+        runner=runner,
+        retries=tuple(_retries(opened, outcomes)),
+        example=first.clip_ids[0] if first else "",
+        missing=opened.missing + tuple(name for name, is_there in further.items() if not is_there),
+    )
+
+
+_Ends = Counter[tuple[str, str, str, bool]]
+"""(split, outcome, reason, whether in a sealed shard) → clips."""
+
+
+def _complete(opened: Opened) -> bool:
+    if opened.plan:
+        return opened.state.complete(opened.plan)
+    return opened.manifest is not None and opened.manifest.complete
+
+
+def _summary(opened: Opened) -> dict[str, Any]:
+    """What the last run counted, where all was done by then; else nothing, and the ledgers are counted now."""
+    if opened.manifest is None or not opened.manifest.complete:
+        return {}
+    try:
+        value = json.loads(opened.out.read(SUMMARY))
+        if not isinstance(value["planned"], int) or not isinstance(value["judge"], str):
+            raise ValueError("the judge is no text, or the planned clips are no number")
+        checked = [(str(outcome), str(reason), int(count)) for outcome, reason, count in value["outcomes"]]
+        return {**value, "outcomes": tuple(checked)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedRecord(f"{SUMMARY} is not a summary: {error}") from error
+
+
+def _ends(opened: Opened) -> _Ends | None:
+    """None where there are no ledgers."""
+    if not opened.has_ledger:
+        return None
+    counts: _Ends = Counter()
+    for path, sealed in opened.ledgers():
+        table = read_table(opened.out, path)
+        try:
+            columns = [table[name].to_pylist() for name in ("split", "outcome", "reason")]
+        except (KeyError, UnicodeDecodeError) as error:
+            raise DamagedRecord(f"{path} is not a ledger of this version") from error
+        counts.update((split, outcome, reason, sealed) for split, outcome, reason in zip(*columns, strict=True))
+    if unknown := {outcome for _, outcome, _, _ in counts} - {*OUTCOMES}:
+        raise DamagedRecord(f"the ledger ends a clip in {min(unknown)!r}, which is no outcome")
+    return counts
+
+
+def _retries(opened: Opened, outcomes: tuple[tuple[str, str, int], ...] | None) -> list[Advice]:
+    recorded = Recorded.read(opened.out)
+    return retries(outcomes or (), recorded.cut_version, open_retry(opened.out)) if recorded else []
+
+
+def _outcomes(summary: dict[str, Any], ends: _Ends | None) -> tuple[tuple[str, str, int], ...] | None:
+    if ends is None:
+        return summary.get("outcomes")
+    tally = Tally.empty()
+    for (_, outcome, reason, _), count in ends.items():
+        tally.by_reason[outcome, reason] = tally.by_reason.get((outcome, reason), 0) + count
+    return tuple(tally.lines())
+
+
+def _sizes(opened: Opened, ends: _Ends | None) -> list[SplitSize]:
+    """As the manifest says; while it is not complete, of the shards that are sealed now."""
+    manifest = opened.manifest
+    if ends is None or (manifest and manifest.complete):
+        return _added((shard.split, 1, shard.count, shard.bytes) for shard in (manifest.shards if manifest else ()))
+    held = {entry.path: entry.size for entry in opened.out.files(SHARDS, recursive=True)}
+    tars = [(name.split, 1, 0, held[name.tar]) for name in opened.state.sealed.values() if name.tar in held]
+    samples = [
+        (split, 0, count, 0) for (split, outcome, _, sealed), count in ends.items() if sealed and outcome == "kept"
+    ]
+    return _added(tars + samples)
+
+
+def _added(parts: Iterable[tuple[str, int, int, int]]) -> list[SplitSize]:
+    """Of (split, shards, samples, bytes), the sums by split."""
+    sums: dict[str, SplitSize] = {}
+    for split, shards, samples, size in parts:
+        so_far = sums.get(split, SplitSize(split, 0, 0, 0))
+        sums[split] = SplitSize(split, so_far.shards + shards, so_far.samples + samples, so_far.bytes + size)
+    return list(sums.values())
+
+
+def _first_receipt(opened: Opened) -> Receipt | None:
+    """Of the first sealed shard that holds a sample."""
+    receipts = (Receipt.read(opened.out, name) for name in opened.state.sealed.values())
+    return next((receipt for receipt in receipts if receipt.count), None)
+
+
+def _judge(opened: Opened, summary: dict[str, Any], first: Receipt | None) -> str:
+    """Where no other file says it, the first sample does."""
+    if opened.config:
+        return opened.config.judge
+    if summary or first is None:
+        return str(summary.get("judge", ""))
+    return SampleReader(opened.out, first).read(0).record.judge
+
+
+def _spending(opened: Opened, judge: str, runner: Runner | None) -> Spending | None:
+    if judge != "claude" or not opened.has_calls:
+        return None
+    try:
+        return Spending.read(opened.out, runner is not None and runner.alive)
+    except RunStopped as damage:
+        raise DamagedRecord(str(damage)) from damage

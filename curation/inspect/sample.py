@@ -1,0 +1,105 @@
+"""A sample where it lies: read, checked, and taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.shards.format.folder_mark import NotOurs, check_folder
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import DamagedRecord, Receipt
+from nextscene.shards.format.sample import CLIPS, MEMBERS, Sample
+from nextscene.shards.format.tar import DamagedShard
+from nextscene.shards.loading.reader import read_group
+
+
+@dataclass(frozen=True)
+class SampleFound:
+    """Where a sample lies and what it says. `sizes` are the bytes of its members.
+
+    `damage` is "" if headers, checksum, record and video fit; else it says what does not, and `record` is empty.
+    """
+
+    key: str
+    tar: str
+    offset: int
+    sizes: dict[str, int]
+    crc32: int
+    frames: int
+    width: int
+    height: int
+    text: str
+    record: dict[str, Any]
+    damage: str
+
+
+class SampleReader:
+    """The samples of one shard, by their number in it, each proved whole when it is read."""
+
+    def __init__(self, out: Storage, receipt: Receipt) -> None:
+        """Raises DamagedRecord for a receipt of samples that are not clips."""
+        self._out = out
+        self._receipt = receipt
+        if receipt.members != MEMBERS:
+            raise DamagedRecord(f"{receipt.name.receipt} is of samples of other members than {', '.join(MEMBERS)}")
+
+    def read(self, number: int) -> Sample:
+        """Raises DamagedShard for a sample that is not whole."""
+        receipt = self._receipt
+        key, place, name = receipt.clip_ids[number], receipt.places[number], receipt.name
+        if self._tar_damage:
+            raise DamagedShard(self._tar_damage)
+        group = read_group(self._out, name, key, place, receipt.members)
+        if CLIPS.examine(group, str(name)) != (place.frames, place.width, place.height):
+            raise DamagedShard(f"{name}: sample {key!r}: its record does not give the shape that was sealed")
+        return Sample.of(group, str(name))
+
+    def find(self, number: int) -> SampleFound:
+        """The same with its place; damage is told, not raised."""
+        receipt, text, record, damage = self._receipt, "", {}, ""
+        try:
+            sample = self.read(number)
+            text, record = sample.text.decode("utf-8", "replace"), asdict(sample.record)
+        except DamagedShard as error:
+            damage = str(error)
+        place, sizes = receipt.places[number], dict(zip(MEMBERS, receipt.places[number].sizes, strict=True))
+        return SampleFound(
+            receipt.clip_ids[number], receipt.name.tar, place.offset, sizes, place.crc32, place.frames, place.width,
+            place.height, text, record, damage,
+        )  # fmt: skip
+
+    @cached_property
+    def _tar_damage(self) -> str:
+        name, sealed = self._receipt.name, self._receipt.bytes
+        entry = self._out.stat(name.tar)
+        if entry is None:
+            return f"{name}: {name.tar} is missing"
+        return "" if entry.size == sealed else f"{name}: {name.tar} has {entry.size:,} bytes, {sealed:,} were sealed"
+
+
+def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage) -> list[str]:
+    """Writes the members of a shard's samples as `<key>.<member>` into `folder`, and returns these names.
+
+    Raises UsageMistake for a name that is taken, before anything is written; DamagedShard at the first sample that is
+    not whole, with those before it written.
+    """
+    receipt = Receipt.read(out, name)
+    try:
+        check_folder(folder)
+    except NotOurs as mistake:
+        raise UsageMistake(f"--extract {mistake}") from mistake
+    names = [f"{key}.{member}" for key in keys for member in MEMBERS]
+    for entry in folder.stats(names):
+        if entry is not None:
+            raise UsageMistake(f"--extract {folder.shown}: {entry.path} is there already; name another folder")
+    reader = SampleReader(out, receipt)
+    for key in keys:
+        sample = reader.read(receipt.clip_ids.index(key))
+        for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
+            if not folder.create(f"{key}.{member}", data):
+                raise UsageMistake(f"--extract {folder.shown}: {key}.{member} is there already; it stays as it is")
+    return names

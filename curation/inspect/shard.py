@@ -1,0 +1,86 @@
+"""One shard: its receipt, its samples, and the clips planned for it that are not in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.sample import SampleFound, SampleReader
+from nextscene.curation.ledger import read_ledger
+from nextscene.curation.sources import span_of
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Receipt
+from nextscene.shards.format.sample import MEMBERS
+
+
+@dataclass(frozen=True)
+class NotKept:
+    """A clip that is not in the shard, and how it ended. `source` is its file, and its span in that."""
+
+    clip_id: str
+    source: str
+    outcome: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ShardHistory:
+    """One shard. So far `decided` of its `planned` clips are done, `kept` kept; before it is `sealed` it has no tar.
+
+    `planned` and `decided` are None where no file says them; `sha256` and `bytes` are those of the tar, "" and 0 where
+    there is none.
+    """
+
+    name: str
+    sealed: bool
+    planned: int | None
+    decided: int | None
+    kept: int
+    tar: str
+    sha256: str
+    bytes: int
+    samples: tuple[SampleFound, ...]
+    not_kept: tuple[NotKept, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def damages(self) -> list[str]:
+        return [sample.damage for sample in self.samples if sample.damage]
+
+
+def shard_history(opened: Opened, name: ShardName) -> ShardHistory:
+    """Reads every sample of the shard. Raises DamagedRecord, or FileNotFoundError for a file that is gone."""
+    sealed = name in opened.state.sealed.values()
+    planned = dict(opened.plan.shards()).get(ShardName(name.split, name.index)) if opened.plan else None
+    receipt = Receipt.read(opened.out, name) if sealed else Receipt.empty(name, MEMBERS)
+    reader = SampleReader(opened.out, receipt)
+    rows = [row for path in _ledgers(opened, name, sealed, planned) for row in read_ledger(opened.out, path)]
+    known = opened.has_ledger or not sealed
+    return ShardHistory(
+        name=str(name),
+        sealed=sealed,
+        planned=planned,
+        decided=len(rows) if known else None,
+        kept=sum(row.kept for row in rows) if known else receipt.count,
+        tar=name.tar if receipt.count else "",
+        sha256=receipt.sha256,
+        bytes=receipt.bytes,
+        samples=tuple(reader.find(number) for number in range(receipt.count)),
+        not_kept=tuple(
+            NotKept(
+                row.clip_id, f"{row.source}{span_of(row.start_ms, row.end_ms)}", row.outcome, row.reason, row.detail
+            )
+            for row in rows
+            if not row.kept
+        ),
+        missing=opened.missing,
+    )
+
+
+def _ledgers(opened: Opened, name: ShardName, sealed: bool, planned: int | None) -> list[str]:
+    """The ledger of a sealed shard, or those of its committed units."""
+    if sealed:
+        return [name.ledger] if opened.has_ledger else []
+    units = opened.plan.unit_names(name, planned) if opened.plan and planned else []
+    return [unit.ledger for unit in units if unit in opened.state.committed]

@@ -1,0 +1,1 @@
+"""Video files and images: headers, seeking, decoding, colors and encoding."""

@@ -1,0 +1,49 @@
+"""Damage: which complaints of a decoder are about what the clip shows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from nextscene.common import child_process
+from nextscene.curation.config import Config
+from nextscene.curation.media import damage_child
+from nextscene.curation.media.seek import CONTAINERS
+from nextscene.curation.outcome import Ending
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A span as it was decoded, in seconds on the clock of the file.
+
+    `first` is the time of the clip's first frame, and `seconds` the most that the clip lasts.
+    """
+
+    source: Path
+    stream: str
+    first: float
+    seconds: float
+
+
+def damage(part: Examined, config: Config, scratch: Path) -> Ending | None:
+    """Decode the span once more, packet by packet, and return the clip's end if more is damaged than is allowed.
+
+    Ffmpeg says what is wrong, and not when: decoders also complain where nothing is wrong with the clip, at a keyframe
+    with pictures before it that belong to another, or at the begin of a recorded broadcast.
+    """
+    target = scratch / "faults.jsonl"
+    numbers = [part.stream, f"{part.first:.6f}", f"{part.seconds:.6f}"]
+    line = [sys.executable, "-P", damage_child.__file__, str(part.source), CONTAINERS, *numbers, str(target)]
+    done = child_process.run(line, config.limits)
+    if done.code != 0:
+        said = done.stderr.splitlines()[-1:]
+        return Ending("failed", "damaged", f"the decoder complained, and the file cannot be examined: {said}")
+    faults: dict[float, str] = {}
+    for time, said_then in map(json.loads, target.read_text(encoding="utf-8").splitlines()):
+        faults.setdefault(time, said_then)
+    if len(faults) <= config.rules.max_damaged_frames:
+        return None
+    when, what = next(iter(faults.items()))
+    return Ending("failed", "damaged", f"{len(faults)} damaged, the first at {when:.3f} s: {what}")

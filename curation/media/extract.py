@@ -1,0 +1,292 @@
+"""Extracting: the frames of a span from a source, by one run of ffmpeg into whatever is made of them.
+
+A span is decoded from far enough back that its first frame is whole, and what the decoder complained about inside it is
+found out. Each frame of a clip is the last one of the source whose time, rounded to the clip's rate, has come.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import ffmpeg as ffmpeg_line
+
+from nextscene.common import child_process, ffmpeg
+from nextscene.common.storage import StorageFault
+from nextscene.curation.config import Config
+from nextscene.curation.media import still_image
+from nextscene.curation.media.color import over_white, scaled
+from nextscene.curation.media.damage import Examined, damage
+from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
+from nextscene.curation.media.seek import CONTAINERS, Clock, Span, clock, starting_points
+from nextscene.curation.outcome import Ending
+
+_CRASHES_ALLOWED = 3
+_EVIDENCE_CHARACTERS = 2000
+_MICROSECONDS = 1_000_000
+"""The time base in which ffmpeg is told to count."""
+# These decoders show what comes before the first keyframe, though it is predicted from what is not there.
+_WITHOUT_SYNC = frozenset(["MPEG-4 Visual", "H.263", "Sorenson Spark", "MS-MPEG4 V2", "MS-MPEG4 V3", "WMV1", "WMV2"])
+# Ffmpeg's word for pictures of another size or format than those before.
+_CHANGED = "Avoiding reinit"
+_LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
+_TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
+# The file's own headers, not the machine's memory.
+_NOT_OPENED = re.compile(r"Error opening input: (?!Cannot allocate memory)(.+)")
+_TIME = re.compile(r"pts:(-?\d+)")
+
+Finish = Callable[[ffmpeg_line.nodes.Stream, int], ffmpeg_line.nodes.OutputStream]
+"""What is made of the pictures, and of how many at most: the end of ffmpeg's command line."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A run of ffmpeg that came to its end. `stderr` is what it said, `first` the time of the first frame shown."""
+
+    cpu_seconds: float
+    stderr: str
+    first: float = 0.0
+
+    @property
+    def last_words(self) -> str:
+        """The last thing that ffmpeg said, as the end of a sentence."""
+        return f"; {said}" if (said := _said(self.stderr)) else ""
+
+
+def extract(
+    source: Path, span: Span, measured: Measured, config: Config, scratch: Path, finish: Finish
+) -> Extracted | Ending:
+    """Decode a span, and make of its frames what `finish` says.
+
+    Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
+    """
+    if measured.is_image:
+        return _extract_image(source, measured, config, scratch, finish)
+    ticks = clock(source, measured, config.limits)
+    if ticks is None:
+        return Ending("rejected", "unreadable", "ffmpeg does not tell when its streams begin")
+    most = most_frames(span, measured, config)
+    found = _decoded(_Attempts(source, span, measured, ticks, config, scratch, finish), span, config, most)
+    if isinstance(found, Ending) or not _TROUBLE.search(found.stderr):
+        return found
+    part = Examined(source, measured.stream, found.first, most / config.encode.fps)
+    return damage(part, config, scratch) or found
+
+
+def _decoded(attempts: _Attempts, span: Span, config: Config, most: int) -> Extracted | Ending:
+    """Begin further and further back, until the frame is there that the span begins with."""
+    for begin in attempts.starting_points():
+        done = attempts.run(begin, most)
+        if isinstance(done, Ending):
+            return done
+        first = _first_shown(attempts.times, span, config)
+        if first is None:
+            continue
+        if _CHANGED in done.stderr and attempts.times[-1] + 2 / config.encode.fps < first + most / config.encode.fps:
+            return Ending("failed", "format_change", f"its pictures are others after {attempts.times[-1]:.3f} s")
+        if back := _going_back(attempts.times, first + most / config.encode.fps):
+            return Ending("failed", "damaged", f"its time stamps go back from {back[0]:.3f} s to {back[1]:.3f} s")
+        if span.start == 0 and span.length is not None and (left := _slots(span.length - first, config)) < most:
+            done = attempts.run(begin, left)  # the picture begins late, and nothing is shown after the end of the span
+            if isinstance(done, Ending):
+                return done
+        return Extracted(attempts.cpu_seconds, done.stderr, first)
+    attempts.raise_if_disk_full()
+    times = attempts.times
+    found = f"the first frame is shown at {times[0]:.3f} s" if times else "no frame was decoded"
+    return Ending("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
+
+
+class _Attempts:
+    """Runs of ffmpeg on one span. `times` are those of the frames that the last one decoded."""
+
+    def __init__(
+        self, source: Path, span: Span, measured: Measured, ticks: Clock, config: Config, scratch: Path,
+        finish: Finish,
+    ) -> None:  # fmt: skip
+        self._source = source
+        self._span = span
+        self._measured = measured
+        self._config = config
+        self._scratch = scratch
+        self._finish = finish
+        self._clock = ticks
+        self.times: list[float] = []
+        self.cpu_seconds = 0.0
+
+    def starting_points(self) -> Iterator[float]:
+        limits = self._config.limits
+        return starting_points(self._source, self._span, self._measured, self._clock, limits, self._scratch)
+
+    def run(self, begin: float, most: int) -> child_process.Run | Ending:
+        """Decode from a time on, and make at most so many frames."""
+        noted = self._scratch / "times.txt"
+        noted.unlink(missing_ok=True)
+        options = self._clock | ({"ss": f"{begin:.3f}", "noaccurate_seek": None} if begin > 0 else {})
+        picture = _picture(self._source, self._span, options, self._measured, self._config, noted)
+        done = _run(arguments(self._finish(picture, most)), self._config, self._scratch)
+        self.times = _decoded_times(noted)
+        self.cpu_seconds += 0.0 if isinstance(done, Ending) else done.cpu_seconds
+        return done
+
+    def raise_if_disk_full(self) -> None:
+        raise_if_disk_full("", self._scratch)
+
+
+def _extract_image(
+    source: Path, measured: Measured, config: Config, scratch: Path, finish: Finish
+) -> Extracted | Ending:
+    """Pillow decodes it, in a process of its own: it knows profiles, orientation, transparency and damage."""
+    plain = scratch / "still.ppm"
+    shown = child_process.run([sys.executable, "-P", still_image.__file__, str(source), str(plain)], config.limits)
+    if shown.code != 0:
+        raise_if_disk_full(shown.stderr, scratch)
+        said = _said(shown.stderr)
+        if shown.code == still_image.NOT_SHOWN:
+            return Ending("rejected", "unreadable", said)
+        return Ending("failed", "damaged", said) if shown.code == 1 else broken(shown, config, "the image decoder")
+    stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
+    side = config.encode.image_side
+    stream = scaled(stream, measured.color, "gbr", _covering(side, side), (side, side))
+    done = _run(arguments(finish(stream, 1)), config, scratch)
+    return done if isinstance(done, Ending) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
+
+
+def _run(line: list[str], config: Config, scratch: Path) -> child_process.Run | Ending:
+    """Run ffmpeg. One that crashes gets another chance, since the machine may have been short of memory."""
+    cpu_seconds = 0.0
+    for _ in range(_CRASHES_ALLOWED):
+        done = ffmpeg.run(line, config.limits)
+        cpu_seconds += done.cpu_seconds
+        if done.code is None or done.code >= 0:
+            break
+    if done.code != 0:
+        raise_if_disk_full(done.stderr, scratch)
+        return broken(done, config)
+    return child_process.Run(0, done.stderr, cpu_seconds)
+
+
+def _picture(
+    source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: Config, noted: Path
+) -> ffmpeg_line.nodes.Stream:
+    """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a file."""
+    # A picture of another size would begin the clip anew in the middle of it.
+    options = {**options, "format_whitelist": CONTAINERS, "drop_changed": "1"}
+    if measured.decoder:
+        options["c:v"] = measured.decoder
+    if measured.codec == "HEVC":
+        options["err_detect:v"] = "explode"  # else its decoder says nothing of a picture that is cut off
+    stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **options)
+    stream = stream[measured.stream]
+    if measured.codec in _WITHOUT_SYNC:
+        stream = stream.filter("select", "key+gt(selected_n,0)")
+    # Only frames that are flagged interlaced are touched.
+    stream = stream.filter("bwdif", mode="send_frame", deint="interlaced").filter("settb", "AVTB")
+    if span.end is not None:
+        stream = stream.filter("trim", end=f"{span.end:.3f}")
+    stream = stream.filter("metadata", mode="add", key="seen", value="1")
+    stream = stream.filter("metadata", mode="print", file=str(noted))
+    # From here on times count from the span's start, and where none was given from the first frame.
+    stream = stream.filter("setpts", f"PTS-{round(span.start * _MICROSECONDS)}" if span.start > 0 else "PTS-STARTPTS")
+    stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
+    matrix = measured.color.matrix_of(max(measured.width, measured.height))
+    if measured.may_have_alpha:
+        stream, matrix = over_white(stream, matrix), "gbr"
+    if config.resolution == "native":
+        return scaled(stream, measured.color, matrix, {"w": "round(iw*sar/2)*2", "h": "round(ih/2)*2"}, None)
+    width, height = config.encode.width, config.encode.height
+    return scaled(stream, measured.color, matrix, _covering(width, height), (width, height))
+
+
+def _covering(width: int, height: int) -> dict[str, str]:
+    """The smallest size in square pixels that covers a box, for the filter `scale`."""
+    return {
+        "w": f"max({width},ceil({height}*iw*sar/ih/2)*2)",
+        "h": f"max({height},ceil({width}*ih/(iw*sar)/2)*2)",
+    }
+
+
+def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
+    """Ffmpeg's arguments for one output: single-threaded, silent but for warnings, and patient with bad packets."""
+    quiet = ["-hide_banner", "-nostdin", "-loglevel", "level+warning", "-max_error_rate", "1"]
+    threads = ["-filter_threads", "1", "-filter_complex_threads", "1"]
+    return [*quiet, *threads, *ffmpeg_line.get_args(line, overwrite_output=True)]
+
+
+def _decoded_times(path: Path) -> list[float]:
+    """The time of each decoded frame on the clock of the file, in seconds, in the order of display."""
+    if not path.exists():
+        return []
+    return [int(found[1]) / _MICROSECONDS for found in map(_TIME.search, path.read_text().splitlines()) if found]
+
+
+def _first_shown(times: Sequence[float], span: Span, config: Config) -> float | None:
+    """The time of the frame that is shown as the clip begins: the last that has come, or without a start the first."""
+    if span.start == 0:
+        return next(iter(times), None)
+    begin = span.start + 0.5 / config.encode.fps
+    return max((time for time in times if time <= begin), default=None)
+
+
+def _going_back(times: Sequence[float], end: float) -> tuple[float, float] | None:
+    """Where time stamps go back before the end of the clip, as at the join of two recordings."""
+    return next(((one, other) for one, other in pairwise(times) if other < one <= end), None)
+
+
+def expected_frames(span: Span, measured: Measured, config: Config, first: float = 0.0) -> int:
+    """How many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown duration."""
+    if measured.is_image or measured.duration == UNKNOWN_DURATION:
+        return 1
+    if measured.seeking != "index" and span.length is not None:
+        return most_frames(span, measured, config)  # headers of such files tell little of their end
+    left = measured.duration - span.start
+    if span.start == 0 and span.length is None:
+        left = min(left, measured.end - first)
+    return max(1, min(most_frames(span, measured, config), round(left * config.encode.fps)))
+
+
+def most_frames(span: Span, measured: Measured, config: Config) -> int:
+    """How many frames a clip may have. The last source frame of a span may last longer than the span."""
+    if measured.is_image:
+        return 1
+    most = config.encode.max_frames
+    return most if span.length is None else min(most, _slots(span.length, config))
+
+
+def _slots(seconds: float, config: Config) -> int:
+    return max(1, round(seconds * config.encode.fps))
+
+
+def broken(done: child_process.Run, config: Config, program: str = "ffmpeg") -> Ending:
+    """What a child's end says of the clip."""
+    said = _said(done.stderr) or "it said nothing"
+    if done.code is None:
+        return Ending("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
+    if opening := _NOT_OPENED.search(done.stderr):
+        return Ending("rejected", "unreadable", opening[1])
+    if done.code < 0:
+        return Ending("failed", "cut_crashed", f"{program} died of {signal.Signals(-done.code).name}: {said}")
+    return Ending("failed", "cut_error", f"{program} ended with status {done.code}: {said}")
+
+
+def _said(stderr: str) -> str:
+    """The last thing that was said."""
+    return _LEVEL.sub("", stderr.splitlines()[-1])[:_EVIDENCE_CHARACTERS] if stderr else ""
+
+
+def raise_if_disk_full(stderr: str, scratch: Path) -> None:
+    """Raise StorageFault: that is not the clip's fault."""
+    # At the end of a line it is ffmpeg that speaks; elsewhere it may be the name of a file.
+    said = any(line.endswith(f": {os.strerror(errno.ENOSPC)}") for line in stderr.splitlines())
+    if said or shutil.disk_usage(scratch).free < 1 << 20:
+        raise StorageFault(
+            f"no space left in the scratch folder {scratch.parent}; free some, or set TMPDIR to a larger disk"
+        )

@@ -1,0 +1,155 @@
+"""Headers read in a child process, within bounds of CPU time and memory: a stranger's file may hang or kill its reader.
+
+Each process that reads headers has one such child, which is kept from file to file. It holds no credential: what is on
+no local disk is read for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nextscene.common.child_server import ChildServer
+from nextscene.common.environment import clean_python_environment
+from nextscene.common.errors import RunStopped
+from nextscene.curation.config import Limits
+from nextscene.curation.media import header_child
+from nextscene.curation.media.color import Color
+from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, Unreadable
+
+_MOST_READS = 10_000
+"""Of 64 KiB: what a file takes that is read for the child. Sound ones take some dozen."""
+_MOST_ANSWER_BYTES = 1 << 20
+_AT_WORK_SECONDS = 0.1
+"""Of CPU time. A child that has used less of it in so long a time waits for a disk."""
+_ERRORS: Mapping[str, type[Exception]] = {
+    error.__name__: error for error in (Unreadable, NoVideo, ImplausibleHeader, RuntimeError)
+}
+
+
+class HeaderError(Exception):
+    """The headers of a file cannot be read within the bounds."""
+
+
+class HeaderReader:
+    """Measures files in a child process, which is started when first needed and anew after each death."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: ChildServer | None = None
+
+    def measure(self, file: BinaryIO | Path, limits: Limits) -> Measured:
+        """Return what `curation.media.probe.measure` does, or raise what it raises.
+
+        A path must be a link without neighbors. Raise HeaderError for a file that exceeds the bounds twice, the second
+        time in a child of its own; OSError when it cannot be read; RunStopped when the child cannot be started.
+        """
+        with self._lock:
+            try:
+                return self._ask(file, limits)
+            except HeaderError:
+                return self._ask(file, limits)
+
+    def _ask(self, file: BinaryIO | Path, limits: Limits) -> Measured:
+        child = self._child or _started()
+        self._child = None
+        try:
+            answer = _answer(child, file, limits)
+        except BaseException:
+            child.end()
+            raise
+        if answer["is_last"]:
+            child.end()
+        else:
+            self._child = child
+        if "measured" in answer:
+            fields = answer["measured"]
+            return Measured(**{**fields, "color": Color(**fields["color"])})
+        if "fault" in answer:
+            raise OSError(*answer["fault"])
+        name, said = answer["raised"]
+        raise _ERRORS[name](said)
+
+    def close(self) -> None:
+        if child := self._child:
+            self._child = None
+            child.end()
+
+    def forget(self) -> None:
+        """After a fork: the child is the parent's."""
+        self._lock = threading.Lock()
+        self._child = None
+
+
+def _started() -> ChildServer:
+    """Raise RunStopped."""
+    try:
+        return ChildServer(header_child.__file__, environment=clean_python_environment())
+    except OSError as error:
+        raise RunStopped(
+            f"{socket.gethostname()}: the process that reads headers cannot be started: {error}"
+        ) from error
+
+
+def _answer(child: ChildServer, file: BinaryIO | Path, limits: Limits) -> dict[str, Any]:
+    """Raise HeaderError if the child does not live to answer, OSError when the file cannot be read."""
+    served = None if isinstance(file, Path) else file
+    request = {
+        "path": str(file) if served is None else None,
+        "size": 0 if served is None else served.seek(0, os.SEEK_END),
+        "seconds": limits.header_seconds,
+        "memory": limits.header_memory_mb << 20,
+    }
+    _send(child, json.dumps(request).encode(), limits)
+    for _ in range(_MOST_READS):
+        answer: dict[str, Any] = json.loads(_receive(child, limits))
+        if "read" not in answer or served is None:
+            return answer
+        offset, size = answer["read"]
+        served.seek(offset)
+        _send(child, served.read(size), limits)
+    raise HeaderError(f"its headers take more than {_MOST_READS:,} reads")
+
+
+def _send(child: ChildServer, data: bytes, limits: Limits) -> None:
+    try:
+        child.line.send_bytes(data)
+    except OSError:
+        raise _death(child, limits) from None
+
+
+def _receive(child: ChildServer, limits: Limits) -> bytes:
+    used = -1.0
+    while not child.line.poll(limits.clip_seconds):
+        before, used = used, child.cpu_seconds()
+        if used - before < _AT_WORK_SECONDS:  # else the kernel ends it when its time is up
+            raise TimeoutError(errno.ETIMEDOUT, f"its disk has not answered in {limits.clip_seconds:g} s")
+    try:
+        return child.line.recv_bytes(_MOST_ANSWER_BYTES)
+    except (EOFError, OSError):
+        raise _death(child, limits) from None
+
+
+def _death(child: ChildServer, limits: Limits) -> HeaderError:
+    code = child.death()
+    if code == -signal.SIGXCPU:
+        return HeaderError(f"its headers take more than {limits.header_seconds:g} s of CPU time")
+    if code == header_child.OUT_OF_MEMORY:
+        return HeaderError(f"its headers take more than {limits.header_memory_mb:,} MB of memory")
+    ended = f"status {code}" if code >= 0 else signal.Signals(-code).name
+    return HeaderError(f"its headers end the process that reads them: {ended}{child.last_words()}")
+
+
+HEADERS = HeaderReader()
+"""The one of this process."""
+
+atexit.register(HEADERS.close)
+os.register_at_fork(after_in_child=HEADERS.forget)

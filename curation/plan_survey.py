@@ -1,0 +1,91 @@
+"""What is noticed of a source's clips as they are planned, and refused where it cannot be meant."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from nextscene.common.errors import UsageMistake
+from nextscene.curation.captioning_cost import Uncaptioned
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.sources import MISSING, Clip, PassedOver, Source
+from nextscene.judge.spending.estimate import CASES
+
+_MOST_SHOWN = 80
+
+
+class Survey:
+    """Counts the clips of a source. `missing` are those whose file was not found."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._captioned = 0
+        self._first_missing = ""
+        self._first_flaw = ""
+        self.clips = 0
+        self._nowhere = 0
+        self.missing = 0
+        self.uncaptioned = Uncaptioned(config)
+
+    def add(self, clip: Clip) -> None:
+        self.clips += 1
+        if not clip.has_place:
+            self._nowhere += 1
+            self._first_flaw = self._first_flaw or clip.flaw_detail
+        elif clip.size == MISSING:
+            self.missing += 1
+            self._first_missing = self._first_missing or clip.name
+        # A caption that cannot be used is the end of its clip, and not the lack of one.
+        if clip.caption or clip.flaw:
+            self._captioned += 1
+        else:
+            self.uncaptioned.add(clip.name)
+
+    def check(self, source: Source, passed: PassedOver, terms: Terms | None) -> None:
+        """Raises UsageMistake for a source that is empty or not there, or lacks the captions its judge needs."""
+        others = f", but {passed}" if passed.counts else ""
+        if not self.clips:
+            raise UsageMistake(f"--source {source.shown}: no videos or images in it{others}")
+        if self._nowhere == self.clips:
+            raise UsageMistake(f"--source {source.shown}: no row of it can be used; {self._first_flaw}")
+        if self.missing == self.clips - self._nowhere:
+            raise UsageMistake(f"--source {source.shown}: {self._nothing_there(source)}")
+        if not self._captioned and self._config.judge != "claude":
+            raise UsageMistake(
+                f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
+                f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(passed)}"
+            )
+        if self.uncaptioned.count and terms is not None and terms.uncaptioned == "mistake":
+            raise UsageMistake(
+                f"--source {source.shown}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
+                f" captioning them first would cost {self._captioning(terms)}; give --caption-missing to have that"
+                " done, or --skip-uncaptioned to leave those clips out"
+            )
+
+    @staticmethod
+    def _instead(passed: PassedOver) -> str:
+        """What else the source holds, which may be what was meant: a manifest among the videos."""
+        return f" (the source also holds {passed})" if passed.counts else ""
+
+    def _nothing_there(self, source: Source) -> str:
+        example = self._first_missing[:_MOST_SHOWN]
+        said = f"none of the {self.clips:,} files it names is there, such as {example!r}"
+        if not source.is_manifest:
+            return said
+        if "\\" in example:
+            return f"{said}; write / for \\ in names, which are relative to {source.root.shown}"
+        if example.startswith(("~", "$", "%")):
+            return f"{said}; write out what ~ and variables stand for, no shell does it in a manifest"
+        return f"{said}; names are relative to {source.root.shown}"
+
+    def _captioning(self, terms: Terms) -> str:
+        low, high = (self.uncaptioned.bill(terms.price, CASES[case]) for case in ("low", "high"))
+
+        def between(in_batch: bool) -> str:
+            return f"{_usd(low.usd(terms.price, in_batch))} to {_usd(high.usd(terms.price, in_batch))}"
+
+        return f"{between(in_batch=False)} (with --batches {between(in_batch=True)})"
+
+
+def _usd(amount: Decimal) -> str:
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"

@@ -1,0 +1,132 @@
+"""`config.toml`: what decided the dataset in OUT, as the version wrote it that began it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.config import BEFORE, Config, fingerprint, flat, was_before
+from nextscene.shards.format.layout import CONFIG
+from nextscene.shards.format.sample import SCHEMA_VERSION
+
+CUT = "cut_version"
+SCHEMA = "schema_version"
+_BEGIN = b"fingerprint = "
+_NO_SETTINGS = frozenset(["ffmpeg", SCHEMA, CUT])
+_PROMPTS = "prompts."
+
+
+def is_record(file: Path) -> bool:
+    """Whether a local file is the `config.toml` of a dataset."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_BEGIN)) == _BEGIN
+    except OSError:
+        return False
+
+
+class DamagedConfig(UsageMistake):
+    """`config.toml` is ours and cannot be read. `why` says so without a remedy."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; give the command that built it as it was given then, or choose another --out")
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan.
+
+    `begun_with_cut` is the version of the cut that work on it began with.
+    """
+
+    determining: dict[str, Any]
+    source: str
+    plan_sha256: str
+    config: dict[str, Any]
+    begun_with_cut: int
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.determining)
+
+    @property
+    def cut_version(self) -> int:
+        """The version of the cut that made what is in OUT; the first did not note it."""
+        return int(self.determining.get(CUT, BEFORE[CUT]))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Dotted name → value of every setting of this version; what OUT does not know is as it was before."""
+        known = dict(_flattened(self.config))
+        return {name: known[name] if name in known else was_before(name) for name in flat(Config())}
+
+    @staticmethod
+    def read(out: Storage) -> Recorded | None:
+        """None where there is no plan yet.
+
+        Raises DamagedConfig, or UsageMistake for a file that is not ours, was changed, or has what this version does
+        not know.
+        """
+        try:
+            data = out.read(CONFIG)
+        except FileNotFoundError:
+            return None
+        try:
+            value = tomllib.loads(data.decode())
+            determining = value["determining"]
+            begun_with_cut = int(value.get("begun_with_cut", determining.get(CUT, BEFORE[CUT])))
+            recorded = Recorded(determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut)
+            unknown = [*recorded._unknown()]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if data.strip(b"\0 \n") and not data.startswith(_BEGIN):
+                why = f"it has no {error}" if isinstance(error, KeyError) else error
+                raise UsageMistake(
+                    f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
+                ) from error
+            raise DamagedConfig(f"{out.shown}/{CONFIG} is damaged ({error})") from error
+        if value.get("fingerprint") != recorded.fingerprint:
+            raise UsageMistake(
+                f"{out.shown}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose another"
+                " --out"
+            )
+        if unknown:
+            raise UsageMistake(
+                f"--out {out.shown} was begun by another version of this program, and this one does not know its"
+                f" {', '.join(unknown)}; use that version or a newer one, or choose another --out"
+            )
+        return recorded
+
+    def _unknown(self) -> Iterator[str]:
+        """What this version does not know: a setting that is newer, or is there no more, and newer records."""
+        named = dict.fromkeys([*dict(_flattened(self.config)), *self.determining])
+        known = _NO_SETTINGS | flat(Config()).keys()
+        yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))
+        if int(self.determining.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
+            yield f"{SCHEMA} {self.determining[SCHEMA]}"
+
+    def publish(self, out: Storage) -> None:
+        value = {
+            "fingerprint": self.fingerprint,
+            "source": self.source,
+            "plan_sha256": self.plan_sha256,
+            "begun_with_cut": self.begun_with_cut,
+            "config": self.config,
+            "determining": self.determining,
+        }
+        out.write(CONFIG, tomli_w.dumps(value).encode())
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,115 @@
+"""Where pictures are developed: child processes, which may hang or die of a stranger's video without harm."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+from nextscene.common.child_server import ChildServer
+from nextscene.common.environment import clean_python_environment, storage_environment
+from nextscene.curation.config import Limits
+from nextscene.curation.report.filmstrips import Strip, Task
+
+_MOST_ROOMS = 4
+_SLACK_SECONDS = 10.0
+
+
+def develop(tasks: Sequence[Task], limits: Limits) -> list[Strip]:
+    """A strip for each task, in order, within the limits' time and memory for each."""
+    if not tasks:
+        return []
+    count = min(_MOST_ROOMS, os.cpu_count() or 1, len(tasks))
+    rooms: SimpleQueue[_Room] = SimpleQueue()
+
+    def one(task: Task) -> Strip:
+        room = rooms.get()
+        try:
+            return room.develop(task)
+        finally:
+            rooms.put(room)
+
+    environment = clean_python_environment() if all(task.is_local for task in tasks) else storage_environment()
+    with _opened(count, limits, environment) as opened, ThreadPoolExecutor(count) as threads:
+        for room in opened:
+            rooms.put(room)
+        try:
+            return list(threads.map(one, tasks))
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for room in opened:
+                room.stop()
+            raise
+
+
+@contextmanager
+def _opened(count: int, limits: Limits, environment: Mapping[str, str]) -> Iterator[list[_Room]]:
+    rooms = [_Room(limits, environment) for _ in range(count)]
+    try:
+        yield rooms
+    finally:
+        for room in rooms:
+            room.close()
+
+
+class _Room:
+    """One child process, started when first needed and anew after each death."""
+
+    def __init__(self, limits: Limits, environment: Mapping[str, str]) -> None:
+        self._limits = limits
+        self._environment = environment
+        self._child: ChildServer | None = None
+
+    def develop(self, task: Task) -> Strip:
+        try:
+            self._child = self._child or self._open()
+            line = self._child.line
+            line.send(task)
+            if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own bound comes first
+                strip: Strip = line.recv()
+                return strip
+            why = "no picture of it was done in time"
+        except (EOFError, OSError):
+            why = "it ended the process that was to decode it"
+        self.close()
+        return Strip(missing=why)
+
+    def _open(self) -> ChildServer:
+        memory = self._limits.clip_memory_mb << 20
+        return ChildServer(__file__, str(memory), environment=self._environment)
+
+    def stop(self) -> None:
+        """From another thread: what is being developed ends now."""
+        if child := self._child:
+            child.kill()
+
+    def close(self) -> None:
+        if child := self._child:
+            self._child = None
+            child.end()
+
+
+def _serve(line: Connection, memory: int) -> None:
+    """Develops until the parent hangs up, which it also does by dying."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    with suppress(ValueError):  # a lower bound is set already
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    with suppress(EOFError, OSError):
+        line.send_bytes(b"ready")
+        while True:
+            task: Task = line.recv()
+            try:
+                strip = task.strip()
+            except MemoryError:
+                strip = Strip(missing="it takes more memory than a clip may")
+            line.send(strip)
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

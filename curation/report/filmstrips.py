@@ -1,0 +1,164 @@
+"""Filmstrips: a few small JPEGs of a clip, out of its shard, or out of the source where it is in none.
+
+Nothing here is run in the process that makes the page: what decodes a stranger's video may hang or die of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import av
+from PIL import Image
+
+from nextscene.common.frame_sampling import spread
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import BadLocation, Storage, StorageFault
+from nextscene.curation.config import Config
+from nextscene.curation.media.header_reader import HEADERS, HeaderError
+from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadable
+from nextscene.curation.media.seek import Span
+from nextscene.curation.outcome import Ending
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.sources import WHOLE_FILE, locate
+from nextscene.curation.sources.reader import SourceChanged, SourceReader
+from nextscene.curation.stages.keyframes import look
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import DamagedRecord
+from nextscene.shards.format.tar import DamagedShard
+from nextscene.shards.loading.reader import ShardReader
+
+FRAMES = 4
+_BOX = (234, 135)
+_MOST_BYTES = 8 << 10
+_QUALITIES = (72, 55, 40, 25, 12, 5)
+_MOST_FETCHED = 64 << 20
+_NOT_MEASURED = (Unreadable, NoVideo, ImplausibleHeader, HeaderError)
+_WORDS = {"short_decode": "no frame could be decoded at this place"}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """JPEGs of at most 8 KB each, in order; or, where there are none, the reason in words.
+
+    `damaged` says that the reason is damage of the dataset.
+    """
+
+    frames: tuple[bytes, ...] = ()
+    missing: str = ""
+    damaged: bool = False
+
+
+class Task(Protocol):
+    """Something a strip can be made of. Pickles."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all that it reads lies on local disks."""
+
+    def strip(self) -> Strip: ...
+
+
+@dataclass(frozen=True)
+class InShard:
+    """A kept clip, and the sha256 that its video must have."""
+
+    out: Storage
+    shard: ShardName
+    clip_id: str
+    mp4_sha256: str
+
+    @property
+    def is_local(self) -> bool:
+        return self.out.is_local
+
+    def strip(self) -> Strip:
+        try:
+            mp4 = ShardReader(self.out, self.shard).sample(self.clip_id).mp4
+        except (DamagedShard, DamagedRecord, FileNotFoundError, KeyError, StorageFault) as damage:
+            is_damaged = not isinstance(damage, StorageFault)
+            return Strip(missing=f"it cannot be read from its shard: {damage}", damaged=is_damaged)
+        if hashlib.sha256(mp4).hexdigest() != self.mp4_sha256:
+            why = "its video in the shard is damaged: it is not the one that the ledger names"
+            return Strip(missing=why, damaged=True)
+        try:
+            return Strip(tuple(_small(image) for image in _frames(mp4)))
+        except (av.FFmpegError, IndexError) as error:
+            return Strip(missing=f"its video in the shard cannot be decoded: {error}")
+
+
+def _frames(mp4: bytes) -> Iterator[Image.Image]:
+    """Frames of the whole, evenly spread. Key frames where there are enough: nothing else need be decoded for them."""
+    with av.open(io.BytesIO(mp4), "r", format="mp4", options={"protocol_whitelist": "none"}) as container:
+        video = container.streams.video[0]
+        video.thread_count = 1
+        packets = [packet for packet in container.demux(video) if packet.size]
+        keys = [packet for packet in packets if packet.is_keyframe]
+        read = keys if len(keys) >= FRAMES else packets
+        wanted = [read[place] for place in spread(len(read), FRAMES)]
+        times = {packet.pts for packet in wanted}
+        for packet in [*(wanted if read is keys else packets), None]:
+            for frame in video.codec_context.decode(packet):
+                if frame.pts in times:
+                    yield _scaled(frame)
+
+
+def _scaled(frame: av.VideoFrame) -> Image.Image:
+    share = min(_BOX[0] / frame.width, _BOX[1] / frame.height, 1)
+    width, height = (max(1, round(side * share)) for side in (frame.width, frame.height))
+    image: Image.Image = frame.to_image(width=width, height=height, interpolation="AREA")  # type: ignore[no-untyped-call]
+    return image
+
+
+@dataclass(frozen=True)
+class InSource:
+    """A clip that is in no shard, shown as the cut would have shown it."""
+
+    root: Storage
+    clip: PlannedClip
+    config: Config
+
+    @property
+    def is_local(self) -> bool:
+        return locate(self.root, self.clip.location)[0].is_local
+
+    def strip(self) -> Strip:
+        try:
+            if why := self._too_far():
+                return Strip(missing=why)
+            with scratch_folder() as scratch:
+                reader = SourceReader(self.root, scratch)
+                with reader.open(self.clip) as file:
+                    measured = HEADERS.measure(file, self.config.limits)
+                claude = replace(self.config.claude, frames=FRAMES, frame_height=_BOX[1] + 1)
+                config = replace(self.config, claude=claude)
+                span = Span.of(self.clip.start_ms, self.clip.end_ms)
+                seen = look(reader.fetch(self.clip), span, measured, config, scratch)
+        except (SourceChanged, BadLocation, StorageFault, OSError, *_NOT_MEASURED) as fault:
+            return Strip(missing=f"its source shows none: {fault}")
+        if isinstance(seen, Ending):
+            return Strip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")
+        return Strip(tuple(_small(Image.open(io.BytesIO(frame.jpeg), formats=["JPEG"])) for frame in seen))
+
+    def _too_far(self) -> str:
+        size = self.clip.size if self.clip.length == WHOLE_FILE else self.clip.length
+        if size <= _MOST_FETCHED or self.is_local:
+            return ""
+        return f"its source is {size >> 20:,} MB in an object store, too much to fetch for a picture"
+
+
+def _small(image: Image.Image) -> bytes:
+    """A JPEG that fits the box of a frame, at the best quality that fits the bound."""
+    image = image.convert("RGB")
+    image.thumbnail(_BOX, Image.Resampling.LANCZOS)
+    data = b""
+    for quality in _QUALITIES:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality, optimize=True)
+        data = file.getvalue()
+        if len(data) <= _MOST_BYTES:
+            break
+    return data

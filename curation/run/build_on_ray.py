@@ -1,0 +1,34 @@
+"""The work of a build as a request to the driver process: what is left of the plan, through the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nextscene.common.ray_cluster.cluster import check_shared
+from nextscene.common.ray_cluster.messages import ToSupervisor
+from nextscene.curation.plan import Plan
+from nextscene.curation.run.unit_judge import units_waiting
+from nextscene.curation.sealing.remaining import WorkLeft
+from nextscene.curation.stages.unit import Job
+
+
+@dataclass(frozen=True)
+class BuildOnRay:
+    """Does `left` with so many CPUs, all if None, of the cluster at `address`, its own if None."""
+
+    job: Job
+    left: WorkLeft
+    workers: int | None
+    address: str | None
+    training: bool = False
+    stop_seconds: float = 900.0
+
+    def work(self, supervisor: ToSupervisor) -> Exception | None:
+        """Return what ended the asking, or put clips off. Raise as `Engine.run`."""
+        from nextscene.curation.run.engine import Engine  # Ray may be imported only now
+
+        check_shared(self.job.out)
+        plan = Plan(self.job.out, self.job.config)
+        waiting = units_waiting(self.job.config, self.job.terms, pictured=plan.uncaptioned > 0)
+        engine = Engine(self.job, self.workers, waiting, supervisor.check)
+        return engine.run(self.left.shards(plan, self.job.out), supervisor.tick)

@@ -1,0 +1,67 @@
+"""Datasets that an older version of the cut began: two ways of cutting never meet in one OUT."""
+
+from __future__ import annotations
+
+import logging
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.config import CUT_VERSION, Config
+from nextscene.curation.plan import Plan
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.seal_shard import discard_shard, discard_unit
+from nextscene.shards.format.layout import (
+    LEDGER,
+    MANIFEST,
+    PARTS,
+    REPORT,
+    SHARDS,
+    SUMMARY,
+    SUMS,
+    UNIT_LEDGERS,
+    ShardName,
+    UnitName,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def must_cut_anew(out: Storage, config: Config, version: int, retry: bool) -> bool:
+    """Whether what the cut's `version` left in OUT has to go before work goes on there.
+
+    A finished dataset stays as it is. Raise UsageMistake for one that clips would have to be added to, and for a
+    version that is newer than this one.
+    """
+    if version > CUT_VERSION:
+        raise UsageMistake(
+            f"--out {out.shown} was cut by a newer version of this program; install that, or a newer one"
+        )
+    if version == CUT_VERSION:
+        return False
+    if not State.read(out, config.units_per_shard).complete(Plan(out, config)):
+        return True
+    if retry:
+        raise UsageMistake(
+            f"--out {out.shown} was finished by an older version, which cut clips in another way, and --retry would mix"
+            f" the two; build into another --out, with a copy of {out.shown}/calls in it no answer is paid for again"
+        )
+    return False
+
+
+def discard_clips(out: Storage) -> None:
+    """Delete all shards, ledgers and parts of an unfinished OUT, and say so; plan, crashes and paid answers stay."""
+    _log.warning(
+        "%s was begun by an older version, which cut clips in another way: all its clips are cut anew;"
+        " stored answers are used again, nothing is asked twice",
+        out.shown,
+    )
+    for summing_up in (SUMS, MANIFEST, SUMMARY, REPORT):
+        out.delete(summing_up)
+    for folder in (UNIT_LEDGERS, PARTS):
+        for entry in out.files(folder):
+            if unit := UnitName.of(entry.path):
+                discard_unit(out, unit)
+    for folder in (SHARDS, LEDGER):
+        for entry in out.files(folder, recursive=True):
+            if shard := ShardName.of(entry.path):
+                discard_shard(out, shard)

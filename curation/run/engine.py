@@ -1,0 +1,322 @@
+"""The engine: units on their way through screen, judge and cut on Ray, a bounded number at a time, then their shards.
+
+Every step is one Ray task whose input is a reference to the step before; no video goes through the object store. Ray's
+own retries are off. A step ends in one of four ways: it is done; its worker died, which is counted against the unit;
+its node was lost, which is counted against nobody; or it stops the run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import exceptions
+
+from nextscene.common.errors import LeftUndecided, RayFailed, RunStopped, UsageMistake
+from nextscene.common.storage import StorageFault
+from nextscene.curation.progress import StageCounts, Tick
+from nextscene.curation.run.cluster_size import ClusterSize
+from nextscene.curation.run.crash_counts import UNIT_CRASHES_ALLOWED, Crashes
+from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
+from nextscene.curation.run.step_timeouts import GRACE_SECONDS, StepTimeouts
+from nextscene.curation.run.unit_progress import PRIORITY, Flight, Step
+from nextscene.curation.sealing.remaining import ShardWork
+from nextscene.curation.sealing.repair import seal_or_take_back
+from nextscene.curation.stages.describe import Asked
+from nextscene.curation.stages.unit import Job, cut_unit, screen_unit, try_clip
+from nextscene.shards.format.layout import ShardName
+
+if TYPE_CHECKING:
+    from nextscene.judge.call_progress import Report
+
+_log = logging.getLogger(__name__)
+
+_WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.TaskCancelledError)
+_NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
+_DEATHS_ALLOWED = 3
+_TICK_SECONDS = 0.5
+
+
+class Engine:
+    """Runs shards of work to their receipts.
+
+    `workers` limits the CPUs it uses; None is all that the cluster has. `waiting` is how many units may wait for the
+    judge besides those that keep the CPUs busy.
+    """
+
+    def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
+        self._job = job
+        self._size = ClusterSize(workers)
+        self._timeouts = StepTimeouts()
+        self._waiting = waiting
+        self._check = check
+        cpu_task = ray.remote(num_cpus=1, max_retries=0)
+        self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
+        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_take_back)
+        self._judge = JudgeActor(job)
+        self._counts = StageCounts()
+        self._seal_deaths: Counter[ShardName] = Counter()
+        self._ready: list[tuple[int, int, Step]] = []
+        self._running: dict[Any, Step] = {}
+        self._in_flight = 0
+        self._order = itertools.count()
+        self._stop: Exception | None = None
+        self._judge_ended: Exception | None = None
+        self._left_undecided: Exception | None = None
+        self._asking: Report | None = None
+
+    def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
+        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
+
+        What the judge has decided when the asking ends is still cut; what ended it, or put clips off, is returned.
+        """
+        try:
+            self._work(work, tick)
+        finally:
+            self._judge.end()
+        if self._stop:
+            raise self._stop
+        return self._judge_ended or self._left_undecided
+
+    def _work(self, work: Iterator[ShardWork], tick: Tick) -> None:
+        units = self._units(work)
+        while True:
+            self._size.look()
+            self._admit(units)
+            self._start_ready()
+            if self._over:
+                break
+            done, _ = ray.wait(list(self._running), timeout=_TICK_SECONDS)
+            for reference in done:
+                step = self._running.pop(reference)
+                self._timeouts.end(reference)
+                self._finish(step, reference)
+            self._end_silent_steps()
+            try:
+                self._check()
+            except RunStopped as stop:
+                self._stop = self._stop or stop
+            self._report(tick)
+
+    def _report(self, tick: Tick) -> None:
+        try:
+            self._asking, counts = self._judge.report()
+        except RunStopped as stop:
+            self._stop = self._stop or stop
+        else:
+            self._counts.take(counts)
+            for reference, step in self._running.items():
+                if step.flight and any(name == step.flight.unit.name for _, name in counts):
+                    self._timeouts.progress(reference)
+        tick(self._counts.stages, self._asking)
+
+    @property
+    def _over(self) -> bool:
+        """Once it stops, no answer is waited for: each would be paid for, and in batches they may take a day."""
+        return all(self._stop and step.kind == "decide" for step in self._running.values())
+
+    @property
+    def _ending(self) -> bool:
+        return bool(self._stop or self._judge_ended)
+
+    # ---- what to start -----------------------------------------------------------------------------------------
+
+    def _units(self, work: Iterator[ShardWork]) -> Iterator[Flight]:
+        for shard in work:
+            if shard.is_done:
+                self._push(Step("seal", shard))
+            for unit in list(shard.todo):
+                yield Flight(unit, shard, Crashes.read(self._job.out, unit.name))
+
+    def _admit(self, units: Iterator[Flight]) -> None:
+        window = min(2 * self._size.slots + 2 + self._waiting, UNITS_AT_ONCE)
+        while not self._ending and self._in_flight < window and (flight := next(units, None)):
+            self._in_flight += 1
+            self._counts.begin(flight.unit)
+            if flight.crashes.unit:
+                self._isolate(flight)
+            else:
+                self._push(Step("screen", flight.shard, flight))
+
+    def _start_ready(self) -> None:
+        if self._ending:
+            self._ready = [item for item in self._ready if not self._stop and item[2].kind in ("seal", "cut")]
+            heapq.heapify(self._ready)
+        free = self._size.slots - sum(step.cpus for step in self._running.values())
+        while free > 0 and self._ready:
+            share = free // len(self._ready)
+            step = heapq.heappop(self._ready)[2].over(min(share, self._size.node_cpus))
+            self._start_now(step)
+            free -= step.cpus
+
+    def _push(self, step: Step) -> None:
+        heapq.heappush(self._ready, (PRIORITY[step.kind], next(self._order), step))
+
+    def _ask(self, flight: Flight, shard: ShardWork) -> None:
+        """A question to the judge holds no CPU, so it waits for none."""
+        if not self._ending:
+            self._start_now(Step("decide", shard, flight, cpus=0))
+
+    def _start_now(self, step: Step) -> None:
+        reference = self._submit(step)
+        self._running[reference] = step
+        self._timeouts.begin(reference, step.kind)
+
+    def _submit(self, step: Step) -> Any:
+        job, flight = self._job, step.flight
+        if flight is None:
+            return self._seal.remote(job.out, step.shard.name, step.shard.units)
+        if step.kind == "screen":
+            counter = self._judge.counter("screened", flight.unit.name)
+            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus, counter)
+            return flight.screened
+        if step.kind == "decide":
+            flight.scenes, asked = self._judge.decide(flight.unit, flight.screened)
+            return asked
+        if step.kind == "try":
+            return self._try.remote(job, flight.untried[0])
+        cut, counter = self._cut.options(num_cpus=step.cpus), self._judge.counter("cut", flight.unit.name)
+        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus, counter)
+
+    # ---- how it ended ------------------------------------------------------------------------------------------
+
+    def _finish(self, step: Step, reference: Any) -> None:
+        try:
+            result = ray.get(reference)
+        except (*_WORKER_DIED, exceptions.RayActorError) as death:
+            if step.kind == "decide":
+                self._judge_died(step, reference)
+            else:
+                self._worker_died(step, _first_line(death))
+        except _NODE_LOST as loss:
+            _log.info("%s lost with its node, done anew: %s", step.kind, loss)
+            self._again(step)
+        except exceptions.RayTaskError as error:
+            self._stop = self._stop or _cause(error)
+        except exceptions.RayError as error:
+            self._stop = self._stop or RayFailed(f"Ray failed at {step.kind} of {step.name}: {_first_line(error)}")
+        else:
+            if step.kind == "decide":
+                self._judge.decided(reference)
+            self._next(step, result)
+
+    def _next(self, step: Step, result: Any) -> None:
+        flight = step.flight
+        if flight is None:
+            self._counts.sealed += result is not None
+            return
+        if step.kind == "screen":
+            self._counts.complete("screened", flight.unit)
+            self._ask(flight, step.shard)
+        elif step.kind == "decide":
+            self._asked(step, flight, result)
+        elif step.kind == "try":
+            flight.untried.pop(0)
+            self._try_next(flight)
+        else:
+            self._in_flight -= 1
+            if not flight.is_partial:
+                self._counts.complete("cut", flight.unit)
+                step.shard.todo.remove(flight.unit)
+            self._counts.end(flight.unit.name)
+            if step.shard.is_done:
+                self._push(Step("seal", step.shard))
+
+    def _asked(self, step: Step, flight: Flight, asked: Asked) -> None:
+        if isinstance(asked.end, LeftUndecided):
+            self._left_undecided = self._left_undecided or asked.end
+        else:
+            self._judge_ended = self._judge_ended or asked.end
+        flight.is_partial = asked.is_partial
+        if not asked.is_partial:
+            self._counts.complete("asked", flight.unit)
+        if asked.end and not asked.has_scenes:
+            self._in_flight -= 1  # asked in vain, it is as if it had not been begun
+        else:
+            self._push(Step("cut", step.shard, flight))
+
+    def _again(self, step: Step) -> None:
+        if step.flight is None or step.kind == "try":
+            self._push(step)
+        else:
+            self._push(Step("screen", step.shard, step.flight))
+
+    def _judge_died(self, step: Step, reference: Any) -> None:
+        """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
+        try:
+            self._judge.died(reference)
+        except RunStopped as stop:
+            self._stop = self._stop or stop
+        if step.flight:
+            self._ask(step.flight, step.shard)
+
+    def _end_silent_steps(self) -> None:
+        """A worker that hangs is ended, which counts as its death."""
+        for reference in self._timeouts.silent():
+            step = self._running[reference]
+            _log.warning("%s of %s shows no sign of life; its worker is ended", step.kind, step.name)
+            ray.cancel(reference, force=True)
+        for reference in self._timeouts.stuck():
+            step = self._running.pop(reference)
+            self._stop = self._stop or RunStopped(
+                f"the worker of {step.kind} of {step.name} hangs, and could not be ended within {GRACE_SECONDS:.0f} s"
+            )
+
+    # ---- a unit that kills its worker --------------------------------------------------------------------------
+
+    def _worker_died(self, step: Step, evidence: str) -> None:
+        flight = step.flight
+        if flight is None:
+            self._seal_deaths[step.shard.name] += 1
+            if self._seal_deaths[step.shard.name] <= _DEATHS_ALLOWED:
+                self._push(step)
+            else:
+                self._stop = self._stop or RunStopped(f"sealing {step.shard.name} kills its worker: {evidence}")
+            return
+        out, name, crashes = self._job.out, flight.unit.name, flight.crashes
+        if step.kind == "try":
+            clip = flight.untried[0].clip_id
+            crashes.clips[clip] = crashes.clips.get(clip, 0) + 1
+            crashes.publish(out, name)
+            if clip in crashes.quarantined:
+                _log.warning("clip %s is quarantined: it killed its worker twice, alone", clip)
+                flight.untried.pop(0)
+            self._try_next(flight)
+            return
+        crashes.unit += 1
+        crashes.publish(out, name)
+        if crashes.unit > UNIT_CRASHES_ALLOWED:
+            self._stop = self._stop or RunStopped(
+                f"unit {name} killed its worker {crashes.unit} times, though none of its clips does so alone;"
+                " give the machine more memory, or use fewer --workers"
+            )
+            return
+        _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence)
+        self._isolate(flight)
+
+    def _isolate(self, flight: Flight) -> None:
+        flight.take_apart()
+        self._try_next(flight)
+
+    def _try_next(self, flight: Flight) -> None:
+        if flight.untried:
+            self._push(Step("try", flight.shard, flight))
+        else:
+            flight.put_together()
+            self._push(Step("screen", flight.shard, flight))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _cause(error: exceptions.RayTaskError) -> Exception:
+    if isinstance(error.cause, (RunStopped, StorageFault, UsageMistake)):
+        return error.cause
+    _log.error("%s", error)
+    return RunStopped(f"a worker met what it should not have: {error.cause!r}; the lines above say where")

@@ -1,0 +1,307 @@
+"""How a run begins: the plan and configuration that stand in OUT, made once and from then on only compared."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from nextscene.common import ffmpeg
+from nextscene.common.errors import UsageMistake
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import Storage
+from nextscene.curation.config import BEFORE, CUT_VERSION, Config, as_tree, fingerprint, flat, was_before
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.plan import Plan, write_plan
+from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, Recorded
+from nextscene.curation.run.cut_version import discard_clips, must_cut_anew
+from nextscene.curation.run.recorded_budget import keep_terms
+from nextscene.curation.run.source_moved import differences_of_moved
+from nextscene.curation.sources import Source
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.budget_record import ACCOUNT
+from nextscene.judge.spending.segments import CALLS
+from nextscene.judge.spending.stored_answers import StoredAnswers
+from nextscene.shards.format.checksums import file_sha256
+from nextscene.shards.format.layout import (
+    CONFIG,
+    CRASHES,
+    JOURNALS,
+    MANIFEST,
+    PARTS,
+    PLAN,
+    REPORT,
+    RETRY,
+    SUMMARY,
+    SUMS,
+    TERMS,
+    UNIT_LEDGERS,
+)
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, sealed_shards
+
+_PROMPTS = "prompts."
+_OF_JUDGES = ("film.", "claude.", _PROMPTS)
+_log = logging.getLogger(__name__)
+
+
+def as_begun(out: Storage, config: Config) -> Config:
+    """The configuration with the version of the prompts that OUT was begun with. Raises UsageMistake."""
+    try:
+        recorded = Recorded.read(out)
+    except DamagedConfig:
+        return config
+    if recorded is None or "claude" not in (config.judge, recorded.determining.get("judge")):
+        return config
+    version = recorded.determining.get("claude.prompt_version", BEFORE["claude.prompt_version"])
+    return replace(config, claude=replace(config.claude, prompt_version=version))
+
+
+def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = None, retry: bool = False) -> Recorded:
+    """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run.
+
+    What an older version of the cut left of an unfinished dataset is discarded.
+    """
+    determining = config.determining(ffmpeg.build())
+    try:
+        _note_if_moved(out, source, config, determining)
+        recorded = standing(out, source, determining)
+    except DamagedConfig as damage:
+        recorded = _adopted(out, source, config, terms, determining, damage)
+    if recorded is not None:
+        _mend_plan(out, source, config, terms, recorded)
+    if recorded is not None and terms is not None and decided_otherwise(out, config, terms):
+        recorded = None
+    if recorded is None:
+        if out.stat(CONFIG) is not None:
+            for earlier in (SUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
+                out.delete(earlier)
+        plan_sha256 = write_plan(out, source, config, terms)
+        if terms:
+            keep_terms(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
+        recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+        recorded.publish(out)
+        return recorded
+    if must_cut_anew(out, config, recorded.cut_version, retry):
+        if not untouched(out):
+            discard_clips(out)
+        out.delete(SUMS)
+        recorded = replace(recorded, determining=determining, config=as_tree(config))
+        recorded.publish(out)
+    return recorded
+
+
+def _note_if_moved(out: Storage, source: Source, config: Config, determining: dict[str, Any]) -> None:
+    """Record where the source lies now. Raises as `moved`."""
+    if recorded := moved(out, source, config, determining):
+        out.delete(SUMS)
+        recorded.publish(out)
+
+
+def moved(out: Storage, source: Source, config: Config, determining: dict[str, Any]) -> Recorded | None:
+    """Return OUT's record with the place of a source that has moved, if it is the one that was planned.
+
+    None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageMistake for
+    another source.
+    """
+    recorded = Recorded.read(out)
+    if recorded is None or recorded.source == source.shown or _differences(recorded, determining, recorded.source):
+        return None
+    if recorded.determining.get("judge") == "claude" and untouched(out):
+        return None  # it is planned anew
+    try:
+        Plan(out, config)
+    except (FileNotFoundError, DamagedRecord):
+        return None  # and then nothing says what was planned
+    try:
+        different, others = differences_of_moved(out, source, config.judge)
+    except UsageMistake:
+        return None  # it could not be planned at all
+    if different:
+        raise UsageMistake(
+            f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different}."
+            " Give the same source, or choose another --out"
+        )
+    stay = f"; as they were planned stay {others}" if others else ""
+    _log.warning("the source has moved from %s to %s; its clips are the same%s", recorded.source, source.shown, stay)
+    return replace(recorded, source=source.shown)
+
+
+def _adopted(
+    out: Storage,
+    source: Source,
+    config: Config,
+    terms: Terms | None,
+    determining: dict[str, Any],
+    damage: DamagedConfig,
+) -> Recorded | None:
+    """What the damaged `config.toml` must have said, published; None where nothing was done by it.
+
+    Raises `damage` where this run's settings are not shown to be those that OUT was made with.
+    """
+    if untouched(out):
+        _log.warning("%s; nothing was decided, so it is planned anew", damage.why)
+        return None
+    known = _known_fingerprint(out)
+    try:
+        plan_sha256 = file_sha256(out, PLAN)
+        with scratch_folder() as folder:
+            same_plan = _derived(Storage.at(folder), source, config, terms, plan_sha256)
+    except FileNotFoundError:
+        same_plan = False
+    if not same_plan or known not in ("", fingerprint(determining)):
+        raise damage
+    _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
+    recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+    recorded.publish(out)
+    return recorded
+
+
+def _known_fingerprint(out: Storage) -> str:
+    """The fingerprint of the settings that OUT was made with, as the manifest says; "" where there is none."""
+    try:
+        return Manifest.read(out).fingerprint
+    except (FileNotFoundError, DamagedRecord):
+        return ""
+
+
+def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None, recorded: Recorded) -> None:
+    """Derives a plan that is gone or cut short from the source again, if that gives the very same.
+
+    Raises UsageMistake for one that was changed, or cannot be had again.
+    """
+    try:
+        if file_sha256(out, PLAN) == recorded.plan_sha256:
+            return
+        Plan(out, config)
+    except FileNotFoundError:
+        how = "is missing"
+    except DamagedRecord as damage:
+        how = f"is damaged ({damage})"
+    else:
+        raise UsageMistake(
+            f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
+        )
+    with scratch_folder() as folder:
+        draft = Storage.at(folder)
+        if not _derived(draft, source, config, terms, recorded.plan_sha256):
+            raise UsageMistake(
+                f"--out {out.shown}: {PLAN} {how}, and the source does not give the same again; restore it, or choose"
+                " another --out"
+            )
+        _log.warning("%s %s; the source gives the same again", PLAN, how)
+        with draft.open(PLAN) as made, out.publishing(PLAN) as file:
+            shutil.copyfileobj(made, file, 1 << 20)
+
+
+def _derived(draft: Storage, source: Source, config: Config, terms: Terms | None, plan_sha256: str) -> bool:
+    """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
+
+    What was to become of clips without a caption need not be told again: either way is tried.
+    """
+    ways = [terms]
+    if terms and terms.uncaptioned == "mistake":
+        ways = [replace(terms, uncaptioned="caption"), replace(terms, uncaptioned="skip")]
+    forms = (False, True)  # the first reads no contents
+    return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)
+
+
+def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:
+    """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
+
+    Raises UsageMistake for one by which something was done.
+    """
+    plan = Plan(out, config)
+    skips, captions = (terms.uncaptioned == "skip", terms.uncaptioned == "caption")
+    if not (skips and plan.uncaptioned) and not (captions and plan.skipped):
+        return False
+    if untouched(out):
+        return True
+    flag, was = ("--skip-uncaptioned", "--caption-missing") if skips else ("--caption-missing", "--skip-uncaptioned")
+    count = plan.uncaptioned or plan.skipped
+    raise UsageMistake(
+        f"--out {out.shown} was planned as with {was}, for {count:,} clips without a caption;"
+        f" leave {flag} out, or choose another --out"
+    )
+
+
+def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recorded | None:
+    """The plan in OUT that a run with these settings goes on with; None where it is to make one.
+
+    Raises UsageMistake, naming each setting in which this run differs from the one that OUT was planned for.
+    """
+    recorded = Recorded.read(out)
+    if recorded is None:
+        return None
+    different = _differences(recorded, determining, source.shown)
+    if not different:
+        return recorded
+    if recorded.determining.get("judge") == "claude" and untouched(out):
+        return None  # it was asked in vain from the first question on, of a model that is not there perhaps
+    raise UsageMistake(
+        f"--out {out.shown} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())}, or choose"
+        " another --out"
+    )
+
+
+def refuse_other_settings(out: Storage, source: Source, determining: dict[str, Any]) -> None:
+    """Raise as `standing` where a setting differs; where only the source does, it may have moved."""
+    with suppress(DamagedConfig):
+        recorded = Recorded.read(out)
+        if recorded and _differences(recorded, determining, recorded.source):
+            standing(out, source, determining)
+
+
+def _remedy(different: Collection[str]) -> str:
+    if "ffmpeg" in different:
+        return "Install the imageio-ffmpeg that it was begun with"
+    if set(different) <= {_PROMPTS, SCHEMA}:
+        return "Use the version of this program that it was begun with"
+    return "Leave out what differs, to go on with what it was begun with"
+
+
+def _differences(recorded: Recorded, determining: dict[str, Any], source: str) -> dict[str, str]:
+    """What a run with these settings and this source would do otherwise, in the order in which a person would look.
+
+    What follows from another judge, or from another version of the prompts, is not told beside that.
+    """
+    before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source}
+    followers: tuple[str, ...] = (CUT,)  # which is no setting
+    if before.get("judge") != now.get("judge"):
+        followers += _OF_JUDGES
+    elif _value(before, "claude.prompt_version") != _value(now, "claude.prompt_version"):
+        followers += (_PROMPTS,)
+    names = [name for name in _in_order(before | now) if not name.startswith(followers)]
+    differ = [name for name in names if _value(before, name) != _value(now, name)]
+    told = {name: f"{name} is {_value(now, name)}, was {_value(before, name)}" for name in differ}
+    prompts = [name.removeprefix(_PROMPTS) for name in told if name.startswith(_PROMPTS)]
+    if prompts:
+        told = {name: text for name, text in told.items() if not name.startswith(_PROMPTS)}
+        told[_PROMPTS] = f"the prompts {', '.join(prompts)} are those of another version"
+    return told
+
+
+def _in_order(named: dict[str, Any]) -> Iterator[str]:
+    """The names of what decides a dataset: source and judge, the settings, the rest."""
+    order = dict.fromkeys(["source", *flat(Config())])
+    yield from (name for name in order if name in named)
+    yield from sorted(named.keys() - order.keys(), key=lambda name: (name in ("ffmpeg", SCHEMA), name))
+
+
+def _value(decided: dict[str, Any], name: str) -> Any:
+    """What a run has of a setting: one that is newer than it is as it was before."""
+    return decided[name] if name in decided else was_before(name)
+
+
+def untouched(out: Storage) -> bool:
+    """Whether OUT holds a plan at most: nothing was decided by it, and no answer was paid for."""
+    done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
+    try:
+        asked = done or StoredAnswers(out).count
+    except JudgeStopped:
+        return False
+    left = (entry for entry in out.files(CALLS, recursive=True) if entry.path not in (ACCOUNT, INDEX, TERMS))
+    return not asked and all(entry.path.startswith(JOURNALS) and not entry.size for entry in left)

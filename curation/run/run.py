@@ -1,0 +1,326 @@
+"""A run: from the lock and the plan, over whatever is left to do, to the manifest and the summary."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from nextscene.common.errors import AskingEnded, RunStopped, SourceGone, UsageMistake
+from nextscene.common.location import lies_in
+from nextscene.common.ray_cluster.supervisor import supervise
+from nextscene.common.run_lock import Heartbeat, held
+from nextscene.common.storage import BadLocation, Storage, StorageFault
+from nextscene.common.typed_path import as_typed
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.plan import Plan
+from nextscene.curation.progress import StageProgress, Stages, Tick
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.run.build_on_ray import BuildOnRay
+from nextscene.curation.run.judge_preflight import hindrance, is_finished
+from nextscene.curation.run.prepare import as_begun, prepare, untouched
+from nextscene.curation.run.recorded_budget import in_words, keep_terms
+from nextscene.curation.run.source_changes import Compared, compared_since, standing_before
+from nextscene.curation.run.source_witnesses import witnesses
+from nextscene.curation.sealing.committed import State, discard_superseded, take_stock, tidy
+from nextscene.curation.sealing.partial_shards import seal_as_they_stand
+from nextscene.curation.sealing.remaining import WorkLeft, count_retried
+from nextscene.curation.sealing.repair import heal
+from nextscene.curation.sealing.retry import OpenRetry, begin_or_go_on, check_open_retry, end_retry, open_retry
+from nextscene.curation.sources import Source
+from nextscene.curation.stages.unit import Job
+from nextscene.curation.summary import Summary, conclude, sums_before
+from nextscene.judge.api.api_identity import ApiIdentity
+from nextscene.shards.format.checksums import Sums, write_sums
+from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
+from nextscene.shards.format.layout import REPORT, SUMS
+from nextscene.shards.format.receipt import DamagedRecord
+
+if TYPE_CHECKING:
+    from nextscene.judge.call_progress import Report
+
+_ROUNDS = 3
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s.
+
+    At most `stop_after` of the undecided clips are begun; None is all of them. `hindrance` says why claude may not be
+    asked under these terms, which are None where its price is not known.
+    """
+
+    source: str
+    out: str
+    config: Config
+    workers: int | None = None
+    retry: frozenset[str] = frozenset()
+    ray_address: str | None = None
+    terms: Terms | None = None
+    stop_after: int | None = None
+    hindrance: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
+
+    `config` is what the dataset was begun with, `cut_version` is that of the cut that made it, `retry` one that is not
+    finished.
+    """
+
+    summary: Summary
+    idle: bool
+    source: Compared
+    config: Config
+    cut_version: int
+    retry: OpenRetry | None
+
+
+def open_out(location: str) -> Storage:
+    """OUT as storage, for reading. Raises UsageMistake for a location that cannot be one."""
+    try:
+        out = Storage.at(as_typed(location))
+        check_folder(out)
+    except BadLocation as mistake:
+        raise UsageMistake(f"--out {mistake}") from mistake
+    return out
+
+
+def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage]:
+    """Source and OUT. Raises UsageMistake where one lies in the other: a set must not be made of its own shards.
+
+    Raises SourceGone where nothing is at the place that OUT was planned from.
+    """
+    out = open_out(out_location)
+    source = _source_of(out, source_location)
+    if not source.path and lies_in(out, source.root):
+        raise UsageMistake(
+            f"--out {out.shown} lies inside --source {source.shown}, and the next run would take its shards for videos;"
+            " name a folder elsewhere"
+        )
+    if lies_in(source.root, out, source.path):
+        raise UsageMistake(
+            f"--source {source.shown} lies inside --out {out.shown}, which is to hold the dataset alone; name another"
+            " --out"
+        )
+    return replace(source, out=out), out
+
+
+def _source_of(out: Storage, location: str) -> Source:
+    """Raises UsageMistake for a place where nothing is, SourceGone where OUT was planned from it."""
+    try:
+        return Source.at(location)
+    except UsageMistake as mistake:
+        try:
+            recorded = Recorded.read(out)
+        except UsageMistake:
+            recorded = None
+        if recorded and recorded.source == Storage.at(location).shown:
+            raise SourceGone(
+                f"--source {recorded.source} is not there, and {out.shown} was planned from it; is its disk mounted?"
+                " If it has moved, name its new place",
+                location,
+            ) from mistake
+        raise
+
+
+def _opened(order: Order) -> tuple[Source, Storage, SourceGone | None]:
+    """Source and OUT, and what is raised if the source of a finished OUT is needed, where nothing is there.
+
+    Raises as `open_apart`.
+    """
+    try:
+        return *open_apart(order.source, order.out), None
+    except SourceGone as gone:
+        out = open_out(order.out)
+        if not is_finished(out, order.config):
+            raise
+        return Source.expected(gone.location), out, gone
+
+
+@contextmanager
+def claimed_out(out: Storage) -> Iterator[Storage]:
+    """OUT for writing, as `claimed` has it. Raises UsageMistake where it is not a dataset's, and not new."""
+    try:
+        with claimed(out, DATASET) as ours:
+            yield ours
+    except NotOurs as mistake:
+        raise UsageMistake(f"--out {mistake}") from mistake
+
+
+def build(order: Order, progress: StageProgress) -> Finished:
+    """Makes the dataset, or what is left of it. Calling it again does only what is not done.
+
+    Raises UsageMistake for what cannot work as given, nearly always before any work, RunStopped or StorageFault when it
+    must stop; all that was committed stands, and the same call goes on.
+    """
+    begun = time.monotonic()
+    source, place, gone = _opened(order)
+    order = replace(order, config=as_begun(place, order.config))
+    if order.config.judge == "claude":
+        why = hindrance(place, source, order.config, order.terms, order.retry, order.hindrance)
+        order = replace(order, hindrance=why)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    wait = order.config.limits.lock_wait_seconds
+    with claimed_out(place) as ours, held(ours, run_id, wait) as heartbeat:
+        out = heartbeat.out
+        check_open_retry(out, order.retry)
+        order = replace(order, config=as_begun(out, order.config))
+        before = standing_before(out)
+        recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
+        if order.terms:
+            keep_terms(out, order.terms, recorded.plan_sha256)
+        job = Job(
+            order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
+            recorded.begun_with_cut, witnesses(out), ApiIdentity.here() if order.terms else None,
+        )  # fmt: skip
+        run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
+        try:
+            summary = run.go()
+            found = Compared(unread=str(gone)) if gone else compared_since(out, source, before, recorded)
+        except FileNotFoundError:
+            out.check_anchor()
+            raise
+        return Finished(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out))
+
+
+class _Run:
+    """One run over a plan that stands, under a lock that is held."""
+
+    def __init__(
+        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: StageProgress, begun: float,
+        gone: SourceGone | None,
+    ) -> None:  # fmt: skip
+        self._order = order
+        self._job = job
+        self._out = job.out
+        self._recorded = recorded
+        self._heartbeat = heartbeat
+        self._progress = progress
+        self._begun = begun
+        self._gone = gone
+        self._plan = Plan(job.out, order.config)
+        self._shards = sum(1 for _ in self._plan.shards())
+        self._idle = True
+        self._before = sums_before(job.out)
+
+    @property
+    def idle(self) -> bool:
+        return self._idle
+
+    def go(self) -> Summary:
+        units_per_shard = self._job.config.units_per_shard
+        state, tally = heal(self._out, units_per_shard)
+        tidy(self._out, state, units_per_shard)
+        self._begin(tally.total, len(state.sealed) - len(state.partial))
+        try:
+            state = self._finish(state)
+            if self._order.retry:
+                self._retry(state)
+        except (RunStopped, StorageFault, KeyboardInterrupt) as end:
+            self._conclude_as_it_is(with_page=isinstance(end, AskingEnded))
+            raise
+        except UsageMistake as mistake:
+            if untouched(self._out):
+                raise
+            self._conclude_as_it_is()
+            raise UsageMistake(f"{mistake}. All that was finished is kept") from mistake
+        summary = self._conclude_with_page()
+        if self._order.retry:
+            self._heartbeat.check()
+            end_retry(self._out)
+        return summary
+
+    def _finish(self, state: State) -> State:
+        """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
+        for _ in range(_ROUNDS):
+            self._work(WorkLeft(state, self._order.stop_after))
+            state = State.read(self._out, self._job.config.units_per_shard)
+            if self._order.stop_after or state.complete(self._plan):
+                return state
+            state, tally = take_stock(self._out, self._job.config.units_per_shard)
+            self._begin(tally.total, len(state.sealed) - len(state.partial))
+        raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
+
+    def _retry(self, state: State) -> None:
+        self._heartbeat.check()
+        if retry := begin_or_go_on(self._out, state, self._order.retry):
+            clips, shards = count_retried(state, self._out, retry)
+            self._begin(self._plan.clips - clips, self._shards - shards)
+            self._work(WorkLeft(state, retry=retry))
+
+    def _before_work(self) -> None:
+        """Say who is asked and what that may cost, once. Raises SourceGone, UsageMistake."""
+        if self._gone:
+            raise self._gone
+        if self._order.hindrance:
+            raise UsageMistake(self._order.hindrance)
+        if self._order.terms and self._idle:
+            _log.warning("%s", in_words(self._out, self._order.terms))
+
+    def _begin(self, clips: int, shards: int) -> None:
+        """Tell that so much of the plan is done before the work that comes now."""
+        self._reached = Stages(clips, clips, clips, shards)
+        planned = self._plan.clips
+        self._progress.begin(Stages(planned, planned, planned, self._shards), self._reached)
+
+    def _work(self, left: WorkLeft) -> None:
+        if next(left.shards(self._plan, self._out), None) is None:
+            return
+        self._before_work()
+        self._idle = False
+        self._out.delete(SUMS)
+        request = BuildOnRay(self._job, left, self._order.workers, self._order.ray_address)
+        end = supervise(request, self._ticker(), self._heartbeat.check)
+        if end or self._order.stop_after:
+            self._heartbeat.check()
+            seal_as_they_stand(self._out, self._plan, self._job.config.units_per_shard)
+        if end:
+            raise end
+
+    def _ticker(self) -> Tick:
+        before = self._reached
+
+        def tick(done: Stages, asking: Report | None) -> None:
+            self._reached = before + done
+            self._progress.tick(self._reached, asking)
+
+        return tick
+
+    def _conclude_as_it_is(self, with_page: bool = False) -> None:
+        """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
+        with suppress(StorageFault, RunStopped, DamagedRecord, FileNotFoundError):
+            if with_page:
+                self._conclude_with_page()
+            else:
+                self._conclude()
+
+    def _conclude_with_page(self) -> Summary:
+        summary, sums = self._conclude()
+        if sums is not None:
+            write_sums(self._out, sums | {REPORT: self._report()})
+        return summary
+
+    def _conclude(self) -> tuple[Summary, Sums | None]:
+        self._heartbeat.check()
+        self._out.check_anchor(remotely=True)
+        state, tally = take_stock(self._out, self._job.config.units_per_shard)
+        seconds = time.monotonic() - self._begun
+        concluded = conclude(self._out, self._plan, self._recorded, state, tally, seconds, self._before)
+        discard_superseded(self._out, state)
+        return concluded
+
+    def _report(self) -> str:
+        """Returns the sha256 of the page."""
+        from nextscene.curation.report.make import write_report  # it loads the plots, which no worker needs
+
+        self._heartbeat.check()
+        return write_report(self._out, self._job.config, self._recorded.fingerprint, self._job.root).sha256

@@ -1,0 +1,254 @@
+"""The source as it is now beside the plan: what is new in it, gone, or other than it was planned.
+
+A plan stands for good, so nothing of this becomes part of the dataset; it is there to be told.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import islice
+
+import numpy as np
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import BadLocation, Storage, StorageFault
+from nextscene.curation.plan import with_preceding
+from nextscene.curation.plan_index import PlanIndex
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.sources import MISSING, NOT_LOOKED, WHOLE_FILE, Clip, Region, Source, digests, span_of
+
+_AT_ONCE = 4096
+_EXAMPLES = 2
+_MOST_READ = 256
+
+
+class Kind(StrEnum):
+    """How a clip differs from the plan, in words that follow "clips". Each clip counts under one of them."""
+
+    NEW = "new"
+    GONE = "gone"
+    RESPELLED = "named in another Unicode form"
+    TWICE = "in it twice, which no plan takes"
+    FOUND = "there now, missing when planned"
+    OTHER_FILE = "of another file"
+    ELSEWHERE = "elsewhere in a tar"
+    RESIZED = "of another size"
+    CAPTION = "with another caption"
+    PRECEDING = "after another caption"
+    COLUMNS = "with other columns"
+    CONTENTS = "with other contents"
+    ORDER = "in another order"
+
+
+@dataclass
+class Difference:
+    """Some clips, counted, and the names of the first."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.names) < _EXAMPLES:
+            self.names.append(name)
+
+
+@dataclass
+class Compared:
+    """How the source differs from the plan. `unread` is why it could not be compared, "" where it was.
+
+    Some of it may not have been compared: sizes and times of `unlooked` clips, the captions of `untold`, the contents
+    of `unproved`, whose files have another time, and the further columns of `unread_columns`, which older versions
+    wrote down in another way.
+    """
+
+    kinds: dict[Kind, Difference] = field(default_factory=dict)
+    unread: str = ""
+    has_order: bool = False
+    unlooked: int = 0
+    untold: int = 0
+    unproved: int = 0
+    unread_columns: int = 0
+
+    @property
+    def is_same(self) -> bool:
+        return not self.unread and not self.kinds
+
+    def add(self, kind: Kind, name: str) -> None:
+        self.kinds.setdefault(kind, Difference()).add(name)
+
+    def add_some(self, kind: Kind, count: int, names: list[str]) -> None:
+        if count:
+            found = self.kinds.setdefault(kind, Difference())
+            found.names = [*found.names, *names][:_EXAMPLES]
+            found.count += count
+
+    def told(self, but: Iterable[Kind] = ()) -> str:
+        """The kinds that there are with their counts and examples, `but` for some; "" for none."""
+        return ", ".join(_counted(self.kinds[kind], kind) for kind in Kind if kind in self.kinds and kind not in but)
+
+
+def _counted(clips: Difference, kind: Kind) -> str:
+    more = ", …" if clips.count > len(clips.names) else ""
+    return f"{clips.count:,} {'clip' if clips.count == 1 else 'clips'} {kind} ({', '.join(clips.names)}{more})"
+
+
+def standing_before(out: Storage) -> Recorded | None:
+    """What stands in OUT before a run prepares it, as far as it can be read."""
+    try:
+        return Recorded.read(out)
+    except UsageMistake:
+        return None  # what is wrong with it is told as the run is prepared
+
+
+def compared_since(out: Storage, source: Source, before: Recorded | None, now: Recorded) -> Compared:
+    """`compare`, but where the plan was just made of the source."""
+    if before is None or before.plan_sha256 != now.plan_sha256:
+        return Compared()
+    return compare(out, source, str(now.determining.get("judge", "")))
+
+
+def compare(out: Storage, source: Source, judge: str) -> Compared:
+    """Compare all that is cheap to see: of contents only those of a few files that have another time than planned.
+
+    Raises DamagedRecord for a plan that cannot be read.
+    """
+    try:
+        return differences(out, source, judge)
+    except (UsageMistake, StorageFault, BadLocation) as fault:
+        return Compared(unread=" ".join(str(fault).splitlines()))
+
+
+def differences(out: Storage, source: Source, judge: str, moved: bool = False) -> Compared:
+    """Like `compare`. Of a source that has `moved` each file is looked up, and no contents are read.
+
+    Raises UsageMistake for a source that could not be planned, StorageFault, BadLocation, and as `compare`.
+    """
+    planned = PlanIndex(out)
+    comparison = _Comparison(planned, source, judge)
+    clips = source.outline(lambda path: planned.is_known_tar(source.root, path), wholly=moved)
+    pairs = with_preceding(clips, source, judge)
+    while batch := list(islice(pairs, _AT_ONCE)):
+        comparison.look(batch)
+    return comparison.end(contents=not moved)
+
+
+class _Comparison:
+    def __init__(self, planned: PlanIndex, source: Source, judge: str) -> None:
+        self._planned = planned
+        self._source = source
+        self._is_film = judge == "film"
+        self._found = Compared(has_order=source.is_manifest)
+        self._seen = np.zeros(len(planned), np.bool_)
+        self._differs = np.zeros(len(planned), np.bool_)
+        self._order = array("q")
+        self._retimed: dict[Region, list[tuple[int, str]]] = {}
+        self._respelled: list[tuple[int, Clip]] = []
+
+    def look(self, batch: list[tuple[Clip, str]]) -> None:
+        rows = self._planned.rows_of([clip.clip_id for clip, _ in batch])
+        for (clip, preceding), row in zip(batch, rows, strict=True):
+            if row is None:
+                self._add_new(clip)
+            elif self._seen[row]:
+                self._found.add(Kind.TWICE, _name(clip))
+            else:
+                self._seen[row] = True
+                self._order.append(row)
+                if kind := self._kind(row, clip, preceding):
+                    self._differs[row] = True
+                    self._found.add(kind, _name(clip))
+
+    def end(self, contents: bool) -> Compared:
+        """What was found, when all clips were looked at."""
+        for row, clip in self._respelled:
+            if self._seen[row]:
+                self._found.add(Kind.NEW, _name(clip))
+            else:
+                self._seen[row] = True
+                self._found.add(Kind.RESPELLED, f"{_name(clip)} is {_form(clip.identity)} now")
+        gone = self._planned.unseen(self._seen)
+        self._found.add_some(Kind.GONE, len(gone), self._planned.names_of(gone, _EXAMPLES))
+        if contents:
+            self._compare_contents()
+        else:
+            self._found.unproved += sum(map(len, self._retimed.values()))
+        if self._found.has_order:
+            self._compare_order()
+        return self._found
+
+    def _add_new(self, clip: Clip) -> None:
+        """A file whose name is only written otherwise, as some disks do it, is told so."""
+        if not clip.identity.isascii():
+            forms = {unicodedata.normalize(form, clip.identity) for form in ("NFC", "NFD")} - {clip.identity}
+            rows = self._planned.rows_of([replace(clip, identity=form).clip_id for form in sorted(forms)])
+            if (row := next((row for row in rows if row is not None), None)) is not None:
+                self._respelled.append((row, clip))
+                return
+        self._found.add(Kind.NEW, _name(clip))
+
+    def _kind(self, row: int, clip: Clip, preceding: str) -> Kind | None:
+        """The first that applies, of those that are seen without reading contents."""
+        planned, size = self._planned, int(self._planned.sizes[row])
+        if clip.size == NOT_LOOKED:
+            self._found.unlooked += 1
+        elif clip.has_place and (size == MISSING) != (clip.size == MISSING):
+            return Kind.FOUND if size == MISSING else Kind.GONE
+        if planned.is_of_another_file(row, clip):
+            return Kind.OTHER_FILE
+        if planned.is_elsewhere(row, clip):
+            return Kind.ELSEWHERE
+        if size >= 0 and clip.size >= 0 and size != clip.size:
+            return Kind.RESIZED
+        if not (self._source.root.is_local or self._source.is_manifest or clip.length != WHOLE_FILE):
+            self._found.untold += 1
+        elif planned.is_recaptioned(row, clip):
+            return Kind.CAPTION
+        if self._is_film and planned.is_preceded_otherwise(row, preceding):
+            return Kind.PRECEDING
+        if planned.has_other_columns(row, clip):
+            if planned.knows_columns:
+                return Kind.COLUMNS
+            self._found.unread_columns += 1
+        if size >= 0 and clip.size >= 0 and int(planned.times[row]) != clip.mtime_ns:
+            self._note_time(row, clip)
+        return None
+
+    def _note_time(self, row: int, clip: Clip) -> None:
+        region = self._source.region(clip)
+        if region is None or (region not in self._retimed and len(self._retimed) >= _MOST_READ):
+            self._found.unproved += 1
+        else:
+            self._retimed.setdefault(region, []).append((row, _name(clip)))
+
+    def _compare_contents(self) -> None:
+        """Of a few files that have another time, whether they are what they were, where the plan knows it."""
+        planned = self._planned.digests_of([row for rows in self._retimed.values() for row, _ in rows])
+        now = digests(region for region, rows in self._retimed.items() if any(planned[row] for row, _ in rows))
+        for region, rows in self._retimed.items():
+            for row, name in rows:
+                if not planned[row] or not now.get(region):
+                    self._found.unproved += 1
+                elif planned[row] != now[region]:
+                    self._differs[row] = True
+                    self._found.add(Kind.CONTENTS, name)
+
+    def _compare_order(self) -> None:
+        """Among the clips that were planned and are there, so that one more or less in front moves no other."""
+        rows = np.frombuffer(self._order, np.int64)
+        places = np.empty(len(rows), np.int64)
+        places[np.argsort(self._planned.positions[rows])] = np.arange(len(rows))
+        moved = rows[(places != np.arange(len(rows))) & ~self._differs[rows]]
+        self._found.add_some(Kind.ORDER, len(moved), self._planned.names_of(moved, _EXAMPLES))
+
+
+def _name(clip: Clip) -> str:
+    return f"{clip.name}{span_of(clip.start_ms, clip.end_ms)}"
+
+
+def _form(text: str) -> str:
+    return next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, text)), "neither NFC nor NFD")

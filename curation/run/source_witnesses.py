@@ -1,0 +1,77 @@
+"""Planned files by which is seen whether a source, or a folder of it, is there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeVar
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nextscene.common.parquet import reading
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.curation.sources import MISSING
+from nextscene.curation.sources.reader import PlannedFolder, Witness
+from nextscene.shards.format.layout import PLAN
+from nextscene.shards.format.receipt import DamagedRecord
+
+_COUNT = 16
+
+T = TypeVar("T")
+_Place = tuple[int, int]
+"""A row group of the plan, and a row in it."""
+
+
+def witnesses(out: Storage) -> tuple[Witness, ...]:
+    """Return a few planned files, spread over the plan, of which little is read. Raises DamagedRecord."""
+    with reading(out, PLAN):
+        file = pq.ParquetFile(out.open(PLAN))
+        groups = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        places = [(group, row) for group in _spread(range(len(groups))) for row in _spread(range(groups[group]))]
+        found = _read(file, places)
+    return tuple(_spread(found))
+
+
+def planned_in(out: Storage, folder: str) -> PlannedFolder:
+    """Return what was planned from a folder and those below it. Reads the locations of the whole plan.
+
+    Raises StorageFault.
+    """
+    clips = 0
+    places: list[_Place] = []
+    try:
+        with reading(out, PLAN):
+            file = pq.ParquetFile(out.open(PLAN))
+            for group in range(file.metadata.num_row_groups):
+                table = file.read_row_group(group, columns=["location", "size"], use_threads=False)
+                is_there = pc.and_(
+                    pc.starts_with(table["location"], pattern=f"{folder}/"), pc.not_equal(table["size"], MISSING)
+                )
+                rows = np.flatnonzero(is_there)
+                clips += len(rows)
+                files = table["location"].take(rows).combine_chunks().dictionary_encode().indices
+                first = rows[np.unique(files, return_index=True)[1]]
+                places += [(group, row) for row in _spread(first.tolist())]
+            found = _read(file, _spread(places))
+    except (DamagedRecord, FileNotFoundError) as damage:
+        raise StorageFault(f"cannot read {PLAN} in {out.shown}: {damage}") from damage
+    return PlannedFolder(clips, tuple(found))
+
+
+def _spread(items: Sequence[T]) -> list[T]:
+    few = min(_COUNT, len(items))
+    return [items[number * len(items) // few] for number in range(few)]
+
+
+def _read(file: pq.ParquetFile, places: Sequence[_Place]) -> list[Witness]:
+    """Return the files of these rows, each once, but for those that were not there when they were planned."""
+    names = [field.name for field in fields(Witness) if field.name in file.schema_arrow.names]
+    found: dict[str, Witness] = {}
+    for group in sorted({group for group, _ in places}):
+        table = file.read_row_group(group, columns=names, use_threads=False)
+        for values in table.take([row for of, row in places if of == group]).to_pylist():
+            if values["size"] != MISSING:
+                found.setdefault(values["location"], Witness(**values))
+    return list(found.values())

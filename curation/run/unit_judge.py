@@ -1,0 +1,219 @@
+"""A run's judge: made from its configuration, asked about units for as long as the run holds its OUT."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from nextscene.common.errors import AskingEnded, LeftUndecided, RunStopped, UsageMistake
+from nextscene.common.local_state import local_state
+from nextscene.common.storage import Storage
+from nextscene.curation.captioning_cost import pictures_of
+from nextscene.curation.config import Config, Limits
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.outcome import UNDECIDED, Ending, Undecided
+from nextscene.curation.plan import PlannedClip, Unit
+from nextscene.curation.stages.describe import Decision, Scene, decide
+from nextscene.curation.stages.replay import Replay, content_of
+from nextscene.curation.stages.screen import Found
+from nextscene.judge.api.api_identity import ApiIdentity
+from nextscene.judge.base import Call, Judge, Question
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.errors import JudgeMistake, JudgeStopped, OverBudget
+from nextscene.judge.film import FilmJudge
+from nextscene.judge.run_ownership import RunOwnershipCheck
+from nextscene.judge.spending.estimate import CASES, Ahead, Estimator
+from nextscene.shards.format.layout import JOURNALS, UnitName
+
+if TYPE_CHECKING:
+    from nextscene.judge.api.backoff import Patience
+    from nextscene.judge.call_progress import Report
+    from nextscene.judge.spending.cached_client import CachedClient
+
+_CLIPS_A_CALL = 2
+_PICTURED_CLIPS = 2000
+
+
+class Judging:
+    """Asks about whole units. For one event loop."""
+
+    def __init__(
+        self, config: Config, terms: Terms | None, out: Storage, run_id: str, asks_as: ApiIdentity | None = None
+    ) -> None:
+        self._asks_as = asks_as
+        self._config = config
+        self._terms = terms
+        self._out = out
+        self._run_id = run_id
+        self._client: CachedClient | None = None
+        self._judge: Judge | None = None
+        self._estimator: Estimator | None = None
+        self._making = asyncio.Lock()
+        self._under_way: dict[UnitName, asyncio.Task[Decision]] = {}
+
+    async def decide(
+        self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None] = lambda _: None
+    ) -> Decision:
+        """The scene of each clip that passed the screen, None for the others, UNDECIDED where the asking has ended.
+
+        Asked about a unit that is being decided, as when the first asker could not be told, it joins that. `counted` is
+        told how many clips are through, whenever one more is.
+        Raises StorageFault once all questions that were under way have their answers.
+        """
+        name = unit.name
+        if name not in self._under_way:
+            self._under_way[name] = asyncio.create_task(self._decide(unit, screened, counted))
+            self._under_way[name].add_done_callback(lambda _: self._under_way.pop(name))
+        return await asyncio.shield(self._under_way[name])
+
+    async def _decide(self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None]) -> Decision:
+        scenes: list[Scene | Undecided | None] = []
+        ends: list[Exception] = []
+        through = itertools.count(1)
+        sample = unit.shard.revision if unit.redo else 0
+
+        async def one(clip: PlannedClip, found: Found) -> Scene | Undecided | None:
+            scene = await self._scene(judge, clip, found, sample)
+            counted(next(through))
+            return scene
+
+        try:
+            judge = await self._ready()
+            asked = await asyncio.gather(
+                *(one(clip, found) for clip, found in zip(unit.clips, screened, strict=True)),
+                return_exceptions=True,
+            )
+            for scene in asked:
+                if isinstance(scene, (JudgeMistake, JudgeStopped)):
+                    ends.append(scene)
+                elif isinstance(scene, BaseException):
+                    raise scene
+                scenes.append(UNDECIDED if isinstance(scene, BaseException) else scene)
+            if self._client:
+                await self._client.flush()  # a clip is committed after its answers
+        except (JudgeMistake, JudgeStopped) as end:
+            return Decision([UNDECIDED] * len(unit.clips), _told(end))
+        ends.sort(key=lambda end: isinstance(end, OverBudget))  # what ends all the asking goes first
+        return Decision(_each_answer_paid_once(unit, scenes), _told(ends[0]) if ends else None)
+
+    def report(self) -> Report | None:
+        """How the asking goes, if anything is paid for."""
+        return self._client.report() if self._client else None
+
+    async def end(self) -> None:
+        """Asks nothing more; what is under way is waited for, a little, and stored."""
+        if self._client:
+            await self._client.end()
+
+    async def _scene(
+        self, judge: Judge | None, clip: PlannedClip, found: Found, sample: int
+    ) -> Scene | Undecided | None:
+        """`sample` is that of a clip which ends before it is asked about."""
+        if found is None:
+            return None
+        if isinstance(found, Ending):
+            return self._paid_before(clip, sample)
+        if isinstance(found, str):
+            return found
+        question = Question(
+            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, clip.position, found.sample,
+            found.earlier_frames, content_of(clip),
+        )  # fmt: skip
+        if self._client is None or self._terms is None or self._estimator is None:
+            return await decide(judge, question)
+        bill = self._estimator.bill(Ahead(clip.caption, pictures_of(clip.name, self._config)))
+        with self._client.clip(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
+            return await decide(judge, question)
+
+    def _paid_before(self, clip: PlannedClip, sample: int) -> Scene | None:
+        """What was paid for a clip that ends unasked, as one whose file has gone since; None where nothing was."""
+        if self._client is None or self._terms is None or clip.flaw:
+            return None
+        asked = Replay(self._client.look_up, self._config, self._terms.price, clip, sample).calls
+        calls = tuple(call for call in asked if call.answer.clip_id == clip.clip_id)
+        return Scene(clip.caption, calls=calls) if calls else None
+
+    async def _ready(self) -> Judge | None:
+        """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
+        async with self._making:
+            config = self._config
+            if self._judge is None and config.judge == "film":
+                self._judge = FilmJudge(config.film.max_overlap)
+            elif self._judge is None and config.judge == "claude" and self._terms:
+                self._judge = await self._claude(self._terms)
+            return self._judge
+
+    async def _claude(self, terms: Terms) -> Judge:
+        from nextscene.judge.spending.cached_client import CachedClient
+
+        self._check_identity()
+        ownership = RunOwnershipCheck(self._out, self._run_id)
+        try:
+            self._client = await CachedClient.open(
+                self._out, local_state(self._out, JOURNALS), terms.price, patience(self._config.limits), terms.budget,
+                terms.in_batches, ownership.check,
+            )  # fmt: skip
+        except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
+            raise JudgeMistake(f"{socket.gethostname()}: {mistake}") from mistake
+        self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
+        return ClaudeJudge(self._config.claude, terms.price, self._client)
+
+    def _check_identity(self) -> None:
+        """A judge on a cluster has the environment of its node. Raise JudgeMistake where that would ask otherwise."""
+        if wrong := self._asks_as.differences() if self._asks_as else []:
+            raise JudgeMistake(
+                f"{' and '.join(wrong)} on the node {socket.gethostname()} is not what this command was started with;"
+                " start Ray there with the same environment, or run the command there"
+            )
+
+
+def _told(end: Exception) -> RunStopped | UsageMistake:
+    """The judge's end as the run's."""
+    if isinstance(end, OverBudget):
+        return LeftUndecided(str(end))
+    return UsageMistake(str(end)) if isinstance(end, JudgeMistake) else AskingEnded(str(end))
+
+
+def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None]) -> list[Scene | Undecided | None]:
+    """An answer's cost stands with the clip that it was bought for; of an older answer, with the first that uses it."""
+    seen: set[str] = set()
+
+    def counted(call: Call, clip_id: str) -> Call:
+        answer = call.answer
+        again = answer.key in seen or answer.clip_id not in ("", clip_id)
+        if not again:
+            seen.add(answer.key)
+        return replace(call, answer=replace(answer, usd=Decimal(0), shared=True)) if again else call
+
+    return [
+        replace(scene, calls=tuple(counted(call, clip.clip_id) for call in scene.calls))
+        if isinstance(scene, Scene)
+        else scene
+        for clip, scene in zip(unit.clips, scenes, strict=True)
+    ]
+
+
+def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:
+    """How many units may wait for answers at once, so that no call that may be made has to wait for a question.
+
+    Those that are asked about with pictures are kept to what fits in memory while a batch is gathered.
+    """
+    if terms is None:
+        return 0
+    clips = config.limits.batch_clips if terms.in_batches else _CLIPS_A_CALL * config.limits.calls_at_once
+    if pictured:
+        clips = min(clips, _PICTURED_CLIPS)
+    return -(-clips // config.unit_size)
+
+
+def patience(limits: Limits) -> Patience:
+    from nextscene.judge.api.backoff import Patience
+
+    return Patience(
+        limits.calls_at_once, limits.call_seconds, limits.outage_seconds, batch_appear_hours=limits.batch_appear_hours
+    )

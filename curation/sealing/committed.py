@@ -1,0 +1,107 @@
+"""What has been done so far, read from the files that commit it: receipts for shards, ledgers for units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from nextscene.common.prefetch import ahead
+from nextscene.common.ray_cluster.cluster import sweep_probes
+from nextscene.common.storage import Storage
+from nextscene.curation.ledger import Row, Tally, read_ledger
+from nextscene.curation.plan import Plan
+from nextscene.curation.sealing.seal_shard import discard_shard
+from nextscene.shards.format.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName, owns
+from nextscene.shards.format.receipt import Receipt, sealed_and_partial
+
+_LOOKS = 5
+
+
+@dataclass(frozen=True)
+class State:
+    """The newest sealed revision of each shard, and the committed units of shards that are not sealed yet.
+
+    Of a `partial` shard some clips are not decided: it is sealed again, as its next revision, with the rest.
+    """
+
+    sealed: dict[tuple[str, int], ShardName]
+    committed: frozenset[UnitName]
+    partial: frozenset[ShardName] = frozenset()
+
+    @staticmethod
+    def read(out: Storage, units_per_shard: int) -> State:
+        sealed, partial_ones = sealed_and_partial(out)
+        units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS) if entry.size)
+        committed = (unit for unit in units if unit and not _is_over(unit, sealed, units_per_shard))
+        return State(sealed, frozenset(committed), partial_ones)
+
+    def ledgers(self, out: Storage) -> Iterator[list[Row]]:
+        """The rows of every committed clip, a file at a time."""
+        paths = [shard.ledger for shard in self.sealed.values()] + [unit.ledger for unit in sorted(self.committed)]
+        return ahead(partial(read_ledger, out), paths)
+
+    def receipts(self, out: Storage) -> Iterator[Receipt]:
+        return ahead(partial(Receipt.read, out), self.sealed.values())
+
+    def complete(self, plan: Plan) -> bool:
+        return not self.partial and all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())
+
+    def next_revision(self, shard: ShardName) -> ShardName | None:
+        """The name under which a planned shard is to be sealed; None for one that is sealed and whole."""
+        sealed = self.sealed.get((shard.split, shard.index))
+        if sealed is None:
+            return shard
+        return replace(sealed, revision=sealed.revision + 1) if sealed in self.partial else None
+
+
+def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
+    """The state and the counts of all committed clips. Raises FileNotFoundError for a ledger that is gone."""
+    for look in range(1, _LOOKS + 1):
+        state, tally = State.read(out, units_per_shard), Tally.empty()
+        try:
+            for rows in state.ledgers(out):
+                tally.add(rows)
+        except FileNotFoundError:
+            # A shard was sealed between the listing and the reading, by a run at work or a worker that outlived one.
+            if look == _LOOKS:
+                raise
+        else:
+            return state, tally
+    raise AssertionError("unreachable")
+
+
+def tidy(out: Storage, state: State, units_per_shard: int) -> None:
+    """Finishes the deletions that a killed run began, and forgets its retry and what it had decided of some units.
+
+    Only the lock's holder may call this.
+    """
+    out.sweep(owns)
+    out.sweep_uploads(owns)
+    sweep_probes(out)
+    for folder in (UNIT_LEDGERS, PARTS, CRASHES):
+        for entry in out.files(folder):
+            unit = UnitName.of(entry.path)
+            if unit and (entry.path == unit.partial_ledger or _is_over(unit, state.sealed, units_per_shard)):
+                out.delete(entry.path)
+    for folder in (SHARDS, LEDGER):
+        for entry in out.files(folder, recursive=True):
+            shard = ShardName.of(entry.path)
+            if shard is None or entry.path not in shard.files:
+                continue
+            unsealed = entry.path == shard.partial and out.stat(shard.receipt) is None
+            if unsealed or shard.revision > state.sealed.get((shard.split, shard.index), shard).revision:
+                out.delete(entry.path)
+
+
+def discard_superseded(out: Storage, state: State) -> None:
+    """Deletes the revisions that a retry has replaced, once the manifest names the newer ones."""
+    for entry in out.files(SHARDS, recursive=True):
+        name = ShardName.of(entry.path)
+        if name and entry.path == name.receipt and name < state.sealed.get((name.split, name.index), name):
+            discard_shard(out, name)
+
+
+def _is_over(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
+    """Whether the unit's files count for nothing: its shard is sealed. A retry that was not sealed begins anew."""
+    return (unit.split, unit.index // units_per_shard) in sealed

@@ -1,0 +1,102 @@
+"""What is left to do: the shards that are not sealed, and those that a retry opens again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from nextscene.common.storage import Storage
+from nextscene.curation.ledger import read_ledger
+from nextscene.curation.plan import Plan, Unit
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.retry import OpenRetry
+from nextscene.shards.format.layout import ShardName, UnitName
+
+
+@dataclass
+class ShardWork:
+    """A shard to be finished: the units still to be done, and all that it consists of, at its revision.
+
+    With `others` it has more units to be done, which this run leaves to the next.
+    """
+
+    name: ShardName
+    todo: list[Unit]
+    units: list[UnitName]
+    others: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        return not self.todo and not self.others
+
+
+@dataclass(frozen=True)
+class WorkLeft:
+    """What a run has to do by a state: all that is left, at most `stop_after` clips of it, or what a retry redoes."""
+
+    state: State
+    stop_after: int | None = None
+    retry: OpenRetry | None = None
+
+    def shards(self, plan: Plan, out: Storage) -> Iterator[ShardWork]:
+        if self.retry:
+            return to_retry(plan, self.state, out, self.retry)
+        work = remaining(plan, self.state, out)
+        return at_most(work, self.stop_after) if self.stop_after else work
+
+
+def remaining(plan: Plan, state: State, out: Storage) -> Iterator[ShardWork]:
+    """The shards that are not sealed, or not whole, in the order of the plan, read one at a time."""
+    for shard, clips in plan.shards():
+        name = state.next_revision(shard)
+        if name is not None:
+            yield _open_units(plan, state, name, clips, _undecided(plan, state, out, shard))
+
+
+def at_most(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
+    """The part of the work that has the first of the clips, so many."""
+    for shard in work:
+        begun: list[Unit] = []
+        for unit in shard.todo if clips else ():
+            undecided = [clip.clip_id for clip in unit.clips if unit.redoes(clip)]
+            if clips:
+                begun.append(replace(unit, later=frozenset(undecided[clips:])))
+            clips -= min(clips, len(undecided))
+        yield replace(shard, todo=begun, others=len(begun) < len(shard.todo))
+        if not clips:
+            return
+
+
+def _undecided(plan: Plan, state: State, out: Storage, shard: ShardName) -> frozenset[str] | None:
+    """The clips that a shard was sealed without; None where it was not sealed."""
+    sealed = state.sealed.get((shard.split, shard.index))
+    if sealed is None:
+        return None
+    decided = {row.clip_id for row in read_ledger(out, sealed.ledger)}
+    return frozenset(clip.clip_id for unit in plan.units(shard) for clip in unit.clips) - decided
+
+
+def to_retry(plan: Plan, state: State, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
+    """The shards of a retry that it has not sealed yet, under their next revision."""
+    for shard, clips in plan.shards():
+        sealed = state.sealed.get((shard.split, shard.index))
+        if sealed is None or not retry.is_left(sealed):
+            continue
+        redo = frozenset(row.clip_id for row in read_ledger(out, sealed.ledger) if row.outcome in retry.outcomes)
+        if redo:
+            yield _open_units(plan, state, replace(sealed, revision=sealed.revision + 1), clips, redo)
+
+
+def count_retried(state: State, out: Storage, retry: OpenRetry) -> tuple[int, int]:
+    """Return how many clips `to_retry` does anew, and how many shards hold them, where every shard is sealed."""
+    left = [shard for shard in state.sealed.values() if retry.is_left(shard)]
+    counts = [sum(row.outcome in retry.outcomes for row in read_ledger(out, shard.ledger)) for shard in left]
+    return sum(counts), sum(count > 0 for count in counts)
+
+
+def _open_units(plan: Plan, state: State, shard: ShardName, clips: int, redo: frozenset[str] | None) -> ShardWork:
+    names = plan.unit_names(shard, clips)
+    if state.committed.issuperset(names):  # so that the plan need not be read
+        return ShardWork(shard, [], names)
+    units = [replace(unit, redo=redo) for unit in plan.units(shard) if unit.name not in state.committed]
+    return ShardWork(shard, units, names)

@@ -1,0 +1,260 @@
+"""Commits whose files are empty, short or gone: taken back and told, one line each, so that the run makes them anew.
+
+A disk can lose what it had acknowledged, and older versions left empty objects behind when they were interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from nextscene.common.errors import RunStopped
+from nextscene.common.parquet import open_table
+from nextscene.common.prefetch import ahead
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import Storage
+from nextscene.common.strict_json import json_of
+from nextscene.curation.ledger import Tally, read_ledger
+from nextscene.curation.sealing.committed import State, take_stock
+from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, seal_shard
+from nextscene.curation.summary import sums_before
+from nextscene.judge.spending.budget_record import ACCOUNT
+from nextscene.judge.spending.segments import CALLS
+from nextscene.shards.format.checksums import file_sha256
+from nextscene.shards.format.layout import LEDGER, MANIFEST, PARTS, SHARDS, SUMS, ShardName, UnitName
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt, sealed_shards
+from nextscene.shards.format.sample import CLIPS
+from nextscene.shards.format.seal import read_back
+from nextscene.shards.format.tar import BLOCK, END, DamagedShard
+
+_log = logging.getLogger(__name__)
+
+Sizes = Mapping[str, int]
+"""path → bytes, as listed."""
+
+
+def heal(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
+    """The state and counts of what is committed and whole. Only the lock's holder may call this.
+
+    Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
+    sealed shard is damaged and some of it is whole, or where so much is gone that a disk must be missing.
+    """
+    folders = (SHARDS, LEDGER, PARTS)
+    sizes = {entry.path: entry.size for folder in folders for entry in out.files(folder, recursive=True)}
+    _refuse_lost_receipts(out, sizes)
+    sealed = list(sealed_shards(out).values())
+    receipts = [*ahead(partial(_receipt, out), sealed)]
+    _refuse_lost_tars(out, sizes, receipts)
+    for name, receipt in zip(sealed, receipts, strict=True):
+        if receipt is None:
+            _log.warning("%s is not a receipt, and is written anew", name.receipt)
+            out.delete(name.receipt)
+        elif receipt:
+            _mend_shard(out, sizes, receipt)
+    _recover_receipts(out, sizes, units_per_shard)
+    _take_back_units(out, sizes, units_per_shard)
+    _drop_empty_calls(out)
+    try:
+        return take_stock(out, units_per_shard)
+    except DamagedRecord:
+        for name in State.read(out, units_per_shard).sealed.values():
+            if _is_no_table(out, name.ledger):
+                raise RunStopped(_restore(out, name, f"{name.ledger} is not a whole ledger")) from None
+        raise
+
+
+def seal_or_take_back(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt | None:
+    """As `seal_shard`; None where the files of some of the units are not what was committed: they are to be redone."""
+    try:
+        return seal_shard(out, name, units)
+    except CannotSeal as damage:
+        if name.revision:  # a retry begins anew by itself
+            raise
+        faults = {unit: fault for unit in units if (fault := _fault_of_contents(out, unit))}
+        if not faults:
+            raise
+        out.check_anchor()
+        for unit, fault in faults.items():
+            _take_back_unit(out, unit, fault)
+        _log.info("%s", damage)
+        return None
+
+
+def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
+    try:
+        receipts = [shard.name.receipt for shard in Manifest.read(out).shards]
+    except (FileNotFoundError, DamagedRecord):
+        return
+    if receipts and not any(path in sizes for path in receipts):
+        raise RunStopped(
+            f"{out.shown}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
+            f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
+        )
+
+
+def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | Literal[False] | None]) -> None:
+    tars = [receipt.name.tar for receipt in receipts if receipt and receipt.count]
+    if len(tars) > 1 and not any(path in sizes for path in tars):  # one may have been lost by itself
+        raise RunStopped(
+            f"{out.shown}: {len(tars):,} shards have receipts, and none of them has its tar any more ({tars[0]}, …);"
+            " mount the disk that holds them, or delete the receipts to have the shards made anew"
+        )
+
+
+def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
+    """None for one that is empty or cut short, False for one that only another version can read."""
+    try:
+        json_of(out.read(name.receipt))
+        return Receipt.read(out, name)
+    except DamagedRecord:
+        return False
+    except ValueError:
+        return None
+
+
+def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
+    """A shard that has lost its tar, or has no clips, is made anew. Raises RunStopped for another damage."""
+    name = receipt.name
+    tar, ledger = sizes.get(name.tar), sizes.get(name.ledger)
+    if receipt.count and not tar:
+        return _take_back_shard(out, name, f"{name.tar} {_has(tar)}")
+    if not ledger and not receipt.count:
+        return _take_back_shard(out, name, f"{name.ledger} {_has(ledger)}")
+    if not ledger:
+        raise RunStopped(_restore(out, name, f"{name.ledger} {_has(ledger)}"))
+    if receipt.count and tar != receipt.bytes:
+        raise RunStopped(
+            _restore(out, name, f"{name.tar} {_has(tar)}, and had {receipt.bytes:,} bytes as it was sealed")
+        )
+    if receipt.count and (found := sizes.get(name.offsets)) != len(receipt.offsets):
+        _log.warning("%s is written again: it %s", name.offsets, _has(found))
+        out.write(name.offsets, receipt.offsets)
+    return None
+
+
+def _restore(out: Storage, name: ShardName, fault: str) -> str:
+    files = f"{name.tar}, {name.offsets}, {name.receipt} and {name.ledger}"
+    return (
+        f"{out.shown}: {fault}; restore it from a copy, or delete {files} to have the shard made anew from its source,"
+        " if that still has all of it"
+    )
+
+
+def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
+    """A shard whose ledger and tar are whole was sealed, though its receipt is gone; unless its units still stand."""
+    state = State.read(out, units_per_shard)
+    unfinished = {(unit.split, unit.index // units_per_shard) for unit in state.committed}
+    sums = sums_before(out)
+    names = {name for path in sizes if (name := ShardName.of(path)) and path == name.ledger}
+    for name in sorted(names, reverse=True):
+        if (name.split, name.index) in state.sealed.keys() | unfinished:
+            continue
+        if receipt := _receipt_of_files(out, name, sums.get(name.ledger, "")):
+            _log.warning("%s was lost; tar and ledger are whole and give it again", name.receipt)
+            if receipt.sums[name.receipt] != sums.get(name.receipt):
+                out.delete(SUMS)
+            out.write(name.offsets, receipt.offsets)
+            receipt.publish(out)
+            unfinished.add((name.split, name.index))
+
+
+def _receipt_of_files(out: Storage, name: ShardName, ledger_sha256: str) -> Receipt | None:
+    """What tar and ledger prove; None where they do not fit. Without clips there is nothing to be lost.
+
+    `ledger_sha256` is known of the ledger as it was written, or "".
+    """
+    try:
+        if ledger_sha256 not in ("", file_sha256(out, name.ledger)):
+            return None
+        kept = tuple(row.clip_id for row in read_ledger(out, name.ledger) if row.kept)
+        if not kept:
+            return None
+        with out.open(name.tar) as tar:
+            receipt = read_back(tar, name, CLIPS)
+    except (DamagedShard, DamagedRecord, FileNotFoundError):
+        return None
+    return replace(receipt, ledger_sha256=ledger_sha256) if receipt.clip_ids == kept else None
+
+
+def _has(size: int | None) -> str:
+    return "is missing" if size is None else f"has {size:,} bytes"
+
+
+def _take_back_shard(out: Storage, name: ShardName, fault: str) -> None:
+    retried = "; ask for its --retry once more" if name.revision else ""
+    _log.warning("%s is made anew, from stored answers where they were paid for: %s%s", name, fault, retried)
+    out.delete(name.receipt)  # first: without it the shard is not sealed
+    discard_shard(out, name)
+
+
+def _take_back_units(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
+    sealed = sealed_shards(out)
+    for path in sizes:
+        unit = UnitName.of(path)
+        if (
+            unit
+            and path == unit.ledger
+            and (unit.split, unit.index // units_per_shard) not in sealed
+            and (fault := _fault(out, sizes, unit))
+        ):
+            _take_back_unit(out, unit, fault)
+
+
+def _take_back_unit(out: Storage, unit: UnitName, fault: str) -> None:
+    _log.warning("unit %s is done anew: %s", unit, fault)
+    out.delete(unit.ledger)  # first: without it the unit is not committed
+    out.delete(unit.part)
+
+
+def _fault(out: Storage, sizes: Sizes, unit: UnitName) -> str:
+    """Why a committed unit is to be done anew, as far as its ledger and the size of its part tell."""
+    try:
+        if _is_no_table(out, unit.ledger):
+            return f"{unit.ledger} is not a whole ledger"
+        least = sum(row.bytes for row in read_ledger(out, unit.ledger) if row.kept)
+    except FileNotFoundError:
+        return ""  # sealed since it was listed, by a worker that outlived its run
+    found = sizes.get(unit.part)
+    if found is None or found < least or found % BLOCK:
+        return f"{unit.part} {_has(found)}, and its clips have {least:,}"
+    return ""
+
+
+def _fault_of_contents(out: Storage, unit: UnitName) -> str:
+    """Likewise, after its part has been read whole."""
+    try:
+        kept = [row.clip_id for row in read_ledger(out, unit.ledger) if row.kept]
+        with scratch_folder() as folder:
+            part = folder / "part.tar"
+            out.copy_to(part, unit.part)
+            with part.open("r+b") as tar:
+                tar.seek(0, os.SEEK_END)
+                tar.write(END)
+                found = read_back(tar, ShardName(unit.split, unit.index), CLIPS).clip_ids
+    except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
+        return f"{damage}"
+    return "" if found == tuple(kept) else f"{unit.part} does not hold the clips of {unit.ledger}"
+
+
+def _is_no_table(out: Storage, path: str) -> bool:
+    try:
+        open_table(out, path)
+    except DamagedRecord:
+        return True
+    return False
+
+
+def _drop_empty_calls(out: Storage) -> None:
+    """An empty file of answers can come from an interrupted upload alone, and then nobody has acted on it."""
+    if out.is_local:
+        return
+    for entry in out.files(CALLS, recursive=True):
+        if not entry.size and entry.path != ACCOUNT:
+            _log.warning(
+                "%s holds nothing: its upload was interrupted; what it may have cost counts as lost", entry.path
+            )
+            out.delete(entry.path)

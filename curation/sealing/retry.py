@@ -1,0 +1,135 @@
+"""A retry under way: what it does anew, and how its shards stood when it began, so that it can be stopped and go on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.prefetch import ahead
+from nextscene.common.storage import Storage
+from nextscene.common.strict_json import json_of, typed
+from nextscene.curation.ledger import read_ledger
+from nextscene.curation.outcome import OUTCOMES
+from nextscene.curation.sealing.committed import State
+from nextscene.shards.format.layout import RETRY, ShardName
+from nextscene.shards.format.receipt import DamagedRecord
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OpenRetry:
+    """`retry.json`, which is there from the begin of a retry until all of it is done.
+
+    `shards` hold a clip to be done anew, and are named as they were sealed when it began.
+    """
+
+    outcomes: frozenset[str]
+    shards: tuple[ShardName, ...]
+
+    @staticmethod
+    def read(out: Storage) -> OpenRetry | None:
+        """Return None where no retry is open. Raise DamagedRecord."""
+        try:
+            value = typed(json_of(out.read(RETRY)), {"outcomes": list, "shards": list})
+            outcomes = frozenset(outcome for outcome in OUTCOMES if outcome in value["outcomes"])
+            if not outcomes or len(outcomes) < len(value["outcomes"]):
+                raise ValueError(f"it names {value['outcomes']!r:.100}")
+            return OpenRetry(outcomes, tuple(_shard_of(path) for path in value["shards"]))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DamagedRecord(f"{RETRY} is damaged ({error})") from error
+
+    def publish(self, out: Storage) -> None:
+        value = {"outcomes": sorted(self.outcomes), "shards": [shard.receipt for shard in self.shards]}
+        out.write(RETRY, json.dumps(value).encode())
+
+    @property
+    def flag(self) -> str:
+        """The flag that it goes on with."""
+        return f"--retry {self.words}"
+
+    @property
+    def words(self) -> str:
+        return ",".join(sorted(self.outcomes))
+
+    def is_left(self, sealed: ShardName) -> bool:
+        """Whether a shard, by its sealed revision, is still to be done: it is none of those that the retry has made."""
+        revision = self._revisions.get((sealed.split, sealed.index))
+        return revision is not None and sealed.revision <= revision
+
+    @cached_property
+    def _revisions(self) -> dict[tuple[str, int], int]:
+        return {(shard.split, shard.index): shard.revision for shard in self.shards}
+
+
+def _shard_of(path: object) -> ShardName:
+    shard = ShardName.of(path) if isinstance(path, str) else None
+    if shard is None or path != shard.receipt:
+        raise ValueError(f"{path!r:.100} is no receipt")
+    return shard
+
+
+def open_retry(out: Storage) -> OpenRetry | None:
+    """Return the open retry as far as it can be read: `check_open_retry` tells of a damaged one."""
+    try:
+        return OpenRetry.read(out)
+    except DamagedRecord:
+        return None
+
+
+def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
+    """Raise UsageMistake where another retry is open than that of `outcomes`, or a damaged file does not say which.
+
+    A run without a retry leaves it as it is, and says so.
+    """
+    try:
+        retry = OpenRetry.read(out)
+    except DamagedRecord as damage:
+        remedy = f"{damage}; delete it, and the next --retry begins anew, also with what this one had done"
+        if outcomes:
+            raise UsageMistake(f"--out {out.shown}: {remedy}") from damage
+        _log.warning("%s", remedy)
+        return
+    if retry is None or retry.outcomes == outcomes:
+        return
+    if outcomes:
+        raise UsageMistake(
+            f"--out {out.shown} has an unfinished {retry.flag}; give that first, to finish it, or delete"
+            f" {out.shown}/{RETRY} to give it up"
+        )
+    _log.warning(
+        "%s has an unfinished %s; this run leaves it so: --out %s %s goes on",
+        out.shown,
+        retry.flag,
+        out.shown,
+        retry.flag,
+    )
+
+
+def begin_or_go_on(out: Storage, state: State, outcomes: frozenset[str]) -> OpenRetry | None:
+    """Return the open retry, or a new one, recorded before any of its work; None where no clip has such an outcome."""
+    if retry := OpenRetry.read(out):
+        return retry
+    if shards := tuple(_shards_with(out, state, outcomes)):
+        retry = OpenRetry(outcomes, shards)
+        retry.publish(out)
+    return retry
+
+
+def _shards_with(out: Storage, state: State, outcomes: frozenset[str]) -> Iterator[ShardName]:
+    sealed = sorted(state.sealed.values())
+    ledgers = ahead(partial(read_ledger, out), [shard.ledger for shard in sealed])
+    for shard, rows in zip(sealed, ledgers, strict=True):
+        if any(row.outcome in outcomes for row in rows):
+            yield shard
+
+
+def end_retry(out: Storage) -> None:
+    """Forget the open retry, all of which is sealed and summed up: the next one begins anew."""
+    out.delete(RETRY)

@@ -1,0 +1,67 @@
+"""Which ends a retry can change, and what is to be mended first.
+
+A rule, a plan and the contents of a file say the same each time they are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nextscene.curation.config import CUT_VERSION
+from nextscene.curation.sealing.retry import OpenRetry
+
+_ASK_ANEW = "asked about anew"
+_REMEDIES = {
+    "source_missing": "put the files back first",
+    "source_changed": "put the planned files back first",
+    "header_error": "raise --limits.header-seconds or --limits.header-memory-mb",
+    "cut_timeout": "raise --limits.clip-seconds",
+    "cut_crashed": "raise --limits.clip-memory-mb",
+    "unexpected": "with a version in which that is mended",
+    "judge_error": _ASK_ANEW,
+    "truncated": _ASK_ANEW,
+    "unreadable_answer": _ASK_ANEW,
+    "kills_worker": "with more memory for each worker",
+}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A retry that may help: of which outcomes, and why, in words."""
+
+    outcomes: str
+    why: str
+
+
+def advice(ends: Iterable[tuple[str, str, int]]) -> list[Advice]:
+    """Return the retries that can change some of these ends (outcome, reason, clips)."""
+    refused, mended = 0, dict[str, list[str]]()
+    for outcome, reason, count in ends:
+        if outcome == "refused":
+            refused += count
+        elif outcome in ("failed", "quarantined") and reason in _REMEDIES:
+            mended.setdefault(outcome, []).append(f"{count:,} {reason}: {_REMEDIES[reason]}")
+    found = [Advice(",".join(mended), "; ".join(line for lines in mended.values() for line in lines))] if mended else []
+    return found + (
+        [Advice("refused", f"to ask about {refused:,} {'clip' if refused == 1 else 'clips'} once more")]
+        if refused
+        else []
+    )
+
+
+def retries(ends: Iterable[tuple[str, str, int]], cut_version: int, opened: OpenRetry | None) -> list[Advice]:
+    """Return the retries that may help and that a build accepts.
+
+    It accepts none of what another version of the cut has finished, and before an unfinished one no other.
+    """
+    if cut_version != CUT_VERSION:
+        return []
+    if opened:
+        return [Advice(opened.words, "which was begun and is not finished")]
+    return advice(ends)
+
+
+def beyond_retry(ends: Iterable[tuple[str, str, int]]) -> dict[str, int]:
+    """Return reason → clips of what has failed and no retry can change."""
+    return {reason: count for outcome, reason, count in ends if outcome == "failed" and reason not in _REMEDIES}

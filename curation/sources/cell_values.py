@@ -1,0 +1,166 @@
+"""What stands in a cell: checked for its type, never coerced from another."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+from nextscene.common.text import MAX_TEXT_BYTES
+from nextscene.curation.sources.caption import not_unicode
+
+_MAX_SECONDS = 10**7
+_MAX_NAME_BYTES = 16 << 10
+_MAX_DEPTH = 100
+_FURTHER = "its further columns, which are kept as provenance,"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MOST_SHOWN = 60
+_REMEDIES: Mapping[type, str] = {
+    list: "give one text",
+    tuple: "give one text",
+    dict: "give one text",
+    bytes: "decode it, and write it as text",
+}
+
+
+class NotMeant(ValueError):
+    """A value that its column cannot have. The message is a phrase that names the type and the remedy."""
+
+
+class Unusable(ValueError):
+    """A value of the right type that no clip can have. `reason` is a word to count by, the message a phrase."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+def check_name(text: str, column: str) -> None:
+    """Raise Unusable for a name that cannot be written down, or that no file can have."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > _MAX_NAME_BYTES:
+        raise Unusable("bad_name", f"its {column} has {size:,} bytes, {_MAX_NAME_BYTES:,} are the most")
+    if wrong := not_unicode(text) or ("it holds a zero byte" if "\0" in text else ""):
+        raise Unusable("bad_name", f"its {column} {text[:80]!a} cannot be used: {wrong}")
+
+
+def text_of(value: Any) -> str:
+    """The text of a cell, "" where it is absent. Raises NotMeant."""
+    if is_absent(value):
+        return ""
+    if isinstance(value, str):
+        return value
+    remedy = _REMEDIES.get(type(value), "write it as text")
+    raise NotMeant(f"is {_a(value)}, not text; {remedy}")
+
+
+def id_of(value: Any) -> str:
+    """As `text_of`; a whole number stands for its decimal digits."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
+
+
+def video_of(value: Any) -> str:
+    """As `text_of`, and says what to do with files that lie in the table itself."""
+    if isinstance(value, bytes) or (isinstance(value, Mapping) and value.keys() & {"bytes", "path"}):
+        raise NotMeant(
+            f"is {_a(value)}: a file inside the table, which is not supported yet;"
+            " write the files out, and give their names as text"
+        )
+    return text_of(value)
+
+
+def milliseconds_of(value: Any) -> int | None:
+    """Seconds, as a number or the text of one, in milliseconds; None where they are absent.
+
+    Raises NotMeant, or Unusable for a time that no video has.
+    """
+    if is_absent(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
+        raise NotMeant(f"is {_a(value)}, not a number of seconds; write it as one, such as 90.5")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise NotMeant(f"{shown(value)} is not a number of seconds, such as 90.5")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 <= seconds <= _MAX_SECONDS:
+        raise Unusable("bad_span", f"{shown(value)} is not between 0 and {_MAX_SECONDS} seconds")
+    return round(seconds * 1000)
+
+
+def provenance_of(others: Mapping[str, Any]) -> str:
+    """The values under their names as a JSON object, "" for none; what is absent or empty is left out.
+
+    Raises Unusable for values that nest too deep, are no text that can be written down, or are too long.
+    """
+    given = {name: value for name, value in others.items() if not is_absent(value) and value != ""}
+    if not given:
+        return ""
+    try:
+        try:
+            text = _dumped(given)
+        except ValueError:  # NaN or infinity
+            text = _dumped(_plain(given))
+        too_deep = text.count("[") + text.count("{") > _MAX_DEPTH and _nests_deeper(given, _MAX_DEPTH)
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise Unusable("bad_provenance", f"{_FURTHER} nest deeper than {_MAX_DEPTH}")
+    if wrong := not_unicode(text):
+        raise Unusable("bad_provenance", f"{_FURTHER} are not Unicode text: {wrong}")
+    if len(text) > MAX_TEXT_BYTES:
+        longest = max(given, key=lambda name: len(_dumped(_plain(given[name]))))
+        much = f"{len(text):,} letters, {MAX_TEXT_BYTES:,} are the most; the longest is {shown(longest)}"
+        raise Unusable("bad_provenance", f"{_FURTHER} come to {much}")
+    return text
+
+
+def is_absent(value: Any) -> bool:
+    """Whether there is no value: NaN is how pandas spells that."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut short, and no larger on the way there; of an object its names."""
+    if isinstance(value, Mapping):
+        text = f"{{{', '.join(map(str, islice(value, 4)))}}}"
+    elif isinstance(value, (list, tuple)):
+        text = f"[{', '.join('[…]' if isinstance(inner, (list, tuple)) else shown(inner) for inner in value[:4])}]"
+    else:
+        text = repr(value[:_MOST_SHOWN] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _a(value: Any) -> str:
+    """A value with its type, in words."""
+    if isinstance(value, bool):
+        return f"{str(value).lower()}, a truth value"
+    names = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes", int: "a number", float: "a number"}
+    return f"{names.get(type(value), f'a {type(value).__name__}')} ({shown(value)})"
+
+
+def _nests_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return levels < 0 or any(_nests_deeper(one, levels - 1) for one in inner)
+
+
+def _dumped(values: Any) -> str:
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_written)
+
+
+def _written(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """With null for NaN, and the word for infinity: JSON has neither."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,1 @@
+"""What is done with the clips of one unit: screen, describe, cut."""

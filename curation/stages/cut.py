@@ -1,0 +1,81 @@
+"""Cutting: one pass of ffmpeg from a span of a source to the clip that stands in the shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import ffmpeg as ffmpeg_line
+
+from nextscene.curation.config import Config, Encode
+from nextscene.curation.media.extract import Extracted, expected_frames, extract
+from nextscene.curation.media.probe import Measured
+from nextscene.curation.media.seek import Span, timing
+from nextscene.curation.outcome import Ending
+
+_SHORT_BY = 1
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A finished clip. `frames` is the number of packets in the file, whatever its header says."""
+
+    mp4: bytes
+    frames: int
+    width: int
+    height: int
+    cpu_seconds: float
+
+
+def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: Path) -> Cut | Ending:
+    """Decode, resample, scale and encode one clip in a child process.
+
+    Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
+    """
+    target = scratch / "clip.mp4"
+    encode = config.encode
+
+    def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
+        return ffmpeg_line.output(
+            picture, f"file:{target}", **encoding(encode), frames=most, r=encode.fps, video_track_timescale=16384
+        )
+
+    done = extract(source, span, measured, config, scratch, finish)
+    if isinstance(done, Ending):
+        return done
+    made = _read(target, done)
+    expected = expected_frames(span, measured, config, done.first)
+    if made.frames + _SHORT_BY < expected and span.length is None:
+        # Some headers promise more than was ever there.
+        known = timing(source, config.limits)
+        if known and known.duration is not None:
+            truth = replace(measured, duration=known.duration, end=known.duration)
+            expected = min(expected, expected_frames(span, truth, config, done.first))
+    if made.frames < max(1, expected - _SHORT_BY):
+        promised = f"{expected} by span and duration"
+        return Ending("failed", "short_decode", f"{made.frames} frames, {promised}{done.last_words}")
+    return made
+
+
+def encoding(encode: Encode) -> dict[str, str | int]:
+    """Ffmpeg's options for every clip that is written, whatever it is made of: H.264 in MP4, tagged as BT.709."""
+    return {
+        "format": "mp4", "vcodec": "libx264", "pix_fmt": "yuv420p", "preset": encode.preset, "crf": encode.crf,
+        "g": encode.gop, "keyint_min": encode.gop, "sc_threshold": 0, "bf": 0, "threads": 1,
+        "color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "color_range": "tv",
+        "movflags": "+faststart", "map_metadata": -1, "map_chapters": -1,
+        "flags:v": "+cgop+bitexact", "fflags": "+bitexact",
+    }  # fmt: skip
+
+
+def _read(target: Path, done: Extracted) -> Cut:
+    """The clip that ffmpeg left; one without frames if there is none."""
+    try:
+        with av.open(str(target)) as container:
+            video = container.streams.video[0]
+            width, height = video.codec_context.width, video.codec_context.height
+            frames = sum(1 for packet in container.demux(video) if packet.size)
+    except (av.error.InvalidDataError, av.error.EOFError, FileNotFoundError, IndexError):
+        return Cut(b"", 0, 0, 0, done.cpu_seconds)
+    return Cut(target.read_bytes(), frames, width, height, done.cpu_seconds)

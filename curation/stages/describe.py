@@ -1,0 +1,103 @@
+"""The rounds: describe the scene before a clip, verify it, and on a Fail ask for another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.curation.outcome import UNDECIDED, Ending, Undecided
+from nextscene.judge.base import Call, Declined, Judge, Question
+
+ASKED_IN_VAIN = frozenset(["judge_error", "truncated", "unreadable_answer"])
+"""The reasons of a `failed` clip that are the judge's. `caption_too_long` is the caption's: nothing was answered."""
+
+
+@dataclass(frozen=True)
+class TurnedDown:
+    """A description that did not pass, and why."""
+
+    scene: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the judge made of a clip. Under `none`, and where the judge declined, there is no text and no verdict.
+
+    `caption` is the clip's, or the judge's where the clip had none. `calls` are all that were paid for, in order.
+    """
+
+    caption: str = ""
+    text: str = ""
+    verdict: str = ""
+    verdict_reason: str = ""
+    rounds: int = 0
+    judge_model: str = ""
+    prompt_sha256: str = ""
+    turned_down: tuple[TurnedDown, ...] = ()
+    calls: tuple[Call, ...] = ()
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of a unit's clips: a scene, None for one that needs none, or UNDECIDED.
+
+    `end` is what ended the asking before all were.
+    """
+
+    scenes: list[Scene | Undecided | None]
+    end: RunStopped | UsageMistake | None = None
+
+    @property
+    def outcome(self) -> Asked:
+        return Asked(self.end, UNDECIDED in self.scenes, any(isinstance(scene, Scene) for scene in self.scenes))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the asking about a unit went: what ended it, whether a clip is left undecided, whether any has a scene."""
+
+    end: RunStopped | UsageMistake | None = None
+    is_partial: bool = False
+    has_scenes: bool = True
+
+
+async def decide(judge: Judge | None, question: Question) -> Scene:
+    """Up to `judge.rounds` rounds for one clip. Ends with a Pass, with `dropped`, or with why the judge declined."""
+    if judge is None:
+        ending = None if question.caption else Ending("rejected", "no_caption", "the source gives no caption for it")
+        return Scene(question.caption, ending=ending)
+    scene = Scene(question.caption, prompt_sha256=judge.prompt_sha256)
+    try:
+        if not question.caption:
+            said = await judge.caption(question)
+            question = replace(question, caption=said.text)
+            scene = replace(scene, caption=said.text, calls=said.calls)
+        for _ in range(judge.rounds):
+            scene = await _round(judge, question, scene)
+            if scene.verdict == "Pass":
+                return scene
+    except Declined as declined:
+        return replace(
+            scene, text="", verdict="", verdict_reason="", calls=scene.calls + declined.calls,
+            ending=Ending(declined.outcome, declined.reason, declined.detail),
+        )  # fmt: skip
+    said_of = f"{judge.rounds} of {judge.rounds} rounds failed; last: {scene.verdict_reason}"
+    return replace(scene, ending=Ending("dropped", "no_pass", said_of))
+
+
+async def _round(judge: Judge, question: Question, scene: Scene) -> Scene:
+    """Raises Declined, with this round's calls."""
+    said = await judge.describe(question, tuple(attempt.scene for attempt in scene.turned_down))
+    try:
+        opinion = await judge.verify(question, said.text)
+    except Declined as declined:
+        declined.calls = said.calls + declined.calls
+        raise
+    failed = (TurnedDown(said.text, opinion.reason),) if opinion.verdict == "Fail" else ()
+    return replace(
+        scene, text=said.text, verdict=opinion.verdict, verdict_reason=opinion.reason, rounds=scene.rounds + 1,
+        judge_model=opinion.model, turned_down=scene.turned_down + failed,
+        calls=scene.calls + said.calls + opinion.calls,
+    )  # fmt: skip

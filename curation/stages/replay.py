@@ -1,0 +1,67 @@
+"""What was asked about a clip that is not decided, by the answers that are stored. Asks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nextscene.curation.config import Config
+from nextscene.curation.plan import PlannedClip
+from nextscene.curation.stages.describe import Scene, decide
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.request import Frame, Request
+from nextscene.judge.base import Call, Calls, Question
+from nextscene.judge.claude import ClaudeJudge
+from nextscene.judge.spending.prices import Price
+
+# A caption is found by the clip's content; which frames it was made of would have to be decoded.
+_NO_FRAMES = (Frame(0.0, 1, 1, b""),)
+
+
+class _NotStored(Exception):
+    """The first question without a stored answer."""
+
+
+def content_of(clip: PlannedClip) -> str:
+    """What stands for the bytes of a clip's file, as far as the plan knows them."""
+    return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
+
+
+class Replay:
+    """The questions about one clip up to the first that has no stored answer.
+
+    `calls` are those that have one; `scene` is how the clip ends where all have.
+    """
+
+    def __init__(
+        self, look_up: Callable[[str], Answer | None], config: Config, price: Price, clip: PlannedClip, sample: int = 0
+    ) -> None:
+        """`look_up` gives the answer that is stored under a key. Raises JudgeStopped for a segment that is damaged."""
+        self._look_up = look_up
+        self._calls: list[Call] = []
+        frames = () if clip.caption else _NO_FRAMES
+        question = Question(clip.clip_id, clip.caption, frames=frames, sample=sample, content=content_of(clip))
+        self.scene: Scene | None = None
+        try:
+            decide(ClaudeJudge(config.claude, price, self), question).send(None)  # nothing in it waits
+        except StopIteration as end:
+            self.scene = end.value
+        except _NotStored:
+            return
+
+    @property
+    def calls(self) -> Calls:
+        return tuple(self._calls)
+
+    def count(self, task: str) -> int:
+        return sum(call.task == task for call in self._calls)
+
+    async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
+        """Return a stored answer."""
+        answer = self._look_up(request.key) or (self._look_up(request.alias) if request.alias else None)
+        if answer is None:
+            raise _NotStored
+        self._calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
+        return answer
+
+    async def has_answer(self, request: Request) -> bool:
+        return self._look_up(request.key) is not None

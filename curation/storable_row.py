@@ -1,0 +1,57 @@
+"""Rows that a ledger can hold: whatever strangers wrote, it is written down as evidence, or it ends the one clip.
+
+Strangers are the source, the headers of its files, what FFmpeg says of them, and the judge's answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+from nextscene.common.text import evidence
+from nextscene.curation.ledger import Row
+
+UNWRITABLE = "unwritable"
+"""The reason of a row that lacks what no ledger can hold."""
+
+_INT64 = range(-(2**63), 2**63)
+_MAX_BYTES = 16 << 20
+_NOT_CUT: dict[str, Any] = {"frames": -1, "width": -1, "height": -1, "bytes": -1, "mp4_sha256": ""}
+
+
+def writable(row: Row) -> Row:
+    """Return the row with its evidence cleaned and cut to size.
+
+    A row with anything else that no ledger can hold comes back as `failed: unwritable`, without that.
+    """
+    columns = fields(Row)
+    cleaned: dict[str, Any] = {
+        c.name: evidence(getattr(row, c.name), c.metadata["evidence"]) for c in columns if "evidence" in c.metadata
+    }
+    row = replace(row, **cleaned)
+    wrong = {c.name: why for c in columns if (why := _why_not(getattr(row, c.name)))}
+    if not wrong:
+        return row
+    blanks = {c.name: c.default for c in columns if c.name in wrong and c.default is not MISSING}
+    detail = evidence("; ".join(f"{name} cannot be written: {why}" for name, why in wrong.items()))
+    return replace(row, **{**_NOT_CUT, **blanks, "outcome": "failed", "reason": UNWRITABLE, "detail": detail})
+
+
+def writable_of(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the columns that a ledger can hold."""
+    return {name: value for name, value in columns.items() if not _why_not(value)}
+
+
+def _why_not(value: str | int | float) -> str:
+    """Why a column cannot hold a value, as a phrase; "" where it can."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"it is {value}"
+    if isinstance(value, int):
+        return "" if value in _INT64 else "it is no number of 64 bits"
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return "it is not Unicode text"
+    return "" if size <= _MAX_BYTES else f"it has {size:,} bytes, {_MAX_BYTES:,} are the most"

@@ -1,0 +1,1 @@
+"""Proving a dataset: files against checksums, rows against what they were made from."""

@@ -1,0 +1,274 @@
+"""Proving a dataset: every file against SHA256SUMS, every row and sum against what it was made from.
+
+A hash proves that a file is the one that was written; deriving its contents again proves that what it says is so.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config, flat
+from nextscene.curation.ledger import Tally
+from nextscene.curation.plan import Plan
+from nextscene.curation.progress import Progress
+from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.retry import OpenRetry
+from nextscene.curation.summary import about, summarize
+from nextscene.curation.verify.answers import Answers
+from nextscene.curation.verify.derived import read_by_others, spending_now, wrong_counts, wrong_lists
+from nextscene.curation.verify.shard import check_shard
+from nextscene.judge.spending.budget_record import ACCOUNT
+from nextscene.shards import exports
+from nextscene.shards.format.checksums import NOT_LISTED, Listed, file_sha256, read_sums
+from nextscene.shards.format.folder_mark import DATASET, NotOurs, check
+from nextscene.shards.format.layout import (
+    CONFIG,
+    LEDGER,
+    MANIFEST,
+    MARK,
+    PLAN,
+    REPORT,
+    SHARDS,
+    SUMMARY,
+    SUMS,
+    UNIT_LEDGERS,
+    ShardName,
+    index,
+)
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
+
+_RESTORE = "restore it from a copy"
+_ANEW = "delete it and run the build again to write it anew"
+_SUMS_ANEW = f"delete {SUMS} and run the build again to write it anew"
+_DERIVED = "rows by plan, samples and paid answers; manifest, index, summary and cards by receipts and ledgers"
+_UNCOVERED = (
+    "work in progress (parts/, ledger/units/, run.lock, retry.json), counts of crashes, open batches, latents/, answers"
+    " that no row names"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the proof: something that is wrong, with its remedy, or something to know."""
+
+    text: str
+    wrong: bool = True
+
+
+def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress) -> Iterator[Finding]:
+    """Yield each thing that is wrong, as one line that names file and remedy; then what was covered, and by what.
+
+    Reads every file; `progress` is told of each shard that was looked at.
+    """
+    try:
+        sums = read_sums(out)
+        is_there = sums is not None
+    except DamagedRecord as damage:
+        sums, is_there = None, True
+        yield Finding(str(damage))
+    try:
+        OpenRetry.read(out)
+    except DamagedRecord as damage:
+        yield Finding(f"{damage}; delete it, and the next --retry begins anew")
+    proof = _Proof(out, recorded, config, Listed(sums))
+    yield from map(Finding, proof.mark())
+    if roots := [*proof.roots()]:
+        yield from map(Finding, roots)
+        return
+    plan, state = Plan(out, config), State.read(out, config.units_per_shard)
+    progress.begin(plan.clips, 0)
+    for planned, clips in plan.shards():
+        yield from map(Finding, proof.shard(plan, state, planned))
+        progress.advance(clips)
+        progress.tick()
+    by_older = not is_there and proof.by_older
+    concluded = state.complete(plan) and (is_there or by_older)
+    if concluded:
+        yield from map(Finding, proof.derived(plan, state))
+    elif is_there:
+        yield from map(Finding, proof.listed())
+    else:
+        yield Finding(f"{SUMS} is missing: the last run was not concluded; run the build again to write it")
+    yield from map(Finding, proof.books())
+    yield from map(Finding, proof.strangers(plan, state, concluded))
+    for text in proof.coverage(by_older):
+        yield Finding(text, wrong=False)
+
+
+class _Proof:
+    """One proof, and what was read for it: receipts without their samples, and the counts of the ledgers."""
+
+    def __init__(self, out: Storage, recorded: Recorded, config: Config, listed: Listed) -> None:
+        self._out = out
+        self._recorded = recorded
+        self._config = config
+        self._listed = listed
+        self._answers = Answers(out)
+        self._receipts: list[Receipt] = []
+        self._tally = Tally.empty()
+        self._receipts_whole = self._rows_whole = True
+
+    @property
+    def by_older(self) -> bool:
+        """Whether an older version sealed all."""
+        return bool(self._receipts) and not any(receipt.ledger_sha256 for receipt in self._receipts)
+
+    def mark(self) -> Iterator[str]:
+        """An older version wrote none, and the next run adds it."""
+        try:
+            check(self._out, DATASET)
+        except NotOurs:
+            yield f"{MARK} is not the mark of a dataset; delete it and run the build again to write it anew"
+
+    def roots(self) -> Iterator[str]:
+        """What is wrong with plan and configuration; with these nothing else can be proved."""
+        changed = self._listed.fault(CONFIG, file_sha256(self._out, CONFIG))
+        if fault := changed or self._contradiction():
+            yield f"{CONFIG}: {fault}; {_remedy(fault, _RESTORE)}"
+        try:
+            sha256 = file_sha256(self._out, PLAN)
+        except FileNotFoundError:
+            yield f"{PLAN} is missing; {_RESTORE}, or run the build again to make it of the same source anew"
+            return
+        if sha256 != self._recorded.plan_sha256:
+            yield f"{PLAN} was changed: its sha256 is not the one in {CONFIG}; {_RESTORE}"
+        elif fault := self._listed.fault(PLAN, sha256):
+            yield f"{PLAN}: {fault}; {_remedy(fault, _RESTORE)}"
+
+    def _contradiction(self) -> str:
+        determining, settings = self._recorded.determining, flat(self._config)
+        if tomllib.loads(self._out.read(CONFIG).decode()).get("fingerprint") != self._recorded.fingerprint:
+            return "its fingerprint is not that of what it says decides the dataset"
+        for name in sorted(settings.keys() & determining.keys()):
+            if settings[name] != determining[name]:
+                return f"it gives {name} twice, as {settings[name]!r} and {determining[name]!r}"
+        return ""
+
+    def shard(self, plan: Plan, state: State, planned: ShardName) -> Iterator[str]:
+        name = state.sealed.get((planned.split, planned.index))
+        if name is None:
+            yield f"{planned} is not sealed; run the build again to finish it"
+            return
+        units = plan.units(name)
+        clips = [clip for unit in units for clip in unit.clips]
+        is_partial = name in state.partial
+        found = check_shard(self._out, self._recorded, self._config, name, clips, is_partial)
+        if is_partial:
+            yield (
+                f"{name} is sealed with {len(found.rows):,} of its {len(clips):,} clips, the others are not decided;"
+                " run the build again to add them"
+            )
+        if found.receipt:
+            self._receipts.append(replace(found.receipt, clip_ids=(), places=()))
+            changed = self._listed.fault(name.receipt, file_sha256(self._out, name.receipt))
+            if changed == NOT_LISTED:
+                yield f"{name.receipt}: {changed}; {_SUMS_ANEW}"
+            elif changed:
+                found.add(name.receipt, changed)
+            else:
+                yield from self._lines_of(found.receipt)
+        found.add(name.ledger, *self._answers.faults(found.rows))
+        self._tally.add(found.rows)
+        self._rows_whole &= not found.faults
+        self._receipts_whole &= name.receipt not in found.faults
+        for path, faults in found.faults.items():
+            more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
+            yield f"{path}: {faults[0]}{more}; {_shard_anew(name)}"
+
+    def _lines_of(self, receipt: Receipt) -> Iterator[str]:
+        """What SHA256SUMS says otherwise than a receipt, with which tar, offsets and ledger are compared."""
+        for path, sha256 in receipt.sums.items():
+            if path != receipt.name.receipt and (changed := self._listed.fault(path, sha256)):
+                yield f"{SUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
+
+    def books(self) -> Iterator[str]:
+        """What is wrong with the paid answers and the account of them."""
+        return self._answers.books()
+
+    def derived(self, plan: Plan, state: State) -> Iterator[str]:
+        """What is wrong with all that was made from the shards; by hash only, where those are damaged."""
+        if not self._receipts_whole:
+            yield from self.listed()
+            return
+        manifest = Manifest.of(self._receipts, self._recorded.fingerprint, state.complete(plan))
+        spending = spending_now(self._out, self._recorded)
+        summary = summarize(plan, self._recorded, state, self._tally, manifest, 0.0, spending)
+        wrong = wrong_lists(self._out, manifest)
+        wrong |= wrong_counts(self._out, manifest, summary) if self._rows_whole else {}
+        made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(manifest, about(self._out, summary))
+        made |= {ACCOUNT} if summary.judge == "claude" and self._answers.at_hand else set()
+        made |= {REPORT} if REPORT in self._listed.left or self._out.stat(REPORT) else set()
+        for path in sorted(made):
+            yield from self._made(path, wrong.get(path, ""))
+        for path in sorted(self._still_listed() - made):
+            yield f"{SUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
+        for path in sorted(read_by_others(self._out) - made):
+            yield f"{path} does not belong to the dataset; delete it"
+
+    def listed(self) -> Iterator[str]:
+        """What is wrong with the files that sum up the dataset, by hash only: there is nothing to derive them from."""
+        for path in sorted(path for path in self._still_listed() if ShardName.of(path) is None):
+            yield from self._made(path, "")
+
+    def _still_listed(self) -> set[str]:
+        """What SHA256SUMS lists and was not compared yet; paid answers need not be there."""
+        return {path for path in self._listed.left if path != ACCOUNT or self._answers.at_hand}
+
+    def _made(self, path: str, wrong: str) -> Iterator[str]:
+        try:
+            fault = self._listed.fault(path, file_sha256(self._out, path))
+        except FileNotFoundError:
+            # An older version did not write all of them.
+            if wrong or path in self._listed.left or path in (MANIFEST, ACCOUNT):
+                yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the build again to write it'}"
+            return
+        if wrong or fault:
+            remedy = _RESTORE if path == ACCOUNT else _ANEW
+            yield f"{path}: {wrong or fault}; {remedy if wrong else _remedy(fault, remedy)}"
+
+    def strangers(self, plan: Plan, state: State, concluded: bool) -> Iterator[str]:
+        """Files where only the shards and ledgers of the plan should be. An unfinished run may leave more of those."""
+        empty = {receipt.name for receipt in self._receipts if not receipt.count}
+        known = {path for name in state.sealed.values() for path in _files_of(name, name in empty)}
+        known |= {name.partial for name in state.partial}
+        planned = {(name.split, name.index) for name, _ in plan.shards()}
+        for folder in (SHARDS, LEDGER):
+            for entry in self._out.files(folder, recursive=True):
+                name = ShardName.of(entry.path)
+                ours = name is not None and (name.split, name.index) in planned
+                expected = ours and (entry.path in known or not concluded)
+                if not expected and not entry.path.startswith(f"{UNIT_LEDGERS}/"):
+                    yield f"{entry.path} belongs to no planned shard; delete it"
+
+    def coverage(self, by_older: bool) -> Iterator[str]:
+        if by_older:
+            yield f"by hash        tars only: an older version made it, without {SUMS}; the next run adds that"
+        elif self._listed.compared:
+            yield f"by hash        {self._listed.compared:,} of the {self._listed.total:,} files that {SUMS} lists"
+        yield f"by derivation  {_DERIVED}"
+        if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
+            yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"
+        yield f"by neither     {_UNCOVERED}"
+        if self._config.judge == "claude":
+            yield from self._answers.notes()
+
+
+def _files_of(name: ShardName, is_empty: bool = False) -> tuple[str, ...]:
+    """Of a sealed shard: a shard without clips has no tar."""
+    return (name.receipt, name.ledger) if is_empty else (name.tar, name.offsets, name.receipt, name.ledger)
+
+
+def _remedy(fault: str, otherwise: str) -> str:
+    return _SUMS_ANEW if fault == NOT_LISTED else otherwise
+
+
+def _shard_anew(name: ShardName) -> str:
+    tar, offsets, receipt, ledger = _files_of(name)
+    return (
+        f"restore it from a copy, or delete {tar}, {offsets}, {receipt} and {ledger}, and run the build again to"
+        " make the shard anew"
+    )

@@ -1,0 +1,85 @@
+"""Videos of a folder put to the judge: a question about each, what came of it, and the record of that."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nextscene.judge.base import Question
+from nextscene.judge.config import Claude
+from nextscene.shards.loading.decode import DamagedVideo, decode
+from nextscene.training.errors import TrainingStopped
+from nextscene.training.rewards.asking import Asking, Judged, verdicts
+from nextscene.training.rewards.frames import frames
+
+Record = Mapping[str, Any]
+Item = dict[str, Any]
+
+_AT_ONCE = 256
+_LOOK_SECONDS = 0.5
+_VERDICTS = {1.0: "Pass", 0.0: "Fail", None: ""}
+
+
+def judge_folder(
+    asking: Asking, folder: Path, records: Sequence[Record], settings: Claude, tick: Callable[[int], None]
+) -> list[Item]:
+    """An item for each video, in order: what was said of it, and of what.
+
+    A record names `file` and `scene`, the video's `frames`, `width`, `height` and `fps`, and how it was made. `tick` is
+    told of each video that is judged (1), and now and then of none (0).
+
+    Raises JudgeMistake, JudgeStopped or StorageFault; TrainingStopped for a video that cannot be decoded.
+    """
+    under_way: deque[Future[Judged]] = deque()
+    judged: list[Judged] = []
+
+    def take() -> None:
+        while not wait([under_way[0]], _LOOK_SECONDS).done:
+            tick(0)
+        judged.append(under_way.popleft().result())
+        tick(1)
+
+    for record in records:
+        pictures = frames(_pixels(folder, record), record["fps"], settings.frames, settings.frame_height)
+        under_way.append(asking.submit(Question(record["file"], "", frames=pictures), record["scene"]))
+        if len(under_way) == _AT_ONCE:
+            take()
+    while under_way:
+        take()
+    asking.flush()
+    return list(_items(records, judged))
+
+
+def reward_of(item: Mapping[str, Any]) -> float | None:
+    """None where nothing was said."""
+    return {"Pass": 1.0, "Fail": 0.0}.get(item["verdict"])
+
+
+def _pixels(folder: Path, record: Record) -> torch.Tensor:
+    """uint8 [F, H, W, RGB], of what the file shows and not of what was generated: a second run sees the same."""
+    file, size = folder / record["file"], (record["width"], record["height"])
+    pixels = np.empty((record["frames"], *reversed(size), 3), np.uint8)
+    try:
+        decode(file.read_bytes(), size, pixels)
+    except DamagedVideo as error:
+        raise TrainingStopped(f"{file}: {error}; delete it, so that it is made anew") from error
+    return torch.from_numpy(pixels)
+
+
+def _items(records: Sequence[Record], judged: Sequence[Judged]) -> Iterator[Item]:
+    for record, one, verdict in zip(records, judged, verdicts(judged), strict=True):
+        yield {
+            **{name: record[name] for name in ("scene", "seed", "file", "model")},
+            "caption": one.caption,
+            "verdict": _VERDICTS[one.reward],
+            "reason": one.reason,
+            "judge_model": one.model,
+            "prompts": {call.task: call.prompt_sha256 for call in one.calls},
+            "usd": str(verdict.usd),
+        }

@@ -1,0 +1,1 @@
+"""Asking the Claude API: requests, retries, rate limits, batches."""

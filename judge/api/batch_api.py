@@ -1,0 +1,241 @@
+"""What is asked of the Message Batches API, each thing until it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import anthropic
+import httpx2
+from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
+
+from nextscene.judge.api.answer import Answer, NoAnswer, NotFromModel
+from nextscene.judge.api.api_key import redacted
+from nextscene.judge.api.backoff import Outage, backoff
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.batch_results import Result, TooShort, entry_of, read_results, unread
+from nextscene.judge.api.client import read_message
+from nextscene.judge.api.errors import Fault, read_fault
+from nextscene.judge.api.request import Request
+from nextscene.judge.api.shared_errors import CommonFaults
+from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.errors import JudgeStopped, Unanswered
+from nextscene.judge.spending.prices import Price
+
+T = TypeVar("T")
+
+_UPLOAD_SECONDS = 600.0
+_FIRST_POLL_SECONDS = 1.0
+_LONGEST_POLL_SECONDS = 60.0
+_GONE = 3
+"""So often in a row is a batch not known that it is not there."""
+_READINGS = 5
+_STATES = ("in_progress", "canceling", "ended")
+# How far the server's clock may be from ours.
+_CLOCKS_APART = timedelta(hours=1)
+
+
+class MayAppear(Exception):
+    """Nobody knows whether the batch was created. It may be listed later."""
+
+
+class NotCreated(Exception):
+    """The batch surely was not created; `reason` is what ends the run."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BatchApi:
+    """Raises JudgeMistake or JudgeStopped from all of its methods."""
+
+    def __init__(
+        self, api: anthropic.AsyncAnthropic, price: Price, outage: Outage, common_faults: CommonFaults, gate: Gate
+    ) -> None:
+        self._api = api
+        self._price = price
+        self._outage = outage
+        self._common_faults = common_faults
+        self._gate = gate
+        self._short: Counter[frozenset[str]] = Counter()
+
+    async def create(self, batch: OpenBatch, requests: list[Request]) -> str:
+        """The new batch's id. It is tried again where it surely was not created.
+
+        Raises NotCreated or MayAppear, and nothing else.
+        """
+        items: Any = [{"custom_id": request.key, "params": request.body} for request in requests]
+        tries, outage = 0, self._outage.apart()
+        while True:
+            tries += 1
+            try:
+                self._gate.check()
+            except Exception as end:
+                raise NotCreated(end) from end
+            try:
+                made = await self._api.messages.batches.with_raw_response.create(
+                    requests=items, timeout=_UPLOAD_SECONDS
+                )
+                batch_id = _id(made.http_response)
+                self._outage.answered()
+                return batch_id
+            except Exception as error:  # noqa: BLE001
+                fault = read_fault(error, redacted)
+            # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
+            if fault.may_be_done:
+                raise MayAppear(fault.said)
+            try:
+                if fault.kind == "denied":
+                    await self._common_faults.check(fault, batch.name)
+                outage.met(fault)
+                self._met(fault, f"the API does not take a batch of {len(requests):,} questions; ask without --batches")
+                await self._gate.sleep(max(fault.retry_after, backoff(tries)))
+            except Exception as end:
+                raise NotCreated(end) from end
+
+    async def locate(self, batch: OpenBatch, known: Collection[str]) -> tuple[str, bool]:
+        """The id under which the account lists this batch, "" if it does not.
+
+        And whether a batch that is still at work may be this one: what is in it shows once it has ended. `known` are
+        ids of other batches.
+        """
+        at_work = False
+        for candidate in await self._patiently(lambda: self._candidates(batch, known)):
+            if candidate.processing_status != "ended":
+                at_work = True
+            elif candidate.results_url:
+                is_ours = await self._patiently(partial(self._is_ours, batch, candidate.id))
+                if is_ours:
+                    return candidate.id, False
+        return "", at_work
+
+    async def _candidates(self, batch: OpenBatch, known: Collection[str]) -> list[MessageBatch]:
+        """The batches of this size that were created since this one was planned."""
+        earliest = datetime.fromtimestamp(batch.planned_at, UTC) - _CLOCKS_APART
+        found = []
+        async for listed in self._api.messages.batches.list(limit=100):
+            if listed.created_at < earliest:
+                break
+            if listed.id not in known and _size(listed) == len(batch.questions):
+                found.append(listed)
+        return found
+
+    async def _is_ours(self, batch: OpenBatch, batch_id: str) -> bool:
+        # One question alone proves nothing: an earlier batch may have ended without an answer to it.
+        held = {
+            entry.custom_id async for entry in self._entries(batch_id) if entry and isinstance(entry.custom_id, str)
+        }
+        return held == batch.questions.keys()
+
+    async def until_ended(self, batch_id: str, record: str) -> None:
+        """Returns once the batch has ended, and its results can be read. `record` is our own file about it."""
+        if await self._ended(batch_id) is None:
+            raise JudgeStopped(
+                f"the batch {batch_id} cannot be collected: this account does not know it, or the API keeps its results"
+                f" no longer; use the key of the workspace that made it, or delete {record} to ask its questions again"
+            )
+
+    async def _ended(self, batch_id: str) -> MessageBatch | None:
+        """The batch once it has ended; None if it, or what it held, is not there any more."""
+        pause, gone = _FIRST_POLL_SECONDS, 0
+        while True:
+            batch = await self._patiently(lambda: self._retrieve(batch_id))
+            if batch and batch.processing_status == "ended":
+                return batch if batch.results_url else None
+            gone = 0 if batch else gone + 1
+            if gone >= _GONE:
+                return None
+            await self._gate.sleep(pause)
+            pause = min(_LONGEST_POLL_SECONDS, 1.5 * pause)
+
+    async def _retrieve(self, batch_id: str) -> MessageBatch | None:
+        try:
+            batch = await self._api.messages.batches.retrieve(batch_id)
+        except anthropic.NotFoundError:
+            return None
+        if batch.id != batch_id or batch.processing_status not in _STATES:
+            raise NotFromModel(f"what came for the batch {batch_id} is another thing")
+        return batch
+
+    async def results(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
+        """Key → answer, or why there is none: NotInBatch, Unanswered, or what ends the run."""
+        read = await self._patiently(lambda: self._read(batch))
+        some_answered = any(isinstance(result, Answer) for result in read.values())
+        faults = {key: result for key, result in read.items() if isinstance(result, Fault)}
+        ends = await asyncio.gather(*(self._end_of(fault, key, some_answered) for key, fault in faults.items()))
+        return {key: result for key, result in read.items() if not isinstance(result, Fault)} | dict(
+            zip(faults, ends, strict=True)
+        )
+
+    async def _read(self, batch: OpenBatch) -> dict[str, Result]:
+        """All results. What is missing again and again is not there."""
+        try:
+            return await read_results(self._entries(batch.batch_id), batch, self._price)
+        except TooShort as short:
+            self._short[short.missing] += 1
+            if self._short[short.missing] < _READINGS:
+                raise
+            return short.results | unread(short.missing)
+
+    async def _end_of(self, fault: Fault, key: str, some_answered: bool) -> Exception:
+        """What a question ends with in whose place the batch holds a fault."""
+        if fault.kind in ("mistake", "stop"):
+            return JudgeStopped(fault.said)
+        if some_answered:
+            self._common_faults.answered()
+        try:
+            await self._common_faults.check(fault, key)
+        except JudgeStopped as end:
+            return end
+        return Unanswered(fault.reason, fault.said)
+
+    async def _entries(self, batch_id: str) -> AsyncIterator[MessageBatchIndividualResponse | None]:
+        """The lines of a batch's results; None for one that is no result, at which the SDK's own reader would end."""
+        async with self._api.messages.batches.with_streaming_response.results(batch_id) as response:
+            last = ""
+            async for line in response.iter_lines():
+                if last:
+                    yield entry_of(last)
+                last = line
+            if last and (entry := entry_of(last)):  # else it may have broken off
+                yield entry
+
+    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
+        """What only reads may be done again and again."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                found = await action()
+                self._outage.answered()
+                return found
+            except Exception as error:  # noqa: BLE001
+                # What the SDK stumbles over, as it checks no types, is not of the API.
+                stumbled = type(error) in (AttributeError, TypeError, anthropic.AnthropicError)
+                odd = NotFromModel(f"what came back is nothing of the Claude API ({type(error).__name__})")
+                fault = read_fault(odd if stumbled else error, redacted)
+            self._met(fault, "the batches of this account cannot be read")
+            await self._gate.sleep(max(fault.retry_after, backoff(tries)))
+
+    def _met(self, fault: Fault, what: str) -> None:
+        self._outage.met(fault)
+        if fault.kind in ("item", "denied"):
+            raise JudgeStopped(f"{what}: {fault.said}")
+
+
+def _id(created: httpx2.Response) -> str:
+    """Of the batch that was created. Raises NotFromModel or NoAnswer where the response does not tell."""
+    value = read_message(created)
+    if not isinstance(value.get("id"), str):
+        raise NoAnswer("what came back has no batch's id")
+    return str(value["id"])
+
+
+def _size(batch: MessageBatch) -> int:
+    counts = batch.request_counts
+    return counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired

@@ -1,0 +1,66 @@
+"""The record of a batch from before it is created until its answers are stored and paid."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.segments import CALLS, Files
+
+BATCHES = f"{CALLS}/batches"
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """`questions` maps the key of each question to the clip that it is asked for, `aliases` to its alias if it has one.
+
+    `worst` is what is reserved for all, in US dollars. An older version noted a folder's name in the clip's place.
+    `batch_id` is the API's, "" until it is known. `planned_at` is in seconds since 1970. `dearest` is the worst
+    case of one question, which an older version did not note.
+    """
+
+    name: str
+    planned_at: float
+    worst: Decimal
+    questions: dict[str, str]
+    batch_id: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    dearest: Decimal | None = None
+
+    @property
+    def path(self) -> str:
+        return f"{BATCHES}/{self.name}.json.gz"
+
+    def write(self, files: Files) -> None:
+        value = asdict(self) | {"worst": str(self.worst), "dearest": str(self.dearest or self.worst)}
+        files.write(self.path, gzip.compress(json.dumps(value).encode(), mtime=0))
+
+    @staticmethod
+    def all(files: Files) -> list[OpenBatch]:
+        """Every batch that stands as open. Raises JudgeStopped for a record that is damaged."""
+        found = []
+        for entry in files.files(BATCHES):
+            try:
+                value = json.loads(gzip.decompress(files.read(entry.path)))
+                clips = {key: "" if "/" in clip else clip for key, clip in value["questions"].items()}
+                money = {name: Decimal(value[name]) for name in ("worst", "dearest") if name in value}
+                found.append(OpenBatch(**{**value, **money, "questions": clips}))
+            except FileNotFoundError:
+                continue  # collected since it was listed
+            except (
+                OSError,
+                EOFError,
+                zlib.error,
+                ValueError,
+                KeyError,
+                TypeError,
+                ArithmeticError,
+                RecursionError,
+            ) as error:
+                raise JudgeStopped(f"{entry.path} is damaged ({error!r}); restore it from a copy") from error
+        return found

@@ -1,0 +1,98 @@
+"""The results of a batch, as the API lists them: for each question its answer, or why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, Iterable
+
+from anthropic.types.messages import MessageBatchIndividualResponse
+
+from nextscene.common.text import evidence
+from nextscene.judge.api.answer import Answer, NoAnswer, NotFromModel
+from nextscene.judge.api.api_key import redacted
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.errors import Fault, sort, status_of
+from nextscene.judge.spending.prices import Price
+
+
+class NotInBatch(Exception):
+    """The batch has ended without an answer to this question, which may be asked again."""
+
+
+class NeverCreated(NotInBatch):
+    """The batch that should have held this question does not exist."""
+
+
+class Unreadable(NotInBatch):
+    """There was an answer, charged for, that nobody can read."""
+
+
+Result = Answer | Fault | NotInBatch
+
+
+class TooShort(NoAnswer):
+    """The results have come without those of `missing`, and with nothing that could be those."""
+
+    def __init__(self, batch: OpenBatch, missing: frozenset[str], results: dict[str, Result]) -> None:
+        super().__init__(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
+        self.missing = missing
+        self.results = results
+
+
+async def read_results(
+    entries: AsyncIterable[MessageBatchIndividualResponse | None], batch: OpenBatch, price: Price
+) -> dict[str, Result]:
+    """Key → result. Of several results of one question the one that was paid for counts.
+
+    Raises TooShort, and NotFromModel where none of it is a result.
+    """
+    results: dict[str, Result] = {}
+    unreadable = 0
+    async for entry in entries:
+        if entry is None or not isinstance(entry.custom_id, str):
+            unreadable += 1
+        elif entry.custom_id in batch.questions and not isinstance(results.get(entry.custom_id), Answer):
+            result = _of(entry, batch, price)
+            is_worse = isinstance(results.get(entry.custom_id), Unreadable) and not isinstance(result, Answer)
+            if not is_worse:
+                results[entry.custom_id] = result
+    if unreadable and not results:
+        raise NotFromModel(f"what came for the results of batch {batch.batch_id} holds none")
+    missing = frozenset(batch.questions.keys() - results.keys())
+    if len(missing) > unreadable:
+        raise TooShort(batch, missing, results)
+    return results | unread(missing)
+
+
+def unread(keys: Iterable[str]) -> dict[str, Result]:
+    """The results of questions whose lines are not there, or cannot be read."""
+    return {key: Unreadable("a line of the batch's results cannot be read") for key in keys}
+
+
+def entry_of(line: str) -> MessageBatchIndividualResponse | None:
+    """A line of the results as the SDK makes it, which checks no types; None for one that is no result."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return (
+        MessageBatchIndividualResponse.construct(**value) if isinstance(value, dict) and "custom_id" in value else None
+    )
+
+
+def _of(entry: MessageBatchIndividualResponse, batch: OpenBatch, price: Price) -> Result:
+    """Whatever stands there is the one question's own end. The SDK checks no types."""
+    try:
+        result = entry.result
+        if result.type == "succeeded":
+            message = result.message.to_dict()
+            return Answer.of(
+                entry.custom_id, message, price, worst=batch.dearest or batch.worst, batch_id=batch.batch_id
+            )
+        if result.type == "errored":
+            why = result.error.error
+            fault = sort(status_of(why.type), "", redacted(why.message))
+            return fault if fault.kind in ("mistake", "stop", "item", "denied") else NotInBatch(fault.said)
+        return NotInBatch(result.type)
+    except (ValueError, TypeError, AttributeError, RecursionError) as mistake:
+        return Unreadable(evidence(str(mistake)))

@@ -1,0 +1,151 @@
+"""What an error of the API means for the call, for the others, and for the account."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Literal
+from urllib.parse import urlsplit
+
+import anthropic
+import httpx2
+
+from nextscene.common.text import evidence
+from nextscene.judge.api.answer import NoAnswer, NotFromModel
+from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS
+from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
+
+Kind = Literal["mistake", "stop", "item", "denied", "pause", "busy", "server", "lost", "unreadable"]
+"""`mistake` and `stop` end the run, `item` ends the one question, and `denied` does either: see `shared_errors.py`.
+The others are tried again: after the pause that the server asks for; more slowly; after a while; `lost`, where an
+answer may have been made, charged for, and lost; and, a few times only, `unreadable`, where one came that nobody can
+read."""
+
+_SPEND_CODES = frozenset(
+    [
+        "enforced_spend_limit_reached", "contract_spend_limit_reached",
+        "linked_organization_spend_limit_reached", "organization_on_hold",
+    ]
+)  # fmt: skip
+_SPEND_WORDS = "specified API usage limits"
+_CREDIT_WORDS = "credit balance is too low"
+_TOO_LONG_WORDS = "prompt is too long"
+_NOT_SENT = (
+    httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
+)  # fmt: skip
+_BROKEN_OFF = (json.JSONDecodeError, RecursionError, httpx2.TransportError, httpx2.DecodingError)
+_STATUS = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
+    "overloaded_error": 529,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`said` is one line without secrets. `retry_after` is in seconds, two minutes at most, 0 where there is none."""
+
+    kind: Kind
+    said: str
+    retry_after: float = 0.0
+    reached: bool = True
+    """Whether the server answered at all."""
+    reason: str = JUDGE_ERROR
+    """What an `item` counts as."""
+    rejects_key: bool = False
+    may_be_done: bool = False
+    """Whether the server may have done what was asked all the same. An answer with such a status is not charged for,
+    but a batch may have been created."""
+
+
+def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
+    """The meaning of what the SDK raised. What it raised for a reason of its own is raised again."""
+    if isinstance(error, anthropic.APIStatusError):
+        return _of_status(error, redact)
+    if isinstance(error, anthropic.APIConnectionError):
+        cause = error.__cause__
+        said = evidence(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
+        sent = not isinstance(cause, _NOT_SENT)
+        return Fault("lost" if sent else "server", said, reached=False, may_be_done=sent)
+    if isinstance(error, TimeoutError):
+        return Fault("lost", "no whole answer within the time of one call", reached=False, may_be_done=True)
+    if isinstance(error, NotFromModel):
+        return Fault("server", evidence(redact(str(error))))
+    if isinstance(error, NoAnswer):
+        return Fault("unreadable", evidence(redact(str(error))), may_be_done=True)
+    if isinstance(error, _BROKEN_OFF):
+        said = evidence(redact(f"the answer broke off: {error or type(error).__name__}"))
+        return Fault("lost", said, may_be_done=True)
+    raise error
+
+
+def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> Fault:
+    words = redact(" ".join(str(error.api_message or error.message).split()))  # the SDK checks no types
+    headers = error.response.headers
+    if 300 <= error.status_code < 400:
+        words = f"to {_host(headers.get('location', ''))}"
+    return sort(error.status_code, str(error.error_code or ""), words, _seconds(headers.get("retry-after")))
+
+
+def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
+    """What an HTTP status, the API's code for it, and its words mean."""
+    said = evidence(f"HTTP {status}{f' {code}' if code else ''}: {words}")
+    if _CREDIT_WORDS in words:
+        status = 402
+    if code in _SPEND_CODES or _SPEND_WORDS in words:
+        return Fault("stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed")
+    if 300 <= status < 400:
+        remedy = "sign in where that is a login page, or set ANTHROPIC_BASE_URL to the address of the Claude API"
+        return Fault("stop", f"the address of the Claude API leads elsewhere ({said}); {remedy}")
+    if status == 401:
+        wrong = f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one"
+        return Fault("mistake", wrong, rejects_key=True)
+    if status in (402, 403):
+        return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
+    if status == 404 and "model" in words.lower():
+        remedy = (
+            "choose another --model (elsewhere --judge.model, --reward.judge.model), and where a dataset was begun with"
+            " this one another --out"
+        )
+        return Fault("mistake", f"the API does not know the model, or not any more ({said}); {remedy}")
+    if status == 404:
+        return Fault("mistake", f"there is no Claude API at this address ({said}); see ANTHROPIC_BASE_URL")
+    if status == 429:
+        return Fault("pause", said, retry_after) if retry_after else Fault("busy", said)
+    if status == 529:
+        return Fault("busy", said, retry_after)
+    if status in (408, 409) or status >= 500:
+        return Fault("server", said, retry_after, may_be_done=status != 503)
+    if status == 413 or (status == 400 and _TOO_LONG_WORDS in words):
+        return Fault("item", said, reason=CAPTION_TOO_LONG)
+    return Fault("denied", said)
+
+
+def status_of(error_type: str) -> int:
+    """The HTTP status that goes with the API's name for an error, as items of a batch have no other."""
+    return _STATUS.get(error_type, 500)
+
+
+def _seconds(header: str | None) -> float:
+    """Seconds from now, of a header that tells them or a date."""
+    with suppress(ValueError, TypeError, OverflowError):
+        return min(LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))
+    with suppress(ValueError, TypeError, OverflowError):
+        then = parsedate_to_datetime(header or "")
+        left = then.replace(tzinfo=then.tzinfo or UTC).timestamp() - time.time()
+        return min(LONGEST_PAUSE_SECONDS, max(0.0, left))
+    return 0.0
+
+
+def _host(location: str) -> str:
+    """Where a redirect leads, without what may be a secret."""
+    with suppress(ValueError):
+        parts = urlsplit(location)
+        if parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}"
+    return "another place"

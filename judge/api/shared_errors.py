@@ -1,0 +1,89 @@
+"""Faults that one question meets: whether they are its own, or common to all, which ends the run."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import anthropic
+
+from nextscene.judge.api.errors import Fault, read_fault
+from nextscene.judge.errors import JudgeStopped
+
+_HARMLESS = "A dog runs across a field."
+_PROBE_SECONDS = 60.0
+_COMMON = 20
+"""So many questions in a row that fail for the same reason, with no answer between them, are not each at fault."""
+_CHANGING = re.compile(r"[0-9a-fA-F-]{6,}|\d+")
+_WHAT = {"denied": "denies every question", "unreadable": "gives no answer that can be read"}
+
+
+class CommonFaults:
+    """Of questions that are about to end without an answer, or were charged for in vain. For one event loop.
+
+    A question's own fault is told from that of the account or the network by counting the tokens of a harmless prompt,
+    which is free.
+    """
+
+    def __init__(self, api: anthropic.AsyncAnthropic, model: str, redact: Callable[[str], str]) -> None:
+        self._api = api
+        self._model = model
+        self._redact = redact
+        self._reason = ""
+        self._in_a_row: set[str] = set()
+        self._probing = asyncio.Lock()
+        self._probed_at = float("-inf")
+        self._probed: Fault | None = None
+
+    def answered(self) -> None:
+        """Some question was answered."""
+        self._in_a_row.clear()
+
+    async def check(self, fault: Fault, key: str) -> None:
+        """Raise JudgeStopped where all questions would meet the fault that this one has met."""
+        # The words of what cannot be read depend on where it ends.
+        reason = fault.kind if fault.kind == "unreadable" else _CHANGING.sub("", fault.said)
+        if reason != self._reason:
+            self._reason = reason
+            self._in_a_row.clear()
+        self._in_a_row.add(key)
+        if len(self._in_a_row) >= _COMMON:
+            what = _WHAT.get(fault.kind, "answers no question")
+            raise JudgeStopped(f"the API {what} (last: {fault.said}); see --model and the settings")
+        if fault.kind not in ("item", "unreadable"):
+            self._raise_if_common(fault, await self._harmless())
+
+    def _raise_if_common(self, fault: Fault, harmless: Fault | None) -> None:
+        """`harmless` is what a harmless prompt has met."""
+        if harmless is None:
+            return
+        if harmless.kind == "stop":
+            raise JudgeStopped(harmless.said)
+        if fault.kind == harmless.kind == "denied":
+            raise JudgeStopped(
+                f"the API denies every question ({harmless.said}); see the account in the console, and go on with the"
+                " same command once it may ask"
+            )
+        if fault.kind != "denied" and harmless.kind in ("server", "lost", "busy", "pause"):
+            raise JudgeStopped(f"the Claude API gives no answer (last: {harmless.said})")
+
+    async def _harmless(self) -> Fault | None:
+        """What a harmless prompt meets by now; None if it is taken, or the address does not count tokens."""
+        arrived = asyncio.get_running_loop().time()
+        async with self._probing:
+            if self._probed_at <= arrived:  # else another question asked for it after this one had come
+                self._probed_at = asyncio.get_running_loop().time()
+                self._probed = await self.probe()
+            return self._probed
+
+    async def probe(self) -> Fault | None:
+        """Return what a harmless prompt meets, None if it is taken."""
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._api.messages.count_tokens(
+                    model=self._model, messages=[{"role": "user", "content": _HARMLESS}]
+                )
+            return None
+        except Exception as error:  # noqa: BLE001
+            return read_fault(error, self._redact)

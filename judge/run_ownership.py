@@ -1,0 +1,62 @@
+"""Whether a judge still asks for a run that holds its OUT."""
+
+from __future__ import annotations
+
+from nextscene.common import clocks
+from nextscene.common.lease import Holder, LeaseWatch
+from nextscene.common.process_identity import State
+from nextscene.common.run_lock import how_lost
+from nextscene.common.storage import Storage, StorageFault
+from nextscene.judge.errors import JudgeStopped
+from nextscene.shards.format.layout import LOCK
+
+_LOOK_SECONDS = 0.1
+_READ_SECONDS = 2.0
+
+
+class RunOwnershipCheck:
+    """Ends the asking for a run that has died or lost its lock: from then on nothing more is paid for.
+
+    Called before each question: the process is looked for at most ten times a second, the lock read every two seconds.
+    """
+
+    def __init__(self, out: Storage, run_id: str) -> None:
+        self._out = out
+        self._run_id = run_id
+        self._watch = LeaseWatch()
+        self._holder: Holder | None = None
+        self._read = self._looked = float("-inf")
+
+    def check(self) -> None:
+        """Raise JudgeStopped with the cause."""
+        now = clocks.elapsed()
+        if now - self._read >= _READ_SECONDS:
+            self._read_lock()
+            self._read = now
+        elif now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        if self._holder is not None and self._holder.state is State.ENDED:
+            raise self._stopped(f"its process, {self._holder.pid} on {self._holder.host}, has ended")
+
+    def _read_lock(self) -> None:
+        """Raise JudgeStopped where the lock cannot be read, is another's, or has not changed for too long."""
+        try:
+            content, store_age = self._out.read_with_age(LOCK)
+        except FileNotFoundError:
+            content, store_age = b"", None
+        except StorageFault as fault:
+            raise self._stopped(f"its lock cannot be read: {fault}") from fault
+        found = Holder.of(content) if content else None
+        if found is None or found.run_id != self._run_id:
+            if found is None and self._holder is not None and self._holder.state is State.ENDED:
+                return  # that it ended is the cause, and not that it gave its lock up
+            raise self._stopped(f"its lock {how_lost(self._out)}")
+        self._holder = found
+        if found.state is State.UNKNOWN and found.is_over(self._watch.look(content), store_age):
+            raise self._stopped(
+                f"its heartbeat has not been written for a minute, on {found.host}, process {found.pid}"
+            )
+
+    def _stopped(self, cause: str) -> JudgeStopped:
+        return JudgeStopped(f"nothing more is asked for run {self._run_id} into {self._out.shown}: {cause}")

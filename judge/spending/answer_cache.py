@@ -1,0 +1,116 @@
+"""The cache of answers: what was paid for once is never asked again, whoever asks, in whatever order.
+
+An answer counts once it is on the local journal, which survives a SIGKILL, and is in a segment within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.journal import Journal, discard, recover
+from nextscene.judge.spending.segments import Files, write_segments
+from nextscene.judge.spending.stored_answers import StoredAnswers
+
+_INDEX_AFTER = 512
+"""New segments, until the index is written anew."""
+
+
+class AnswerCache:
+    """All answers ever paid for on some files. For one event loop, and one process at a time on the same files.
+
+    `spent` (US dollars) and `answers` count everything that is stored or on the journal, each answer once.
+    `recovered` is what dead runs left on their journals: their answers are in here by now.
+    """
+
+    def __init__(self, files: Files, journals: Path) -> None:
+        """Read what is newer than the index. Raises JudgeStopped for a segment that is damaged, OSError."""
+        self._files = files
+        self._journals = journals
+        # First, since a killed run's judge may live a moment longer, and store what it receives until then.
+        self.recovered = recover(journals)
+        self._stored = StoredAnswers(files)
+        self._new_segments = self._stored.newly_indexed
+        self.spent, self.answers = self._stored.spent, self._stored.count
+        self._unstored: dict[str, Answer] = {}
+        self._under_names: dict[str, Answer] = {}
+        self._storing = asyncio.Lock()
+        self.journal = Journal(journals)
+        for found in self.recovered:
+            for answer in found.answers:
+                if not self._holds(answer):
+                    self.add(answer)
+
+    async def get(self, key: str) -> Answer | None:
+        """Return the answer to a question, None where there is none. Raises JudgeStopped."""
+        if answer := self._under_names.get(key):
+            return answer
+        if places := self._stored.places(key):
+            return await asyncio.to_thread(self._stored.read, key, places)
+        return None
+
+    def look_up(self, key: str) -> Answer | None:
+        """Return the answer to a question as `get` does, at once: for single ones."""
+        return self._under_names.get(key) or self._stored.get(key)
+
+    def add(self, answer: Answer, call: str = "") -> None:
+        """Take in a new answer, that of `call` on the journal.
+
+        Raises JudgeStopped where that cannot be written; it is stored with the others all the same.
+        """
+        self._unstored[f"{answer.key} {answer.message_id}"] = answer
+        for name in answer.names:
+            self._under_names.setdefault(name, answer)
+        self.spent += answer.usd
+        self.answers += 1
+        if call:
+            self.journal.answered(call, answer)
+        else:
+            self.journal.add(answer)
+
+    def add_new(self, answers: Iterable[Answer]) -> None:
+        """Take in those of the answers that are not here yet, as when a batch is collected once more."""
+        for answer in answers:
+            if not self._holds(answer):
+                self.add(answer)
+
+    async def store(self) -> None:
+        """Return once all answers that were taken in before are in segments. Raises what keeps them from there."""
+        async with self._storing:
+            answers = list(self._unstored.values())
+            if not answers:
+                return
+            for path, lines in await asyncio.to_thread(write_segments, self._files, answers):
+                self._stored.add_segment(path, lines)
+                self._new_segments += 1
+            for answer in answers:
+                del self._unstored[f"{answer.key} {answer.message_id}"]
+                for name in answer.names:
+                    if self._under_names.get(name) is answer:
+                        del self._under_names[name]
+            if not self._unstored:
+                self.journal.all_stored()
+            if self._new_segments >= _INDEX_AFTER:
+                await self._write_index()
+
+    async def close(self) -> None:
+        """Store what is left, and the index: the journal is needed no more, but by calls without an end."""
+        await self.store()
+        if self._new_segments:
+            await self._write_index()
+        self.journal.delete()
+
+    def forget_recovered(self) -> None:
+        """Delete the journals of dead runs, once what they tell is stored and on account."""
+        for found in self.recovered:
+            discard(self._journals, found)
+
+    async def _write_index(self) -> None:
+        self._new_segments = 0
+        await asyncio.to_thread(self._files.write, INDEX, self._stored.index.to_bytes())
+
+    def _holds(self, answer: Answer) -> bool:
+        return f"{answer.key} {answer.message_id}" in self._unstored or self._stored.holds(answer)

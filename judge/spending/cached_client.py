@@ -1,0 +1,198 @@
+"""Every question is paid for once: it is looked up, or joined to an equal one under way, or asked and stored."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
+from decimal import Decimal
+from pathlib import Path
+
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.api_key import check_key
+from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.batch_results import NotInBatch
+from nextscene.judge.api.batches import Batches
+from nextscene.judge.api.client import Client, check_length, connect, worst_cost
+from nextscene.judge.api.request import Request
+from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.call_progress import Report
+from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.spending.admission import Admission
+from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.budget import Budget
+from nextscene.judge.spending.prices import Price
+from nextscene.judge.spending.segments import Files
+
+_STORE_SECONDS = 0.25
+_RECORD_SECONDS = 1.0
+_LAST_ANSWERS_SECONDS = 10.0
+_ONLY_MISSING_SECONDS = 60.0
+
+
+class CachedClient:
+    """The way from a question to its stored answer. For one event loop, and one process at a time on the same files."""
+
+    def __init__(
+        self, files: Files, cache: AnswerCache, price: Price, patience: Patience, limit: Decimal | None,
+        in_batches: bool, check_ownership: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """As in `open`, which is how to make one."""
+        self._price = price
+        self._cache = cache
+        self._ask_in_batches = in_batches
+        self._gate = Gate(check_ownership)
+        self._open_batches = OpenBatch.all(files)
+        worst = sum((batch.worst for batch in self._open_batches), Decimal(0))
+        self._budget = Budget(files, limit, cache, worst, self._gate)
+        self._admission = Admission(self._budget, self._gate)
+        self._api = connect(patience)
+        self._client = Client(self._api, price, self._budget, patience, self._gate)
+        self._batches = Batches(
+            self._api, price, self._budget, cache, files, patience, self._client.outage, self._client.common_faults,
+            self._gate,
+        )  # fmt: skip
+        self._asking: dict[str, asyncio.Future[Answer]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._has_ended = False
+
+    @staticmethod
+    async def open(
+        files: Files, journals: Path, price: Price, patience: Patience, limit: Decimal | None, in_batches: bool = False,
+        check_ownership: Callable[[], None] = lambda: None,
+    ) -> CachedClient:  # fmt: skip
+        """Read what is stored, and bring the books in order.
+
+        `journals` is a local folder that only runs on these files use. `limit` is in US dollars and bounds all that was
+        ever spent on them; None is no bound. `check_ownership` is called before anything is sent or put on account, and
+        raises JudgeStopped once the run is gone. Raises JudgeMistake without a key, JudgeStopped for damaged records.
+        """
+        check_key()
+        cache = await asyncio.to_thread(AnswerCache, files, journals)
+        client = CachedClient(files, cache, price, patience, limit, in_batches, check_ownership)
+        await client._start()
+        return client
+
+    async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
+        """Return the answer, stored or new. The lowest `priority` goes first; `clip_id` is whom it is bought for.
+
+        Raises Unanswered or OverBudget for this question, JudgeMistake or JudgeStopped for all.
+        """
+        answer = await self._stored(request)
+        if answer is None:
+            if not self._batches.holds(request.key):
+                check_length(self._price, request)
+                worst, ordinary = (
+                    worst_cost(self._price, asked, in_batch=self._ask_in_batches)
+                    for asked in (request, request.of_ordinary_length)
+                )
+                await self._admission.begin(clip_id, worst, ordinary, priority)
+            answer = await asyncio.shield(self._joined(request, priority, clip_id))
+        self._admission.paid(clip_id, answer.usd)
+        return answer
+
+    def clip(self, clip_id: str, expected: Decimal) -> AbstractContextManager[None]:
+        """Announce a clip for the time of its decision, which is expected to cost so much, in US dollars."""
+        return self._admission.clip(clip_id, expected)
+
+    async def has_answer(self, request: Request) -> bool:
+        """Whether it was asked before: the answer is stored, or on its way in a batch."""
+        return self._batches.holds(request.key) or await self._stored(request) is not None
+
+    def look_up(self, key: str) -> Answer | None:
+        """Return the answer that is stored under a key, None where there is none. Raises JudgeStopped."""
+        return self._cache.look_up(key)
+
+    async def flush(self) -> None:
+        """Return once every answer so far is in a segment."""
+        await self._cache.store()
+
+    async def end(self) -> None:
+        """Ask nothing more, wait a little for the answers under way, store them, and put the record in order.
+
+        Where nothing could be stored, which everybody was told, the journal keeps the answers for the next run.
+        """
+        if self._has_ended:
+            return
+        self._has_ended = True
+        storable = self._gate.reason is None or isinstance(self._gate.reason, (JudgeMistake, JudgeStopped))
+        self._gate.close(JudgeStopped("the run has ended"))
+        if self._asking:
+            await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
+        await self._batches.until_created(_LAST_ANSWERS_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        try:
+            with suppress(JudgeStopped):  # the run is gone, and the account another's
+                await (self._put_in_order() if storable else self._budget.close(all_stored=False))
+        finally:
+            self._cache.journal.close()
+            await self._api.close()
+
+    async def _put_in_order(self) -> None:
+        await self._cache.store()
+        await self._budget.close()
+        await self._cache.close()
+
+    def report(self) -> Report:
+        """Return how the asking goes now."""
+        trouble = self._client.outage.last
+        return Report(
+            answers=self._cache.answers, spent=self._budget.spent, lost=self._budget.lost,
+            under_way=self._client.flow.under_way,
+            in_batches=sum(len(batch.questions) for batch in self._batches.open.values()),
+            trouble=trouble.said if trouble else "",
+        )  # fmt: skip
+
+    async def _start(self) -> None:
+        await self._cache.store()
+        await self._budget.start()
+        self._cache.forget_recovered()
+        self._batches.take_up(self._open_batches)
+        self._tasks = [
+            asyncio.create_task(self._regularly(_STORE_SECONDS, self._cache.store)),
+            asyncio.create_task(self._regularly(_RECORD_SECONDS, self._budget.write)),
+            asyncio.create_task(self._end_if_only_missing()),
+        ]
+
+    async def _end_if_only_missing(self) -> None:
+        """Close the gate once nobody waits for anything but batches of which nobody knows whether they exist."""
+        since = time.monotonic()
+        while True:
+            await asyncio.sleep(_ONLY_MISSING_SECONDS / 20)
+            if not (self._asking and self._asking.keys() <= self._batches.missing):
+                since = time.monotonic()
+            elif time.monotonic() - since > _ONLY_MISSING_SECONDS:
+                self._gate.close(self._batches.come_back())
+
+    def _joined(self, request: Request, priority: int, clip_id: str) -> asyncio.Future[Answer]:
+        """The answer to come to an equal question under way, or to this one, asked now."""
+        key = request.key
+        if key not in self._asking:
+            self._asking[key] = asyncio.ensure_future(self._find(request, priority, clip_id))
+            self._asking[key].add_done_callback(lambda _: self._asking.pop(key))
+        return self._asking[key]
+
+    async def _find(self, request: Request, priority: int, clip_id: str) -> Answer:
+        if stored := await self._stored(request):  # since it was looked for
+            return stored
+        if self._ask_in_batches:
+            return await self._batches.ask(request, clip_id)
+        if self._batches.holds(request.key):
+            with suppress(NotInBatch):  # then as any other
+                return await self._batches.result(request.key)
+        return await self._client.ask(request, priority, clip_id)
+
+    async def _stored(self, request: Request) -> Answer | None:
+        found = await self._cache.get(request.key)
+        return found or (await self._cache.get(request.alias) if request.alias else None)
+
+    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                await asyncio.shield(action())  # what is being written cannot be called off
+        except Exception as fault:  # noqa: BLE001
+            self._gate.close(fault)  # what cannot be stored must not be paid for

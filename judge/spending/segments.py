@@ -1,0 +1,121 @@
+"""Segments: immutable gzip files of answers, one JSON line each, below `calls/`.
+
+A name begins with the time, so that the oldest stands first, and ends with the beginning of the file's sha256. Older
+versions kept a folder of segments for each unit of work; those are read as they lie.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.errors import JudgeStopped
+
+CALLS = "calls"
+SEGMENT_SUFFIX = ".jsonl.gz"
+MAX_ANSWERS = 1000
+"""In one new segment: to read one answer is to read its whole segment."""
+
+_NEW = f"{CALLS}/answers"
+# The oldest segments have a random name.
+_NAME = re.compile(r".+-(?P<digest>[0-9a-f]{16})\.jsonl\.gz")
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError, RecursionError)
+
+
+class Named(Protocol):
+    """A file in a listing."""
+
+    @property
+    def path(self) -> str: ...
+
+
+class Files(Protocol):
+    """Where calls are kept: small files below one root, each written whole or not at all."""
+
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None: ...
+
+    def delete(self, path: str) -> None: ...
+
+    def files(self, folder: str, recursive: bool = False) -> Sequence[Named]:
+        """Those in a folder, and with `recursive` also in the folders below; none if there is no such folder."""
+        ...
+
+
+def list_segments(files: Files) -> list[str]:
+    """Return the paths of all segments, the oldest first within a folder."""
+    return [entry.path for entry in files.files(CALLS, recursive=True) if entry.path.endswith(SEGMENT_SUFFIX)]
+
+
+def write_segments(files: Files, answers: Sequence[Answer]) -> list[tuple[str, bytes]]:
+    """Publish answers; return the path and the uncompressed lines of each new segment."""
+    written = []
+    for begin in range(0, len(answers), MAX_ANSWERS):
+        lines = b"".join(answer.to_line() for answer in answers[begin : begin + MAX_ANSWERS])
+        data = gzip.compress(lines, mtime=0)
+        path = f"{_NEW}/{time.time_ns():016x}-{_digest(data)}{SEGMENT_SUFFIX}"
+        files.write(path, data)
+        written.append((path, lines))
+    return written
+
+
+def read_segment(files: Files, path: str) -> bytes:
+    """Return a segment's lines. Raises FileNotFoundError, or JudgeStopped for one that is damaged."""
+    try:
+        data = files.read(path)
+        if not data:
+            raise ValueError("it is empty")
+        if (named := _NAME.fullmatch(path)) and named["digest"] != _digest(data):
+            raise ValueError("its name is that of other contents")
+        return gzip.decompress(data)
+    except FileNotFoundError:
+        raise
+    except _UNREADABLE as error:
+        raise damage_of(path, error) from error
+
+
+def raw_answers(path: str, lines: bytes) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield offset, length and JSON of each line. Raises JudgeStopped for one that is damaged."""
+    offset = 0
+    for line in lines.splitlines(keepends=True):
+        try:
+            value = json.loads(line.decode())  # of bytes it would guess the encoding, line by line
+            if not isinstance(value, dict):
+                raise TypeError("a line is not an object")
+        except _UNREADABLE as error:
+            raise damage_of(path, error) from error
+        yield offset, len(line), value
+        offset += len(line)
+
+
+def answer_of(path: str, line: bytes) -> Answer:
+    """Return the answer that a line says. Raises JudgeStopped for one that is damaged."""
+    try:
+        return Answer.of_line(line)
+    except _UNREADABLE as error:
+        raise damage_of(path, error) from error
+
+
+def read_answers(files: Files) -> Iterator[Answer]:
+    """Yield every stored answer of every segment; one may come twice. Raises JudgeStopped."""
+    for path in list_segments(files):
+        lines = read_segment(files, path)
+        yield from (answer_of(path, line) for line in lines.splitlines())
+
+
+def damage_of(path: str, why: object) -> JudgeStopped:
+    return JudgeStopped(f"{path} is damaged ({why}); restore it, or delete it to ask its questions again")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

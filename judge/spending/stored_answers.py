@@ -1,0 +1,151 @@
+"""Stored answers, found by the key of their question: segments, and the index over them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
+from itertools import islice
+
+from nextscene.judge.api.answer import Answer
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.answer_index import AnswerIndex, Place
+from nextscene.judge.spending.segments import Files, answer_of, damage_of, list_segments, raw_answers, read_segment
+
+_READERS = 16
+_TOLD_EVERY_SECONDS = 5.0
+_MAX_CACHED_BYTES = 64 << 20
+_log = logging.getLogger(__name__)
+
+
+class StoredAnswers:
+    """What is stored when this is made, and what is added later. Finding is for one thread, reading for any.
+
+    Raises JudgeStopped for a segment that is damaged.
+    """
+
+    def __init__(self, files: Files, damaged: Callable[[str], None] | None = None) -> None:
+        """Read what is newer than the index. With `damaged`, read all; it is told of each segment that is damaged."""
+        self._files = files
+        self._damaged = damaged
+        self._cached: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
+        self._lock = threading.Lock()
+        self.index = AnswerIndex() if damaged else AnswerIndex.read(files)
+        paths = list_segments(files)
+        self.index.forget_all_but(paths)
+        self.newly_indexed = self._index_all([path for path in paths if path not in self.index])
+
+    @property
+    def spent(self) -> Decimal:
+        """US dollars of all stored answers, each counted once."""
+        return self.index.spent
+
+    @property
+    def count(self) -> int:
+        return self.index.answers
+
+    def get(self, key: str) -> Answer | None:
+        """Return the answer to a question, None where there is none."""
+        return self.read(key, self.places(key))
+
+    def places(self, key: str) -> list[Place]:
+        """Return where the answer may lie."""
+        return list(self.index.find(key))
+
+    def read(self, key: str, places: Sequence[Place]) -> Answer | None:
+        """Return the answer at one of these places. Of two to one question the first counts, one that is paid for."""
+        return min(self._at(key, places), key=lambda answer: answer.shared, default=None)
+
+    def every(self, key: str) -> list[Answer]:
+        """Return all answers to a question: more than one where it was asked in several datasets."""
+        return self._at(key, self.places(key))
+
+    def _at(self, key: str, places: Sequence[Place]) -> list[Answer]:
+        return [answer for place in places if key in (answer := self._answer(place)).names]
+
+    def holds(self, answer: Answer) -> bool:
+        """Whether this very answer is stored: one call's, and not another's to an equal question."""
+        found = (self._answer(place) for place in self.places(answer.key))
+        return any(one.is_same_call(answer) for one in found if not one.shared)
+
+    def add_segment(self, path: str, lines: bytes) -> None:
+        """Index a segment."""
+        found: list[tuple[str, int, int]] = []
+        calls: dict[tuple[str, str], Decimal] = {}
+        try:
+            for offset, length, value in raw_answers(path, lines):
+                key = str(value["key"])
+                found.append((key, offset, length))
+                if alias := value.get("alias"):
+                    found.append((str(alias), offset, length))
+                if not value.get("shared"):
+                    calls.setdefault((key, str(value["message_id"])), Decimal(value["usd"]))
+            may_be_known = self.index.may_hold([key for key, _ in calls])
+            new = [
+                usd for (call, usd), known in zip(calls.items(), may_be_known, strict=True)
+                if not (known and self._is_stored(*call))
+            ]  # fmt: skip
+            self.index.add(path, found, len(new), sum(new, Decimal(0)))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise damage_of(path, repr(error)) from error
+
+    def _is_stored(self, key: str, message_id: str) -> bool:
+        places = self.places(key)
+        return any(
+            answer.key == key and answer.message_id == message_id and not answer.shared
+            for answer in map(self._answer, places)
+        )
+
+    def _index_all(self, paths: Sequence[str]) -> int:
+        told = time.monotonic()
+        with ThreadPoolExecutor(_READERS) as pool:
+            for number, (path, lines) in enumerate(_ahead(pool, self._files, paths), 1):
+                try:
+                    self.add_segment(path, lines.result())
+                except JudgeStopped as damage:
+                    if self._damaged is None:
+                        raise
+                    self._damaged(str(damage))
+                if time.monotonic() - told >= _TOLD_EVERY_SECONDS:
+                    told = time.monotonic()
+                    _log.warning("%s of %s files of stored answers are indexed", f"{number:,}", f"{len(paths):,}")
+        return len(paths)
+
+    def _answer(self, place: Place) -> Answer:
+        lines = self._lines(place.segment)
+        return answer_of(place.segment, lines[place.offset : place.offset + place.length])
+
+    def _lines(self, path: str) -> bytes:
+        with self._lock:
+            if (lines := self._cached.get(path)) is not None:
+                self._cached.move_to_end(path)
+                return lines
+        try:
+            lines = read_segment(self._files, path)
+        except FileNotFoundError as error:
+            raise JudgeStopped(f"{path} was deleted while it was in use; start again") from error
+        with self._lock:
+            self._cached_bytes += len(lines) if path not in self._cached else 0
+            self._cached[path] = lines
+            while self._cached_bytes > _MAX_CACHED_BYTES and len(self._cached) > 1:
+                self._cached_bytes -= len(self._cached.popitem(last=False)[1])
+        return lines
+
+
+def _ahead(pool: ThreadPoolExecutor, files: Files, paths: Sequence[str]) -> Iterator[tuple[str, Future[bytes]]]:
+    """Read segments a few at a time ahead of their use, in order."""
+    todo = iter(paths)
+    under_way: deque[tuple[str, Future[bytes]]] = deque()
+
+    def begin(count: int) -> None:
+        under_way.extend((path, pool.submit(read_segment, files, path)) for path in islice(todo, count))
+
+    begin(_READERS)
+    while under_way:
+        yield under_way.popleft()
+        begin(1)

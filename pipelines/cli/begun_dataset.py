@@ -1,0 +1,125 @@
+"""What a command need not be told about an OUT that was begun: its source, its settings, the terms of asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from nextscene.common.errors import UsageMistake
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.recorded_config import DamagedConfig, Recorded, is_record
+from nextscene.curation.run.recorded_budget import KeptTerms, spent_on
+from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.spending.prices import Prices
+from nextscene.pipelines.cli.options import NO_BOUND, NoBound, SettingsMistake, chosen, from_names
+from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
+
+
+def config_of(recorded: Recorded, out: Storage) -> Config:
+    """The configuration that OUT was begun with. Raises UsageMistake for one that this version cannot take."""
+    try:
+        return from_names(Config, recorded.settings, f"{out.shown}/{CONFIG}")
+    except SettingsMistake as mistake:
+        raise UsageMistake(
+            f"{mistake}; if another version of this program began it, use that version or a newer one"
+        ) from mistake
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What OUT says of itself; nothing where it is new. What a command is told counts instead."""
+
+    out: Storage
+    recorded: Recorded | None
+    damage: DamagedConfig | None
+
+    @staticmethod
+    def at(out: Storage) -> Begun:
+        """Raises UsageMistake for an OUT that is not ours, or of a version that this one does not know."""
+        try:
+            return Begun(out, Recorded.read(out), None)
+        except DamagedConfig as damage:
+            return Begun(out, None, damage)
+
+    def source(self, given: str | None) -> str:
+        """Raises UsageMistake where neither the command nor OUT names one."""
+        if given is not None:
+            return given
+        if self.damage:
+            raise self.damage
+        if self.recorded is None:
+            lacks = self.out.stat(PLAN) or self.out.stat(MANIFEST)
+            why = f"{self.out.shown} has lost its {CONFIG}" if lacks else f"{self.out.shown} holds no plan yet"
+            raise UsageMistake(
+                f"--source is missing, and {why}, which would name it; name a folder, a manifest, a tar or a video"
+            )
+        return self.recorded.source
+
+    def config(self, file: Path | None, flags: Mapping[str, Any]) -> Config:
+        """Flags count before the file, the file before OUT, OUT before the defaults. Raises SettingsMistake."""
+        if file is not None and is_record(file):
+            raise SettingsMistake(f"--config {file} is the record of a dataset; leave --config out, --out knows it")
+        if self.recorded is None:
+            return chosen(Config, file, flags)
+        config_of(self.recorded, self.out)
+        return chosen(Config, file, flags, self.recorded.settings)
+
+    def terms(
+        self,
+        config: Config,
+        budget: Decimal | NoBound | None,
+        batches: bool | None,
+        uncaptioned: Literal["mistake", "caption", "skip"],
+        prices: Path | None,
+        is_alone: bool = False,
+    ) -> Asking:
+        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageMistake, JudgeMistake.
+
+        `is_alone` says that OUT is named without its source: what OUT does not know then has to be told.
+        """
+        if config.judge != "claude":
+            return Asking()
+        noted = KeptTerms.read(self.out)
+        kept = noted if noted and noted.are_of(self.out) else None
+        in_batches = bool(kept and kept.in_batches) if batches is None else batches
+        table = Prices.load(prices) if prices else None
+        if not table and kept and kept.prices:
+            table = Prices.parse(kept.prices.encode(), f"{self.out.shown}/{TERMS}")
+        untold = self._untold(noted, kept, is_alone) if budget is None else ""
+        bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
+        try:
+            price = (table or Prices.load()).of(config.claude.model)
+        except JudgeMistake as mistake:
+            return Asking(None, str(mistake))
+        terms = Terms(price, bound, in_batches, uncaptioned, table.text if table else "", is_bound_told=not untold)
+        return Asking(terms, untold)
+
+    def _untold(self, noted: KeptTerms | None, kept: KeptTerms | None, is_alone: bool) -> str:
+        """Why the command must say what may be spent; "" where OUT says it, or is new."""
+        if kept:
+            return ""
+        remedy = "give --budget-usd X, which bounds all that is ever spent on it, or --budget-usd none for no bound"
+        spent = spent_on(self.out)
+        so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
+        if noted and (self.recorded or noted.budget is not None):
+            return f"--out {self.out.shown}: its {TERMS} is that of another dataset{so_far}; {remedy}"
+        asked = self.recorded and self.recorded.determining.get("judge") == "claude"
+        if is_alone and (asked or (spent is not None and self.out.stat(PLAN))):
+            return (
+                f"--out {self.out.shown} was begun by a version that kept no budget, so nothing says what may be"
+                f" spent{so_far}; {remedy}"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The terms, None where nobody is asked or no price is known; and why nothing may be asked under them, if so."""
+
+    terms: Terms | None = None
+    hindrance: str = ""

@@ -1,0 +1,183 @@
+"""What a build says at its end: the account, the source beside the plan, and what may be done next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from nextscene.common.storage import Storage
+from nextscene.curation.config import Config
+from nextscene.curation.inspect.nothing_kept import why_nothing_is_kept
+from nextscene.curation.inspect.status import Status
+from nextscene.curation.ledger import RETIMED
+from nextscene.curation.run.run import Finished
+from nextscene.curation.run.source_changes import Compared, Kind
+from nextscene.curation.sealing.retry_advice import beyond_retry, retries
+from nextscene.curation.sources.skipped_files import told
+from nextscene.curation.summary import Spending, Summary
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.shell import command
+from nextscene.shards.format.layout import CALLS, REPORT
+
+_NOT_TO_BE_BUILT = frozenset([Kind.GONE, Kind.FOUND, Kind.TWICE])
+"""Kinds of differences for which another dataset would not have more, or could not be planned."""
+
+
+def _build(out: Storage, *more: object) -> str:
+    """The command that goes on with OUT: all that it must be told is where that is."""
+    return command("build_nsp.py", "--out", out.shown, *more)
+
+
+def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> None:
+    summary, found = finished.summary, finished.source
+    if finished.idle:
+        console.out.print(console.visible(_idle(finished, retry)), markup=False)
+    _print_summary(summary, out)
+    if summary.keeps_nothing:
+        _print_nothing_kept(summary.outcomes, finished.config, out)
+    if not found.is_same and not (finished.idle and not retry):
+        console.out.print(f"source    {console.visible(source_line(found))}", markup=False)
+    if found.kinds.keys() - _NOT_TO_BE_BUILT:
+        paid = f"; with a copy of {out.shown}/{CALLS} in it no answer is paid for again" if summary.spending else ""
+        console.out.print(
+            f"          OUT stays as it was planned: build the source into another --out{paid}", markup=False
+        )
+    for line in _next(finished, out):
+        console.out.print(f"next      {line}", markup=False)
+
+
+def _idle(finished: Finished, retry: frozenset[str]) -> str:
+    """Why nothing was done."""
+    summary, found = finished.summary, finished.source
+    if retry and not summary.count(*retry):
+        there = dict.fromkeys(outcome for outcome, _, _ in summary.outcomes)
+        counts = ", ".join(f"{summary.count(outcome):,} {outcome}" for outcome in there)
+        return f"Nothing to retry: no clip has ended as {' or '.join(sorted(retry))}; there are {counts}."
+    if found.is_same:
+        nothing = (
+            "Nothing to do" if finished.retry is None else f"Nothing to do but the unfinished {finished.retry.flag}"
+        )
+        return f"{nothing}: every clip of the plan is decided, every shard is sealed, and {_same(found)}."
+    return f"The dataset is whole: every clip of its plan is decided. {source_line(found)}."
+
+
+def source_line(found: Compared) -> str:
+    """How the source differs from the plan, or why nobody knows."""
+    if found.unread:
+        return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
+    left_out = f"; {_not_compared(found)}" if _not_compared(found) else ""
+    return f"The source has changed since it was planned: {found.told()}{left_out}"
+
+
+def _same(found: Compared) -> str:
+    """What of the source is as it was planned: no more than was compared."""
+    left_out = _not_compared(found)
+    if not left_out:
+        return "the source is as it was planned"
+    looked = {"order": found.has_order, "sizes": not found.unlooked, "captions": not found.untold}
+    named = ["names", *(what for what, is_compared in looked.items() if is_compared)]
+    compared = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"the source's {compared} are as planned; {left_out}"
+
+
+def _not_compared(found: Compared) -> str:
+    """What was not, in words; "" where all was that can be seen."""
+    counts = {
+        "sizes and times": (found.unlooked, ""),
+        "captions": (found.untold, ""),
+        "other columns": (found.unread_columns, ", which an older version planned"),
+        "contents": (found.unproved, ", whose files have another time"),
+    }
+    told = [f"{what} of {console.many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
+    return f"not compared: {'; '.join(told)}" if told else ""
+
+
+def _print_summary(summary: Summary, out: Storage) -> None:
+    table = Table("outcome", "reason", "clips", box=None, pad_edge=False)
+    for outcome, reason, count in summary.outcomes:
+        table.add_row(outcome, escape(console.visible(reason)), f"{count:,}")
+    table.columns[2].justify = "right"
+    console.out.print(table)
+    console.out.print(
+        f"planned   {summary.planned:,} clips, {summary.decided:,} decided, {summary.samples:,} in shards"
+    )
+    console.out.print(
+        f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
+    )
+    if summary.passed_over != {}:
+        console.out.print(f"not read  {told(summary.passed_over)}", markup=False)
+    _print_retimed(summary.retimed)
+    console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
+    if summary.spending:
+        console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
+    console.out.print(f"time      {summary.seconds:,.1f} s")
+    console.out.print(f"dataset   {out.shown}", markup=False)
+    console.out.print(f"page      {out.shown}/{REPORT}", markup=False)
+    if not summary.balanced:
+        console.out.print("The account does not balance; --verify says where.")
+
+
+def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: Config, out: Storage) -> None:
+    why = console.visible(why_nothing_is_kept(ends, config))
+    console.out.print(f"kept      nothing: {why}; {command('show.py', out.shown)} shows more", markup=False)
+
+
+def _next(finished: Finished, out: Storage) -> Iterator[str]:
+    """Commands, each with what it is for behind a #, as a shell ignores it."""
+    summary = finished.summary
+    for one in retries(summary.outcomes, finished.cut_version, finished.retry):
+        yield f"{_build(out, '--retry', one.outcomes)}  # {one.why}"
+    if beyond := beyond_retry(summary.outcomes):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
+        yield f"{command('show.py', out.shown)}  # no retry changes what is in files and captions: {reasons}"
+    if summary.complete:
+        yield _build(out, "--verify")
+    else:
+        yield f"{_build(out)}  # for the {summary.planned - summary.decided:,} clips that are left"
+
+
+def _print_retimed(count: int) -> None:
+    if count:
+        console.out.print(
+            f"retimed   {count:,} clips of files with another time than planned, as many bytes, and the same contents"
+            " where the plan knows them"
+        )
+
+
+def print_status(now: Status, config: Config, out: Storage) -> None:
+    console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
+    for outcome, reason, count in now.tally.lines():
+        console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)
+    if now.keeps_nothing:
+        _print_nothing_kept(now.tally.lines(), config, out)
+    partly = f", {now.shards_partial:,} of them with clips still to be decided" if now.shards_partial else ""
+    console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
+    if now.passed_over != {}:
+        console.out.print(f"not read  {told(now.passed_over)}", markup=False)
+    _print_retimed(now.tally.remarks[RETIMED])
+    if now.retry:
+        left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"
+        console.out.print(f"retry     {now.retry.flag}: {left}", markup=False)
+    if now.spending:
+        console.out.print(f"spent     {_spent(now.spending)}", markup=False)
+    if now.runner is None:
+        console.out.print("run       none")
+    elif now.runner.is_unreadable:
+        console.out.print("run       unknown: run.lock is damaged; the next run takes it over")
+    else:
+        console.out.print(
+            f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}:"
+            f" {'at work' if now.running else 'died'} (last heartbeat {now.runner.beat_shown})",
+            markup=False,
+        )
+    if not now.running and (now.retry or now.tally.total < now.planned):
+        flag = now.retry.flag.split() if now.retry else ()
+        console.out.print(f"next      {_build(out, *flag)}", markup=False)
+
+
+def _spent(spending: Spending) -> str:
+    lost = f"; up to ${spending.lost_usd:,.4f} more for answers that never came" if spending.lost_usd else ""
+    waiting = f"; {spending.in_batches:,} questions in batches under way" if spending.in_batches else ""
+    return f"${spending.spent_usd:,.4f} for {spending.answers:,} answers{lost}{waiting}"

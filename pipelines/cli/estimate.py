@@ -1,0 +1,80 @@
+"""`--estimate`: what a run with the judge `claude` would cost, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+
+from rich.table import Table
+
+from nextscene.common import ffmpeg
+from nextscene.common.errors import UsageMistake
+from nextscene.curation.inspect.cost_estimate import estimate
+from nextscene.curation.judge_budget import Terms
+from nextscene.curation.run.prepare import as_begun, decided_otherwise, moved, refuse_other_settings, standing
+from nextscene.curation.run.run import Order, open_apart
+from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.remaining import count_retried
+from nextscene.curation.sealing.retry import open_retry
+from nextscene.curation.sources.skipped_files import told
+from nextscene.judge.spending.estimate import Assumptions, Bill, assume
+from nextscene.pipelines.cli import console
+
+ASSUMED = tuple(field.name for field in fields(Assumptions))
+
+
+def print_estimate(order: Order, assumed: str) -> int:
+    """What the order would cost under each case of what is assumed. Returns the exit code."""
+    cases = assume(assumed)
+    source, out = open_apart(order.source, order.out)
+    config, terms = as_begun(out, order.config), order.terms
+    determining = config.determining(ffmpeg.build())
+    if terms is None:
+        refuse_other_settings(out, source, determining)
+        raise UsageMistake(order.hindrance)
+    recorded = moved(out, source, config, determining) or standing(out, source, determining)
+    planned = recorded is not None and not decided_otherwise(out, config, terms)
+    found = estimate(source, out, config, planned, terms, cases)
+    bills, captioning = found.bills.values(), found.captioning.values()
+    rows = {
+        "calls": [f"{bill.calls:,.0f}" for bill in bills],
+        "input tokens": [f"{bill.input_tokens:,.0f}" for bill in bills],
+        "output tokens": [f"{bill.output_tokens:,.0f}" for bill in bills],
+        "one by one": [_usd(bill, terms, in_batch=False) for bill in bills],
+        "in batches": [_usd(bill, terms, in_batch=True) for bill in bills],
+    }
+    if found.uncaptioned:
+        rows["of it captions, one by one"] = [_usd(bill, terms, in_batch=False) for bill in captioning]
+        rows["of it captions, in batches"] = [_usd(bill, terms, in_batch=True) for bill in captioning]
+    rows |= {f"assumed {name}": [f"{asdict(case)[name]:g}" for case in cases.values()] for name in ASSUMED}
+    table = Table("", *cases, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, values in rows.items():
+        table.add_row(name, *values)
+    console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
+    console.out.print(table)
+    if opened := open_retry(out) if planned else None:
+        clips, shards = count_retried(State.read(out, config.units_per_shard), out, opened)
+        console.out.print(
+            f"retry     {opened.flag} is not finished: {console.many(clips, 'clip')} in {console.many(shards, 'shard')}"
+            f" {'is' if clips == 1 else 'are'} left, not counted here",
+            markup=False,
+        )
+    if found.missing:
+        console.out.print(f"missing   no file for {found.missing:,} clips, which will fail and cost nothing")
+    if found.flawed:
+        console.out.print(f"captions  none that can be used for {found.flawed:,} clips, which end so and cost nothing")
+    if found.uncaptioned:
+        asks = not planned and terms.uncaptioned == "mistake"
+        wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
+        console.out.print(f"captions  none for {found.uncaptioned:,} clips, which are captioned first{wanted}")
+    if found.passed_over != {}:
+        console.out.print(f"not read  {told(found.passed_over)}", markup=False)
+    console.out.print(
+        "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
+    )
+    return console.DONE
+
+
+def _usd(bill: Bill, terms: Terms, in_batch: bool) -> str:
+    return f"${bill.usd(terms.price, in_batch=in_batch):,.2f}"

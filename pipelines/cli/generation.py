@@ -1,0 +1,126 @@
+"""What the commands share that make videos: what one may choose of them, a file of scenes, and filling a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nextscene.common.errors import UsageMistake
+from nextscene.evaluation.video_folder import Record, VideoFolder
+from nextscene.pipelines.cli import console
+from nextscene.pipelines.cli.options import Finite
+
+if TYPE_CHECKING:
+    from nextscene.training.generation.base import Generator
+    from nextscene.training.generation.open_generator import Opening
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MOST_SEED = 2**63 - 1
+SAMPLES, _FRAMES, _SIDE = click.IntRange(1, 10_000), click.IntRange(1, 100_000), click.IntRange(1, 16_384)
+_LONGEST_SCENE = 16 << 10
+"""Several times the most tokens that a model is given."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+_OPTIONS = (
+    click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Videos to be made at once."),
+    click.option("--frames", type=_FRAMES, help="8k + 1 frames.  [default: as it was trained; else 65]"),
+    click.option("--width", type=_SIDE, help="A multiple of 32.  [default: as it was trained; else 832]"),
+    click.option("--height", type=_SIDE, help="A multiple of 32.  [default: as it was trained; else 480]"),
+    click.option("--fps", type=Finite(1, 240), help="Frames a second.  [default: 16; of the original 25]"),
+    click.option("--steps", type=click.IntRange(2), help="From noise to video.  [default: 50]"),
+    click.option("--guidance", type=Finite(1), help="1 is none.  [default: 3]"),
+)
+
+
+def sampling_options(command: F) -> F:
+    """Adds --batch and the flags of `Sampling`, which are None where not given."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def scenes_in(flag: str, file: Path) -> list[str]:
+    """One from each line that is not blank; those are skipped, and count nowhere. Raises UsageMistake for a file that
+    is no text, or holds no scene.
+    """
+    data = file.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = ", but in UTF-16" if data.startswith(_UTF_16) else ""
+        raise UsageMistake(f"{flag} {file} is no text in UTF-8{what}; save it as UTF-8") from error
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    for number, line in enumerate(lines, 1):
+        if wrong := wrong_with(line):
+            raise UsageMistake(f"{flag} {file}: line {number} {wrong}; give one scene on each line")
+    scenes = list(filter(None, lines))
+    if not scenes:
+        raise UsageMistake(f"{flag} {file} holds no scene; give one on each line")
+    if blank := len(lines) - len(scenes):
+        console.err.print(f"{flag} {file}: {blank:,} blank line{'s' if blank > 1 else ''} skipped", markup=False)
+    return scenes
+
+
+def wrong_with(scene: str) -> str:
+    """Why a text can be no scene, as a phrase; "" where it can."""
+    if "\0" in scene:
+        return "holds a zero byte, and is no text"
+    size = len(scene.encode())
+    return f"has {size:,} bytes, and {_LONGEST_SCENE:,} are the most" if size > _LONGEST_SCENE else ""
+
+
+def record(opening: Opening, file: str, scene: str, seed: int) -> Record:
+    """How one video is to be made."""
+    return {"file": file, "scene": scene, "seed": seed, "model": opening.name, **asdict(opening.sampling)}
+
+
+def fill(folder: VideoFolder, opening: Opening, records: Sequence[Record], batch: int, verb: str = "generating") -> int:
+    """How many had to be made. While some are written, the next are made."""
+    left = [record for record in records if not folder.holds(record)]
+    if not left:
+        return 0
+    folder.check(left)
+    generator = opened(opening)
+    folder.claim(left)
+    watch = console.Watch(verb)
+    watch.begin(len(records), len(records) - len(left))
+    try:
+        with ThreadPoolExecutor(1) as writer:
+            writing: Future[None] | None = None
+            for at in range(0, len(left), batch):
+                some = left[at : at + batch]
+                videos = made(generator, some)
+                if writing:
+                    writing.result()
+                writing = writer.submit(folder.put, some, videos)
+                watch.advance(len(some))
+                watch.tick()
+            if writing:
+                writing.result()
+    finally:
+        watch.end()
+    return len(left)
+
+
+def opened(opening: Opening) -> Generator:
+    """On the device of this process."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    from nextscene.training.distributed.process_group import present_device
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    of_transformers.set_verbosity_error()  # that vision tower and head are left out is meant
+    return opening.open(present_device())
+
+
+def made(generator: Generator, records: Sequence[Record]) -> Any:
+    """uint8 [B, F, H, W, RGB], for numpy."""
+    return generator.videos([one["scene"] for one in records], [one["seed"] for one in records]).numpy()

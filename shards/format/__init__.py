@@ -1,0 +1,1 @@
+"""The shard format: layout, tars, records, receipts, the manifest and the index."""

@@ -1,0 +1,82 @@
+"""SHA256SUMS: the sha256 of every published file, as it was written. `sha256sum -c SHA256SUMS` proves a copy."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import BinaryIO
+
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import SUMS
+from nextscene.shards.format.receipt import DamagedRecord
+
+Sums = dict[str, str]
+"""Path → sha256 in hexadecimal digits."""
+
+NOT_LISTED = f"{SUMS} does not list it"
+"""Its own fault, and not that of the file."""
+
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)\n")
+
+
+def read_sums(out: Storage) -> Sums | None:
+    """None where there is no such file. Raises DamagedRecord for one that `write_sums` did not write."""
+    try:
+        data = out.read(SUMS)
+    except FileNotFoundError:
+        return None
+    sums = {path: sha256 for sha256, path in _LINE.findall(data.decode(errors="replace"))}
+    if not sums or _lines(sums) != data:
+        raise DamagedRecord(f"{SUMS} was changed; delete it and run the build again to write it anew")
+    return sums
+
+
+def write_sums(out: Storage, sums: Sums) -> None:
+    """Publish the lines. Until then OUT has no such file: a run deletes it before it changes what it lists."""
+    out.write(SUMS, _lines(sums))
+
+
+def relist(out: Storage, path: str, sha256: str) -> None:
+    """Bring the line of a file that was written anew up to date, if there are lines. Raises DamagedRecord."""
+    sums = read_sums(out)
+    if sums is not None:
+        write_sums(out, {**sums, path: sha256})
+
+
+class Listed:
+    """What SHA256SUMS lists, compared line by line with what there is; without the file, nothing is compared."""
+
+    def __init__(self, sums: Sums | None) -> None:
+        self._sums = sums
+        self.left = dict(sums or {})
+        self.total = len(self.left)
+        self.compared = 0
+
+    def fault(self, path: str, sha256: str) -> str:
+        """What is wrong with a file of this hash; "" for nothing."""
+        if self._sums is None:
+            return ""
+        if path not in self._sums:
+            return NOT_LISTED
+        self.left.pop(path, None)
+        self.compared += 1
+        return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {SUMS}"
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The sha256 of an open file, from its first byte to its last."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def file_sha256(out: Storage, path: str) -> str:
+    """The sha256 of a file in storage. Raises FileNotFoundError."""
+    with out.open(path) as file:
+        return sha256_of(file)
+
+
+def _lines(sums: Sums) -> bytes:
+    return "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(sums.items())).encode()

@@ -1,0 +1,234 @@
+"""The mark of a folder that we write, `nextscene.json`: whatever holds something else is left alone.
+
+Every command that writes or deletes claims its folder first. The mark is written before anything else, so that what a
+killed run leaves is known as ours. What versions before the mark have left is known by what it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nextscene.common.filesystem import fault_of
+from nextscene.common.storage import BadLocation, Storage, StorageFault
+from nextscene.shards.format.layout import LOCK, MARK
+from nextscene.shards.format.unmarked_folders import (
+    DATASET,
+    EARLIER,
+    EVALUATION,
+    LATENTS,
+    PIECE,
+    RUN,
+    TOYS,
+    VIDEOS,
+    fields_of,
+    first_piece,
+    is_nothing,
+    names_in,
+)
+
+__all__ = [
+    "DATASET", "EVALUATION", "LATENTS", "RUN", "TOYS", "VIDEOS", "WORDS",
+    "NotOurs", "check", "check_folder", "claim", "claimed",
+]  # fmt: skip
+
+WORDS = {
+    DATASET: "a dataset",
+    LATENTS: "latents",
+    RUN: "a training run",
+    VIDEOS: "generated videos",
+    EVALUATION: "an evaluation",
+    TOYS: "toy checkpoints",
+}
+_VERSION = 1
+_TRIES = 100
+_NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class NotOurs(BadLocation):
+    """A folder that holds something else than what is to be written there, or a place where none can be."""
+
+
+def claim(out: Storage, kind: str) -> Storage:
+    """The folder as one of `kind`, marked, made where there is none; it is written to only while the mark stands.
+
+    Raises NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
+    and where no folder can be; StorageFault.
+    """
+    with _marked(out, kind):
+        return out.anchored(MARK)
+
+
+def check(out: Storage, kind: str) -> bool:
+    """Whether the folder is marked as one of `kind` already. Raises NotOurs where `claim` would for what it holds."""
+    check_folder(out)
+    marked = _is_marked(out, kind)
+    if not marked and not EARLIER[kind].left(out):
+        _check_empty(out, kind)
+    return marked
+
+
+@contextmanager
+def claimed(out: Storage, kind: str) -> Iterator[Storage]:
+    """`claim` for a block. Where an error ends it and nothing was made, a new mark and new folders are gone again.
+
+    They stay where another process has claimed the folder meanwhile, where that cannot be known, and in object stores.
+    """
+    folders, before = out.missing_folders(), _names(out)
+    with _marked(out, kind) as mark:
+        try:
+            yield out.anchored(MARK)
+        except (Exception, KeyboardInterrupt):
+            with suppress(StorageFault, OSError):
+                if mark and mark.is_new and mark.is_mine() and _names(out) == before:
+                    out.delete(MARK)
+                    for folder in folders:
+                        folder.rmdir()  # fails where something else is there by now
+            raise
+
+
+def check_folder(out: Storage) -> None:
+    """Raises NotOurs where a file is, or is in the way of, what should be a local folder."""
+    folder = out.local("")
+    if folder is None:
+        return
+    try:
+        found = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
+        is_dangling = not found.exists()
+    except OSError as error:
+        raise NotOurs(f"{out.shown} is not a place for a folder: {error.strerror}; name another folder") from error
+    if is_dangling:
+        where = "is a link" if found == folder else f"lies below a link, {found},"
+        raise NotOurs(f"{out.shown} {where} to a place that is not there; make that, or name another folder")
+    if not found.is_dir():
+        where = "is a file" if found == folder else f"lies below a file, {found}"
+        raise NotOurs(f"{out.shown} {where}; name a folder")
+
+
+def _is_marked(out: Storage, kind: str) -> bool:
+    """Raises NotOurs for a mark of another kind."""
+    data = first_piece(out, MARK)
+    if not data or (_is_torn(data) and EARLIER[kind].left(out)):  # none, or a machine went down as it was written
+        return False
+    value = json.loads(data) if {"kind", "version"} == fields_of(data) else {}
+    if str(value.get("kind")) not in WORDS or value["version"] != _VERSION:
+        raise NotOurs(
+            f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder, or, if"
+            " the folder is ours, delete that file"
+        )
+    if value["kind"] != kind:
+        raise NotOurs(f"{out.shown} holds {WORDS[value['kind']]}, not {WORDS[kind]}; name another folder")
+    return True
+
+
+def _is_torn(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return len(data) < PIECE
+    except RecursionError:
+        pass
+    return False
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A local mark that is open, and whether it was not there before. Whoever works in its folder shares its lock."""
+
+    path: Path
+    handle: int
+    is_new: bool
+
+    def stands(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def is_mine(self) -> bool:
+        """Whether nobody else works in the folder; from then on nobody begins to. Raises OSError without locks."""
+        fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self.stands()
+
+
+@contextmanager
+def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
+    """Marks the folder if it is not; for the block, no other process removes the mark. None in an object store."""
+    for _ in range(_TRIES):
+        is_new = not check(out, kind)
+        if is_new:
+            _mark(out, kind)
+        path = out.local(MARK)
+        if path is None:
+            yield None
+            return
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            with suppress(OSError):  # a file system without locks, where no mark is ever removed
+                fcntl.flock(handle, fcntl.LOCK_SH)
+            if (mark := _Mark(path, handle, is_new)).stands():
+                yield mark
+                return
+        finally:
+            os.close(handle)
+    raise StorageFault(f"cannot write in {out.shown}: its {MARK} is removed again and again; start once more")
+
+
+def _mark(out: Storage, kind: str) -> None:
+    """Does nothing where another process has just done it, or has removed the folder."""
+    folder, mark = out.local(""), (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode()
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise _failure(out, fault) from fault
+    try:
+        damaged = first_piece(out, MARK)
+        if not out.create(MARK, mark) and not _is_marked(out, kind):
+            out.take(MARK, damaged, mark)
+    except StorageFault as fault:
+        if folder is not None and isinstance(fault.__cause__, FileNotFoundError):
+            return
+        if isinstance(fault.__cause__, OSError):
+            raise _failure(out, fault.__cause__) from fault
+        raise
+
+
+def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
+    if fault.errno in _NO_PLACE:
+        return NotOurs(f"{out.shown} is not a place for a folder: {fault.strerror}; name another folder")
+    if fault.errno in _FORBIDDEN:
+        return StorageFault(f"cannot write in {out.shown}: {fault.strerror}; make it writable, or name another folder")
+    return fault_of("write", MARK, out.shown, fault)
+
+
+def _check_empty(out: Storage, kind: str) -> None:
+    if not out.is_local and "/" not in out.full("").strip("/"):
+        raise NotOurs(f"{out.shown} is a whole bucket; name a prefix in it, such as {out.shown}/nsp")
+    if not out.is_local and out.stat("") is not None:
+        raise NotOurs(f"{out.shown} is a file; name a folder")
+    for other, earlier in EARLIER.items():
+        if other != kind and earlier.left(out):
+            raise NotOurs(f"{out.shown} holds {WORDS[other]}, not {WORDS[kind]}; name another folder")
+    for name in names_in(out):
+        if name != MARK and not is_nothing(out, name) and not EARLIER[kind].begun(out, name):
+            if _is_marked(out, kind):  # by another process, meanwhile
+                return
+            raise NotOurs(
+                f"{out.shown} holds {name!r} and no {MARK}, so it is not ours; name a folder that is empty or new"
+            )
+
+
+def _names(out: Storage) -> set[str]:
+    """What lies in the folder, but for the mark and a lock that is given up."""
+    return {*names_in(out)} - ({MARK} if first_piece(out, LOCK) else {MARK, LOCK})

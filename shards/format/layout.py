@@ -1,0 +1,164 @@
+"""Where each thing lies below OUT. The only place that knows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PLAN = "plan.parquet"
+CONFIG = "config.toml"
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+LOCK = "run.lock"
+RETRY = "retry.json"
+MARK = "nextscene.json"
+SUMS = "SHA256SUMS"
+CARD = "README.md"
+CROISSANT = "croissant.json"
+
+SHARDS = "shards"
+INDEX = "index"
+LEDGER = "ledger"
+UNIT_LEDGERS = "ledger/units"
+PARTS = "parts"
+CRASHES = "parts/crashes"
+LATENTS = "latents"
+CALLS = "calls"  # where `judge.spending.answer_cache` keeps what was paid for
+JOURNALS = "calls/journals"
+TERMS = "calls/terms.json"
+ENERGON = ".nv-meta"
+
+SPLITS = ("train", "test")
+
+_SHARDS_A_FOLDER = 1000
+_SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\..+")
+_UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
+_SHARD_PART = re.compile(rf"{PARTS}/(?P<split>[a-z]+)/nsp-(?P<index>\d{{6,}})(?:-r(?P<revision>\d+))?")
+_PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
+_CALL = re.compile(rf"{CALLS}/(?:account\.json|index\.npz|prompts\.json|terms\.json|.+\.jsonl?\.gz)")
+
+
+def index(split: str) -> str:
+    return f"{INDEX}/{split}.parquet"
+
+
+def wids(split: str) -> str:
+    return f"wids-{split}.json"
+
+
+def owns(path: str) -> bool:
+    """Whether a file below OUT has a name that we give, so that it may be deleted or replaced as ours."""
+    if path in _FIXED or _CALL.fullmatch(path) or _PROBE.fullmatch(path):
+        return True
+    return ShardName.of(path) is not None or UnitName.of(path) is not None
+
+
+@dataclass(frozen=True, order=True)
+class ShardName:
+    """One shard of a split. A retry seals the shard anew under the next `revision`."""
+
+    split: str
+    index: int
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.split}/{self._stem}"
+
+    @property
+    def tar(self) -> str:
+        return f"{SHARDS}/{self._folder}/{self._stem}.tar"
+
+    @property
+    def offsets(self) -> str:
+        return f"{self.tar}.idx"
+
+    @property
+    def receipt(self) -> str:
+        return f"{SHARDS}/{self._folder}/{self._stem}.receipt.json"
+
+    @property
+    def partial(self) -> str:
+        """The mark of a shard that was sealed before all of its clips were decided; there before any other file."""
+        return f"{SHARDS}/{self._folder}/{self._stem}.partial"
+
+    @property
+    def ledger(self) -> str:
+        return f"{LEDGER}/{self._folder}/{self._stem}.parquet"
+
+    @property
+    def part(self) -> str:
+        """Where the shard is put together if it is not made of units."""
+        return f"{PARTS}/{self}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is written of it, the receipt last."""
+        return self.part, self.partial, self.tar, self.offsets, self.ledger, self.receipt
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.split}/{self.index // _SHARDS_A_FOLDER:03d}"
+
+    @property
+    def _stem(self) -> str:
+        return f"nsp-{self.index:06d}{_suffix(self.revision)}"
+
+    @staticmethod
+    def of(path: str) -> ShardName | None:
+        """The shard that writes a file of this name, or None if none does."""
+        found = _SHARD_FILE.fullmatch(path) or _SHARD_PART.fullmatch(path)
+        name = ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+        return name if name and path in name.files else None
+
+
+@dataclass(frozen=True, order=True)
+class UnitName:
+    """One unit of a split, numbered through the split; `revision` is that of the shard it is (re)made for."""
+
+    split: str
+    index: int
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.split}-{self.index:08d}{_suffix(self.revision)}"
+
+    @property
+    def part(self) -> str:
+        return f"{PARTS}/{self}.part"
+
+    @property
+    def ledger(self) -> str:
+        return f"{UNIT_LEDGERS}/{self}.parquet"
+
+    @property
+    def partial_ledger(self) -> str:
+        """The rows of a unit of which some clips are not decided: no commit, and forgotten with the run."""
+        return f"{PARTS}/{self}.parquet"
+
+    @property
+    def crashes(self) -> str:
+        return f"{CRASHES}/{self}.json"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is written of it, the ledger first."""
+        return self.ledger, self.partial_ledger, self.part, self.crashes
+
+    @staticmethod
+    def of(path: str) -> UnitName | None:
+        """The unit that writes a file of this name, or None if none does."""
+        found = _UNIT_FILE.fullmatch(path)
+        name = UnitName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
+        return name if name and path in name.files else None
+
+
+def _suffix(revision: int) -> str:
+    return f"-r{revision}" if revision else ""
+
+
+_FIXED = frozenset(
+    [PLAN, CONFIG, MANIFEST, SUMMARY, REPORT, LOCK, RETRY, MARK, SUMS, CARD, CROISSANT]
+    + [f"{ENERGON}/{name}" for name in ("dataset.yaml", "split.yaml", ".info.json", "index.sqlite", "index.uuid")]
+    + [name(split) for split in SPLITS for name in (index, wids)]
+)

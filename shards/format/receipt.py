@@ -1,0 +1,274 @@
+"""What vouches for the shards: a receipt beside each, and the manifest that lists them. Readers open the manifest."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from operator import methodcaller
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nextscene.common.prefetch import ahead
+from nextscene.common.storage import Storage
+from nextscene.common.strict_json import json_of, typed
+from nextscene.shards.format.layout import MANIFEST, SHARDS, ShardName
+from nextscene.shards.format.sample import KEY, SCHEMA_VERSION
+from nextscene.shards.format.sample_type import Shape
+from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
+
+
+class DamagedRecord(ValueError):
+    """A receipt, manifest or ledger that cannot be read. The message names it."""
+
+
+class Place(NamedTuple):
+    """Where a sample lies in its tar, and what it is.
+
+    `offset` is that of its first header. `sizes` are the bytes of its members, in order: each stands behind a header
+    of one block and is padded to whole blocks. `crc32` is over all of that.
+    """
+
+    offset: int
+    sizes: tuple[int, ...]
+    crc32: int
+    frames: int
+    width: int
+    height: int
+
+    @property
+    def end(self) -> int:
+        """Where the next sample begins, or the end mark."""
+        return self._edges()[-1]
+
+    @property
+    def contents(self) -> list[int]:
+        """Where the contents of each member begin."""
+        return [edge + BLOCK for edge in self._edges()[:-1]]
+
+    def _edges(self) -> list[int]:
+        blocks = (BLOCK + -(-size // BLOCK) * BLOCK for size in self.sizes)
+        return list(accumulate(blocks, initial=self.offset))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A sealed shard. `bytes` and `sha256` are of its tar; a shard without kept clips has no tar, 0 and "".
+
+    `clip_ids` and `places` are parallel, in the order of the tar. `ledger_sha256` is of its ledger file, as written;
+    "" where there is no ledger, and where an older version sealed the shard.
+    """
+
+    split: str
+    index: int
+    revision: int
+    sha256: str
+    bytes: int
+    count: int
+    members: tuple[str, ...]
+    clip_ids: tuple[str, ...]
+    places: tuple[Place, ...]
+    ledger_sha256: str = ""
+
+    @staticmethod
+    def empty(name: ShardName, members: tuple[str, ...]) -> Receipt:
+        return Receipt(name.split, name.index, name.revision, "", 0, 0, members, (), ())
+
+    @property
+    def name(self) -> ShardName:
+        return ShardName(self.split, self.index, self.revision)
+
+    @property
+    def offsets(self) -> builtins.bytes:
+        """Energon's `.tar.idx`: little-endian uint64, where each sample begins, then where the last one ends."""
+        starts = [place.offset for place in self.places]
+        return np.array([*starts, self.places[-1].end if self.places else 0], dtype="<u8").tobytes()
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """Path → sha256 of each of the shard's files, as far as they are known."""
+        name = self.name
+        tar = {name.tar: self.sha256, name.offsets: _sha256(self.offsets)} if self.count else {}
+        ledger = {name.ledger: self.ledger_sha256} if self.ledger_sha256 else {}
+        return {**tar, name.receipt: _sha256(self.to_bytes()), **ledger}
+
+    def to_bytes(self) -> builtins.bytes:
+        value = vars(self) | {"places": [[p.offset, *p.sizes, *p[2:]] for p in self.places]}
+        if not self.ledger_sha256:
+            del value["ledger_sha256"]
+        return _json(value, indent=None)
+
+    def publish(self, out: Storage) -> None:
+        out.write(self.name.receipt, self.to_bytes())
+
+    @staticmethod
+    def read(out: Storage, name: ShardName) -> Receipt:
+        """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
+        try:
+            receipt = Receipt._of(json_of(out.read(name.receipt)))
+        except ValueError as error:
+            raise DamagedRecord(f"{name.receipt} is not a receipt: {error}") from error
+        if receipt.name != name:
+            raise DamagedRecord(f"{name.receipt} is the receipt of {receipt.name}")
+        if not receipt._adds_up():
+            raise DamagedRecord(f"{name.receipt} does not add up: its clips do not fill {receipt.bytes:,} bytes")
+        return receipt
+
+    @staticmethod
+    def _of(value: Any) -> Receipt:
+        fields = typed({"ledger_sha256": "", **value} if isinstance(value, dict) else value, _RECEIPT)
+        members, clip_ids = tuple(fields["members"]), tuple(fields["clip_ids"])
+        if not members or len({*members}) < len(members) or not all(type(member) is str for member in members):
+            raise ValueError(f"'members' are {members!r:.100}")
+        if not all(type(key) is str and KEY.fullmatch(key) for key in clip_ids):
+            raise ValueError("'clip_ids' are not all keys")
+        places = tuple(_place(numbers, len(members)) for numbers in fields["places"])
+        return Receipt(**{**fields, "members": members, "clip_ids": clip_ids, "places": places})
+
+    def _adds_up(self) -> bool:
+        """Whether samples of bounded size fill the tar without a gap, from its first byte to its end mark."""
+        if not self.count == len(self.clip_ids) == len(self.places):
+            return False
+        edges = [0, *(place.end for place in self.places)]
+        fill = all(place.offset == edge for place, edge in zip(self.places, edges, strict=False))
+        bounded = all(0 <= size <= MAX_MEMBER_BYTES for place in self.places for size in place.sizes)
+        return fill and bounded and self.bytes == (edges[-1] + len(END) if self.count else 0)
+
+
+_RECEIPT = {
+    "split": str, "index": int, "revision": int, "sha256": str, "bytes": int, "count": int, "members": list,
+    "clip_ids": list, "places": list, "ledger_sha256": str,
+}  # fmt: skip
+
+
+def _place(numbers: Any, members: int) -> Place:
+    if type(numbers) is not list or len(numbers) != members + 5 or not all(type(number) is int for number in numbers):
+        raise ValueError(f"a place of {members} members is {numbers!r:.100}")
+    place = Place(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
+    if not (0 <= place.crc32 < 1 << 32 and Shape(*place[3:]).possible):
+        raise ValueError(f"a sample with the checksum {place.crc32} and the shape {place[3:]}")
+    return place
+
+
+def sealed_shards(out: Storage) -> dict[tuple[str, int], ShardName]:
+    """The newest revision of each shard that has a receipt, by (split, index)."""
+    return sealed_and_partial(out)[0]
+
+
+def sealed_and_partial(out: Storage) -> tuple[dict[tuple[str, int], ShardName], frozenset[ShardName]]:
+    """As `sealed_shards`, and which of those were sealed before all of their clips were decided."""
+    newest: dict[tuple[str, int], ShardName] = {}
+    marked = set()
+    for entry in out.files(SHARDS, recursive=True):
+        name = ShardName.of(entry.path)
+        if name is not None and entry.path == name.receipt:
+            place = (name.split, name.index)
+            newest[place] = max(name, newest.get(place, name))
+        elif name is not None and entry.path == name.partial:
+            marked.add(name)
+    return dict(sorted(newest.items())), frozenset(marked.intersection(newest.values()))
+
+
+@dataclass(frozen=True)
+class ManifestShard:
+    """One tar of the dataset, as readers need it."""
+
+    path: str
+    split: str
+    sha256: str
+    bytes: int
+    count: int
+
+    @property
+    def name(self) -> ShardName:
+        """Raises DamagedRecord for a path that is not a shard's."""
+        name = ShardName.of(self.path)
+        if name is None or self.path != name.tar:
+            raise DamagedRecord(f"{MANIFEST} lists {self.path!r}, which is not where a shard can be")
+        return name
+
+    def receipt(self, out: Storage) -> Receipt:
+        """Raises DamagedRecord where there is none, or one of another tar."""
+        try:
+            receipt = Receipt.read(out, self.name)
+        except FileNotFoundError:
+            receipt = Receipt.empty(self.name, ())
+        if (receipt.sha256, receipt.bytes, receipt.count) != (self.sha256, self.bytes, self.count):
+            raise DamagedRecord(
+                f"{MANIFEST} lists {self.path}, which has no receipt that fits; --verify names the cause"
+            )
+        return receipt
+
+
+def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Receipt]:
+    """In the order of the shards; few at a time are held. Raises DamagedRecord for one that does not fit."""
+    return ahead(methodcaller("receipt", out), shards)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The tars that make up the dataset, in order. `complete` says whether every planned shard is sealed, and whole."""
+
+    fingerprint: str
+    complete: bool
+    shards: tuple[ManifestShard, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    @staticmethod
+    def of(receipts: Iterable[Receipt], fingerprint: str, complete: bool) -> Manifest:
+        """Of a stream of receipts, each is let go at once: those of a million clips would fill the memory."""
+        named = ((r.name, ManifestShard(r.name.tar, r.split, r.sha256, r.bytes, r.count)) for r in receipts if r.count)
+        shards = tuple(shard for _, shard in sorted(named, key=lambda one: one[0]))
+        return Manifest(fingerprint, complete, shards)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have a sample."""
+        return list(dict.fromkeys(shard.split for shard in self.shards))
+
+    def of_split(self, split: str) -> tuple[ManifestShard, ...]:
+        return tuple(shard for shard in self.shards if shard.split == split)
+
+    def to_bytes(self) -> bytes:
+        return _json(asdict(self))
+
+    def publish(self, out: Storage) -> None:
+        out.keep(MANIFEST, self.to_bytes())
+
+    @staticmethod
+    def read(out: Storage) -> Manifest:
+        """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
+        try:
+            value = json_of(out.read(MANIFEST))
+            version = value.get("schema_version") if isinstance(value, dict) else None
+            if type(version) is int and version != SCHEMA_VERSION:
+                raise DamagedRecord(
+                    f"{MANIFEST} in {out.shown} has schema version {version}, not {SCHEMA_VERSION}; read it with the"
+                    " version of this package that wrote it, or build anew into another folder"
+                )
+            fields = typed(value, _MANIFEST)
+            shards = tuple(ManifestShard(**typed(shard, _MANIFEST_SHARD)) for shard in fields["shards"])
+        except DamagedRecord:
+            raise
+        except ValueError as error:
+            raise DamagedRecord(f"{MANIFEST} is not a manifest: {error}") from error
+        for shard in shards:
+            if shard.name.split != shard.split or shard.count < 1:
+                raise DamagedRecord(f"{MANIFEST} lists {shard.path} in the split {shard.split!r} with {shard.count}")
+        return Manifest(fields["fingerprint"], fields["complete"], shards)
+
+
+_MANIFEST = {"schema_version": int, "fingerprint": str, "complete": bool, "shards": list}
+_MANIFEST_SHARD = {"path": str, "split": str, "sha256": str, "bytes": int, "count": int}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _json(value: Any, indent: int | None = 1) -> bytes:
+    return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()

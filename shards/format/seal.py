@@ -1,0 +1,79 @@
+"""Sealing: the parts of a shard's units become one published tar with its offsets. And looking at one again."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+from nextscene.common.storage import Storage
+from nextscene.shards.format.checksums import sha256_of
+from nextscene.shards.format.layout import ShardName
+from nextscene.shards.format.receipt import Place, Receipt
+from nextscene.shards.format.sample import CLIPS
+from nextscene.shards.format.sample_type import Kind
+from nextscene.shards.format.tar import END, DamagedShard, Group, group_bytes, read_groups
+
+
+def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: Kind = CLIPS) -> Receipt:
+    """Concatenates `parts` into the shard, reads the whole back and publishes it. No clips, no tar.
+
+    The shard exists once the receipt that is returned is published too; sealing twice writes the same bytes twice.
+    Raises DamagedShard when the parts do not hold exactly `clip_ids` in that order, StorageFault when OUT fails.
+    """
+    if not clip_ids:
+        for path in (name.tar, name.offsets):  # of the same name, from before what it was made of was lost
+            out.delete(path)
+        return Receipt.empty(name, kind.members)
+    with out.publishing(name.tar) as tar:
+        for part in parts:
+            with out.open(part) as source:
+                shutil.copyfileobj(source, tar, 1 << 20)
+        tar.write(END)
+        receipt = read_back(tar, name, kind)
+        if receipt.clip_ids != tuple(clip_ids):
+            raise DamagedShard(f"{name}: its parts do not hold the {len(clip_ids)} clips of the ledger, in order")
+    out.write(name.offsets, receipt.offsets)
+    return receipt
+
+
+def check_sealed(
+    out: Storage, receipt: Receipt, kind: Kind = CLIPS, look: Callable[[Group], None] | None = None
+) -> None:
+    """Reads a sealed shard whole and compares it with its receipt and its offsets. Raises DamagedShard.
+
+    `look` is shown each sample, in order.
+    """
+    name = receipt.name
+    if not receipt.count:
+        return
+    for path in (name.tar, name.offsets):
+        if out.stat(path) is None:
+            raise DamagedShard(f"{name}: {path} is missing")
+    with out.open(name.tar) as tar:
+        found = read_back(tar, name, kind, look)
+    offsets = out.read(name.offsets)
+    if found != replace(receipt, ledger_sha256=""):
+        raise DamagedShard(f"{name}: sha256, size, clips or their places are not those of its receipt")
+    if found.offsets != offsets:
+        raise DamagedShard(f"{name}: {name.offsets} does not fit the tar")
+
+
+def read_back(tar: BinaryIO, name: ShardName, kind: Kind, look: Callable[[Group], None] | None = None) -> Receipt:
+    """Reads a tar to its end, each sample examined: the receipt that it deserves. Raises DamagedShard."""
+    tar.seek(0)
+    clip_ids, places = [], []
+    for group in read_groups(tar, str(name), kind.members):
+        shape = kind.examine(group, str(name))
+        crc32 = zlib.crc32(group_bytes(group.key, kind.members, group.contents))
+        clip_ids.append(group.key)
+        places.append(Place(group.offset, tuple(map(len, group.contents)), crc32, *shape))
+        if look:
+            look(group)
+    size = tar.tell()
+    return Receipt(
+        name.split, name.index, name.revision, sha256_of(tar), size, len(places), kind.members, tuple(clip_ids),
+        tuple(places),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Reading shards: datasets, decoding, the endless shuffled order, and batches for training."""

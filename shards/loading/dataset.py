@@ -1,0 +1,108 @@
+"""A split as a map-style dataset: `len` and `[]`, for `torch.utils.data.DataLoader` or a plain loop."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from nextscene.shards.format.sample import MEMBERS, Sample
+from nextscene.shards.format.sample_type import Shape
+from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.decode import Backend
+from nextscene.shards.loading.reader import NoDataset, SplitReader
+from nextscene.shards.loading.sample_set import Form, Memory, Words
+from nextscene.shards.loading.shuffle import Numbers, Order
+
+
+class SplitDataset(ABC):
+    """The samples of one split, of whatever kind: a `SampleSet`."""
+
+    shapes: Numbers
+    """[samples, 3]: frames, width and height of each sample as it is delivered."""
+
+    def __init__(self, location: str, split: str, checksums: bool, members: tuple[str, ...], called: str) -> None:
+        """Raises what `SplitReader` raises, and NoDataset for samples of other members."""
+        self._reader = SplitReader(location, split, checksums)
+        if self._reader.index.members != members:
+            raise NoDataset(f"{location} holds samples of {', '.join(self._reader.index.members)}, not {called}")
+
+    @property
+    def reader(self) -> SplitReader:
+        return self._reader
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """Raises IndexError, or DamagedShard for a sample that is not whole."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        return self._item(number)
+
+    def order(self, micro_batch: int, seed: int, window: int) -> Order:
+        return Order(self._reader.index.shard, _buckets(self.shapes), micro_batch, seed, window)
+
+    @property
+    def fingerprint(self) -> int:
+        """A checksum of keys and shapes, in order."""
+        return zlib.crc32(self.shapes.astype("<i8").tobytes(), zlib.crc32(self._reader.index.key_bytes()))
+
+    @abstractmethod
+    def form(self, number: int) -> Form: ...
+
+    @abstractmethod
+    def decode_into(self, memory: Memory, number: int) -> Words: ...
+
+    @abstractmethod
+    def _item(self, number: int) -> dict[str, Any]: ...
+
+
+class ClipDataset(SplitDataset):
+    """The clips of one split, decoded. What its items are, `Delivery.item` says."""
+
+    def __init__(
+        self,
+        location: str,
+        split: str = "train",
+        *,
+        max_frames: int = 81,
+        size: tuple[int, int] | None = None,
+        backend: Backend = "pyav",
+        checksums: bool = True,
+    ) -> None:
+        """Opens a dataset at a path or URI. `Delivery` explains the options; `checksums` are of every byte read.
+
+        Raises ValueError for a `max_frames` that is not 8k + 1, and what `SplitReader` raises.
+        """
+        self._delivery = Delivery(max_frames, size, backend)
+        super().__init__(location, split, checksums, MEMBERS, "clips")
+        self.shapes = self._delivery.shapes(self._reader.index.shapes)
+
+    def form(self, number: int) -> Form:
+        """Pixels: [frames, height, width, RGB]."""
+        frames, width, height = map(int, self.shapes[number])
+        return Form((frames, height, width, 3), "uint8")
+
+    def decode_into(self, memory: Memory, number: int) -> Words:
+        """Reads clip `number` and fills `memory` with its pixels. Raises DamagedShard."""
+        sample, stored, shard = self._sample(number)
+        record = self._delivery.into(memory, sample, stored, shard)
+        return Words(sample.text.decode(), record.caption, record.fps, sample.key)
+
+    def _item(self, number: int) -> dict[str, Any]:
+        return self._delivery.item(*self._sample(number))
+
+    def _sample(self, number: int) -> tuple[Sample, Shape, str]:
+        shard = str(self._reader.shard_of(number))
+        stored = Shape(*map(int, self._reader.index.shapes[number]))
+        return Sample.of(self._reader.group(number), shard), stored, shard
+
+
+def _buckets(shapes: Numbers) -> Numbers:
+    """[samples]: a number for each shape, in the order of shapes."""
+    frames, width, height = shapes.T
+    packed = (frames << 40) + (width << 20) + height  # by rows, `unique` takes ten times as long
+    return np.unique(packed, return_inverse=True)[1]

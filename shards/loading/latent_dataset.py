@@ -1,0 +1,148 @@
+"""Latents in shards: what an autoencoder makes of a clip, computed once. They join the clips by key."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nextscene.shards.format.receipt import DamagedRecord
+from nextscene.shards.format.record import Flat
+from nextscene.shards.format.sample_type import Kind, Shape
+from nextscene.shards.format.tar import DamagedShard, Group
+from nextscene.shards.loading.dataset import SplitDataset
+from nextscene.shards.loading.sample_set import Form, Memory, Words
+
+MEMBERS = ("json", "latent")
+_STORED = "<f2"
+_BYTES = 2
+
+Latent = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class LatentRecord(Flat):
+    """What `<key>.json` says of a latent.
+
+    `text`, `caption` and `fps` are the clip's; `frames`, `width` and `height` are its own as the encoder got it.
+    """
+
+    clip_id: str
+    text: str
+    caption: str
+    frames: int
+    width: int
+    height: int
+    fps: float
+    channels: int
+    latent_frames: int
+    latent_width: int
+    latent_height: int
+    latent_sha256: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the array: the posterior's mean in each channel, then the log-variance that they share."""
+        return self.channels + 1, self.latent_frames, self.latent_height, self.latent_width
+
+
+@dataclass(frozen=True)
+class LatentSample:
+    """A record and its array, float16 [channels + 1, frames, height, width]; raw little-endian in the shard."""
+
+    record: LatentRecord
+    latent: Latent
+
+    @property
+    def contents(self) -> tuple[bytes, bytes]:
+        """Of its members."""
+        return self.record.to_bytes(), self.latent.astype(_STORED).tobytes()
+
+    @staticmethod
+    def of_clip(words: Words, delivered: Shape, latent: Latent) -> LatentSample:
+        """As an encoder makes it of a clip that was delivered to it in this shape."""
+        digest = hashlib.sha256(latent.astype(_STORED).tobytes()).hexdigest()
+        planes, frames, height, width = latent.shape
+        record = LatentRecord(
+            words.key, words.text, words.caption, *delivered, words.fps, planes - 1, frames, width, height, digest
+        )
+        return LatentSample(record, latent)
+
+    @staticmethod
+    def of(group: Group, shard: str) -> LatentSample:
+        """Raises DamagedShard, naming `shard` and the sample, for no record or another sample's, or another size."""
+        try:
+            record = LatentRecord.from_bytes(group.contents[0])
+        except ValueError as error:
+            raise _damaged(group, shard, str(error)) from error
+        if record.clip_id != group.key:
+            raise _damaged(group, shard, f"its record is that of {record.clip_id!r}")
+        size, wanted = len(group.contents[1]), math.prod(record.shape) * _BYTES
+        if min(record.shape) < 1 or record.channels < 1 or size != wanted:
+            raise _damaged(group, shard, f"its latent has {size:,} bytes, not those of the shape {record.shape}")
+        return LatentSample(record, np.frombuffer(group.contents[1], _STORED).reshape(record.shape))
+
+
+class LatentDataset(SplitDataset):
+    """The latents of one split. Their shapes are in latent frames and cells, not in pixels.
+
+    Its items: `latent`, float16 [channels + 1, frames, height, width]; `text`, `caption`, `fps`, `key`.
+    """
+
+    def __init__(self, location: str, split: str = "train", *, checksums: bool = True) -> None:
+        """Opens a set at a path or URI. Raises what `SplitReader` raises."""
+        super().__init__(location, split, checksums, MEMBERS, "latents")
+        index = self._reader.index
+        self.shapes = index.shapes
+        sizes = index.sizes("latent")
+        self._planes = int(sizes[0] // (self.shapes[0].prod() * _BYTES))
+        if self._planes < 2 or (sizes != self.shapes.prod(axis=1) * (self._planes * _BYTES)).any():
+            raise DamagedRecord(f"{location} holds latents whose sizes are not those of their shapes")
+
+    def form(self, number: int) -> Form:
+        """The posterior: [channels + 1, frames, height, width]."""
+        frames, width, height = map(int, self.shapes[number])
+        return Form((self._planes, frames, height, width), "float16")
+
+    def decode_into(self, memory: Memory, number: int) -> Words:
+        """Reads latent `number` and fills `memory` with it. Raises DamagedShard."""
+        sample = self._sample(number)
+        memory[:] = sample.latent
+        record = sample.record
+        return Words(record.text, record.caption, record.fps, record.clip_id)
+
+    def _item(self, number: int) -> dict[str, Any]:
+        latent = np.empty(*self.form(number))
+        words = self.decode_into(latent, number)
+        return {"latent": latent, "text": words.text, "caption": words.caption, "fps": words.fps, "key": words.key}
+
+    def _sample(self, number: int) -> LatentSample:
+        group, shard = self._reader.group(number), str(self._reader.shard_of(number))
+        sample = LatentSample.of(group, shard)
+        if sample.record.shape != (wanted := self.form(number).shape):
+            raise _damaged(group, shard, f"its shape is {sample.record.shape}, its index says {wanted}")
+        return sample
+
+
+def _examine(group: Group, shard: str) -> Shape:
+    sample = LatentSample.of(group, shard)
+    record = sample.record
+    if hashlib.sha256(group.contents[1]).hexdigest() != record.latent_sha256:
+        raise _damaged(group, shard, "its latent is not the one its record names")
+    if not np.isfinite(sample.latent).all():
+        raise _damaged(group, shard, "its latent holds numbers that are not finite")
+    shape = Shape(record.latent_frames, record.latent_width, record.latent_height)
+    if not (shape.possible and Shape(record.frames, record.width, record.height).possible):
+        raise _damaged(group, shard, f"no latent of a video has {shape}")
+    return shape
+
+
+def _damaged(group: Group, shard: str, what: str) -> DamagedShard:
+    return DamagedShard(f"{shard}: sample {group.key!r}: {what}")
+
+
+LATENTS = Kind(MEMBERS, _examine)

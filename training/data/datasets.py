@@ -1,0 +1,94 @@
+"""The datasets of a recipe's mix, opened: as clips, or as their latents where those were computed for this very VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.latent_dataset import LatentDataset
+from nextscene.shards.loading.mixture import Mixture
+from nextscene.shards.loading.reader import SplitReader
+from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.sample import Sample
+from nextscene.common.storage import Storage
+from nextscene.training.data.latent_cache import find_latents
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.data.batches import check_fits
+from nextscene.training.data.mix_names import check_names
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.pretrained import Originals
+from nextscene.training.recipe import Recipe
+
+
+class Sets:
+    """The mix of a recipe. Raises TrainingMistake for a dataset that is not given, or that no mix names."""
+
+    def __init__(
+        self, recipe: Recipe, data: Mapping[str, str], originals: Originals, note: Callable[[str], None]
+    ) -> None:
+        names = [mix.name for mix in recipe.mix]
+        check_names(recipe, data)
+        self._recipe = recipe
+        self._clips = [data[name] for name in names]
+        size = (recipe.data.width, recipe.data.height)
+        try:
+            Delivery(recipe.data.max_frames, size)
+        except ValueError as error:
+            raise TrainingMistake(f"data.max_frames, data.width, data.height: {error}") from error
+        found = [find_latents(place, originals.ltx / "vae", recipe.data.max_frames, size) for place in self._clips]
+        self._latents = [place for place in found if place]
+        if len(self._latents) < len(names):
+            if self._latents:
+                note("some of the datasets have latents, others do not: all are encoded as they are read")
+            self._latents = []
+
+    @property
+    def encoded(self) -> bool:
+        """Whether latents are read, not pixels."""
+        return bool(self._latents)
+
+    def training(self, ratios: Ratios) -> Mixture:
+        """The training splits.
+
+        Raises TrainingMistake for too few samples, without the text that they are to be learnt from, or with clips that
+        the VAE does not take.
+        """
+        sets = [self._open(place, "train") for place in self._latents or self._clips]
+        for mix, place, opened_set in zip(self._recipe.mix, self._clips, sets, strict=True):
+            if mix.text == "scene" and not _has_scenes(place):
+                raise TrainingMistake(
+                    f"nothing is said in the dataset {mix.name!r} of what was before its clips; give one that was built"
+                    " with a judge"
+                )
+            if self.encoded:
+                continue  # their shapes are the VAE's own
+            try:
+                check_fits(np.unique(opened_set.shapes, axis=0).tolist(), ratios, mix.name)
+            except ValueError as error:
+                raise TrainingMistake(f"{error}; set data.width, data.height and data.max_frames") from error
+        samples, batch = sum(map(len, sets)), self._recipe.data.global_batch
+        if samples < batch:
+            raise TrainingMistake(f"{samples} samples do not fill one global batch of {batch}; lower data.global_batch")
+        return Mixture(sets, [mix.weight or len(own) for mix, own in zip(self._recipe.mix, sets, strict=True)])
+
+    def heldout(self) -> Mixture | None:
+        """The test splits, of those that have one."""
+        places = self._latents or self._clips
+        if not all("test" in Manifest.read(Storage.at(place)).splits for place in places):
+            return None
+        return Mixture([self._open(place, "test") for place in places], [1.0] * len(places))
+
+    def _open(self, location: str, split: str) -> ClipDataset | LatentDataset:
+        if self._latents:
+            return LatentDataset(location, split)
+        data = self._recipe.data
+        return ClipDataset(location, split, max_frames=data.max_frames, size=(data.width, data.height))
+
+
+def _has_scenes(location: str) -> bool:
+    """A judge was asked about all clips of a dataset, or about none."""
+    reader = SplitReader(location, "train")
+    return bool(Sample.of(reader.group(0), str(reader.shard_of(0))).record.scene_description)

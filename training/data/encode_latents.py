@@ -1,0 +1,210 @@
+"""Makes the latents of a dataset: a set of shards parallel to its own, made one by one, and each only once.
+
+A latent is the posterior of the VAE, so that training still draws from it anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLLTXVideo
+from safetensors import SafetensorError
+
+from nextscene.shards.format import folder_mark
+from nextscene.common.prefetch import ahead
+from nextscene.shards.loading.dataset import ClipDataset
+from nextscene.shards.loading.decode import Pixels
+from nextscene.common.filesystem import first_line
+from nextscene.shards.format.index import publish_indexes
+from nextscene.shards.format.dataset_hints import no_dataset
+from nextscene.shards.format.sample_type import Shape
+from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
+from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, ManifestShard, Receipt, receipts_of
+from nextscene.shards.loading.sample_set import Words
+from nextscene.shards.format.seal import seal
+from nextscene.common.storage import Storage
+from nextscene.shards.format.tar import group_bytes
+from nextscene.training.data.latent_cache import Encoding
+from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.latents import encode
+
+_CARD = """\
+Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encoding}); they join the clips by key.
+`shards.loading.latent_dataset.LatentDataset` reads them. If they are deleted, pipelines/encode_latents.py makes them again.
+"""
+
+
+def open_vae(folder: Path, device: torch.device) -> AutoencoderKLLTXVideo:
+    """In float32: bfloat16 would be coarser than what is stored. Raises TrainingMistake for files that are no VAE."""
+    try:
+        vae = AutoencoderKLLTXVideo.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TrainingMistake(f"{folder} cannot be opened as a VAE: {first_line(error)}") from error
+    return vae.requires_grad_(requires_grad=False).eval().to(device)
+
+
+class Encoder:
+    """Encodes every `world`-th shard, beginning with the `rank`-th, unless it is made already: then it has its receipt.
+
+    The ranks need not know of each other, nor work at the same time.
+    """
+
+    def __init__(self, data: str, out: Storage, encoding: Encoding, rank: int = 0, world: int = 1) -> None:
+        """Raises TrainingMistake where there is no dataset, or `out` holds other latents, NotOurs where it holds no
+        latents; else as ClipDataset does.
+        """
+        self._data, self._out, self._encoding = Storage.at(data), out, encoding
+        try:
+            self._source = Manifest.read(self._data)
+        except FileNotFoundError as error:
+            raise TrainingMistake(f"{self._data.shown} {no_dataset(self._data)}") from error
+        if not self._source.shards:
+            raise TrainingMistake(f"the dataset in {self._data.shown} has no samples")
+        self._clips = {
+            split: ClipDataset(data, split, max_frames=encoding.max_frames, size=encoding.size)
+            for split in self._source.splits
+        }
+        self._mine, self._alone = self._source.shards[rank::world], world == 1
+        self._check_out()
+
+    @property
+    def planned(self) -> int:
+        """The clips of this rank's shards."""
+        return _clips_in(self._mine)
+
+    @property
+    def done(self) -> int:
+        """Those in shards that are made."""
+        return self.planned - _clips_in(self._left(self._mine))
+
+    def check(self, ratios: Ratios) -> None:
+        """Raises TrainingMistake for clips of a length or size that the VAE does not take."""
+        for split, clips in self._clips.items():
+            for frames, width, height in np.unique(clips.shapes, axis=0).tolist():
+                try:
+                    ratios.grid(frames, height, width)
+                except ValueError as error:
+                    raise TrainingMistake(f"the VAE does not take all clips of {split}: {error}") from error
+
+    def run(self, vae: AutoencoderKLLTXVideo, batch: int) -> Iterator[int]:
+        """Encodes up to `batch` clips at once, and yields how many each time. A shard's latents are held in memory.
+
+        Raises DamagedShard for a clip or a latent that is bad, naming it; DatasetChanged; StorageFault; TrainingStopped
+        where so many clips do not fit the GPU.
+        """
+        self._out = folder_mark.claim(self._out, folder_mark.LATENTS)
+        self._out.keep(CARD, _CARD.format(encoding=self._encoding).encode())
+        if self._out.stat(MANIFEST) is None:
+            Manifest(self._encoding.fingerprint, complete=False, shards=()).publish(self._out)
+        for shard in self._left(self._mine):
+            clips = self._clips[shard.split]
+            batches = [*_batches(clips, shard, batch)]
+            read = ahead(partial(_read, clips), chain.from_iterable(batches))
+            samples: dict[int, LatentSample] = {}
+            for numbers in batches:
+                samples.update(zip(numbers, _encoded(vae, islice(read, len(numbers))), strict=True))
+                yield len(numbers)
+            self._seal(shard.name, [samples[number] for number in sorted(samples)])
+
+    def finish(self) -> Manifest | None:
+        """Publishes the manifest and clears up, if the shards of all ranks are made; otherwise None.
+
+        Raises DamagedRecord for a shard that was made of other clips than there are now.
+        """
+        if self._left(self._source.shards):
+            return None
+        manifest = Manifest.of(self._receipts(), self._encoding.fingerprint, self._source.complete)
+        publish_indexes(self._out, manifest)
+        manifest.publish(self._out)
+        self._clear_up()
+        return manifest
+
+    def _check_out(self) -> None:
+        folder_mark.check(self._out, folder_mark.LATENTS)
+        try:
+            fingerprint = Manifest.read(self._out).fingerprint
+        except FileNotFoundError:
+            return
+        if fingerprint != self._encoding.fingerprint:
+            raise TrainingMistake(f"{self._out.shown} holds other data than these latents; choose another place")
+
+    def _left(self, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
+        """Those that are not made; an empty receipt is none."""
+        entries = self._out.stats([shard.name.receipt for shard in shards])
+        return [shard for shard, receipt in zip(shards, entries, strict=True) if not (receipt and receipt.size)]
+
+    def _seal(self, name: ShardName, samples: Sequence[LatentSample]) -> None:
+        keys = [sample.record.clip_id for sample in samples]
+        with self._out.publishing(name.part) as file:
+            for key, sample in zip(keys, samples, strict=True):
+                file.write(group_bytes(key, LATENTS.members, sample.contents))
+        seal(self._out, name, [name.part], keys, LATENTS).publish(self._out)
+        self._out.delete(name.part)
+
+    def _receipts(self) -> Iterator[Receipt]:
+        shards = self._source.shards
+        made = ahead(partial(Receipt.read, self._out), [shard.name for shard in shards])
+        for ours, theirs in zip(made, receipts_of(self._data, shards), strict=True):
+            if ours.clip_ids != theirs.clip_ids:
+                raise DamagedRecord(
+                    f"{ours.name} in {self._out.shown} was made of other clips than it has in {self._data.shown};"
+                    f" delete {ours.name.receipt}, and it is made anew"
+                )
+            yield ours
+
+    def _clear_up(self) -> None:
+        """Deletes what was made of shards that a retry has replaced, and what killed runs left."""
+        names = {shard.name for shard in self._source.shards}
+        for entry in self._out.files(SHARDS, recursive=True):
+            name = ShardName.of(entry.path)
+            if name is not None and name not in names and entry.path in name.files:
+                self._out.delete(entry.path)
+        for entry in self._out.files(PARTS, recursive=True):
+            if owns(entry.path):
+                self._out.delete(entry.path)
+        for folder in ("",) if self._alone else (SHARDS, PARTS):  # another may be publishing the same manifest
+            self._out.sweep(owns, folder)
+            self._out.sweep_uploads(owns, folder)
+
+
+def _clips_in(shards: Iterable[ManifestShard]) -> int:
+    return sum(shard.count for shard in shards)
+
+
+def _batches(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[list[int]]:
+    """The numbers of a shard's clips, those of one shape together, up to `batch` at once: the same in every run."""
+    index = clips.reader.index
+    numbers = np.flatnonzero(index.shard == index.shards.index(shard))
+    buckets = np.unique(clips.shapes[numbers], axis=0, return_inverse=True)[1].reshape(-1)
+    for bucket in range(int(buckets.max()) + 1):
+        own = numbers[buckets == bucket].tolist()
+        yield from (own[at : at + batch] for at in range(0, len(own), batch))
+
+
+def _read(clips: ClipDataset, number: int) -> tuple[Pixels, Words]:
+    video = np.empty(*clips.form(number))
+    return video, clips.decode_into(video, number)
+
+
+def _encoded(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, Words]]) -> list[LatentSample]:
+    """Of clips of one shape."""
+    videos, words = zip(*clips, strict=True)
+    try:
+        posterior = encode(vae, torch.from_numpy(np.stack(videos)))
+    except torch.OutOfMemoryError as error:
+        raise TrainingStopped(
+            f"{len(videos)} clips at once do not fit the GPU's memory; give a smaller --batch"
+        ) from error
+    latents = torch.cat(posterior, dim=1).half().cpu().numpy()
+    frames, height, width, _ = videos[0].shape
+    delivered = Shape(frames, width, height)
+    return [LatentSample.of_clip(said, delivered, latent) for said, latent in zip(words, latents, strict=True)]

@@ -1,0 +1,102 @@
+"""The processes that train together, and what they tell each other besides gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from nextscene.common.filesystem import first_line
+from nextscene.training.errors import TrainingStopped
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`, and the device that it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def mesh(self, replicas: int) -> DeviceMesh:
+        """One dimension to shard over; with `replicas` one to replicate over before it."""
+        if replicas == 1:
+            return init_device_mesh(self.device.type, (self.size,), mesh_dim_names=("shard",))
+        return init_device_mesh(
+            self.device.type, (replicas, self.size // replicas), mesh_dim_names=("replicate", "shard")
+        )
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in float64."""
+        total = values.to(self.device, torch.float64)
+        dist.all_reduce(total)
+        return total
+
+    def largest(self, value: float) -> float:
+        """Of those that the processes have."""
+        found = torch.tensor([value], device=self.device, dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return float(found)
+
+    def from_leader(self, value: T | None) -> T:
+        """What the leading process gives, everywhere."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def together(self) -> None:
+        """Waits for all."""
+        dist.barrier()
+
+    def any_of(self, flag: bool) -> bool:
+        return bool(self.summed(torch.tensor([float(flag)])).item())
+
+
+def present_device() -> torch.device:
+    """The GPU of this process, or the CPU where there is none."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else _CPU
+
+
+_CPU = torch.device("cpu")
+
+
+def of_group() -> World:
+    """The world of a process group that has been set up already, by Ray Train for one."""
+    return World(dist.get_rank(), dist.get_world_size(), present_device())
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that torchrun's variables describe, or one of this process alone."""
+    device = present_device()
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if "RANK" in os.environ:
+        try:
+            dist.init_process_group(backend)
+        except (ValueError, RuntimeError) as error:
+            place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            raise TrainingStopped(
+                f"the processes cannot meet at {place}: {first_line(error)}; is the port taken, or a process missing?"
+            ) from error
+    else:
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    try:
+        yield of_group()
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,127 @@
+"""A stage on Ray Train: workers on any nodes; a lost one is replaced, and all go on from the last checkpoint."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from nextscene.common.filesystem import first_line
+from nextscene.shards.format.tar import DamagedShard
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingMistake, TrainingStopped, WorkersLost
+from nextscene.training.job import Job
+from nextscene.training.summary import Summary, came_to
+
+_LINE_EVERY_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 0.5
+_STOP = "stop-requested"
+
+
+def train_on_ray(job: Job, workers: int, gpus: bool, failures: int, stopping: Callable[[], bool]) -> Summary:
+    """Runs the stage on `workers` workers of the cluster that this process is connected to.
+
+    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Once `stopping`, the
+    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises TrainingMistake,
+    TrainingStopped and DamagedShard as `train` does, and WorkersLost when too many were lost, or Ray itself.
+    """
+    request = job.folder / _STOP
+    job.folder.mkdir(parents=True, exist_ok=True)
+    request.unlink(missing_ok=True)  # a driver that was killed may have left it
+
+    def look() -> None:
+        if stopping():
+            request.touch()
+
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpus),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(job.folder.absolute()),
+            failure_config=ray.train.FailureConfig(max_failures=failures),
+        ),
+    )
+    try:
+        ended = _fit(trainer, look).return_value
+    except ray.train.TrainingFailedError as error:
+        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[-1]
+        raise WorkersLost(f"more than {failures} workers were lost; the last one: {reason}") from error
+    except ray.exceptions.RayError as error:
+        raise WorkersLost(f"Ray failed: {first_line(error)}") from error
+    finally:
+        request.unlink(missing_ok=True)
+    if isinstance(ended, Exception):
+        raise ended
+    return ended  # type: ignore[no-any-return]
+
+
+def _fit(trainer: TorchTrainer, look: Callable[[], object]) -> Any:
+    """What `trainer.fit` returns or raises, while `look` is called now and then.
+
+    In the main thread `fit` would put an answer of its own to SIGINT, which ends without a checkpoint, in the place of
+    ours.
+    """
+    ended: list[Any] = []
+    failed: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            ended.append(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - raised below, by the thread that waits
+            failed.append(error)
+
+    fitting = threading.Thread(target=fit, name="ray train", daemon=True)
+    fitting.start()
+    while fitting.is_alive():
+        fitting.join(_LOOK_EVERY_SECONDS)
+        look()
+    if failed:
+        raise failed[0]
+    return ended[0]
+
+
+def _work(config: Mapping[str, Any]) -> Summary | Exception:
+    """What each worker runs. What the user must mend is returned: Ray would try it again."""
+    from nextscene.training.trainer import train  # late: the driver needs none of it
+
+    job: Job = config["job"]
+    try:
+        # Whether there may be a run already was seen to before; when this is not the first try, there is.
+        return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name, job.folder / _STOP))
+    except (TrainingMistake, TrainingStopped, DamagedShard) as error:
+        return error
+
+
+class _Lines:
+    """Progress, told by the leading worker; Ray brings its lines to the driver."""
+
+    def __init__(self, name: str, request: Path) -> None:
+        """`request` is a file that is there once the run is to stop."""
+        self._name, self._steps, self._request = name, 0, request
+        self._told = time.monotonic()
+
+    def begin(self, steps: int, done: int) -> None:
+        self._steps = steps
+        self.note(f"{done} of {steps} steps are done")
+
+    @property
+    def stopping(self) -> bool:
+        return self._request.exists()
+
+    def note(self, line: str) -> None:
+        sys.stderr.write(f"{self._name}: {line}\n")
+
+    def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        if time.monotonic() - self._told >= _LINE_EVERY_SECONDS:
+            self._told = time.monotonic()
+            self.note(f"step {step} of {self._steps}, {came_to(numbers)}")

@@ -1,0 +1,63 @@
+"""The original LTX-Video as a generator: diffusers' own pipeline, with the text encoder that it was published with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
+from torch import Tensor
+from transformers import T5EncoderModel, T5Tokenizer
+
+from nextscene.training.generation.base import Sampling
+from nextscene.training.generation.shared import grid_of, noise, pixels, precision, within_memory
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.pretrained import open_pretrained, open_vae
+
+
+class Original:
+    """A `Generator`. Texts are given to it as they are, and guidance goes away from the empty one."""
+
+    def __init__(self, name: str, sampling: Sampling, pipeline: LTXPipeline) -> None:
+        """Raises TrainingMistake for a length or a size that the VAE does not make."""
+        self.name, self.sampling = name, sampling
+        self._pipeline = pipeline
+        self._grid = grid_of(Ratios.of(pipeline.vae), sampling)
+
+    def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        with within_memory(f"{len(texts)} at once"):
+            return pixels(self._pipeline.vae, self.latents(texts, seeds), self._grid)
+
+    def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """[B, S, C], normalised."""
+        sampling = self.sampling
+        tokens: Tensor = self._pipeline(
+            prompt=list(texts),
+            latents=noise(seeds, self._pipeline.transformer.config.in_channels, self._grid),
+            num_frames=sampling.frames,
+            height=sampling.height,
+            width=sampling.width,
+            frame_rate=sampling.fps,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance,
+            output_type="latent",
+        ).frames
+        return tokens
+
+
+def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:
+    """Of a folder that is whole. Raises TrainingMistake for what cannot be opened."""
+    dtype = precision(device)
+    pipeline = LTXPipeline(
+        scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),
+        vae=open_vae(ltx, dtype),
+        text_encoder=open_pretrained(T5EncoderModel, ltx, subfolder="text_encoder", dtype=dtype),
+        tokenizer=open_pretrained(T5Tokenizer, ltx, subfolder="tokenizer"),
+        transformer=open_pretrained(
+            LTXVideoTransformer3DModel, ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
+        ),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    with within_memory(name):
+        return Original(name, sampling, pipeline.to(device))

@@ -1,0 +1,124 @@
+"""Which generators there are, each known by name and form before it takes its time and memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nextscene.training.checkpoint_info import About
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.generation.base import ORIGINAL_FPS, Generator, Sampling
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.model_folders import (
+    about_export,
+    check_openable,
+    check_published,
+    check_vae,
+    check_weights,
+    fingerprint,
+)
+from nextscene.training.recipe import Form
+
+if TYPE_CHECKING:
+    import torch
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 1 << 16
+_TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "data.height"}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
+
+    What gives one raises TrainingMistake for a folder that does not hold it whole, and for a length or a size that it
+    does not make. Nothing large is read for that, and torch is not loaded.
+    """
+
+    name: str
+    sampling: Sampling
+    open: Callable[[torch.device], Generator]
+
+
+def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> Opening:
+    """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at."""
+    about = about_export(folder)
+    check_openable(folder / "language_model", folder)
+    check_weights(folder / "bridge")
+    weights = [path for part in ("bridge", "transformer") for path in (folder / part).glob("*.safetensors")]
+    name = _name(about["recipe"], about["step"], form, weights)
+    sampling = _sampling(about["determining"], asked)
+    _check_shape(check_vae(folder), sampling)
+
+    def opened(device: torch.device) -> Generator:
+        from nextscene.training.generation.next_scene import from_export
+
+        return from_export(folder, name, sampling, form, device)
+
+    return Opening(name, sampling, opened)
+
+
+def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: Form = "nsp", **asked: Any) -> Opening:
+    """RUN/<recipe>/checkpoints/step-N, and the originals that it was trained from."""
+    about = About.read(folder)
+    check_openable(qwen, ltx)
+    if about.model != fingerprint(qwen, ltx):
+        raise TrainingMistake(f"{folder} was trained from other models than --qwen and --ltx name; name those")
+    name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
+    sampling = _sampling(about.determining, asked)
+    _check_shape(check_vae(ltx), sampling)
+
+    def opened(device: torch.device) -> Generator:
+        from nextscene.training.generation.next_scene import from_checkpoint
+        from nextscene.training.model.pretrained import Originals
+
+        return from_checkpoint(folder, Originals(qwen, ltx), name, sampling, form, device)
+
+    return Opening(name, sampling, opened)
+
+
+def of_original(ltx: Path, **asked: Any) -> Opening:
+    """The original LTX-Video."""
+    check_published(ltx)
+    name = f"ltx-video-{_digest((ltx / 'transformer').glob('*.safetensors'))}"
+    sampling = replace(Sampling(fps=ORIGINAL_FPS), **asked)
+    _check_shape(check_vae(ltx), sampling)
+
+    def opened(device: torch.device) -> Generator:
+        from nextscene.training.generation.ltx_video import from_folder
+
+        return from_folder(ltx, name, sampling, device)
+
+    return Opening(name, sampling, opened)
+
+
+def _check_shape(ratios: Ratios, sampling: Sampling) -> None:
+    try:
+        ratios.grid(sampling.frames, sampling.height, sampling.width)
+    except ValueError as error:
+        raise TrainingMistake(f"such a video cannot be made: {error}") from error
+
+
+def _name(recipe: str, step: int, form: Form, weights: Iterable[Path]) -> str:
+    return f"{recipe}-{step}-{form}-{_digest(weights)}"
+
+
+def _sampling(determining: Mapping[str, Any], asked: Mapping[str, Any]) -> Sampling:
+    trained = {field: determining[name] for field, name in _TRAINED_AT.items() if name in determining}
+    return replace(Sampling(), **{**trained, **asked})
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Of weights: of samples of their bytes, since to read all of them takes as long as to open them."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for sample in range(_SAMPLES):
+                file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:8]

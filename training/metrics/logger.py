@@ -1,0 +1,121 @@
+"""What is written down as training goes: a line of JSON for each step and evaluation, TensorBoard, a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from nextscene.training.checkpoint_info import METRICS
+
+Event = Literal["step", "evaluation"]
+_CURVES = "curves.png"
+
+
+class Journal:
+    """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder.
+
+    A run that goes on from a step forgets what an earlier one wrote of later steps: they will come again.
+    """
+
+    def __init__(self, folder: Path, after_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        kept = [line for line in entries(folder) if line["step"] <= after_step]
+        draft = folder / f".{METRICS}.unfinished"
+        draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
+        draft.replace(folder / METRICS)
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
+
+    def write(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
+        """A number that is not finite is left out: JSON has none."""
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        self._file.write(json.dumps({"event": event, "step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in finite.items():
+            self._board.add_scalar(f"{event}/{name}", value, step)
+
+    def draw(self) -> None:
+        """The picture of all that was written so far."""
+        written = entries(self._folder)
+        rewarded = any("reward_mean" in line for line in written)
+        curves = _OF_REWARDS if rewarded else _OF_LOSSES
+        figure = Figure(figsize=(4.5 * len(curves), 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, (label, lines) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
+            for line in lines:
+                line.put_on(axes, written)
+            axes.set(xlabel="step", ylabel=label)
+            if axes.get_lines():
+                axes.legend(frameon=False, fontsize="small")
+        figure.savefig(self._folder / _CURVES, dpi=120)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+BUCKETS = 4
+
+
+def bucket_name(bucket: int) -> str:
+    return f"loss_sigma_{bucket / BUCKETS:.2f}_{(bucket + 1) / BUCKETS:.2f}"
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One number of the journal over the steps, and how its line looks."""
+
+    event: Event
+    name: str
+    look: Mapping[str, Any]
+
+    def put_on(self, axes: Any, written: Sequence[Mapping[str, Any]]) -> None:
+        points = [
+            (line["step"], line[self.name]) for line in written if line["event"] == self.event and self.name in line
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=self.name.replace("_", " "), **self.look)
+
+
+_HELD_OUT = (
+    _Curve("evaluation", "heldout_loss", {"color": "C0", "marker": "o", "markersize": 3}),
+    _Curve("evaluation", "zero_loss", {"color": "C3", "linestyle": "--", "linewidth": 1}),
+)
+_OF_LOSSES = {
+    "mean squared error of the velocity": (_Curve("step", "loss", {"color": "0.75", "linewidth": 0.8}), *_HELD_OUT),
+    "the same, by noise level": [
+        _Curve("step", bucket_name(level), {"color": f"C{level}", "linewidth": 0.8}) for level in range(BUCKETS)
+    ],
+}
+_OF_REWARDS = {
+    "reward of the candidates": [
+        _Curve("step", "reward_mean", {"color": "C0", "linewidth": 1}),
+        _Curve("step", "reward_deviation", {"color": "C2", "linewidth": 0.8}),
+        _Curve("step", "groups_without_spread", {"color": "0.6", "linewidth": 0.8}),
+        _Curve("step", "missing_judgements", {"color": "C3", "linewidth": 0.8}),
+    ],
+    "divergence from the start": [_Curve("step", "kl_to_start", {"color": "C1", "linewidth": 1})],
+    "how far ratios are from 1, and clipped": [
+        _Curve("step", "ratio_off", {"color": "C4", "linewidth": 1}),
+        _Curve("step", "clip_share", {"color": "C5", "linewidth": 0.8}),
+    ],
+    "US dollars a step": [_Curve("step", "usd", {"color": "C6", "linewidth": 1})],
+}
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """What stands in `metrics.jsonl`; a last line that a killed run left half is not there."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was never finished

@@ -1,0 +1,112 @@
+"""The published checkpoints that training begins with, opened from folders: Qwen2.5-VL and LTX-Video 0.9.0.
+
+Whoever only names them should not wait for torch, transformers and diffusers: those are imported as one is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.model.model_folders import check_originals, check_vae, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+    from transformers import Qwen2_5_VLTextModel
+
+    from nextscene.training.model.bridge import Bridge
+
+_WORDS = "What happens next?"
+
+
+@dataclass(frozen=True)
+class Originals:
+    """`qwen` is laid out as Qwen/Qwen2.5-VL-7B-Instruct, `ltx` as Lightricks/LTX-Video, in the layout of diffusers."""
+
+    qwen: Path
+    ltx: Path
+
+    def __post_init__(self) -> None:
+        check_originals(self.qwen, self.ltx)
+
+    def tokenizer(self) -> Any:
+        """Of a folder that lacks its files, transformers makes one that knows no word."""
+        from transformers import AutoTokenizer
+
+        tokenizer = open_pretrained(AutoTokenizer, self.qwen)
+        if tokenizer.decode(tokenizer(_WORDS, add_special_tokens=False)["input_ids"]) != _WORDS:
+            raise TrainingMistake(f"{self.qwen} holds no tokenizer that knows a text; take tokenizer.json along")
+        if not tokenizer.chat_template:
+            raise TrainingMistake(f"{self.qwen} holds no chat template; take chat_template.jinja along")
+        return tokenizer
+
+    def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
+        """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
+        from transformers import Qwen2_5_VLTextModel
+
+        model, found = open_pretrained(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
+        if missing := sorted(found["missing_keys"]):
+            raise TrainingMistake(f"{self.qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
+        return model
+
+    def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
+        from diffusers import LTXVideoTransformer3DModel
+
+        return open_pretrained(
+            LTXVideoTransformer3DModel, self.ltx, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
+        )
+
+    def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
+        return open_vae(self.ltx, dtype).requires_grad_(requires_grad=False)
+
+    def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        return open_pretrained(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of both models' configurations: a checkpoint of one shape fits no other. Raises TrainingMistake."""
+        return fingerprint(self.qwen, self.ltx)
+
+
+def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
+    """Raises TrainingMistake as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
+    from diffusers import AutoencoderKLLTXVideo
+
+    check_vae(ltx)
+    vae = open_pretrained(AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
+    return vae.eval()
+
+
+def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
+    """What `from_pretrained` gives. Raises TrainingMistake for a folder that it cannot open, with its reason."""
+    from safetensors import SafetensorError
+
+    try:
+        return kind.from_pretrained(folder, **how)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        place = folder / how.get("subfolder", "")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingMistake(f"{place} cannot be opened as a {kind.__name__}: {reason}") from error
+
+
+def new_bridge(
+    language: Qwen2_5_VLTextModel, transformer: LTXVideoTransformer3DModel, queries: int, hidden: int, seed: int
+) -> Bridge:
+    """As training begins with it: the same one on every rank. `hidden` 0 is Qwen's width."""
+    import torch
+
+    from nextscene.training.model.bridge import Bridge
+
+    width = language.config.hidden_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        bridge: Bridge = Bridge(
+            width=width, out=transformer.config.caption_channels, num_queries=queries, hidden=hidden or width
+        )
+    bridge.start_at(language.embed_tokens.weight)
+    return bridge

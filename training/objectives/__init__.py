@@ -1,0 +1,1 @@
+"""Training objectives: flow matching, and GRPO on rewards."""

@@ -1,0 +1,34 @@
+"""What every way to learn is: it takes what it needs from the feed, and leaves a gradient on the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from nextscene.training.data.batches import Examples
+
+
+class Lesson(NamedTuple):
+    """What one step was learnt from: the same on all ranks but for `keys`, which name the clips of this one.
+
+    `numbers` are for the journal. Where `learnt` is false there was nothing in it, and there is no gradient. `note` is
+    what one should be told of it, if anything.
+    """
+
+    loss: float
+    numbers: Mapping[str, float]
+    keys: list[str]
+    learnt: bool = True
+    note: str = ""
+
+
+class Method(Protocol):
+    """Flow matching, or GRPO. All ranks do equally much at each step."""
+
+    def learn(self, feed: Iterator[Examples], step: int) -> Lesson:
+        """The gradient of the step after `step` others: that of the mean over the global batch."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more is learnt."""
+        ...

@@ -1,0 +1,102 @@
+"""One scene and its candidates: how they are made, and the reward's first sight of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextscene.shards.loading.shuffle import Draw
+from nextscene.training.data.batches import Examples, Maker
+from nextscene.training.flow.sampler import Velocity, guided
+from nextscene.training.model.grid import Grid
+from nextscene.training.model.language import Words
+from nextscene.training.model.latents import Scale, decode, unpack
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.objectives.grpo.rollout import Walks, generator, walk
+from nextscene.training.recipe import Policy
+from nextscene.training.rewards.base import Candidate
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What candidates are made of, in the form of the clip that followed it, whose latents are `clean` [1, S, C].
+
+    `words` are two: the instruction alone, and with the scene. `noise` [1, S, C] is where all candidates begin.
+    """
+
+    clip_id: str
+    text: str
+    words: Words
+    grid: Grid
+    fps: Tensor
+    clean: Tensor
+    noise: Tensor
+    draw: Draw
+
+    @staticmethod
+    def of(examples: Examples, maker: Maker) -> Scene:
+        (text,), (source,) = examples.texts, examples.sources
+        return Scene(
+            examples.keys[0], text, maker.words(["", text], [source, source]), examples.grid, examples.fps,
+            examples.clean, examples.noise, examples.draws[0],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """`walks` are of `policy.batch` candidates each, `pictures` [H, W, RGB] the frame in the middle of each video."""
+
+    scene: Scene
+    sigmas: list[float]
+    walks: list[Walks]
+    pictures: list[Tensor]
+
+
+def policy_velocity(model: UnifiedModel, policy: Policy, condition: Tensor, scene: Scene) -> Velocity:
+    """Guided by `condition` [2, queries, channels], without the scene and with it, for any number of candidates."""
+
+    def under(given: Tensor) -> Velocity:
+        def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
+            rows = given.repeat_interleave(len(tokens) // len(given), dim=0)
+            return model.velocity(tokens, sigma, rows, scene.grid, scene.fps.expand(len(tokens)))
+
+        return velocity
+
+    if not policy.detach_unconditional:
+        return guided(under(condition), policy.guidance)
+    without, given = under(condition[:1]), under(condition[1:])
+
+    def apart(tokens: Tensor, sigma: Tensor) -> Tensor:
+        with torch.no_grad():
+            away = without(tokens, sigma)
+        return away + policy.guidance * (given(tokens, sigma) - away)
+
+    return apart
+
+
+@torch.no_grad()
+def candidates(
+    model: UnifiedModel, policy: Policy, scene: Scene, sigmas: list[float], seed: int
+) -> Iterator[tuple[int, Walks]]:
+    """The group, `policy.batch` at once, each time with the number of the first."""
+    velocity = policy_velocity(model, policy, model.condition(scene.words), scene)
+    for first in range(0, policy.candidates, policy.batch):
+        chances = [generator(seed, scene.draw, first + place) for place in range(policy.batch)]
+        yield first, walk(policy, velocity, scene.noise, sigmas, chances)
+
+
+def shown(scene: Scene, walks: Walks, first: int, step: int, maker: Maker) -> list[Candidate]:
+    """The candidates of `walks` as the reward is given them, of which `first` is the number of the first."""
+    found = []
+    for place, tokens in enumerate(walks.ends):
+        latents = Scale.of(maker.vae).denormalise(unpack(tokens[None].to(maker.device), scene.grid))
+        video = decode(maker.vae, latents)[0].cpu()
+        found.append(
+            Candidate(
+                scene.clip_id, scene.text, step, first + place, tokens, scene.clean[0].cpu(), video, scene.fps.item()
+            )
+        )
+    return found

@@ -1,0 +1,46 @@
+"""The optimiser that a recipe names, and all of its state by name, as checkpoints take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nextscene.training.optimizer.prodigy import Prodigy
+from nextscene.training.recipe import Optimiser
+
+
+def optimiser(named: Mapping[str, nn.Parameter], chosen: Optimiser) -> torch.optim.Optimizer:
+    """With its whole state made now, so that a checkpoint can be loaded into it. Only weights of products decay."""
+    decaying = [parameter for name, parameter in named.items() if _decays(name, parameter)]
+    others = [parameter for name, parameter in named.items() if not _decays(name, parameter)]
+    groups = [
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((decaying, chosen.weight_decay), (others, 0.0))
+        if parameters
+    ]
+    betas = (chosen.beta1, chosen.beta2)
+    if chosen.kind == "prodigy":
+        # Bias correction and the safeguard are what its authors advise for diffusion models.
+        return Prodigy(groups, lr=chosen.lr, betas=betas, use_bias_correction=True, safeguard_warmup=True)
+    adamw = torch.optim.AdamW(groups, lr=chosen.lr, betas=betas)
+    for parameter in named.values():
+        adamw.state[parameter] = {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return adamw
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return name.endswith(".weight") and parameter.ndim > 1
+
+
+def state_tensors(chosen: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Everything that decides its next step, to be saved and to be filled in place."""
+    found = {
+        f"{name}.{key}": value for name, parameter in named.items() for key, value in chosen.state[parameter].items()
+    }
+    return found | (chosen.shared if isinstance(chosen, Prodigy) else {})

@@ -1,0 +1,52 @@
+"""The exponential moving average of the weights, which is often better than the weights of any one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from nextscene.training.optimizer.sharding import local
+
+
+class Average:
+    """Of named parameters, from their present values on: shadow = decay * shadow + (1 - decay) * parameter.
+
+    `shadows` are float32, and sharded as their parameters are.
+    """
+
+    def __init__(self, named: Mapping[str, Tensor], decay: float) -> None:
+        """Raises ValueError unless `decay` is within 0 and 1."""
+        if not 0 <= decay <= 1:
+            raise ValueError(f"a decay of {decay}: within 0 and 1")
+        self._decay = decay
+        self._parameters = dict(named)
+        self.shadows = {name: value.detach().to(torch.float32, copy=True) for name, value in named.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        present = [value.float() for value in self._values()]
+        torch._foreach_lerp_(self._averaged(), present, 1 - self._decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """While it lasts, the parameters have the averaged values; then their own again, to the bit.
+
+        A module of FSDP2 must hold its shards alone when it begins and ends: `reshard()` it after a forward pass.
+        """
+        with torch.no_grad():
+            own = [value.clone() for value in self._values()]
+            torch._foreach_copy_(self._values(), self._averaged())
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self._values(), own)
+
+    def _values(self) -> list[Tensor]:
+        return [local(value) for value in self._parameters.values()]
+
+    def _averaged(self) -> list[Tensor]:
+        return [local(shadow) for shadow in self.shadows.values()]

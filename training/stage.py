@@ -1,0 +1,277 @@
+"""All that a stage needs, put together: data, model, optimiser, and the state that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from nextscene.common.storage import Storage
+from nextscene.shards.format.layout import MARK
+from nextscene.shards.loading.loader import Loader, OtherSequence
+from nextscene.shards.loading.mixture import Mixture
+from nextscene.training import checkpoint
+from nextscene.training.checkpoint_info import About, latest
+from nextscene.training.data.batches import Feed, Maker
+from nextscene.training.data.datasets import Sets
+from nextscene.training.distributed.parallelize import lay_out
+from nextscene.training.distributed.process_group import World
+from nextscene.training.errors import TrainingMistake
+from nextscene.training.job import Job, Watcher
+from nextscene.training.model.grid import Ratios
+from nextscene.training.model.model_folders import lasting
+from nextscene.training.model.pretrained import new_bridge
+from nextscene.training.model.prompter import Prompter
+from nextscene.training.model.trainable import listing, mark_trained, trained
+from nextscene.training.model.unified import UnifiedModel
+from nextscene.training.optimizer.build import optimiser, state_tensors
+from nextscene.training.optimizer.ema import Average
+from nextscene.training.recipe import STAGES, Recipe
+from nextscene.training.rewards.base import Reward
+from nextscene.training.rewards.retrieval import Retrieval
+from nextscene.training.validation import Panel
+
+
+@dataclass
+class Setting:
+    """A stage, ready for its next step. `carried` names the parameters that no original holds.
+
+    Those are all that this stage and those before it trained, and the whole bridge, trained or not. `start` keeps the
+    weights that the stage began with, and `reward` judges, in the stage `rl`.
+    """
+
+    job: Job
+    world: World
+    model: UnifiedModel
+    trained: dict[str, nn.Parameter]
+    carried: list[str]
+    optimiser: torch.optim.Optimizer
+    average: Average | None
+    start: Average | None
+    loader: Loader
+    maker: Maker
+    scheduler: FlowMatchEulerDiscreteScheduler
+    feed: Feed
+    reward: Reward | None
+    heldout: Panel | None
+    seen: Panel | None
+    step: int
+    steps: int
+    accumulation: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint holds, by name, as it lies in memory."""
+        named = dict(self.model.named_parameters())
+        found = {f"model.{name}": named[name].detach() for name in self.carried}
+        found |= {f"optimiser.{name}": value for name, value in state_tensors(self.optimiser, self.trained).items()}
+        if self.average:
+            found |= {f"average.{name}": value for name, value in self.average.shadows.items()}
+        if self.start:
+            found |= {f"start.{name}": value for name, value in self.start.shadows.items()}
+        return found
+
+    def about(self, step: int, loader: Mapping[str, int]) -> About:
+        """`loader` is the state of the data when that many steps had been taken."""
+        recipe = self.job.recipe
+        return About(
+            recipe=recipe.name,
+            stage=recipe.stage,
+            step=step,
+            samples=step * recipe.data.global_batch,
+            world=self.world.size,
+            model=self.job.originals.fingerprint,
+            bridge=bridge_config(self.model),
+            parameters=self.carried,
+            averaged=sorted(self.average.shadows) if self.average else [],
+            determining=recipe.determining(),
+            loader=dict(loader),
+        )
+
+    @contextmanager
+    def as_result(self) -> Iterator[None]:
+        """The model as it is evaluated and handed on: with the averaged weights where there are any."""
+        if self.average:
+            with self.average.in_place():
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def start_in_place(self) -> Iterator[None]:
+        """The model as the stage `rl` began with it."""
+        assert self.start  # noqa: S101 – that stage has it
+        with self.start.in_place():
+            yield
+
+    def result(self) -> dict[str, Tensor]:
+        """Whole tensors, on the CPU, of all that was trained; on the leading process, elsewhere none."""
+        with self.as_result():
+            named = dict(self.model.named_parameters())
+            whole: dict[str, Tensor] = {}
+            for name in self.carried:
+                value = named[name].detach()
+                full = value.full_tensor() if isinstance(value, DTensor) else value
+                if self.world.leads:
+                    whole[name] = full.to("cpu", copy=True)
+        return whole
+
+
+def bridge_config(model: UnifiedModel) -> dict[str, Any]:
+    return lasting(model.bridge.config)
+
+
+def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
+    """Raises TrainingMistake for whatever does not fit, before anything is written.
+
+    What it takes to ask Claude is imported only where that is to be asked.
+    """
+    recipe, originals = job.recipe, job.originals
+    accumulation = _accumulation(recipe, world)
+    if recipe.asks_claude:
+        from nextscene.training.rewards.consistency import check_terms
+
+        check_terms(recipe.reward, job.prices, world)
+    going_on = world.from_leader(latest(job.checkpoints))
+    if going_on and not job.resume:
+        raise TrainingMistake(
+            f"{job.folder} holds a run at {going_on.name}; go on with --resume, or choose another --out"
+        )
+    begin = going_on or job.init
+    before = About.read(begin) if begin else None
+    if before:
+        _check_fits(job, before, going_on is not None, begin)
+
+    vae = originals.vae(_dtype(job)).to(world.device)
+    ratios = Ratios.of(vae)
+    sets = Sets(recipe, job.data, originals, watcher.note if world.leads else lambda _: None)
+    training, heldout = sets.training(ratios), sets.heldout()
+
+    model = _model(job, ratios, world)
+    if before and before.bridge != bridge_config(model):
+        raise TrainingMistake(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
+    lay_out(model, recipe.parallel, world)
+    learnt = trained(model)
+    bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
+    carried = sorted({*learnt, *bridge, *(before.parameters if before else [])})
+    if begin and before and not going_on:
+        checkpoint.load_result(begin, before, dict(model.named_parameters()))
+    chosen = optimiser(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
+    average = Average(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
+    start = Average(learnt, 1.0) if recipe.stage == "rl" else None
+
+    data, scheduler = recipe.data, originals.scheduler()
+    loader = Loader(
+        training, micro_batch=data.micro_batch, seed=recipe.seed, rank=world.rank, world=world.size,
+        workers=data.workers, window=data.window, skip_at_most=data.skip_at_most,
+    )  # fmt: skip
+    prompter = Prompter(originals.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
+    maker = Maker(vae, prompter, recipe.mix, world.device)
+    feed = Feed(loader, maker, recipe.objective, scheduler, recipe.seed)
+    reward = reward_of(job, world, training, maker) if recipe.stage == "rl" else None
+    panels = {
+        name: Panel(clips, recipe.keeping.evaluate_clips, maker, scheduler, world)
+        if clips and recipe.keeping.evaluate_clips
+        else None
+        for name, clips in {"heldout": heldout, "seen": training}.items()
+    }
+    setting = Setting(
+        job, world, model, learnt, carried, chosen, average, start, loader, maker, scheduler, feed, reward, **panels,
+        step=0, steps=recipe.total_steps(len(training)), accumulation=accumulation,
+    )  # fmt: skip
+    if going_on and before:
+        checkpoint.load(going_on, setting.tensors())
+        try:
+            loader.load_state_dict(before.loader)
+        except OtherSequence as error:
+            raise TrainingMistake(f"{going_on} does not go on with this --data: {error}") from error
+        setting.step = before.step
+    if world.leads:
+        _tell(setting, sets.encoded, begin, watcher)
+    return setting
+
+
+def _accumulation(recipe: Recipe, world: World) -> int:
+    try:
+        accumulation = recipe.accumulation(world.size)
+    except ValueError as error:
+        raise TrainingMistake(str(error)) from error
+    if world.size % recipe.parallel.replicas:
+        raise TrainingMistake(
+            f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it"
+        )
+    return accumulation
+
+
+def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
+    """What the recipe names."""
+    settings = job.recipe.reward
+    if not job.recipe.asks_claude:
+        return Retrieval(clips, settings.others, maker)
+    from nextscene.training.rewards.captioner import QwenCaptioner
+    from nextscene.training.rewards.consistency import CausalConsistency
+
+    own = settings.captioner == "qwen"
+    captioner = QwenCaptioner(job.originals.qwen, settings.judge, world.device) if own else None
+    run = Storage.at(job.run)
+    if run.stat(MARK):  # as the command that trains has claimed it
+        run = run.anchored(MARK)
+    return CausalConsistency(settings, run.below(job.recipe.name), job.prices, job.budget, world, captioner)
+
+
+def _dtype(job: Job) -> torch.dtype:
+    return torch.bfloat16 if job.recipe.parallel.precision == "bf16" else torch.float32
+
+
+def _model(job: Job, ratios: Ratios, world: World) -> UnifiedModel:
+    """With what is trained in float32, and what is frozen as it is computed in."""
+    recipe, originals, dtype = job.recipe, job.originals, _dtype(job)
+    language, transformer = originals.language(dtype), originals.transformer(dtype)
+    bridge = new_bridge(language, transformer, recipe.model.queries, recipe.model.hidden, recipe.seed)
+    model = UnifiedModel(language, bridge, transformer, ratios, dtype)
+    mark_trained(model, recipe.trainable)
+    if any(parameter.requires_grad for parameter in transformer.parameters()):
+        transformer.float()
+    return model.to(world.device)
+
+
+def _check_fits(job: Job, before: About, same_run: bool, begin: Path | None) -> None:
+    recipe = job.recipe
+    if before.model != job.originals.fingerprint:
+        raise TrainingMistake(f"{begin} was trained from other models than --qwen and --ltx name; name those")
+    if same_run:
+        now, then = recipe.determining(), before.determining
+        different = [
+            f"{name} is {now.get(name)!r}, was {then.get(name)!r}"
+            for name in sorted(now.keys() | then.keys())
+            if now.get(name) != then.get(name)
+        ]
+        if different:
+            raise TrainingMistake(
+                f"{begin} is of a run with other settings: {'; '.join(different)}. Run with the same, or choose another"
+                " --out"
+            )
+    elif STAGES.index(before.stage) > STAGES.index(recipe.stage):
+        raise TrainingMistake(
+            f"{begin} is of the stage {before.stage}, which comes after {recipe.stage}; name one of a stage before"
+        )
+
+
+def _tell(setting: Setting, encoded: bool, begin: Path | None, watcher: Watcher) -> None:
+    """What is trained, exactly: users of such models ask for nothing more often."""
+    lines = listing(setting.trained)
+    count = sum(parameter.numel() for parameter in setting.trained.values())
+    watcher.note(f"{count:,} parameters are trained, all else is frozen:")
+    for line in lines:
+        watcher.note(f"  {line}")
+    watcher.note(f"data from {'latents' if encoded else 'clips, encoded as they are read'}")
+    watcher.note(f"beginning with {begin or 'the original weights'}")
+    setting.job.folder.mkdir(parents=True, exist_ok=True)
+    names = "".join(f"{name} {'×'.join(map(str, value.shape))}\n" for name, value in setting.trained.items())
+    (setting.job.folder / "trained_parameters.txt").write_text(names, encoding="utf-8")
