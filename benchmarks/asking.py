@@ -30,7 +30,7 @@ import click
 from benchmarks.children.ask import AT_ONCE
 from benchmarks.support import REPOSITORY, WORK, Result, child, show
 from nextscene.pipelines.cli.command import Command
-from tests.claude_api import KEY
+from tests.fakes.claude_api import KEY
 from tests.faults.object_store import CREDENTIALS
 
 ROUNDS = 3
@@ -100,7 +100,7 @@ def _memory(folder: str, calls: int) -> Result:
 
 @contextmanager
 def _api(*limits: str) -> Iterator[Api]:
-    with _served("tests.claude_api", *limits) as (server, url):
+    with _served("tests.fakes.claude_api", *limits) as (server, url):
         api = Api(url)
         with _environment({"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}):
             yield api

@@ -27,9 +27,9 @@ SMALL_FLAGS = ("--judge", "none", "--test", "0", "--unit-size", "2", "--units-pe
 
 
 def sabotage(**settings: str) -> dict[str, str]:
-    """The environment that has `tests/sabotage/sitecustomize.py` break a command from within, in the ways it lists."""
+    """The environment that has fakes/fault_injection break a command from within, in the ways that it lists."""
     names = {f"SABOTAGE_{name}": value for name, value in settings.items()}
-    return {"PYTHONPATH": f"{REPOSITORY / 'tests' / 'sabotage'}{os.pathsep}{REPOSITORY}", **names}
+    return {"PYTHONPATH": f"{REPOSITORY / 'tests' / 'fakes' / 'fault_injection'}{os.pathsep}{REPOSITORY}", **names}
 
 
 _FROM_RAY = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTEST_CURRENT_TEST")

@@ -17,8 +17,8 @@ from pathlib import Path
 from nextscene.common.storage import Storage
 from nextscene.curation.config import Config
 from nextscene.judge.spending.segments import read_answers
-from tests.claude_api import ClaudeApi, Limits, Mind
 from tests.command import Place, place
+from tests.fakes.claude_api import ClaudeApi, Limits, Mind
 from tests.support import ledger, make_video, write_csv
 
 LEAST_SHARE = 0.75

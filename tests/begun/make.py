@@ -18,9 +18,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-from tests.asking import spans
-from tests.claude_api import ClaudeApi, Limits
 from tests.command import place
+from tests.fakes.claude_api import ClaudeApi, Limits
+from tests.fakes.loopback import spans
 from tests.support import make_video
 
 CLIPS = 12

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asking import loopback
-from tests.claude_api import ClaudeApi
+from tests.fakes.claude_api import ClaudeApi
+from tests.fakes.loopback import loopback
 
 
 @pytest.fixture

@@ -32,10 +32,10 @@ from nextscene.shards.format.layout import UnitName
 from nextscene.shards.format.receipt import sealed_shards
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
-from tests.asking import CLAUDE, loopback, outcomes, spans, terms
-from tests.claude_api import ClaudeApi, Question
 from tests.curation.planning import planned
 from tests.curation.report.pages import report
+from tests.fakes.claude_api import ClaudeApi, Question
+from tests.fakes.loopback import CLAUDE, loopback, outcomes, spans, terms
 from tests.hostile_text import BYTE, HALF, STEERING, floats, integers, texts
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video
 

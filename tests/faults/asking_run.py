@@ -13,7 +13,7 @@ import nextscene.judge.api.batch_api
 import nextscene.judge.api.batches
 from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
 from nextscene.curation.config import Encode, Limits, Rules
-from tests.asking import CLAUDE, terms
+from tests.fakes.loopback import CLAUDE, terms
 from tests.support import build_inline
 
 APPEAR_SECONDS = 8.0

@@ -34,10 +34,10 @@ from unittest import mock
 from nextscene.common.storage import Storage
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.shards.format.receipt import sealed_shards
-from tests.asking import account, calls, spans, stored, terms
-from tests.claude_api import ClaudeApi, Exchange, Weather
-from tests.claude_api import Limits as Server
-from tests.claude_api.batches import Batch
+from tests.fakes.claude_api import ClaudeApi, Exchange, Weather
+from tests.fakes.claude_api import Limits as Server
+from tests.fakes.claude_api.batches import Batch
+from tests.fakes.loopback import account, calls, spans, stored, terms
 from tests.faults.asking_run import APPEAR_SECONDS, CONFIG, run
 from tests.faults.campaign_clips import CLIPS, Mended, captions, captions_to_retry
 from tests.faults.object_store import CREDENTIALS, Store, store

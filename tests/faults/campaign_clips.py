@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from tests.claude_api import Answer, Mind, Question
+from tests.fakes.claude_api import Answer, Mind, Question
 
 CLIPS = 24
 

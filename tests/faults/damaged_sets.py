@@ -29,7 +29,7 @@ from nextscene.pipelines.cli.options import SettingsMistake, from_tree
 from nextscene.shards.format.checksums import relist
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
 from nextscene.shards.format.receipt import DamagedRecord
-from tests.asking import CLAUDE, loopback, spans, terms
+from tests.fakes.loopback import CLAUDE, loopback, spans, terms
 from tests.support import build_inline, problems
 
 SET = replace(

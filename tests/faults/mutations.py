@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS
-from tests.asking import files_of
+from tests.fakes.loopback import files_of
 from tests.faults.damaged_sets import ACCOUNT, ONE, changes, make, segments, told
 from tests.support import as_before_sums
 

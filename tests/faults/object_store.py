@@ -39,7 +39,7 @@ from nextscene.common.process_identity import ProcessIdentity
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import LOCK
-from tests.faults.mortal import TINY
+from tests.faults.kill_at_step import TINY
 from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans
 
 CREDENTIALS = {

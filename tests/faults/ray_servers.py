@@ -26,9 +26,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.asking import CLAUDE, CLAUDE_FLAGS, spans, terms
-from tests.claude_api import ClaudeApi, Limits
 from tests.command import Command, Ended, place
+from tests.fakes.claude_api import ClaudeApi, Limits
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, spans, terms
 from tests.support import assert_conserved, assert_same_dataset, build_inline
 
 CLIPS = 32

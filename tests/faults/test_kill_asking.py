@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.asking import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
-from tests.claude_api import ClaudeApi, Limits
 from tests.command import Command, place
+from tests.fakes.claude_api import ClaudeApi, Limits
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
 from tests.support import assert_conserved, assert_same_dataset, build_inline
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import Config
 from nextscene.curation.recorded_config import Recorded
 from nextscene.curation.sealing.committed import State
-from tests.faults.mortal import TINY
+from tests.faults.kill_at_step import TINY
 from tests.support import (
     REPOSITORY,
     assert_conserved,
@@ -45,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def mortal_runs(source: Path, judge: str) -> Iterator[Mortal]:
     """A run that dies before one of its changes: its exit code, and how many changes it came to."""
-    command = [sys.executable, "-m", "tests.faults.mortal", str(source), judge]
+    command = [sys.executable, "-m", "tests.faults.kill_at_step", str(source), judge]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as runs:
 

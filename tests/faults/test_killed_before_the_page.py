@@ -15,8 +15,8 @@ from nextscene.curation.config import Config
 from nextscene.curation.recorded_config import Recorded
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.shards.format.layout import LOCK, REPORT, SUMS
+from tests.fakes.without_ray import build, command, without_ray
 from tests.support import ledger, make_video, problems, write_csv
-from tests.without_ray import build, command, without_ray
 
 LAST = 4
 """So many changes end a retry: summary, page, SHA256SUMS, retry.json."""

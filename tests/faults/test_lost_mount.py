@@ -25,10 +25,10 @@ from nextscene.evaluation.video_folder import RECORDS, VideoFolder
 from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import JOURNALS, LOCK, REPORT
-from tests.faults.mortal import TINY
+from tests.fakes.without_ray import in_this_process
+from tests.faults.kill_at_step import TINY
 from tests.judge.asking import answer
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
-from tests.without_ray import in_this_process
 
 FLAGS = ["--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2"]
 FLAGS += ["--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48"]

@@ -10,8 +10,8 @@ import pytest
 
 from nextscene.common.errors import RunStopped
 from nextscene.judge.api.batch_record import OpenBatch
-from tests.asking import CLAUDE, account, spans, stored, terms, true_cost
-from tests.claude_api import ClaudeApi, Mind
+from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.loopback import CLAUDE, account, spans, stored, terms, true_cost
 from tests.interop.test_s3 import Bucket, bucket, credentials, server
 from tests.support import assert_conserved, assert_same_dataset, build_inline
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.claude_api import ClaudeApi, Limits, Mind
+from tests.fakes.claude_api import ClaudeApi, Limits, Mind
 from tests.judge import server_side
 
 

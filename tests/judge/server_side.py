@@ -47,7 +47,7 @@ from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.prices import Prices
 from nextscene.shards.format.layout import JOURNALS
-from tests.claude_api import ClaudeApi, digest
+from tests.fakes.claude_api import ClaudeApi, digest
 from tests.support import REPOSITORY
 
 PRICE = Prices.load().of("claude-sonnet-5-5")

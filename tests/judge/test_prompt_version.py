@@ -18,7 +18,7 @@ from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.prompt_version import PROMPTS, prompt_version
 from nextscene.judge.spending.segments import write_segments
 from nextscene.shards.format.layout import CONFIG
-from tests.asking import CLAUDE
+from tests.fakes.loopback import CLAUDE
 from tests.judge.asking import MemoryFiles, answer
 from tests.support import captioned_spans
 

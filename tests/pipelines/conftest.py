@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asking import loopback
-from tests.claude_api import ClaudeApi
-from tests.without_ray import without_ray
+from tests.fakes.claude_api import ClaudeApi
+from tests.fakes.loopback import loopback
+from tests.fakes.without_ray import without_ray
 
 
 @pytest.fixture

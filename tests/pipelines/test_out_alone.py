@@ -24,11 +24,11 @@ from nextscene.pipelines.cli.begun_dataset import Begun
 from nextscene.shards.format.checksums import file_sha256, relist
 from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
-from tests.asking import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms
-from tests.claude_api import ClaudeApi, Mind
 from tests.command import SMALL_FLAGS
+from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms
+from tests.fakes.without_ray import build, command
 from tests.support import SMALL, assert_same_clips, build_inline, captioned_spans, ledger
-from tests.without_ray import build, command
 
 OTHERS = ("--rules.min-width", "64", "--rules.min-height", "48", "--encode.width", "64", "--encode.height", "48")
 

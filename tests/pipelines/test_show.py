@@ -17,8 +17,8 @@ from hypothesis import given
 from nextscene.common.storage import StorageFault
 from nextscene.pipelines.show import main, visible
 from nextscene.shards.format.layout import ShardName
-from tests.asking import CLAUDE, calls, spans, stored, terms
-from tests.claude_api import ClaudeApi
+from tests.fakes.claude_api import ClaudeApi
+from tests.fakes.loopback import CLAUDE, calls, spans, stored, terms
 from tests.shards.samples import sample, sample_of, seal_dataset, texts
 from tests.support import SMALL, build_inline, ledger, make_video, write_csv
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.asking import CLAUDE_FLAGS, spans
-from tests.claude_api import ClaudeApi
-from tests.claude_api.checks import check_countable
-from tests.claude_api.errors import ApiError
-from tests.without_ray import build, command
+from tests.fakes.claude_api import ClaudeApi
+from tests.fakes.claude_api.checks import check_countable
+from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.loopback import CLAUDE_FLAGS, spans
+from tests.fakes.without_ray import build, command
 
 WRONG = "sk-ant-wrong-9876543210"
 
@@ -33,7 +33,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(str(body))
         check_countable(body, models)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("tests.claude_api.routes.check_countable", check)
+    monkeypatch.setattr("tests.fakes.claude_api.routes.check_countable", check)
     return seen
 
 
@@ -92,5 +92,5 @@ def _overloaded(*_: object) -> None:
 def test_an_address_that_counts_no_tokens_is_asked_all_the_same(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("tests.claude_api.routes.check_countable", counts)
+    monkeypatch.setattr("tests.fakes.claude_api.routes.check_countable", counts)
     assert "2 in shards" in build("--source", source, "--out", tmp_path / "out", *CLAUDE_FLAGS)

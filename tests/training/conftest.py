@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.claude_api import ClaudeApi
+from tests.fakes.claude_api import ClaudeApi
 from tests.judge import server_side
 
 

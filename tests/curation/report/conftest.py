@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.asking import CLAUDE, terms
-from tests.claude_api import ClaudeApi
 from tests.curation.report.made import Made, write_source
 from tests.curation.report.pages import report
+from tests.fakes.claude_api import ClaudeApi
+from tests.fakes.loopback import CLAUDE, terms
 from tests.support import build_inline, ledger
 
 

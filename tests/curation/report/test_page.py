@@ -21,9 +21,9 @@ from nextscene.curation.sources import Source
 from nextscene.curation.summary import METHODS
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
-from tests.asking import account
 from tests.curation.report.made import MARKERS, Made
 from tests.curation.report.pages import HOSTILE, folded, pictures, report
+from tests.fakes.loopback import account
 from tests.support import SMALL, build_inline, captioned_spans
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import Claude
 from nextscene.training.rewards.base import Candidate
 from nextscene.training.rewards.frames import frames
-from tests.claude_api import Mind
-from tests.claude_api import Question as Heard
+from tests.fakes.claude_api import Mind
+from tests.fakes.claude_api import Question as Heard
 
 SETTINGS = Claude(frames=3)
 """Few pictures: these videos have five frames."""

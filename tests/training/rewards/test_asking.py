@@ -16,7 +16,7 @@ from nextscene.judge.errors import JudgeMistake, JudgeStopped
 from nextscene.judge.spending.segments import write_segments
 from nextscene.training.rewards.asking import Asking, verdicts
 from nextscene.training.rewards.base import Verdict
-from tests.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.asking import answer
 from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of

@@ -21,7 +21,7 @@ from nextscene.training.errors import TrainingMistake, TrainingStopped
 from nextscene.training.recipe import Reward
 from nextscene.training.rewards.base import Verdict
 from nextscene.training.rewards.consistency import CausalConsistency
-from tests.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
 from tests.training.ranks import run
 from tests.training.rewards.candidates import SETTINGS, candidate, reward_of

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nextscene.judge.config import Claude
 from nextscene.training.rewards.frames import frames
-from tests.claude_api import images
+from tests.fakes.claude_api import images
 
 
 def ramp(count: int, height: int = 16, width: int = 24) -> torch.Tensor:

@@ -1,0 +1,36 @@
+"""The size of a JPEG or PNG, read from its first bytes: pixels are never decoded."""
+
+from __future__ import annotations
+
+import struct
+
+from tests.fakes.claude_api.errors import ApiError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+def size(image: bytes) -> tuple[int, int]:
+    """Width and height in pixels; an ApiError (400), as the API gives, for what is neither JPEG nor PNG."""
+    try:
+        if image.startswith(_PNG):
+            width, height = struct.unpack_from(">II", image, 16)
+            return width, height
+        if image.startswith(b"\xff\xd8"):
+            return _jpeg_size(image)
+    except (struct.error, IndexError):
+        pass
+    raise ApiError(400, "Could not process image")
+
+
+def _jpeg_size(image: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        while image[at + 1] == 0xFF:  # fill bytes may stand before a marker
+            at += 1
+        marker = image[at + 1]
+        if marker in _FRAME_HEADERS:
+            height, width = struct.unpack_from(">HH", image, at + 5)
+            return width, height
+        at += 2 if marker in _STANDALONE else 2 + struct.unpack_from(">H", image, at + 2)[0]

@@ -1,0 +1,86 @@
+"""Faults that come and go. Whether the n-th arrival of a body meets one depends on (seed, digest, n) alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.fakes.claude_api.errors import ApiError, Foreign, Hangup
+
+_USAGES: Mapping[str, Any] = {
+    "no-usage": None,
+    "negative-usage": {"input_tokens": -36_000_000, "output_tokens": -1},
+    "huge-usage": {"input_tokens": 1_000_000_000, "output_tokens": 10},
+}
+
+FAULTS = {
+    "429": "too many requests, without retry-after",
+    "429-after": "too many requests, with retry-after",
+    "529": "overloaded",
+    "500": "an internal error",
+    "503-after": "unavailable, with retry-after",
+    "page": "a login page with status 200 in place of an answer, which is not made",
+    "no-usage": "the answer is made (and paid), and says nothing of its tokens",
+    "negative-usage": "the answer is made (and paid), and counts fewer tokens than none",
+    "huge-usage": "the answer is made (and paid), and counts more tokens than it can have",
+    "drop-before": "the connection is cut before an answer is made",
+    "drop-after": "the answer is made (and paid), half of it is sent, then the connection is cut",
+    "slow": "the answer trickles in",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """`rates` gives the share of arrivals that meet each fault; the faults of one body end after `most` of them."""
+
+    seed: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)
+    most: int = 3
+    retry_after: float = 0.2
+    slow_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if unknown := self.rates.keys() - FAULTS.keys():
+            raise ValueError(f"no such fault: {sorted(unknown)}")
+        if sum(self.rates.values()) > 1:
+            raise ValueError("the rates sum to more than 1")
+
+    def fault(self, digest: str, arrival: int) -> str:
+        """The fault that this arrival (1-based) of this body meets, "" for none."""
+        fault = self._draw(digest, arrival)
+        spent = fault and sum(self._draw(digest, earlier) != "" for earlier in range(1, arrival)) >= self.most
+        return "" if spent else fault
+
+    def strike(self, fault: str) -> None:
+        """Raises the faults that come in place of an answer; the others are a matter of how the answer is sent."""
+        match fault:
+            case "429":
+                raise ApiError(429, "This request would exceed your rate limit.", cause=fault)
+            case "429-after":
+                message = "This request would exceed your rate limit."
+                raise ApiError(429, message, retry_after=self.retry_after, cause=fault)
+            case "529":
+                raise ApiError(529, "Overloaded", cause=fault)
+            case "500":
+                raise ApiError(500, "Internal server error", cause=fault)
+            case "503-after":
+                raise ApiError(503, "The service is unavailable.", retry_after=self.retry_after, cause=fault)
+            case "page":
+                raise Foreign(200, fault)
+            case "drop-before":
+                raise Hangup(fault)
+
+    def told(self, message: dict[str, Any], fault: str) -> dict[str, Any]:
+        """What is sent of a message, which may say something else of its tokens than what is billed."""
+        return message | {"usage": _USAGES[fault]} if fault in _USAGES else message
+
+    def _draw(self, digest: str, arrival: int) -> str:
+        lot = hashlib.sha256(f"{self.seed}:{digest}:{arrival}".encode()).digest()
+        left = int.from_bytes(lot[:7], "big") / (1 << 56)
+        for fault, rate in self.rates.items():
+            left -= rate
+            if left < 0:
+                return fault
+        return ""

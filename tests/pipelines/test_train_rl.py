@@ -1,0 +1,191 @@
+"""train.py --stage rl: what it costs is bounded, and each way to end is one line and a code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nextscene.common.run_lock import held
+from nextscene.common.storage import Storage
+from nextscene.pipelines.train import main
+from nextscene.shards.format.layout import ShardName
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.metrics.logger import entries
+from nextscene.training.model.pretrained import Originals
+from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.judge import server_side
+from tests.judge.server_side import account
+from tests.shards.clips import clip
+from tests.shards.samples import sample_of, seal_dataset
+from tests.training.stages import make_data, make_originals
+
+RECIPE = """
+name = "rl"
+stage = "rl"
+steps = 3
+
+[[mix]]
+text = "scene"
+
+[data]
+micro_batch = 1
+global_batch = 1
+max_frames = 9
+width = 32
+height = 24
+workers = 0
+
+[model]
+queries = 4
+max_tokens = 256
+
+[optimiser]
+kind = "adamw"
+lr = 1e-3
+ema = 0.0
+
+[policy]
+candidates = 4
+best_of = 2
+batch = 2
+steps = 3
+
+[reward.judge]
+frames = 2
+
+[parallel]
+precision = "fp32"
+checkpointing = "none"
+compile = false
+
+[keeping]
+evaluate_clips = 0
+"""
+
+
+@dataclass(frozen=True)
+class Given:
+    data: Path
+    originals: Originals
+    folder: Path
+
+    def run(self, *more: str) -> tuple[int, str, str]:
+        recipe = self.folder / "recipe.toml"
+        recipe.write_text(RECIPE)
+        flags = [
+            "--stage", "rl", "--recipe", str(recipe), "--data", str(self.data), "--out", str(self.folder / "out"),
+            "--qwen", str(self.originals.qwen), "--ltx", str(self.originals.ltx), *more,
+        ]  # fmt: skip
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(main, flags)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result.exit_code, result.stdout, result.stderr
+
+    def error(self, code: int, *more: str) -> str:
+        ended, _, stderr = self.run(*more)
+        assert ended == code, stderr
+        (line,) = [line for line in stderr.splitlines() if line.lower().startswith("error: ")]
+        return line
+
+    @property
+    def rl(self) -> Path:
+        return self.folder / "out" / "rl"
+
+    @property
+    def steps(self) -> list[int]:
+        return [line["step"] for line in entries(self.rl) if line["event"] == "step"]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Given:
+    return Given(make_data(tmp_path / "data"), make_originals(tmp_path / "originals"), tmp_path)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
+    server_side.hurry(monkeypatch)
+    with ClaudeApi(mind=Mind(pass_rate=0.5)) as api:
+        server_side.reach(monkeypatch, api)
+        yield api
+
+
+def test_the_budget_stops_it_with_a_checkpoint_and_a_larger_one_goes_on(given: Given, api: ClaudeApi) -> None:
+    line = given.error(3, "--budget-usd", "0.021")
+    assert "the budget of $0.021 is used up" in line and "--budget-usd" in line
+    done = given.steps
+    newest = latest(given.rl / "checkpoints")
+    assert (newest and newest.name) == (f"step-{len(done)}" if done else None)
+    code, stdout, stderr = given.run("--budget-usd", "5", "--resume")
+    assert code == 0, stderr
+    assert given.steps == [1, 2, 3]
+    assert "reward" in stdout
+    assert (
+        sum(line["usd"] for line in entries(given.rl) if line["event"] == "step")
+        <= float(account(given.rl).spent) + 1e-9
+    )
+
+
+def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    line = given.error(2)
+    assert line.endswith("is not set; set it, or train with --reward.kind retrieval")
+    assert not given.rl.exists()
+    code, stdout, stderr = given.run("--reward.kind", "retrieval", "--steps", "1")
+    assert code == 0, stderr
+    assert "reward" in stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--budget-usd", "3", "--reward.kind", "retrieval"], "--budget-usd: nothing is paid for"),
+        (["--budget-usd", "nan"], "no amount of money"),
+        (["--budget-usd", "0"], "0.0 is not in the range x>0"),
+        (["--prices", "RECIPE"], "recipe.toml is no table of prices"),
+        (["--reward.judge.model", "claude-sonnet-9"], "give its prices with --prices"),
+        (["--policy.candidates", "1"], "none to compare it with"),
+        (["--policy.best-of", "3"], "must be even"),
+        (["--policy.best-of", "8"], "at most policy.candidates 4"),
+        (["--reward.judge.model", "claude-3-7-sonnet-20250219"], "was retired on 2026-02-19"),
+        (["--reward.captioner", "qwen"], "cannot be shown pictures"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(given: Given, api: ClaudeApi, flags: list[str], said: str) -> None:
+    recipe = given.folder / "recipe.toml"
+    recipe.touch()
+    assert said in given.error(2, *(flag.replace("RECIPE", str(recipe)) for flag in flags))
+    assert not api.exchanges
+
+
+def test_a_key_that_is_none_is_told_as_wrong_usage(
+    given: Given, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "of-another-account")
+    line = given.error(2)
+    assert "of-another-account" not in line and given.steps == []
+    assert {exchange.status for exchange in api.exchanges} == {401}
+
+
+def test_clips_without_a_scene_before_them_are_refused(given: Given, api: ClaudeApi) -> None:
+    clips = [clip(number, 9) for number in range(4)]
+    without = [sample_of(replace(one.record, scene_description=""), one.mp4, one.record.caption) for one in clips]
+    seal_dataset(given.folder / "none", {ShardName("train", 0): without})
+    assert "nothing is said in the dataset" in replace(given, data=given.folder / "none").error(2)
+    assert not api.exchanges
+
+
+@pytest.mark.parametrize(("out", "told"), [("data", "lies inside --data"), ("recipe.toml", "is a file")])
+def test_a_training_goes_into_a_folder_of_its_own(given: Given, api: ClaudeApi, out: str, told: str) -> None:
+    assert told in given.error(2, "--out", str(given.folder / out))
+    assert not api.exchanges
+
+
+def test_a_second_training_into_the_same_folder_is_refused(given: Given, api: ClaudeApi) -> None:
+    given.rl.mkdir(parents=True)
+    with held(Storage.at(given.rl.parent), "another"):
+        assert "is at work there" in given.error(3)
+    assert not api.exchanges

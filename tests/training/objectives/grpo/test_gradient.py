@@ -1,0 +1,151 @@
+"""The gradient of a step of GRPO: REINFORCE's, from a plain loop; and how much work it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributions import Normal
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.job import Job
+from nextscene.training.metrics.throughput import Meter
+from nextscene.training.objectives.grpo.group import Scene
+from nextscene.training.objectives.grpo.grpo import Grpo, _Judged
+from nextscene.training.recipe import Recipe
+from nextscene.training.stage import set_up
+from tests.training.objectives.grpo.toys import (
+    RL,
+    Judge,
+    brightness,
+    judged_by,
+    odd_passes,
+    one_in_three_is_missing,
+    policy,
+)
+from tests.training.stages import Quiet, Stage, by_ranks, replace
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of one step by Grpo, and by a plain loop over what it kept: by name, on each side."""
+
+    ours: dict[str, Tensor]
+    plain: dict[str, Tensor]
+    kept: list[list[tuple[int, float]]]
+
+
+def gradients(_rank: int, _world: int, job: Job, judge: Judge) -> Gradients:
+    """On one rank, whose parameters are whole."""
+    with judged_by(judge):
+        setting = set_up(job, of_group(), Quiet())
+        assert setting.reward
+        method = Grpo(setting, Meter(setting.model, setting.feed, setting.world), setting.reward)
+        judged: list[_Judged] = []
+        learn_from = method._learn_from
+        with patch.object(
+            method, "_learn_from", lambda one, *rest, **how: (judged.append(one), learn_from(one, *rest, **how))
+        ):
+            method._meter.begin()
+            method.learn(iter(setting.feed), 0)
+    ours = {name: whole(value.grad) for name, value in setting.trained.items()}
+    for value in setting.trained.values():
+        value.grad = None
+    reinforce(setting.model, judged, job.recipe)
+    plain = {name: whole(value.grad) for name, value in setting.trained.items()}
+    return Gradients(ours, plain, [[(one.number, one.advantage) for one in of.kept] for of in judged])
+
+
+def whole(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    return (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).clone()
+
+
+def reinforce(model: Any, judged: list[_Judged], recipe: Recipe) -> None:
+    """∇ of -Σ advantage × log probability, over what is kept: what the clipped objective is at a ratio of 1.
+
+    The step is written as the paper writes it, by the score; both branches of the guidance by themselves.
+    """
+    settings = recipe.policy
+    for one in judged:
+        scene, size = one.group.scene, settings.batch
+        for kept in one.kept:
+            walks, row = one.group.walks[kept.number // size], kept.number % size
+            for step in one.steps:
+                now, then = list(pairwise(one.group.sigmas))[step]
+                x, reached = walks.tokens[step, row][None], walks.tokens[step + 1, row][None]
+                condition = model.condition(scene.words)
+                v_without, v_given = (
+                    model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], scene.grid, scene.fps)
+                    for branch in (0, 1)
+                )
+                v_without = v_without.detach() if settings.detach_unconditional else v_without
+                v = settings.guidance * v_given + (1 - settings.guidance) * v_without
+                score = -(x + (1 - now) * v) / now
+                mean = x + (v - settings.eta**2 / 2 * score) * (then - now)
+                probability = Normal(mean, settings.eta * (now - then) ** 0.5).log_prob(reached).mean()
+                share = settings.best_of * len(one.steps) * recipe.data.global_batch
+                (-kept.advantage * probability / share).backward()
+
+
+@pytest.mark.parametrize(
+    ("changes", "judge"),
+    [
+        ({}, brightness),
+        ({"batch": 1}, odd_passes),
+        ({"detach_unconditional": True}, brightness),
+        ({"kl": 5.0}, brightness),  # at the start there is no distance, and its slope is none
+        ({}, one_in_three_is_missing),
+    ],
+    ids=["plain", "one by one", "detached", "kl", "missing"],
+)
+def test_the_gradient_is_reinforce_s_where_the_ratio_is_one(
+    stage: Stage, changes: dict[str, Any], judge: Judge
+) -> None:
+    job = stage.job("gradient", replace(policy(**changes), data=replace(RL.data, global_batch=1)))
+    found = by_ranks(1, gradients, job, judge)
+    assert found.ours.keys() == found.plain.keys()
+    largest = max(value.abs().max().item() for value in found.plain.values())
+    assert largest > 1e-5
+    for name, ours in found.ours.items():
+        assert torch.allclose(ours, found.plain[name], rtol=1e-3, atol=1e-4 * largest), name
+    if judge is one_in_three_is_missing:  # of six, two are missing: the four others are all kept
+        assert sorted(number for number, _ in found.kept[0]) == [0, 1, 3, 4]
+
+
+def work(_rank: int, _world: int, job: Job) -> tuple[int, int]:
+    """FLOPs of a step as torch counts them; and as the meter is told of them, with those of a look at the start.
+
+    That look tells the distance from there: both branches of one step, and their condition. It is no work of the step.
+    """
+    with judged_by(odd_passes):
+        setting = set_up(job, of_group(), Quiet())
+        assert setting.reward
+        meter = Meter(setting.model, setting.feed, setting.world)
+        method = Grpo(setting, meter, setting.reward)
+        meter.begin()
+        examples = next(iter(setting.feed))
+        prefix = Scene.of(examples, setting.maker).words.ids.shape[1]
+        sizes = meter._sizes(examples.grid, prefix)
+        meter._vae(examples.grid)  # which is counted as it is first asked for
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            method.learn(iter([examples]), 0)
+    look = [sizes.drawing(clips=2), sizes.reading(2), sizes.asking(2), sizes.connecting(2)]
+    counts = counter.get_flop_counts()
+    positions = sum(sum(counts[module].values()) for module in counts if module.endswith(".rotary_emb"))
+    return counter.get_total_flops() - positions, meter._work.total + sum(part.forward for part in look)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_the_work_of_a_step_is_what_torch_counts(stage: Stage, detached: bool) -> None:
+    changed = replace(policy(detach_unconditional=detached, batch=1), data=replace(RL.data, global_batch=1))
+    counted, told = by_ranks(1, work, stage.job("work", changed))
+    assert counted == told

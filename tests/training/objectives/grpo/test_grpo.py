@@ -1,0 +1,237 @@
+"""Runs of GRPO on the flow: what they come to, from which candidates, and how they go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from nextscene.training.checkpoint_info import latest
+from nextscene.training.distributed.process_group import of_group
+from nextscene.training.errors import TrainingPaused
+from nextscene.training.job import Job
+from nextscene.training.metrics.logger import entries
+from nextscene.training.objectives.grpo.group import candidates
+from nextscene.training.objectives.grpo.rollout import Walks
+from nextscene.training.recipe import Policy, Recipe
+from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.trainer import train
+from tests.training.objectives.grpo.toys import (
+    RL,
+    Judge,
+    all_pass,
+    brightness,
+    judged_by,
+    nobody_knows,
+    odd_passes,
+    policy,
+    rl_on_rank,
+)
+from tests.training.stages import Quiet, Stage, by_ranks, replace
+
+
+def steps(job: Job) -> list[dict[str, Any]]:
+    return [line for line in entries(job.folder) if line["event"] == "step"]
+
+
+def weights(job: Job, step: int) -> dict[str, Tensor]:
+    file = job.folder / "whole.pt"
+    dcp_to_torch_save(job.checkpoints / f"step-{step}", file)
+    return {name: value for name, value in torch.load(file).items() if name.startswith("model.")}
+
+
+# ---- the run ----------------------------------------------------------------------------------------------------
+
+
+def on_ranks(stage: Stage, name: str, world: int, judge: Judge = brightness, recipe: Recipe = RL) -> Job:
+    job = stage.job(name, recipe)
+    by_ranks(world, rl_on_rank, job, judge)
+    return job
+
+
+@pytest.fixture(scope="module")
+def alone(stage: Stage) -> Job:
+    return on_ranks(stage, "alone", 1)
+
+
+@pytest.fixture(scope="module")
+def shared(stage: Stage) -> Job:
+    return on_ranks(stage, "shared", 2)
+
+
+def test_the_ratio_is_exactly_one_and_nothing_is_clipped(alone: Job, shared: Job) -> None:
+    for job in (alone, shared):
+        assert [line["ratio_off"] for line in steps(job)] == [0.0] * 4
+        assert [line["clip_share"] for line in steps(job)] == [0.0] * 4
+
+
+def test_two_ranks_learn_what_one_does(alone: Job, shared: Job) -> None:
+    """AdamW's first steps have the size of the rate, whatever the gradient's: rounding is seen from the second on."""
+    for place, (one, two) in enumerate(zip(steps(alone), steps(shared), strict=True)):
+        assert two["reward_mean"] == pytest.approx(one["reward_mean"], abs=1e-3 if place else 1e-7)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=0.1 if place else 1e-4)
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-2 if place else 1e-6)
+
+
+def test_it_goes_away_from_where_it_began(alone: Job) -> None:
+    distances = [line["kl_to_start"] for line in steps(alone)]
+    assert distances[0] == 0
+    assert all(distance > 0 for distance in distances[1:])
+
+
+def test_a_run_in_two_parts_is_the_same_to_the_bit(stage: Stage, alone: Job) -> None:
+    job = stage.job("parts")
+    by_ranks(1, rl_on_rank, job, brightness, 2)
+    by_ranks(1, rl_on_rank, replace(job, resume=True), brightness)
+    ours, theirs = weights(job, 4), weights(alone, 4)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    timeless = [{name: line[name] for name in ("step", "loss", "reward_mean")} for line in steps(job)]
+    assert timeless == [{name: line[name] for name in timeless[0]} for line in steps(alone)]
+
+
+def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: Job) -> None:
+    folder = alone.folder / "candidates" / "step-1"
+    pages = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    assert len(pages) == RL.data.global_batch
+    assert (alone.folder / "curves.png").is_file()
+    for page in pages:
+        assert page["judged_by"] == "toy"
+        assert len(page["candidates"]) == RL.policy.candidates
+        learnt = [one for one in page["candidates"] if one["learnt_from"]]
+        worth = sorted(one["reward"] for one in page["candidates"])
+        assert sorted(one["reward"] for one in learnt) == worth[:2] + worth[-2:]
+        assert (folder / f"{page['clip_id']}.png").is_file()
+
+
+def test_nothing_is_learnt_where_all_are_worth_the_same(stage: Stage) -> None:
+    job = on_ranks(stage, "same", 1, all_pass, replace(RL, steps=2, keeping=replace(RL.keeping, checkpoint_every=1)))
+    first, second = weights(job, 1), weights(job, 2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert [line["groups_without_spread"] for line in steps(job)] == [1.0, 1.0]
+    assert [line["reward_mean"] for line in steps(job)] == [1.0, 1.0]
+
+
+def paused(_rank: int, _world: int, job: Job) -> tuple[str, str]:
+    calls = 0
+
+    def fails_at_the_second_step(candidate: Candidate) -> float | None:
+        nonlocal calls
+        calls += 1
+        return odd_passes(candidate) if calls <= 12 else nobody_knows(candidate)
+
+    with judged_by(fails_at_the_second_step), pytest.raises(TrainingPaused) as stop:
+        train(job, of_group(), Quiet())
+    newest = latest(job.checkpoints)
+    assert newest
+    return str(stop.value), newest.name
+
+
+def scenes(job: Job) -> dict[str, set[str]]:
+    """Of each step that has pages."""
+    return {place.name: {page.stem for page in place.iterdir()} for place in (job.folder / "candidates").iterdir()}
+
+
+def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on_as_if_it_had_been_judged(stage: Stage) -> None:
+    recipe = replace(RL, steps=3)
+    job, undisturbed = stage.job("paused", recipe), on_ranks(stage, "undisturbed", 1, odd_passes, recipe)
+    message, checkpoint = by_ranks(1, paused, job)
+    assert message.startswith("step 2: none of its 12 videos was judged")
+    assert checkpoint == "step-1"
+    summary, _ = by_ranks(1, rl_on_rank, replace(job, resume=True), odd_passes)
+    assert summary.finished
+    assert scenes(job) == scenes(undisturbed)
+    ours, theirs = weights(job, 3), weights(undisturbed, 3)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def refused_at_the_second_step(candidate: Candidate) -> float | Verdict:
+    return Verdict(None, "refused") if candidate.step == 2 else odd_passes(candidate)
+
+
+def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
+    job = stage.job("refused", replace(RL, steps=3, keeping=replace(RL.keeping, checkpoint_every=1)))
+    summary, watcher = by_ranks(1, rl_on_rank, job, refused_at_the_second_step)
+    assert summary.finished
+    (told,) = [note for note in watcher.notes if note.startswith("step 2")]
+    assert "none of its videos can be judged" in told and "nothing was learnt" in told
+    _, passed, _ = steps(job)
+    assert "reward_mean" not in passed
+    assert (passed["missing_judgements"], passed["groups_without_spread"]) == (1.0, 1.0)
+    first, second, third = (weights(job, step) for step in (1, 2, 3))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(second[name], third[name]) for name in first)
+
+
+def misremembered(_rank: int, _world: int, job: Job) -> list[str]:
+    """With each step taken for more likely than it was; what the watcher was told."""
+
+    def made(*given: Any) -> Iterator[tuple[int, Walks]]:
+        for first, walks in candidates(*given):
+            yield first, dataclasses.replace(walks, log_probability=walks.log_probability + 1)
+
+    with patch("nextscene.training.objectives.grpo.grpo.candidates", made):
+        _, watcher = rl_on_rank(0, 1, job, odd_passes)
+    return watcher.notes
+
+
+def test_ratios_that_are_off_are_told(stage: Stage) -> None:
+    job = stage.job("off", replace(RL, steps=1))
+    notes = by_ranks(1, misremembered, job)
+    assert any("step 1: 100.0% of the ratios were clipped" in note for note in notes)
+    (step,) = steps(job)
+    assert step["ratio_off"] == pytest.approx(1 - math.exp(-1), rel=1e-5) and step["clip_share"] == 1
+
+
+# ---- what it is for ---------------------------------------------------------------------------------------------
+
+
+def test_videos_become_brighter_over_twenty_updates_and_do_not_where_nothing_is_learnt(stage: Stage) -> None:
+    """The same scenes and the same noise in both, so that the only difference is what was learnt."""
+
+    def rewards(lr: float) -> list[float]:
+        one_scene = replace(RL.data, global_batch=1)
+        recipe = replace(RL, steps=20, data=one_scene, optimiser=replace(RL.optimiser, lr=lr))
+        return [line["reward_mean"] for line in steps(on_ranks(stage, f"bright-{lr}", 1, brightness, recipe))]
+
+    learnt, control = rewards(3e-3), rewards(0.0)
+    assert learnt[0] == control[0]
+    by_chance = max(control) - min(control)
+    assert learnt[-1] > max(control) + 5 * by_chance
+    assert fmean(learnt[-5:]) > fmean(learnt[5:10]) > fmean(learnt[:5])
+
+
+def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: Job) -> None:
+    kept = on_ranks(stage, "kept", 1, brightness, replace(policy(kl=1000.0), steps=3))
+    far, near = (steps(job)[2]["kl_to_start"] for job in (alone, kept))
+    assert near < far
+
+
+# ---- bad input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"candidates": 1}, "none to compare it with"),
+        ({"best_of": 3}, "even"),
+        ({"best_of": 8}, "at most policy.candidates 6"),
+        ({"batch": 3}, "must divide"),
+        ({"steps": 1}, "at least 2"),
+        ({"fraction": 1.5}, "at most 1"),
+        ({"dynamics": "cps", "eta": 1.5}, "at most 1"),
+        ({"eta": 0.0}, "above 0"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(changes: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(RL, policy=replace(Policy(candidates=6, best_of=4), **changes))
