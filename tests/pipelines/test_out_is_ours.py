@@ -43,7 +43,7 @@ def refused(command: str, out: object, given: Path) -> str:
 def error(command: str, out: object, given: Path) -> str:
     """The one line of the error of a command that was given `out`."""
     flags = [flag.replace("{in}", str(given)) for flag in COMMANDS[command]]
-    main = importlib.import_module(f"pipelines.{command.split()[0]}").main
+    main = importlib.import_module(f"nextscene.pipelines.{command.split()[0]}").main
     result = CliRunner().invoke(main, [*flags, "--out", str(out)])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     lines = [line for line in result.stderr.splitlines() if line and not line.startswith(("Usage: ", "Try "))]

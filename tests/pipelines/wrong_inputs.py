@@ -43,7 +43,7 @@ def wrong(line: str, *words: str, **env: str) -> Wrong:
 def run(line: str, places: Path, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command, in this process; it must end by itself, not by an exception."""
     command, *arguments = (_filled(word, places) for word in shlex.split(line))
-    main = importlib.import_module(f"pipelines.{command}").main
+    main = importlib.import_module(f"nextscene.pipelines.{command}").main
     result = CliRunner(env={**_WITHOUT, **(env or {})}).invoke(main, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.stdout, result.stderr

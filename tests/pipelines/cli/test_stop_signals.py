@@ -62,7 +62,7 @@ def run(command: Callable[[], None]) -> tuple[int, str]:
 def test_every_command_ends_with_a_line_and_the_code_of_the_signal(
     name: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"pipelines.{name}")
+    module = importlib.import_module(f"nextscene.pipelines.{name}")
     first, arguments = ENTRIES[name]
     monkeypatch.setattr(module, first, lambda *_: signal.raise_signal(number))
     result = CliRunner().invoke(module.main, arguments)
