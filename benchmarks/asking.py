@@ -118,9 +118,13 @@ def _store() -> Iterator[str]:
 def _served(module: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that serves until its stdin ends, and the first line that it prints."""
     with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    ) as server:  # fmt: skip
+        [sys.executable, "-m", module, *arguments],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
         if server.stdout is None:
             raise RuntimeError("the server has no output")
         yield server, server.stdout.readline().strip()

@@ -32,15 +32,15 @@ from benchmarks.support import (
     write_manifest,
 )
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.sealing.committed import CommittedState
 
 CLIPS = 118
 FEW_CLIPS = 20
 ROUNDS = 2
 TARGET = 1.22
 STEADY_TARGET = 1.1
-_CONFIG = Config(judge="none")
+_CONFIG = BuildConfig(judge="none")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def _round(lines: list[list[str]], few_clips: Path, manifest: Path, out: Path, b
     whole = _build(manifest, out)
     empty = tree_cpu([sys.executable, "-m", "benchmarks.children.empty_session"])
     place = Storage.at(out)
-    rows = [row for rows in State.read(place, _CONFIG.units_per_shard).ledgers(place) for row in rows if row.kept]
+    rows = [
+        row for rows in CommittedState.read(place, _CONFIG.units_per_shard).ledgers(place) for row in rows if row.kept
+    ]
     cut = sum(row.cut_cpu_seconds for row in rows)
     if whole.total < cut:
         raise RuntimeError(f"{whole.total:.1f} CPU-s in all cannot hold {cut:.1f} of ffmpeg: some went uncounted")
@@ -94,9 +96,19 @@ def _round(lines: list[list[str]], few_clips: Path, manifest: Path, out: Path, b
 
 def _build(manifest: Path, out: Path) -> TreeCpu:
     return tree_cpu(
-        [sys.executable, "pipelines/build_nsp.py", "--source", str(manifest), "--out", str(out),
-         "--judge", _CONFIG.judge, "--workers", "1"]
-    )  # fmt: skip
+        [
+            sys.executable,
+            "pipelines/build_nsp.py",
+            "--source",
+            str(manifest),
+            "--out",
+            str(out),
+            "--judge",
+            _CONFIG.judge,
+            "--workers",
+            "1",
+        ]
+    )
 
 
 def _bare(lines: list[list[str]]) -> list[float]:

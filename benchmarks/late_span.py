@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.support import WORK, Result, children_cpu, film, run_alone, run_ffmpeg
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.probe import Measured, measure
 from nextscene.curation.media.seek import Span
 from nextscene.curation.stages.cut import Cut, cut
@@ -24,7 +24,7 @@ PLACES = (3.0, 14.3, 27.7, 41.0, 52.9)
 SECONDS = 5.0
 ROUNDS = 3
 TARGET = 2.0
-_CONFIG = Config(judge="none")
+_CONFIG = BuildConfig(judge="none")
 
 
 def benchmark(rounds: int | None = None) -> list[Result]:

@@ -25,10 +25,10 @@ from benchmarks.film_dataset import MICRO_BATCH, delivered, film_clips, renamed
 from benchmarks.support import WORK, Result, child, run_alone
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Place, Receipt
+from nextscene.shards.format.receipt import Receipt, SampleLocation
 from nextscene.shards.format.sample import MEMBERS, Sample
 from nextscene.shards.format.tar import END
-from nextscene.shards.loading.shuffle import Order
+from nextscene.shards.loading.shuffle import ShuffleOrder
 from tests.shards.samples import publish_dataset
 
 SHARDS, CLIPS_A_SHARD = 1000, 512
@@ -50,11 +50,13 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     return [
         Result(
             f"from a dataset of 1,000 shards to the first micro-batch, decoded {name}",
-            [each[workers]["seconds"] for each in done], SECONDS, unit=" s",
+            [each[workers]["seconds"] for each in done],
+            SECONDS,
+            unit=" s",
             notes=[_note([each[workers] for each in done])],
         )
         for workers, name in names.items()
-    ]  # fmt: skip
+    ]
 
 
 def _note(done: list[dict[str, Any]]) -> str:
@@ -84,7 +86,7 @@ def _lay_out(folder: Path, film: list[Sample]) -> Storage:
 def _drawn_first(clips: list[Sample]) -> dict[int, list[int]]:
     """The places in each shard of the clips that the first micro-batches take, if every shard is of these clips."""
     bucket = np.unique([delivered(clip) for clip in clips], return_inverse=True)[1]
-    order = Order(np.repeat(np.arange(SHARDS), len(clips)), np.tile(bucket, SHARDS), MICRO_BATCH, seed=0)
+    order = ShuffleOrder(np.repeat(np.arange(SHARDS), len(clips)), np.tile(bucket, SHARDS), MICRO_BATCH, seed=0)
     drawn: dict[int, list[int]] = {}
     for draws in islice(order.batches(), _WRITTEN_MICRO_BATCHES):
         for number, _ in draws:
@@ -95,12 +97,12 @@ def _drawn_first(clips: list[Sample]) -> dict[int, list[int]]:
 def _shard(out: Storage, name: ShardName, clips: list[Sample], written: list[int], chance: random.Random) -> Receipt:
     keys = [f"{chance.getrandbits(96):024x}" for _ in clips]
     whole = {place: renamed(clips[place], keys[place]).to_bytes() for place in written}
-    places: list[Place] = []
+    places: list[SampleLocation] = []
     offset = 0
     for number, clip in enumerate(clips):
         sizes, record = (len(clip.json), len(clip.mp4), len(clip.text)), clip.record
         crc32 = zlib.crc32(whole[number]) if number in whole else chance.getrandbits(32)
-        places.append(Place(offset, sizes, crc32, record.frames, record.width, record.height))
+        places.append(SampleLocation(offset, sizes, crc32, record.frames, record.width, record.height))
         offset = places[-1].end
     tar = Path(out.full(name.tar))
     tar.parent.mkdir(parents=True, exist_ok=True)

@@ -126,10 +126,7 @@ def _results(done: list[_Round], how: str, clips: int) -> list[Result]:
         return Result(claim, ratios, target, at_most=False, notes=[f"{rates(loader)}; {rates(other)}"])
 
     loader = f"loader, {how}"
-    return [
-        result("bare PyAV", "bare PyAV", OVER_BARE),
-        result(f"WebDataset, {how}", "WebDataset", OVER_WEBDATASET),
-    ]
+    return [result("bare PyAV", "bare PyAV", OVER_BARE), result(f"WebDataset, {how}", "WebDataset", OVER_WEBDATASET)]
 
 
 class _Meter:

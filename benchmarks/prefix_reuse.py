@@ -18,7 +18,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from benchmarks.one_sequence import states_of_queries
 from benchmarks.support import Result, run_alone
-from nextscene.training.model.language import Words, ask, read
+from nextscene.training.model.language import TokenBatch, ask, read
 
 ROUNDS = 5
 OVER_PLAIN = 1.1
@@ -31,7 +31,7 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     language = _language()
     queries = (0.02 * torch.randn(_TEXTS, _QUERIES, language.config.hidden_size)).requires_grad_()
     ids = torch.randint(language.config.vocab_size, (_TEXTS, _TEXT))
-    words = Words(ids, torch.ones_like(ids))
+    words = TokenBatch(ids, torch.ones_like(ids))
     ways: list[Callable[[], Tensor]] = [
         lambda: ask(language, read(language, words), queries),
         lambda: states_of_queries(language, ids, queries, 0),
@@ -56,10 +56,16 @@ def benchmark(rounds: int | None = None) -> list[Result]:
 
 def _language() -> Qwen2_5_VLTextModel:
     config = Qwen2_5_VLTextConfig(
-        hidden_size=512, intermediate_size=2706, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=2,
-        vocab_size=1000, rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
-        bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+        hidden_size=512,
+        intermediate_size=2706,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        vocab_size=1000,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     return Qwen2_5_VLTextModel(config).eval().requires_grad_(requires_grad=False)
 
 

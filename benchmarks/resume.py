@@ -91,19 +91,33 @@ def _store(out: Path, answers: int, a_segment: int) -> None:
 def _lines(answers: int) -> Iterator[bytes]:
     """The line of one answer again and again, each with a key and ids of its own."""
     answer = Answer(
-        key="<key>", status="whole", text=_TEXT, stop_reason="end_turn", category="", explanation="",
-        model_asked="claude-sonnet-5-5", model_served="claude-sonnet-5-5", message_id="<message_id>",
-        request_id="<request_id>", batch_id="", usage=Usage(input_tokens=180, output_tokens=25),
-        usd=Decimal("0.00061"), tries=1, clip_id="<clip_id>",
-    )  # fmt: skip
+        key="<key>",
+        status="whole",
+        text=_TEXT,
+        stop_reason="end_turn",
+        category="",
+        explanation="",
+        model_asked="claude-sonnet-5-5",
+        model_served="claude-sonnet-5-5",
+        message_id="<message_id>",
+        request_id="<request_id>",
+        batch_id="",
+        usage=Usage(input_tokens=180, output_tokens=25),
+        usd=Decimal("0.00061"),
+        tries=1,
+        clip_id="<clip_id>",
+    )
     parts = answer.to_line().decode().replace("%", "%%").replace("{}", "<number>")
     line = re.sub(r"<(\w+)>", r"%(\1)s", parts)
     for number in range(answers):
         digest = hashlib.sha256(b"%d" % number).hexdigest()
         made = {
-            "key": digest, "message_id": f"msg_{digest[8:32]}", "request_id": f"req_{digest[32:56]}",
-            "clip_id": digest[40:], "number": number,
-        }  # fmt: skip
+            "key": digest,
+            "message_id": f"msg_{digest[8:32]}",
+            "request_id": f"req_{digest[32:56]}",
+            "clip_id": digest[40:],
+            "number": number,
+        }
         yield (line % made).encode()
 
 

@@ -24,11 +24,11 @@ from pymediainfo import MediaInfo
 
 from benchmarks.support import WORK, Result, run_alone, run_ffmpeg, write_manifest
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.plan import Plan, PlannedClip
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import Source
 from nextscene.curation.sources.reader import SourceReader
@@ -38,7 +38,7 @@ CLIPS = 1000
 ROUNDS = 5
 TARGET = 0.95
 _FILES = 4
-_CONFIG = Config(judge="none")
+_CONFIG = BuildConfig(judge="none")
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def planned(manifest: Path) -> list[PlannedClip]:
     """The clips of a manifest as the screen is given them."""
     out = Storage.at(manifest.parent / "out")
     prepare(out, Source.at(str(manifest)), _CONFIG)
-    work = remaining(Plan(out, _CONFIG), State.read(out, _CONFIG.units_per_shard), out)
+    work = remaining(Plan(out, _CONFIG), CommittedState.read(out, _CONFIG.units_per_shard), out)
     return [clip for shard in work for unit in shard.todo for clip in unit.clips]
 
 

@@ -312,9 +312,11 @@ class _Watcher:
             if process.status() != psutil.STATUS_ZOMBIE:
                 used = process.cpu_times()
                 self._seen[process.pid] = _Seen(
-                    self._kind(process), process.ppid() in raylets,
-                    used.user + used.system, used.children_user + used.children_system,
-                )  # fmt: skip
+                    self._kind(process),
+                    process.ppid() in raylets,
+                    used.user + used.system,
+                    used.children_user + used.children_system,
+                )
 
     def _kind(self, process: psutil.Process) -> str:
         if process.pid == self._driver:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from nextscene.common.environment import clean_environment
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 
 _EVIDENCE_BYTES = 64 << 10
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a child
@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
 @dataclass(frozen=True)
-class Run:
+class ChildResult:
     """How a child ended. `code` is the exit status, negative for a signal, None when its time was up.
 
     `stderr` is the end of what it said.
@@ -36,14 +36,18 @@ class Run:
     cpu_seconds: float
 
 
-def run(line: Sequence[str], limits: Limits) -> Run:
+def run(line: Sequence[str], limits: RunLimits) -> ChildResult:
     """Run a command in a process group of its own, within the limits' time and memory, and wait for its end."""
     with tempfile.TemporaryFile() as errors:
         with _signals_blocked():
             child = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+                line,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
                 env=clean_environment(),
-            )  # fmt: skip
+            )
         _bound(child.pid, limits)
         used: resource.struct_rusage | None = None
         try:
@@ -57,7 +61,7 @@ def run(line: Sequence[str], limits: Limits) -> Run:
         size = errors.seek(0, os.SEEK_END)
         errors.seek(max(0, size - _EVIDENCE_BYTES))
         text = errors.read().decode("utf-8", "replace")
-    return Run(code, _ADDRESS.sub("", text).strip(), used.ru_utime + used.ru_stime if used else 0.0)
+    return ChildResult(code, _ADDRESS.sub("", text).strip(), used.ru_utime + used.ru_stime if used else 0.0)
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _bound(pid: int, limits: Limits) -> None:
+def _bound(pid: int, limits: RunLimits) -> None:
     """A child that outlives its killed parent still ends: the kernel holds it to its CPU time and memory."""
     if not hasattr(resource, "prlimit"):
         return

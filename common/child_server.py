@@ -29,9 +29,13 @@ class ChildServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", script, str(theirs.fileno()), *arguments],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
-                pass_fds=[theirs.fileno()], start_new_session=True, env=environment,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=environment,
+            )
         with suppress(EOFError, OSError):
             if self.line.poll(_START_SECONDS):
                 self.line.recv_bytes()

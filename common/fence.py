@@ -11,7 +11,7 @@ from nextscene.common.filesystem import StorageFault
 DAMAGED = "is damaged: something that is not a run wrote to it; keep other programs from that folder"
 
 
-class Files(Protocol):
+class FencedFiles(Protocol):
     """What the lock is read from: a storage."""
 
     @property
@@ -25,7 +25,7 @@ class Files(Protocol):
 class Fence:
     """A lock that must name its owner whenever something is written."""
 
-    storage: Files
+    storage: FencedFiles
     path: str
     owner: str
 

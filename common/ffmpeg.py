@@ -9,10 +9,10 @@ from functools import cache
 import imageio_ffmpeg
 
 from nextscene.common import child_process
-from nextscene.common.child_process import Run
+from nextscene.common.child_process import ChildResult
 from nextscene.common.environment import clean_environment
-from nextscene.common.errors import UsageMistake
-from nextscene.curation.config import Limits
+from nextscene.common.errors import UsageError
+from nextscene.curation.config import RunLimits
 
 _ANSWER_SECONDS = 30
 
@@ -23,33 +23,38 @@ def executable() -> str:
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
-        raise UsageMistake(f"no ffmpeg: {error}") from error
+        raise UsageError(f"no ffmpeg: {error}") from error
 
 
 @cache
 def build() -> str:
     """The build's version and a digest of all it says of itself; other builds make other bytes.
 
-    Raises UsageMistake for a binary that does not answer or cannot encode H.264 or convert HDR.
+    Raises UsageError for a binary that does not answer or cannot encode H.264 or convert HDR.
     """
     try:
         answer = subprocess.run(
             [executable(), "-hide_banner", "-version"],
-            capture_output=True, timeout=_ANSWER_SECONDS, check=True, stdin=subprocess.DEVNULL,
-            text=True, errors="replace", env=clean_environment(),
-        ).stdout  # fmt: skip
+            capture_output=True,
+            timeout=_ANSWER_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env=clean_environment(),
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise UsageMistake(f"ffmpeg at {executable()} does not tell its version: {error}") from error
+        raise UsageError(f"ffmpeg at {executable()} does not tell its version: {error}") from error
     if not answer.startswith("ffmpeg version "):
-        raise UsageMistake(f"ffmpeg at {executable()} does not tell its version: it says {answer[:40]!a}")
+        raise UsageError(f"ffmpeg at {executable()} does not tell its version: it says {answer[:40]!a}")
     if "--enable-libx264" not in answer:
-        raise UsageMistake(f"ffmpeg at {executable()} is built without libx264; unset IMAGEIO_FFMPEG_EXE")
+        raise UsageError(f"ffmpeg at {executable()} is built without libx264; unset IMAGEIO_FFMPEG_EXE")
     if "--enable-libzimg" not in answer:
-        raise UsageMistake(f"ffmpeg at {executable()} is built without libzimg; unset IMAGEIO_FFMPEG_EXE")
+        raise UsageError(f"ffmpeg at {executable()} is built without libzimg; unset IMAGEIO_FFMPEG_EXE")
     version = answer.split()[2]
     return f"{version} {hashlib.sha256(answer.encode()).hexdigest()[:12]}"
 
 
-def run(arguments: list[str], limits: Limits) -> Run:
+def run(arguments: list[str], limits: RunLimits) -> ChildResult:
     """Run ffmpeg within the limits, and wait for its end."""
     return child_process.run([executable(), *arguments], limits)

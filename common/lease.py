@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from nextscene.common import clocks
-from nextscene.common.process_identity import ProcessIdentity, State, namespace
+from nextscene.common.process_identity import ProcessIdentity, ProcessState, namespace
 
 STALE_SECONDS = 60.0
 STORE_STALE_SECONDS = 2 * STALE_SECONDS
@@ -62,10 +62,10 @@ class Holder:
             return "unknown"
 
     @property
-    def state(self) -> State:
+    def state(self) -> ProcessState:
         """Whether its process is there, as far as that can be seen from here."""
         if self.is_unreadable:
-            return State.ENDED
+            return ProcessState.ENDED
         return self.process.state if self.older_start is None else self._state_by_older_start()
 
     def is_over(self, unchanged: float, store_age: float | None) -> bool:
@@ -74,8 +74,8 @@ class Holder:
         `unchanged` is for how many seconds the lock was watched without a change, `store_age` how long ago it was
         written by the store's own clock, if it has one. A process that is seen to live never loses its lease.
         """
-        if (state := self.state) is not State.UNKNOWN:
-            return state is State.ENDED
+        if (state := self.state) is not ProcessState.UNKNOWN:
+            return state is ProcessState.ENDED
         ages = unchanged >= STALE_SECONDS, (self.age or 0.0) >= STALE_SECONDS, (store_age or 0.0) >= STORE_STALE_SECONDS
         return any(ages)
 
@@ -84,16 +84,16 @@ class Holder:
         """How many seconds ago the heartbeat was made, by the clock of the kernel; None where that is another's."""
         return clocks.awake() - self.awake if self.process.shares_kernel else None
 
-    def _state_by_older_start(self) -> State:
+    def _state_by_older_start(self) -> ProcessState:
         """Such a start moved with the wall clock, and another host may have the name: it proves life, never death."""
         if (self.host, self.process.pid_space) != (socket.gethostname(), namespace("pid")):
-            return State.UNKNOWN
+            return ProcessState.UNKNOWN
         try:
             process = psutil.Process(self.pid)
             is_same = abs(process.create_time() - (self.older_start or 0.0)) < 1
-            return State.ALIVE if is_same and process.status() != psutil.STATUS_ZOMBIE else State.UNKNOWN
+            return ProcessState.ALIVE if is_same and process.status() != psutil.STATUS_ZOMBIE else ProcessState.UNKNOWN
         except psutil.Error:
-            return State.UNKNOWN
+            return ProcessState.UNKNOWN
 
     def to_bytes(self) -> bytes:
         """As older versions read it too.
@@ -102,13 +102,23 @@ class Holder:
         theirs they take this run for one of another host, and go by `beat`.
         """
         process = self.process
-        return json.dumps({
-            "run_id": self.run_id, "host": process.host, "pid": process.pid, "process_started": 0.0, "beat": self.beat,
-            "pid_space": {
-                "boot_id": process.boot_id, "pid_space": process.pid_space, "time_space": process.time_space,
-                "start": process.start, "count": self.count, "awake": self.awake,
-            },
-        }).encode()  # fmt: skip
+        return json.dumps(
+            {
+                "run_id": self.run_id,
+                "host": process.host,
+                "pid": process.pid,
+                "process_started": 0.0,
+                "beat": self.beat,
+                "pid_space": {
+                    "boot_id": process.boot_id,
+                    "pid_space": process.pid_space,
+                    "time_space": process.time_space,
+                    "start": process.start,
+                    "count": self.count,
+                    "awake": self.awake,
+                },
+            }
+        ).encode()
 
     @staticmethod
     def of(data: bytes) -> Holder:
@@ -124,9 +134,13 @@ def _holder(value: dict[str, Any]) -> Holder:
     older = None if isinstance(space, dict) else float(value["process_started"])
     known = {"pid_space": space} if older is not None else space
     process = ProcessIdentity(
-        value["host"], int(value["pid"]), known.get("boot_id", ""), known["pid_space"], known.get("time_space", ""),
+        value["host"],
+        int(value["pid"]),
+        known.get("boot_id", ""),
+        known["pid_space"],
+        known.get("time_space", ""),
         known.get("start", ""),
-    )  # fmt: skip
+    )
     return Holder(value["run_id"], process, known.get("count", 0), known.get("awake", 0.0), float(value["beat"]), older)
 
 

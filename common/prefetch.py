@@ -13,7 +13,9 @@ B = TypeVar("B")
 _AT_ONCE = 16
 
 
-def ahead(read: Callable[[A], B], items: Iterable[A], at_once: int = _AT_ONCE, held: int = _AT_ONCE) -> Iterator[B]:
+def prefetch_map(
+    read: Callable[[A], B], items: Iterable[A], at_once: int = _AT_ONCE, held: int = _AT_ONCE
+) -> Iterator[B]:
     """`map(read, items)`, with up to `at_once` reads under way; those and what is not yet taken are `held` at most."""
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(at_once) as readers:

@@ -17,7 +17,7 @@ _STATE, _START = 0, 19  # of what stands behind the name in /proc/PID/stat
 _ENDED = frozenset("ZXx")
 
 
-class State(Enum):
+class ProcessState(Enum):
     """What can be said of a process from here."""
 
     ALIVE = auto()
@@ -54,21 +54,21 @@ class ProcessIdentity:
         return bool(self.boot_id) and (self.boot_id, self.time_space) == (boot_id(), namespace("time"))
 
     @property
-    def state(self) -> State:
+    def state(self) -> ProcessState:
         """Where its number means something here, the process is looked for; elsewhere nothing is known of it."""
         if (self.boot_id, self.pid_space, self.time_space) != (boot_id(), namespace("pid"), namespace("time")):
-            return State.UNKNOWN
+            return ProcessState.UNKNOWN
         if not self.boot_id and self.host != socket.gethostname():
-            return State.UNKNOWN
+            return ProcessState.UNKNOWN
         try:
             if (start := _start_of(self.pid)) is not None:
-                return State.ALIVE if start == self.start else State.ENDED
+                return ProcessState.ALIVE if start == self.start else ProcessState.ENDED
             os.kill(self.pid, 0)
         except ProcessLookupError:
-            return State.ENDED
+            return ProcessState.ENDED
         except PermissionError:
             pass
-        return State.UNKNOWN  # it is there, and hidden from this user
+        return ProcessState.UNKNOWN  # it is there, and hidden from this user
 
 
 def boot_id() -> str:

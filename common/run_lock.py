@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nextscene.common import clocks
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.fence import DAMAGED
 from nextscene.common.lease import STALE_SECONDS, Holder, LeaseWatch, next_beat
-from nextscene.common.process_identity import State
+from nextscene.common.process_identity import ProcessState
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import LOCK
 
@@ -44,7 +44,7 @@ def is_at_work(out: Storage) -> bool:
         if not content:
             return False
         found, unchanged = Holder.of(content), watch.look(content)
-        if found.state is State.ALIVE or watch.has_changed:
+        if found.state is ProcessState.ALIVE or watch.has_changed:
             return True
         if found.is_over(unchanged, age):
             return False
@@ -78,14 +78,14 @@ class Heartbeat:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise RunStopped when another run has taken the lock, or the heartbeat could not be written for long.
+        """Raise StoppedError when another run has taken the lock, or the heartbeat could not be written for long.
 
         A run that was stopped, as its machine was suspended, looks at its lock before it goes on.
         """
         since = clocks.awake()
         while not self._lost and self._is_unconfirmed:
             if clocks.awake() - since > STALE_SECONDS:
-                raise RunStopped(f"{_UNWRITTEN}: {self._lock.shown} does not answer in time")
+                raise StoppedError(f"{_UNWRITTEN}: {self._lock.shown} does not answer in time")
             if self._beating.acquire(blocking=False):
                 try:
                     self._beat()
@@ -94,7 +94,7 @@ class Heartbeat:
             if not self._lost and self._is_unconfirmed:
                 clocks.sleep(_LOOK_SECONDS)
         if self._lost:
-            raise RunStopped(self._lost)
+            raise StoppedError(self._lost)
 
     def end(self) -> None:
         """Gives the lock up. If that fails, it is a dead run's: the next takes it over."""
@@ -145,7 +145,7 @@ class Heartbeat:
 def held(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[Heartbeat]:
     """Holds OUT. Takes over from a dead run; one that may live on another host is waited for.
 
-    Raises RunStopped at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
+    Raises StoppedError at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
     """
     heartbeat = Heartbeat(out, *_taken(out, run_id, wait_seconds))
     try:
@@ -180,22 +180,26 @@ def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, floa
             if out.take(LOCK, before, me.to_bytes()):
                 return me, since
             races += 1
-        elif other.state is State.ALIVE or watch.watched >= wait_seconds:
-            raise RunStopped(_kept_out(out, other, watch))
+        elif other.state is ProcessState.ALIVE or watch.watched >= wait_seconds:
+            raise StoppedError(_kept_out(out, other, watch))
         else:
             if not told:
                 _log.warning(
                     "--out %s: a run on %s, process %s, holds it; for up to %.0f s it is waited for that it ends or"
-                    " is found dead", out.shown, other.host, other.pid, wait_seconds,
-                )  # fmt: skip
+                    " is found dead",
+                    out.shown,
+                    other.host,
+                    other.pid,
+                    wait_seconds,
+                )
                 told = True
             clocks.sleep(_LOOK_SECONDS)
-    raise RunStopped(f"--out {out.shown}: several runs are starting there at once; start one")
+    raise StoppedError(f"--out {out.shown}: several runs are starting there at once; start one")
 
 
 def _kept_out(out: Storage, other: Holder, watch: LeaseWatch) -> str:
     who = f"--out {out.shown}: a run on {other.host}, process {other.pid}, "
-    if other.state is State.ALIVE or watch.has_changed:
+    if other.state is ProcessState.ALIVE or watch.has_changed:
         return f"{who}is at work there; wait for it, or stop it"
     return (
         f"{who}holds it, and was watched for {watch.watched:.0f} s only: whether it is dead is known after"

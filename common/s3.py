@@ -46,7 +46,7 @@ class _Client(Protocol):
     def get_paginator(self, name: str) -> Any: ...
 
 
-class Bucket:
+class S3Bucket:
     """A bucket to write to. What goes wrong is an OSError; a key that is not there is FileNotFoundError for readers."""
 
     def __init__(self, name: str, client: _Client) -> None:
@@ -112,8 +112,10 @@ class Bucket:
             _log.warning(
                 "s3://%s/%s: uploads that killed runs left cannot be looked for (%s); a lifecycle rule of the bucket"
                 " can abort them",
-                self._name, prefix, fault,
-            )  # fmt: skip
+                self._name,
+                prefix,
+                fault,
+            )
 
     def read_with_age(self, key: str) -> tuple[bytes, float | None]:
         """A small object, and for how many seconds it has stood there, by the store's own clock if that is told."""
@@ -185,7 +187,7 @@ class Bucket:
 
 
 @lru_cache(maxsize=256)
-def bucket_of(uri: str) -> Bucket:
+def bucket_of(uri: str) -> S3Bucket:
     """The bucket of an s3:// URI, with the endpoint, region and so on that Arrow reads it with. Raises BadLocation."""
     filesystem, path = connect(uri)
     options: dict[str, Any] = filesystem.__reduce__()[1][0]  # all that Arrow took from the URI and the environment
@@ -200,8 +202,8 @@ def bucket_of(uri: str) -> Bucket:
 
 
 @lru_cache(maxsize=64)
-def _bucket(name: str, *place: Any) -> Bucket:
-    return Bucket(name, _client(*place))
+def _bucket(name: str, *place: Any) -> S3Bucket:
+    return S3Bucket(name, _client(*place))
 
 
 @lru_cache(maxsize=16)

@@ -29,7 +29,7 @@ from nextscene.common.filesystem import BadLocation, StorageFault, attempt, conn
 from nextscene.common.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from nextscene.common.s3 import Bucket
+    from nextscene.common.s3 import S3Bucket
 
 __all__ = ["BadLocation", "Entry", "Storage", "StorageFault", "split_query"]
 
@@ -454,7 +454,7 @@ class Storage:
             yield
 
     @property
-    def _bucket(self) -> Bucket | None:
+    def _bucket(self) -> S3Bucket | None:
         if not self.uri.startswith("s3://"):
             return None
         from nextscene.common.s3 import bucket_of  # late: it is needed for S3 alone

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 
-def json_of(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """Raises ValueError for what is not strict JSON: NaN and infinities, broken UTF-8, nesting without end."""
     try:
         return json.loads(data.decode(), parse_constant=_refuse)
@@ -15,7 +15,7 @@ def json_of(data: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def typed(value: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+def check_types(value: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     """`value` if it is an object of exactly these fields, each of exactly its type. Raises ValueError."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")

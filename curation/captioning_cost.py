@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.sources.clip import is_image
 from nextscene.judge.spending.estimate import Assumptions, Bill, Estimator
 from nextscene.judge.spending.prices import Price
@@ -13,7 +13,7 @@ from nextscene.judge.spending.prices import Price
 class Uncaptioned:
     """Clips without a caption, counted by the pictures that each would be captioned from."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self._clips: Counter[int] = Counter()
 
@@ -31,6 +31,6 @@ class Uncaptioned:
         return sum(bills, Bill())
 
 
-def pictures_of(name: str, config: Config) -> int:
+def pictures_of(name: str, config: BuildConfig) -> int:
     """How many pictures a clip is captioned from. A video is taken to be long enough for all."""
     return 1 if is_image(name) else config.claude.frames

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row
 from nextscene.curation.media.probe import UNKNOWN_DURATION
 from nextscene.curation.plan import PlannedClip
@@ -10,7 +10,7 @@ from nextscene.curation.sources import OPEN_END
 from nextscene.shards.format.sample import Record
 
 
-def record_of(config: Config, clip: PlannedClip, row: Row) -> Record:
+def record_of(config: BuildConfig, clip: PlannedClip, row: Row) -> Record:
     """What the shard says of a kept clip: nothing that plan and ledger do not."""
     if clip.end_ms != OPEN_END:
         end = clip.end_ms / 1000
@@ -19,13 +19,26 @@ def record_of(config: Config, clip: PlannedClip, row: Row) -> Record:
     else:
         end = clip.start_ms / 1000 + row.frames / config.encode.fps
     return Record(
-        clip_id=row.clip_id, source=row.source, start=clip.start_ms / 1000, end=end, caption=row.caption,
-        scene_description=row.scene_description, verdict=row.verdict, rounds=row.rounds, judge=row.judge,
-        judge_model=row.judge_model, prompt_sha256=row.prompt_sha256,
-        frames=row.frames, fps=float(config.encode.fps), width=row.width, height=row.height,
-        mp4_sha256=row.mp4_sha256, source_width=row.source_width, source_height=row.source_height,
+        clip_id=row.clip_id,
+        source=row.source,
+        start=clip.start_ms / 1000,
+        end=end,
+        caption=row.caption,
+        scene_description=row.scene_description,
+        verdict=row.verdict,
+        rounds=row.rounds,
+        judge=row.judge,
+        judge_model=row.judge_model,
+        prompt_sha256=row.prompt_sha256,
+        frames=row.frames,
+        fps=float(config.encode.fps),
+        width=row.width,
+        height=row.height,
+        mp4_sha256=row.mp4_sha256,
+        source_width=row.source_width,
+        source_height=row.source_height,
         provenance=clip.provenance,
-    )  # fmt: skip
+    )
 
 
 def conditioning_text(row: Row) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
@@ -45,7 +45,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Encode:
+class EncodeConfig:
     """How a clip is written: H.264 in MP4. Sizes apply to `--resolution train`; images are always square."""
 
     width: int = 832
@@ -61,14 +61,14 @@ class Encode:
 
 
 @dataclass(frozen=True)
-class Film:
+class FilmConfig:
     """The judge `film`: a scene and a caption that share this much of their content words are one moment."""
 
     max_overlap: float = 0.5
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """Bounds on one clip's decoder and on the asking. They protect the run and do not change what it makes.
 
     Headers are read within `header_seconds` of CPU time and `header_memory_mb`.
@@ -90,7 +90,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Config:
+class BuildConfig:
     """A run's configuration. All of it but `limits` is the fingerprint of the dataset."""
 
     judge: Literal["film", "claude", "none"] = "film"
@@ -100,10 +100,10 @@ class Config:
     unit_size: int = 32
     units_per_shard: int = 16
     rules: Rules = field(default_factory=Rules)
-    encode: Encode = field(default_factory=Encode)
-    film: Film = field(default_factory=Film)
-    claude: Claude = field(default_factory=Claude)
-    limits: Limits = field(default_factory=Limits)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    film: FilmConfig = field(default_factory=FilmConfig)
+    claude: ClaudeConfig = field(default_factory=ClaudeConfig)
+    limits: RunLimits = field(default_factory=RunLimits)
 
     def __post_init__(self) -> None:
         positive = {**flat(self.rules, "rules."), **flat(self.encode, "encode."), **flat(self.limits, "limits.")}
@@ -140,11 +140,11 @@ class Config:
 
 
 def fingerprint(determining: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of `Config.determining`."""
+    """sha256 over the canonical JSON of `BuildConfig.determining`."""
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
-def as_tree(config: Config) -> dict[str, Any]:
+def as_tree(config: BuildConfig) -> dict[str, Any]:
     """The configuration as nested tables, for TOML."""
     return asdict(config)
 
@@ -163,4 +163,4 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def was_before(name: str) -> Any:
     """Return what a dataset without this setting had; None for what is no setting."""
-    return BEFORE[name] if name in BEFORE else flat(Config()).get(name)
+    return BEFORE[name] if name in BEFORE else flat(BuildConfig()).get(name)

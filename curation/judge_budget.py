@@ -10,7 +10,7 @@ from nextscene.judge.spending.prices import Price
 
 
 @dataclass(frozen=True)
-class Terms:
+class JudgeBudget:
     """Price, budget and way of asking. Not part of what decides the dataset: each run may have its own.
 
     `uncaptioned` says what becomes of clips without a caption when a plan is made: they are a mistake, captioned by

@@ -17,7 +17,7 @@ NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 
 
 @dataclass(frozen=True)
-class Ending:
+class ClipOutcome:
     """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence.
 
     `retimed` says that the clip's file was looked at and has another time than was planned; `measured` is what its

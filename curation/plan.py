@@ -18,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.parquet import reading
 from nextscene.common.storage import Storage
 from nextscene.common.text import MAX_NAME, evidence
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.outcome import Ending
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan_survey import Survey
-from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.curation.sources.caption import ending_of
 from nextscene.shards.format.checksums import sha256_of
 from nextscene.shards.format.layout import PLAN, SPLITS, ShardName, UnitName
@@ -68,7 +68,7 @@ class PlannedClip:
     digest: str = ""
 
     @property
-    def ending(self) -> Ending | None:
+    def ending(self) -> ClipOutcome | None:
         """The clip's end where its source alone has decided that."""
         return ending_of(self.flaw, self.flaw_detail)
 
@@ -106,12 +106,12 @@ class Unit:
 
 
 def write_plan(
-    out: Storage, source: Source, config: Config, terms: Terms | None = None, digests: bool = True
-) -> str:  # fmt: skip
+    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None = None, digests: bool = True
+) -> str:
     """Writes `plan.parquet`, whole or not at all, and returns its sha256.
 
     Without `digests` no file is read for one, and the plan is as older versions wrote it, without that column.
-    Raises UsageMistake for a source that is empty or not there, holds a clip twice, or lacks the captions its judge
+    Raises UsageError for a source that is empty or not there, holds a clip twice, or lacks the captions its judge
     needs. `terms` say what becomes of clips without a caption where the judge could be paid to caption them.
     """
     schema = SCHEMA if digests else _WITHOUT_DIGESTS
@@ -120,7 +120,7 @@ def write_plan(
         out.publishing(PLAN) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
-        passed, survey, table = PassedOver(), Survey(config), _Table(file, writer, config)
+        passed, survey, table = SkippedFiles(), Survey(config), _Table(file, writer, config)
         clips = source.clips(passed, digests)
         skips = terms is not None and terms.uncaptioned == "skip"
         for position, (clip, preceding) in enumerate(with_preceding(clips, source, config.judge)):
@@ -147,7 +147,7 @@ def _skipped(clip: Clip) -> Clip:
 class _Table:
     """Rows on their way into the file: each split fills a shard, and full shards wait until they make a row group."""
 
-    def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: Config) -> None:
+    def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: BuildConfig) -> None:
         self._file = file
         self._writer = writer
         self._config = config
@@ -167,11 +167,28 @@ class _Table:
         rows = self._filling[split]
         rows.append(
             PlannedClip(
-                position, clip_id, split, unit, unit // config.units_per_shard, preceding,
-                clip.name, clip.identity, clip.location, clip.start_ms, clip.end_ms, clip.caption, clip.provenance,
-                clip.offset, clip.length, clip.size, clip.mtime_ns, clip.flaw, clip.flaw_detail, clip.digest,
+                position,
+                clip_id,
+                split,
+                unit,
+                unit // config.units_per_shard,
+                preceding,
+                clip.name,
+                clip.identity,
+                clip.location,
+                clip.start_ms,
+                clip.end_ms,
+                clip.caption,
+                clip.provenance,
+                clip.offset,
+                clip.length,
+                clip.size,
+                clip.mtime_ns,
+                clip.flaw,
+                clip.flaw_detail,
+                clip.digest,
             )
-        )  # fmt: skip
+        )
         if len(rows) == config.unit_size * config.units_per_shard:
             self._end_shard(split)
 
@@ -205,7 +222,7 @@ class _Table:
             self._waiting.clear()
 
     def refuse_duplicates(self, source: Source) -> None:
-        """Raises UsageMistake for two clips with one id; the file is closed by now."""
+        """Raises UsageError for two clips with one id; the file is closed by now."""
         ids = np.sort(np.frombuffer(self._ids, dtype=np.uint64))
         suspects = {int(value) for value in ids[1:][ids[1:] == ids[:-1]]}
         if not suspects:
@@ -220,7 +237,7 @@ class _Table:
                     continue
                 place = f"number {row['position'] + 1} ({_in_words(row['identity'])})"
                 if row["clip_id"] in seen:
-                    raise UsageMistake(
+                    raise UsageError(
                         f"--source {source.shown}: clip {place} is the same as {seen[row['clip_id']]}:"
                         " same id or video, same span; remove one or give each its own `id`"
                     )
@@ -254,14 +271,14 @@ def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterato
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
             yield clip, ""
         elif clip.start_ms < last.start_ms:
-            raise UsageMistake(
+            raise UsageError(
                 f"--source {source.shown}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}"
             )
         else:
             yield clip, last.caption if is_next else ""
         last, is_next = clip, True
     if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
-        raise UsageMistake(f"--source {source.shown}: the rows of a video stand apart; {_IN_ORDER}")
+        raise UsageError(f"--source {source.shown}: the rows of a video stand apart; {_IN_ORDER}")
 
 
 _IN_ORDER = "under --judge film the rows of a video stand together, in time order: sort them by video and start"
@@ -277,7 +294,7 @@ class Plan:
     `passed_over` says what of the source no clip was made of, by suffix; None in a plan that did not count.
     """
 
-    def __init__(self, out: Storage, config: Config) -> None:
+    def __init__(self, out: Storage, config: BuildConfig) -> None:
         """Raises FileNotFoundError, or DamagedRecord for a file that is no plan."""
         self._config = config
         self._places: dict[ShardName, tuple[int, int]] = {}

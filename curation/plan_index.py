@@ -19,9 +19,19 @@ from nextscene.shards.format.layout import PLAN
 _AT_ONCE = 4096
 _NO_CAPTION = "no_caption"
 _COLUMNS = (
-    "clip_id", "position", "size", "mtime_ns", "location", "offset", "length", "name", "caption", "flaw",
-    "preceding_caption", "provenance",
-)  # fmt: skip
+    "clip_id",
+    "position",
+    "size",
+    "mtime_ns",
+    "location",
+    "offset",
+    "length",
+    "name",
+    "caption",
+    "flaw",
+    "preceding_caption",
+    "provenance",
+)
 _Ints = npt.NDArray[np.int64]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.curation.captioning_cost import Uncaptioned
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.sources import MISSING, Clip, PassedOver, Source
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.sources import MISSING, Clip, SkippedFiles, Source
 from nextscene.judge.spending.estimate import CASES
 
 _MOST_SHOWN = 80
@@ -17,7 +17,7 @@ _MOST_SHOWN = 80
 class Survey:
     """Counts the clips of a source. `missing` are those whose file was not found."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self._captioned = 0
         self._first_missing = ""
@@ -41,29 +41,29 @@ class Survey:
         else:
             self.uncaptioned.add(clip.name)
 
-    def check(self, source: Source, passed: PassedOver, terms: Terms | None) -> None:
-        """Raises UsageMistake for a source that is empty or not there, or lacks the captions its judge needs."""
+    def check(self, source: Source, passed: SkippedFiles, terms: JudgeBudget | None) -> None:
+        """Raises UsageError for a source that is empty or not there, or lacks the captions its judge needs."""
         others = f", but {passed}" if passed.counts else ""
         if not self.clips:
-            raise UsageMistake(f"--source {source.shown}: no videos or images in it{others}")
+            raise UsageError(f"--source {source.shown}: no videos or images in it{others}")
         if self._nowhere == self.clips:
-            raise UsageMistake(f"--source {source.shown}: no row of it can be used; {self._first_flaw}")
+            raise UsageError(f"--source {source.shown}: no row of it can be used; {self._first_flaw}")
         if self.missing == self.clips - self._nowhere:
-            raise UsageMistake(f"--source {source.shown}: {self._nothing_there(source)}")
+            raise UsageError(f"--source {source.shown}: {self._nothing_there(source)}")
         if not self._captioned and self._config.judge != "claude":
-            raise UsageMistake(
+            raise UsageError(
                 f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
                 f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(passed)}"
             )
         if self.uncaptioned.count and terms is not None and terms.uncaptioned == "mistake":
-            raise UsageMistake(
+            raise UsageError(
                 f"--source {source.shown}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
                 f" captioning them first would cost {self._captioning(terms)}; give --caption-missing to have that"
                 " done, or --skip-uncaptioned to leave those clips out"
             )
 
     @staticmethod
-    def _instead(passed: PassedOver) -> str:
+    def _instead(passed: SkippedFiles) -> str:
         """What else the source holds, which may be what was meant: a manifest among the videos."""
         return f" (the source also holds {passed})" if passed.counts else ""
 
@@ -78,7 +78,7 @@ class Survey:
             return f"{said}; write out what ~ and variables stand for, no shell does it in a manifest"
         return f"{said}; names are relative to {source.root.shown}"
 
-    def _captioning(self, terms: Terms) -> str:
+    def _captioning(self, terms: JudgeBudget) -> str:
         low, high = (self.uncaptioned.bill(terms.price, CASES[case]) for case in ("low", "high"))
 
         def between(in_batch: bool) -> str:

@@ -11,7 +11,7 @@ from nextscene.curation.plan import Unit
 from nextscene.shards.format.layout import UnitName
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 ClipStage = Literal["screened", "asked", "cut"]
 
@@ -27,10 +27,7 @@ class Stages:
 
     def __add__(self, other: Stages) -> Stages:
         return Stages(
-            self.screened + other.screened,
-            self.asked + other.asked,
-            self.cut + other.cut,
-            self.sealed + other.sealed,
+            self.screened + other.screened, self.asked + other.asked, self.cut + other.cut, self.sealed + other.sealed
         )
 
 
@@ -53,11 +50,11 @@ class StageProgress(Protocol):
     def begin(self, planned: Stages, done: Stages) -> None:
         """The plan stands; so much of it is done already. Told once more where some is to be done anew."""
 
-    def tick(self, done: Stages, asking: Report | None) -> None:
+    def tick(self, done: Stages, asking: CallProgress | None) -> None:
         """Called every moment, with what is done by now, and how the asking goes where answers are paid for."""
 
 
-Tick = Callable[[Stages, "Report | None"], None]
+Tick = Callable[[Stages, "CallProgress | None"], None]
 """Called every moment, with what a run has done by now, and how the asking goes."""
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import tomli_w
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE, Config, fingerprint, flat, was_before
+from nextscene.curation.config import BEFORE, BuildConfig, fingerprint, flat, was_before
 from nextscene.shards.format.layout import CONFIG
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
@@ -32,7 +32,7 @@ def is_record(file: Path) -> bool:
         return False
 
 
-class DamagedConfig(UsageMistake):
+class DamagedConfig(UsageError):
     """`config.toml` is ours and cannot be read. `why` says so without a remedy."""
 
     def __init__(self, why: str) -> None:
@@ -41,7 +41,7 @@ class DamagedConfig(UsageMistake):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedConfig:
     """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan.
 
     `begun_with_cut` is the version of the cut that work on it began with.
@@ -66,13 +66,13 @@ class Recorded:
     def settings(self) -> dict[str, Any]:
         """Dotted name → value of every setting of this version; what OUT does not know is as it was before."""
         known = dict(_flattened(self.config))
-        return {name: known[name] if name in known else was_before(name) for name in flat(Config())}
+        return {name: known[name] if name in known else was_before(name) for name in flat(BuildConfig())}
 
     @staticmethod
-    def read(out: Storage) -> Recorded | None:
+    def read(out: Storage) -> RecordedConfig | None:
         """None where there is no plan yet.
 
-        Raises DamagedConfig, or UsageMistake for a file that is not ours, was changed, or has what this version does
+        Raises DamagedConfig, or UsageError for a file that is not ours, was changed, or has what this version does
         not know.
         """
         try:
@@ -83,22 +83,24 @@ class Recorded:
             value = tomllib.loads(data.decode())
             determining = value["determining"]
             begun_with_cut = int(value.get("begun_with_cut", determining.get(CUT, BEFORE[CUT])))
-            recorded = Recorded(determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut)
+            recorded = RecordedConfig(
+                determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut
+            )
             unknown = [*recorded._unknown()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if data.strip(b"\0 \n") and not data.startswith(_BEGIN):
                 why = f"it has no {error}" if isinstance(error, KeyError) else error
-                raise UsageMistake(
+                raise UsageError(
                     f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
                 ) from error
             raise DamagedConfig(f"{out.shown}/{CONFIG} is damaged ({error})") from error
         if value.get("fingerprint") != recorded.fingerprint:
-            raise UsageMistake(
+            raise UsageError(
                 f"{out.shown}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose another"
                 " --out"
             )
         if unknown:
-            raise UsageMistake(
+            raise UsageError(
                 f"--out {out.shown} was begun by another version of this program, and this one does not know its"
                 f" {', '.join(unknown)}; use that version or a newer one, or choose another --out"
             )
@@ -107,7 +109,7 @@ class Recorded:
     def _unknown(self) -> Iterator[str]:
         """What this version does not know: a setting that is newer, or is there no more, and newer records."""
         named = dict.fromkeys([*dict(_flattened(self.config)), *self.determining])
-        known = _NO_SETTINGS | flat(Config()).keys()
+        known = _NO_SETTINGS | flat(BuildConfig()).keys()
         yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))
         if int(self.determining.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
             yield f"{SCHEMA} {self.determining[SCHEMA]}"

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import RETIMED, Tally
 from nextscene.curation.outcome import NEEDS_ATTENTION
 from nextscene.curation.plan import Plan
-from nextscene.curation.recorded_config import Recorded
-from nextscene.curation.sealing.committed import State
-from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.curation.sealing.committed import CommittedState
+from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.stored_answers import StoredAnswers
@@ -55,22 +55,22 @@ class Spending:
 
     @staticmethod
     def read(out: Storage, at_work: bool) -> Spending:
-        """While a run is `at_work`, what it has under way is not lost. Raises RunStopped for a damaged account."""
+        """While a run is `at_work`, what it has under way is not lost. Raises StoppedError for a damaged account."""
         try:
-            batches = OpenBatch.all(out)
+            batches = BatchRecord.all(out)
             record = BudgetRecord.read(out)
             if record is None or (record.is_open and not at_work):
                 stored = StoredAnswers(out)
                 worst = sum((batch.worst for batch in batches), Decimal(0))
                 record = (record or BudgetRecord()).reconciled(stored.spent, stored.count, worst)
         except JudgeStopped as damage:
-            raise RunStopped(str(damage)) from damage
+            raise StoppedError(str(damage)) from damage
         waiting = sum(len(batch.questions) for batch in batches)
         return Spending(record.answers, float(record.spent), float(record.lost), waiting)
 
 
 @dataclass(frozen=True)
-class Summary:
+class BuildSummary:
     """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars.
 
     `shards_partial` of the sealed shards have clips that are not decided yet.
@@ -123,12 +123,17 @@ class Summary:
 
 
 def summarize(
-    plan: Plan, recorded: Recorded, state: State, tally: Tally, manifest: Manifest, seconds: float,
+    plan: Plan,
+    recorded: RecordedConfig,
+    state: CommittedState,
+    tally: Tally,
+    manifest: Manifest,
+    seconds: float,
     spending: Spending | None,
-) -> Summary:  # fmt: skip
+) -> BuildSummary:
     """The account of what is sealed now."""
     judge = recorded.determining["judge"]
-    return Summary(
+    return BuildSummary(
         judge=judge,
         method=METHODS[judge],
         fingerprint=recorded.fingerprint,
@@ -148,10 +153,10 @@ def summarize(
     )
 
 
-def about(out: Storage, summary: Summary) -> exports.About:
+def about(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
     """What the cards for other readers are told."""
     title = PurePosixPath(out.shown).name
-    return exports.About(title, summary.judge, summary.method, summary.judge == "claude", summary.outcomes)
+    return exports.DatasetFacts(title, summary.judge, summary.method, summary.judge == "claude", summary.outcomes)
 
 
 def sums_before(out: Storage) -> Sums:
@@ -163,8 +168,14 @@ def sums_before(out: Storage) -> Sums:
 
 
 def conclude(
-    out: Storage, plan: Plan, recorded: Recorded, state: State, tally: Tally, seconds: float, before: Mapping[str, str]
-) -> tuple[Summary, Sums | None]:
+    out: Storage,
+    plan: Plan,
+    recorded: RecordedConfig,
+    state: CommittedState,
+    tally: Tally,
+    seconds: float,
+    before: Mapping[str, str],
+) -> tuple[BuildSummary, Sums | None]:
     """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now.
 
     Returns what SHA256SUMS is to list beside the page, or None where it stands, since the run changed nothing. `before`

@@ -12,8 +12,8 @@ from typing import Any
 from rich.table import Table
 
 from nextscene.common.storage import Storage
-from nextscene.evaluation.score import Difference, Score, difference, score
-from nextscene.judge.call_progress import Report
+from nextscene.evaluation.score import Score, ScoreDifference, difference, score
+from nextscene.judge.call_progress import CallProgress
 from nextscene.pipelines.cli import console
 
 
@@ -42,7 +42,7 @@ class Comparison:
     def __init__(self, results: Sequence[Result]) -> None:
         self._results = results
         self._scores: list[Score | None] = [score(result.rewards) for result in results]
-        self._differences: list[tuple[str, str, Difference]] = []
+        self._differences: list[tuple[str, str, ScoreDifference]] = []
         for earlier, later in combinations(results, 2):
             if between := difference(later.rewards, earlier.rewards):
                 self._differences.append((later.name, earlier.name, between))
@@ -57,7 +57,7 @@ class Comparison:
         summary = {**about, "models": models, "differences": differences}
         out.keep("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
 
-    def print(self, report: Report) -> None:
+    def print(self, report: CallProgress) -> None:
         table = _table("model", "score", "95 % interval", "judged", "missing", "dollars")
         for result, found in zip(self._results, self._scores, strict=True):
             counts = f"{result.judged:,}", f"{result.missing:,}", f"{result.usd:,.4f}"
@@ -87,7 +87,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _shown(found: Score | Difference | None, sign: str = "") -> tuple[str, str]:
+def _shown(found: Score | ScoreDifference | None, sign: str = "") -> tuple[str, str]:
     if found is None:
         return "–", "–"
     return f"{found.mean:{sign}.3f}", f"{found.low:{sign}.3f} – {found.high:{sign}.3f}"

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.shards.loading.decode import DamagedVideo, decode
 from nextscene.training.errors import TrainingStopped
-from nextscene.training.rewards.asking import Asking, Judged, verdicts
+from nextscene.training.rewards.asking import JudgeThread, RewardResult, verdicts
 from nextscene.training.rewards.frames import frames
 
 Record = Mapping[str, Any]
@@ -27,17 +27,17 @@ _VERDICTS = {1.0: "Pass", 0.0: "Fail", None: ""}
 
 
 def judge_folder(
-    asking: Asking, folder: Path, records: Sequence[Record], settings: Claude, tick: Callable[[int], None]
+    asking: JudgeThread, folder: Path, records: Sequence[Record], settings: ClaudeConfig, tick: Callable[[int], None]
 ) -> list[Item]:
     """An item for each video, in order: what was said of it, and of what.
 
     A record names `file` and `scene`, the video's `frames`, `width`, `height` and `fps`, and how it was made. `tick` is
     told of each video that is judged (1), and now and then of none (0).
 
-    Raises JudgeMistake, JudgeStopped or StorageFault; TrainingStopped for a video that cannot be decoded.
+    Raises JudgeUsageError, JudgeStopped or StorageFault; TrainingStopped for a video that cannot be decoded.
     """
-    under_way: deque[Future[Judged]] = deque()
-    judged: list[Judged] = []
+    under_way: deque[Future[RewardResult]] = deque()
+    judged: list[RewardResult] = []
 
     def take() -> None:
         while not wait([under_way[0]], _LOOK_SECONDS).done:
@@ -72,7 +72,7 @@ def _pixels(folder: Path, record: Record) -> torch.Tensor:
     return torch.from_numpy(pixels)
 
 
-def _items(records: Sequence[Record], judged: Sequence[Judged]) -> Iterator[Item]:
+def _items(records: Sequence[Record], judged: Sequence[RewardResult]) -> Iterator[Item]:
     for record, one, verdict in zip(records, judged, verdicts(judged), strict=True):
         yield {
             **{name: record[name] for name in ("scene", "seed", "file", "model")},

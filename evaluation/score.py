@@ -37,7 +37,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """How much higher the first of two scores is, over the `scenes` of which both have a judged video."""
 
     mean: float
@@ -57,7 +57,7 @@ def score(rewards: Rewards) -> Score | None:
     return Score(float(sums.sum() / judged), float(low), float(high), len(sums), judged, missing)
 
 
-def difference(one: Rewards, other: Rewards) -> Difference | None:
+def difference(one: Rewards, other: Rewards) -> ScoreDifference | None:
     """Scene by scene, so that what is hard for both does not count. None where no scene has both."""
     both = [scene for scene in one if present(one[scene]) and present(other.get(scene, ()))]
     if not both:
@@ -65,7 +65,7 @@ def difference(one: Rewards, other: Rewards) -> Difference | None:
     pairs = [_sums_and_counts(rewards[scene] for scene in both) for rewards in (one, other)]
     means = [float(sums.sum() / counts.sum()) for sums, counts in pairs]
     low, high = np.percentile(np.subtract(*(_drawn_anew(*pair) for pair in pairs)), _BOUNDS)
-    return Difference(means[0] - means[1], float(low), float(high), len(both))
+    return ScoreDifference(means[0] - means[1], float(low), float(high), len(both))
 
 
 def _sums_and_counts(scenes: Iterable[Sequence[float | None]]) -> tuple[_Numbers, _Numbers]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.media.video_writer import write_clip
+from nextscene.curation.media.video_writer import encode_video
 
 RECORDS = "videos.jsonl"
 Record = Mapping[str, Any]
@@ -28,7 +28,7 @@ class VideoFolder:
     """
 
     def __init__(self, folder: Storage, inside: str = "") -> None:
-        """`folder` is claimed. Raises UsageMistake for records of something else."""
+        """`folder` is claimed. Raises UsageError for records of something else."""
         self._storage, self._inside, self.videos = folder, inside, Path(folder.full(inside))
         try:
             lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
@@ -36,17 +36,17 @@ class VideoFolder:
         except FileNotFoundError:
             self._records = {}
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageMistake(f"{folder.shown}/{RECORDS} is of something else; choose another --out") from error
+            raise UsageError(f"{folder.shown}/{RECORDS} is of something else; choose another --out") from error
 
     def holds(self, record: Record) -> bool:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
 
     def check(self, records: Sequence[Record]) -> None:
-        """Raises UsageMistake where a video is in the way, of which there is another record or none."""
+        """Raises UsageError where a video is in the way, of which there is another record or none."""
         for record in records:
             video = self.videos / record["file"]
             if not self.holds(record) and video.exists() and self._records.get(record["file"]) != _claim(record):
-                raise UsageMistake(
+                raise UsageError(
                     f"--out: {video} is there already, {self._unlike(record)} choose another --out, or delete it"
                 )
 
@@ -70,9 +70,9 @@ class VideoFolder:
         return f"made otherwise: {'; '.join(told)}; give what it was made with,"
 
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:
-        """Writes videos [B, F, H, W, RGB]. Raises as `write_clip`."""
+        """Writes videos [B, F, H, W, RGB]. Raises as `encode_video`."""
         for record, video in zip(records, videos, strict=True):
-            write_clip(video, self._storage, str(PurePosixPath(self._inside, record["file"])), record["fps"])
+            encode_video(video, self._storage, str(PurePosixPath(self._inside, record["file"])), record["fps"])
             self._records[record["file"]] = record
         self._publish()
 

@@ -51,7 +51,7 @@ Calls = tuple[Call, ...]
 
 
 @dataclass(frozen=True)
-class Said:
+class JudgeText:
     """A text, and the calls that it took."""
 
     text: str
@@ -59,7 +59,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class Verdict:
     """A verdict on one description, with the reason in words and numbers, by `model`."""
 
     verdict: Literal["Pass", "Fail"]
@@ -68,7 +68,7 @@ class Opinion:
     calls: Calls = ()
 
 
-class Declined(Exception):
+class NoVerdict(Exception):
     """There is no answer for this clip: `outcome` and `reason` are what the ledger says of it."""
 
     def __init__(
@@ -90,14 +90,14 @@ class Judge(Protocol):
     prompt_sha256: str
     """Of the template that asks for a description; "" where no prompt is used."""
 
-    async def caption(self, question: Question) -> Said:
+    async def caption(self, question: Question) -> JudgeText:
         """What a clip shows that came without a caption."""
         ...
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> JudgeText:
         """The scene just before the clip, unlike those `turned_down`."""
         ...
 
-    async def verify(self, question: Question, scene: str) -> Opinion:
+    async def verify(self, question: Question, scene: str) -> Verdict:
         """Whether the clip's caption is something new that follows from `scene`."""
         ...

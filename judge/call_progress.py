@@ -7,7 +7,7 @@ from decimal import Decimal
 
 
 @dataclass(frozen=True)
-class Report:
+class CallProgress:
     """How the asking goes. Money in US dollars; `trouble` is the last fault if nothing was answered since."""
 
     answers: int

@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.request import Request
-from nextscene.judge.base import Call, Declined, Opinion, Question, Said
-from nextscene.judge.config import Claude
-from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, Unanswered
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.base import Call, JudgeText, NoVerdict, Question, Verdict
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, RequestFailed
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.prices import Price
 from nextscene.judge.verdict import read_verdict
 from nextscene.prompts import load
@@ -24,11 +24,11 @@ _ASKED_AGAIN = 1
 """How often an answer that nobody can read is asked for anew."""
 
 
-class Asker(Protocol):
+class RequestClient(Protocol):
     """Who brings the answer to a request: CachedClient, or what stands in for it when nothing may be asked."""
 
     async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
-        """Raises Unanswered."""
+        """Raises RequestFailed."""
         ...
 
     async def has_answer(self, request: Request) -> bool:
@@ -41,42 +41,42 @@ class ClaudeJudge:
 
     name = "claude"
 
-    def __init__(self, settings: Claude, price: Price, asker: Asker) -> None:
-        self._requests = Requests(settings, price)
+    def __init__(self, settings: ClaudeConfig, price: Price, asker: RequestClient) -> None:
+        self._requests = RequestBuilder(settings, price)
         self._asker = asker
         self.rounds = settings.rounds
         self.prompt_sha256 = load("preceding_description").sha256
 
-    async def caption(self, question: Question) -> Said:
+    async def caption(self, question: Question) -> JudgeText:
         """What the clip's frames show, in one line."""
         if not question.frames:
-            raise Declined("rejected", "no_caption", "the source gives no caption for it, and no frames could be seen")
+            raise NoVerdict("rejected", "no_caption", "the source gives no caption for it, and no frames could be seen")
         request = self._requests.caption(question)
         if question.earlier_frames:
             earlier = replace(request, frames=question.earlier_frames)
             request = earlier if await self._asker.has_answer(earlier) else request
         return await self._text(request, question)
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> JudgeText:
         """The likely event just before the clip, in one line."""
         return await self._text(self._requests.describe(question, turned_down), question)
 
-    async def verify(self, question: Question, scene: str) -> Opinion:
+    async def verify(self, question: Question, scene: str) -> Verdict:
         """The model's verdict, with its reason."""
         request = self._requests.verify(question, scene)
         return await self._opinion(request, question)
 
-    async def consistent(self, question: Question, scene: str) -> Opinion:
+    async def consistent(self, question: Question, scene: str) -> Verdict:
         """Whether a video that was made of `scene`, of which the caption tells, goes on from it (template 10.1)."""
         return await self._opinion(self._requests.consistency(question, scene), question)
 
-    async def _opinion(self, request: Request, question: Question) -> Opinion:
+    async def _opinion(self, request: Request, question: Question) -> Verdict:
         (verdict, reason), calls = await self._readable(request, question, read_verdict)
-        return Opinion(verdict, reason, calls[-1].answer.model_served, calls)
+        return Verdict(verdict, reason, calls[-1].answer.model_served, calls)
 
-    async def _text(self, request: Request, question: Question) -> Said:
+    async def _text(self, request: Request, question: Question) -> JudgeText:
         text, calls = await self._readable(request, question, _one_line)
-        return Said(text, calls)
+        return JudgeText(text, calls)
 
     async def _readable(
         self, request: Request, question: Question, read: Callable[[str], T | None]
@@ -85,13 +85,13 @@ class ClaudeJudge:
         try:
             request.text.encode()
         except UnicodeEncodeError as error:
-            raise Declined("failed", "bad_caption", f"{request.task}: its question is not Unicode text") from error
+            raise NoVerdict("failed", "bad_caption", f"{request.task}: its question is not Unicode text") from error
         calls: list[Call] = []
         for again in range(_ASKED_AGAIN + 1):
             answer = await self._whole(replace(request, again=again), question, calls)
             if (found := read(answer.text)) is not None:
                 return found, tuple(calls)
-        raise Declined(
+        raise NoVerdict(
             "failed",
             "unreadable_answer",
             f"{request.task}: {answer.explanation or repr(answer.text[:200])}",
@@ -103,18 +103,18 @@ class ClaudeJudge:
             roomy = replace(request, max_tokens=room * request.max_tokens)
             try:
                 answer = await self._asker.ask(roomy, question.priority, question.clip_id)
-            except Unanswered as error:
+            except RequestFailed as error:
                 no_caption = request.task == "caption" and error.reason == CAPTION_TOO_LONG  # its pictures are too many
                 reason = JUDGE_ERROR if no_caption else error.reason
-                raise Declined("failed", reason, f"{request.task}: {error.detail}", tuple(calls)) from error
+                raise NoVerdict("failed", reason, f"{request.task}: {error.detail}", tuple(calls)) from error
             calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
             if answer.status == "refused":
                 said = f"{request.task}: {answer.explanation}".rstrip(": ")
-                raise Declined("refused", answer.category or "unspecified", said, tuple(calls))
+                raise NoVerdict("refused", answer.category or "unspecified", said, tuple(calls))
             if answer.status == "whole":
                 return answer
         said = f"{request.task}: {answer.stop_reason} at {roomy.max_tokens} tokens"
-        raise Declined("failed", "truncated", said, tuple(calls))
+        raise NoVerdict("failed", "truncated", said, tuple(calls))
 
 
 def _one_line(text: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Claude:
+class ClaudeConfig:
     """The judge `claude`: the model, and how it is asked.
 
     `max_tokens` bounds one answer, thinking included; one that is cut off there is asked for again with twice as many.

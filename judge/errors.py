@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class JudgeMistake(Exception):
+class JudgeUsageError(Exception):
     """The key, the model or a setting cannot work as given."""
 
 
@@ -19,7 +19,7 @@ JUDGE_ERROR = "judge_error"
 CAPTION_TOO_LONG = "caption_too_long"
 
 
-class Unanswered(Exception):
+class RequestFailed(Exception):
     """One question has no answer: `reason` is a word to count by, `detail` the last error."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from nextscene.judge.base import Declined, Opinion, Question, Said
+from nextscene.judge.base import JudgeText, NoVerdict, Question, Verdict
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FUNCTION_WORDS = frozenset(
@@ -32,24 +32,24 @@ class FilmJudge:
     def __init__(self, max_overlap: float) -> None:
         self.max_overlap = max_overlap
 
-    async def caption(self, question: Question) -> Said:
+    async def caption(self, question: Question) -> JudgeText:
         """It cannot see: raises Declined."""
-        raise Declined("rejected", "no_caption", "the source gives no caption for it")
+        raise NoVerdict("rejected", "no_caption", "the source gives no caption for it")
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> Said:
+    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> JudgeText:
         """The caption of the preceding shot, word for word. Raises Declined for the first shot of a source."""
         if not question.preceding_caption:
-            raise Declined("rejected", "first_shot", "no captioned shot comes before it in the same source video")
-        return Said(question.preceding_caption)
+            raise NoVerdict("rejected", "first_shot", "no captioned shot comes before it in the same source video")
+        return JudgeText(question.preceding_caption)
 
-    async def verify(self, question: Question, scene: str) -> Opinion:
+    async def verify(self, question: Question, scene: str) -> Verdict:
         """The paper's redundancy check as a rule on words."""
         share, common = overlap(scene, question.caption)
         passed = share < self.max_overlap
         sign = "<" if passed else "≥"
         words = f" ({', '.join(sorted(common))})" if common else ""
         reason = f"shared content words {share:.2f} {sign} {self.max_overlap:.2f}{words}"
-        return Opinion("Pass" if passed else "Fail", reason, self.name)
+        return Verdict("Pass" if passed else "Fail", reason, self.name)
 
 
 def overlap(scene: str, caption: str) -> tuple[float, set[str]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.segments import CALLS, Files, list_segments
+from nextscene.judge.spending.segments import CALLS, AnswerFiles, list_segments
 
 PROMPTS = f"{CALLS}/prompts.json"
 
 
-def prompt_version(files: Files) -> Literal[1, 2]:
+def prompt_version(files: AnswerFiles) -> Literal[1, 2]:
     """Return what is noted beside the answers, else 1 where there are some, else the newest, which is noted now.
 
     Raises JudgeStopped for a note that is damaged.
@@ -20,7 +20,7 @@ def prompt_version(files: Files) -> Literal[1, 2]:
     try:
         version = json.loads(files.read(PROMPTS))["version"]
     except FileNotFoundError:
-        version = 1 if list_segments(files) else Claude().prompt_version
+        version = 1 if list_segments(files) else ClaudeConfig().prompt_version
         files.write(PROMPTS, json.dumps({"version": version}).encode())
     except (ValueError, KeyError, TypeError) as error:
         raise JudgeStopped(f"{PROMPTS} is damaged ({error!r}); restore it from a copy") from error

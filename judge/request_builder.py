@@ -6,7 +6,7 @@ from typing import Any
 
 from nextscene.judge.api.request import Request, Task
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.prompt_escape import as_value
 from nextscene.judge.spending.prices import Price
 from nextscene.judge.verdict import SCHEMA
@@ -15,13 +15,13 @@ from nextscene.prompts import Prompt, load
 _DESCRIPTION = "[What likely happened just before this moment]"
 
 
-class Requests:
+class RequestBuilder:
     """The wording of each question on the wire. `docs/reproduction.md` shows them.
 
     Version 2 of the prompts puts strangers' text in by `as_value`, and says in the system prompt that it is data.
     """
 
-    def __init__(self, settings: Claude, price: Price) -> None:
+    def __init__(self, settings: ClaudeConfig, price: Price) -> None:
         self._settings = settings
         self._effort = settings.effort if price.takes_effort else ""
 
@@ -63,6 +63,12 @@ class Requests:
 
     def _request(self, task: Task, prompt: Prompt, question: Question, **parts: Any) -> Request:
         return Request(
-            task=task, prompt=prompt.name, prompt_sha256=prompt.sha256, model=self._settings.model, effort=self._effort,
-            max_tokens=self._settings.max_tokens, sample=question.sample, **{"system": "", **parts},
-        )  # fmt: skip
+            task=task,
+            prompt=prompt.name,
+            prompt_sha256=prompt.sha256,
+            model=self._settings.model,
+            effort=self._effort,
+            max_tokens=self._settings.max_tokens,
+            sample=question.sample,
+            **{"system": "", **parts},
+        )

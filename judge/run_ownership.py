@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nextscene.common import clocks
 from nextscene.common.lease import Holder, LeaseWatch
-from nextscene.common.process_identity import State
+from nextscene.common.process_identity import ProcessState
 from nextscene.common.run_lock import how_lost
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
@@ -36,7 +36,7 @@ class RunOwnershipCheck:
         elif now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        if self._holder is not None and self._holder.state is State.ENDED:
+        if self._holder is not None and self._holder.state is ProcessState.ENDED:
             raise self._stopped(f"its process, {self._holder.pid} on {self._holder.host}, has ended")
 
     def _read_lock(self) -> None:
@@ -49,11 +49,11 @@ class RunOwnershipCheck:
             raise self._stopped(f"its lock cannot be read: {fault}") from fault
         found = Holder.of(content) if content else None
         if found is None or found.run_id != self._run_id:
-            if found is None and self._holder is not None and self._holder.state is State.ENDED:
+            if found is None and self._holder is not None and self._holder.state is ProcessState.ENDED:
                 return  # that it ended is the cause, and not that it gave its lock up
             raise self._stopped(f"its lock {how_lost(self._out)}")
         self._holder = found
-        if found.state is State.UNKNOWN and found.is_over(self._watch.look(content), store_age):
+        if found.state is ProcessState.UNKNOWN and found.is_over(self._watch.look(content), store_age):
             raise self._stopped(
                 f"its heartbeat has not been written for a minute, on {found.host}, process {found.pid}"
             )

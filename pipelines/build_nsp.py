@@ -16,32 +16,32 @@ from typing import Any, Literal
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
 from nextscene.common.run_lock import runner_at_work
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.status import status
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.curation.recorded_config import Recorded
-from nextscene.curation.run.run import Order, build, open_out
+from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.curation.run.run import BuildRequest, build, open_out
 from nextscene.curation.verify.verify import verify
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.pipelines.cli import console
-from nextscene.pipelines.cli.begun_dataset import Begun, config_of
+from nextscene.pipelines.cli.begun_dataset import BegunDataset, config_of
 from nextscene.pipelines.cli.build_report import print_finished, print_status
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
-from nextscene.pipelines.cli.exit_codes import ends
-from nextscene.pipelines.cli.options import Budget, NoBound, options
-from nextscene.pipelines.cli.paths import Place
+from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
+from nextscene.pipelines.cli.paths import LocalPath
 from nextscene.pipelines.cli.shell import command
-from nextscene.pipelines.cli.stage_progress import StageWatch
+from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.dataset_hints import no_dataset, what_is
 from nextscene.shards.format.folder_mark import DATASET, WORDS
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, SUMS
 
-_FILE = Place(exists=True, dir_okay=False)
+_FILE = LocalPath(exists=True, dir_okay=False)
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
 
 
@@ -67,12 +67,12 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--stop-after", type=click.IntRange(1), metavar="N", help="Decide N of the clips that are left, no more.")
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
-@click.option("--model", help=f"The model of --judge claude.  [default: {Claude().model}]")
+@click.option("--model", help=f"The model of --judge claude.  [default: {ClaudeConfig().model}]")
 @click.option("--estimate", "estimating", is_flag=True, help="Say what --judge claude would cost; asks nothing.")
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(ASSUMED)}.")
 @click.option(
     "--budget-usd",
-    type=Budget(),
+    type=BudgetAmount(),
     metavar="X|none",
     help="In all on --out, never more; none is no bound.  [default: as last given for --out, else none if it is new]",
 )
@@ -89,14 +89,28 @@ def _kept(given: Mapping[str, Any]) -> str:
     help="A TOML file of prices.  [default: as last given for --out, else judge/spending/prices.toml]",
 )
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
-@options(Config, without=("claude.prompt_version",))
-@ends(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
+@options(BuildConfig, without=("claude.prompt_version",))
+@handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
-    sources: tuple[str, ...], out: str, verifying: bool, telling: bool, retry: str | None, stop_after: int | None,
-    workers: int | None, ray_address: str | None, model: str | None, estimating: bool, assume: str,
-    budget_usd: Decimal | NoBound | None, batches: bool | None, caption_missing: bool, skip_uncaptioned: bool,
-    prices: Path | None, config: Path | None, **flags: Any,
-) -> None:  # fmt: skip
+    sources: tuple[str, ...],
+    out: str,
+    verifying: bool,
+    telling: bool,
+    retry: str | None,
+    stop_after: int | None,
+    workers: int | None,
+    ray_address: str | None,
+    model: str | None,
+    estimating: bool,
+    assume: str,
+    budget_usd: Decimal | NoBound | None,
+    batches: bool | None,
+    caption_missing: bool,
+    skip_uncaptioned: bool,
+    prices: Path | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
     """Build a next-scene dataset from captioned video.
 
     Each clip is screened by its headers, given the scene that came before it, cut to at most 81 frames at 16 fps, and
@@ -117,12 +131,12 @@ def main(
         code = _look(open_out(out), verifying)
     else:
         _refuse_contradictions(estimating, assume, retry, stop_after)
-        begun = Begun.at(open_out(out))
+        begun = BegunDataset.at(open_out(out))
         is_alone, source = source is None, begun.source(source)
         settings = begun.config(config, flags | ({"claude__model": model} if model else {}))
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
         asking = begun.terms(settings, budget_usd, batches, uncaptioned, prices, is_alone)
-        order = Order(
+        order = BuildRequest(
             source, out, settings, workers, _outcomes(retry), ray_address, asking.terms, stop_after, asking.hindrance
         )
         only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
@@ -132,8 +146,8 @@ def main(
     sys.exit(code)
 
 
-def _build(order: Order) -> int:
-    watch = StageWatch()
+def _build(order: BuildRequest) -> int:
+    watch = BuildProgress()
     try:
         finished = build(order, watch)
     finally:
@@ -144,7 +158,7 @@ def _build(order: Order) -> int:
 
 def _only(sources: tuple[str, ...]) -> str | None:
     if len(sources) > 1:
-        raise UsageMistake(
+        raise UsageError(
             f"--source is given {len(sources)} times, and one dataset is made from one source; give one of"
             f" {', '.join(sources)}, or a manifest that names the videos of all"
         )
@@ -154,47 +168,45 @@ def _only(sources: tuple[str, ...]) -> str | None:
 def _refuse_beside(looking: str, given: Mapping[str, Any]) -> None:
     for flag, value in given.items():
         if value:
-            raise UsageMistake(f"{looking} looks at --out and does nothing else; leave {flag} out, or {looking}")
+            raise UsageError(f"{looking} looks at --out and does nothing else; leave {flag} out, or {looking}")
 
 
 def _refuse_contradictions(estimating: bool, assume: str, retry: str | None, stop_after: int | None) -> None:
     if estimating and retry is not None:
-        raise UsageMistake(
-            "--estimate counts what is not decided yet, --retry does anew what is; leave one of them out"
-        )
+        raise UsageError("--estimate counts what is not decided yet, --retry does anew what is; leave one of them out")
     if stop_after and retry is not None:
-        raise UsageMistake(
+        raise UsageError(
             "--stop-after counts clips that are not decided, --retry does anew what is; leave one of them out"
         )
     if assume and not estimating:
-        raise UsageMistake("--assume is what --estimate reckons with; give --estimate, or leave it out")
+        raise UsageError("--assume is what --estimate reckons with; give --estimate, or leave it out")
 
 
 def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mistake", "caption", "skip"]:
     if caption_missing and skip_uncaptioned:
-        raise UsageMistake("--caption-missing and --skip-uncaptioned exclude each other; leave one of them out")
+        raise UsageError("--caption-missing and --skip-uncaptioned exclude each other; leave one of them out")
     return "caption" if caption_missing else "skip" if skip_uncaptioned else "mistake"
 
 
-def _refuse_without_claude(config: Config, begun: Begun, given: dict[str, Any]) -> None:
+def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict[str, Any]) -> None:
     judge = begun.recorded.determining.get("judge") if begun.recorded else None
     remedy = "give --judge claude"
     if judge not in (None, "claude"):  # which OUT would refuse
         remedy = f"leave it out, since --out {begun.out.shown} was begun with judge {judge}, or choose another --out"
     for flag, value in given.items():
         if value and config.judge != "claude":
-            raise UsageMistake(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
+            raise UsageError(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
 
 
 def _look(out: Storage, verifying: bool) -> int:
-    recorded = Recorded.read(out)
+    recorded = RecordedConfig.read(out)
     if recorded is None and (out.stat(PLAN) or out.stat(MANIFEST)) and what_is(out) in ("", WORDS[DATASET]):
-        raise UsageMistake(
+        raise UsageError(
             f"--out {out.shown}: a dataset without its {CONFIG}; run the build again to write it, or prove a copy of"
             f" some files by `sha256sum -c --ignore-missing {SUMS}`"
         )
     if recorded is None:
-        raise UsageMistake(f"--out {out.shown} {no_dataset(out)}")
+        raise UsageError(f"--out {out.shown} {no_dataset(out)}")
     config = config_of(recorded, out)
     if not verifying:
         print_status(status(out, config), config, out)
@@ -206,7 +218,7 @@ def _look(out: Storage, verifying: bool) -> int:
             " unfinished work; verify again when it has ended.",
             markup=False,
         )
-    watch = console.Watch("verifying")
+    watch = console.ProgressLine("verifying")
     try:
         found = list(verify(out, recorded, config, watch))
     finally:
@@ -230,18 +242,16 @@ def _outcomes(text: str | None) -> frozenset[str]:
         return frozenset()
     wanted = frozenset(word.strip() for word in text.split(",") if word.strip())
     if unknown := sorted(wanted - set(_RETRIABLE)):
-        raise UsageMistake(
-            f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}"
-        )
+        raise UsageError(f"--retry {unknown[0]}: not an outcome that can be retried; there are {', '.join(_RETRIABLE)}")
     if not wanted:
-        raise UsageMistake(f"--retry {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
+        raise UsageError(f"--retry {text!r} names no outcome; there are {', '.join(_RETRIABLE)}")
     return wanted
 
 
 def _refuse_relative(paths: dict[str, str | None]) -> None:
     for flag, path in paths.items():
         if path is not None and "://" not in path and not Path(path).is_absolute():
-            raise UsageMistake(
+            raise UsageError(
                 f"{flag} {path}: relative paths mean nothing inside a cluster job, which runs in a copy of this folder;"
                 " give an absolute path or s3://…"
             )

@@ -19,20 +19,20 @@ import click
 from nextscene.common.storage import Storage, split_query
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
-from nextscene.pipelines.cli.paths import Place, check_dataset, check_out, located
+from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out, located
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import LATENTS
 from nextscene.shards.format.receipt import Manifest
-from nextscene.training.data.latent_cache import Encoding, latents_of
+from nextscene.training.data.latent_cache import LatentEncoding, latents_of
 from nextscene.training.distributed.torchrun_env import rank_and_world
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.model_folders import check_vae, check_weights
 
 if TYPE_CHECKING:
     import torch
 
-_FOLDER = Place(exists=True, file_okay=False)
+_FOLDER = LocalPath(exists=True, file_okay=False)
 _READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; train.py looks below --data only"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
@@ -50,12 +50,15 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
 @click.option("--out", help="Where the latents go.  [default: below --data, where train.py finds them]")
 @click.option("--max-frames", type=int, default=65, show_default=True, help="The longest clip: 8k + 1 frames.")
 @click.option(
-    "--size", default="832x480", show_default=True, callback=_width_and_height,
+    "--size",
+    default="832x480",
+    show_default=True,
+    callback=_width_and_height,
     help="What videos are brought to; images keep their size.",
-)  # fmt: skip
+)
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Clips to be encoded at once.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda, or cpu where there is no GPU]")
-@ends(_GO_ON)
+@handle_errors(_GO_ON)
 def main(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
@@ -80,18 +83,18 @@ def _encode(
     check_dataset("--data", data)
     check_vae(ltx)
     check_weights(ltx / "vae")
-    encoding = Encoding.by(ltx / "vae", max_frames, size)
+    encoding = LatentEncoding.by(ltx / "vae", max_frames, size)
     place = Storage.at(encoding.location(data) if out is None else out)
     from nextscene.training.data.encode_latents import (  # late, as all that imports torch: --help need not wait
-        Encoder,
+        LatentEncoder,
         open_vae,
     )
 
     begun = time.monotonic()
-    encoder = Encoder(data, place, encoding, rank, world)
+    encoder = LatentEncoder(data, place, encoding, rank, world)
     encoder.check(check_vae(ltx))
     vae = open_vae(ltx / "vae", _device(device))
-    watch = console.Watch("encoding")
+    watch = console.ProgressLine("encoding")
     if rank == 0:
         watch.begin(encoder.planned, encoder.done)
     try:
@@ -116,7 +119,7 @@ def _device(wanted: str | None) -> torch.device:
     from nextscene.training.distributed.process_group import present_device
 
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise TrainingMistake("--device cuda: no GPU can be used here")
+        raise TrainingUsageError("--device cuda: no GPU can be used here")
     return torch.device("cpu") if wanted == "cpu" else present_device()
 
 

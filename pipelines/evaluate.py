@@ -21,35 +21,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import BadLocation, Storage
-from nextscene.common.typed_path import as_typed
+from nextscene.common.typed_path import from_shell
 from nextscene.evaluation.video_folder import Record, VideoFolder
 from nextscene.judge.api.api_key import check_key
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.run_ownership import RunOwnershipCheck
 from nextscene.judge.spending.prices import Price, Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, fill, record, sampling_options, scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, options
-from nextscene.pipelines.cli.paths import Place, check_dataset, check_out
+from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
 from nextscene.shards.format.folder_mark import EVALUATION, claimed
 from nextscene.shards.format.layout import LOCK, MARK, SUMMARY
 from nextscene.shards.format.sample import MEMBERS, Sample
 from nextscene.shards.loading.reader import SplitReader
-from nextscene.training.generation.open_generator import Opening, of_checkpoint, of_export, of_original
+from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
 from nextscene.training.model.model_folders import export_of
 from nextscene.training.recipe import flat
 
 if TYPE_CHECKING:
     from nextscene.evaluation.comparison import Result
     from nextscene.training.recipe import Form
-    from nextscene.training.rewards.asking import Asking
+    from nextscene.training.rewards.asking import JudgeThread
 
-_FILE = Place(exists=True, dir_okay=False)
+_FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos and the answers so far are kept, and the command goes on from them"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TAKEN = ("account.json", "batches", "calls", LOCK, MARK, SUMMARY)
@@ -60,7 +60,7 @@ _LONGEST_NAME = 220
 
 @dataclass(frozen=True)
 class _Settings:
-    judge: Claude = field(default_factory=Claude)
+    judge: ClaudeConfig = field(default_factory=ClaudeConfig)
 
     def __post_init__(self) -> None:
         for name, value in flat(self).items():
@@ -78,7 +78,7 @@ class _Plan:
     seed: int
     batch: int
 
-    def records(self, opening: Opening, named: Callable[[int, int], str]) -> list[Record]:
+    def records(self, opening: GeneratorSpec, named: Callable[[int, int], str]) -> list[Record]:
         """`named` gives the file of a text's sample, both by their numbers."""
         return [
             record(opening, named(number, sample), text, self._seed_of(text, sample))
@@ -97,12 +97,15 @@ class _Plan:
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
-    "--model", "models", multiple=True, metavar="NAME=RUN",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=RUN",
     help="A model: RUN of train.py, its export, or a checkpoint with --qwen and --ltx. Any number of times.",
-)  # fmt: skip
+)
 @click.option("--original", "originals", multiple=True, metavar="NAME=LTX", help="The original LTX-Video beside them.")
-@click.option("--qwen", type=Place(), help="For checkpoints: Qwen2.5-VL, as train.py was given it.")
-@click.option("--ltx", type=Place(), help="Likewise LTX-Video 0.9.0.")
+@click.option("--qwen", type=LocalPath(), help="For checkpoints: Qwen2.5-VL, as train.py was given it.")
+@click.option("--ltx", type=LocalPath(), help="Likewise LTX-Video 0.9.0.")
 @click.option("--data", help="A dataset that build_nsp.py made, whose scenes are taken; a path or s3://…")
 @click.option("--split", default="test", show_default=True, help="Of --data.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line instead.")
@@ -110,18 +113,32 @@ class _Plan:
 @click.option("--most", type=click.IntRange(1), help="Scenes to take at most.  [default: all]")
 @click.option("--samples", type=SAMPLES, help="Videos of each scene.  [default: 1; with --vbench 5]")
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of all chance.")
-@click.option("--out", type=Place(), required=True, help="A folder for videos, answers, records and the summary.")
+@click.option("--out", type=LocalPath(), required=True, help="A folder for videos, answers, records and the summary.")
 @click.option("--form", type=click.Choice(["nsp", "t2v"]), help="The prompt.  [default: nsp; with --vbench t2v]")
 @sampling_options
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/spending/prices.toml]")
 @options(_Settings, without=("judge.rounds", "judge.prompt_version"))
-@ends(_GO_ON)
+@handle_errors(_GO_ON)
 def main(
-    models: tuple[str, ...], originals: tuple[str, ...], qwen: Path | None, ltx: Path | None, data: str | None,
-    split: str, scenes: Path | None, vbench: Path | None, most: int | None, samples: int | None, seed: int, out: Path,
-    form: Form | None, batch: int, budget_usd: float | None, prices: Path | None, **flags: Any,
-) -> None:  # fmt: skip
+    models: tuple[str, ...],
+    originals: tuple[str, ...],
+    qwen: Path | None,
+    ltx: Path | None,
+    data: str | None,
+    split: str,
+    scenes: Path | None,
+    vbench: Path | None,
+    most: int | None,
+    samples: int | None,
+    seed: int,
+    out: Path,
+    form: Form | None,
+    batch: int,
+    budget_usd: float | None,
+    prices: Path | None,
+    **flags: Any,
+) -> None:
     """Score models by causal consistency, side by side (the paper's Table 6).
 
     Each model makes videos of the same scenes from the same seeds. Claude says what each shows, without knowing the
@@ -155,15 +172,13 @@ def _refuse(flags: Mapping[str, Any], but: Container[str]) -> None:
     for name, value in flags.items():
         if value is not None and name not in but:
             flag = f"--{name.replace('__', '.').replace('_', '-')}"
-            raise UsageMistake(
-                f"--vbench: its videos are not judged here, so there is nothing for {flag}; leave it out"
-            )
+            raise UsageError(f"--vbench: its videos are not judged here, so there is nothing for {flag}; leave it out")
 
 
 def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | None, most: int | None) -> list[str]:
     """Each once."""
     if [data, scenes, vbench].count(None) != 2:
-        raise UsageMistake("name one source of scenes: --data, --scenes or --vbench")
+        raise UsageError("name one source of scenes: --data, --scenes or --vbench")
     if data is not None:
         return _scenes_of(data, split, most)
     flag, file = ("--vbench", vbench) if vbench else ("--scenes", scenes)
@@ -176,7 +191,7 @@ def _scenes_of(data: str, split: str, most: int | None) -> list[str]:
     check_dataset("--data", data, split)
     reader = SplitReader(data, split)
     if reader.index.members != MEMBERS:
-        raise UsageMistake(f"--data {data} holds {', '.join(reader.index.members)}; name the dataset of clips")
+        raise UsageError(f"--data {data} holds {', '.join(reader.index.members)}; name the dataset of clips")
     keys = [reader.index.key(number) for number in range(len(reader))]
     found: dict[str, None] = {}
     for number in sorted(range(len(keys)), key=lambda number: hashlib.sha256(keys[number].encode()).digest()):
@@ -184,55 +199,57 @@ def _scenes_of(data: str, split: str, most: int | None) -> list[str]:
             break
         scene = Sample.of(reader.group(number), str(reader.shard_of(number))).record.scene_description
         if not scene:
-            raise UsageMistake(f"--data {data}: nothing is said of what was before its clips; name an NSP dataset")
+            raise UsageError(f"--data {data}: nothing is said of what was before its clips; name an NSP dataset")
         found[scene] = None
     return list(found)
 
 
 def _models(
-    models: Sequence[str], originals: Sequence[str], qwen: Path | None, ltx: Path | None, form: Form,
+    models: Sequence[str],
+    originals: Sequence[str],
+    qwen: Path | None,
+    ltx: Path | None,
+    form: Form,
     asked: Mapping[str, Any],
-) -> dict[str, Opening]:  # fmt: skip
-    found: dict[str, Opening] = {}
+) -> dict[str, GeneratorSpec]:
+    found: dict[str, GeneratorSpec] = {}
     for flag, one in [*(("--model", one) for one in models), *(("--original", one) for one in originals)]:
         name, _, place = one.partition("=")
         if not place:
-            raise UsageMistake(f"{flag} {one}: give the model a name, and its place: {flag} a=PATH")
+            raise UsageError(f"{flag} {one}: give the model a name, and its place: {flag} a=PATH")
         if not _NAME.fullmatch(name):
-            raise UsageMistake(f"{flag} {one}: a name is of letters, digits, dots, hyphens and underscores")
+            raise UsageError(f"{flag} {one}: a name is of letters, digits, dots, hyphens and underscores")
         if name in _TAKEN or name in found:
-            raise UsageMistake(f"{flag} {one}: the name {name} is taken; give each model one of its own")
+            raise UsageError(f"{flag} {one}: the name {name} is taken; give each model one of its own")
         try:
-            path = Path(as_typed(place)).expanduser()
+            path = Path(from_shell(place)).expanduser()
         except (BadLocation, RuntimeError) as mistake:
-            raise UsageMistake(f"{flag} {one}: {mistake}") from mistake
+            raise UsageError(f"{flag} {one}: {mistake}") from mistake
         opening = of_original(path, **asked) if flag == "--original" else _opening(path, qwen, ltx, form, asked)
         if same := [other for other, known in found.items() if known.name == opening.name]:
-            raise UsageMistake(
+            raise UsageError(
                 f"{flag} {one} is the same model as {same[0]}: RUN/export is that of the stage that ended last; name"
                 " checkpoints, RUN/<recipe>/checkpoints/step-N, with --qwen and --ltx"
             )
         found[name] = opening
     if not found:
-        raise UsageMistake("name a model, with --model NAME=RUN or --original NAME=LTX")
+        raise UsageError("name a model, with --model NAME=RUN or --original NAME=LTX")
     return found
 
 
-def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked: Mapping[str, Any]) -> Opening:
+def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked: Mapping[str, Any]) -> GeneratorSpec:
     if (place / "about.json").is_file():
         if not (qwen and ltx):
-            raise UsageMistake(f"--model {place} is a checkpoint, which needs --qwen and --ltx")
+            raise UsageError(f"--model {place} is a checkpoint, which needs --qwen and --ltx")
         return of_checkpoint(place, qwen, ltx, form, **asked)
     return of_export(export_of(place), form, **asked)
 
 
-def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
+def _fill_for_vbench(plan: _Plan, models: Mapping[str, GeneratorSpec]) -> None:
     """OUT/NAME/videos/{prompt}-{i}.mp4: VBench takes whatever lies in such a folder for a video."""
     for text in plan.texts:
         if "/" in text or not text.isprintable() or len(f"{text}-{plan.samples - 1}.mp4".encode()) > _LONGEST_NAME:
-            raise UsageMistake(
-                f"--vbench: no file can be named {text[:80]!r}…: it is too long, or has what no name has"
-            )
+            raise UsageError(f"--vbench: no file can be named {text[:80]!r}…: it is too long, or has what no name has")
     with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, uuid.uuid4().hex) as heartbeat:
         out = heartbeat.out
         for name, opening in models.items():
@@ -245,16 +262,16 @@ def _fill_for_vbench(plan: _Plan, models: Mapping[str, Opening]) -> None:
 
 
 def _evaluate(
-    plan: _Plan, models: Mapping[str, Opening], settings: Claude, price: Price, budget: Decimal | None
+    plan: _Plan, models: Mapping[str, GeneratorSpec], settings: ClaudeConfig, price: Price, budget: Decimal | None
 ) -> list[str]:
     """First makes all videos, then asks about them. What is to be said of models of which nothing was judged."""
     from nextscene.evaluation.comparison import Comparison
-    from nextscene.training.rewards.asking import Asking
+    from nextscene.training.rewards.asking import JudgeThread
 
     run = uuid.uuid4().hex
     with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, run) as heartbeat:
         out = heartbeat.out
-        asking = Asking(settings, price, out, budget, still_ours=RunOwnershipCheck(out, run).check)
+        asking = JudgeThread(settings, price, out, budget, still_ours=RunOwnershipCheck(out, run).check)
         try:
             records = {
                 name: plan.records(opening, lambda number, sample: f"{number:05}-{sample}.mp4")
@@ -274,13 +291,17 @@ def _evaluate(
 
 
 def _judged(
-    asking: Asking, models: Mapping[str, Opening], out: Storage, records: Mapping[str, list[Record]], settings: Claude
-) -> list[Result]:  # fmt: skip
+    asking: JudgeThread,
+    models: Mapping[str, GeneratorSpec],
+    out: Storage,
+    records: Mapping[str, list[Record]],
+    settings: ClaudeConfig,
+) -> list[Result]:
     from nextscene.evaluation.comparison import Result
     from nextscene.evaluation.judge_videos import judge_folder, reward_of
 
     results = []
-    watch = console.Watch("judging")
+    watch = console.ProgressLine("judging")
     watch.begin(sum(map(len, records.values())), 0)
 
     def tick(more: int) -> None:

@@ -22,8 +22,8 @@ import click
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
-from nextscene.pipelines.cli.paths import Place, check_free
+from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.paths import LocalPath, check_free
 
 _PACKAGE = "moviepy==2.2.1"
 _ARCHIVE = "moviepy-2.2.1.tar.gz"
@@ -37,8 +37,8 @@ _SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.cs
 
 
 @click.command(cls=Command)
-@click.argument("folder", type=Place())
-@ends("what is in FOLDER is whole; run the same command again to go on")
+@click.argument("folder", type=LocalPath())
+@handle_errors("what is in FOLDER is whole; run the same command again to go on")
 def main(folder: Path) -> None:
     """Put big_buck_bunny.mp4 and its captioned shot list, shots.csv, into FOLDER.
 

@@ -17,59 +17,73 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
-from nextscene.curation.media.video_writer import write_clip
+from nextscene.curation.media.video_writer import encode_video
 from nextscene.curation.sources.clip import is_media
 from nextscene.evaluation.video_folder import RECORDS, Record, VideoFolder
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.generation import (
     MOST_SEED,
     SAMPLES,
     fill,
     made,
-    opened,
+    open_generator,
     record,
     sampling_options,
     scenes_in,
     wrong_with,
 )
-from nextscene.pipelines.cli.paths import Place, check_out, check_writable
+from nextscene.pipelines.cli.paths import LocalPath, check_out, check_writable
 from nextscene.shards.format.folder_mark import VIDEOS, claimed
-from nextscene.training.generation.open_generator import Opening, of_checkpoint, of_export, of_original
+from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
 from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
     from nextscene.training.recipe import Form
 
-_FILE = Place(exists=True, dir_okay=False)
+_FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=Place(), help="The model that train.py left in RUN/export, or that folder itself.")
-@click.option("--checkpoint", type=Place(), help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
+@click.option("--run", type=LocalPath(), help="The model that train.py left in RUN/export, or that folder itself.")
+@click.option("--checkpoint", type=LocalPath(), help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
 @click.option("--original", is_flag=True, help="The original LTX-Video instead, which is given the text as it is.")
-@click.option("--qwen", type=Place(), help="Qwen2.5-VL, as train.py was given it.")
-@click.option("--ltx", type=Place(), help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
+@click.option("--qwen", type=LocalPath(), help="Qwen2.5-VL, as train.py was given it.")
+@click.option("--ltx", type=LocalPath(), help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
 @click.option("--scene", help="What happens before.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
-@click.option("--out", type=Place(), required=True, help="A new file that ends in .mp4, for one video; else a folder.")
+@click.option(
+    "--out", type=LocalPath(), required=True, help="A new file that ends in .mp4, for one video; else a folder."
+)
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of the first video.")
 @click.option("--samples", type=SAMPLES, default=1, show_default=True, help="Videos of each scene.")
 @click.option(
-    "--form", type=click.Choice(["nsp", "t2v"]),
+    "--form",
+    type=click.Choice(["nsp", "t2v"]),
     help="The prompt: for the next scene, or for what the text itself says, as in pre-training.  [default: nsp]",
-)  # fmt: skip
+)
 @sampling_options
-@ends(_GO_ON)
+@handle_errors(_GO_ON)
 def main(
-    run: Path | None, checkpoint: Path | None, original: bool, qwen: Path | None, ltx: Path | None, scene: str | None,
-    scenes: Path | None, out: Path, seed: int, samples: int, batch: int, form: Form | None, **sampling: Any,
-) -> None:  # fmt: skip
+    run: Path | None,
+    checkpoint: Path | None,
+    original: bool,
+    qwen: Path | None,
+    ltx: Path | None,
+    scene: str | None,
+    scenes: Path | None,
+    out: Path,
+    seed: int,
+    samples: int,
+    batch: int,
+    form: Form | None,
+    **sampling: Any,
+) -> None:
     """Make videos of what happens after scenes.
 
     The videos of a folder are 0000.mp4 and so on, scene by scene, and their seeds go up by one; videos.jsonl there says
@@ -83,11 +97,11 @@ def main(
     asked = {name: value for name, value in sampling.items() if value is not None}
     alone = out.suffix.lower() == ".mp4"
     if alone and len(texts) * samples > 1:
-        raise UsageMistake(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
+        raise UsageError(f"--out {out} is one video, and {len(texts) * samples} are asked for; name a folder")
     if alone:
         _check_new(out)
     elif is_media(out.name) and not out.exists():
-        raise UsageMistake(f"--out {out}: a single video ends in .mp4; name it so, or a folder without such an end")
+        raise UsageError(f"--out {out}: a single video ends in .mp4; name it so, or a folder without such an end")
     else:
         check_out(out, VIDEOS)
     begun = time.monotonic()
@@ -100,38 +114,43 @@ def main(
 
 def _texts(scene: str | None, file: Path | None) -> list[str]:
     if (scene is None) == (file is None):
-        raise UsageMistake("give one scene with --scene, or a file of them with --scenes")
+        raise UsageError("give one scene with --scene, or a file of them with --scenes")
     if file:
         return scenes_in("--scenes", file)
     if not scene or not scene.strip():
-        raise UsageMistake("--scene is empty")
+        raise UsageError("--scene is empty")
     if any("\ud800" <= letter <= "\udfff" for letter in scene):  # what Python makes of bytes that are no text
-        raise UsageMistake("--scene is no text in UTF-8; give it in UTF-8")
+        raise UsageError("--scene is no text in UTF-8; give it in UTF-8")
     if wrong := wrong_with(scene):
-        raise UsageMistake(f"--scene {wrong}; give one scene, and a file of them with --scenes")
+        raise UsageError(f"--scene {wrong}; give one scene, and a file of them with --scenes")
     return [scene.strip()]
 
 
 def _check_new(file: Path) -> None:
     if file.is_dir():
-        raise UsageMistake(f"--out {file} is a folder; name a file, or a folder that does not end in .mp4")
+        raise UsageError(f"--out {file} is a folder; name a file, or a folder that does not end in .mp4")
     if file.exists():
-        raise UsageMistake(f"--out {file} is there already; name another file, or delete it")
+        raise UsageError(f"--out {file} is there already; name another file, or delete it")
 
 
 def _opening(
-    run: Path | None, checkpoint: Path | None, original: bool, qwen: Path | None, ltx: Path | None, form: Form | None,
+    run: Path | None,
+    checkpoint: Path | None,
+    original: bool,
+    qwen: Path | None,
+    ltx: Path | None,
+    form: Form | None,
     asked: Mapping[str, Any],
-) -> Opening:  # fmt: skip
+) -> GeneratorSpec:
     if [run is not None, checkpoint is not None, original].count(True) != 1:
-        raise UsageMistake("name one model, with --run, --checkpoint or --original")
+        raise UsageError("name one model, with --run, --checkpoint or --original")
     wanted = {"--qwen": checkpoint is not None, "--ltx": run is None}
     for flag, path in {"--qwen": qwen, "--ltx": ltx}.items():
         if wanted[flag] != (path is not None):
             kind = "--run" if run else "--checkpoint" if checkpoint else "--original"
-            raise UsageMistake(f"{kind} {'needs' if wanted[flag] else 'goes without'} {flag}")
+            raise UsageError(f"{kind} {'needs' if wanted[flag] else 'goes without'} {flag}")
     if original and form:
-        raise UsageMistake("--original is given the text as it is; leave --form out")
+        raise UsageError("--original is given the text as it is; leave --form out")
 
     if run:
         return of_export(export_of(run), form or "nsp", **asked)
@@ -142,13 +161,15 @@ def _opening(
     return of_original(ltx, **asked)
 
 
-def _one(opening: Opening, records: Sequence[Record], out: Path) -> int:
+def _one(opening: GeneratorSpec, records: Sequence[Record], out: Path) -> int:
     check_writable(out.absolute().parent)
-    write_clip(made(opened(opening), records)[0], Storage.at(out.absolute().parent), out.name, opening.sampling.fps)
+    encode_video(
+        made(open_generator(opening), records)[0], Storage.at(out.absolute().parent), out.name, opening.sampling.fps
+    )
     return 1
 
 
-def _many(opening: Opening, records: Sequence[Record], out: Path, batch: int) -> int:
+def _many(opening: GeneratorSpec, records: Sequence[Record], out: Path, batch: int) -> int:
     VideoFolder(Storage.at(out)).check(records)  # before the lock, which is a change too
     with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex) as heartbeat:
         return fill(VideoFolder(heartbeat.out), opening, records, batch)

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
-from nextscene.pipelines.cli.paths import Place, check_dataset, check_out
+from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import TOYS
 
@@ -31,9 +31,9 @@ _GO_ON = "nothing was written; run the same command again"
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
-@click.option("--out", type=Place(), help="The folder to be made.", required=True)
+@click.option("--out", type=LocalPath(), help="The folder to be made.", required=True)
 @click.option("--steps", type=click.IntRange(0), default=400, show_default=True, help="Of the base transformer.")
-@ends(_GO_ON)
+@handle_errors(_GO_ON)
 def main(data: str, out: Path, steps: int) -> None:
     """Make toy checkpoints of a dataset, in the layouts of the published ones.
 

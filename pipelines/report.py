@@ -13,15 +13,15 @@ from nextscene.pipelines.cli import startup  # noqa: F401  before all that may b
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.run import claimed_out, open_out
 from nextscene.curation.sources import Source
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.shards.format.checksums import relist
 from nextscene.shards.format.dataset_hints import no_dataset
 from nextscene.shards.format.layout import REPORT
@@ -29,7 +29,7 @@ from nextscene.shards.format.layout import REPORT
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("out")
-@ends("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
+@handle_errors("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
     """Write OUT/report.html anew, one file that needs no network; OUT is a dataset, a path or s3://…
 
@@ -40,9 +40,9 @@ def main(out: str) -> None:
     SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     place = open_out(out)
-    recorded = Recorded.read(place)
+    recorded = RecordedConfig.read(place)
     if recorded is None:
-        raise UsageMistake(f"{place.shown} {no_dataset(place)}")
+        raise UsageError(f"{place.shown} {no_dataset(place)}")
     config = config_of(recorded, place)
     from nextscene.curation.report.make import write_report  # late: the processes that decode pictures load this file
 
@@ -60,7 +60,7 @@ def _root(source: str) -> Storage | None:
     """What the plan's locations are relative to, or None if that is not to be had here."""
     try:
         return Source.at(source).root
-    except (UsageMistake, StorageFault) as absent:
+    except (UsageError, StorageFault) as absent:
         console.err.print(f"{absent}; clips that are in no shard are shown without pictures", markup=False)
         return None
 

@@ -19,29 +19,29 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.location import lies_in
 from nextscene.common.storage import BadLocation, Storage
-from nextscene.common.typed_path import as_typed
+from nextscene.common.typed_path import from_shell
 from nextscene.curation import inspect
-from nextscene.curation.config import Config
-from nextscene.curation.inspect import ClipHistory, Glance, Opened, ShardHistory
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.inspect import ClipHistory, DatasetOverview, OpenDataset, ShardHistory
 from nextscene.curation.ledger import Row
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.run import open_out
 from nextscene.curation.sources import OPEN_END
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.console import many, visible
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.dataset_hints import what_is
 from nextscene.shards.format.folder_mark import check_folder
 from nextscene.shards.format.layout import CONFIG, ShardName
 
-Story = Glance | ShardHistory | ClipHistory
-_KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
+Story = DatasetOverview | ShardHistory | ClipHistory
+_KINDS: dict[type, str] = {DatasetOverview: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -49,7 +49,7 @@ _KINDS: dict[type, str] = {Glance: "dataset", ShardHistory: "shard", ClipHistory
 @click.argument("what", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 @click.option("--extract", "folder", metavar="FOLDER", help="Also write the clip's members, or all of the shard's.")
-@ends("nothing in OUT was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
+@handle_errors("nothing in OUT was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     """Show the dataset in OUT, a path or s3://… at a glance, or WHAT of it.
 
@@ -78,14 +78,14 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     sys.exit(console.DONE)
 
 
-def _config(out: Storage) -> Config | None:
-    recorded = Recorded.read(out)
+def _config(out: Storage) -> BuildConfig | None:
+    recorded = RecordedConfig.read(out)
     return config_of(recorded, out) if recorded else None
 
 
-def _story(opened: Opened, what: str) -> Story:
+def _story(opened: OpenDataset, what: str) -> Story:
     if not what:
-        return inspect.glance(opened)
+        return inspect.dataset_overview(opened)
     if shard := inspect.shard_named(opened.out, what):
         return inspect.shard_history(opened, inspect.find_shard(opened, shard))
     return inspect.clip_history(opened, inspect.find_clip(opened, what))
@@ -98,19 +98,19 @@ def _damages(story: Story) -> list[str]:
 
 
 def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
-    if isinstance(story, Glance):
-        raise UsageMistake("--extract needs a clip or a shard; name one behind OUT")
+    if isinstance(story, DatasetOverview):
+        raise UsageError("--extract needs a clip or a shard; name one behind OUT")
     samples = story.samples if isinstance(story, ShardHistory) else (story.sample,) if story.sample else ()
     name = ShardName.of(samples[0].tar) if samples else None
     if name is None:
-        raise UsageMistake("--extract: there is no sample of it in a sealed shard")
+        raise UsageError("--extract: there is no sample of it in a sealed shard")
     try:
-        place = Storage.at(as_typed(folder))
+        place = Storage.at(from_shell(folder))
         check_folder(place)
     except BadLocation as mistake:
-        raise UsageMistake(f"--extract {mistake}") from mistake
+        raise UsageError(f"--extract {mistake}") from mistake
     if lies_in(place, out) or what_is(place):
-        raise UsageMistake(f"--extract {place.shown} holds {what_is(place) or 'the dataset'}; name another folder")
+        raise UsageError(f"--extract {place.shown} holds {what_is(place) or 'the dataset'}; name another folder")
     return inspect.extract(out, name, [sample.key for sample in samples], place)
 
 
@@ -151,7 +151,7 @@ class Page:
 
 
 def _print(page: Page, story: Story) -> None:
-    if isinstance(story, Glance):
+    if isinstance(story, DatasetOverview):
         _print_glance(page, story)
     elif isinstance(story, ShardHistory):
         _print_shard(page, story)
@@ -161,7 +161,7 @@ def _print(page: Page, story: Story) -> None:
         page.say("not here", f"{', '.join(story.missing)}: what they alone say is not shown")
 
 
-def _print_glance(page: Page, now: Glance) -> None:
+def _print_glance(page: Page, now: DatasetOverview) -> None:
     page.say("dataset", f"{page.out}: {'complete' if now.complete else 'not complete'}")
     page.say("judge", f"{now.judge or 'unknown'}{': ' if now.method else ''}{now.method}")
     if now.planned is not None or now.outcomes is not None:
@@ -201,15 +201,30 @@ def _print_shard(page: Page, shard: ShardHistory) -> None:
         page.say("tar", f"{shard.tar}, {shard.bytes:,} bytes, sha256 {shard.sha256}")
     if shard.samples:
         heading = ["key", "frames", "size", "bytes", "state", "text"]
-        page.table([heading, *([
-            sample.key, str(sample.frames), f"{sample.width}×{sample.height}", f"{sum(sample.sizes.values()):,}",
-            "damaged" if sample.damage else "whole", sample.damage or sample.text,
-        ] for sample in shard.samples)])  # fmt: skip
+        page.table(
+            [
+                heading,
+                *(
+                    [
+                        sample.key,
+                        str(sample.frames),
+                        f"{sample.width}×{sample.height}",
+                        f"{sum(sample.sizes.values()):,}",
+                        "damaged" if sample.damage else "whole",
+                        sample.damage or sample.text,
+                    ]
+                    for sample in shard.samples
+                ),
+            ]
+        )
     if shard.not_kept:
         page.say("", "")
-        page.table([["not kept", "file", "outcome", "reason", "detail"], *(
-            [clip.clip_id, clip.source, clip.outcome, clip.reason, clip.detail] for clip in shard.not_kept
-        )])  # fmt: skip
+        page.table(
+            [
+                ["not kept", "file", "outcome", "reason", "detail"],
+                *([clip.clip_id, clip.source, clip.outcome, clip.reason, clip.detail] for clip in shard.not_kept),
+            ]
+        )
 
 
 def _print_clip(page: Page, clip: ClipHistory) -> None:
@@ -242,9 +257,7 @@ def _print_clip(page: Page, clip: ClipHistory) -> None:
 
 
 _STANDINGS = {"sealed": "sealed", "committed": "decided, not sealed yet", "waiting": "still to be done"}
-_CALL_COLUMNS = [
-    "task", "model_served", "status", "input_tokens", "output_tokens", "usd", "tries", "shared", "prompt",
-]  # fmt: skip
+_CALL_COLUMNS = ["task", "model_served", "status", "input_tokens", "output_tokens", "usd", "tries", "shared", "prompt"]
 
 
 def _origin(clip: ClipHistory) -> Iterator[tuple[str, str]]:

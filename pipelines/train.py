@@ -20,35 +20,35 @@ from typing import Any
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
-from nextscene.common.typed_path import as_typed
+from nextscene.common.typed_path import from_shell
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import chosen, dollars, options
-from nextscene.pipelines.cli.paths import Place, check_dataset, check_out
-from nextscene.pipelines.cli.step_progress import StepWatch
+from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
+from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import train_supervised
 from nextscene.shards.format.folder_mark import RUN, claimed
-from nextscene.training.checkpoint_info import About, checkpoints, latest
+from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest
 from nextscene.training.data.mix_names import check_names
-from nextscene.training.distributed.restarts import Word, forget
+from nextscene.training.distributed.restarts import RestartNotice, forget
 from nextscene.training.distributed.torchrun_env import rank_and_world
-from nextscene.training.errors import TrainingMistake, TrainingStopped
-from nextscene.training.job import Job
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.job import TrainingJob
 from nextscene.training.model.model_folders import check_openable
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import STAGES, Recipe
-from nextscene.training.summary import Summary
+from nextscene.training.summary import StageSummary
 
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
-_FILE = Place(exists=True, dir_okay=False)
+_FILE = LocalPath(exists=True, dir_okay=False)
 
 
 _NEEDED = ("torch", "transformers", "diffusers")
@@ -59,12 +59,16 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Which stage of the training.")
 @click.option("--data", multiple=True, required=True, metavar="[NAME=]OUT", help="A dataset; NAME is that of a mix.")
-@click.option("--out", type=Place(), required=True, help="Where runs go, this one into a folder named as its recipe.")
+@click.option(
+    "--out", type=LocalPath(), required=True, help="Where runs go, this one into a folder named as its recipe."
+)
 @click.option(
     "--recipe", help="A TOML file, or one of those here: tiny, connector, generator-2, …  [default: --stage's]"
 )
-@click.option("--qwen", type=Place(), required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct.")
-@click.option("--ltx", type=Place(), required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
+@click.option(
+    "--qwen", type=LocalPath(), required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct."
+)
+@click.option("--ltx", type=LocalPath(), required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
 @click.option("--init", help="Begin with this checkpoint, or 'previous'.  [default: what the recipe goes on from]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this stage, if there is one.")
 @click.option(
@@ -73,20 +77,33 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Workers, with --launcher ray.  [default: 1]")
 @click.option("--failures", type=click.IntRange(0), default=3, help="Lost workers to replace, with ray.  [default: 3]")
 @click.option(
-    "--budget-usd", type=click.FloatRange(0, min_open=True),
+    "--budget-usd",
+    type=click.FloatRange(0, min_open=True),
     help="A bound to what the judge of --stage rl costs.  [default: none]",
-)  # fmt: skip
+)
 @click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
 @options(
     Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds", "reward.judge.prompt_version")
 )
-@ends("what is in checkpoints is kept; the same command with --resume goes on from the last one")
+@handle_errors("what is in checkpoints is kept; the same command with --resume goes on from the last one")
 def main(
-    stage: str, data: tuple[str, ...], out: Path, recipe: str | None, qwen: Path, ltx: Path, init: str | None,
-    resume: bool, launcher: str, workers: int, failures: int, budget_usd: float | None, prices: Path | None,
-    ray_address: str | None, **flags: Any,
-) -> None:  # fmt: skip
+    stage: str,
+    data: tuple[str, ...],
+    out: Path,
+    recipe: str | None,
+    qwen: Path,
+    ltx: Path,
+    init: str | None,
+    resume: bool,
+    launcher: str,
+    workers: int,
+    failures: int,
+    budget_usd: float | None,
+    prices: Path | None,
+    ray_address: str | None,
+    **flags: Any,
+) -> None:
     """Train one stage of the next-scene model: connector, generator, sft, rl, in that order.
 
     Under torchrun all processes train together; with --launcher ray, Ray's workers do. Ctrl-C, or
@@ -101,13 +118,13 @@ def main(
     """
     settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
     if settings.stage != stage:
-        raise UsageMistake(
+        raise UsageError(
             f"--stage {stage}: the recipe {settings.name} is of the stage {settings.stage}; name another --recipe"
         )
     for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
         if value is not None and not settings.asks_claude:
-            raise UsageMistake(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
-    if word := Word.left_in(out / settings.name):
+            raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
+    if word := RestartNotice.left_in(out / settings.name):
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
     budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
     places = _data(settings, data)
@@ -128,7 +145,7 @@ def main(
 
 
 @contextmanager
-def _alone(job: Job) -> Iterator[Job]:
+def _alone(job: TrainingJob) -> Iterator[TrainingJob]:
     """No other training writes into --out meanwhile. The leading process sees to it."""
     if not _leads():
         yield job
@@ -145,7 +162,7 @@ def _not_restarted(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, TrainingStopped) as stop:
-        Word.leave_in(folder, _stopped(), str(stop))
+        RestartNotice.leave_in(folder, _stopped(), str(stop))
         raise
 
 
@@ -154,13 +171,11 @@ def _stopped() -> int:
     return STOPS.code if STOPS.first else console.STOPPED
 
 
-def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: str | None) -> Summary:
+def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_address: str | None) -> StageSummary:
     if launcher == "ray":
         return train_supervised(job, workers, failures, ray_address)
     if workers > 1:
-        raise UsageMistake(
-            "--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N"
-        )
+        raise UsageError("--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N")
     from transformers.utils import logging
 
     from nextscene.training.distributed.process_group import joined
@@ -168,53 +183,53 @@ def _train(job: Job, launcher: str, workers: int, failures: int, ray_address: st
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # that vision tower and head are left out is meant
-    watch = StepWatch(job.recipe.name)
+    watch = StepProgress(job.recipe.name)
     with joined() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
         summary = train(job, world, watch)
         if not summary.finished:
-            Word.leave_in(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
+            RestartNotice.leave_in(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
         return summary
 
 
 def _job(
     recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
-) -> Job:
+) -> TrainingJob:
     """All that can be known without torch is seen to before that is loaded, and before --out is claimed."""
     paths = {"--out": out, "--qwen": qwen, "--ltx": ltx}
     for flag, path in paths.items():
         if inside_job() and not path.is_absolute():
-            raise UsageMistake(f"{flag} {path}: inside a cluster job paths must be absolute")
+            raise UsageError(f"{flag} {path}: inside a cluster job paths must be absolute")
     check_names(recipe, data)
     run = out.absolute()
     newest = latest(checkpoints(run, recipe.name))
     if newest and not resume:
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"{run / recipe.name} holds a run at {newest.name}; go on with --resume, or choose another --out"
         )
     begin = None if newest else _beginning(recipe, run, init)
     if begin:
-        About.read(begin)
+        CheckpointInfo.read(begin)
     for place in data.values():
         check_dataset("--data", place, "train")
     check_openable(qwen, ltx)
     for name in _NEEDED:
         if find_spec(name) is None:
             raise ModuleNotFoundError(name=name)
-    return Job(recipe, data, run, Originals(qwen.absolute(), ltx.absolute()), begin, resume)
+    return TrainingJob(recipe, data, run, PretrainedModels(qwen.absolute(), ltx.absolute()), begin, resume)
 
 
 def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
     """The checkpoint whose weights are begun with."""
     if init not in (None, "previous"):
-        return Path(as_typed(init)).expanduser().absolute()
+        return Path(from_shell(init)).expanduser().absolute()
     if not recipe.after:
         if init:
-            raise UsageMistake(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
+            raise UsageError(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
         return None
-    before = Summary.read(out / recipe.after)
+    before = StageSummary.read(out / recipe.after)
     newest = latest(checkpoints(out, recipe.after))
     if before is None or newest is None:
-        raise UsageMistake(
+        raise UsageError(
             f"{recipe.name} goes on from {recipe.after}, which is not finished in {out}; train that first, or name a"
             " checkpoint with --init"
         )
@@ -228,19 +243,19 @@ def _data(recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
         name, equals, place = one.partition("=")
         if not equals or "/" in name:
             if len(names) > 1:
-                raise UsageMistake(f"--data {one}: say which dataset of the mix it is, as {names[0]}={one}")
+                raise UsageError(f"--data {one}: say which dataset of the mix it is, as {names[0]}={one}")
             name, place = names[0], one
         if name in places:
-            raise UsageMistake(f"--data {name} is given twice")
+            raise UsageError(f"--data {name} is given twice")
         if inside_job() and "://" not in place and not Path(place).is_absolute():
-            raise UsageMistake(f"--data {place}: inside a cluster job paths must be absolute")
+            raise UsageError(f"--data {place}: inside a cluster job paths must be absolute")
         places[name] = place
     return places
 
 
 def _recipe_file(recipe: str | None, stage: str) -> Path:
     candidates = [RECIPES / f"{recipe or stage}.toml", RECIPES / (recipe or stage) / f"{stage}.toml"]
-    if recipe and (given := Path(as_typed(recipe)).expanduser()).is_file():
+    if recipe and (given := Path(from_shell(recipe)).expanduser()).is_file():
         return given
     for file in candidates:
         if file.is_file():
@@ -248,14 +263,14 @@ def _recipe_file(recipe: str | None, stage: str) -> Path:
     known = sorted(file.stem for file in RECIPES.glob("*.toml")) + sorted(
         folder.name for folder in RECIPES.iterdir() if folder.is_dir()
     )
-    raise UsageMistake(f"--recipe {recipe or stage}: no such file, and no recipe here; there are {', '.join(known)}")
+    raise UsageError(f"--recipe {recipe or stage}: no such file, and no recipe here; there are {', '.join(known)}")
 
 
 def _leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _print_summary(summary: Summary, out: Path) -> None:
+def _print_summary(summary: StageSummary, out: Path) -> None:
     folder = out / summary.recipe
     lines = {"stage": f"{summary.stage}, {summary.step:,} steps, {summary.trained_parameters:,} parameters trained"}
     if summary.heldout_before >= 0:

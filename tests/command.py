@@ -61,9 +61,14 @@ class Command:
         self._begun = time.monotonic()
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self._child = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                env=dict(env), cwd=cwd, start_new_session=True,
-            )  # fmt: skip
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
         self.pid = self._child.pid
         self._family: set[psutil.Process] = set()
         self._watched = threading.Thread(target=self._watch, daemon=True)

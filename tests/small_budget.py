@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.judge.spending.segments import read_answers
 from tests.command import Place, place
 from tests.fakes.claude_api import ClaudeApi, Limits, Mind
@@ -74,7 +74,7 @@ def build(here: Place, api: ClaudeApi, manifest: Path, budget: str) -> tuple[flo
         ended = command.wait(_WAIT_SECONDS)
     assert ended.code == _STOPPED, f"{ended.code}: {ended.stderr}"
     out = out_of(manifest)
-    decided = {row.clip_id for row in ledger(out, Config(judge="claude"))}
+    decided = {row.clip_id for row in ledger(out, BuildConfig(judge="claude"))}
     answers = list(read_answers(Storage.at(out)))
     spent = sum((answer.usd for answer in answers), Decimal(0))
     theirs = sum((answer.usd for answer in answers if answer.clip_id in decided), Decimal(0))

@@ -15,28 +15,28 @@ import imageio_ffmpeg
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import LeftUndecided, RunStopped, UsageMistake
+from nextscene.common.errors import LeftUndecided, StoppedError, UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.ledger import RUN_SPECIFIC, Row
 from nextscene.curation.plan import Plan
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare, untouched
 from nextscene.curation.run.run import claimed_out, open_out
 from nextscene.curation.run.source_witnesses import witnesses
-from nextscene.curation.run.unit_judge import Judging
-from nextscene.curation.sealing.committed import State, discard_superseded, take_stock, tidy
+from nextscene.curation.run.unit_judge import UnitJudge
+from nextscene.curation.sealing.committed import CommittedState, clean_up, discard_superseded, read_progress
 from nextscene.curation.sealing.partial_shards import seal_as_they_stand
 from nextscene.curation.sealing.remaining import ShardWork, at_most, remaining, to_retry
 from nextscene.curation.sealing.repair import heal, seal_or_take_back
 from nextscene.curation.sealing.retry import begin_or_go_on, check_open_retry, end_retry
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
-from nextscene.curation.summary import Summary, conclude, sums_before
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
+from nextscene.curation.summary import BuildSummary, conclude, sums_before
 from nextscene.curation.verify.verify import verify
-from nextscene.pipelines.cli.console import Watch
+from nextscene.pipelines.cli.console import ProgressLine
 from nextscene.shards.format.checksums import write_sums
 from nextscene.shards.format.layout import SUMS
 from nextscene.shards.format.receipt import Manifest
@@ -45,7 +45,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CLIPS = REPOSITORY.parent / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"no real footage at {CLIPS}")
 
-SMALL = Config(judge="none", test=0.0, unit_size=2, units_per_shard=2)
+SMALL = BuildConfig(judge="none", test=0.0, unit_size=2, units_per_shard=2)
 """Units and shards so small that a dozen clips fill several."""
 
 
@@ -91,11 +91,11 @@ def captioned_spans(folder: Path, count: int, seconds: float = 0.25, size: str =
 def build_inline(
     source: Path | str,
     out: Path | str,
-    config: Config,
+    config: BuildConfig,
     retry: frozenset[str] = frozenset(),
-    terms: Terms | None = None,
+    terms: JudgeBudget | None = None,
     stop_after: int | None = None,
-) -> Summary:
+) -> BuildSummary:
     """The same run as `curation.run.run.build`, with the steps of the engine done one after another in this process.
 
     What ends the asking is raised once all that was decided is sealed, and summed up.
@@ -106,11 +106,11 @@ def build_inline(
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
         begun_with, seen_by = recorded.begun_with_cut, witnesses(place)
-        job = Job(config, given.root, place, ffmpeg.build(), "inline", terms, begun_with, seen_by)
-        judging = Judging(config, terms, place, "inline")
+        job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", terms, begun_with, seen_by)
+        judging = UnitJudge(config, terms, place, "inline")
         plan, before = Plan(place, config), sums_before(place)
         state, _ = heal(place, config.units_per_shard)
-        tidy(place, state, config.units_per_shard)
+        clean_up(place, state, config.units_per_shard)
         end: Exception | None = None
         try:
             while not (end or state.complete(plan)):
@@ -119,15 +119,15 @@ def build_inline(
                 if end or stop_after:
                     seal_as_they_stand(place, plan, config.units_per_shard)
                     break
-                state = State.read(place, config.units_per_shard)
-            state = State.read(place, config.units_per_shard)
+                state = CommittedState.read(place, config.units_per_shard)
+            state = CommittedState.read(place, config.units_per_shard)
             if retry and not end and (under_way := begin_or_go_on(place, state, retry)):
                 end = do_all(job, to_retry(plan, state, place, under_way), judging, runner)
         finally:
             runner.run(judging.end())
         if end and untouched(place):
             raise end
-        state, tally = take_stock(place, config.units_per_shard)
+        state, tally = read_progress(place, config.units_per_shard)
         summary, sums = conclude(place, plan, recorded, state, tally, time.monotonic() - begun, before)
         discard_superseded(place, state)
         if end:
@@ -140,8 +140,8 @@ def build_inline(
 
 
 def do_all(
-    job: Job, works: Iterable[ShardWork], judging: Judging, runner: asyncio.Runner
-) -> RunStopped | UsageMistake | None:
+    job: UnitContext, works: Iterable[ShardWork], judging: UnitJudge, runner: asyncio.Runner
+) -> StoppedError | UsageError | None:
     """What ended the asking, or why clips are left undecided, if anything did."""
     left: LeftUndecided | None = None
     for work in works:
@@ -162,27 +162,27 @@ def do_all(
     return left
 
 
-def ledger(out: Path | str, config: Config = SMALL) -> list[Row]:
+def ledger(out: Path | str, config: BuildConfig = SMALL) -> list[Row]:
     """All committed rows, in source order."""
     place = Storage.at(out)
-    rows = [row for rows in State.read(place, config.units_per_shard).ledgers(place) for row in rows]
+    rows = [row for rows in CommittedState.read(place, config.units_per_shard).ledgers(place) for row in rows]
     return sorted(rows, key=lambda row: row.position)
 
 
-def decided(out: Path | str, config: Config = SMALL) -> int:
+def decided(out: Path | str, config: BuildConfig = SMALL) -> int:
     """How many clips are committed, also while a run is at work and may seal a shard as it is looked at."""
-    return take_stock(Storage.at(out), config.units_per_shard)[1].total
+    return read_progress(Storage.at(out), config.units_per_shard)[1].total
 
 
-def problems(out: Path | str, config: Config = SMALL) -> list[str]:
+def problems(out: Path | str, config: BuildConfig = SMALL) -> list[str]:
     """What `--verify` finds."""
     place = Storage.at(out)
-    recorded = Recorded.read(place)
+    recorded = RecordedConfig.read(place)
     assert recorded is not None
-    return [found.text for found in verify(place, recorded, config, Watch("verifying")) if found.wrong]
+    return [found.text for found in verify(place, recorded, config, ProgressLine("verifying")) if found.wrong]
 
 
-def assert_conserved(out: Path | str, config: Config = SMALL) -> None:
+def assert_conserved(out: Path | str, config: BuildConfig = SMALL) -> None:
     """Planned = sum of outcomes, kept = samples in shards, and every byte where its receipt says."""
     place = Storage.at(out)
     planned = Plan(place, config)
@@ -194,7 +194,7 @@ def assert_conserved(out: Path | str, config: Config = SMALL) -> None:
     assert found == [], "\n".join(found)
 
 
-def assert_same_dataset(one: Path | str, other: Path | str, config: Config = SMALL) -> None:
+def assert_same_dataset(one: Path | str, other: Path | str, config: BuildConfig = SMALL) -> None:
     """Same manifest, byte for byte, hence same shards; same ledgers but for the columns declared run-specific."""
     a, b = Storage.at(one), Storage.at(other)
     assert json.loads(a.read("manifest.json")) == json.loads(b.read("manifest.json"))
@@ -202,7 +202,7 @@ def assert_same_dataset(one: Path | str, other: Path | str, config: Config = SMA
     assert [_lasting(row) for row in ledger(one, config)] == [_lasting(row) for row in ledger(other, config)]
 
 
-def assert_same_clips(one: Path | str, other: Path | str, config: Config = SMALL) -> None:
+def assert_same_clips(one: Path | str, other: Path | str, config: BuildConfig = SMALL) -> None:
     """The same tars and ledgers but for the columns declared run-specific, whatever their revisions are."""
     a, b = (
         {(s.split, s.name.index): (s.sha256, s.count) for s in Manifest.read(Storage.at(o)).shards}

@@ -28,8 +28,12 @@ def environment(tmp_path: Path) -> Path:
 def make(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "--no-print-directory", *map(str, arguments)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_each_step_of_the_set_up_tells_what_it_brings_how_large_and_how_long(environment: Path) -> None:

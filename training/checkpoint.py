@@ -23,9 +23,9 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
-from nextscene.training.checkpoint_info import ABOUT, NAME, About, step_of
+from nextscene.training.checkpoint_info import ABOUT, NAME, CheckpointInfo, step_of
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
 
 # One process may read what many wrote.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
@@ -35,16 +35,16 @@ _WRITTEN = re.compile(r"about\.json|(__\d+)?\.metadata(\.tmp)?|.+\.distcp")
 
 
 def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Fills tensors in place, by their names; sharded ones with their own part. Raises TrainingMistake."""
+    """Fills tensors in place, by their names; sharded ones with their own part. Raises TrainingUsageError."""
     try:
         dcp.state_dict_loader.load(dict(tensors), checkpoint_id=str(checkpoint))
     except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to go on from the one before it"
         ) from error
 
 
-def load_result(checkpoint: Path, about: About, parameters: Mapping[str, Tensor]) -> None:
+def load_result(checkpoint: Path, about: CheckpointInfo, parameters: Mapping[str, Tensor]) -> None:
     """Fills a model's parameters, by their names, with what the stage came to: averaged where it averaged."""
     averaged = set(about.averaged)
     load(
@@ -77,7 +77,7 @@ class Checkpoints:
                     shutil.rmtree(left)
         world.together()
 
-    def save(self, tensors: Mapping[str, Tensor], about: About) -> None:
+    def save(self, tensors: Mapping[str, Tensor], about: CheckpointInfo) -> None:
         """Copies the tensors and returns; they are written while training goes on."""
         self.wait()
         final = self._folder / f"step-{about.step}"
@@ -104,7 +104,7 @@ class Checkpoints:
     def end(self) -> None:
         self._committer.shutdown()
 
-    def _commit(self, written: Future[Any], draft: Path, final: Path, about: About) -> None:
+    def _commit(self, written: Future[Any], draft: Path, final: Path, about: CheckpointInfo) -> None:
         written.result()  # on the leader: all ranks have written, and the table of contents stands
         if not self._world.leads:
             return

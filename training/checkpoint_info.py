@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 
 VERSION = 1
 ABOUT = "about.json"
@@ -18,7 +18,7 @@ NAME = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True)
-class About:
+class CheckpointInfo:
     """What a checkpoint is of.
 
     `model` is the fingerprint of the originals, `bridge` the bridge's configuration. `parameters` are the names of all
@@ -40,18 +40,18 @@ class About:
     version: int = VERSION
 
     @staticmethod
-    def read(checkpoint: Path) -> About:
-        """Raises TrainingMistake for a folder that is no checkpoint, or one of another version."""
+    def read(checkpoint: Path) -> CheckpointInfo:
+        """Raises TrainingUsageError for a folder that is no checkpoint, or one of another version."""
         try:
-            about = About(**json.loads((checkpoint / ABOUT).read_text(encoding="utf-8")))
+            about = CheckpointInfo(**json.loads((checkpoint / ABOUT).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             reason = f"there is no {ABOUT} in it" if isinstance(error, OSError) else f"its {ABOUT} is damaged: {error}"
             places = (checkpoint, checkpoint / "checkpoints", *checkpoint.glob("*/checkpoints"))
             near = next(filter(None, map(latest, places)), None)
             meant = f"; is {near} meant?" if near else "; name a folder such as RUN/sft/checkpoints/step-100"
-            raise TrainingMistake(f"{checkpoint} is no whole checkpoint: {reason}{meant}") from error
+            raise TrainingUsageError(f"{checkpoint} is no whole checkpoint: {reason}{meant}") from error
         if about.version != VERSION:
-            raise TrainingMistake(f"{checkpoint} is of version {about.version}, not {VERSION}")
+            raise TrainingUsageError(f"{checkpoint} is of version {about.version}, not {VERSION}")
         return about
 
 

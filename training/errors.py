@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class TrainingMistake(ValueError):
+class TrainingUsageError(ValueError):
     """Wrong usage: a recipe, a folder or a checkpoint that does not fit. The message names it and the remedy."""
 
 

@@ -13,12 +13,12 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.shards.format.layout import LOCK
 from nextscene.training.checkpoint_info import METRICS, checkpoints
 from nextscene.training.errors import TrainingStopped
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One stage, to be trained into `run`/<recipe>.
 
     `data` gives each dataset of the mix its location. `init` is the checkpoint whose weights are begun with, if any;
@@ -30,7 +30,7 @@ class Job:
     recipe: Recipe
     data: Mapping[str, str]
     run: Path
-    originals: Originals
+    originals: PretrainedModels
     init: Path | None
     resume: bool
     budget: Decimal | None = None
@@ -58,7 +58,7 @@ class Job:
         return checkpoints(self.run, self.recipe.name)
 
 
-class Watcher(Protocol):
+class TrainingObserver(Protocol):
     """Told on the leading process how the run goes; asked on each whether it is to stop."""
 
     def begin(self, steps: int, done: int) -> None:

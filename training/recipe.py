@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 
 Form = Literal["nsp", "t2v"]
 Stage = Literal["connector", "generator", "sft", "rl"]
@@ -17,7 +17,7 @@ STAGES: tuple[str, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
-class Mix:
+class MixConfig:
     """One of the datasets of a stage, which the command line gives a place by its `name`.
 
     `weight` is its share of the micro-batches beside those of the others; 0 stands for the number of its samples, so
@@ -31,7 +31,7 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataConfig:
     """A micro-batch goes through the model of one GPU at once; a global batch is what one step learns from.
 
     In the stage `rl` both are of scenes, and a micro-batch is one.
@@ -50,7 +50,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelConfig:
     """`hidden` 0 is Qwen's own width. `max_tokens` bounds text and queries together (paper, section 13)."""
 
     queries: int = 256
@@ -59,7 +59,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Density:
+class TimestepDensity:
     """What σ is drawn from in training (paper: unspecified).
 
     `shifted` is sigmoid(N(mu, 1)), as LTX-Video's own trainer draws it; `uniform` is uniform. `tails` is the share of
@@ -71,15 +71,15 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Objective:
+class ObjectiveConfig:
     """`dropout` is the share of samples whose text is left out, for guidance (paper, section 13: 10 %)."""
 
     dropout: float = 0.1
-    density: Density = field(default_factory=Density)
+    density: TimestepDensity = field(default_factory=TimestepDensity)
 
 
 @dataclass(frozen=True)
-class Optimiser:
+class OptimizerConfig:
     """`lr` is Prodigy's factor, or AdamW's learning rate, after `warmup` steps. Norms and biases do not decay."""
 
     kind: Literal["prodigy", "adamw"] = "prodigy"
@@ -93,7 +93,7 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
-class Parallel:
+class ParallelConfig:
     """How the model lies on the GPUs. None of it changes what is learnt, beyond rounding.
 
     `replicas` copies of the sharded model share the work (hybrid sharding); `gather_language` keeps Qwen whole on each
@@ -108,7 +108,7 @@ class Parallel:
 
 
 @dataclass(frozen=True)
-class Policy:
+class PolicyConfig:
     """How the stage `rl` makes videos of a scene and learns from them (paper, section 13, and its formula for the SDE).
 
     Of `candidates` of one scene, half of `best_of` are those with the highest rewards and half those with the lowest.
@@ -133,7 +133,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Reward:
+class RewardConfig:
     """What candidates are judged by.
 
     `causal_consistency` is the paper's: the video is captioned, by `captioner`, and caption and scene are put to
@@ -144,11 +144,11 @@ class Reward:
     kind: Literal["causal_consistency", "retrieval"] = "causal_consistency"
     captioner: Literal["claude", "qwen"] = "claude"
     others: int = 32
-    judge: Claude = field(default_factory=Claude)
+    judge: ClaudeConfig = field(default_factory=ClaudeConfig)
 
 
 @dataclass(frozen=True)
-class Keeping:
+class LoggingConfig:
     """When to write what. A step count of 0 means: only at the end."""
 
     checkpoint_every: int = 500
@@ -174,15 +174,15 @@ class Recipe:
     trainable: tuple[str, ...] = ("bridge.*", "transformer.*")
     epochs: float = 1.0
     steps: int = 0
-    mix: tuple[Mix, ...] = (Mix(),)
-    data: Data = field(default_factory=Data)
-    model: Model = field(default_factory=Model)
-    objective: Objective = field(default_factory=Objective)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    policy: Policy = field(default_factory=Policy)
-    reward: Reward = field(default_factory=Reward)
-    parallel: Parallel = field(default_factory=Parallel)
-    keeping: Keeping = field(default_factory=Keeping)
+    mix: tuple[MixConfig, ...] = (MixConfig(),)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    keeping: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").isalnum():
@@ -269,11 +269,21 @@ class Recipe:
         """
         settings = flat(self)
         idle = (
-            "parallel.", "keeping.", "data.workers", "data.skip_at_most", "epochs", "steps", "mix", "trainable",
-            "optimiser.lr", "optimiser.clip", "optimiser.warmup", "policy.batch",
+            "parallel.",
+            "keeping.",
+            "data.workers",
+            "data.skip_at_most",
+            "epochs",
+            "steps",
+            "mix",
+            "trainable",
+            "optimiser.lr",
+            "optimiser.clip",
+            "optimiser.warmup",
+            "policy.batch",
             "reward.judge.prompt_version",  # kept with the answers
             *(() if self.stage == "rl" else ("policy.", "reward.")),
-        )  # fmt: skip
+        )
         lasting = {name: value for name, value in settings.items() if not name.startswith(idle)}
         mixes = [asdict(mix) for mix in self.mix]
         return {**lasting, "mix": mixes, "trainable": list(self.trainable), "precision": self.parallel.precision}
@@ -282,11 +292,26 @@ class Recipe:
 _LEAST = 1e-300
 _MOST = {int: 2**63 - 1, float: 1e30}
 _MAY_BE_ZERO = {
-    "seed", "epochs", "steps", "data.workers", "data.skip_at_most", "model.hidden", "objective.dropout",
-    "objective.density.tails", "optimiser.lr", "optimiser.beta1", "optimiser.beta2", "optimiser.weight_decay",
-    "optimiser.warmup", "optimiser.ema", "policy.kl", "keeping.checkpoint_every", "keeping.evaluate_every",
-    "keeping.evaluate_clips", "keeping.sample_clips",
-}  # fmt: skip
+    "seed",
+    "epochs",
+    "steps",
+    "data.workers",
+    "data.skip_at_most",
+    "model.hidden",
+    "objective.dropout",
+    "objective.density.tails",
+    "optimiser.lr",
+    "optimiser.beta1",
+    "optimiser.beta2",
+    "optimiser.weight_decay",
+    "optimiser.warmup",
+    "optimiser.ema",
+    "policy.kl",
+    "keeping.checkpoint_every",
+    "keeping.evaluate_every",
+    "keeping.evaluate_clips",
+    "keeping.sample_clips",
+}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,53 +15,53 @@ from torch.distributed.tensor import DTensor
 
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import MARK
-from nextscene.shards.loading.loader import Loader, OtherSequence
+from nextscene.shards.loading.loader import Loader, StateMismatch
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.training import checkpoint
-from nextscene.training.checkpoint_info import About, latest
-from nextscene.training.data.batches import Feed, Maker
-from nextscene.training.data.datasets import Sets
-from nextscene.training.distributed.parallelize import lay_out
+from nextscene.training.checkpoint_info import CheckpointInfo, latest
+from nextscene.training.data.batches import BatchEncoder, BatchPreparer
+from nextscene.training.data.datasets import MixDatasets
+from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingMistake
-from nextscene.training.job import Job, Watcher
+from nextscene.training.errors import TrainingUsageError
+from nextscene.training.job import TrainingJob, TrainingObserver
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import lasting
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.model.trainable import listing, mark_trained, trained
+from nextscene.training.model.trainable import listing, set_trainable, trained
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.optimizer.build import optimiser, state_tensors
-from nextscene.training.optimizer.ema import Average
+from nextscene.training.optimizer.build import build_optimizer, state_tensors
+from nextscene.training.optimizer.ema import EMA
 from nextscene.training.recipe import STAGES, Recipe
 from nextscene.training.rewards.base import Reward
 from nextscene.training.rewards.retrieval import Retrieval
-from nextscene.training.validation import Panel
+from nextscene.training.validation import Validator
 
 
 @dataclass
-class Setting:
+class StageState:
     """A stage, ready for its next step. `carried` names the parameters that no original holds.
 
     Those are all that this stage and those before it trained, and the whole bridge, trained or not. `start` keeps the
     weights that the stage began with, and `reward` judges, in the stage `rl`.
     """
 
-    job: Job
+    job: TrainingJob
     world: World
     model: UnifiedModel
     trained: dict[str, nn.Parameter]
     carried: list[str]
     optimiser: torch.optim.Optimizer
-    average: Average | None
-    start: Average | None
+    average: EMA | None
+    start: EMA | None
     loader: Loader
-    maker: Maker
+    maker: BatchEncoder
     scheduler: FlowMatchEulerDiscreteScheduler
-    feed: Feed
+    feed: BatchPreparer
     reward: Reward | None
-    heldout: Panel | None
-    seen: Panel | None
+    heldout: Validator | None
+    seen: Validator | None
     step: int
     steps: int
     accumulation: int
@@ -77,10 +77,10 @@ class Setting:
             found |= {f"start.{name}": value for name, value in self.start.shadows.items()}
         return found
 
-    def about(self, step: int, loader: Mapping[str, int]) -> About:
+    def about(self, step: int, loader: Mapping[str, int]) -> CheckpointInfo:
         """`loader` is the state of the data when that many steps had been taken."""
         recipe = self.job.recipe
-        return About(
+        return CheckpointInfo(
             recipe=recipe.name,
             stage=recipe.stage,
             step=step,
@@ -127,8 +127,8 @@ def bridge_config(model: UnifiedModel) -> dict[str, Any]:
     return lasting(model.bridge.config)
 
 
-def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
-    """Raises TrainingMistake for whatever does not fit, before anything is written.
+def build_stage(job: TrainingJob, world: World, watcher: TrainingObserver) -> StageState:
+    """Raises TrainingUsageError for whatever does not fit, before anything is written.
 
     What it takes to ask Claude is imported only where that is to be asked.
     """
@@ -140,57 +140,78 @@ def set_up(job: Job, world: World, watcher: Watcher) -> Setting:
         check_terms(recipe.reward, job.prices, world)
     going_on = world.from_leader(latest(job.checkpoints))
     if going_on and not job.resume:
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"{job.folder} holds a run at {going_on.name}; go on with --resume, or choose another --out"
         )
     begin = going_on or job.init
-    before = About.read(begin) if begin else None
+    before = CheckpointInfo.read(begin) if begin else None
     if before:
         _check_fits(job, before, going_on is not None, begin)
 
     vae = originals.vae(_dtype(job)).to(world.device)
     ratios = Ratios.of(vae)
-    sets = Sets(recipe, job.data, originals, watcher.note if world.leads else lambda _: None)
+    sets = MixDatasets(recipe, job.data, originals, watcher.note if world.leads else lambda _: None)
     training, heldout = sets.training(ratios), sets.heldout()
 
     model = _model(job, ratios, world)
     if before and before.bridge != bridge_config(model):
-        raise TrainingMistake(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
-    lay_out(model, recipe.parallel, world)
+        raise TrainingUsageError(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
+    parallelize(model, recipe.parallel, world)
     learnt = trained(model)
     bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
     carried = sorted({*learnt, *bridge, *(before.parameters if before else [])})
     if begin and before and not going_on:
         checkpoint.load_result(begin, before, dict(model.named_parameters()))
-    chosen = optimiser(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
-    average = Average(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
-    start = Average(learnt, 1.0) if recipe.stage == "rl" else None
+    chosen = build_optimizer(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
+    average = EMA(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
+    start = EMA(learnt, 1.0) if recipe.stage == "rl" else None
 
     data, scheduler = recipe.data, originals.scheduler()
     loader = Loader(
-        training, micro_batch=data.micro_batch, seed=recipe.seed, rank=world.rank, world=world.size,
-        workers=data.workers, window=data.window, skip_at_most=data.skip_at_most,
-    )  # fmt: skip
+        training,
+        micro_batch=data.micro_batch,
+        seed=recipe.seed,
+        rank=world.rank,
+        world=world.size,
+        workers=data.workers,
+        window=data.window,
+        skip_at_most=data.skip_at_most,
+    )
     prompter = Prompter(originals.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
-    maker = Maker(vae, prompter, recipe.mix, world.device)
-    feed = Feed(loader, maker, recipe.objective, scheduler, recipe.seed)
+    maker = BatchEncoder(vae, prompter, recipe.mix, world.device)
+    feed = BatchPreparer(loader, maker, recipe.objective, scheduler, recipe.seed)
     reward = reward_of(job, world, training, maker) if recipe.stage == "rl" else None
     panels = {
-        name: Panel(clips, recipe.keeping.evaluate_clips, maker, scheduler, world)
+        name: Validator(clips, recipe.keeping.evaluate_clips, maker, scheduler, world)
         if clips and recipe.keeping.evaluate_clips
         else None
         for name, clips in {"heldout": heldout, "seen": training}.items()
     }
-    setting = Setting(
-        job, world, model, learnt, carried, chosen, average, start, loader, maker, scheduler, feed, reward, **panels,
-        step=0, steps=recipe.total_steps(len(training)), accumulation=accumulation,
-    )  # fmt: skip
+    setting = StageState(
+        job,
+        world,
+        model,
+        learnt,
+        carried,
+        chosen,
+        average,
+        start,
+        loader,
+        maker,
+        scheduler,
+        feed,
+        reward,
+        **panels,
+        step=0,
+        steps=recipe.total_steps(len(training)),
+        accumulation=accumulation,
+    )
     if going_on and before:
         checkpoint.load(going_on, setting.tensors())
         try:
             loader.load_state_dict(before.loader)
-        except OtherSequence as error:
-            raise TrainingMistake(f"{going_on} does not go on with this --data: {error}") from error
+        except StateMismatch as error:
+            raise TrainingUsageError(f"{going_on} does not go on with this --data: {error}") from error
         setting.step = before.step
     if world.leads:
         _tell(setting, sets.encoded, begin, watcher)
@@ -201,15 +222,15 @@ def _accumulation(recipe: Recipe, world: World) -> int:
     try:
         accumulation = recipe.accumulation(world.size)
     except ValueError as error:
-        raise TrainingMistake(str(error)) from error
+        raise TrainingUsageError(str(error)) from error
     if world.size % recipe.parallel.replicas:
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it"
         )
     return accumulation
 
 
-def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
+def reward_of(job: TrainingJob, world: World, clips: Mixture, maker: BatchEncoder) -> Reward:
     """What the recipe names."""
     settings = job.recipe.reward
     if not job.recipe.asks_claude:
@@ -225,26 +246,26 @@ def reward_of(job: Job, world: World, clips: Mixture, maker: Maker) -> Reward:
     return CausalConsistency(settings, run.below(job.recipe.name), job.prices, job.budget, world, captioner)
 
 
-def _dtype(job: Job) -> torch.dtype:
+def _dtype(job: TrainingJob) -> torch.dtype:
     return torch.bfloat16 if job.recipe.parallel.precision == "bf16" else torch.float32
 
 
-def _model(job: Job, ratios: Ratios, world: World) -> UnifiedModel:
+def _model(job: TrainingJob, ratios: Ratios, world: World) -> UnifiedModel:
     """With what is trained in float32, and what is frozen as it is computed in."""
     recipe, originals, dtype = job.recipe, job.originals, _dtype(job)
     language, transformer = originals.language(dtype), originals.transformer(dtype)
     bridge = new_bridge(language, transformer, recipe.model.queries, recipe.model.hidden, recipe.seed)
     model = UnifiedModel(language, bridge, transformer, ratios, dtype)
-    mark_trained(model, recipe.trainable)
+    set_trainable(model, recipe.trainable)
     if any(parameter.requires_grad for parameter in transformer.parameters()):
         transformer.float()
     return model.to(world.device)
 
 
-def _check_fits(job: Job, before: About, same_run: bool, begin: Path | None) -> None:
+def _check_fits(job: TrainingJob, before: CheckpointInfo, same_run: bool, begin: Path | None) -> None:
     recipe = job.recipe
     if before.model != job.originals.fingerprint:
-        raise TrainingMistake(f"{begin} was trained from other models than --qwen and --ltx name; name those")
+        raise TrainingUsageError(f"{begin} was trained from other models than --qwen and --ltx name; name those")
     if same_run:
         now, then = recipe.determining(), before.determining
         different = [
@@ -253,17 +274,17 @@ def _check_fits(job: Job, before: About, same_run: bool, begin: Path | None) -> 
             if now.get(name) != then.get(name)
         ]
         if different:
-            raise TrainingMistake(
+            raise TrainingUsageError(
                 f"{begin} is of a run with other settings: {'; '.join(different)}. Run with the same, or choose another"
                 " --out"
             )
     elif STAGES.index(before.stage) > STAGES.index(recipe.stage):
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"{begin} is of the stage {before.stage}, which comes after {recipe.stage}; name one of a stage before"
         )
 
 
-def _tell(setting: Setting, encoded: bool, begin: Path | None, watcher: Watcher) -> None:
+def _tell(setting: StageState, encoded: bool, begin: Path | None, watcher: TrainingObserver) -> None:
     """What is trained, exactly: users of such models ask for nothing more often."""
     lines = listing(setting.trained)
     count = sum(parameter.numel() for parameter in setting.trained.values())

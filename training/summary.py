@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 
 _FILE = "summary.json"
 
 
-class OwnOrSwapped(NamedTuple):
+class TextAblation(NamedTuple):
     """The same clips and noise under their own text and under another clip's.
 
     `gain` is the mean of how much lower the loss is under the own; `share` that of clips for which it is lower.
@@ -24,11 +24,11 @@ class OwnOrSwapped(NamedTuple):
     share: float
 
 
-UNKNOWN = OwnOrSwapped(0, 0.0, 0.0)
+UNKNOWN = TextAblation(0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Summary:
+class StageSummary:
     """`heldout_before`, `heldout_after` and `zero` are losses on held-out clips, -1 where there are none.
 
     `reward_first` and `reward_last` are means over the first and the last tenth of the steps, -1 where none is given.
@@ -46,8 +46,8 @@ class Summary:
     zero: float = -1.0
     reward_first: float = -1.0
     reward_last: float = -1.0
-    seen: OwnOrSwapped = UNKNOWN
-    heldout: OwnOrSwapped = UNKNOWN
+    seen: TextAblation = UNKNOWN
+    heldout: TextAblation = UNKNOWN
 
     @property
     def finished(self) -> bool:
@@ -59,22 +59,22 @@ class Summary:
         draft.replace(folder / _FILE)
 
     @staticmethod
-    def read(folder: Path) -> Summary | None:
-        """None where none was written. Raises TrainingMistake."""
+    def read(folder: Path) -> StageSummary | None:
+        """None where none was written. Raises TrainingUsageError."""
         try:
             value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            pairs = {name: OwnOrSwapped(*value[name]) for name in ("seen", "heldout")}
-            return Summary(**{**value, **pairs})
+            pairs = {name: TextAblation(*value[name]) for name in ("seen", "heldout")}
+            return StageSummary(**{**value, **pairs})
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise TrainingMistake(
+            raise TrainingUsageError(
                 f"{folder / _FILE} is no summary of a stage; delete it, and run that stage again with --resume, which"
                 " writes it anew"
             ) from error
 
 
-def came_to(numbers: Mapping[str, float]) -> str:
+def describe_step(numbers: Mapping[str, float]) -> str:
     """The gist of a step, from what is written down of it."""
     if "reward_mean" in numbers:
         return f"reward {numbers['reward_mean']:.2f}"

@@ -13,44 +13,44 @@ from torch.distributed.tensor import DTensor
 
 from nextscene.training.checkpoint import Checkpoints
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.data.batches import Examples
+from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingMistake, TrainingPaused, TrainingStopped
-from nextscene.training.job import Job, Watcher
-from nextscene.training.metrics.logger import Journal, entries
-from nextscene.training.metrics.throughput import Meter
+from nextscene.training.errors import TrainingPaused, TrainingStopped, TrainingUsageError
+from nextscene.training.job import TrainingJob, TrainingObserver
+from nextscene.training.metrics.logger import MetricsLogger, entries
+from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.model.export import check_replaceable, export
-from nextscene.training.objectives.base import Lesson, Method
+from nextscene.training.objectives.base import Objective, StepOutput
 from nextscene.training.objectives.flow_matching import FlowMatching
 from nextscene.training.objectives.grpo.grpo import Grpo
 from nextscene.training.optimizer.prodigy import Prodigy
-from nextscene.training.stage import Setting, bridge_config, set_up
-from nextscene.training.summary import UNKNOWN, Summary
+from nextscene.training.stage import StageState, bridge_config, build_stage
+from nextscene.training.summary import UNKNOWN, StageSummary
 
 
-def train(job: Job, world: World, watcher: Watcher) -> Summary:
+def train(job: TrainingJob, world: World, watcher: TrainingObserver) -> StageSummary:
     """Trains a stage to its end, or until the watcher has it stop. All processes of the world call this alike.
 
-    Raises TrainingMistake for what does not fit, TrainingStopped where the run cannot go on, TrainingPaused after a
+    Raises TrainingUsageError for what does not fit, TrainingStopped where the run cannot go on, TrainingPaused after a
     checkpoint of what it came to; TooManyBadClips.
     """
     return _Trainer(job, world, watcher).run()
 
 
 class _Trainer:
-    def __init__(self, job: Job, world: World, watcher: Watcher) -> None:
+    def __init__(self, job: TrainingJob, world: World, watcher: TrainingObserver) -> None:
         self._job, self._recipe, self._world, self._watcher = job, job.recipe, world, watcher
         check_replaceable(job.run / "export")
-        self._setting: Setting = set_up(job, world, watcher)
+        self._setting: StageState = build_stage(job, world, watcher)
         self._step = self._setting.step
         self._checkpoints = Checkpoints(job.checkpoints, world, job.recipe.keeping.keep_last)
-        self._journal = Journal(job.folder, self._step) if world.leads else None
-        self._meter = Meter(self._setting.model, self._setting.feed, world)
+        self._journal = MetricsLogger(job.folder, self._step) if world.leads else None
+        self._meter = Throughput(self._setting.model, self._setting.feed, world)
         self._method = method_of(self._setting, self._meter)
         self._saved = self._step
         self._data = self._setting.loader.state_dict()
 
-    def run(self) -> Summary:
+    def run(self) -> StageSummary:
         setting = self._setting
         if self._world.leads:
             self._watcher.begin(setting.steps, self._step)
@@ -66,7 +66,7 @@ class _Trainer:
                 if self._is_due(self._recipe.keeping.evaluate_every) and self._step < setting.steps:
                     self._evaluate()
             return self._finish()
-        except (TrainingMistake, TrainingPaused):
+        except (TrainingUsageError, TrainingPaused):
             self._save()
             self._checkpoints.wait()
             raise
@@ -79,7 +79,7 @@ class _Trainer:
     def _is_due(self, every: int) -> bool:
         return every > 0 and self._step % every == 0
 
-    def _take_step(self, feed: Iterator[Examples]) -> bool:
+    def _take_step(self, feed: Iterator[TrainingBatch]) -> bool:
         """Whether the run is to stop after it."""
         setting, settings = self._setting, self._recipe.optimiser
         self._meter.begin()
@@ -103,7 +103,7 @@ class _Trainer:
         self._write(lesson, norm)
         return stopping
 
-    def _diverged(self, lesson: Lesson, norm: float) -> str:
+    def _diverged(self, lesson: StepOutput, norm: float) -> str:
         whole = latest(self._job.checkpoints)
         return (
             f"step {self._step + 1} has a loss of {lesson.loss} and a gradient of norm {norm}; nothing of it was"
@@ -111,7 +111,7 @@ class _Trainer:
             f" optimiser.clip, and go on from {whole.name if whole else 'the beginning'}"
         )
 
-    def _write(self, lesson: Lesson, norm: float) -> None:
+    def _write(self, lesson: StepOutput, norm: float) -> None:
         numbers = {"loss": lesson.loss, "gradient_norm": norm, **lesson.numbers}
         optimiser = self._setting.optimiser
         numbers["lr"] = float(optimiser.param_groups[0]["lr"])
@@ -150,10 +150,10 @@ class _Trainer:
         self._checkpoints.save(self._setting.tensors(), self._setting.about(self._step, self._data))
         self._saved = self._step
 
-    def _finish(self) -> Summary:
+    def _finish(self) -> StageSummary:
         self._save()
         setting, folder = self._setting, self._job.folder
-        standing = Summary.read(folder) if self._step == setting.step else None
+        standing = StageSummary.read(folder) if self._step == setting.step else None
         self._checkpoints.wait()
         if self._step < setting.steps:
             return self._summary()
@@ -173,7 +173,7 @@ class _Trainer:
         self._world.together()
         return summary
 
-    def _summary(self) -> Summary:
+    def _summary(self) -> StageSummary:
         """With the losses and rewards that are written down, on the leading process."""
         written = entries(self._job.folder)
         losses = [line for line in written if line["event"] == "evaluation"]
@@ -191,10 +191,10 @@ class _Trainer:
             known |= {"reward_first": fmean(rewards[:tenth]), "reward_last": fmean(rewards[-tenth:])}
         recipe = self._recipe
         count = sum(parameter.numel() for parameter in self._setting.trained.values())
-        return Summary(recipe.name, recipe.stage, self._step, self._setting.steps, count, **known)
+        return StageSummary(recipe.name, recipe.stage, self._step, self._setting.steps, count, **known)
 
 
-def method_of(setting: Setting, meter: Meter) -> Method:
+def method_of(setting: StageState, meter: Throughput) -> Objective:
     if setting.reward:
         return Grpo(setting, meter, setting.reward)
     return FlowMatching(setting, meter)

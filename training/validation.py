@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
-from nextscene.shards.loading.sample_set import Words
-from nextscene.shards.loading.shuffle import Draw, hashed
-from nextscene.training.data.batches import Maker
-from nextscene.training.data.sample_noise import chance
+from nextscene.shards.loading.sample_set import SampleText
+from nextscene.shards.loading.shuffle import SampleRef, hashed
+from nextscene.training.data.batches import BatchEncoder
+from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.distributed.process_group import World
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.flow.sampler import guided, integrate
@@ -27,14 +27,14 @@ from nextscene.training.flow.schedule import mu, sampling_sigmas
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.latents import Latents, Scale, decode, pack, unpack
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.summary import OwnOrSwapped
+from nextscene.training.summary import TextAblation
 
 _LEVELS = 4
 _SEED = 0x5EED
 _FRAMES_SHOWN = 5
 
 
-class Loss(NamedTuple):
+class ValidationLoss(NamedTuple):
     """Means over the clips of a panel: the model's loss, and that of predicting no velocity at all."""
 
     model: float
@@ -42,34 +42,37 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Clip:
+class _ValidationClip:
     """One of this rank's. `weight` 0 marks one that only keeps this rank in step with the others."""
 
     number: int
-    words: Words
+    words: SampleText
     text: str
     latents: Latents
     weight: float
     other: str = ""
 
     @staticmethod
-    def read(clips: Mixture, number: int, maker: Maker, weight: float) -> _Clip:
+    def read(clips: Mixture, number: int, maker: BatchEncoder, weight: float) -> _ValidationClip:
         memory = np.empty(*clips.form(number))
         words = clips.decode_into(memory, number)
         text = maker.text(words.source, words.text, words.caption)
-        return _Clip(number, words, text, maker.latents(torch.from_numpy(memory[None])), weight)
+        return _ValidationClip(number, words, text, maker.latents(torch.from_numpy(memory[None])), weight)
 
 
-class Panel:
+class Validator:
     """Up to `most` clips of a mixture, the same on any number of ranks; each rank keeps the latents of its share."""
 
     def __init__(
-        self, clips: Mixture, most: int, maker: Maker, scheduler: FlowMatchEulerDiscreteScheduler, world: World
+        self, clips: Mixture, most: int, maker: BatchEncoder, scheduler: FlowMatchEulerDiscreteScheduler, world: World
     ) -> None:
         everything = np.arange(len(clips))
         chosen = [int(number) for number in everything[np.argsort(hashed(everything, _SEED), kind="stable")][:most]]
         places = range(world.rank, -(-len(chosen) // world.size) * world.size, world.size)
-        mine = [_Clip.read(clips, chosen[place % len(chosen)], maker, float(place < len(chosen))) for place in places]
+        mine = [
+            _ValidationClip.read(clips, chosen[place % len(chosen)], maker, float(place < len(chosen)))
+            for place in places
+        ]
         texts = _gathered({place: clip.text for place, clip in zip(places, mine, strict=True)}, world)
         self.count = len(chosen)
         self._maker, self._scheduler, self._world = maker, scheduler, world
@@ -78,29 +81,29 @@ class Panel:
         ]
 
     @torch.no_grad()
-    def loss(self, model: UnifiedModel) -> Loss:
+    def loss(self, model: UnifiedModel) -> ValidationLoss:
         sums = torch.zeros(3, dtype=torch.float64)
         for clip in self._clips:
             own, zero = self._losses(model, clip, clip.text)
             sums += clip.weight * torch.tensor([1.0, own, zero], dtype=torch.float64)
         clips, own, zero = self._world.summed(sums).tolist()
-        return Loss(own / clips, zero / clips)
+        return ValidationLoss(own / clips, zero / clips)
 
     @torch.no_grad()
-    def own_or_swapped(self, model: UnifiedModel) -> OwnOrSwapped:
+    def own_or_swapped(self, model: UnifiedModel) -> TextAblation:
         sums = torch.zeros(3, dtype=torch.float64)
         for clip in self._clips:
             gain = self._losses(model, clip, clip.other)[0] - self._losses(model, clip, clip.text)[0]
             sums += clip.weight * torch.tensor([1.0, gain, float(gain > 0)], dtype=torch.float64)
         clips, gain, lower = self._world.summed(sums).tolist()
-        return OwnOrSwapped(int(clips), gain / clips, lower / clips)
+        return TextAblation(int(clips), gain / clips, lower / clips)
 
-    def _losses(self, model: UnifiedModel, clip: _Clip, text: str) -> tuple[float, float]:
+    def _losses(self, model: UnifiedModel, clip: _ValidationClip, text: str) -> tuple[float, float]:
         """The model's loss and that of predicting zero, over σ at the quantiles of training's density."""
         maker = self._maker
         grid = Grid(*clip.latents.mean.shape[2:])
-        draws = [Draw(clip.number, level) for level in range(_LEVELS)]
-        random = chance(_SEED, draws, clip.latents.mean.shape[1:])
+        draws = [SampleRef(clip.number, level) for level in range(_LEVELS)]
+        random = sample_noise(_SEED, draws, clip.latents.mean.shape[1:])
         clean = maker.normalised(clip.latents.sample(random.posterior.to(maker.device)))
         noise = pack(random.noise.to(maker.device))
         normal = [NormalDist().inv_cdf((level + 0.5) / _LEVELS) for level in range(_LEVELS)]
@@ -121,12 +124,14 @@ class Panel:
                 _strip(self._pixels(clip.latents.mean), made).save(folder / f"{clip.words.key}.png")
                 (folder / f"{clip.words.key}.txt").write_text(f"{clip.text}\n", encoding="utf-8")
 
-    def _drawn(self, model: UnifiedModel, clip: _Clip, steps: int, guidance: float) -> Tensor:
+    def _drawn(self, model: UnifiedModel, clip: _ValidationClip, steps: int, guidance: float) -> Tensor:
         maker = self._maker
         grid = Grid(*clip.latents.mean.shape[2:])
         condition = model.condition(maker.words(["", clip.text], [clip.words.source] * 2))
         fps = torch.full((2,), clip.words.fps, device=maker.device)
-        noise = pack(chance(_SEED, [Draw(clip.number, 0)], clip.latents.mean.shape[1:]).noise.to(maker.device))
+        noise = pack(
+            sample_noise(_SEED, [SampleRef(clip.number, 0)], clip.latents.mean.shape[1:]).noise.to(maker.device)
+        )
         tokens = integrate(
             guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, grid, fps), guidance),
             noise,

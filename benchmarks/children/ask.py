@@ -25,11 +25,11 @@ import anthropic
 from benchmarks.children.memory import peak_bytes
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage
-from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.request import Request
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.prices import Prices
 from nextscene.shards.format.layout import JOURNALS
@@ -41,8 +41,8 @@ _TRIPS_TO_FIND_THE_LIMIT = 7
 _SECONDS_TO_FIND_THE_RATE = 10.0
 _BUDGET, _EXPECTED_OF_A_CLIP = Decimal(1000), Decimal("0.001")
 
-_PRICE = Prices.load().of(Claude().model)
-_REQUESTS = Requests(Claude(), _PRICE)
+_PRICE = Prices.load().of(ClaudeConfig().model)
+_REQUESTS = RequestBuilder(ClaudeConfig(), _PRICE)
 _NUMBERS = itertools.count()
 
 Ask = Callable[[Request, int], Awaitable[object]]
@@ -136,7 +136,7 @@ def _bare(client: anthropic.AsyncAnthropic) -> Ask:
 @asynccontextmanager
 async def _ours(out: str) -> AsyncIterator[Ask]:
     files = Storage.at(out)
-    client = await CachedClient.open(files, local_state(files, JOURNALS), _PRICE, Patience(), _BUDGET)
+    client = await CachedClient.open(files, local_state(files, JOURNALS), _PRICE, RetryPolicy(), _BUDGET)
 
     async def ask(request: Request, number: int) -> object:
         clip = f"clip {number}"

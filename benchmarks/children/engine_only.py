@@ -12,26 +12,26 @@ import time
 
 from nextscene.common.ray_cluster.cluster import connected
 from nextscene.common.run_lock import held
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.run import open_out
-from nextscene.curation.sealing.committed import State, take_stock
+from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.unit import Job
+from nextscene.curation.stages.unit import UnitContext
 
 UNIT_SIZE = 4
 _WARM_UP_SECONDS = 4.0
 
 
 def main(location: str, out_location: str, workers: int) -> None:
-    config = Config(judge="none", unit_size=UNIT_SIZE)
+    config = BuildConfig(judge="none", unit_size=UNIT_SIZE)
     source, out = Source.at(location), open_out(out_location)
     with held(out, "benchmark") as heartbeat:
         recorded = prepare(out, source, config)
-        job = Job(config, source.root, out, recorded.determining["ffmpeg"], "benchmark")
-        plan, state = Plan(out, config), State.read(out, config.units_per_shard)
+        job = UnitContext(config, source.root, out, recorded.determining["ffmpeg"], "benchmark")
+        plan, state = Plan(out, config), CommittedState.read(out, config.units_per_shard)
         with connected(workers, None):
             import ray
 
@@ -42,11 +42,11 @@ def main(location: str, out_location: str, workers: int) -> None:
             begun = time.monotonic()
             engine.run(remaining(plan, state, out), lambda *_: None)
             seconds = time.monotonic() - begun
-        _, tally = take_stock(out, config.units_per_shard)
+        _, tally = read_progress(out, config.units_per_shard)
     print(json.dumps({"seconds": seconds, "kept": tally.of("kept")}))
 
 
-def warm_up(job: Job) -> None:
+def warm_up(job: UnitContext) -> None:
     """Holds a CPU until all the workers have one, so that each has a process of its own."""
     job.check_worker()
     time.sleep(_WARM_UP_SECONDS)

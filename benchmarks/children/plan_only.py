@@ -10,25 +10,25 @@ import sys
 import time
 
 from benchmarks.children.memory import peak_bytes
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.run import open_out
-from nextscene.curation.sealing.committed import State, tidy
+from nextscene.curation.sealing.committed import CommittedState, clean_up
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import Source
 
 
 def main(location: str, out_location: str) -> None:
-    config = Config(judge="none")
+    config = BuildConfig(judge="none")
     begun = time.process_time()
     source, out = Source.at(location), open_out(out_location)
     prepare(out, source, config)
     planned = time.process_time()
     after_plan = peak_bytes()
     plan = Plan(out, config)
-    state = State.read(out, config.units_per_shard)
-    tidy(out, state, config.units_per_shard)
+    state = CommittedState.read(out, config.units_per_shard)
+    clean_up(out, state, config.units_per_shard)
     clips = sum(len(unit.clips) for work in remaining(plan, state, out) for unit in work.todo)
     if clips != plan.clips:
         raise SystemExit(f"{clips} clips left to do of {plan.clips} planned")

@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.children.memory import peak_bytes
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage
-from nextscene.judge.api.backoff import Patience
-from nextscene.judge.config import Claude
+from nextscene.judge.api.backoff import RetryPolicy
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.answer_index import INDEX
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.prices import Prices
@@ -31,8 +31,8 @@ from nextscene.shards.format.layout import JOURNALS
 
 async def judge(out: str) -> Callable[[], Awaitable[None]]:
     files = Storage.at(out)
-    price = Prices.load().of(Claude().model)
-    client = await CachedClient.open(files, local_state(files, JOURNALS), price, Patience(), None)
+    price = Prices.load().of(ClaudeConfig().model)
+    client = await CachedClient.open(files, local_state(files, JOURNALS), price, RetryPolicy(), None)
     return client.end
 
 

@@ -21,15 +21,15 @@ import nextscene.training.recipe
 from benchmarks.gpu.models import PUBLISHED, TOY, Size, unified
 from benchmarks.one_sequence import states_of_queries
 from nextscene.pipelines.cli.options import chosen
-from nextscene.training.distributed.parallelize import lay_out
+from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World, joined
 from nextscene.training.flow.objective import loss_per_sample, noised
-from nextscene.training.metrics.flops import Sizes, Work, peak_flops, training_work
-from nextscene.training.model.language import Words
+from nextscene.training.metrics.flops import Sizes, StepFlops, peak_flops, training_work
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.trainable import trained
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.optimizer.build import optimiser
-from nextscene.training.optimizer.ema import Average
+from nextscene.training.optimizer.build import build_optimizer
+from nextscene.training.optimizer.ema import EMA
 from nextscene.training.recipe import Recipe
 
 WARM_UP, ROUNDS = 2, 3
@@ -106,20 +106,20 @@ class _Step:
         settings = recipe(case.stage)
         settings = replace(settings, parallel=replace(settings.parallel, compile=case.compiled))
         self.model = unified(size, settings, world.device)
-        lay_out(self.model, settings.parallel, world)
+        parallelize(self.model, settings.parallel, world)
         self._condition = _reader(self.model, case, size)
         learnt = trained(self.model)
         self._parameters = list(learnt.values())
         self._clip = settings.optimiser.clip
-        self._optimiser = optimiser(learnt, settings.optimiser)
-        self._average = Average(learnt, settings.optimiser.ema)
+        self._optimiser = build_optimizer(learnt, settings.optimiser)
+        self._average = EMA(learnt, settings.optimiser.ema)
         self._clips = case.micro_batch
         self.grid = self.model.ratios.grid(*(size.image if case.stage == "connector" else size.clip))
         with world.device:
             self._clean, self._noise = torch.randn(2, self._clips, self.grid.tokens, size.transformer["in_channels"])
             self._sigma, self._fps = torch.rand(self._clips), torch.full((self._clips,), _FPS)
             ids = torch.randint(size.language["vocab_size"], (self._clips, size.text))
-            self._words = Words(ids, torch.ones_like(ids))
+            self._words = TokenBatch(ids, torch.ones_like(ids))
 
     def take(self) -> float:
         """The loss, known here only when the device is done."""
@@ -140,7 +140,7 @@ class _Step:
         return loss.item()
 
     @property
-    def work(self) -> Work:
+    def work(self) -> StepFlops:
         model = self.model
         sizes = Sizes(
             model.transformer.config,
@@ -154,12 +154,12 @@ class _Step:
         return training_work(sizes, self._clips, transformer_trained)
 
 
-def _reader(model: UnifiedModel, case: Case, size: Size) -> Callable[[Words], Tensor]:
+def _reader(model: UnifiedModel, case: Case, size: Size) -> Callable[[TokenBatch], Tensor]:
     if case.reading == "once":
         return model.condition
     padding = size.most - size.text - size.queries if case.reading == "padded" else 0
 
-    def condition(words: Words) -> Tensor:
+    def condition(words: TokenBatch) -> Tensor:
         queries = model.bridge.queries(len(words.ids))
         condition: Tensor = model.bridge.connector(states_of_queries(model.language, words.ids, queries, padding))
         return condition

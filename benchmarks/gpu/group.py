@@ -25,17 +25,17 @@ from benchmarks.gpu import models
 from benchmarks.gpu.case import recipe
 from benchmarks.gpu.models import PUBLISHED, TOY, Size
 from benchmarks.gpu.videos import SCHEDULER, AnyWords
-from nextscene.shards.loading.shuffle import Draw
-from nextscene.training.data.batches import Examples, Maker
-from nextscene.training.distributed.parallelize import lay_out
+from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.data.batches import BatchEncoder, TrainingBatch
+from nextscene.training.distributed.parallelize import parallelize
 from nextscene.training.distributed.process_group import World, joined
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.trainable import trained
 from nextscene.training.objectives.grpo import grpo
-from nextscene.training.optimizer.build import optimiser
-from nextscene.training.optimizer.ema import Average
+from nextscene.training.optimizer.build import build_optimizer
+from nextscene.training.optimizer.ema import EMA
 from nextscene.training.recipe import Recipe
-from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.rewards.base import Candidate, RewardVerdict
 
 
 class Coin:
@@ -49,24 +49,29 @@ class Coin:
     def ask(self, candidates: Sequence[Candidate]) -> None:
         self.asked += [time.perf_counter()] * len(candidates)
 
-    def verdicts(self) -> list[Verdict]:
-        return [Verdict(float(number % 2), "tossed") for number in range(len(self.asked))]
+    def verdicts(self) -> list[RewardVerdict]:
+        return [RewardVerdict(float(number % 2), "tossed") for number in range(len(self.asked))]
 
     def end(self) -> None: ...
 
 
 def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[str, Any]:
     model = models.unified(size, settings, world.device)
-    lay_out(model, settings.parallel, world)
+    parallelize(model, settings.parallel, world)
     learnt = trained(model)
-    chosen = optimiser(learnt, settings.optimiser)
-    start = Average(learnt, 1.0)
+    chosen = build_optimizer(learnt, settings.optimiser)
+    start = EMA(learnt, 1.0)
     vae = models.vae(size, world.device, model.dtype)
-    maker = Maker(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
+    maker = BatchEncoder(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
     setting = SimpleNamespace(
-        job=SimpleNamespace(recipe=settings, folder=folder), world=world, model=model, maker=maker, accumulation=1,
-        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER), start_in_place=start.in_place,
-    )  # fmt: skip
+        job=SimpleNamespace(recipe=settings, folder=folder),
+        world=world,
+        model=model,
+        maker=maker,
+        accumulation=1,
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        start_in_place=start.in_place,
+    )
     coin = Coin()
     method = grpo.Grpo(cast(Any, setting), cast(Any, SimpleNamespace(count_group=lambda *_: None)), coin)
     begun = time.perf_counter()
@@ -77,16 +82,19 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
     length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # known when the device is done
     ended = time.perf_counter()
     figures: dict[str, Any] = {
-        "candidates": settings.policy.candidates, "group_seconds": coin.asked[-1] - begun,
-        "update_seconds": ended - coin.asked[-1], "gradient_norm": length, **lesson.numbers,
-    }  # fmt: skip
+        "candidates": settings.policy.candidates,
+        "group_seconds": coin.asked[-1] - begun,
+        "update_seconds": ended - coin.asked[-1],
+        "gradient_norm": length,
+        **lesson.numbers,
+    }
     if world.device.type == "cuda":
         figures["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         figures["device"] = torch.cuda.get_device_name()
     return figures
 
 
-def _scenes(size: Size, maker: Maker) -> Iterator[Examples]:
+def _scenes(size: Size, maker: BatchEncoder) -> Iterator[TrainingBatch]:
     frames, height, width = size.clip
     ratios = models.ratios(size)
     grid: Grid = ratios.grid(frames, height, width)
@@ -94,7 +102,7 @@ def _scenes(size: Size, maker: Maker) -> Iterator[Examples]:
     while True:
         clean, noise = torch.randn(2, 1, grid.tokens, size.transformer["in_channels"], device=maker.device)
         sigma, fps = torch.rand(1, device=maker.device), torch.full((1,), 16.0, device=maker.device)
-        yield Examples(words, ["a"], [0], [Draw(0, 0)], clean, noise, sigma, fps, grid, ["clip"], 0)
+        yield TrainingBatch(words, ["a"], [0], [SampleRef(0, 0)], clean, noise, sigma, fps, grid, ["clip"], 0)
 
 
 @click.command(help=__doc__)

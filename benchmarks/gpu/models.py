@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, T5Config, T5
 
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.grid import Ratios
-from nextscene.training.model.trainable import mark_trained
+from nextscene.training.model.trainable import set_trainable
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.recipe import Recipe
 
@@ -179,7 +179,7 @@ def unified(size: Size, recipe: Recipe, device: torch.device) -> UnifiedModel:
     dtype = torch.bfloat16 if recipe.parallel.precision == "bf16" else torch.float32
     drawing = transformer(size, device, dtype)
     model = UnifiedModel(language(size, device, dtype), bridge(size, device), drawing, ratios(size), dtype)
-    mark_trained(model, recipe.trainable)
+    set_trainable(model, recipe.trainable)
     if any(parameter.requires_grad for parameter in drawing.parameters()):
         drawing.float()
     return model

@@ -28,13 +28,17 @@ from nextscene.training.distributed.process_group import present_device
 from nextscene.training.generation.base import Sampling
 from nextscene.training.generation.next_scene import NextScene
 from nextscene.training.generation.shared import pixels
-from nextscene.training.model.language import Words
+from nextscene.training.model.language import TokenBatch
 
 ROUNDS = 3
 SCHEDULER = {  # of LTX-Video 0.9.0
-    "use_dynamic_shifting": True, "base_shift": 0.95, "max_shift": 2.05, "base_image_seq_len": 1024,
-    "max_image_seq_len": 4096, "shift_terminal": 0.1,
-}  # fmt: skip
+    "use_dynamic_shifting": True,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "shift_terminal": 0.1,
+}
 
 
 class AnyWords:
@@ -43,9 +47,9 @@ class AnyWords:
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def words(self, texts: list[str], _forms: object) -> Words:
+    def words(self, texts: list[str], _forms: object) -> TokenBatch:
         ids = torch.randint(self._size.language["vocab_size"], (len(texts), self._size.text))
-        return Words(ids, torch.ones_like(ids))
+        return TokenBatch(ids, torch.ones_like(ids))
 
 
 def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], dict[str, float]]:
@@ -53,9 +57,15 @@ def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], d
     model = models.unified(size, settings, device)
     model.transformer.to(model.dtype)
     maker = NextScene(
-        "ours", sampling, "nsp", model.requires_grad_(requires_grad=False), models.vae(size, device, model.dtype),
-        FlowMatchEulerDiscreteScheduler(**SCHEDULER), AnyWords(size), device,  # type: ignore[arg-type]
-    )  # fmt: skip
+        "ours",
+        sampling,
+        "nsp",
+        model.requires_grad_(requires_grad=False),
+        models.vae(size, device, model.dtype),
+        FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        AnyWords(size),
+        device,  # type: ignore[arg-type]
+    )
 
     def make() -> dict[str, float]:
         with _timed() as text:
@@ -73,9 +83,12 @@ def original(size: Size, sampling: Sampling, device: torch.device) -> Callable[[
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     encoder = models.text_encoder(size, device, dtype)
     pipeline = LTXPipeline(
-        FlowMatchEulerDiscreteScheduler(**SCHEDULER), models.vae(size, device, dtype), encoder, None,
+        FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        models.vae(size, device, dtype),
+        encoder,
+        None,
         models.transformer(size, device, dtype),
-    )  # fmt: skip
+    )
     pipeline.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
@@ -86,13 +99,19 @@ def original(size: Size, sampling: Sampling, device: torch.device) -> Callable[[
         mask = torch.ones(1, size.text, device=device)
         frames, height, width = size.clip
         embedded = {
-            "prompt_embeds": given, "prompt_attention_mask": mask, "negative_prompt_embeds": without,
+            "prompt_embeds": given,
+            "prompt_attention_mask": mask,
+            "negative_prompt_embeds": without,
             "negative_prompt_attention_mask": mask,
-        }  # fmt: skip
+        }
         how = {
-            "num_frames": frames, "height": height, "width": width, "frame_rate": 25,
-            "num_inference_steps": sampling.steps, "guidance_scale": sampling.guidance,
-        }  # fmt: skip
+            "num_frames": frames,
+            "height": height,
+            "width": width,
+            "frame_rate": 25,
+            "num_inference_steps": sampling.steps,
+            "guidance_scale": sampling.guidance,
+        }
         with _timed() as steps:
             pipeline(**embedded, **how, output_type="latent")
         with _timed() as whole:

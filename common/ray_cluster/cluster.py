@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from nextscene.common.call_timeout import in_time
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.filesystem import first_line
 from nextscene.common.ray_cluster.local_ray import check_cluster, own_ray
-from nextscene.common.ray_cluster.start_errors import Fault, check_address, no_answer, of_cluster
+from nextscene.common.ray_cluster.start_errors import StartFault, check_address, no_answer, of_cluster
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import owns
 
@@ -48,7 +48,7 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
     """Connects to the cluster at `address`, or starts Ray on this machine with `workers` CPUs, on loopback.
 
     `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
-    UsageMistake for an address that cannot work or where no cluster answers, RunStopped where Ray does not start or
+    UsageError for an address that cannot work or where no cluster answers, StoppedError where Ray does not start or
     answer within its time. What this process does on signals stays as it is.
     """
     address = cluster_address(address)
@@ -67,7 +67,7 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
 
 @contextmanager
 def _driver(address: str, training: bool) -> Iterator[None]:
-    """Makes this process a driver of the cluster. Raises UsageMistake, RunStopped.
+    """Makes this process a driver of the cluster. Raises UsageError, StoppedError.
 
     Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and
     a call that hangs there could not be ended.
@@ -83,7 +83,7 @@ def _driver(address: str, training: bool) -> Iterator[None]:
         except TimeoutError as late:
             raise no_answer(address, f"not connected within {_CONNECT_SECONDS:g} s") from late
         except (Exception, SystemExit) as error:
-            raise of_cluster(address, Fault(type(error).__name__, str(error), str(error.__cause__))) from error
+            raise of_cluster(address, StartFault(type(error).__name__, str(error), str(error.__cause__))) from error
         yield
     finally:
         try:
@@ -109,9 +109,9 @@ def _know_the_cluster() -> None:
 
 
 def check_shared(out: Storage) -> None:
-    """Raises UsageMistake when OUT is a local folder that some node of the cluster does not see.
+    """Raises UsageError when OUT is a local folder that some node of the cluster does not see.
 
-    Raises RunStopped where a node does not say.
+    Raises StoppedError where a node does not say.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -127,9 +127,9 @@ def check_shared(out: Storage) -> None:
             seen = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_sees).remote(out, token)
             ready, _ = ray.wait([seen], timeout=_ANSWER_SECONDS)
             if not ready:
-                raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
+                raise StoppedError(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
             if not _result(seen, node):
-                raise UsageMistake(
+                raise UsageError(
                     f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
                     " use a shared file system or s3://…"
                 )
@@ -147,7 +147,7 @@ def _result(seen: Any, node: Mapping[str, Any]) -> bool:
         if not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node["NodeID"]):
             return True
         cause, address = getattr(error, "cause", None) or error, node["NodeManagerAddress"]
-        raise RunStopped(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
+        raise StoppedError(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
 
 
 def sweep_probes(out: Storage) -> None:

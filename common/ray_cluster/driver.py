@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.ray_cluster.cluster import connected
 from nextscene.common.ray_cluster.messages import (
     Alive,
@@ -33,14 +33,14 @@ from nextscene.common.ray_cluster.messages import (
     Logged,
     Moved,
     Printed,
-    Request,
+    RayRequest,
     Stop,
 )
 from nextscene.common.ray_cluster.server_processes import servers_of
 from nextscene.curation.progress import Stages
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 _ALIVE_EVERY_SECONDS = 1.0
 _CLUSTER_EVERY_SECONDS = 2.0
@@ -56,12 +56,12 @@ class Driver:
         self._moves = 0
 
     def check(self) -> None:
-        """Raise RunStopped once the supervisor has said so. To be called every moment."""
+        """Raise StoppedError once the supervisor has said so. To be called every moment."""
         self._moves += 1
         if self._stop_reason:
-            raise RunStopped(self._stop_reason)
+            raise StoppedError(self._stop_reason)
 
-    def tick(self, done: Stages, asking: Report | None) -> None:
+    def tick(self, done: Stages, asking: CallProgress | None) -> None:
         self.send(Moved(done, asking))
 
     def send(self, message: Any) -> None:
@@ -137,7 +137,7 @@ class _Stream(io.TextIOBase):
         return len(text)
 
 
-def _outcome(request: Request, driver: Driver) -> Ended:
+def _outcome(request: RayRequest, driver: Driver) -> Ended:
     try:
         return Ended(request.work(driver))
     except BaseException as error:  # noqa: BLE001 - the supervisor raises it
@@ -161,7 +161,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever was ignored when the command was started
     line = Connection(descriptor)
     line.send_bytes(b"ready")
-    request: Request = line.recv()
+    request: RayRequest = line.recv()
     driver = Driver(line)
     logging.basicConfig(level=logging.WARNING, handlers=[_LogHandler(driver)])
     if request.training:

@@ -23,10 +23,10 @@ from typing import Any, TextIO
 import psutil
 
 from nextscene.common.environment import own_python_environment
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.ray_cluster.logs import last_words
 from nextscene.common.ray_cluster.start_child import SERVERS, end_family, runs
-from nextscene.common.ray_cluster.start_errors import Fault, of_cluster, of_start
+from nextscene.common.ray_cluster.start_errors import StartFault, of_cluster, of_start
 from nextscene.common.scratch import claimed_folder, leave
 
 _LOOPBACK = "127.0.0.1"
@@ -47,9 +47,9 @@ _log = logging.getLogger(__name__)
 class NotReady(Exception):
     """Ray, or the cluster, was not ready: what it said, or nothing within the time."""
 
-    def __init__(self, fault: Fault | None, seconds: float = 0) -> None:
+    def __init__(self, fault: StartFault | None, seconds: float = 0) -> None:
         super().__init__()
-        self.fault = fault or Fault("TimeoutError", f"nothing within {seconds:g} s")
+        self.fault = fault or StartFault("TimeoutError", f"nothing within {seconds:g} s")
 
 
 class RayProcess:
@@ -60,11 +60,20 @@ class RayProcess:
         held = [lock.fileno()] if lock else []
         with theirs, (output or Path(os.devnull)).open("ab") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(Path(__file__).with_name("ray_child.py")), str(theirs.fileno()),
-                 json.dumps(settings)],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[theirs.fileno(), *held],
-                start_new_session=True, env=own_python_environment(),
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-P",
+                    str(Path(__file__).with_name("ray_child.py")),
+                    str(theirs.fileno()),
+                    json.dumps(settings),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                pass_fds=[theirs.fileno(), *held],
+                start_new_session=True,
+                env=own_python_environment(),
+            )
 
     def address(self, seconds: float, to_import: float = _IMPORT_SECONDS) -> str:
         """The address of the cluster, once it is ready. Raises NotReady when it is not `seconds` after the import."""
@@ -79,9 +88,9 @@ class RayProcess:
                     raise NotReady(None, seconds)
             message: dict[str, str] = json.loads(self._line.recv_bytes())
         except (EOFError, OSError) as end:
-            raise NotReady(Fault("ChildProcessError", f"its process ended with {self._process.wait()}")) from end
+            raise NotReady(StartFault("ChildProcessError", f"its process ended with {self._process.wait()}")) from end
         if message["state"] == "failed":
-            raise NotReady(Fault(message["kind"], message["text"], message["cause"]))
+            raise NotReady(StartFault(message["kind"], message["text"], message["cause"]))
         return message
 
     def children(self) -> list[psutil.Process]:
@@ -104,7 +113,7 @@ class RayProcess:
 
 
 def check_cluster(address: str) -> None:
-    """Connects from a process beside this one, which Ray may hang or abort. Raises UsageMistake, RunStopped."""
+    """Connects from a process beside this one, which Ray may hang or abort. Raises UsageError, StoppedError."""
     process = RayProcess({"address": address})
     try:
         process.address(_ANSWER_SECONDS, to_import=_ANSWER_SECONDS)
@@ -116,7 +125,7 @@ def check_cluster(address: str) -> None:
 
 @contextmanager
 def own_ray(workers: int | None) -> Iterator[str]:
-    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raises UsageMistake, RunStopped.
+    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raises UsageError, StoppedError.
 
     Its logs stay where it did not start, or where one of its main processes died.
     """
@@ -131,16 +140,20 @@ def own_ray(workers: int | None) -> Iterator[str]:
 
 
 class _OwnRay:
-    """A session of Ray and its folder. Raises UsageMistake, RunStopped for a folder that it cannot have."""
+    """A session of Ray and its folder. Raises UsageError, StoppedError for a folder that it cannot have."""
 
     def __init__(self, workers: int | None) -> None:
         self.folder, self._lock = _folder()
         self._servers: list[psutil.Process] = []
         self.address = ""
         settings = {
-            "address": "local", "num_cpus": workers, "include_dashboard": False, "_temp_dir": str(self.folder),
-            "object_store_memory": _OBJECT_STORE_BYTES, "_node_ip_address": _LOOPBACK,
-        }  # fmt: skip
+            "address": "local",
+            "num_cpus": workers,
+            "include_dashboard": False,
+            "_temp_dir": str(self.folder),
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_node_ip_address": _LOOPBACK,
+        }
         self._process = RayProcess(settings, self.folder / "ray.log", self._lock)
 
     def start(self) -> None:
@@ -188,27 +201,27 @@ def _folder() -> tuple[Path, TextIO]:
         _check_file_size()
         return claimed_folder(place, _PREFIX)
     except OSError as fault:
-        raise RunStopped(f"cannot make Ray's folder in {place}: {fault.strerror}; {_ELSEWHERE}") from fault
+        raise StoppedError(f"cannot make Ray's folder in {place}: {fault.strerror}; {_ELSEWHERE}") from fault
 
 
 def _place() -> Path:
     named = os.environ.get("RAY_TMPDIR")
     if named and len(named) > _SOCKET_FOLDER_CHARACTERS:
-        raise UsageMistake(
+        raise UsageError(
             f"RAY_TMPDIR {named} is too long for the names of sockets; name a folder of at most"
             f" {_SOCKET_FOLDER_CHARACTERS} characters"
         )
     try:
         place = named or tempfile.gettempdir()
     except FileNotFoundError as fault:
-        raise RunStopped(f"{fault.strerror}: none can be written to; {_ELSEWHERE}") from fault
+        raise StoppedError(f"{fault.strerror}: none can be written to; {_ELSEWHERE}") from fault
     return Path(place if len(place) <= _SOCKET_FOLDER_CHARACTERS else "/tmp")  # noqa: S108 - in a folder of our own
 
 
 def _check_space(place: Path) -> None:
     free = shutil.disk_usage(place).free
     if free < _LEAST_FREE_BYTES:
-        raise RunStopped(
+        raise StoppedError(
             f"Ray needs {_LEAST_FREE_BYTES >> 20} MB in {place}, where {free / 2**20:.0f} MB are left; {_ELSEWHERE}"
         )
 
@@ -217,7 +230,7 @@ def _check_file_size() -> None:
     """Ray's servers die without a word where a file may not be as large as the memory that they share."""
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most != resource.RLIM_INFINITY and most < _OBJECT_STORE_BYTES:
-        raise RunStopped(
+        raise StoppedError(
             f"Ray needs files of {_OBJECT_STORE_BYTES >> 20} MB, and this shell allows {most / 2**20:.1f} MB;"
             " raise that by ulimit -f unlimited"
         )

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nextscene.curation.progress import Stages
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 
 class ToSupervisor(Protocol):
     """What a request calls again and again as it works."""
 
     def check(self) -> None:
-        """Raise RunStopped once the work is to end."""
+        """Raise StoppedError once the work is to end."""
 
-    def tick(self, done: Stages, asking: Report | None) -> None:
+    def tick(self, done: Stages, asking: CallProgress | None) -> None:
         """Tell what is done by now, and how the asking goes."""
 
 
-class Request(Protocol):
+class RayRequest(Protocol):
     """What is to be done on Ray. It pickles; `workers`, `address` and `training` are those of `cluster.connected`."""
 
     @property
@@ -66,7 +66,7 @@ class Moved:
     """What is done by now, and how the asking goes."""
 
     done: Stages
-    asking: Report | None
+    asking: CallProgress | None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nextscene.curation.inspect.find import Spot
-from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.find import ClipLocation
+from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleFound, SampleReader
 from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.stages.replay import Replay
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.prices import Prices
 from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
@@ -51,7 +51,7 @@ class ClipHistory:
     missing: tuple[str, ...]
 
 
-def clip_history(opened: Opened, spot: Spot) -> ClipHistory:
+def clip_history(opened: OpenDataset, spot: ClipLocation) -> ClipHistory:
     """Raises DamagedRecord for records that contradict each other, or FileNotFoundError for one that is gone."""
     sealed = opened.state.sealed.get((spot.shard.split, spot.shard.index))
     unit = UnitName(spot.shard.split, spot.unit)
@@ -65,12 +65,19 @@ def clip_history(opened: Opened, spot: Spot) -> ClipHistory:
     calls = _calls(opened, row) if row else _calls_so_far(opened, spot)
     unstored = any("answer" not in call for call in calls)
     return ClipHistory(
-        spot.clip_id, str(sealed or spot.shard), standing, spot.planned, row, _rounds(row), calls,
-        _sample(opened, sealed, spot.clip_id, row) if sealed else None, opened.missing + ((CALLS,) if unstored else ()),
-    )  # fmt: skip
+        spot.clip_id,
+        str(sealed or spot.shard),
+        standing,
+        spot.planned,
+        row,
+        _rounds(row),
+        calls,
+        _sample(opened, sealed, spot.clip_id, row) if sealed else None,
+        opened.missing + ((CALLS,) if unstored else ()),
+    )
 
 
-def _row(opened: Opened, path: str, clip_id: str, is_partial: bool) -> Row | None:
+def _row(opened: OpenDataset, path: str, clip_id: str, is_partial: bool) -> Row | None:
     for row in read_ledger(opened.out, path):
         if row.clip_id == clip_id:
             return row
@@ -99,7 +106,7 @@ def _listed(row: Row, column: str) -> list[dict[str, Any]]:
     raise DamagedRecord(f"the ledger's `{column}` of clip {row.clip_id} is not a list of what it should be")
 
 
-def _calls(opened: Opened, row: Row) -> tuple[dict[str, Any], ...]:
+def _calls(opened: OpenDataset, row: Row) -> tuple[dict[str, Any], ...]:
     calls = _listed(row, "calls")
     if not calls or not opened.has_calls:
         return tuple(calls)
@@ -113,21 +120,21 @@ def _calls(opened: Opened, row: Row) -> tuple[dict[str, Any], ...]:
     return tuple(calls)
 
 
-def _calls_so_far(opened: Opened, spot: Spot) -> tuple[dict[str, Any], ...]:
+def _calls_so_far(opened: OpenDataset, spot: ClipLocation) -> tuple[dict[str, Any], ...]:
     """What was paid for a clip that is not decided."""
     config, planned = opened.config, spot.planned
     if config is None or planned is None or config.judge != "claude" or not opened.has_calls:
         return ()
     try:
         calls = Replay(StoredAnswers(opened.out).get, config, Prices.load().of(config.claude.model), planned).calls
-    except JudgeMistake:
+    except JudgeUsageError:
         return ()  # a model whose prices are not known any more
     except JudgeStopped as damage:
         raise DamagedRecord(str(damage)) from damage
     return tuple(call.record() | {"answer": call.answer.text, "explanation": call.answer.explanation} for call in calls)
 
 
-def _sample(opened: Opened, name: ShardName, clip_id: str, row: Row | None) -> SampleFound | None:
+def _sample(opened: OpenDataset, name: ShardName, clip_id: str, row: Row | None) -> SampleFound | None:
     receipt = Receipt.read(opened.out, name)
     is_there = clip_id in receipt.clip_ids
     if row is not None and row.kept != is_there:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.curation.captioning_cost import Uncaptioned, pictures_of
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, PlannedClip, write_plan
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import MISSING, Source
 from nextscene.curation.stages.replay import Replay
-from nextscene.judge.spending.estimate import Ahead, Assumptions, Bill, Estimator
+from nextscene.judge.spending.estimate import Assumptions, Bill, Estimator, PendingClip
 from nextscene.judge.spending.prices import Price
 from nextscene.judge.spending.stored_answers import StoredAnswers
 
@@ -39,11 +39,16 @@ class Estimate:
 
 
 def estimate(
-    source: Source, out: Storage, config: Config, planned: bool, terms: Terms, cases: Mapping[str, Assumptions]
+    source: Source,
+    out: Storage,
+    config: BuildConfig,
+    planned: bool,
+    terms: JudgeBudget,
+    cases: Mapping[str, Assumptions],
 ) -> Estimate:
     """Asks nothing, and writes nothing into OUT: where nothing is planned there, it plans on the local disk.
 
-    Raises UsageMistake for what planning would refuse, but for clips without a caption, whose price it is there to say.
+    Raises UsageError for what planning would refuse, but for clips without a caption, whose price it is there to say.
     """
     if planned:
         return _estimated(Plan(out, config), out, config, terms.price, cases)
@@ -54,7 +59,9 @@ def estimate(
         return _estimated(Plan(draft, config), draft, config, terms.price, cases)
 
 
-def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Mapping[str, Assumptions]) -> Estimate:
+def _estimated(
+    plan: Plan, out: Storage, config: BuildConfig, price: Price, cases: Mapping[str, Assumptions]
+) -> Estimate:
     estimators = {case: Estimator(config.claude, price, assumed) for case, assumed in cases.items()}
     bills = dict.fromkeys(cases, Bill())
     uncaptioned = Uncaptioned(config)
@@ -75,21 +82,21 @@ def _estimated(plan: Plan, out: Storage, config: Config, price: Price, cases: Ma
     return Estimate(clips, missing, flawed, uncaptioned.count, plan.passed_over, bills, captioning)
 
 
-def _undecided(plan: Plan, out: Storage, config: Config) -> Iterator[PlannedClip]:
-    for shard in remaining(plan, State.read(out, config.units_per_shard), out):
+def _undecided(plan: Plan, out: Storage, config: BuildConfig) -> Iterator[PlannedClip]:
+    for shard in remaining(plan, CommittedState.read(out, config.units_per_shard), out):
         for unit in shard.todo:
             yield from (clip for clip in unit.clips if unit.redoes(clip))
 
 
-def _far(stored: StoredAnswers, config: Config, price: Price, clip: PlannedClip) -> Ahead:
+def _far(stored: StoredAnswers, config: BuildConfig, price: Price, clip: PlannedClip) -> PendingClip:
     """The clip with what is known of it; decided but not cut, it has no round left."""
     pictures = pictures_of(clip.name, config)
     if not stored.count:
-        return Ahead(clip.caption, pictures)
+        return PendingClip(clip.caption, pictures)
     replay = Replay(stored.get, config, price, clip)
     if replay.scene:
-        return Ahead(clip.caption, pictures, config.claude.rounds, captioned=True)
+        return PendingClip(clip.caption, pictures, config.claude.rounds, captioned=True)
     described, verified = replay.count("describe"), replay.count("verify")
-    return Ahead(
+    return PendingClip(
         clip.caption, pictures, min(verified, described), described > verified, captioned=replay.count("caption") > 0
     )

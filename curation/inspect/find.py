@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.parquet import read_table, reading
 from nextscene.common.storage import Storage, split_query
-from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sources import Source, span_of
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.shards.format.index import Index
@@ -38,7 +38,7 @@ _SHARD = re.compile(r"[a-z]+/nsp-\d{6,}(?:-r\d+)?")
 
 
 @dataclass(frozen=True)
-class Spot:
+class ClipLocation:
     """Where a clip belongs. `shard` is of revision 0; `unit` is -1 and `planned` None where only a shard names it."""
 
     clip_id: str
@@ -47,10 +47,10 @@ class Spot:
     planned: PlannedClip | None = None
 
 
-def find_clip(opened: Opened, wanted: str) -> Spot:
+def find_clip(opened: OpenDataset, wanted: str) -> ClipLocation:
     """The clip of this file, with this `id` of the manifest or this clip id, or the one whose clip id begins so.
 
-    Raises UsageMistake, naming those that come near, or all that are cut from a file.
+    Raises UsageError, naming those that come near, or all that are cut from a file.
     """
     whole = (spot for spot in _spots(opened, wanted) if spot.clip_id == wanted)
     if _WHOLE_ID.fullmatch(wanted) and (spot := next(whole, None)):
@@ -58,14 +58,14 @@ def find_clip(opened: Opened, wanted: str) -> Spot:
     if named := _named_so(opened, wanted):
         return named
     if not _ID.fullmatch(wanted):
-        raise UsageMistake(
+        raise UsageError(
             f"{wanted!r} is neither a clip id, nor a clip's file or `id` in the manifest, nor a shard such as"
             f" train/nsp-000000, nor a path of one{_as_far_as_known(opened)}"
         )
     if len(wanted) < LEAST_LETTERS:
         found = list(islice(_spots(opened, wanted), _MOST_NAMED + 1))
-        raise UsageMistake(f"{wanted} is too short, give at least {LEAST_LETTERS} letters; {_named(found)}")
-    near: dict[str, Spot] = {}
+        raise UsageError(f"{wanted} is too short, give at least {LEAST_LETTERS} letters; {_named(found)}")
+    near: dict[str, ClipLocation] = {}
     for spot in _spots(opened, wanted[:_NEAR_LETTERS]):
         if spot.clip_id == wanted:
             return spot
@@ -74,22 +74,22 @@ def find_clip(opened: Opened, wanted: str) -> Spot:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise UsageMistake(f"{wanted} is not enough; {_named(matching)}")
+        raise UsageError(f"{wanted} is not enough; {_named(matching)}")
     alike = [near[clip_id] for clip_id in difflib.get_close_matches(wanted, near, 3, 0)]
-    raise UsageMistake(f"no clip has the id {wanted}{_as_far_as_known(opened)}; {_named(alike, 'the nearest: ')}")
+    raise UsageError(f"no clip has the id {wanted}{_as_far_as_known(opened)}; {_named(alike, 'the nearest: ')}")
 
 
-def _named_so(opened: Opened, wanted: str) -> Spot | None:
+def _named_so(opened: OpenDataset, wanted: str) -> ClipLocation | None:
     """The one clip whose file, or `id` in the manifest, is called so; letter by letter, else by its
     whole name in another writing, else by the last part of it, else by either without its suffix.
 
-    None where it is a clip's id, or no clip is called so. Raises UsageMistake where several are.
+    None where it is a clip's id, or no clip is called so. Raises UsageError where several are.
     """
     names = _ways_to_write(opened.out, wanted)
-    by_letters: list[tuple[Spot, str]] = []
-    by_name: list[tuple[Spot, str]] = []
-    by_base: list[tuple[Spot, str]] = []
-    without_suffix: list[tuple[Spot, str]] = []
+    by_letters: list[tuple[ClipLocation, str]] = []
+    by_name: list[tuple[ClipLocation, str]] = []
+    by_base: list[tuple[ClipLocation, str]] = []
+    without_suffix: list[tuple[ClipLocation, str]] = []
     for spot, called, span in _called(opened, names):
         if spot.clip_id == wanted:
             return spot
@@ -105,14 +105,14 @@ def _named_so(opened: Opened, wanted: str) -> Spot | None:
     if len(found) > 1:
         more = f", and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
         listed = ", ".join(told for _, told in found[:_MOST_NAMED])
-        raise UsageMistake(f"{len(found):,} clips are called {wanted}; give the id of one of them: {listed}{more}")
+        raise UsageError(f"{len(found):,} clips are called {wanted}; give the id of one of them: {listed}{more}")
     return found[0][0] if found else None
 
 
 def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
     """The names that a clip may have which is called so: in both Unicode forms, and below its source, as a path is."""
     names = {wanted}
-    recorded = Recorded.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
+    recorded = RecordedConfig.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
     root = Source.expected(recorded.source).root.local("") if recorded else None
     if root is not None:
         names |= {os.path.normpath(wanted), _normal(wanted)}
@@ -122,7 +122,7 @@ def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
     return frozenset(name for name in written if not not_unicode(name))
 
 
-def _called(opened: Opened, names: frozenset[str]) -> Iterator[tuple[Spot, tuple[str, ...], str]]:
+def _called(opened: OpenDataset, names: frozenset[str]) -> Iterator[tuple[ClipLocation, tuple[str, ...], str]]:
     """The clips that may be called so, with what they are called, and their span: from the plan, or else the ledgers.
 
     A clip of exactly this id is among them.
@@ -136,7 +136,7 @@ def _called(opened: Opened, names: frozenset[str]) -> Iterator[tuple[Spot, tuple
                 rows = _matching(table, ("clip_id", "name", "identity"), "name", names)
                 for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist() if rows else ():
                     clip = PlannedClip(**row)
-                    spot = Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
+                    spot = ClipLocation(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
                     yield spot, (clip.name, clip.identity), span_of(clip.start_ms, clip.end_ms)
         return
     for path, _ in opened.ledgers():
@@ -145,7 +145,7 @@ def _called(opened: Opened, names: frozenset[str]) -> Iterator[tuple[Spot, tuple
             raise DamagedRecord(f"{path} is not a ledger of this version")
         rows = _matching(table, ("clip_id", "source"), "source", names)
         for row in table.take(rows).to_pylist() if rows else ():
-            spot = Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
+            spot = ClipLocation(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
             yield spot, (row["source"],), span_of(row["start_ms"], row["end_ms"])
 
 
@@ -167,7 +167,7 @@ def _matching(table: pa.Table, columns: Sequence[str], column: str, names: froze
 def shard_named(out: Storage, text: str) -> ShardName | None:
     """The shard that `text` names or is a path of; None for what looks like neither.
 
-    Raises UsageMistake for a path into another dataset.
+    Raises UsageError for a path into another dataset.
     """
     if _SHARD.fullmatch(text):
         split, _, stem = text.partition("/")
@@ -179,18 +179,18 @@ def shard_named(out: Storage, text: str) -> ShardName | None:
     if name is not None:
         root = place.removesuffix("/".join(place.split("/")[-4:]))
         if root and _normal(root) != _normal(out.shown):
-            raise UsageMistake(f"{text} is not in {out.shown}")
+            raise UsageError(f"{text} is not in {out.shown}")
     return name
 
 
-def find_shard(opened: Opened, wanted: ShardName) -> ShardName:
-    """The shard at its newest revision, or at the one that is asked for. Raises UsageMistake, naming what there is."""
+def find_shard(opened: OpenDataset, wanted: ShardName) -> ShardName:
+    """The shard at its newest revision, or at the one that is asked for. Raises UsageError, naming what there is."""
     planned = dict.fromkeys(name for name, _ in opened.plan.shards()) if opened.plan else {}
     newest = opened.state.sealed.get((wanted.split, wanted.index))
     if newest is not None and wanted.revision in (0, newest.revision):
         return newest
     if newest is not None:
-        raise UsageMistake(f"{wanted} is not there; there is {newest}")
+        raise UsageError(f"{wanted} is not there; there is {newest}")
     if wanted in planned:
         return wanted
     there = [*planned] or list(opened.state.sealed.values())
@@ -198,10 +198,10 @@ def find_shard(opened: Opened, wanted: ShardName) -> ShardName:
     for split in dict.fromkeys(name.split for name in there):
         of_split = [str(name) for name in there if name.split == split]
         spans.append(of_split[0] if len(of_split) == 1 else f"{of_split[0]} to {of_split[-1]}")
-    raise UsageMistake(f"there is no shard {wanted}, but {' and '.join(spans) or 'none at all'}")
+    raise UsageError(f"there is no shard {wanted}, but {' and '.join(spans) or 'none at all'}")
 
 
-def _spots(opened: Opened, begin: str) -> Iterator[Spot]:
+def _spots(opened: OpenDataset, begin: str) -> Iterator[ClipLocation]:
     """The clips whose ids begin so, some more than once: from the plan, or else from index and ledgers."""
     if opened.has_plan:
         yield from _planned(opened.out, begin)
@@ -214,17 +214,17 @@ def _spots(opened: Opened, begin: str) -> Iterator[Spot]:
             raise DamagedRecord(f"{path} is not a ledger of this version")
         if rows := _beginning(table["clip_id"], begin):
             for row in table.take(rows).to_pylist():
-                yield Spot(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
+                yield ClipLocation(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
 
 
-def _indexed(out: Storage, manifest: Manifest, begin: str) -> Iterator[Spot]:
+def _indexed(out: Storage, manifest: Manifest, begin: str) -> Iterator[ClipLocation]:
     for split in manifest.splits:
         index = Index.read(out, manifest, split)
         for number in _beginning(index.table["key"], begin):
-            yield Spot(index.key(number), replace(index.shards[index.shard[number]].name, revision=0))
+            yield ClipLocation(index.key(number), replace(index.shards[index.shard[number]].name, revision=0))
 
 
-def _planned(out: Storage, begin: str) -> Iterator[Spot]:
+def _planned(out: Storage, begin: str) -> Iterator[ClipLocation]:
     """A row group at a time: first its ids alone, all else only where one fits."""
     with reading(out, PLAN), out.open(PLAN) as file:
         plan = pq.ParquetFile(file)
@@ -233,7 +233,7 @@ def _planned(out: Storage, begin: str) -> Iterator[Spot]:
             if rows := _beginning(ids, begin):
                 for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist():
                     clip = PlannedClip(**row)
-                    yield Spot(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
+                    yield ClipLocation(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
 
 
 def _beginning(ids: pa.ChunkedArray, begin: str) -> list[int]:
@@ -241,14 +241,14 @@ def _beginning(ids: pa.ChunkedArray, begin: str) -> list[int]:
     return rows
 
 
-def _named(spots: Sequence[Spot], which: str = "ids that begin so: ") -> str:
+def _named(spots: Sequence[ClipLocation], which: str = "ids that begin so: ") -> str:
     ids = list(dict.fromkeys(spot.clip_id for spot in spots))
     if not ids:
         return "none begins like it"
     return f"{which}{', '.join(ids[:_MOST_NAMED])}{', …' if len(ids) > _MOST_NAMED else ''}"
 
 
-def _as_far_as_known(opened: Opened) -> str:
+def _as_far_as_known(opened: OpenDataset) -> str:
     known = opened.has_plan or opened.has_ledger
     return "" if known else " (without plan and ledger only those in shards are known)"
 

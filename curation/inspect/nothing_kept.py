@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 
 _MOST_REASONS = 3
 _TOO_SMALL = frozenset(["too_small", "too_narrow", "too_low"])
 _OTHER_JUDGE = "--judge none or --judge claude"
 
 
-def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: Config) -> str:
+def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig) -> str:
     """Return the commonest of these ends (outcome, reason, clips), and what to do about each, as one line."""
     commonest = sorted(ends, key=lambda end: -end[2])[:_MOST_REASONS]
     counts = ", ".join(f"{count:,} {outcome} {reason}".rstrip() for outcome, reason, count in commonest)
@@ -20,7 +20,7 @@ def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: Config) ->
     return f"{counts}; {told}; then build into another --out" if told else counts
 
 
-def _remedy(reason: str, config: Config) -> str:
+def _remedy(reason: str, config: BuildConfig) -> str:
     """Return what another build would be given; "" where no setting decides it."""
     rules, film = config.rules, config.judge == "film"
     if reason in _TOO_SMALL:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.dataset_hints import no_dataset, what_is
 from nextscene.shards.format.folder_mark import LATENTS, WORDS
@@ -23,30 +23,30 @@ _LOOKS = 5
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenDataset:
     """What stands in `out`. `config` is None where `config.toml` is not there, `manifest` before a run has ended.
 
     Without `config.toml` nobody knows which units make a shard, and only sealed shards count.
     """
 
     out: Storage
-    config: Config | None
-    state: State
+    config: BuildConfig | None
+    state: CommittedState
     manifest: Manifest | None
 
     @staticmethod
-    def at(out: Storage, config: Config | None) -> Opened:
-        """Raises UsageMistake where there is no dataset, DamagedRecord for a manifest that cannot be read."""
+    def at(out: Storage, config: BuildConfig | None) -> OpenDataset:
+        """Raises UsageError where there is no dataset, DamagedRecord for a manifest that cannot be read."""
         try:
             manifest = Manifest.read(out)
         except FileNotFoundError:
             manifest = None
         if config is None and manifest is None:
-            raise UsageMistake(f"{out.shown} {no_dataset(out)}")
+            raise UsageError(f"{out.shown} {no_dataset(out)}")
         if config is None and (held := what_is(out)) == WORDS[LATENTS]:
-            raise UsageMistake(f"{out.shown} holds {held}, not a dataset; name the dataset that they are of")
-        state = State.read(out, config.units_per_shard) if config else _sealed(out)
-        return Opened(out, config, state, manifest)
+            raise UsageError(f"{out.shown} holds {held}, not a dataset; name the dataset that they are of")
+        state = CommittedState.read(out, config.units_per_shard) if config else _sealed(out)
+        return OpenDataset(out, config, state, manifest)
 
     @cached_property
     def has_plan(self) -> bool:
@@ -82,22 +82,22 @@ class Opened:
                 yield unit.ledger, False
 
 
-def _sealed(out: Storage) -> State:
+def _sealed(out: Storage) -> CommittedState:
     """As far as it is known without a plan."""
     sealed, partial = sealed_and_partial(out)
-    return State(sealed, frozenset(), partial)
+    return CommittedState(sealed, frozenset(), partial)
 
 
-def look(out: Storage, config: Config | None, see: Callable[[Opened], T]) -> T:
+def look(out: Storage, config: BuildConfig | None, see: Callable[[OpenDataset], T]) -> T:
     """What `see` makes of a dataset; it looks again where a run at work moved a file from under it.
 
-    Raises what `Opened.at` and `see` raise, and FileNotFoundError for a file that is gone for good.
+    Raises what `OpenDataset.at` and `see` raise, and FileNotFoundError for a file that is gone for good.
     """
     for _ in range(_LOOKS - 1):
-        opened = Opened.at(out, config)
+        opened = OpenDataset.at(out, config)
         try:
             return see(opened)
         except FileNotFoundError:
-            if Opened.at(out, config).state == opened.state:
+            if OpenDataset.at(out, config).state == opened.state:
                 raise
-    return see(Opened.at(out, config))
+    return see(OpenDataset.at(out, config))

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.parquet import read_table
 from nextscene.common.run_lock import holder, is_at_work
-from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleReader
 from nextscene.curation.ledger import Tally
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.retry import open_retry
 from nextscene.curation.sealing.retry_advice import Advice, retries
 from nextscene.curation.summary import METHODS, Spending
@@ -35,7 +35,7 @@ class SplitSize:
 
 
 @dataclass(frozen=True)
-class Runner:
+class LockHolder:
     """Whose run it is that holds the dataset's lock, and whether its process is there."""
 
     run_id: str
@@ -45,7 +45,7 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class Glance:
+class DatasetOverview:
     """`planned` clips and `outcomes` (outcome, reason, clips) are None where no file says them.
 
     `complete` is whether every planned shard is sealed. `retries` are those that may
@@ -60,7 +60,7 @@ class Glance:
     outcomes: tuple[tuple[str, str, int], ...] | None
     splits: tuple[SplitSize, ...]
     spending: Spending | None
-    runner: Runner | None
+    runner: LockHolder | None
     retries: tuple[Advice, ...]
     example: str
     missing: tuple[str, ...]
@@ -73,7 +73,7 @@ class Glance:
         return self.count(*OUTCOMES)
 
 
-def glance(opened: Opened) -> Glance:
+def dataset_overview(opened: OpenDataset) -> DatasetOverview:
     """Raises DamagedRecord, DamagedShard, StorageFault, or FileNotFoundError for a file that a run just moved."""
     summary = _summary(opened)
     ends = None if summary else _ends(opened)
@@ -82,8 +82,8 @@ def glance(opened: Opened) -> Glance:
     outcomes = _outcomes(summary, ends)
     lock = holder(opened.out)
     further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or judge != "claude"}
-    runner = Runner(lock.run_id, lock.host, lock.pid, is_at_work(opened.out)) if lock else None
-    return Glance(
+    runner = LockHolder(lock.run_id, lock.host, lock.pid, is_at_work(opened.out)) if lock else None
+    return DatasetOverview(
         judge=judge,
         method=METHODS.get(judge, ""),
         complete=_complete(opened),
@@ -102,13 +102,13 @@ _Ends = Counter[tuple[str, str, str, bool]]
 """(split, outcome, reason, whether in a sealed shard) → clips."""
 
 
-def _complete(opened: Opened) -> bool:
+def _complete(opened: OpenDataset) -> bool:
     if opened.plan:
         return opened.state.complete(opened.plan)
     return opened.manifest is not None and opened.manifest.complete
 
 
-def _summary(opened: Opened) -> dict[str, Any]:
+def _summary(opened: OpenDataset) -> dict[str, Any]:
     """What the last run counted, where all was done by then; else nothing, and the ledgers are counted now."""
     if opened.manifest is None or not opened.manifest.complete:
         return {}
@@ -124,7 +124,7 @@ def _summary(opened: Opened) -> dict[str, Any]:
         raise DamagedRecord(f"{SUMMARY} is not a summary: {error}") from error
 
 
-def _ends(opened: Opened) -> _Ends | None:
+def _ends(opened: OpenDataset) -> _Ends | None:
     """None where there are no ledgers."""
     if not opened.has_ledger:
         return None
@@ -141,8 +141,8 @@ def _ends(opened: Opened) -> _Ends | None:
     return counts
 
 
-def _retries(opened: Opened, outcomes: tuple[tuple[str, str, int], ...] | None) -> list[Advice]:
-    recorded = Recorded.read(opened.out)
+def _retries(opened: OpenDataset, outcomes: tuple[tuple[str, str, int], ...] | None) -> list[Advice]:
+    recorded = RecordedConfig.read(opened.out)
     return retries(outcomes or (), recorded.cut_version, open_retry(opened.out)) if recorded else []
 
 
@@ -155,7 +155,7 @@ def _outcomes(summary: dict[str, Any], ends: _Ends | None) -> tuple[tuple[str, s
     return tuple(tally.lines())
 
 
-def _sizes(opened: Opened, ends: _Ends | None) -> list[SplitSize]:
+def _sizes(opened: OpenDataset, ends: _Ends | None) -> list[SplitSize]:
     """As the manifest says; while it is not complete, of the shards that are sealed now."""
     manifest = opened.manifest
     if ends is None or (manifest and manifest.complete):
@@ -177,13 +177,13 @@ def _added(parts: Iterable[tuple[str, int, int, int]]) -> list[SplitSize]:
     return list(sums.values())
 
 
-def _first_receipt(opened: Opened) -> Receipt | None:
+def _first_receipt(opened: OpenDataset) -> Receipt | None:
     """Of the first sealed shard that holds a sample."""
     receipts = (Receipt.read(opened.out, name) for name in opened.state.sealed.values())
     return next((receipt for receipt in receipts if receipt.count), None)
 
 
-def _judge(opened: Opened, summary: dict[str, Any], first: Receipt | None) -> str:
+def _judge(opened: OpenDataset, summary: dict[str, Any], first: Receipt | None) -> str:
     """Where no other file says it, the first sample does."""
     if opened.config:
         return opened.config.judge
@@ -192,10 +192,10 @@ def _judge(opened: Opened, summary: dict[str, Any], first: Receipt | None) -> st
     return SampleReader(opened.out, first).read(0).record.judge
 
 
-def _spending(opened: Opened, judge: str, runner: Runner | None) -> Spending | None:
+def _spending(opened: OpenDataset, judge: str, runner: LockHolder | None) -> Spending | None:
     if judge != "claude" or not opened.has_calls:
         return None
     try:
         return Spending.read(opened.out, runner is not None and runner.alive)
-    except RunStopped as damage:
+    except StoppedError as damage:
         raise DamagedRecord(str(damage)) from damage

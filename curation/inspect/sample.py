@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import NotOurs, check_folder
 from nextscene.shards.format.layout import ShardName
@@ -68,9 +68,18 @@ class SampleReader:
             damage = str(error)
         place, sizes = receipt.places[number], dict(zip(MEMBERS, receipt.places[number].sizes, strict=True))
         return SampleFound(
-            receipt.clip_ids[number], receipt.name.tar, place.offset, sizes, place.crc32, place.frames, place.width,
-            place.height, text, record, damage,
-        )  # fmt: skip
+            receipt.clip_ids[number],
+            receipt.name.tar,
+            place.offset,
+            sizes,
+            place.crc32,
+            place.frames,
+            place.width,
+            place.height,
+            text,
+            record,
+            damage,
+        )
 
     @cached_property
     def _tar_damage(self) -> str:
@@ -84,22 +93,22 @@ class SampleReader:
 def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage) -> list[str]:
     """Writes the members of a shard's samples as `<key>.<member>` into `folder`, and returns these names.
 
-    Raises UsageMistake for a name that is taken, before anything is written; DamagedShard at the first sample that is
+    Raises UsageError for a name that is taken, before anything is written; DamagedShard at the first sample that is
     not whole, with those before it written.
     """
     receipt = Receipt.read(out, name)
     try:
         check_folder(folder)
     except NotOurs as mistake:
-        raise UsageMistake(f"--extract {mistake}") from mistake
+        raise UsageError(f"--extract {mistake}") from mistake
     names = [f"{key}.{member}" for key in keys for member in MEMBERS]
     for entry in folder.stats(names):
         if entry is not None:
-            raise UsageMistake(f"--extract {folder.shown}: {entry.path} is there already; name another folder")
+            raise UsageError(f"--extract {folder.shown}: {entry.path} is there already; name another folder")
     reader = SampleReader(out, receipt)
     for key in keys:
         sample = reader.read(receipt.clip_ids.index(key))
         for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
             if not folder.create(f"{key}.{member}", data):
-                raise UsageMistake(f"--extract {folder.shown}: {key}.{member} is there already; it stays as it is")
+                raise UsageError(f"--extract {folder.shown}: {key}.{member} is there already; it stays as it is")
     return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleFound, SampleReader
 from nextscene.curation.ledger import read_ledger
 from nextscene.curation.sources import span_of
@@ -49,7 +49,7 @@ class ShardHistory:
         return [sample.damage for sample in self.samples if sample.damage]
 
 
-def shard_history(opened: Opened, name: ShardName) -> ShardHistory:
+def shard_history(opened: OpenDataset, name: ShardName) -> ShardHistory:
     """Reads every sample of the shard. Raises DamagedRecord, or FileNotFoundError for a file that is gone."""
     sealed = name in opened.state.sealed.values()
     planned = dict(opened.plan.shards()).get(ShardName(name.split, name.index)) if opened.plan else None
@@ -78,7 +78,7 @@ def shard_history(opened: Opened, name: ShardName) -> ShardHistory:
     )
 
 
-def _ledgers(opened: Opened, name: ShardName, sealed: bool, planned: int | None) -> list[str]:
+def _ledgers(opened: OpenDataset, name: ShardName, sealed: bool, planned: int | None) -> list[str]:
     """The ledger of a sealed shard, or those of its committed units."""
     if sealed:
         return [name.ledger] if opened.has_ledger else []

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from nextscene.common.lease import Holder
 from nextscene.common.run_lock import holder, is_at_work
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Tally
 from nextscene.curation.plan import Plan
-from nextscene.curation.sealing.committed import take_stock
+from nextscene.curation.sealing.committed import read_progress
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.curation.summary import Spending
 
@@ -41,16 +41,25 @@ class Status:
         return self.tally.total == self.planned and not any(outcome == "kept" for outcome, _, _ in self.tally.lines())
 
 
-def status(out: Storage, config: Config) -> Status:
+def status(out: Storage, config: BuildConfig) -> Status:
     """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone, DamagedRecord."""
     plan = Plan(out, config)
     shards_planned = sum(1 for _ in plan.shards())
-    state, tally = take_stock(out, config.units_per_shard)
+    state, tally = read_progress(out, config.units_per_shard)
     runner = holder(out)
     retry = OpenRetry.read(out)
     at_work = runner is not None and is_at_work(out)
     spending = Spending.read(out, at_work) if config.judge == "claude" else None
     return Status(
-        plan.clips, shards_planned, len(state.sealed), tally, plan.passed_over, runner, spending, len(state.partial),
-        retry, sum(retry.is_left(shard) for shard in state.sealed.values()) if retry else 0, at_work,
-    )  # fmt: skip
+        plan.clips,
+        shards_planned,
+        len(state.sealed),
+        tally,
+        plan.passed_over,
+        runner,
+        spending,
+        len(state.partial),
+        retry,
+        sum(retry.is_left(shard) for shard in state.sealed.values()) if retry else 0,
+        at_work,
+    )

@@ -23,26 +23,50 @@ _SCALING = {"flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
 TO_BT709 = {**_BT709, **_SCALING}
 """What the filter `scale` is told, so that its pictures are what the tags say."""
 BT709_TO_JPEG = {
-    "in_color_matrix": "bt709", "in_range": "tv", "out_color_matrix": "smpte170m", "out_range": "pc", **_SCALING
-}  # fmt: skip
+    "in_color_matrix": "bt709",
+    "in_range": "tv",
+    "out_color_matrix": "smpte170m",
+    "out_range": "pc",
+    **_SCALING,
+}
 """Likewise for a clip's pictures that become JPEGs, which every viewer takes for BT.601 of full range."""
 
 # MediaInfo's words for the code points of ITU-T H.273, and ffmpeg's.
 _MATRICES = {
-    "Identity": "gbr", "BT.709": "bt709", "FCC 73.682": "fcc", "BT.470 System B/G": "bt470bg", "BT.601": "smpte170m",
-    "SMPTE 240M": "smpte240m", "YCgCo": "ycgco", "BT.2020 non-constant": "bt2020nc", "BT.2020 constant": "bt2020c",
-    "Chromaticity-derived non-constant": "chroma-derived-nc", "Chromaticity-derived constant": "chroma-derived-c",
+    "Identity": "gbr",
+    "BT.709": "bt709",
+    "FCC 73.682": "fcc",
+    "BT.470 System B/G": "bt470bg",
+    "BT.601": "smpte170m",
+    "SMPTE 240M": "smpte240m",
+    "YCgCo": "ycgco",
+    "BT.2020 non-constant": "bt2020nc",
+    "BT.2020 constant": "bt2020c",
+    "Chromaticity-derived non-constant": "chroma-derived-nc",
+    "Chromaticity-derived constant": "chroma-derived-c",
     "ICtCp": "ictcp",
-}  # fmt: skip
+}
 # All of them have the white of BT.709; DCI P3, whose own is greener, is taken with it too, so that white stays white.
 _PRIMARIES = {
-    "BT.709": "bt709", "BT.601 PAL": "bt470bg", "BT.601 NTSC": "smpte170m", "SMPTE 240M": "smpte240m",
-    "BT.2020": "bt2020", "DCI P3": "smpte432", "Display P3": "smpte432", "EBU Tech 3213": "jedec-p22",
-}  # fmt: skip
+    "BT.709": "bt709",
+    "BT.601 PAL": "bt470bg",
+    "BT.601 NTSC": "smpte170m",
+    "SMPTE 240M": "smpte240m",
+    "BT.2020": "bt2020",
+    "DCI P3": "smpte432",
+    "Display P3": "smpte432",
+    "EBU Tech 3213": "jedec-p22",
+}
 _TRANSFERS = {
-    "BT.470 System M": "bt470m", "BT.470 System B/G": "bt470bg", "Linear": "linear", "Logarithmic (100:1)": "log100",
-    "Logarithmic (316.22777:1)": "log316", "SMPTE 428M": "smpte428", "PQ": "smpte2084", "HLG": "arib-std-b67",
-}  # fmt: skip
+    "BT.470 System M": "bt470m",
+    "BT.470 System B/G": "bt470bg",
+    "Linear": "linear",
+    "Logarithmic (100:1)": "log100",
+    "Logarithmic (316.22777:1)": "log316",
+    "SMPTE 428M": "smpte428",
+    "PQ": "smpte2084",
+    "HLG": "arib-std-b67",
+}
 # All of them are shown by the same display, that of ITU-R BT.1886.
 _OF_A_DISPLAY = frozenset(
     ["", "BT.709", "BT.601", "SMPTE 240M", "BT.2020 (10-bit)", "BT.2020 (12-bit)", "xvYCC", "BT.1361", "sRGB/sYCC"]
@@ -55,17 +79,41 @@ _PLAIN_MATRICES = frozenset(["", "gbr", "bt709", "fcc", "bt470bg", "smpte170m", 
 
 # Code points that are not here say nothing, or that nothing is known.
 _MATRIX_NUMBERS = {
-    0: "Identity", 1: "BT.709", 4: "FCC 73.682", 5: "BT.470 System B/G", 6: "BT.601", 7: "SMPTE 240M", 8: "YCgCo",
-    9: "BT.2020 non-constant", 10: "BT.2020 constant", 14: "ICtCp",
-}  # fmt: skip
+    0: "Identity",
+    1: "BT.709",
+    4: "FCC 73.682",
+    5: "BT.470 System B/G",
+    6: "BT.601",
+    7: "SMPTE 240M",
+    8: "YCgCo",
+    9: "BT.2020 non-constant",
+    10: "BT.2020 constant",
+    14: "ICtCp",
+}
 _TRANSFER_NUMBERS = {
-    1: "BT.709", 4: "BT.470 System M", 5: "BT.470 System B/G", 6: "BT.601", 7: "SMPTE 240M", 8: "Linear",
-    13: "sRGB/sYCC", 14: "BT.2020 (10-bit)", 15: "BT.2020 (12-bit)", 16: "PQ", 17: "SMPTE 428M", 18: "HLG",
-}  # fmt: skip
+    1: "BT.709",
+    4: "BT.470 System M",
+    5: "BT.470 System B/G",
+    6: "BT.601",
+    7: "SMPTE 240M",
+    8: "Linear",
+    13: "sRGB/sYCC",
+    14: "BT.2020 (10-bit)",
+    15: "BT.2020 (12-bit)",
+    16: "PQ",
+    17: "SMPTE 428M",
+    18: "HLG",
+}
 _PRIMARIES_NUMBERS = {
-    1: "BT.709", 5: "BT.601 PAL", 6: "BT.601 NTSC", 7: "SMPTE 240M", 9: "BT.2020", 11: "DCI P3", 12: "Display P3",
+    1: "BT.709",
+    5: "BT.601 PAL",
+    6: "BT.601 NTSC",
+    7: "SMPTE 240M",
+    9: "BT.2020",
+    11: "DCI P3",
+    12: "Display P3",
     22: "EBU Tech 3213",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

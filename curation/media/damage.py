@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextscene.common import child_process
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media import damage_child
 from nextscene.curation.media.seek import CONTAINERS
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 
 
 @dataclass(frozen=True)
-class Examined:
+class DecodedSpan:
     """A span as it was decoded, in seconds on the clock of the file.
 
     `first` is the time of the clip's first frame, and `seconds` the most that the clip lasts.
@@ -27,7 +27,7 @@ class Examined:
     seconds: float
 
 
-def damage(part: Examined, config: Config, scratch: Path) -> Ending | None:
+def damage(part: DecodedSpan, config: BuildConfig, scratch: Path) -> ClipOutcome | None:
     """Decode the span once more, packet by packet, and return the clip's end if more is damaged than is allowed.
 
     Ffmpeg says what is wrong, and not when: decoders also complain where nothing is wrong with the clip, at a keyframe
@@ -39,11 +39,11 @@ def damage(part: Examined, config: Config, scratch: Path) -> Ending | None:
     done = child_process.run(line, config.limits)
     if done.code != 0:
         said = done.stderr.splitlines()[-1:]
-        return Ending("failed", "damaged", f"the decoder complained, and the file cannot be examined: {said}")
+        return ClipOutcome("failed", "damaged", f"the decoder complained, and the file cannot be examined: {said}")
     faults: dict[float, str] = {}
     for time, said_then in map(json.loads, target.read_text(encoding="utf-8").splitlines()):
         faults.setdefault(time, said_then)
     if len(faults) <= config.rules.max_damaged_frames:
         return None
     when, what = next(iter(faults.items()))
-    return Ending("failed", "damaged", f"{len(faults)} damaged, the first at {when:.3f} s: {what}")
+    return ClipOutcome("failed", "damaged", f"{len(faults)} damaged, the first at {when:.3f} s: {what}")

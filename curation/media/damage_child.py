@@ -32,7 +32,7 @@ _INTERRUPTIONS = 1000
 
 
 @dataclass(frozen=True)
-class Fault:
+class DecodeFault:
     """What was said of the time between two packets, or of one."""
 
     begin: float
@@ -41,7 +41,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownFrame:
     """A frame, or a keyframe, at its time."""
 
     time: float
@@ -69,16 +69,16 @@ class Video:
             yield container, video, (container.start_time or 0) / av.time_base
 
 
-def faults(video: Video, first: float, seconds: float) -> Iterator[Fault]:
+def faults(video: Video, first: float, seconds: float) -> Iterator[DecodeFault]:
     """Yield the faults that the clip shows: also those before it, if its frames are predicted from what they hit."""
     begin = _before_two_keyframes(video, first)
-    found: list[Fault] = []
+    found: list[DecodeFault] = []
     whole_since = float("-inf")
     with video.opened() as (container, stream, origin):
         if begin > 0:
             container.seek(round((origin + begin) * av.time_base))
         for event in _events(container, stream, origin):
-            if isinstance(event, Fault):
+            if isinstance(event, DecodeFault):
                 found.append(event)
             elif event.time >= first + seconds:
                 break
@@ -105,7 +105,9 @@ def _before_two_keyframes(video: Video, first: float) -> float:
     return 0.0
 
 
-def _events(container: av.container.InputContainer, video: av.VideoStream, origin: float) -> Iterator[Fault | Shown]:
+def _events(
+    container: av.container.InputContainer, video: av.VideoStream, origin: float
+) -> Iterator[DecodeFault | ShownFrame]:
     """Yield what goes wrong and what is shown, in the order of decoding."""
     time, keys = 0.0, 0
     for packet, said in _packets(container, video):
@@ -114,9 +116,9 @@ def _events(container: av.container.InputContainer, video: av.VideoStream, origi
         if stamp is not None and packet.time_base is not None:
             time = float(stamp * packet.time_base) - origin
         if said:
-            yield Fault(min(before, time), max(before, time), said)
+            yield DecodeFault(min(before, time), max(before, time), said)
         if packet.is_corrupt:
-            yield Fault(time, time, "the packet is corrupt: some of it was lost on the way")
+            yield DecodeFault(time, time, "the packet is corrupt: some of it was lost on the way")
         keys += packet.is_keyframe
         with av.logging.Capture() as log:
             try:
@@ -127,12 +129,14 @@ def _events(container: av.container.InputContainer, video: av.VideoStream, origi
             failed = ""
         complaint = next((message.strip() for _, name, message in log if name == _SILENT_DECODER), failed)
         if complaint:
-            yield Fault(time, time, complaint)
+            yield DecodeFault(time, time, complaint)
         elif packet.is_keyframe:
-            yield Shown(time, is_key=True)
+            yield ShownFrame(time, is_key=True)
         for frame in frames:
             when = time if frame.time is None else frame.time - origin
-            yield Fault(when, when, "the frame is corrupt") if frame.is_corrupt else Shown(when, is_key=False)
+            yield (
+                DecodeFault(when, when, "the frame is corrupt") if frame.is_corrupt else ShownFrame(when, is_key=False)
+            )
 
 
 def _packets(

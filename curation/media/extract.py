@@ -21,13 +21,13 @@ import ffmpeg as ffmpeg_line
 
 from nextscene.common import child_process, ffmpeg
 from nextscene.common.storage import StorageFault
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media import still_image
 from nextscene.curation.media.color import over_white, scaled
-from nextscene.curation.media.damage import Examined, damage
+from nextscene.curation.media.damage import DecodedSpan, damage
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
 from nextscene.curation.media.seek import CONTAINERS, Clock, Span, clock, starting_points
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 
 _CRASHES_ALLOWED = 3
 _EVIDENCE_CHARACTERS = 2000
@@ -62,8 +62,8 @@ class Extracted:
 
 
 def extract(
-    source: Path, span: Span, measured: Measured, config: Config, scratch: Path, finish: Finish
-) -> Extracted | Ending:
+    source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path, finish: Finish
+) -> Extracted | ClipOutcome:
     """Decode a span, and make of its frames what `finish` says.
 
     Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
@@ -72,46 +72,52 @@ def extract(
         return _extract_image(source, measured, config, scratch, finish)
     ticks = clock(source, measured, config.limits)
     if ticks is None:
-        return Ending("rejected", "unreadable", "ffmpeg does not tell when its streams begin")
+        return ClipOutcome("rejected", "unreadable", "ffmpeg does not tell when its streams begin")
     most = most_frames(span, measured, config)
     found = _decoded(_Attempts(source, span, measured, ticks, config, scratch, finish), span, config, most)
-    if isinstance(found, Ending) or not _TROUBLE.search(found.stderr):
+    if isinstance(found, ClipOutcome) or not _TROUBLE.search(found.stderr):
         return found
-    part = Examined(source, measured.stream, found.first, most / config.encode.fps)
+    part = DecodedSpan(source, measured.stream, found.first, most / config.encode.fps)
     return damage(part, config, scratch) or found
 
 
-def _decoded(attempts: _Attempts, span: Span, config: Config, most: int) -> Extracted | Ending:
+def _decoded(attempts: _Attempts, span: Span, config: BuildConfig, most: int) -> Extracted | ClipOutcome:
     """Begin further and further back, until the frame is there that the span begins with."""
     for begin in attempts.starting_points():
         done = attempts.run(begin, most)
-        if isinstance(done, Ending):
+        if isinstance(done, ClipOutcome):
             return done
         first = _first_shown(attempts.times, span, config)
         if first is None:
             continue
         if _CHANGED in done.stderr and attempts.times[-1] + 2 / config.encode.fps < first + most / config.encode.fps:
-            return Ending("failed", "format_change", f"its pictures are others after {attempts.times[-1]:.3f} s")
+            return ClipOutcome("failed", "format_change", f"its pictures are others after {attempts.times[-1]:.3f} s")
         if back := _going_back(attempts.times, first + most / config.encode.fps):
-            return Ending("failed", "damaged", f"its time stamps go back from {back[0]:.3f} s to {back[1]:.3f} s")
+            return ClipOutcome("failed", "damaged", f"its time stamps go back from {back[0]:.3f} s to {back[1]:.3f} s")
         if span.start == 0 and span.length is not None and (left := _slots(span.length - first, config)) < most:
             done = attempts.run(begin, left)  # the picture begins late, and nothing is shown after the end of the span
-            if isinstance(done, Ending):
+            if isinstance(done, ClipOutcome):
                 return done
         return Extracted(attempts.cpu_seconds, done.stderr, first)
     attempts.raise_if_disk_full()
     times = attempts.times
     found = f"the first frame is shown at {times[0]:.3f} s" if times else "no frame was decoded"
-    return Ending("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
+    return ClipOutcome("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
 
 
 class _Attempts:
     """Runs of ffmpeg on one span. `times` are those of the frames that the last one decoded."""
 
     def __init__(
-        self, source: Path, span: Span, measured: Measured, ticks: Clock, config: Config, scratch: Path,
+        self,
+        source: Path,
+        span: Span,
+        measured: Measured,
+        ticks: Clock,
+        config: BuildConfig,
+        scratch: Path,
         finish: Finish,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._source = source
         self._span = span
         self._measured = measured
@@ -126,7 +132,7 @@ class _Attempts:
         limits = self._config.limits
         return starting_points(self._source, self._span, self._measured, self._clock, limits, self._scratch)
 
-    def run(self, begin: float, most: int) -> child_process.Run | Ending:
+    def run(self, begin: float, most: int) -> child_process.ChildResult | ClipOutcome:
         """Decode from a time on, and make at most so many frames."""
         noted = self._scratch / "times.txt"
         noted.unlink(missing_ok=True)
@@ -134,7 +140,7 @@ class _Attempts:
         picture = _picture(self._source, self._span, options, self._measured, self._config, noted)
         done = _run(arguments(self._finish(picture, most)), self._config, self._scratch)
         self.times = _decoded_times(noted)
-        self.cpu_seconds += 0.0 if isinstance(done, Ending) else done.cpu_seconds
+        self.cpu_seconds += 0.0 if isinstance(done, ClipOutcome) else done.cpu_seconds
         return done
 
     def raise_if_disk_full(self) -> None:
@@ -142,8 +148,8 @@ class _Attempts:
 
 
 def _extract_image(
-    source: Path, measured: Measured, config: Config, scratch: Path, finish: Finish
-) -> Extracted | Ending:
+    source: Path, measured: Measured, config: BuildConfig, scratch: Path, finish: Finish
+) -> Extracted | ClipOutcome:
     """Pillow decodes it, in a process of its own: it knows profiles, orientation, transparency and damage."""
     plain = scratch / "still.ppm"
     shown = child_process.run([sys.executable, "-P", still_image.__file__, str(source), str(plain)], config.limits)
@@ -151,16 +157,16 @@ def _extract_image(
         raise_if_disk_full(shown.stderr, scratch)
         said = _said(shown.stderr)
         if shown.code == still_image.NOT_SHOWN:
-            return Ending("rejected", "unreadable", said)
-        return Ending("failed", "damaged", said) if shown.code == 1 else broken(shown, config, "the image decoder")
+            return ClipOutcome("rejected", "unreadable", said)
+        return ClipOutcome("failed", "damaged", said) if shown.code == 1 else broken(shown, config, "the image decoder")
     stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
     side = config.encode.image_side
     stream = scaled(stream, measured.color, "gbr", _covering(side, side), (side, side))
     done = _run(arguments(finish(stream, 1)), config, scratch)
-    return done if isinstance(done, Ending) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
+    return done if isinstance(done, ClipOutcome) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
 
 
-def _run(line: list[str], config: Config, scratch: Path) -> child_process.Run | Ending:
+def _run(line: list[str], config: BuildConfig, scratch: Path) -> child_process.ChildResult | ClipOutcome:
     """Run ffmpeg. One that crashes gets another chance, since the machine may have been short of memory."""
     cpu_seconds = 0.0
     for _ in range(_CRASHES_ALLOWED):
@@ -171,11 +177,11 @@ def _run(line: list[str], config: Config, scratch: Path) -> child_process.Run | 
     if done.code != 0:
         raise_if_disk_full(done.stderr, scratch)
         return broken(done, config)
-    return child_process.Run(0, done.stderr, cpu_seconds)
+    return child_process.ChildResult(0, done.stderr, cpu_seconds)
 
 
 def _picture(
-    source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: Config, noted: Path
+    source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: BuildConfig, noted: Path
 ) -> ffmpeg_line.nodes.Stream:
     """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a file."""
     # A picture of another size would begin the clip anew in the middle of it.
@@ -208,10 +214,7 @@ def _picture(
 
 def _covering(width: int, height: int) -> dict[str, str]:
     """The smallest size in square pixels that covers a box, for the filter `scale`."""
-    return {
-        "w": f"max({width},ceil({height}*iw*sar/ih/2)*2)",
-        "h": f"max({height},ceil({width}*ih/(iw*sar)/2)*2)",
-    }
+    return {"w": f"max({width},ceil({height}*iw*sar/ih/2)*2)", "h": f"max({height},ceil({width}*ih/(iw*sar)/2)*2)"}
 
 
 def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
@@ -228,7 +231,7 @@ def _decoded_times(path: Path) -> list[float]:
     return [int(found[1]) / _MICROSECONDS for found in map(_TIME.search, path.read_text().splitlines()) if found]
 
 
-def _first_shown(times: Sequence[float], span: Span, config: Config) -> float | None:
+def _first_shown(times: Sequence[float], span: Span, config: BuildConfig) -> float | None:
     """The time of the frame that is shown as the clip begins: the last that has come, or without a start the first."""
     if span.start == 0:
         return next(iter(times), None)
@@ -241,7 +244,7 @@ def _going_back(times: Sequence[float], end: float) -> tuple[float, float] | Non
     return next(((one, other) for one, other in pairwise(times) if other < one <= end), None)
 
 
-def expected_frames(span: Span, measured: Measured, config: Config, first: float = 0.0) -> int:
+def expected_frames(span: Span, measured: Measured, config: BuildConfig, first: float = 0.0) -> int:
     """How many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown duration."""
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
@@ -253,7 +256,7 @@ def expected_frames(span: Span, measured: Measured, config: Config, first: float
     return max(1, min(most_frames(span, measured, config), round(left * config.encode.fps)))
 
 
-def most_frames(span: Span, measured: Measured, config: Config) -> int:
+def most_frames(span: Span, measured: Measured, config: BuildConfig) -> int:
     """How many frames a clip may have. The last source frame of a span may last longer than the span."""
     if measured.is_image:
         return 1
@@ -261,20 +264,20 @@ def most_frames(span: Span, measured: Measured, config: Config) -> int:
     return most if span.length is None else min(most, _slots(span.length, config))
 
 
-def _slots(seconds: float, config: Config) -> int:
+def _slots(seconds: float, config: BuildConfig) -> int:
     return max(1, round(seconds * config.encode.fps))
 
 
-def broken(done: child_process.Run, config: Config, program: str = "ffmpeg") -> Ending:
+def broken(done: child_process.ChildResult, config: BuildConfig, program: str = "ffmpeg") -> ClipOutcome:
     """What a child's end says of the clip."""
     said = _said(done.stderr) or "it said nothing"
     if done.code is None:
-        return Ending("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
+        return ClipOutcome("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
     if opening := _NOT_OPENED.search(done.stderr):
-        return Ending("rejected", "unreadable", opening[1])
+        return ClipOutcome("rejected", "unreadable", opening[1])
     if done.code < 0:
-        return Ending("failed", "cut_crashed", f"{program} died of {signal.Signals(-done.code).name}: {said}")
-    return Ending("failed", "cut_error", f"{program} ended with status {done.code}: {said}")
+        return ClipOutcome("failed", "cut_crashed", f"{program} died of {signal.Signals(-done.code).name}: {said}")
+    return ClipOutcome("failed", "cut_error", f"{program} ended with status {done.code}: {said}")
 
 
 def _said(stderr: str) -> str:

@@ -23,13 +23,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadable, measure
+from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, UnreadableFile, measure
 from nextscene.curation.sources.sized_file import SizedFile
 
 BUFFER_BYTES = 64 << 10
 OUT_OF_MEMORY = errno.ENOMEM
 """The exit status of a process that the bound on memory has ended."""
-_EXPECTED = (Unreadable, NoVideo, ImplausibleHeader)
+_EXPECTED = (UnreadableFile, NoVideo, ImplausibleHeader)
 
 
 class _ServedFile(SizedFile):

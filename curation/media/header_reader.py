@@ -19,11 +19,11 @@ from typing import Any, BinaryIO
 
 from nextscene.common.child_server import ChildServer
 from nextscene.common.environment import clean_python_environment
-from nextscene.common.errors import RunStopped
-from nextscene.curation.config import Limits
+from nextscene.common.errors import StoppedError
+from nextscene.curation.config import RunLimits
 from nextscene.curation.media import header_child
 from nextscene.curation.media.color import Color
-from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, Unreadable
+from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile
 
 _MOST_READS = 10_000
 """Of 64 KiB: what a file takes that is read for the child. Sound ones take some dozen."""
@@ -31,7 +31,7 @@ _MOST_ANSWER_BYTES = 1 << 20
 _AT_WORK_SECONDS = 0.1
 """Of CPU time. A child that has used less of it in so long a time waits for a disk."""
 _ERRORS: Mapping[str, type[Exception]] = {
-    error.__name__: error for error in (Unreadable, NoVideo, ImplausibleHeader, RuntimeError)
+    error.__name__: error for error in (UnreadableFile, NoVideo, ImplausibleHeader, RuntimeError)
 }
 
 
@@ -46,11 +46,11 @@ class HeaderReader:
         self._lock = threading.Lock()
         self._child: ChildServer | None = None
 
-    def measure(self, file: BinaryIO | Path, limits: Limits) -> Measured:
+    def measure(self, file: BinaryIO | Path, limits: RunLimits) -> Measured:
         """Return what `curation.media.probe.measure` does, or raise what it raises.
 
         A path must be a link without neighbors. Raise HeaderError for a file that exceeds the bounds twice, the second
-        time in a child of its own; OSError when it cannot be read; RunStopped when the child cannot be started.
+        time in a child of its own; OSError when it cannot be read; StoppedError when the child cannot be started.
         """
         with self._lock:
             try:
@@ -58,7 +58,7 @@ class HeaderReader:
             except HeaderError:
                 return self._ask(file, limits)
 
-    def _ask(self, file: BinaryIO | Path, limits: Limits) -> Measured:
+    def _ask(self, file: BinaryIO | Path, limits: RunLimits) -> Measured:
         child = self._child or _started()
         self._child = None
         try:
@@ -90,16 +90,16 @@ class HeaderReader:
 
 
 def _started() -> ChildServer:
-    """Raise RunStopped."""
+    """Raise StoppedError."""
     try:
         return ChildServer(header_child.__file__, environment=clean_python_environment())
     except OSError as error:
-        raise RunStopped(
+        raise StoppedError(
             f"{socket.gethostname()}: the process that reads headers cannot be started: {error}"
         ) from error
 
 
-def _answer(child: ChildServer, file: BinaryIO | Path, limits: Limits) -> dict[str, Any]:
+def _answer(child: ChildServer, file: BinaryIO | Path, limits: RunLimits) -> dict[str, Any]:
     """Raise HeaderError if the child does not live to answer, OSError when the file cannot be read."""
     served = None if isinstance(file, Path) else file
     request = {
@@ -119,14 +119,14 @@ def _answer(child: ChildServer, file: BinaryIO | Path, limits: Limits) -> dict[s
     raise HeaderError(f"its headers take more than {_MOST_READS:,} reads")
 
 
-def _send(child: ChildServer, data: bytes, limits: Limits) -> None:
+def _send(child: ChildServer, data: bytes, limits: RunLimits) -> None:
     try:
         child.line.send_bytes(data)
     except OSError:
         raise _death(child, limits) from None
 
 
-def _receive(child: ChildServer, limits: Limits) -> bytes:
+def _receive(child: ChildServer, limits: RunLimits) -> bytes:
     used = -1.0
     while not child.line.poll(limits.clip_seconds):
         before, used = used, child.cpu_seconds()
@@ -138,7 +138,7 @@ def _receive(child: ChildServer, limits: Limits) -> bytes:
         raise _death(child, limits) from None
 
 
-def _death(child: ChildServer, limits: Limits) -> HeaderError:
+def _death(child: ChildServer, limits: RunLimits) -> HeaderError:
     code = child.death()
     if code == -signal.SIGXCPU:
         return HeaderError(f"its headers take more than {limits.header_seconds:g} s of CPU time")

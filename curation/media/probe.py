@@ -31,10 +31,28 @@ _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"M
 # What any other codec decodes to may have an alpha channel, which headers do not tell.
 _WITHOUT_ALPHA = frozenset(
     [
-        "AV1", "AVC", "DV", "H.263", "HEVC", "JPEG", "M-JPEG", "MPEG Video", "MPEG-4 Visual", "Sorenson Spark",
-        "Theora", "V_MJPEG", "VC-1", "VP6", "VP8", "VP9", "VVC", "WMV1", "WMV2", "YUV",
+        "AV1",
+        "AVC",
+        "DV",
+        "H.263",
+        "HEVC",
+        "JPEG",
+        "M-JPEG",
+        "MPEG Video",
+        "MPEG-4 Visual",
+        "Sorenson Spark",
+        "Theora",
+        "V_MJPEG",
+        "VC-1",
+        "VP6",
+        "VP8",
+        "VP9",
+        "VVC",
+        "WMV1",
+        "WMV2",
+        "YUV",
     ]
-)  # fmt: skip
+)
 # Of these MediaInfo reads the container only, not what the pictures say of themselves.
 _READ_BY_FFMPEG = frozenset(["AV1", "VP8", "VP9"])
 # Their transparency is a second video beside the first, which only these decoders of ffmpeg read.
@@ -53,7 +71,7 @@ _MAX_SIDE = 1 << 16
 _MAX_ASPECT = 4.0
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """No demuxer makes sense of the file."""
 
 
@@ -96,13 +114,13 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
     which it would look for other parts of the file.
     """
     if file.seek(0, os.SEEK_END) == 0:
-        raise Unreadable("the file is empty")
+        raise UnreadableFile("the file is empty")
     file.seek(0)
     head = file.read(_HEAD_BYTES)
     if _is_text(head):
         raise _second_opinion(file)
     if head.startswith(b"GIF8"):
-        raise Unreadable("GIF is not read; convert it to a video or an image of another kind")
+        raise UnreadableFile("GIF is not read; convert it to a video or an image of another kind")
     if _is_image(head) and (image := _measured_image(file)):
         return image
     headers = Headers(file, alias)
@@ -184,7 +202,10 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
     # Of a recording that begins in the middle only what can be decoded counts as its video.
     latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, milliseconds(whole, 0.0)) + _GUESSED
     return Measured(
-        is_image=False, width=width, height=height, codec=track.codec,
+        is_image=False,
+        width=width,
+        height=height,
+        codec=track.codec,
         duration=min(lasts, milliseconds(track.stored, lasts)) / 1000,
         end=latest / 1000,
         color=track.color,
@@ -192,7 +213,7 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
         stream=f"i:{track.id}" if container in ("BDAV", "MPEG-TS") and track.id.isdigit() else f"V:{place}",
         may_have_alpha=track.codec not in _WITHOUT_ALPHA,
         seeking="packets" if container in _WITHOUT_INDEX else "index",
-    )  # fmt: skip
+    )
 
 
 def _measured_recording(file: BinaryIO) -> Measured | None:
@@ -207,10 +228,15 @@ def _measured_recording(file: BinaryIO) -> Measured | None:
     except av.FFmpegError:
         return None
     return Measured(
-        is_image=False, width=round(codec.width * (aspect or 1)), height=codec.height, duration=lasts,
-        codec=codec.name, end=lasts, seeking="packets",
+        is_image=False,
+        width=round(codec.width * (aspect or 1)),
+        height=codec.height,
+        duration=lasts,
+        codec=codec.name,
+        end=lasts,
+        seeking="packets",
         color=Color().completed(int(codec.colorspace), int(codec.color_trc), int(codec.color_primaries)),
-    )  # fmt: skip
+    )
 
 
 def _displayed(track: Track) -> tuple[int, int]:
@@ -234,9 +260,10 @@ def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
             video = [stream for stream in container.streams.video if _kind(stream) == "video"][place]
             has_alpha = video.metadata.get("alpha_mode") == "1"
             color = measured.color.completed(
-                int(video.codec_context.colorspace), int(video.codec_context.color_trc),
+                int(video.codec_context.colorspace),
+                int(video.codec_context.color_trc),
                 int(video.codec_context.color_primaries),
-            )  # fmt: skip
+            )
     except (av.FFmpegError, IndexError):
         return measured  # the cut will meet the same, and say so
     decoder = _DECODERS_OF_ALPHA.get(measured.codec, "") if has_alpha else ""
@@ -262,17 +289,17 @@ def _turned(measured: Measured, degrees: float) -> Measured:
     return measured
 
 
-def _second_opinion(file: BinaryIO) -> Unreadable | NoVideo:
+def _second_opinion(file: BinaryIO) -> UnreadableFile | NoVideo:
     """FFmpeg's word on a file in which MediaInfo sees no video."""
     try:
         with _demuxed(file) as container:
             kinds = sorted({_kind(stream) for stream in container.streams})
     except av.FFmpegError as error:
-        return Unreadable(error.strerror or type(error).__name__)
+        return UnreadableFile(error.strerror or type(error).__name__)
     if not kinds:
-        return Unreadable("no streams in it")
+        return UnreadableFile("no streams in it")
     if "video" in kinds:
-        return Unreadable("its headers give the video no size")
+        return UnreadableFile("its headers give the video no size")
     return NoVideo(f"streams in the file: {', '.join(kinds)}")
 
 

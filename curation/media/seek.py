@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from nextscene.common import ffmpeg
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.sources import OPEN_END
 
@@ -50,7 +50,7 @@ class Timing:
     duration: float | None
 
 
-def timing(source: Path, limits: Limits) -> Timing | None:
+def timing(source: Path, limits: RunLimits) -> Timing | None:
     """Ffmpeg's word on it, from the first and the last time stamps; None for a file that it cannot open."""
     line = ["-hide_banner", "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS]
     said = ffmpeg.run([*line, "-i", f"file:{source}"], limits).stderr  # without an output it only looks, and complains
@@ -65,7 +65,7 @@ Clock = dict[str, str | None]
 """Options for ffmpeg's input by which times count from the begin of the file's earliest stream."""
 
 
-def clock(source: Path, measured: Measured, limits: Limits) -> Clock | None:
+def clock(source: Path, measured: Measured, limits: RunLimits) -> Clock | None:
     """None for a file of which ffmpeg does not tell when it begins."""
     if measured.seeking == "index":
         return {"copyts": None, "start_at_zero": None}
@@ -75,7 +75,7 @@ def clock(source: Path, measured: Measured, limits: Limits) -> Clock | None:
 
 
 def starting_points(
-    source: Path, span: Span, measured: Measured, ticks: Clock, limits: Limits, scratch: Path
+    source: Path, span: Span, measured: Measured, ticks: Clock, limits: RunLimits, scratch: Path
 ) -> Iterator[float]:
     """Yield times to begin decoding at, in seconds, each to be tried if the one before was too late.
 
@@ -108,7 +108,7 @@ def _before_keyframe(packets: Sequence[_Packet]) -> Iterator[float]:
 
 
 def _packets_before(
-    source: Path, span: Span, measured: Measured, ticks: Clock, limits: Limits, scratch: Path
+    source: Path, span: Span, measured: Measured, ticks: Clock, limits: RunLimits, scratch: Path
 ) -> list[_Packet]:
     """The packets from the last keyframe on that is shown by the span's start; none if that is the first there is."""
     report = scratch / "packets.txt"
@@ -118,13 +118,32 @@ def _packets_before(
         # Ffmpeg copies packets from the first keyframe on, and decodes none.
         ffmpeg.run(
             [
-                "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *options,
-                "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS,
-                "-ss", f"{begin:.3f}", "-i", f"file:{source}", "-map", f"0:{measured.stream}", "-c", "copy",
-                "-to", f"{span.start + 1:.3f}", "-f", "framecrc", f"file:{report}",
+                "-hide_banner",
+                "-nostdin",
+                "-loglevel",
+                "error",
+                "-y",
+                *options,
+                "-protocol_whitelist",
+                "file",
+                "-format_whitelist",
+                CONTAINERS,
+                "-ss",
+                f"{begin:.3f}",
+                "-i",
+                f"file:{source}",
+                "-map",
+                f"0:{measured.stream}",
+                "-c",
+                "copy",
+                "-to",
+                f"{span.start + 1:.3f}",
+                "-f",
+                "framecrc",
+                f"file:{report}",
             ],
             limits,
-        )  # fmt: skip
+        )
         packets = list(_packets(report))
         if keys := [place for place, packet in enumerate(packets) if packet.is_key and packet.shown <= span.start]:
             return packets[keys[-1] :]

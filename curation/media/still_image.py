@@ -77,9 +77,12 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
     alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
     solid = image.convert("RGB" if image.mode == "RGBA" else "L") if alpha else image
     transform = ImageCms.buildTransform(
-        ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), solid.mode, "RGB",
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        solid.mode,
+        "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-    )  # fmt: skip
+    )
     shown = transform.apply(solid)
     if alpha:
         shown.putalpha(alpha)

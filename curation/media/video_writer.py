@@ -12,19 +12,19 @@ import numpy.typing as npt
 from nextscene.common import ffmpeg
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.color import TO_BT709, tagged
 from nextscene.curation.media.extract import arguments, broken, raise_if_disk_full
 from nextscene.curation.stages.cut import encoding
 
-_AS_DATA = Config()
+_AS_DATA = BuildConfig()
 
 
-class NotWritten(OSError):
+class EncodeFailed(OSError):
     """Ffmpeg did not come to the end of a clip. The message has its last words."""
 
 
-def write_clip(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: float) -> None:
+def encode_video(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: float) -> None:
     """Publishes pictures [F, H, W, RGB] as an MP4 at `path` in `out`, whole or not at all.
 
     Raises ValueError for sides that are not even, NotWritten, StorageFault.
@@ -38,7 +38,7 @@ def write_clip(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: float
         child = ffmpeg.run(_command(raw, clip, len(video), (width, height), fps), _AS_DATA.limits)
         if child.code != 0:
             raise_if_disk_full(child.stderr, folder)
-            raise NotWritten(f"{out.shown}/{path}: {broken(child, _AS_DATA).detail}")
+            raise EncodeFailed(f"{out.shown}/{path}: {broken(child, _AS_DATA).detail}")
         with out.publishing(path) as file, clip.open("rb") as made:
             shutil.copyfileobj(made, file)
 
@@ -47,8 +47,13 @@ def _command(raw: Path, clip: Path, frames: int, size: tuple[int, int], fps: flo
     """Ffmpeg's arguments. At 16 frames a second MP4's own choice of time scale is that of the data."""
     rate = f"{fps:.12g}"
     stream = ffmpeg_line.input(
-        f"file:{raw}", format="rawvideo", pix_fmt="rgb24", video_size=size, framerate=rate, protocol_whitelist="file",
+        f"file:{raw}",
+        format="rawvideo",
+        pix_fmt="rgb24",
+        video_size=size,
+        framerate=rate,
+        protocol_whitelist="file",
         threads=1,
-    )  # fmt: skip
+    )
     stream = tagged(stream.filter("scale", **TO_BT709))
     return arguments(ffmpeg_line.output(stream, f"file:{clip}", **encoding(_AS_DATA.encode), frames=frames, r=rate))

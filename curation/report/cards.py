@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nextscene.common.text import evidence
 from nextscene.curation.ledger import Row
-from nextscene.curation.report.filmstrips import Strip
+from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.sources import OPEN_END
 from nextscene.shards.format.receipt import DamagedRecord
 
@@ -66,7 +66,7 @@ class Card:
     missing: Excerpt
 
 
-def card(row: Row, strip: Strip, fps: int) -> Card:
+def card(row: Row, strip: Filmstrip, fps: int) -> Card:
     """`fps` is that of the shards. Raises DamagedRecord for a row whose `turned_down` is not what a ledger holds."""
     attempts = _attempts(row)
     return Card(

@@ -14,24 +14,24 @@ from queue import SimpleQueue
 
 from nextscene.common.child_server import ChildServer
 from nextscene.common.environment import clean_python_environment, storage_environment
-from nextscene.curation.config import Limits
-from nextscene.curation.report.filmstrips import Strip, Task
+from nextscene.curation.config import RunLimits
+from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask
 
 _MOST_ROOMS = 4
 _SLACK_SECONDS = 10.0
 
 
-def develop(tasks: Sequence[Task], limits: Limits) -> list[Strip]:
+def decode_all(tasks: Sequence[FilmstripTask], limits: RunLimits) -> list[Filmstrip]:
     """A strip for each task, in order, within the limits' time and memory for each."""
     if not tasks:
         return []
     count = min(_MOST_ROOMS, os.cpu_count() or 1, len(tasks))
-    rooms: SimpleQueue[_Room] = SimpleQueue()
+    rooms: SimpleQueue[_Worker] = SimpleQueue()
 
-    def one(task: Task) -> Strip:
+    def one(task: FilmstripTask) -> Filmstrip:
         room = rooms.get()
         try:
-            return room.develop(task)
+            return room.decode(task)
         finally:
             rooms.put(room)
 
@@ -49,8 +49,8 @@ def develop(tasks: Sequence[Task], limits: Limits) -> list[Strip]:
 
 
 @contextmanager
-def _opened(count: int, limits: Limits, environment: Mapping[str, str]) -> Iterator[list[_Room]]:
-    rooms = [_Room(limits, environment) for _ in range(count)]
+def _opened(count: int, limits: RunLimits, environment: Mapping[str, str]) -> Iterator[list[_Worker]]:
+    rooms = [_Worker(limits, environment) for _ in range(count)]
     try:
         yield rooms
     finally:
@@ -58,27 +58,27 @@ def _opened(count: int, limits: Limits, environment: Mapping[str, str]) -> Itera
             room.close()
 
 
-class _Room:
+class _Worker:
     """One child process, started when first needed and anew after each death."""
 
-    def __init__(self, limits: Limits, environment: Mapping[str, str]) -> None:
+    def __init__(self, limits: RunLimits, environment: Mapping[str, str]) -> None:
         self._limits = limits
         self._environment = environment
         self._child: ChildServer | None = None
 
-    def develop(self, task: Task) -> Strip:
+    def decode(self, task: FilmstripTask) -> Filmstrip:
         try:
             self._child = self._child or self._open()
             line = self._child.line
             line.send(task)
             if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own bound comes first
-                strip: Strip = line.recv()
+                strip: Filmstrip = line.recv()
                 return strip
             why = "no picture of it was done in time"
         except (EOFError, OSError):
             why = "it ended the process that was to decode it"
         self.close()
-        return Strip(missing=why)
+        return Filmstrip(missing=why)
 
     def _open(self) -> ChildServer:
         memory = self._limits.clip_memory_mb << 20
@@ -103,11 +103,11 @@ def _serve(line: Connection, memory: int) -> None:
     with suppress(EOFError, OSError):
         line.send_bytes(b"ready")
         while True:
-            task: Task = line.recv()
+            task: FilmstripTask = line.recv()
             try:
                 strip = task.strip()
             except MemoryError:
-                strip = Strip(missing="it takes more memory than a clip may")
+                strip = Filmstrip(missing="it takes more memory than a clip may")
             line.send(strip)
 
 

@@ -17,15 +17,15 @@ from PIL import Image
 from nextscene.common.frame_sampling import spread
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.header_reader import HEADERS, HeaderError
-from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadable
+from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, UnreadableFile
 from nextscene.curation.media.seek import Span
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.sources import WHOLE_FILE, locate
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
-from nextscene.curation.stages.keyframes import look
+from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.tar import DamagedShard
@@ -36,12 +36,12 @@ _BOX = (234, 135)
 _MOST_BYTES = 8 << 10
 _QUALITIES = (72, 55, 40, 25, 12, 5)
 _MOST_FETCHED = 64 << 20
-_NOT_MEASURED = (Unreadable, NoVideo, ImplausibleHeader, HeaderError)
+_NOT_MEASURED = (UnreadableFile, NoVideo, ImplausibleHeader, HeaderError)
 _WORDS = {"short_decode": "no frame could be decoded at this place"}
 
 
 @dataclass(frozen=True)
-class Strip:
+class Filmstrip:
     """JPEGs of at most 8 KB each, in order; or, where there are none, the reason in words.
 
     `damaged` says that the reason is damage of the dataset.
@@ -52,14 +52,14 @@ class Strip:
     damaged: bool = False
 
 
-class Task(Protocol):
+class FilmstripTask(Protocol):
     """Something a strip can be made of. Pickles."""
 
     @property
     def is_local(self) -> bool:
         """Whether all that it reads lies on local disks."""
 
-    def strip(self) -> Strip: ...
+    def strip(self) -> Filmstrip: ...
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,19 @@ class InShard:
     def is_local(self) -> bool:
         return self.out.is_local
 
-    def strip(self) -> Strip:
+    def strip(self) -> Filmstrip:
         try:
             mp4 = ShardReader(self.out, self.shard).sample(self.clip_id).mp4
         except (DamagedShard, DamagedRecord, FileNotFoundError, KeyError, StorageFault) as damage:
             is_damaged = not isinstance(damage, StorageFault)
-            return Strip(missing=f"it cannot be read from its shard: {damage}", damaged=is_damaged)
+            return Filmstrip(missing=f"it cannot be read from its shard: {damage}", damaged=is_damaged)
         if hashlib.sha256(mp4).hexdigest() != self.mp4_sha256:
             why = "its video in the shard is damaged: it is not the one that the ledger names"
-            return Strip(missing=why, damaged=True)
+            return Filmstrip(missing=why, damaged=True)
         try:
-            return Strip(tuple(_small(image) for image in _frames(mp4)))
+            return Filmstrip(tuple(_small(image) for image in _frames(mp4)))
         except (av.FFmpegError, IndexError) as error:
-            return Strip(missing=f"its video in the shard cannot be decoded: {error}")
+            return Filmstrip(missing=f"its video in the shard cannot be decoded: {error}")
 
 
 def _frames(mp4: bytes) -> Iterator[Image.Image]:
@@ -119,16 +119,16 @@ class InSource:
 
     root: Storage
     clip: PlannedClip
-    config: Config
+    config: BuildConfig
 
     @property
     def is_local(self) -> bool:
         return locate(self.root, self.clip.location)[0].is_local
 
-    def strip(self) -> Strip:
+    def strip(self) -> Filmstrip:
         try:
             if why := self._too_far():
-                return Strip(missing=why)
+                return Filmstrip(missing=why)
             with scratch_folder() as scratch:
                 reader = SourceReader(self.root, scratch)
                 with reader.open(self.clip) as file:
@@ -136,12 +136,12 @@ class InSource:
                 claude = replace(self.config.claude, frames=FRAMES, frame_height=_BOX[1] + 1)
                 config = replace(self.config, claude=claude)
                 span = Span.of(self.clip.start_ms, self.clip.end_ms)
-                seen = look(reader.fetch(self.clip), span, measured, config, scratch)
+                seen = extract_keyframes(reader.fetch(self.clip), span, measured, config, scratch)
         except (SourceChanged, BadLocation, StorageFault, OSError, *_NOT_MEASURED) as fault:
-            return Strip(missing=f"its source shows none: {fault}")
-        if isinstance(seen, Ending):
-            return Strip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")
-        return Strip(tuple(_small(Image.open(io.BytesIO(frame.jpeg), formats=["JPEG"])) for frame in seen))
+            return Filmstrip(missing=f"its source shows none: {fault}")
+        if isinstance(seen, ClipOutcome):
+            return Filmstrip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")
+        return Filmstrip(tuple(_small(Image.open(io.BytesIO(frame.jpeg), formats=["JPEG"])) for frame in seen))
 
     def _too_far(self) -> str:
         size = self.clip.size if self.clip.length == WHOLE_FILE else self.clip.length

@@ -12,7 +12,7 @@ from nextscene.shards.format.receipt import DamagedRecord
 
 
 @dataclass(frozen=True)
-class Concluded:
+class LastRun:
     """The tars and their bytes, the seconds of the last run, and what was paid; `spending` is None where nothing is."""
 
     tars: int
@@ -21,15 +21,17 @@ class Concluded:
     spending: Spending | None
 
     @staticmethod
-    def read(out: Storage) -> Concluded | None:
+    def read(out: Storage) -> LastRun | None:
         """None where no run has come to its end. Raises DamagedRecord for a file that is no summary."""
         try:
             value = json.loads(out.read(SUMMARY))
             spending = value["spending"]
-            return Concluded(
-                int(value["tars"]), int(value["bytes"]), float(value["seconds"]),
+            return LastRun(
+                int(value["tars"]),
+                int(value["bytes"]),
+                float(value["seconds"]),
                 None if spending is None else Spending(**spending),
-            )  # fmt: skip
+            )
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:

@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.plan import Plan, PlannedClip
 from nextscene.curation.report.cards import card
 from nextscene.curation.report.counts import Counts
-from nextscene.curation.report.decode_pool import develop
-from nextscene.curation.report.filmstrips import InShard, InSource, Strip, Task
-from nextscene.curation.report.last_run import Concluded
-from nextscene.curation.report.page import Facts, render
-from nextscene.curation.report.sampling import Pick, Sampler
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.report.decode_pool import decode_all
+from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask, InShard, InSource
+from nextscene.curation.report.last_run import LastRun
+from nextscene.curation.report.page import PageFacts, render
+from nextscene.curation.report.sampling import SampledClip, Sampler
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.shards.format.layout import REPORT, ShardName
 
 MOST_CARDS = 240
@@ -28,14 +28,14 @@ _LOOKS = 5
 
 
 @dataclass(frozen=True)
-class Written:
+class PublishedPage:
     """A page that was published: its sha256, and a line for each clip on it whose shard is damaged."""
 
     sha256: str
     damages: list[str]
 
 
-def write_report(out: Storage, config: Config, fingerprint: str, source: Storage | None) -> Written:
+def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: Storage | None) -> PublishedPage:
     """Publishes the page of what is committed in OUT now.
 
     `source` is what the locations in the plan are relative to; with None, clips that are in no shard have no picture.
@@ -48,20 +48,20 @@ def write_report(out: Storage, config: Config, fingerprint: str, source: Storage
     limits = replace(config.limits, clip_seconds=min(config.limits.clip_seconds, _PICTURE_SECONDS))
     strips = _Pictures(out, replace(config, limits=limits), source, plan, state).of(rows)
     cards = [card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
-    facts = Facts(config, fingerprint, plan.clips, counts, Concluded.read(out), plan.passed_over)
+    facts = PageFacts(config, fingerprint, plan.clips, counts, LastRun.read(out), plan.passed_over)
     page = render(facts, cards).encode()
     out.write(REPORT, page)
     damages = [f"clip {row.clip_id}: {one.missing}" for row, one in zip(rows, strips, strict=True) if one.damaged]
-    return Written(hashlib.sha256(page).hexdigest(), damages)
+    return PublishedPage(hashlib.sha256(page).hexdigest(), damages)
 
 
 _ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 
 
-def _read(out: Storage, units_per_shard: int) -> tuple[State, Counts, list[Row]]:
+def _read(out: Storage, units_per_shard: int) -> tuple[CommittedState, Counts, list[Row]]:
     """The state, what is counted in it, and the rows that are shown. Holds one ledger file at a time."""
     for look in range(1, _LOOKS + 1):
-        state, counts, sampler = State.read(out, units_per_shard), Counts(), Sampler(MOST_CARDS)
+        state, counts, sampler = CommittedState.read(out, units_per_shard), Counts(), Sampler(MOST_CARDS)
         try:
             for rows in state.ledgers(out):
                 counts.add(rows)
@@ -74,7 +74,7 @@ def _read(out: Storage, units_per_shard: int) -> tuple[State, Counts, list[Row]]
     raise AssertionError("unreachable")
 
 
-def _rows(out: Storage, state: State, picks: Iterable[Pick]) -> Iterator[Row]:
+def _rows(out: Storage, state: CommittedState, picks: Iterable[SampledClip]) -> Iterator[Row]:
     """The rows of the clips that were drawn, a ledger file at a time."""
     units = {(unit.split, unit.index): unit.ledger for unit in sorted(state.committed)}
     wanted: dict[str, set[str]] = defaultdict(set)
@@ -88,31 +88,33 @@ def _rows(out: Storage, state: State, picks: Iterable[Pick]) -> Iterator[Row]:
 class _Pictures:
     """Where a picture of each clip is to be had."""
 
-    def __init__(self, out: Storage, config: Config, source: Storage | None, plan: Plan, state: State) -> None:
+    def __init__(
+        self, out: Storage, config: BuildConfig, source: Storage | None, plan: Plan, state: CommittedState
+    ) -> None:
         self._out = out
         self._config = config
         self._source = source
         self._plan = plan
         self._state = state
 
-    def of(self, rows: list[Row]) -> list[Strip]:
+    def of(self, rows: list[Row]) -> list[Filmstrip]:
         planned = self._planned(row for row in rows if not row.kept)
         found = [self._one(row, planned.get(row.clip_id)) for row in rows]
-        made = iter(develop([one for one in found if not isinstance(one, Strip)], self._config.limits))
-        return [one if isinstance(one, Strip) else next(made) for one in found]
+        made = iter(decode_all([one for one in found if not isinstance(one, Filmstrip)], self._config.limits))
+        return [one if isinstance(one, Filmstrip) else next(made) for one in found]
 
-    def _one(self, row: Row, clip: PlannedClip | None) -> Task | Strip:
+    def _one(self, row: Row, clip: PlannedClip | None) -> FilmstripTask | Filmstrip:
         if row.kept:
             shard = self._state.sealed.get((row.split, row.shard))
             if shard is None:
-                return Strip(missing="its shard is not sealed yet")
+                return Filmstrip(missing="its shard is not sealed yet")
             return InShard(self._out, shard, row.clip_id, row.mp4_sha256)
         if row.outcome == "quarantined":
-            return Strip(missing="it ended the processes that opened it, so it is left closed")
+            return Filmstrip(missing="it ended the processes that opened it, so it is left closed")
         if self._source is None:
-            return Strip(missing="it is in no shard, and its source is not at hand")
+            return Filmstrip(missing="it is in no shard, and its source is not at hand")
         if clip is None:
-            return Strip(missing="it is in no shard, and not in the plan")
+            return Filmstrip(missing="it is in no shard, and not in the plan")
         return InSource(self._source, clip, self._config)
 
     def _planned(self, rows: Iterable[Row]) -> dict[str, PlannedClip]:

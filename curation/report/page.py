@@ -11,11 +11,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.report.cards import Card
 from nextscene.curation.report.counts import Counts
-from nextscene.curation.report.last_run import Concluded
+from nextscene.curation.report.last_run import LastRun
 from nextscene.curation.report.plots import plots
 from nextscene.curation.summary import METHODS
 
@@ -34,17 +34,17 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class PageFacts:
     """What the page tells but for the clips. `planned` is the number of clips in the plan.
 
     `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
     """
 
-    config: Config
+    config: BuildConfig
     fingerprint: str
     planned: int
     counts: Counts
-    concluded: Concluded | None
+    concluded: LastRun | None
     passed_over: dict[str, int] | None = None
 
 
@@ -60,7 +60,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Ending:
+class OutcomeRow:
     """One row of the table of outcomes."""
 
     outcome: str
@@ -69,7 +69,7 @@ class Ending:
     share: float
 
 
-def render(facts: Facts, cards: Sequence[Card]) -> str:
+def render(facts: PageFacts, cards: Sequence[Card]) -> str:
     """The page as text. The same facts and cards give the same page."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -118,7 +118,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _outcome_bars(facts: Facts) -> list[Bar]:
+def _outcome_bars(facts: PageFacts) -> list[Bar]:
     """Every planned clip: the outcomes in their order, and what is not decided."""
     sizes: dict[str, int] = {outcome: facts.counts.tally.of(outcome) for outcome in OUTCOMES}
     sizes["undecided"] = facts.planned - facts.counts.decided
@@ -131,12 +131,12 @@ def _outcome_bars(facts: Facts) -> list[Bar]:
     return bars
 
 
-def _endings(counts: Counts) -> list[Ending]:
+def _endings(counts: Counts) -> list[OutcomeRow]:
     lines = list(counts.tally.lines())
-    endings = [Ending(*line, 100 * line[2] / counts.decided) for line in lines[:_MOST_REASONS]]
+    endings = [OutcomeRow(*line, 100 * line[2] / counts.decided) for line in lines[:_MOST_REASONS]]
     if rest := lines[_MOST_REASONS:]:
         clips = sum(count for *_, count in rest)
-        endings.append(Ending(rest[0][0], f"{len(rest):,} further reasons", clips, 100 * clips / counts.decided))
+        endings.append(OutcomeRow(rest[0][0], f"{len(rest):,} further reasons", clips, 100 * clips / counts.decided))
     return endings
 
 

@@ -22,11 +22,18 @@ from nextscene.curation.report.counts import MOST_WORDS, Counts
 _COLOURS = {"#000001": "ink", "#000002": "quiet", "#000003": "line", "#000004": "bar", "#000005": "pale"}
 _INK, _QUIET, _LINE, _BAR, _PALE = _COLOURS
 _STYLE: dict[str, str | float | bool] = {
-    "svg.fonttype": "none", "font.size": 10.0,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "axes.edgecolor": _LINE, "axes.labelcolor": _QUIET, "text.color": _INK,
-    "xtick.color": _QUIET, "ytick.color": _QUIET, "ytick.major.size": 0.0,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _QUIET,
+    "text.color": _INK,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "ytick.major.size": 0.0,
+}
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _KEPT_ATTRIBUTES = frozenset(

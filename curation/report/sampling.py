@@ -16,7 +16,7 @@ _AT_LEAST = 12
 
 
 @dataclass(frozen=True, order=True)
-class Pick:
+class SampledClip:
     """A clip and where its row stands: in the ledger of its shard, or of its unit where that is not sealed."""
 
     clip_id: str
@@ -32,20 +32,20 @@ class Sampler:
         self._most = most
         self._seen: dict[Stratum, int] = {}
         # Of each stratum those with the smallest hashes, as a heap whose first is the largest of them.
-        self._drawn: dict[Stratum, list[tuple[int, Pick]]] = {}
+        self._drawn: dict[Stratum, list[tuple[int, SampledClip]]] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
         for row in rows:
             stratum = (row.outcome, row.reason)
             self._seen[stratum] = self._seen.get(stratum, 0) + 1
             heap = self._drawn.setdefault(stratum, [])
-            entry = (-_lot(row.clip_id), Pick(row.clip_id, row.split, row.unit, row.shard))
+            entry = (-_lot(row.clip_id), SampledClip(row.clip_id, row.split, row.unit, row.shard))
             if len(heap) < self._most:
                 heapq.heappush(heap, entry)
             else:
                 heapq.heappushpop(heap, entry)
 
-    def picks(self) -> list[Pick]:
+    def picks(self) -> list[SampledClip]:
         """The sample, in the order of the ids."""
         seats = allot(self._seen, self._most)
         return sorted(pick for stratum, seat in seats.items() for _, pick in heapq.nlargest(seat, self._drawn[stratum]))

@@ -9,14 +9,14 @@ from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.unit_judge import units_waiting
 from nextscene.curation.sealing.remaining import WorkLeft
-from nextscene.curation.stages.unit import Job
+from nextscene.curation.stages.unit import UnitContext
 
 
 @dataclass(frozen=True)
 class BuildOnRay:
     """Does `left` with so many CPUs, all if None, of the cluster at `address`, its own if None."""
 
-    job: Job
+    job: UnitContext
     left: WorkLeft
     workers: int | None
     address: str | None

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 
 from nextscene.common.storage import Storage
-from nextscene.common.strict_json import json_of, typed
+from nextscene.common.strict_json import check_types, parse_json
 from nextscene.shards.format.layout import UnitName
 
 _log = logging.getLogger(__name__)
@@ -17,23 +17,23 @@ UNIT_CRASHES_ALLOWED = 4
 
 
 @dataclass
-class Crashes:
+class CrashCounts:
     """Counts for one unit. A clip that was alone in its worker twice when that died is quarantined."""
 
     unit: int = 0
     clips: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def read(out: Storage, name: UnitName) -> Crashes:
+    def read(out: Storage, name: UnitName) -> CrashCounts:
         """Counts that are damaged are none, with a warning: who kills a worker is found once more."""
         try:
-            value = typed(json_of(out.read(name.crashes)), {"unit": int, "clips": dict})
-            return Crashes(value["unit"], typed(value["clips"], dict.fromkeys(value["clips"], int)))
+            value = check_types(parse_json(out.read(name.crashes)), {"unit": int, "clips": dict})
+            return CrashCounts(value["unit"], check_types(value["clips"], dict.fromkeys(value["clips"], int)))
         except FileNotFoundError:
-            return Crashes()
+            return CrashCounts()
         except ValueError as error:
             _log.warning("%s is damaged (%s), and counting begins anew", name.crashes, error)
-            return Crashes()
+            return CrashCounts()
 
     def publish(self, out: Storage, name: UnitName) -> None:
         out.write(name.crashes, json.dumps({"unit": self.unit, "clips": self.clips}, sort_keys=True).encode())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import CUT_VERSION, Config
+from nextscene.curation.config import CUT_VERSION, BuildConfig
 from nextscene.curation.plan import Plan
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.seal_shard import discard_shard, discard_unit
 from nextscene.shards.format.layout import (
     LEDGER,
@@ -26,22 +26,20 @@ from nextscene.shards.format.layout import (
 _log = logging.getLogger(__name__)
 
 
-def must_cut_anew(out: Storage, config: Config, version: int, retry: bool) -> bool:
+def must_cut_anew(out: Storage, config: BuildConfig, version: int, retry: bool) -> bool:
     """Whether what the cut's `version` left in OUT has to go before work goes on there.
 
-    A finished dataset stays as it is. Raise UsageMistake for one that clips would have to be added to, and for a
+    A finished dataset stays as it is. Raise UsageError for one that clips would have to be added to, and for a
     version that is newer than this one.
     """
     if version > CUT_VERSION:
-        raise UsageMistake(
-            f"--out {out.shown} was cut by a newer version of this program; install that, or a newer one"
-        )
+        raise UsageError(f"--out {out.shown} was cut by a newer version of this program; install that, or a newer one")
     if version == CUT_VERSION:
         return False
-    if not State.read(out, config.units_per_shard).complete(Plan(out, config)):
+    if not CommittedState.read(out, config.units_per_shard).complete(Plan(out, config)):
         return True
     if retry:
-        raise UsageMistake(
+        raise UsageError(
             f"--out {out.shown} was finished by an older version, which cut clips in another way, and --retry would mix"
             f" the two; build into another --out, with a copy of {out.shown}/calls in it no answer is paid for again"
         )

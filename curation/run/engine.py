@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import exceptions
 
-from nextscene.common.errors import LeftUndecided, RayFailed, RunStopped, UsageMistake
+from nextscene.common.errors import LeftUndecided, RayFailed, StoppedError, UsageError
 from nextscene.common.storage import StorageFault
 from nextscene.curation.progress import StageCounts, Tick
 from nextscene.curation.run.cluster_size import ClusterSize
-from nextscene.curation.run.crash_counts import UNIT_CRASHES_ALLOWED, Crashes
+from nextscene.curation.run.crash_counts import UNIT_CRASHES_ALLOWED, CrashCounts
 from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
 from nextscene.curation.run.step_timeouts import GRACE_SECONDS, StepTimeouts
-from nextscene.curation.run.unit_progress import PRIORITY, Flight, Step
+from nextscene.curation.run.unit_progress import PRIORITY, Step, UnitProgress
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.sealing.repair import seal_or_take_back
 from nextscene.curation.stages.describe import Asked
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit, try_clip
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit, try_clip
 from nextscene.shards.format.layout import ShardName
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Engine:
     judge besides those that keep the CPUs busy.
     """
 
-    def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
+    def __init__(self, job: UnitContext, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
         self._job = job
         self._size = ClusterSize(workers)
         self._timeouts = StepTimeouts()
@@ -68,10 +68,10 @@ class Engine:
         self._stop: Exception | None = None
         self._judge_ended: Exception | None = None
         self._left_undecided: Exception | None = None
-        self._asking: Report | None = None
+        self._asking: CallProgress | None = None
 
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
-        """Works until nothing is left. Raises RunStopped, StorageFault or UsageMistake.
+        """Works until nothing is left. Raises StoppedError, StorageFault or UsageError.
 
         What the judge has decided when the asking ends is still cut; what ended it, or put clips off, is returned.
         """
@@ -99,14 +99,14 @@ class Engine:
             self._end_silent_steps()
             try:
                 self._check()
-            except RunStopped as stop:
+            except StoppedError as stop:
                 self._stop = self._stop or stop
             self._report(tick)
 
     def _report(self, tick: Tick) -> None:
         try:
             self._asking, counts = self._judge.report()
-        except RunStopped as stop:
+        except StoppedError as stop:
             self._stop = self._stop or stop
         else:
             self._counts.take(counts)
@@ -126,14 +126,14 @@ class Engine:
 
     # ---- what to start -----------------------------------------------------------------------------------------
 
-    def _units(self, work: Iterator[ShardWork]) -> Iterator[Flight]:
+    def _units(self, work: Iterator[ShardWork]) -> Iterator[UnitProgress]:
         for shard in work:
             if shard.is_done:
                 self._push(Step("seal", shard))
             for unit in list(shard.todo):
-                yield Flight(unit, shard, Crashes.read(self._job.out, unit.name))
+                yield UnitProgress(unit, shard, CrashCounts.read(self._job.out, unit.name))
 
-    def _admit(self, units: Iterator[Flight]) -> None:
+    def _admit(self, units: Iterator[UnitProgress]) -> None:
         window = min(2 * self._size.slots + 2 + self._waiting, UNITS_AT_ONCE)
         while not self._ending and self._in_flight < window and (flight := next(units, None)):
             self._in_flight += 1
@@ -157,7 +157,7 @@ class Engine:
     def _push(self, step: Step) -> None:
         heapq.heappush(self._ready, (PRIORITY[step.kind], next(self._order), step))
 
-    def _ask(self, flight: Flight, shard: ShardWork) -> None:
+    def _ask(self, flight: UnitProgress, shard: ShardWork) -> None:
         """A question to the judge holds no CPU, so it waits for none."""
         if not self._ending:
             self._start_now(Step("decide", shard, flight, cpus=0))
@@ -227,7 +227,7 @@ class Engine:
             if step.shard.is_done:
                 self._push(Step("seal", step.shard))
 
-    def _asked(self, step: Step, flight: Flight, asked: Asked) -> None:
+    def _asked(self, step: Step, flight: UnitProgress, asked: Asked) -> None:
         if isinstance(asked.end, LeftUndecided):
             self._left_undecided = self._left_undecided or asked.end
         else:
@@ -250,7 +250,7 @@ class Engine:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
         try:
             self._judge.died(reference)
-        except RunStopped as stop:
+        except StoppedError as stop:
             self._stop = self._stop or stop
         if step.flight:
             self._ask(step.flight, step.shard)
@@ -263,7 +263,7 @@ class Engine:
             ray.cancel(reference, force=True)
         for reference in self._timeouts.stuck():
             step = self._running.pop(reference)
-            self._stop = self._stop or RunStopped(
+            self._stop = self._stop or StoppedError(
                 f"the worker of {step.kind} of {step.name} hangs, and could not be ended within {GRACE_SECONDS:.0f} s"
             )
 
@@ -276,7 +276,7 @@ class Engine:
             if self._seal_deaths[step.shard.name] <= _DEATHS_ALLOWED:
                 self._push(step)
             else:
-                self._stop = self._stop or RunStopped(f"sealing {step.shard.name} kills its worker: {evidence}")
+                self._stop = self._stop or StoppedError(f"sealing {step.shard.name} kills its worker: {evidence}")
             return
         out, name, crashes = self._job.out, flight.unit.name, flight.crashes
         if step.kind == "try":
@@ -291,7 +291,7 @@ class Engine:
         crashes.unit += 1
         crashes.publish(out, name)
         if crashes.unit > UNIT_CRASHES_ALLOWED:
-            self._stop = self._stop or RunStopped(
+            self._stop = self._stop or StoppedError(
                 f"unit {name} killed its worker {crashes.unit} times, though none of its clips does so alone;"
                 " give the machine more memory, or use fewer --workers"
             )
@@ -299,11 +299,11 @@ class Engine:
         _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence)
         self._isolate(flight)
 
-    def _isolate(self, flight: Flight) -> None:
+    def _isolate(self, flight: UnitProgress) -> None:
         flight.take_apart()
         self._try_next(flight)
 
-    def _try_next(self, flight: Flight) -> None:
+    def _try_next(self, flight: UnitProgress) -> None:
         if flight.untried:
             self._push(Step("try", flight.shard, flight))
         else:
@@ -316,7 +316,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:
-    if isinstance(error.cause, (RunStopped, StorageFault, UsageMistake)):
+    if isinstance(error.cause, (StoppedError, StorageFault, UsageError)):
         return error.cause
     _log.error("%s", error)
-    return RunStopped(f"a worker met what it should not have: {error.cause!r}; the lines above say where")
+    return StoppedError(f"a worker met what it should not have: {error.cause!r}; the lines above say where")

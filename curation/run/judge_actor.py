@@ -14,16 +14,16 @@ from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.curation.plan import Unit
 from nextscene.curation.progress import ClipStage
-from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.stages.describe import Asked
-from nextscene.curation.stages.unit import Job
+from nextscene.curation.stages.unit import UnitContext
 from nextscene.shards.format.layout import UnitName
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 _DEATHS_ALLOWED = 3
 UNITS_AT_ONCE = 10_000
@@ -43,8 +43,8 @@ Counts = dict[tuple[ClipStage, UnitName], int]
 class _JudgeActor:
     """It holds no CPU: it waits for answers."""
 
-    def __init__(self, job: Job) -> None:
-        self._judging = Judging(job.config, job.terms, job.out, job.run_id, job.asks_as)
+    def __init__(self, job: UnitContext) -> None:
+        self._judging = UnitJudge(job.config, job.terms, job.out, job.run_id, job.asks_as)
         self._counts: Counts = {}
 
     async def decide(self, unit: Unit, screened: list[Any]) -> tuple[list[Any], Asked]:
@@ -57,7 +57,7 @@ class _JudgeActor:
     def _count(self, stage: ClipStage, name: UnitName, clips: int) -> None:
         self._counts[stage, name] = clips
 
-    async def report(self) -> tuple[int, Report | None, Counts]:
+    async def report(self) -> tuple[int, CallProgress | None, Counts]:
         """Its process number, how the asking goes, and what was counted since the last report."""
         counts, self._counts = self._counts, {}
         return os.getpid(), self._judging.report(), counts
@@ -87,10 +87,10 @@ class JudgeActor:
     No method waits for the actor but `end`, which has a bound.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: UnitContext) -> None:
         self._job = job
         self._deaths = 0
-        self._asking: Report | None = None
+        self._asking: CallProgress | None = None
         self._clock = AwakeClock()
         self._asked: set[Any] = set()
         self._process: psutil.Process | None = None
@@ -109,14 +109,14 @@ class JudgeActor:
         self._asked.discard(asked)
 
     def died(self, asked: Any) -> None:
-        """A reply did not come. Replace the actor, if it is the one that was asked. Raise RunStopped at last."""
+        """A reply did not come. Replace the actor, if it is the one that was asked. Raise StoppedError at last."""
         if asked in self._asked:
             self._replace("its process died")
 
-    def report(self) -> tuple[Report | None, Counts]:
+    def report(self) -> tuple[CallProgress | None, Counts]:
         """How the asking went a moment ago, and what was counted since the last report. Never waits.
 
-        Replace an actor that is silent for long and does not run. Raise RunStopped as `died`.
+        Replace an actor that is silent for long and does not run. Raise StoppedError as `died`.
         """
         counts: Counts = {}
         now = self._clock.seconds()
@@ -145,7 +145,7 @@ class JudgeActor:
         silent = now - self._reporting_since
         if self._process is None:
             if silent > _START_SECONDS:
-                raise RunStopped(f"the judge's process did not start within {_START_SECONDS:.0f} s; see Ray's logs")
+                raise StoppedError(f"the judge's process did not start within {_START_SECONDS:.0f} s; see Ray's logs")
         elif silent > _SILENT_SECONDS:
             used = _cpu_seconds(self._process)
             if used - self._used < _AT_WORK_SECONDS:
@@ -160,7 +160,7 @@ class JudgeActor:
             with suppress(psutil.NoSuchProcess):
                 self._process.kill()
         if self._deaths > _DEATHS_ALLOWED:
-            raise RunStopped(f"the judge was lost {self._deaths} times, at last since {why}; see Ray's logs for why")
+            raise StoppedError(f"the judge was lost {self._deaths} times, at last since {why}; see Ray's logs for why")
         self._asked.clear()
         self._process = self._reporting = None
         self._reporting_since = self._clock.seconds()

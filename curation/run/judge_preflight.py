@@ -6,35 +6,35 @@ import asyncio
 from collections.abc import Collection
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.minimum_budget import check_budget, has_answers
 from nextscene.curation.run.prepare import refuse_other_settings
 from nextscene.curation.run.unit_judge import patience
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
 from nextscene.judge.api.api_key import check_key
-from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.errors import JudgeUsageError
 from nextscene.shards.format.layout import CONFIG
 from nextscene.shards.format.receipt import DamagedRecord
 
 
-def hindrance(
-    out: Storage, source: Source, config: Config, terms: Terms | None, retry: Collection[str], known: str
+def why_not_ask(
+    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, retry: Collection[str], known: str
 ) -> str:
     """Why nothing may be asked, "" where it may: what is `known` already, or that there is no key.
 
-    Raises UsageMistake where it is certain that something is to be asked, for settings that OUT was not begun with, for
+    Raises UsageError where it is certain that something is to be asked, for settings that OUT was not begun with, for
     a budget that decides nothing, and for a key that the API does not accept. Writes nothing.
     """
     refuse_other_settings(out, source, config.determining(ffmpeg.build()))
     why = known or _of_the_key(out)
     is_to_ask = bool(retry) or not is_finished(out, config)
     if why and is_to_ask:
-        raise UsageMistake(why)
+        raise UsageError(why)
     if terms:
         check_budget(out, config.claude, terms)
         if is_to_ask and not has_answers(out):  # with stored answers nothing else may be needed
@@ -42,28 +42,28 @@ def hindrance(
     return why
 
 
-def _check_accepted(config: Config) -> None:
-    """Raise UsageMistake for a key that the API does not accept, before all clips are screened in vain."""
+def _check_accepted(config: BuildConfig) -> None:
+    """Raise UsageError for a key that the API does not accept, before all clips are screened in vain."""
     from nextscene.judge.api.client import check_accepted  # it loads the SDK
 
     try:
         asyncio.run(check_accepted(patience(config.limits), config.claude.model))
-    except JudgeMistake as mistake:
-        raise UsageMistake(str(mistake)) from mistake
+    except JudgeUsageError as mistake:
+        raise UsageError(str(mistake)) from mistake
 
 
 def _of_the_key(out: Storage) -> str:
     try:
         is_begun = out.stat(CONFIG) is not None  # then another judge would be refused
         check_key(instead="" if is_begun else ", or use --judge film or --judge none")
-    except JudgeMistake as mistake:
+    except JudgeUsageError as mistake:
         return str(mistake)
     return ""
 
 
-def is_finished(out: Storage, config: Config) -> bool:
+def is_finished(out: Storage, config: BuildConfig) -> bool:
     """Whether every clip of the plan in OUT is decided and sealed."""
     try:
-        return State.read(out, config.units_per_shard).complete(Plan(out, config))
+        return CommittedState.read(out, config.units_per_shard).complete(Plan(out, config))
     except (FileNotFoundError, DamagedRecord):
         return False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from decimal import ROUND_UP, Decimal
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.receipt import DamagedRecord, Manifest
 
@@ -19,25 +19,25 @@ _SCENE = "x" * 200
 _STEP = Decimal("0.001")
 
 
-def least_budget(settings: Claude, terms: Terms) -> Decimal:
+def least_budget(settings: ClaudeConfig, terms: JudgeBudget) -> Decimal:
     """US dollars, rounded up to a tenth of a cent."""
     from nextscene.judge.api.client import worst_cost  # it loads the SDK
 
-    requests, question = Requests(settings, terms.price), Question("", _CAPTION)
+    requests, question = RequestBuilder(settings, terms.price), Question("", _CAPTION)
     calls = requests.describe(question, ()), requests.verify(question, _SCENE)
     worst = sum((worst_cost(terms.price, call, terms.in_batches) for call in calls), Decimal(0))
     return worst.quantize(_STEP, ROUND_UP)
 
 
-def check_budget(out: Storage, settings: Claude, terms: Terms) -> None:
-    """Raise UsageMistake for a budget that nothing can be decided with, before anything is paid for.
+def check_budget(out: Storage, settings: ClaudeConfig, terms: JudgeBudget) -> None:
+    """Raise UsageError for a budget that nothing can be decided with, before anything is paid for.
 
     Where answers are stored they may be all that is needed.
     """
     if terms.budget is None or terms.budget >= (least := least_budget(settings, terms)):
         return
     if not has_answers(out) and not _is_complete(out):
-        raise UsageMistake(
+        raise UsageError(
             f"--budget-usd {terms.budget:f} decides no clip: a description and a verification may cost ${least:f} with"
             f" {terms.price.model}; give {least:f} at least"
         )

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE, CUT_VERSION, Config, as_tree, fingerprint, flat, was_before
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree, fingerprint, flat, was_before
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, write_plan
-from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, Recorded
+from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig
 from nextscene.curation.run.cut_version import discard_clips, must_cut_anew
 from nextscene.curation.run.recorded_budget import keep_terms
 from nextscene.curation.run.source_moved import differences_of_moved
@@ -48,10 +48,10 @@ _OF_JUDGES = ("film.", "claude.", _PROMPTS)
 _log = logging.getLogger(__name__)
 
 
-def as_begun(out: Storage, config: Config) -> Config:
-    """The configuration with the version of the prompts that OUT was begun with. Raises UsageMistake."""
+def as_begun(out: Storage, config: BuildConfig) -> BuildConfig:
+    """The configuration with the version of the prompts that OUT was begun with. Raises UsageError."""
     try:
-        recorded = Recorded.read(out)
+        recorded = RecordedConfig.read(out)
     except DamagedConfig:
         return config
     if recorded is None or "claude" not in (config.judge, recorded.determining.get("judge")):
@@ -60,15 +60,17 @@ def as_begun(out: Storage, config: Config) -> Config:
     return replace(config, claude=replace(config.claude, prompt_version=version))
 
 
-def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = None, retry: bool = False) -> Recorded:
-    """The plan in OUT, written now if there is none. Raises UsageMistake if OUT holds the plan of another run.
+def prepare(
+    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None = None, retry: bool = False
+) -> RecordedConfig:
+    """The plan in OUT, written now if there is none. Raises UsageError if OUT holds the plan of another run.
 
     What an older version of the cut left of an unfinished dataset is discarded.
     """
     determining = config.determining(ffmpeg.build())
     try:
         _note_if_moved(out, source, config, determining)
-        recorded = standing(out, source, determining)
+        recorded = find_existing_plan(out, source, determining)
     except DamagedConfig as damage:
         recorded = _adopted(out, source, config, terms, determining, damage)
     if recorded is not None:
@@ -82,7 +84,7 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
         plan_sha256 = write_plan(out, source, config, terms)
         if terms:
             keep_terms(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
-        recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+        recorded = RecordedConfig(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
     if must_cut_anew(out, config, recorded.cut_version, retry):
@@ -94,20 +96,20 @@ def prepare(out: Storage, source: Source, config: Config, terms: Terms | None = 
     return recorded
 
 
-def _note_if_moved(out: Storage, source: Source, config: Config, determining: dict[str, Any]) -> None:
+def _note_if_moved(out: Storage, source: Source, config: BuildConfig, determining: dict[str, Any]) -> None:
     """Record where the source lies now. Raises as `moved`."""
     if recorded := moved(out, source, config, determining):
         out.delete(SUMS)
         recorded.publish(out)
 
 
-def moved(out: Storage, source: Source, config: Config, determining: dict[str, Any]) -> Recorded | None:
+def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[str, Any]) -> RecordedConfig | None:
     """Return OUT's record with the place of a source that has moved, if it is the one that was planned.
 
-    None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageMistake for
+    None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageError for
     another source.
     """
-    recorded = Recorded.read(out)
+    recorded = RecordedConfig.read(out)
     if recorded is None or recorded.source == source.shown or _differences(recorded, determining, recorded.source):
         return None
     if recorded.determining.get("judge") == "claude" and untouched(out):
@@ -118,10 +120,10 @@ def moved(out: Storage, source: Source, config: Config, determining: dict[str, A
         return None  # and then nothing says what was planned
     try:
         different, others = differences_of_moved(out, source, config.judge)
-    except UsageMistake:
+    except UsageError:
         return None  # it could not be planned at all
     if different:
-        raise UsageMistake(
+        raise UsageError(
             f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different}."
             " Give the same source, or choose another --out"
         )
@@ -133,11 +135,11 @@ def moved(out: Storage, source: Source, config: Config, determining: dict[str, A
 def _adopted(
     out: Storage,
     source: Source,
-    config: Config,
-    terms: Terms | None,
+    config: BuildConfig,
+    terms: JudgeBudget | None,
     determining: dict[str, Any],
     damage: DamagedConfig,
-) -> Recorded | None:
+) -> RecordedConfig | None:
     """What the damaged `config.toml` must have said, published; None where nothing was done by it.
 
     Raises `damage` where this run's settings are not shown to be those that OUT was made with.
@@ -155,7 +157,7 @@ def _adopted(
     if not same_plan or known not in ("", fingerprint(determining)):
         raise damage
     _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
-    recorded = Recorded(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+    recorded = RecordedConfig(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
     recorded.publish(out)
     return recorded
 
@@ -168,10 +170,12 @@ def _known_fingerprint(out: Storage) -> str:
         return ""
 
 
-def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None, recorded: Recorded) -> None:
+def _mend_plan(
+    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, recorded: RecordedConfig
+) -> None:
     """Derives a plan that is gone or cut short from the source again, if that gives the very same.
 
-    Raises UsageMistake for one that was changed, or cannot be had again.
+    Raises UsageError for one that was changed, or cannot be had again.
     """
     try:
         if file_sha256(out, PLAN) == recorded.plan_sha256:
@@ -182,13 +186,13 @@ def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None
     except DamagedRecord as damage:
         how = f"is damaged ({damage})"
     else:
-        raise UsageMistake(
+        raise UsageError(
             f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
         )
     with scratch_folder() as folder:
         draft = Storage.at(folder)
         if not _derived(draft, source, config, terms, recorded.plan_sha256):
-            raise UsageMistake(
+            raise UsageError(
                 f"--out {out.shown}: {PLAN} {how}, and the source does not give the same again; restore it, or choose"
                 " another --out"
             )
@@ -197,7 +201,7 @@ def _mend_plan(out: Storage, source: Source, config: Config, terms: Terms | None
             shutil.copyfileobj(made, file, 1 << 20)
 
 
-def _derived(draft: Storage, source: Source, config: Config, terms: Terms | None, plan_sha256: str) -> bool:
+def _derived(draft: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, plan_sha256: str) -> bool:
     """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
 
     What was to become of clips without a caption need not be told again: either way is tried.
@@ -209,10 +213,10 @@ def _derived(draft: Storage, source: Source, config: Config, terms: Terms | None
     return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)
 
 
-def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:
+def decided_otherwise(out: Storage, config: BuildConfig, terms: JudgeBudget) -> bool:
     """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
 
-    Raises UsageMistake for one by which something was done.
+    Raises UsageError for one by which something was done.
     """
     plan = Plan(out, config)
     skips, captions = (terms.uncaptioned == "skip", terms.uncaptioned == "caption")
@@ -222,18 +226,18 @@ def decided_otherwise(out: Storage, config: Config, terms: Terms) -> bool:
         return True
     flag, was = ("--skip-uncaptioned", "--caption-missing") if skips else ("--caption-missing", "--skip-uncaptioned")
     count = plan.uncaptioned or plan.skipped
-    raise UsageMistake(
+    raise UsageError(
         f"--out {out.shown} was planned as with {was}, for {count:,} clips without a caption;"
         f" leave {flag} out, or choose another --out"
     )
 
 
-def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recorded | None:
+def find_existing_plan(out: Storage, source: Source, determining: dict[str, Any]) -> RecordedConfig | None:
     """The plan in OUT that a run with these settings goes on with; None where it is to make one.
 
-    Raises UsageMistake, naming each setting in which this run differs from the one that OUT was planned for.
+    Raises UsageError, naming each setting in which this run differs from the one that OUT was planned for.
     """
-    recorded = Recorded.read(out)
+    recorded = RecordedConfig.read(out)
     if recorded is None:
         return None
     different = _differences(recorded, determining, source.shown)
@@ -241,18 +245,18 @@ def standing(out: Storage, source: Source, determining: dict[str, Any]) -> Recor
         return recorded
     if recorded.determining.get("judge") == "claude" and untouched(out):
         return None  # it was asked in vain from the first question on, of a model that is not there perhaps
-    raise UsageMistake(
+    raise UsageError(
         f"--out {out.shown} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())}, or choose"
         " another --out"
     )
 
 
 def refuse_other_settings(out: Storage, source: Source, determining: dict[str, Any]) -> None:
-    """Raise as `standing` where a setting differs; where only the source does, it may have moved."""
+    """Raise as `find_existing_plan` where a setting differs; where only the source does, it may have moved."""
     with suppress(DamagedConfig):
-        recorded = Recorded.read(out)
+        recorded = RecordedConfig.read(out)
         if recorded and _differences(recorded, determining, recorded.source):
-            standing(out, source, determining)
+            find_existing_plan(out, source, determining)
 
 
 def _remedy(different: Collection[str]) -> str:
@@ -263,7 +267,7 @@ def _remedy(different: Collection[str]) -> str:
     return "Leave out what differs, to go on with what it was begun with"
 
 
-def _differences(recorded: Recorded, determining: dict[str, Any], source: str) -> dict[str, str]:
+def _differences(recorded: RecordedConfig, determining: dict[str, Any], source: str) -> dict[str, str]:
     """What a run with these settings and this source would do otherwise, in the order in which a person would look.
 
     What follows from another judge, or from another version of the prompts, is not told beside that.
@@ -286,7 +290,7 @@ def _differences(recorded: Recorded, determining: dict[str, Any], source: str) -
 
 def _in_order(named: dict[str, Any]) -> Iterator[str]:
     """The names of what decides a dataset: source and judge, the settings, the rest."""
-    order = dict.fromkeys(["source", *flat(Config())])
+    order = dict.fromkeys(["source", *flat(BuildConfig())])
     yield from (name for name in order if name in named)
     yield from sorted(named.keys() - order.keys(), key=lambda name: (name in ("ffmpeg", SCHEMA), name))
 

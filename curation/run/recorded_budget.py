@@ -9,11 +9,11 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.recorded_config import DamagedConfig, Recorded
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.prices import Prices
 from nextscene.judge.spending.stored_answers import StoredAnswers
@@ -24,8 +24,8 @@ _MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
-class KeptTerms:
-    """`calls/terms.json`. A `budget` of None is none; `prices` is as in `Terms`.
+class RecordedBudget:
+    """`calls/terms.json`. A `budget` of None is none; `prices` is as in `JudgeBudget`.
 
     `plan_sha256` is of the plan that they were given for; "" where an older version noted them.
     """
@@ -36,23 +36,25 @@ class KeptTerms:
     plan_sha256: str = ""
 
     @staticmethod
-    def read(out: Storage) -> KeptTerms | None:
-        """What is noted; None where nothing is. Raises UsageMistake for a note that is damaged."""
+    def read(out: Storage) -> RecordedBudget | None:
+        """What is noted; None where nothing is. Raises UsageError for a note that is damaged."""
         try:
             value = json.loads(out.read(TERMS))
             budget, in_batches = value["budget_usd"], value["batches"]
-            kept = KeptTerms(
-                None if budget is None else Decimal(budget), bool(in_batches), str(value.get("prices", "")),
+            kept = RecordedBudget(
+                None if budget is None else Decimal(budget),
+                bool(in_batches),
+                str(value.get("prices", "")),
                 str(value.get("plan_sha256", "")),
-            )  # fmt: skip
+            )
             if kept.budget is not None and not (kept.budget.is_finite() and kept.budget > 0):
                 raise ValueError(f"a budget of {budget}")
             if kept.prices:
                 Prices.parse(kept.prices.encode(), TERMS)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, JudgeMistake) as error:
-            raise UsageMistake(
+        except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, JudgeUsageError) as error:
+            raise UsageError(
                 f"{out.shown}/{TERMS} is damaged ({error!r}); delete it, and give --budget-usd anew"
             ) from error
         return kept
@@ -66,7 +68,7 @@ class KeptTerms:
 def _planned(out: Storage) -> str | None:
     """The sha256 of the plan in OUT; None where there is none."""
     try:
-        if recorded := Recorded.read(out):
+        if recorded := RecordedConfig.read(out):
             return recorded.plan_sha256
     except DamagedConfig:
         pass
@@ -76,10 +78,10 @@ def _planned(out: Storage) -> str | None:
         return None
 
 
-def keep_terms(out: Storage, terms: Terms, plan_sha256: str) -> None:
+def keep_terms(out: Storage, terms: JudgeBudget, plan_sha256: str) -> None:
     """Note what counts from now on for this plan, where it is not what is noted, and where a bound or none was told."""
-    now = KeptTerms(terms.budget, terms.in_batches, terms.prices, plan_sha256)
-    if terms.is_bound_told and KeptTerms.read(out) != now:
+    now = RecordedBudget(terms.budget, terms.in_batches, terms.prices, plan_sha256)
+    if terms.is_bound_told and RecordedBudget.read(out) != now:
         noted = {
             "budget_usd": None if now.budget is None else str(now.budget),
             "batches": now.in_batches,
@@ -101,7 +103,7 @@ def spent_on(out: Storage) -> Decimal | None:
     return answers.spent if answers.count else None
 
 
-def in_words(out: Storage, terms: Terms) -> str:
+def in_words(out: Storage, terms: JudgeBudget) -> str:
     """Who is asked, how, and how much is spent on OUT at most, for a line before the first question."""
     how = "in batches" if terms.in_batches else "one by one"
     bound = (

@@ -11,31 +11,31 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nextscene.common.errors import AskingEnded, RunStopped, SourceGone, UsageMistake
+from nextscene.common.errors import AskingEnded, SourceGone, StoppedError, UsageError
 from nextscene.common.location import lies_in
 from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.common.run_lock import Heartbeat, held
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.common.typed_path import as_typed
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.common.typed_path import from_shell
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
 from nextscene.curation.progress import StageProgress, Stages, Tick
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.build_on_ray import BuildOnRay
-from nextscene.curation.run.judge_preflight import hindrance, is_finished
+from nextscene.curation.run.judge_preflight import is_finished, why_not_ask
 from nextscene.curation.run.prepare import as_begun, prepare, untouched
 from nextscene.curation.run.recorded_budget import in_words, keep_terms
-from nextscene.curation.run.source_changes import Compared, compared_since, standing_before
+from nextscene.curation.run.source_changes import SourceComparison, compared_since, standing_before
 from nextscene.curation.run.source_witnesses import witnesses
-from nextscene.curation.sealing.committed import State, discard_superseded, take_stock, tidy
+from nextscene.curation.sealing.committed import CommittedState, clean_up, discard_superseded, read_progress
 from nextscene.curation.sealing.partial_shards import seal_as_they_stand
 from nextscene.curation.sealing.remaining import WorkLeft, count_retried
 from nextscene.curation.sealing.repair import heal
 from nextscene.curation.sealing.retry import OpenRetry, begin_or_go_on, check_open_retry, end_retry, open_retry
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.unit import Job
-from nextscene.curation.summary import Summary, conclude, sums_before
+from nextscene.curation.stages.unit import UnitContext
+from nextscene.curation.summary import BuildSummary, conclude, sums_before
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.shards.format.checksums import Sums, write_sums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
@@ -43,71 +43,71 @@ from nextscene.shards.format.layout import REPORT, SUMS
 from nextscene.shards.format.receipt import DamagedRecord
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 _ROUNDS = 3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildRequest:
     """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s.
 
-    At most `stop_after` of the undecided clips are begun; None is all of them. `hindrance` says why claude may not be
+    At most `stop_after` of the undecided clips are begun; None is all of them. `why_not_ask` says why claude may not be
     asked under these terms, which are None where its price is not known.
     """
 
     source: str
     out: str
-    config: Config
+    config: BuildConfig
     workers: int | None = None
     retry: frozenset[str] = frozenset()
     ray_address: str | None = None
-    terms: Terms | None = None
+    terms: JudgeBudget | None = None
     stop_after: int | None = None
     hindrance: str = ""
 
 
 @dataclass(frozen=True)
-class Finished:
+class BuildResult:
     """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
 
     `config` is what the dataset was begun with, `cut_version` is that of the cut that made it, `retry` one that is not
     finished.
     """
 
-    summary: Summary
+    summary: BuildSummary
     idle: bool
-    source: Compared
-    config: Config
+    source: SourceComparison
+    config: BuildConfig
     cut_version: int
     retry: OpenRetry | None
 
 
 def open_out(location: str) -> Storage:
-    """OUT as storage, for reading. Raises UsageMistake for a location that cannot be one."""
+    """OUT as storage, for reading. Raises UsageError for a location that cannot be one."""
     try:
-        out = Storage.at(as_typed(location))
+        out = Storage.at(from_shell(location))
         check_folder(out)
     except BadLocation as mistake:
-        raise UsageMistake(f"--out {mistake}") from mistake
+        raise UsageError(f"--out {mistake}") from mistake
     return out
 
 
 def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage]:
-    """Source and OUT. Raises UsageMistake where one lies in the other: a set must not be made of its own shards.
+    """Source and OUT. Raises UsageError where one lies in the other: a set must not be made of its own shards.
 
     Raises SourceGone where nothing is at the place that OUT was planned from.
     """
     out = open_out(out_location)
     source = _source_of(out, source_location)
     if not source.path and lies_in(out, source.root):
-        raise UsageMistake(
+        raise UsageError(
             f"--out {out.shown} lies inside --source {source.shown}, and the next run would take its shards for videos;"
             " name a folder elsewhere"
         )
     if lies_in(source.root, out, source.path):
-        raise UsageMistake(
+        raise UsageError(
             f"--source {source.shown} lies inside --out {out.shown}, which is to hold the dataset alone; name another"
             " --out"
         )
@@ -115,13 +115,13 @@ def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage
 
 
 def _source_of(out: Storage, location: str) -> Source:
-    """Raises UsageMistake for a place where nothing is, SourceGone where OUT was planned from it."""
+    """Raises UsageError for a place where nothing is, SourceGone where OUT was planned from it."""
     try:
         return Source.at(location)
-    except UsageMistake as mistake:
+    except UsageError as mistake:
         try:
-            recorded = Recorded.read(out)
-        except UsageMistake:
+            recorded = RecordedConfig.read(out)
+        except UsageError:
             recorded = None
         if recorded and recorded.source == Storage.at(location).shown:
             raise SourceGone(
@@ -132,7 +132,7 @@ def _source_of(out: Storage, location: str) -> Source:
         raise
 
 
-def _opened(order: Order) -> tuple[Source, Storage, SourceGone | None]:
+def _opened(order: BuildRequest) -> tuple[Source, Storage, SourceGone | None]:
     """Source and OUT, and what is raised if the source of a finished OUT is needed, where nothing is there.
 
     Raises as `open_apart`.
@@ -148,25 +148,25 @@ def _opened(order: Order) -> tuple[Source, Storage, SourceGone | None]:
 
 @contextmanager
 def claimed_out(out: Storage) -> Iterator[Storage]:
-    """OUT for writing, as `claimed` has it. Raises UsageMistake where it is not a dataset's, and not new."""
+    """OUT for writing, as `claimed` has it. Raises UsageError where it is not a dataset's, and not new."""
     try:
         with claimed(out, DATASET) as ours:
             yield ours
     except NotOurs as mistake:
-        raise UsageMistake(f"--out {mistake}") from mistake
+        raise UsageError(f"--out {mistake}") from mistake
 
 
-def build(order: Order, progress: StageProgress) -> Finished:
+def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     """Makes the dataset, or what is left of it. Calling it again does only what is not done.
 
-    Raises UsageMistake for what cannot work as given, nearly always before any work, RunStopped or StorageFault when it
+    Raises UsageError for what cannot work as given, nearly always before any work, StoppedError or StorageFault when it
     must stop; all that was committed stands, and the same call goes on.
     """
     begun = time.monotonic()
     source, place, gone = _opened(order)
     order = replace(order, config=as_begun(place, order.config))
     if order.config.judge == "claude":
-        why = hindrance(place, source, order.config, order.terms, order.retry, order.hindrance)
+        why = why_not_ask(place, source, order.config, order.terms, order.retry, order.hindrance)
         order = replace(order, hindrance=why)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     wait = order.config.limits.lock_wait_seconds
@@ -178,27 +178,40 @@ def build(order: Order, progress: StageProgress) -> Finished:
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         if order.terms:
             keep_terms(out, order.terms, recorded.plan_sha256)
-        job = Job(
-            order.config, source.root, out, recorded.determining["ffmpeg"], run_id, order.terms,
-            recorded.begun_with_cut, witnesses(out), ApiIdentity.here() if order.terms else None,
-        )  # fmt: skip
+        job = UnitContext(
+            order.config,
+            source.root,
+            out,
+            recorded.determining["ffmpeg"],
+            run_id,
+            order.terms,
+            recorded.begun_with_cut,
+            witnesses(out),
+            ApiIdentity.here() if order.terms else None,
+        )
         run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:
             summary = run.go()
-            found = Compared(unread=str(gone)) if gone else compared_since(out, source, before, recorded)
+            found = SourceComparison(unread=str(gone)) if gone else compared_since(out, source, before, recorded)
         except FileNotFoundError:
             out.check_anchor()
             raise
-        return Finished(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out))
+        return BuildResult(summary, run.idle, found, order.config, recorded.cut_version, open_retry(out))
 
 
 class _Run:
     """One run over a plan that stands, under a lock that is held."""
 
     def __init__(
-        self, order: Order, job: Job, recorded: Recorded, heartbeat: Heartbeat, progress: StageProgress, begun: float,
+        self,
+        order: BuildRequest,
+        job: UnitContext,
+        recorded: RecordedConfig,
+        heartbeat: Heartbeat,
+        progress: StageProgress,
+        begun: float,
         gone: SourceGone | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._order = order
         self._job = job
         self._out = job.out
@@ -216,41 +229,41 @@ class _Run:
     def idle(self) -> bool:
         return self._idle
 
-    def go(self) -> Summary:
+    def go(self) -> BuildSummary:
         units_per_shard = self._job.config.units_per_shard
         state, tally = heal(self._out, units_per_shard)
-        tidy(self._out, state, units_per_shard)
+        clean_up(self._out, state, units_per_shard)
         self._begin(tally.total, len(state.sealed) - len(state.partial))
         try:
             state = self._finish(state)
             if self._order.retry:
                 self._retry(state)
-        except (RunStopped, StorageFault, KeyboardInterrupt) as end:
+        except (StoppedError, StorageFault, KeyboardInterrupt) as end:
             self._conclude_as_it_is(with_page=isinstance(end, AskingEnded))
             raise
-        except UsageMistake as mistake:
+        except UsageError as mistake:
             if untouched(self._out):
                 raise
             self._conclude_as_it_is()
-            raise UsageMistake(f"{mistake}. All that was finished is kept") from mistake
+            raise UsageError(f"{mistake}. All that was finished is kept") from mistake
         summary = self._conclude_with_page()
         if self._order.retry:
             self._heartbeat.check()
             end_retry(self._out)
         return summary
 
-    def _finish(self, state: State) -> State:
+    def _finish(self, state: CommittedState) -> CommittedState:
         """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
         for _ in range(_ROUNDS):
             self._work(WorkLeft(state, self._order.stop_after))
-            state = State.read(self._out, self._job.config.units_per_shard)
+            state = CommittedState.read(self._out, self._job.config.units_per_shard)
             if self._order.stop_after or state.complete(self._plan):
                 return state
-            state, tally = take_stock(self._out, self._job.config.units_per_shard)
+            state, tally = read_progress(self._out, self._job.config.units_per_shard)
             self._begin(tally.total, len(state.sealed) - len(state.partial))
-        raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
+        raise StoppedError(f"{self._out.shown} does not keep what is written there; check its disk")
 
-    def _retry(self, state: State) -> None:
+    def _retry(self, state: CommittedState) -> None:
         self._heartbeat.check()
         if retry := begin_or_go_on(self._out, state, self._order.retry):
             clips, shards = count_retried(state, self._out, retry)
@@ -258,11 +271,11 @@ class _Run:
             self._work(WorkLeft(state, retry=retry))
 
     def _before_work(self) -> None:
-        """Say who is asked and what that may cost, once. Raises SourceGone, UsageMistake."""
+        """Say who is asked and what that may cost, once. Raises SourceGone, UsageError."""
         if self._gone:
             raise self._gone
         if self._order.hindrance:
-            raise UsageMistake(self._order.hindrance)
+            raise UsageError(self._order.hindrance)
         if self._order.terms and self._idle:
             _log.warning("%s", in_words(self._out, self._order.terms))
 
@@ -289,7 +302,7 @@ class _Run:
     def _ticker(self) -> Tick:
         before = self._reached
 
-        def tick(done: Stages, asking: Report | None) -> None:
+        def tick(done: Stages, asking: CallProgress | None) -> None:
             self._reached = before + done
             self._progress.tick(self._reached, asking)
 
@@ -297,22 +310,22 @@ class _Run:
 
     def _conclude_as_it_is(self, with_page: bool = False) -> None:
         """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
-        with suppress(StorageFault, RunStopped, DamagedRecord, FileNotFoundError):
+        with suppress(StorageFault, StoppedError, DamagedRecord, FileNotFoundError):
             if with_page:
                 self._conclude_with_page()
             else:
                 self._conclude()
 
-    def _conclude_with_page(self) -> Summary:
+    def _conclude_with_page(self) -> BuildSummary:
         summary, sums = self._conclude()
         if sums is not None:
             write_sums(self._out, sums | {REPORT: self._report()})
         return summary
 
-    def _conclude(self) -> tuple[Summary, Sums | None]:
+    def _conclude(self) -> tuple[BuildSummary, Sums | None]:
         self._heartbeat.check()
         self._out.check_anchor(remotely=True)
-        state, tally = take_stock(self._out, self._job.config.units_per_shard)
+        state, tally = read_progress(self._out, self._job.config.units_per_shard)
         seconds = time.monotonic() - self._begun
         concluded = conclude(self._out, self._plan, self._recorded, state, tally, seconds, self._before)
         discard_superseded(self._out, state)

@@ -14,11 +14,11 @@ from itertools import islice
 
 import numpy as np
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Storage, StorageFault
 from nextscene.curation.plan import with_preceding
 from nextscene.curation.plan_index import PlanIndex
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sources import MISSING, NOT_LOOKED, WHOLE_FILE, Clip, Region, Source, digests, span_of
 
 _AT_ONCE = 4096
@@ -26,7 +26,7 @@ _EXAMPLES = 2
 _MOST_READ = 256
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How a clip differs from the plan, in words that follow "clips". Each clip counts under one of them."""
 
     NEW = "new"
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 
 @dataclass
-class Difference:
+class SourceDifference:
     """Some clips, counted, and the names of the first."""
 
     count: int = 0
@@ -58,7 +58,7 @@ class Difference:
 
 
 @dataclass
-class Compared:
+class SourceComparison:
     """How the source differs from the plan. `unread` is why it could not be compared, "" where it was.
 
     Some of it may not have been compared: sizes and times of `unlooked` clips, the captions of `untold`, the contents
@@ -66,7 +66,7 @@ class Compared:
     wrote down in another way.
     """
 
-    kinds: dict[Kind, Difference] = field(default_factory=dict)
+    kinds: dict[DifferenceKind, SourceDifference] = field(default_factory=dict)
     unread: str = ""
     has_order: bool = False
     unlooked: int = 0
@@ -78,55 +78,59 @@ class Compared:
     def is_same(self) -> bool:
         return not self.unread and not self.kinds
 
-    def add(self, kind: Kind, name: str) -> None:
-        self.kinds.setdefault(kind, Difference()).add(name)
+    def add(self, kind: DifferenceKind, name: str) -> None:
+        self.kinds.setdefault(kind, SourceDifference()).add(name)
 
-    def add_some(self, kind: Kind, count: int, names: list[str]) -> None:
+    def add_some(self, kind: DifferenceKind, count: int, names: list[str]) -> None:
         if count:
-            found = self.kinds.setdefault(kind, Difference())
+            found = self.kinds.setdefault(kind, SourceDifference())
             found.names = [*found.names, *names][:_EXAMPLES]
             found.count += count
 
-    def told(self, but: Iterable[Kind] = ()) -> str:
+    def told(self, but: Iterable[DifferenceKind] = ()) -> str:
         """The kinds that there are with their counts and examples, `but` for some; "" for none."""
-        return ", ".join(_counted(self.kinds[kind], kind) for kind in Kind if kind in self.kinds and kind not in but)
+        return ", ".join(
+            _counted(self.kinds[kind], kind) for kind in DifferenceKind if kind in self.kinds and kind not in but
+        )
 
 
-def _counted(clips: Difference, kind: Kind) -> str:
+def _counted(clips: SourceDifference, kind: DifferenceKind) -> str:
     more = ", …" if clips.count > len(clips.names) else ""
     return f"{clips.count:,} {'clip' if clips.count == 1 else 'clips'} {kind} ({', '.join(clips.names)}{more})"
 
 
-def standing_before(out: Storage) -> Recorded | None:
+def standing_before(out: Storage) -> RecordedConfig | None:
     """What stands in OUT before a run prepares it, as far as it can be read."""
     try:
-        return Recorded.read(out)
-    except UsageMistake:
+        return RecordedConfig.read(out)
+    except UsageError:
         return None  # what is wrong with it is told as the run is prepared
 
 
-def compared_since(out: Storage, source: Source, before: Recorded | None, now: Recorded) -> Compared:
+def compared_since(
+    out: Storage, source: Source, before: RecordedConfig | None, now: RecordedConfig
+) -> SourceComparison:
     """`compare`, but where the plan was just made of the source."""
     if before is None or before.plan_sha256 != now.plan_sha256:
-        return Compared()
+        return SourceComparison()
     return compare(out, source, str(now.determining.get("judge", "")))
 
 
-def compare(out: Storage, source: Source, judge: str) -> Compared:
+def compare(out: Storage, source: Source, judge: str) -> SourceComparison:
     """Compare all that is cheap to see: of contents only those of a few files that have another time than planned.
 
     Raises DamagedRecord for a plan that cannot be read.
     """
     try:
         return differences(out, source, judge)
-    except (UsageMistake, StorageFault, BadLocation) as fault:
-        return Compared(unread=" ".join(str(fault).splitlines()))
+    except (UsageError, StorageFault, BadLocation) as fault:
+        return SourceComparison(unread=" ".join(str(fault).splitlines()))
 
 
-def differences(out: Storage, source: Source, judge: str, moved: bool = False) -> Compared:
+def differences(out: Storage, source: Source, judge: str, moved: bool = False) -> SourceComparison:
     """Like `compare`. Of a source that has `moved` each file is looked up, and no contents are read.
 
-    Raises UsageMistake for a source that could not be planned, StorageFault, BadLocation, and as `compare`.
+    Raises UsageError for a source that could not be planned, StorageFault, BadLocation, and as `compare`.
     """
     planned = PlanIndex(out)
     comparison = _Comparison(planned, source, judge)
@@ -142,7 +146,7 @@ class _Comparison:
         self._planned = planned
         self._source = source
         self._is_film = judge == "film"
-        self._found = Compared(has_order=source.is_manifest)
+        self._found = SourceComparison(has_order=source.is_manifest)
         self._seen = np.zeros(len(planned), np.bool_)
         self._differs = np.zeros(len(planned), np.bool_)
         self._order = array("q")
@@ -155,7 +159,7 @@ class _Comparison:
             if row is None:
                 self._add_new(clip)
             elif self._seen[row]:
-                self._found.add(Kind.TWICE, _name(clip))
+                self._found.add(DifferenceKind.TWICE, _name(clip))
             else:
                 self._seen[row] = True
                 self._order.append(row)
@@ -163,16 +167,16 @@ class _Comparison:
                     self._differs[row] = True
                     self._found.add(kind, _name(clip))
 
-    def end(self, contents: bool) -> Compared:
+    def end(self, contents: bool) -> SourceComparison:
         """What was found, when all clips were looked at."""
         for row, clip in self._respelled:
             if self._seen[row]:
-                self._found.add(Kind.NEW, _name(clip))
+                self._found.add(DifferenceKind.NEW, _name(clip))
             else:
                 self._seen[row] = True
-                self._found.add(Kind.RESPELLED, f"{_name(clip)} is {_form(clip.identity)} now")
+                self._found.add(DifferenceKind.RESPELLED, f"{_name(clip)} is {_form(clip.identity)} now")
         gone = self._planned.unseen(self._seen)
-        self._found.add_some(Kind.GONE, len(gone), self._planned.names_of(gone, _EXAMPLES))
+        self._found.add_some(DifferenceKind.GONE, len(gone), self._planned.names_of(gone, _EXAMPLES))
         if contents:
             self._compare_contents()
         else:
@@ -189,30 +193,30 @@ class _Comparison:
             if (row := next((row for row in rows if row is not None), None)) is not None:
                 self._respelled.append((row, clip))
                 return
-        self._found.add(Kind.NEW, _name(clip))
+        self._found.add(DifferenceKind.NEW, _name(clip))
 
-    def _kind(self, row: int, clip: Clip, preceding: str) -> Kind | None:
+    def _kind(self, row: int, clip: Clip, preceding: str) -> DifferenceKind | None:
         """The first that applies, of those that are seen without reading contents."""
         planned, size = self._planned, int(self._planned.sizes[row])
         if clip.size == NOT_LOOKED:
             self._found.unlooked += 1
         elif clip.has_place and (size == MISSING) != (clip.size == MISSING):
-            return Kind.FOUND if size == MISSING else Kind.GONE
+            return DifferenceKind.FOUND if size == MISSING else DifferenceKind.GONE
         if planned.is_of_another_file(row, clip):
-            return Kind.OTHER_FILE
+            return DifferenceKind.OTHER_FILE
         if planned.is_elsewhere(row, clip):
-            return Kind.ELSEWHERE
+            return DifferenceKind.ELSEWHERE
         if size >= 0 and clip.size >= 0 and size != clip.size:
-            return Kind.RESIZED
+            return DifferenceKind.RESIZED
         if not (self._source.root.is_local or self._source.is_manifest or clip.length != WHOLE_FILE):
             self._found.untold += 1
         elif planned.is_recaptioned(row, clip):
-            return Kind.CAPTION
+            return DifferenceKind.CAPTION
         if self._is_film and planned.is_preceded_otherwise(row, preceding):
-            return Kind.PRECEDING
+            return DifferenceKind.PRECEDING
         if planned.has_other_columns(row, clip):
             if planned.knows_columns:
-                return Kind.COLUMNS
+                return DifferenceKind.COLUMNS
             self._found.unread_columns += 1
         if size >= 0 and clip.size >= 0 and int(planned.times[row]) != clip.mtime_ns:
             self._note_time(row, clip)
@@ -235,7 +239,7 @@ class _Comparison:
                     self._found.unproved += 1
                 elif planned[row] != now[region]:
                     self._differs[row] = True
-                    self._found.add(Kind.CONTENTS, name)
+                    self._found.add(DifferenceKind.CONTENTS, name)
 
     def _compare_order(self) -> None:
         """Among the clips that were planned and are there, so that one more or less in front moves no other."""
@@ -243,7 +247,7 @@ class _Comparison:
         places = np.empty(len(rows), np.int64)
         places[np.argsort(self._planned.positions[rows])] = np.arange(len(rows))
         moved = rows[(places != np.arange(len(rows))) & ~self._differs[rows]]
-        self._found.add_some(Kind.ORDER, len(moved), self._planned.names_of(moved, _EXAMPLES))
+        self._found.add_some(DifferenceKind.ORDER, len(moved), self._planned.names_of(moved, _EXAMPLES))
 
 
 def _name(clip: Clip) -> str:

@@ -10,40 +10,45 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from nextscene.common.errors import AskingEnded, LeftUndecided, RunStopped, UsageMistake
+from nextscene.common.errors import AskingEnded, LeftUndecided, StoppedError, UsageError
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage
 from nextscene.curation.captioning_cost import pictures_of
-from nextscene.curation.config import Config, Limits
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.outcome import UNDECIDED, Ending, Undecided
+from nextscene.curation.config import BuildConfig, RunLimits
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip, Unit
-from nextscene.curation.stages.describe import Decision, Scene, decide
+from nextscene.curation.stages.describe import Decision, DescribedScene, describe_clips
 from nextscene.curation.stages.replay import Replay, content_of
 from nextscene.curation.stages.screen import Found
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.judge.base import Call, Judge, Question
 from nextscene.judge.claude import ClaudeJudge
-from nextscene.judge.errors import JudgeMistake, JudgeStopped, OverBudget
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError, OverBudget
 from nextscene.judge.film import FilmJudge
 from nextscene.judge.run_ownership import RunOwnershipCheck
-from nextscene.judge.spending.estimate import CASES, Ahead, Estimator
+from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.shards.format.layout import JOURNALS, UnitName
 
 if TYPE_CHECKING:
-    from nextscene.judge.api.backoff import Patience
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.api.backoff import RetryPolicy
+    from nextscene.judge.call_progress import CallProgress
     from nextscene.judge.spending.cached_client import CachedClient
 
 _CLIPS_A_CALL = 2
 _PICTURED_CLIPS = 2000
 
 
-class Judging:
+class UnitJudge:
     """Asks about whole units. For one event loop."""
 
     def __init__(
-        self, config: Config, terms: Terms | None, out: Storage, run_id: str, asks_as: ApiIdentity | None = None
+        self,
+        config: BuildConfig,
+        terms: JudgeBudget | None,
+        out: Storage,
+        run_id: str,
+        asks_as: ApiIdentity | None = None,
     ) -> None:
         self._asks_as = asks_as
         self._config = config
@@ -72,12 +77,12 @@ class Judging:
         return await asyncio.shield(self._under_way[name])
 
     async def _decide(self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None]) -> Decision:
-        scenes: list[Scene | Undecided | None] = []
+        scenes: list[DescribedScene | Undecided | None] = []
         ends: list[Exception] = []
         through = itertools.count(1)
         sample = unit.shard.revision if unit.redo else 0
 
-        async def one(clip: PlannedClip, found: Found) -> Scene | Undecided | None:
+        async def one(clip: PlannedClip, found: Found) -> DescribedScene | Undecided | None:
             scene = await self._scene(judge, clip, found, sample)
             counted(next(through))
             return scene
@@ -85,23 +90,22 @@ class Judging:
         try:
             judge = await self._ready()
             asked = await asyncio.gather(
-                *(one(clip, found) for clip, found in zip(unit.clips, screened, strict=True)),
-                return_exceptions=True,
+                *(one(clip, found) for clip, found in zip(unit.clips, screened, strict=True)), return_exceptions=True
             )
             for scene in asked:
-                if isinstance(scene, (JudgeMistake, JudgeStopped)):
+                if isinstance(scene, (JudgeUsageError, JudgeStopped)):
                     ends.append(scene)
                 elif isinstance(scene, BaseException):
                     raise scene
                 scenes.append(UNDECIDED if isinstance(scene, BaseException) else scene)
             if self._client:
                 await self._client.flush()  # a clip is committed after its answers
-        except (JudgeMistake, JudgeStopped) as end:
+        except (JudgeUsageError, JudgeStopped) as end:
             return Decision([UNDECIDED] * len(unit.clips), _told(end))
         ends.sort(key=lambda end: isinstance(end, OverBudget))  # what ends all the asking goes first
         return Decision(_each_answer_paid_once(unit, scenes), _told(ends[0]) if ends else None)
 
-    def report(self) -> Report | None:
+    def report(self) -> CallProgress | None:
         """How the asking goes, if anything is paid for."""
         return self._client.report() if self._client else None
 
@@ -112,31 +116,37 @@ class Judging:
 
     async def _scene(
         self, judge: Judge | None, clip: PlannedClip, found: Found, sample: int
-    ) -> Scene | Undecided | None:
+    ) -> DescribedScene | Undecided | None:
         """`sample` is that of a clip which ends before it is asked about."""
         if found is None:
             return None
-        if isinstance(found, Ending):
+        if isinstance(found, ClipOutcome):
             return self._paid_before(clip, sample)
         if isinstance(found, str):
             return found
         question = Question(
-            clip.clip_id, clip.caption, clip.preceding_caption, found.frames, clip.position, found.sample,
-            found.earlier_frames, content_of(clip),
-        )  # fmt: skip
+            clip.clip_id,
+            clip.caption,
+            clip.preceding_caption,
+            found.frames,
+            clip.position,
+            found.sample,
+            found.earlier_frames,
+            content_of(clip),
+        )
         if self._client is None or self._terms is None or self._estimator is None:
-            return await decide(judge, question)
-        bill = self._estimator.bill(Ahead(clip.caption, pictures_of(clip.name, self._config)))
+            return await describe_clips(judge, question)
+        bill = self._estimator.bill(PendingClip(clip.caption, pictures_of(clip.name, self._config)))
         with self._client.clip(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
-            return await decide(judge, question)
+            return await describe_clips(judge, question)
 
-    def _paid_before(self, clip: PlannedClip, sample: int) -> Scene | None:
+    def _paid_before(self, clip: PlannedClip, sample: int) -> DescribedScene | None:
         """What was paid for a clip that ends unasked, as one whose file has gone since; None where nothing was."""
         if self._client is None or self._terms is None or clip.flaw:
             return None
         asked = Replay(self._client.look_up, self._config, self._terms.price, clip, sample).calls
         calls = tuple(call for call in asked if call.answer.clip_id == clip.clip_id)
-        return Scene(clip.caption, calls=calls) if calls else None
+        return DescribedScene(clip.caption, calls=calls) if calls else None
 
     async def _ready(self) -> Judge | None:
         """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
@@ -148,38 +158,47 @@ class Judging:
                 self._judge = await self._claude(self._terms)
             return self._judge
 
-    async def _claude(self, terms: Terms) -> Judge:
+    async def _claude(self, terms: JudgeBudget) -> Judge:
         from nextscene.judge.spending.cached_client import CachedClient
 
         self._check_identity()
         ownership = RunOwnershipCheck(self._out, self._run_id)
         try:
             self._client = await CachedClient.open(
-                self._out, local_state(self._out, JOURNALS), terms.price, patience(self._config.limits), terms.budget,
-                terms.in_batches, ownership.check,
-            )  # fmt: skip
-        except JudgeMistake as mistake:  # of this host's environment, which need not be the driver's
-            raise JudgeMistake(f"{socket.gethostname()}: {mistake}") from mistake
+                self._out,
+                local_state(self._out, JOURNALS),
+                terms.price,
+                patience(self._config.limits),
+                terms.budget,
+                terms.in_batches,
+                ownership.check,
+            )
+        except JudgeUsageError as mistake:  # of this host's environment, which need not be the driver's
+            raise JudgeUsageError(f"{socket.gethostname()}: {mistake}") from mistake
         self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
         return ClaudeJudge(self._config.claude, terms.price, self._client)
 
     def _check_identity(self) -> None:
-        """A judge on a cluster has the environment of its node. Raise JudgeMistake where that would ask otherwise."""
+        """A judge on a cluster has the environment of its node. Raise JudgeUsageError where that would ask
+        otherwise.
+        """
         if wrong := self._asks_as.differences() if self._asks_as else []:
-            raise JudgeMistake(
+            raise JudgeUsageError(
                 f"{' and '.join(wrong)} on the node {socket.gethostname()} is not what this command was started with;"
                 " start Ray there with the same environment, or run the command there"
             )
 
 
-def _told(end: Exception) -> RunStopped | UsageMistake:
+def _told(end: Exception) -> StoppedError | UsageError:
     """The judge's end as the run's."""
     if isinstance(end, OverBudget):
         return LeftUndecided(str(end))
-    return UsageMistake(str(end)) if isinstance(end, JudgeMistake) else AskingEnded(str(end))
+    return UsageError(str(end)) if isinstance(end, JudgeUsageError) else AskingEnded(str(end))
 
 
-def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None]) -> list[Scene | Undecided | None]:
+def _each_answer_paid_once(
+    unit: Unit, scenes: Sequence[DescribedScene | Undecided | None]
+) -> list[DescribedScene | Undecided | None]:
     """An answer's cost stands with the clip that it was bought for; of an older answer, with the first that uses it."""
     seen: set[str] = set()
 
@@ -192,13 +211,13 @@ def _each_answer_paid_once(unit: Unit, scenes: Sequence[Scene | Undecided | None
 
     return [
         replace(scene, calls=tuple(counted(call, clip.clip_id) for call in scene.calls))
-        if isinstance(scene, Scene)
+        if isinstance(scene, DescribedScene)
         else scene
         for clip, scene in zip(unit.clips, scenes, strict=True)
     ]
 
 
-def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:
+def units_waiting(config: BuildConfig, terms: JudgeBudget | None, pictured: bool) -> int:
     """How many units may wait for answers at once, so that no call that may be made has to wait for a question.
 
     Those that are asked about with pictures are kept to what fits in memory while a batch is gathered.
@@ -211,9 +230,9 @@ def units_waiting(config: Config, terms: Terms | None, pictured: bool) -> int:
     return -(-clips // config.unit_size)
 
 
-def patience(limits: Limits) -> Patience:
-    from nextscene.judge.api.backoff import Patience
+def patience(limits: RunLimits) -> RetryPolicy:
+    from nextscene.judge.api.backoff import RetryPolicy
 
-    return Patience(
+    return RetryPolicy(
         limits.calls_at_once, limits.call_seconds, limits.outage_seconds, batch_appear_hours=limits.batch_appear_hours
     )

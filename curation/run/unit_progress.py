@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from nextscene.curation.plan import PlannedClip, Unit
-from nextscene.curation.run.crash_counts import Crashes
+from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.shards.format.layout import ShardName, UnitName
 
@@ -16,7 +16,7 @@ PRIORITY: dict[Kind, int] = {"seal": 0, "cut": 1, "try": 2, "screen": 3}
 
 
 @dataclass
-class Flight:
+class UnitProgress:
     """A unit under way. `screened` and `scenes` refer to what its steps made; `untried` is to be tried clip by clip.
 
     `is_partial` is known once it was asked about: some of its clips are not decided.
@@ -24,7 +24,7 @@ class Flight:
 
     unit: Unit
     shard: ShardWork
-    crashes: Crashes
+    crashes: CrashCounts
     untried: list[PlannedClip] = field(default_factory=list)
     screened: Any = None
     scenes: Any = None
@@ -48,7 +48,7 @@ class Step:
 
     kind: Kind
     shard: ShardWork
-    flight: Flight | None = None
+    flight: UnitProgress | None = None
     cpus: int = 1
 
     @property

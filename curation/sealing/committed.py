@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nextscene.common.prefetch import ahead
+from nextscene.common.prefetch import prefetch_map
 from nextscene.common.ray_cluster.cluster import sweep_probes
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, Tally, read_ledger
@@ -19,7 +19,7 @@ _LOOKS = 5
 
 
 @dataclass(frozen=True)
-class State:
+class CommittedState:
     """The newest sealed revision of each shard, and the committed units of shards that are not sealed yet.
 
     Of a `partial` shard some clips are not decided: it is sealed again, as its next revision, with the rest.
@@ -30,19 +30,19 @@ class State:
     partial: frozenset[ShardName] = frozenset()
 
     @staticmethod
-    def read(out: Storage, units_per_shard: int) -> State:
+    def read(out: Storage, units_per_shard: int) -> CommittedState:
         sealed, partial_ones = sealed_and_partial(out)
         units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS) if entry.size)
         committed = (unit for unit in units if unit and not _is_over(unit, sealed, units_per_shard))
-        return State(sealed, frozenset(committed), partial_ones)
+        return CommittedState(sealed, frozenset(committed), partial_ones)
 
     def ledgers(self, out: Storage) -> Iterator[list[Row]]:
         """The rows of every committed clip, a file at a time."""
         paths = [shard.ledger for shard in self.sealed.values()] + [unit.ledger for unit in sorted(self.committed)]
-        return ahead(partial(read_ledger, out), paths)
+        return prefetch_map(partial(read_ledger, out), paths)
 
     def receipts(self, out: Storage) -> Iterator[Receipt]:
-        return ahead(partial(Receipt.read, out), self.sealed.values())
+        return prefetch_map(partial(Receipt.read, out), self.sealed.values())
 
     def complete(self, plan: Plan) -> bool:
         return not self.partial and all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())
@@ -55,10 +55,10 @@ class State:
         return replace(sealed, revision=sealed.revision + 1) if sealed in self.partial else None
 
 
-def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
+def read_progress(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
     """The state and the counts of all committed clips. Raises FileNotFoundError for a ledger that is gone."""
     for look in range(1, _LOOKS + 1):
-        state, tally = State.read(out, units_per_shard), Tally.empty()
+        state, tally = CommittedState.read(out, units_per_shard), Tally.empty()
         try:
             for rows in state.ledgers(out):
                 tally.add(rows)
@@ -71,7 +71,7 @@ def take_stock(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
     raise AssertionError("unreachable")
 
 
-def tidy(out: Storage, state: State, units_per_shard: int) -> None:
+def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
     """Finishes the deletions that a killed run began, and forgets its retry and what it had decided of some units.
 
     Only the lock's holder may call this.
@@ -94,7 +94,7 @@ def tidy(out: Storage, state: State, units_per_shard: int) -> None:
                 out.delete(entry.path)
 
 
-def discard_superseded(out: Storage, state: State) -> None:
+def discard_superseded(out: Storage, state: CommittedState) -> None:
     """Deletes the revisions that a retry has replaced, once the manifest names the newer ones."""
     for entry in out.files(SHARDS, recursive=True):
         name = ShardName.of(entry.path)

@@ -11,7 +11,7 @@ import logging
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
 from nextscene.curation.plan import Plan
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.seal_shard import CannotSeal, seal_partly, seal_shard
 from nextscene.shards.format.layout import PARTS, UNIT_LEDGERS, ShardName, UnitName
 from nextscene.shards.loading.reader import ShardReader
@@ -24,7 +24,7 @@ def seal_as_they_stand(out: Storage, plan: Plan, units_per_shard: int) -> None:
 
     One whose files are damaged is left to the next run, which does its units anew.
     """
-    state = State.read(out, units_per_shard)
+    state = CommittedState.read(out, units_per_shard)
     ledgers = _partial_ledgers(out) | _whole_ledgers(out)
     for shard, clips in plan.shards():
         name = state.next_revision(shard)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import read_ledger
 from nextscene.curation.plan import Plan, Unit
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.shards.format.layout import ShardName, UnitName
 
@@ -34,7 +34,7 @@ class ShardWork:
 class WorkLeft:
     """What a run has to do by a state: all that is left, at most `stop_after` clips of it, or what a retry redoes."""
 
-    state: State
+    state: CommittedState
     stop_after: int | None = None
     retry: OpenRetry | None = None
 
@@ -45,7 +45,7 @@ class WorkLeft:
         return at_most(work, self.stop_after) if self.stop_after else work
 
 
-def remaining(plan: Plan, state: State, out: Storage) -> Iterator[ShardWork]:
+def remaining(plan: Plan, state: CommittedState, out: Storage) -> Iterator[ShardWork]:
     """The shards that are not sealed, or not whole, in the order of the plan, read one at a time."""
     for shard, clips in plan.shards():
         name = state.next_revision(shard)
@@ -67,7 +67,7 @@ def at_most(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
             return
 
 
-def _undecided(plan: Plan, state: State, out: Storage, shard: ShardName) -> frozenset[str] | None:
+def _undecided(plan: Plan, state: CommittedState, out: Storage, shard: ShardName) -> frozenset[str] | None:
     """The clips that a shard was sealed without; None where it was not sealed."""
     sealed = state.sealed.get((shard.split, shard.index))
     if sealed is None:
@@ -76,7 +76,7 @@ def _undecided(plan: Plan, state: State, out: Storage, shard: ShardName) -> froz
     return frozenset(clip.clip_id for unit in plan.units(shard) for clip in unit.clips) - decided
 
 
-def to_retry(plan: Plan, state: State, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
+def to_retry(plan: Plan, state: CommittedState, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
     """The shards of a retry that it has not sealed yet, under their next revision."""
     for shard, clips in plan.shards():
         sealed = state.sealed.get((shard.split, shard.index))
@@ -87,14 +87,16 @@ def to_retry(plan: Plan, state: State, out: Storage, retry: OpenRetry) -> Iterat
             yield _open_units(plan, state, replace(sealed, revision=sealed.revision + 1), clips, redo)
 
 
-def count_retried(state: State, out: Storage, retry: OpenRetry) -> tuple[int, int]:
+def count_retried(state: CommittedState, out: Storage, retry: OpenRetry) -> tuple[int, int]:
     """Return how many clips `to_retry` does anew, and how many shards hold them, where every shard is sealed."""
     left = [shard for shard in state.sealed.values() if retry.is_left(shard)]
     counts = [sum(row.outcome in retry.outcomes for row in read_ledger(out, shard.ledger)) for shard in left]
     return sum(counts), sum(count > 0 for count in counts)
 
 
-def _open_units(plan: Plan, state: State, shard: ShardName, clips: int, redo: frozenset[str] | None) -> ShardWork:
+def _open_units(
+    plan: Plan, state: CommittedState, shard: ShardName, clips: int, redo: frozenset[str] | None
+) -> ShardWork:
     names = plan.unit_names(shard, clips)
     if state.committed.issuperset(names):  # so that the plan need not be read
         return ShardWork(shard, [], names)

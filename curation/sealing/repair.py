@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.parquet import open_table
-from nextscene.common.prefetch import ahead
+from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
-from nextscene.common.strict_json import json_of
+from nextscene.common.strict_json import parse_json
 from nextscene.curation.ledger import Tally, read_ledger
-from nextscene.curation.sealing.committed import State, take_stock
+from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, seal_shard
 from nextscene.curation.summary import sums_before
 from nextscene.judge.spending.budget_record import ACCOUNT
@@ -37,17 +37,17 @@ Sizes = Mapping[str, int]
 """path → bytes, as listed."""
 
 
-def heal(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
+def heal(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
     """The state and counts of what is committed and whole. Only the lock's holder may call this.
 
-    Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
+    Nothing that is whole is deleted: the source may not give it again. Raises StoppedError, with the remedy, where a
     sealed shard is damaged and some of it is whole, or where so much is gone that a disk must be missing.
     """
     folders = (SHARDS, LEDGER, PARTS)
     sizes = {entry.path: entry.size for folder in folders for entry in out.files(folder, recursive=True)}
     _refuse_lost_receipts(out, sizes)
     sealed = list(sealed_shards(out).values())
-    receipts = [*ahead(partial(_receipt, out), sealed)]
+    receipts = [*prefetch_map(partial(_receipt, out), sealed)]
     _refuse_lost_tars(out, sizes, receipts)
     for name, receipt in zip(sealed, receipts, strict=True):
         if receipt is None:
@@ -59,11 +59,11 @@ def heal(out: Storage, units_per_shard: int) -> tuple[State, Tally]:
     _take_back_units(out, sizes, units_per_shard)
     _drop_empty_calls(out)
     try:
-        return take_stock(out, units_per_shard)
+        return read_progress(out, units_per_shard)
     except DamagedRecord:
-        for name in State.read(out, units_per_shard).sealed.values():
+        for name in CommittedState.read(out, units_per_shard).sealed.values():
             if _is_no_table(out, name.ledger):
-                raise RunStopped(_restore(out, name, f"{name.ledger} is not a whole ledger")) from None
+                raise StoppedError(_restore(out, name, f"{name.ledger} is not a whole ledger")) from None
         raise
 
 
@@ -90,7 +90,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
     except (FileNotFoundError, DamagedRecord):
         return
     if receipts and not any(path in sizes for path in receipts):
-        raise RunStopped(
+        raise StoppedError(
             f"{out.shown}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
             f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
         )
@@ -99,7 +99,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
 def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | Literal[False] | None]) -> None:
     tars = [receipt.name.tar for receipt in receipts if receipt and receipt.count]
     if len(tars) > 1 and not any(path in sizes for path in tars):  # one may have been lost by itself
-        raise RunStopped(
+        raise StoppedError(
             f"{out.shown}: {len(tars):,} shards have receipts, and none of them has its tar any more ({tars[0]}, …);"
             " mount the disk that holds them, or delete the receipts to have the shards made anew"
         )
@@ -108,7 +108,7 @@ def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | L
 def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
     """None for one that is empty or cut short, False for one that only another version can read."""
     try:
-        json_of(out.read(name.receipt))
+        parse_json(out.read(name.receipt))
         return Receipt.read(out, name)
     except DamagedRecord:
         return False
@@ -117,7 +117,7 @@ def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
 
 
 def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
-    """A shard that has lost its tar, or has no clips, is made anew. Raises RunStopped for another damage."""
+    """A shard that has lost its tar, or has no clips, is made anew. Raises StoppedError for another damage."""
     name = receipt.name
     tar, ledger = sizes.get(name.tar), sizes.get(name.ledger)
     if receipt.count and not tar:
@@ -125,9 +125,9 @@ def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
     if not ledger and not receipt.count:
         return _take_back_shard(out, name, f"{name.ledger} {_has(ledger)}")
     if not ledger:
-        raise RunStopped(_restore(out, name, f"{name.ledger} {_has(ledger)}"))
+        raise StoppedError(_restore(out, name, f"{name.ledger} {_has(ledger)}"))
     if receipt.count and tar != receipt.bytes:
-        raise RunStopped(
+        raise StoppedError(
             _restore(out, name, f"{name.tar} {_has(tar)}, and had {receipt.bytes:,} bytes as it was sealed")
         )
     if receipt.count and (found := sizes.get(name.offsets)) != len(receipt.offsets):
@@ -146,7 +146,7 @@ def _restore(out: Storage, name: ShardName, fault: str) -> str:
 
 def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
     """A shard whose ledger and tar are whole was sealed, though its receipt is gone; unless its units still stand."""
-    state = State.read(out, units_per_shard)
+    state = CommittedState.read(out, units_per_shard)
     unfinished = {(unit.split, unit.index // units_per_shard) for unit in state.committed}
     sums = sums_before(out)
     names = {name for path in sizes if (name := ShardName.of(path)) and path == name.ledger}

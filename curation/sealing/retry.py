@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from nextscene.common.errors import UsageMistake
-from nextscene.common.prefetch import ahead
+from nextscene.common.errors import UsageError
+from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
-from nextscene.common.strict_json import json_of, typed
+from nextscene.common.strict_json import check_types, parse_json
 from nextscene.curation.ledger import read_ledger
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.shards.format.layout import RETRY, ShardName
 from nextscene.shards.format.receipt import DamagedRecord
 
@@ -35,7 +35,7 @@ class OpenRetry:
     def read(out: Storage) -> OpenRetry | None:
         """Return None where no retry is open. Raise DamagedRecord."""
         try:
-            value = typed(json_of(out.read(RETRY)), {"outcomes": list, "shards": list})
+            value = check_types(parse_json(out.read(RETRY)), {"outcomes": list, "shards": list})
             outcomes = frozenset(outcome for outcome in OUTCOMES if outcome in value["outcomes"])
             if not outcomes or len(outcomes) < len(value["outcomes"]):
                 raise ValueError(f"it names {value['outcomes']!r:.100}")
@@ -84,7 +84,7 @@ def open_retry(out: Storage) -> OpenRetry | None:
 
 
 def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
-    """Raise UsageMistake where another retry is open than that of `outcomes`, or a damaged file does not say which.
+    """Raise UsageError where another retry is open than that of `outcomes`, or a damaged file does not say which.
 
     A run without a retry leaves it as it is, and says so.
     """
@@ -93,13 +93,13 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
     except DamagedRecord as damage:
         remedy = f"{damage}; delete it, and the next --retry begins anew, also with what this one had done"
         if outcomes:
-            raise UsageMistake(f"--out {out.shown}: {remedy}") from damage
+            raise UsageError(f"--out {out.shown}: {remedy}") from damage
         _log.warning("%s", remedy)
         return
     if retry is None or retry.outcomes == outcomes:
         return
     if outcomes:
-        raise UsageMistake(
+        raise UsageError(
             f"--out {out.shown} has an unfinished {retry.flag}; give that first, to finish it, or delete"
             f" {out.shown}/{RETRY} to give it up"
         )
@@ -112,7 +112,7 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
     )
 
 
-def begin_or_go_on(out: Storage, state: State, outcomes: frozenset[str]) -> OpenRetry | None:
+def begin_or_go_on(out: Storage, state: CommittedState, outcomes: frozenset[str]) -> OpenRetry | None:
     """Return the open retry, or a new one, recorded before any of its work; None where no clip has such an outcome."""
     if retry := OpenRetry.read(out):
         return retry
@@ -122,9 +122,9 @@ def begin_or_go_on(out: Storage, state: State, outcomes: frozenset[str]) -> Open
     return retry
 
 
-def _shards_with(out: Storage, state: State, outcomes: frozenset[str]) -> Iterator[ShardName]:
+def _shards_with(out: Storage, state: CommittedState, outcomes: frozenset[str]) -> Iterator[ShardName]:
     sealed = sorted(state.sealed.values())
-    ledgers = ahead(partial(read_ledger, out), [shard.ledger for shard in sealed])
+    ledgers = prefetch_map(partial(read_ledger, out), [shard.ledger for shard in sealed])
     for shard, rows in zip(sealed, ledgers, strict=True):
         if any(row.outcome in outcomes for row in rows):
             yield shard

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import PurePosixPath
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Entry, Storage
-from nextscene.common.typed_path import as_typed
+from nextscene.common.typed_path import from_shell
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
@@ -27,16 +27,25 @@ from nextscene.curation.sources.clip import (
 )
 from nextscene.curation.sources.digest import Region, digests
 from nextscene.curation.sources.digest import region as region_in
-from nextscene.curation.sources.folder import Brief, clip_of_file, clips_of_folder
+from nextscene.curation.sources.folder import FolderFilter, clip_of_file, clips_of_folder
 from nextscene.curation.sources.manifest import clips_of_manifest
-from nextscene.curation.sources.skipped_files import PassedOver
+from nextscene.curation.sources.skipped_files import SkippedFiles
 from nextscene.curation.sources.tables import READERS
 from nextscene.curation.sources.tar import clips_of_tar
 
 __all__ = [
-    "MISSING", "NOT_LOOKED", "OPEN_END", "WHOLE_FILE", "Clip", "PassedOver", "Region", "Source", "digests", "locate",
+    "MISSING",
+    "NOT_LOOKED",
+    "OPEN_END",
+    "WHOLE_FILE",
+    "Clip",
+    "Region",
+    "SkippedFiles",
+    "Source",
+    "digests",
+    "locate",
     "span_of",
-]  # fmt: skip
+]
 
 _STAT_AT_ONCE = 512
 
@@ -54,17 +63,17 @@ class Source:
 
     @staticmethod
     def at(location: str) -> Source:
-        """Raises UsageMistake for a location that does not exist."""
+        """Raises UsageError for a location that does not exist."""
         try:
-            here = Storage.at(as_typed(location))
+            here = Storage.at(from_shell(location))
         except BadLocation as mistake:
-            raise UsageMistake(f"--source {mistake}") from mistake
+            raise UsageError(f"--source {mistake}") from mistake
         if here.is_folder():
             return Source(here, "")
         parent, name = split_location(here.uri)
         root = Storage.at(parent)
         if not name or root.stat(name) is None:
-            raise UsageMistake(f"--source {here.shown}: no such file or folder")
+            raise UsageError(f"--source {here.shown}: no such file or folder")
         return Source(root, name)
 
     @staticmethod
@@ -83,13 +92,13 @@ class Source:
     def is_manifest(self) -> bool:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
-    def clips(self, passed: PassedOver | None = None, digests: bool = True) -> Iterator[Clip]:
-        """All clips in source order, each with size, time and digest of its file. Raises UsageMistake at a bad row.
+    def clips(self, passed: SkippedFiles | None = None, digests: bool = True) -> Iterator[Clip]:
+        """All clips in source order, each with size, time and digest of its file. Raises UsageError at a bad row.
 
         What no clip is made of is counted in `passed` as the clips are drawn. Without `digests` none is made, and no
         contents are read.
         """
-        found = _with_stats(self, self._found(passed or PassedOver()))
+        found = _with_stats(self, self._found(passed or SkippedFiles()))
         return _with_digests(self, found) if digests else found
 
     def outline(self, is_known: Callable[[str], bool], wholly: bool = False) -> Iterator[Clip]:
@@ -98,8 +107,8 @@ class Source:
         No contents of videos are read, nor tars of which all `is_known`. In an object store no file is looked up, so
         that sizes are NOT_LOOKED, and captions beside videos are not read, but where it is to be told `wholly`.
         """
-        brief = Brief(is_known, captions=wholly or self.root.is_local)
-        return _with_stats(self, self._found(PassedOver(), brief), only_local=not wholly)
+        brief = FolderFilter(is_known, captions=wholly or self.root.is_local)
+        return _with_stats(self, self._found(SkippedFiles(), brief), only_local=not wholly)
 
     def region(self, clip: Clip) -> Region | None:
         """What planning reads of a clip's file: of an object store nothing, as that costs time and money."""
@@ -107,7 +116,7 @@ class Source:
         file = storage.local(path)
         return region_in(file, clip) if file and clip.size != MISSING else None
 
-    def _found(self, passed: PassedOver, brief: Brief | None = None) -> Iterator[Clip]:
+    def _found(self, passed: SkippedFiles, brief: FolderFilter | None = None) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         if not self.path:
             return clips_of_folder(self.root, passed, self.out, brief)
@@ -118,7 +127,7 @@ class Source:
             return iter(()) if is_known else clips_of_tar(self.root, self.path, passed)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
-        raise UsageMistake(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
+        raise UsageError(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
 
 
 def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False) -> Iterator[Clip]:
@@ -150,6 +159,6 @@ def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:
     try:
         return locate(source.root, clip.location)
     except BadLocation as mistake:
-        raise UsageMistake(
+        raise UsageError(
             f"--source {source.shown}: clip number {number} has a location that cannot be used: {mistake}"
         ) from mistake

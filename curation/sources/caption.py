@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from nextscene.common.text import MAX_TEXT_BYTES
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -31,11 +31,11 @@ class Caption:
 NO_CAPTION = Caption()
 
 
-def ending_of(flaw: str, detail: str) -> Ending | None:
+def ending_of(flaw: str, detail: str) -> ClipOutcome | None:
     """The end of a clip that its source alone decides; None for a clip without a flaw."""
     if not flaw:
         return None
-    return Ending("rejected" if flaw == "no_caption" else "failed", flaw, detail)
+    return ClipOutcome("rejected" if flaw == "no_caption" else "failed", flaw, detail)
 
 
 def read_caption(data: bytes) -> Caption:

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 
 COLUMNS = ("video", "caption", "start", "end", "id")
 
@@ -61,23 +61,23 @@ class Columns:
         self._hinted = False
 
     def check(self, names: Sequence[str], where: str) -> None:
-        """Raises UsageMistake for columns without `video`, or with one that is likely to be meant for another."""
+        """Raises UsageError for columns without `video`, or with one that is likely to be meant for another."""
         if names == self._sound:
             return
         _refuse_twice(names, where)
         if "video" not in names:
             near = meant_for("video", names)
             hint = f"; is {near!r} meant? Rename it to `video`" if near else ""
-            raise UsageMistake(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
+            raise UsageError(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
         for known in ("start", "end", "caption"):
             if near := meant_for(known, names):
                 unit = "" if known == "caption" else _IN_SECONDS
-                raise UsageMistake(
+                raise UsageError(
                     f"{where}: column {near!r} is not known, and there is no `{known}`; rename it to `{known}`{unit},"
                     " or drop it"
                 )
         if "start" in names and "end" not in names and (length := _a_length(names)):
-            raise UsageMistake(
+            raise UsageError(
                 f"{where}: column {length!r} is not known, and `start` has no `end` beside it; write `end`, which is"
                 f" `start` plus {length}{_IN_SECONDS}, or drop it"
             )
@@ -89,10 +89,10 @@ class Columns:
 
 
 def _refuse_twice(names: Iterable[str], where: str) -> None:
-    """Raises UsageMistake for a name that two columns have; names that are empty are no names."""
+    """Raises UsageError for a name that two columns have; names that are empty are no names."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
-        raise UsageMistake(f"{where}: {twice[0][:_MOST_LETTERS]!r} is there twice; rename one of the two, or drop it")
+        raise UsageError(f"{where}: {twice[0][:_MOST_LETTERS]!r} is there twice; rename one of the two, or drop it")
 
 
 def meant_for(known: str, names: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ Region = tuple[Path, int, int]
 """A local file, and the first byte and the number of bytes of a clip in it; WHOLE_FILE bytes are all."""
 
 
-class InFile(Protocol):
+class ByteRange(Protocol):
     """Where a clip's bytes lie in their file."""
 
     @property
@@ -26,7 +26,7 @@ class InFile(Protocol):
     def length(self) -> int: ...
 
 
-def region(file: Path, clip: InFile) -> Region:
+def region(file: Path, clip: ByteRange) -> Region:
     return file, max(0, clip.offset), clip.length
 
 

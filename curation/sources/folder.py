@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.sources.caption import NO_CAPTION, Caption, bad_caption, not_unicode, read_caption, too_long
 from nextscene.curation.sources.clip import Clip, is_media
 from nextscene.curation.sources.sidecar import caption_name, is_text
-from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NO_TEXT, PassedOver
+from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NO_TEXT, SkippedFiles
 from nextscene.curation.sources.tar import clips_of_tar
 
 _MAX_DEPTH = 64
@@ -26,7 +26,7 @@ _NAMES_AT_ONCE = 32768
 
 
 @dataclass(frozen=True)
-class Brief:
+class FolderFilter:
     """What is left out of a folder: tars whose clips are known, and, without `captions`, files with captions."""
 
     is_known: Callable[[str], bool]
@@ -34,11 +34,11 @@ class Brief:
 
 
 def clips_of_folder(
-    root: Storage, passed: PassedOver, out: Storage | None = None, brief: Brief | None = None
+    root: Storage, passed: SkippedFiles, out: Storage | None = None, brief: FolderFilter | None = None
 ) -> Iterator[Clip]:
     """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `passed`.
 
-    Where it is `brief` some is left out. Raises UsageMistake for a link that leads to `out`.
+    Where it is `brief` some is left out. Raises UsageError for a link that leads to `out`.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), passed, barred):
@@ -61,9 +61,13 @@ def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
 def _clip(root: Storage, path: str, text: str) -> Clip:
     caption = _read_caption(root, text) if text else NO_CAPTION
     return Clip(
-        name=path, identity=path, location=path,
-        caption=caption.text, flaw=caption.flaw, flaw_detail=caption.flaw_detail,
-    )  # fmt: skip
+        name=path,
+        identity=path,
+        location=path,
+        caption=caption.text,
+        flaw=caption.flaw,
+        flaw_detail=caption.flaw_detail,
+    )
 
 
 def _sorted(names: Iterator[str]) -> Iterator[str]:
@@ -74,7 +78,7 @@ def _sorted(names: Iterator[str]) -> Iterator[str]:
     return heapq.merge(*(map(methodcaller("as_py"), run) for run in runs))
 
 
-def _with_texts(names: Iterator[str], passed: PassedOver) -> Iterator[tuple[str, str]]:
+def _with_texts(names: Iterator[str], passed: SkippedFiles) -> Iterator[tuple[str, str]]:
     """The folders, tars, videos and images among the sorted names, each with the name of its caption, "" for none.
 
     All names that begin with a stem and a dot stand together, so no others are kept in memory.
@@ -111,17 +115,15 @@ def _with_texts(names: Iterator[str], passed: PassedOver) -> Iterator[tuple[str,
 
 
 def _walk(
-    root: Storage, folder: str, above: tuple[object, ...], passed: PassedOver, barred: object
+    root: Storage, folder: str, above: tuple[object, ...], passed: SkippedFiles, barred: object
 ) -> Iterator[tuple[str, str, str]]:
     here = _identity(root, folder)
     if here == barred:
-        raise UsageMistake(
-            f"{root.shown}/{folder} is a link to --out, whose shards would be taken for videos; remove it"
-        )
+        raise UsageError(f"{root.shown}/{folder} is a link to --out, whose shards would be taken for videos; remove it")
     if here in above:
-        raise UsageMistake(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
+        raise UsageError(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
     if len(above) > _MAX_DEPTH:
-        raise UsageMistake(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
+        raise UsageError(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
     names = _sorted(_visible(root.names(folder), passed))
     for name, text in _with_texts(names, passed):
         if name.endswith("/"):
@@ -130,7 +132,7 @@ def _walk(
             yield folder, name, text
 
 
-def _visible(names: Iterator[str], passed: PassedOver) -> Iterator[str]:
+def _visible(names: Iterator[str], passed: SkippedFiles) -> Iterator[str]:
     for name in names:
         if name.startswith("."):
             passed.add_kind(HIDDEN)

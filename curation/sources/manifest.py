@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, split_query
 from nextscene.common.text import MAX_NAME, evidence
 from nextscene.curation.sources.caption import REMEDY, Caption, caption_of
@@ -33,7 +33,7 @@ T = TypeVar("T")
 def clips_of_manifest(root: Storage, path: str) -> Iterator[Clip]:
     """The clips of a manifest in row order; columns it does not know are kept as provenance.
 
-    Raises UsageMistake for a table without `video` or with columns that are mistaken for others, and for a row with a
+    Raises UsageError for a table without `video` or with columns that are mistaken for others, and for a row with a
     value of another type than its column has, without a video, or whose span ends before it begins. What cannot be used
     or written down of a row is its clip's own end.
     """
@@ -47,13 +47,13 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
         try:
             return read(row.get(column))
         except NotMeant as mistake:
-            raise UsageMistake(f"{where}: {column} {mistake}") from mistake
+            raise UsageError(f"{where}: {column} {mistake}") from mistake
         except Unusable as flaw:
             raise Unusable(flaw.reason, f"its {column} {flaw}") from flaw
 
     video = cell("video", video_of).strip()
     if not video:
-        raise UsageMistake(f"{where}: `video` is empty")
+        raise UsageError(f"{where}: `video` is empty")
     given_id = cell("id", id_of).strip()
     caption = caption_of(cell("caption", text_of))
     name = split_query(video)[0]  # a query may hold a key, and says where the video is, not which it is
@@ -65,7 +65,7 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
     except Unusable as flaw:
         return _of_no_place(row, name, _flawed(caption, flaw, row_name))
     if end is not None and end <= start_ms:
-        raise UsageMistake(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
+        raise UsageError(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
     provenance = ""
     try:
         provenance = provenance_of({name: value for name, value in row.items() if name not in COLUMNS})

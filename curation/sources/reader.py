@@ -29,7 +29,7 @@ class SourceChanged(Exception):
 
 
 @dataclass(frozen=True)
-class Witness:
+class WitnessFile:
     """A planned file by which is seen whether the source is there at all."""
 
     name: str
@@ -46,14 +46,14 @@ class PlannedFolder:
     """How many clips were planned from the files of a folder and of those below it, and some of these files."""
 
     clips: int = 0
-    files: tuple[Witness, ...] = ()
+    files: tuple[WitnessFile, ...] = ()
 
 
 def _not_known(folder: str) -> PlannedFolder:
     return PlannedFolder()
 
 
-class Located(Protocol):
+class LocatedClip(Protocol):
     """What reading needs to know of a clip."""
 
     @property
@@ -81,9 +81,12 @@ class SourceReader:
     """
 
     def __init__(
-        self, root: Storage, scratch: Path, witnesses: Sequence[Witness] = (),
+        self,
+        root: Storage,
+        scratch: Path,
+        witnesses: Sequence[WitnessFile] = (),
         planned_in: Callable[[str], PlannedFolder] = _not_known,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._root = root
         self._scratch = scratch
         self._witnesses = witnesses
@@ -92,12 +95,12 @@ class SourceReader:
         self._digested: tuple[tuple[Region, int, int] | None, str] = None, ""
         self._copied: tuple[str, int, int] | None = None
 
-    def stat(self, clip: Located) -> Entry | None:
+    def stat(self, clip: LocatedClip) -> Entry | None:
         storage, path = locate(self._root, clip.location)
         return storage.stat(path)
 
     @contextmanager
-    def open(self, clip: Located) -> Iterator[BinaryIO | Path]:
+    def open(self, clip: LocatedClip) -> Iterator[BinaryIO | Path]:
         """The clip's file for reading its headers: a path where it is a whole local file, else a seekable file.
 
         The path is a link, alone in a folder: libraries read faster by path, all the more if the suffix is right, but
@@ -119,7 +122,7 @@ class SourceReader:
         link.symlink_to(file)
         return link
 
-    def fetch(self, clip: Located) -> Path:
+    def fetch(self, clip: LocatedClip) -> Path:
         """A local file with the clip's bytes, which may be the source itself. Raises SourceChanged, StorageFault."""
         storage, path = self._unchanged(clip, contents_too=True)
         local = storage.local(path)
@@ -133,7 +136,7 @@ class SourceReader:
             self._copied = wanted
         return copy
 
-    def read_through(self, clip: Located) -> None:
+    def read_through(self, clip: LocatedClip) -> None:
         """Reads the clip's file to its end: is a failure its contents' or its storage's? Raises StorageFault."""
         storage, path = self._unchanged(clip, contents_too=True)
         with storage.open(path) as file:
@@ -143,17 +146,17 @@ class SourceReader:
             except OSError as fault:
                 raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
-    def was_retimed(self, clip: Located) -> bool:
+    def was_retimed(self, clip: LocatedClip) -> bool:
         """Whether the file that was read last is this clip's, and has another time than was planned."""
         return self._retimed == clip.location
 
-    def _unchanged(self, clip: Located, contents_too: bool = False) -> tuple[Storage, str]:
+    def _unchanged(self, clip: LocatedClip, contents_too: bool = False) -> tuple[Storage, str]:
         """Where the clip's file is. Its contents are compared where it is to be decoded, or has another time."""
         if fault := self._fault(clip, contents_too):
             self._raise(clip, fault)
         return locate(self._root, clip.location)
 
-    def _raise(self, clip: Located, fault: str) -> NoReturn:
+    def _raise(self, clip: LocatedClip, fault: str) -> NoReturn:
         """Raise StorageFault where more than the clip's file is not as planned, else SourceChanged.
 
         Its folder is asked first, then the one above, until there are files enough to tell.
@@ -177,7 +180,7 @@ class SourceReader:
             raise StorageFault(_not_as_planned(f"the source {self._root.shown}", clip, fault, others))
         raise SourceChanged(f"{clip.name} {fault}")
 
-    def _any_is_there(self, clip: Located, files: Sequence[Witness]) -> bool:
+    def _any_is_there(self, clip: LocatedClip, files: Sequence[WitnessFile]) -> bool:
         """Whether any file but the clip's is as it was planned."""
         return any(file.location != clip.location and not self._fault(file) for file in files)
 
@@ -186,7 +189,7 @@ class SourceReader:
         storage, path = locate(self._root, f"{folder}/-")
         return storage.is_local and not storage.holds_place_of(path)
 
-    def _lost(self, clip: Located, folder: str) -> str:
+    def _lost(self, clip: LocatedClip, folder: str) -> str:
         """Why nothing can be read of a folder, by the topmost that is gone or empty: there a disk is missing."""
         for above in _folders(folder):
             if not self._is_lost(above):
@@ -198,7 +201,7 @@ class SourceReader:
         storage, path = locate(self._root, f"{folder}/-")
         return f"{storage.shown}/{path}".removesuffix("/-")
 
-    def _fault(self, clip: Located, contents_too: bool = False) -> str:
+    def _fault(self, clip: LocatedClip, contents_too: bool = False) -> str:
         """Why the file is not the one that was planned; "" if it is, or may be: another time alone says nothing."""
         storage, path = locate(self._root, clip.location)
         self._retimed = ""
@@ -217,7 +220,7 @@ class SourceReader:
         self._retimed = clip.location if entry.mtime_ns != clip.mtime_ns else ""
         return ""
 
-    def _digest(self, file: Path, clip: Located, entry: Entry) -> str:
+    def _digest(self, file: Path, clip: LocatedClip, entry: Entry) -> str:
         """Of the file as it is. The last one is kept: the clips of one film lie side by side."""
         where = region(file, clip)
         version = where, entry.size, entry.mtime_ns
@@ -237,11 +240,11 @@ def _folders(location: str) -> Iterator[str]:
         folder = folder.rpartition("/")[0]
 
 
-def _others(clip: Located, files: Sequence[Witness]) -> int:
+def _others(clip: LocatedClip, files: Sequence[WitnessFile]) -> int:
     return sum(file.location != clip.location for file in files)
 
 
-def _not_as_planned(what: str, clip: Located, fault: str, others: int) -> str:
+def _not_as_planned(what: str, clip: LocatedClip, fault: str, others: int) -> str:
     none = f", and none of {others} others that were looked at is as planned" if others else ""
     return f"{what} is not the one that was planned: {clip.name} {fault}{none}; {_REMEDY}"
 

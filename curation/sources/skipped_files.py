@@ -13,7 +13,7 @@ MOST_KINDS = 64
 _SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,11}")
 
 
-class PassedOver:
+class SkippedFiles:
     """How many files were passed over, of each suffix, in memory that does not grow with them.
 
     Suffixes are in lower case; those that look like none, and all beyond MOST_KINDS, count as OTHERS. What is counted

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.curation.sources.columns import Columns, meant_for
@@ -44,10 +44,10 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
         lines = _Record(_lines(text, where), where)
         header = next(lines, "\n")
         if len(header) > MAX_HEADER_LETTERS:
-            raise UsageMistake(f"{where}, line 1: longer than {MAX_HEADER_LETTERS >> 20} MiB; is it a table?")
+            raise UsageError(f"{where}, line 1: longer than {MAX_HEADER_LETTERS >> 20} MiB; is it a table?")
         if not_unicode(header):
             wrong = "it is in UTF-16" if header.startswith(_UTF_16) else not_unicode(header)
-            raise UsageMistake(f"{where}: not a CSV file in UTF-8: {wrong}; save it as CSV UTF-8")
+            raise UsageError(f"{where}: not a CSV file in UTF-8: {wrong}; save it as CSV UTF-8")
         lines.letters = 0
         table = csv.DictReader(chain([header], lines), strict=True, delimiter=_separator(header))
         try:
@@ -55,14 +55,14 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
             for row in table:
                 lines.letters = 0
                 if None in row or None in row.values():
-                    raise UsageMistake(f"{where}, line {table.line_num}: not as many fields as the header names")
+                    raise UsageError(f"{where}, line {table.line_num}: not as many fields as the header names")
                 yield f"line {table.line_num}", row
         except csv.Error as error:
-            raise UsageMistake(f"{where}, line {table.line_num + 1}: not a CSV file: {error}") from error
+            raise UsageError(f"{where}, line {table.line_num + 1}: not a CSV file: {error}") from error
 
 
 class _Record:
-    """The lines of a table of which a row may have several. Raise UsageMistake for a row too long to be held."""
+    """The lines of a table of which a row may have several. Raise UsageError for a row too long to be held."""
 
     def __init__(self, lines: Iterator[str], where: str) -> None:
         self._lines = enumerate(lines, 1)
@@ -76,7 +76,7 @@ class _Record:
         number, line = next(self._lines)
         self.letters += len(line)
         if self.letters > MAX_ROW_LETTERS:
-            raise UsageMistake(
+            raise UsageError(
                 f"{self._where}, line {number}: the row that ends here or later has more than"
                 f" {MAX_ROW_LETTERS >> 20} MiB; is a quotation mark missing?"
             )
@@ -108,9 +108,9 @@ def _jsonl(root: Storage, path: str) -> Iterator[Row]:
                 row, names = _object(line)
             except (ValueError, RecursionError) as error:
                 remedy = _ONE_A_LINE if line.strip() in ("[", "{") else ""
-                raise UsageMistake(f"{place}: not JSON: {error}{remedy}") from error
+                raise UsageError(f"{place}: not JSON: {error}{remedy}") from error
             if not isinstance(row, dict):
-                raise UsageMistake(f"{place}: not a JSON object{_ONE_A_LINE}")
+                raise UsageError(f"{place}: not a JSON object{_ONE_A_LINE}")
             columns.check(names, place)
             yield f"line {number}", row
 
@@ -148,14 +148,14 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
         except _ARROW_RAISES as error:
             if isinstance(error, OSError) and error.errno:
                 raise StorageFault(f"cannot read {where}: {error.strerror}") from error
-            raise UsageMistake(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"{where}: not a sound Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def _refuse_long_rows(batch: pa.RecordBatch, before: int, where: str) -> None:
     for place in range(batch.num_rows):
         if batch.slice(place, 1).nbytes > MAX_ROW_LETTERS:
             most = f"{MAX_ROW_LETTERS >> 20} MiB"
-            raise UsageMistake(f"{where}, row {before + place + 1}: longer than {most}; is it a table of clips?")
+            raise UsageError(f"{where}, row {before + place + 1}: longer than {most}; is it a table of clips?")
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -203,12 +203,12 @@ def _text(root: Storage, path: str, newline: str) -> io.TextIOWrapper:
 
 
 def _lines(text: io.TextIOWrapper, where: str) -> Iterator[str]:
-    """The lines with their ends. Raises UsageMistake for one that is too long to be held."""
+    """The lines with their ends. Raises UsageError for one that is too long to be held."""
     number = 0
     while line := text.readline(MAX_ROW_LETTERS + 1):
         number += 1
         if len(line) > MAX_ROW_LETTERS:
-            raise UsageMistake(f"{where}, line {number}: longer than {MAX_ROW_LETTERS >> 20} MiB; is it a table?")
+            raise UsageError(f"{where}, line {number}: longer than {MAX_ROW_LETTERS >> 20} MiB; is it a table?")
         yield line
 
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.sources.caption import (
@@ -30,7 +30,7 @@ from nextscene.curation.sources.cell_values import NotMeant, shown, text_of
 from nextscene.curation.sources.clip import Clip, is_image, is_media
 from nextscene.curation.sources.columns import meant_for
 from nextscene.curation.sources.sidecar import caption_name, is_text
-from nextscene.curation.sources.skipped_files import LINKS, NO_TEXT, SPARSE, PassedOver
+from nextscene.curation.sources.skipped_files import LINKS, NO_TEXT, SPARSE, SkippedFiles
 
 _MAX_READ_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 4 << 20
@@ -63,10 +63,10 @@ class _Member:
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
-def clips_of_tar(root: Storage, path: str, passed: PassedOver) -> Iterator[Clip]:
+def clips_of_tar(root: Storage, path: str, passed: SkippedFiles) -> Iterator[Clip]:
     """A clip for each video or image in the tar, in the tar's order; all else is counted in `passed`.
 
-    Reads headers and captions only. Raises UsageMistake for a tar that is compressed, damaged or ungrouped.
+    Reads headers and captions only. Raises UsageError for a tar that is compressed, damaged or ungrouped.
     """
     where = f"{root.shown}/{path}"
     seen_video = False
@@ -75,7 +75,7 @@ def clips_of_tar(root: Storage, path: str, passed: PassedOver) -> Iterator[Clip]
         group = list(grouped)
         keys = {member.sample for member in group}
         if apart := keys & samples:
-            raise UsageMistake(f"{where}: the members of sample {min(apart)!r} stand apart; write them together")
+            raise UsageError(f"{where}: the members of sample {min(apart)!r} stand apart; write them together")
         samples |= keys
         used: set[str] = set()
         texts = _by_name(group)
@@ -85,14 +85,20 @@ def clips_of_tar(root: Storage, path: str, passed: PassedOver) -> Iterator[Clip]
             used |= {video.name, beside}
             name = f"{path}/{video.stem}.{video.name.rpartition('.')[2].lower()}"
             yield Clip(
-                name=name, identity=name, location=path, offset=video.offset, length=video.size,
-                caption=caption.text, flaw=caption.flaw, flaw_detail=caption.flaw_detail,
-            )  # fmt: skip
+                name=name,
+                identity=name,
+                location=path,
+                offset=video.offset,
+                length=video.size,
+                caption=caption.text,
+                flaw=caption.flaw,
+                flaw_detail=caption.flaw_detail,
+            )
         for member in group:
             if member.name not in used:
                 passed.add(member.name)
     if not seen_video:
-        raise UsageMistake(f"{where}: no sample with a video or an image")
+        raise UsageError(f"{where}: no sample with a video or an image")
 
 
 def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
@@ -102,14 +108,14 @@ def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
     stems: dict[str, str] = {}
     for video in videos:
         if other := stems.get(video.stem):
-            raise UsageMistake(
+            raise UsageError(
                 f"{where}: sample {video.stem!r} holds {other} and {video.name}; one video a sample can be used"
             )
         stems[video.stem] = video.name
     return videos
 
 
-def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
+def _members(root: Storage, path: str, passed: SkippedFiles) -> Iterator[_Member]:
     where = f"{root.shown}/{path}"
     entry = root.stat(path)
     end = entry.size if entry else 0
@@ -143,14 +149,14 @@ def _members(root: Storage, path: str, passed: PassedOver) -> Iterator[_Member]:
             # tarfile takes a header that it cannot read for the end.
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                raise UsageMistake(f"{where}: not a whole, uncompressed tar: no header at byte {tar.offset}")
+                raise UsageError(f"{where}: not a whole, uncompressed tar: no header at byte {tar.offset}")
             while rest := file.read(_MAX_READ_BYTES):
                 if rest.strip(b"\0"):
-                    raise UsageMistake(f"{where}: something follows its end; if tars were joined, take them apart")
+                    raise UsageError(f"{where}: something follows its end; if tars were joined, take them apart")
     except (tarfile.ReadError, OverflowError) as error:
-        raise UsageMistake(f"{where}: not a whole, uncompressed tar: {error}") from error
+        raise UsageError(f"{where}: not a whole, uncompressed tar: {error}") from error
     except (RecursionError, ValueError) as error:  # which tarfile lets escape
-        raise UsageMistake(f"{where}: not a sound tar: its headers make no sense: {error}") from error
+        raise UsageError(f"{where}: not a sound tar: its headers make no sense: {error}") from error
 
 
 @contextmanager
@@ -165,7 +171,7 @@ def _has_contents(info: tarfile.TarInfo) -> bool:
     return (info.isreg() or info.type not in tarfile.SUPPORTED_TYPES) and not info.issparse()
 
 
-def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: PassedOver) -> bool:
+def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: SkippedFiles) -> bool:
     """Whether a member is no plain file with a name and a suffix, and is counted as what it is."""
     base = name.rpartition("/")[2]
     if not_unicode(name) or "\0" in name:
@@ -220,9 +226,9 @@ def _of_json(member: _Member, where: str, alone: bool) -> Caption:
     try:
         caption = caption_of(text_of(value.get("caption")))
     except NotMeant as mistake:
-        raise UsageMistake(f"{where}: `caption` {mistake}") from mistake
+        raise UsageError(f"{where}: `caption` {mistake}") from mistake
     if alone and caption == NO_CAPTION and (near := meant_for("caption", list(value))):
-        raise UsageMistake(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
+        raise UsageError(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
     return caption
 
 

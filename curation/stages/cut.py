@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import ffmpeg as ffmpeg_line
 
-from nextscene.curation.config import Config, Encode
+from nextscene.curation.config import BuildConfig, EncodeConfig
 from nextscene.curation.media.extract import Extracted, expected_frames, extract
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.media.seek import Span, timing
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 
 _SHORT_BY = 1
 
@@ -28,7 +28,7 @@ class Cut:
     cpu_seconds: float
 
 
-def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: Path) -> Cut | Ending:
+def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path) -> Cut | ClipOutcome:
     """Decode, resample, scale and encode one clip in a child process.
 
     Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
@@ -42,7 +42,7 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
         )
 
     done = extract(source, span, measured, config, scratch, finish)
-    if isinstance(done, Ending):
+    if isinstance(done, ClipOutcome):
         return done
     made = _read(target, done)
     expected = expected_frames(span, measured, config, done.first)
@@ -54,19 +54,33 @@ def cut(source: Path, span: Span, measured: Measured, config: Config, scratch: P
             expected = min(expected, expected_frames(span, truth, config, done.first))
     if made.frames < max(1, expected - _SHORT_BY):
         promised = f"{expected} by span and duration"
-        return Ending("failed", "short_decode", f"{made.frames} frames, {promised}{done.last_words}")
+        return ClipOutcome("failed", "short_decode", f"{made.frames} frames, {promised}{done.last_words}")
     return made
 
 
-def encoding(encode: Encode) -> dict[str, str | int]:
+def encoding(encode: EncodeConfig) -> dict[str, str | int]:
     """Ffmpeg's options for every clip that is written, whatever it is made of: H.264 in MP4, tagged as BT.709."""
     return {
-        "format": "mp4", "vcodec": "libx264", "pix_fmt": "yuv420p", "preset": encode.preset, "crf": encode.crf,
-        "g": encode.gop, "keyint_min": encode.gop, "sc_threshold": 0, "bf": 0, "threads": 1,
-        "color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "color_range": "tv",
-        "movflags": "+faststart", "map_metadata": -1, "map_chapters": -1,
-        "flags:v": "+cgop+bitexact", "fflags": "+bitexact",
-    }  # fmt: skip
+        "format": "mp4",
+        "vcodec": "libx264",
+        "pix_fmt": "yuv420p",
+        "preset": encode.preset,
+        "crf": encode.crf,
+        "g": encode.gop,
+        "keyint_min": encode.gop,
+        "sc_threshold": 0,
+        "bf": 0,
+        "threads": 1,
+        "color_primaries": "bt709",
+        "color_trc": "bt709",
+        "colorspace": "bt709",
+        "color_range": "tv",
+        "movflags": "+faststart",
+        "map_metadata": -1,
+        "map_chapters": -1,
+        "flags:v": "+cgop+bitexact",
+        "fflags": "+bitexact",
+    }
 
 
 def _read(target: Path, done: Extracted) -> Cut:

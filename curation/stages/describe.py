@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nextscene.common.errors import RunStopped, UsageMistake
-from nextscene.curation.outcome import UNDECIDED, Ending, Undecided
-from nextscene.judge.base import Call, Declined, Judge, Question
+from nextscene.common.errors import StoppedError, UsageError
+from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
+from nextscene.judge.base import Call, Judge, NoVerdict, Question
 
 ASKED_IN_VAIN = frozenset(["judge_error", "truncated", "unreadable_answer"])
 """The reasons of a `failed` clip that are the judge's. `caption_too_long` is the caption's: nothing was answered."""
 
 
 @dataclass(frozen=True)
-class TurnedDown:
+class RejectedScene:
     """A description that did not pass, and why."""
 
     scene: str
@@ -21,7 +21,7 @@ class TurnedDown:
 
 
 @dataclass(frozen=True)
-class Scene:
+class DescribedScene:
     """What the judge made of a clip. Under `none`, and where the judge declined, there is no text and no verdict.
 
     `caption` is the clip's, or the judge's where the clip had none. `calls` are all that were paid for, in order.
@@ -34,9 +34,9 @@ class Scene:
     rounds: int = 0
     judge_model: str = ""
     prompt_sha256: str = ""
-    turned_down: tuple[TurnedDown, ...] = ()
+    turned_down: tuple[RejectedScene, ...] = ()
     calls: tuple[Call, ...] = ()
-    ending: Ending | None = None
+    ending: ClipOutcome | None = None
 
 
 @dataclass(frozen=True)
@@ -46,29 +46,33 @@ class Decision:
     `end` is what ended the asking before all were.
     """
 
-    scenes: list[Scene | Undecided | None]
-    end: RunStopped | UsageMistake | None = None
+    scenes: list[DescribedScene | Undecided | None]
+    end: StoppedError | UsageError | None = None
 
     @property
     def outcome(self) -> Asked:
-        return Asked(self.end, UNDECIDED in self.scenes, any(isinstance(scene, Scene) for scene in self.scenes))
+        return Asked(
+            self.end, UNDECIDED in self.scenes, any(isinstance(scene, DescribedScene) for scene in self.scenes)
+        )
 
 
 @dataclass(frozen=True)
 class Asked:
     """How the asking about a unit went: what ended it, whether a clip is left undecided, whether any has a scene."""
 
-    end: RunStopped | UsageMistake | None = None
+    end: StoppedError | UsageError | None = None
     is_partial: bool = False
     has_scenes: bool = True
 
 
-async def decide(judge: Judge | None, question: Question) -> Scene:
+async def describe_clips(judge: Judge | None, question: Question) -> DescribedScene:
     """Up to `judge.rounds` rounds for one clip. Ends with a Pass, with `dropped`, or with why the judge declined."""
     if judge is None:
-        ending = None if question.caption else Ending("rejected", "no_caption", "the source gives no caption for it")
-        return Scene(question.caption, ending=ending)
-    scene = Scene(question.caption, prompt_sha256=judge.prompt_sha256)
+        ending = (
+            None if question.caption else ClipOutcome("rejected", "no_caption", "the source gives no caption for it")
+        )
+        return DescribedScene(question.caption, ending=ending)
+    scene = DescribedScene(question.caption, prompt_sha256=judge.prompt_sha256)
     try:
         if not question.caption:
             said = await judge.caption(question)
@@ -78,26 +82,35 @@ async def decide(judge: Judge | None, question: Question) -> Scene:
             scene = await _round(judge, question, scene)
             if scene.verdict == "Pass":
                 return scene
-    except Declined as declined:
+    except NoVerdict as declined:
         return replace(
-            scene, text="", verdict="", verdict_reason="", calls=scene.calls + declined.calls,
-            ending=Ending(declined.outcome, declined.reason, declined.detail),
-        )  # fmt: skip
+            scene,
+            text="",
+            verdict="",
+            verdict_reason="",
+            calls=scene.calls + declined.calls,
+            ending=ClipOutcome(declined.outcome, declined.reason, declined.detail),
+        )
     said_of = f"{judge.rounds} of {judge.rounds} rounds failed; last: {scene.verdict_reason}"
-    return replace(scene, ending=Ending("dropped", "no_pass", said_of))
+    return replace(scene, ending=ClipOutcome("dropped", "no_pass", said_of))
 
 
-async def _round(judge: Judge, question: Question, scene: Scene) -> Scene:
+async def _round(judge: Judge, question: Question, scene: DescribedScene) -> DescribedScene:
     """Raises Declined, with this round's calls."""
     said = await judge.describe(question, tuple(attempt.scene for attempt in scene.turned_down))
     try:
         opinion = await judge.verify(question, said.text)
-    except Declined as declined:
+    except NoVerdict as declined:
         declined.calls = said.calls + declined.calls
         raise
-    failed = (TurnedDown(said.text, opinion.reason),) if opinion.verdict == "Fail" else ()
+    failed = (RejectedScene(said.text, opinion.reason),) if opinion.verdict == "Fail" else ()
     return replace(
-        scene, text=said.text, verdict=opinion.verdict, verdict_reason=opinion.reason, rounds=scene.rounds + 1,
-        judge_model=opinion.model, turned_down=scene.turned_down + failed,
+        scene,
+        text=said.text,
+        verdict=opinion.verdict,
+        verdict_reason=opinion.reason,
+        rounds=scene.rounds + 1,
+        judge_model=opinion.model,
+        turned_down=scene.turned_down + failed,
         calls=scene.calls + said.calls + opinion.calls,
-    )  # fmt: skip
+    )

@@ -9,18 +9,20 @@ import av
 import ffmpeg as ffmpeg_line
 
 from nextscene.common.frame_sampling import spread
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.color import BT709_TO_JPEG
 from nextscene.curation.media.extract import expected_frames, extract
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.media.seek import Span
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.judge.api.request import Frame
 
 _QUALITY = 4
 
 
-def look(source: Path, span: Span, measured: Measured, config: Config, scratch: Path) -> tuple[Frame, ...] | Ending:
+def extract_keyframes(
+    source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
+) -> tuple[Frame, ...] | ClipOutcome:
     """Up to `claude.frames` JPEGs, evenly spread over what the clip will show, its first and last frame among them.
 
     The same file gives the same bytes. Raises StorageFault when the scratch disk is full.
@@ -33,21 +35,27 @@ def look(source: Path, span: Span, measured: Measured, config: Config, scratch: 
     def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
         picture = picture.filter("select", chosen).filter("scale", **scaling)
         return ffmpeg_line.output(
-            picture, f"file:{scratch}/look-%03d.jpg", format="image2", vcodec="mjpeg", pix_fmt="yuvj420p", threads=1,
-            fps_mode="passthrough", frames=len(places),
+            picture,
+            f"file:{scratch}/look-%03d.jpg",
+            format="image2",
+            vcodec="mjpeg",
+            pix_fmt="yuvj420p",
+            threads=1,
+            fps_mode="passthrough",
+            frames=len(places),
             **{"q:v": _QUALITY, "flags:v": "+bitexact", "fflags": "+bitexact"},
-        )  # fmt: skip
+        )
 
     for old in scratch.glob("look-*.jpg"):
         old.unlink()
     done = extract(source, span, measured, config, scratch, finish)
-    if isinstance(done, Ending):
+    if isinstance(done, ClipOutcome):
         return done
     found = frames_in(scratch, places, config)
-    return found or Ending("failed", "short_decode", "no frame could be decoded to caption it from")
+    return found or ClipOutcome("failed", "short_decode", "no frame could be decoded to caption it from")
 
 
-def frames_in(scratch: Path, places: Sequence[int], config: Config) -> tuple[Frame, ...]:
+def frames_in(scratch: Path, places: Sequence[int], config: BuildConfig) -> tuple[Frame, ...]:
     """The pictures that ffmpeg left, in order, with the times of their places in the clip."""
     files = sorted(scratch.glob("look-*.jpg"))
     return tuple(_frame(file, place / config.encode.fps) for file, place in zip(files, places, strict=False))

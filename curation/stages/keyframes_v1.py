@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nextscene.common import ffmpeg
 from nextscene.common.frame_sampling import spread
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.extract import most_frames
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
 from nextscene.curation.media.seek import CONTAINERS, Span
@@ -25,23 +25,39 @@ _OUTPUT = (
 )
 
 
-def earlier_look(source: Path, span: Span, measured: Measured, config: Config, scratch: Path) -> tuple[Frame, ...]:
+def extract_keyframes_v1(
+    source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
+) -> tuple[Frame, ...]:
     """Return the JPEGs that `look` gave for this clip in the first version; none where it gave none."""
     if measured.is_image and measured.codec not in _DEMUXERS:
         return ()
     places = spread(_frames(span, measured, config), config.claude.frames)
     line = [
-        "-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1", "-filter_complex_threads", "1",
-        *_input(source, span, measured), "-filter_complex", _filters(places, measured, config), "-map", "[look]",
-        "-frames", str(len(places)), *_OUTPUT.split(), f"file:{scratch}/look-%03d.jpg",
-    ]  # fmt: skip
+        "-hide_banner",
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-filter_threads",
+        "1",
+        "-filter_complex_threads",
+        "1",
+        *_input(source, span, measured),
+        "-filter_complex",
+        _filters(places, measured, config),
+        "-map",
+        "[look]",
+        "-frames",
+        str(len(places)),
+        *_OUTPUT.split(),
+        f"file:{scratch}/look-%03d.jpg",
+    ]
     for old in scratch.glob("look-*.jpg"):
         old.unlink()
     done = ffmpeg.run(line, config.limits)
     return frames_in(scratch, places, config) if done.code == 0 else ()
 
 
-def _frames(span: Span, measured: Measured, config: Config) -> int:
+def _frames(span: Span, measured: Measured, config: BuildConfig) -> int:
     """How many frames the clip was taken to have."""
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
@@ -60,7 +76,7 @@ def _input(source: Path, span: Span, measured: Measured) -> list[str]:
     return [*options, "-i", f"file:{source}"]
 
 
-def _filters(places: list[int], measured: Measured, config: Config) -> str:
+def _filters(places: list[int], measured: Measured, config: BuildConfig) -> str:
     encode = config.encode
     colors = f"out_color_matrix=bt709:out_range=tv:{_SCALING}"
     if not measured.color.matrix:

@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from nextscene.common.prefetch import ahead
+from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
 from nextscene.curation.sources.reader import SourceReader
 
@@ -18,7 +18,7 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True)
-class Bench:
+class ClipWorkspace:
     """Where one clip at a time is worked on."""
 
     reader: SourceReader
@@ -26,7 +26,7 @@ class Bench:
 
 
 def side_by_side(
-    reader: Callable[[Path], SourceReader], step: Callable[[A, Bench], B], items: Iterable[A], at_once: int
+    reader: Callable[[Path], SourceReader], step: Callable[[A, ClipWorkspace], B], items: Iterable[A], at_once: int
 ) -> Iterator[B]:
     """Yield what `step` makes of each item, in order, `at_once` at a time; at most twice as many results are held.
 
@@ -34,10 +34,10 @@ def side_by_side(
     ends it, once those that are under way have ended.
     """
     with ExitStack() as stack:
-        benches: SimpleQueue[Bench] = SimpleQueue()
+        benches: SimpleQueue[ClipWorkspace] = SimpleQueue()
         for _ in range(at_once):
             scratch = stack.enter_context(scratch_folder())
-            benches.put(Bench(reader(scratch), scratch))
+            benches.put(ClipWorkspace(reader(scratch), scratch))
 
         def at_a_bench(item: A) -> B:
             bench = benches.get()
@@ -46,4 +46,4 @@ def side_by_side(
             finally:
                 benches.put(bench)
 
-        yield from ahead(at_a_bench, items, at_once, held=2 * at_once)
+        yield from prefetch_map(at_a_bench, items, at_once, held=2 * at_once)

@@ -12,7 +12,7 @@ from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
 
 
-class Earlier:
+class PreviousRevision:
     """The rows and samples of the shard's sealed revision, which a retry takes over for clips it does not redo."""
 
     def __init__(self, out: Storage, unit: Unit) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.stages.describe import Scene, decide
+from nextscene.curation.stages.describe import DescribedScene, describe_clips
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Call, Calls, Question
@@ -33,16 +33,21 @@ class Replay:
     """
 
     def __init__(
-        self, look_up: Callable[[str], Answer | None], config: Config, price: Price, clip: PlannedClip, sample: int = 0
+        self,
+        look_up: Callable[[str], Answer | None],
+        config: BuildConfig,
+        price: Price,
+        clip: PlannedClip,
+        sample: int = 0,
     ) -> None:
         """`look_up` gives the answer that is stored under a key. Raises JudgeStopped for a segment that is damaged."""
         self._look_up = look_up
         self._calls: list[Call] = []
         frames = () if clip.caption else _NO_FRAMES
         question = Question(clip.clip_id, clip.caption, frames=frames, sample=sample, content=content_of(clip))
-        self.scene: Scene | None = None
+        self.scene: DescribedScene | None = None
         try:
-            decide(ClaudeJudge(config.claude, price, self), question).send(None)  # nothing in it waits
+            describe_clips(ClaudeJudge(config.claude, price, self), question).send(None)  # nothing in it waits
         except StopIteration as end:
             self.scene = end.value
         except _NotStored:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nextscene.common.storage import StorageFault
-from nextscene.curation.config import Config, Rules
+from nextscene.curation.config import BuildConfig, Rules
 from nextscene.curation.media.header_reader import HEADERS, HeaderError
-from nextscene.curation.media.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, Unreadable
-from nextscene.curation.outcome import Ending, Undecided
+from nextscene.curation.media.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, UnreadableFile
+from nextscene.curation.outcome import ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.sources import MISSING, OPEN_END
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
@@ -33,70 +33,70 @@ class Screened:
     retimed: bool = False
 
 
-Found = Screened | Ending | Undecided | None
+Found = Screened | ClipOutcome | Undecided | None
 """What is known of a clip before it is asked about; None where its earlier end stands."""
 
-Rule = Callable[[PlannedClip, Measured, Rules], Ending | None]
+Rule = Callable[[PlannedClip, Measured, Rules], ClipOutcome | None]
 
 
-def size_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | None:
+def size_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> ClipOutcome | None:
     """The displayed size must be at least the configured one; an image's shorter side likewise."""
     shown = f"shown {measured.width}×{measured.height}"
     if measured.is_image:
         if min(measured.width, measured.height) >= rules.min_image_side:
             return None
-        return Ending("rejected", "too_small", f"{shown}, shorter side below {rules.min_image_side}")
+        return ClipOutcome("rejected", "too_small", f"{shown}, shorter side below {rules.min_image_side}")
     narrow, low = measured.width < rules.min_width, measured.height < rules.min_height
     if not narrow and not low:
         return None
     reason = "too_small" if narrow and low else "too_narrow" if narrow else "too_low"
-    return Ending("rejected", reason, f"{shown}, below {rules.min_width}×{rules.min_height}")
+    return ClipOutcome("rejected", reason, f"{shown}, below {rules.min_width}×{rules.min_height}")
 
 
-def span_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | None:
+def span_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> ClipOutcome | None:
     """The span must lie inside the file. An image has no span."""
     if clip.start_ms == 0 and clip.end_ms == OPEN_END:
         return None
     if measured.is_image:
-        return Ending("rejected", "span_outside", "a span of an image")
+        return ClipOutcome("rejected", "span_outside", "a span of an image")
     if measured.end == UNKNOWN_DURATION:
         return None
     end = clip.start_ms / 1000 if clip.end_ms == OPEN_END else clip.end_ms / 1000
     if clip.start_ms / 1000 < measured.end and end <= measured.end + _SPAN_SLACK_SECONDS:
         return None
     span = f"{clip.start_ms / 1000:.3f}–{'' if clip.end_ms == OPEN_END else f'{end:.3f}'} s"
-    return Ending("rejected", "span_outside", f"span {span} of a video of {measured.end:.3f} s")
+    return ClipOutcome("rejected", "span_outside", f"span {span} of a video of {measured.end:.3f} s")
 
 
-def color_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> Ending | None:
+def color_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> ClipOutcome | None:
     """What the headers say of color must have a meaning, and HDR be wanted."""
     if measured.color.unknown:
-        return Ending("rejected", "unknown_color", f"nobody knows how to show {measured.color.unknown}")
+        return ClipOutcome("rejected", "unknown_color", f"nobody knows how to show {measured.color.unknown}")
     if measured.color.is_hdr and rules.hdr == "reject":
-        return Ending("rejected", "hdr", f"its transfer is {measured.color.transfer}")
+        return ClipOutcome("rejected", "hdr", f"its transfer is {measured.color.transfer}")
     return None
 
 
 RULES: tuple[Rule, ...] = (size_rule, span_rule, color_rule)
 
 
-def screen(clip: PlannedClip, reader: SourceReader, config: Config) -> Measured | Ending:
+def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Measured | ClipOutcome:
     """The clip's measurements, or why it ends here. Raises StorageFault when its storage cannot be read."""
     if clip.size == MISSING and reader.stat(clip) is None:
-        return Ending("failed", "source_missing", f"no file at {clip.name}")
+        return ClipOutcome("failed", "source_missing", f"no file at {clip.name}")
     try:
         with reader.open(clip) as file:
             measured = HEADERS.measure(file, config.limits)
     except SourceChanged as change:
-        return Ending("failed", "source_changed", str(change))
-    except Unreadable as error:
-        return Ending("rejected", "unreadable", str(error))
+        return ClipOutcome("failed", "source_changed", str(change))
+    except UnreadableFile as error:
+        return ClipOutcome("rejected", "unreadable", str(error))
     except NoVideo as error:
-        return Ending("rejected", "no_video", str(error))
+        return ClipOutcome("rejected", "no_video", str(error))
     except ImplausibleHeader as error:
-        return Ending("rejected", "implausible_header", str(error))
+        return ClipOutcome("rejected", "implausible_header", str(error))
     except HeaderError as error:
-        return Ending("failed", "header_error", str(error))
+        return ClipOutcome("failed", "header_error", str(error))
     except OSError as fault:
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
     for rule in RULES:

@@ -17,27 +17,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.common.text import evidence
 from nextscene.curation.clip_record import conditioning_text, record_of
-from nextscene.curation.config import CUT_VERSION, Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import CUT_VERSION, BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.ledger import RETIMED, Row, write_ledger
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.media.seek import Span
-from nextscene.curation.outcome import UNDECIDED, Ending, Undecided
+from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.curation.paid_calls import with_calls
 from nextscene.curation.plan import PlannedClip, Unit
 from nextscene.curation.run.source_witnesses import planned_in
-from nextscene.curation.sources.reader import SourceChanged, SourceReader, Witness
+from nextscene.curation.sources.reader import SourceChanged, SourceReader, WitnessFile
 from nextscene.curation.stages.cut import Cut, cut
-from nextscene.curation.stages.describe import Scene
-from nextscene.curation.stages.keyframes import look
-from nextscene.curation.stages.keyframes_v1 import earlier_look
-from nextscene.curation.stages.parallel_clips import Bench, side_by_side
-from nextscene.curation.stages.previous_revision import Earlier
+from nextscene.curation.stages.describe import DescribedScene
+from nextscene.curation.stages.keyframes import extract_keyframes
+from nextscene.curation.stages.keyframes_v1 import extract_keyframes_v1
+from nextscene.curation.stages.parallel_clips import ClipWorkspace, side_by_side
+from nextscene.curation.stages.previous_revision import PreviousRevision
 from nextscene.curation.stages.screen import Found, Screened, screen
 from nextscene.curation.storable_row import writable, writable_of
 from nextscene.judge.api.api_identity import ApiIdentity
@@ -55,21 +55,21 @@ def _uncounted(_: int) -> None: ...
 
 
 @dataclass(frozen=True)
-class Job:
+class UnitContext:
     """What a worker must know of the run. Pickles; holds no key and no credential.
 
     `begun_with_cut` is the version of the cut with which work on the dataset began. `asks_as` is
     checked on the node that asks.
     """
 
-    config: Config
+    config: BuildConfig
     root: Storage
     out: Storage
     ffmpeg_build: str
     run_id: str
-    terms: Terms | None = None
+    terms: JudgeBudget | None = None
     begun_with_cut: int = CUT_VERSION
-    witnesses: tuple[Witness, ...] = ()
+    witnesses: tuple[WitnessFile, ...] = ()
     asks_as: ApiIdentity | None = None
 
     def reader(self, scratch: Path) -> SourceReader:
@@ -77,27 +77,27 @@ class Job:
         return SourceReader(self.root, scratch, self.witnesses, partial(planned_in, self.out))
 
     def check_worker(self) -> None:
-        """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
+        """Raises StoppedError on a machine that does not see OUT, or would make other bytes than were planned."""
         if self.out.stat(CONFIG) is None:
             if not self.out.is_local:
                 self.out.check_anchor(remotely=True)
-            raise RunStopped(
+            raise StoppedError(
                 f"{socket.gethostname()} does not see --out {self.out.shown}; mount it there, or use s3://…"
             )
         if (here := ffmpeg.build()) != self.ffmpeg_build:
-            raise RunStopped(
+            raise StoppedError(
                 f"{socket.gethostname()} has ffmpeg {here}, the plan was made with {self.ffmpeg_build};"
                 " install the same imageio-ffmpeg on every node"
             )
 
 
-def screen_unit(job: Job, unit: Unit, at_once: int = 1, counted: Counted = _uncounted) -> list[Found]:
+def screen_unit(job: UnitContext, unit: Unit, at_once: int = 1, counted: Counted = _uncounted) -> list[Found]:
     """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault.
 
     So many clips `at_once` are worked on; those of `unit.later` are not looked at. Each that is done is `counted`.
     """
     job.check_worker()
-    earlier = Earlier(job.out, unit)
+    earlier = PreviousRevision(job.out, unit)
     step = partial(_screened, job, unit, earlier)
     found = []
     for one in side_by_side(job.reader, step, unit.clips, at_once):
@@ -106,45 +106,51 @@ def screen_unit(job: Job, unit: Unit, at_once: int = 1, counted: Counted = _unco
     return found
 
 
-def _screened(job: Job, unit: Unit, earlier: Earlier, clip: PlannedClip, bench: Bench) -> Found:
+def _screened(
+    job: UnitContext, unit: Unit, earlier: PreviousRevision, clip: PlannedClip, bench: ClipWorkspace
+) -> Found:
     if not unit.redoes(clip):
         return None
     if clip.clip_id in unit.later:
         return UNDECIDED
     if clip.clip_id in unit.quarantined:
-        return Ending("quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there")
+        return ClipOutcome(
+            "quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there"
+        )
     found = _examined(job, clip, bench)
-    return found if isinstance(found, Ending) else replace(found, sample=earlier.next_sample(clip.clip_id))
+    return found if isinstance(found, ClipOutcome) else replace(found, sample=earlier.next_sample(clip.clip_id))
 
 
-def _examined(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
+def _examined(job: UnitContext, clip: PlannedClip, bench: ClipWorkspace) -> Screened | ClipOutcome:
     if ending := clip.ending:
         return ending
     return replace(_looked_at(job, clip, bench), retimed=bench.reader.was_retimed(clip))
 
 
-def _looked_at(job: Job, clip: PlannedClip, bench: Bench) -> Screened | Ending:
+def _looked_at(job: UnitContext, clip: PlannedClip, bench: ClipWorkspace) -> Screened | ClipOutcome:
     measured = _or_failed(lambda: screen(clip, bench.reader, job.config))
-    if isinstance(measured, Ending):
+    if isinstance(measured, ClipOutcome):
         return measured
     if job.config.judge != "claude" or clip.caption:
         return Screened(measured)
-    frames = _fetched(clip, bench, lambda source: look(source, _span(clip), measured, job.config, bench.scratch))
-    if isinstance(frames, Ending):
+    frames = _fetched(
+        clip, bench, lambda source: extract_keyframes(source, _span(clip), measured, job.config, bench.scratch)
+    )
+    if isinstance(frames, ClipOutcome):
         return replace(frames, measured=measured)
-    earlier: tuple[Frame, ...] | Ending = ()
+    earlier: tuple[Frame, ...] | ClipOutcome = ()
     if job.begun_with_cut < CUT_VERSION:
         earlier = _fetched(
-            clip, bench, lambda source: earlier_look(source, _span(clip), measured, job.config, bench.scratch)
+            clip, bench, lambda source: extract_keyframes_v1(source, _span(clip), measured, job.config, bench.scratch)
         )
-    return Screened(measured, frames, earlier_frames=() if isinstance(earlier, Ending) else earlier)
+    return Screened(measured, frames, earlier_frames=() if isinstance(earlier, ClipOutcome) else earlier)
 
 
 def cut_unit(
-    job: Job,
+    job: UnitContext,
     unit: Unit,
     screened: Sequence[Found],
-    scenes: Sequence[Scene | Undecided | None],
+    scenes: Sequence[DescribedScene | Undecided | None],
     at_once: int = 1,
     counted: Counted = _uncounted,
 ) -> list[tuple[str, str]]:
@@ -156,7 +162,7 @@ def cut_unit(
     Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
     """
     job.check_worker()
-    earlier = Earlier(job.out, unit)
+    earlier = PreviousRevision(job.out, unit)
     rows = []
     known = list(zip(unit.clips, screened, scenes, strict=True))
     decided = [(clip, found, scene) for clip, found, scene in known if not isinstance(scene, str)]
@@ -174,19 +180,17 @@ def cut_unit(
     return [(row.outcome, row.reason) for row in rows]
 
 
-def try_clip(job: Job, clip: PlannedClip) -> None:
+def try_clip(job: UnitContext, clip: PlannedClip) -> None:
     """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
     with scratch_folder() as scratch:
-        bench = Bench(job.reader(scratch), scratch)
+        bench = ClipWorkspace(job.reader(scratch), scratch)
         found = _examined(job, clip, bench)
         if isinstance(found, Screened):
             _cut_clip(job, clip, found.measured, bench)
 
 
 def _made(
-    job: Job,
-    known: tuple[PlannedClip, Found, Scene | None],
-    bench: Bench,
+    job: UnitContext, known: tuple[PlannedClip, Found, DescribedScene | None], bench: ClipWorkspace
 ) -> tuple[Row, Sample | None] | None:
     """The clip's row, which can be written whatever stands in it, and its sample if it is kept.
 
@@ -196,56 +200,76 @@ def _made(
     if found is None or isinstance(found, str):
         return None
     made = _or_failed(lambda: _finish_clip(job, clip, found, scene, bench))
-    row, sample = (_ended(_judged_row(job, clip, found, scene), made), None) if isinstance(made, Ending) else made
+    row, sample = (_ended(_judged_row(job, clip, found, scene), made), None) if isinstance(made, ClipOutcome) else made
     return writable(row), sample
 
 
 def _finish_clip(
-    job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None, bench: Bench
+    job: UnitContext,
+    clip: PlannedClip,
+    found: Screened | ClipOutcome,
+    scene: DescribedScene | None,
+    bench: ClipWorkspace,
 ) -> tuple[Row, Sample | None]:
     row = _judged_row(job, clip, found, scene)
-    if isinstance(found, Ending):
+    if isinstance(found, ClipOutcome):
         return _ended(row, found), None
     if scene and scene.ending:
         return _ended(row, scene.ending), None
     made = _cut_clip(job, clip, found.measured, bench)
-    if isinstance(made, Ending):
+    if isinstance(made, ClipOutcome):
         return _ended(row, made), None
-    row = writable(replace(
-        row,
-        outcome="kept", frames=made.frames, width=made.width, height=made.height, bytes=len(made.mp4),
-        mp4_sha256=hashlib.sha256(made.mp4).hexdigest(), cut_cpu_seconds=round(made.cpu_seconds, 3),
-    ))  # fmt: skip
+    row = writable(
+        replace(
+            row,
+            outcome="kept",
+            frames=made.frames,
+            width=made.width,
+            height=made.height,
+            bytes=len(made.mp4),
+            mp4_sha256=hashlib.sha256(made.mp4).hexdigest(),
+            cut_cpu_seconds=round(made.cpu_seconds, 3),
+        )
+    )
     if not row.kept:
         return row, None
     record = record_of(job.config, clip, row)
     return row, Sample(row.clip_id, record.to_bytes(), made.mp4, conditioning_text(row).encode())
 
 
-def _judged_row(job: Job, clip: PlannedClip, found: Screened | Ending, scene: Scene | None) -> Row:
+def _judged_row(
+    job: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome, scene: DescribedScene | None
+) -> Row:
     """What is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
     row = _planned_row(job, clip, found)
     columns: dict[str, Any] = {}
     if measured := found.measured:
         columns = {
-            "source_width": measured.width, "source_height": measured.height, "duration": measured.duration,
+            "source_width": measured.width,
+            "source_height": measured.height,
+            "duration": measured.duration,
             "codec": measured.codec,
-        }  # fmt: skip
-    if isinstance(found, Ending):
+        }
+    if isinstance(found, ClipOutcome):
         row = replace(row, **writable_of(columns))  # a header that lies does not change the clip's end
         return with_calls(row, [call.record() for call in scene.calls]) if scene else row
-    return _with_scene(replace(row, sample=found.sample, **columns), scene or Scene(clip.caption))
+    return _with_scene(replace(row, sample=found.sample, **columns), scene or DescribedScene(clip.caption))
 
 
-def _with_scene(row: Row, scene: Scene) -> Row:
+def _with_scene(row: Row, scene: DescribedScene) -> Row:
     captioned_by = [call.answer.model_served for call in scene.calls if call.task == "caption"]
     row = replace(
         row,
-        caption=scene.caption, captioned_by=captioned_by[-1] if captioned_by else "",
-        scene_description=scene.text, verdict=scene.verdict, verdict_reason=scene.verdict_reason, rounds=scene.rounds,
-        judge_model=scene.judge_model, prompt_sha256=scene.prompt_sha256,
+        caption=scene.caption,
+        captioned_by=captioned_by[-1] if captioned_by else "",
+        scene_description=scene.text,
+        verdict=scene.verdict,
+        verdict_reason=scene.verdict_reason,
+        rounds=scene.rounds,
+        judge_model=scene.judge_model,
+        prompt_sha256=scene.prompt_sha256,
         turned_down=_json([{"scene": one.scene, "reason": evidence(one.reason)} for one in scene.turned_down]),
-    )  # fmt: skip
+    )
     return with_calls(row, [call.record() for call in scene.calls])
 
 
@@ -253,20 +277,20 @@ def _json(values: list[dict[str, Any]]) -> str:
     return json.dumps(values, ensure_ascii=False) if values else ""
 
 
-def _cut_clip(job: Job, clip: PlannedClip, measured: Measured, bench: Bench) -> Cut | Ending:
+def _cut_clip(job: UnitContext, clip: PlannedClip, measured: Measured, bench: ClipWorkspace) -> Cut | ClipOutcome:
     return _fetched(clip, bench, lambda source: cut(source, _span(clip), measured, job.config, bench.scratch))
 
 
-def _fetched(clip: PlannedClip, bench: Bench, step: Callable[[Path], T | Ending]) -> T | Ending:
+def _fetched(clip: PlannedClip, bench: ClipWorkspace, step: Callable[[Path], T | ClipOutcome]) -> T | ClipOutcome:
     """A step on the clip's file. Before its failure is believed, the file is read to its end."""
 
-    def attempt() -> T | Ending:
+    def attempt() -> T | ClipOutcome:
         try:
             made = step(bench.reader.fetch(clip))
-            if isinstance(made, Ending):
+            if isinstance(made, ClipOutcome):
                 bench.reader.read_through(clip)
         except SourceChanged as change:
-            return Ending("failed", "source_changed", str(change))
+            return ClipOutcome("failed", "source_changed", str(change))
         return made
 
     return _or_failed(attempt)
@@ -276,28 +300,39 @@ def _span(clip: PlannedClip) -> Span:
     return Span.of(clip.start_ms, clip.end_ms)
 
 
-def _or_failed(step: Callable[[], T]) -> T | Ending:
+def _or_failed(step: Callable[[], T]) -> T | ClipOutcome:
     """A mistake of ours ends the one clip that met it, on record, and not the other million."""
     try:
         return step()
-    except (StorageFault, RunStopped):
+    except (StorageFault, StoppedError):
         raise
     except (OSError, MemoryError) as fault:
         raise StorageFault(f"{socket.gethostname()}: {fault or type(fault).__name__}") from fault
     except Exception as error:  # noqa: BLE001
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
-        return Ending("failed", "unexpected", f"{type(error).__name__} at {where}: {error}")
+        return ClipOutcome("failed", "unexpected", f"{type(error).__name__} at {where}: {error}")
 
 
-def _planned_row(job: Job, clip: PlannedClip, found: Screened | Ending) -> Row:
+def _planned_row(job: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome) -> Row:
     return Row(
-        position=clip.position, clip_id=clip.clip_id, split=clip.split, unit=clip.unit, shard=clip.shard,
-        source=clip.name, start_ms=clip.start_ms, end_ms=clip.end_ms, outcome="", caption=clip.caption,
-        judge=job.config.judge, remark=RETIMED if found.retimed else "", run_id=job.run_id, host=socket.gethostname(),
+        position=clip.position,
+        clip_id=clip.clip_id,
+        split=clip.split,
+        unit=clip.unit,
+        shard=clip.shard,
+        source=clip.name,
+        start_ms=clip.start_ms,
+        end_ms=clip.end_ms,
+        outcome="",
+        caption=clip.caption,
+        judge=job.config.judge,
+        remark=RETIMED if found.retimed else "",
+        run_id=job.run_id,
+        host=socket.gethostname(),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )  # fmt: skip
+    )
 
 
-def _ended(row: Row, ending: Ending) -> Row:
+def _ended(row: Row, ending: ClipOutcome) -> Row:
     return replace(row, outcome=ending.outcome, reason=ending.reason, detail=ending.detail)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.storage import Storage
-from nextscene.curation.recorded_config import Recorded
-from nextscene.curation.summary import Spending, Summary, about
+from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.curation.summary import BuildSummary, Spending, about
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.shards import exports
@@ -17,13 +17,13 @@ from nextscene.shards.format.layout import ENERGON, INDEX, MANIFEST, SUMMARY, in
 from nextscene.shards.format.receipt import DamagedRecord, Manifest
 
 
-def spending_now(out: Storage, recorded: Recorded) -> Spending | None:
+def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:
     """None where nothing is paid for, and where it cannot be known."""
     if recorded.determining["judge"] != "claude" or out.stat(ACCOUNT) is None:
         return None
     try:
         return Spending.read(out, at_work=False)
-    except RunStopped:
+    except StoppedError:
         return None  # told as a file that was changed
 
 
@@ -41,7 +41,7 @@ def wrong_lists(out: Storage, manifest: Manifest) -> dict[str, str]:
     return wrong
 
 
-def wrong_counts(out: Storage, manifest: Manifest, summary: Summary) -> dict[str, str]:
+def wrong_counts(out: Storage, manifest: Manifest, summary: BuildSummary) -> dict[str, str]:
     """Path → fault of each file that does not count what receipts, ledgers and account do."""
     cards = exports.wrong(out, manifest, about(out, summary))
     wrong = dict.fromkeys(cards, "it does not say what receipts and ledgers say")
@@ -68,7 +68,7 @@ def _reads_as(out: Storage, manifest: Manifest) -> bool:
         return False
 
 
-def _counts_as(data: bytes, summary: Summary) -> bool:
+def _counts_as(data: bytes, summary: BuildSummary) -> bool:
     """Whether it says the same, as far as it says it: its words may be another version's, which counted less."""
     wanted = json.loads(summary.to_bytes())
     unknown = {"spending"} if summary.spending is None else set()

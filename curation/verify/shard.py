@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from nextscene.common.storage import Storage
 from nextscene.curation.clip_record import conditioning_text, record_of
-from nextscene.curation.config import CUT_VERSION, Config
+from nextscene.curation.config import CUT_VERSION, BuildConfig
 from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sources import OPEN_END
 from nextscene.curation.storable_row import UNWRITABLE
 from nextscene.shards.format.checksums import file_sha256
@@ -18,7 +18,7 @@ from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import DamagedRecord, Receipt
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.seal import check_sealed
-from nextscene.shards.format.tar import DamagedShard, Group
+from nextscene.shards.format.tar import DamagedShard, MemberGroup
 
 _PLANNED_COLUMNS = ("position", "clip_id", "split", "unit", "shard", "start_ms", "end_ms")
 
@@ -37,7 +37,12 @@ class ShardFindings:
 
 
 def check_shard(
-    out: Storage, recorded: Recorded, config: Config, name: ShardName, clips: Sequence[PlannedClip], is_partial: bool
+    out: Storage,
+    recorded: RecordedConfig,
+    config: BuildConfig,
+    name: ShardName,
+    clips: Sequence[PlannedClip],
+    is_partial: bool,
 ) -> ShardFindings:
     """Reads all of a sealed shard, of which `clips` are planned, and some undecided if it is partial.
 
@@ -51,7 +56,7 @@ def check_shard(
     _check_ledger(out, config, name, clips, is_partial, found)
     if found.receipt:
         planned = {clip.clip_id: clip for clip in clips}
-        samples = _Samples(recorded, config, planned, {row.clip_id: row for row in found.rows})
+        samples = _ShardSamples(recorded, config, planned, {row.clip_id: row for row in found.rows})
         try:
             check_sealed(out, found.receipt, look=samples.look)
         except DamagedShard as damage:
@@ -62,7 +67,12 @@ def check_shard(
 
 
 def _check_ledger(
-    out: Storage, config: Config, name: ShardName, clips: Sequence[PlannedClip], is_partial: bool, found: ShardFindings
+    out: Storage,
+    config: BuildConfig,
+    name: ShardName,
+    clips: Sequence[PlannedClip],
+    is_partial: bool,
+    found: ShardFindings,
 ) -> None:
     try:
         found.rows = read_ledger(out, name.ledger)
@@ -83,7 +93,7 @@ def _check_ledger(
             found.add(name.ledger, "it is not the file that was written, by its sha256 in the receipt")
 
 
-def _against_plan(rows: Sequence[Row], clips: Sequence[PlannedClip], config: Config) -> Iterator[str]:
+def _against_plan(rows: Sequence[Row], clips: Sequence[PlannedClip], config: BuildConfig) -> Iterator[str]:
     found, wanted = {row.clip_id for row in rows}, {clip.clip_id: clip for clip in clips}
     for clip_id in sorted(wanted.keys() - found):
         yield f"no row for clip {clip_id}"
@@ -99,7 +109,7 @@ def _against_plan(rows: Sequence[Row], clips: Sequence[PlannedClip], config: Con
         yield "its rows are not in the order of the plan"
 
 
-def _fits(row: Row, clip: PlannedClip, config: Config) -> bool:
+def _fits(row: Row, clip: PlannedClip, config: BuildConfig) -> bool:
     if any(getattr(row, column) != getattr(clip, column) for column in _PLANNED_COLUMNS):
         return False
     if row.reason == UNWRITABLE:
@@ -110,17 +120,19 @@ def _fits(row: Row, clip: PlannedClip, config: Config) -> bool:
     return end is None or row.outcome == "quarantined" or (row.outcome, row.reason) == (end.outcome, end.reason)
 
 
-class _Samples:
+class _ShardSamples:
     """Compares what stands in a tar with what plan and ledger say should."""
 
-    def __init__(self, recorded: Recorded, config: Config, clips: dict[str, PlannedClip], rows: dict[str, Row]) -> None:
+    def __init__(
+        self, recorded: RecordedConfig, config: BuildConfig, clips: dict[str, PlannedClip], rows: dict[str, Row]
+    ) -> None:
         self._recorded = recorded
         self._config = config
         self._clips = clips
         self._rows = rows
         self.faults: list[str] = []
 
-    def look(self, group: Group) -> None:
+    def look(self, group: MemberGroup) -> None:
         row, clip, sample = self._rows.get(group.key), self._clips.get(group.key), Sample(group.key, *group.contents)
         if row is None or clip is None:
             return  # told by the comparison with the plan

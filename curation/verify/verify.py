@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config, flat
+from nextscene.curation.config import BuildConfig, flat
 from nextscene.curation.ledger import Tally
 from nextscene.curation.plan import Plan
 from nextscene.curation.progress import Progress
-from nextscene.curation.recorded_config import Recorded
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.curation.summary import about, summarize
 from nextscene.curation.verify.answers import Answers
@@ -23,7 +23,7 @@ from nextscene.curation.verify.derived import read_by_others, spending_now, wron
 from nextscene.curation.verify.shard import check_shard
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.shards import exports
-from nextscene.shards.format.checksums import NOT_LISTED, Listed, file_sha256, read_sums
+from nextscene.shards.format.checksums import NOT_LISTED, ListedSums, file_sha256, read_sums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check
 from nextscene.shards.format.layout import (
     CONFIG,
@@ -59,7 +59,7 @@ class Finding:
     wrong: bool = True
 
 
-def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress) -> Iterator[Finding]:
+def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress: Progress) -> Iterator[Finding]:
     """Yield each thing that is wrong, as one line that names file and remedy; then what was covered, and by what.
 
     Reads every file; `progress` is told of each shard that was looked at.
@@ -74,12 +74,12 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
         OpenRetry.read(out)
     except DamagedRecord as damage:
         yield Finding(f"{damage}; delete it, and the next --retry begins anew")
-    proof = _Proof(out, recorded, config, Listed(sums))
+    proof = _Proof(out, recorded, config, ListedSums(sums))
     yield from map(Finding, proof.mark())
     if roots := [*proof.roots()]:
         yield from map(Finding, roots)
         return
-    plan, state = Plan(out, config), State.read(out, config.units_per_shard)
+    plan, state = Plan(out, config), CommittedState.read(out, config.units_per_shard)
     progress.begin(plan.clips, 0)
     for planned, clips in plan.shards():
         yield from map(Finding, proof.shard(plan, state, planned))
@@ -102,7 +102,7 @@ def verify(out: Storage, recorded: Recorded, config: Config, progress: Progress)
 class _Proof:
     """One proof, and what was read for it: receipts without their samples, and the counts of the ledgers."""
 
-    def __init__(self, out: Storage, recorded: Recorded, config: Config, listed: Listed) -> None:
+    def __init__(self, out: Storage, recorded: RecordedConfig, config: BuildConfig, listed: ListedSums) -> None:
         self._out = out
         self._recorded = recorded
         self._config = config
@@ -148,7 +148,7 @@ class _Proof:
                 return f"it gives {name} twice, as {settings[name]!r} and {determining[name]!r}"
         return ""
 
-    def shard(self, plan: Plan, state: State, planned: ShardName) -> Iterator[str]:
+    def shard(self, plan: Plan, state: CommittedState, planned: ShardName) -> Iterator[str]:
         name = state.sealed.get((planned.split, planned.index))
         if name is None:
             yield f"{planned} is not sealed; run the build again to finish it"
@@ -189,7 +189,7 @@ class _Proof:
         """What is wrong with the paid answers and the account of them."""
         return self._answers.books()
 
-    def derived(self, plan: Plan, state: State) -> Iterator[str]:
+    def derived(self, plan: Plan, state: CommittedState) -> Iterator[str]:
         """What is wrong with all that was made from the shards; by hash only, where those are damaged."""
         if not self._receipts_whole:
             yield from self.listed()
@@ -230,7 +230,7 @@ class _Proof:
             remedy = _RESTORE if path == ACCOUNT else _ANEW
             yield f"{path}: {wrong or fault}; {remedy if wrong else _remedy(fault, remedy)}"
 
-    def strangers(self, plan: Plan, state: State, concluded: bool) -> Iterator[str]:
+    def strangers(self, plan: Plan, state: CommittedState, concluded: bool) -> Iterator[str]:
         """Files where only the shards and ledgers of the plan should be. An unfinished run may leave more of those."""
         empty = {receipt.name for receipt in self._receipts if not receipt.count}
         known = {path for name in state.sealed.values() for path in _files_of(name, name in empty)}

@@ -23,11 +23,11 @@ _BELIEVED = 4
 _NAMES = ("stop_reason", "model_served", "message_id", "request_id")
 
 
-class NoAnswer(ValueError):
+class InvalidResponse(ValueError):
     """What came back is not a message of this API that can be read; it may have been charged for."""
 
 
-class NotFromModel(NoAnswer):
+class NotFromModel(InvalidResponse):
     """What came back was made by no model: a login page, an answer of a proxy. It was not charged for."""
 
 
@@ -68,13 +68,19 @@ class Answer:
 
     @staticmethod
     def of(
-        key: str, message: Mapping[str, Any], price: Price, *, worst: Decimal | None = None, request_id: str = "",
-        batch_id: str = "", tries: int = 1,
-    ) -> Answer:  # fmt: skip
+        key: str,
+        message: Mapping[str, Any],
+        price: Price,
+        *,
+        worst: Decimal | None = None,
+        request_id: str = "",
+        batch_id: str = "",
+        tries: int = 1,
+    ) -> Answer:
         """From a message as the API sends it. It costs what the model that gave it does.
 
-        Raises NoAnswer, also for usage that nobody can believe: negative, or far beyond `worst`, in US dollars, which
-        an answer of the model that was asked can cost.
+        Raises InvalidResponse, also for usage that nobody can believe: negative, or far beyond `worst`, in US dollars,
+        which an answer of the model that was asked can cost.
         """
         try:
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
@@ -84,15 +90,23 @@ class Answer:
             if worst is not None and price.cost(usage, in_batch=bool(batch_id)) > _BELIEVED * worst:
                 raise ValueError(f"it counts {usage.prompt_tokens:,} and {usage.output_tokens:,} tokens")
             return Answer(
-                key=key, status=_STATUS.get(reason, "whole"), text=text, stop_reason=reason,
-                category=details.get("category") or "", explanation=details.get("explanation") or "",
-                model_asked=price.model, model_served=served,
-                message_id=str(message["id"]), request_id=request_id, batch_id=batch_id,
-                usage=usage, usd=price.served_by(served).cost(usage, in_batch=bool(batch_id)),
+                key=key,
+                status=_STATUS.get(reason, "whole"),
+                text=text,
+                stop_reason=reason,
+                category=details.get("category") or "",
+                explanation=details.get("explanation") or "",
+                model_asked=price.model,
+                model_served=served,
+                message_id=str(message["id"]),
+                request_id=request_id,
+                batch_id=batch_id,
+                usage=usage,
+                usd=price.served_by(served).cost(usage, in_batch=bool(batch_id)),
                 tries=tries,
-            )._cleaned()  # fmt: skip
+            )._cleaned()
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise NoAnswer(f"what came back is not a message: {error!r}") from error
+            raise InvalidResponse(f"what came back is not a message: {error!r}") from error
 
     def to_line(self) -> bytes:
         """One line of JSON with its newline."""

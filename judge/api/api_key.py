@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.errors import JudgeUsageError
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _ADDRESS = "ANTHROPIC_BASE_URL"
@@ -13,30 +13,32 @@ _OF_OTHERS = ("sk-proj-", "sk-or-", "AKIA", "ASIA", "AIza", "hf_", "gsk_", "xai-
 
 
 def check_key(instead: str = "") -> None:
-    """Raises JudgeMistake where this process has no key for the API, or a key or an address that cannot be one.
+    """Raises JudgeUsageError where this process has no key for the API, or a key or an address that cannot be one.
 
     `instead` is what a command offers that does without one, at the end of the line that says how to have one.
     """
     _check_address()
     secrets = secrets_here()
     if not secrets:
-        raise JudgeMistake(
+        raise JudgeUsageError(
             f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it{instead}"
         )
     for name, secret in secrets.items():
         if secret[0] in "\"'$" or secret[-1] in "\"'":
-            raise JudgeMistake(f"{name} holds quotes or a variable that was not filled in; set it to the key alone")
+            raise JudgeUsageError(f"{name} holds quotes or a variable that was not filled in; set it to the key alone")
         if not (secret.isascii() and secret.isprintable() and " " not in secret):
-            raise JudgeMistake(f"{name} holds a space or a letter that no key has; set it to the key alone")
+            raise JudgeUsageError(f"{name} holds a space or a letter that no key has; set it to the key alone")
         if secret.startswith(_OF_OTHERS) and not os.environ.get(_ADDRESS):
-            raise JudgeMistake(f"{name} holds a key of another provider, as it begins; set it to one for Claude")
+            raise JudgeUsageError(f"{name} holds a key of another provider, as it begins; set it to one for Claude")
 
 
 def _check_address() -> None:
     address = os.environ.get(_ADDRESS, "")
     if address and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
         shown = "…" if "@" in address else address
-        raise JudgeMistake(f"{_ADDRESS}={shown} is not an address; write it as https://api.anthropic.com, or unset it")
+        raise JudgeUsageError(
+            f"{_ADDRESS}={shown} is not an address; write it as https://api.anthropic.com, or unset it"
+        )
 
 
 def redacted(text: str) -> str:

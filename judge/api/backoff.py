@@ -6,8 +6,8 @@ import random
 import time
 from dataclasses import dataclass
 
-from nextscene.judge.api.errors import Fault
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.api.errors import ApiError
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 
 _FIRST_CONTACT_SECONDS = 30.0
 _FIRST_WAIT_SECONDS = 0.5
@@ -15,7 +15,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How many calls at once are too many, and how many seconds too long: for one call, and for an outage of all.
 
     A batch is sent off once no question has joined it for `quiet_seconds`, or it is full. One whose creation broke off
@@ -29,19 +29,19 @@ class Patience:
     batch_appear_hours: float = 24.0
 
 
-class Outage:
+class OutageDetector:
     """Watches for the time in which nothing at all is answered. Before the first contact it is less patient."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         self._patience = patience
         self._since: float | None = None
         self._reached = self._answered = False
-        self.last: Fault | None = None
+        self.last: ApiError | None = None
         """What went wrong since the last answer."""
 
-    def apart(self) -> Outage:
+    def apart(self) -> OutageDetector:
         """A watch over one thing alone, which may fail for too long while others are answered."""
-        watch = Outage(self._patience)
+        watch = OutageDetector(self._patience)
         watch._reached, watch._answered = self._reached, self._answered
         return watch
 
@@ -49,15 +49,15 @@ class Outage:
         self._since = self.last = None
         self._reached = self._answered = True
 
-    def met(self, fault: Fault, bearable: bool = False) -> bool:
-        """Raises JudgeMistake or JudgeStopped if this fault ends the run, or has lasted for too long.
+    def met(self, fault: ApiError, bearable: bool = False) -> bool:
+        """Raises JudgeUsageError or JudgeStopped if this fault ends the run, or has lasted for too long.
 
         What was accepted before and is not any more is no mistake.
 
         Where the latter is `bearable`, it returns whether it has.
         """
         if fault.kind == "mistake" and not self._answered:
-            raise JudgeMistake(fault.said)
+            raise JudgeUsageError(fault.said)
         if fault.kind in ("mistake", "stop"):
             raise JudgeStopped(fault.said)
         self._reached |= fault.reached

@@ -13,17 +13,17 @@ import anthropic
 import httpx2
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
 
-from nextscene.judge.api.answer import Answer, NoAnswer, NotFromModel
+from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
 from nextscene.judge.api.api_key import redacted
-from nextscene.judge.api.backoff import Outage, backoff
-from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.backoff import OutageDetector, backoff
+from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.batch_results import Result, TooShort, entry_of, read_results, unread
 from nextscene.judge.api.client import read_message
-from nextscene.judge.api.errors import Fault, read_fault
+from nextscene.judge.api.errors import ApiError, read_fault
 from nextscene.judge.api.request import Request
-from nextscene.judge.api.shared_errors import CommonFaults
-from nextscene.judge.api.shutdown import Gate
-from nextscene.judge.errors import JudgeStopped, Unanswered
+from nextscene.judge.api.shared_errors import SharedErrors
+from nextscene.judge.api.shutdown import ShutdownSignal
+from nextscene.judge.errors import JudgeStopped, RequestFailed
 from nextscene.judge.spending.prices import Price
 
 T = TypeVar("T")
@@ -52,10 +52,15 @@ class NotCreated(Exception):
 
 
 class BatchApi:
-    """Raises JudgeMistake or JudgeStopped from all of its methods."""
+    """Raises JudgeUsageError or JudgeStopped from all of its methods."""
 
     def __init__(
-        self, api: anthropic.AsyncAnthropic, price: Price, outage: Outage, common_faults: CommonFaults, gate: Gate
+        self,
+        api: anthropic.AsyncAnthropic,
+        price: Price,
+        outage: OutageDetector,
+        common_faults: SharedErrors,
+        gate: ShutdownSignal,
     ) -> None:
         self._api = api
         self._price = price
@@ -64,7 +69,7 @@ class BatchApi:
         self._gate = gate
         self._short: Counter[frozenset[str]] = Counter()
 
-    async def create(self, batch: OpenBatch, requests: list[Request]) -> str:
+    async def create(self, batch: BatchRecord, requests: list[Request]) -> str:
         """The new batch's id. It is tried again where it surely was not created.
 
         Raises NotCreated or MayAppear, and nothing else.
@@ -98,7 +103,7 @@ class BatchApi:
             except Exception as end:
                 raise NotCreated(end) from end
 
-    async def locate(self, batch: OpenBatch, known: Collection[str]) -> tuple[str, bool]:
+    async def locate(self, batch: BatchRecord, known: Collection[str]) -> tuple[str, bool]:
         """The id under which the account lists this batch, "" if it does not.
 
         And whether a batch that is still at work may be this one: what is in it shows once it has ended. `known` are
@@ -114,7 +119,7 @@ class BatchApi:
                     return candidate.id, False
         return "", at_work
 
-    async def _candidates(self, batch: OpenBatch, known: Collection[str]) -> list[MessageBatch]:
+    async def _candidates(self, batch: BatchRecord, known: Collection[str]) -> list[MessageBatch]:
         """The batches of this size that were created since this one was planned."""
         earliest = datetime.fromtimestamp(batch.planned_at, UTC) - _CLOCKS_APART
         found = []
@@ -125,7 +130,7 @@ class BatchApi:
                 found.append(listed)
         return found
 
-    async def _is_ours(self, batch: OpenBatch, batch_id: str) -> bool:
+    async def _is_ours(self, batch: BatchRecord, batch_id: str) -> bool:
         # One question alone proves nothing: an earlier batch may have ended without an answer to it.
         held = {
             entry.custom_id async for entry in self._entries(batch_id) if entry and isinstance(entry.custom_id, str)
@@ -162,17 +167,17 @@ class BatchApi:
             raise NotFromModel(f"what came for the batch {batch_id} is another thing")
         return batch
 
-    async def results(self, batch: OpenBatch) -> dict[str, Answer | Exception]:
-        """Key → answer, or why there is none: NotInBatch, Unanswered, or what ends the run."""
+    async def results(self, batch: BatchRecord) -> dict[str, Answer | Exception]:
+        """Key → answer, or why there is none: MissingFromBatch, RequestFailed, or what ends the run."""
         read = await self._patiently(lambda: self._read(batch))
         some_answered = any(isinstance(result, Answer) for result in read.values())
-        faults = {key: result for key, result in read.items() if isinstance(result, Fault)}
+        faults = {key: result for key, result in read.items() if isinstance(result, ApiError)}
         ends = await asyncio.gather(*(self._end_of(fault, key, some_answered) for key, fault in faults.items()))
-        return {key: result for key, result in read.items() if not isinstance(result, Fault)} | dict(
+        return {key: result for key, result in read.items() if not isinstance(result, ApiError)} | dict(
             zip(faults, ends, strict=True)
         )
 
-    async def _read(self, batch: OpenBatch) -> dict[str, Result]:
+    async def _read(self, batch: BatchRecord) -> dict[str, Result]:
         """All results. What is missing again and again is not there."""
         try:
             return await read_results(self._entries(batch.batch_id), batch, self._price)
@@ -182,7 +187,7 @@ class BatchApi:
                 raise
             return short.results | unread(short.missing)
 
-    async def _end_of(self, fault: Fault, key: str, some_answered: bool) -> Exception:
+    async def _end_of(self, fault: ApiError, key: str, some_answered: bool) -> Exception:
         """What a question ends with in whose place the batch holds a fault."""
         if fault.kind in ("mistake", "stop"):
             return JudgeStopped(fault.said)
@@ -192,7 +197,7 @@ class BatchApi:
             await self._common_faults.check(fault, key)
         except JudgeStopped as end:
             return end
-        return Unanswered(fault.reason, fault.said)
+        return RequestFailed(fault.reason, fault.said)
 
     async def _entries(self, batch_id: str) -> AsyncIterator[MessageBatchIndividualResponse | None]:
         """The lines of a batch's results; None for one that is no result, at which the SDK's own reader would end."""
@@ -222,17 +227,17 @@ class BatchApi:
             self._met(fault, "the batches of this account cannot be read")
             await self._gate.sleep(max(fault.retry_after, backoff(tries)))
 
-    def _met(self, fault: Fault, what: str) -> None:
+    def _met(self, fault: ApiError, what: str) -> None:
         self._outage.met(fault)
         if fault.kind in ("item", "denied"):
             raise JudgeStopped(f"{what}: {fault.said}")
 
 
 def _id(created: httpx2.Response) -> str:
-    """Of the batch that was created. Raises NotFromModel or NoAnswer where the response does not tell."""
+    """Of the batch that was created. Raises NotFromModel or InvalidResponse where the response does not tell."""
     value = read_message(created)
     if not isinstance(value.get("id"), str):
-        raise NoAnswer("what came back has no batch's id")
+        raise InvalidResponse("what came back has no batch's id")
     return str(value["id"])
 
 

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.segments import CALLS, Files
+from nextscene.judge.spending.segments import CALLS, AnswerFiles
 
 BATCHES = f"{CALLS}/batches"
 
 
 @dataclass(frozen=True)
-class OpenBatch:
+class BatchRecord:
     """`questions` maps the key of each question to the clip that it is asked for, `aliases` to its alias if it has one.
 
     `worst` is what is reserved for all, in US dollars. An older version noted a folder's name in the clip's place.
@@ -36,12 +36,12 @@ class OpenBatch:
     def path(self) -> str:
         return f"{BATCHES}/{self.name}.json.gz"
 
-    def write(self, files: Files) -> None:
+    def write(self, files: AnswerFiles) -> None:
         value = asdict(self) | {"worst": str(self.worst), "dearest": str(self.dearest or self.worst)}
         files.write(self.path, gzip.compress(json.dumps(value).encode(), mtime=0))
 
     @staticmethod
-    def all(files: Files) -> list[OpenBatch]:
+    def all(files: AnswerFiles) -> list[BatchRecord]:
         """Every batch that stands as open. Raises JudgeStopped for a record that is damaged."""
         found = []
         for entry in files.files(BATCHES):
@@ -49,7 +49,7 @@ class OpenBatch:
                 value = json.loads(gzip.decompress(files.read(entry.path)))
                 clips = {key: "" if "/" in clip else clip for key, clip in value["questions"].items()}
                 money = {name: Decimal(value[name]) for name in ("worst", "dearest") if name in value}
-                found.append(OpenBatch(**{**value, **money, "questions": clips}))
+                found.append(BatchRecord(**{**value, **money, "questions": clips}))
             except FileNotFoundError:
                 continue  # collected since it was listed
             except (

@@ -8,39 +8,39 @@ from collections.abc import AsyncIterable, Iterable
 from anthropic.types.messages import MessageBatchIndividualResponse
 
 from nextscene.common.text import evidence
-from nextscene.judge.api.answer import Answer, NoAnswer, NotFromModel
+from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
 from nextscene.judge.api.api_key import redacted
-from nextscene.judge.api.batch_record import OpenBatch
-from nextscene.judge.api.errors import Fault, sort, status_of
+from nextscene.judge.api.batch_record import BatchRecord
+from nextscene.judge.api.errors import ApiError, sort, status_of
 from nextscene.judge.spending.prices import Price
 
 
-class NotInBatch(Exception):
+class MissingFromBatch(Exception):
     """The batch has ended without an answer to this question, which may be asked again."""
 
 
-class NeverCreated(NotInBatch):
+class NeverCreated(MissingFromBatch):
     """The batch that should have held this question does not exist."""
 
 
-class Unreadable(NotInBatch):
+class UnreadableResult(MissingFromBatch):
     """There was an answer, charged for, that nobody can read."""
 
 
-Result = Answer | Fault | NotInBatch
+Result = Answer | ApiError | MissingFromBatch
 
 
-class TooShort(NoAnswer):
+class TooShort(InvalidResponse):
     """The results have come without those of `missing`, and with nothing that could be those."""
 
-    def __init__(self, batch: OpenBatch, missing: frozenset[str], results: dict[str, Result]) -> None:
+    def __init__(self, batch: BatchRecord, missing: frozenset[str], results: dict[str, Result]) -> None:
         super().__init__(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
         self.missing = missing
         self.results = results
 
 
 async def read_results(
-    entries: AsyncIterable[MessageBatchIndividualResponse | None], batch: OpenBatch, price: Price
+    entries: AsyncIterable[MessageBatchIndividualResponse | None], batch: BatchRecord, price: Price
 ) -> dict[str, Result]:
     """Key → result. Of several results of one question the one that was paid for counts.
 
@@ -53,7 +53,7 @@ async def read_results(
             unreadable += 1
         elif entry.custom_id in batch.questions and not isinstance(results.get(entry.custom_id), Answer):
             result = _of(entry, batch, price)
-            is_worse = isinstance(results.get(entry.custom_id), Unreadable) and not isinstance(result, Answer)
+            is_worse = isinstance(results.get(entry.custom_id), UnreadableResult) and not isinstance(result, Answer)
             if not is_worse:
                 results[entry.custom_id] = result
     if unreadable and not results:
@@ -66,7 +66,7 @@ async def read_results(
 
 def unread(keys: Iterable[str]) -> dict[str, Result]:
     """The results of questions whose lines are not there, or cannot be read."""
-    return {key: Unreadable("a line of the batch's results cannot be read") for key in keys}
+    return {key: UnreadableResult("a line of the batch's results cannot be read") for key in keys}
 
 
 def entry_of(line: str) -> MessageBatchIndividualResponse | None:
@@ -80,7 +80,7 @@ def entry_of(line: str) -> MessageBatchIndividualResponse | None:
     )
 
 
-def _of(entry: MessageBatchIndividualResponse, batch: OpenBatch, price: Price) -> Result:
+def _of(entry: MessageBatchIndividualResponse, batch: BatchRecord, price: Price) -> Result:
     """Whatever stands there is the one question's own end. The SDK checks no types."""
     try:
         result = entry.result
@@ -92,7 +92,7 @@ def _of(entry: MessageBatchIndividualResponse, batch: OpenBatch, price: Price) -
         if result.type == "errored":
             why = result.error.error
             fault = sort(status_of(why.type), "", redacted(why.message))
-            return fault if fault.kind in ("mistake", "stop", "item", "denied") else NotInBatch(fault.said)
-        return NotInBatch(result.type)
+            return fault if fault.kind in ("mistake", "stop", "item", "denied") else MissingFromBatch(fault.said)
+        return MissingFromBatch(result.type)
     except (ValueError, TypeError, AttributeError, RecursionError) as mistake:
-        return Unreadable(evidence(str(mistake)))
+        return UnreadableResult(evidence(str(mistake)))

@@ -20,21 +20,21 @@ from typing import Any
 import anthropic
 
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.backoff import Outage, Patience
+from nextscene.judge.api.backoff import OutageDetector, RetryPolicy
 from nextscene.judge.api.batch_api import BatchApi, MayAppear, NotCreated
-from nextscene.judge.api.batch_record import OpenBatch
-from nextscene.judge.api.batch_results import NeverCreated, NotInBatch, Unreadable
+from nextscene.judge.api.batch_record import BatchRecord
+from nextscene.judge.api.batch_results import MissingFromBatch, NeverCreated, UnreadableResult
 from nextscene.judge.api.client import worst_cost
-from nextscene.judge.api.errors import Fault, Kind
+from nextscene.judge.api.errors import ApiError, Kind
 from nextscene.judge.api.request import Request
-from nextscene.judge.api.shared_errors import CommonFaults
-from nextscene.judge.api.shutdown import Gate
-from nextscene.judge.errors import JUDGE_ERROR, JudgeStopped, Unanswered
+from nextscene.judge.api.shared_errors import SharedErrors
+from nextscene.judge.api.shutdown import ShutdownSignal
+from nextscene.judge.errors import JUDGE_ERROR, JudgeStopped, RequestFailed
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.journal import Pending
 from nextscene.judge.spending.prices import Price
-from nextscene.judge.spending.segments import Files
+from nextscene.judge.spending.segments import AnswerFiles
 
 # The API takes 100,000 requests and 256 MB; less is lost where less is sent at once.
 MOST_REQUESTS = 10_000
@@ -57,10 +57,19 @@ class Batches:
     """Gathers questions into batches and hands out their answers. For one event loop."""
 
     def __init__(
-        self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, cache: AnswerCache, files: Files,
-        patience: Patience, outage: Outage, common_faults: CommonFaults, gate: Gate,
-        most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES,
-    ) -> None:  # fmt: skip
+        self,
+        api: anthropic.AsyncAnthropic,
+        price: Price,
+        budget: Budget,
+        cache: AnswerCache,
+        files: AnswerFiles,
+        patience: RetryPolicy,
+        outage: OutageDetector,
+        common_faults: SharedErrors,
+        gate: ShutdownSignal,
+        most_requests: int = MOST_REQUESTS,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self._common_faults = common_faults
         self._api = BatchApi(api, price, outage, common_faults, gate)
         self._price = price
@@ -79,10 +88,10 @@ class Batches:
         # A result is an answer, or why there is none. Exceptions are results here since nobody may ask for them.
         self._results: dict[str, asyncio.Future[Answer | Exception]] = {}
         self._creating: set[str] = set()
-        self.open: dict[str, OpenBatch] = {}
-        self._missing: dict[str, OpenBatch] = {}
+        self.open: dict[str, BatchRecord] = {}
+        self._missing: dict[str, BatchRecord] = {}
 
-    def take_up(self, batches: Iterable[OpenBatch]) -> None:
+    def take_up(self, batches: Iterable[BatchRecord]) -> None:
         """Goes on with the batches that earlier runs left open."""
         for batch in batches:
             self.open[batch.name] = batch
@@ -94,24 +103,26 @@ class Batches:
         return key in self._results
 
     async def result(self, key: str) -> Answer:
-        """The answer to a question in a batch. Raises NotInBatch, Unanswered, JudgeMistake or JudgeStopped."""
+        """The answer to a question in a batch. Raises MissingFromBatch, RequestFailed, JudgeUsageError or
+        JudgeStopped.
+        """
         found = await asyncio.shield(self._results[key])
         if isinstance(found, Exception):
             raise found
         return found
 
     async def ask(self, request: Request, clip_id: str) -> Answer:
-        """The answer, stored. Raises Unanswered, JudgeMistake or JudgeStopped."""
-        fates: list[NotInBatch] = []
+        """The answer, stored. Raises RequestFailed, JudgeUsageError or JudgeStopped."""
+        fates: list[MissingFromBatch] = []
         while len(fates) < _CREATIONS and sum(not isinstance(fate, NeverCreated) for fate in fates) < _SUBMISSIONS:
             self._gate.check()
             if not self.holds(request.key):
                 self._join(_Question(request, clip_id))
             try:
                 return await self.result(request.key)
-            except NotInBatch as fate:
+            except MissingFromBatch as fate:
                 fates.append(fate)
-        raise Unanswered(JUDGE_ERROR, f"in {len(fates)} batches without an answer; last: {fates[-1]}")
+        raise RequestFailed(JUDGE_ERROR, f"in {len(fates)} batches without an answer; last: {fates[-1]}")
 
     @property
     def missing(self) -> set[str]:
@@ -178,7 +189,7 @@ class Batches:
     async def _submit(self, questions: list[_Question], worsts: list[Decimal]) -> None:
         clips = {question.request.key: question.clip_id for question in questions}
         aliases = {question.request.key: question.request.alias for question in questions if question.request.alias}
-        batch = OpenBatch(
+        batch = BatchRecord(
             uuid.uuid4().hex, time.time(), sum(worsts, Decimal(0)), clips, aliases=aliases, dearest=max(worsts)
         )
         self.open[batch.name] = batch
@@ -196,7 +207,7 @@ class Batches:
             self._creating.discard(batch.name)
         await self._go_on(batch)
 
-    async def _go_on(self, batch: OpenBatch) -> None:
+    async def _go_on(self, batch: BatchRecord) -> None:
         if not batch.batch_id:
             batch_id = await self._look_for(batch)
             if not batch_id:
@@ -205,7 +216,7 @@ class Batches:
             batch = await self._known_as(batch, batch_id)
         await self._collect(batch)
 
-    async def _look_for(self, batch: OpenBatch) -> str:
+    async def _look_for(self, batch: BatchRecord) -> str:
         """The id of a batch that may have been created, once it is listed; "" when it cannot appear any more."""
         pause = _FIRST_LOOK_SECONDS
         self._budget.hold(batch.worst)
@@ -225,7 +236,7 @@ class Batches:
             self._missing.pop(batch.name, None)
             self._budget.unhold(batch.worst)
 
-    def _appears_until(self, batch: OpenBatch) -> float:
+    def _appears_until(self, batch: BatchRecord) -> float:
         """In seconds since 1970."""
         return batch.planned_at + 3600 * self._patience.batch_appear_hours
 
@@ -233,13 +244,13 @@ class Batches:
     def _known(self) -> set[str]:
         return {batch.batch_id for batch in self.open.values()}
 
-    async def _known_as(self, batch: OpenBatch, batch_id: str) -> OpenBatch:
+    async def _known_as(self, batch: BatchRecord, batch_id: str) -> BatchRecord:
         batch = replace(batch, batch_id=batch_id)
         self.open[batch.name] = batch
         await asyncio.to_thread(batch.write, self._files)
         return batch
 
-    async def _collect(self, batch: OpenBatch) -> None:
+    async def _collect(self, batch: BatchRecord) -> None:
         """Store the answers, then forget the batch, then hand them out."""
         await self._api.until_ended(batch.batch_id, batch.path)
         results = {key: _named(batch, key, result) for key, result in (await self._api.results(batch)).items()}
@@ -249,7 +260,7 @@ class Batches:
         lost = {
             f"{batch.name[:8]}-{key[:8]}": Pending(key, batch.dearest or batch.worst)
             for key, result in results.items()
-            if isinstance(result, Unreadable)
+            if isinstance(result, UnreadableResult)
         }
         self._budget.settle_batch(batch.worst, answers, lost)
         await self._budget.write()
@@ -264,22 +275,22 @@ class Batches:
     async def _check_common(self, results: Mapping[str, Answer | Exception]) -> None:
         """Raise JudgeStopped where none of many could be answered."""
         for key, result in results.items():
-            if isinstance(result, NotInBatch):
-                kind: Kind = "unreadable" if isinstance(result, Unreadable) else "server"
-                await self._common_faults.check(Fault(kind, str(result)), key)
+            if isinstance(result, MissingFromBatch):
+                kind: Kind = "unreadable" if isinstance(result, UnreadableResult) else "server"
+                await self._common_faults.check(ApiError(kind, str(result)), key)
 
-    async def _forget(self, batch: OpenBatch) -> None:
+    async def _forget(self, batch: BatchRecord) -> None:
         """It was never created."""
         await asyncio.to_thread(self._files.delete, batch.path)
         self._budget.release_batch(batch.worst)
         self._hand_out(batch, dict.fromkeys(batch.questions, NeverCreated("it was not created")))
 
-    def _hand_out(self, batch: OpenBatch, results: dict[str, Answer | Exception]) -> None:
+    def _hand_out(self, batch: BatchRecord, results: dict[str, Answer | Exception]) -> None:
         del self.open[batch.name]
         for key in batch.questions:
             expected = self._results.pop(key, None)  # it may stand in two batches, of OUTs that were put together
             if expected and not expected.done():
-                expected.set_result(results.get(key) or NotInBatch("the batch holds no result for it"))
+                expected.set_result(results.get(key) or MissingFromBatch("the batch holds no result for it"))
 
     # ---- tasks -------------------------------------------------------------------------------------------------
 
@@ -300,7 +311,7 @@ class Batches:
                 result.set_result(reason)
 
 
-def _named(batch: OpenBatch, key: str, result: Answer | Exception) -> Answer | Exception:
+def _named(batch: BatchRecord, key: str, result: Answer | Exception) -> Answer | Exception:
     """Say for whom an answer was bought."""
     if not isinstance(result, Answer):
         return result

@@ -6,27 +6,27 @@ import asyncio
 import heapq
 import itertools
 
-from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS, Buckets, Turn, Window
+from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS, AdaptiveConcurrencyLimit, Permit, TokenBuckets
 
 
-class Flow:
+class CallQueue:
     """Calls wait here for their turn. For one event loop."""
 
     def __init__(self, most: int) -> None:
-        self.window = Window(most)
-        self.buckets = Buckets()
-        self._waiting: list[tuple[int, int, asyncio.Future[Turn]]] = []
+        self.window = AdaptiveConcurrencyLimit(most)
+        self.buckets = TokenBuckets()
+        self._waiting: list[tuple[int, int, asyncio.Future[Permit]]] = []
         self._arrivals = itertools.count()
         self.under_way = 0
         self._paused_until = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
 
-    async def enter(self, place: int) -> Turn:
+    async def enter(self, place: int) -> Permit:
         """Waits for a turn; of those that wait the lowest `place` goes first. Raises what the flow was closed with."""
         if self._closed:
             raise self._closed
-        turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (place, next(self._arrivals), turn))
         self._let_go()
         try:

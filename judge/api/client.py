@@ -15,16 +15,16 @@ import anthropic
 import httpx2
 
 from nextscene.common.text import evidence
-from nextscene.judge.api.answer import Answer, NoAnswer, NotFromModel
+from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
 from nextscene.judge.api.api_key import KEYS, check_key, redacted, secrets_here
-from nextscene.judge.api.backoff import Outage, Patience, backoff
-from nextscene.judge.api.call_queue import Flow
-from nextscene.judge.api.errors import Fault, read_fault
-from nextscene.judge.api.rate_limiter import Turn
+from nextscene.judge.api.backoff import OutageDetector, RetryPolicy, backoff
+from nextscene.judge.api.call_queue import CallQueue
+from nextscene.judge.api.errors import ApiError, read_fault
+from nextscene.judge.api.rate_limiter import Permit
 from nextscene.judge.api.request import Request
-from nextscene.judge.api.shared_errors import CommonFaults
-from nextscene.judge.api.shutdown import Gate
-from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, JudgeMistake, JudgeStopped, Unanswered
+from nextscene.judge.api.shared_errors import SharedErrors
+from nextscene.judge.api.shutdown import ShutdownSignal
+from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, JudgeStopped, JudgeUsageError, RequestFailed
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.prices import Price, Usage
 
@@ -38,10 +38,10 @@ _STRAGGLERS = 16
 """So few questions, the last of many, may each be at fault themselves when they alone are left and fail."""
 
 
-def connect(patience: Patience) -> anthropic.AsyncAnthropic:
+def connect(patience: RetryPolicy) -> anthropic.AsyncAnthropic:
     """The SDK's client. It never tries again by itself: it knows neither the budget nor the other calls.
 
-    Raises JudgeMistake.
+    Raises JudgeUsageError.
     """
     check_key()
     key = secrets_here()
@@ -56,22 +56,22 @@ def connect(patience: Patience) -> anthropic.AsyncAnthropic:
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         said = redacted(evidence(str(error)))
-        raise JudgeMistake(
+        raise JudgeUsageError(
             f"no connection can be made with ANTHROPIC_BASE_URL and the proxies of this environment: {said}"
         ) from None
 
 
-async def check_accepted(patience: Patience, model: str) -> None:
-    """Raise JudgeMistake where the API says that it does not accept the key. Costs nothing.
+async def check_accepted(patience: RetryPolicy, model: str) -> None:
+    """Raise JudgeUsageError where the API says that it does not accept the key. Costs nothing.
 
     Whatever else it meets is left to those who ask: an address that counts no tokens may answer all the same.
     """
     async with connect(patience) as api:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CHECK_SECONDS):
-                fault = await CommonFaults(api, model, redacted).probe()
+                fault = await SharedErrors(api, model, redacted).probe()
                 if fault and fault.rejects_key:
-                    raise JudgeMistake(fault.said)
+                    raise JudgeUsageError(fault.said)
 
 
 def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:
@@ -80,9 +80,9 @@ def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:
 
 
 def check_length(price: Price, request: Request) -> None:
-    """Raise Unanswered for a question that cannot be answered, since its prompt cannot fit the model's context."""
+    """Raise RequestFailed for a question that cannot be answered, since its prompt cannot fit the model's context."""
     if request.least_input_tokens > price.context:
-        raise Unanswered(
+        raise RequestFailed(
             CAPTION_TOO_LONG,
             f"a prompt of {len(request.text.encode()):,} bytes does not fit the {price.context:,} tokens that"
             f" {price.model} takes; shorten its caption and plan anew, into another --out",
@@ -93,7 +93,7 @@ class Client:
     """Sends questions one by one, many at once. For one event loop."""
 
     def __init__(
-        self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, patience: Patience, gate: Gate
+        self, api: anthropic.AsyncAnthropic, price: Price, budget: Budget, patience: RetryPolicy, gate: ShutdownSignal
     ) -> None:
         self._api = api
         self._price = self._dearest = price
@@ -105,15 +105,15 @@ class Client:
         self._given_up = False
         self._prefix = f"{uuid.uuid4().hex[:8]}-"
         self._numbers = itertools.count()
-        self.flow = Flow(patience.calls_at_once)
-        self.outage = Outage(patience)
-        self.common_faults = CommonFaults(api, price.model, redacted)
+        self.flow = CallQueue(patience.calls_at_once)
+        self.outage = OutageDetector(patience)
+        self.common_faults = SharedErrors(api, price.model, redacted)
         gate.on_close(self.flow.close)
 
     async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
         """Return the answer, whatever it says, on the journal by then. `clip_id` is whom it is bought for.
 
-        Raises Unanswered for this question, JudgeMistake or JudgeStopped for all.
+        Raises RequestFailed for this question, JudgeUsageError or JudgeStopped for all.
         """
         self._asking += 1
         try:
@@ -129,25 +129,27 @@ class Client:
             if isinstance(outcome, Answer):
                 return outcome
             if outcome.kind in ("item", "denied"):
-                raise Unanswered(outcome.reason, outcome.said)
+                raise RequestFailed(outcome.reason, outcome.said)
             unread += outcome.kind == "unreadable"
             if unread >= _READINGS:
-                raise Unanswered(JUDGE_ERROR, f"{unread} times; last: {outcome.said}")
+                raise RequestFailed(JUDGE_ERROR, f"{unread} times; last: {outcome.said}")
             if outcome.kind in ("server", "lost", "unreadable"):
                 # In an outage nobody is answered; what fails while others are answered fails by itself.
                 strikes += answered_before != self._answered
                 answered_before = self._answered
                 if strikes >= _STRIKES:
-                    raise Unanswered(JUDGE_ERROR, f"{strikes} times while others were answered; last: {outcome.said}")
+                    raise RequestFailed(
+                        JUDGE_ERROR, f"{strikes} times while others were answered; last: {outcome.said}"
+                    )
                 if self._given_up and tries >= _STRIKES:
                     await self._check_common(outcome, request)
-                    raise Unanswered(
+                    raise RequestFailed(
                         JUDGE_ERROR, f"{tries} times when little else was left to ask; last: {outcome.said}"
                     )
             if not outcome.retry_after:
                 await self._gate.sleep(backoff(tries))
 
-    async def _send(self, request: Request, priority: int, clip_id: str, tries: int) -> Answer | Fault:
+    async def _send(self, request: Request, priority: int, clip_id: str, tries: int) -> Answer | ApiError:
         permit = await self.flow.enter(priority)
         try:
             call = f"{self._prefix}{next(self._numbers):x}"
@@ -165,13 +167,13 @@ class Client:
                 if outcome.kind in ("item", "denied", "unreadable"):
                     await self.common_faults.check(outcome, request.key)
             return outcome
-        except (JudgeMistake, JudgeStopped) as end:
+        except (JudgeUsageError, JudgeStopped) as end:
             self._gate.close(end)
             raise
         finally:
             self.flow.leave()
 
-    async def _check_common(self, fault: Fault, request: Request) -> None:
+    async def _check_common(self, fault: ApiError, request: Request) -> None:
         """Before a question is given up: in an outage it is not at fault."""
         try:
             await self.common_faults.check(fault, request.key)
@@ -179,7 +181,7 @@ class Client:
             self._gate.close(end)
             raise
 
-    async def _sent(self, request: Request, clip_id: str, call: str, tries: int) -> Answer | Fault:
+    async def _sent(self, request: Request, clip_id: str, call: str, tries: int) -> Answer | ApiError:
         try:
             return await self._once(request, clip_id, tries)
         except Exception as error:  # noqa: BLE001
@@ -193,7 +195,7 @@ class Client:
             self._budget.lose(call)
             raise
 
-    def _took(self, answer: Answer, turn: Turn) -> None:
+    def _took(self, answer: Answer, turn: Permit) -> None:
         self._answered += 1
         served = self._price.served_by(answer.model_served)  # others may be served by it too
         self._dearest = max(self._dearest, served, key=lambda price: price.output)
@@ -202,7 +204,7 @@ class Client:
         self.flow.window.accepted(turn)
         self.flow.buckets.used(answer.usage.input_tokens, answer.usage.output_tokens)
 
-    def _met(self, fault: Fault, turn: Turn) -> None:
+    def _met(self, fault: ApiError, turn: Permit) -> None:
         if fault.kind == "busy":
             self.flow.window.rejected(turn)
         if fault.retry_after:
@@ -221,20 +223,24 @@ class Client:
         headers: Mapping[str, str] = raw.headers
         self.flow.buckets.heard(headers)
         answer = Answer.of(
-            request.key, read_message(raw.http_response), self._price, tries=tries,
-            worst=worst_cost(self._price, request, in_batch=False), request_id=headers.get("request-id", ""),
-        )  # fmt: skip
+            request.key,
+            read_message(raw.http_response),
+            self._price,
+            tries=tries,
+            worst=worst_cost(self._price, request, in_batch=False),
+            request_id=headers.get("request-id", ""),
+        )
         return replace(answer, clip_id=clip_id, alias=request.alias)
 
 
 def read_message(response: httpx2.Response) -> dict[str, Any]:
-    """The object that a response of status 200 holds. Raises NotFromModel or NoAnswer."""
+    """The object that a response of status 200 holds. Raises NotFromModel or InvalidResponse."""
     kind = response.headers.get("content-type", "").partition(";")[0]
     try:
         value = response.json()
     except (ValueError, RecursionError) as error:
         if response.content.lstrip()[:1] in (b"{", b""):  # cut short, it may have been a message
-            raise NoAnswer(f"what came back is not whole: {error}") from error
+            raise InvalidResponse(f"what came back is not whole: {error}") from error
         raise NotFromModel(f"what came back is {kind or 'text'}, not JSON{_BETWEEN}") from error
     if not (isinstance(value, dict) and value.keys() & _MESSAGE_FIELDS):
         raise NotFromModel(f"what came back is not an object of the Claude API{_BETWEEN}")

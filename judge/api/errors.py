@@ -16,7 +16,7 @@ import anthropic
 import httpx2
 
 from nextscene.common.text import evidence
-from nextscene.judge.api.answer import NoAnswer, NotFromModel
+from nextscene.judge.api.answer import InvalidResponse, NotFromModel
 from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS
 from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
 
@@ -28,26 +28,39 @@ read."""
 
 _SPEND_CODES = frozenset(
     [
-        "enforced_spend_limit_reached", "contract_spend_limit_reached",
-        "linked_organization_spend_limit_reached", "organization_on_hold",
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+        "linked_organization_spend_limit_reached",
+        "organization_on_hold",
     ]
-)  # fmt: skip
+)
 _SPEND_WORDS = "specified API usage limits"
 _CREDIT_WORDS = "credit balance is too low"
 _TOO_LONG_WORDS = "prompt is too long"
 _NOT_SENT = (
-    httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
-)  # fmt: skip
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
 _BROKEN_OFF = (json.JSONDecodeError, RecursionError, httpx2.TransportError, httpx2.DecodingError)
 _STATUS = {
-    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
-    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
     "overloaded_error": 529,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
-class Fault:
+class ApiError:
     """`said` is one line without secrets. `retry_after` is in seconds, two minutes at most, 0 where there is none."""
 
     kind: Kind
@@ -63,7 +76,7 @@ class Fault:
     but a batch may have been created."""
 
 
-def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
+def read_fault(error: Exception, redact: Callable[[str], str]) -> ApiError:
     """The meaning of what the SDK raised. What it raised for a reason of its own is raised again."""
     if isinstance(error, anthropic.APIStatusError):
         return _of_status(error, redact)
@@ -71,20 +84,20 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> Fault:
         cause = error.__cause__
         said = evidence(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
         sent = not isinstance(cause, _NOT_SENT)
-        return Fault("lost" if sent else "server", said, reached=False, may_be_done=sent)
+        return ApiError("lost" if sent else "server", said, reached=False, may_be_done=sent)
     if isinstance(error, TimeoutError):
-        return Fault("lost", "no whole answer within the time of one call", reached=False, may_be_done=True)
+        return ApiError("lost", "no whole answer within the time of one call", reached=False, may_be_done=True)
     if isinstance(error, NotFromModel):
-        return Fault("server", evidence(redact(str(error))))
-    if isinstance(error, NoAnswer):
-        return Fault("unreadable", evidence(redact(str(error))), may_be_done=True)
+        return ApiError("server", evidence(redact(str(error))))
+    if isinstance(error, InvalidResponse):
+        return ApiError("unreadable", evidence(redact(str(error))), may_be_done=True)
     if isinstance(error, _BROKEN_OFF):
         said = evidence(redact(f"the answer broke off: {error or type(error).__name__}"))
-        return Fault("lost", said, may_be_done=True)
+        return ApiError("lost", said, may_be_done=True)
     raise error
 
 
-def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> Fault:
+def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> ApiError:
     words = redact(" ".join(str(error.api_message or error.message).split()))  # the SDK checks no types
     headers = error.response.headers
     if 300 <= error.status_code < 400:
@@ -92,38 +105,42 @@ def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) ->
     return sort(error.status_code, str(error.error_code or ""), words, _seconds(headers.get("retry-after")))
 
 
-def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> Fault:
+def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> ApiError:
     """What an HTTP status, the API's code for it, and its words mean."""
     said = evidence(f"HTTP {status}{f' {code}' if code else ''}: {words}")
     if _CREDIT_WORDS in words:
         status = 402
     if code in _SPEND_CODES or _SPEND_WORDS in words:
-        return Fault("stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed")
+        return ApiError(
+            "stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed"
+        )
     if 300 <= status < 400:
         remedy = "sign in where that is a login page, or set ANTHROPIC_BASE_URL to the address of the Claude API"
-        return Fault("stop", f"the address of the Claude API leads elsewhere ({said}); {remedy}")
+        return ApiError("stop", f"the address of the Claude API leads elsewhere ({said}); {remedy}")
     if status == 401:
         wrong = f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one"
-        return Fault("mistake", wrong, rejects_key=True)
+        return ApiError("mistake", wrong, rejects_key=True)
     if status in (402, 403):
-        return Fault("stop", f"the account may not ask this ({said}); see its billing and permissions in the console")
+        return ApiError(
+            "stop", f"the account may not ask this ({said}); see its billing and permissions in the console"
+        )
     if status == 404 and "model" in words.lower():
         remedy = (
             "choose another --model (elsewhere --judge.model, --reward.judge.model), and where a dataset was begun with"
             " this one another --out"
         )
-        return Fault("mistake", f"the API does not know the model, or not any more ({said}); {remedy}")
+        return ApiError("mistake", f"the API does not know the model, or not any more ({said}); {remedy}")
     if status == 404:
-        return Fault("mistake", f"there is no Claude API at this address ({said}); see ANTHROPIC_BASE_URL")
+        return ApiError("mistake", f"there is no Claude API at this address ({said}); see ANTHROPIC_BASE_URL")
     if status == 429:
-        return Fault("pause", said, retry_after) if retry_after else Fault("busy", said)
+        return ApiError("pause", said, retry_after) if retry_after else ApiError("busy", said)
     if status == 529:
-        return Fault("busy", said, retry_after)
+        return ApiError("busy", said, retry_after)
     if status in (408, 409) or status >= 500:
-        return Fault("server", said, retry_after, may_be_done=status != 503)
+        return ApiError("server", said, retry_after, may_be_done=status != 503)
     if status == 413 or (status == 400 and _TOO_LONG_WORDS in words):
-        return Fault("item", said, reason=CAPTION_TOO_LONG)
-    return Fault("denied", said)
+        return ApiError("item", said, reason=CAPTION_TOO_LONG)
+    return ApiError("denied", said)
 
 
 def status_of(error_type: str) -> int:

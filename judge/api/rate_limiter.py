@@ -37,7 +37,7 @@ _BURST_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Turn:
+class Permit:
     """A call's leave to go: how many were under way with it, whether that was all that may be, and its number."""
 
     level: int
@@ -45,7 +45,7 @@ class Turn:
     serial: int
 
 
-class Window:
+class AdaptiveConcurrencyLimit:
     """How many calls may be under way: doubled with each round trip until many are turned away, then held just below.
 
     A level is given up at once when half of the latest calls were turned away, and tried again ever more rarely while
@@ -72,12 +72,12 @@ class Window:
         self._sent = 0
         self._cut_at = 0
 
-    def sent(self, level: int) -> Turn:
+    def sent(self, level: int) -> Permit:
         """A call is sent now, with `level` under way, itself included."""
         self._sent += 1
-        return Turn(level, level >= self.size, self._sent)
+        return Permit(level, level >= self.size, self._sent)
 
-    def accepted(self, turn: Turn) -> None:
+    def accepted(self, turn: Permit) -> None:
         """That call was answered."""
         if turn.serial <= self._outage_from:
             return  # let in before the outage, it does not say that this is over
@@ -92,7 +92,7 @@ class Window:
         if self._ceiling < self._most and self._credit >= _CREDIT * self._fine + self._calm_wanted:
             self._raise()
 
-    def rejected(self, turn: Turn) -> None:
+    def rejected(self, turn: Permit) -> None:
         """That call was turned away, though no known rate was passed."""
         if self._outage_from or turn.serial > self._cut_at:
             if not self._in_a_row:
@@ -159,7 +159,7 @@ class Window:
         self.size = min(self.size, self._ceiling)
 
 
-class Bucket:
+class TokenBucket:
     """A rate: so much a minute, in short steps. It may be overdrawn by one call, which the next ones wait for."""
 
     def __init__(self, clock: Clock) -> None:
@@ -195,12 +195,12 @@ class Bucket:
         self._seen = now
 
 
-class Buckets:
+class TokenBuckets:
     """Requests, input tokens and output tokens a minute, as the answers' headers name them."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._requests, self._input, self._output = Bucket(clock), Bucket(clock), Bucket(clock)
+        self._requests, self._input, self._output = TokenBucket(clock), TokenBucket(clock), TokenBucket(clock)
         self._by_name = {"requests": self._requests, "input-tokens": self._input, "output-tokens": self._output}
         self._mean_output = 0.0
         self._mean_input = 0.0

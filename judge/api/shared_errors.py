@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anthropic
 
-from nextscene.judge.api.errors import Fault, read_fault
+from nextscene.judge.api.errors import ApiError, read_fault
 from nextscene.judge.errors import JudgeStopped
 
 _HARMLESS = "A dog runs across a field."
@@ -19,7 +19,7 @@ _CHANGING = re.compile(r"[0-9a-fA-F-]{6,}|\d+")
 _WHAT = {"denied": "denies every question", "unreadable": "gives no answer that can be read"}
 
 
-class CommonFaults:
+class SharedErrors:
     """Of questions that are about to end without an answer, or were charged for in vain. For one event loop.
 
     A question's own fault is told from that of the account or the network by counting the tokens of a harmless prompt,
@@ -34,13 +34,13 @@ class CommonFaults:
         self._in_a_row: set[str] = set()
         self._probing = asyncio.Lock()
         self._probed_at = float("-inf")
-        self._probed: Fault | None = None
+        self._probed: ApiError | None = None
 
     def answered(self) -> None:
         """Some question was answered."""
         self._in_a_row.clear()
 
-    async def check(self, fault: Fault, key: str) -> None:
+    async def check(self, fault: ApiError, key: str) -> None:
         """Raise JudgeStopped where all questions would meet the fault that this one has met."""
         # The words of what cannot be read depend on where it ends.
         reason = fault.kind if fault.kind == "unreadable" else _CHANGING.sub("", fault.said)
@@ -54,7 +54,7 @@ class CommonFaults:
         if fault.kind not in ("item", "unreadable"):
             self._raise_if_common(fault, await self._harmless())
 
-    def _raise_if_common(self, fault: Fault, harmless: Fault | None) -> None:
+    def _raise_if_common(self, fault: ApiError, harmless: ApiError | None) -> None:
         """`harmless` is what a harmless prompt has met."""
         if harmless is None:
             return
@@ -68,7 +68,7 @@ class CommonFaults:
         if fault.kind != "denied" and harmless.kind in ("server", "lost", "busy", "pause"):
             raise JudgeStopped(f"the Claude API gives no answer (last: {harmless.said})")
 
-    async def _harmless(self) -> Fault | None:
+    async def _harmless(self) -> ApiError | None:
         """What a harmless prompt meets by now; None if it is taken, or the address does not count tokens."""
         arrived = asyncio.get_running_loop().time()
         async with self._probing:
@@ -77,7 +77,7 @@ class CommonFaults:
                 self._probed = await self.probe()
             return self._probed
 
-    async def probe(self) -> Fault | None:
+    async def probe(self) -> ApiError | None:
         """Return what a harmless prompt meets, None if it is taken."""
         try:
             async with asyncio.timeout(_PROBE_SECONDS):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from nextscene.judge.errors import JudgeStopped
 
 
-class Gate:
+class ShutdownSignal:
     """Closes once, with a reason, and tells those who listen. For one event loop.
 
     `still_ours` raises JudgeStopped once the run that asks is gone.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped, OverBudget
 from nextscene.judge.spending.budget import Budget
 
@@ -22,7 +22,7 @@ _LAST_CHANCE_SECONDS = 1.0
 
 
 @dataclass
-class _Clip:
+class _AdmittedClip:
     """One clip that is being decided: what it was expected to cost and what was paid for it, in US dollars."""
 
     expected: Decimal
@@ -31,7 +31,7 @@ class _Clip:
 
 
 @dataclass(order=True)
-class _Waiter:
+class _ClipWaiter:
     """A clip that waits to be begun with a call of these costs; the lowest `priority` goes first."""
 
     priority: int
@@ -48,18 +48,18 @@ class Admission:
     loop.
     """
 
-    def __init__(self, budget: Budget, gate: Gate) -> None:
+    def __init__(self, budget: Budget, gate: ShutdownSignal) -> None:
         self._budget = budget
         self._gate = gate
         gate.on_close(self._close)
-        self._clips: dict[str, _Clip] = {}
-        self._waiting: list[_Waiter] = []
+        self._clips: dict[str, _AdmittedClip] = {}
+        self._waiting: list[_ClipWaiter] = []
         self._decided_expected = self._decided_paid = _ZERO
 
     @contextmanager
     def clip(self, clip_id: str, expected: Decimal) -> Iterator[None]:
         """Announce a clip, for the time of its decision. `expected` is what deciding it costs, in US dollars."""
-        clip = self._clips[clip_id] = _Clip(expected)
+        clip = self._clips[clip_id] = _AdmittedClip(expected)
         try:
             yield
             if clip.begun:
@@ -84,7 +84,7 @@ class Admission:
                 raise self._over_budget(clip_id, worst)
             return
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        insort(self._waiting, _Waiter(priority, clip_id, worst, ordinary, admitted))
+        insort(self._waiting, _ClipWaiter(priority, clip_id, worst, ordinary, admitted))
         self._admit()
         await admitted
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.spending.answer_index import INDEX
-from nextscene.judge.spending.journal import Journal, discard, recover
-from nextscene.judge.spending.segments import Files, write_segments
+from nextscene.judge.spending.journal import CallJournal, discard, recover
+from nextscene.judge.spending.segments import AnswerFiles, write_segments
 from nextscene.judge.spending.stored_answers import StoredAnswers
 
 _INDEX_AFTER = 512
@@ -26,7 +26,7 @@ class AnswerCache:
     `recovered` is what dead runs left on their journals: their answers are in here by now.
     """
 
-    def __init__(self, files: Files, journals: Path) -> None:
+    def __init__(self, files: AnswerFiles, journals: Path) -> None:
         """Read what is newer than the index. Raises JudgeStopped for a segment that is damaged, OSError."""
         self._files = files
         self._journals = journals
@@ -38,7 +38,7 @@ class AnswerCache:
         self._unstored: dict[str, Answer] = {}
         self._under_names: dict[str, Answer] = {}
         self._storing = asyncio.Lock()
-        self.journal = Journal(journals)
+        self.journal = CallJournal(journals)
         for found in self.recovered:
             for answer in found.answers:
                 if not self._holds(answer):

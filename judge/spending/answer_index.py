@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nextscene.judge.spending.segments import CALLS, Files
+from nextscene.judge.spending.segments import CALLS, AnswerFiles
 
 INDEX = f"{CALLS}/index.npz"
 _COLUMNS = ("prefix", "segment", "offset", "length")
@@ -27,7 +27,7 @@ _PREFIX_DIGITS = 16
 _RECENT = 8192
 
 
-class Place(NamedTuple):
+class AnswerLocation(NamedTuple):
     """A line in a segment, in bytes of its uncompressed text."""
 
     segment: str
@@ -66,7 +66,7 @@ class AnswerIndex:
     def __contains__(self, path: str) -> bool:
         return path in self._numbers
 
-    def find(self, key: str) -> Iterator[Place]:
+    def find(self, key: str) -> Iterator[AnswerLocation]:
         """Yield the places of lines under a key of this prefix, those of the oldest segment first."""
         prefix = _prefix(key)
         if not len(self._sorted["prefix"]) and not self._recent_count:
@@ -76,7 +76,7 @@ class AnswerIndex:
         found = [tuple(int(self._sorted[name][at]) for name in _COLUMNS[1:]) for at in range(first, last)]
         found += self._recent.get(prefix, [])
         for segment, offset, length in sorted(found):
-            yield Place(self._segments[segment].path, offset, length)
+            yield AnswerLocation(self._segments[segment].path, offset, length)
 
     def may_hold(self, keys: Sequence[str]) -> list[bool]:
         """Return for each key whether a line of its prefix is indexed; faster than to find one after another.
@@ -130,7 +130,7 @@ class AnswerIndex:
         return file.getvalue()
 
     @staticmethod
-    def read(files: Files) -> AnswerIndex:
+    def read(files: AnswerFiles) -> AnswerIndex:
         """The published index; an empty one where none can be read."""
         index = AnswerIndex()
         try:

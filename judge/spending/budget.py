@@ -16,13 +16,13 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget_queue import BudgetQueue
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord, worst_of
 from nextscene.judge.spending.journal import Pending
-from nextscene.judge.spending.segments import Files
+from nextscene.judge.spending.segments import AnswerFiles
 
 _ZERO = Decimal(0)
 _MARGIN = Decimal("0.25")
@@ -38,7 +38,7 @@ class Budget:
     """
 
     def __init__(
-        self, files: Files, limit: Decimal | None, cache: AnswerCache, in_batches: Decimal, gate: Gate
+        self, files: AnswerFiles, limit: Decimal | None, cache: AnswerCache, in_batches: Decimal, gate: ShutdownSignal
     ) -> None:
         self._files = files
         self.limit = limit
@@ -276,9 +276,14 @@ class Budget:
             # While the file is being written no more may be reserved than both the old and the new one allow.
             self._allowance = min(self._allowance, allowance)
             record = BudgetRecord(
-                self.spent, self.lost, allowance, self._cache.answers, dict(self._lost_calls), is_open,
+                self.spent,
+                self.lost,
+                allowance,
+                self._cache.answers,
+                dict(self._lost_calls),
+                is_open,
                 self._cache.journal.name,
-            )  # fmt: skip
+            )
             if record != self._on_file:
                 self._gate.still_ours()
                 await asyncio.to_thread(self._files.write, ACCOUNT, record.to_bytes())
@@ -291,6 +296,9 @@ def _rebuilt(cache: AnswerCache) -> BudgetRecord:
     if cache.answers:
         _log.warning(
             "%s is empty or gone; it is made anew from %s stored answers, which cost $%.4f; what may have been charged"
-            " for answers that never came is not known any more", ACCOUNT, f"{cache.answers:,}", cache.spent,
-        )  # fmt: skip
+            " for answers that never came is not known any more",
+            ACCOUNT,
+            f"{cache.answers:,}",
+            cache.spent,
+        )
     return BudgetRecord()

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 
 @dataclass(order=True)
-class _Waiter:
+class _CallWaiter:
     """A call that waits; the lowest `priority` goes first."""
 
     priority: int
@@ -30,7 +30,7 @@ class BudgetQueue:
     def __init__(self, take: Callable[[Decimal], bool], may_fit: Callable[[Decimal], bool]) -> None:
         self._take = take
         self._may_fit = may_fit
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[_CallWaiter] = []
         self._arrivals = itertools.count()
 
     def __bool__(self) -> bool:
@@ -45,12 +45,12 @@ class BudgetQueue:
     def join(self, worst: Decimal, priority: int) -> asyncio.Future[None]:
         """Return what `grant` sets once there is room. It raises what the queue was closed with."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        insort(self._waiting, _Waiter(priority, next(self._arrivals), worst, granted))
+        insort(self._waiting, _CallWaiter(priority, next(self._arrivals), worst, granted))
         return granted
 
     def grant(self) -> None:
         """Let those go for whom there is room. A call that could have room in a moment is not overtaken."""
-        still: list[_Waiter] = []
+        still: list[_CallWaiter] = []
         blocked = False
         for waiter in self._waiting:
             if waiter.granted.done():

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.journal import Pending, Recovered
-from nextscene.judge.spending.segments import CALLS, Files
+from nextscene.judge.spending.segments import CALLS, AnswerFiles
 
 ACCOUNT = f"{CALLS}/account.json"
 _ZERO = Decimal(0)
@@ -33,7 +33,7 @@ class BudgetRecord:
     journal: str = ""
 
     @staticmethod
-    def read(files: Files) -> BudgetRecord | None:
+    def read(files: AnswerFiles) -> BudgetRecord | None:
         """The record on file; None where it is gone or empty. Raises JudgeStopped for one that is damaged."""
         try:
             data = files.read(ACCOUNT)
@@ -44,9 +44,12 @@ class BudgetRecord:
             lost_calls = {call: Pending(key, Decimal(worst)) for call, key, worst in value.get("lost_calls", ())}
             # A version that kept no journal did not say whether it was at work.
             return BudgetRecord(
-                answers=int(value["answers"]), lost_calls=lost_calls, is_open=bool(value.get("is_open", True)),
-                journal=str(value.get("journal", "")), **money,
-            )  # fmt: skip
+                answers=int(value["answers"]),
+                lost_calls=lost_calls,
+                is_open=bool(value.get("is_open", True)),
+                journal=str(value.get("journal", "")),
+                **money,
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
@@ -54,10 +57,17 @@ class BudgetRecord:
 
     def to_bytes(self) -> bytes:
         lost_calls = [[call, pending.key, str(pending.worst)] for call, pending in self.lost_calls.items()]
-        return json.dumps({
-            "spent": str(self.spent), "lost": str(self.lost), "allowance": str(self.allowance), "answers": self.answers,
-            "is_open": self.is_open, "journal": self.journal, "lost_calls": lost_calls,
-        }).encode()  # fmt: skip
+        return json.dumps(
+            {
+                "spent": str(self.spent),
+                "lost": str(self.lost),
+                "allowance": str(self.allowance),
+                "answers": self.answers,
+                "is_open": self.is_open,
+                "journal": self.journal,
+                "lost_calls": lost_calls,
+            }
+        ).encode()
 
     def reconciled(
         self, spent: Decimal, answers: int, in_batches: Decimal, recovered: Collection[Recovered] = ()

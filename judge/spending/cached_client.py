@@ -11,20 +11,20 @@ from pathlib import Path
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.api_key import check_key
-from nextscene.judge.api.backoff import Patience
-from nextscene.judge.api.batch_record import OpenBatch
-from nextscene.judge.api.batch_results import NotInBatch
+from nextscene.judge.api.backoff import RetryPolicy
+from nextscene.judge.api.batch_record import BatchRecord
+from nextscene.judge.api.batch_results import MissingFromBatch
 from nextscene.judge.api.batches import Batches
 from nextscene.judge.api.client import Client, check_length, connect, worst_cost
 from nextscene.judge.api.request import Request
-from nextscene.judge.api.shutdown import Gate
-from nextscene.judge.call_progress import Report
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.api.shutdown import ShutdownSignal
+from nextscene.judge.call_progress import CallProgress
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.admission import Admission
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.prices import Price
-from nextscene.judge.spending.segments import Files
+from nextscene.judge.spending.segments import AnswerFiles
 
 _STORE_SECONDS = 0.25
 _RECORD_SECONDS = 1.0
@@ -36,38 +36,57 @@ class CachedClient:
     """The way from a question to its stored answer. For one event loop, and one process at a time on the same files."""
 
     def __init__(
-        self, files: Files, cache: AnswerCache, price: Price, patience: Patience, limit: Decimal | None,
-        in_batches: bool, check_ownership: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        files: AnswerFiles,
+        cache: AnswerCache,
+        price: Price,
+        patience: RetryPolicy,
+        limit: Decimal | None,
+        in_batches: bool,
+        check_ownership: Callable[[], None],
+    ) -> None:
         """As in `open`, which is how to make one."""
         self._price = price
         self._cache = cache
         self._ask_in_batches = in_batches
-        self._gate = Gate(check_ownership)
-        self._open_batches = OpenBatch.all(files)
+        self._gate = ShutdownSignal(check_ownership)
+        self._open_batches = BatchRecord.all(files)
         worst = sum((batch.worst for batch in self._open_batches), Decimal(0))
         self._budget = Budget(files, limit, cache, worst, self._gate)
         self._admission = Admission(self._budget, self._gate)
         self._api = connect(patience)
         self._client = Client(self._api, price, self._budget, patience, self._gate)
         self._batches = Batches(
-            self._api, price, self._budget, cache, files, patience, self._client.outage, self._client.common_faults,
+            self._api,
+            price,
+            self._budget,
+            cache,
+            files,
+            patience,
+            self._client.outage,
+            self._client.common_faults,
             self._gate,
-        )  # fmt: skip
+        )
         self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._has_ended = False
 
     @staticmethod
     async def open(
-        files: Files, journals: Path, price: Price, patience: Patience, limit: Decimal | None, in_batches: bool = False,
+        files: AnswerFiles,
+        journals: Path,
+        price: Price,
+        patience: RetryPolicy,
+        limit: Decimal | None,
+        in_batches: bool = False,
         check_ownership: Callable[[], None] = lambda: None,
-    ) -> CachedClient:  # fmt: skip
+    ) -> CachedClient:
         """Read what is stored, and bring the books in order.
 
         `journals` is a local folder that only runs on these files use. `limit` is in US dollars and bounds all that was
         ever spent on them; None is no bound. `check_ownership` is called before anything is sent or put on account, and
-        raises JudgeStopped once the run is gone. Raises JudgeMistake without a key, JudgeStopped for damaged records.
+        raises JudgeStopped once the run is gone. Raises JudgeUsageError without a key, JudgeStopped for damaged
+        records.
         """
         check_key()
         cache = await asyncio.to_thread(AnswerCache, files, journals)
@@ -78,7 +97,7 @@ class CachedClient:
     async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
         """Return the answer, stored or new. The lowest `priority` goes first; `clip_id` is whom it is bought for.
 
-        Raises Unanswered or OverBudget for this question, JudgeMistake or JudgeStopped for all.
+        Raises RequestFailed or OverBudget for this question, JudgeUsageError or JudgeStopped for all.
         """
         answer = await self._stored(request)
         if answer is None:
@@ -117,7 +136,7 @@ class CachedClient:
         if self._has_ended:
             return
         self._has_ended = True
-        storable = self._gate.reason is None or isinstance(self._gate.reason, (JudgeMistake, JudgeStopped))
+        storable = self._gate.reason is None or isinstance(self._gate.reason, (JudgeUsageError, JudgeStopped))
         self._gate.close(JudgeStopped("the run has ended"))
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
@@ -136,15 +155,17 @@ class CachedClient:
         await self._budget.close()
         await self._cache.close()
 
-    def report(self) -> Report:
+    def report(self) -> CallProgress:
         """Return how the asking goes now."""
         trouble = self._client.outage.last
-        return Report(
-            answers=self._cache.answers, spent=self._budget.spent, lost=self._budget.lost,
+        return CallProgress(
+            answers=self._cache.answers,
+            spent=self._budget.spent,
+            lost=self._budget.lost,
             under_way=self._client.flow.under_way,
             in_batches=sum(len(batch.questions) for batch in self._batches.open.values()),
             trouble=trouble.said if trouble else "",
-        )  # fmt: skip
+        )
 
     async def _start(self) -> None:
         await self._cache.store()
@@ -181,7 +202,7 @@ class CachedClient:
         if self._ask_in_batches:
             return await self._batches.ask(request, clip_id)
         if self._batches.holds(request.key):
-            with suppress(NotInBatch):  # then as any other
+            with suppress(MissingFromBatch):  # then as any other
                 return await self._batches.result(request.key)
         return await self._client.ask(request, priority, clip_id)
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
-from nextscene.judge.errors import JudgeMistake
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.errors import JudgeUsageError
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.prices import Price, Usage
 
 
@@ -39,7 +39,9 @@ CASES = {
 
 
 def assume(text: str) -> dict[str, Assumptions]:
-    """The three cases with what `text` fixes in all of them: `pass_rate=0.8,scene_tokens=40`. Raises JudgeMistake."""
+    """The three cases with what `text` fixes in all of them: `pass_rate=0.8,scene_tokens=40`. Raises
+    JudgeUsageError.
+    """
     known = [field.name for field in fields(Assumptions)]
     fixed: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -48,14 +50,14 @@ def assume(text: str) -> dict[str, Assumptions]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"is {near[0]} meant?" if near else f"there are {', '.join(known)}"
-            raise JudgeMistake(f"--assume {part}: nothing of that name is assumed; {hint}")
+            raise JudgeUsageError(f"--assume {part}: nothing of that name is assumed; {hint}")
         try:
             fixed[name] = float(value)
         except ValueError as error:
-            raise JudgeMistake(f"--assume {part}: {value!r} is no number") from error
+            raise JudgeUsageError(f"--assume {part}: {value!r} is no number") from error
         top = 1.0 if name in ("screened", "pass_rate") else 1e6
         if not (0 < fixed[name] <= top or (name == "schema_tokens" and fixed[name] == 0)):
-            raise JudgeMistake(f"--assume {part}: it must lie above 0 and not above {top:g}")
+            raise JudgeUsageError(f"--assume {part}: it must lie above 0 and not above {top:g}")
     return {case: replace(assumptions, **fixed) for case, assumptions in CASES.items()}
 
 
@@ -69,9 +71,7 @@ class Bill:
 
     def __add__(self, other: Bill) -> Bill:
         return Bill(
-            self.calls + other.calls,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
+            self.calls + other.calls, self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens
         )
 
     def __mul__(self, times: float) -> Bill:
@@ -84,7 +84,7 @@ class Bill:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class PendingClip:
     """A clip that is not decided: its caption, and how far the judge has come with it by answers that are stored.
 
     `pictures` are those it must be captioned from, if it has no caption.
@@ -102,10 +102,10 @@ class Ahead:
 class Estimator:
     """Bills for clips under one set of assumptions."""
 
-    def __init__(self, settings: Claude, price: Price, assumptions: Assumptions) -> None:
+    def __init__(self, settings: ClaudeConfig, price: Price, assumptions: Assumptions) -> None:
         self._settings = settings
         self._assumed = assumptions
-        self._requests = Requests(settings, price)
+        self._requests = RequestBuilder(settings, price)
         picture = Frame(0.0, round(settings.frame_height * 832 / 480), settings.frame_height, b"")
         self._picture_tokens = picture.tokens + len("0.00 s:") / assumptions.chars_per_token
         # The templates' own lengths, from the real wording around nothing.
@@ -117,7 +117,7 @@ class Estimator:
         self._verify = _length(self._requests.verify(empty, scene))
         self._caption = _length(self._requests.caption(empty))
 
-    def bill(self, clip: Ahead) -> Bill:
+    def bill(self, clip: PendingClip) -> Bill:
         """What is expected of one clip that passes the screen or has passed it."""
         assumed = self._assumed
         total = Bill()

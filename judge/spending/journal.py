@@ -51,7 +51,7 @@ class Recovered:
     lost: Decimal = Decimal(0)
 
 
-class Journal:
+class CallJournal:
     """The journal of one run, in a folder where each run has its own. Methods raise JudgeStopped for a full disk."""
 
     def __init__(self, folder: Path) -> None:

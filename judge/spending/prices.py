@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.errors import JudgeUsageError
 
 _MILLION = Decimal(1_000_000)
 _MOST = Decimal(1_000_000)
@@ -91,19 +91,19 @@ class Prices:
 
     @staticmethod
     def load(file: Path | None = None) -> Prices:
-        """The table beside this module, or another of its form. Raises JudgeMistake."""
+        """The table beside this module, or another of its form. Raises JudgeUsageError."""
         shown = str(file or "judge/spending/prices.toml")
         try:
             data = (file or resources.files(__package__).joinpath("prices.toml")).read_bytes()
         except OSError as error:
-            raise JudgeMistake(
+            raise JudgeUsageError(
                 f"{shown} is no table of prices: {error}; see judge/spending/prices.toml for the form"
             ) from error
         return Prices.parse(data, shown)
 
     @staticmethod
     def parse(data: bytes, shown: str) -> Prices:
-        """The table that is written in TOML. `shown` is where. Raises JudgeMistake."""
+        """The table that is written in TOML. `shown` is where. Raises JudgeUsageError."""
         try:
             text = data.decode()
             table = tomllib.loads(text, parse_float=Decimal)
@@ -114,23 +114,25 @@ class Prices:
                 raise ValueError("a date is not a date")
             return Prices(table["date"], models, retired, text)
         except KeyError as error:
-            raise JudgeMistake(f"{shown}: {error} is missing; see judge/spending/prices.toml for the form") from error
+            raise JudgeUsageError(
+                f"{shown}: {error} is missing; see judge/spending/prices.toml for the form"
+            ) from error
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             said = "a value is of another type" if isinstance(error, (TypeError, AttributeError)) else error
-            raise JudgeMistake(
+            raise JudgeUsageError(
                 f"{shown} is no table of prices: {said}; see judge/spending/prices.toml for the form"
             ) from error
 
     def of(self, model: str, flag: str = "--model") -> Price:
-        """Raises JudgeMistake for a model that is retired or has no price here. `flag` is what named it."""
+        """Raises JudgeUsageError for a model that is retired or has no price here. `flag` is what named it."""
         if model in self.retired:
-            raise JudgeMistake(
+            raise JudgeUsageError(
                 f"{flag} {model} was retired on {self.retired[model]}: requests for it fail; there are {self._known()}"
             )
         if model not in self.models:
             near = difflib.get_close_matches(model, self.models, n=1)
             hint = f"is {near[0]} meant?" if near else f"there are {self._known()}"
-            raise JudgeMistake(
+            raise JudgeUsageError(
                 f"{flag} {model}: no price known for it on {self.dated}; {hint} Or give its prices with --prices FILE"
             )
         return self.models[model]
@@ -148,11 +150,19 @@ def _price(name: str, entry: dict[str, Any], table: dict[str, Any], models: Mapp
     if type(context) is not int or context < 1:
         raise ValueError(f"context of {name} must be a whole number of tokens")
     return Price(
-        name, into, out,
-        into * _above_0("cache_read", table), into * _above_0("cache_write_5m", table),
-        into * _above_0("cache_write_1h", table), _above_0("batch", table),
-        entry["effort"], int(long["tokens"]), _above_0("factor", long), context, models,
-    )  # fmt: skip
+        name,
+        into,
+        out,
+        into * _above_0("cache_read", table),
+        into * _above_0("cache_write_5m", table),
+        into * _above_0("cache_write_1h", table),
+        _above_0("batch", table),
+        entry["effort"],
+        int(long["tokens"]),
+        _above_0("factor", long),
+        context,
+        models,
+    )
 
 
 def _above_0(name: str, entry: dict[str, Any]) -> Decimal:

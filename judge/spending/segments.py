@@ -29,14 +29,14 @@ _NAME = re.compile(r".+-(?P<digest>[0-9a-f]{16})\.jsonl\.gz")
 _UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError, RecursionError)
 
 
-class Named(Protocol):
+class ListedFile(Protocol):
     """A file in a listing."""
 
     @property
     def path(self) -> str: ...
 
 
-class Files(Protocol):
+class AnswerFiles(Protocol):
     """Where calls are kept: small files below one root, each written whole or not at all."""
 
     def read(self, path: str) -> bytes:
@@ -47,17 +47,17 @@ class Files(Protocol):
 
     def delete(self, path: str) -> None: ...
 
-    def files(self, folder: str, recursive: bool = False) -> Sequence[Named]:
+    def files(self, folder: str, recursive: bool = False) -> Sequence[ListedFile]:
         """Those in a folder, and with `recursive` also in the folders below; none if there is no such folder."""
         ...
 
 
-def list_segments(files: Files) -> list[str]:
+def list_segments(files: AnswerFiles) -> list[str]:
     """Return the paths of all segments, the oldest first within a folder."""
     return [entry.path for entry in files.files(CALLS, recursive=True) if entry.path.endswith(SEGMENT_SUFFIX)]
 
 
-def write_segments(files: Files, answers: Sequence[Answer]) -> list[tuple[str, bytes]]:
+def write_segments(files: AnswerFiles, answers: Sequence[Answer]) -> list[tuple[str, bytes]]:
     """Publish answers; return the path and the uncompressed lines of each new segment."""
     written = []
     for begin in range(0, len(answers), MAX_ANSWERS):
@@ -69,7 +69,7 @@ def write_segments(files: Files, answers: Sequence[Answer]) -> list[tuple[str, b
     return written
 
 
-def read_segment(files: Files, path: str) -> bytes:
+def read_segment(files: AnswerFiles, path: str) -> bytes:
     """Return a segment's lines. Raises FileNotFoundError, or JudgeStopped for one that is damaged."""
     try:
         data = files.read(path)
@@ -106,7 +106,7 @@ def answer_of(path: str, line: bytes) -> Answer:
         raise damage_of(path, error) from error
 
 
-def read_answers(files: Files) -> Iterator[Answer]:
+def read_answers(files: AnswerFiles) -> Iterator[Answer]:
     """Yield every stored answer of every segment; one may come twice. Raises JudgeStopped."""
     for path in list_segments(files):
         lines = read_segment(files, path)

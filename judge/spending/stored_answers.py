@@ -13,8 +13,15 @@ from itertools import islice
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.answer_index import AnswerIndex, Place
-from nextscene.judge.spending.segments import Files, answer_of, damage_of, list_segments, raw_answers, read_segment
+from nextscene.judge.spending.answer_index import AnswerIndex, AnswerLocation
+from nextscene.judge.spending.segments import (
+    AnswerFiles,
+    answer_of,
+    damage_of,
+    list_segments,
+    raw_answers,
+    read_segment,
+)
 
 _READERS = 16
 _TOLD_EVERY_SECONDS = 5.0
@@ -28,7 +35,7 @@ class StoredAnswers:
     Raises JudgeStopped for a segment that is damaged.
     """
 
-    def __init__(self, files: Files, damaged: Callable[[str], None] | None = None) -> None:
+    def __init__(self, files: AnswerFiles, damaged: Callable[[str], None] | None = None) -> None:
         """Read what is newer than the index. With `damaged`, read all; it is told of each segment that is damaged."""
         self._files = files
         self._damaged = damaged
@@ -53,11 +60,11 @@ class StoredAnswers:
         """Return the answer to a question, None where there is none."""
         return self.read(key, self.places(key))
 
-    def places(self, key: str) -> list[Place]:
+    def places(self, key: str) -> list[AnswerLocation]:
         """Return where the answer may lie."""
         return list(self.index.find(key))
 
-    def read(self, key: str, places: Sequence[Place]) -> Answer | None:
+    def read(self, key: str, places: Sequence[AnswerLocation]) -> Answer | None:
         """Return the answer at one of these places. Of two to one question the first counts, one that is paid for."""
         return min(self._at(key, places), key=lambda answer: answer.shared, default=None)
 
@@ -65,7 +72,7 @@ class StoredAnswers:
         """Return all answers to a question: more than one where it was asked in several datasets."""
         return self._at(key, self.places(key))
 
-    def _at(self, key: str, places: Sequence[Place]) -> list[Answer]:
+    def _at(self, key: str, places: Sequence[AnswerLocation]) -> list[Answer]:
         return [answer for place in places if key in (answer := self._answer(place)).names]
 
     def holds(self, answer: Answer) -> bool:
@@ -87,9 +94,10 @@ class StoredAnswers:
                     calls.setdefault((key, str(value["message_id"])), Decimal(value["usd"]))
             may_be_known = self.index.may_hold([key for key, _ in calls])
             new = [
-                usd for (call, usd), known in zip(calls.items(), may_be_known, strict=True)
+                usd
+                for (call, usd), known in zip(calls.items(), may_be_known, strict=True)
                 if not (known and self._is_stored(*call))
-            ]  # fmt: skip
+            ]
             self.index.add(path, found, len(new), sum(new, Decimal(0)))
         except (KeyError, ValueError, TypeError, ArithmeticError) as error:
             raise damage_of(path, repr(error)) from error
@@ -116,7 +124,7 @@ class StoredAnswers:
                     _log.warning("%s of %s files of stored answers are indexed", f"{number:,}", f"{len(paths):,}")
         return len(paths)
 
-    def _answer(self, place: Place) -> Answer:
+    def _answer(self, place: AnswerLocation) -> Answer:
         lines = self._lines(place.segment)
         return answer_of(place.segment, lines[place.offset : place.offset + place.length])
 
@@ -137,7 +145,7 @@ class StoredAnswers:
         return lines
 
 
-def _ahead(pool: ThreadPoolExecutor, files: Files, paths: Sequence[str]) -> Iterator[tuple[str, Future[bytes]]]:
+def _ahead(pool: ThreadPoolExecutor, files: AnswerFiles, paths: Sequence[str]) -> Iterator[tuple[str, Future[bytes]]]:
     """Read segments a few at a time ahead of their use, in order."""
     todo = iter(paths)
     under_way: deque[tuple[str, Future[bytes]]] = deque()

@@ -8,46 +8,46 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.recorded_config import DamagedConfig, Recorded, is_record
-from nextscene.curation.run.recorded_budget import KeptTerms, spent_on
-from nextscene.judge.errors import JudgeMistake
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig, is_record
+from nextscene.curation.run.recorded_budget import RecordedBudget, spent_on
+from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.spending.prices import Prices
-from nextscene.pipelines.cli.options import NO_BOUND, NoBound, SettingsMistake, chosen, from_names
+from nextscene.pipelines.cli.options import NO_BOUND, NoBound, SettingsError, chosen, from_names
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
 
 
-def config_of(recorded: Recorded, out: Storage) -> Config:
-    """The configuration that OUT was begun with. Raises UsageMistake for one that this version cannot take."""
+def config_of(recorded: RecordedConfig, out: Storage) -> BuildConfig:
+    """The configuration that OUT was begun with. Raises UsageError for one that this version cannot take."""
     try:
-        return from_names(Config, recorded.settings, f"{out.shown}/{CONFIG}")
-    except SettingsMistake as mistake:
-        raise UsageMistake(
+        return from_names(BuildConfig, recorded.settings, f"{out.shown}/{CONFIG}")
+    except SettingsError as mistake:
+        raise UsageError(
             f"{mistake}; if another version of this program began it, use that version or a newer one"
         ) from mistake
 
 
 @dataclass(frozen=True)
-class Begun:
+class BegunDataset:
     """What OUT says of itself; nothing where it is new. What a command is told counts instead."""
 
     out: Storage
-    recorded: Recorded | None
+    recorded: RecordedConfig | None
     damage: DamagedConfig | None
 
     @staticmethod
-    def at(out: Storage) -> Begun:
-        """Raises UsageMistake for an OUT that is not ours, or of a version that this one does not know."""
+    def at(out: Storage) -> BegunDataset:
+        """Raises UsageError for an OUT that is not ours, or of a version that this one does not know."""
         try:
-            return Begun(out, Recorded.read(out), None)
+            return BegunDataset(out, RecordedConfig.read(out), None)
         except DamagedConfig as damage:
-            return Begun(out, None, damage)
+            return BegunDataset(out, None, damage)
 
     def source(self, given: str | None) -> str:
-        """Raises UsageMistake where neither the command nor OUT names one."""
+        """Raises UsageError where neither the command nor OUT names one."""
         if given is not None:
             return given
         if self.damage:
@@ -55,36 +55,36 @@ class Begun:
         if self.recorded is None:
             lacks = self.out.stat(PLAN) or self.out.stat(MANIFEST)
             why = f"{self.out.shown} has lost its {CONFIG}" if lacks else f"{self.out.shown} holds no plan yet"
-            raise UsageMistake(
+            raise UsageError(
                 f"--source is missing, and {why}, which would name it; name a folder, a manifest, a tar or a video"
             )
         return self.recorded.source
 
-    def config(self, file: Path | None, flags: Mapping[str, Any]) -> Config:
-        """Flags count before the file, the file before OUT, OUT before the defaults. Raises SettingsMistake."""
+    def config(self, file: Path | None, flags: Mapping[str, Any]) -> BuildConfig:
+        """Flags count before the file, the file before OUT, OUT before the defaults. Raises SettingsError."""
         if file is not None and is_record(file):
-            raise SettingsMistake(f"--config {file} is the record of a dataset; leave --config out, --out knows it")
+            raise SettingsError(f"--config {file} is the record of a dataset; leave --config out, --out knows it")
         if self.recorded is None:
-            return chosen(Config, file, flags)
+            return chosen(BuildConfig, file, flags)
         config_of(self.recorded, self.out)
-        return chosen(Config, file, flags, self.recorded.settings)
+        return chosen(BuildConfig, file, flags, self.recorded.settings)
 
     def terms(
         self,
-        config: Config,
+        config: BuildConfig,
         budget: Decimal | NoBound | None,
         batches: bool | None,
         uncaptioned: Literal["mistake", "caption", "skip"],
         prices: Path | None,
         is_alone: bool = False,
-    ) -> Asking:
-        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageMistake, JudgeMistake.
+    ) -> JudgeTerms:
+        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageError, JudgeUsageError.
 
         `is_alone` says that OUT is named without its source: what OUT does not know then has to be told.
         """
         if config.judge != "claude":
-            return Asking()
-        noted = KeptTerms.read(self.out)
+            return JudgeTerms()
+        noted = RecordedBudget.read(self.out)
         kept = noted if noted and noted.are_of(self.out) else None
         in_batches = bool(kept and kept.in_batches) if batches is None else batches
         table = Prices.load(prices) if prices else None
@@ -94,12 +94,14 @@ class Begun:
         bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
         try:
             price = (table or Prices.load()).of(config.claude.model)
-        except JudgeMistake as mistake:
-            return Asking(None, str(mistake))
-        terms = Terms(price, bound, in_batches, uncaptioned, table.text if table else "", is_bound_told=not untold)
-        return Asking(terms, untold)
+        except JudgeUsageError as mistake:
+            return JudgeTerms(None, str(mistake))
+        terms = JudgeBudget(
+            price, bound, in_batches, uncaptioned, table.text if table else "", is_bound_told=not untold
+        )
+        return JudgeTerms(terms, untold)
 
-    def _untold(self, noted: KeptTerms | None, kept: KeptTerms | None, is_alone: bool) -> str:
+    def _untold(self, noted: RecordedBudget | None, kept: RecordedBudget | None, is_alone: bool) -> str:
         """Why the command must say what may be spent; "" where OUT says it, or is new."""
         if kept:
             return ""
@@ -118,8 +120,8 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Asking:
+class JudgeTerms:
     """The terms, None where nobody is asked or no price is known; and why nothing may be asked under them, if so."""
 
-    terms: Terms | None = None
+    terms: JudgeBudget | None = None
     hindrance: str = ""

@@ -8,20 +8,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.nothing_kept import why_nothing_is_kept
 from nextscene.curation.inspect.status import Status
 from nextscene.curation.ledger import RETIMED
-from nextscene.curation.run.run import Finished
-from nextscene.curation.run.source_changes import Compared, Kind
+from nextscene.curation.run.run import BuildResult
+from nextscene.curation.run.source_changes import DifferenceKind, SourceComparison
 from nextscene.curation.sealing.retry_advice import beyond_retry, retries
 from nextscene.curation.sources.skipped_files import told
-from nextscene.curation.summary import Spending, Summary
+from nextscene.curation.summary import BuildSummary, Spending
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.layout import CALLS, REPORT
 
-_NOT_TO_BE_BUILT = frozenset([Kind.GONE, Kind.FOUND, Kind.TWICE])
+_NOT_TO_BE_BUILT = frozenset([DifferenceKind.GONE, DifferenceKind.FOUND, DifferenceKind.TWICE])
 """Kinds of differences for which another dataset would not have more, or could not be planned."""
 
 
@@ -30,7 +30,7 @@ def _build(out: Storage, *more: object) -> str:
     return command("build_nsp.py", "--out", out.shown, *more)
 
 
-def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> None:
+def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -> None:
     summary, found = finished.summary, finished.source
     if finished.idle:
         console.out.print(console.visible(_idle(finished, retry)), markup=False)
@@ -48,7 +48,7 @@ def print_finished(finished: Finished, out: Storage, retry: frozenset[str]) -> N
         console.out.print(f"next      {line}", markup=False)
 
 
-def _idle(finished: Finished, retry: frozenset[str]) -> str:
+def _idle(finished: BuildResult, retry: frozenset[str]) -> str:
     """Why nothing was done."""
     summary, found = finished.summary, finished.source
     if retry and not summary.count(*retry):
@@ -63,7 +63,7 @@ def _idle(finished: Finished, retry: frozenset[str]) -> str:
     return f"The dataset is whole: every clip of its plan is decided. {source_line(found)}."
 
 
-def source_line(found: Compared) -> str:
+def source_line(found: SourceComparison) -> str:
     """How the source differs from the plan, or why nobody knows."""
     if found.unread:
         return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
@@ -71,7 +71,7 @@ def source_line(found: Compared) -> str:
     return f"The source has changed since it was planned: {found.told()}{left_out}"
 
 
-def _same(found: Compared) -> str:
+def _same(found: SourceComparison) -> str:
     """What of the source is as it was planned: no more than was compared."""
     left_out = _not_compared(found)
     if not left_out:
@@ -82,7 +82,7 @@ def _same(found: Compared) -> str:
     return f"the source's {compared} are as planned; {left_out}"
 
 
-def _not_compared(found: Compared) -> str:
+def _not_compared(found: SourceComparison) -> str:
     """What was not, in words; "" where all was that can be seen."""
     counts = {
         "sizes and times": (found.unlooked, ""),
@@ -94,7 +94,7 @@ def _not_compared(found: Compared) -> str:
     return f"not compared: {'; '.join(told)}" if told else ""
 
 
-def _print_summary(summary: Summary, out: Storage) -> None:
+def _print_summary(summary: BuildSummary, out: Storage) -> None:
     table = Table("outcome", "reason", "clips", box=None, pad_edge=False)
     for outcome, reason, count in summary.outcomes:
         table.add_row(outcome, escape(console.visible(reason)), f"{count:,}")
@@ -119,12 +119,12 @@ def _print_summary(summary: Summary, out: Storage) -> None:
         console.out.print("The account does not balance; --verify says where.")
 
 
-def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: Config, out: Storage) -> None:
+def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig, out: Storage) -> None:
     why = console.visible(why_nothing_is_kept(ends, config))
     console.out.print(f"kept      nothing: {why}; {command('show.py', out.shown)} shows more", markup=False)
 
 
-def _next(finished: Finished, out: Storage) -> Iterator[str]:
+def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
     """Commands, each with what it is for behind a #, as a shell ignores it."""
     summary = finished.summary
     for one in retries(summary.outcomes, finished.cut_version, finished.retry):
@@ -146,7 +146,7 @@ def _print_retimed(count: int) -> None:
         )
 
 
-def print_status(now: Status, config: Config, out: Storage) -> None:
+def print_status(now: Status, config: BuildConfig, out: Storage) -> None:
     console.out.print(f"clips     {now.tally.total:,} of {now.planned:,} decided")
     for outcome, reason, count in now.tally.lines():
         console.out.print(f"          {outcome} {console.visible(reason)} {count:,}".rstrip(), markup=False)

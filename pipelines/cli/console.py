@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 DONE, ATTENTION, USAGE, STOPPED = 0, 1, 2, 3
 _LOG_EVERY_SECONDS = 5.0
@@ -63,7 +63,7 @@ class _VisibleFormatter(logging.Formatter):
         return _visible_lines(super().format(record))
 
 
-class Watch:
+class ProgressLine:
     """A run's progress in clips: a live bar on a terminal, otherwise a line every few seconds."""
 
     def __init__(self, verb: str) -> None:
@@ -77,9 +77,16 @@ class Watch:
         self._planned, self._decided, self._from = planned, decided, decided
         if err.is_terminal and decided < planned:
             self._bar = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("clips"),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("clips"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=err,
+                transient=True,
+            )
             self._task = self._bar.add_task(self._verb, total=planned, completed=decided)
             self._bar.start()
 
@@ -88,7 +95,7 @@ class Watch:
         if self._bar:
             self._bar.update(self._task, completed=self._decided)
 
-    def tick(self, asking: Report | None = None) -> None:
+    def tick(self, asking: CallProgress | None = None) -> None:
         now = time.monotonic()
         asked = f"; {asking_in_words(asking)}" if asking else ""
         if self._bar:
@@ -104,7 +111,7 @@ class Watch:
             self._bar.stop()
 
 
-def asking_in_words(report: Report) -> str:
+def asking_in_words(report: CallProgress) -> str:
     waiting = f", {report.in_batches:,} in batches" if report.in_batches else ""
     trouble = f" (waiting: {visible(report.trouble)})" if report.trouble else ""
     return f"${report.spent:.2f} for {report.answers:,} answers, {report.under_way:,} under way{waiting}{trouble}"

@@ -7,12 +7,12 @@ from dataclasses import asdict, fields
 from rich.table import Table
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.curation.inspect.cost_estimate import estimate
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.run.prepare import as_begun, decided_otherwise, moved, refuse_other_settings, standing
-from nextscene.curation.run.run import Order, open_apart
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.run.prepare import as_begun, decided_otherwise, find_existing_plan, moved, refuse_other_settings
+from nextscene.curation.run.run import BuildRequest, open_apart
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import count_retried
 from nextscene.curation.sealing.retry import open_retry
 from nextscene.curation.sources.skipped_files import told
@@ -22,7 +22,7 @@ from nextscene.pipelines.cli import console
 ASSUMED = tuple(field.name for field in fields(Assumptions))
 
 
-def print_estimate(order: Order, assumed: str) -> int:
+def print_estimate(order: BuildRequest, assumed: str) -> int:
     """What the order would cost under each case of what is assumed. Returns the exit code."""
     cases = assume(assumed)
     source, out = open_apart(order.source, order.out)
@@ -30,8 +30,8 @@ def print_estimate(order: Order, assumed: str) -> int:
     determining = config.determining(ffmpeg.build())
     if terms is None:
         refuse_other_settings(out, source, determining)
-        raise UsageMistake(order.hindrance)
-    recorded = moved(out, source, config, determining) or standing(out, source, determining)
+        raise UsageError(order.hindrance)
+    recorded = moved(out, source, config, determining) or find_existing_plan(out, source, determining)
     planned = recorded is not None and not decided_otherwise(out, config, terms)
     found = estimate(source, out, config, planned, terms, cases)
     bills, captioning = found.bills.values(), found.captioning.values()
@@ -54,7 +54,7 @@ def print_estimate(order: Order, assumed: str) -> int:
     console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
     console.out.print(table)
     if opened := open_retry(out) if planned else None:
-        clips, shards = count_retried(State.read(out, config.units_per_shard), out, opened)
+        clips, shards = count_retried(CommittedState.read(out, config.units_per_shard), out, opened)
         console.out.print(
             f"retry     {opened.flag} is not finished: {console.many(clips, 'clip')} in {console.many(shards, 'shard')}"
             f" {'is' if clips == 1 else 'are'} left, not counted here",
@@ -76,5 +76,5 @@ def print_estimate(order: Order, assumed: str) -> int:
     return console.DONE
 
 
-def _usd(bill: Bill, terms: Terms, in_batch: bool) -> str:
+def _usd(bill: Bill, terms: JudgeBudget, in_batch: bool) -> str:
     return f"${bill.usd(terms.price, in_batch=in_batch):,.2f}"

@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import BadLocation, StorageFault
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.pipelines.cli import console
-from nextscene.pipelines.cli.options import SettingsMistake
+from nextscene.pipelines.cli.options import SettingsError
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.shards.format.folder_mark import NotOurs
 from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.tar import DamagedShard
-from nextscene.shards.loading.reader import DatasetChanged, NoDataset
-from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.shards.loading.reader import DatasetChanged, DatasetNotFound
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
 
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def ends(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str = "{}") -> Callable[[F], F]:
+def handle_errors(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str = "{}") -> Callable[[F], F]:
     """Have a command end as its exit codes say, also when a signal asks it to.
 
     `go_on` tells what is kept and how to go on; it may depend on what the command was given. `damaged` is the line for
@@ -58,7 +58,14 @@ def _fail(error: Exception, go_on: str, damaged: str) -> None:
     match error:
         case NotOurs():
             console.fail(f"--out {error}", console.USAGE)
-        case UsageMistake() | SettingsMistake() | TrainingMistake() | JudgeMistake() | NoDataset() | BadLocation():
+        case (
+            UsageError()
+            | SettingsError()
+            | TrainingUsageError()
+            | JudgeUsageError()
+            | DatasetNotFound()
+            | BadLocation()
+        ):
             console.fail(" ".join(str(error).splitlines()), console.USAGE)
         case ModuleNotFoundError():
             console.fail(f"{error.name} is not installed; pip install '.[train]' brings it", console.USAGE)
@@ -68,5 +75,5 @@ def _fail(error: Exception, go_on: str, damaged: str) -> None:
             console.fail(damaged, console.ATTENTION)
         case BrokenPipeError():
             return  # click's to answer: whoever read the output has had enough
-        case RunStopped() | TrainingStopped() | JudgeStopped() | StorageFault() | DatasetChanged() | OSError():
+        case StoppedError() | TrainingStopped() | JudgeStopped() | StorageFault() | DatasetChanged() | OSError():
             console.fail(f"{error}\n{go_on[:1].upper()}{go_on[1:]}.", console.STOPPED)

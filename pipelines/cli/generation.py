@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.evaluation.video_folder import Record, VideoFolder
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.options import Finite
 
 if TYPE_CHECKING:
     from nextscene.training.generation.base import Generator
-    from nextscene.training.generation.open_generator import Opening
+    from nextscene.training.generation.open_generator import GeneratorSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ def sampling_options(command: F) -> F:
 
 
 def scenes_in(flag: str, file: Path) -> list[str]:
-    """One from each line that is not blank; those are skipped, and count nowhere. Raises UsageMistake for a file that
+    """One from each line that is not blank; those are skipped, and count nowhere. Raises UsageError for a file that
     is no text, or holds no scene.
     """
     data = file.read_bytes()
@@ -54,14 +54,14 @@ def scenes_in(flag: str, file: Path) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = ", but in UTF-16" if data.startswith(_UTF_16) else ""
-        raise UsageMistake(f"{flag} {file} is no text in UTF-8{what}; save it as UTF-8") from error
+        raise UsageError(f"{flag} {file} is no text in UTF-8{what}; save it as UTF-8") from error
     lines = [line.strip() for line in text.rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
         if wrong := wrong_with(line):
-            raise UsageMistake(f"{flag} {file}: line {number} {wrong}; give one scene on each line")
+            raise UsageError(f"{flag} {file}: line {number} {wrong}; give one scene on each line")
     scenes = list(filter(None, lines))
     if not scenes:
-        raise UsageMistake(f"{flag} {file} holds no scene; give one on each line")
+        raise UsageError(f"{flag} {file} holds no scene; give one on each line")
     if blank := len(lines) - len(scenes):
         console.err.print(f"{flag} {file}: {blank:,} blank line{'s' if blank > 1 else ''} skipped", markup=False)
     return scenes
@@ -75,20 +75,22 @@ def wrong_with(scene: str) -> str:
     return f"has {size:,} bytes, and {_LONGEST_SCENE:,} are the most" if size > _LONGEST_SCENE else ""
 
 
-def record(opening: Opening, file: str, scene: str, seed: int) -> Record:
+def record(opening: GeneratorSpec, file: str, scene: str, seed: int) -> Record:
     """How one video is to be made."""
     return {"file": file, "scene": scene, "seed": seed, "model": opening.name, **asdict(opening.sampling)}
 
 
-def fill(folder: VideoFolder, opening: Opening, records: Sequence[Record], batch: int, verb: str = "generating") -> int:
+def fill(
+    folder: VideoFolder, opening: GeneratorSpec, records: Sequence[Record], batch: int, verb: str = "generating"
+) -> int:
     """How many had to be made. While some are written, the next are made."""
     left = [record for record in records if not folder.holds(record)]
     if not left:
         return 0
     folder.check(left)
-    generator = opened(opening)
+    generator = open_generator(opening)
     folder.claim(left)
-    watch = console.Watch(verb)
+    watch = console.ProgressLine(verb)
     watch.begin(len(records), len(records) - len(left))
     try:
         with ThreadPoolExecutor(1) as writer:
@@ -108,7 +110,7 @@ def fill(folder: VideoFolder, opening: Opening, records: Sequence[Record], batch
     return len(left)
 
 
-def opened(opening: Opening) -> Generator:
+def open_generator(opening: GeneratorSpec) -> Generator:
     """On the device of this process."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FORM = r"write a setting as unit_size = 32, texts in quotes, with \\ for \ in them"
 
 
-class SettingsMistake(ValueError):
+class SettingsError(ValueError):
     """An unknown name or a value of the wrong kind; the message names it and the nearest known name."""
 
 
@@ -46,25 +46,23 @@ def leaves(cls: type[Any], prefix: str = "") -> Iterator[Leaf]:
 
 
 def from_names(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """The settings with `values` by dotted name, the rest at their defaults. Raises SettingsMistake."""
+    """The settings with `values` by dotted name, the rest at their defaults. Raises SettingsError."""
     known = {leaf.name: leaf for leaf in leaves(cls)}
     for name, value in values.items():
         if name not in known:
             if inner := next((leaf for leaf in known if leaf.startswith(f"{name}.")), None):
-                raise SettingsMistake(
-                    f"{where}: {name} = {value!r} should be a table, [{name}], with {inner} and others"
-                )
+                raise SettingsError(f"{where}: {name} = {value!r} should be a table, [{name}], with {inner} and others")
             if (list_of := known.get(name.partition(".")[0])) and _of_list(list_of.type):
-                raise SettingsMistake(f"{where}: {list_of.name} should be {_kind(list_of.type)}, as [[{list_of.name}]]")
+                raise SettingsError(f"{where}: {list_of.name} should be {_kind(list_of.type)}, as [[{list_of.name}]]")
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            raise SettingsMistake(f"{where}: no setting {name!r}" + (f"; is {near[0]!r} meant?" if near else ""))
+            raise SettingsError(f"{where}: no setting {name!r}" + (f"; is {near[0]!r} meant?" if near else ""))
         if not _fits(value, known[name].type):
-            raise SettingsMistake(f"{where}: {name} = {value!r} should be {_kind(known[name].type)}")
+            raise SettingsError(f"{where}: {name} = {value!r} should be {_kind(known[name].type)}")
     return _build(cls, values, "", where)
 
 
 def from_tree(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
-    """The settings from nested tables. Raises SettingsMistake."""
+    """The settings from nested tables. Raises SettingsError."""
     return from_names(cls, dict(_flatten(tree, "")), where)
 
 
@@ -91,16 +89,16 @@ def options(cls: type[Any], default: str = "", without: Container[str] = ()) -> 
 def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], begun_with: Mapping[str, Any] | None = None) -> T:
     """The settings from click's parameters, else an optional TOML file, else `begun_with`, by dotted name.
 
-    Raises SettingsMistake.
+    Raises SettingsError.
     """
     values: dict[str, Any] = {}
     if file is not None:
         try:
             values |= _flatten(tomllib.loads(file.read_text(encoding="utf-8-sig")), "")
         except UnicodeDecodeError as error:
-            raise SettingsMistake(f"{file}: no text in UTF-8; save it as UTF-8") from error
+            raise SettingsError(f"{file}: no text in UTF-8; save it as UTF-8") from error
         except (OSError, ValueError) as error:
-            raise SettingsMistake(f"{file}: no TOML: {error}; {_FORM}") from error
+            raise SettingsError(f"{file}: no TOML: {error}; {_FORM}") from error
     from_names(cls, values, str(file))
     given = {leaf.name: flags.get(_parameter(leaf.name)) for leaf in leaves(cls)}
     values |= {name: value for name, value in given.items() if value is not None}
@@ -117,7 +115,7 @@ class Finite(click.FloatRange):
         return number
 
 
-class Budget(click.FloatRange):
+class BudgetAmount(click.FloatRange):
     """An amount of US dollars above 0, exactly as it was written, or `none`, which is no bound."""
 
     def __init__(self) -> None:
@@ -133,9 +131,9 @@ class Budget(click.FloatRange):
 
 
 def dollars(flag: str, value: float | None) -> Decimal | None:
-    """Exactly what was written. Raises SettingsMistake for what is no amount of money."""
+    """Exactly what was written. Raises SettingsError for what is no amount of money."""
     if value is not None and not math.isfinite(value):
-        raise SettingsMistake(f"{flag} {value}: no amount of money; leave it out to have no bound")
+        raise SettingsError(f"{flag} {value}: no amount of money; leave it out to have no bound")
     return None if value is None else Decimal(str(value))
 
 
@@ -163,7 +161,7 @@ def _build(cls: type[T], values: Mapping[str, Any], prefix: str, where: str) -> 
     try:
         return cls(**arguments)
     except ValueError as error:
-        raise SettingsMistake(f"{where}: {error}") from error
+        raise SettingsError(f"{where}: {error}") from error
 
 
 def _made(value: Any, kind: Any, where: str) -> Any:

@@ -9,18 +9,18 @@ from typing import Any
 
 import click
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.location import lies_in
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.common.typed_path import as_typed
+from nextscene.common.typed_path import from_shell
 from nextscene.shards.format.dataset_hints import no_dataset, what_is
 from nextscene.shards.format.folder_mark import LATENTS, WORDS, NotOurs, check, check_folder
 from nextscene.shards.format.layout import CONFIG, MANIFEST
 from nextscene.shards.format.receipt import Manifest
-from nextscene.shards.loading.reader import NoDataset, opened
+from nextscene.shards.loading.reader import DatasetNotFound, open_split
 
 
-class Place(click.Path):
+class LocalPath(click.Path):
     """A local path: no address, and none that a slip made. A `~` is the home that it stands for."""
 
     def __init__(self, **kind: bool) -> None:
@@ -30,28 +30,28 @@ class Place(click.Path):
         if "://" in str(value):
             self.fail(f"{value} is no local path; name one, and copy what is there to it or from it", param, ctx)
         try:
-            return super().convert(Path(as_typed(str(value))).expanduser(), param, ctx)
+            return super().convert(Path(from_shell(str(value))).expanduser(), param, ctx)
         except (BadLocation, RuntimeError) as error:
             self.fail(str(error) if isinstance(error, BadLocation) else f"{value}: {error}", param, ctx)
 
 
 def located(flag: str, location: str | Path) -> Storage:
-    """Raises UsageMistake for a location that cannot be one."""
+    """Raises UsageError for a location that cannot be one."""
     try:
-        return Storage.at(as_typed(str(location)))
+        return Storage.at(from_shell(str(location)))
     except BadLocation as mistake:
-        raise UsageMistake(f"{flag} {mistake}") from mistake
+        raise UsageError(f"{flag} {mistake}") from mistake
 
 
 def check_out(out: str | Path, kind: str, *data: str, but: str = "") -> None:
-    """Early, before anything is loaded: raises NotOurs where --out cannot be claimed as one of `kind`, UsageMistake
+    """Early, before anything is loaded: raises NotOurs where --out cannot be claimed as one of `kind`, UsageError
     where it is --data or lies in it, since a dataset holds nothing else, `but` in that one place.
     """
     place = located("--out", out)
     for location in data:
         dataset = located("--data", location)
         if lies_in(place, dataset) and not (but and lies_in(place, Storage.at(but))):
-            raise UsageMistake(f"--out {place.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
+            raise UsageError(f"--out {place.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
     check(place, kind)
     if (folder := place.local("")) is not None:
         check_free(folder)
@@ -68,33 +68,33 @@ def check_free(folder: Path) -> None:
 
 
 def check_dataset(flag: str, location: str, split: str = "") -> None:
-    """Early, before anything is loaded: raises UsageMistake where there is no dataset of clips, or none of that split,
+    """Early, before anything is loaded: raises UsageError where there is no dataset of clips, or none of that split,
     if one is named; DamagedRecord, StorageFault.
     """
     place = located(flag, location)
     try:
         check_folder(place)
         if split:
-            opened(place.uri, split)
+            open_split(place.uri, split)
         else:
             Manifest.read(place)
-    except (NotOurs, NoDataset, FileNotFoundError) as mistake:
+    except (NotOurs, DatasetNotFound, FileNotFoundError) as mistake:
         said = mistake if not isinstance(mistake, FileNotFoundError) else f"{place.shown} {no_dataset(place)}"
-        raise UsageMistake(f"{flag} {said}") from mistake
+        raise UsageError(f"{flag} {said}") from mistake
     if what_is(place) == WORDS[LATENTS]:
-        raise UsageMistake(f"{flag} {place.shown} holds latents; name the dataset of clips that they are of")
+        raise UsageError(f"{flag} {place.shown} holds latents; name the dataset of clips that they are of")
 
 
 def check_writable(folder: Path) -> None:
-    """For a single file: makes its folder where there is none. Raises UsageMistake where none can be, or a dataset lies
+    """For a single file: makes its folder where there is none. Raises UsageError where none can be, or a dataset lies
     there; StorageFault where it cannot be written to.
     """
     if (folder / CONFIG).exists() or (folder / MANIFEST).exists():
-        raise UsageMistake(f"--out {folder} holds a dataset; name another folder")
+        raise UsageError(f"--out {folder} holds a dataset; name another folder")
     check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        raise UsageMistake(f"--out: {folder} cannot be written to: {error.strerror}") from error
+        raise UsageError(f"--out: {folder} cannot be written to: {error.strerror}") from error

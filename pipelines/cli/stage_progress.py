@@ -11,12 +11,12 @@ from nextscene.curation.progress import Stages
 from nextscene.pipelines.cli.console import asking_in_words, err
 
 if TYPE_CHECKING:
-    from nextscene.judge.call_progress import Report
+    from nextscene.judge.call_progress import CallProgress
 
 _LINE_EVERY_SECONDS = 5.0
 
 
-class StageWatch:
+class BuildProgress:
     """A `curation.progress.StageProgress`: a live bar on a terminal, otherwise a line every few seconds.
 
     The bar is as long as the clips' three stages together, so it moves whatever the run is at.
@@ -32,13 +32,18 @@ class StageWatch:
         self._planned, self._before, self._begun = planned, done, time.monotonic()
         if err.is_terminal and done != planned:
             self._bar = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
-                TimeRemainingColumn(), console=err, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=err,
+                transient=True,
+            )
             self._task = self._bar.add_task(self._line(done, None), total=_steps(planned), completed=_steps(done))
             self._bar.start()
 
-    def tick(self, done: Stages, asking: Report | None) -> None:
+    def tick(self, done: Stages, asking: CallProgress | None) -> None:
         now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=_steps(done), description=self._line(done, asking))
@@ -51,7 +56,7 @@ class StageWatch:
             self._bar.stop()
             self._bar = None
 
-    def _line(self, done: Stages, asking: Report | None) -> str:
+    def _line(self, done: Stages, asking: CallProgress | None) -> str:
         planned = self._planned
         rate = (done.cut - self._before.cut) / max(time.monotonic() - self._begun, 1e-9)
         asked = f"; {asking_in_words(asking)}" if asking else ""

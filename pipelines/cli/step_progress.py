@@ -11,12 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nextscene.pipelines.cli.console import err, visible
 from nextscene.pipelines.cli.stop_signals import STOPS
-from nextscene.training.summary import came_to
+from nextscene.training.summary import describe_step
 
 _LINE_EVERY_SECONDS = 5.0
 
 
-class StepWatch:
+class StepProgress:
     """A `training.job.Watcher`: a live bar on a terminal, otherwise a line every few seconds."""
 
     def __init__(self, name: str) -> None:
@@ -30,9 +30,16 @@ class StepWatch:
         self._steps = steps
         if err.is_terminal and done < steps:
             self._bar = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=err,
+                transient=True,
+            )
             self._task = self._bar.add_task(self._name, total=steps, completed=done)
             self._bar.start()
 
@@ -40,7 +47,7 @@ class StepWatch:
         err.print(f"{self._name}: {visible(line)}", markup=False)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        how = f"{came_to(numbers)}, {numbers['samples_per_second']:.1f} samples a second"
+        how = f"{describe_step(numbers)}, {numbers['samples_per_second']:.1f} samples a second"
         if self._bar:
             self._bar.update(self._task, completed=step, description=f"{self._name}: {how}")
         elif time.monotonic() - self._told >= _LINE_EVERY_SECONDS:

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import RayFailed, RunStopped, UsageMistake
+from nextscene.common.errors import RayFailed, StoppedError, UsageError
 from nextscene.common.ray_cluster.cluster import cluster_address
 from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.common.ray_cluster.supervisor import supervise
-from nextscene.pipelines.cli.step_progress import StepWatch
+from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
-from nextscene.training.errors import TrainingMistake, WorkersLost
-from nextscene.training.job import Job
+from nextscene.training.errors import TrainingUsageError, WorkersLost
+from nextscene.training.job import TrainingJob
 
 if TYPE_CHECKING:
-    from nextscene.training.summary import Summary
+    from nextscene.training.summary import StageSummary
 
 _LOOK_SECONDS = 1.0
 _WITHOUT_ROOM_SECONDS = 1800.0
@@ -31,7 +31,7 @@ _SILENT_SECONDS = 7200.0
 class TrainOnRay:
     """Does `job` with so many `ranks` of the cluster at `address`, its own if None. `workers` is of CPUs: all."""
 
-    job: Job
+    job: TrainingJob
     ranks: int
     failures: int
     address: str | None
@@ -40,10 +40,10 @@ class TrainOnRay:
     stop_seconds: float = 7200.0
     """For a step and a checkpoint; of the stage `rl` a step makes videos, and waits for verdicts."""
 
-    def work(self, supervisor: ToSupervisor) -> Summary:
+    def work(self, supervisor: ToSupervisor) -> StageSummary:
         """Return what the stage came to, unfinished where the supervisor ended it. Raise as `train_on_ray`.
 
-        Raise UsageMistake or RunStopped for a cluster that is too small for the ranks.
+        Raise UsageError or StoppedError for a cluster that is too small for the ranks.
         """
         import torch
 
@@ -55,7 +55,7 @@ class TrainOnRay:
             silence.check()
             try:
                 supervisor.check()
-            except RunStopped:
+            except StoppedError:
                 return True
             return False
 
@@ -93,19 +93,19 @@ class _Silence:
 def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], None]) -> None:
     """Return once the cluster has one of the resource for each rank; nodes may join. Call `check` all the while.
 
-    Raise UsageMistake where it is this machine `alone`, RunStopped after half an hour.
+    Raise UsageError where it is this machine `alone`, StoppedError after half an hour.
     """
     import ray
 
     clock = AwakeClock()
     while (there := int(ray.cluster_resources().get(resource, 0))) < ranks:
         if alone:
-            raise UsageMistake(
+            raise UsageError(
                 f"--workers {ranks} needs {ranks} {resource}s, and this machine has {there}; give --workers {there} or"
                 " fewer, or the --ray-address of a cluster"
             )
         if clock.seconds() > _WITHOUT_ROOM_SECONDS:
-            raise RunStopped(
+            raise StoppedError(
                 f"the Ray cluster has {there} {resource}s, --workers {ranks} needs {ranks}, and no node joined within"
                 f" {_WITHOUT_ROOM_SECONDS / 60:.0f} minutes; add nodes, or give fewer --workers"
             )
@@ -113,21 +113,21 @@ def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], N
         time.sleep(_LOOK_SECONDS)
 
 
-def train_supervised(job: Job, ranks: int, failures: int, address: str | None) -> Summary:
+def train_supervised(job: TrainingJob, ranks: int, failures: int, address: str | None) -> StageSummary:
     """Train the stage on Ray until it is done, or a signal has it end after a step, with a checkpoint.
 
-    Raise TrainingMistake, TrainingStopped and DamagedShard as `train` does, and RunStopped where Ray fails.
+    Raise TrainingUsageError, TrainingStopped and DamagedShard as `train` does, and StoppedError where Ray fails.
     """
-    watch = StepWatch(job.recipe.name)
+    watch = StepProgress(job.recipe.name)
 
     def check() -> None:
         if watch.stopping:
-            raise RunStopped(STOPS.words)
+            raise StoppedError(STOPS.words)
 
     try:
         job.recipe.accumulation(ranks)
     except ValueError as error:
-        raise TrainingMistake(str(error)) from error
+        raise TrainingUsageError(str(error)) from error
     request = TrainOnRay(job, ranks, failures, address)
     with watch.stopped_by_signals():
         return supervise(request, lambda *_: None, check)  # type: ignore[no-any-return]

@@ -9,16 +9,16 @@ from typing import Any
 
 from nextscene.common.storage import Storage
 from nextscene.shards.exports import croissant, energon, huggingface, wids
-from nextscene.shards.exports.dataset_facts import About
+from nextscene.shards.exports.dataset_facts import DatasetFacts
 from nextscene.shards.format.checksums import Sums
 from nextscene.shards.format.receipt import Manifest, receipts_of
 
-__all__ = ["About", "paths", "publish", "wrong"]
+__all__ = ["DatasetFacts", "paths", "publish", "wrong"]
 
 _READERS = (wids, croissant, huggingface)
 
 
-def publish(out: Storage, manifest: Manifest, about: About) -> Sums:
+def publish(out: Storage, manifest: Manifest, about: DatasetFacts) -> Sums:
     """Writes the dataset card, croissant.json, an index for wids and Energon's folder, for what `manifest` lists.
 
     The same shards give the same files. Returns the sha256 of each file but of an Energon index that stood there.
@@ -33,13 +33,13 @@ def publish(out: Storage, manifest: Manifest, about: About) -> Sums:
     return sums
 
 
-def paths(manifest: Manifest, about: About) -> set[str]:
+def paths(manifest: Manifest, about: DatasetFacts) -> set[str]:
     """What `publish` writes."""
     files = chain(energon.files(manifest), *(reader.files(manifest, about) for reader in _READERS))
     return {energon.INDEX, *(path for path, _ in files)}
 
 
-def wrong(out: Storage, manifest: Manifest, about: About) -> Iterator[str]:
+def wrong(out: Storage, manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
     """The path of each file that stands there and names other shards, samples or counts than `publish` would.
 
     Their wording may be that of another version, and the title that of another place.

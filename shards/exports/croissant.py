@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, About
+from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
 from nextscene.shards.format.layout import CROISSANT
 from nextscene.shards.format.receipt import Manifest, ManifestShard
 from nextscene.shards.format.sample import Record
@@ -71,7 +71,7 @@ _CONTEXT = {
 """The context of the Croissant 1.1 specification, as it stands there."""
 
 
-def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
+def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:
     """(path, contents). Publisher, licence, citation and date are left out: the one who publishes knows them."""
     yield CROISSANT, (json.dumps(_dataset(manifest, about), indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -81,7 +81,7 @@ def facts(data: bytes) -> Any:
     return [node for node in json.loads(data)["distribution"] if node["@type"] == "cr:FileObject"]
 
 
-def _dataset(manifest: Manifest, about: About) -> _Node:
+def _dataset(manifest: Manifest, about: DatasetFacts) -> _Node:
     contents = [(split, member) for split in manifest.splits for member in _MEMBERS]
     return {
         "@context": _CONTEXT,

@@ -30,7 +30,7 @@ RECORD_FIELDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetFacts:
     """What a run knows of the dataset and its shards do not say.
 
     `outcomes` are (outcome, reason, count) of all planned clips; `method` is one sentence. `machine_written` says

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
-from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, About
+from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
 from nextscene.shards.format.layout import CARD
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.format.sample import Record
@@ -40,7 +40,7 @@ and each later state of it, a folder of its own.
 """
 
 
-def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
+def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:
     """(path, contents). Licence, language and citation are left out: the one who publishes knows them."""
     header = ["---", *_header(manifest, about), "---"]
     yield CARD, "\n".join([*header, "", *_body(manifest, about), ""]).encode()
@@ -53,7 +53,7 @@ def facts(data: bytes) -> list[str]:
     return named + [line for line in body.splitlines() if line.startswith(("| ", "**")) and not line.startswith("| `")]
 
 
-def _header(manifest: Manifest, about: About) -> Iterator[str]:
+def _header(manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
     yield f"pretty_name: {_quoted(about.title)}"
     yield "task_categories: [text-to-video]"
     yield "tags: [webdataset, video, next-scene-prediction]"
@@ -99,7 +99,7 @@ def _dataset_info(manifest: Manifest) -> Iterator[str]:
         yield f"    num_examples: {sum(shard.count for shard in shards)}"
 
 
-def _body(manifest: Manifest, about: About) -> Iterator[str]:
+def _body(manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
     yield "<!-- Each run writes this page anew: add licence, language and origin to the copy that you publish. -->"
     yield ""
     yield f"# {_plain(about.title)}"
@@ -129,7 +129,7 @@ def _splits(manifest: Manifest) -> Iterator[tuple[str, str, str, str]]:
         yield split, f"{clips:,}", f"{len(shards):,}", f"{size:,}"
 
 
-def _outcomes(about: About) -> Iterator[tuple[str, str, str]]:
+def _outcomes(about: DatasetFacts) -> Iterator[tuple[str, str, str]]:
     for outcome, reason, count in about.outcomes:
         yield _plain(outcome), _plain(reason), f"{count:,}"
 

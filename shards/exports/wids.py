@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from nextscene.common.storage import Storage
-from nextscene.shards.exports.dataset_facts import About
+from nextscene.shards.exports.dataset_facts import DatasetFacts
 from nextscene.shards.format import layout
 from nextscene.shards.format.receipt import Manifest
 
 
-def files(manifest: Manifest, about: About) -> Iterator[tuple[str, bytes]]:
+def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:
     """(path, contents) for each split that has a sample. Readers find the shards relative to the index."""
     for split in manifest.splits:
         shards = [

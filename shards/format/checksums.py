@@ -43,7 +43,7 @@ def relist(out: Storage, path: str, sha256: str) -> None:
         write_sums(out, {**sums, path: sha256})
 
 
-class Listed:
+class ListedSums:
     """What SHA256SUMS lists, compared line by line with what there is; without the file, nothing is compared."""
 
     def __init__(self, sums: Sums | None) -> None:

@@ -34,9 +34,19 @@ from nextscene.shards.format.unmarked_folders import (
 )
 
 __all__ = [
-    "DATASET", "EVALUATION", "LATENTS", "RUN", "TOYS", "VIDEOS", "WORDS",
-    "NotOurs", "check", "check_folder", "claim", "claimed",
-]  # fmt: skip
+    "DATASET",
+    "EVALUATION",
+    "LATENTS",
+    "RUN",
+    "TOYS",
+    "VIDEOS",
+    "WORDS",
+    "NotOurs",
+    "check",
+    "check_folder",
+    "claim",
+    "claimed",
+]
 
 WORDS = {
     DATASET: "a dataset",

@@ -18,7 +18,7 @@ from nextscene.common.parquet import open_table, read_open
 from nextscene.common.storage import Storage
 from nextscene.shards.format import layout
 from nextscene.shards.format.checksums import Sums, sha256_of
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, ManifestShard, Place, Receipt, receipts_of
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, ManifestShard, Receipt, SampleLocation, receipts_of
 from nextscene.shards.format.sample_type import MAX_SIDE
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 
@@ -32,7 +32,7 @@ class Index:
     """The samples of a split, numbered through in the order of its shards.
 
     Columns: `key`; `shard`, its place in `shards`; `offset`; `<member>_bytes` for each member; `crc32`; `frames`,
-    `width`, `height`. See `Place` for their meaning.
+    `width`, `height`. See `SampleLocation` for their meaning.
     """
 
     shards: tuple[ManifestShard, ...]
@@ -86,10 +86,10 @@ class Index:
         ends = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
         return text[ends[0] : ends[-1]].tobytes() + np.diff(ends).astype("<i4").tobytes()
 
-    def place(self, number: int) -> Place:
+    def place(self, number: int) -> SampleLocation:
         sizes = tuple(int(self.sizes(member)[number]) for member in self.members)
         offset, crc32 = (int(self._column(name)[number]) for name in ("offset", "crc32"))
-        return Place(offset, sizes, crc32, *map(int, self.shapes[number]))
+        return SampleLocation(offset, sizes, crc32, *map(int, self.shapes[number]))
 
     def sizes(self, member: str) -> npt.NDArray[np.int64]:
         """[samples]: the bytes of this member of each."""

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nextscene.common.prefetch import ahead
+from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
-from nextscene.common.strict_json import json_of, typed
+from nextscene.common.strict_json import check_types, parse_json
 from nextscene.shards.format.layout import MANIFEST, SHARDS, ShardName
 from nextscene.shards.format.sample import KEY, SCHEMA_VERSION
 from nextscene.shards.format.sample_type import Shape
@@ -26,7 +26,7 @@ class DamagedRecord(ValueError):
     """A receipt, manifest or ledger that cannot be read. The message names it."""
 
 
-class Place(NamedTuple):
+class SampleLocation(NamedTuple):
     """Where a sample lies in its tar, and what it is.
 
     `offset` is that of its first header. `sizes` are the bytes of its members, in order: each stands behind a header
@@ -71,7 +71,7 @@ class Receipt:
     count: int
     members: tuple[str, ...]
     clip_ids: tuple[str, ...]
-    places: tuple[Place, ...]
+    places: tuple[SampleLocation, ...]
     ledger_sha256: str = ""
 
     @staticmethod
@@ -109,7 +109,7 @@ class Receipt:
     def read(out: Storage, name: ShardName) -> Receipt:
         """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
         try:
-            receipt = Receipt._of(json_of(out.read(name.receipt)))
+            receipt = Receipt._of(parse_json(out.read(name.receipt)))
         except ValueError as error:
             raise DamagedRecord(f"{name.receipt} is not a receipt: {error}") from error
         if receipt.name != name:
@@ -120,7 +120,7 @@ class Receipt:
 
     @staticmethod
     def _of(value: Any) -> Receipt:
-        fields = typed({"ledger_sha256": "", **value} if isinstance(value, dict) else value, _RECEIPT)
+        fields = check_types({"ledger_sha256": "", **value} if isinstance(value, dict) else value, _RECEIPT)
         members, clip_ids = tuple(fields["members"]), tuple(fields["clip_ids"])
         if not members or len({*members}) < len(members) or not all(type(member) is str for member in members):
             raise ValueError(f"'members' are {members!r:.100}")
@@ -140,15 +140,23 @@ class Receipt:
 
 
 _RECEIPT = {
-    "split": str, "index": int, "revision": int, "sha256": str, "bytes": int, "count": int, "members": list,
-    "clip_ids": list, "places": list, "ledger_sha256": str,
-}  # fmt: skip
+    "split": str,
+    "index": int,
+    "revision": int,
+    "sha256": str,
+    "bytes": int,
+    "count": int,
+    "members": list,
+    "clip_ids": list,
+    "places": list,
+    "ledger_sha256": str,
+}
 
 
-def _place(numbers: Any, members: int) -> Place:
+def _place(numbers: Any, members: int) -> SampleLocation:
     if type(numbers) is not list or len(numbers) != members + 5 or not all(type(number) is int for number in numbers):
         raise ValueError(f"a place of {members} members is {numbers!r:.100}")
-    place = Place(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
+    place = SampleLocation(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
     if not (0 <= place.crc32 < 1 << 32 and Shape(*place[3:]).possible):
         raise ValueError(f"a sample with the checksum {place.crc32} and the shape {place[3:]}")
     return place
@@ -206,7 +214,7 @@ class ManifestShard:
 
 def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Receipt]:
     """In the order of the shards; few at a time are held. Raises DamagedRecord for one that does not fit."""
-    return ahead(methodcaller("receipt", out), shards)
+    return prefetch_map(methodcaller("receipt", out), shards)
 
 
 @dataclass(frozen=True)
@@ -243,15 +251,15 @@ class Manifest:
     def read(out: Storage) -> Manifest:
         """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
         try:
-            value = json_of(out.read(MANIFEST))
+            value = parse_json(out.read(MANIFEST))
             version = value.get("schema_version") if isinstance(value, dict) else None
             if type(version) is int and version != SCHEMA_VERSION:
                 raise DamagedRecord(
                     f"{MANIFEST} in {out.shown} has schema version {version}, not {SCHEMA_VERSION}; read it with the"
                     " version of this package that wrote it, or build anew into another folder"
                 )
-            fields = typed(value, _MANIFEST)
-            shards = tuple(ManifestShard(**typed(shard, _MANIFEST_SHARD)) for shard in fields["shards"])
+            fields = check_types(value, _MANIFEST)
+            shards = tuple(ManifestShard(**check_types(shard, _MANIFEST_SHARD)) for shard in fields["shards"])
         except DamagedRecord:
             raise
         except ValueError as error:

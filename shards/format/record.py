@@ -7,13 +7,13 @@ import math
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from nextscene.common.strict_json import json_of, typed
+from nextscene.common.strict_json import check_types, parse_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-class Flat:
+class FlatRecord:
     """For dataclasses whose fields are text, integers and numbers with decimals: always every field, never null."""
 
     def to_bytes(self: DataclassInstance) -> bytes:
@@ -29,7 +29,7 @@ class Flat:
     def from_bytes(cls, data: bytes) -> Self:
         """Raises ValueError if a field is missing, unknown or of another type, a number not finite, or text no text."""
         kinds = _kinds(cls)
-        values = typed(json_of(data), kinds)
+        values = check_types(parse_json(data), kinds)
         for name, kind in kinds.items():
             if kind is float and not math.isfinite(values[name]):
                 raise ValueError(f"{name!r} is not finite")

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nextscene.shards.format.record import Flat
-from nextscene.shards.format.sample_type import Kind, Shape
-from nextscene.shards.format.tar import DamagedShard, Group, group_bytes, read_groups
+from nextscene.shards.format.record import FlatRecord
+from nextscene.shards.format.sample_type import SampleType, Shape
+from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes, read_groups
 
 MEMBERS = ("json", "mp4", "txt")
 SCHEMA_VERSION = 2
@@ -18,7 +18,7 @@ KEY = re.compile(r"[a-z0-9]{16,32}")
 
 
 @dataclass(frozen=True)
-class Record(Flat):
+class Record(FlatRecord):
     """What `<key>.json` says of a clip.
 
     Unknown text is "", an unknown number -1. `start` and `end` are seconds in the source video; the clip shows
@@ -68,7 +68,7 @@ class Sample:
         return group_bytes(self.key, MEMBERS, (self.json, self.mp4, self.text))
 
     @staticmethod
-    def of(group: Group, shard: str) -> Sample:
+    def of(group: MemberGroup, shard: str) -> Sample:
         """Raises DamagedShard, naming `shard` and the sample, for no text, or no record or another sample's."""
         try:
             sample = Sample(group.key, *group.contents)
@@ -87,7 +87,7 @@ def read_samples(file: BinaryIO, shard: str) -> Iterator[Sample]:
         yield Sample.of(group, shard)
 
 
-def _examine(group: Group, shard: str) -> Shape:
+def _examine(group: MemberGroup, shard: str) -> Shape:
     sample = Sample.of(group, shard)
     record = sample.record
     if hashlib.sha256(sample.mp4).hexdigest() != record.mp4_sha256:
@@ -98,4 +98,4 @@ def _examine(group: Group, shard: str) -> Shape:
     return shape
 
 
-CLIPS = Kind(MEMBERS, _examine)
+CLIPS = SampleType(MEMBERS, _examine)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nextscene.shards.format.tar import Group
+from nextscene.shards.format.tar import MemberGroup
 
 MAX_SIDE = 1 << 16
 
@@ -24,7 +24,7 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Kind:
+class SampleType:
     """The members of every sample, in order, and what proves one whole.
 
     `examine(group, shard)` returns the sample's shape, and raises DamagedShard for contents that are not what they
@@ -32,4 +32,4 @@ class Kind:
     """
 
     members: tuple[str, ...]
-    examine: Callable[[Group, str], Shape]
+    examine: Callable[[MemberGroup, str], Shape]

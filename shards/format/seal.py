@@ -11,13 +11,15 @@ from typing import BinaryIO
 from nextscene.common.storage import Storage
 from nextscene.shards.format.checksums import sha256_of
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Place, Receipt
+from nextscene.shards.format.receipt import Receipt, SampleLocation
 from nextscene.shards.format.sample import CLIPS
-from nextscene.shards.format.sample_type import Kind
-from nextscene.shards.format.tar import END, DamagedShard, Group, group_bytes, read_groups
+from nextscene.shards.format.sample_type import SampleType
+from nextscene.shards.format.tar import END, DamagedShard, MemberGroup, group_bytes, read_groups
 
 
-def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: Kind = CLIPS) -> Receipt:
+def seal(
+    out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: SampleType = CLIPS
+) -> Receipt:
     """Concatenates `parts` into the shard, reads the whole back and publishes it. No clips, no tar.
 
     The shard exists once the receipt that is returned is published too; sealing twice writes the same bytes twice.
@@ -40,7 +42,7 @@ def seal(out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence
 
 
 def check_sealed(
-    out: Storage, receipt: Receipt, kind: Kind = CLIPS, look: Callable[[Group], None] | None = None
+    out: Storage, receipt: Receipt, kind: SampleType = CLIPS, look: Callable[[MemberGroup], None] | None = None
 ) -> None:
     """Reads a sealed shard whole and compares it with its receipt and its offsets. Raises DamagedShard.
 
@@ -61,7 +63,9 @@ def check_sealed(
         raise DamagedShard(f"{name}: {name.offsets} does not fit the tar")
 
 
-def read_back(tar: BinaryIO, name: ShardName, kind: Kind, look: Callable[[Group], None] | None = None) -> Receipt:
+def read_back(
+    tar: BinaryIO, name: ShardName, kind: SampleType, look: Callable[[MemberGroup], None] | None = None
+) -> Receipt:
     """Reads a tar to its end, each sample examined: the receipt that it deserves. Raises DamagedShard."""
     tar.seek(0)
     clip_ids, places = [], []
@@ -69,11 +73,18 @@ def read_back(tar: BinaryIO, name: ShardName, kind: Kind, look: Callable[[Group]
         shape = kind.examine(group, str(name))
         crc32 = zlib.crc32(group_bytes(group.key, kind.members, group.contents))
         clip_ids.append(group.key)
-        places.append(Place(group.offset, tuple(map(len, group.contents)), crc32, *shape))
+        places.append(SampleLocation(group.offset, tuple(map(len, group.contents)), crc32, *shape))
         if look:
             look(group)
     size = tar.tell()
     return Receipt(
-        name.split, name.index, name.revision, sha256_of(tar), size, len(places), kind.members, tuple(clip_ids),
+        name.split,
+        name.index,
+        name.revision,
+        sha256_of(tar),
+        size,
+        len(places),
+        kind.members,
+        tuple(clip_ids),
         tuple(places),
-    )  # fmt: skip
+    )

@@ -37,7 +37,7 @@ def _header(name: str, size: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Group:
+class MemberGroup:
     """The contents of a sample's members, in order, and where its first header begins in the tar."""
 
     offset: int
@@ -45,7 +45,7 @@ class Group:
     contents: tuple[bytes, ...]
 
 
-def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[Group]:
+def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[MemberGroup]:
     """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
     keys: set[str] = set()
     while True:
@@ -67,7 +67,7 @@ def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[
         if key in keys:
             raise DamagedShard(f"{shard}: sample {key!r} is there twice")
         keys.add(key)
-        yield Group(offset, key, tuple(contents))
+        yield MemberGroup(offset, key, tuple(contents))
 
 
 def _read_member(file: BinaryIO, header: bytes, shard: str, key: str) -> tuple[str, bytes]:

@@ -54,7 +54,7 @@ _OF_JOURNAL = {"event", "step", "lr"}
 
 
 @dataclass(frozen=True)
-class Earlier:
+class UnmarkedKind:
     """How a folder of a kind is known that has no mark.
 
     `left` says whether it holds such; `begun`, of a name in it, whether a run of this kind may have left that which was
@@ -144,12 +144,12 @@ def _is_waiting_for_videos(out: Storage, name: str) -> bool:
 
 
 EARLIER = {
-    DATASET: Earlier(_holds_dataset, _is_account),
-    LATENTS: Earlier(_holds_latents),
-    RUN: Earlier(_holds_run, _is_ours),
-    VIDEOS: Earlier(_holds_videos),
-    EVALUATION: Earlier(_holds_evaluation, _is_waiting_for_videos),
-    TOYS: Earlier(_holds_toys),
+    DATASET: UnmarkedKind(_holds_dataset, _is_account),
+    LATENTS: UnmarkedKind(_holds_latents),
+    RUN: UnmarkedKind(_holds_run, _is_ours),
+    VIDEOS: UnmarkedKind(_holds_videos),
+    EVALUATION: UnmarkedKind(_holds_evaluation, _is_waiting_for_videos),
+    TOYS: UnmarkedKind(_holds_toys),
 }
 
 

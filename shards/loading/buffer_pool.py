@@ -16,7 +16,7 @@ import torch
 from nextscene.shards.loading.sample_set import Memory
 
 
-class Lodged(NamedTuple):
+class BufferSlot(NamedTuple):
     """A micro-batch in a room: the shape of its array, samples first, and numpy's name for the type of its numbers."""
 
     room: int
@@ -24,7 +24,7 @@ class Lodged(NamedTuple):
     dtype: str = "uint8"
 
 
-class Rooms:
+class BufferPool:
     """So many rooms of so many bytes. A worker sees the same memory if it was forked after this was made."""
 
     def __init__(self, rooms: int, size: int) -> None:
@@ -36,12 +36,12 @@ class Rooms:
         """A room nobody uses, the last one that was left, or None."""
         return self._free.pop() if self._free else None
 
-    def memory(self, lodged: Lodged) -> Memory:
+    def memory(self, lodged: BufferSlot) -> Memory:
         """The memory itself."""
         numbers = np.frombuffer(self._memory, lodged.dtype, math.prod(lodged.shape), lodged.room * self._size)
         return numbers.reshape(lodged.shape)
 
-    def lend(self, lodged: Lodged) -> torch.Tensor:
+    def lend(self, lodged: BufferSlot) -> torch.Tensor:
         """The same as a tensor. The room is free again when the last view of it is gone."""
         memory = self.memory(lodged)
         weakref.finalize(memory, self._free.append, lodged.room).atexit = False

@@ -17,7 +17,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Delivery:
+class ClipTransform:
     """A video is cut to the longest 8k + 1 frames that it has, at most `max_frames`: an autoencoder takes no others.
 
     `size` (width, height) is what videos are scaled and cropped to, by default their own; images keep theirs.

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 
 from nextscene.common.storage import StorageFault
 from nextscene.shards.format.tar import DamagedShard
-from nextscene.shards.loading.buffer_pool import Lodged, Rooms
+from nextscene.shards.loading.buffer_pool import BufferPool, BufferSlot
 from nextscene.shards.loading.decode import NoDecoder
 from nextscene.shards.loading.reader import DatasetChanged
-from nextscene.shards.loading.sample_set import Memory, SampleSet, Words
-from nextscene.shards.loading.shuffle import Draw, Numbers, hashed
+from nextscene.shards.loading.sample_set import Memory, SampleSet, SampleText
+from nextscene.shards.loading.shuffle import Numbers, SampleRef, hashed
 
 
 class Batch(NamedTuple):
@@ -34,28 +34,28 @@ class Batch(NamedTuple):
     fps: list[float]
     keys: list[str]
     source: list[int]
-    draws: list[Draw]
+    draws: list[SampleRef]
     bad: list[str]
 
 
-class Task(NamedTuple):
+class CollateTask(NamedTuple):
     """What a worker is handed: the draws of a micro-batch, and a room for its samples, or None."""
 
-    draws: list[Draw]
+    draws: list[SampleRef]
     room: int | None
 
 
-class Assembled(NamedTuple):
+class CollatedBatch(NamedTuple):
     """What it hands back. Samples that are `lodged` in a room are not in the batch."""
 
     batch: Batch
-    lodged: Lodged | None
+    lodged: BufferSlot | None
 
 
-class Assembler(Dataset[Assembled]):
+class Collator(Dataset[CollatedBatch]):
     """Micro-batches by their draws. What goes wrong is returned, not raised: so it crosses processes as one line."""
 
-    def __init__(self, clips: SampleSet, bucket: Numbers, rooms: Rooms, skipping: bool) -> None:
+    def __init__(self, clips: SampleSet, bucket: Numbers, rooms: BufferPool, skipping: bool) -> None:
         """`skipping` replaces bad clips; otherwise the first is returned as DamagedShard."""
         self._clips = clips
         self._bucket = bucket
@@ -64,7 +64,7 @@ class Assembler(Dataset[Assembled]):
         self._lost: dict[int, str] = {}
         self._members: dict[int, Numbers] = {}
 
-    def __getitem__(self, task: Task) -> Assembled | Exception:  # type: ignore[override]
+    def __getitem__(self, task: CollateTask) -> CollatedBatch | Exception:  # type: ignore[override]
         bad: list[str] = []
         try:
             for bucket in self._buckets(int(self._bucket[task.draws[0].number])):
@@ -80,15 +80,15 @@ class Assembler(Dataset[Assembled]):
         numbers, sizes = np.unique(self._bucket, return_counts=True)
         yield from (int(number) for number in numbers[np.argsort(-sizes, kind="stable")] if number != own)
 
-    def _filled(self, task: Task, bucket: int, bad: list[str]) -> Assembled | None:
+    def _filled(self, task: CollateTask, bucket: int, bad: list[str]) -> CollatedBatch | None:
         """The batch with clips of this bucket, or None if none of them is whole. Adds to `bad`."""
         if bucket not in self._members:
             self._members[bucket] = np.flatnonzero(self._bucket == bucket)
         form = self._clips.form(int(self._members[bucket][0]))
         shape = (len(task.draws), *form.shape)
-        lodged = None if task.room is None else Lodged(task.room, shape, form.dtype)
+        lodged = None if task.room is None else BufferSlot(task.room, shape, form.dtype)
         memory = self._rooms.memory(lodged) if lodged else np.empty(shape, form.dtype)
-        said: list[Words] = []
+        said: list[SampleText] = []
         for place, draw in zip(memory, task.draws, strict=True):
             words = self._first_whole(place, self._candidates(draw, bucket), bad)
             if words is None:
@@ -96,9 +96,9 @@ class Assembler(Dataset[Assembled]):
             said.append(words)
         text, caption, fps, keys, source = map(list, zip(*said, strict=True))
         video = torch.from_numpy(memory[:0] if lodged else memory)
-        return Assembled(Batch(video, text, caption, fps, keys, source, task.draws, bad), lodged)
+        return CollatedBatch(Batch(video, text, caption, fps, keys, source, task.draws, bad), lodged)
 
-    def _first_whole(self, memory: Memory, numbers: Iterator[int], bad: list[str]) -> Words | None:
+    def _first_whole(self, memory: Memory, numbers: Iterator[int], bad: list[str]) -> SampleText | None:
         for number in numbers:
             if number not in self._lost:
                 try:
@@ -110,7 +110,7 @@ class Assembler(Dataset[Assembled]):
             bad.append(self._lost[number])
         return None
 
-    def _candidates(self, draw: Draw, bucket: int) -> Iterator[int]:
+    def _candidates(self, draw: SampleRef, bucket: int) -> Iterator[int]:
         """The clip itself, if it is of this bucket, then what may stand in: all others, from a place of its own on."""
         if self._bucket[draw.number] == bucket:
             yield draw.number

@@ -10,11 +10,11 @@ import numpy as np
 
 from nextscene.shards.format.sample import MEMBERS, Sample
 from nextscene.shards.format.sample_type import Shape
-from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.loading.decode import Backend
-from nextscene.shards.loading.reader import NoDataset, SplitReader
-from nextscene.shards.loading.sample_set import Form, Memory, Words
-from nextscene.shards.loading.shuffle import Numbers, Order
+from nextscene.shards.loading.reader import DatasetNotFound, SplitReader
+from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText
+from nextscene.shards.loading.shuffle import Numbers, ShuffleOrder
 
 
 class SplitDataset(ABC):
@@ -24,10 +24,10 @@ class SplitDataset(ABC):
     """[samples, 3]: frames, width and height of each sample as it is delivered."""
 
     def __init__(self, location: str, split: str, checksums: bool, members: tuple[str, ...], called: str) -> None:
-        """Raises what `SplitReader` raises, and NoDataset for samples of other members."""
+        """Raises what `SplitReader` raises, and DatasetNotFound for samples of other members."""
         self._reader = SplitReader(location, split, checksums)
         if self._reader.index.members != members:
-            raise NoDataset(f"{location} holds samples of {', '.join(self._reader.index.members)}, not {called}")
+            raise DatasetNotFound(f"{location} holds samples of {', '.join(self._reader.index.members)}, not {called}")
 
     @property
     def reader(self) -> SplitReader:
@@ -42,8 +42,8 @@ class SplitDataset(ABC):
             raise IndexError(f"sample {number} of {len(self)}")
         return self._item(number)
 
-    def order(self, micro_batch: int, seed: int, window: int) -> Order:
-        return Order(self._reader.index.shard, _buckets(self.shapes), micro_batch, seed, window)
+    def order(self, micro_batch: int, seed: int, window: int) -> ShuffleOrder:
+        return ShuffleOrder(self._reader.index.shard, _buckets(self.shapes), micro_batch, seed, window)
 
     @property
     def fingerprint(self) -> int:
@@ -51,17 +51,17 @@ class SplitDataset(ABC):
         return zlib.crc32(self.shapes.astype("<i8").tobytes(), zlib.crc32(self._reader.index.key_bytes()))
 
     @abstractmethod
-    def form(self, number: int) -> Form: ...
+    def form(self, number: int) -> ArraySpec: ...
 
     @abstractmethod
-    def decode_into(self, memory: Memory, number: int) -> Words: ...
+    def decode_into(self, memory: Memory, number: int) -> SampleText: ...
 
     @abstractmethod
     def _item(self, number: int) -> dict[str, Any]: ...
 
 
 class ClipDataset(SplitDataset):
-    """The clips of one split, decoded. What its items are, `Delivery.item` says."""
+    """The clips of one split, decoded. What its items are, `ClipTransform.item` says."""
 
     def __init__(
         self,
@@ -73,24 +73,24 @@ class ClipDataset(SplitDataset):
         backend: Backend = "pyav",
         checksums: bool = True,
     ) -> None:
-        """Opens a dataset at a path or URI. `Delivery` explains the options; `checksums` are of every byte read.
+        """Opens a dataset at a path or URI. `ClipTransform` explains the options; `checksums` are of every byte read.
 
         Raises ValueError for a `max_frames` that is not 8k + 1, and what `SplitReader` raises.
         """
-        self._delivery = Delivery(max_frames, size, backend)
+        self._delivery = ClipTransform(max_frames, size, backend)
         super().__init__(location, split, checksums, MEMBERS, "clips")
         self.shapes = self._delivery.shapes(self._reader.index.shapes)
 
-    def form(self, number: int) -> Form:
+    def form(self, number: int) -> ArraySpec:
         """Pixels: [frames, height, width, RGB]."""
         frames, width, height = map(int, self.shapes[number])
-        return Form((frames, height, width, 3), "uint8")
+        return ArraySpec((frames, height, width, 3), "uint8")
 
-    def decode_into(self, memory: Memory, number: int) -> Words:
+    def decode_into(self, memory: Memory, number: int) -> SampleText:
         """Reads clip `number` and fills `memory` with its pixels. Raises DamagedShard."""
         sample, stored, shard = self._sample(number)
         record = self._delivery.into(memory, sample, stored, shard)
-        return Words(sample.text.decode(), record.caption, record.fps, sample.key)
+        return SampleText(sample.text.decode(), record.caption, record.fps, sample.key)
 
     def _item(self, number: int) -> dict[str, Any]:
         return self._delivery.item(*self._sample(number))

@@ -20,7 +20,7 @@ _ONE = 1 << 64
 
 
 @dataclass(frozen=True)
-class Turns:
+class WeightedInterleave:
     """`weights` are above 0. Of 100 turns each has its share to within 3, of a million to within 7."""
 
     weights: tuple[float, ...]

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nextscene.shards.format.receipt import DamagedRecord
-from nextscene.shards.format.record import Flat
-from nextscene.shards.format.sample_type import Kind, Shape
-from nextscene.shards.format.tar import DamagedShard, Group
+from nextscene.shards.format.record import FlatRecord
+from nextscene.shards.format.sample_type import SampleType, Shape
+from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from nextscene.shards.loading.dataset import SplitDataset
-from nextscene.shards.loading.sample_set import Form, Memory, Words
+from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText
 
 MEMBERS = ("json", "latent")
 _STORED = "<f2"
@@ -25,7 +25,7 @@ Latent = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
-class LatentRecord(Flat):
+class LatentRecord(FlatRecord):
     """What `<key>.json` says of a latent.
 
     `text`, `caption` and `fps` are the clip's; `frames`, `width` and `height` are its own as the encoder got it.
@@ -63,7 +63,7 @@ class LatentSample:
         return self.record.to_bytes(), self.latent.astype(_STORED).tobytes()
 
     @staticmethod
-    def of_clip(words: Words, delivered: Shape, latent: Latent) -> LatentSample:
+    def of_clip(words: SampleText, delivered: Shape, latent: Latent) -> LatentSample:
         """As an encoder makes it of a clip that was delivered to it in this shape."""
         digest = hashlib.sha256(latent.astype(_STORED).tobytes()).hexdigest()
         planes, frames, height, width = latent.shape
@@ -73,7 +73,7 @@ class LatentSample:
         return LatentSample(record, latent)
 
     @staticmethod
-    def of(group: Group, shard: str) -> LatentSample:
+    def of(group: MemberGroup, shard: str) -> LatentSample:
         """Raises DamagedShard, naming `shard` and the sample, for no record or another sample's, or another size."""
         try:
             record = LatentRecord.from_bytes(group.contents[0])
@@ -103,17 +103,17 @@ class LatentDataset(SplitDataset):
         if self._planes < 2 or (sizes != self.shapes.prod(axis=1) * (self._planes * _BYTES)).any():
             raise DamagedRecord(f"{location} holds latents whose sizes are not those of their shapes")
 
-    def form(self, number: int) -> Form:
+    def form(self, number: int) -> ArraySpec:
         """The posterior: [channels + 1, frames, height, width]."""
         frames, width, height = map(int, self.shapes[number])
-        return Form((self._planes, frames, height, width), "float16")
+        return ArraySpec((self._planes, frames, height, width), "float16")
 
-    def decode_into(self, memory: Memory, number: int) -> Words:
+    def decode_into(self, memory: Memory, number: int) -> SampleText:
         """Reads latent `number` and fills `memory` with it. Raises DamagedShard."""
         sample = self._sample(number)
         memory[:] = sample.latent
         record = sample.record
-        return Words(record.text, record.caption, record.fps, record.clip_id)
+        return SampleText(record.text, record.caption, record.fps, record.clip_id)
 
     def _item(self, number: int) -> dict[str, Any]:
         latent = np.empty(*self.form(number))
@@ -128,7 +128,7 @@ class LatentDataset(SplitDataset):
         return sample
 
 
-def _examine(group: Group, shard: str) -> Shape:
+def _examine(group: MemberGroup, shard: str) -> Shape:
     sample = LatentSample.of(group, shard)
     record = sample.record
     if hashlib.sha256(group.contents[1]).hexdigest() != record.latent_sha256:
@@ -141,8 +141,8 @@ def _examine(group: Group, shard: str) -> Shape:
     return shape
 
 
-def _damaged(group: Group, shard: str, what: str) -> DamagedShard:
+def _damaged(group: MemberGroup, shard: str, what: str) -> DamagedShard:
     return DamagedShard(f"{shard}: sample {group.key!r}: {what}")
 
 
-LATENTS = Kind(MEMBERS, _examine)
+LATENTS = SampleType(MEMBERS, _examine)

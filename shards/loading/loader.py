@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from nextscene.shards.format.tar import DamagedShard
-from nextscene.shards.loading.buffer_pool import Rooms
-from nextscene.shards.loading.collate import Assembled, Assembler, Batch, Task
+from nextscene.shards.loading.buffer_pool import BufferPool
+from nextscene.shards.loading.collate import Batch, CollatedBatch, CollateTask, Collator
 from nextscene.shards.loading.sample_set import Drawing, SampleSet
-from nextscene.shards.loading.shuffle import Draw
+from nextscene.shards.loading.shuffle import SampleRef
 
-__all__ = ["Batch", "Loader", "OtherSequence", "TooManyBadClips"]
+__all__ = ["Batch", "Loader", "StateMismatch", "TooManyBadClips"]
 
 _ROOMS_IN_USE = 3  # one that is being filled, one that the caller has, one that it still has from before
 
@@ -31,7 +31,7 @@ class TooManyBadClips(DamagedShard):
     """More clips were bad than may be skipped. The message names the last one and what is wrong with it."""
 
 
-class OtherSequence(ValueError):
+class StateMismatch(ValueError):
     """A state that was saved by a loader of another sequence."""
 
 
@@ -88,16 +88,16 @@ class Loader:
         return {"position": self._position, **self._identity}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where another loader stopped. Raises OtherSequence for one of other clips or another order."""
+        """Goes on where another loader stopped. Raises StateMismatch for one of other clips or another order."""
         for name, value in self._identity.items():
             if state.get(name) != value:
                 meaning = _OTHER_CLIPS if name == "clips" else ""
-                raise OtherSequence(
+                raise StateMismatch(
                     f"the state to resume from has {name} {state.get(name)}, this loader has {value}{meaning}"
                 )
         position = state.get("position")
         if type(position) is not int or position < 0:
-            raise OtherSequence(f"the state to resume from has position {position!r}")
+            raise StateMismatch(f"the state to resume from has position {position!r}")
         self._position = position
         self._iteration += 1
 
@@ -109,7 +109,7 @@ class Loader:
         self._iteration += 1
         mine = self._iteration
         # Of its own: what an iteration before this one has under way would take its rooms with it.
-        rooms = Rooms(self._workers * self._prefetch + _ROOMS_IN_USE, self._largest)
+        rooms = BufferPool(self._workers * self._prefetch + _ROOMS_IN_USE, self._largest)
         for assembled in self._assembled(rooms):
             if mine != self._iteration:
                 raise RuntimeError("this iteration was ended by a later one, or by a state that was loaded")
@@ -122,11 +122,11 @@ class Loader:
             self._position += self._world
             yield _handed_over(assembled, rooms)
 
-    def _assembled(self, rooms: Rooms) -> Iterator[Assembled | Exception]:
+    def _assembled(self, rooms: BufferPool) -> Iterator[CollatedBatch | Exception]:
         draws = self._order.batches(self._position, self._rank, self._world)
         return iter(
             DataLoader(
-                Assembler(self._clips, self._order.bucket, rooms, skipping=self._skip_at_most > 0),
+                Collator(self._clips, self._order.bucket, rooms, skipping=self._skip_at_most > 0),
                 batch_size=None,
                 sampler=_Tasks(draws, rooms),
                 num_workers=self._workers,
@@ -161,15 +161,15 @@ def _set_aside(_worker: int) -> None:
 class _Tasks:
     """The sampler: what DataLoader hands out to its workers."""
 
-    def __init__(self, draws: Iterator[list[Draw]], rooms: Rooms) -> None:
+    def __init__(self, draws: Iterator[list[SampleRef]], rooms: BufferPool) -> None:
         self._draws = draws
         self._rooms = rooms
 
-    def __iter__(self) -> Iterator[Task]:
-        return (Task(draws, self._rooms.take()) for draws in self._draws)
+    def __iter__(self) -> Iterator[CollateTask]:
+        return (CollateTask(draws, self._rooms.take()) for draws in self._draws)
 
 
-def _handed_over(assembled: Assembled, rooms: Rooms) -> Batch:
+def _handed_over(assembled: CollatedBatch, rooms: BufferPool) -> Batch:
     if assembled.lodged is None:
         return assembled.batch
     return assembled.batch._replace(video=rooms.lend(assembled.lodged))

@@ -12,9 +12,9 @@ from itertools import accumulate, count
 import numpy as np
 
 from nextscene.shards.loading.dataset import SplitDataset
-from nextscene.shards.loading.interleave import Turns
-from nextscene.shards.loading.sample_set import Form, Memory, Words
-from nextscene.shards.loading.shuffle import Draw, Lookup, Numbers, Order
+from nextscene.shards.loading.interleave import WeightedInterleave
+from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText
+from nextscene.shards.loading.shuffle import Lookup, Numbers, SampleRef, ShuffleOrder
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class MixedOrder:
     So it is one sequence for any number of ranks, and is entered anywhere at once.
     """
 
-    orders: tuple[Order, ...]
-    turns: Turns
+    orders: tuple[ShuffleOrder, ...]
+    turns: WeightedInterleave
 
     @cached_property
     def bucket(self) -> Numbers:
@@ -33,13 +33,13 @@ class MixedOrder:
         begins = accumulate((int(order.bucket.max()) + 1 for order in self.orders), initial=0)
         return np.concatenate([begin + order.bucket for begin, order in zip(begins, self.orders, strict=False)])
 
-    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
+    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
         lookups = [Lookup(order) for order in self.orders]
         begins = _begins(len(order.bucket) for order in self.orders)
         for place in count(position + rank, world):
             source, own = self.turns.at(place)
-            yield [Draw(begins[source] + draw.number, draw.epoch) for draw in lookups[source].batch(own)]
+            yield [SampleRef(begins[source] + draw.number, draw.epoch) for draw in lookups[source].batch(own)]
 
     def epoch_at(self, position: int) -> int:
         """The epoch of the set whose turn it is."""
@@ -54,7 +54,7 @@ class Mixture:
         """`weights`, one a set, are shares of the micro-batches. Raises ValueError for what does not mix."""
         if len(sets) != len(weights):
             raise ValueError(f"{len(sets)} sets and {len(weights)} weights")
-        self._turns = Turns(tuple(weights))
+        self._turns = WeightedInterleave(tuple(weights))
         kinds = {", ".join(one.reader.index.members) for one in sets}
         if len(kinds) > 1:
             raise ValueError(f"sets of {' and of '.join(sorted(kinds))} do not mix: give all clips, or all latents")
@@ -74,11 +74,11 @@ class Mixture:
     def order(self, micro_batch: int, seed: int, window: int) -> MixedOrder:
         return MixedOrder(tuple(one.order(micro_batch, seed, window) for one in self._sets), self._turns)
 
-    def form(self, number: int) -> Form:
+    def form(self, number: int) -> ArraySpec:
         source, own = self._place(number)
         return self._sets[source].form(own)
 
-    def decode_into(self, memory: Memory, number: int) -> Words:
+    def decode_into(self, memory: Memory, number: int) -> SampleText:
         """Reads a sample and fills `memory`, which has its form; the words say from which set. Raises DamagedShard."""
         source, own = self._place(number)
         return self._sets[source].decode_into(memory, own)._replace(source=source)

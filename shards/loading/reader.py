@@ -9,12 +9,12 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.dataset_hints import no_dataset
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Manifest, Place, Receipt
+from nextscene.shards.format.receipt import Manifest, Receipt, SampleLocation
 from nextscene.shards.format.sample import Sample
-from nextscene.shards.format.tar import DamagedShard, Group, group_bytes
+from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 
 
-class NoDataset(ValueError):
+class DatasetNotFound(ValueError):
     """There is no dataset, or no such split of one, where one was looked for."""
 
 
@@ -27,8 +27,8 @@ class MissingShard(DamagedShard):
 
 
 def read_group(
-    out: Storage, shard: ShardName, key: str, place: Place, members: Sequence[str], checksums: bool = True
-) -> Group:
+    out: Storage, shard: ShardName, key: str, place: SampleLocation, members: Sequence[str], checksums: bool = True
+) -> MemberGroup:
     """One sample of a tar, from where its index says it is. Raises DamagedShard, naming shard and sample.
 
     Headers, names, order and sizes are always compared with what was sealed; contents by their checksum, on request.
@@ -46,7 +46,7 @@ def read_group(
         raise DamagedShard(f"{where}: the headers found where it should be are not its own")
     if checksums and zlib.crc32(data) != place.crc32:
         raise DamagedShard(f"{where}: its contents are not those that were sealed, by their checksum")
-    return Group(place.offset, key, contents)
+    return MemberGroup(place.offset, key, contents)
 
 
 class ShardReader:
@@ -66,16 +66,16 @@ class ShardReader:
         return Sample.of(read_group(self._out, name, key, self._places[key], self.receipt.members), str(name))
 
 
-def opened(location: str, split: str) -> tuple[Storage, Manifest]:
-    """The dataset at a path or URI. Raises NoDataset where there is none, or no sample of that split in it."""
+def open_split(location: str, split: str) -> tuple[Storage, Manifest]:
+    """The dataset at a path or URI. Raises DatasetNotFound where there is none, or no sample of that split in it."""
     out = Storage.at(location)
     try:
         manifest = Manifest.read(out)
     except FileNotFoundError as error:
-        raise NoDataset(f"{out.shown} {no_dataset(out)}") from error
+        raise DatasetNotFound(f"{out.shown} {no_dataset(out)}") from error
     if split not in manifest.splits:
         there = " and ".join(manifest.splits) or "none at all"
-        raise NoDataset(f"{out.shown} has no samples in a split {split!r}, but {there}")
+        raise DatasetNotFound(f"{out.shown} has no samples in a split {split!r}, but {there}")
     return out, manifest
 
 
@@ -86,8 +86,8 @@ class SplitReader:
     """
 
     def __init__(self, location: str, split: str, checksums: bool = True) -> None:
-        """Raises NoDataset where there is none, DamagedRecord, DamagedShard or StorageFault."""
-        self._out, manifest = opened(location, split)
+        """Raises DatasetNotFound where there is none, DamagedRecord, DamagedShard or StorageFault."""
+        self._out, manifest = open_split(location, split)
         self._checksums = checksums
         self.index = Index.read(self._out, manifest, split)
         self._check_files()
@@ -106,7 +106,7 @@ class SplitReader:
     def shard_of(self, number: int) -> ShardName:
         return self.index.shards[int(self.index.shard[number])].name
 
-    def group(self, number: int) -> Group:
+    def group(self, number: int) -> MemberGroup:
         """The members of one sample. Raises DamagedShard, or DatasetChanged."""
         index, shard = self.index, self.shard_of(number)
         try:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nextscene.shards.loading.shuffle import Draw, Numbers
+from nextscene.shards.loading.shuffle import Numbers, SampleRef
 
 Memory = npt.NDArray[Any]
 
 
-class Form(NamedTuple):
+class ArraySpec(NamedTuple):
     """How a sample lies in memory: the shape of its array, and numpy's name for the type of its numbers."""
 
     shape: tuple[int, ...]
@@ -25,7 +25,7 @@ class Form(NamedTuple):
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class Words(NamedTuple):
+class SampleText(NamedTuple):
     """What goes with a sample's array. `source` is the set of a mixture that it comes from, by its number there."""
 
     text: str
@@ -42,7 +42,7 @@ class Drawing(Protocol):
     def bucket(self) -> Numbers:
         """[samples]: what each goes with."""
 
-    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
+    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th."""
 
     def epoch_at(self, position: int) -> int:
@@ -62,8 +62,8 @@ class SampleSet(Protocol):
 
     def order(self, micro_batch: int, seed: int, window: int) -> Drawing: ...
 
-    def form(self, number: int) -> Form:
+    def form(self, number: int) -> ArraySpec:
         """The same for all samples of a bucket."""
 
-    def decode_into(self, memory: Memory, number: int) -> Words:
+    def decode_into(self, memory: Memory, number: int) -> SampleText:
         """Reads a sample and fills `memory`, which has its form. Raises DamagedShard."""

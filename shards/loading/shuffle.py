@@ -20,7 +20,7 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.int64]
 
 
-class Draw(NamedTuple):
+class SampleRef(NamedTuple):
     """One use of a sample. The pair is unique in the sequence, so that randomness can be seeded by it."""
 
     number: int
@@ -28,7 +28,7 @@ class Draw(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Order:
+class ShuffleOrder:
     """The sequence for samples of which `shard` and `bucket` ([samples]) say where they lie and what they go with.
 
     Every micro-batch has `micro_batch` samples of one bucket. `window` is how many shards are shuffled as one.
@@ -63,7 +63,7 @@ class Order:
     def _shards(self) -> Numbers:
         return np.unique(self.shard)
 
-    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Draw]]:
+    def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
         return map(Lookup(self).batch, count(position + rank, world))
 
@@ -109,16 +109,16 @@ class Order:
 class Lookup:
     """The micro-batches of an order by their places. It holds the epoch of the last one, for those that follow."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: ShuffleOrder) -> None:
         self._order = order
         self._begin = 0
         self._completed = np.empty((0, order.micro_batch, 2), np.int64)
 
-    def batch(self, place: int) -> list[Draw]:
+    def batch(self, place: int) -> list[SampleRef]:
         if not 0 <= place - self._begin < len(self._completed):
             epoch = self._order.epoch_at(place)
             self._begin, self._completed = self._order.begin(epoch), self._order.completed_in(epoch)
-        return [Draw(int(number), int(epoch)) for number, epoch in self._completed[place - self._begin]]
+        return [SampleRef(int(number), int(epoch)) for number, epoch in self._completed[place - self._begin]]
 
 
 def _draws(numbers: Numbers, epoch: int) -> Numbers:

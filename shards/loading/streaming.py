@@ -19,24 +19,25 @@ from nextscene.shards.format.receipt import ManifestShard
 from nextscene.shards.format.sample import Sample, read_samples
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import DamagedShard
-from nextscene.shards.loading.clip_transform import Delivery
-from nextscene.shards.loading.reader import opened
+from nextscene.shards.loading.clip_transform import ClipTransform
+from nextscene.shards.loading.reader import open_split
 
-_AS_STORED = Delivery()
+_AS_STORED = ClipTransform()
 
 
 def stream(
     location: str,
     split: str = "train",
     *,
-    delivery: Delivery = _AS_STORED,
+    delivery: ClipTransform = _AS_STORED,
     seed: int = 0,
     epoch: int = 0,
     rank: int = 0,
     world: int = 1,
     buffer: int = 64,
 ) -> webdataset.DataPipeline:
-    """One epoch of this rank's shards: an iterable dataset for DataLoader, of the items that `Delivery.item` makes.
+    """One epoch of this rank's shards: an iterable dataset for DataLoader, of the items that `ClipTransform.item`
+    makes.
 
     Shards are shuffled by seed and epoch, clips in a buffer of so many, before they are decoded. Damage is raised as
     by the other readers, and a shard with fewer clips than the manifest says is damaged; add stages with `.compose`.
@@ -44,19 +45,19 @@ def stream(
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} of a world of {world}")
-    out, manifest = opened(location, split)
+    out, manifest = open_split(location, split)
     shards = list(manifest.of_split(split))
     random.Random(f"{seed} {epoch}").shuffle(shards)  # noqa: S311 - an order, not a secret
     return webdataset.DataPipeline(
         partial(iter, shards[rank::world]),
         webdataset.split_by_worker,
-        _Samples(out),
+        _SampleStream(out),
         webdataset.detshuffle(buffer, buffer // 2, seed=seed, epoch=epoch - 1),
         _Items(delivery),
     )
 
 
-class _Samples:
+class _SampleStream:
     """A stage: the samples of each shard, with their shard's name."""
 
     def __init__(self, out: Storage) -> None:
@@ -81,7 +82,7 @@ class _Samples:
 class _Items:
     """A stage: samples decoded."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: ClipTransform) -> None:
         self._delivery = delivery
 
     def __call__(self, samples: Iterable[tuple[Sample, str]]) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
@@ -41,11 +41,11 @@ def drive(out: str, run_id: str, folder: Path) -> None:
                     written = time.monotonic()
                 time.sleep(_PAUSE_SECONDS)
         _note(folder, run_id, "done")
-    except (RunStopped, StorageFault) as stop:
+    except (StoppedError, StorageFault) as stop:
         _note(folder, run_id, f"stopped: {stop}")
     except JudgeStopped as stop:
         _note(folder, run_id, f"asks no more: {stop}")
-    except UsageMistake as mistake:
+    except UsageError as mistake:
         _note(folder, run_id, f"refused: {mistake}")
 
 

@@ -22,7 +22,15 @@ from typing import Any, Protocol
 import psutil
 
 MODULES = tuple(
-    f"curation.{name}" for name in ("clocks", "process_identity", "lease", "lock", "run_ownership", "judging")
+    f"nextscene.{name}"
+    for name in (
+        "common.clocks",
+        "common.process_identity",
+        "common.lease",
+        "common.run_lock",
+        "judge.run_ownership",
+        "curation.run.unit_judge",
+    )
 )
 VARIABLE = "SIMULATED_MACHINE"
 _FORMAT = "5d"
@@ -106,9 +114,13 @@ class Machine:
     def _substitutes(self, clocks: Clocks) -> Mapping[str, object]:
         by_number = {time.CLOCK_BOOTTIME: clocks.boottime, time.CLOCK_MONOTONIC: clocks.awake}
         own_time = SimpleNamespace(
-            time=clocks.wall, monotonic=clocks.awake, sleep=clocks.sleep, CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
-            CLOCK_MONOTONIC=time.CLOCK_MONOTONIC, clock_gettime=lambda number: by_number[number](),
-        )  # fmt: skip
+            time=clocks.wall,
+            monotonic=clocks.awake,
+            sleep=clocks.sleep,
+            CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
+            CLOCK_MONOTONIC=time.CLOCK_MONOTONIC,
+            clock_gettime=lambda number: by_number[number](),
+        )
 
         class Event(threading.Event):
             def wait(self, timeout: float | None = None) -> bool:

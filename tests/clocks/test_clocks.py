@@ -40,8 +40,11 @@ def test_a_command_that_is_kept_out_says_whom_it_waits_for_and_what_to_do(tmp_pa
         env=os.environ
         | {"PYTHONPATH": f"{REPOSITORY / 'tests' / 'clocks'}{os.pathsep}{REPOSITORY}"}
         | {VARIABLE: f"{tmp_path / 'clocks'}|here|boot-here|pid:[1]"},
-        capture_output=True, text=True, timeout=SECONDS, cwd=REPOSITORY,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        cwd=REPOSITORY,
+    )
     assert ended.returncode == 3, ended.stderr
     waits, stopped, goes_on = ended.stderr.splitlines()
     assert "another-host, process 7" in waits and "30 s" in waits

@@ -45,9 +45,7 @@ def chosen(words: list[str]) -> list[Case]:
 
 
 def _plain(result: Result) -> dict[str, str]:
-    return {
-        "group": result.case.group, "file": result.case.file, "verdict": result.verdict, "line": str(result)
-    }  # fmt: skip
+    return {"group": result.case.group, "file": result.case.file, "verdict": result.verdict, "line": str(result)}
 
 
 if __name__ == "__main__":

@@ -99,9 +99,7 @@ def video(
             expected[:] = seen(kept)
 
     tolerance = HDR_TOLERANCE if hdr else SDR_TOLERANCE
-    return Case(
-        group, file, make, shown_size or size, expected, tolerance, noted=noted, or_rejected=or_rejected
-    )  # fmt: skip
+    return Case(group, file, make, shown_size or size, expected, tolerance, noted=noted, or_rejected=or_rejected)
 
 
 def hdr_patches(tags: Tags) -> Array:

@@ -17,28 +17,66 @@ from tests.colors.conversion import Array, Tags, decoded
 COLUMNS, ROWS = 4, 3
 FRAMES = 4
 
-SDR = np.array(
-    [
-        (200, 40, 40), (195, 38, 36), (30, 120, 60), (10, 10, 200),
-        (255, 255, 255), (0, 0, 0), (128, 128, 128), (40, 40, 40),
-        (224, 172, 105), (141, 85, 36), (240, 220, 30), (20, 190, 210),
-    ]
-) / 255.0  # fmt: skip
+SDR = (
+    np.array(
+        [
+            (200, 40, 40),
+            (195, 38, 36),
+            (30, 120, 60),
+            (10, 10, 200),
+            (255, 255, 255),
+            (0, 0, 0),
+            (128, 128, 128),
+            (40, 40, 40),
+            (224, 172, 105),
+            (141, 85, 36),
+            (240, 220, 30),
+            (20, 190, 210),
+        ]
+    )
+    / 255.0
+)
 """R'G'B' of the patches, row by row: reds, a green, a blue, greys, skin tones, yellow and cyan."""
 
 H273 = {
     "matrix": {
-        "gbr": 0, "bt709": 1, "": 2, "fcc": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "ycgco": 8, "bt2020nc": 9,
+        "gbr": 0,
+        "bt709": 1,
+        "": 2,
+        "fcc": 4,
+        "bt470bg": 5,
+        "smpte170m": 6,
+        "smpte240m": 7,
+        "ycgco": 8,
+        "bt2020nc": 9,
     },
     "primaries": {
-        "bt709": 1, "": 2, "bt470m": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "bt2020": 9,
-        "smpte431": 11, "smpte432": 12,
+        "bt709": 1,
+        "": 2,
+        "bt470m": 4,
+        "bt470bg": 5,
+        "smpte170m": 6,
+        "smpte240m": 7,
+        "bt2020": 9,
+        "smpte431": 11,
+        "smpte432": 12,
     },
     "transfer": {
-        "bt709": 1, "": 2, "gamma22": 4, "gamma28": 5, "smpte170m": 6, "smpte240m": 7, "linear": 8, "iec61966-2-4": 11,
-        "iec61966-2-1": 13, "bt2020-10": 14, "bt2020-12": 15, "smpte2084": 16, "arib-std-b67": 18,
+        "bt709": 1,
+        "": 2,
+        "gamma22": 4,
+        "gamma28": 5,
+        "smpte170m": 6,
+        "smpte240m": 7,
+        "linear": 8,
+        "iec61966-2-4": 11,
+        "iec61966-2-1": 13,
+        "bt2020-10": 14,
+        "bt2020-12": 15,
+        "smpte2084": 16,
+        "arib-std-b67": 18,
     },
-}  # fmt: skip
+}
 """The numbers of the tags, by H.273."""
 
 
@@ -54,14 +92,26 @@ class Layout:
 
 
 LAYOUTS = {
-    "yuv420p": Layout("yuv", 8, 2, 2), "yuvj420p": Layout("yuv", 8, 2, 2), "yuvj422p": Layout("yuv", 8, 2, 1),
-    "yuv422p": Layout("yuv", 8, 2, 1), "yuv444p": Layout("yuv"), "yuvj444p": Layout("yuv"),
+    "yuv420p": Layout("yuv", 8, 2, 2),
+    "yuvj420p": Layout("yuv", 8, 2, 2),
+    "yuvj422p": Layout("yuv", 8, 2, 1),
+    "yuv422p": Layout("yuv", 8, 2, 1),
+    "yuv444p": Layout("yuv"),
+    "yuvj444p": Layout("yuv"),
     "yuva420p": Layout("yuva", 8, 2, 2),
-    "yuv420p10le": Layout("yuv", 10, 2, 2), "yuv422p10le": Layout("yuv", 10, 2, 1), "yuv444p10le": Layout("yuv", 10),
-    "yuva444p10le": Layout("yuva", 10), "gbrp": Layout("gbr"), "gbrp10le": Layout("gbr", 10), "gray": Layout("y"),
-    "rgb24": Layout("rgb", packed=True), "rgba": Layout("rgba", packed=True), "argb": Layout("argb", packed=True),
-    "bgra": Layout("bgra", packed=True), "rgb48be": Layout("rgb", 16, packed=True),
-}  # fmt: skip
+    "yuv420p10le": Layout("yuv", 10, 2, 2),
+    "yuv422p10le": Layout("yuv", 10, 2, 1),
+    "yuv444p10le": Layout("yuv", 10),
+    "yuva444p10le": Layout("yuva", 10),
+    "gbrp": Layout("gbr"),
+    "gbrp10le": Layout("gbr", 10),
+    "gray": Layout("y"),
+    "rgb24": Layout("rgb", packed=True),
+    "rgba": Layout("rgba", packed=True),
+    "argb": Layout("argb", packed=True),
+    "bgra": Layout("bgra", packed=True),
+    "rgb48be": Layout("rgb", 16, packed=True),
+}
 
 
 def raw(codes: Array, pixel_format: str, width: int, height: int) -> bytes:
@@ -94,10 +144,30 @@ def write_video(
     )
     width, height = size
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y",
-        "-f", "rawvideo", "-pix_fmt", pixel_format, "-s", f"{width}x{height}", "-r", "16", "-i", "pipe:",
-        "-vf", marked, "-pix_fmt", pixel_format, "-threads", "1", *encoder, str(path),
-    ]  # fmt: skip
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-y",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        pixel_format,
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        "16",
+        "-i",
+        "pipe:",
+        "-vf",
+        marked,
+        "-pix_fmt",
+        pixel_format,
+        "-threads",
+        "1",
+        *encoder,
+        str(path),
+    ]
     done = subprocess.run(command, input=raw(codes, pixel_format, *size) * FRAMES, capture_output=True, check=False)
     if done.returncode:
         raise ValueError(f"{path.name} cannot be made: {done.stderr.decode(errors='replace').strip()[-300:]}")

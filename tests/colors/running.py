@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nextscene.curation.config import Config, Rules
+from nextscene.curation.config import BuildConfig, Rules
 from tests.colors.cases import Case, Unmade
 from tests.colors.patches import Clip, in_clip
 from tests.support import build_inline, ledger, write_csv
 
-CONFIG = Config(
-    judge="none", test=0.0, unit_size=512, rules=Rules(min_width=64, min_height=64, min_image_side=64)
-)  # fmt: skip
+CONFIG = BuildConfig(judge="none", test=0.0, unit_size=512, rules=Rules(min_width=64, min_height=64, min_image_side=64))
 BT709_LIMITED = (1, 1, 1, 1)
 
 
@@ -33,7 +31,7 @@ class Result:
         return f"{self.verdict:9}{self.off:6.1f}  {self.case.group:10} {self.case.file:34} {self.said}"
 
 
-def results(cases: Sequence[Case], folder: Path, config: Config = CONFIG) -> list[Result]:
+def results(cases: Sequence[Case], folder: Path, config: BuildConfig = CONFIG) -> list[Result]:
     """All cases as one source through the product."""
     unmade: dict[str, str] = {}
     for case in cases:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.probe import measure
 from nextscene.curation.stages.cut import Span
-from nextscene.curation.stages.keyframes import look
+from nextscene.curation.stages.keyframes import extract_keyframes
 from tests.colors.__main__ import chosen
 from tests.colors.cases import Case
 from tests.colors.conversion import Tags, encoded, shown, signal_of
@@ -22,12 +22,26 @@ from tests.colors.running import CONFIG, Result, results
 from tests.support import build_inline, ledger, write_csv
 
 SAMPLE = [
-    "matrix-h264-smpte170m-limited.mp4", "matrix-h264-bt709-full.mkv", "matrix-hevc-bt2020nc-limited.ts",
-    "untagged-h264-sd.mp4", "untagged-h264-hd.ts", "untagged-only-2020-sd.mp4", "primaries-h264-smpte432.mp4",
-    "mjpeg-mjpeg-420-1280.avi", "rgb-x264rgb-hd.mp4", "alpha-qtrle.mov",
-    "pq-hevc-1000.mp4", "pq-hevc-cll-400-4000.mkv", "hlg-hevc-hlg.mp4",
-    "image-1280.jpg", "image-p3.jpg", "image-exif-6.jpg", "image-rgba.png", "image-p3-alpha.png", "image-lossless.webp",
-]  # fmt: skip
+    "matrix-h264-smpte170m-limited.mp4",
+    "matrix-h264-bt709-full.mkv",
+    "matrix-hevc-bt2020nc-limited.ts",
+    "untagged-h264-sd.mp4",
+    "untagged-h264-hd.ts",
+    "untagged-only-2020-sd.mp4",
+    "primaries-h264-smpte432.mp4",
+    "mjpeg-mjpeg-420-1280.avi",
+    "rgb-x264rgb-hd.mp4",
+    "alpha-qtrle.mov",
+    "pq-hevc-1000.mp4",
+    "pq-hevc-cll-400-4000.mkv",
+    "hlg-hevc-hlg.mp4",
+    "image-1280.jpg",
+    "image-p3.jpg",
+    "image-exif-6.jpg",
+    "image-rgba.png",
+    "image-p3-alpha.png",
+    "image-lossless.webp",
+]
 SHOWN_TO_THE_JUDGE = ["pq-hevc-1000.mp4", "untagged-h264-hd.ts"]
 
 
@@ -59,7 +73,7 @@ def test_the_captioning_judge_is_shown_the_same_colors(
     case = sampled[name]
     with (folder / name).open("rb") as file:
         measured = measure(file)
-    frames = look(folder / name, Span(0.0, None), measured, Config(judge="claude"), tmp_path)
+    frames = extract_keyframes(folder / name, Span(0.0, None), measured, BuildConfig(judge="claude"), tmp_path)
     assert isinstance(frames, tuple), frames
     image = Image.open(io.BytesIO(frames[0].jpeg))
     pixels = np.asarray(image.convert("RGB"), np.float64)

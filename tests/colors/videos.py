@@ -111,12 +111,18 @@ def untagged() -> Iterator[Case]:
         yield video("untagged", f"mpeg4-{name}.avi", MPEG4, none, size=size)
         yield video("untagged", f"mpeg4-{name}.mp4", MPEG4, none, size=size)
         yield video("untagged", f"vp9-{name}.webm", VP9, none, size=size)
-        yield video("untagged", f"vp8-{name}.webm", VP8, none, size=size,
-                    unsaid=["matrix"], noted=True)  # fmt: skip
+        yield video("untagged", f"vp8-{name}.webm", VP8, none, size=size, unsaid=["matrix"], noted=True)
         yield video("untagged", f"av1-{name}.mp4", AV1, none, size=size)
         yield video("untagged", f"ffv1-{name}.mkv", FFV1, none, size=size)
-        yield video("untagged", f"theora-{name}.ogv", ("-c:v", "libtheora", "-q:v", "10"), none, size=size,
-                    unsaid=["matrix", "primaries", "transfer"], noted=True)  # fmt: skip
+        yield video(
+            "untagged",
+            f"theora-{name}.ogv",
+            ("-c:v", "libtheora", "-q:v", "10"),
+            none,
+            size=size,
+            unsaid=["matrix", "primaries", "transfer"],
+            noted=True,
+        )
         yield video("untagged", f"full-{name}.mp4", X264, Tags(full=True), "yuvj420p", size=size)
         yield video("untagged", f"only-primaries-{name}.mp4", X264, Tags("", "bt709", "bt709"), size=size)
         yield video("untagged", f"only-2020-{name}.mp4", x265(), Tags("", "bt2020"), "yuv420p10le", size=size)
@@ -128,26 +134,45 @@ def untagged() -> Iterator[Case]:
         ("1280-shown-640", (1280, 720), (640, 720)),
         ("720-shown-1024", (720, 576), (1024, 576)),
     ):
-        yield video("untagged", f"h264-{name}.mp4", (*X264, "-aspect", f"{displayed[0]}:{displayed[1]}"), none,
-                    size=coded, shown_size=displayed)  # fmt: skip
+        yield video(
+            "untagged",
+            f"h264-{name}.mp4",
+            (*X264, "-aspect", f"{displayed[0]}:{displayed[1]}"),
+            none,
+            size=coded,
+            shown_size=displayed,
+        )
 
 
 def codecs() -> Iterator[Case]:
     """Untagged video of further codecs, whose decoders may have a mind of their own."""
     none, any_range = Tags(), ["range"]
     for name, size in (("sd", SD), ("hd", HD)):
-        yield video("codecs", f"mpeg1-{name}.mpg", ("-c:v", "mpeg1video", "-q:v", "1", "-qmin", "1", "-r", "25"), none,
-                    size=size, unsaid=any_range)  # fmt: skip
+        yield video(
+            "codecs",
+            f"mpeg1-{name}.mpg",
+            ("-c:v", "mpeg1video", "-q:v", "1", "-qmin", "1", "-r", "25"),
+            none,
+            size=size,
+            unsaid=any_range,
+        )
         yield video("codecs", f"wmv2-{name}.wmv", ("-c:v", "wmv2", "-q:v", "1", "-qmin", "1"), none, size=size)
         yield video("codecs", f"flv1-{name}.flv", ("-c:v", "flv1", "-q:v", "1", "-qmin", "1"), none, size=size)
         yield video("codecs", f"huffyuv-{name}.avi", ("-c:v", "huffyuv"), none, "yuv422p", size=size)
         yield video("codecs", f"v210-{name}.mov", ("-c:v", "v210"), none, "yuv422p10le", size=size)
         yield video("codecs", f"cfhd-{name}.mov", ("-c:v", "cfhd"), none, "yuv422p10le", size=size)
         yield video("codecs", f"jpeg2000-{name}.mov", ("-c:v", "jpeg2000", "-pred", "1"), none, "yuv422p", size=size)
-        yield video("codecs", f"magicyuv-{name}.mkv", ("-c:v", "magicyuv"), none, "yuv422p", size=size,
-                    unsaid=["matrix"])  # fmt: skip
-        yield video("codecs", f"mpeg2-{name}.mxf", ("-c:v", "mpeg2video", "-q:v", "1", "-qmin", "1", "-r", "25"), none,
-                    size=size, unsaid=any_range)  # fmt: skip
+        yield video(
+            "codecs", f"magicyuv-{name}.mkv", ("-c:v", "magicyuv"), none, "yuv422p", size=size, unsaid=["matrix"]
+        )
+        yield video(
+            "codecs",
+            f"mpeg2-{name}.mxf",
+            ("-c:v", "mpeg2video", "-q:v", "1", "-qmin", "1", "-r", "25"),
+            none,
+            size=size,
+            unsaid=any_range,
+        )
     yield video("codecs", "dnxhr.mov", ("-c:v", "dnxhd", "-profile:v", "dnxhr_hq"), none, "yuv422p", unsaid=["matrix"])
     yield video("codecs", "dv.avi", ("-c:v", "dvvideo", "-r", "25"), none, size=(720, 576), noted=True)
     yield video(
@@ -170,8 +195,9 @@ def primaries() -> Iterator[Case]:
         yield video("transfer", f"h264-{transfer}.mp4", X264, Tags("bt709", "bt709", transfer, False))
         p3 = Tags("bt709", "smpte432", transfer, False)
         yield video("transfer", f"h264-p3-{transfer}.mp4", X264, p3)
-    yield video("primaries", "prores-p3.mov", PRORES, Tags("bt709", "smpte432", "bt709", False), "yuv422p10le",
-                unsaid=["range"])  # fmt: skip
+    yield video(
+        "primaries", "prores-p3.mov", PRORES, Tags("bt709", "smpte432", "bt709", False), "yuv422p10le", unsaid=["range"]
+    )
 
 
 def hdr() -> Iterator[Case]:
@@ -221,14 +247,37 @@ def motion_jpeg() -> Iterator[Case]:
         for size in ((640, 480), (1280, 720), (1920, 1080)):
             for pixel_format in ("yuvj420p", "yuvj422p"):
                 name = f"mjpeg-{pixel_format[4:7]}-{size[0]}.{suffix}"
-                yield video("mjpeg", name, MJPEG, Tags("smpte170m", full=True), pixel_format, size=size, codec="mjpeg",
-                            unsaid=["matrix", "primaries", "transfer"])  # fmt: skip
+                yield video(
+                    "mjpeg",
+                    name,
+                    MJPEG,
+                    Tags("smpte170m", full=True),
+                    pixel_format,
+                    size=size,
+                    codec="mjpeg",
+                    unsaid=["matrix", "primaries", "transfer"],
+                )
     for suffix in ("mov", "mkv"):
-        yield video("mjpeg", f"mjpeg-tagged-709.{suffix}", MJPEG, Tags("bt709", "bt709", "bt709", True), "yuvj420p",
-                    codec="mjpeg", unsaid=["matrix", "primaries", "transfer"])  # fmt: skip
+        yield video(
+            "mjpeg",
+            f"mjpeg-tagged-709.{suffix}",
+            MJPEG,
+            Tags("bt709", "bt709", "bt709", True),
+            "yuvj420p",
+            codec="mjpeg",
+            unsaid=["matrix", "primaries", "transfer"],
+        )
 
-    yield video("mjpeg", "mjpeg-bare.mkv", MJPEG, Tags("smpte170m", full=True), "yuvj420p", codec="mjpeg",
-                unsaid=["matrix", "primaries", "transfer"], changed=_without_colour)  # fmt: skip
+    yield video(
+        "mjpeg",
+        "mjpeg-bare.mkv",
+        MJPEG,
+        Tags("smpte170m", full=True),
+        "yuvj420p",
+        codec="mjpeg",
+        unsaid=["matrix", "primaries", "transfer"],
+        changed=_without_colour,
+    )
 
 
 def _without_colour(data: bytes) -> bytes:
@@ -251,12 +300,16 @@ def rgb() -> Iterator[Case]:
         yield video("rgb", f"huffyuv-{name}.avi", ("-c:v", "huffyuv"), none, "rgb24", size=size, unsaid=unsaid)
     yield video("rgb", "raw.mov", ("-c:v", "rawvideo"), none, "rgb24", unsaid=unsaid)
     yield video("rgb", "vp9-gbr.webm", VP9, full, "gbrp", unsaid=["primaries", "transfer"])
-    yield video("rgb", "av1-gbr.mkv", ("-c:v", "libaom-av1", "-crf", "0", "-cpu-used", "8"),
-                Tags("gbr", "bt709", "iec61966-2-1", True), "gbrp")  # fmt: skip
+    yield video(
+        "rgb",
+        "av1-gbr.mkv",
+        ("-c:v", "libaom-av1", "-crf", "0", "-cpu-used", "8"),
+        Tags("gbr", "bt709", "iec61966-2-1", True),
+        "gbrp",
+    )
     yield video("rgb", "ffv1-10.mkv", FFV1, none, "gbrp10le", unsaid=unsaid)
     yield video("rgb", "x264rgb-p3.mp4", X264_RGB, Tags("gbr", "smpte432", "bt709", True), "rgb24")
-    yield video("rgb", "gbr-limited.mp4", x265(), Tags("gbr", "bt709", "bt709", False), "gbrp",
-                or_rejected=True)  # fmt: skip
+    yield video("rgb", "gbr-limited.mp4", x265(), Tags("gbr", "bt709", "bt709", False), "gbrp", or_rejected=True)
 
 
 def alpha() -> Iterator[Case]:
@@ -268,28 +321,53 @@ def alpha() -> Iterator[Case]:
     yield video("alpha", "png.mkv", ("-c:v", "png"), none, "rgba", alpha=share, unsaid=unsaid)
     yield video("alpha", "raw.mov", ("-c:v", "rawvideo"), none, "argb", alpha=share, unsaid=unsaid)
     yield video("alpha", "ffv1.mkv", FFV1, none, "bgra", alpha=share, unsaid=unsaid)
-    yield video("alpha", "utvideo.avi", ("-c:v", "utvideo"), none, "rgba", alpha=share, unsaid=[*unsaid, "pixels"],
-                noted=True)  # fmt: skip
+    yield video(
+        "alpha", "utvideo.avi", ("-c:v", "utvideo"), none, "rgba", alpha=share, unsaid=[*unsaid, "pixels"], noted=True
+    )
     tags = Tags("gbr", "smpte432", "bt709", True)
     yield video("alpha", "png-p3.mov", ("-c:v", "png"), tags, "rgba", alpha=share, unsaid=unsaid, noted=True)
     pq = Tags(**BT2020, transfer="smpte2084", full=False)
-    yield video("alpha", "prores4444-pq.mov", (*PRORES, "-profile:v", "4444"), pq, "yuva444p10le", alpha=share,
-                noted=True, unsaid=["range", "pixels"])  # fmt: skip
+    yield video(
+        "alpha",
+        "prores4444-pq.mov",
+        (*PRORES, "-profile:v", "4444"),
+        pq,
+        "yuva444p10le",
+        alpha=share,
+        noted=True,
+        unsaid=["range", "pixels"],
+    )
     tags = Tags("bt709", "bt709", "bt709", False)
-    yield video("alpha", "prores4444.mov", (*PRORES, "-profile:v", "4444"), tags, "yuva444p10le", alpha=share,
-                unsaid=["range", "pixels"])  # fmt: skip
+    yield video(
+        "alpha",
+        "prores4444.mov",
+        (*PRORES, "-profile:v", "4444"),
+        tags,
+        "yuva444p10le",
+        alpha=share,
+        unsaid=["range", "pixels"],
+    )
     yield video("alpha", "ffv1-yuva.mkv", FFV1, tags, "yuva420p", alpha=share)
-    yield video("alpha", "vp9.webm", (*VP9[:2], "-crf", "4", "-b:v", "0", "-auto-alt-ref", "0"), tags, "yuva420p",
-                alpha=share, unsaid=["primaries", "transfer"])  # fmt: skip
-    yield video("alpha", "vp8.webm", (*VP8, "-auto-alt-ref", "0"),
-                none, "yuva420p", size=SD, alpha=share, unsaid=["matrix"])  # fmt: skip
+    yield video(
+        "alpha",
+        "vp9.webm",
+        (*VP9[:2], "-crf", "4", "-b:v", "0", "-auto-alt-ref", "0"),
+        tags,
+        "yuva420p",
+        alpha=share,
+        unsaid=["primaries", "transfer"],
+    )
+    yield video(
+        "alpha", "vp8.webm", (*VP8, "-auto-alt-ref", "0"), none, "yuva420p", size=SD, alpha=share, unsaid=["matrix"]
+    )
 
 
 def odd() -> Iterator[Case]:
     """Transfer functions of other kinds: by their own curve, or rejected."""
     for transfer in ("gamma22", "gamma28", "linear"):
         for suffix in ("mp4", "mkv"):
-            yield video("odd", f"h264-{transfer}.{suffix}", X264, Tags("bt709", "bt709", transfer, False),
-                        or_rejected=True)  # fmt: skip
+            yield video(
+                "odd", f"h264-{transfer}.{suffix}", X264, Tags("bt709", "bt709", transfer, False), or_rejected=True
+            )
     yield video("odd", "h264-470m.mp4", X264, Tags("bt709", "bt470m", "bt709", False), or_rejected=True)
     yield video("odd", "h264-240m.mp4", X264, Tags("smpte240m", "smpte240m", "smpte240m", False))

@@ -17,10 +17,10 @@ import pytest
 
 from nextscene.common import ffmpeg
 from nextscene.common.storage import StorageFault
-from nextscene.curation.config import Config, Limits
-from nextscene.curation.media.probe import Measured, NoVideo, Unreadable, measure
+from nextscene.curation.config import BuildConfig, RunLimits
+from nextscene.curation.media.probe import Measured, NoVideo, UnreadableFile, measure
 from nextscene.curation.media.seek import Span
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.stages.cut import Cut, cut
 from tests.support import (
     SMALL,
@@ -99,15 +99,15 @@ def runs(pid: int) -> bool:
         return False
 
 
-def build(source: Path, tmp_path: Path, config: Config = SMALL) -> list[str]:
+def build(source: Path, tmp_path: Path, config: BuildConfig = SMALL) -> list[str]:
     """Each clip's end, as "outcome reason: detail"."""
     build_inline(source, tmp_path / "out", config)
     assert_conserved(tmp_path / "out", config)
     return [f"{row.outcome} {row.reason}: {row.detail}" for row in ledger(tmp_path / "out", config)]
 
 
-def limited(**limits: float) -> Config:
-    return replace(SMALL, limits=Limits(**{"clip_seconds": 30.0, "clip_memory_mb": 4096} | limits))  # type: ignore[arg-type]
+def limited(**limits: float) -> BuildConfig:
+    return replace(SMALL, limits=RunLimits(**{"clip_seconds": 30.0, "clip_memory_mb": 4096} | limits))  # type: ignore[arg-type]
 
 
 # ---- stand-ins for ffmpeg --------------------------------------------------------------------------------------
@@ -260,9 +260,9 @@ def test_no_file_sends_the_screen_or_the_cut_into_the_network(
     assert url in text
     path = tmp_path / "a.mp4"
     path.write_text(mark + text.replace("\n", f"\n{rest}", 1), encoding=encoding)
-    with path.open("rb") as file, pytest.raises((Unreadable, NoVideo)):
+    with path.open("rb") as file, pytest.raises((UnreadableFile, NoVideo)):
         measure(file)
-    assert isinstance(cut(path, Span(0.0, None), MEASURED, SMALL, tmp_path), Ending)
+    assert isinstance(cut(path, Span(0.0, None), MEASURED, SMALL, tmp_path), ClipOutcome)
     assert asked == []
 
 
@@ -311,7 +311,7 @@ def test_the_cut_itself_would_not_follow_it_either(tmp_path: Path, secret: Path,
     path.parent.mkdir()
     path.write_text(hostile(secret)[kind])
     measured = replace(MEASURED, is_image=is_image, codec="PNG" if is_image else "AVC")
-    assert isinstance(cut(path, Span(0.0, None), measured, SMALL, tmp_path), Ending)
+    assert isinstance(cut(path, Span(0.0, None), measured, SMALL, tmp_path), ClipOutcome)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,9 @@ def test_a_script_beside_the_file_it_names_gives_none_of_its_frames(secret: Path
     run_ffmpeg("-i", str(path), "-frames:v", "1", str(secret.with_name("shown.png")))
     assert secret.with_name("shown.png").exists()
     ending = cut(path, Span(0.0, None), MEASURED, SMALL, secret.parent)
-    assert ending == Ending("rejected", "unreadable", "Invalid argument")  # not one of the containers that are allowed
+    assert ending == ClipOutcome(
+        "rejected", "unreadable", "Invalid argument"
+    )  # not one of the containers that are allowed
 
 
 def test_a_description_of_a_broadcast_is_not_listened_to(tmp_path: Path) -> None:
@@ -337,7 +339,7 @@ def test_a_description_of_a_broadcast_is_not_listened_to(tmp_path: Path) -> None
         path = tmp_path / f"{name}.mp4"
         path.write_text(hostile(path)["an SDP description"].replace("m=video", f"{line}m=video"))
         begun = time.monotonic()
-        with path.open("rb") as file, pytest.raises(Unreadable):
+        with path.open("rb") as file, pytest.raises(UnreadableFile):
             measure(file)
         assert time.monotonic() - begun < 3
 

@@ -15,7 +15,7 @@ import pytest
 from nextscene.common import ffmpeg
 from nextscene.common.environment import clean_environment, storage_environment
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.media.header_reader import HEADERS, HeaderReader
 from nextscene.curation.report.make import write_report
 from tests.support import REPOSITORY, SMALL, build_inline, ledger, make_video, run_ffmpeg, write_csv
@@ -93,7 +93,7 @@ def test_no_child_of_a_build_and_of_its_page_gets_a_secret(
 def test_the_kernel_knows_of_no_secret_either(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     reader = HeaderReader()
-    reader.measure(make_video(tmp_path / "a.mp4", 0.25), Limits())
+    reader.measure(make_video(tmp_path / "a.mp4", 0.25), RunLimits())
     (child,) = set(psutil.Process().children()) - before
     assert not set(SECRETS) & set(child.environ()) and "PATH" in child.environ()
     reader.close()
@@ -115,5 +115,6 @@ def test_nothing_is_started_without_saying_with_which_environment() -> None:
 STARTERS = {
     *(f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")),
     *(f"os.{name}" for name in ("system", "popen", "fork", "posix_spawn", "execv", "execvp", "spawnv")),
-    *(f"{place}Process" for place in ("multiprocessing.", "context.", "")), "ProcessPoolExecutor",
-}  # fmt: skip
+    *(f"{place}Process" for place in ("multiprocessing.", "context.", "")),
+    "ProcessPoolExecutor",
+}

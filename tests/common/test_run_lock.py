@@ -18,12 +18,12 @@ import psutil
 import pytest
 
 from nextscene.common import run_lock
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.lease import STALE_SECONDS, Holder, next_beat
-from nextscene.common.process_identity import ProcessIdentity, State
+from nextscene.common.process_identity import ProcessIdentity, ProcessState
 from nextscene.common.run_lock import CONFIRM_SECONDS, Heartbeat, held, holder, is_at_work
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.curation.config import Config, Limits
+from nextscene.curation.config import BuildConfig, RunLimits
 from nextscene.shards.format.layout import LOCK
 from tests.clocks.fake import HERE, FakeClocks
 from tests.clocks.shim import Machine
@@ -82,14 +82,14 @@ def assert_taken(out: Storage, host: str = socket.gethostname()) -> None:
     with held(out, "mine") as heartbeat:
         now = holder(out)
         assert now is not None and (now.run_id, now.pid, now.host) == ("mine", os.getpid(), host)
-        assert now.state is State.ALIVE and is_at_work(out)
+        assert now.state is ProcessState.ALIVE and is_at_work(out)
         heartbeat.check()
     assert out.stat(LOCK) is None
 
 
 def assert_kept_out(out: Storage, *words: str) -> None:
     before = out.read(LOCK)
-    with pytest.raises(RunStopped) as error, held(out, "mine"):
+    with pytest.raises(StoppedError) as error, held(out, "mine"):
         pytest.fail("two runs at once")
     assert all(word in str(error.value) for word in (out.shown, "at work there", *words))
     assert out.read(LOCK) == before
@@ -148,7 +148,7 @@ def test_another_process_with_the_number_of_the_dead_one_does_not_count(out: Sto
 def test_a_step_of_the_wall_clock_makes_no_process_another(seconds: float, clocks: FakeClocks) -> None:
     me = Holder.me("mine")
     clocks.wall_now += seconds
-    assert me.state is State.ALIVE and Holder.me("mine").process == me.process
+    assert me.state is ProcessState.ALIVE and Holder.me("mine").process == me.process
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,18 @@ def test_where_numbers_mean_something_else_nothing_is_known_of_a_process(
     """It may have the host's name, and its number may be another's here."""
     me = Holder.me("mine")
     machine.installed(clocks, monkeypatch.setattr)
-    assert me.state is State.UNKNOWN and replace(me, process=replace(me.process, start="1")).state is State.UNKNOWN
+    assert (
+        me.state is ProcessState.UNKNOWN
+        and replace(me, process=replace(me.process, start="1")).state is ProcessState.UNKNOWN
+    )
 
 
 def test_a_process_that_is_hidden_from_this_user_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """As /proc may be mounted so that each sees his own alone."""
     me = ProcessIdentity.me()
     monkeypatch.setattr("nextscene.common.process_identity._start_of", lambda pid: None)
-    assert me.state is State.UNKNOWN
-    assert replace(me, pid=2**22 + 1).state is State.ENDED
+    assert me.state is ProcessState.UNKNOWN
+    assert replace(me, pid=2**22 + 1).state is ProcessState.ENDED
 
 
 # ---- a lock that is held elsewhere -----------------------------------------------------------------------------
@@ -184,7 +187,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 ) -> None:
     beats = Beating(out, clocks)
     at_work = "another-host, process 7, is at work there; wait for it, or stop it"
-    with pytest.raises(RunStopped, match=at_work), held(out, "mine", 90):
+    with pytest.raises(StoppedError, match=at_work), held(out, "mine", 90):
         pytest.fail("two runs at once")
     assert 89 < clocks.slept < 95
     assert holder(out) == beats.last
@@ -194,7 +197,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 
 def test_without_a_wait_it_keeps_others_out_at_once(out: Storage, clocks: FakeClocks) -> None:
     put(out, elsewhere())
-    with pytest.raises(RunStopped, match="lock-wait-seconds"), held(out, "mine", 0):
+    with pytest.raises(StoppedError, match="lock-wait-seconds"), held(out, "mine", 0):
         pytest.fail("two runs at once")
     assert clocks.slept == 0
 
@@ -231,7 +234,7 @@ def test_a_suspend_while_another_is_waited_for_says_nothing_of_that(
 
     clocks.meanwhile = suspended_once
     if lives:
-        with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
+        with pytest.raises(StoppedError, match="at work there"), held(out, "mine"):
             pytest.fail("two runs at once")
         assert clocks.slept > 80
     else:
@@ -302,7 +305,7 @@ def test_a_run_of_an_older_version_that_looks_dead_is_evicted_only_when_it_beats
 
     out.write(LOCK, older(0.0))
     clocks.meanwhile = lambda slept: out.write(LOCK, older(slept)) if slept % 10 == 0 else None
-    with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
+    with pytest.raises(StoppedError, match="at work there"), held(out, "mine"):
         pytest.fail("two runs at once")
     clocks.meanwhile = lambda _: None
     assert_taken(out, HERE.host)
@@ -343,7 +346,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def stopped(heartbeat: Heartbeat) -> bool:
     try:
         heartbeat.check()
-    except RunStopped:
+    except StoppedError:
         return True
     return False
 
@@ -371,7 +374,7 @@ def test_a_run_whose_lock_was_taken_steps_back_and_leaves_the_lock_to_the_other(
     with held(out, "mine") as heartbeat:
         put_between_heartbeats(out, elsewhere())
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7"):
+        with pytest.raises(StoppedError, match="taken by another run, on another-host, process 7"):
             heartbeat.check()
     left = holder(out)
     assert left is not None and left.run_id == "theirs"
@@ -383,7 +386,7 @@ def test_a_run_whose_lock_is_gone_steps_back(out: Storage) -> None:
         while out.stat(LOCK):
             out.give_up(LOCK, out.read(LOCK))
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(RunStopped, match="is gone: is the disk mounted"):
+        with pytest.raises(StoppedError, match="is gone: is the disk mounted"):
             heartbeat.check()
     assert out.stat(LOCK) is None
 
@@ -395,7 +398,7 @@ def test_a_run_whose_lock_is_overwritten_by_garbage_says_that_it_is_damaged(out:
     with held(out, "mine") as heartbeat:
         wait_for(lambda: out.take(LOCK, out.read(LOCK), garbage))
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(RunStopped, match="is damaged: something that is not a run wrote to it; keep"):
+        with pytest.raises(StoppedError, match="is damaged: something that is not a run wrote to it; keep"):
             heartbeat.check()
         with pytest.raises(StorageFault, match=r"its run\.lock is damaged"):
             heartbeat.out.write("a", b"1")
@@ -415,7 +418,7 @@ def test_a_heartbeat_that_cannot_be_written_for_long_stops_the_run(
         clocks.pass_by(CONFIRM_SECONDS)
         heartbeat.check()
         clocks.pass_by(1)
-        with pytest.raises(RunStopped, match="heartbeat could not be written for 60 s"):
+        with pytest.raises(StoppedError, match="heartbeat could not be written for 60 s"):
             heartbeat.check()
         assert STALE_SECONDS < clocks.slept < STALE_SECONDS + 5
 
@@ -432,7 +435,7 @@ def test_a_run_that_was_stopped_finds_out_that_another_has_taken_over(
         heartbeat.check()
         put(out, elsewhere())
         getattr(clocks, how)(600)
-        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7; this run steps back"):
+        with pytest.raises(StoppedError, match="taken by another run, on another-host, process 7; this run steps back"):
             heartbeat.check()
     assert holder(out) == elsewhere()
 
@@ -462,7 +465,7 @@ def test_a_heartbeat_that_hangs_is_not_waited_for_without_an_end(out: Storage, c
     with held(out, "mine") as heartbeat:
         with heartbeat._beating:  # as its thread does while the storage does not answer
             clocks.pass_by(CONFIRM_SECONDS + 1)
-            with pytest.raises(RunStopped, match=r"could not be written for 60 s: .* does not answer"):
+            with pytest.raises(StoppedError, match=r"could not be written for 60 s: .* does not answer"):
                 heartbeat.check()
         assert STALE_SECONDS < clocks.slept < STALE_SECONDS + 5
         heartbeat.check()
@@ -490,7 +493,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_heartbeat_steps_back(
     monkeypatch.setattr(Storage, "swap", stopped_in_it)
     with held(out, "mine") as heartbeat:
         heartbeat._beat()
-        with pytest.raises(RunStopped, match="was stopped while it wrote its heartbeat"):
+        with pytest.raises(StoppedError, match="was stopped while it wrote its heartbeat"):
             heartbeat.check()
 
 
@@ -550,7 +553,7 @@ def test_a_second_run_over_one_place_does_nothing_while_the_first_is_alive(tmp_p
     source = captioned_spans(tmp_path, 2)
     out = Storage.at(tmp_path / "out")
     Beating(out, clocks)
-    with pytest.raises(RunStopped, match="another-host"):
+    with pytest.raises(StoppedError, match="another-host"):
         build_inline(source, tmp_path / "out", SMALL)
     assert [entry.path for entry in out.files(recursive=True)] == [LOCK]
     clocks.meanwhile = lambda _: None
@@ -561,5 +564,5 @@ def test_a_second_run_over_one_place_does_nothing_while_the_first_is_alive(tmp_p
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_a_wait_must_have_a_length(seconds: float) -> None:
     with pytest.raises(ValueError, match=r"limits\.lock_wait_seconds must"):
-        Config(limits=Limits(lock_wait_seconds=seconds))
-    assert Config(limits=Limits(lock_wait_seconds=0)).limits.lock_wait_seconds == 0
+        BuildConfig(limits=RunLimits(lock_wait_seconds=seconds))
+    assert BuildConfig(limits=RunLimits(lock_wait_seconds=0)).limits.lock_wait_seconds == 0

@@ -96,10 +96,13 @@ def test_drafts_are_not_listed_and_a_sweep_removes_those_of_killed_writers(tmp_p
 @pytest.mark.parametrize(
     "draft",
     [
-        "parts/.b.unfinished", "parts/.mine.0123abcd.unfinished", "mine/.plan.parquet.0123abcd.unfinished",
-        "parts/.train-00000000.part.unfinished", "latents/a/parts/.train-00000000.part.0123abcd.unfinished",
+        "parts/.b.unfinished",
+        "parts/.mine.0123abcd.unfinished",
+        "mine/.plan.parquet.0123abcd.unfinished",
+        "parts/.train-00000000.part.unfinished",
+        "latents/a/parts/.train-00000000.part.0123abcd.unfinished",
     ],
-)  # fmt: skip
+)
 def test_a_sweep_spares_what_others_left_unfinished(tmp_path: Path, draft: str) -> None:
     out = Storage.at(tmp_path)
     (tmp_path / draft).parent.mkdir(parents=True)

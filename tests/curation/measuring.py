@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.media.header_reader import HEADERS
-from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, Unreadable, measure
+from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile, measure
 
-Ended = Measured | Unreadable | NoVideo | ImplausibleHeader
+Ended = Measured | UnreadableFile | NoVideo | ImplausibleHeader
 
 
 def measured_alike(path: Path) -> Measured:
@@ -22,7 +22,7 @@ def measured_alike(path: Path) -> Measured:
 
 def ended_alike(path: Path) -> Ended:
     with path.open("rb") as file:
-        by_path, served = (_ended(lambda given=given: HEADERS.measure(given, Limits())) for given in (path, file))
+        by_path, served = (_ended(lambda given=given: HEADERS.measure(given, RunLimits())) for given in (path, file))
         for found, here in ((by_path, _ended(lambda: measure(file, path))), (served, _ended(lambda: measure(file)))):
             assert (type(found), str(found)) == (type(here), str(here)), path.name
     return by_path
@@ -31,5 +31,5 @@ def ended_alike(path: Path) -> Ended:
 def _ended(action: Callable[[], Measured]) -> Ended:
     try:
         return action()
-    except (Unreadable, NoVideo, ImplausibleHeader) as error:
+    except (UnreadableFile, NoVideo, ImplausibleHeader) as error:
         return error

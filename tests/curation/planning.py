@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import cast
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, PlannedClip, write_plan
-from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.sources import Clip, SkippedFiles, Source
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,26 @@ class Listed:
     shown: str = "here"
     is_manifest: bool = False
 
-    def clips(self, passed: PassedOver, digests: bool) -> Iterator[Clip]:
+    def clips(self, passed: SkippedFiles, digests: bool) -> Iterator[Clip]:
         for name in self.others:
             passed.add(name)
         return iter(self.listed)
 
 
 def plan_of(
-    clips: Sequence[Clip], out: Path | str, config: Config, terms: Terms | None = None, others: Sequence[str] = ()
+    clips: Sequence[Clip],
+    out: Path | str,
+    config: BuildConfig,
+    terms: JudgeBudget | None = None,
+    others: Sequence[str] = (),
 ) -> Plan:
     write_plan(Storage.at(out), cast(Source, Listed(clips, others)), config, terms)
     return Plan(Storage.at(out), config)
 
 
-def planned(source: Path | str, out: Path | str, config: Config, terms: Terms | None = None) -> list[PlannedClip]:
+def planned(
+    source: Path | str, out: Path | str, config: BuildConfig, terms: JudgeBudget | None = None
+) -> list[PlannedClip]:
     """The planned clips of a real source, in source order."""
     write_plan(Storage.at(out), Source.at(str(source)), config, terms)
     rows = [PlannedClip(**row) for row in Plan(Storage.at(out), config).rows()]

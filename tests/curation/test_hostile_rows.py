@@ -16,16 +16,16 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row
 from nextscene.curation.media.probe import Measured
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.report.cards import card
-from nextscene.curation.report.filmstrips import Strip
-from nextscene.curation.run.crash_counts import Crashes
-from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.report.filmstrips import Filmstrip
+from nextscene.curation.run.crash_counts import CrashCounts
+from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.curation.stages import unit
 from nextscene.pipelines import build_nsp, show
 from nextscene.shards.format.layout import UnitName
@@ -52,9 +52,11 @@ def samples(out: Path) -> dict[str, Sample]:
 def looked_at(out: Path, clip_id: str) -> None:
     """Every way to look at a dataset shows it, and none lets a text steer the terminal."""
     for command, arguments in (
-        (show.main, [str(out)]), (show.main, [str(out), clip_id]), (show.main, [str(out), "train/nsp-000000"]),
+        (show.main, [str(out)]),
+        (show.main, [str(out), clip_id]),
+        (show.main, [str(out), "train/nsp-000000"]),
         (build_nsp.main, ["--out", str(out), "--status"]),
-    ):  # fmt: skip
+    ):
         found = CliRunner().invoke(command, arguments)
         assert found.exit_code == 0 and "\x1b" not in found.output and "\u202e" not in found.output, found.output
     assert "</script>|" not in (out / "README.md").read_text()
@@ -114,13 +116,20 @@ def test_what_a_manifest_says_ends_its_clip_or_is_kept_as_it_is(healthy: tuple[P
     build_inline(write_jsonl(folder / "hostile.jsonl", rows), out, SMALL)
     found = assert_unharmed(out, alone)
     assert {caption: (row.outcome, row.reason) for caption, row in found.items()} == {
-        "first": ("kept", ""), "second": ("kept", ""), STEERING.strip(): ("kept", ""), "": ("failed", "bad_caption"),
-        "a half in the name": ("failed", "bad_name"), "a byte in the name": ("failed", "bad_name"),
-        "a zero in the id": ("failed", "bad_name"), "a long name": ("failed", "bad_name"),
-        "a name that no disk takes": ("failed", "source_missing"), "a late start": ("failed", "bad_span"),
-        "an early start": ("failed", "bad_span"), "half a licence": ("failed", "bad_provenance"),
+        "first": ("kept", ""),
+        "second": ("kept", ""),
+        STEERING.strip(): ("kept", ""),
+        "": ("failed", "bad_caption"),
+        "a half in the name": ("failed", "bad_name"),
+        "a byte in the name": ("failed", "bad_name"),
+        "a zero in the id": ("failed", "bad_name"),
+        "a long name": ("failed", "bad_name"),
+        "a name that no disk takes": ("failed", "source_missing"),
+        "a late start": ("failed", "bad_span"),
+        "an early start": ("failed", "bad_span"),
+        "half a licence": ("failed", "bad_provenance"),
         "much provenance": ("failed", "bad_provenance"),
-    }  # fmt: skip
+    }
     assert found[STEERING.strip()].source == steering
     record = samples(out)[found[STEERING.strip()].clip_id].record
     assert json.loads(record.provenance) == {"note": STEERING, "number": 10**400, "endless": "inf"}
@@ -130,26 +139,39 @@ def test_what_a_manifest_says_ends_its_clip_or_is_kept_as_it_is(healthy: tuple[P
 
 def test_a_picture_that_is_missing_for_a_reason_that_no_file_can_hold_is_told_all_the_same() -> None:
     row = Row(
-        position=0, clip_id="0" * 24, split="train", unit=0, shard=0, source="a.mp4", start_ms=0, end_ms=-1,
+        position=0,
+        clip_id="0" * 24,
+        split="train",
+        unit=0,
+        shard=0,
+        source="a.mp4",
+        start_ms=0,
+        end_ms=-1,
         outcome="failed",
-    )  # fmt: skip
-    assert card(row, Strip(missing=f"{HALF} {BYTE}"), 16).missing.text == "\\ud83d \\udce9"
+    )
+    assert card(row, Filmstrip(missing=f"{HALF} {BYTE}"), 16).missing.text == "\\ud83d \\udce9"
 
 
-HEADERS: dict[str, Callable[[Measured], Measured | Ending]] = {
+HEADERS: dict[str, Callable[[Measured], Measured | ClipOutcome]] = {
     "half a codec": lambda measured: replace(measured, codec=f"V_{HALF}"),
     "much codec": lambda measured: replace(measured, codec=LONG),
     "a width": lambda measured: replace(measured, width=10**20),
     "no duration": lambda measured: replace(measured, duration=float("nan")),
     "an endless duration": lambda measured: replace(measured, duration=float("inf"), end=float("inf")),
-    "half a reason": lambda measured: Ending("rejected", "unreadable", f"{HALF}{STEERING}{LONG}"),
+    "half a reason": lambda measured: ClipOutcome("rejected", "unreadable", f"{HALF}{STEERING}{LONG}"),
 }
 ENDS = {
-    "half a codec": ("kept", ""), "much codec": ("kept", ""), "a width": ("failed", "unwritable"),
-    "no duration": ("failed", "unwritable"), "an endless duration": ("failed", "unwritable"),
-    "half a reason": ("rejected", "unreadable"), "half an error": ("failed", "unexpected"),
-    "half of what was said": ("failed", "cut_error"), "first": ("kept", ""), "second": ("kept", ""),
-}  # fmt: skip
+    "half a codec": ("kept", ""),
+    "much codec": ("kept", ""),
+    "a width": ("failed", "unwritable"),
+    "no duration": ("failed", "unwritable"),
+    "an endless duration": ("failed", "unwritable"),
+    "half a reason": ("rejected", "unreadable"),
+    "half an error": ("failed", "unexpected"),
+    "half of what was said": ("failed", "cut_error"),
+    "first": ("kept", ""),
+    "second": ("kept", ""),
+}
 
 
 def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
@@ -158,7 +180,7 @@ def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
     folder, alone = healthy
     screen, cut = unit.screen, unit.cut
 
-    def screened(clip: PlannedClip, *rest: Any) -> Measured | Ending:
+    def screened(clip: PlannedClip, *rest: Any) -> Measured | ClipOutcome:
         measured = screen(clip, *rest)
         assert isinstance(measured, Measured)
         return HEADERS[clip.caption](measured) if clip.caption in HEADERS else measured
@@ -166,7 +188,7 @@ def test_what_headers_errors_and_ffmpeg_say_is_evidence_or_ends_the_clip(
     def cut_or_not(source: Path, span: Any, *rest: Any) -> Any:
         if span.start == 1.5:
             raise ValueError(f"{HALF}{STEERING}{LONG}")
-        return Ending("failed", "cut_error", f"{HALF}{LONG}") if span.start == 1.75 else cut(source, span, *rest)
+        return ClipOutcome("failed", "cut_error", f"{HALF}{LONG}") if span.start == 1.75 else cut(source, span, *rest)
 
     monkeypatch.setattr(unit, "screen", screened)
     monkeypatch.setattr(unit, "cut", cut_or_not)
@@ -199,13 +221,14 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], tuple[str, str]]] = {
     "a deep reason": ("verify", said(f'{{"reason": {"[" * 400}{"]" * 400}, "verdict": "Pass"}}'), KEPT),
     "half an id": ("verify", {"id": f"msg_{HALF}{LONG}", "model": f"claude {HALF}{STEERING}"}, KEPT),
     "a category": (
-        "describe", refused(category=f"bio {STEERING}|{HALF}{LONG}", explanation=LONG),
+        "describe",
+        refused(category=f"bio {STEERING}|{HALF}{LONG}", explanation=LONG),
         ("refused", f"bio_31mred_0m_back_{'x' * 36}"),
     ),
     "an odd category": ("describe", refused(category={"a": [HALF]}), ("refused", "a_ud83d")),
     "half a stop": ("describe", {"stop_reason": f"end {HALF}"}, KEPT),
     "less than nothing": ("describe", {"usage": {"input_tokens": -5, "output_tokens": -(10**6)}}, UNCOUNTED),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -245,9 +268,14 @@ values = st.recursive(st.none() | st.booleans() | integers | floats | texts, lam
 hostile_rows = st.fixed_dictionaries(
     {"video": texts},
     optional={
-        "caption": texts, "id": texts, "start": floats | integers, "end": floats | integers, "x": values, "y": values,
+        "caption": texts,
+        "id": texts,
+        "start": floats | integers,
+        "end": floats | integers,
+        "x": values,
+        "y": values,
     },
-)  # fmt: skip
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -265,7 +293,7 @@ def test_any_text_and_number_of_a_manifest_is_planned_and_reads_back(
     (alone,) = planned(path, folder / "plan", config)
     try:
         first, *others = planned(write_jsonl(path, [healthy, *rows]), folder / "plan", config)
-    except UsageMistake as mistake:
+    except UsageError as mistake:
         assert str(path) in str(mistake) and "\n" not in str(mistake)
         return
     assert first == alone and len(others) == len(rows)
@@ -283,7 +311,7 @@ def test_names_that_are_not_utf_8_are_passed_over_and_counted_in_folders_and_in_
             info = tarfile.TarInfo(name)
             info.size = 4
             tar.addfile(info, io.BytesIO(b"four"))
-    passed = PassedOver()
+    passed = SkippedFiles()
     found: list[Clip] = list(Source.at(str(tmp_path / "source")).clips(passed))
     assert [clip.name for clip in found] == ["a.mp4", "b/c.mp4", "c.tar/a.mp4"]
     assert passed.counts == {"with a name that is not UTF-8": 5, "hidden": 1}
@@ -298,6 +326,6 @@ def test_crash_counts_that_are_damaged_begin_anew_with_a_warning(
 ) -> None:
     place, name = Storage.at(tmp_path), UnitName("train", 0)
     place.write(name.crashes, data)
-    assert Crashes.read(place, name) == Crashes() and name.crashes in caplog.text
-    Crashes(2, {"a": 1}).publish(place, name)
-    assert Crashes.read(place, name) == Crashes(2, {"a": 1})
+    assert CrashCounts.read(place, name) == CrashCounts() and name.crashes in caplog.text
+    CrashCounts(2, {"a": 1}).publish(place, name)
+    assert CrashCounts.read(place, name) == CrashCounts(2, {"a": 1})

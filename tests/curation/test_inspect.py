@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.inspect import (
-    Opened,
+    OpenDataset,
     clip_history,
     extract,
     find_clip,
@@ -30,11 +30,11 @@ from nextscene.curation.inspect import (
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.run import open_out
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import ShardWork, remaining
 from nextscene.curation.sealing.seal_shard import seal_shard
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import DamagedRecord
 from tests.shards.samples import sample, sample_of, seal_dataset
@@ -61,16 +61,16 @@ def out(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "out"))
 
 
-def opened(out: Path) -> Opened:
-    return Opened.at(Storage.at(out), SMALL)
+def opened(out: Path) -> OpenDataset:
+    return OpenDataset.at(Storage.at(out), SMALL)
 
 
-def published(out: Path, *kept: str) -> Opened:
+def published(out: Path, *kept: str) -> OpenDataset:
     """The dataset with nothing but its shards, manifest, index and what else is kept."""
     for entry in out.iterdir():
         if entry.name not in ("shards", "manifest.json", "index", *kept):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    return Opened.at(Storage.at(out), None)
+    return OpenDataset.at(Storage.at(out), None)
 
 
 def in_tars(out: Path) -> dict[str, bytes]:
@@ -115,7 +115,7 @@ def test_a_published_copy_knows_the_clips_in_shards_and_says_that_it_knows_no_ot
             assert (found.ledger, found.rounds, found.calls) == (None, (), ())
             assert found.missing == ("config.toml", "plan.parquet", "ledger")
         else:
-            with pytest.raises(UsageMistake, match="only those in shards are known"):
+            with pytest.raises(UsageError, match="only those in shards are known"):
                 find_clip(copy, row.clip_id)
 
 
@@ -138,8 +138,8 @@ def test_a_beginning_of_several_ids_names_them_and_one_that_is_too_short_does_to
     place = seal_dataset(tmp_path, {TRAIN: [sample(number) for number in range(3)]})
     ids = [f"{number:024x}" for number in range(3)]
     for begin in ("000", "000000", ids[0][:23]):
-        with pytest.raises(UsageMistake) as said:
-            find_clip(Opened.at(place, None), begin)
+        with pytest.raises(UsageError) as said:
+            find_clip(OpenDataset.at(place, None), begin)
         assert all(clip_id in str(said.value) for clip_id in ids)
 
 
@@ -147,14 +147,14 @@ def test_a_whole_id_is_found_though_another_begins_with_it(tmp_path: Path) -> No
     short = sample(0)
     longer = sample_of(replace(short.record, clip_id=f"{short.key}ab"), short.mp4, "longer")
     place = seal_dataset(tmp_path, {TRAIN: [longer, short]})
-    assert find_clip(Opened.at(place, None), short.key).clip_id == short.key
-    assert find_clip(Opened.at(place, None), f"{short.key}a").clip_id == longer.key
+    assert find_clip(OpenDataset.at(place, None), short.key).clip_id == short.key
+    assert find_clip(OpenDataset.at(place, None), f"{short.key}a").clip_id == longer.key
 
 
 def test_an_unknown_id_names_the_nearest(built: Path) -> None:
     known = ledger(built)[0].clip_id
     mistyped = known[:-1] + ("0" if known[-1] != "0" else "1")
-    with pytest.raises(UsageMistake, match=f"{mistyped}.*nearest: {known}"):
+    with pytest.raises(UsageError, match=f"{mistyped}.*nearest: {known}"):
         find_clip(opened(built), mistyped)
 
 
@@ -162,7 +162,7 @@ def test_an_unknown_id_names_the_nearest(built: Path) -> None:
 
 
 def test_a_shard_has_every_clip_that_was_planned_for_it_once(built: Path) -> None:
-    found = [shard_history(opened(built), name) for name in State.read(Storage.at(built), 2).sealed.values()]
+    found = [shard_history(opened(built), name) for name in CommittedState.read(Storage.at(built), 2).sealed.values()]
     told = [one.key for shard in found for one in shard.samples] + [one.clip_id for s in found for one in s.not_kept]
     assert sorted(told) == sorted(row.clip_id for row in ledger(built))
     assert {one.clip_id: one.reason for shard in found for one in shard.not_kept} == {
@@ -193,8 +193,8 @@ def test_a_published_copy_says_who_judged_from_its_first_sample(out: Path) -> No
 
 
 def test_no_dataset_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageMistake, match="holds no dataset"):
-        Opened.at(Storage.at(tmp_path), None)
+    with pytest.raises(UsageError, match="holds no dataset"):
+        OpenDataset.at(Storage.at(tmp_path), None)
 
 
 @pytest.mark.parametrize(
@@ -215,20 +215,20 @@ def test_a_shard_is_known_by_its_name_and_by_the_path_of_its_files(text: str, na
 
 @pytest.mark.parametrize("root", ["/a/c", "/a/b/c", "a/b", "s3://a/b"])
 def test_the_path_of_a_shard_in_another_dataset_is_refused(root: str) -> None:
-    with pytest.raises(UsageMistake, match="is not in /a/b"):
+    with pytest.raises(UsageError, match="is not in /a/b"):
         shard_named(Storage.at("/a/b"), f"{root}/shards/train/000/nsp-000003.tar")
 
 
 def test_a_shard_that_is_not_there_is_refused_with_those_that_are(built: Path) -> None:
-    with pytest.raises(UsageMistake, match="no shard test/nsp-000000, but train/nsp-000000 to train/nsp-000001"):
+    with pytest.raises(UsageError, match="no shard test/nsp-000000, but train/nsp-000000 to train/nsp-000001"):
         find_shard(opened(built), TEST)
 
 
 def test_a_shard_made_anew_is_found_by_its_planned_name_and_by_its_own(tmp_path: Path) -> None:
     again = ShardName("train", 0, 2)
-    now = Opened.at(seal_dataset(tmp_path, {again: [sample(0)]}), None)
+    now = OpenDataset.at(seal_dataset(tmp_path, {again: [sample(0)]}), None)
     assert find_shard(now, TRAIN) == find_shard(now, again) == again
-    with pytest.raises(UsageMistake, match="nsp-000000-r1 is not there; there is train/nsp-000000-r2"):
+    with pytest.raises(UsageError, match="nsp-000000-r1 is not there; there is train/nsp-000000-r2"):
         find_shard(now, ShardName("train", 0, 1))
     assert clip_history(now, find_clip(now, sample(0).key)).shard == str(again)
 
@@ -236,18 +236,18 @@ def test_a_shard_made_anew_is_found_by_its_planned_name_and_by_its_own(tmp_path:
 # ---- a run at work ---------------------------------------------------------------------------------------------
 
 
-def begin(folder: Path) -> tuple[Job, ShardWork]:
+def begin(folder: Path) -> tuple[UnitContext, ShardWork]:
     """A run that has committed its first unit of two, and not sealed its shard."""
     source = Source.at(str(captioned_spans(folder, 4)))
     out = open_out(str(folder / "out"))
     prepare(out, source, SMALL)
-    job = Job(SMALL, source.root, out, ffmpeg.build(), "inline")
-    work = next(remaining(Plan(out, SMALL), State.read(out, SMALL.units_per_shard), out))
+    job = UnitContext(SMALL, source.root, out, ffmpeg.build(), "inline")
+    work = next(remaining(Plan(out, SMALL), CommittedState.read(out, SMALL.units_per_shard), out))
     finish(job, work, 0)
     return job, work
 
 
-def finish(job: Job, work: ShardWork, unit: int) -> None:
+def finish(job: UnitContext, work: ShardWork, unit: int) -> None:
     todo = work.todo[unit]
     cut_unit(job, todo, screen_unit(job, todo), [None] * len(todo.clips))
 
@@ -278,7 +278,7 @@ def test_what_is_moved_while_it_is_looked_at_is_looked_at_again(tmp_path: Path) 
     finish(job, work, 1)
     seen = []
 
-    def see(now: Opened) -> int | None:
+    def see(now: OpenDataset) -> int | None:
         seen.append(now.state)
         if len(seen) == 1:
             seal_shard(job.out, work.name, work.units)
@@ -310,7 +310,7 @@ def test_a_changed_byte_damages_just_the_sample_that_holds_it(three: Storage, sh
     at = int(share * len(whole))
     path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
     try:
-        found = shard_history(Opened.at(three, None), TRAIN).samples
+        found = shard_history(OpenDataset.at(three, None), TRAIN).samples
     finally:
         path.write_bytes(whole)
     ends = [*(one.offset for one in found[1:]), len(whole) - 1024]
@@ -371,14 +371,14 @@ def test_extracted_files_are_the_members_of_the_tar(built: Path, tmp_path: Path)
 def test_nothing_is_overwritten_and_then_nothing_is_written(built: Path, tmp_path: Path) -> None:
     keys = [one.key for one in shard_history(opened(built), TRAIN).samples]
     (tmp_path / f"{keys[-1]}.txt").write_text("mine")
-    with pytest.raises(UsageMistake, match="is there already"):
+    with pytest.raises(UsageError, match="is there already"):
         extract(Storage.at(built), TRAIN, keys, Storage.at(tmp_path))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {f"{keys[-1]}.txt": "mine"}
 
 
 def test_a_folder_that_is_a_file_is_refused(built: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageMistake, match="is a file"):
+    with pytest.raises(UsageError, match="is a file"):
         extract(Storage.at(built), TRAIN, [], Storage.at(tmp_path / "file"))
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan, PlannedClip
 from nextscene.curation.sources import OPEN_END, Clip
 from nextscene.shards.format.layout import PLAN
@@ -47,7 +47,7 @@ def rows_of(plan: Plan) -> list[PlannedClip]:
 
 
 configs = st.builds(
-    Config,
+    BuildConfig,
     judge=st.sampled_from(["film", "none"]),
     test=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
     split_by=st.sampled_from(["source", "clip"]),
@@ -60,7 +60,7 @@ sources = st.lists(st.integers(1, 9), min_size=1, max_size=8).map(films)
 @settings(max_examples=40, deadline=None)
 @given(sources, configs)
 def test_every_clip_is_planned_once_in_units_and_shards_that_are_runs_of_its_split(
-    clips: list[Clip], config: Config
+    clips: list[Clip], config: BuildConfig
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(clips, folder, config)
@@ -77,7 +77,7 @@ def test_every_clip_is_planned_once_in_units_and_shards_that_are_runs_of_its_spl
 
 @settings(max_examples=30, deadline=None)
 @given(sources, configs)
-def test_reading_a_plan_by_shard_and_unit_gives_what_was_written(clips: list[Clip], config: Config) -> None:
+def test_reading_a_plan_by_shard_and_unit_gives_what_was_written(clips: list[Clip], config: BuildConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(clips, folder, config)
         rows = rows_of(plan)
@@ -106,14 +106,24 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(
     st.lists(
         st.builds(
-            Clip, name=texts, identity=texts, location=texts, start_ms=st.integers(0, 10**10),
-            end_ms=st.one_of(st.just(OPEN_END), st.integers(1, 10**10)), caption=texts.map(lambda text: f"a {text}"),
-            provenance=texts, offset=st.integers(0, 2**60), length=st.integers(-1, 2**60), size=st.integers(0, 2**60),
+            Clip,
+            name=texts,
+            identity=texts,
+            location=texts,
+            start_ms=st.integers(0, 10**10),
+            end_ms=st.one_of(st.just(OPEN_END), st.integers(1, 10**10)),
+            caption=texts.map(lambda text: f"a {text}"),
+            provenance=texts,
+            offset=st.integers(0, 2**60),
+            length=st.integers(-1, 2**60),
+            size=st.integers(0, 2**60),
             mtime_ns=st.integers(0, 2**62),
         ),
-        min_size=1, max_size=6, unique_by=lambda clip: clip.clip_id,
+        min_size=1,
+        max_size=6,
+        unique_by=lambda clip: clip.clip_id,
     )
-)  # fmt: skip
+)
 def test_all_that_a_source_says_of_a_clip_comes_back(clips: list[Clip]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = rows_of(plan_of(clips, folder, SMALL))
@@ -165,7 +175,7 @@ def test_a_larger_share_only_adds_to_the_test_split(tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(sources, configs)
-def test_the_same_clips_and_configuration_give_the_same_bytes(clips: list[Clip], config: Config) -> None:
+def test_the_same_clips_and_configuration_give_the_same_bytes(clips: list[Clip], config: BuildConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan_of(clips, f"{folder}/one", config)
         plan_of(list(clips), f"{folder}/two", config)
@@ -219,14 +229,14 @@ def test_after_a_shot_that_cannot_be_used_the_next_has_no_scene_of_the_one_befor
 
 
 def test_the_preceding_caption_reaches_across_units_shards_and_splits(tmp_path: Path) -> None:
-    config = Config(judge="film", test=0.5, split_by="clip", unit_size=1, units_per_shard=1)
+    config = BuildConfig(judge="film", test=0.5, split_by="clip", unit_size=1, units_per_shard=1)
     rows = rows_of(plan_of(film("a.mp4", 12), tmp_path, config))
     assert {row.split for row in rows} == {"train", "test"}
     assert [row.preceding_caption for row in rows] == ["", *(f"shot {i}" for i in range(11))]
 
 
-def refused(clips: Sequence[Clip], out: Path, config: Config = SMALL) -> str:
-    with pytest.raises(UsageMistake) as error:
+def refused(clips: Sequence[Clip], out: Path, config: BuildConfig = SMALL) -> str:
+    with pytest.raises(UsageError) as error:
         plan_of(clips, out, config)
     assert list(out.rglob("*.unfinished")) == [] and not (out / PLAN).exists()
     assert "\n" not in str(error.value)
@@ -272,7 +282,7 @@ def test_two_videos_under_one_id_are_refused_with_the_id(tmp_path: Path) -> None
     rows = [{"video": "a.mp4", "id": "x", "caption": "a"}, {"video": "b.mp4", "id": "x", "caption": "b"}]
     (tmp_path / "a.mp4").touch()
     manifest = write_csv(tmp_path / "clips.csv", rows)
-    with pytest.raises(UsageMistake, match=r"number 2 \(x\) is the same as number 1 \(x\)"):
+    with pytest.raises(UsageError, match=r"number 2 \(x\) is the same as number 1 \(x\)"):
         planned(manifest, tmp_path / "out", SMALL)
 
 
@@ -292,6 +302,6 @@ def test_a_source_without_any_caption_is_refused_and_one_caption_is_enough(tmp_p
 def test_a_source_that_fails_halfway_leaves_no_plan(tmp_path: Path) -> None:
     manifest = write_csv(tmp_path / "clips.csv", [{"video": f"{i}.mp4", "caption": "a"} for i in range(50)])
     manifest.write_text(manifest.read_text() + ",no video\n")
-    with pytest.raises(UsageMistake, match="line 52"):
+    with pytest.raises(UsageError, match="line 52"):
         planned(manifest, tmp_path / "out", SMALL)
     assert not (tmp_path / "out" / PLAN).exists()

@@ -16,11 +16,9 @@ STAGES: tuple[ClipStage, ...] = get_args(ClipStage)
 
 def unit(index: int, clips: int, later: int = 0) -> Unit:
     made = tuple(
-        PlannedClip(
-            i, f"{index:08d}{i:08d}", "train", index, 0, "", "a.mp4", "", "a.mp4", 0, -1, "a", "", 0, 0, 0, 0
-        )
+        PlannedClip(i, f"{index:08d}{i:08d}", "train", index, 0, "", "a.mp4", "", "a.mp4", 0, -1, "a", "", 0, 0, 0, 0)
         for i in range(clips)
-    )  # fmt: skip
+    )
     left = frozenset(clip.clip_id for clip in made[clips - later :])
     return Unit(UnitName("train", index), ShardName("train", 0), made, later=left)
 

@@ -18,9 +18,16 @@ from nextscene.curation.storable_row import writable
 from tests.hostile_text import HALF, STEERING, floats, integers, texts
 
 PLANNED: dict[str, Any] = {
-    "position": 0, "clip_id": "0" * 24, "split": "train", "unit": 0, "shard": 0, "source": "a.mp4", "start_ms": 0,
-    "end_ms": -1, "outcome": "kept",
-}  # fmt: skip
+    "position": 0,
+    "clip_id": "0" * 24,
+    "split": "train",
+    "unit": 0,
+    "shard": 0,
+    "source": "a.mp4",
+    "start_ms": 0,
+    "end_ms": -1,
+    "outcome": "kept",
+}
 PLAIN = Row(**PLANNED, caption="a cat\0 \u202ejumps", codec="AVC", duration=1.5)
 COLUMNS = {column.name: {"str": texts, "int": integers, "float": floats}[str(column.type)] for column in fields(Row)}
 hostile = st.fixed_dictionaries({}, optional={name: values for name, values in COLUMNS.items() if name not in PLANNED})
@@ -53,11 +60,15 @@ def test_data_that_can_be_written_is_left_alone_and_evidence_is_spelled_out() ->
 @pytest.mark.parametrize(
     ("column", "value", "why"),
     [
-        ("caption", HALF, "not Unicode"), ("scene_description", "x" * (17 << 20), "17,825,792 bytes"),
-        ("source_width", 2**63, "64 bits"), ("input_tokens", -(2**70), "64 bits"), ("duration", math.inf, "inf"),
-        ("duration", math.nan, "nan"), ("usd", math.inf, "inf"),
+        ("caption", HALF, "not Unicode"),
+        ("scene_description", "x" * (17 << 20), "17,825,792 bytes"),
+        ("source_width", 2**63, "64 bits"),
+        ("input_tokens", -(2**70), "64 bits"),
+        ("duration", math.inf, "inf"),
+        ("duration", math.nan, "nan"),
+        ("usd", math.inf, "inf"),
     ],
-)  # fmt: skip
+)
 def test_data_that_cannot_be_written_is_left_out_and_ends_the_clip_which_says_why(
     column: str, value: Any, why: str
 ) -> None:

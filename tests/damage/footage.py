@@ -20,9 +20,15 @@ _STEP = 6
 
 _X264 = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "16", "-g", str(GOP), "-keyint_min", str(GOP), "-bf", "2")
 _X265 = (
-    "-c:v", "libx265", "-preset", "ultrafast", "-crf", "14", "-x265-params",
+    "-c:v",
+    "libx265",
+    "-preset",
+    "ultrafast",
+    "-crf",
+    "14",
+    "-x265-params",
     f"keyint={GOP}:min-keyint={GOP}:bframes=2:scenecut=0:open-gop=0:log-level=none",
-)  # fmt: skip
+)
 _MPEG2 = (
     "-c:v",
     "mpeg2video",
@@ -86,10 +92,27 @@ def encode(path: Path, options: Sequence[str], count: int = FRAMES, before: Sequ
     chroma = np.full(WIDTH * HEIGHT // 2, 128, np.uint8).tobytes()
     raw = b"".join(np.ascontiguousarray(luma).tobytes() + chroma for luma in frames(count))
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y", *before,
-        "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(RATE), "-i", "pipe:",
-        "-threads", "1", *options, str(path),
-    ]  # fmt: skip
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-y",
+        *before,
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "yuv420p",
+        "-s",
+        f"{WIDTH}x{HEIGHT}",
+        "-r",
+        str(RATE),
+        "-i",
+        "pipe:",
+        "-threads",
+        "1",
+        *options,
+        str(path),
+    ]
     subprocess.run(command, input=raw, check=True, capture_output=True)
     return path
 

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import av
 
-from nextscene.curation.config import Config, Rules
+from nextscene.curation.config import BuildConfig, Rules
 from nextscene.curation.ledger import Row
 from tests.colors.running import mp4s
 from tests.damage.footage import FRAMES, HEIGHT, RATE, WIDTH, Luma, frames, psnr
 from tests.damage.oracle import Told
 from tests.support import build_inline, ledger, write_csv
 
-CONFIG = Config(
-    judge="none", test=0.0, resolution="native", unit_size=4096,
+CONFIG = BuildConfig(
+    judge="none",
+    test=0.0,
+    resolution="native",
+    unit_size=4096,
     rules=Rules(min_width=64, min_height=64, min_image_side=64),
-)  # fmt: skip
+)
 FPS = 16
 RIGHT_DB = 30.0
 MOST_HELD = 3
@@ -46,7 +49,7 @@ class Ended:
 
 
 def through_the_product(
-    asked: Sequence[tuple[str, Span]], folder: Path, config: Config = CONFIG
+    asked: Sequence[tuple[str, Span]], folder: Path, config: BuildConfig = CONFIG
 ) -> dict[tuple[str, Span], Ended]:
     """Spans of files, each of a start of its own; the names are those in the folder, or whole paths."""
     rows = [

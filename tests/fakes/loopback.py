@@ -11,19 +11,19 @@ from typing import Any, Literal
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.judge_budget import Terms
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.ledger import Row
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.prices import Prices
 from nextscene.judge.spending.segments import read_answers
 from tests.fakes.claude_api import ClaudeApi, Exchange, Question
 from tests.support import ledger, make_video, write_csv
 
-MODEL = Claude().model
-CLAUDE = Config(judge="claude", test=0.0, unit_size=4, units_per_shard=2)
+MODEL = ClaudeConfig().model
+CLAUDE = BuildConfig(judge="claude", test=0.0, unit_size=4, units_per_shard=2)
 CLAUDE_FLAGS = ("--judge", "claude", "--test", "0", "--unit-size", "4", "--units-per-shard", "2")
 """The flags that say what CLAUDE says."""
 
@@ -31,10 +31,13 @@ SECONDS = 0.25
 
 
 def terms(
-    budget: str | None = None, *, in_batches: bool = False, model: str = MODEL,
+    budget: str | None = None,
+    *,
+    in_batches: bool = False,
+    model: str = MODEL,
     uncaptioned: Literal["mistake", "caption", "skip"] = "mistake",
-) -> Terms:  # fmt: skip
-    return Terms(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches, uncaptioned)
+) -> JudgeBudget:
+    return JudgeBudget(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches, uncaptioned)
 
 
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:

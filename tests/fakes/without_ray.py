@@ -14,26 +14,26 @@ from typing import cast
 import pytest
 from click.testing import CliRunner, Result
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
 from nextscene.curation.progress import Tick
-from nextscene.curation.report.make import Written
+from nextscene.curation.report.make import PublishedPage
 from nextscene.curation.run.build_on_ray import BuildOnRay
-from nextscene.curation.run.unit_judge import Judging
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.run.unit_judge import UnitJudge
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import REPORT
 from tests.support import do_all
 
 
-def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStopped | UsageMistake | None:
+def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> StoppedError | UsageError | None:
     """Stands in for `common.ray_cluster.supervisor.supervise`."""
     check()
     job = request.job
-    judging = Judging(job.config, job.terms, job.out, job.run_id)
+    judging = UnitJudge(job.config, job.terms, job.out, job.run_id)
     with asyncio.Runner() as runner:
         try:
             return do_all(job, request.left.shards(Plan(job.out, job.config), job.out), judging, runner)
@@ -51,12 +51,12 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nextscene.curation.report.make.write_report", short_page)
 
 
-def short_page(out: Storage, config: Config, fingerprint: str, _: object) -> Written:
+def short_page(out: Storage, config: BuildConfig, fingerprint: str, _: object) -> PublishedPage:
     """The ends of all clips, as they are in the ledgers now."""
-    rows = [row for rows in State.read(out, config.units_per_shard).ledgers(out) for row in rows]
+    rows = [row for rows in CommittedState.read(out, config.units_per_shard).ledgers(out) for row in rows]
     page = f"{fingerprint}\n{sorted((row.clip_id, row.outcome) for row in rows)}".encode()
     out.write(REPORT, page)
-    return Written(hashlib.sha256(page).hexdigest(), [])
+    return PublishedPage(hashlib.sha256(page).hexdigest(), [])
 
 
 def command(*arguments: object, env: Mapping[str, str] | None = None) -> Result:

@@ -12,15 +12,19 @@ import nextscene.judge.api.backoff
 import nextscene.judge.api.batch_api
 import nextscene.judge.api.batches
 from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
-from nextscene.curation.config import Encode, Limits, Rules
+from nextscene.curation.config import EncodeConfig, Rules, RunLimits
 from tests.fakes.loopback import CLAUDE, terms
 from tests.support import build_inline
 
 APPEAR_SECONDS = 8.0
 CONFIG = replace(
-    CLAUDE, unit_size=8, units_per_shard=2, rules=Rules(min_width=64, min_height=48),
-    encode=Encode(width=64, height=48), limits=Limits(calls_at_once=12, batch_appear_hours=APPEAR_SECONDS / 3600),
-)  # fmt: skip
+    CLAUDE,
+    unit_size=8,
+    units_per_shard=2,
+    rules=Rules(min_width=64, min_height=48),
+    encode=EncodeConfig(width=64, height=48),
+    limits=RunLimits(calls_at_once=12, batch_appear_hours=APPEAR_SECONDS / 3600),
+)
 
 
 def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Mapping[str, str]) -> None:
@@ -29,7 +33,7 @@ def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Map
     os.environ.update(env)
     with (
         mock.patch.object(
-            nextscene.judge.api.backoff.Patience.__init__, "__defaults__", (256, 180.0, 900.0, 0.1, 24.0)
+            nextscene.judge.api.backoff.RetryPolicy.__init__, "__defaults__", (256, 180.0, 900.0, 0.1, 24.0)
         ),
         mock.patch.object(nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 0.05),
         mock.patch.object(nextscene.judge.api.batch_api, "_FIRST_POLL_SECONDS", 0.05),

@@ -48,10 +48,11 @@ MENDED, FAILED = Mended(), frozenset({"failed"})
 _HEAD = "seed  killed  way         place  weather  kills  in flight  again  settled  lost      seconds"
 _HANGS_AFTER_SECONDS = 90.0
 _WEATHERS: dict[str, dict[str, float]] = {
-    "calm": {}, "stormy": {"529": 0.1, "500": 0.1, "429-after": 0.05, "slow": 0.05},
+    "calm": {},
+    "stormy": {"529": 0.1, "500": 0.1, "429-after": 0.05, "slow": 0.05},
     "torn": {"drop-before": 0.1, "drop-after": 0.1},
     "odd": {"page": 0.1, "503-after": 0.1, "no-usage": 0.04, "negative-usage": 0.04, "huge-usage": 0.04},
-}  # fmt: skip
+}
 _CREATIONS = {"torn": ["drop-late", "drop-after", "504-late"], "odd": ["page", "429"], "stormy": ["500-after"]}
 _UNREADABLE = {"no-usage", "negative-usage", "huge-usage"}
 

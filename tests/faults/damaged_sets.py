@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config, Encode, Rules
+from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from nextscene.curation.ledger import SCHEMA
-from nextscene.curation.recorded_config import Recorded
-from nextscene.pipelines.cli.options import SettingsMistake, from_tree
+from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.pipelines.cli.options import SettingsError, from_tree
 from nextscene.shards.format.checksums import relist
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
 from nextscene.shards.format.receipt import DamagedRecord
@@ -33,13 +33,25 @@ from tests.fakes.loopback import CLAUDE, loopback, spans, terms
 from tests.support import build_inline, problems
 
 SET = replace(
-    CLAUDE, test=0.4, split_by="clip", unit_size=2, units_per_shard=2,
-    rules=Rules(min_width=64, min_height=48), encode=Encode(width=64, height=48),
-)  # fmt: skip
+    CLAUDE,
+    test=0.4,
+    split_by="clip",
+    unit_size=2,
+    units_per_shard=2,
+    rules=Rules(min_width=64, min_height=48),
+    encode=EncodeConfig(width=64, height=48),
+)
 CAPTIONS = (
-    "a dog runs", "a dog runs", "a cat sleeps FAIL1", "a bird sings FAIL3", "a fish swims", "a fox hides",
-    "a horse eats REFUSE-VERIFY", "a cow stands", "a hen walks",
-)  # fmt: skip
+    "a dog runs",
+    "a dog runs",
+    "a cat sleeps FAIL1",
+    "a bird sings FAIL3",
+    "a fish swims",
+    "a fox hides",
+    "a horse eats REFUSE-VERIFY",
+    "a cow stands",
+    "a hen walks",
+)
 ONE, TWO = ShardName("train", 0), ShardName("train", 1)
 FILES = ("tar", "offsets", "ledger", "receipt")
 ACCOUNT = "calls/account.json"
@@ -66,10 +78,10 @@ def make(folder: Path) -> Path:
 def told(out: Path) -> list[str]:
     """What `--verify` says is wrong, by whatever it ends."""
     try:
-        recorded = Recorded.read(Storage.at(out))
+        recorded = RecordedConfig.read(Storage.at(out))
         assert recorded is not None
-        return problems(out, from_tree(Config, recorded.config, CONFIG))
-    except (UsageMistake, SettingsMistake, DamagedRecord, RunStopped) as error:
+        return problems(out, from_tree(BuildConfig, recorded.config, CONFIG))
+    except (UsageError, SettingsError, DamagedRecord, StoppedError) as error:
         return [str(error)]
 
 
@@ -78,13 +90,24 @@ def changes() -> dict[str, Change]:
     return {
         f"{kind}: {what}": change
         for kind, made in (
-            ("ledger", _ledger()), ("receipt", _receipt()), ("tar", _tar()), ("manifest", _manifest()),
-            ("summary", _summary()), ("cards", _cards()), ("energon", _energon()), ("index", _index()),
-            ("plan", _plan()), ("config", _config()), ("account", _account()), ("answers", _answers()),
-            ("sums", _sums()), ("page", _page()), ("files", _strangers()),
+            ("ledger", _ledger()),
+            ("receipt", _receipt()),
+            ("tar", _tar()),
+            ("manifest", _manifest()),
+            ("summary", _summary()),
+            ("cards", _cards()),
+            ("energon", _energon()),
+            ("index", _index()),
+            ("plan", _plan()),
+            ("config", _config()),
+            ("account", _account()),
+            ("answers", _answers()),
+            ("sums", _sums()),
+            ("page", _page()),
+            ("files", _strangers()),
         )
         for what, change in made
-    }  # fmt: skip
+    }
 
 
 # ---- tools -----------------------------------------------------------------------------------------------------

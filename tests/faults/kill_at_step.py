@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config, Encode, Rules
+from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from tests.support import SMALL, build_inline
 
-TINY = replace(SMALL, rules=Rules(min_width=64, min_height=48), encode=Encode(width=64, height=48))
+TINY = replace(SMALL, rules=Rules(min_width=64, min_height=48), encode=EncodeConfig(width=64, height=48))
 """Of so small a picture that ffmpeg costs little more than its start."""
 
 
@@ -43,7 +43,7 @@ class _Fate:
         return maybe
 
 
-def _run(source: str, out: str, config: Config, clips: int, retry: str, fate: _Fate) -> None:
+def _run(source: str, out: str, config: BuildConfig, clips: int, retry: str, fate: _Fate) -> None:
     # The synced draft, its renaming, a lock's link, and a deletion: all that ever changes OUT.
     os.fsync = fate.before(os.fsync)
     os.link = fate.before(os.link)

@@ -31,10 +31,28 @@ from tests.faults.damaged_sets import ACCOUNT, ONE, changes, make, segments, tol
 from tests.support import as_before_sums
 
 KINDS = (
-    ONE.tar, ONE.offsets, ONE.receipt, ONE.ledger, PLAN, CONFIG, MANIFEST, SUMMARY, SUMS, "README.md", "croissant.json",
-    "wids-train.json", "index/train.parquet", ".nv-meta/index.sqlite", ".nv-meta/index.uuid", ".nv-meta/split.yaml",
-    ".nv-meta/.info.json", ".nv-meta/dataset.yaml", REPORT, ACCOUNT, "calls",
-)  # fmt: skip
+    ONE.tar,
+    ONE.offsets,
+    ONE.receipt,
+    ONE.ledger,
+    PLAN,
+    CONFIG,
+    MANIFEST,
+    SUMMARY,
+    SUMS,
+    "README.md",
+    "croissant.json",
+    "wids-train.json",
+    "index/train.parquet",
+    ".nv-meta/index.sqlite",
+    ".nv-meta/index.uuid",
+    ".nv-meta/split.yaml",
+    ".nv-meta/.info.json",
+    ".nv-meta/dataset.yaml",
+    REPORT,
+    ACCOUNT,
+    "calls",
+)
 """The files whose bits are flipped; of `calls`, a segment of answers."""
 
 
@@ -113,9 +131,12 @@ def _dump(data: bytes) -> list[str]:
 
 
 _READERS: dict[str, Callable[[bytes], Any]] = {
-    ".parquet": _rows, ".sqlite": _dump, ".json": json.loads, ".gz": gzip.decompress,
+    ".parquet": _rows,
+    ".sqlite": _dump,
+    ".json": json.loads,
+    ".gz": gzip.decompress,
     ".toml": lambda data: tomllib.loads(data.decode()),
-}  # fmt: skip
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -37,10 +37,14 @@ LATENCY, BATCH_SECONDS = 1.5, 8.0
 _HEAD = "trial  way         victim              how       struck  outcome                     next  wrong"
 
 VICTIMS = {
-    "raylet": "raylet", "gcs": "gcs_server", "dashboard agent": "ray::DashboardAgent",
-    "runtime env agent": "ray::RuntimeEnvAgent", "worker": "ray::cut_unit,ray::screen_unit,ray::IDLE",
-    "judge": "ray::_JudgeActor", "driver process": "ray_driver.py",
-}  # fmt: skip
+    "raylet": "raylet",
+    "gcs": "gcs_server",
+    "dashboard agent": "ray::DashboardAgent",
+    "runtime env agent": "ray::RuntimeEnvAgent",
+    "worker": "ray::cut_unit,ray::screen_unit,ray::IDLE",
+    "judge": "ray::_JudgeActor",
+    "driver process": "ray_driver.py",
+}
 HOWS = {"SIGKILL": 0.0, "stop 10 s": 10.0, "stop 45 s": 45.0, "stop 90 s": 90.0}
 WAYS = ("one by one", "batches")
 

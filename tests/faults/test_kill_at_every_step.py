@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.recorded_config import Recorded
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.curation.sealing.committed import CommittedState
 from tests.faults.kill_at_step import TINY
 from tests.support import (
     REPOSITORY,
@@ -114,7 +114,7 @@ def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shar
         code, steps = mortal(shutil.copytree(begun, undisturbed), 0, retry="dropped")
         assert code == 0
         assert steps > 40
-        assert {name.revision for name in State.read(Storage.at(undisturbed), 2).sealed.values()} == {1}
+        assert {name.revision for name in CommittedState.read(Storage.at(undisturbed), 2).sealed.values()} == {1}
         for deadly in range(1, steps + 1, 2):
             out = shutil.copytree(begun, tmp_path / f"killed-{deadly}")
             assert mortal(out, deadly, retry="dropped") == (-signal.SIGKILL, deadly)
@@ -127,9 +127,9 @@ def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shar
             assert leftovers(out) == [], f"after a kill before change {deadly}"
 
 
-def assert_told_as_unfinished(out: Path, config: Config = TINY) -> None:
+def assert_told_as_unfinished(out: Path, config: BuildConfig = TINY) -> None:
     """What a killed run left is no damage to `--verify`."""
-    if Recorded.read(Storage.at(out)) is not None:
+    if RecordedConfig.read(Storage.at(out)) is not None:
         for problem in problems(out, config):
             assert "run the build again" in problem and "delete" not in problem, problem
 

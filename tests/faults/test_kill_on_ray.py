@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, make_video, write_csv
 
 pytestmark = pytest.mark.slow
 
-CONFIG = Config(judge="film", test=0.2, split_by="clip", unit_size=2, units_per_shard=2)
+CONFIG = BuildConfig(judge="film", test=0.2, split_by="clip", unit_size=2, units_per_shard=2)
 FLAGS = ["--judge", "film", "--test", "0.2", "--split-by", "clip", "--unit-size", "2", "--units-per-shard", "2"]
 CLIPS_IN_ALL = 30
 

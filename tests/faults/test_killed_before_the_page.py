@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.shards.format.layout import LOCK, REPORT, SUMS
 from tests.fakes.without_ray import build, command, without_ray
@@ -73,8 +73,8 @@ def changes_of_a_retry(out: Path, most: int) -> int:
     return fate.made
 
 
-def config_of_out(out: Path) -> Config:
-    recorded = Recorded.read(Storage.at(out))
+def config_of_out(out: Path) -> BuildConfig:
+    recorded = RecordedConfig.read(Storage.at(out))
     assert recorded is not None
     return config_of(recorded, Storage.at(out))
 

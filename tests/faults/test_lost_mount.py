@@ -17,10 +17,10 @@ from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.run import engine
 from nextscene.curation.run.engine import Engine
-from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.sealing.repair import seal_or_take_back
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.evaluation.video_folder import RECORDS, VideoFolder
 from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.build_nsp import main
@@ -37,11 +37,11 @@ FLAGS += ["--rules.min-width", "64", "--rules.min-height", "48", "--encode.width
 class InlineEngine:
     """The steps of the engine one after another, in this process."""
 
-    def __init__(self, job: Job, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
+    def __init__(self, job: UnitContext, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
         self._job, self._check = job, check
 
     def run(self, work: Iterator[ShardWork], tick: Any) -> None:
-        judging = Judging(self._job.config, None, self._job.out, self._job.run_id)
+        judging = UnitJudge(self._job.config, None, self._job.out, self._job.run_id)
         for shard in work:
             for unit in shard.todo:
                 screened = screen_unit(self._job, unit)

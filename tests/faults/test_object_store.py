@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from nextscene.common import clocks, filesystem, s3
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.lease import Holder
-from nextscene.common.process_identity import State
+from nextscene.common.process_identity import ProcessState
 from nextscene.common.run_lock import Heartbeat, held, holder, is_at_work
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, ShardName, owns
@@ -219,21 +219,21 @@ def test_a_store_without_conditional_writes_is_read_back_and_told_of_once(
 def test_a_lock_is_never_taken_or_given_up_over_anothers(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another takes it between the look and the act: by the condition it is seen all the same."""
     other = Holder.me("theirs").to_bytes()
-    get = s3.Bucket._get
+    get = s3.S3Bucket._get
 
-    def overtaken(self: s3.Bucket, key: str) -> tuple[bytes, str]:
+    def overtaken(self: s3.S3Bucket, key: str) -> tuple[bytes, str]:
         found = get(self, key)
         self._put(key, other, {})
         return found
 
     out.write(LOCK, b"dead")
     with monkeypatch.context() as patch:
-        patch.setattr(s3.Bucket, "_get", overtaken)
+        patch.setattr(s3.S3Bucket, "_get", overtaken)
         assert not out.take(LOCK, b"dead", b"mine")
     assert out.read(LOCK) == other
     out.write(LOCK, b"mine")
     with monkeypatch.context() as patch:
-        patch.setattr(s3.Bucket, "_get", overtaken)
+        patch.setattr(s3.S3Bucket, "_get", overtaken)
         out.give_up(LOCK, b"mine")
     assert out.read(LOCK) == other
 
@@ -253,7 +253,7 @@ def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its
     monkeypatch.setattr(Storage, "swap", overtaken)
     heartbeat = Heartbeat(out, me, clocks.elapsed())
     heartbeat._thread.join(10)
-    with pytest.raises(RunStopped, match="was taken by another run"):
+    with pytest.raises(StoppedError, match="was taken by another run"):
         heartbeat.check()
     heartbeat.end()
     assert out.read(LOCK) == other
@@ -263,7 +263,7 @@ def test_a_lock_that_was_given_up_is_nobodys_for_old_and_new_readers(out: Storag
     with held(out, "mine"):
         pass
     assert holder(out) is None
-    assert Holder.of(out.read(LOCK)).state is State.ENDED  # as a version reads it that does not know of this
+    assert Holder.of(out.read(LOCK)).state is ProcessState.ENDED  # as a version reads it that does not know of this
     with held(out, "next"):
         now = holder(out)
         assert now is not None and now.run_id == "next"

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from tests.hostile.containers import VIDEOS, sparse
 from tests.hostile.pictures import IMAGES
 from tests.hostile.running import CONFIG, Taken, build, samples, write
@@ -26,10 +26,10 @@ _NEIGHBORS = 4
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
     parser.add_argument("words", nargs="*", help="parts of the names of files; all without any")
-    parser.add_argument("--header-seconds", type=float, default=Limits().header_seconds)
+    parser.add_argument("--header-seconds", type=float, default=RunLimits().header_seconds)
     given = parser.parse_args()
     words = given.words
-    config = replace(CONFIG, limits=Limits(header_seconds=given.header_seconds))
+    config = replace(CONFIG, limits=RunLimits(header_seconds=given.header_seconds))
     files = {name: make for name, make in FILES.items() if not words or any(word in name for word in words)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -15,16 +15,16 @@ import psutil
 
 from nextscene.common import ffmpeg
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
-from nextscene.curation.outcome import Ending
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.run import open_out
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sealing.seal_shard import seal_shard
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.receipt import sealed_shards
 from nextscene.shards.loading.reader import ShardReader
 from tests.support import write_csv
@@ -32,7 +32,7 @@ from tests.support import write_csv
 File = bytes | tuple[bytes, int]
 """What a file begins with, and perhaps how long it is."""
 
-CONFIG = Config(judge="none", test=0.0, unit_size=1, units_per_shard=1000)
+CONFIG = BuildConfig(judge="none", test=0.0, unit_size=1, units_per_shard=1000)
 _LOOK_EVERY_SECONDS = 0.02
 
 
@@ -89,13 +89,13 @@ def write(folder: Path, files: Mapping[str, Callable[[], File]]) -> list[Path]:
     return paths
 
 
-def build(videos: Sequence[Path], out: Path, config: Config = CONFIG) -> dict[str, Taken]:
+def build(videos: Sequence[Path], out: Path, config: BuildConfig = CONFIG) -> dict[str, Taken]:
     """Make a dataset of the videos, and return what each took, by the name of its file."""
     manifest = write_csv(out.with_suffix(".csv"), [{"video": str(video), "caption": "a caption"} for video in videos])
     place, source, taken = open_out(str(out)), Source.at(str(manifest)), {}
     prepare(place, source, config)
-    job = Job(config, source.root, place, ffmpeg.build(), "hostile")
-    for work in remaining(Plan(place, config), State.read(place, config.units_per_shard), place):
+    job = UnitContext(config, source.root, place, ffmpeg.build(), "hostile")
+    for work in remaining(Plan(place, config), CommittedState.read(place, config.units_per_shard), place):
         for unit in work.todo:
             (clip,) = unit.clips
             taken[Path(clip.name).name] = one = Taken()
@@ -106,7 +106,7 @@ def build(videos: Sequence[Path], out: Path, config: Config = CONFIG) -> dict[st
                 ((outcome, reason),) = cut_unit(job, unit, screened, [None])
             one.seconds, one.memory = time.monotonic() - begun, memory.peak
             (found,) = screened
-            detail = found.detail if isinstance(found, Ending) else ""
+            detail = found.detail if isinstance(found, ClipOutcome) else ""
             one.end = f"{outcome} {reason}".strip() + (f": {detail}" if detail else "")
         seal_shard(job.out, work.name, work.units)
     return taken

@@ -23,7 +23,7 @@ from pyarrow import fs as pafs
 from tenacity import stop_after_attempt
 
 from nextscene.common import filesystem
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.run_lock import held, holder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.build_nsp import main
@@ -241,11 +241,11 @@ def test_the_endpoint_may_come_from_the_environment(
 
 def test_a_source_that_is_not_there_is_a_mistake_and_an_empty_one_too(bucket: Bucket, tmp_path: Path) -> None:
     for source in (bucket.uri("nothing"), bucket.uri("no/thing.csv"), Bucket("no-such-bucket", bucket.port).uri("a")):
-        with pytest.raises(UsageMistake, match="no such file or folder"):
+        with pytest.raises(UsageError, match="no such file or folder"):
             build_inline(source, tmp_path / "out", SMALL)
     _filesystem(bucket.port).create_dir(f"{bucket.name}/empty")  # an object "empty/", as consoles make it
     for source in (bucket.uri("empty"), bucket.uri()):
-        with pytest.raises(UsageMistake, match="no videos or images"):
+        with pytest.raises(UsageError, match="no videos or images"):
             build_inline(source, tmp_path / "out", SMALL)
 
 
@@ -256,11 +256,7 @@ def test_an_out_without_its_bucket_stops_the_run_before_any_work(film: tuple[Pat
 
 def test_a_lock_keeps_a_second_run_out_and_goes_with_its_holder(bucket: Bucket) -> None:
     out = bucket.at("out")
-    with (
-        held(out, "one"),
-        pytest.raises(RunStopped, match="is at work there"),
-        held(bucket.at("out"), "two"),
-    ):
+    with held(out, "one"), pytest.raises(StoppedError, match="is at work there"), held(bucket.at("out"), "two"):
         pass
     assert holder(out) is None
     assert out.create("mine", b"mine")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import RunStopped
-from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.common.errors import StoppedError
+from nextscene.judge.api.batch_record import BatchRecord
 from tests.fakes.claude_api import ClaudeApi, Mind
 from tests.fakes.loopback import CLAUDE, account, spans, stored, terms, true_cost
 from tests.interop.test_s3 import Bucket, bucket, credentials, server
@@ -41,7 +41,7 @@ def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
 ) -> None:
     build_inline(source, tmp_path, CONFIG, terms=terms())
     true, asked = true_cost(api.exchanges), len(api.exchanges)
-    with pytest.raises(RunStopped, match="--budget-usd"):
+    with pytest.raises(StoppedError, match="--budget-usd"):
         build_inline(source, bucket.uri("out"), CONFIG, terms=terms("0.014"))
     build_inline(source, bucket.uri("out"), CONFIG, terms=terms("1"))
     assert len(api.exchanges) == 2 * asked
@@ -54,7 +54,7 @@ def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
 def test_batches_leave_no_record_behind_and_share_the_store(source: Path, bucket: Bucket, api: ClaudeApi) -> None:
     build_inline(source, bucket.uri("out"), CONFIG, terms=terms(in_batches=True))
     assert api.batches and not api.exchanges
-    assert OpenBatch.all(bucket.at("out")) == []
+    assert BatchRecord.all(bucket.at("out")) == []
     batches = len(api.batches)
     assert_conserved(bucket.uri("out"), CONFIG)
     build_inline(source, bucket.uri("out"), CONFIG, retry=frozenset(["rejected"]), terms=terms())

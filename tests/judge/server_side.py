@@ -32,15 +32,15 @@ import nextscene.judge.spending.budget
 import nextscene.judge.spending.cached_client
 from nextscene.common.storage import Storage
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.batch_api import BatchApi
-from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.batches import Batches
 from nextscene.judge.api.request import Request
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.budget_record import BudgetRecord
@@ -51,8 +51,8 @@ from tests.fakes.claude_api import ClaudeApi, digest
 from tests.support import REPOSITORY
 
 PRICE = Prices.load().of("claude-sonnet-5-5")
-PATIENCE = Patience(calls_at_once=64, call_seconds=30.0, outage_seconds=60.0, quiet_seconds=0.1)
-_REQUESTS = Requests(Claude(), PRICE)
+PATIENCE = RetryPolicy(calls_at_once=64, call_seconds=30.0, outage_seconds=60.0, quiet_seconds=0.1)
+_REQUESTS = RequestBuilder(ClaudeConfig(), PRICE)
 
 
 def describe(caption: str) -> Request:
@@ -90,9 +90,12 @@ def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
 
 @asynccontextmanager
 async def asking(
-    out: Path, budget: str | None = None, in_batches: bool = False, patience: Patience = PATIENCE,
+    out: Path,
+    budget: str | None = None,
+    in_batches: bool = False,
+    patience: RetryPolicy = PATIENCE,
     still_ours: Callable[[], None] = lambda: None,
-) -> AsyncIterator[CachedClient]:  # fmt: skip
+) -> AsyncIterator[CachedClient]:
     """One run's asking, ended with the block."""
     limit = None if budget is None else Decimal(budget)
     client = await CachedClient.open(Storage.at(out), out / JOURNALS, PRICE, patience, limit, in_batches, still_ours)
@@ -103,16 +106,20 @@ async def asking(
 
 
 def ask_all(
-    out: Path, requests: Sequence[Request], *, budget: str | None = None, in_batches: bool = False,
-    patience: Patience = PATIENCE,
-) -> list[Answer | BaseException]:  # fmt: skip
+    out: Path,
+    requests: Sequence[Request],
+    *,
+    budget: str | None = None,
+    in_batches: bool = False,
+    patience: RetryPolicy = PATIENCE,
+) -> list[Answer | BaseException]:
     """A whole run that asks these at once: for each its answer, or what was raised."""
 
     async def run() -> list[Answer | BaseException]:
         async with asking(out, budget=budget, in_batches=in_batches, patience=patience) as client:
             asked = [client.ask(request, priority) for priority, request in enumerate(requests)]
             found = await asyncio.gather(*asked, return_exceptions=True)
-            if in_batches and not any(isinstance(answer, (JudgeStopped, JudgeMistake)) for answer in found):
+            if in_batches and not any(isinstance(answer, (JudgeStopped, JudgeUsageError)) for answer in found):
                 await all_collected(client)
             return found
 
@@ -225,9 +232,9 @@ def _at(owner: type, method: str, *, when: Callable[..., bool] = lambda *_: True
 
 
 STEPS: dict[str, Deadly] = {
-    "before the record is written": _at(OpenBatch, "write", when=lambda batch, _: not batch.batch_id),
+    "before the record is written": _at(BatchRecord, "write", when=lambda batch, _: not batch.batch_id),
     "before the batch is created": _at(BatchApi, "create"),
-    "before its id is stored": _at(OpenBatch, "write", when=lambda batch, _: bool(batch.batch_id)),
+    "before its id is stored": _at(BatchRecord, "write", when=lambda batch, _: bool(batch.batch_id)),
     "while it waits": _at(BatchApi, "until_ended"),
     "once the results are read": _at(AnswerCache, "store", when=lambda cache: bool(cache._unstored)),
     "once the answers are stored": _at(Budget, "settle_batch"),
@@ -242,9 +249,13 @@ def child(out: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator
     """This module as a program, ended with the block at the latest."""
     command = [sys.executable, "-m", "tests.judge.server_side", "--out", str(out), *flags]
     with subprocess.Popen(
-        command, cwd=REPOSITORY, env=dict(os.environ) | (env or {}), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
+        command,
+        cwd=REPOSITORY,
+        env=dict(os.environ) | (env or {}),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         try:
             yield process
         finally:
@@ -267,7 +278,7 @@ def main() -> None:
         try:
             asyncio.run(_ask(given))
             print("done")
-        except (JudgeMistake, JudgeStopped) as end:
+        except (JudgeUsageError, JudgeStopped) as end:
             print(f"{type(end).__name__}: {end}")
 
 

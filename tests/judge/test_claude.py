@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.curation.outcome import Ending
-from nextscene.curation.stages.describe import Scene, TurnedDown, decide
+from nextscene.curation.outcome import ClipOutcome
+from nextscene.curation.stages.describe import DescribedScene, RejectedScene, describe_clips
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.request import Frame, Request
-from nextscene.judge.base import Call, Declined, Opinion, Question, Said
+from nextscene.judge.base import Call, JudgeText, NoVerdict, Question, Verdict
 from nextscene.judge.claude import ClaudeJudge
-from nextscene.judge.config import Claude
-from nextscene.judge.errors import JudgeStopped, Unanswered
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.errors import JudgeStopped, RequestFailed
 from nextscene.prompts import load
 from tests.judge.asking import REFUSAL, SONNET, USD, message, price
 
@@ -51,7 +51,7 @@ class Scripted:
 
 
 def judge(asker: Scripted, **settings: Any) -> ClaudeJudge:
-    return ClaudeJudge(replace(Claude(), **settings), price(), asker)
+    return ClaudeJudge(replace(ClaudeConfig(), **settings), price(), asker)
 
 
 def asked(asker: Scripted, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any]]) -> Any:
@@ -61,27 +61,27 @@ def asked(asker: Scripted, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any
     return found
 
 
-def declined(asker: Scripted, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any]]) -> Declined:
-    with pytest.raises(Declined) as raised:
+def declined(asker: Scripted, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any]]) -> NoVerdict:
+    with pytest.raises(NoVerdict) as raised:
         asked(asker, work)
     assert [call.answer for call in raised.value.calls] == asker.given, "every call is reported, in order"
     return raised.value
 
 
-def describe(claude: ClaudeJudge) -> Coroutine[Any, Any, Said]:
+def describe(claude: ClaudeJudge) -> Coroutine[Any, Any, JudgeText]:
     return claude.describe(QUESTION, ())
 
 
-def verify(claude: ClaudeJudge) -> Coroutine[Any, Any, Opinion]:
+def verify(claude: ClaudeJudge) -> Coroutine[Any, Any, Verdict]:
     return claude.verify(QUESTION, "He was in a hurry.")
 
 
-def caption(claude: ClaudeJudge) -> Coroutine[Any, Any, Said]:
+def caption(claude: ClaudeJudge) -> Coroutine[Any, Any, JudgeText]:
     frame = Frame(0.0, 28, 28, b"jpeg")
     return claude.caption(replace(QUESTION, caption="", frames=(frame,)))
 
 
-def consistent(claude: ClaudeJudge) -> Coroutine[Any, Any, Opinion]:
+def consistent(claude: ClaudeJudge) -> Coroutine[Any, Any, Verdict]:
     return claude.consistent(QUESTION, "He was in a hurry.")
 
 
@@ -104,7 +104,7 @@ def test_a_description_is_one_line_without_its_label() -> None:
     said = asked(asker, describe)
     template = load("preceding_description")
     call = Call("describe", "preceding_description", template.sha256, asker.given[0])
-    assert said == Said("He was in a hurry.", (call,))
+    assert said == JudgeText("He was in a hurry.", (call,))
 
 
 @given(st.text(alphabet="aB:é -\n\t'", min_size=1).filter(str.strip))
@@ -117,7 +117,7 @@ def test_a_text_without_a_label_loses_nothing_but_its_line_breaks(text: str) -> 
     [("verify", verify, "verification"), ("consistency", consistent, "causal_consistency")],
 )
 def test_a_verdict_comes_with_its_reason_and_the_model_that_served_it(
-    task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Opinion]], template: str
+    task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Verdict]], template: str
 ) -> None:
     asker = Scripted({"content": message(FAIL)["content"], "model": "claude-sonnet-5-5-20261001"})
     opinion = asked(asker, work)
@@ -126,7 +126,7 @@ def test_a_verdict_comes_with_its_reason_and_the_model_that_served_it(
 
 
 def test_a_clip_of_which_nothing_is_known_and_nothing_seen_is_not_asked_about() -> None:
-    with pytest.raises(Declined) as raised:
+    with pytest.raises(NoVerdict) as raised:
         asyncio.run(judge(Scripted()).caption(replace(QUESTION, caption="")))
     assert (raised.value.outcome, raised.value.reason, raised.value.calls) == ("rejected", "no_caption", ())
 
@@ -137,14 +137,14 @@ def test_a_clip_of_which_nothing_is_known_and_nothing_seen_is_not_asked_about() 
 def test_a_question_that_cannot_be_sent_ends_its_clip_and_asks_nobody() -> None:
     for question in (replace(QUESTION, caption="a \ud83d"), replace(QUESTION, caption="\udce9")):
         asker = Scripted()
-        scene = asyncio.run(decide(judge(asker), question))
-        assert scene.ending == Ending("failed", "bad_caption", "describe: its question is not Unicode text")
+        scene = asyncio.run(describe_clips(judge(asker), question))
+        assert scene.ending == ClipOutcome("failed", "bad_caption", "describe: its question is not Unicode text")
         assert not asker.asked
 
 
 @EACH
 def test_what_was_cut_off_is_asked_again_with_twice_the_tokens(
-    task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Said | Opinion]], good: str
+    task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, JudgeText | Verdict]], good: str
 ) -> None:
     asker = Scripted({**message(good[:-3]), **CUT}, good)
     found = asked(asker, work)
@@ -218,7 +218,7 @@ def test_each_repetition_may_be_cut_off_once() -> None:
 def test_a_question_without_an_answer_has_failed_and_what_was_paid_before_is_reported(
     task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Any]], good: str
 ) -> None:
-    end = declined(Scripted(CUT, Unanswered("judge_error", "500 again and again")), work)
+    end = declined(Scripted(CUT, RequestFailed("judge_error", "500 again and again")), work)
     assert (end.outcome, end.reason, end.detail) == ("failed", "judge_error", f"{task}: 500 again and again")
     assert len(end.calls) == 1
 
@@ -234,8 +234,8 @@ def test_what_ends_the_run_is_no_outcome_of_the_clip(
 # ---- rounds ----------------------------------------------------------------------------------------------------
 
 
-def decided(asker: Scripted, question: Question = QUESTION, **settings: Any) -> Scene:
-    scene = asyncio.run(decide(judge(asker, **settings), question))
+def decided(asker: Scripted, question: Question = QUESTION, **settings: Any) -> DescribedScene:
+    scene = asyncio.run(describe_clips(judge(asker, **settings), question))
     assert [call.answer for call in scene.calls] == asker.given, "every call is reported, in order"
     assert asker.script == []
     return scene
@@ -245,7 +245,7 @@ def test_a_fail_leads_to_another_description_that_is_told_of_the_first() -> None
     asker = Scripted("One.", FAIL, "Two.", PASS)
     scene = decided(asker)
     assert (scene.text, scene.verdict, scene.rounds, scene.ending) == ("Two.", "Pass", 2, None)
-    assert scene.turned_down == (TurnedDown("One.", "The same."),)
+    assert scene.turned_down == (RejectedScene("One.", "The same."),)
     assert (scene.judge_model, scene.prompt_sha256) == (SONNET, load("preceding_description").sha256)
     assert [request.task for request in asker.asked] == ["describe", "verify"] * 2
     assert "\n- One.\n" in asker.asked[2].text and "One." not in asker.asked[3].text
@@ -255,7 +255,7 @@ def test_a_fail_leads_to_another_description_that_is_told_of_the_first() -> None
 def test_after_the_last_fail_the_clip_is_dropped(rounds: int) -> None:
     asker = Scripted(*["A scene.", FAIL] * rounds)
     scene = decided(asker, rounds=rounds)
-    assert scene.ending == Ending("dropped", "no_pass", f"{rounds} of {rounds} rounds failed; last: The same.")
+    assert scene.ending == ClipOutcome("dropped", "no_pass", f"{rounds} of {rounds} rounds failed; last: The same.")
     assert scene.rounds == len(scene.turned_down) == rounds
     assert asker.asked[-2].text.count("\n- A scene.") == rounds - 1
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from nextscene.judge.config import Claude
-from nextscene.judge.spending.estimate import CASES, Ahead, Estimator
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.build_nsp import main
 from tests.support import REPOSITORY
@@ -26,8 +26,8 @@ def test_each_row_of_costs_is_what_the_estimate_says(
     clips: str, uncaptioned: str, model: str, one_by_one: str, in_batches: str
 ) -> None:
     price = Prices.load().of(model)
-    settings = Claude(model=model)
-    ahead = Ahead("" if uncaptioned else "x" * 120, settings.frames)
+    settings = ClaudeConfig(model=model)
+    ahead = PendingClip("" if uncaptioned else "x" * 120, settings.frames)
     for shown, batch in ((one_by_one, False), (in_batches, True)):
         figures = re.sub(r"[*,]", "", shown).split(" – ")
         for figure, assumed in zip(figures, CASES.values(), strict=True):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nextscene.judge.base import Declined, Opinion, Question
+from nextscene.judge.base import NoVerdict, Question, Verdict
 from nextscene.judge.film import FilmJudge, content_words, overlap
 from tests.support import REPOSITORY
 
@@ -20,7 +20,7 @@ WORDS = [f"{first}{second}o" for first in "bcdfgklmnprtvz" for second in ("a", "
 sentences = st.lists(st.sampled_from([*WORDS, "the", "and", "of", "it's", "Dogs", "dog's", "42", "–"])).map(" ".join)
 
 
-def verify(scene: str, caption: str, max_overlap: float = 0.5) -> Opinion:
+def verify(scene: str, caption: str, max_overlap: float = 0.5) -> Verdict:
     return asyncio.run(FilmJudge(max_overlap).verify(Question("id", caption), scene))
 
 
@@ -77,7 +77,7 @@ def test_the_scene_is_the_preceding_caption_word_for_word() -> None:
 
 
 def test_the_first_shot_of_a_film_is_declined_as_a_rejection() -> None:
-    with pytest.raises(Declined) as declined:
+    with pytest.raises(NoVerdict) as declined:
         asyncio.run(FilmJudge(0.5).describe(Question("id", "the rabbit wakes", ""), ()))
     assert (declined.value.outcome, declined.value.reason) == ("rejected", "first_shot")
 

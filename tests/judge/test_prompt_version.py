@@ -10,10 +10,10 @@ import pytest
 
 from nextscene.common.storage import Storage
 from nextscene.curation.config import fingerprint
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import as_begun, prepare
 from nextscene.curation.sources import Source
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.prompt_version import PROMPTS, prompt_version
 from nextscene.judge.spending.segments import write_segments
@@ -22,7 +22,7 @@ from tests.fakes.loopback import CLAUDE
 from tests.judge.asking import MemoryFiles, answer
 from tests.support import captioned_spans
 
-FIRST = replace(CLAUDE, claude=Claude(prompt_version=1))
+FIRST = replace(CLAUDE, claude=ClaudeConfig(prompt_version=1))
 
 
 def test_a_dataset_begun_with_the_first_version_keeps_it_and_its_fingerprint(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_dataset_begun_with_the_first_version_keeps_it_and_its_fingerprint(tmp
     assert not [name for name in before.determining if ("version" in name and "prompt" in name) or "notice" in name]
     config = tmp_path / "out" / CONFIG
     config.write_text("".join(line for line in config.open() if not line.startswith("prompt_version")))
-    recorded = Recorded.read(out)
+    recorded = RecordedConfig.read(out)
     assert recorded and recorded.fingerprint == before.fingerprint == fingerprint(recorded.determining)
     assert recorded.settings["claude.prompt_version"] == 1, "estimate, show and verify read it from here"
     assert as_begun(out, CLAUDE) == FIRST

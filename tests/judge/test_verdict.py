@@ -43,13 +43,27 @@ def test_json_is_found_in_any_case_in_a_fence_and_between_prose(
 @pytest.mark.parametrize(
     "form",
     [
-        "{}", " {}\n", "``{}``", "**{}**", "{}.", "`{}`!", "Verdict: {}", "verdict:{}", "VERDICT - {}",
+        "{}",
+        " {}\n",
+        "``{}``",
+        "**{}**",
+        "{}.",
+        "`{}`!",
+        "Verdict: {}",
+        "verdict:{}",
+        "VERDICT - {}",
         "**Verdict:** {}",
-        "The caption shows a later moment.\nVerdict: ``{}``", "Label: ``{}``", "Verdict: [{}]", 'verdict": "{}"',
-        '{{"result": {{"verdict": "{}"}}}}', '[{{"verdict": "{}"}}]', "Verdict: {}. Final verdict: {}",
-        '{{"reason": "cut off {{", "verdict": "{}"', '{{not JSON}} {{"verdict": "{}"}}',
+        "The caption shows a later moment.\nVerdict: ``{}``",
+        "Label: ``{}``",
+        "Verdict: [{}]",
+        'verdict": "{}"',
+        '{{"result": {{"verdict": "{}"}}}}',
+        '[{{"verdict": "{}"}}]',
+        "Verdict: {}. Final verdict: {}",
+        '{{"reason": "cut off {{", "verdict": "{}"',
+        '{{not JSON}} {{"verdict": "{}"}}',
     ],
-)  # fmt: skip
+)
 def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -> None:
     for word in WORDS[verdict]:
         found = read_verdict(form.format(word, word))
@@ -59,15 +73,35 @@ def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "{}", "null", "Let me begin by comparing the two texts. The first one",
-        "Pass or Fail", "Verdict: Pass / Fail", "Verdict: pass or fail?", "Verdict: ``Fail`` | ``Pass``",
-        "Verdict: Pass. Verdict: Fail.", "Verdict: Pass\nLabel: fail",
-        '{"verdict": "Pass"} {"verdict": "Fail"}', '{"verdict": "maybe"}',
-        '{"verdict": null}', "The caption does not pass as a new moment.", "Verdict: passable", "Verdict: failure",
-        "Verdict: it is hard to say whether it should pass", "the verdict", "Verdict: faıl", "Verdict: faİl", "paſſ",
-        '{"verdict": "paß"}', "{" * 5000, '{"a":' * 5000, "[" * 100_000, '{"verdict": ' + "9" * 5000 + "}",
+        "",
+        " ",
+        "{}",
+        "null",
+        "Let me begin by comparing the two texts. The first one",
+        "Pass or Fail",
+        "Verdict: Pass / Fail",
+        "Verdict: pass or fail?",
+        "Verdict: ``Fail`` | ``Pass``",
+        "Verdict: Pass. Verdict: Fail.",
+        "Verdict: Pass\nLabel: fail",
+        '{"verdict": "Pass"} {"verdict": "Fail"}',
+        '{"verdict": "maybe"}',
+        '{"verdict": null}',
+        "The caption does not pass as a new moment.",
+        "Verdict: passable",
+        "Verdict: failure",
+        "Verdict: it is hard to say whether it should pass",
+        "the verdict",
+        "Verdict: faıl",
+        "Verdict: faİl",
+        "paſſ",
+        '{"verdict": "paß"}',
+        "{" * 5000,
+        '{"a":' * 5000,
+        "[" * 100_000,
+        '{"verdict": ' + "9" * 5000 + "}",
     ],
-)  # fmt: skip
+)
 def test_no_verdict_two_verdicts_and_other_words_are_none(text: str) -> None:
     assert read_verdict(text) is None
 
@@ -111,7 +145,7 @@ scraps = st.lists(
     st.one_of(
         st.text(max_size=5),
         st.sampled_from(
-            ["pass", "FAIL", "Pass", "verdict", "label", ":", '"', "{", "}", "[", "``", " ", "\n", '{"verdict": "'],
+            ["pass", "FAIL", "Pass", "verdict", "label", ":", '"', "{", "}", "[", "``", " ", "\n", '{"verdict": "']
         ),
     ),
     max_size=12,

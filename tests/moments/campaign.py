@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.loading.reader import ShardReader
@@ -48,7 +48,7 @@ def judge(maker: Maker, videos: Sequence[Video], out: Path) -> list[Verdict]:
     decodes = {video.name: decode(maker.make(video)) for video in videos}
     out.mkdir(parents=True)
     source = write_csv(out / "clips.csv", rows)
-    config = Config(judge="none", test=0.0, unit_size=8, units_per_shard=max(2, len(rows)))
+    config = BuildConfig(judge="none", test=0.0, unit_size=8, units_per_shard=max(2, len(rows)))
     build_inline(source, out / "out", config)
     clips = _clips(out / "out")
     verdicts = []

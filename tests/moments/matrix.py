@@ -69,14 +69,24 @@ def vp9(gop: int) -> Stream:
 
 ONE = 600
 """A GOP longer than any file."""
-H264 = [x264(12), x264(48), x264(250), x264(ONE), x264(48, "b0", "bframes=0"), x264(48, "open", "bframes=3:open-gop=1"),
-        x264(250, "open", "bframes=3:b-adapt=0:open-gop=1")]  # fmt: skip
+H264 = [
+    x264(12),
+    x264(48),
+    x264(250),
+    x264(ONE),
+    x264(48, "b0", "bframes=0"),
+    x264(48, "open", "bframes=3:open-gop=1"),
+    x264(250, "open", "bframes=3:b-adapt=0:open-gop=1"),
+]
 HEVC = [x265(48), x265(250), x265(ONE), x265(48, "closed", "bframes=3:open-gop=0")]
 MPEG2 = [
-    mpeg("mpeg2video", 12, "open", "-bf", "2"), mpeg("mpeg2video", 12, "closed", "-bf", "2", "-flags", "+cgop"),
-    mpeg("mpeg2video", 48, "open", "-bf", "2"), mpeg("mpeg2video", 250, "open", "-bf", "2"),
-    mpeg("mpeg2video", ONE, "b0", "-bf", "0"), mpeg("mpeg2video", 48, "b0", "-bf", "0"),
-]  # fmt: skip
+    mpeg("mpeg2video", 12, "open", "-bf", "2"),
+    mpeg("mpeg2video", 12, "closed", "-bf", "2", "-flags", "+cgop"),
+    mpeg("mpeg2video", 48, "open", "-bf", "2"),
+    mpeg("mpeg2video", 250, "open", "-bf", "2"),
+    mpeg("mpeg2video", ONE, "b0", "-bf", "0"),
+    mpeg("mpeg2video", 48, "b0", "-bf", "0"),
+]
 MPEG4 = [
     mpeg("mpeg4", 12, "b2", "-bf", "2"),
     mpeg("mpeg4", 48, "b0"),
@@ -125,9 +135,15 @@ def spans_of(stream: Stream) -> list[Span]:
     gops = max(1, min(stream.frames - 1, 4 * FPS + stream.gop - 1) // stream.gop)
     key = round(1000 * gops * stream.gop / stream.fps) if stream.gop < stream.frames else 4000
     return [
-        Span(), Span(0, 1000), Span(1500, 2500), Span(1510, 2510), Span(3337, 4337),
-        Span(key + 30, key + 1030), Span(key - 70, key + 930), Span(10900, 11900),
-    ]  # fmt: skip
+        Span(),
+        Span(0, 1000),
+        Span(1500, 2500),
+        Span(1510, 2510),
+        Span(3337, 4337),
+        Span(key + 30, key + 1030),
+        Span(key - 70, key + 930),
+        Span(10900, 11900),
+    ]
 
 
 _LATE = [
@@ -171,9 +187,19 @@ def special() -> Iterator[Video]:
     yield Video(MPG, MPEG2[2], "cut_head", cut_head=0.12, spans=_USUAL)
     late = ("-itsoffset", "1")
     for container, stream in [
-        (MP4, H264[1]), (MOV, H264[2]), (FMP4, H264[1]), (MKV, H264[1]), (MKV_NO_CUES, H264[1]), (FLV, H264[1]),
-        (TS, H264[1]), (TS, H264[2]), (TS, HEVC[0]), (M2TS, MPEG2[2]), (MPG, MPEG2[2]), (VOB, MPEG2[2]),
-    ]:  # fmt: skip
+        (MP4, H264[1]),
+        (MOV, H264[2]),
+        (FMP4, H264[1]),
+        (MKV, H264[1]),
+        (MKV_NO_CUES, H264[1]),
+        (FLV, H264[1]),
+        (TS, H264[1]),
+        (TS, H264[2]),
+        (TS, HEVC[0]),
+        (M2TS, MPEG2[2]),
+        (MPG, MPEG2[2]),
+        (VOB, MPEG2[2]),
+    ]:
         yield Video(container, stream, "late_video", before=late, sound=(), spans=_LATE)
         yield Video(container, stream, "late_sound", sound=late, spans=_USUAL)
     yield Video(WEBM, VP9[0], "late_video", before=late, sound=(), spans=_LATE)

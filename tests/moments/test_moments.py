@@ -145,5 +145,16 @@ def test_what_is_not_kept_must_have_a_reason() -> None:
 
 
 def _row(outcome: str, reason: str = "", frames: int = -1) -> Row:
-    return Row(position=0, clip_id="", split="train", unit=0, shard=0, source="", start_ms=0, end_ms=0,
-               outcome=outcome, reason=reason, frames=frames)  # fmt: skip
+    return Row(
+        position=0,
+        clip_id="",
+        split="train",
+        unit=0,
+        shard=0,
+        source="",
+        start_ms=0,
+        end_ms=0,
+        outcome=outcome,
+        reason=reason,
+        frames=frames,
+    )

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.pipelines.build_nsp import main
 from tests.foreign import tree
 from tests.support import REPOSITORY, SMALL, assert_conserved, build_inline, captioned_spans, write_csv
@@ -324,9 +324,13 @@ def test_a_program_that_is_no_ffmpeg_is_named(tmp_path: Path, out: Path, name: s
     code += "from nextscene.pipelines.build_nsp import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "--source", str(source), "--out", str(out)],
-        cwd=REPOSITORY, env={**os.environ, "IMAGEIO_FFMPEG_EXE": str(program)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env={**os.environ, "IMAGEIO_FFMPEG_EXE": str(program)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     error_line(done.returncode, done.stdout, done.stderr, str(program), *PROGRAMS[name].words)
     assert not out.exists()
     if (tmp_path / "pid").exists():
@@ -358,8 +362,8 @@ def test_a_damaged_dataset_is_told_in_a_line_and_not_by_a_traceback(
 
 def test_the_defaults_of_the_command_are_those_of_the_configuration(out: Path, tmp_path: Path) -> None:
     source = captioned_spans(tmp_path, 2)
-    build_inline(source, out, replace(Config(), limits=Config().limits))
-    assert_conserved(out, Config())
+    build_inline(source, out, replace(BuildConfig(), limits=BuildConfig().limits))
+    assert_conserved(out, BuildConfig())
     code, stdout, _ = run("--source", str(source), "--out", str(out))
     assert (code, "Nothing to do" in stdout) == (0, True)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.storage import Storage
 from nextscene.pipelines.build_nsp import main
 from tests.command import Ended, Place, place
@@ -105,9 +105,12 @@ def test_a_whole_run_in_bad_weather_is_watched_and_a_second_call_asks_nothing(
         assert "at work" in during.stdout and re.search(r"^spent +\$0\.\d+ for [1-9]\d* answers", during.stdout, re.M)
         assert ended.code == 1, ended.stderr  # two clips of the sixty failed
         assert ends(out) == {
-            ("kept", ""): 55, ("dropped", "no_pass"): 1, ("refused", "frontier_llm"): 2,
-            ("failed", "unreadable_answer"): 1, ("failed", "judge_error"): 1,
-        }  # fmt: skip
+            ("kept", ""): 55,
+            ("dropped", "no_pass"): 1,
+            ("refused", "frontier_llm"): 2,
+            ("failed", "unreadable_answer"): 1,
+            ("failed", "judge_error"): 1,
+        }
         assert_conserved(out, CLAUDE)
         statement = account(out)
         delivered = [exchange for exchange in api.exchanges if exchange.status == 200 and exchange.delivered]
@@ -329,7 +332,7 @@ def _half(api: ClaudeApi, source: Path, out: Path) -> None:
         for name, value in api.env.items():
             patch.setenv(name, value)
         patch.setattr(api, "answer", until_sixteen)
-        with pytest.raises(RunStopped):
+        with pytest.raises(StoppedError):
             build_inline(source, out, CLAUDE, terms=terms())
 
 
@@ -365,9 +368,11 @@ def test_a_film_is_judged_without_key_network_or_the_sdk(here: Place, tmp_path: 
     poison.mkdir(parents=True)
     (poison / "__init__.py").write_text("raise ImportError('judge film was to do without it')\n")
     blind = {
-        "ANTHROPIC_API_KEY": "", "ANTHROPIC_AUTH_TOKEN": "", "ANTHROPIC_BASE_URL": "http://240.0.0.1:9",
+        "ANTHROPIC_API_KEY": "",
+        "ANTHROPIC_AUTH_TOKEN": "",
+        "ANTHROPIC_BASE_URL": "http://240.0.0.1:9",
         "PYTHONPATH": str(poison.parent),
-    }  # fmt: skip
+    }
     check = subprocess.run(
         [sys.executable, "-c", "import anthropic"], env=here.env(blind), capture_output=True, check=False
     )
@@ -386,9 +391,14 @@ def _make(here: Place, *words: str, **extra: str) -> subprocess.CompletedProcess
     """Make, without a key unless one is given."""
     given = {"ANTHROPIC_API_KEY": "", "ANTHROPIC_AUTH_TOKEN": "", **extra}
     return subprocess.run(
-        ["make", "--no-print-directory", *words], cwd=REPOSITORY, env=here.env(given), capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        ["make", "--no-print-directory", *words],
+        cwd=REPOSITORY,
+        env=here.env(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_make_shards_with_claude_and_no_key_fails_in_one_line_before_anything_is_fetched(

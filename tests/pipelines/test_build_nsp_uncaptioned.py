@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sources import Source
-from nextscene.judge.spending.estimate import CASES, Ahead, Estimator
+from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.pipelines.build_nsp import main
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, MODEL, outcomes, terms
@@ -54,7 +54,10 @@ def expected(case: str, in_batch: bool) -> float:
     letters = CASES[case].caption_tokens * CASES[case].chars_per_token
     total = 0.0
     for pictures in (CLAUDE.claude.frames, 1):
-        bare, captioned = estimator.bill(Ahead("", pictures)), estimator.bill(Ahead("x" * round(letters), pictures))
+        bare, captioned = (
+            estimator.bill(PendingClip("", pictures)),
+            estimator.bill(PendingClip("x" * round(letters), pictures)),
+        )
         total += float(bare.usd(price, in_batch) - captioned.usd(price, in_batch))
     return total
 
@@ -101,8 +104,12 @@ def test_a_plan_that_stands_goes_on_without_the_flag_and_is_the_same_dataset(
     build_inline(source, out, CLAUDE, terms=terms())
     assert outcomes(out) == before
     fingerprints = {json.loads((out / "summary.json").read_text())["fingerprint"]}
-    build_inline(write_csv(source.with_name("all.csv"), [{"video": "a.mp4", "caption": "it"}]), tmp_path / "other",
-                 CLAUDE, terms=terms())  # fmt: skip
+    build_inline(
+        write_csv(source.with_name("all.csv"), [{"video": "a.mp4", "caption": "it"}]),
+        tmp_path / "other",
+        CLAUDE,
+        terms=terms(),
+    )
     fingerprints.add(json.loads((tmp_path / "other" / "summary.json").read_text())["fingerprint"])
     assert len(fingerprints) == 1
 
@@ -117,7 +124,7 @@ def test_a_plan_of_the_other_choice_is_refused_once_anything_was_done_by_it(
         prepare(place, given, CLAUDE, terms(uncaptioned=choice))  # type: ignore[arg-type]
         assert (Plan(place, CLAUDE).skipped > 0) == (choice == "skip")
     build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
-    with pytest.raises(UsageMistake, match=r"was planned as with --.+ 2 clips without a caption"):
+    with pytest.raises(UsageError, match=r"was planned as with --.+ 2 clips without a caption"):
         prepare(place, given, CLAUDE, terms(uncaptioned=then))  # type: ignore[arg-type]
     flag = "--skip-uncaptioned" if then == "skip" else "--caption-missing"
     told = error("--source", str(source), "--out", str(tmp_path / "out"), *CLAUDE_FLAGS, "--estimate", flag)

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from nextscene.pipelines.evaluate import main
 from nextscene.prompts import load
 from nextscene.shards.format.layout import ShardName
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from tests.fakes.claude_api import ClaudeApi, Mind, Weather
 from tests.judge import server_side
 from tests.judge.server_side import account, interactive_cost
@@ -34,7 +34,7 @@ MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-CAPTION": 0.15})
 class Given:
     """Two models of the same originals, a file of scenes, a dataset, and an --out of its own."""
 
-    originals: Originals
+    originals: PretrainedModels
     runs: dict[str, Path]
     data: Path
     folder: Path
@@ -86,7 +86,7 @@ class Given:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Originals, dict[str, Path], Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainedModels, dict[str, Path], Path]:
     """Read only."""
     folder = tmp_path_factory.mktemp("given")
     originals = make_originals(folder / "originals")
@@ -103,7 +103,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Originals, dict[str,
 
 
 @pytest.fixture
-def given(made: tuple[Originals, dict[str, Path], Path], tmp_path: Path) -> Given:
+def given(made: tuple[PretrainedModels, dict[str, Path], Path], tmp_path: Path) -> Given:
     return Given(*made, tmp_path)
 
 

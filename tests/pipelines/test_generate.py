@@ -23,7 +23,7 @@ from nextscene.shards.format.folder_mark import VIDEOS, claim
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.generation.next_scene import NextScene
 from nextscene.training.generation.open_generator import of_export
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from tests.training.generators import make_export, save_text_encoder
 from tests.training.stages import make_originals
 
@@ -35,7 +35,7 @@ SCENES = ["A glass wobbles.", "Dark clouds gather.", "Rain – and wind."]
 class Given:
     """All that a command names, and an --out of its own."""
 
-    originals: Originals
+    originals: PretrainedModels
     run_folder: Path
     scenes: Path
     out: Path
@@ -94,9 +94,17 @@ def test_each_scene_has_its_videos_and_each_video_its_record(given: Given) -> No
     model = of_export(given.run_folder / "export", frames=5, width=16, height=16, steps=2).open(torch.device("cpu"))
     for number, record in enumerate(given.records):
         assert record == {
-            "file": f"{number:04}.mp4", "scene": SCENES[number // 2], "seed": 40 + number, "model": model.name,
-            "frames": 5, "width": 16, "height": 16, "fps": 16.0, "steps": 2, "guidance": 3.0,
-        }  # fmt: skip
+            "file": f"{number:04}.mp4",
+            "scene": SCENES[number // 2],
+            "seed": 40 + number,
+            "model": model.name,
+            "frames": 5,
+            "width": 16,
+            "height": 16,
+            "fps": 16.0,
+            "steps": 2,
+            "guidance": 3.0,
+        }
         expected = model.videos([record["scene"]], [record["seed"]])[0].numpy()
         errors = [np.abs(pictures(given.out / name).astype(int) - expected).mean() for name in given.stamps]
         assert np.argmin(errors) == number
@@ -152,7 +160,7 @@ def test_what_stands_there_made_alike_is_not_made_again_and_nothing_is_opened_fo
     given.make()
     stamps, records = given.stamps, given.records
     with monkeypatch.context() as patch:
-        patch.setattr("nextscene.pipelines.cli.generation.opened", lambda _: pytest.fail("a model was opened"))
+        patch.setattr("nextscene.pipelines.cli.generation.open_generator", lambda _: pytest.fail("a model was opened"))
         assert "0 videos" in given.make() and "3 stood there already" in given.make("--batch", "2")
     assert (given.stamps, given.records) == (stamps, records)
     (given.out / "0001.mp4").unlink()
@@ -262,10 +270,14 @@ def test_wrong_usage_is_told_in_a_line(given: Given, tmp_path: Path, flags: list
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "videos.jsonl").write_text("[1]\n")
     names = {
-        "RUN": given.run_folder, "SCENES": given.scenes, "QWEN": given.originals.qwen, "LTX": given.originals.ltx,
-        "EMPTY": tmp_path / "empty.txt", "LATIN": tmp_path / "latin.txt",
+        "RUN": given.run_folder,
+        "SCENES": given.scenes,
+        "QWEN": given.originals.qwen,
+        "LTX": given.originals.ltx,
+        "EMPTY": tmp_path / "empty.txt",
+        "LATIN": tmp_path / "latin.txt",
         "OTHER": tmp_path / "other",
-    }  # fmt: skip
+    }
     out = [] if "--out" in flags else ["--out", str(given.out)]
     code, stdout, stderr = given.run(*(str(names.get(flag, flag)) for flag in flags), *out)
     assert (code, stdout) == (2, ""), stderr

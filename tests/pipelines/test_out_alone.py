@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from nextscene.common.lease import Holder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BEFORE
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.recorded_budget import KeptTerms, keep_terms
+from nextscene.curation.run.recorded_budget import RecordedBudget, keep_terms
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.curation.sources import Source
 from nextscene.pipelines import show
-from nextscene.pipelines.cli.begun_dataset import Begun
+from nextscene.pipelines.cli.begun_dataset import BegunDataset
 from nextscene.shards.format.checksums import file_sha256, relist
 from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
@@ -36,8 +36,8 @@ OTHERS = ("--rules.min-width", "64", "--rules.min-height", "48", "--encode.width
 pytestmark = pytest.mark.usefixtures("inline")
 
 
-def recorded(out: Path) -> Recorded:
-    found = Recorded.read(Storage.at(out))
+def recorded(out: Path) -> RecordedConfig:
+    found = RecordedConfig.read(Storage.at(out))
     assert found is not None
     return found
 
@@ -48,10 +48,10 @@ def look(out: Path) -> str:
     return result.stdout
 
 
-def publish(of: Recorded, out: Path, determining: dict[str, Any], config: dict[str, Any]) -> None:
+def publish(of: RecordedConfig, out: Path, determining: dict[str, Any], config: dict[str, Any]) -> None:
     """A `config.toml` as another version would have written it, with its line in SHA256SUMS."""
     place = Storage.at(out)
-    Recorded(determining, of.source, of.plan_sha256, config, of.begun_with_cut).publish(place)
+    RecordedConfig(determining, of.source, of.plan_sha256, config, of.begun_with_cut).publish(place)
     relist(place, CONFIG, file_sha256(place, CONFIG))
 
 
@@ -133,7 +133,7 @@ def test_the_budget_holds_for_out_alone_and_a_line_says_so_before_anything_is_as
     caplog.clear()
     build("--out", out, "--budget-usd", "5")
     assert "up to $5 in all" in caplog.messages[0]
-    assert KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal(5), plan_sha256=recorded(out).plan_sha256)
+    assert RecordedBudget.read(Storage.at(out)) == RecordedBudget(Decimal(5), plan_sha256=recorded(out).plan_sha256)
     assert len(api.paid) == len(set(api.paid)) == len(stored(out))
     caplog.clear()
     assert build("--out", out).startswith("Nothing to do")
@@ -144,14 +144,14 @@ def test_batches_are_kept_too_and_may_be_left(api: ClaudeApi, tmp_path: Path) ->
     source, out = spans(tmp_path, ["thing a", "thing b"]), tmp_path / "out"
     build("--source", source, "--out", out, *CLAUDE_FLAGS, "--stop-after", "1")
     plan = recorded(out).plan_sha256
-    assert KeptTerms.read(Storage.at(out)) == KeptTerms(plan_sha256=plan)
+    assert RecordedBudget.read(Storage.at(out)) == RecordedBudget(plan_sha256=plan)
     keep_terms(Storage.at(out), terms("5", in_batches=True), plan)
-    begun = Begun.at(Storage.at(out))
+    begun = BegunDataset.at(Storage.at(out))
     for given, then in ((None, True), (False, False), (True, True)):
         found = begun.terms(CLAUDE, None, given, "mistake", None).terms
         assert found and (found.in_batches, found.budget) == (then, 5)
     build("--out", out, "--no-batches")
-    assert api.batches == [] and KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal(5), plan_sha256=plan)
+    assert api.batches == [] and RecordedBudget.read(Storage.at(out)) == RecordedBudget(Decimal(5), plan_sha256=plan)
 
 
 @pytest.mark.parametrize("flag", ["--caption-missing", "--skip-uncaptioned"])
@@ -360,9 +360,9 @@ HAD_THEIR_DEFAULT = {"rules.hdr", "rules.max_damaged_frames"}
 
 
 def test_every_setting_that_came_later_says_what_was_before_it() -> None:
-    from nextscene.curation.config import Config, flat
+    from nextscene.curation.config import BuildConfig, flat
 
-    later = {name for name in flat(Config()) if not name.startswith("limits.")} - {*FIRST} - HAD_THEIR_DEFAULT
+    later = {name for name in flat(BuildConfig()) if not name.startswith("limits.")} - {*FIRST} - HAD_THEIR_DEFAULT
     assert later == {name for name in BEFORE if name != "cut_version"}
 
 
@@ -372,11 +372,15 @@ def test_every_setting_that_came_later_says_what_was_before_it() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        ("--verify", "--retry", "failed"), ("--status", "--retry", "failed"), ("--verify", "--stop-after", "3"),
-        ("--status", "--estimate"), ("--status", "--verify"), ("--verify", "--assume", "pass_rate=1"),
+        ("--verify", "--retry", "failed"),
+        ("--status", "--retry", "failed"),
+        ("--verify", "--stop-after", "3"),
+        ("--status", "--estimate"),
+        ("--status", "--verify"),
+        ("--verify", "--assume", "pass_rate=1"),
         ("--assume", "pass_rate=1"),
     ],
-)  # fmt: skip
+)
 def test_what_would_be_left_undone_beside_another_flag_is_refused(given: tuple[str, ...], tmp_path: Path) -> None:
     build_inline(captioned_spans(tmp_path, 1, size="64x48"), tmp_path / "out", SMALL)
     ended = command("--out", tmp_path / "out", *given)

@@ -22,14 +22,24 @@ COMMANDS: dict[str, list[str]] = {
     "build_nsp --retry": ["--source", "{in}/clips.csv", "--retry", "failed"],
     "train": ["--stage", "connector", "--recipe", "tiny", "--data", "{in}", "--qwen", "{in}/qwen", "--ltx", "{in}/ltx"],
     "train --resume": [
-        "--stage", "rl", "--recipe", "tiny", "--data", "{in}", "--qwen", "{in}/q", "--ltx", "{in}/l", "--resume",
+        "--stage",
+        "rl",
+        "--recipe",
+        "tiny",
+        "--data",
+        "{in}",
+        "--qwen",
+        "{in}/q",
+        "--ltx",
+        "{in}/l",
+        "--resume",
     ],
     "generate": ["--run", "{in}", "--scene", "A scene."],
     "evaluate": ["--model", "a={in}", "--scenes", "{in}/clips.csv"],
     "evaluate --vbench": ["--model", "a={in}", "--vbench", "{in}/clips.csv"],
     "make_tiny": ["--data", "{in}"],
     "encode_latents": ["--data", "{in}", "--ltx", "{in}"],
-}  # fmt: skip
+}
 KINDS = {"build_nsp": "dataset", "train": "run", "generate": "videos", "make_tiny": "toys", "encode_latents": "latents"}
 
 
@@ -162,11 +172,20 @@ def test_a_dataset_of_an_older_version_goes_on_and_gets_the_mark(built: tuple[Pa
 def test_a_run_deletes_and_replaces_only_what_runs_wrote(built: tuple[Path, Path]) -> None:
     source, out = built
     theirs = [
-        "notes.txt", ".notes.unfinished", "index/val.parquet", "index/notes.txt", "wids-mine.json",
-        ".nv-meta/mine.yaml", "mine/.plan.parquet.0123abcd.unfinished", "latents/mine/parts/.a.0123abcd.unfinished",
-        "shards/train/000/nsp-000000-r9.notes.txt", "ledger/train/000/nsp-000000-r9.csv",
-        "parts/train-00000000.txt", "parts/mine-00000000.part.bak", "ledger/units/copy/train-00000000.parquet",
-    ]  # fmt: skip
+        "notes.txt",
+        ".notes.unfinished",
+        "index/val.parquet",
+        "index/notes.txt",
+        "wids-mine.json",
+        ".nv-meta/mine.yaml",
+        "mine/.plan.parquet.0123abcd.unfinished",
+        "latents/mine/parts/.a.0123abcd.unfinished",
+        "shards/train/000/nsp-000000-r9.notes.txt",
+        "ledger/train/000/nsp-000000-r9.csv",
+        "parts/train-00000000.txt",
+        "parts/mine-00000000.part.bak",
+        "ledger/units/copy/train-00000000.parquet",
+    ]
     for path in theirs:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (out / path).write_text("mine")

@@ -13,9 +13,16 @@ from tests.support import REPOSITORY
 
 BIG = 20 << 20
 LEFT_HERE = (
-    ".git/objects/pack", ".venv/lib/torch.so", ".venv-interop/hub/lib/torch.so", "venv/lib/torch.so", "data/nsp/a.tar",
-    "runs/film/step-1/model.bin", "films/long.mp4", "out/shards/train/000/nsp-000000.tar", "nextscene.egg-info/PKG",
-)  # fmt: skip
+    ".git/objects/pack",
+    ".venv/lib/torch.so",
+    ".venv-interop/hub/lib/torch.so",
+    "venv/lib/torch.so",
+    "data/nsp/a.tar",
+    "runs/film/step-1/model.bin",
+    "films/long.mp4",
+    "out/shards/train/000/nsp-000000.tar",
+    "nextscene.egg-info/PKG",
+)
 
 
 def test_a_job_s_package_leaves_data_runs_and_environments_out(tmp_path: Path) -> None:

@@ -366,8 +366,10 @@ def test_every_paid_call_is_shown_with_its_price_and_its_stored_answer(asked: Pa
     answers = stored(asked)
     for row in ledger(asked, CLAUDE):
         value = told(asked, row.clip_id)
-        assert [{**call, "answer": answers[call["key"]].text, "explanation": answers[call["key"]].explanation}
-                for call in calls(row)] == value["calls"]  # fmt: skip
+        assert [
+            {**call, "answer": answers[call["key"]].text, "explanation": answers[call["key"]].explanation}
+            for call in calls(row)
+        ] == value["calls"]
         lines = [line for line in shown(asked, row.clip_id).splitlines() if line.startswith(("describe ", "verify "))]
         assert [line.split()[0] for line in lines] == [call["task"] for call in calls(row)]
         assert sum(Decimal(line.split()[5]) for line in lines) == sum(Decimal(call["usd"]) for call in calls(row))

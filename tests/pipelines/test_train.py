@@ -13,12 +13,12 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from nextscene.pipelines.cli.step_progress import StepWatch
+from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import entries
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from tests.command import Place, place
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
@@ -61,7 +61,7 @@ class Given:
     """All that a command names, and an --out of its own."""
 
     data: Path
-    originals: Originals
+    originals: PretrainedModels
     recipe: Path
     out: Path
 
@@ -69,9 +69,19 @@ class Given:
         """Of a flag that is given twice, the last counts; --data is told apart, since each of them does."""
         data = [] if "--data" in more else ["--data", str(self.data)]
         return [
-            "--stage", "connector", "--recipe", str(self.recipe), "--qwen", str(self.originals.qwen),
-            "--ltx", str(self.originals.ltx), "--out", str(self.out), *data, *more,
-        ]  # fmt: skip
+            "--stage",
+            "connector",
+            "--recipe",
+            str(self.recipe),
+            "--qwen",
+            str(self.originals.qwen),
+            "--ltx",
+            str(self.originals.ltx),
+            "--out",
+            str(self.out),
+            *data,
+            *more,
+        ]
 
     def run(self, *more: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the command, in this process; it must end by itself, not by an exception."""
@@ -214,16 +224,16 @@ def test_a_clip_that_is_damaged_is_named(given: Given, tmp_path: Path) -> None:
 def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
     given: Given, monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals], code: int
 ) -> None:
-    step = StepWatch.step
+    step = StepProgress.step
 
-    def interrupted(watch: StepWatch, number: int, numbers: Mapping[str, float]) -> None:
+    def interrupted(watch: StepProgress, number: int, numbers: Mapping[str, float]) -> None:
         step(watch, number, numbers)
         if number == 2:
             for signum in signals:
                 signal.raise_signal(signum)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StepWatch, "step", interrupted)
+        patch.setattr(StepProgress, "step", interrupted)
         ended, stdout, stderr = given.run("--steps", "9", "--keeping.checkpoint-every", "0")
     assert (ended, stdout) == (code, ""), stderr
     assert "stopped at step 3 of 9; go on with --resume" in stderr
@@ -239,11 +249,11 @@ def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
 def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(watch: StepWatch, _steps: int, _done: int) -> None:
+    def told(watch: StepProgress, _steps: int, _done: int) -> None:
         watch.stopping = True
 
     with monkeypatch.context() as patch:
-        patch.setattr(StepWatch, "begin", told)
+        patch.setattr(StepProgress, "begin", told)
         code, _, stderr = given.run()
     assert code == 3
     assert "stopped at step 0 of 2; go on with --resume" in stderr

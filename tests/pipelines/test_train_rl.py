@@ -15,7 +15,7 @@ from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import entries
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from tests.fakes.claude_api import ClaudeApi, Mind
 from tests.judge import server_side
 from tests.judge.server_side import account
@@ -70,16 +70,27 @@ evaluate_clips = 0
 @dataclass(frozen=True)
 class Given:
     data: Path
-    originals: Originals
+    originals: PretrainedModels
     folder: Path
 
     def run(self, *more: str) -> tuple[int, str, str]:
         recipe = self.folder / "recipe.toml"
         recipe.write_text(RECIPE)
         flags = [
-            "--stage", "rl", "--recipe", str(recipe), "--data", str(self.data), "--out", str(self.folder / "out"),
-            "--qwen", str(self.originals.qwen), "--ltx", str(self.originals.ltx), *more,
-        ]  # fmt: skip
+            "--stage",
+            "rl",
+            "--recipe",
+            str(recipe),
+            "--data",
+            str(self.data),
+            "--out",
+            str(self.folder / "out"),
+            "--qwen",
+            str(self.originals.qwen),
+            "--ltx",
+            str(self.originals.ltx),
+            *more,
+        ]
         result = CliRunner(env={"COLUMNS": "200"}).invoke(main, flags)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         return result.exit_code, result.stdout, result.stderr

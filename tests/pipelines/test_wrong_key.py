@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.claude_api.checks import check_countable
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.loopback import CLAUDE_FLAGS, spans
 from tests.fakes.without_ray import build, command
 
@@ -80,11 +80,11 @@ def test_stored_answers_need_no_key_that_is_valid(
 
 
 def _missing(*_: object) -> None:
-    raise ApiError(404, "Not found")
+    raise ServerError(404, "Not found")
 
 
 def _overloaded(*_: object) -> None:
-    raise ApiError(529, "Overloaded")
+    raise ServerError(529, "Overloaded")
 
 
 @pytest.mark.parametrize("counts", [_missing, _overloaded])

@@ -125,9 +125,13 @@ def lay_checkpoint(folder: Path, qwen: Path, ltx: Path) -> None:
 
     folder.mkdir(parents=True)
     about = _SCALARS | {
-        "model": fingerprint(qwen, ltx), "bridge": {}, "parameters": [], "averaged": [], "determining": _TRAINED_AT,
+        "model": fingerprint(qwen, ltx),
+        "bridge": {},
+        "parameters": [],
+        "averaged": [],
+        "determining": _TRAINED_AT,
         "loader": {},
-    }  # fmt: skip
+    }
     (folder / "about.json").write_text(json.dumps(about))
 
 

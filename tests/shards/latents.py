@@ -32,10 +32,19 @@ def sample_of(record: LatentRecord, latent: Latent) -> LatentSample:
 def latent_sample(number: int, frames: int = 9) -> LatentSample:
     """Of a clip of 96×64 pixels, folded by 8 and 32."""
     record = LatentRecord(
-        clip_id=f"{number:024x}", text=f"scene {number}", caption=f"caption {number}", frames=frames, width=96,
-        height=64, fps=16.0, channels=CHANNELS, latent_frames=(frames - 1) // 8 + 1, latent_width=3, latent_height=2,
+        clip_id=f"{number:024x}",
+        text=f"scene {number}",
+        caption=f"caption {number}",
+        frames=frames,
+        width=96,
+        height=64,
+        fps=16.0,
+        channels=CHANNELS,
+        latent_frames=(frames - 1) // 8 + 1,
+        latent_width=3,
+        latent_height=2,
         latent_sha256="",
-    )  # fmt: skip
+    )
     return sample_of(record, latent_of(number, record.shape))
 
 

@@ -25,10 +25,26 @@ sides = st.integers(1, 2**16)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 records = st.builds(
     Record,
-    clip_id=keys, source=texts, start=numbers, end=numbers, caption=texts, scene_description=texts, verdict=texts,
-    rounds=counts, judge=texts, judge_model=texts, prompt_sha256=texts, frames=sides, fps=numbers, width=sides,
-    height=sides, mp4_sha256=texts, source_width=counts, source_height=counts, provenance=texts,
-)  # fmt: skip
+    clip_id=keys,
+    source=texts,
+    start=numbers,
+    end=numbers,
+    caption=texts,
+    scene_description=texts,
+    verdict=texts,
+    rounds=counts,
+    judge=texts,
+    judge_model=texts,
+    prompt_sha256=texts,
+    frames=sides,
+    fps=numbers,
+    width=sides,
+    height=sides,
+    mp4_sha256=texts,
+    source_width=counts,
+    source_height=counts,
+    provenance=texts,
+)
 
 
 def sample_of(record: Record, mp4: bytes, text: str) -> Sample:
@@ -43,10 +59,26 @@ some_samples = st.lists(samples, min_size=1, max_size=4, unique_by=lambda sample
 def sample(number: int, mp4_bytes: int = 700) -> Sample:
     """A plain sample, another one for each number."""
     record = Record(
-        clip_id=f"{number:024x}", source="film.mp4", start=0.0, end=1.5, caption=f"caption {number}",
-        scene_description="", verdict="", rounds=0, judge="none", judge_model="", prompt_sha256="", frames=24,
-        fps=16.0, width=832, height=480, mp4_sha256="", source_width=854, source_height=480, provenance="",
-    )  # fmt: skip
+        clip_id=f"{number:024x}",
+        source="film.mp4",
+        start=0.0,
+        end=1.5,
+        caption=f"caption {number}",
+        scene_description="",
+        verdict="",
+        rounds=0,
+        judge="none",
+        judge_model="",
+        prompt_sha256="",
+        frames=24,
+        fps=16.0,
+        width=832,
+        height=480,
+        mp4_sha256="",
+        source_width=854,
+        source_height=480,
+        provenance="",
+    )
     return sample_of(record, bytes((number + i) % 256 for i in range(mp4_bytes)), f"caption {number}")
 
 

@@ -10,7 +10,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from nextscene.training.model.export import export
 from nextscene.training.model.model_folders import lasting
-from nextscene.training.model.pretrained import Originals, new_bridge
+from nextscene.training.model.pretrained import PretrainedModels, new_bridge
 from tests.training.models import ltx_config
 
 QUERIES = 6
@@ -18,7 +18,7 @@ DETERMINING = {"data.max_frames": 9, "data.width": 32, "data.height": 24, "model
 """What an export was trained at: 9 frames of 32×24 are 3×6×8 tokens of the tests' VAE."""
 
 
-def make_export(folder: Path, originals: Originals, seed: int = 2, **about: Any) -> Path:
+def make_export(folder: Path, originals: PretrainedModels, seed: int = 2, **about: Any) -> Path:
     """Of a bridge as after training: what it hands over is so large that the text decides."""
     language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
     bridge = new_bridge(language, transformer, QUERIES, 0, seed)
@@ -36,8 +36,15 @@ def save_text_encoder(ltx: Path) -> None:
     letters = [(letter, -3.0) for letter in "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ."]
     tokenizer = T5Tokenizer(vocab=pieces + letters, extra_ids=0)
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=ltx_config()["caption_channels"], d_kv=8, num_heads=4, d_ff=64, num_layers=2,
-        use_cache=False, is_encoder_decoder=False, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=ltx_config()["caption_channels"],
+        d_kv=8,
+        num_heads=4,
+        d_ff=64,
+        num_layers=2,
+        use_cache=False,
+        is_encoder_decoder=False,
+        tie_word_embeddings=False,
+    )
     tokenizer.save_pretrained(ltx / "tokenizer")
     T5EncoderModel(config).save_pretrained(ltx / "text_encoder")

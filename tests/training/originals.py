@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from tests.training.models import ltx_config, qwen_config, vae_config
 
 CHAT = (
@@ -20,22 +20,26 @@ CHAT = (
 )
 
 
-def make_originals(folder: Path) -> Originals:
+def make_originals(folder: Path) -> PretrainedModels:
     torch.manual_seed(0)
     scheduler().save_pretrained(folder / "ltx" / "scheduler")
     LTXVideoTransformer3DModel(**ltx_config()).save_pretrained(folder / "ltx" / "transformer")
     vae().save_pretrained(folder / "ltx" / "vae")
     language().save_pretrained(folder / "qwen")
     tokenizer().save_pretrained(folder / "qwen")
-    return Originals(folder / "qwen", folder / "ltx")
+    return PretrainedModels(folder / "qwen", folder / "ltx")
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
     """As LTX-Video 0.9.0 has it."""
     return FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        base_image_seq_len=1024,
+        max_image_seq_len=4096,
         shift_terminal=0.1,
-    )  # fmt: skip
+    )
 
 
 def vae() -> AutoencoderKLLTXVideo:
@@ -57,8 +61,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<|endoftext|>", eos_token="<|im_end|>",
+        tokenizer_object=backend,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>"],
-    )  # fmt: skip
+    )
     made.chat_template = CHAT
     return made

@@ -11,10 +11,19 @@ import torch
 
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.distributed.process_group import joined, of_group
-from nextscene.training.job import Job
-from nextscene.training.model.pretrained import Originals
-from nextscene.training.recipe import Data, Keeping, Mix, Model, Objective, Optimiser, Parallel, Recipe
-from nextscene.training.summary import Summary
+from nextscene.training.job import TrainingJob
+from nextscene.training.model.pretrained import PretrainedModels
+from nextscene.training.recipe import (
+    DataConfig,
+    LoggingConfig,
+    MixConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    Recipe,
+)
+from nextscene.training.summary import StageSummary
 from nextscene.training.trainer import train
 from tests.shards.clips import clip
 from tests.shards.samples import seal_dataset
@@ -25,13 +34,13 @@ SMALL = Recipe(
     name="generator",
     stage="generator",
     steps=4,
-    mix=(Mix(text="caption", prompt="t2v"),),
-    data=Data(micro_batch=1, global_batch=4, max_frames=9, width=32, height=24, workers=0),
-    model=Model(queries=4, max_tokens=256),
-    objective=Objective(dropout=0.25),
-    optimiser=Optimiser(ema=0.9),
-    parallel=Parallel(precision="fp32", checkpointing="none", compile=False),
-    keeping=Keeping(checkpoint_every=2, evaluate_every=0, evaluate_clips=3, sample_clips=1, sample_steps=2),
+    mix=(MixConfig(text="caption", prompt="t2v"),),
+    data=DataConfig(micro_batch=1, global_batch=4, max_frames=9, width=32, height=24, workers=0),
+    model=ModelConfig(queries=4, max_tokens=256),
+    objective=ObjectiveConfig(dropout=0.25),
+    optimiser=OptimizerConfig(ema=0.9),
+    parallel=ParallelConfig(precision="fp32", checkpointing="none", compile=False),
+    keeping=LoggingConfig(checkpoint_every=2, evaluate_every=0, evaluate_clips=3, sample_clips=1, sample_steps=2),
 )
 """The VAE of the tests folds 4 frames and 4 pixels of a side: 9 frames of 32×24 are 3×6×8 tokens."""
 
@@ -73,8 +82,8 @@ def make_data(folder: Path) -> Path:
     return folder
 
 
-def make_job(data: Path, originals: Originals, run: Path, recipe: Recipe = SMALL, **changes: Any) -> Job:
-    return Job(
+def make_job(data: Path, originals: PretrainedModels, run: Path, recipe: Recipe = SMALL, **changes: Any) -> TrainingJob:
+    return TrainingJob(
         recipe,
         {mix.name: str(data) for mix in recipe.mix},
         run,
@@ -89,18 +98,18 @@ class Stage:
 
     folder: Path
     data: Path
-    originals: Originals
+    originals: PretrainedModels
     usual: Recipe
 
     @staticmethod
     def made(folder: Path, usual: Recipe) -> Stage:
         return Stage(folder, make_data(folder / "data"), make_originals(folder / "originals"), usual)
 
-    def job(self, name: str, recipe: Recipe | None = None, **changes: Any) -> Job:
+    def job(self, name: str, recipe: Recipe | None = None, **changes: Any) -> TrainingJob:
         return make_job(self.data, self.originals, self.folder / name, recipe or self.usual, **changes)
 
 
-def on_rank(rank: int, world: int, job: Job, stop_after: int = -1) -> tuple[Summary, Quiet]:
+def on_rank(rank: int, world: int, job: TrainingJob, stop_after: int = -1) -> tuple[StageSummary, Quiet]:
     """For `by_ranks` and `tests.training.ranks.run`."""
     watcher = Quiet(stop_after)
     torch.use_deterministic_algorithms(mode=True)

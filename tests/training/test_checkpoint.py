@@ -17,17 +17,17 @@ import torch
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import RUN, claim
 from nextscene.training.checkpoint import Checkpoints, load
-from nextscene.training.checkpoint_info import About, latest
+from nextscene.training.checkpoint_info import CheckpointInfo, latest
 from nextscene.training.distributed.process_group import joined
-from nextscene.training.errors import TrainingMistake, TrainingStopped
-from nextscene.training.job import Job
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.job import TrainingJob
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.trainer import train
 from tests.shards.clips import clip_dataset
 from tests.training.ranks import RankFailed, run
 from tests.training.stages import SMALL, Quiet, by_ranks, make_data, make_job, make_originals, on_rank, replace
 
-ABOUT = About("sft", "sft", 0, 0, 1, "model", {}, ["a"], [], {}, {})
+ABOUT = CheckpointInfo("sft", "sft", 0, 0, 1, "model", {}, ["a"], [], {}, {})
 RECIPE = replace(
     SMALL,
     steps=3,
@@ -63,7 +63,7 @@ def test_only_the_newest_are_kept_by_number_not_by_name(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-100"]
     newest = latest(tmp_path)
     assert newest == tmp_path / "step-100"
-    assert About.read(newest) == replace(ABOUT, step=100)
+    assert CheckpointInfo.read(newest) == replace(ABOUT, step=100)
     assert all(torch.equal(tensor, values(100)[name]) for name, tensor in loaded(newest).items())
 
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+def originals(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
     return make_originals(tmp_path_factory.mktemp("originals"))
 
 
@@ -143,12 +143,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Path, originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Quiet]:
+def undisturbed(
+    data: Path, originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainingJob, Quiet]:
     job = make_job(data, originals, tmp_path_factory.mktemp("undisturbed"), RECIPE)
     return job, by_ranks(1, on_rank, job)[1]
 
 
-def _killed(rank: int, world: int, job: Job) -> None:
+def _killed(rank: int, world: int, job: TrainingJob) -> None:
     """Dies when the files of step 2 are all written, and only their folder's name is not yet."""
     rename = Path.rename
 
@@ -162,7 +164,7 @@ def _killed(rank: int, world: int, job: Job) -> None:
 
 
 def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before(
-    undisturbed: tuple[Job, Quiet], tmp_path: Path
+    undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path
 ) -> None:
     job = replace(undisturbed[0], run=tmp_path)
     with pytest.raises(RankFailed, match="exit code -9"):
@@ -173,16 +175,16 @@ def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before
     assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-1", "step-2", "step-3"]
 
 
-def refused(job: Job) -> str:
+def refused(job: TrainingJob) -> str:
     """The one line by which a run is refused."""
-    with pytest.raises(TrainingMistake) as mistake, joined() as world:
+    with pytest.raises(TrainingUsageError) as mistake, joined() as world:
         train(job, world, Quiet())
     assert "\n" not in str(mistake.value)
     return str(mistake.value)
 
 
 @pytest.fixture
-def again(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> Job:
+def again(undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path) -> TrainingJob:
     """A copy of the undisturbed run, to go on with."""
     shutil.copytree(undisturbed[0].run, tmp_path / "run")
     return replace(undisturbed[0], run=tmp_path / "run", resume=True)
@@ -190,14 +192,16 @@ def again(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> Job:
 
 @pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata"])
 @pytest.mark.parametrize("content", [None, b"", b"damaged" * 99])
-def test_a_damaged_checkpoint_is_named_and_is_to_be_deleted(again: Job, name: str, content: bytes | None) -> None:
+def test_a_damaged_checkpoint_is_named_and_is_to_be_deleted(
+    again: TrainingJob, name: str, content: bytes | None
+) -> None:
     file = again.checkpoints / "step-3" / name
     file.unlink() if content is None else file.write_bytes(content)
     message = refused(again)
     assert str(file.parent) in message and "delete it to go on from the one before it" in message
 
 
-def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: Job) -> None:
+def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: TrainingJob) -> None:
     file = again.checkpoints / "step-3" / "__0_0.distcp"
     content = bytearray(file.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 2048] = bytes(2048)
@@ -205,11 +209,11 @@ def test_a_tensor_that_lost_some_bits_is_not_taken_for_whole(again: Job) -> None
     assert str(file.parent) in refused(again)
 
 
-def test_a_run_that_stands_is_not_written_over(again: Job) -> None:
+def test_a_run_that_stands_is_not_written_over(again: TrainingJob) -> None:
     assert "holds a run at step-3; go on with --resume" in refused(replace(again, resume=False))
 
 
-def test_a_run_does_not_go_on_with_other_models(again: Job, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_other_models(again: TrainingJob, tmp_path: Path) -> None:
     shutil.copytree(again.originals.qwen, tmp_path / "qwen")
     config = json.loads((tmp_path / "qwen" / "config.json").read_text())
     (tmp_path / "qwen" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
@@ -226,17 +230,17 @@ def test_a_run_does_not_go_on_with_other_models(again: Job, tmp_path: Path) -> N
         ({"data": replace(RECIPE.data, global_batch=2)}, "data.global_batch is 2, was 4"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_settings(again: Job, changes: dict[str, Any], words: str) -> None:
+def test_a_run_does_not_go_on_with_other_settings(again: TrainingJob, changes: dict[str, Any], words: str) -> None:
     assert words in refused(replace(again, recipe=replace(again.recipe, **changes)))
 
 
-def test_a_run_does_not_go_on_with_other_data(again: Job, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_other_data(again: TrainingJob, tmp_path: Path) -> None:
     clip_dataset(tmp_path / "other", [9] * 5)
     message = refused(replace(again, data={"data": str(tmp_path / "other")}))
     assert "step-3 does not go on with this --data" in message and "another dataset" in message
 
 
-def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: Job) -> None:
+def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: TrainingJob) -> None:
     recipe = replace(again.recipe, steps=4, optimiser=replace(again.recipe.optimiser, lr=1.0, clip=0.5, warmup=9))
     watcher = Quiet()
     with joined() as world:
@@ -244,14 +248,14 @@ def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: Job) -> None:
     assert list(watcher.losses) == [4]
 
 
-def test_a_stage_does_not_begin_with_a_later_one(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> None:
+def test_a_stage_does_not_begin_with_a_later_one(undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path) -> None:
     job = undisturbed[0]
     recipe = replace(RECIPE, name="connector", stage="connector", trainable=("bridge.*",))
     message = refused(replace(job, recipe=recipe, run=tmp_path, init=job.checkpoints / "step-3"))
     assert "of the stage generator, which comes after connector" in message
 
 
-def test_a_stage_does_not_begin_with_another_bridge(undisturbed: tuple[Job, Quiet], tmp_path: Path) -> None:
+def test_a_stage_does_not_begin_with_another_bridge(undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path) -> None:
     job = undisturbed[0]
     recipe = replace(RECIPE, model=replace(RECIPE.model, queries=5))
     message = refused(replace(job, recipe=recipe, run=tmp_path, init=job.checkpoints / "step-3"))
@@ -268,7 +272,7 @@ def test_a_stage_does_not_begin_with_another_bridge(undisturbed: tuple[Job, Quie
     ],
 )
 def test_what_is_no_checkpoint_is_not_begun_with(
-    undisturbed: tuple[Job, Quiet], tmp_path: Path, content: str | None, words: str
+    undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path, content: str | None, words: str
 ) -> None:
     if content is not None:
         (tmp_path / "about.json").write_text(content)

@@ -28,8 +28,11 @@ def figures() -> list[dict[str, Any]]:
 
 def test_every_stage_and_reading_is_measured(figures: list[dict[str, Any]]) -> None:
     assert [(each["stage"], each["reading"]) for each in figures] == [
-        ("connector", "once"), ("connector", "plain"), ("sft", "once"), ("connector", "padded")
-    ]  # fmt: skip
+        ("connector", "once"),
+        ("connector", "plain"),
+        ("sft", "once"),
+        ("connector", "padded"),
+    ]
     for each in figures:
         assert each["samples_per_second"] == pytest.approx(2 / each["seconds"])
         assert min(each["rounds"]) <= each["seconds"] <= max(each["rounds"])

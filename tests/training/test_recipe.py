@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nextscene.pipelines.cli.options import SettingsMistake, chosen
+from nextscene.pipelines.cli.options import SettingsError, chosen
 from nextscene.pipelines.train import RECIPES
 from nextscene.training.model.trainable import listing
-from nextscene.training.recipe import STAGES, Data, Mix, Model, Objective, Recipe
+from nextscene.training.recipe import STAGES, DataConfig, MixConfig, ModelConfig, ObjectiveConfig, Recipe
 
 PAPER = ("connector", "generator-2", "generator-3", "sft", "rl")
 TINY = ("connector", "generator", "sft", "rl")
@@ -31,7 +31,7 @@ def written(tmp_path: Path, toml: str) -> Recipe:
 
 
 def mistake(tmp_path: Path, toml: str) -> str:
-    with pytest.raises(SettingsMistake) as told:
+    with pytest.raises(SettingsError) as told:
         written(tmp_path, toml)
     assert "\n" not in str(told.value)
     return str(told.value)
@@ -60,7 +60,7 @@ def test_all_stages_have_the_papers_optimiser_queries_lengths_and_sizes(name: st
     recipe = shipped(name)
     if recipe.stage != "rl":  # of which the paper does not say
         assert (recipe.optimiser.kind, recipe.optimiser.lr, recipe.optimiser.warmup) == ("prodigy", 1.0, 0)
-    assert recipe.model == Model(queries=256, hidden=0, max_tokens=1024)
+    assert recipe.model == ModelConfig(queries=256, hidden=0, max_tokens=1024)
     assert recipe.objective.dropout == 0.1
     assert (recipe.data.max_frames, recipe.data.width, recipe.data.height) == (65, 832, 480)
 
@@ -131,7 +131,7 @@ def test_a_mistake_is_told_by_its_name_and_the_nearest_known_one(tmp_path: Path,
 
 @given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
 def test_a_global_batch_is_shared_evenly_or_refused_with_what_would_fit(micro: int, count: int, world: int) -> None:
-    recipe = Recipe(data=Data(micro_batch=micro, global_batch=micro * count))
+    recipe = Recipe(data=DataConfig(micro_batch=micro, global_batch=micro * count))
     if count % world == 0:
         assert recipe.accumulation(world) * world * micro == recipe.data.global_batch
         return
@@ -162,8 +162,8 @@ def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: in
         ({"data": replace(Recipe().data, window=2)}, False),
         ({"optimiser": replace(Recipe().optimiser, lr=0.5, clip=0.1, warmup=10)}, True),
         ({"optimiser": replace(Recipe().optimiser, beta2=0.9)}, False),
-        ({"mix": (Mix(weight=2.0),)}, False),
-        ({"objective": Objective(dropout=0.2)}, False),
+        ({"mix": (MixConfig(weight=2.0),)}, False),
+        ({"objective": ObjectiveConfig(dropout=0.2)}, False),
         ({"seed": 1}, False),
     ],
 )

@@ -20,18 +20,18 @@ from torch.distributed.tensor import DTensor
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import LOCK
 from nextscene.shards.loading.loader import Loader
-from nextscene.training.data.batches import Feed, Maker
-from nextscene.training.data.datasets import Sets
+from nextscene.training.data.batches import BatchEncoder, BatchPreparer
+from nextscene.training.data.datasets import MixDatasets
 from nextscene.training.distributed.process_group import of_group
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.flow.objective import loss_per_sample, noised
-from nextscene.training.job import Job
+from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import entries
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.stage import set_up
+from nextscene.training.stage import build_stage
 from nextscene.training.trainer import train
 from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replace
 
@@ -48,7 +48,7 @@ ATTENTION = replace(RECIPE, trainable=("bridge.connector.*", "transformer.transf
 
 @dataclass(frozen=True)
 class Ran:
-    job: Job
+    job: TrainingJob
     summary: Any
     watcher: Quiet
 
@@ -61,11 +61,11 @@ class Ran:
         return [line["gradient_norm"] for line in entries(self.job.folder) if line["event"] == "step"]
 
 
-def ran(job: Job, world: int = 1) -> Ran:
+def ran(job: TrainingJob, world: int = 1) -> Ran:
     return Ran(job, *by_ranks(world, on_rank, job))
 
 
-def stopped(job: Job, step: int) -> Job:
+def stopped(job: TrainingJob, step: int) -> TrainingJob:
     """After a step that is not its last."""
     summary, _ = by_ranks(1, on_rank, job, step)
     assert (summary.step, summary.finished) == (step, False)
@@ -94,17 +94,19 @@ def shared(stage: Stage) -> Ran:
 class Left:
     """A run, and all parameters of the model as it left them in memory."""
 
-    job: Job
+    job: TrainingJob
     weights: dict[str, Tensor]
 
 
-def left(job: Job, world: int) -> Left:
+def left(job: TrainingJob, world: int) -> Left:
     return Left(job, by_ranks(world, _weights, job))
 
 
-def _weights(rank: int, world: int, job: Job) -> dict[str, Tensor]:
+def _weights(rank: int, world: int, job: TrainingJob) -> dict[str, Tensor]:
     settings = []
-    with patch("nextscene.training.trainer.set_up", lambda *given: settings.append(set_up(*given)) or settings[0]):
+    with patch(
+        "nextscene.training.trainer.build_stage", lambda *given: settings.append(build_stage(*given)) or settings[0]
+    ):
         train(job, of_group(), Quiet())
     named = {name: value.detach() for name, value in settings[0].model.named_parameters()}
     return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in named.items()}
@@ -115,7 +117,7 @@ def connector(stage: Stage) -> Left:
     return left(stage.job("stages", CONNECTOR), 2)
 
 
-def tensors(job: Job, step: int) -> dict[str, Tensor]:
+def tensors(job: TrainingJob, step: int) -> dict[str, Tensor]:
     """All that a checkpoint holds, by torch's own converter."""
     file = job.folder / "whole.pt"
     dcp_to_torch_save(job.checkpoints / f"step-{step}", file)
@@ -141,7 +143,7 @@ class Plain:
     weights: dict[str, Tensor]
 
 
-def plainly(job: Job, batch: int) -> Plain:
+def plainly(job: TrainingJob, batch: int) -> Plain:
     """One process, one model, one gradient of the mean over the samples, and Prodigy's authors' own optimiser."""
     recipe, originals = job.recipe, job.originals
     vae, scheduler = originals.vae(torch.float32), originals.scheduler()
@@ -153,11 +155,15 @@ def plainly(job: Job, batch: int) -> Plain:
     vectors = [value for value in named.values() if all(value is not matrix for matrix in matrices)]
     optimiser = Prodigy(
         [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
-        betas=(0.9, 0.99), use_bias_correction=True, safeguard_warmup=True,
-    )  # fmt: skip
-    loader = Loader(Sets(recipe, job.data, originals, print).training(Ratios.of(vae)), micro_batch=1, seed=recipe.seed)
-    maker = Maker(vae, Prompter(originals.tokenizer(), 252), recipe.mix, torch.device("cpu"))
-    feed = iter(Feed(loader, maker, recipe.objective, scheduler, recipe.seed))
+        betas=(0.9, 0.99),
+        use_bias_correction=True,
+        safeguard_warmup=True,
+    )
+    loader = Loader(
+        MixDatasets(recipe, job.data, originals, print).training(Ratios.of(vae)), micro_batch=1, seed=recipe.seed
+    )
+    maker = BatchEncoder(vae, Prompter(originals.tokenizer(), 252), recipe.mix, torch.device("cpu"))
+    feed = iter(BatchPreparer(loader, maker, recipe.objective, scheduler, recipe.seed))
 
     plain = Plain([], [], [], {})
     for step in range(recipe.steps):

@@ -12,29 +12,29 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from nextscene.shards.loading.loader import Batch, Loader
-from nextscene.shards.loading.shuffle import Draw
-from nextscene.training.data.sample_noise import chance
+from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.flow.schedule import mu, training_sigma
 from nextscene.training.model.model_folders import lasting
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.language import Words
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Latents, Scale, encode, pack
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.recipe import Mix, Objective
+from nextscene.training.recipe import MixConfig, ObjectiveConfig
 
 _ENCODED_FRAMES = 65  # at once: a clip of the paper's, or as many images
 
 
-class Examples(NamedTuple):
+class TrainingBatch(NamedTuple):
     """A micro-batch of B samples of S tokens each. `encoded` is how many clips went through the VAE for it.
 
     `texts` are what the samples are conditioned on; of some the `words` have been left out.
     """
 
-    words: Words
+    words: TokenBatch
     texts: list[str]
     sources: list[int]
-    draws: list[Draw]
+    draws: list[SampleRef]
     clean: Tensor
     noise: Tensor
     sigma: Tensor
@@ -45,12 +45,12 @@ class Examples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Maker:
+class BatchEncoder:
     """Makes latents and words, on `device`, of what shards hold."""
 
     vae: AutoencoderKLLTXVideo
     prompter: Prompter
-    mix: tuple[Mix, ...]
+    mix: tuple[MixConfig, ...]
     device: torch.device
 
     def latents(self, video: Tensor) -> Latents:
@@ -71,18 +71,18 @@ class Maker:
         """What a sample of that set of the mix is conditioned on."""
         return scene if self.mix[source].text == "scene" else caption
 
-    def words(self, texts: Sequence[str], sources: Sequence[int]) -> Words:
+    def words(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
         return self.prompter.words(texts, [self.mix[source].prompt for source in sources]).to(self.device)
 
 
-class Feed:
+class BatchPreparer:
     """An endless iterator over this rank's micro-batches. `waited` adds up the seconds spent waiting for one."""
 
     def __init__(
         self,
         loader: Loader,
-        maker: Maker,
-        objective: Objective,
+        maker: BatchEncoder,
+        objective: ObjectiveConfig,
         scheduler: FlowMatchEulerDiscreteScheduler,
         seed: int,
     ) -> None:
@@ -94,7 +94,7 @@ class Feed:
     def vae_config(self) -> dict[str, Any]:
         return lasting(self._maker.vae.config)
 
-    def __iter__(self) -> Iterator[Examples]:
+    def __iter__(self) -> Iterator[TrainingBatch]:
         batches = iter(self._loader)
         while True:
             begun = time.perf_counter()
@@ -102,17 +102,17 @@ class Feed:
             self.waited += time.perf_counter() - begun
             yield self._examples(batch)
 
-    def _examples(self, batch: Batch) -> Examples:
+    def _examples(self, batch: Batch) -> TrainingBatch:
         maker = self._maker
         posterior = maker.latents(batch.video)
-        random = chance(self._seed, batch.draws, posterior.mean.shape[1:])
+        random = sample_noise(self._seed, batch.draws, posterior.mean.shape[1:])
         texts = [maker.text(*told) for told in zip(batch.source, batch.text, batch.caption, strict=True)]
         dropped = (random.drop < self._objective.dropout).tolist()
         given = ["" if drop else text for drop, text in zip(dropped, texts, strict=True)]
         grid = Grid(*posterior.mean.shape[2:])
         shift = mu(self._scheduler, grid.tokens)
         sigma = training_sigma(self._objective.density, shift, random.normal, random.uniform)
-        return Examples(
+        return TrainingBatch(
             maker.words(given, batch.source),
             texts,
             batch.source,

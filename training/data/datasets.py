@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from nextscene.shards.loading.dataset import ClipDataset
-from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.loading.latent_dataset import LatentDataset
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.shards.loading.reader import SplitReader
@@ -15,19 +15,19 @@ from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.format.sample import Sample
 from nextscene.common.storage import Storage
 from nextscene.training.data.latent_cache import find_latents
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.data.batches import check_fits
 from nextscene.training.data.mix_names import check_names
 from nextscene.training.model.grid import Ratios
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import Recipe
 
 
-class Sets:
-    """The mix of a recipe. Raises TrainingMistake for a dataset that is not given, or that no mix names."""
+class MixDatasets:
+    """The mix of a recipe. Raises TrainingUsageError for a dataset that is not given, or that no mix names."""
 
     def __init__(
-        self, recipe: Recipe, data: Mapping[str, str], originals: Originals, note: Callable[[str], None]
+        self, recipe: Recipe, data: Mapping[str, str], originals: PretrainedModels, note: Callable[[str], None]
     ) -> None:
         names = [mix.name for mix in recipe.mix]
         check_names(recipe, data)
@@ -35,9 +35,9 @@ class Sets:
         self._clips = [data[name] for name in names]
         size = (recipe.data.width, recipe.data.height)
         try:
-            Delivery(recipe.data.max_frames, size)
+            ClipTransform(recipe.data.max_frames, size)
         except ValueError as error:
-            raise TrainingMistake(f"data.max_frames, data.width, data.height: {error}") from error
+            raise TrainingUsageError(f"data.max_frames, data.width, data.height: {error}") from error
         found = [find_latents(place, originals.ltx / "vae", recipe.data.max_frames, size) for place in self._clips]
         self._latents = [place for place in found if place]
         if len(self._latents) < len(names):
@@ -53,13 +53,13 @@ class Sets:
     def training(self, ratios: Ratios) -> Mixture:
         """The training splits.
 
-        Raises TrainingMistake for too few samples, without the text that they are to be learnt from, or with clips that
+        Raises TrainingUsageError for too few samples, without the text that they are to be learnt from, or with clips that
         the VAE does not take.
         """
         sets = [self._open(place, "train") for place in self._latents or self._clips]
         for mix, place, opened_set in zip(self._recipe.mix, self._clips, sets, strict=True):
             if mix.text == "scene" and not _has_scenes(place):
-                raise TrainingMistake(
+                raise TrainingUsageError(
                     f"nothing is said in the dataset {mix.name!r} of what was before its clips; give one that was built"
                     " with a judge"
                 )
@@ -68,10 +68,10 @@ class Sets:
             try:
                 check_fits(np.unique(opened_set.shapes, axis=0).tolist(), ratios, mix.name)
             except ValueError as error:
-                raise TrainingMistake(f"{error}; set data.width, data.height and data.max_frames") from error
+                raise TrainingUsageError(f"{error}; set data.width, data.height and data.max_frames") from error
         samples, batch = sum(map(len, sets)), self._recipe.data.global_batch
         if samples < batch:
-            raise TrainingMistake(f"{samples} samples do not fill one global batch of {batch}; lower data.global_batch")
+            raise TrainingUsageError(f"{samples} samples do not fill one global batch of {batch}; lower data.global_batch")
         return Mixture(sets, [mix.weight or len(own) for mix, own in zip(self._recipe.mix, sets, strict=True)])
 
     def heldout(self) -> Mixture | None:

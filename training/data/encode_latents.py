@@ -16,7 +16,7 @@ from diffusers import AutoencoderKLLTXVideo
 from safetensors import SafetensorError
 
 from nextscene.shards.format import folder_mark
-from nextscene.common.prefetch import ahead
+from nextscene.common.prefetch import prefetch_map
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.decode import Pixels
 from nextscene.common.filesystem import first_line
@@ -26,12 +26,12 @@ from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
 from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
 from nextscene.shards.format.receipt import DamagedRecord, Manifest, ManifestShard, Receipt, receipts_of
-from nextscene.shards.loading.sample_set import Words
+from nextscene.shards.loading.sample_set import SampleText
 from nextscene.shards.format.seal import seal
 from nextscene.common.storage import Storage
 from nextscene.shards.format.tar import group_bytes
-from nextscene.training.data.latent_cache import Encoding
-from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.data.latent_cache import LatentEncoding
+from nextscene.training.errors import TrainingUsageError, TrainingStopped
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.latents import encode
 
@@ -42,33 +42,33 @@ Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encodi
 
 
 def open_vae(folder: Path, device: torch.device) -> AutoencoderKLLTXVideo:
-    """In float32: bfloat16 would be coarser than what is stored. Raises TrainingMistake for files that are no VAE."""
+    """In float32: bfloat16 would be coarser than what is stored. Raises TrainingUsageError for files that are no VAE."""
     try:
         vae = AutoencoderKLLTXVideo.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TrainingMistake(f"{folder} cannot be opened as a VAE: {first_line(error)}") from error
+        raise TrainingUsageError(f"{folder} cannot be opened as a VAE: {first_line(error)}") from error
     return vae.requires_grad_(requires_grad=False).eval().to(device)
 
 
-class Encoder:
+class LatentEncoder:
     """Encodes every `world`-th shard, beginning with the `rank`-th, unless it is made already: then it has its receipt.
 
     The ranks need not know of each other, nor work at the same time.
     """
 
-    def __init__(self, data: str, out: Storage, encoding: Encoding, rank: int = 0, world: int = 1) -> None:
-        """Raises TrainingMistake where there is no dataset, or `out` holds other latents, NotOurs where it holds no
+    def __init__(self, data: str, out: Storage, encoding: LatentEncoding, rank: int = 0, world: int = 1) -> None:
+        """Raises TrainingUsageError where there is no dataset, or `out` holds other latents, NotOurs where it holds no
         latents; else as ClipDataset does.
         """
         self._data, self._out, self._encoding = Storage.at(data), out, encoding
         try:
             self._source = Manifest.read(self._data)
         except FileNotFoundError as error:
-            raise TrainingMistake(f"{self._data.shown} {no_dataset(self._data)}") from error
+            raise TrainingUsageError(f"{self._data.shown} {no_dataset(self._data)}") from error
         if not self._source.shards:
-            raise TrainingMistake(f"the dataset in {self._data.shown} has no samples")
+            raise TrainingUsageError(f"the dataset in {self._data.shown} has no samples")
         self._clips = {
             split: ClipDataset(data, split, max_frames=encoding.max_frames, size=encoding.size)
             for split in self._source.splits
@@ -87,13 +87,13 @@ class Encoder:
         return self.planned - _clips_in(self._left(self._mine))
 
     def check(self, ratios: Ratios) -> None:
-        """Raises TrainingMistake for clips of a length or size that the VAE does not take."""
+        """Raises TrainingUsageError for clips of a length or size that the VAE does not take."""
         for split, clips in self._clips.items():
             for frames, width, height in np.unique(clips.shapes, axis=0).tolist():
                 try:
                     ratios.grid(frames, height, width)
                 except ValueError as error:
-                    raise TrainingMistake(f"the VAE does not take all clips of {split}: {error}") from error
+                    raise TrainingUsageError(f"the VAE does not take all clips of {split}: {error}") from error
 
     def run(self, vae: AutoencoderKLLTXVideo, batch: int) -> Iterator[int]:
         """Encodes up to `batch` clips at once, and yields how many each time. A shard's latents are held in memory.
@@ -108,7 +108,7 @@ class Encoder:
         for shard in self._left(self._mine):
             clips = self._clips[shard.split]
             batches = [*_batches(clips, shard, batch)]
-            read = ahead(partial(_read, clips), chain.from_iterable(batches))
+            read = prefetch_map(partial(_read, clips), chain.from_iterable(batches))
             samples: dict[int, LatentSample] = {}
             for numbers in batches:
                 samples.update(zip(numbers, _encoded(vae, islice(read, len(numbers))), strict=True))
@@ -135,7 +135,7 @@ class Encoder:
         except FileNotFoundError:
             return
         if fingerprint != self._encoding.fingerprint:
-            raise TrainingMistake(f"{self._out.shown} holds other data than these latents; choose another place")
+            raise TrainingUsageError(f"{self._out.shown} holds other data than these latents; choose another place")
 
     def _left(self, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
         """Those that are not made; an empty receipt is none."""
@@ -152,7 +152,7 @@ class Encoder:
 
     def _receipts(self) -> Iterator[Receipt]:
         shards = self._source.shards
-        made = ahead(partial(Receipt.read, self._out), [shard.name for shard in shards])
+        made = prefetch_map(partial(Receipt.read, self._out), [shard.name for shard in shards])
         for ours, theirs in zip(made, receipts_of(self._data, shards), strict=True):
             if ours.clip_ids != theirs.clip_ids:
                 raise DamagedRecord(
@@ -190,12 +190,12 @@ def _batches(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[l
         yield from (own[at : at + batch] for at in range(0, len(own), batch))
 
 
-def _read(clips: ClipDataset, number: int) -> tuple[Pixels, Words]:
+def _read(clips: ClipDataset, number: int) -> tuple[Pixels, SampleText]:
     video = np.empty(*clips.form(number))
     return video, clips.decode_into(video, number)
 
 
-def _encoded(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, Words]]) -> list[LatentSample]:
+def _encoded(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, SampleText]]) -> list[LatentSample]:
     """Of clips of one shape."""
     videos, words = zip(*clips, strict=True)
     try:

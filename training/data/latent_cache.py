@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.format.layout import LATENTS
 from nextscene.shards.format.receipt import Manifest
 from nextscene.common.storage import Storage, split_query
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Encoding:
+class LatentEncoding:
     """The VAE, by the checksum of its configuration and weights, and how clips are delivered to it."""
 
     vae: str
@@ -26,18 +26,18 @@ class Encoding:
     size: tuple[int, int]
 
     @staticmethod
-    def by(vae: Path, max_frames: int, size: tuple[int, int]) -> Encoding:
-        """`vae` is its folder, `size` a width and a height. Raises TrainingMistake for what cannot be."""
+    def by(vae: Path, max_frames: int, size: tuple[int, int]) -> LatentEncoding:
+        """`vae` is its folder, `size` a width and a height. Raises TrainingUsageError for what cannot be."""
         try:
-            Delivery(max_frames, size)
+            ClipTransform(max_frames, size)
         except ValueError as error:
-            raise TrainingMistake(str(error)) from error
+            raise TrainingUsageError(str(error)) from error
         weights = sorted(vae.glob("*.safetensors"))
         if not weights or not (vae / "config.json").is_file():
-            raise TrainingMistake(f"{vae} holds no config.json with weights in .safetensors beside it: no VAE")
+            raise TrainingUsageError(f"{vae} holds no config.json with weights in .safetensors beside it: no VAE")
         stats = [(path, path.stat()) for path in (vae / "config.json", *weights)]
         digests = [_sha256(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-        return Encoding(hashlib.sha256("".join(digests).encode()).hexdigest(), max_frames, size)
+        return LatentEncoding(hashlib.sha256("".join(digests).encode()).hexdigest(), max_frames, size)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,11 +69,11 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -> str | None:
     """Where the latents of a dataset lie, if there are such of every shard that its manifest has now.
 
-    Raises TrainingMistake where `vae` is no VAE's folder; DamagedRecord; StorageFault.
+    Raises TrainingUsageError where `vae` is no VAE's folder; DamagedRecord; StorageFault.
     """
     if not Storage.at(data).is_folder(LATENTS):
         return None
-    encoding = Encoding.by(vae, max_frames, size)
+    encoding = LatentEncoding.by(vae, max_frames, size)
     location = encoding.location(data)
     try:
         made, wanted = Manifest.read(Storage.at(location)), Manifest.read(Storage.at(data))

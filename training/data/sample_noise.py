@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import Draw, hashed
+from nextscene.shards.loading.shuffle import SampleRef, hashed
 
 
-class Chance(NamedTuple):
+class SampleNoise(NamedTuple):
     """For each of B samples: `drop` [B] and `uniform` [B, 2] in [0, 1), `normal` [B], and noise of the latents' shape.
 
     `posterior` is for the VAE's posterior, `noise` is what the flow goes to. All of it is drawn on the CPU, which gives
@@ -29,12 +29,12 @@ class Chance(NamedTuple):
     noise: Tensor
 
 
-def chance(seed: int, draws: Sequence[Draw], shape: Sequence[int]) -> Chance:
+def sample_noise(seed: int, draws: Sequence[SampleRef], shape: Sequence[int]) -> SampleNoise:
     """`shape` is that of one sample's latents [C, F', H', W']."""
-    return Chance(*map(torch.stack, zip(*(_of(seed, draw, shape) for draw in draws), strict=True)))
+    return SampleNoise(*map(torch.stack, zip(*(_of(seed, draw, shape) for draw in draws), strict=True)))
 
 
-def _of(seed: int, draw: Draw, shape: Sequence[int]) -> tuple[Tensor, ...]:
+def _of(seed: int, draw: SampleRef, shape: Sequence[int]) -> tuple[Tensor, ...]:
     own = torch.Generator()
     own.manual_seed(int(hashed(np.array([draw.number]), seed, draw.epoch, _STREAM)[0]) >> 1)
     uniform = torch.rand(3, generator=own)

@@ -18,13 +18,13 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from nextscene.training.distributed.process_group import World
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import Parallel
+from nextscene.training.recipe import ParallelConfig
 
 # LTX's transformer ends in a view; nothing here changes one in place, which is what is warned of.
 warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
-def lay_out(model: UnifiedModel, parallel: Parallel, world: World) -> None:
+def parallelize(model: UnifiedModel, parallel: ParallelConfig, world: World) -> None:
     """Changes `model` in place. Its parts must be on their device; what is trained, in float32."""
     if parallel.checkpointing != "none":
         for block in (*model.language.layers, *model.transformer.transformer_blocks):

@@ -16,20 +16,22 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from nextscene.common.filesystem import first_line
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.training.distributed.process_group import of_group
-from nextscene.training.errors import TrainingMistake, TrainingStopped, WorkersLost
-from nextscene.training.job import Job
-from nextscene.training.summary import Summary, came_to
+from nextscene.training.errors import TrainingStopped, TrainingUsageError, WorkersLost
+from nextscene.training.job import TrainingJob
+from nextscene.training.summary import StageSummary, describe_step
 
 _LINE_EVERY_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 0.5
 _STOP = "stop-requested"
 
 
-def train_on_ray(job: Job, workers: int, gpus: bool, failures: int, stopping: Callable[[], bool]) -> Summary:
+def train_on_ray(
+    job: TrainingJob, workers: int, gpus: bool, failures: int, stopping: Callable[[], bool]
+) -> StageSummary:
     """Runs the stage on `workers` workers of the cluster that this process is connected to.
 
     `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Once `stopping`, the
-    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises TrainingMistake,
+    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises TrainingUsageError,
     TrainingStopped and DamagedShard as `train` does, and WorkersLost when too many were lost, or Ray itself.
     """
     request = job.folder / _STOP
@@ -90,15 +92,15 @@ def _fit(trainer: TorchTrainer, look: Callable[[], object]) -> Any:
     return ended[0]
 
 
-def _work(config: Mapping[str, Any]) -> Summary | Exception:
+def _work(config: Mapping[str, Any]) -> StageSummary | Exception:
     """What each worker runs. What the user must mend is returned: Ray would try it again."""
     from nextscene.training.trainer import train  # late: the driver needs none of it
 
-    job: Job = config["job"]
+    job: TrainingJob = config["job"]
     try:
         # Whether there may be a run already was seen to before; when this is not the first try, there is.
         return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name, job.folder / _STOP))
-    except (TrainingMistake, TrainingStopped, DamagedShard) as error:
+    except (TrainingUsageError, TrainingStopped, DamagedShard) as error:
         return error
 
 
@@ -124,4 +126,4 @@ class _Lines:
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         if time.monotonic() - self._told >= _LINE_EVERY_SECONDS:
             self._told = time.monotonic()
-            self.note(f"step {step} of {self._steps}, {came_to(numbers)}")
+            self.note(f"step {step} of {self._steps}, {describe_step(numbers)}")

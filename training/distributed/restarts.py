@@ -14,7 +14,7 @@ _WORD = "ended.json"
 
 
 @dataclass(frozen=True)
-class Word:
+class RestartNotice:
     """Why the processes of a torchrun ended on purpose: `code` is what they exited with."""
 
     job: str
@@ -22,12 +22,12 @@ class Word:
     why: str
 
     @staticmethod
-    def left_in(folder: Path) -> Word | None:
+    def left_in(folder: Path) -> RestartNotice | None:
         """That of an earlier start of this process by the same torchrun; None where there is none, or another's."""
         if not _restarted():
             return None
         try:
-            word = Word(**json.loads((folder / _WORD).read_text(encoding="utf-8")))
+            word = RestartNotice(**json.loads((folder / _WORD).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         return word if word.job == _job() else None
@@ -36,7 +36,7 @@ class Word:
     def leave_in(folder: Path, code: int, why: str) -> None:
         """Every process does, before it exits: torchrun acts as soon as one has. Without torchrun nothing is left."""
         if _job() and folder.is_dir():
-            word = asdict(Word(_job(), code, why))
+            word = asdict(RestartNotice(_job(), code, why))
             Storage.at(folder).write(_WORD, json.dumps(word).encode())
 
 

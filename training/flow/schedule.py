@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from nextscene.training.recipe import Density
+from nextscene.training.recipe import TimestepDensity
 
 
 def mu(scheduler: FlowMatchEulerDiscreteScheduler, tokens: int) -> float:
@@ -28,7 +28,7 @@ def sampling_sigmas(scheduler: FlowMatchEulerDiscreteScheduler, steps: int, toke
     return sigmas
 
 
-def training_sigma(density: Density, shift: float, normal: Tensor, uniform: Tensor) -> Tensor:
+def training_sigma(density: TimestepDensity, shift: float, normal: Tensor, uniform: Tensor) -> Tensor:
     """σ of each sample [...], from a standard normal [...] and a pair [..., 2] of uniform numbers of its own."""
     if density.kind == "uniform":
         return uniform[..., 0]

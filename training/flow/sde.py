@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from nextscene.training.recipe import Policy
+from nextscene.training.recipe import PolicyConfig
 
 
 class Transition(NamedTuple):
@@ -36,7 +36,7 @@ class Transition(NamedTuple):
         return ((self.mean - other) / self.deviation).square().flatten(1).mean(1) / 2
 
 
-def transition(policy: Policy, tokens: Tensor, velocity: Tensor, now: float, then: float) -> Transition:
+def transition(policy: PolicyConfig, tokens: Tensor, velocity: Tensor, now: float, then: float) -> Transition:
     """The step from `tokens` [B, S, C] at σ = `now` to σ = `then`, by the `velocity` there.
 
     `dance` mixes in the same noise at each σ (DanceGRPO), `flow` more where there is more (Flow-GRPO): both discretise

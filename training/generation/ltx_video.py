@@ -16,11 +16,11 @@ from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import open_pretrained, open_vae
 
 
-class Original:
+class LtxVideo:
     """A `Generator`. Texts are given to it as they are, and guidance goes away from the empty one."""
 
     def __init__(self, name: str, sampling: Sampling, pipeline: LTXPipeline) -> None:
-        """Raises TrainingMistake for a length or a size that the VAE does not make."""
+        """Raises TrainingUsageError for a length or a size that the VAE does not make."""
         self.name, self.sampling = name, sampling
         self._pipeline = pipeline
         self._grid = grid_of(Ratios.of(pipeline.vae), sampling)
@@ -46,8 +46,8 @@ class Original:
         return tokens
 
 
-def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> Original:
-    """Of a folder that is whole. Raises TrainingMistake for what cannot be opened."""
+def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> LtxVideo:
+    """Of a folder that is whole. Raises TrainingUsageError for what cannot be opened."""
     dtype = precision(device)
     pipeline = LTXPipeline(
         scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),
@@ -60,4 +60,4 @@ def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) 
     )
     pipeline.set_progress_bar_config(disable=True)
     with within_memory(name):
-        return Original(name, sampling, pipeline.to(device))
+        return LtxVideo(name, sampling, pipeline.to(device))

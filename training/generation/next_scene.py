@@ -12,19 +12,19 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
 from nextscene.training.checkpoint import load_result
-from nextscene.training.checkpoint_info import About
+from nextscene.training.checkpoint_info import CheckpointInfo
 from nextscene.training.flow.sampler import guided, integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.generation.base import Sampling
 from nextscene.training.generation.shared import grid_of, noise, pixels, precision, within_memory
 from nextscene.training.model.bridge import Bridge
-from nextscene.training.model.export import opened
+from nextscene.training.model.export import open_export
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import about_export
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import Form, Model
+from nextscene.training.recipe import Form, ModelConfig
 
 
 class NextScene:
@@ -41,7 +41,7 @@ class NextScene:
         prompter: Prompter,
         device: torch.device,
     ) -> None:
-        """Raises TrainingMistake for a length or a size that the VAE does not make."""
+        """Raises TrainingUsageError for a length or a size that the VAE does not make."""
         self.name, self.sampling = name, sampling
         self._form: Form = form
         self._grid = grid_of(Ratios.of(vae), sampling)
@@ -92,9 +92,9 @@ class _OnHost(nn.Module):
 
 
 def from_export(folder: Path, name: str, sampling: Sampling, form: Form, device: torch.device) -> NextScene:
-    """Of RUN/export. Raises TrainingMistake for what cannot be opened, and as NextScene does."""
+    """Of RUN/export. Raises TrainingUsageError for what cannot be opened, and as NextScene does."""
     about, dtype = about_export(folder), precision(device)
-    bridge, exported = opened(folder)
+    bridge, exported = open_export(folder)
     vae = exported.vae(dtype)
     model = UnifiedModel(exported.language(dtype), bridge, exported.transformer(dtype), Ratios.of(vae), dtype)
     prompter = _prompter(exported, bridge, about["determining"])
@@ -102,10 +102,10 @@ def from_export(folder: Path, name: str, sampling: Sampling, form: Form, device:
 
 
 def from_checkpoint(
-    folder: Path, originals: Originals, name: str, sampling: Sampling, form: Form, device: torch.device
+    folder: Path, originals: PretrainedModels, name: str, sampling: Sampling, form: Form, device: torch.device
 ) -> NextScene:
     """Of RUN/<recipe>/checkpoints/step-N, with the averaged weights where there are any. Raises as `from_export`."""
-    about, dtype = About.read(folder), precision(device)
+    about, dtype = CheckpointInfo.read(folder), precision(device)
     vae = originals.vae(dtype)
     bridge = Bridge(**about.bridge)
     model = UnifiedModel(originals.language(dtype), bridge, originals.transformer(torch.float32), Ratios.of(vae), dtype)
@@ -121,7 +121,7 @@ def _lighten(model: UnifiedModel, vae: AutoencoderKLLTXVideo) -> None:
     del vae.encoder
 
 
-def _prompter(originals: Originals, bridge: Bridge, determining: Mapping[str, Any]) -> Prompter:
+def _prompter(originals: PretrainedModels, bridge: Bridge, determining: Mapping[str, Any]) -> Prompter:
     """With the bound on the text that it was trained under."""
-    most = determining.get("model.max_tokens", Model().max_tokens)
+    most = determining.get("model.max_tokens", ModelConfig().max_tokens)
     return Prompter(originals.tokenizer(), most - bridge.config.num_queries)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nextscene.training.checkpoint_info import About
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.checkpoint_info import CheckpointInfo
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.generation.base import ORIGINAL_FPS, Generator, Sampling
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import (
@@ -31,11 +31,11 @@ _TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "da
 
 
 @dataclass(frozen=True)
-class Opening:
+class GeneratorSpec:
     """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
 
-    What gives one raises TrainingMistake for a folder that does not hold it whole, and for a length or a size that it
-    does not make. Nothing large is read for that, and torch is not loaded.
+    What gives one raises TrainingUsageError for a folder that does not hold it whole, and for a length or a size that
+    it does not make. Nothing large is read for that, and torch is not loaded.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Opening:
     open: Callable[[torch.device], Generator]
 
 
-def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> Opening:
+def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> GeneratorSpec:
     """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at."""
     about = about_export(folder)
     check_openable(folder / "language_model", folder)
@@ -58,29 +58,29 @@ def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> Opening:
 
         return from_export(folder, name, sampling, form, device)
 
-    return Opening(name, sampling, opened)
+    return GeneratorSpec(name, sampling, opened)
 
 
-def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: Form = "nsp", **asked: Any) -> Opening:
+def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: Form = "nsp", **asked: Any) -> GeneratorSpec:
     """RUN/<recipe>/checkpoints/step-N, and the originals that it was trained from."""
-    about = About.read(folder)
+    about = CheckpointInfo.read(folder)
     check_openable(qwen, ltx)
     if about.model != fingerprint(qwen, ltx):
-        raise TrainingMistake(f"{folder} was trained from other models than --qwen and --ltx name; name those")
+        raise TrainingUsageError(f"{folder} was trained from other models than --qwen and --ltx name; name those")
     name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
     sampling = _sampling(about.determining, asked)
     _check_shape(check_vae(ltx), sampling)
 
     def opened(device: torch.device) -> Generator:
         from nextscene.training.generation.next_scene import from_checkpoint
-        from nextscene.training.model.pretrained import Originals
+        from nextscene.training.model.pretrained import PretrainedModels
 
-        return from_checkpoint(folder, Originals(qwen, ltx), name, sampling, form, device)
+        return from_checkpoint(folder, PretrainedModels(qwen, ltx), name, sampling, form, device)
 
-    return Opening(name, sampling, opened)
+    return GeneratorSpec(name, sampling, opened)
 
 
-def of_original(ltx: Path, **asked: Any) -> Opening:
+def of_original(ltx: Path, **asked: Any) -> GeneratorSpec:
     """The original LTX-Video."""
     check_published(ltx)
     name = f"ltx-video-{_digest((ltx / 'transformer').glob('*.safetensors'))}"
@@ -92,14 +92,14 @@ def of_original(ltx: Path, **asked: Any) -> Opening:
 
         return from_folder(ltx, name, sampling, device)
 
-    return Opening(name, sampling, opened)
+    return GeneratorSpec(name, sampling, opened)
 
 
 def _check_shape(ratios: Ratios, sampling: Sampling) -> None:
     try:
         ratios.grid(sampling.frames, sampling.height, sampling.width)
     except ValueError as error:
-        raise TrainingMistake(f"such a video cannot be made: {error}") from error
+        raise TrainingUsageError(f"such a video cannot be made: {error}") from error
 
 
 def _name(recipe: str, step: int, form: Form, weights: Iterable[Path]) -> str:

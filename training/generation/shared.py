@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
-from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
 from nextscene.training.generation.base import Sampling
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.latents import Scale, decode, pack, unpack
@@ -20,11 +20,11 @@ def precision(device: torch.device) -> torch.dtype:
 
 
 def grid_of(ratios: Ratios, sampling: Sampling) -> Grid:
-    """Raises TrainingMistake for a length or a size that the VAE does not make."""
+    """Raises TrainingUsageError for a length or a size that the VAE does not make."""
     try:
         return ratios.grid(sampling.frames, sampling.height, sampling.width)
     except ValueError as error:
-        raise TrainingMistake(f"such a video cannot be made: {error}") from error
+        raise TrainingUsageError(f"such a video cannot be made: {error}") from error
 
 
 def noise(seeds: Sequence[int], channels: int, grid: Grid) -> Tensor:

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKLLTXVideo
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLTextConfig
 
-from nextscene.training.recipe import Policy
+from nextscene.training.recipe import PolicyConfig
 
 Config = Mapping[str, Any]
 
@@ -141,7 +141,7 @@ def _vae_flops(config: str, frames: int, height: int, width: int) -> VaeFlops:
 
 
 @dataclass(frozen=True)
-class Work:
+class StepFlops:
     """The FLOPs of a part of a step, by model."""
 
     transformer: int
@@ -149,8 +149,8 @@ class Work:
     connector: int
     vae: int
 
-    def __add__(self, other: Work) -> Work:
-        return Work(*(mine + its for mine, its in zip(vars(self).values(), vars(other).values(), strict=True)))
+    def __add__(self, other: StepFlops) -> StepFlops:
+        return StepFlops(*(mine + its for mine, its in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     @property
     def total(self) -> int:
@@ -182,14 +182,14 @@ class Sizes:
         return connector_flops(self.language.hidden_size, self.connector_width, out, self.queries, texts)
 
 
-def training_work(sizes: Sizes, clips: int, transformer_trained: bool, encode: int = 0) -> Work:
+def training_work(sizes: Sizes, clips: int, transformer_trained: bool, encode: int = 0) -> StepFlops:
     """Of a micro-batch of flow matching.
 
     The language model is frozen: it reads the text without gradient, then the queries, which are trained as the
     connector is. `encode` is what it takes to encode a clip, 0 where its latents are stored.
     """
     drawing = sizes.drawing(clips)
-    return Work(
+    return StepFlops(
         transformer=drawing.trained if transformer_trained else drawing.frozen,
         language=sizes.reading(clips).forward + sizes.asking(clips).frozen,
         connector=sizes.connecting(clips).trained,
@@ -197,7 +197,9 @@ def training_work(sizes: Sizes, clips: int, transformer_trained: bool, encode: i
     )
 
 
-def policy_work(sizes: Sizes, policy: Policy, learnt_steps: int, transformer_trained: bool, decode: int) -> Work:
+def policy_work(
+    sizes: Sizes, policy: PolicyConfig, learnt_steps: int, transformer_trained: bool, decode: int
+) -> StepFlops:
     """Of one group of the stage `rl`: its candidates made, and of those that are kept so many steps learnt from.
 
     Each step of each is guided, so it goes through the transformer twice; the condition is made once for all of the
@@ -207,7 +209,7 @@ def policy_work(sizes: Sizes, policy: Policy, learnt_steps: int, transformer_tra
     learnt = one.trained if transformer_trained else one.frozen
     without = one.forward if policy.detach_unconditional else learnt
     texts, learns = 2, learnt_steps > 0
-    return Work(
+    return StepFlops(
         transformer=policy.candidates * policy.steps * 2 * one.forward
         + policy.best_of * learnt_steps * (learnt + without),
         language=(1 + learns) * sizes.reading(texts).forward

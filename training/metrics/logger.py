@@ -19,7 +19,7 @@ Event = Literal["step", "evaluation"]
 _CURVES = "curves.png"
 
 
-class Journal:
+class MetricsLogger:
     """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder.
 
     A run that goes on from a step forgets what an earlier one wrote of later steps: they will come again.

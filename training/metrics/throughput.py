@@ -7,15 +7,23 @@ import time
 
 import torch
 
-from nextscene.training.data.batches import Examples, Feed
+from nextscene.training.data.batches import BatchPreparer, TrainingBatch
 from nextscene.training.distributed.process_group import World
-from nextscene.training.metrics.flops import Sizes, VaeFlops, Work, peak_flops, policy_work, training_work, vae_flops
+from nextscene.training.metrics.flops import (
+    Sizes,
+    StepFlops,
+    VaeFlops,
+    peak_flops,
+    policy_work,
+    training_work,
+    vae_flops,
+)
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import Policy
+from nextscene.training.recipe import PolicyConfig
 
 
-class Meter:
+class Throughput:
     """Told of each micro-batch or group, it gives for each step, of all ranks together:
 
     `samples_per_second`, `tokens_per_second`; `tflops` of transformer, language model, connector and VAE apart; `mfu`,
@@ -23,7 +31,7 @@ class Meter:
     `peak_memory_gb` of this rank.
     """
 
-    def __init__(self, model: UnifiedModel, feed: Feed, world: World) -> None:
+    def __init__(self, model: UnifiedModel, feed: BatchPreparer, world: World) -> None:
         self._model, self._feed, self._world = model, feed, world
         name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else ""
         self._peak = peak_flops(name, model.dtype)
@@ -32,21 +40,21 @@ class Meter:
     def begin(self) -> None:
         self._begun, self._waited = time.perf_counter(), self._feed.waited
         self._samples = self._tokens = 0
-        self._work = Work(0, 0, 0, 0)
+        self._work = StepFlops(0, 0, 0, 0)
 
-    def count_learning(self, examples: Examples) -> None:
+    def count_learning(self, examples: TrainingBatch) -> None:
         """A micro-batch of flow matching."""
         clips, grid = len(examples.keys), examples.grid
         prefix = examples.words.ids.shape[1]
         encode = self._vae(grid).encode if examples.encoded else 0
         self._add(clips, grid, training_work(self._sizes(grid, prefix), clips, self._trained, encode))
 
-    def count_group(self, grid: Grid, prefix: int, policy: Policy, learnt_steps: int) -> None:
+    def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
         """The candidates of one scene, of each of which `learnt_steps` are learnt from, if it is kept."""
         work = policy_work(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
         self._add(policy.candidates, grid, work)
 
-    def _add(self, clips: int, grid: Grid, work: Work) -> None:
+    def _add(self, clips: int, grid: Grid, work: StepFlops) -> None:
         self._samples += clips
         self._tokens += clips * grid.tokens
         self._work += work

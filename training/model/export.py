@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nextscene.shards.format.layout import MARK
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.bridge import Bridge
-from nextscene.training.model.pretrained import Originals, open_pretrained
+from nextscene.training.model.pretrained import PretrainedModels, open_pretrained
 
 _INDEX = "model_index.json"
 _ABOUT = MARK
@@ -24,7 +24,7 @@ def export(
     folder: Path,
     bridge: Mapping[str, Any],
     weights: Mapping[str, Tensor],
-    originals: Originals,
+    originals: PretrainedModels,
     about: Mapping[str, Any],
 ) -> None:
     """Writes `folder`, whole or not at all.
@@ -54,14 +54,14 @@ def export(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raises TrainingMistake where an export would replace something else."""
+    """Raises TrainingUsageError where an export would replace something else."""
     if folder.exists() and not (folder / _ABOUT).is_file() and any(folder.iterdir()):
-        raise TrainingMistake(f"{folder} is not an export, and would be replaced by one; move it away")
+        raise TrainingUsageError(f"{folder} is not an export, and would be replaced by one; move it away")
 
 
-def opened(folder: Path) -> tuple[Bridge, Originals]:
-    """The bridge of an export, and the folders of the rest of it. Raises TrainingMistake."""
-    exported = Originals(folder / "language_model", folder)
+def open_export(folder: Path) -> tuple[Bridge, PretrainedModels]:
+    """The bridge of an export, and the folders of the rest of it. Raises TrainingUsageError."""
+    exported = PretrainedModels(folder / "language_model", folder)
     return open_pretrained(Bridge, folder, subfolder="bridge", low_cpu_mem_usage=False), exported
 
 

@@ -14,14 +14,14 @@ from transformers import Qwen2_5_VLTextModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
-class Words(NamedTuple):
+class TokenBatch(NamedTuple):
     """Texts as token ids [B, L], right-padded, with a mask that is 1 where there is a token."""
 
     ids: Tensor
     mask: Tensor
 
-    def to(self, device: torch.device) -> Words:
-        return Words(self.ids.to(device), self.mask.to(device))
+    def to(self, device: torch.device) -> TokenBatch:
+        return TokenBatch(self.ids.to(device), self.mask.to(device))
 
     @property
     def lengths(self) -> Tensor:
@@ -33,11 +33,11 @@ class Prefix(NamedTuple):
     """Texts that were read: their keys and values in every layer, and their words."""
 
     cache: DynamicCache
-    words: Words
+    words: TokenBatch
 
 
 @torch.no_grad()
-def read(language: Qwen2_5_VLTextModel, words: Words) -> Prefix:
+def read(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Prefix:
     positions = (words.mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=language.config)
     language(

@@ -12,7 +12,7 @@ from typing import Any
 from nextscene.common.storage import Storage
 from nextscene.shards.format.dataset_hints import nearby, what_is
 from nextscene.shards.format.layout import MARK
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.grid import Ratios
 
 _QWEN = ("config.json", "tokenizer_config.json")
@@ -25,13 +25,13 @@ _LONGEST_HEADER = 100_000_000  # as safetensors has it
 
 
 def check_originals(qwen: Path, ltx: Path) -> None:
-    """Raises TrainingMistake where one of the two lacks what it was published with."""
+    """Raises TrainingUsageError where one of the two lacks what it was published with."""
     if (qwen / "transformer").is_dir() and (ltx / "config.json").is_file():
-        raise TrainingMistake(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
+        raise TrainingUsageError(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
     for path in (qwen / "config.json", *(ltx / folder for folder in _LTX)):
         if not path.exists():
             flag, parts = ("--qwen", _QWEN) if path.parent == qwen else ("--ltx", _LTX)
-            raise TrainingMistake(
+            raise TrainingUsageError(
                 f"{flag} {path.parent} holds no {path.name}; name a folder in the layout that the models were"
                 f" published in, or make small ones with pipelines/make_tiny.py{_meant(path.parent, parts)}"
             )
@@ -41,35 +41,39 @@ def check_openable(qwen: Path, ltx: Path) -> None:
     """As `check_originals`, and that the tokenizer is there and no file of weights is missing or cut short."""
     check_originals(qwen, ltx)
     if not any((qwen / name).is_file() for name in _TOKENIZERS):
-        raise TrainingMistake(f"{qwen} holds no tokenizer; take tokenizer.json along")
+        raise TrainingUsageError(f"{qwen} holds no tokenizer; take tokenizer.json along")
     for folder in (qwen, ltx / "transformer", ltx / "vae"):
         check_weights(folder)
 
 
 def check_published(ltx: Path) -> None:
-    """Raises TrainingMistake for a folder that is not laid out as Lightricks/LTX-Video, text encoder and all."""
+    """Raises TrainingUsageError for a folder that is not laid out as Lightricks/LTX-Video, text encoder and all."""
     for part in _PUBLISHED:
         if not (ltx / part).is_dir():
-            raise TrainingMistake(
+            raise TrainingUsageError(
                 f"--ltx {ltx} holds no {part}; the original LTX-Video has {', '.join(_PUBLISHED)}"
                 f"{_meant(ltx, _PUBLISHED)}"
             )
     if not (ltx / "tokenizer" / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
-        raise TrainingMistake(f"{ltx / 'tokenizer'} is of SentencePiece's; pip install sentencepiece, which reads it")
+        raise TrainingUsageError(
+            f"{ltx / 'tokenizer'} is of SentencePiece's; pip install sentencepiece, which reads it"
+        )
     for part in ("text_encoder", "transformer", "vae"):
         check_weights(ltx / part)
 
 
 def check_weights(folder: Path) -> None:
-    """Raises TrainingMistake for weights that are not all there. Only the heads of files are read."""
+    """Raises TrainingUsageError for weights that are not all there. Only the heads of files are read."""
     for index in folder.glob(_INDEX):
         for name in sorted(set(_object(index).get("weight_map", {}).values())):
             if not (folder / name).is_file():
-                raise TrainingMistake(f"{folder} lacks {name}, which {index.name} names; copy or download it again")
+                raise TrainingUsageError(f"{folder} lacks {name}, which {index.name} names; copy or download it again")
     for path in folder.glob("*.safetensors"):
         size, whole = path.stat().st_size, _whole_size(path)
         if size != whole:
-            raise TrainingMistake(f"{path} is damaged: it has {size:,} bytes of {whole:,}; copy or download it again")
+            raise TrainingUsageError(
+                f"{path} is damaged: it has {size:,} bytes of {whole:,}; copy or download it again"
+            )
 
 
 def _whole_size(path: Path) -> int:
@@ -85,10 +89,10 @@ def _whole_size(path: Path) -> int:
 
 
 def check_vae(ltx: Path) -> Ratios:
-    """By its configuration. Raises TrainingMistake for none, and for one of LTX-Video 0.9.1 or later."""
+    """By its configuration. Raises TrainingUsageError for none, and for one of LTX-Video 0.9.1 or later."""
     folder = ltx / "vae"
     if not folder.is_dir():
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"--ltx {ltx} holds no vae; name LTX-Video 0.9.0, in diffusers' layout{_meant(ltx, ['vae'])}"
         )
     config = _object(folder / "config.json")
@@ -97,19 +101,19 @@ def check_vae(ltx: Path) -> Ratios:
             raise ValueError(f"it is of a {config['_class_name']}")
         ratios = Ratios.by(config)
     except ValueError as error:
-        raise TrainingMistake(f"{folder} is no VAE of LTX-Video: {error}; name LTX-Video 0.9.0") from error
+        raise TrainingUsageError(f"{folder} is no VAE of LTX-Video: {error}; name LTX-Video 0.9.0") from error
     if config.get("timestep_conditioning"):
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"{folder} decodes with a timestep, as LTX-Video 0.9.1 and later do; name LTX-Video 0.9.0"
         )
     return ratios
 
 
 def fingerprint(qwen: Path, ltx: Path) -> str:
-    """Of both models' configurations: a checkpoint of one shape fits no other. Raises TrainingMistake."""
+    """Of both models' configurations: a checkpoint of one shape fits no other. Raises TrainingUsageError."""
     digest = hashlib.sha256()
     if (qwen / "transformer").is_dir() and (ltx / "config.json").is_file():
-        raise TrainingMistake(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
+        raise TrainingUsageError(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
     for path in (qwen / "config.json", ltx / "transformer" / "config.json"):
         digest.update(json.dumps(lasting(_object(path)), sort_keys=True).encode())
     return digest.hexdigest()
@@ -127,7 +131,7 @@ def _object(path: Path) -> dict[str, Any]:
             raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise TrainingMistake(f"{path} is no model's configuration: {reason}; copy or download it again") from error
+        raise TrainingUsageError(f"{path} is no model's configuration: {reason}; copy or download it again") from error
     return value
 
 
@@ -135,22 +139,22 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def export_of(run: Path) -> Path:
-    """The export of a run, or of one that is named itself. Raises TrainingMistake where there is none."""
+    """The export of a run, or of one that is named itself. Raises TrainingUsageError where there is none."""
     for folder in (run, run / "export"):
         if _is_export(folder):
             return folder
     held = what_is(Storage.at(run)) if run.is_dir() else ""
     near = nearby(run.absolute(), lambda place: _is_export(place) or _is_export(place / "export"))
-    raise TrainingMistake(
+    raise TrainingUsageError(
         f"{run} holds no trained model{f', but {held}' if held else ''}; train a stage to its end, which writes one, or"
         f" name a checkpoint{f'; is {near[0]} meant?' if near else ''}"
     )
 
 
 def about_export(folder: Path) -> dict[str, Any]:
-    """What was told of it as it was made. Raises TrainingMistake for a folder that is no export."""
+    """What was told of it as it was made. Raises TrainingUsageError for a folder that is no export."""
     if not _is_export(folder):
-        raise TrainingMistake(
+        raise TrainingUsageError(
             f"{folder} holds no trained model; train a stage to its end, which writes one, or name a checkpoint"
         )
     return _object(folder / MARK)
@@ -159,7 +163,7 @@ def about_export(folder: Path) -> dict[str, Any]:
 def _is_export(folder: Path) -> bool:
     try:
         return {"recipe", "step", "determining"} <= _object(folder / MARK).keys()
-    except TrainingMistake:
+    except TrainingUsageError:
         return False
 
 

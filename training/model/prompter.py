@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from nextscene.prompts import load
-from nextscene.training.errors import TrainingMistake
-from nextscene.training.model.language import Words
+from nextscene.training.errors import TrainingUsageError
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.recipe import Form
 
 _TEMPLATES: dict[Form, tuple[str, str]] = {
@@ -22,7 +22,7 @@ class Prompter:
     """Makes the words that the queries follow.
 
     `most` bounds the tokens of a text (the paper's 1,024 less the queries): of a longer one its end is cut off, not the
-    template's. Batches are padded to the next multiple of `bucket`, never to the bound. Raises TrainingMistake where
+    template's. Batches are padded to the next multiple of `bucket`, never to the bound. Raises TrainingUsageError where
     the template alone is too long.
     """
 
@@ -32,12 +32,12 @@ class Prompter:
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         for form in _TEMPLATES:
             if (least := len(self._chat(form, ""))) > most:
-                raise TrainingMistake(
+                raise TrainingUsageError(
                     f"no text fits: the template {form!r} alone has {least} tokens, and model.max_tokens less"
                     f" model.queries leaves {most}"
                 )
 
-    def words(self, texts: Sequence[str], forms: Sequence[Form]) -> Words:
+    def words(self, texts: Sequence[str], forms: Sequence[Form]) -> TokenBatch:
         """An empty text gives the instruction alone, which is what guidance goes away from (paper: unspecified)."""
         rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
@@ -46,7 +46,7 @@ class Prompter:
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = 1
-        return Words(ids, mask)
+        return TokenBatch(ids, mask)
 
     def _bounded(self, form: Form, text: str) -> list[int]:
         ids = self._chat(form, text)

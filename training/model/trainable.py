@@ -9,16 +9,16 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.unified import UnifiedModel
 
 
-def mark_trained(model: UnifiedModel, patterns: Sequence[str]) -> None:
-    """Wants gradients for what matches a pattern and nothing else. Raises TrainingMistake if one matches nothing."""
+def set_trainable(model: UnifiedModel, patterns: Sequence[str]) -> None:
+    """Wants gradients for what matches a pattern and nothing else. Raises TrainingUsageError if one matches nothing."""
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named if not name.startswith("language.")):
-            raise TrainingMistake(
+            raise TrainingUsageError(
                 f"trainable: {pattern!r} matches no parameter that can be trained; they begin with bridge.queries,"
                 " bridge.connector or transformer"
             )

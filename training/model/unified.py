@@ -9,7 +9,7 @@ from transformers import Qwen2_5_VLTextModel
 
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.language import Words, ask, read
+from nextscene.training.model.language import TokenBatch, ask, read
 
 
 class UnifiedModel(nn.Module):
@@ -34,7 +34,7 @@ class UnifiedModel(nn.Module):
         self.ratios = ratios
         self.dtype = dtype
 
-    def condition(self, words: Words) -> Tensor:
+    def condition(self, words: TokenBatch) -> Tensor:
         """[B, queries, caption channels], float32."""
         prefix = read(self.language, words)
         states = ask(self.language, prefix, self.bridge.queries(len(words.ids)))
@@ -56,7 +56,7 @@ class UnifiedModel(nn.Module):
         )[0]
         return predicted.float()
 
-    def forward(self, words: Words, tokens: Tensor, sigma: Tensor, grid: Grid, fps: Tensor) -> Tensor:
+    def forward(self, words: TokenBatch, tokens: Tensor, sigma: Tensor, grid: Grid, fps: Tensor) -> Tensor:
         """One micro-batch of training: `velocity` under `condition`."""
         return self.velocity(tokens, sigma, self.condition(words), grid, fps)
 

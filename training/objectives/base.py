@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from nextscene.training.data.batches import Examples
+from nextscene.training.data.batches import TrainingBatch
 
 
-class Lesson(NamedTuple):
+class StepOutput(NamedTuple):
     """What one step was learnt from: the same on all ranks but for `keys`, which name the clips of this one.
 
     `numbers` are for the journal. Where `learnt` is false there was nothing in it, and there is no gradient. `note` is
@@ -22,10 +22,10 @@ class Lesson(NamedTuple):
     note: str = ""
 
 
-class Method(Protocol):
+class Objective(Protocol):
     """Flow matching, or GRPO. All ranks do equally much at each step."""
 
-    def learn(self, feed: Iterator[Examples], step: int) -> Lesson:
+    def learn(self, feed: Iterator[TrainingBatch], step: int) -> StepOutput:
         """The gradient of the step after `step` others: that of the mean over the global batch."""
         ...
 

@@ -7,22 +7,22 @@ from collections.abc import Iterator
 
 import torch
 
-from nextscene.training.data.batches import Examples
+from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.parallelize import sharded
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.metrics.logger import BUCKETS, bucket_name
-from nextscene.training.metrics.throughput import Meter
-from nextscene.training.objectives.base import Lesson
-from nextscene.training.stage import Setting
+from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.objectives.base import StepOutput
+from nextscene.training.stage import StageState
 
 
 class FlowMatching:
     """The method of all stages but `rl`."""
 
-    def __init__(self, setting: Setting, meter: Meter) -> None:
+    def __init__(self, setting: StageState, meter: Throughput) -> None:
         self._setting, self._meter = setting, meter
 
-    def learn(self, feed: Iterator[Examples], step: int) -> Lesson:
+    def learn(self, feed: Iterator[TrainingBatch], step: int) -> StepOutput:
         """The losses are told by noise level too."""
         setting, world = self._setting, self._setting.world
         sums = torch.zeros(2, BUCKETS, device=world.device)
@@ -46,7 +46,7 @@ class FlowMatching:
             bucket_name(level): total / count if count else math.nan
             for level, (total, count) in enumerate(zip(losses, counts, strict=True))
         }
-        return Lesson(sum(losses) / sum(counts), numbers, keys)
+        return StepOutput(sum(losses) / sum(counts), numbers, keys)
 
     def end(self) -> None:
         """Nothing is held."""

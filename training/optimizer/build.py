@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from nextscene.training.optimizer.prodigy import Prodigy
-from nextscene.training.recipe import Optimiser
+from nextscene.training.recipe import OptimizerConfig
 
 
-def optimiser(named: Mapping[str, nn.Parameter], chosen: Optimiser) -> torch.optim.Optimizer:
+def build_optimizer(named: Mapping[str, nn.Parameter], chosen: OptimizerConfig) -> torch.optim.Optimizer:
     """With its whole state made now, so that a checkpoint can be loaded into it. Only weights of products decay."""
     decaying = [parameter for name, parameter in named.items() if _decays(name, parameter)]
     others = [parameter for name, parameter in named.items() if not _decays(name, parameter)]

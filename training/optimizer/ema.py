@@ -11,7 +11,7 @@ from torch import Tensor
 from nextscene.training.optimizer.sharding import local
 
 
-class Average:
+class EMA:
     """Of named parameters, from their present values on: shadow = decay * shadow + (1 - decay) * parameter.
 
     `shadows` are float32, and sharded as their parameters are.

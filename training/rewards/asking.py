@@ -14,24 +14,24 @@ from typing import Any
 
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.judge.api.backoff import Patience
-from nextscene.judge.base import Call, Calls, Declined, Question
-from nextscene.judge.call_progress import Report
+from nextscene.judge.api.backoff import RetryPolicy
+from nextscene.judge.base import Call, Calls, NoVerdict, Question
+from nextscene.judge.call_progress import CallProgress
 from nextscene.judge.claude import ClaudeJudge
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.prompt_version import prompt_version
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.prices import Price
 from nextscene.shards.format.layout import JOURNALS
-from nextscene.training.rewards.base import Verdict
+from nextscene.training.rewards.base import RewardVerdict
 
 _LAST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What came of a question, and the calls that it took. The rest as in `Verdict`."""
+class RewardResult:
+    """What came of a question, and the calls that it took. The rest as in `RewardVerdict`."""
 
     reward: float | None
     reason: str
@@ -41,23 +41,28 @@ class Judged:
     again: bool = False
 
 
-class Asking:
+class JudgeThread:
     """Asks on, in a thread with an event loop of its own, while its owner does something else.
 
     Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
-    `still_ours` raises JudgeStopped once that is another run's. Raises JudgeMistake without a key, JudgeStopped for a
-    store that is damaged, StorageFault.
+    `still_ours` raises JudgeStopped once that is another run's. Raises JudgeUsageError without a key, JudgeStopped for
+    a store that is damaged, StorageFault.
     """
 
     def __init__(
-        self, settings: Claude, price: Price, files: Storage, budget: Decimal | None, patience: Patience | None = None,
+        self,
+        settings: ClaudeConfig,
+        price: Price,
+        files: Storage,
+        budget: Decimal | None,
+        patience: RetryPolicy | None = None,
         still_ours: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._numbers = itertools.count()
         self._begun: Future[CachedClient] = Future()
-        terms = (files, price, patience or Patience(), budget, still_ours)
+        terms = (files, price, patience or RetryPolicy(), budget, still_ours)
         self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
         self._thread.start()
         self._client = self._begun.result()
@@ -68,15 +73,15 @@ class Asking:
         """Return once every answer so far is stored. Raises StorageFault."""
         asyncio.run_coroutine_threadsafe(self._client.flush(), self._loop).result()
 
-    def submit(self, question: Question, scene: str) -> Future[Judged]:
+    def submit(self, question: Question, scene: str) -> Future[RewardResult]:
         """Whether a video goes on from `scene`; without a caption it is captioned first, from the question's frames.
 
-        The future raises JudgeMistake, JudgeStopped or StorageFault, which end all asking.
+        The future raises JudgeUsageError, JudgeStopped or StorageFault, which end all asking.
         """
         placed = replace(question, priority=next(self._numbers))  # what was begun first is ended first
         return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
 
-    def report(self) -> Report:
+    def report(self) -> CallProgress:
         return self._client.report()
 
     def end(self) -> None:
@@ -90,7 +95,12 @@ class Asking:
             runner.run(self._live(*terms))
 
     async def _live(
-        self, files: Storage, price: Price, patience: Patience, budget: Decimal | None, still_ours: Callable[[], None]
+        self,
+        files: Storage,
+        price: Price,
+        patience: RetryPolicy,
+        budget: Decimal | None,
+        still_ours: Callable[[], None],
     ) -> None:
         try:
             client = await CachedClient.open(
@@ -104,7 +114,7 @@ class Asking:
         with suppress(JudgeStopped, StorageFault):  # the account on file covers what it does not know the end of
             await client.end()
 
-    async def _judged(self, question: Question, scene: str) -> Judged:
+    async def _judged(self, question: Question, scene: str) -> RewardResult:
         caption: str = question.caption
         calls: Calls = ()
         try:
@@ -112,14 +122,14 @@ class Asking:
                 said = await self._judge.caption(question)
                 caption, calls = said.text, said.calls
             opinion = await self._judge.consistent(replace(question, caption=caption, frames=()), scene)
-        except Declined as end:
+        except NoVerdict as end:
             reason = f"{end.outcome}, {end.reason}: {end.detail}"
-            return Judged(None, reason, caption, "", calls + end.calls, again=end.reason == "judge_error")
+            return RewardResult(None, reason, caption, "", calls + end.calls, again=end.reason == "judge_error")
         reward = 1.0 if opinion.verdict == "Pass" else 0.0
-        return Judged(reward, opinion.reason, caption, opinion.model, calls + opinion.calls)
+        return RewardResult(reward, opinion.reason, caption, opinion.model, calls + opinion.calls)
 
 
-def verdicts(judged: Iterable[Judged]) -> list[Verdict]:
+def verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:
     """A verdict for each, with its cost. Where one answer served several of them, the first has its cost."""
     seen: set[str] = set()
 
@@ -129,6 +139,6 @@ def verdicts(judged: Iterable[Judged]) -> list[Verdict]:
         return Decimal(0) if again else call.answer.usd
 
     return [
-        Verdict(one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0)), one.again)
+        RewardVerdict(one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0)), one.again)
         for one in judged
     ]

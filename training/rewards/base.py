@@ -31,7 +31,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RewardVerdict:
     """`reward` is None where there is no judgement, never 0 for that; `reason` says why in any case.
 
     `caption` is what the judge was told that the video shows, `model` who judged; `usd` is what it cost. `again` tells
@@ -63,11 +63,11 @@ class Reward(Protocol):
         """Takes up some candidates of this rank's, and waits for no judgement."""
         ...
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[RewardVerdict]:
         """One for each candidate of this rank's since the last call, in the order of asking. Waits for the last.
 
         Raises TrainingPaused, on all ranks alike, where the budget or the account does not let it go on, and
-        TrainingMistake for a key or a model with which it never did.
+        TrainingUsageError for a key or a model with which it never did.
         """
         ...
 

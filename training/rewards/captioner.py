@@ -15,9 +15,9 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.generation.shared import precision
 from nextscene.training.model.pretrained import open_pretrained
 from nextscene.training.rewards.frames import pictures
@@ -30,22 +30,22 @@ class QwenCaptioner:
     """Shown the same pictures as Claude would be, under the same prompt; answers with what is likeliest, word by word.
 
     It holds all weights of `qwen`, 16.6 GB in bfloat16 for the published ones. Of `settings` the pictures' number and
-    height count. Raises TrainingMistake.
+    height count. Raises TrainingUsageError.
     """
 
-    def __init__(self, qwen: Path, settings: Claude, device: torch.device) -> None:
+    def __init__(self, qwen: Path, settings: ClaudeConfig, device: torch.device) -> None:
         self._settings, self._device = settings, device
         self._tokenizer = open_pretrained(AutoTokenizer, qwen)
         sees = hasattr(open_pretrained(AutoConfig, qwen), "vision_config")
         if not sees or _PICTURE not in self._tokenizer.get_vocab():
-            raise TrainingMistake(
+            raise TrainingUsageError(
                 f"{qwen} cannot be shown pictures; take Qwen2.5-VL whole, or --reward.captioner claude"
             )
         model, found = open_pretrained(
             Qwen2_5_VLForConditionalGeneration, qwen, dtype=precision(device), output_loading_info=True
         )
         if missing := sorted(found["missing_keys"]):
-            raise TrainingMistake(f"{qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
+            raise TrainingUsageError(f"{qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
         self._model = model.to(device).eval()
         seen = model.config.vision_config
         # Its other settings are those of the published one. This form of it does without torchvision.
@@ -53,9 +53,12 @@ class QwenCaptioner:
             patch_size=seen.patch_size, temporal_patch_size=seen.temporal_patch_size, merge_size=seen.spatial_merge_size
         )
         self._how = GenerationConfig(
-            max_new_tokens=_MOST_TOKENS, do_sample=False, repetition_penalty=1.0,
-            eos_token_id=self._tokenizer.eos_token_id, pad_token_id=self._tokenizer.pad_token_id,
-        )  # fmt: skip
+            max_new_tokens=_MOST_TOKENS,
+            do_sample=False,
+            repetition_penalty=1.0,
+            eos_token_id=self._tokenizer.eos_token_id,
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
 
     @torch.no_grad()
     def __call__(self, video: Tensor, fps: float) -> str:

@@ -16,13 +16,13 @@ from torch import Tensor
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.base import Question
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.prices import Prices
 from nextscene.training import recipe
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingMistake, TrainingPaused, TrainingStopped
-from nextscene.training.rewards.asking import Asking, Judged, verdicts
-from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.errors import TrainingPaused, TrainingStopped, TrainingUsageError
+from nextscene.training.rewards.asking import JudgeThread, RewardResult, verdicts
+from nextscene.training.rewards.base import Candidate, RewardVerdict
 from nextscene.training.rewards.frames import frames
 
 Captioner = Callable[[Tensor, float], str]
@@ -32,72 +32,77 @@ _FLAG = "--reward.judge.model"
 _PATIENCE = timedelta(days=1)  # the judge has patience of its own, and the API limits on how fast it may be asked
 _Asked = tuple[Question, str]
 """About a video, and the scene that it was made of."""
-_Failure = TrainingMistake | TrainingPaused
+_Failure = TrainingUsageError | TrainingPaused
 
 
-def check_terms(settings: recipe.Reward, prices: Prices, world: World) -> None:
-    """Before anything large is loaded. Raises TrainingMistake, on all processes alike, without a price or a key."""
+def check_terms(settings: recipe.RewardConfig, prices: Prices, world: World) -> None:
+    """Before anything large is loaded. Raises TrainingUsageError, on all processes alike, without a price or a key."""
     mistake = ""
     try:
         prices.of(settings.judge.model, _FLAG)
         if world.leads:
             check_key(instead=", or train with --reward.kind retrieval")
-    except JudgeMistake as error:
+    except JudgeUsageError as error:
         mistake = str(error)
     if mistake := world.from_leader(mistake):
-        raise TrainingMistake(mistake)
+        raise TrainingUsageError(mistake)
 
 
 class CausalConsistency:
     """Only the leading process asks, with the key of its environment; the others hand it their questions.
 
     Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
-    `captioner` is of this process; without one the judge captions. Raises TrainingMistake or TrainingStopped on all
+    `captioner` is of this process; without one the judge captions. Raises TrainingUsageError or TrainingStopped on all
     processes alike.
     """
 
     name = "causal_consistency"
 
     def __init__(
-        self, settings: recipe.Reward, files: Storage, prices: Prices, budget: Decimal | None, world: World,
+        self,
+        settings: recipe.RewardConfig,
+        files: Storage,
+        prices: Prices,
+        budget: Decimal | None,
+        world: World,
         captioner: Captioner | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings, self._world, self._captioner = settings.judge, world, captioner
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        self._desk: _Desk | None = None
+        self._desk: _RequestBroker | None = None
         mistake, stop = "", ""
         if world.leads:
             try:
                 price = prices.of(settings.judge.model, _FLAG)
-                self._desk = _Desk(Asking(settings.judge, price, files, budget), world.size)
-            except JudgeMistake as error:
+                self._desk = _RequestBroker(JudgeThread(settings.judge, price, files, budget), world.size)
+            except JudgeUsageError as error:
                 mistake = str(error)
             except (JudgeStopped, StorageFault) as error:
                 stop = str(error)
         mistake, stop = world.from_leader((mistake, stop))
         if mistake:
-            raise TrainingMistake(mistake)
+            raise TrainingUsageError(mistake)
         if stop:
             raise TrainingStopped(stop)
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """As in `Reward`. What keeps them from being asked about is told by `verdicts`."""
+        """As in `RewardConfig`. What keeps them from being asked about is told by `verdicts`."""
         mine = [self._asked(candidate) for candidate in candidates]
         everyones: list[list[_Asked]] = [[] for _ in range(self._world.size)]
         dist.gather_object(mine, everyones if self._desk else None, group=self._group)
         if self._desk:
             self._desk.take(everyones)
 
-    def verdicts(self) -> list[Verdict]:
-        """As in `Reward`. What was paid for once, for several candidates, is counted with the first of them."""
-        box: list[list[Verdict] | _Failure] = [[]]
+    def verdicts(self) -> list[RewardVerdict]:
+        """As in `RewardConfig`. What was paid for once, for several candidates, is counted with the first of them."""
+        box: list[list[RewardVerdict] | _Failure] = [[]]
         dist.scatter_object_list(box, self._desk.hand_out() if self._desk else None, group=self._group)
         if isinstance(box[0], Exception):
             raise box[0]
         return box[0]
 
     def end(self) -> None:
-        """As in `Reward`."""
+        """As in `RewardConfig`."""
         if self._desk:
             self._desk.asking.end()
 
@@ -109,12 +114,12 @@ class CausalConsistency:
         return Question(candidate.clip_id, "", frames=pictures), candidate.scene
 
 
-class _Desk:
+class _RequestBroker:
     """Where the questions of all processes come together."""
 
-    def __init__(self, asking: Asking, ranks: int) -> None:
+    def __init__(self, asking: JudgeThread, ranks: int) -> None:
         self.asking = asking
-        self._under_way: list[list[Future[Judged]]] = [[] for _ in range(ranks)]
+        self._under_way: list[list[Future[RewardResult]]] = [[] for _ in range(ranks)]
         self._failure: _Failure | None = None
 
     def take(self, everyones: Sequence[Sequence[_Asked]]) -> None:
@@ -128,21 +133,23 @@ class _Desk:
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
 
-    def hand_out(self) -> list[list[Verdict] | _Failure]:
+    def hand_out(self) -> list[list[RewardVerdict] | _Failure]:
         """[ranks]: the verdicts of each once all are there, or the one reason why there will be none."""
         try:
             dealt = [] if self._failure else self._collected()
-        except JudgeMistake as error:
-            self._failure = TrainingMistake(str(error))
+        except JudgeUsageError as error:
+            self._failure = TrainingUsageError(str(error))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
         if self._failure:
             return [self._failure] * len(self._under_way)
         return dealt
 
-    def _collected(self) -> list[list[Verdict] | _Failure]:
+    def _collected(self) -> list[list[RewardVerdict] | _Failure]:
         found = iter(verdicts(future.result() for under_way in self._under_way for future in under_way))
-        dealt: list[list[Verdict] | _Failure] = [[next(found) for _ in under_way] for under_way in self._under_way]
+        dealt: list[list[RewardVerdict] | _Failure] = [
+            [next(found) for _ in under_way] for under_way in self._under_way
+        ]
         self.asking.flush()
         self._under_way = [[] for _ in self._under_way]
         return dealt

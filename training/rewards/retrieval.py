@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.shards.loading.shuffle import hashed
-from nextscene.training.data.batches import Maker
-from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.data.batches import BatchEncoder
+from nextscene.training.rewards.base import Candidate, RewardVerdict
 
 _SEED = 0x07E5
 
@@ -28,17 +28,17 @@ class Retrieval:
 
     name = "retrieval"
 
-    def __init__(self, clips: Mixture, most: int, maker: Maker) -> None:
+    def __init__(self, clips: Mixture, most: int, maker: BatchEncoder) -> None:
         everything = np.arange(len(clips))
         chosen = np.argsort(hashed(everything, _SEED), kind="stable")[:most]
         self._others = dict(_read(clips, int(number), maker) for number in chosen)
-        self._verdicts: list[Verdict] = []
+        self._verdicts: list[RewardVerdict] = []
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
         """Says at once."""
         self._verdicts += [self._verdict(candidate) for candidate in candidates]
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[RewardVerdict]:
         """Missing only where no other clip has the form."""
         found, self._verdicts = self._verdicts, []
         return found
@@ -46,22 +46,22 @@ class Retrieval:
     def end(self) -> None:
         """Nothing is under way."""
 
-    def _verdict(self, candidate: Candidate) -> Verdict:
+    def _verdict(self, candidate: Candidate) -> RewardVerdict:
         others = [
             other
             for clip_id, other in self._others.items()
             if clip_id != candidate.clip_id and other.shape == candidate.tokens.shape
         ]
         if not others:
-            return Verdict(None, "none of the other clips has its form", model=self.name)
+            return RewardVerdict(None, "none of the other clips has its form", model=self.name)
         own = _distance(candidate.tokens, candidate.clean)
         middle = median(_distance(candidate.tokens, other) for other in others)
         passed = own < middle
         reason = f"{own:.4f} from its own clip, {middle:.4f} from the median of {len(others)} others"
-        return Verdict(float(passed), reason, model=self.name)
+        return RewardVerdict(float(passed), reason, model=self.name)
 
 
-def _read(clips: Mixture, number: int, maker: Maker) -> tuple[str, Tensor]:
+def _read(clips: Mixture, number: int, maker: BatchEncoder) -> tuple[str, Tensor]:
     memory = np.empty(*clips.form(number))
     words = clips.decode_into(memory, number)
     posterior = maker.latents(torch.from_numpy(memory[None]))

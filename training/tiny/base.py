@@ -14,7 +14,7 @@ from nextscene.training.flow.schedule import mu, training_sigma
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.latents import Scale, encode, pack
 from nextscene.training.model.unified import coordinates
-from nextscene.training.recipe import Density
+from nextscene.training.recipe import TimestepDensity
 from nextscene.training.tiny.autoencoder import LATENTS
 
 CONDITION_SIZE = 0.01 * 5.5**0.5
@@ -30,9 +30,13 @@ _TOKENS = 48
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
     """As LTX-Video 0.9.0 has it."""
     return FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        base_image_seq_len=1024,
+        max_image_seq_len=4096,
         shift_terminal=0.1,
-    )  # fmt: skip
+    )
 
 
 def pretrain(
@@ -51,9 +55,14 @@ def pretrain(
     clean = pack(Scale.of(vae).normalise(latents))
     states, mask = _encoded(tokenizer, encoder, [*captions, ""])
     transformer = LTXVideoTransformer3DModel(
-        in_channels=LATENTS, out_channels=LATENTS, num_attention_heads=_HEADS, attention_head_dim=_WIDTH // _HEADS,
-        cross_attention_dim=_WIDTH, caption_channels=states.shape[2], num_layers=_LAYERS,
-    )  # fmt: skip
+        in_channels=LATENTS,
+        out_channels=LATENTS,
+        num_attention_heads=_HEADS,
+        attention_head_dim=_WIDTH // _HEADS,
+        cross_attention_dim=_WIDTH,
+        caption_channels=states.shape[2],
+        num_layers=_LAYERS,
+    )
     with torch.no_grad():
         transformer.caption_projection.linear_1.weight.div_(CONDITION_SIZE)
     optimiser = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
@@ -63,12 +72,16 @@ def pretrain(
     for _ in range(steps):
         chosen = torch.randint(len(clean), (_BATCH,))
         texts = torch.where(torch.rand(_BATCH) < _DROPOUT, len(captions), chosen)
-        sigma = training_sigma(Density(), shift, torch.randn(_BATCH), torch.rand(_BATCH, 2))
+        sigma = training_sigma(TimestepDensity(), shift, torch.randn(_BATCH), torch.rand(_BATCH, 2))
         noise = torch.randn(_BATCH, *clean.shape[1:])
         predicted = transformer(
-            noised(clean[chosen], noise, sigma), states[texts], 1000 * sigma, mask[texts], video_coords=places,
+            noised(clean[chosen], noise, sigma),
+            states[texts],
+            1000 * sigma,
+            mask[texts],
+            video_coords=places,
             return_dict=False,
-        )[0]  # fmt: skip
+        )[0]
         torch.autograd.backward(loss_per_sample(predicted, clean[chosen], noise).mean())
         torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
         optimiser.step()

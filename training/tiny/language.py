@@ -81,9 +81,17 @@ def text_encoder(texts: Sequence[str], size: float) -> tuple[T5Tokenizer, T5Enco
     """LTX-Video's own kind of text encoder, with random weights and an output of that root mean square."""
     tokenizer = T5Tokenizer(vocab=_unigrams(texts), extra_ids=0)
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=64, d_kv=16, num_heads=4, d_ff=128, num_layers=2, use_cache=False,
-        feed_forward_proj="gated-gelu", is_encoder_decoder=False, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=64,
+        d_kv=16,
+        num_heads=4,
+        d_ff=128,
+        num_layers=2,
+        use_cache=False,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+        tie_word_embeddings=False,
+    )
     encoder = T5EncoderModel(config).eval().requires_grad_(requires_grad=False)
     torch.nn.init.constant_(encoder.encoder.final_layer_norm.weight, size)
     return tokenizer, encoder

@@ -18,7 +18,7 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import TOYS, claimed
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, pretrain, scheduler
 from nextscene.training.tiny.language import save_qwen, text_encoder
@@ -48,8 +48,8 @@ def _stamp(data: str, steps: int) -> dict[str, Any]:
 def make(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
     """Writes `out`/ltx and `out`/qwen, and then the stamp by which they stand; the base takes `steps` steps.
 
-    `tick` is told what is being done, once for each clip and step. Raises TrainingMistake for a dataset without a video
-    of enough frames, NotOurs where `out` holds what was not made here.
+    `tick` is told what is being done, once for each clip and step. Raises TrainingUsageError for a dataset without a
+    video of enough frames, NotOurs where `out` holds what was not made here.
     """
     with claimed(Storage.at(out), TOYS):
         draft = out / _DRAFT
@@ -102,5 +102,5 @@ def _read(data: str, workers: int, tick: Callable[[str], None]) -> tuple[Tensor,
             captions.append(clip["caption"])
             fps = clip["fps"]
     if not videos:
-        raise TrainingMistake(f"{data} has no video of {MAX_FRAMES} frames, of which the toy model is made")
+        raise TrainingUsageError(f"{data} has no video of {MAX_FRAMES} frames, of which the toy model is made")
     return torch.stack(videos), captions, texts, fps

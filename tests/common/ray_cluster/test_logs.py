@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.ray_cluster.local_ray import own_ray
 from nextscene.common.ray_cluster.logs import last_words
-from nextscene.common.ray_cluster.start_errors import Fault, of_start
+from nextscene.common.ray_cluster.start_errors import StartFault, of_start
 
 TRACE = """Traceback (most recent call last):
   File "x.py", line 3, in <module>
@@ -33,7 +33,7 @@ def test_what_was_raised_is_quoted_from_the_log_of_whoever_raised_it(tmp_path: P
     (logs / "raylet.err").write_text(SERVER)
     (logs / "dashboard_agent.err").write_text(TRACE)
     assert last_words(tmp_path) == "TypeError: unsupported operand type(s) for +=: 'NoneType' and 'str'"
-    said = str(of_start(Fault("Exception", "timed out"), "/tmp/x", last_words(tmp_path)))
+    said = str(of_start(StartFault("Exception", "timed out"), "/tmp/x", last_words(tmp_path)))
     assert "timed out; its logs are in /tmp/x: TypeError: unsupported" in said and "\n" not in said
 
 
@@ -73,7 +73,7 @@ def _small_files() -> Iterator[None]:
 @pytest.mark.usefixtures("_small_files")
 def test_a_limit_on_files_is_told_before_ray_dies_of_it() -> None:
     with (
-        pytest.raises(RunStopped, match=r"files of 100 MB, and this shell allows 2.0 MB; raise that by ulimit"),
+        pytest.raises(StoppedError, match=r"files of 100 MB, and this shell allows 2.0 MB; raise that by ulimit"),
         own_ray(1),
     ):
         pass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ray._private.utils import check_version_info
 
-from nextscene.common.errors import RunStopped, UsageMistake
-from nextscene.common.ray_cluster.start_errors import Fault, check_address, of_cluster, of_start
+from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.ray_cluster.start_errors import StartFault, check_address, of_cluster, of_start
 
 HERE = "head:6379"
 
@@ -14,8 +14,8 @@ HERE = "head:6379"
 def test_another_version_is_a_mistake_that_names_all_four() -> None:
     with pytest.raises(RuntimeError) as raised:
         check_version_info({"ray_version": "2.51.0", "python_version": "3.12.9"}, "node 10.0.0.7")
-    ended = of_cluster(HERE, Fault("RuntimeError", str(raised.value)))
-    assert isinstance(ended, UsageMistake)
+    ended = of_cluster(HERE, StartFault("RuntimeError", str(raised.value)))
+    assert isinstance(ended, UsageError)
     assert f"{HERE} has Ray 2.51.0 on Python 3.12.9, and this command Ray 2." in str(ended)
     assert "install the same versions" in str(ended)
     assert "\n" not in str(ended)
@@ -24,29 +24,29 @@ def test_another_version_is_a_mistake_that_names_all_four() -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
-        (Fault("ConnectionRefusedError", "[Errno 111] Connection refused"), UsageMistake, "ray start --head"),
-        (Fault("gaierror", "[Errno -2] Name or service not known"), UsageMistake, "Name or service not known"),
-        (Fault("ConnectionError", "Could not find any running Ray instance."), UsageMistake, "ray start --head"),
-        (Fault("TimeoutError", "nothing within 25 s"), RunStopped, "nothing within 25 s; check the address"),
-        (Fault("OSError", "[Errno 113] No route to host"), RunStopped, "No route to host"),
-        (Fault("RpcError", "Timed out while waiting for GCS"), RunStopped, "check the address"),
+        (StartFault("ConnectionRefusedError", "[Errno 111] Connection refused"), UsageError, "ray start --head"),
+        (StartFault("gaierror", "[Errno -2] Name or service not known"), UsageError, "Name or service not known"),
+        (StartFault("ConnectionError", "Could not find any running Ray instance."), UsageError, "ray start --head"),
+        (StartFault("TimeoutError", "nothing within 25 s"), StoppedError, "nothing within 25 s; check the address"),
+        (StartFault("OSError", "[Errno 113] No route to host"), StoppedError, "No route to host"),
+        (StartFault("RpcError", "Timed out while waiting for GCS"), StoppedError, "check the address"),
         (
-            Fault("AuthenticationError", "WrongClusterToken: the token\nis invalid"),
-            UsageMistake,
+            StartFault("AuthenticationError", "WrongClusterToken: the token\nis invalid"),
+            UsageError,
             "does not accept this command's token; set RAY_AUTH_MODE",
         ),
         (
-            Fault("ConnectionError", "Failed to connect", "No node info found matching attributes: ''"),
-            UsageMistake,
+            StartFault("ConnectionError", "Failed to connect", "No node info found matching attributes: ''"),
+            UsageError,
             "is not a node of the Ray cluster",
         ),
-        (Fault("ChildProcessError", "its process ended with -6"), RunStopped, "ended with -6"),
-        (Fault("SomethingNew", "of two\nlines"), RunStopped, "of two lines"),
-        (Fault("KeyError", ""), RunStopped, "KeyError"),
+        (StartFault("ChildProcessError", "its process ended with -6"), StoppedError, "ended with -6"),
+        (StartFault("SomethingNew", "of two\nlines"), StoppedError, "of two lines"),
+        (StartFault("KeyError", ""), StoppedError, "KeyError"),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_address_and_a_remedy(
-    fault: Fault, kind: type[Exception], words: str
+    fault: StartFault, kind: type[Exception], words: str
 ) -> None:
     ended = of_cluster(HERE, fault)
     assert type(ended) is kind
@@ -56,7 +56,7 @@ def test_a_fault_is_one_line_that_names_the_address_and_a_remedy(
 
 
 def test_a_start_that_fails_says_where_the_logs_are() -> None:
-    assert "its logs are in /tmp/x" in str(of_start(Fault("Exception", "The current node\ntimed out"), "/tmp/x"))
+    assert "its logs are in /tmp/x" in str(of_start(StartFault("Exception", "The current node\ntimed out"), "/tmp/x"))
 
 
 @pytest.mark.parametrize("address", ["auto", "head:6379", "10.0.0.7:6379", "[::1]:6379", "a-b.c_d:1"])
@@ -69,7 +69,7 @@ def test_an_address_of_a_cluster(address: str) -> None:
     "nonsense head: :6379 head:0 head:70000 head:port ray://head:10001 http://head:8265 head:6379:1 head:².".split(),
 )
 def test_what_is_no_address_is_a_mistake_before_ray_sees_it(address: str) -> None:
-    with pytest.raises(UsageMistake) as raised:
+    with pytest.raises(UsageError) as raised:
         check_address(address)
     assert f"--ray-address {address}" in str(raised.value)
     assert "give HEAD:PORT" in str(raised.value)

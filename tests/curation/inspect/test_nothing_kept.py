@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.curation.config import Config, Rules
+from nextscene.curation.config import BuildConfig, Rules
 from nextscene.curation.inspect.nothing_kept import why_nothing_is_kept
 from tests.fakes.without_ray import build, without_ray
 from tests.support import SMALL, build_inline, captioned_spans, make_video, problems, write_csv
 
-FILM = Config(judge="film")
+FILM = BuildConfig(judge="film")
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ FILM = Config(judge="film")
         ("failed", "damaged", SMALL, "raise --rules.max-damaged-frames 0"),
     ],
 )
-def test_the_remedy_names_the_setting_that_decided(outcome: str, reason: str, config: Config, remedy: str) -> None:
+def test_the_remedy_names_the_setting_that_decided(outcome: str, reason: str, config: BuildConfig, remedy: str) -> None:
     told = why_nothing_is_kept([(outcome, reason, 1200)], config)
     assert told.startswith(f"1,200 {outcome} {reason}; ") and remedy in told and "\n" not in told
 
 
 @pytest.mark.parametrize("reason", ["no_pass", "unreadable", "source_missing"])
 def test_no_setting_is_named_where_none_decided(reason: str) -> None:
-    assert why_nothing_is_kept([("dropped", reason, 2)], Config(judge="claude")) == f"2 dropped {reason}"
+    assert why_nothing_is_kept([("dropped", reason, 2)], BuildConfig(judge="claude")) == f"2 dropped {reason}"
 
 
 def test_the_commonest_ends_come_first_and_a_remedy_comes_once() -> None:

@@ -14,19 +14,19 @@ import pytest
 from PIL import Image
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config, Rules
+from nextscene.curation.config import BuildConfig, Rules
 from nextscene.curation.ledger import Row
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
 from tests.support import assert_conserved, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
-CONFIG = Config(judge="none", test=0.0, unit_size=32)
+CONFIG = BuildConfig(judge="none", test=0.0, unit_size=32)
 Picture = npt.NDArray[np.uint8]
 
 
 def built(
-    folder: Path, rows: list[dict[str, object]], config: Config = CONFIG
+    folder: Path, rows: list[dict[str, object]], config: BuildConfig = CONFIG
 ) -> tuple[Mapping[str, Row], Mapping[str, Sample]]:
     """Rows and samples by the names of their files."""
     source = write_csv(folder / "clips.csv", [{**row, "caption": "it"} for row in rows])
@@ -55,9 +55,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_ffmpeg("-display_hflip", "-i", str(folder / "plain.mp4"), "-c", "copy", str(folder / "mirrored.mp4"))
     run_ffmpeg("-i", str(folder / "plain.mp4"), "-c", "copy", "-live", "1", str(folder / "endless.mkv"))
     run_ffmpeg(
-        "-f", "lavfi", "-i", "testsrc=s=320x240:r=16:d=0.5", "-i", str(folder / "plain.mp4"), "-map", "0", "-map", "1",
-        *encoding, "-disposition:v:0", "0", "-disposition:v:1", "default", str(folder / "second.mkv"),
-    )  # fmt: skip
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=s=320x240:r=16:d=0.5",
+        "-i",
+        str(folder / "plain.mp4"),
+        "-map",
+        "0",
+        "-map",
+        "1",
+        *encoding,
+        "-disposition:v:0",
+        "0",
+        "-disposition:v:1",
+        "default",
+        str(folder / "second.mkv"),
+    )
     # A white bar that moves by 64 pixels from field to field.
     lum = "if(between(X\\,64*N\\,64*N+63)\\,235\\,16)"
     bar = f"color=black:s=854x480:r=32:d=1,format=yuv420p,geq=lum='{lum}':cb=128:cr=128,tinterlace=interleave_top"

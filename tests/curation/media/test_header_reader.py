@@ -16,16 +16,16 @@ from typing import BinaryIO, cast
 import psutil
 import pytest
 
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.media import header_child, header_reader
 from nextscene.curation.media.header_reader import HEADERS, HeaderError, HeaderReader
-from nextscene.curation.media.probe import Unreadable
+from nextscene.curation.media.probe import UnreadableFile
 from tests.curation.measuring import ended_alike
 from tests.hostile.__main__ import FILES
 from tests.hostile.running import write
 from tests.support import CLIPS, REPOSITORY, make_video, needs_clips
 
-TIGHT = Limits(header_seconds=0.1, header_memory_mb=400)
+TIGHT = RunLimits(header_seconds=0.1, header_memory_mb=400)
 """Sound files take less."""
 
 
@@ -75,7 +75,7 @@ def test_a_file_that_is_read_for_the_child_is_read_where_the_child_asks(video: P
 
     with video.open("rb") as file:
         counted = Counted(file)
-        reader.measure(cast(BinaryIO, counted), Limits())
+        reader.measure(cast(BinaryIO, counted), RunLimits())
     assert 0 < counted.reads < 50
 
 
@@ -118,7 +118,7 @@ def test_one_death_is_not_believed(video: Path, reader: HeaderReader) -> None:
 
 def test_a_child_that_has_grown_is_left_for_a_new_one(tmp_path: Path, video: Path, reader: HeaderReader) -> None:
     limits = replace(TIGHT, header_seconds=5.0, header_memory_mb=350)
-    with suppress(Unreadable):
+    with suppress(UnreadableFile):
         reader.measure(hostile(tmp_path, "ts: 250 programs of 190 streams"), limits)
     assert children() == []
     reader.measure(video, limits)
@@ -176,9 +176,13 @@ def test_the_child_ends_with_its_parent(video: Path) -> None:
 def test_hostile_files_end_alone_within_bounds_and_their_neighbors_are_the_same_bytes() -> None:
     """In a process of its own, whose memory is that of a worker; without names it takes all of the files."""
     names = [
-        "mp4: edits, 4G", "mp4: a compressed header of 4 GB", "mkv: 20,000 tags deep", "flv: 30,000 objects deep",
-        "tif: a profile of 4 GB", "jpg: directories in a loop",
-    ]  # fmt: skip
+        "mp4: edits, 4G",
+        "mp4: a compressed header of 4 GB",
+        "mkv: 20,000 tags deep",
+        "flv: 30,000 objects deep",
+        "tif: a profile of 4 GB",
+        "jpg: directories in a loop",
+    ]
     line = [sys.executable, "-m", "tests.hostile", "--header-seconds", "3", *names]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

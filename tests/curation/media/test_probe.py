@@ -11,7 +11,7 @@ from PIL import Image
 
 from nextscene.curation.media.color import Color
 from nextscene.curation.media.mediainfo import milliseconds, number
-from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadable
+from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, UnreadableFile
 from tests.curation.measuring import measured_alike
 from tests.support import make_video, run_ffmpeg
 
@@ -34,10 +34,30 @@ def test_of_several_videos_the_one_flagged_default_is_meant(tmp_path: Path, suff
     path = tmp_path / f"two.{suffix}"
     small, large = "testsrc=size=320x240:rate=8:duration=0.5", "testsrc2=size=854x480:rate=8:duration=0.5"
     run_ffmpeg(
-        "-f", "lavfi", "-i", small, "-f", "lavfi", "-i", large, "-map", "0", "-map", "1", "-c:v", "libx264",
-        "-pix_fmt", "yuv420p", "-preset", "ultrafast", "-disposition:v:0", "0", "-disposition:v:1", "default",
+        "-f",
+        "lavfi",
+        "-i",
+        small,
+        "-f",
+        "lavfi",
+        "-i",
+        large,
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+        "-preset",
+        "ultrafast",
+        "-disposition:v:0",
+        "0",
+        "-disposition:v:1",
+        "default",
         str(path),
-    )  # fmt: skip
+    )
     found = measured_alike(path)
     assert (found.stream, found.width, found.height) == ("V:1", 854, 480)
 
@@ -47,9 +67,24 @@ def test_sound_with_a_cover_has_no_video(tmp_path: Path, suffix: str, codec: str
     Image.new("RGB", (900, 900), "red").save(tmp_path / "cover.png")
     path = tmp_path / f"song.{suffix}"
     run_ffmpeg(
-        "-f", "lavfi", "-i", "sine=duration=1", "-i", str(tmp_path / "cover.png"), "-map", "0", "-map", "1",
-        "-c:a", codec, "-c:v", "copy", "-disposition:v:0", "attached_pic", str(path),
-    )  # fmt: skip
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=1",
+        "-i",
+        str(tmp_path / "cover.png"),
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:a",
+        codec,
+        "-c:v",
+        "copy",
+        "-disposition:v:0",
+        "attached_pic",
+        str(path),
+    )
     with pytest.raises(NoVideo, match=r"^streams in the file: audio, cover$"):
         measured_alike(path)
 
@@ -172,7 +207,7 @@ def test_images_are_measured_as_they_are_shown(tmp_path: Path) -> None:
 
 def test_a_gif_is_not_read_and_says_so(tmp_path: Path) -> None:
     Image.new("RGB", (900, 600), "red").save(tmp_path / "a.gif")
-    with pytest.raises(Unreadable, match="GIF is not read"):
+    with pytest.raises(UnreadableFile, match="GIF is not read"):
         measured_alike(tmp_path / "a.gif")
 
 

@@ -48,10 +48,8 @@ def test_sixteen_bits_become_eight_and_white_stays_white(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("mode", "pixel", "wanted"),
-    [
-        ("RGBA", (200, 40, 40, 0), 255), ("LA", (40, 0), 255), ("RGBA", (0, 0, 0, 255), 0), ("LA", (0, 51), 204),
-    ],
-)  # fmt: skip
+    [("RGBA", (200, 40, 40, 0), 255), ("LA", (40, 0), 255), ("RGBA", (0, 0, 0, 255), 0), ("LA", (0, 51), 204)],
+)
 def test_what_is_transparent_is_white(tmp_path: Path, mode: str, pixel: tuple[int, ...], wanted: int) -> None:
     Image.new(mode, (8, 8), pixel).save(tmp_path / "a.png")
     assert shown(tmp_path / "a.png") == (wanted, wanted, wanted)

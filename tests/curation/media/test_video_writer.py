@@ -15,10 +15,10 @@ import pytest
 
 from nextscene.common import ffmpeg
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config, Limits
+from nextscene.curation.config import BuildConfig, RunLimits
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.media.seek import Span
-from nextscene.curation.media.video_writer import NotWritten, write_clip
+from nextscene.curation.media.video_writer import EncodeFailed, encode_video
 from nextscene.curation.stages.cut import Cut, cut
 from nextscene.shards.loading.decode import decode
 from tests.support import make_video
@@ -51,12 +51,7 @@ def streams(mp4: bytes) -> dict[str, Any]:
             "profile": context.profile,
             "pixels": context.pix_fmt,
             "aspect": stream.sample_aspect_ratio,
-            "colours": (
-                context.color_range,
-                context.color_primaries,
-                context.color_trc,
-                context.colorspace,
-            ),
+            "colours": (context.color_range, context.color_primaries, context.color_trc, context.colorspace),
             "keys": [number for number, frame in enumerate(container.decode(stream)) if frame.key_frame],
         }
 
@@ -70,7 +65,7 @@ def encoder(mp4: bytes) -> str:
 
 @pytest.mark.parametrize("fps", [16.0, 25.0, 23.976])
 def test_the_pictures_come_back_in_number_size_rate_and_colour(video: Video, tmp_path: Path, fps: float) -> None:
-    write_clip(video, Storage.at(tmp_path), "clip.mp4", fps)
+    encode_video(video, Storage.at(tmp_path), "clip.mp4", fps)
     mp4 = (tmp_path / "clip.mp4").read_bytes()
     found = streams(mp4)
     assert (found["frames"], found["size"], found["rate"]) == (FRAMES, (WIDTH, HEIGHT), Fraction(str(fps)))
@@ -84,7 +79,7 @@ def test_the_pictures_come_back_in_number_size_rate_and_colour(video: Video, tmp
 def test_colours_are_stored_as_bt709_in_its_limited_range(tmp_path: Path) -> None:
     """One frame of each, against the formulas of the standard."""
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 120, 40]], np.uint8)
-    write_clip(np.broadcast_to(colours[:, None, None], (6, 32, 32, 3)), Storage.at(tmp_path), "clip.mp4", 16.0)
+    encode_video(np.broadcast_to(colours[:, None, None], (6, 32, 32, 3)), Storage.at(tmp_path), "clip.mp4", 16.0)
     with av.open(str(tmp_path / "clip.mp4")) as container:
         planes = [frame.to_ndarray() for frame in container.decode(video=0)]
     found = [[plane[:32].mean(), plane[32:40].mean(), plane[40:].mean()] for plane in planes]
@@ -96,11 +91,11 @@ def test_colours_are_stored_as_bt709_in_its_limited_range(tmp_path: Path) -> Non
 
 def test_encoder_and_tags_are_those_of_a_clip_that_was_cut(tmp_path: Path) -> None:
     source = make_video(tmp_path / "source.mp4", 1.25)
-    of_data = cut(source, Span(0, None), Measured(False, 854, 480, 1.25, "AVC"), Config(), tmp_path)
+    of_data = cut(source, Span(0, None), Measured(False, 854, 480, 1.25, "AVC"), BuildConfig(), tmp_path)
     assert isinstance(of_data, Cut)
     pictures = np.zeros((of_data.frames, of_data.height, of_data.width, 3), np.uint8)
     decode(of_data.mp4, (of_data.width, of_data.height), pictures)
-    write_clip(pictures, Storage.at(tmp_path), "made.mp4", 16.0)
+    encode_video(pictures, Storage.at(tmp_path), "made.mp4", 16.0)
     made = (tmp_path / "made.mp4").read_bytes()
     assert encoder(made) == encoder(of_data.mp4)
     assert streams(made) == streams(of_data.mp4)
@@ -111,7 +106,7 @@ def test_the_same_pictures_give_the_same_bytes_and_leave_nothing_else(
     video: Video, tmp_path: Path, scratch: Path
 ) -> None:
     for name in ("one.mp4", "other.mp4"):
-        write_clip(video[::-1, :, ::-1], Storage.at(tmp_path), name, 16.0)  # which lie in memory in another order
+        encode_video(video[::-1, :, ::-1], Storage.at(tmp_path), name, 16.0)  # which lie in memory in another order
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "other.mp4"]
     assert list(scratch.iterdir()) == []
@@ -122,17 +117,17 @@ def test_an_encoder_that_fails_leaves_the_clip_that_was_there_and_says_why(
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"before")
 
-    def failing(_arguments: list[str], _limits: Limits) -> ffmpeg.Run:
+    def failing(_arguments: list[str], _limits: RunLimits) -> ffmpeg.Run:
         return ffmpeg.Run(1, "first\nencoder broken", 0.0)
 
     monkeypatch.setattr(ffmpeg, "run", failing)
-    with pytest.raises(NotWritten, match=r"clip\.mp4: ffmpeg ended with status 1: encoder broken"):
-        write_clip(video, Storage.at(tmp_path), "clip.mp4", 16.0)
+    with pytest.raises(EncodeFailed, match=r"clip\.mp4: ffmpeg ended with status 1: encoder broken"):
+        encode_video(video, Storage.at(tmp_path), "clip.mp4", 16.0)
     assert (tmp_path / "clip.mp4").read_bytes() == b"before"
     assert list(scratch.iterdir()) == []
 
 
 def test_sides_that_are_not_even_are_refused(video: Video, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="159×96"):
-        write_clip(video[:, :, 1:], Storage.at(tmp_path), "clip.mp4", 16.0)
+        encode_video(video[:, :, 1:], Storage.at(tmp_path), "clip.mp4", 16.0)
     assert list(tmp_path.iterdir()) == []

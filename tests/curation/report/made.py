@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row
 from tests.curation.report.pages import HOSTILE, Page
 from tests.support import make_video, write_csv
@@ -19,7 +19,7 @@ class Made:
 
     source: Path
     out: Path
-    config: Config
+    config: BuildConfig
     rows: list[Row]
     page: Page
 

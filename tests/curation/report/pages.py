@@ -8,9 +8,9 @@ from typing import Any
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.report.make import write_report
 from nextscene.curation.sources import Source
 from nextscene.shards.format.layout import REPORT
@@ -32,17 +32,25 @@ HOSTILE = (
 def row(number: int, outcome: str = "kept", reason: str = "", **values: Any) -> Row:
     """A row of a made-up ledger, another clip for each number; units of 512 rows, 16 of them a shard."""
     plain: dict[str, Any] = {
-        "position": number, "clip_id": f"{number * 0x9E3779B97F4A7C15 % 2**96:024x}", "split": "train",
-        "unit": number // 512, "shard": number // 8192, "source": "film.mp4", "start_ms": 1000 * number,
-        "end_ms": 1000 * number + 1000, "outcome": outcome, "reason": reason, "caption": f"caption {number}",
-    }  # fmt: skip
+        "position": number,
+        "clip_id": f"{number * 0x9E3779B97F4A7C15 % 2**96:024x}",
+        "split": "train",
+        "unit": number // 512,
+        "shard": number // 8192,
+        "source": "film.mp4",
+        "start_ms": 1000 * number,
+        "end_ms": 1000 * number + 1000,
+        "outcome": outcome,
+        "reason": reason,
+        "caption": f"caption {number}",
+    }
     return Row(**{**plain, **values})
 
 
-def report(out: Path | str, config: Config, source: Path | str | None = None) -> Page:
+def report(out: Path | str, config: BuildConfig, source: Path | str | None = None) -> Page:
     """The page that is written about OUT."""
     place = Storage.at(out)
-    recorded = Recorded.read(place)
+    recorded = RecordedConfig.read(place)
     assert recorded is not None
     write_report(place, config, recorded.fingerprint, Source.at(str(source)).root if source else None)
     return Page(place.read(REPORT).decode())

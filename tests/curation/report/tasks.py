@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from nextscene.curation.report.filmstrips import Strip
+from nextscene.curation.report.filmstrips import Filmstrip
 
 
 class Local:
@@ -18,25 +18,25 @@ class Local:
 class Good(Local):
     name: str
 
-    def strip(self) -> Strip:
-        return Strip((self.name.encode(),))
+    def strip(self) -> Filmstrip:
+        return Filmstrip((self.name.encode(),))
 
 
 @dataclass(frozen=True)
 class Deadly(Local):
-    def strip(self) -> Strip:
+    def strip(self) -> Filmstrip:
         os.kill(os.getpid(), signal.SIGSEGV)
-        return Strip()
+        return Filmstrip()
 
 
 @dataclass(frozen=True)
 class Endless(Local):
-    def strip(self) -> Strip:
+    def strip(self) -> Filmstrip:
         time.sleep(600)
-        return Strip()
+        return Filmstrip()
 
 
 @dataclass(frozen=True)
 class Greedy(Local):
-    def strip(self) -> Strip:
-        return Strip((bytes(16 << 30),))
+    def strip(self) -> Filmstrip:
+        return Filmstrip((bytes(16 << 30),))

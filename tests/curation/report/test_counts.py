@@ -31,15 +31,23 @@ def rows(draw: st.DrawFn, number: int) -> Row:
     outcome, verdict = draw(endings)
     small = st.integers(0, 9)
     return row(
-        number, outcome, draw(st.sampled_from(["", "a", "b"])),
-        verdict=verdict, rounds=draw(small) + 1 if verdict else 0,
-        split=draw(st.sampled_from(["train", "test"])), source=draw(st.sampled_from(["a.mp4", "b.mp4", "c.mp4"])),
+        number,
+        outcome,
+        draw(st.sampled_from(["", "a", "b"])),
+        verdict=verdict,
+        rounds=draw(small) + 1 if verdict else 0,
+        split=draw(st.sampled_from(["train", "test"])),
+        source=draw(st.sampled_from(["a.mp4", "b.mp4", "c.mp4"])),
         frames=draw(st.integers(1, 81)) if outcome == "kept" else -1,
-        source_width=draw(st.sampled_from([-1, 640, 1280])), source_height=480,
-        caption=" ".join("w" * draw(small)), scene_description=" ".join("w" * draw(small)),
+        source_width=draw(st.sampled_from([-1, 640, 1280])),
+        source_height=480,
+        caption=" ".join("w" * draw(small)),
+        scene_description=" ".join("w" * draw(small)),
         judge_model=draw(st.sampled_from(["one", "two"])) if verdict else "",
-        input_tokens=draw(small), output_tokens=draw(small), usd=draw(small) / 8,
-    )  # fmt: skip
+        input_tokens=draw(small),
+        output_tokens=draw(small),
+        usd=draw(small) / 8,
+    )
 
 
 def counted(values: list[Row], *columns: str) -> dict[tuple[object, ...], int]:

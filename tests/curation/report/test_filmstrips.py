@@ -14,9 +14,9 @@ from PIL import Image
 
 from nextscene.common import filesystem
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.report.filmstrips import FRAMES, InShard, InSource, Strip
+from nextscene.curation.report.filmstrips import FRAMES, Filmstrip, InShard, InSource
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.sample import Sample
 from tests.shards.samples import NAME, sample, sample_of, seal_samples
@@ -42,12 +42,12 @@ def sealed(folder: Path, mp4: bytes) -> InShard:
     return InShard(out, NAME, plain.key, hashlib.sha256(mp4).hexdigest())
 
 
-def images(strip: Strip) -> list[Image.Image]:
+def images(strip: Filmstrip) -> list[Image.Image]:
     assert strip.frames, strip.missing
     return [Image.open(io.BytesIO(frame)) for frame in strip.frames]
 
 
-def brightness(strip: Strip) -> Sequence[float]:
+def brightness(strip: Filmstrip) -> Sequence[float]:
     return [float(np.asarray(image.convert("L")).mean()) for image in images(strip)]
 
 
@@ -117,7 +117,7 @@ def planned(name: str, **values: int) -> PlannedClip:
 
 def test_a_clip_that_is_in_no_shard_is_shown_from_its_span_of_the_source(fade: Path) -> None:
     clip = planned(fade.name, start_ms=1000, end_ms=3500)
-    shown = brightness(InSource(Storage.at(fade.parent), clip, Config()).strip())
+    shown = brightness(InSource(Storage.at(fade.parent), clip, BuildConfig()).strip())
     assert shown == pytest.approx([luma(GREYS[16 + place]) for place in (0, 13, 26, 39)], abs=6)
 
 
@@ -136,7 +136,7 @@ def test_a_source_that_shows_nothing_says_why(clip: PlannedClip, why: str, tmp_p
     make_video(tmp_path / "video.mp4", 0.5)
     run_ffmpeg("-f", "lavfi", "-i", "sine=duration=0.5", str(tmp_path / "sound.mp4"))
     (tmp_path / "note.mp4").write_text("these are words")
-    strip = InSource(Storage.at(tmp_path), clip, Config()).strip()
+    strip = InSource(Storage.at(tmp_path), clip, BuildConfig()).strip()
     assert strip.frames == ()
     assert why in strip.missing
 
@@ -146,19 +146,17 @@ def test_a_sample_is_not_taken_for_another(fade: Path, tmp_path: Path) -> None:
     contents = [sample_of(sample(n).record, mp4, "before") for n, mp4 in enumerate((fade.read_bytes(), bright))]
     out, _ = seal_samples(tmp_path / "out", contents)
 
-    def strip(of: Sample) -> Strip:
+    def strip(of: Sample) -> Filmstrip:
         return InShard(out, NAME, of.key, of.record.mp4_sha256).strip()
 
     assert strip(contents[0]) != strip(contents[1])
     assert brightness(strip(contents[0]))[0] == pytest.approx(0, abs=4)
 
 
-def test_a_large_file_in_an_object_store_is_not_fetched_for_a_picture(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_large_file_in_an_object_store_is_not_fetched_for_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "SCHEMES", ("mock",))
     far = Storage.at("mock://bucket/")
     whole = planned("far.mp4", size=100 << 20)
-    assert InSource(far, whole, Config()).strip().missing.startswith("its source is 100 MB in an object store")
+    assert InSource(far, whole, BuildConfig()).strip().missing.startswith("its source is 100 MB in an object store")
     member = replace(whole, offset=512, length=1 << 20)
-    assert "object store" not in InSource(far, member, Config()).strip().missing
+    assert "object store" not in InSource(far, member, BuildConfig()).strip().missing

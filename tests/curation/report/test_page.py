@@ -149,8 +149,10 @@ def test_without_scenes_there_are_captions_and_no_rounds(tmp_path: Path) -> None
     assert METHODS["none"] in page.text("#method")
     assert page.nodes("#rounds") == []
     assert [folded(title) for title in page.nodes("h3")] == [
-        "Length of a clip", "Shorter side of the source", "Words in the caption",
-    ]  # fmt: skip
+        "Length of a clip",
+        "Shorter side of the source",
+        "Words in the caption",
+    ]
 
 
 def test_files_of_another_time_than_planned_are_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nextscene.curation.ledger import Row
 from nextscene.curation.plan import _split
-from nextscene.curation.report.sampling import Pick, Sampler, allot
+from nextscene.curation.report.sampling import SampledClip, Sampler, allot
 from tests.curation.report.pages import row
 
 sizes = st.dictionaries(st.tuples(st.sampled_from("abc"), st.text("xyz", max_size=3)), st.integers(1, 5000))
@@ -40,7 +40,7 @@ def test_what_is_more_frequent_is_not_shown_less(counts: dict[tuple[str, str], i
             assert seats.get(smaller, 0) <= seats.get(larger, 0)
 
 
-def draw(rows: list[Row], most: int, file_rows: int = 100) -> list[Pick]:
+def draw(rows: list[Row], most: int, file_rows: int = 100) -> list[SampledClip]:
     sampler = Sampler(most)
     for begin in range(0, len(rows), file_rows):
         sampler.add(rows[begin : begin + file_rows])

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import CUT_VERSION, Config
+from nextscene.curation.config import CUT_VERSION, BuildConfig
 from nextscene.curation.ledger import Row, write_ledger
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.plan import write_plan
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.report import make
-from nextscene.curation.report.filmstrips import FRAMES, Strip
+from nextscene.curation.report.filmstrips import FRAMES, Filmstrip
 from nextscene.curation.sources import Source
 from nextscene.shards.format.layout import UnitName
 from tests.curation.report.pages import HOSTILE, Page, report, row
@@ -26,7 +26,7 @@ from tests.support import make_video
 pytestmark = pytest.mark.slow
 
 CLIPS = 100_000
-CONFIG = Config(judge="none", test=0.0, unit_size=512, units_per_shard=16)
+CONFIG = BuildConfig(judge="none", test=0.0, unit_size=512, units_per_shard=16)
 MOST_BYTES = 20_000_000
 WORST = "<&\"'" * 2500
 
@@ -44,7 +44,7 @@ def made(folder: Path, clips: int) -> tuple[Path, Counter[tuple[str, str]]]:
     (folder / "clips.csv").write_text("\n".join(["video,start,end,caption", *lines]))
     out = Storage.at(folder / "out")
     write_plan(out, Source.at(str(folder / "clips.csv")), CONFIG)
-    Recorded(CONFIG.determining("ffmpeg"), "", "", {}, CUT_VERSION).publish(out)
+    RecordedConfig(CONFIG.determining("ffmpeg"), "", "", {}, CUT_VERSION).publish(out)
     lots, counts = random.Random(0), Counter[tuple[str, str]]()
     for begin in range(0, clips, CONFIG.unit_size):
         rows = [made_up(number, lots) for number in range(begin, min(begin + CONFIG.unit_size, clips))]
@@ -89,7 +89,7 @@ def test_the_worst_that_240_cards_can_hold_is_below_the_bound(monkeypatch: pytes
     texts = dict.fromkeys(("detail", "caption", "scene_description", "verdict_reason", "source"), WORST)
     turned_down = attempts.replace("S", "&" * 10_000)
     rows = [row(number, verdict="Pass", turned_down=turned_down, **texts) for number in range(240)]
-    strip = Strip((bytes(8 << 10),) * FRAMES)
+    strip = Filmstrip((bytes(8 << 10),) * FRAMES)
     cards = [make.card(each, strip, 16) for each in rows]
     facts = make.Facts(CONFIG, "f" * 64, 240, make.Counts(), None)
     facts.counts.add(rows)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.ledger import Row
 from nextscene.curation.summary import Spending
 from nextscene.prompts import load
@@ -51,9 +51,20 @@ from tests.support import (
 pytestmark = pytest.mark.slow
 
 EMPTY_ASKING: dict[str, Any] = {
-    "scene_description": "", "verdict": "", "verdict_reason": "", "rounds": 0, "judge_model": "", "captioned_by": "",
-    "prompt_sha256": "", "turned_down": "", "sample": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0.0, "calls": "",
-}  # fmt: skip
+    "scene_description": "",
+    "verdict": "",
+    "verdict_reason": "",
+    "rounds": 0,
+    "judge_model": "",
+    "captioned_by": "",
+    "prompt_sha256": "",
+    "turned_down": "",
+    "sample": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "usd": 0.0,
+    "calls": "",
+}
 SAME_MOMENT = "The caption tells of the same moment."
 LATER_MOMENT = "The caption shows a later moment."
 
@@ -79,7 +90,9 @@ ENDS = {
         "dropped", "no_pass", f"3 of 3 rounds failed; last: {SAME_MOMENT}", f"{ROUND} {ROUND} {ROUND}", 3, "Fail"
     ),
     "REFUSE-DESCRIBE": End(
-        "refused", "frontier_llm", "describe: This request could assist the development of competing models.",
+        "refused",
+        "frontier_llm",
+        "describe: This request could assist the development of competing models.",
         "describe",
     ),
     "REFUSE-VERIFY": End(
@@ -93,7 +106,9 @@ ENDS = {
     ),
     "FENCED": End("kept", verdict="Pass"),
     "GARBLED": End(
-        "failed", "unreadable_answer", "verify: 'Let me begin by comparing the two texts. The first one'",
+        "failed",
+        "unreadable_answer",
+        "verify: 'Let me begin by comparing the two texts. The first one'",
         "describe verify verify",
     ),
     "EMPTY": End("failed", "unreadable_answer", "describe: ''", "describe describe"),
@@ -104,7 +119,7 @@ ENDS = {
     "FAIL1 REFUSE-VERIFY": End(
         "refused", "frontier_llm", "verify: This request could assist the development of competing models."
     ),
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -258,7 +273,7 @@ def test_the_same_run_again_asks_nothing_and_writes_nothing(asked: Asked, api: C
 
 def test_the_same_run_elsewhere_makes_the_same_dataset(asked: Asked, api: ClaudeApi, tmp_path: Path) -> None:
     """Other ids of requests, other tokens of thought, one call at a time: none of it is content."""
-    build_inline(asked.source, tmp_path / "out", replace(CLAUDE, limits=Limits(calls_at_once=1)), terms=terms())
+    build_inline(asked.source, tmp_path / "out", replace(CLAUDE, limits=RunLimits(calls_at_once=1)), terms=terms())
     assert_same_dataset(asked.out, tmp_path / "out", CLAUDE)
     assert api.most_in_flight == 1
 
@@ -409,7 +424,7 @@ def _shown(asked: Asked, body: dict[str, Any]) -> str:
     return asked.api.mind.answer(Question(body)).text or ""
 
 
-def _hasty(limits: Limits) -> Any:
-    from nextscene.judge.api.backoff import Patience
+def _hasty(limits: RunLimits) -> Any:
+    from nextscene.judge.api.backoff import RetryPolicy
 
-    return Patience(limits.calls_at_once, limits.call_seconds, limits.outage_seconds, 0.3)
+    return RetryPolicy(limits.calls_at_once, limits.call_seconds, limits.outage_seconds, 0.3)

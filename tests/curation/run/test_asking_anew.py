@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from nextscene.common.errors import RunStopped
-from nextscene.curation.outcome import Ending
+from nextscene.common.errors import StoppedError
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.stages import unit
 from nextscene.curation.stages.cut import Cut
-from nextscene.curation.stages.unit import Job
+from nextscene.curation.stages.unit import UnitContext
 from tests.fakes.claude_api import Answer as Said
 from tests.fakes.claude_api import ClaudeApi, Mind, Question
 from tests.fakes.loopback import (
@@ -31,14 +31,7 @@ from tests.fakes.loopback import (
     terms,
     true_cost,
 )
-from tests.support import (
-    assert_conserved,
-    build_inline,
-    ledger,
-    make_video,
-    problems,
-    write_csv,
-)
+from tests.support import assert_conserved, build_inline, ledger, make_video, problems, write_csv
 
 pytestmark = pytest.mark.slow
 
@@ -69,9 +62,16 @@ def mixed(api: ClaudeApi, tmp_path: Path) -> Path:
     source = spans(tmp_path, [BAD[0], *GOOD[:3], *BAD[1:], *GOOD[3:]])
     build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     assert outcomes(tmp_path / "out") == [
-        ("refused", "frontier_llm"), ("kept", ""), ("kept", ""), ("kept", ""),
-        ("dropped", "no_pass"), ("failed", "unreadable_answer"), ("refused", "frontier_llm"), ("kept", ""), ("kept", "")
-    ]  # fmt: skip
+        ("refused", "frontier_llm"),
+        ("kept", ""),
+        ("kept", ""),
+        ("kept", ""),
+        ("dropped", "no_pass"),
+        ("failed", "unreadable_answer"),
+        ("refused", "frontier_llm"),
+        ("kept", ""),
+        ("kept", ""),
+    ]
     return source
 
 
@@ -105,7 +105,7 @@ def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mi
     out, before = mixed.parent / "out", len(api.exchanges)
     api.mind = Milder()
     after_answers(api, answers=3, happens=lambda: reach_spend_limit(api))
-    with pytest.raises(RunStopped):
+    with pytest.raises(StoppedError):
         build_inline(mixed, out, CLAUDE, ANEW, terms())
     (problem,) = problems(out, CLAUDE)
     assert "SHA256SUMS is missing: the last run was not concluded; run the build again" in problem
@@ -167,8 +167,8 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
     source = write_csv(tmp_path / "in" / "clips.csv", rows)
     cut_clip = unit._cut_clip
 
-    def slow(job: Job, clip: PlannedClip, *given: Any) -> Cut | Ending:
-        return Ending("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(job, clip, *given)
+    def slow(job: UnitContext, clip: PlannedClip, *given: Any) -> Cut | ClipOutcome:
+        return ClipOutcome("failed", "timeout", "") if clip.name == "a.mp4" else cut_clip(job, clip, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(unit, "_cut_clip", slow)

@@ -10,25 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.inspect.status import status
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import Order, build
+from nextscene.curation.run.run import BuildRequest, build
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.sealing.seal_shard import seal_shard
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.describe import Scene
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
-from nextscene.judge.api.batch_record import OpenBatch
-from nextscene.judge.config import Claude
+from nextscene.curation.stages.describe import DescribedScene
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
+from nextscene.judge.api.batch_record import BatchRecord
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.segments import write_segments
-from nextscene.pipelines.cli.stage_progress import StageWatch
+from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.layout import LOCK
 from nextscene.shards.format.receipt import Manifest
 from tests.fakes.claude_api import ClaudeApi, Mind
@@ -68,7 +68,7 @@ pytestmark = pytest.mark.slow
 def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api: ClaudeApi, tmp_path: Path) -> None:
     source = spans(tmp_path, [f"thing {i} of many FAIL1" for i in range(6)])
     after_answers(api, answers=7, happens=lambda: reach_spend_limit(api))
-    with pytest.raises(RunStopped, match="spend limit"):
+    with pytest.raises(StoppedError, match="spend limit"):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     before = {answer.request_id for answer in stored(tmp_path / "out").values()}
     assert len(before) >= 7 and account(tmp_path / "out").spent == true_cost(api.exchanges)
@@ -82,13 +82,13 @@ def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api
 
 
 STOPS: dict[str, tuple[type[Exception], str]] = {
-    "user_limit": (RunStopped, r"spend limit .*raise it"),
-    "no_credit": (RunStopped, r"credit"),
-    "forbidden": (RunStopped, r"may not ask .*console"),
-    "down": (RunStopped, r"gave no answer for"),
-    "overloaded": (RunStopped, r"gave no answer for"),
-    "deaf": (RunStopped, r"gave no answer for"),
-    "unknown model": (UsageMistake, r"does not know the model.*choose another --model"),
+    "user_limit": (StoppedError, r"spend limit .*raise it"),
+    "no_credit": (StoppedError, r"credit"),
+    "forbidden": (StoppedError, r"may not ask .*console"),
+    "down": (StoppedError, r"gave no answer for"),
+    "overloaded": (StoppedError, r"gave no answer for"),
+    "deaf": (StoppedError, r"gave no answer for"),
+    "unknown model": (UsageError, r"does not know the model.*choose another --model"),
 }
 
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_rem
         api.models = frozenset()
     else:
         api.account = trouble
-    config = replace(CLAUDE, limits=Limits(outage_seconds=0.5))
+    config = replace(CLAUDE, limits=RunLimits(outage_seconds=0.5))
     source = spans(tmp_path, ["a", "b"])
     with pytest.raises(kind, match=words) as raised:
         build_inline(source, tmp_path / "out", config, terms=terms())
@@ -164,9 +164,9 @@ def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, t
     """OUT then holds a plan for the first, and nothing else."""
     source, out, other = spans(tmp_path, ["a", "b"]), tmp_path / "out", "claude-haiku-5-5"
     api.models = frozenset({other})
-    with pytest.raises(UsageMistake, match="choose another --model"):
+    with pytest.raises(UsageError, match="choose another --model"):
         build_inline(source, out, CLAUDE, terms=terms())
-    config = replace(CLAUDE, claude=Claude(model=other), unit_size=1)
+    config = replace(CLAUDE, claude=ClaudeConfig(model=other), unit_size=1)
     build_inline(source, out, config, terms=terms(model=other))
     assert [row.judge_model for row in ledger(out, config)] == [other] * 2
     assert_conserved(out, config)
@@ -188,22 +188,22 @@ TOUCHED = {
 def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path, done: str) -> None:
     source, out = spans(tmp_path, ["a", "b"]), Storage.at(tmp_path / "out")
     api.models = frozenset()
-    with pytest.raises(UsageMistake, match="choose another --model"):
+    with pytest.raises(UsageError, match="choose another --model"):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     if done in TOUCHED:
         out.write(TOUCHED[done], b"x")
     else:
         write_segments(out, [answer("a" * 64)])
     before = files_of(tmp_path / "out")
-    with pytest.raises(UsageMistake, match=r"holds another plan: claude\.rounds is 2, was 3"):
-        prepare(out, Source.at(str(source)), replace(CLAUDE, claude=Claude(rounds=2)))
+    with pytest.raises(UsageError, match=r"holds another plan: claude\.rounds is 2, was 3"):
+        prepare(out, Source.at(str(source)), replace(CLAUDE, claude=ClaudeConfig(rounds=2)))
     assert files_of(tmp_path / "out") == before
 
 
 def test_the_plan_of_a_judge_that_asks_nobody_stands_from_the_first(tmp_path: Path) -> None:
     source, out = Source.at(str(captioned_spans(tmp_path, 3))), Storage.at(tmp_path / "out")
     prepare(out, source, SMALL)
-    with pytest.raises(UsageMistake, match="holds another plan: unit_size is 3, was 2"):
+    with pytest.raises(UsageError, match="holds another plan: unit_size is 3, was 2"):
         prepare(out, source, replace(SMALL, unit_size=3))
 
 
@@ -212,17 +212,17 @@ class _OneShard:
 
     seals = True
 
-    def __init__(self, job: Job, *_: object) -> None:
+    def __init__(self, job: UnitContext, *_: object) -> None:
         self._job = job
 
     def run(self, work: Iterator[ShardWork], _: object) -> None:
         job, first = self._job, next(work)
         for unit in first.todo if self.seals else ():
-            captions = [Scene(clip.caption) for clip in unit.clips]
+            captions = [DescribedScene(clip.caption) for clip in unit.clips]
             cut_unit(job, unit, screen_unit(job, unit), captions)
         if self.seals:
             seal_shard(job.out, first.name, first.units)
-        raise UsageMistake("the key was revoked")
+        raise UsageError("the key was revoked")
 
 
 def test_files_of_the_same_names_where_no_plan_is_are_left_alone(tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> type[_OneShard]:
 def test_a_key_that_is_revoked_in_the_middle_of_a_run_leaves_what_was_sealed_on_record(
     without_ray: type[_OneShard], tmp_path: Path
 ) -> None:
-    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
-    with pytest.raises(UsageMistake, match=r"the key was revoked\. All that was finished is kept"):
-        build(order, StageWatch())
+    order = BuildRequest(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
+    with pytest.raises(UsageError, match=r"the key was revoked\. All that was finished is kept"):
+        build(order, BuildProgress())
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["samples"], summary["planned"], summary["complete"]) == (4, 6, False)
     manifest = Manifest.read(Storage.at(tmp_path / "out"))
@@ -258,9 +258,9 @@ def test_a_key_that_never_worked_leaves_nothing_on_record(
     without_ray: type[_OneShard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(without_ray, "seals", False)
-    order = Order(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
-    with pytest.raises(UsageMistake, match=r"^the key was revoked$"):
-        build(order, StageWatch())
+    order = BuildRequest(str(captioned_spans(tmp_path, 6)), str(tmp_path / "out"), SMALL)
+    with pytest.raises(UsageError, match=r"^the key was revoked$"):
+        build(order, BuildProgress())
     assert not (tmp_path / "out" / "summary.json").exists() and not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -271,7 +271,7 @@ def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_i
     """Of 10 dollars allowed, what the stored answers cost is spent, and 2 are set aside in an open batch."""
     prepare(Storage.at(tmp_path / "out"), Source.at(str(captioned_spans(tmp_path, 3))), CLAUDE)
     out = Storage.at(tmp_path / "out")
-    OpenBatch("open", 0.0, Decimal(2), {"key": "clip"}).write(out)
+    BatchRecord("open", 0.0, Decimal(2), {"key": "clip"}).write(out)
     write_segments(out, [answer(letter * 64) for letter in "abcde"])
     out.write(ACCOUNT, BudgetRecord(Decimal(1), Decimal(0), Decimal(10), 4, is_open=True, journal="gone").to_bytes())
 

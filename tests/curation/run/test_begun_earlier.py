@@ -12,7 +12,7 @@ from nextscene.common import ffmpeg
 from nextscene.common.storage import Storage
 from nextscene.curation.config import CUT_VERSION
 from nextscene.curation.ledger import Row
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.shards.format.layout import LOCK
 from tests.begun.make import CLIPS, MARKED
@@ -31,7 +31,7 @@ def begun(tmp_path: Path) -> Path:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "out" / LOCK).unlink()
     out = Storage.at(tmp_path / "out")
-    recorded = Recorded.read(out)
+    recorded = RecordedConfig.read(out)
     assert recorded is not None
     # All clips are cut anew, as they are by another cut, so that they may be by another ffmpeg too.
     replace(recorded, determining=recorded.determining | {"ffmpeg": ffmpeg.build()}).publish(out)
@@ -39,7 +39,7 @@ def begun(tmp_path: Path) -> Path:
 
 
 def rows(out: Path) -> list[Row]:
-    recorded = Recorded.read(Storage.at(out))
+    recorded = RecordedConfig.read(Storage.at(out))
     assert recorded is not None
     return ledger(out, config_of(recorded, Storage.at(out)))
 
@@ -76,7 +76,7 @@ def test_what_6f301bc_began_is_finished_and_no_question_is_asked_twice(
     paid = [call["key"] for row in rows(out) for call in calls(row)]
     assert sorted(paid) == sorted(after)
 
-    recorded = Recorded.read(Storage.at(out))
+    recorded = RecordedConfig.read(Storage.at(out))
     assert recorded and (recorded.cut_version, recorded.begun_with_cut) == (CUT_VERSION, 1)
     assert "claude.prompt_version" not in recorded.determining
     assert_conserved(out, config_of(recorded, Storage.at(out)))

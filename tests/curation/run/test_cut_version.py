@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import tomli_w
 
-from nextscene.common.errors import RunStopped, UsageMistake
-from nextscene.curation.config import CUT_VERSION, Config, Encode, fingerprint
+from nextscene.common.errors import StoppedError, UsageError
+from nextscene.curation.config import CUT_VERSION, BuildConfig, EncodeConfig, fingerprint
 from nextscene.curation.media.probe import measure
 from nextscene.curation.media.seek import Span
 from nextscene.curation.stages.cut import cut
-from nextscene.curation.stages.keyframes import look
-from nextscene.curation.stages.keyframes_v1 import earlier_look
+from nextscene.curation.stages.keyframes import extract_keyframes
+from nextscene.curation.stages.keyframes_v1 import extract_keyframes_v1
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, stored, terms
 from tests.support import (
@@ -38,11 +38,11 @@ def first_cut(stop_after: int) -> Callable[..., Any]:
     """A cut that makes other bytes than today's, and dies after so many clips."""
     done = []
 
-    def other(source: Path, span: Span, measured: Any, config: Config, scratch: Path) -> Any:
+    def other(source: Path, span: Span, measured: Any, config: BuildConfig, scratch: Path) -> Any:
         if len(done) == stop_after:
-            raise RunStopped("killed")
+            raise StoppedError("killed")
         done.append(source)
-        return cut(source, span, measured, replace(config, encode=Encode(crf=40)), scratch)
+        return cut(source, span, measured, replace(config, encode=EncodeConfig(crf=40)), scratch)
 
     return other
 
@@ -59,7 +59,7 @@ def as_written_by_the_first_version(out: Path) -> None:
 
 
 def begun(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
-    with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
+    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="killed"):
         patch.setattr("nextscene.curation.stages.unit.cut", first_cut(stop_after))
         build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
@@ -91,7 +91,7 @@ def test_a_finished_dataset_stays_as_it_is_and_no_clip_is_added(
     as_written_by_the_first_version(out)
     before = {path: path.read_bytes() for path in out.rglob("*.tar")}
     build_inline(source, out, SMALL)
-    with pytest.raises(UsageMistake, match=r"was finished by an older version, .* --retry would mix"):
+    with pytest.raises(UsageError, match=r"was finished by an older version, .* --retry would mix"):
         build_inline(source, out, SMALL, retry=frozenset({"failed"}))
     assert {path: path.read_bytes() for path in out.rglob("*.tar")} == before
     assert_conserved(out)
@@ -104,7 +104,7 @@ def test_a_newer_version_s_dataset_is_left_alone(tmp_path: Path) -> None:
     value["determining"]["cut_version"] = CUT_VERSION + 1
     value["fingerprint"] = fingerprint(value["determining"])
     (out / "config.toml").write_text(tomli_w.dumps(value))
-    with pytest.raises(UsageMistake, match="was cut by a newer version"):
+    with pytest.raises(UsageError, match="was cut by a newer version"):
         build_inline(source, out, SMALL)
 
 
@@ -112,7 +112,7 @@ def test_a_new_setting_had_its_default_in_an_old_dataset(tmp_path: Path) -> None
     source, out = captioned_spans(tmp_path / "in", 2), tmp_path / "out"
     build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
-    with pytest.raises(UsageMistake, match=r"another plan: rules.hdr is reject, was convert\. Leave out"):
+    with pytest.raises(UsageError, match=r"another plan: rules.hdr is reject, was convert\. Leave out"):
         build_inline(source, out, replace(SMALL, rules=replace(SMALL.rules, hdr="reject")))
 
 
@@ -126,8 +126,8 @@ def test_captions_that_were_bought_stay_with_their_clips(
     rows = [{"video": "film.ts", "start": start, "end": 4.5} for start in (1.5, 2.0, 3.0, 3.5)]
     source = written(tmp_path / "clips.csv", rows)
     paid = terms(uncaptioned="caption")
-    with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
-        patch.setattr("nextscene.curation.stages.unit.look", earlier_look)
+    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="killed"):
+        patch.setattr("nextscene.curation.stages.unit.extract_keyframes", extract_keyframes_v1)
         patch.setattr("nextscene.curation.stages.unit.cut", first_cut(0))
         build_inline(source, tmp_path / "out", CLAUDE, terms=paid)
     as_written_by_the_first_version(tmp_path / "out")
@@ -138,5 +138,8 @@ def test_captions_that_were_bought_stay_with_their_clips(
     assert_conserved(tmp_path / "out", CLAUDE)
     with (tmp_path / "film.ts").open("rb") as file:
         found = measure(file)
-    before, now = (each(tmp_path / "film.ts", Span(1.5, 3.0), found, CLAUDE, tmp_path) for each in (earlier_look, look))
+    before, now = (
+        each(tmp_path / "film.ts", Span(1.5, 3.0), found, CLAUDE, tmp_path)
+        for each in (extract_keyframes_v1, extract_keyframes)
+    )
     assert isinstance(now, tuple) and before[0].jpeg != now[0].jpeg

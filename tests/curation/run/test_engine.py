@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray import exceptions
 
-from nextscene.common.errors import RunStopped
+from nextscene.common.errors import StoppedError
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import PlannedClip, Unit
 from nextscene.curation.run import cluster_size, engine, step_timeouts
@@ -20,7 +20,7 @@ from nextscene.curation.run.engine import Engine
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.stages import unit
 from nextscene.curation.stages.describe import Asked
-from nextscene.curation.stages.unit import Job, try_clip
+from nextscene.curation.stages.unit import UnitContext, try_clip
 from nextscene.shards.format.layout import ShardName, UnitName
 from tests.curation.planning import planned
 from tests.fakes.loopback import CLAUDE
@@ -32,9 +32,24 @@ PATIENCE = 1000
 
 def clip(number: int) -> PlannedClip:
     return PlannedClip(
-        number, f"{number:016x}", "train", number, 0, "", f"{number}.mp4", "", f"{number}.mp4", 0, -1, "a caption", "",
-        0, 0, 0, 0,
-    )  # fmt: skip
+        number,
+        f"{number:016x}",
+        "train",
+        number,
+        0,
+        "",
+        f"{number}.mp4",
+        "",
+        f"{number}.mp4",
+        0,
+        -1,
+        "a caption",
+        "",
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def shard_of(units: int, clips: int = 1) -> ShardWork:
@@ -142,7 +157,7 @@ class Cluster:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """Runs units on a cluster, and returns the number of those that were committed."""
     out = Storage.at(tmp_path / "out")
-    job = Job(CLAUDE, out, out, "", "r")
+    job = UnitContext(CLAUDE, out, out, "", "r")
 
     def go(
         cluster: Cluster, units: int, waiting: int = 4, check: Callable[[], None] = lambda: None, clips: int = 1
@@ -191,7 +206,7 @@ def once(cluster: Cluster, started: str) -> Callable[[], None]:
 
     def check() -> None:
         if started in cluster.log:
-            raise RunStopped("the lock was lost")
+            raise StoppedError("the lock was lost")
 
     return check
 
@@ -206,7 +221,7 @@ def test_what_is_there_is_done(run: Callable[..., int]) -> None:
 def test_a_run_that_must_stop_waits_for_no_answer(run: Callable[..., int]) -> None:
     """Each would be paid for, and in batches they may take a day."""
     cluster = Cluster(looks={"decide": NEVER})
-    with pytest.raises(RunStopped, match="the lock was lost"):
+    with pytest.raises(StoppedError, match="the lock was lost"):
         run(cluster, 5, check=once(cluster, "decide"))
     assert cluster.log[-2:] == ["end of the judge", "0 committed"]
     assert cluster.running and {each.kind for each in cluster.running} == {"decide"}
@@ -214,7 +229,7 @@ def test_a_run_that_must_stop_waits_for_no_answer(run: Callable[..., int]) -> No
 
 def test_a_run_that_must_stop_still_commits_what_is_being_cut(run: Callable[..., int]) -> None:
     cluster = Cluster(looks={"decide": 3, "cut": 20})
-    with pytest.raises(RunStopped):
+    with pytest.raises(StoppedError):
         run(cluster, 5, check=once(cluster, "cut"))
     assert cluster.log[-2:] == ["end of the judge", "1 committed"]
 
@@ -253,7 +268,7 @@ def test_a_clip_that_kills_when_it_is_screened_looked_at_or_cut_does_so_alone_to
     make_video(tmp_path / "a.mp4", 0.25)
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": ""}])
     (alone,) = planned(source, tmp_path / "out", CLAUDE)
-    job = Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r")
+    job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r")
     try_clip(job, alone)
     monkeypatch.setattr(unit, killer, _kill)
     with pytest.raises(Killed):
@@ -267,7 +282,7 @@ def test_a_clip_with_a_caption_is_not_looked_at_when_it_is_tried(
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "a caption"}])
     (alone,) = planned(source, tmp_path / "out", CLAUDE)
     monkeypatch.setattr(unit, "look", _kill)
-    try_clip(Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r"), alone)
+    try_clip(UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r"), alone)
 
 
 def test_a_unit_that_kills_is_taken_apart_and_goes_on_without_the_clip_that_kills(run: Callable[..., int]) -> None:
@@ -313,7 +328,7 @@ def test_a_worker_that_hangs_is_ended_as_if_it_had_died(
 def test_a_worker_that_cannot_be_ended_stops_the_run(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_timeouts, "AwakeClock", StridingClock)
     cluster = Cluster(looks={"cut": NEVER}, is_stuck=True)
-    with pytest.raises(RunStopped, match=r"cut of train-000000\S* hangs, and could not be ended within 120 s"):
+    with pytest.raises(StoppedError, match=r"cut of train-000000\S* hangs, and could not be ended within 120 s"):
         run(cluster, 1)
 
 
@@ -334,14 +349,14 @@ def test_a_cluster_without_a_cpu_is_waited_for_with_a_word_and_a_bound(
     run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cluster_size, "AwakeClock", StridingClock)
-    with pytest.raises(RunStopped, match="has had a CPU for 30 minutes"):
+    with pytest.raises(StoppedError, match="has had a CPU for 30 minutes"):
         run(Cluster(nodes_cpus=(), looks={"screen": NEVER}), 1)
     assert "waiting for one to join" in caplog.text
 
 
 # ---- clips that are left undecided -----------------------------------------------------------------------------
 
-BUDGET = RunStopped("the budget is used up")
+BUDGET = StoppedError("the budget is used up")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import RunStopped
-from nextscene.curation.judge_budget import Terms
-from nextscene.curation.run.run import Order, build
-from nextscene.judge.api.backoff import Patience
-from nextscene.pipelines.cli.stage_progress import StageWatch
+from nextscene.common.errors import StoppedError
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.run.run import BuildRequest, build
+from nextscene.judge.api.backoff import RetryPolicy
+from nextscene.pipelines.cli.stage_progress import BuildProgress
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, account, asked_of, loopback, outcomes, spans, terms, true_cost
 from tests.support import assert_conserved, build_inline, ledger
@@ -27,13 +27,13 @@ PERHAPS = "a cat runs x" * (9 * CONTEXT // 2 // 12)
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
     monkeypatch.setattr("nextscene.judge.api.batch_api._FIRST_POLL_SECONDS", 0.05)
-    monkeypatch.setattr("nextscene.curation.run.unit_judge.patience", lambda limits: Patience(quiet_seconds=0.3))
+    monkeypatch.setattr("nextscene.curation.run.unit_judge.patience", lambda limits: RetryPolicy(quiet_seconds=0.3))
     for api in loopback(monkeypatch):
         api.context = CONTEXT
         yield api
 
 
-def terms_of_small_context(in_batches: bool = False) -> Terms:
+def terms_of_small_context(in_batches: bool = False) -> JudgeBudget:
     given = terms("1", in_batches=in_batches)
     return replace(given, price=replace(given.price, context=CONTEXT))
 
@@ -81,7 +81,7 @@ def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
     source, out = spans(tmp_path, ordered(6, long_at=long_at)), tmp_path / "out"
     config = replace(CLAUDE, limits=replace(CLAUDE.limits, batch_clips=6))
     for _ in range(2):
-        with pytest.raises(RunStopped, match=r"the clip \S+ is not decided: .* Raise --budget-usd, or shorten"):
+        with pytest.raises(StoppedError, match=r"the clip \S+ is not decided: .* Raise --budget-usd, or shorten"):
             build_inline(source, out, config, terms=terms("0.05", in_batches=in_batches))
         assert [row.position for row in ledger(out, config)] == [i for i in range(6) if i != long_at]
         assert {row.outcome for row in ledger(out, config)} == {"kept"}
@@ -96,15 +96,15 @@ def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
 def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path) -> None:
     api.context = 1_000_000
     source, out = spans(tmp_path, ordered(6, long_at=1)), tmp_path / "out"
-    order = Order(str(source), str(out), CLAUDE, workers=1, terms=terms("0.05"))
-    with pytest.raises(RunStopped, match="Raise --budget-usd, or shorten"):
-        build(order, StageWatch())
+    order = BuildRequest(str(source), str(out), CLAUDE, workers=1, terms=terms("0.05"))
+    with pytest.raises(StoppedError, match="Raise --budget-usd, or shorten"):
+        build(order, BuildProgress())
     assert [row.position for row in ledger(out, CLAUDE)] == [i for i in range(6) if i != 1]
 
 
 @pytest.mark.slow
 def test_a_budget_that_no_question_fits_ends_the_asking(api: ClaudeApi, tmp_path: Path) -> None:
     source, out = spans(tmp_path, ordered(6, long_at=0)), tmp_path / "out"
-    with pytest.raises(RunStopped, match="is used up"):
+    with pytest.raises(StoppedError, match="is used up"):
         build_inline(source, out, CLAUDE, terms=terms("0.01"))
     assert api.exchanges == [] and ledger(out, CLAUDE) == []

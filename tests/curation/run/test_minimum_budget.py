@@ -8,33 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.run.minimum_budget import check_budget, least_budget
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, spans, stored, terms
 from tests.support import build_inline, ledger
 
-LEAST = least_budget(Claude(), terms())
+LEAST = least_budget(ClaudeConfig(), terms())
 CENT_TENTH = Decimal("0.001")
 
 
 def test_the_least_budget_is_told_and_enough_and_less_is_refused(api: ClaudeApi, tmp_path: Path) -> None:
     """It was computed from the requests; here the server is asked."""
     out = Storage.at(tmp_path / "out")
-    with pytest.raises(UsageMistake, match=f"give {LEAST:f} at least"):
-        check_budget(out, Claude(), terms(f"{LEAST - CENT_TENTH:f}"))
+    with pytest.raises(UsageError, match=f"give {LEAST:f} at least"):
+        check_budget(out, ClaudeConfig(), terms(f"{LEAST - CENT_TENTH:f}"))
     assert not (tmp_path / "out").exists()
-    check_budget(out, Claude(), terms(f"{LEAST:f}"))
+    check_budget(out, ClaudeConfig(), terms(f"{LEAST:f}"))
     source = spans(tmp_path, [f"{letter * 120}" for letter in "abcdefgh"])
-    with suppress(RunStopped):  # it may be enough for all
+    with suppress(StoppedError):  # it may be enough for all
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms(f"{LEAST:f}"))
     assert len(ledger(tmp_path / "out", CLAUDE)) >= 1
 
 
 def test_in_batches_it_is_half(api: ClaudeApi) -> None:
-    assert 2 * least_budget(Claude(), terms(in_batches=True)) - LEAST <= CENT_TENTH
+    assert 2 * least_budget(ClaudeConfig(), terms(in_batches=True)) - LEAST <= CENT_TENTH
 
 
 def test_a_run_that_needs_no_call_ends_well_with_any_budget(api: ClaudeApi, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_run_that_needs_no_call_ends_well_with_any_budget(api: ClaudeApi, tmp_
         fresh_place.write(path.relative_to(out).as_posix(), path.read_bytes())
     (fresh / "nextscene.json").write_bytes((out / "nextscene.json").read_bytes())
     asked, tiny = len(api.exchanges), terms("0.000001")
-    check_budget(fresh_place, Claude(), tiny)
+    check_budget(fresh_place, ClaudeConfig(), tiny)
     summary = build_inline(source, fresh, CLAUDE, terms=tiny)
     assert summary.complete and len(api.exchanges) == asked
     assert stored(fresh).keys() == stored(out).keys()
@@ -57,6 +57,6 @@ def test_a_run_that_needs_one_call_more_than_it_can_pay_stops(api: ClaudeApi, tm
     source, out = spans(tmp_path, ["a", "b"]), tmp_path / "out"
     build_inline(source, out, CLAUDE, terms=terms(), stop_after=1)
     tiny = terms("0.000001")
-    check_budget(Storage.at(out), Claude(), tiny)
-    with pytest.raises(RunStopped, match=r"budget of \$0\.000001 is used up"):
+    check_budget(Storage.at(out), ClaudeConfig(), tiny)
+    with pytest.raises(StoppedError, match=r"budget of \$0\.000001 is used up"):
         build_inline(source, out, CLAUDE, terms=tiny)

@@ -12,18 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.unit_judge import Judging
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.run.unit_judge import UnitJudge
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import to_retry
 from nextscene.curation.sealing.retry import begin_or_go_on
 from nextscene.curation.sealing.seal_shard import seal_shard
 from nextscene.curation.sources import Source
 from nextscene.curation.sources.manifest import clips_of_manifest
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName
 from tests.support import (
     SMALL,
@@ -56,14 +56,14 @@ def put_in_place(source: Path, name: str) -> None:
 def half_a_retry(source: Path, out: Path) -> None:
     """What a retry leaves that was killed when the first of its two units had been committed."""
     place, given = Storage.at(out), Source.at(str(source))
-    job = Job(SMALL, given.root, place, ffmpeg.build(), "killed")
-    plan, state = Plan(place, SMALL), State.read(place, SMALL.units_per_shard)
+    job = UnitContext(SMALL, given.root, place, ffmpeg.build(), "killed")
+    plan, state = Plan(place, SMALL), CommittedState.read(place, SMALL.units_per_shard)
     retry = begin_or_go_on(place, state, frozenset({"failed"}))
     assert retry is not None
     (work,) = to_retry(plan, state, place, retry)
     unit = work.todo[0]
     screened = screen_unit(job, unit)
-    decision = asyncio.run(Judging(job.config, None, job.out, job.run_id).decide(unit, screened))
+    decision = asyncio.run(UnitJudge(job.config, None, job.out, job.run_id).decide(unit, screened))
     cut_unit(job, unit, screened, decision.scenes)
 
 
@@ -118,7 +118,7 @@ def test_a_changed_plan_is_not_worked_from(tmp_path: Path) -> None:
     build_inline(source, out, SMALL)
     table, notes = pq.read_table(out / "plan.parquet"), pq.read_metadata(out / "plan.parquet").metadata
     pq.write_table(table.slice(0, 2).replace_schema_metadata(notes), out / "plan.parquet")
-    with pytest.raises(UsageMistake, match=r"plan\.parquet was changed"):
+    with pytest.raises(UsageError, match=r"plan\.parquet was changed"):
         build_inline(source, out, SMALL)
 
 
@@ -126,9 +126,9 @@ def test_a_worker_that_does_not_see_the_dataset_says_so_and_writes_nothing(tmp_p
     source, out = captioned_spans(tmp_path, 2), tmp_path / "out"
     build_inline(source, out, SMALL)
     given = Source.at(str(source))
-    job = Job(SMALL, given.root, Storage.at(tmp_path / "not-mounted"), ffmpeg.build(), "run")
+    job = UnitContext(SMALL, given.root, Storage.at(tmp_path / "not-mounted"), ffmpeg.build(), "run")
     (unit, *_) = Plan(Storage.at(out), SMALL).units(ShardName("train", 0))
-    with pytest.raises(RunStopped, match="does not see --out"):
+    with pytest.raises(StoppedError, match="does not see --out"):
         screen_unit(job, unit)
     assert not (tmp_path / "not-mounted").exists()
 

@@ -118,10 +118,12 @@ CHANGES: dict[str, tuple[str, str, Callable[[Path], None], str]] = {
     "file of a row changed": ("table", "clips.csv", change_a_file, "1 clip of another size (folder/deep/0.mp4)"),
     "tar": ("tar", "tars", add_a_tar, "4 clips new (b.tar/0.mp4, b.tar/1.mp4, …)"),
     "tar gone": (
-        "tar", "tars", lose_the_tar,
+        "tar",
+        "tars",
+        lose_the_tar,
         "4 clips new (b.tar/0.mp4, b.tar/1.mp4, …), 4 clips gone (a.tar/0.mp4, a.tar/1.mp4, …)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", CHANGES)

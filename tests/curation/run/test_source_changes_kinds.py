@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import write_plan
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.source_changes import Compared, compare
+from nextscene.curation.run.source_changes import SourceComparison, compare
 from nextscene.curation.sources import Source
 from nextscene.pipelines.cli.build_report import _same, source_line
 from tests.support import SMALL, write_csv
@@ -84,29 +84,35 @@ KINDS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "other file": ("clips.csv", word("clips.csv", "1.mp4,", "spare.mp4,"), "1 clip of another file (spare.mp4)"),
     "column changed": ("clips.csv", word("clips.csv", "1,me", "1,you"), "1 clip with other columns (1.mp4)"),
     "row twice": (
-        "clips.csv", edit("clips.csv", lambda rows: [*rows, rows[1]]),
+        "clips.csv",
+        edit("clips.csv", lambda rows: [*rows, rows[1]]),
         "1 clip in it twice, which no plan takes (1.mp4)",
     ),
     "file replaced": ("clips.csv", replaced, "1 clip with other contents (2.mp4)"),
     "file of a folder": (".", replaced, "1 clip with other contents (2.mp4)"),
     "caption of a film": (
-        "film.csv", word("film.csv", "part 0", "other"),
+        "film.csv",
+        word("film.csv", "part 0", "other"),
         "1 clip with another caption (film.mp4 0–1.5 s), 1 clip after another caption (film.mp4 1–2.5 s)",
     ),
     "span of a film gone": (
-        "film.csv", edit("film.csv", lambda rows: [rows[0], *rows[2:]]),
+        "film.csv",
+        edit("film.csv", lambda rows: [rows[0], *rows[2:]]),
         "1 clip gone (film.mp4 1–2.5 s), 1 clip after another caption (film.mp4 2–3.5 s)",
     ),
     "films swapped": (
-        "film.csv", edit("film.csv", lambda rows: [rows[3], *rows[:3]]),
+        "film.csv",
+        edit("film.csv", lambda rows: [rows[3], *rows[:3]]),
         "4 clips in another order (film.mp4 0–1.5 s, film.mp4 1–2.5 s, …)",
     ),
     "member replaced": (
-        "tars", lambda folder: pack(folder, "0.mp4", "1.mp4=spare.mp4", "2.mp4", "3.mp4", time=2),
+        "tars",
+        lambda folder: pack(folder, "0.mp4", "1.mp4=spare.mp4", "2.mp4", "3.mp4", time=2),
         "1 clip with other contents (a.tar/1.mp4)",
     ),
     "members swapped": (
-        "tars", lambda folder: pack(folder, "0.mp4", "2.mp4", "1.mp4", "3.mp4", time=2),
+        "tars",
+        lambda folder: pack(folder, "0.mp4", "2.mp4", "1.mp4", "3.mp4", time=2),
         "2 clips elsewhere in a tar (a.tar/2.mp4, a.tar/1.mp4)",
     ),
     "several": (
@@ -114,7 +120,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: (word("clips.csv", "words 1", "other")(folder), replaced(folder), lost(folder)),
         "1 clip gone (3.mp4), 1 clip with another caption (1.mp4), 1 clip with other contents (2.mp4)",
     ),
-}  # fmt: skip
+}
 
 
 def planned(source: Path, place: str, out: Path) -> Storage:
@@ -122,7 +128,7 @@ def planned(source: Path, place: str, out: Path) -> Storage:
     return Storage.at(out)
 
 
-def found(out: Storage, source: Path, place: str) -> Compared:
+def found(out: Storage, source: Path, place: str) -> SourceComparison:
     return compare(out, Source.at(str(source / place)), "film" if place == "film.csv" else "none")
 
 
@@ -225,12 +231,12 @@ def test_of_a_source_that_has_moved_the_same_is_said(
     source.rename(moved)
     (different, *_) = words.partition(", 1 clip with another" if what == "several" else ", 1 clip after")
     if what in REFUSED or "gone" in words:
-        with pytest.raises(UsageMistake) as told:
+        with pytest.raises(UsageError) as told:
             planned(moved, place, out)
         assert f"is another source: {different}. Give the same source" in str(told.value)
         return
     planned(moved, place, out)
-    recorded = Recorded.read(Storage.at(out))
+    recorded = RecordedConfig.read(Storage.at(out))
     assert recorded and recorded.source == str(Source.at(str(moved / place)).shown)
     stay = f"; as they were planned stay {words}" if "contents" not in words else ""
     assert caplog.messages[-1].endswith(f"its clips are the same{stay}")

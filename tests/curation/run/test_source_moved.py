@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.ledger import SCHEMA, read_ledger, write_ledger
-from nextscene.curation.recorded_config import Recorded
+from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.run import open_apart
 from nextscene.curation.sources import Source
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return source
 
 
-def planned(source: Path, out: Path) -> Recorded:
+def planned(source: Path, out: Path) -> RecordedConfig:
     return prepare(Storage.at(out), Source.at(str(source)), SMALL)
 
 
@@ -218,16 +218,14 @@ def test_a_moved_source_goes_on_and_another_does_not(folder: Path, tmp_path: Pat
     moved = tmp_path / "moved"
     folder.rename(moved)
     assert ends(moved, out) == ["kept"] * COUNT
-    recorded = Recorded.read(Storage.at(out))
+    recorded = RecordedConfig.read(Storage.at(out))
     assert recorded and recorded.source == str(moved) and recorded.fingerprint == before.fingerprint
     assert (out / PLAN).read_bytes() == plan
     other = tmp_path / "other"
     shutil.copytree(moved, other)
     (other / "2.mp4").write_bytes(b"shorter")
     (other / "5.mp4").unlink()
-    with pytest.raises(
-        UsageMistake, match=r"is another source: 1 clip gone \(5.mp4\), 1 clip of another size \(2.mp4\)"
-    ):
+    with pytest.raises(UsageError, match=r"is another source: 1 clip gone \(5.mp4\), 1 clip of another size \(2.mp4\)"):
         planned(other, out)
 
 
@@ -254,9 +252,9 @@ def test_a_moved_source_without_captions_goes_on_as_it_was_planned(folder: Path,
 def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(folder: Path, tmp_path: Path) -> None:
     planned(folder, tmp_path / "out")
     folder.rename(tmp_path / "away")
-    with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; is its disk mounted"):
+    with pytest.raises(StoppedError, match=r"is not there, and .* was planned from it; is its disk mounted"):
         open_apart(str(folder), str(tmp_path / "out"))
-    with pytest.raises(UsageMistake, match="no such file or folder"):
+    with pytest.raises(UsageError, match="no such file or folder"):
         open_apart(str(folder), str(tmp_path / "new"))
 
 

@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.media.probe import Measured
-from nextscene.curation.outcome import UNDECIDED, Ending
+from nextscene.curation.outcome import UNDECIDED, ClipOutcome
 from nextscene.curation.plan import PlannedClip, Unit
-from nextscene.curation.run.unit_judge import Judging, units_waiting
-from nextscene.curation.stages.describe import Decision, Scene
+from nextscene.curation.run.unit_judge import UnitJudge, units_waiting
+from nextscene.curation.stages.describe import Decision, DescribedScene
 from nextscene.curation.stages.unit import Screened
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.shards.format.layout import ShardName, UnitName
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.claude_api import Limits as Pace
+from tests.fakes.claude_api import RunLimits as Pace
 from tests.fakes.loopback import CLAUDE, account, stored, terms
 from tests.support import SMALL
 
@@ -42,11 +42,26 @@ def unit(*captions: str, index: int = 0, revision: int = 0, split: str = "train"
     shard = ShardName(split, index // 2, revision)
     clips = tuple(
         PlannedClip(
-            i, f"{index:08d}{i:08d}", split, index, shard.index, "", f"{i}.mp4", "", f"{i}.mp4", 0, -1, caption, "",
-            0, 0, 0, 0,
+            i,
+            f"{index:08d}{i:08d}",
+            split,
+            index,
+            shard.index,
+            "",
+            f"{i}.mp4",
+            "",
+            f"{i}.mp4",
+            0,
+            -1,
+            caption,
+            "",
+            0,
+            0,
+            0,
+            0,
         )
         for i, caption in enumerate(captions)
-    )  # fmt: skip
+    )
     return Unit(UnitName(split, index, revision), shard, clips)
 
 
@@ -55,7 +70,7 @@ def decide(out: Storage, *units: Unit, **changes: object) -> list[Decision]:
     config = replace(CLAUDE, **changes)  # type: ignore[arg-type]
 
     async def all_of_them() -> list[Decision]:
-        asked = Judging(config, terms(), out, "r")
+        asked = UnitJudge(config, terms(), out, "r")
         try:
             return await asyncio.gather(*(asked.decide(one, [CLIP] * len(one.clips)) for one in units))
         finally:
@@ -71,7 +86,7 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
             monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:
-            judge = Judging(CLAUDE, terms(), out, "r")
+            judge = UnitJudge(CLAUDE, terms(), out, "r")
             try:
                 return await judge.decide(unit("a", "b"), [CLIP, CLIP])
             finally:
@@ -79,7 +94,7 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
 
         decision = asyncio.run(asked())
         assert decision.scenes == [UNDECIDED, UNDECIDED]
-        assert isinstance(decision.end, RunStopped) and "its lock is gone" in str(decision.end)
+        assert isinstance(decision.end, StoppedError) and "its lock is gone" in str(decision.end)
         assert api.exchanges == []
 
 
@@ -92,15 +107,15 @@ def test_what_did_not_pass_the_screen_is_not_asked_about(out: Storage, monkeypat
             monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:
-            judge = Judging(CLAUDE, terms(), out, "r")
-            found = [None, Ending("rejected", "too_small", ""), CLIP, UNDECIDED]
+            judge = UnitJudge(CLAUDE, terms(), out, "r")
+            found = [None, ClipOutcome("rejected", "too_small", ""), CLIP, UNDECIDED]
             decision = await judge.decide(unit("a", "b", "c", "d"), found)
             await judge.end()
             return decision
 
         first, second, third, fourth = asyncio.run(asked()).scenes
         assert (first, second, fourth) == (None, None, UNDECIDED)
-        assert isinstance(third, Scene) and third.verdict == "Pass"
+        assert isinstance(third, DescribedScene) and third.verdict == "Pass"
         assert len(api.exchanges) == 2
 
 
@@ -121,7 +136,7 @@ def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_
 
         api.answer = then_stop  # type: ignore[method-assign]
         ends = decide(out, unit(*(f"one {i}" for i in range(12))), unit(*(f"two {i}" for i in range(12)), index=1))
-        assert all(isinstance(one.end, RunStopped) and "spend limit" in str(one.end) for one in ends)
+        assert all(isinstance(one.end, StoppedError) and "spend limit" in str(one.end) for one in ends)
         assert len(stored(out.uri)) == len(api.paid) == account(out.uri).answers
         assert account(out.uri).lost == 0
 
@@ -142,14 +157,14 @@ def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_o
             monkeypatch.setenv(name, value)
 
         async def asked() -> list[Decision]:
-            judge, one = Judging(CLAUDE, terms(), out, "r"), unit("a", "b FAIL1", "c")
+            judge, one = UnitJudge(CLAUDE, terms(), out, "r"), unit("a", "b FAIL1", "c")
             found = await asyncio.gather(*(judge.decide(one, [CLIP] * 3) for _ in range(3)))
             await judge.end()
             return found
 
         found = asyncio.run(asked())
         assert all(decision == found[0] for decision in found)
-        assert [scene.verdict for scene in found[0].scenes if isinstance(scene, Scene)] == ["Pass"] * 3
+        assert [scene.verdict for scene in found[0].scenes if isinstance(scene, DescribedScene)] == ["Pass"] * 3
         assert len(api.exchanges) == 2 + 4 + 2
         assert len(stored(out.uri)) == account(out.uri).answers == 8
         assert len(openings) == 1
@@ -160,9 +175,9 @@ def test_a_key_that_is_missing_where_the_judge_runs_is_told_with_the_host(
 ) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    judge = Judging(CLAUDE, terms(), out, "r")
+    judge = UnitJudge(CLAUDE, terms(), out, "r")
     end = asyncio.run(judge.decide(unit("a"), [CLIP])).end
-    assert isinstance(end, UsageMistake) and "ANTHROPIC_API_KEY is not set" in str(end)
+    assert isinstance(end, UsageError) and "ANTHROPIC_API_KEY is not set" in str(end)
     assert str(end).startswith(f"{socket.gethostname()}: ")
 
 
@@ -171,14 +186,14 @@ def test_a_wrong_key_is_a_mistake_of_usage_for_every_unit(out: Storage, monkeypa
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
         ends = decide(out, unit("a"), unit("b", index=1))
-        assert all(isinstance(one.end, UsageMistake) for one in ends)
+        assert all(isinstance(one.end, UsageError) for one in ends)
         assert all("does not accept the key" in str(one.end) and "sk-ant-wrong" not in str(one.end) for one in ends)
 
 
 def test_the_judge_none_needs_no_judge_and_writes_nothing(out: Storage) -> None:
-    judge = Judging(SMALL, None, out, "r")
+    judge = UnitJudge(SMALL, None, out, "r")
     (scene,) = asyncio.run(judge.decide(unit("a caption"), [CLIP])).scenes
-    assert scene == Scene("a caption")
+    assert scene == DescribedScene("a caption")
     assert judge.report() is None
     asyncio.run(judge.end())
     assert out.files("", recursive=True) == []
@@ -191,7 +206,7 @@ def test_the_judge_none_needs_no_judge_and_writes_nothing(out: Storage) -> None:
 def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
     unit_size: int, calls: int, batch: int, in_batches: bool, pictured: bool
 ) -> None:
-    config = replace(CLAUDE, unit_size=unit_size, limits=Limits(calls_at_once=calls, batch_clips=batch))
+    config = replace(CLAUDE, unit_size=unit_size, limits=RunLimits(calls_at_once=calls, batch_clips=batch))
     clips = unit_size * units_waiting(config, terms(in_batches=in_batches), pictured)
     wanted = batch if in_batches else 2 * calls
     wanted = min(wanted, 2000) if pictured else wanted
@@ -216,13 +231,13 @@ def test_a_node_that_would_ask_with_another_key_or_at_another_address_asks_nothi
         monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:
-            judge = Judging(CLAUDE, terms(), out, "r", checked)
+            judge = UnitJudge(CLAUDE, terms(), out, "r", checked)
             try:
                 return await judge.decide(unit("a"), [CLIP])
             finally:
                 await judge.end()
 
         end = asyncio.run(asked()).end
-        assert isinstance(end, UsageMistake)
+        assert isinstance(end, UsageError)
         assert all(word in str(end) for word in (f"node {socket.gethostname()}", name, "start Ray there"))
         assert api.exchanges == []

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.inspect.clip import clip_history
-from nextscene.curation.inspect.find import Spot
-from nextscene.curation.inspect.open_dataset import Opened
+from nextscene.curation.inspect.find import ClipLocation
+from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.status import status
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare, untouched
-from nextscene.curation.sealing.committed import State
+from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.describe import Scene
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.describe import DescribedScene
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import SUMS, ShardName
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
@@ -50,7 +50,7 @@ def calm(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sealed_positions(out: Path) -> list[int]:
     """The positions of the clips whose rows are in sealed shards."""
-    state = State.read(Storage.at(out), CONFIG.units_per_shard)
+    state = CommittedState.read(Storage.at(out), CONFIG.units_per_shard)
     assert not state.committed
     return [row.position for row in ledger(out, CONFIG)]
 
@@ -106,8 +106,8 @@ def test_units_that_an_earlier_run_had_committed_are_sealed_too(source: Path, ca
     place = Storage.at(out)
     prepare(place, given, CONFIG)
     second = Plan(place, CONFIG).units(ShardName("train", 0))[1]
-    job = Job(CONFIG, given.root, place, ffmpeg.build(), "killed")
-    cut_unit(job, second, screen_unit(job, second), [Scene(clip.caption) for clip in second.clips])
+    job = UnitContext(CONFIG, given.root, place, ffmpeg.build(), "killed")
+    cut_unit(job, second, screen_unit(job, second), [DescribedScene(clip.caption) for clip in second.clips])
     build_inline(source, out, CONFIG, stop_after=1)
     assert sealed_positions(out) == [0, 3, 4, 5]
     build_inline(source, out, CONFIG)
@@ -156,10 +156,10 @@ def test_a_shard_of_clips_that_were_all_rejected_is_partial_too(tmp_path: Path) 
 
 def test_of_a_clip_that_a_partial_shard_lacks_it_is_told_that_it_waits(source: Path, tmp_path: Path) -> None:
     build_inline(source, tmp_path / "out", CONFIG, stop_after=2)
-    found = Opened.at(Storage.at(tmp_path / "out"), CONFIG)
+    found = OpenDataset.at(Storage.at(tmp_path / "out"), CONFIG)
     (shard, *_) = [name for name, _ in Plan(found.out, CONFIG).shards()]
     clips = [clip for unit in Plan(found.out, CONFIG).units(shard) for clip in unit.clips]
-    told = [clip_history(found, Spot(clip.clip_id, shard, clip.unit, clip)) for clip in clips]
+    told = [clip_history(found, ClipLocation(clip.clip_id, shard, clip.unit, clip)) for clip in clips]
     assert [one.standing for one in told] == ["sealed"] * 2 + ["waiting"] * 4
     assert [one.sample is not None for one in told] == [True] * 2 + [False] * 4
 
@@ -198,7 +198,7 @@ def test_what_was_decided_before_the_asking_ended_is_sealed(api: ClaudeApi, sour
     for _ in range(4):
         api.account = GOOD
         after_answers(api, 5, lambda: reach_spend_limit(api))
-        with pytest.raises(RunStopped, match="spend limit"):
+        with pytest.raises(StoppedError, match="spend limit"):
             build_inline(source, out, ASKED, terms=terms())
         assert len(sealed_positions(out)) > before
         before = len(sealed_positions(out))
@@ -217,7 +217,7 @@ def test_a_key_that_is_refused_from_the_first_call_on_seals_nothing(
     api: ClaudeApi, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
-    with pytest.raises(UsageMistake, match="does not accept the key"):
+    with pytest.raises(UsageError, match="does not accept the key"):
         build_inline(source, tmp_path / "out", ASKED, terms=terms())
     assert untouched(Storage.at(tmp_path / "out"))
 
@@ -228,10 +228,10 @@ def test_a_retry_that_the_asking_ends_leaves_the_sealed_shard_as_it_is(api: Clau
     build_inline(source, out, ASKED, terms=terms())
     before = {shard.path: shard.sha256 for shard in Manifest.read(Storage.at(out)).shards}
     api.account = "spend_limit"
-    with pytest.raises(RunStopped, match="spend limit"):
+    with pytest.raises(StoppedError, match="spend limit"):
         build_inline(source, out, ASKED, retry=frozenset({"refused"}), terms=terms())
     assert {shard.path: shard.sha256 for shard in Manifest.read(Storage.at(out)).shards} == before
-    assert State.read(Storage.at(out), ASKED.units_per_shard).complete(Plan(Storage.at(out), ASKED))
+    assert CommittedState.read(Storage.at(out), ASKED.units_per_shard).complete(Plan(Storage.at(out), ASKED))
 
 
 def assert_unfinished(out: Path) -> None:

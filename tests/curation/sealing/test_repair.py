@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.curation.config import Encode
+from nextscene.curation.config import EncodeConfig
 from nextscene.curation.plan import Plan, write_plan
-from nextscene.curation.run.crash_counts import Crashes
+from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.run.prepare import file_sha256, prepare
-from nextscene.curation.run.unit_judge import Judging
+from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.seal_shard import CannotSeal, seal_shard
 from nextscene.curation.sources import Source
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName, UnitName
 from tests.faults.kill_at_step import TINY
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
@@ -50,12 +50,12 @@ def begun(source: Path) -> Path:
     out = source.parent / "begun"
     place, given = Storage.at(out), Source.at(str(source))
     prepare(place, given, TINY)
-    job = Job(TINY, given.root, place, ffmpeg.build(), "killed")
+    job = UnitContext(TINY, given.root, place, ffmpeg.build(), "killed")
     plan = Plan(place, TINY)
     for shard, _ in plan.shards():
         for unit in plan.units(shard):
             screened = screen_unit(job, unit)
-            scenes = asyncio.run(Judging(TINY, None, place, "killed").decide(unit, screened)).scenes
+            scenes = asyncio.run(UnitJudge(TINY, None, place, "killed").decide(unit, screened)).scenes
             cut_unit(job, unit, screened, scenes)
     return out
 
@@ -104,13 +104,16 @@ def build_without_film(source: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "damage"),
     [
-        (LAST.receipt, empty), (LAST.receipt, cut_short),
+        (LAST.receipt, empty),
+        (LAST.receipt, cut_short),
         (LAST.receipt, gone),
-        (LAST.tar, empty), (LAST.tar, gone),
-        (LAST.offsets, cut_short), (LAST.offsets, gone),
+        (LAST.tar, empty),
+        (LAST.tar, gone),
+        (LAST.offsets, cut_short),
+        (LAST.offsets, gone),
     ],
     ids=lambda value: getattr(value, "__name__", str(value).rpartition("nsp-000001.")[2]),
-)  # fmt: skip
+)
 def test_a_sealed_shard_whose_files_are_not_those_of_its_receipt_is_made_anew_and_told(
     source: Path, built: Path, out: Path, caplog: pytest.LogCaptureFixture, path: str, damage: Damage
 ) -> None:
@@ -127,7 +130,7 @@ def test_a_sealed_shard_whose_files_are_not_those_of_its_receipt_is_made_anew_an
     ("path", "damage"),
     [(LAST.tar, cut_short), (LAST.ledger, empty), (LAST.ledger, cut_short), (LAST.ledger, gone)],
     ids=lambda value: getattr(value, "__name__", str(value).rpartition("nsp-000001.")[2]),
-)  # fmt: skip
+)
 def test_what_is_whole_of_a_damaged_shard_is_not_deleted_and_the_remedy_is_one(
     source: Path, built: Path, out: Path, path: str, damage: Damage
 ) -> None:
@@ -135,7 +138,7 @@ def test_what_is_whole_of_a_damaged_shard_is_not_deleted_and_the_remedy_is_one(
     shutil.copytree(built, out)
     damage(out / path)
     before = files(out)
-    with pytest.raises(RunStopped, match=rf"{path} .*restore it from a copy, or delete {LAST.tar}, "):
+    with pytest.raises(StoppedError, match=rf"{path} .*restore it from a copy, or delete {LAST.tar}, "):
         build_inline(source, out, TINY)
     assert files(out) == before
     for named in (LAST.tar, LAST.offsets, LAST.receipt, LAST.ledger):
@@ -189,7 +192,7 @@ def test_where_no_shard_has_its_file_any_more_a_disk_is_missing_and_nothing_is_d
     for name in (ShardName("train", 0), LAST):
         gone(out / getattr(name, kind))
     before = files(out)
-    with pytest.raises(RunStopped, match=rf"none of them has its {kind} any more.*mount the disk.*delete "):
+    with pytest.raises(StoppedError, match=rf"none of them has its {kind} any more.*mount the disk.*delete "):
         build_inline(source, out, TINY)
     assert files(out) == before
 
@@ -201,7 +204,7 @@ def test_a_lost_disk_of_ledgers_deletes_no_tar(source: Path, built: Path, out: P
         gone(out / "manifest.json")
     shutil.rmtree(out / "ledger")
     before = files(out)
-    with pytest.raises(RunStopped, match="restore it from a copy"):
+    with pytest.raises(StoppedError, match="restore it from a copy"):
         build_inline(source, out, TINY)
     assert files(out) == before
 
@@ -266,11 +269,15 @@ ONE = UnitName("train", 2)
 @pytest.mark.parametrize(
     ("path", "damage"),
     [
-        (ONE.ledger, empty), (ONE.ledger, cut_short),
-        (ONE.part, gone), (ONE.part, empty), (ONE.part, half), (ONE.part, last_block_gone),
+        (ONE.ledger, empty),
+        (ONE.ledger, cut_short),
+        (ONE.part, gone),
+        (ONE.part, empty),
+        (ONE.part, half),
+        (ONE.part, last_block_gone),
     ],
     ids=lambda value: getattr(value, "__name__", str(value).rpartition(".")[2]),
-)  # fmt: skip
+)
 def test_a_unit_whose_files_are_not_whole_is_done_anew_and_told(
     source: Path, built: Path, begun: Path, out: Path, caplog: pytest.LogCaptureFixture, path: str, damage: Damage
 ) -> None:
@@ -294,7 +301,7 @@ def test_a_shard_that_cannot_be_sealed_says_why(begun: Path, out: Path) -> None:
 def test_counts_of_crashes_that_cannot_be_read_are_none(tmp_path: Path, data: bytes) -> None:
     out = Storage.at(tmp_path)
     out.write(ONE.crashes, data)
-    assert Crashes.read(out, ONE) == Crashes()
+    assert CrashCounts.read(out, ONE) == CrashCounts()
 
 
 def test_a_probe_that_a_killed_run_left_is_swept_and_nothing_else(source: Path, built: Path, out: Path) -> None:
@@ -323,8 +330,8 @@ def test_a_configuration_that_was_lost_is_that_of_a_run_with_the_same_plan_and_s
     shutil.copytree(built, out)
     damage(out / "config.toml")
     before = files(out)
-    with pytest.raises(UsageMistake, match=r"config\.toml is damaged"):
-        build_inline(source, out, replace(TINY, encode=Encode(width=96, height=64)))
+    with pytest.raises(UsageError, match=r"config\.toml is damaged"):
+        build_inline(source, out, replace(TINY, encode=EncodeConfig(width=96, height=64)))
     assert files(out) == before
     build_inline(source, out, TINY)
     assert len(told(caplog, "config.toml is damaged")) == 1
@@ -342,7 +349,7 @@ def test_a_configuration_by_which_nothing_was_done_is_planned_anew(source: Path,
 def test_a_configuration_of_something_else_is_left_alone(source: Path, out: Path) -> None:
     out.mkdir()
     (out / "config.toml").write_text("[tool]\nname = 'mine'\n")
-    with pytest.raises(UsageMistake, match="not ours"):
+    with pytest.raises(UsageError, match="not ours"):
         build_inline(source, out, TINY)
     assert (out / "config.toml").read_text().startswith("[tool]")
 
@@ -386,11 +393,11 @@ def test_what_an_older_version_planned_without_digests_is_derived_from_the_sourc
 def test_a_lost_plan_or_configuration_of_another_source_is_not_made_up(source: Path, built: Path, out: Path) -> None:
     shutil.copytree(built, out)
     gone(out / "plan.parquet")
-    with pytest.raises(UsageMistake, match="the source does not give the same again"):
+    with pytest.raises(UsageError, match="the source does not give the same again"):
         build_inline(source, out, TINY)
     shutil.copy(built / "plan.parquet", out)
     empty(out / "config.toml")
-    with pytest.raises(UsageMistake, match="is damaged"):
+    with pytest.raises(UsageError, match="is damaged"):
         build_inline(source, out, TINY)
 
 

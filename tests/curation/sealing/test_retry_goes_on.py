@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import RunStopped, UsageMistake
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.inspect.status import status
 from nextscene.curation.run.prepare import prepare
@@ -50,7 +50,7 @@ def in_rows(out: Path) -> Decimal:
 def stop_in_the_second_shard(api: ClaudeApi, source: Path, out: Path) -> None:
     """A spend limit is reached once the second shard has had its first answer."""
     after_answers(api, ANSWERS[BAD[0]] + 1, lambda: reach_spend_limit(api))
-    with pytest.raises(RunStopped, match="spend limit"):
+    with pytest.raises(StoppedError, match="spend limit"):
         build(source, out, ANEW)
     api.account = "good"
 
@@ -100,7 +100,7 @@ def test_once_it_is_done_the_next_retry_is_a_new_one(api: ClaudeApi, source: Pat
 def test_another_retry_is_refused_while_one_is_open(api: ClaudeApi, source: Path, out: Path) -> None:
     stop_in_the_second_shard(api, source, out)
     before = len(api.exchanges)
-    with pytest.raises(UsageMistake, match=r"unfinished --retry dropped,failed,refused.*delete .*retry\.json"):
+    with pytest.raises(UsageError, match=r"unfinished --retry dropped,failed,refused.*delete .*retry\.json"):
         build(source, out, frozenset({"failed"}))
     assert len(api.exchanges) == before
     (out / RETRY).unlink()
@@ -124,7 +124,7 @@ def test_a_run_without_retry_leaves_an_open_one_and_says_so(
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"outcomes": ["failed"], "shards": ["shards/train/000/x"]}', b"[]"])
 def test_a_damaged_record_is_named_with_its_remedy(api: ClaudeApi, source: Path, out: Path, damage: bytes) -> None:
     (out / RETRY).write_bytes(damage)
-    with pytest.raises(UsageMistake, match=r"retry\.json is damaged.*delete it"):
+    with pytest.raises(UsageError, match=r"retry\.json is damaged.*delete it"):
         build(source, out, ANEW)
     build(source, out)
     (problem,) = problems(out, SMALL_SHARDS)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nextscene.curation.progress import Stages
-from nextscene.curation.run.run import Order, build
-from nextscene.judge.call_progress import Report
+from nextscene.curation.run.run import BuildRequest, build
+from nextscene.judge.call_progress import CallProgress
 from tests.faults.kill_at_step import TINY
 from tests.support import build_inline, make_video, write_csv
 
@@ -28,7 +28,7 @@ class Recorder:
         assert planned == PLANNED
         self.begun.append(done)
 
-    def tick(self, done: Stages, asking: Report | None) -> None:
+    def tick(self, done: Stages, asking: CallProgress | None) -> None:
         self.told.append(done)
 
 
@@ -40,7 +40,7 @@ def test_a_retry_counts_what_it_does_anew_as_not_done(tmp_path: Path) -> None:
     for number in range(1, 3):
         make_video(tmp_path / f"{number}.mp4", 0.125, "64x48")
     progress = Recorder()
-    build(Order(str(source), str(out), TINY, workers=1, retry=frozenset({"failed"})), progress)
+    build(BuildRequest(str(source), str(out), TINY, workers=1, retry=frozenset({"failed"})), progress)
     assert progress.begun == [PLANNED, Stages(1, 1, 1, 0)]
     assert progress.told[-1] == PLANNED
     assert all(getattr(told, name) <= getattr(PLANNED, name) for told in progress.told for name in vars(PLANNED))

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextscene.common.text import MAX_TEXT_BYTES
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.sources import Clip, Source
 from nextscene.curation.sources.caption import caption_of
 from tests.curation.planning import planned
@@ -125,10 +125,20 @@ def test_a_json_in_a_tar_that_cannot_be_read_ends_its_clip(tmp_path: Path) -> No
 
 def test_the_json_in_a_tar_stands_behind_the_text_and_before_the_others(tmp_path: Path) -> None:
     files = {
-        "a.mp4": "x", "a.txt": "text", "a.json": '{"caption": "json"}', "b.mp4": "x", "b.json": '{"caption": "json"}',
-        "b.caption": "caption", "c.mp4": "x", "c.json": '{"text": "text"}', "c.caption": "caption",
-        "d.mp4": "x", "d.json": '{"caption": NaN, "score": NaN}', "e.mp4": "x", "e.JSON": '{"caption": "json"}',
-    }  # fmt: skip
+        "a.mp4": "x",
+        "a.txt": "text",
+        "a.json": '{"caption": "json"}',
+        "b.mp4": "x",
+        "b.json": '{"caption": "json"}',
+        "b.caption": "caption",
+        "c.mp4": "x",
+        "c.json": '{"text": "text"}',
+        "c.caption": "caption",
+        "d.mp4": "x",
+        "d.json": '{"caption": NaN, "score": NaN}',
+        "e.mp4": "x",
+        "e.JSON": '{"caption": "json"}',
+    }
     with tarfile.open(tmp_path / "clips.tar", "w") as tar:
         for name, text in files.items():
             add(tar, name, text.encode())
@@ -194,7 +204,7 @@ def test_a_caption_that_is_a_link_to_nowhere_ends_its_clip(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("judge", ["none", "film"])
 def test_such_clips_fail_each_for_its_reason_and_the_others_are_kept(tmp_path: Path, judge: str) -> None:
-    config = Config(judge=judge, test=0.0, unit_size=2, units_per_shard=2)  # type: ignore[arg-type]
+    config = BuildConfig(judge=judge, test=0.0, unit_size=2, units_per_shard=2)  # type: ignore[arg-type]
     make_video(tmp_path / "a.mp4", 0.5)
     spans = [b"a.mp4,0,0.2,%s", b"a.mp4,0.2,0.4,%s", b"a.mp4,0.4,0.5,%s", b"a.mp4,0.4,0.45,%s", b"a.mp4,0.45,0.5,%s"]
     texts = [b"one cat runs", b"birds fly", b"\xff", b"z" * (MAX_TEXT_BYTES + 1), b"\xe2\x80\x8b"]

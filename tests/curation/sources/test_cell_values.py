@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.sources import OPEN_END, Clip, Source
 from nextscene.curation.sources.columns import meant_for
@@ -39,7 +39,7 @@ def parquet(folder: Path, **columns: Any) -> Path:
 
 
 def mistake(path: Path) -> str:
-    with pytest.raises(UsageMistake) as error:
+    with pytest.raises(UsageError) as error:
         clips(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
     assert str(path) in str(error.value)
@@ -68,7 +68,7 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("start", "１", ("number of seconds",)),
     ("start", "infinity", ("number of seconds",)),
     ("end", {"s": 1}, ("an object",)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("column", "value", "words"), WRONG, ids=lambda value: str(value)[:20])
@@ -151,8 +151,9 @@ def test_what_python_cannot_hold_of_a_parquet_file_is_the_matter_of_its_row(tmp_
     times = pa.array([0, 2**62], pa.timestamp("ms"))
     path = parquet(tmp_path, video=["a.mp4", "b.mp4"], when=times)
     assert [json.loads(clip.provenance)["when"] for clip in clips(path)] == [
-        "1970-01-01 00:00:00", f"<value out of range: {2**62}>",
-    ]  # fmt: skip
+        "1970-01-01 00:00:00",
+        f"<value out of range: {2**62}>",
+    ]
     texts = pa.StringArray.from_buffers(2, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff"))
     path = parquet(
         tmp_path, video=["a.mp4", "b.mp4"], tags=pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), texts)
@@ -176,9 +177,11 @@ def test_nanoseconds_are_cut_whatever_is_installed(tmp_path: Path, monkeypatch: 
             monkeypatch.setitem(sys.modules, "pandas", None)
         (clip,) = clips(parquet(tmp_path, video=["a.mp4"], **columns))
         assert json.loads(clip.provenance) == {
-            "at": "1970-01-01 00:00:00.001234", "of": "00:00:00.001234", "took": "0:00:00.001234",
+            "at": "1970-01-01 00:00:00.001234",
+            "of": "00:00:00.001234",
+            "took": "0:00:00.001234",
             "all": [{"at": "1970-01-01 00:00:00.001234"}],
-        }  # fmt: skip
+        }
 
 
 # ---- columns ---------------------------------------------------------------------------------------------------
@@ -226,9 +229,16 @@ def test_a_column_that_would_change_the_clips_is_refused_with_the_remedy(
 
 def test_beside_the_known_column_it_is_provenance(tmp_path: Path) -> None:
     row = {
-        "video": "a.mp4", "start": 1, "end": 2, "caption": "it", "start_time": 9, "End": 8, "text": "more", "url": "u",
+        "video": "a.mp4",
+        "start": 1,
+        "end": 2,
+        "caption": "it",
+        "start_time": 9,
+        "End": 8,
+        "text": "more",
+        "url": "u",
         "duration": 5,
-    }  # fmt: skip
+    }
     (clip,) = clips(jsonl(tmp_path, row))
     assert (clip.start_ms, clip.end_ms, clip.caption) == (1000, 2000, "it")
     assert json.loads(clip.provenance) == {"start_time": 9, "End": 8, "text": "more", "url": "u", "duration": 5}
@@ -280,11 +290,7 @@ def test_a_name_that_is_given_twice_is_refused_and_an_empty_one_is_no_name(tmp_p
 
 # ---- CSV -------------------------------------------------------------------------------------------------------
 
-TABLE = [
-    ["video", "caption", "licence"],
-    ["a.mp4", "one, two; three\tfour", "CC"],
-    ["b.mp4", 'a "quoted"\nline', ""],
-]  # fmt: skip
+TABLE = [["video", "caption", "licence"], ["a.mp4", "one, two; three\tfour", "CC"], ["b.mp4", 'a "quoted"\nline', ""]]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -296,8 +302,9 @@ def test_the_separator_is_recognized_from_the_header(tmp_path: Path, separator: 
         csv.writer(file, delimiter=separator).writerows(TABLE)
     path.write_bytes(mark + path.read_bytes())
     assert [(clip.name, clip.caption, clip.provenance) for clip in clips(path)] == [
-        ("a.mp4", "one, two; three\tfour", '{"licence": "CC"}'), ("b.mp4", 'a "quoted"\nline', ""),
-    ]  # fmt: skip
+        ("a.mp4", "one, two; three\tfour", '{"licence": "CC"}'),
+        ("b.mp4", 'a "quoted"\nline', ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import Plan
-from nextscene.curation.sources import Clip, PassedOver, Source
+from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.curation.sources.clip import MEDIA_SUFFIXES
 from nextscene.curation.sources.sidecar import is_text
 from nextscene.curation.sources.skipped_files import MOST_KINDS
@@ -33,7 +33,7 @@ from tests.support import SMALL, build_inline, make_video, write_csv
 
 
 def read(location: Path) -> tuple[list[Clip], dict[str, int]]:
-    passed = PassedOver()
+    passed = SkippedFiles()
     found = list(Source.at(str(location)).clips(passed))
     return found, passed.counts
 
@@ -66,16 +66,39 @@ def tar(path: Path, *names: str) -> Path:
 
 def test_a_folder_counts_all_that_is_no_clip_and_no_caption_of_one(tmp_path: Path) -> None:
     touch(
-        tmp_path, "a.mp4", "a.txt", "b/a.GIF", "b/b.gif", "b/c.gif.txt", "notes", "c.tar.gz", "d.mp4", "d.txt",
+        tmp_path,
+        "a.mp4",
+        "a.txt",
+        "b/a.GIF",
+        "b/b.gif",
+        "b/c.gif.txt",
+        "notes",
+        "c.tar.gz",
+        "d.mp4",
+        "d.txt",
         "d.caption",
-        "orphan.txt", ".hidden.mp4", ".git/config", ".git/HEAD", "b/.c/a.mp4", "clips.csv", "x.mp4.part", "a. b",
-    )  # fmt: skip
+        "orphan.txt",
+        ".hidden.mp4",
+        ".git/config",
+        ".git/HEAD",
+        "b/.c/a.mp4",
+        "clips.csv",
+        "x.mp4.part",
+        "a. b",
+    )
     found, counts = read(tmp_path)
     assert [clip.name for clip in found] == ["a.mp4", "d.mp4"]
     assert counts == {
-        "hidden": 3, ".gif": 2, ".txt": 2, ".caption": 1, ".csv": 1, ".gz": 1, ".part": 1, "other suffixes": 1,
+        "hidden": 3,
+        ".gif": 2,
+        ".txt": 2,
+        ".caption": 1,
+        ".csv": 1,
+        ".gz": 1,
+        ".part": 1,
+        "other suffixes": 1,
         "without a suffix": 1,
-    }  # fmt: skip
+    }
 
 
 stems = st.text(st.sampled_from("aA0 .é"), min_size=1, max_size=3).filter(lambda name: name.strip(".") != "")
@@ -112,7 +135,7 @@ def beside(video: str, names: list[str]) -> str:
 
 
 def test_few_kinds_are_told_apart_however_many_there_are() -> None:
-    passed = PassedOver()
+    passed = SkippedFiles()
     chance = random.Random(0)
     for _ in range(20_000):
         passed.add("a." + "".join(chance.choices(string.ascii_lowercase + string.digits, k=3)))
@@ -128,9 +151,14 @@ def test_few_kinds_are_told_apart_however_many_there_are() -> None:
 
 def test_each_dotted_video_of_a_tar_is_a_clip_and_ids_of_others_stay(tmp_path: Path) -> None:
     names = [
-        "in/clip.mp4", "in/clip.txt", "in/Movie.2019.1080p.mp4", "in/Movie.2019.1080p.txt", "in/Movie.2020.720p.MP4",
-        "in/Movie.2020.720p.json", "in/Movie.mp4",
-    ]  # fmt: skip
+        "in/clip.mp4",
+        "in/clip.txt",
+        "in/Movie.2019.1080p.mp4",
+        "in/Movie.2019.1080p.txt",
+        "in/Movie.2020.720p.MP4",
+        "in/Movie.2020.720p.json",
+        "in/Movie.mp4",
+    ]
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as file:
         for name in names:
@@ -140,9 +168,11 @@ def test_each_dotted_video_of_a_tar_is_a_clip_and_ids_of_others_stay(tmp_path: P
             file.addfile(info, io.BytesIO(data))
     found, counts = read(path)
     assert {clip.name: clip.caption for clip in found} == {
-        "a.tar/in/clip.mp4": "of in/clip.txt", "a.tar/in/Movie.2019.1080p.mp4": "of in/Movie.2019.1080p.txt",
-        "a.tar/in/Movie.2020.720p.mp4": "of 2020", "a.tar/in/Movie.mp4": "",
-    }  # fmt: skip
+        "a.tar/in/clip.mp4": "of in/clip.txt",
+        "a.tar/in/Movie.2019.1080p.mp4": "of in/Movie.2019.1080p.txt",
+        "a.tar/in/Movie.2020.720p.mp4": "of 2020",
+        "a.tar/in/Movie.mp4": "",
+    }
     assert counts == {}
     # As versions that knew no dotted names made it.
     assert found[0].clip_id == Clip("", "a.tar/in/clip.mp4", "").clip_id
@@ -177,16 +207,27 @@ def test_a_tar_counts_what_it_passes_over(tmp_path: Path) -> None:
     found, counts = read(tar(tmp_path / "x.tar", *names))
     assert [clip.name for clip in found] == ["x.tar/a.mp4"]
     assert counts == {
-        ".cls": 1, ".gif": 1, ".json": 1, ".png": 1, "hidden": 1, "links and devices": 1, "without a suffix": 1,
-    }  # fmt: skip
+        ".cls": 1,
+        ".gif": 1,
+        ".json": 1,
+        ".png": 1,
+        "hidden": 1,
+        "links and devices": 1,
+        "without a suffix": 1,
+    }
 
 
 def test_a_hard_link_in_a_tar_is_the_file_it_leads_to(tmp_path: Path) -> None:
     """Also of a caption. One that leads nowhere, or onward, is counted."""
     names = [
-        "in/a.mp4", "in/a.txt", "in/b.mp4 -> in/a.mp4", "in/b.txt -> ./in/a.txt", "c.mp4 -> gone.mp4",
-        "d.mp4 -> in/e.mp4", "in/e.mp4",
-    ]  # fmt: skip
+        "in/a.mp4",
+        "in/a.txt",
+        "in/b.mp4 -> in/a.mp4",
+        "in/b.txt -> ./in/a.txt",
+        "c.mp4 -> gone.mp4",
+        "d.mp4 -> in/e.mp4",
+        "in/e.mp4",
+    ]
     found, counts = read(tar(tmp_path / "x.tar", *names))
     a, b, e = found
     assert [clip.name for clip in found] == ["x.tar/in/a.mp4", "x.tar/in/b.mp4", "x.tar/in/e.mp4"]

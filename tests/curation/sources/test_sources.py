@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextscene.common.errors import UsageMistake
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.sources import MISSING, OPEN_END, WHOLE_FILE, Clip, Source, locate
 from nextscene.curation.sources.clip import MEDIA_SUFFIXES
@@ -36,7 +36,7 @@ def put(path: Path, data: bytes = b"x") -> Path:
 
 
 def mistake(location: Path | str) -> str:
-    with pytest.raises(UsageMistake) as error:
+    with pytest.raises(UsageError) as error:
         _ = [clip.clip_id for clip in clips(location)]
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -92,8 +92,12 @@ def test_the_caption_is_the_text_of_the_same_name_in_the_same_folder(tmp_path: P
     put(tmp_path / "e.txt", b"")
     captions = {clip.name: clip.caption for clip in clips(tmp_path)}
     assert captions == {
-        "a.mp4": "ein Häschen\nerwacht", "b/a.mp4": "", "c.tar.mp4": "a second dot", "d.png": "a picture", "e.mp4": "",
-    }  # fmt: skip
+        "a.mp4": "ein Häschen\nerwacht",
+        "b/a.mp4": "",
+        "c.tar.mp4": "a second dot",
+        "d.png": "a picture",
+        "e.mp4": "",
+    }
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
@@ -153,8 +157,10 @@ rows = st.lists(
     st.fixed_dictionaries(
         {"video": st.sampled_from(["a.mp4", "b/c.mp4"]), "start": st.integers(0, 50), "end": st.integers(51, 99)}
     ),
-    min_size=1, max_size=8, unique_by=lambda row: (row["video"], row["start"], row["end"]),
-)  # fmt: skip
+    min_size=1,
+    max_size=8,
+    unique_by=lambda row: (row["video"], row["start"], row["end"]),
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -196,7 +202,7 @@ TABLE: list[dict[str, Any]] = [
     {"video": "a.mp4", "caption": 'ein "Häschen"', "start": 0.0, "end": 1.25, "id": "one", "licence": "CC"},
     {"video": "b c.mp4", "caption": "two\nlines", "start": 1.5, "end": None, "id": None, "licence": None},
     {"video": "中/é.mp4", "caption": None, "start": None, "end": 2.0, "id": None, "licence": "CC"},
-]  # fmt: skip
+]
 
 
 def write_jsonl(path: Path, table: list[dict[str, Any]]) -> Path:
@@ -219,7 +225,7 @@ def test_a_manifest_of_any_kind_gives_the_same_clips(tmp_path: Path, kind: str) 
         ("a.mp4", "one", "a.mp4", 0, 1250, 'ein "Häschen"', '{"licence": "CC"}'),
         ("b c.mp4", "b c.mp4", "b c.mp4", 1500, OPEN_END, "two\nlines", ""),
         ("中/é.mp4", "中/é.mp4", "中/é.mp4", 0, 2000, "", '{"licence": "CC"}'),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_csv_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ BAD = {
     "nothing.parquet": (b"", ["Parquet"]),
     "marks alone.parquet": (b"PAR1" + bytes(100) + b"PAR1", ["Parquet"]),
     "a web page.parquet": (b"PAR1<html>" + b"x" * 100 + (50).to_bytes(4, "little") + b"PAR1", ["Parquet"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
@@ -279,15 +285,21 @@ UNUSABLE = {
     "latin-1.jsonl": ('{"video": "Häschen.mp4"}\n'.encode("latin-1"), "bad_name", ["line 1", "video", "0xE4"]),
     "a long name.jsonl": (b'{"video": "' + b"a" * 20_000 + b'"}\n', "bad_name", ["line 1", "20,000 bytes"]),
     "half a character elsewhere.jsonl": (
-        b'{"video": "a.mp4", "x": {"\\ud800": 1}}\n', "bad_provenance", ["line 1", "provenance", "U+D800"],
+        b'{"video": "a.mp4", "x": {"\\ud800": 1}}\n',
+        "bad_provenance",
+        ["line 1", "provenance", "U+D800"],
     ),
     "a deep list elsewhere.jsonl": (
-        b'{"video": "a.mp4", "x": ' + b"[" * 900 + b"]" * 900 + b"}\n", "bad_provenance", ["line 1", "deeper than 100"],
+        b'{"video": "a.mp4", "x": ' + b"[" * 900 + b"]" * 900 + b"}\n",
+        "bad_provenance",
+        ["line 1", "deeper than 100"],
     ),
     "much elsewhere.jsonl": (
-        b'{"video": "a.mp4", "y": 1, "x": "' + b"a" * (1 << 20) + b'"}\n', "bad_provenance", ["1,048,", "'x'"],
+        b'{"video": "a.mp4", "y": 1, "x": "' + b"a" * (1 << 20) + b'"}\n',
+        "bad_provenance",
+        ["1,048,", "'x'"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(UNUSABLE))
@@ -317,7 +329,7 @@ def test_a_parquet_manifest_with_a_flipped_byte_is_read_or_refused_and_never_bre
         try:
             for clip in clips(path):
                 _ = clip.clip_id
-        except UsageMistake as error:
+        except UsageError as error:
             assert str(path) in str(error) and "\n" not in str(error)
 
 
@@ -397,8 +409,10 @@ members = st.lists(
         st.lists(st.text("abcé ", min_size=1, max_size=4), min_size=1, max_size=3).map("/".join),
         st.binary(max_size=1500),
     ),
-    min_size=1, max_size=6, unique_by=lambda member: member[0],
-)  # fmt: skip
+    min_size=1,
+    max_size=6,
+    unique_by=lambda member: member[0],
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -465,15 +479,17 @@ ABSURD_TARS = {
     "a map of 10^9 holes": lambda: (
         header(
             b"x",
-            b"".join(said_in_pax(f"GNU.sparse.{name}", value) for name, value in
-                     (("major", "1"), ("minor", "0"), ("name", "a.mp4"), ("realsize", "4"))),
+            b"".join(
+                said_in_pax(f"GNU.sparse.{name}", value)
+                for name, value in (("major", "1"), ("minor", "0"), ("name", "a.mp4"), ("realsize", "4"))
+            ),
         )
         + header(b"0", b"999999999\n" + b"1\n" * 200)
     ),
     "10 global headers of 1 MB": lambda: b"".join(
         header(b"g", said_in_pax(f"name{n}", "v" * 1_000_000)) + header(b"0", b"") for n in range(10)
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", ABSURD_TARS)
@@ -497,17 +513,27 @@ def test_a_caption_comes_from_the_text_else_from_the_json(tmp_path: Path) -> Non
     path = write_tar(
         tmp_path / "a.tar",
         [
-            ("a.mp4", b"1"), ("a.txt", b" text "), ("a.json", b'{"caption": "json"}'),
-            ("b.json", b'{"caption": "json"}'), ("b.MP4", b"1"),
-            ("c.mp4", b"1"), ("c.json", b'{"caption": null}'),
-            ("d.mp4", b"1"), ("d.json", b'{"other": 1}'),
-            ("e.mp4", b"1"), ("e.json", b"[]"),
+            ("a.mp4", b"1"),
+            ("a.txt", b" text "),
+            ("a.json", b'{"caption": "json"}'),
+            ("b.json", b'{"caption": "json"}'),
+            ("b.MP4", b"1"),
+            ("c.mp4", b"1"),
+            ("c.json", b'{"caption": null}'),
+            ("d.mp4", b"1"),
+            ("d.json", b'{"other": 1}'),
+            ("e.mp4", b"1"),
+            ("e.json", b"[]"),
             ("f.txt", b"no video"),
         ],
-    )  # fmt: skip
+    )
     assert [(clip.name, clip.caption) for clip in clips(path)] == [
-        ("a.tar/a.mp4", "text"), ("a.tar/b.mp4", "json"), ("a.tar/c.mp4", ""), ("a.tar/d.mp4", ""), ("a.tar/e.mp4", ""),
-    ]  # fmt: skip
+        ("a.tar/a.mp4", "text"),
+        ("a.tar/b.mp4", "json"),
+        ("a.tar/c.mp4", ""),
+        ("a.tar/d.mp4", ""),
+        ("a.tar/e.mp4", ""),
+    ]
 
 
 def blanked(path: Path, needle: bytes, at: int = 0, replacement: bytes = b"\xaa" * 20) -> bytes:
@@ -554,11 +580,23 @@ def bad_tar(kind: str, path: Path) -> Path:
 
 
 BAD_TARS = (
-    "ungrouped", "a video twice", "two videos in a sample", "no video", "a list of captions",
+    "ungrouped",
+    "a video twice",
+    "two videos in a sample",
+    "no video",
+    "a list of captions",
     "a caption by another name",
-    "a caption apart", "a dotted video apart", "a name not in utf-8", "empty", "not a tar", "compressed",
-    "cut inside data", "cut inside a header", "a damaged header", "two joined",
-)  # fmt: skip
+    "a caption apart",
+    "a dotted video apart",
+    "a name not in utf-8",
+    "empty",
+    "not a tar",
+    "compressed",
+    "cut inside data",
+    "cut inside a header",
+    "a damaged header",
+    "two joined",
+)
 
 
 @pytest.mark.parametrize("kind", BAD_TARS)

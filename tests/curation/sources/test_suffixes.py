@@ -18,20 +18,43 @@ MPEG_2 = ("-c:v", "mpeg2video", "-q:v", "4")
 H_264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 THEORA = ("-c:v", "libtheora", "-q:v", "6")
 AS: dict[str, tuple[str, ...]] = {
-    ".3g2": (*H_264, "-f", "3g2"), ".3gp": (*H_264, "-f", "3gp"), ".asf": ("-c:v", "wmv2", "-q:v", "4", "-f", "asf"),
-    ".avi": (*MPEG_4, "-f", "avi"), ".divx": (*MPEG_4, "-f", "avi"), ".f4v": (*H_264, "-f", "f4v"),
-    ".flv": (*H_264, "-f", "flv"), ".m2t": (*MPEG_2, "-f", "mpegts"), ".m2ts": (*H_264, "-f", "mpegts"),
-    ".m4v": (*H_264, "-f", "mp4"), ".mkv": (*H_264, "-f", "matroska"), ".mov": (*H_264, "-f", "mov"),
-    ".mp4": (*H_264, "-f", "mp4"), ".mpe": (*MPEG_2, "-f", "mpeg"), ".mpeg": (*MPEG_2, "-f", "mpeg"),
-    ".mpg": (*MPEG_2, "-f", "mpeg"), ".mts": (*H_264, "-f", "mpegts"), ".mxf": (*MPEG_2, "-f", "mxf"),
-    ".ogm": (*THEORA, "-f", "ogg"), ".ogv": (*THEORA, "-f", "ogv"), ".qt": (*H_264, "-f", "mov"),
-    ".ts": (*H_264, "-f", "mpegts"), ".vob": (*MPEG_2, "-f", "vob"), ".wmv": ("-c:v", "wmv2", "-q:v", "4", "-f", "asf"),
+    ".3g2": (*H_264, "-f", "3g2"),
+    ".3gp": (*H_264, "-f", "3gp"),
+    ".asf": ("-c:v", "wmv2", "-q:v", "4", "-f", "asf"),
+    ".avi": (*MPEG_4, "-f", "avi"),
+    ".divx": (*MPEG_4, "-f", "avi"),
+    ".f4v": (*H_264, "-f", "f4v"),
+    ".flv": (*H_264, "-f", "flv"),
+    ".m2t": (*MPEG_2, "-f", "mpegts"),
+    ".m2ts": (*H_264, "-f", "mpegts"),
+    ".m4v": (*H_264, "-f", "mp4"),
+    ".mkv": (*H_264, "-f", "matroska"),
+    ".mov": (*H_264, "-f", "mov"),
+    ".mp4": (*H_264, "-f", "mp4"),
+    ".mpe": (*MPEG_2, "-f", "mpeg"),
+    ".mpeg": (*MPEG_2, "-f", "mpeg"),
+    ".mpg": (*MPEG_2, "-f", "mpeg"),
+    ".mts": (*H_264, "-f", "mpegts"),
+    ".mxf": (*MPEG_2, "-f", "mxf"),
+    ".ogm": (*THEORA, "-f", "ogg"),
+    ".ogv": (*THEORA, "-f", "ogv"),
+    ".qt": (*H_264, "-f", "mov"),
+    ".ts": (*H_264, "-f", "mpegts"),
+    ".vob": (*MPEG_2, "-f", "vob"),
+    ".wmv": ("-c:v", "wmv2", "-q:v", "4", "-f", "asf"),
     ".webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-f", "webm"),
-}  # fmt: skip
+}
 IMAGE = {
-    ".avif": "AVIF", ".bmp": "BMP", ".jfif": "JPEG", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF",
-    ".tiff": "TIFF", ".webp": "WEBP",
-}  # fmt: skip
+    ".avif": "AVIF",
+    ".bmp": "BMP",
+    ".jfif": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
 FROM = ("folder", "manifest", "tar")
 
 

@@ -15,22 +15,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nextscene.common import ffmpeg
-from nextscene.common.child_process import Run
+from nextscene.common.child_process import ChildResult
 from nextscene.common.frame_sampling import spread
 from nextscene.common.storage import StorageFault
-from nextscene.curation.config import Config
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.extract import expected_frames
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured, measure
 from nextscene.curation.media.seek import Span
-from nextscene.curation.outcome import Ending
-from nextscene.curation.stages.keyframes import look
+from nextscene.curation.outcome import ClipOutcome
+from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.judge.api.request import PATCH, Frame
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from tests.curation.frames import Picture, clip_frames, shown_frames, source_frames
 from tests.fakes.claude_api import images
 from tests.support import CLIPS, make_video, needs_clips, run_ffmpeg
 
-CONFIG = Config(judge="claude")
+CONFIG = BuildConfig(judge="claude")
 LEVELS = 20
 """Brightness steps between two frames of a ramp: more than what JPEG, scaling and rounding blur."""
 
@@ -41,12 +41,12 @@ def measured(path: Path) -> Measured:
 
 
 def seen(
-    path: Path, span: Span | None = None, config: Config = CONFIG, known: Measured | None = None
+    path: Path, span: Span | None = None, config: BuildConfig = CONFIG, known: Measured | None = None
 ) -> tuple[Frame, ...]:
     scratch = Path(tempfile.gettempdir()) / "look"
     scratch.mkdir(exist_ok=True)
-    found = look(path, span or Span(0.0, None), known or measured(path), config, scratch)
-    assert not isinstance(found, Ending), found
+    found = extract_keyframes(path, span or Span(0.0, None), known or measured(path), config, scratch)
+    assert not isinstance(found, ClipOutcome), found
     return found
 
 
@@ -119,7 +119,7 @@ def test_the_frames_are_those_of_the_clip_at_the_spread_places_with_their_times(
         assert abs(brightness(decoded(frame)) - level) < LEVELS / 2
 
 
-def _check_against_the_source(path: Path, start: float, end: float | None, config: Config = CONFIG) -> None:
+def _check_against_the_source(path: Path, start: float, end: float | None, config: BuildConfig = CONFIG) -> None:
     """The frames that timestamps alone say must be shown, covered and cropped as the clip is."""
     known = measured(path)
     span = Span(start, None if end is None else end - start)
@@ -207,19 +207,19 @@ def test_heights_are_multiples_of_a_patch_and_sizes_are_what_the_bytes_say(
 ) -> None:
     """At 832×480, as clips are by default, the default picture costs 252 tokens."""
     path = make_video(tmp_path / "a.mp4", 0.25, source)
-    config = replace(CONFIG, claude=Claude(frame_height=height, frames=2))
+    config = replace(CONFIG, claude=ClaudeConfig(frame_height=height, frames=2))
     for frame in seen(path, config=config):
         assert (frame.width, frame.height) == images.size(frame.jpeg)
         assert frame.height == height and height % PATCH == 0
         assert abs(frame.width - height * 832 / 480) <= 1
         assert frame.tokens == math.ceil(frame.width / 28) * math.ceil(frame.height / 28)
-        assert height != Claude().frame_height or frame.tokens == 252
+        assert height != ClaudeConfig().frame_height or frame.tokens == 252
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 30])
 def test_as_many_frames_as_are_wanted_and_there(tmp_path: Path, wanted: int) -> None:
     path = make_video(tmp_path / "a.mp4", 1.0)
-    config = replace(CONFIG, claude=Claude(frames=wanted))
+    config = replace(CONFIG, claude=ClaudeConfig(frames=wanted))
     assert len(seen(path, config=config)) == min(16, wanted)
 
 
@@ -231,12 +231,12 @@ def test_what_cannot_be_decoded_is_an_ending_with_evidence_that_is_the_same_ever
     known, data = measured(path), path.read_bytes()
     at = data.index(b"mdat") + 4
     path.write_bytes(data[:at] + bytes(len(data) - at))
-    ends = {look(path, Span(0.0, None), known, CONFIG, tmp_path) for _ in range(2)}
-    assert ends == {Ending("rejected", "unreadable", "Invalid data found when processing input")}
+    ends = {extract_keyframes(path, Span(0.0, None), known, CONFIG, tmp_path) for _ in range(2)}
+    assert ends == {ClipOutcome("rejected", "unreadable", "Invalid data found when processing input")}
 
 
-def _fake(code: int | None, stderr: str) -> Callable[..., Run]:
-    return lambda line, limits: Run(code, stderr, 0.0)
+def _fake(code: int | None, stderr: str) -> Callable[..., ChildResult]:
+    return lambda line, limits: ChildResult(code, stderr, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,14 @@ def test_the_decoders_end_is_the_clips_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, stderr: str, reason: str
 ) -> None:
     monkeypatch.setattr(ffmpeg, "run", _fake(code, stderr))
-    end = look(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC"), CONFIG, tmp_path)
-    assert isinstance(end, Ending)
+    end = extract_keyframes(
+        tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC"), CONFIG, tmp_path
+    )
+    assert isinstance(end, ClipOutcome)
     assert (end.outcome, end.reason) == ("failed", reason) and stderr in end.detail
 
 
 def test_a_full_scratch_disk_is_not_the_clips_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "run", _fake(1, "av_interleaved_write_frame(): No space left on device"))
     with pytest.raises(StorageFault, match="scratch"):
-        look(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC"), CONFIG, tmp_path)
+        extract_keyframes(tmp_path / "a.mp4", Span(0.0, None), Measured(False, 854, 480, 1.0, "AVC"), CONFIG, tmp_path)

@@ -14,14 +14,14 @@ import pytest
 
 from nextscene.common import child_process, ffmpeg
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Limits
+from nextscene.curation.config import RunLimits
 from nextscene.curation.ledger import RUN_SPECIFIC, read_ledger
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sources import Source
 from nextscene.curation.sources.reader import SourceReader
-from nextscene.curation.stages.parallel_clips import Bench, side_by_side
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.parallel_clips import ClipWorkspace, side_by_side
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from tests.faults.kill_at_step import TINY
 from tests.support import captioned_spans
 
@@ -32,7 +32,7 @@ def test_results_come_in_order_and_few_are_held(tmp_path: Path) -> None:
     begun: list[int] = []
     both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
-    def step(item: int, bench: Bench) -> tuple[int, Path]:
+    def step(item: int, bench: ClipWorkspace) -> tuple[int, Path]:
         begun.append(item)
         both.wait()  # two are at work at once, or this never ends
         return item, bench.scratch
@@ -50,7 +50,7 @@ def test_no_two_share_a_bench(tmp_path: Path) -> None:
     at_work: set[Path] = set()
     seen: set[Path] = set()
 
-    def step(_: int, bench: Bench) -> None:
+    def step(_: int, bench: ClipWorkspace) -> None:
         with taken:
             assert bench.scratch not in at_work
             at_work.add(bench.scratch)
@@ -67,7 +67,7 @@ def test_no_two_share_a_bench(tmp_path: Path) -> None:
 def test_the_first_fault_ends_it(tmp_path: Path) -> None:
     begun: list[int] = []
 
-    def step(item: int, _: Bench) -> int:
+    def step(item: int, _: ClipWorkspace) -> int:
         begun.append(item)
         if item == 3:
             raise ZeroDivisionError
@@ -87,7 +87,7 @@ def test_a_unit_is_the_same_however_many_are_worked_on_at_once(tmp_path: Path) -
         prepare(out, source, config)
         (shard,) = (name for name, _ in Plan(out, config).shards())
         (unit,) = Plan(out, config).units(shard)
-        job = Job(config, source.root, out, ffmpeg.build(), "r")
+        job = UnitContext(config, source.root, out, ffmpeg.build(), "r")
         cut_unit(job, unit, screen_unit(job, unit, at_once), [None] * 5, at_once)
         rows = read_ledger(out, unit.name.ledger)
         lasting = [{name: value for name, value in vars(row).items() if name not in RUN_SPECIFIC} for row in rows]
@@ -102,7 +102,7 @@ def test_each_child_is_told_its_own_cpu_time() -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     lines = [[sys.executable, "-S", "-c", burn], *([sys.executable, "-S", "-c", "import time; time.sleep(1)"],) * 3]
     with ThreadPoolExecutor(4) as pool:
-        busy, *idle = pool.map(lambda line: child_process.run(line, Limits()), lines)
+        busy, *idle = pool.map(lambda line: child_process.run(line, RunLimits()), lines)
     assert busy.code == 0
     assert busy.cpu_seconds >= 0.5
     assert [run.code for run in idle] == [0, 0, 0]
@@ -111,6 +111,6 @@ def test_each_child_is_told_its_own_cpu_time() -> None:
 
 def test_a_child_whose_time_is_up_has_no_code_and_is_gone() -> None:
     run = child_process.run(
-        [sys.executable, "-S", "-c", "import time; time.sleep(600)"], replace(Limits(), clip_seconds=0.5)
+        [sys.executable, "-S", "-c", "import time; time.sleep(600)"], replace(RunLimits(), clip_seconds=0.5)
     )
     assert run.code is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.config import Config, Encode
+from nextscene.curation.config import BuildConfig, EncodeConfig
 from nextscene.curation.ledger import Row
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.loading.reader import ShardReader
@@ -18,8 +18,8 @@ from tests.support import CLIPS, assert_conserved, build_inline, ledger, needs_c
 
 pytestmark = needs_clips
 
-CONFIG = Config(judge="none", test=0.0, unit_size=8, units_per_shard=8)
-LOSSLESS = replace(CONFIG, resolution="native", encode=Encode(crf=0))
+CONFIG = BuildConfig(judge="none", test=0.0, unit_size=8, units_per_shard=8)
+LOSSLESS = replace(CONFIG, resolution="native", encode=EncodeConfig(crf=0))
 
 EXPECTED = {
     "market_720p_24.mp4": ("kept", "", ""),
@@ -82,7 +82,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def row_of(out: Path, config: Config, name: str, start: float = 0.0) -> Row:
+def row_of(out: Path, config: BuildConfig, name: str, start: float = 0.0) -> Row:
     (row,) = (r for r in ledger(out, config) if r.source.endswith(f"/{name}") and r.start_ms == round(start * 1000))
     return row
 

@@ -16,26 +16,17 @@ from nextscene.common import ffmpeg
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import Rules
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured, measure
-from nextscene.curation.outcome import Ending
+from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import Plan, PlannedClip
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sources import OPEN_END, Source
 from nextscene.curation.sources.reader import SourceReader
 from nextscene.curation.stages.screen import screen, size_rule, span_rule
-from nextscene.curation.stages.unit import Job, cut_unit, screen_unit
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName
 from tests.curation.planning import planned
 from tests.fakes.loopback import CLAUDE, spoil, terms
-from tests.support import (
-    SMALL,
-    assert_same_dataset,
-    build_inline,
-    ledger,
-    make_video,
-    problems,
-    run_ffmpeg,
-    write_csv,
-)
+from tests.support import SMALL, assert_same_dataset, build_inline, ledger, make_video, problems, run_ffmpeg, write_csv
 
 RULES = Rules()
 CLIP = PlannedClip(0, "0" * 24, "train", 0, 0, "", "a", "a", "a", 0, OPEN_END, "", "", 0, -1, 1, 0)
@@ -49,8 +40,8 @@ def image(width: int, height: int) -> Measured:
     return Measured(True, width, height, 0.0, "PNG")
 
 
-def reason(ending: Ending | Measured | None) -> str:
-    return f"{ending.outcome}: {ending.reason}" if isinstance(ending, Ending) else "fine"
+def reason(ending: ClipOutcome | Measured | None) -> str:
+    return f"{ending.outcome}: {ending.reason}" if isinstance(ending, ClipOutcome) else "fine"
 
 
 # ---- rules -----------------------------------------------------------------------------------------------------
@@ -153,7 +144,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def screened(source: Path, folder: Path, scratch: Path) -> dict[str, Measured | Ending]:
+def screened(source: Path, folder: Path, scratch: Path) -> dict[str, Measured | ClipOutcome]:
     reader = SourceReader(Source.at(str(source)).root, scratch)
     return {clip.name: screen(clip, reader, SMALL) for clip in planned(source, folder, SMALL)}
 
@@ -248,7 +239,7 @@ def test_a_file_of_another_size_was_changed(one: tuple[Path, PlannedClip, Source
         file.write(b"x")
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
     ending = screen(clip, reader, SMALL)
-    assert reason(ending) == "failed: source_changed" and isinstance(ending, Ending)
+    assert reason(ending) == "failed: source_changed" and isinstance(ending, ClipOutcome)
     assert "a.mp4" in ending.detail and f"{before.st_size} bytes, now {before.st_size + 1}" in ending.detail
 
 
@@ -260,7 +251,7 @@ def test_a_file_of_another_time_is_as_planned_if_its_ends_are(one: tuple[Path, P
     for at in (0, len(data) - 1):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         ending = screen(clip, reader, SMALL)
-        assert reason(ending) == "failed: source_changed" and isinstance(ending, Ending)
+        assert reason(ending) == "failed: source_changed" and isinstance(ending, ClipOutcome)
         assert "as many bytes, of other contents" in ending.detail
     assert reason(screen(replace(clip, digest=""), reader, SMALL)) != "failed: source_changed", "as older plans have it"
 
@@ -269,7 +260,7 @@ def test_a_file_that_is_gone_was_changed(one: tuple[Path, PlannedClip, SourceRea
     path, clip, reader = one
     path.unlink()
     ending = screen(clip, reader, SMALL)
-    assert reason(ending) == "failed: source_changed" and isinstance(ending, Ending) and "gone" in ending.detail
+    assert reason(ending) == "failed: source_changed" and isinstance(ending, ClipOutcome) and "gone" in ending.detail
 
 
 def test_a_folder_that_is_gone_is_a_fault_of_the_storage(one: tuple[Path, PlannedClip, SourceReader]) -> None:
@@ -287,7 +278,7 @@ def test_a_file_that_was_never_there_is_missing_until_it_comes(tmp_path: Path) -
     reader = SourceReader(Source.at(str(manifest)).root, tmp_path)
     for absent in (clip, other):
         ending = screen(absent, reader, SMALL)
-        assert reason(ending) == "failed: source_missing" and isinstance(ending, Ending)
+        assert reason(ending) == "failed: source_missing" and isinstance(ending, ClipOutcome)
         assert absent.location in ending.detail
     make_video(tmp_path / "in" / "a.mp4", 0.25, "832x480")
     assert reason(screen(clip, reader, SMALL)) == "fine"
@@ -313,9 +304,11 @@ def test_what_was_measured_of_a_clip_that_is_not_kept_stands_in_its_row(tmp_path
         for row in ledger(tmp_path / "out")
     }
     assert found == {
-        "small.mp4": ("rejected", 320, 240, 0.5, "AVC"), "short.mp4": ("rejected", 832, 480, 0.5, "AVC"),
-        "spoilt.mp4": ("failed", 832, 480, 0.5, "AVC"), "none.mp4": ("rejected", -1, -1, -1.0, ""),
-    }  # fmt: skip
+        "small.mp4": ("rejected", 320, 240, 0.5, "AVC"),
+        "short.mp4": ("rejected", 832, 480, 0.5, "AVC"),
+        "spoilt.mp4": ("failed", 832, 480, 0.5, "AVC"),
+        "none.mp4": ("rejected", -1, -1, -1.0, ""),
+    }
     assert problems(tmp_path / "out") == []
     build_inline(source, tmp_path / "again", SMALL)
     assert_same_dataset(tmp_path / "out", tmp_path / "again")
@@ -338,9 +331,11 @@ def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
 ) -> None:
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}])
-    monkeypatch.setattr("nextscene.curation.stages.unit.look", lambda *_: Ending("failed", "short_decode", "no frame"))
+    monkeypatch.setattr(
+        "nextscene.curation.stages.unit.look", lambda *_: ClipOutcome("failed", "short_decode", "no frame")
+    )
     prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, terms(uncaptioned="caption"))
-    job = Job(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", terms())
+    job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", terms())
     (unit,) = Plan(job.out, CLAUDE).units(ShardName("train", 0))
     cut_unit(job, unit, screen_unit(job, unit), [None])
     (row,) = ledger(tmp_path / "out", CLAUDE)

@@ -9,7 +9,7 @@ benchmark from a process of its own: `python -m tests.fakes.claude_api --help`.
 """
 
 from tests.fakes.claude_api.batches import Batch
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.claude_api.limits import Limits
 from tests.fakes.claude_api.mind import Answer, Mind
 from tests.fakes.claude_api.question import Question, digest
@@ -21,13 +21,13 @@ __all__ = [
     "KEY",
     "MODELS",
     "Answer",
-    "ApiError",
     "Batch",
     "ClaudeApi",
     "Exchange",
     "Limits",
     "Mind",
     "Question",
+    "ServerError",
     "Weather",
     "digest",
 ]

@@ -15,10 +15,7 @@ from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
 def main() -> None:
     asked = _parser().parse_args()
     mind = Mind(
-        seed=asked.seed,
-        scene_words=asked.scene_words,
-        pass_rate=asked.pass_rate,
-        thinking_tokens=asked.thinking_tokens,
+        seed=asked.seed, scene_words=asked.scene_words, pass_rate=asked.pass_rate, thinking_tokens=asked.thinking_tokens
     )
     limits = Limits(
         latency=asked.latency,
@@ -30,12 +27,7 @@ def main() -> None:
     )
     weather = Weather(seed=asked.seed, rates=dict(asked.fault), retry_after=asked.retry_after)
     with ClaudeApi(
-        mind=mind,
-        weather=weather,
-        limits=limits,
-        batch_seconds=asked.batch_seconds,
-        port=asked.port,
-        remember=False,
+        mind=mind, weather=weather, limits=limits, batch_seconds=asked.batch_seconds, port=asked.port, remember=False
     ) as api:
         print(api.url, flush=True)
         for name, value in api.env.items():

@@ -5,7 +5,7 @@ In the states `page` and `redirect` the account is not reached: a login page ans
 
 from __future__ import annotations
 
-from tests.fakes.claude_api.errors import ApiError, Foreign, Hangup
+from tests.fakes.claude_api.errors import Foreign, Hangup, ServerError
 
 GOOD = "good"
 DEAF = "deaf"
@@ -40,4 +40,4 @@ def demand_good(account: str) -> None:
     if account == REDIRECT:
         raise Foreign(302, account, LOGIN)
     status, message, code = _TROUBLES[account]
-    raise ApiError(status, message, code=code, cause=account)
+    raise ServerError(status, message, code=code, cause=account)

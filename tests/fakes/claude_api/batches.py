@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.claude_api.question import digest
 
 # (custom_id, params, how often this body was submitted, this time included) -> succeeded, errored, invalid, disabled,
@@ -99,7 +99,7 @@ class BatchOffice:
         for batch in self.batches:
             if batch.id == batch_id and not batch.hidden:
                 return batch
-        raise ApiError(404, f"No message batch was found with the id {batch_id!r}.")
+        raise ServerError(404, f"No message batch was found with the id {batch_id!r}.")
 
     def page(self, limit: int, after_id: str | None, before_id: str | None) -> tuple[list[Batch], bool]:
         """Newest first: those that follow `after_id`, or end just before `before_id`; and whether there are more."""
@@ -112,7 +112,7 @@ class BatchOffice:
 
     def cancel(self, batch: Batch) -> None:
         if batch.state == "ended":
-            raise ApiError(400, f"Batch {batch.id} has ended already and cannot be canceled.")
+            raise ServerError(400, f"Batch {batch.id} has ended already and cannot be canceled.")
         batch.state = "canceling"
         batch.cancel_initiated_at = datetime.now(UTC)
 
@@ -136,15 +136,15 @@ class BatchOffice:
                 case "succeeded":
                     return {"type": "succeeded", "message": self._answering(params)}
                 case "errored":
-                    raise ApiError(500, "Internal server error")
+                    raise ServerError(500, "Internal server error")
                 case "invalid":
-                    raise ApiError(400, "messages: this request is invalid")
+                    raise ServerError(400, "messages: this request is invalid")
                 case "disabled":
-                    raise ApiError(400, "This organization has been disabled.")
+                    raise ServerError(400, "This organization has been disabled.")
                 case "expired" | "canceled":
                     return {"type": fate}
             raise ValueError(f"no such fate: {fate!r}")
-        except ApiError as error:
+        except ServerError as error:
             return {"type": "errored", "error": error.body(None)}
 
     def _count(self, params: dict[str, Any]) -> int:
@@ -155,18 +155,18 @@ class BatchOffice:
 
 def _checked(requests: Any, most: int) -> list[dict[str, Any]]:
     if not isinstance(requests, list) or not requests:
-        raise ApiError(400, "requests: at least one request is required")
+        raise ServerError(400, "requests: at least one request is required")
     if len(requests) > most:
-        raise ApiError(400, f"requests: at most {most} requests are allowed in a batch")
+        raise ServerError(400, f"requests: at most {most} requests are allowed in a batch")
     seen = set()
     for request in requests:
         if not isinstance(request, dict) or not isinstance(request.get("params"), dict):
-            raise ApiError(400, "requests: Input should be a custom_id and params")
+            raise ServerError(400, "requests: Input should be a custom_id and params")
         custom_id = request.get("custom_id")
         if not isinstance(custom_id, str) or not _CUSTOM_ID.fullmatch(custom_id):
-            raise ApiError(400, "requests: custom_id should match ^[a-zA-Z0-9_-]{1,64}$")
+            raise ServerError(400, "requests: custom_id should match ^[a-zA-Z0-9_-]{1,64}$")
         if custom_id in seen:
-            raise ApiError(400, f"requests: custom_id {custom_id!r} is not unique in the batch")
+            raise ServerError(400, f"requests: custom_id {custom_id!r} is not unique in the batch")
         seen.add(custom_id)
     return requests
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 
 _REMOVED = ("temperature", "top_p", "top_k")
 _COUNTABLE = frozenset(
@@ -21,11 +21,11 @@ def check_message(body: dict[str, Any], models: frozenset[str]) -> None:
     _check(body, models, _KNOWN)
     limit = body.get("max_tokens")
     if not isinstance(limit, int) or limit < 1:
-        raise ApiError(400, "max_tokens: Field required, at least 1")
+        raise ServerError(400, "max_tokens: Field required, at least 1")
     if body.get("stream"):
-        raise ApiError(400, "stream: not spoken here")
+        raise ServerError(400, "stream: not spoken here")
     if body["messages"][-1]["role"] != "user":
-        raise ApiError(400, "This model does not support assistant message prefill.")
+        raise ServerError(400, "This model does not support assistant message prefill.")
 
 
 def check_countable(body: dict[str, Any], models: frozenset[str]) -> None:
@@ -36,14 +36,14 @@ def check_countable(body: dict[str, Any], models: frozenset[str]) -> None:
 def _check(body: dict[str, Any], models: frozenset[str], known: frozenset[str]) -> None:
     for field in body:
         if field in _REMOVED:
-            raise ApiError(400, f"{field}: sampling parameters are not supported by this model")
+            raise ServerError(400, f"{field}: sampling parameters are not supported by this model")
         if field not in known:
-            raise ApiError(400, f"{field}: Extra inputs are not permitted")
+            raise ServerError(400, f"{field}: Extra inputs are not permitted")
     model = body.get("model")
     if not isinstance(model, str):
-        raise ApiError(400, "model: Field required")
+        raise ServerError(400, "model: Field required")
     if model not in models:
-        raise ApiError(404, f"model: {model}")
+        raise ServerError(404, f"model: {model}")
     _check_turns(body.get("messages"))
     if body.get("system") is not None:
         _check_content(body["system"], "system", frozenset({"text"}))
@@ -52,12 +52,12 @@ def _check(body: dict[str, Any], models: frozenset[str], known: frozenset[str]) 
 
 def _check_turns(turns: Any) -> None:
     if not isinstance(turns, list) or not turns:
-        raise ApiError(400, "messages: at least one message is required")
+        raise ServerError(400, "messages: at least one message is required")
     for turn in turns:
         if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant"):
-            raise ApiError(400, "messages: Input should be a turn of 'user' or 'assistant'")
+            raise ServerError(400, "messages: Input should be a turn of 'user' or 'assistant'")
         if not turn.get("content"):
-            raise ApiError(400, "messages: content must be non-empty")
+            raise ServerError(400, "messages: content must be non-empty")
         _check_content(turn["content"], "messages", _BLOCKS)
 
 
@@ -65,15 +65,15 @@ def _check_content(content: Any, where: str, kinds: frozenset[str]) -> None:
     if isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise ApiError(400, f"{where}: Input should be a text or a list of content blocks")
+        raise ServerError(400, f"{where}: Input should be a text or a list of content blocks")
     for block in content:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind not in kinds:
-            raise ApiError(400, f"{where}: Input should be a content block")
+            raise ServerError(400, f"{where}: Input should be a content block")
         if kind == "text" and not (isinstance(block.get("text"), str) and block["text"]):
-            raise ApiError(400, f"{where}: text content blocks must be non-empty")
+            raise ServerError(400, f"{where}: text content blocks must be non-empty")
         if kind == "image" and not _is_base64(block.get("source")):
-            raise ApiError(400, f"{where}: image.source: only base64 is spoken here")
+            raise ServerError(400, f"{where}: image.source: only base64 is spoken here")
 
 
 def _is_base64(source: Any) -> bool:
@@ -86,10 +86,12 @@ def _check_format(output_config: Any) -> None:
         return
     schema = form.get("schema") if isinstance(form, dict) and form.get("type") == "json_schema" else None
     if not isinstance(schema, dict):
-        raise ApiError(400, "output_config.format: Input should be a json_schema with a schema")
+        raise ServerError(400, "output_config.format: Input should be a json_schema with a schema")
     for inner in (schema, *_objects(schema)):
         if inner.get("additionalProperties") is not False:
-            raise ApiError(400, "output_config.format.schema: 'additionalProperties' must be explicitly set to false")
+            raise ServerError(
+                400, "output_config.format.schema: 'additionalProperties' must be explicitly set to false"
+            )
 
 
 def _objects(schema: Any) -> Iterator[dict[str, Any]]:

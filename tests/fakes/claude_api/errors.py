@@ -22,17 +22,11 @@ _TYPES = {
 }
 
 
-class ApiError(Exception):
+class ServerError(Exception):
     """An answer other than 200; `cause` is what made it (a fault, a limit, the account's state), "" for the request."""
 
     def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str | None = None,
-        retry_after: float | None = None,
-        cause: str = "",
+        self, status: int, message: str, *, code: str | None = None, retry_after: float | None = None, cause: str = ""
     ) -> None:
         super().__init__(message)
         self.status = status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
@@ -21,7 +21,7 @@ def size(image: bytes) -> tuple[int, int]:
             return _jpeg_size(image)
     except (struct.error, IndexError):
         pass
-    raise ApiError(400, "Could not process image")
+    raise ServerError(400, "Could not process image")
 
 
 def _jpeg_size(image: bytes) -> tuple[int, int]:

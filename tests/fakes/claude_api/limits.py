@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +75,14 @@ class Gate:
     def enter(self, in_flight: int, input_tokens: int) -> None:
         """Takes one request from the buckets, or raises the 429 that says which limit it would exceed."""
         if self.limits.concurrent is not None and in_flight > self.limits.concurrent:
-            raise ApiError(429, "Number of concurrent connections has exceeded your rate limit.", cause="concurrent")
+            raise ServerError(429, "Number of concurrent connections has exceeded your rate limit.", cause="concurrent")
         self._fill()
         # How long an answer will be is not known yet: one token left is enough to begin it.
         needs = {"requests": 1, "input-tokens": input_tokens, "output-tokens": 1}
         for name, bucket in self._buckets.items():
             if wait := bucket.wait(needs[name]):
                 message = f"This request would exceed your rate limit of {bucket.limit} {name} per minute."
-                raise ApiError(429, message, retry_after=math.ceil(wait), cause=name)
+                raise ServerError(429, message, retry_after=math.ceil(wait), cause=name)
         self._take("requests", 1)
         self._take("input-tokens", input_tokens)
 

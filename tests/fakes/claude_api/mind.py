@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.claude_api import images
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.claude_api.question import Question
 
 # 256 pseudo-words: one for each byte of a hash.
@@ -187,9 +187,9 @@ class Mind:
 
 def _fail_if_marked(caption: str) -> None:
     if "BAD-REQUEST" in caption:
-        raise ApiError(400, "messages: this caption makes the request invalid")
+        raise ServerError(400, "messages: this caption makes the request invalid")
     if "ALWAYS-500" in caption:
-        raise ApiError(500, "Internal server error")
+        raise ServerError(500, "Internal server error")
 
 
 _REFUSAL = {

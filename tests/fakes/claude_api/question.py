@@ -8,7 +8,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 
 
 def digest(body: dict[str, Any]) -> str:
@@ -54,7 +54,7 @@ class Question:
         try:
             return [binascii.a2b_base64(source["data"]) for source in sources]
         except ValueError as error:
-            raise ApiError(400, "messages: image.source.base64: invalid base64 data") from error
+            raise ServerError(400, "messages: image.source.base64: invalid base64 data") from error
 
     @cached_property
     def characters(self) -> int:

@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.fakes.claude_api.account import demand_good
 from tests.fakes.claude_api.batches import Batch
 from tests.fakes.claude_api.checks import check_countable, check_message
-from tests.fakes.claude_api.errors import ApiError, Foreign, Hangup
+from tests.fakes.claude_api.errors import Foreign, Hangup, ServerError
 from tests.fakes.claude_api.question import Question
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Routes:
                 self._admit(request)
                 _check_size(raw, _MESSAGE_BYTES)
                 return await self._answer(request, exchange)
-            except ApiError as error:
+            except ServerError as error:
                 exchange.status, exchange.fault = error.status, error.cause
                 raise
             except Foreign as foreign:
@@ -113,7 +113,7 @@ class Routes:
         self._admit(request)
         name = request.match_info["id"]
         if name not in self._api.models:
-            raise ApiError(404, f"model: {name}")
+            raise ServerError(404, f"model: {name}")
         return self._json(_model_info(name))
 
     async def create_batch(self, request: web.Request) -> web.StreamResponse:
@@ -124,7 +124,7 @@ class Routes:
         if fault and fault not in CREATE_FAULTS:
             raise ValueError(f"no such fault: {fault!r}")
         if fault == "502-before":
-            raise ApiError(502, "Bad gateway", cause=fault)
+            raise ServerError(502, "Bad gateway", cause=fault)
         api.weather.strike("500" if fault == "500-before" else fault)
         _check_size(raw, api.batch_bytes)
         batch = api.office.create(_parsed(raw), hidden=fault.endswith("-late"))
@@ -132,9 +132,9 @@ class Routes:
         if api.batch_seconds is not None:
             asyncio.get_running_loop().call_later(api.batch_seconds, api.office.end, batch)
         if fault == "500-after":
-            raise ApiError(500, "Internal server error", cause=fault)
+            raise ServerError(500, "Internal server error", cause=fault)
         if fault == "504-late":
-            raise ApiError(504, "Gateway timeout", cause=fault)
+            raise ServerError(504, "Gateway timeout", cause=fault)
         if fault == "drop-late":
             raise Hangup(fault)
         response, _ = await self._send(request, view, fault)
@@ -144,7 +144,7 @@ class Routes:
         self._admit(request)
         limit = request.query.get("limit", "20")
         if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
-            raise ApiError(400, "limit: Input should be between 1 and 1000")
+            raise ServerError(400, "limit: Input should be between 1 and 1000")
         after, before = request.query.get("after_id"), request.query.get("before_id")
         page, more = self._api.office.page(int(limit), after, before)
         first, last = (page[0].id, page[-1].id) if page else (None, None)
@@ -157,7 +157,7 @@ class Routes:
     async def batch_results(self, request: web.Request) -> web.StreamResponse:
         batch = self._found(request)
         if batch.state != "ended":
-            raise ApiError(404, f"The results of {batch.id} are not available yet.")
+            raise ServerError(404, f"The results of {batch.id} are not available yet.")
         response = web.StreamResponse(headers=self._headers() | {"content-type": "application/x-jsonl"})
         with contextlib.suppress(ConnectionError):
             await response.prepare(request)
@@ -174,7 +174,7 @@ class Routes:
         return self._json(view)
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
-        raise ApiError(404, f"Not found: {request.method} {request.path}")
+        raise ServerError(404, f"Not found: {request.method} {request.path}")
 
     def _guarded(self, handler: _Handler) -> _Handler:
         """The handler, its ApiErrors and what is Foreign sent as such, and its Hangups carried out."""
@@ -183,7 +183,7 @@ class Routes:
         async def guarded(request: web.Request) -> web.StreamResponse:
             try:
                 return await handler(request)
-            except ApiError as error:
+            except ServerError as error:
                 headers = self._headers() | error.headers()
                 body = error.payload(headers["request-id"])
                 return web.Response(status=error.status, body=body, headers=headers)
@@ -201,9 +201,9 @@ class Routes:
         bearer = request.headers.get("Authorization", "")
         if bearer != f"Bearer {KEY}":
             sent = bearer.removeprefix("Bearer ") or request.headers.get("x-api-key", "")
-            raise ApiError(401, f"invalid x-api-key: {sent}")
+            raise ServerError(401, f"invalid x-api-key: {sent}")
         if request.headers.get("anthropic-version") != VERSION:
-            raise ApiError(400, f"anthropic-version: {VERSION} is required")
+            raise ServerError(400, f"anthropic-version: {VERSION} is required")
         if request.method == "POST":
             demand_good(self._api.account)
 
@@ -260,7 +260,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 def _check_size(raw: bytes, most: int) -> None:
     if len(raw) > most:
-        raise ApiError(413, "Request exceeds the maximum size")
+        raise ServerError(413, "Request exceeds the maximum size")
 
 
 def _connected(request: web.Request) -> bool:

@@ -18,7 +18,7 @@ from aiohttp import web
 from tests.fakes.claude_api.account import GOOD, STATES
 from tests.fakes.claude_api.batches import Batch, BatchOffice, Fates, all_succeed
 from tests.fakes.claude_api.checks import check_message
-from tests.fakes.claude_api.errors import ApiError
+from tests.fakes.claude_api.errors import ServerError
 from tests.fakes.claude_api.limits import Gate, Limits
 from tests.fakes.claude_api.mind import Mind
 from tests.fakes.claude_api.question import Question, digest
@@ -171,7 +171,7 @@ class ClaudeApi:
     def answer(self, question: Question, tier: str) -> dict[str, Any]:
         """The JSON of the Message, paid for from now on. Raises ApiError for a question that gets no answer."""
         if (tokens := self.mind.input_tokens(question)) > self.context:
-            raise ApiError(400, f"prompt is too long: {tokens} tokens > {self.context} maximum")
+            raise ServerError(400, f"prompt is too long: {tokens} tokens > {self.context} maximum")
         message = self.mind.message(question, message_id=self.new_id("msg_"), tier=tier)
         if self._remember:
             self.paid.append(question.digest)

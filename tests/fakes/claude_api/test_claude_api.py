@@ -19,7 +19,7 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from anthropic.types import Message
 
-from tests.fakes.claude_api import KEY, ApiError, ClaudeApi, Limits, Mind, Weather, digest
+from tests.fakes.claude_api import KEY, ClaudeApi, Limits, Mind, ServerError, Weather, digest
 from tests.fakes.claude_api.limits import Gate
 
 SCHEMA = {
@@ -443,7 +443,7 @@ def test_the_bucket_fills_up_again_and_no_higher() -> None:
         now = moment
         for _ in range(let_in):
             gate.enter(1, 0)
-        with pytest.raises(ApiError, match="120 requests per minute"):
+        with pytest.raises(ServerError, match="120 requests per minute"):
             gate.enter(1, 0)
 
 
@@ -484,8 +484,12 @@ def test_a_batch_runs_until_it_is_ended_and_gives_each_item_its_fate_in_another_
         batch = claude.messages.batches.retrieve(batch.id)
         assert batch.processing_status == "ended"
         assert batch.request_counts.model_dump() == {
-            "processing": 0, "succeeded": 2, "errored": 2, "canceled": 0, "expired": 1
-        }  # fmt: skip
+            "processing": 0,
+            "succeeded": 2,
+            "errored": 2,
+            "canceled": 0,
+            "expired": 1,
+        }
         lines = list(claude.messages.batches.results(batch.id))
         results = {line.custom_id: line.result for line in lines}
         assert [line.custom_id for line in lines] != api.batches[0].custom_ids == sorted(results)

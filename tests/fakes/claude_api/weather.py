@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.claude_api.errors import ApiError, Foreign, Hangup
+from tests.fakes.claude_api.errors import Foreign, Hangup, ServerError
 
 _USAGES: Mapping[str, Any] = {
     "no-usage": None,
@@ -57,16 +57,16 @@ class Weather:
         """Raises the faults that come in place of an answer; the others are a matter of how the answer is sent."""
         match fault:
             case "429":
-                raise ApiError(429, "This request would exceed your rate limit.", cause=fault)
+                raise ServerError(429, "This request would exceed your rate limit.", cause=fault)
             case "429-after":
                 message = "This request would exceed your rate limit."
-                raise ApiError(429, message, retry_after=self.retry_after, cause=fault)
+                raise ServerError(429, message, retry_after=self.retry_after, cause=fault)
             case "529":
-                raise ApiError(529, "Overloaded", cause=fault)
+                raise ServerError(529, "Overloaded", cause=fault)
             case "500":
-                raise ApiError(500, "Internal server error", cause=fault)
+                raise ServerError(500, "Internal server error", cause=fault)
             case "503-after":
-                raise ApiError(503, "The service is unavailable.", retry_after=self.retry_after, cause=fault)
+                raise ServerError(503, "The service is unavailable.", retry_after=self.retry_after, cause=fault)
             case "page":
                 raise Foreign(200, fault)
             case "drop-before":

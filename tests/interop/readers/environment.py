@@ -67,8 +67,10 @@ def _install(requirements: Path, folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(folder), "--disable-pip-version-check", "--quiet"]
     done = subprocess.run(
         [*pip, "install", "--no-compile", "--requirement", str(requirements)],
-        capture_output=True, text=True, timeout=INSTALL_SECONDS,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+    )
     if "(from versions: none)" in done.stderr:
         pytest.skip(f"no package index for {requirements.name}: {done.stderr.splitlines()[-1]}")
     assert done.returncode == 0, done.stderr

@@ -32,9 +32,11 @@ class Digested(Sample):
 def cook(sample: dict[str, Any]) -> Digested:
     members = {name: digest(data) for name, data in sample.items() if not name.startswith("__")}
     return Digested(
-        __key__=sample["__key__"], __restore_key__=sample["__restore_key__"], __sources__=sample["__sources__"],
+        __key__=sample["__key__"],
+        __restore_key__=sample["__restore_key__"],
+        __sources__=sample["__sources__"],
         members=members,
-    )  # fmt: skip
+    )
 
 
 class Encoder(DefaultTaskEncoder):

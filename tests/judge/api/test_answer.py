@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.judge.api.answer import Answer, NoAnswer
+from nextscene.judge.api.answer import Answer, InvalidResponse
 from nextscene.judge.api.client import read_message
 from nextscene.judge.api.errors import read_fault
 from nextscene.judge.spending.prices import Usage
@@ -28,10 +28,22 @@ def of(value: Any, **known: Any) -> Answer:
 
 def test_a_plain_message() -> None:
     assert of(message("A dog barks."), request_id="req_1", tries=3) == Answer(
-        key="k", status="whole", text="A dog barks.", stop_reason="end_turn", category="", explanation="",
-        model_asked=SONNET, model_served=SONNET, message_id="msg_1", request_id="req_1", batch_id="",
-        usage=TOKENS, usd=USD, tries=3, shared=False,
-    )  # fmt: skip
+        key="k",
+        status="whole",
+        text="A dog barks.",
+        stop_reason="end_turn",
+        category="",
+        explanation="",
+        model_asked=SONNET,
+        model_served=SONNET,
+        message_id="msg_1",
+        request_id="req_1",
+        batch_id="",
+        usage=TOKENS,
+        usd=USD,
+        tries=3,
+        shared=False,
+    )
 
 
 def test_out_of_a_batch_it_costs_half() -> None:
@@ -40,9 +52,14 @@ def test_out_of_a_batch_it_costs_half() -> None:
 
 
 STATUS = {
-    "end_turn": "whole", "stop_sequence": "whole", "tool_use": "whole", "pause_turn": "whole",
-    "max_tokens": "truncated", "model_context_window_exceeded": "truncated", "refusal": "refused",
-}  # fmt: skip
+    "end_turn": "whole",
+    "stop_sequence": "whole",
+    "tool_use": "whole",
+    "pause_turn": "whole",
+    "max_tokens": "truncated",
+    "model_context_window_exceeded": "truncated",
+    "refusal": "refused",
+}
 
 
 def test_every_stop_reason_that_the_sdk_knows_has_a_status() -> None:
@@ -73,10 +90,14 @@ def test_the_text_is_all_text_blocks_and_no_thought() -> None:
 
 def test_tokens_are_told_apart_by_what_they_cost() -> None:
     usage: dict[str, Any] = {
-        "input_tokens": 7, "output_tokens": 50, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 100,
+        "input_tokens": 7,
+        "output_tokens": 50,
+        "cache_read_input_tokens": 30,
+        "cache_creation_input_tokens": 100,
         "cache_creation": {"ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40},
-        "output_tokens_details": {"thinking_tokens": 20}, "service_tier": "standard",
-    }  # fmt: skip
+        "output_tokens_details": {"thinking_tokens": 20},
+        "service_tier": "standard",
+    }
     found = of(message(usage=usage))
     assert found.usage == Usage(7, 50, cache_read=30, cache_write_5m=60, cache_write_1h=40, thinking_tokens=20)
     # (7 × 2 + 50 × 10 + 30 × 0.2 + 60 × 2.5 + 40 × 4) / 1,000,000
@@ -93,26 +114,43 @@ def test_fields_that_are_missing_or_null_count_as_nothing() -> None:
 
 
 GARBLED: list[tuple[str, Any]] = [
-    ("content", None), ("content", 3), ("content", "text"), ("content", ["text"]), ("content", [{}]),
-    ("content", [{"type": "text"}]), ("content", [{"type": "text", "text": None}]), ("usage", None),
-    ("usage", {}), ("usage", {"input_tokens": 1}), ("usage", {"input_tokens": None, "output_tokens": 1}),
-    ("usage", {"input_tokens": float("inf"), "output_tokens": 1}), ("stop_reason", []), ("stop_details", 3),
+    ("content", None),
+    ("content", 3),
+    ("content", "text"),
+    ("content", ["text"]),
+    ("content", [{}]),
+    ("content", [{"type": "text"}]),
+    ("content", [{"type": "text", "text": None}]),
+    ("usage", None),
+    ("usage", {}),
+    ("usage", {"input_tokens": 1}),
+    ("usage", {"input_tokens": None, "output_tokens": 1}),
+    ("usage", {"input_tokens": float("inf"), "output_tokens": 1}),
+    ("stop_reason", []),
+    ("stop_details", 3),
     ("usage", {"input_tokens": "many", "output_tokens": 1}),
     ("usage", {"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": "x"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
     "garbage",
     [
-        None, [], "text", 3, {}, {"type": "error", "error": {"type": "api_error", "message": "x"}},
+        None,
+        [],
+        "text",
+        3,
+        {},
+        {"type": "error", "error": {"type": "api_error", "message": "x"}},
         *(message() | {name: value} for name, value in GARBLED),
-        *({name: value for name, value in message().items() if name != gone}
-          for gone in ("content", "stop_reason", "usage", "model", "id")),
+        *(
+            {name: value for name, value in message().items() if name != gone}
+            for gone in ("content", "stop_reason", "usage", "model", "id")
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_message_is_no_answer(garbage: Any) -> None:
-    with pytest.raises(NoAnswer, match="what came back is not a message"):
+    with pytest.raises(InvalidResponse, match="what came back is not a message"):
         of(garbage)
 
 
@@ -131,19 +169,30 @@ USAGE = {"input_tokens": 1, "output_tokens": 1, "cache_creation": {"ephemeral_1h
 def test_any_json_is_an_answer_that_can_be_kept_or_no_answer(changes: dict[str, Any], usage: dict[str, Any]) -> None:
     try:
         found = of({**message(usage={**USAGE, **usage}), **changes})
-    except NoAnswer:
+    except InvalidResponse:
         return
     assert Answer.of_line(found.to_line()) == found
 
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 answers = st.builds(
-    Answer, key=texts, status=st.sampled_from(["whole", "refused", "truncated"]), text=texts,
-    stop_reason=texts, category=st.from_regex(r"[a-z]*", fullmatch=True), explanation=texts, model_asked=texts,
-    model_served=texts, message_id=texts, request_id=texts, batch_id=texts,
+    Answer,
+    key=texts,
+    status=st.sampled_from(["whole", "refused", "truncated"]),
+    text=texts,
+    stop_reason=texts,
+    category=st.from_regex(r"[a-z]*", fullmatch=True),
+    explanation=texts,
+    model_asked=texts,
+    model_served=texts,
+    message_id=texts,
+    request_id=texts,
+    batch_id=texts,
     usage=st.builds(Usage, *[st.integers(0, 10**9)] * 6),
-    usd=st.decimals(0, 10**6, allow_nan=False), tries=st.integers(1), shared=st.booleans(),
-)  # fmt: skip
+    usd=st.decimals(0, 10**6, allow_nan=False),
+    tries=st.integers(1),
+    shared=st.booleans(),
+)
 
 
 @given(answers)
@@ -159,9 +208,11 @@ def test_half_a_character_which_could_be_asked_about_no_more_becomes_a_question_
 
 
 HOSTILE: dict[str, Any] = {
-    "id": "msg \ud83d\x1b[0m" + "x" * 10**6, "model": "\0" * 10**6, "stop_reason": "\udce9" * 10**6,
+    "id": "msg \ud83d\x1b[0m" + "x" * 10**6,
+    "model": "\0" * 10**6,
+    "stop_reason": "\udce9" * 10**6,
     "stop_details": {"category": "bio |\n\ud83d" + "x" * 10**6, "explanation": "\ud83d\x1b" * 10**6},
-}  # fmt: skip
+}
 
 
 def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
@@ -175,7 +226,7 @@ def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
 
 
 def test_a_response_that_is_nested_without_end_is_no_answer_and_tried_again() -> None:
-    with pytest.raises(NoAnswer, match="not whole"):
+    with pytest.raises(InvalidResponse, match="not whole"):
         read_message(httpx2.Response(200, content=b'{"content": ' + b"[" * 100_000))
     assert read_fault(RecursionError("too deep"), str).kind == "lost", "in the results of a batch"
 
@@ -190,15 +241,15 @@ def test_details_that_nest_without_end_are_no_answer_and_what_is_said_of_it_is_s
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(NoAnswer):
+    with pytest.raises(InvalidResponse):
         of(message(stop_details={"category": deep}))
-    assert len(read_fault(NoAnswer("x" * 10**6), str).said) <= 4096
+    assert len(read_fault(InvalidResponse("x" * 10**6), str).said) <= 4096
 
 
 @pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
 @pytest.mark.parametrize("count", [10**10, 2**63, -(10**400), 1e400, -1, -36_000_000])
 def test_tokens_that_no_answer_has_are_no_answer(name: str, count: Any) -> None:
-    with pytest.raises(NoAnswer):
+    with pytest.raises(InvalidResponse):
         of(message(usage={"input_tokens": 1, "output_tokens": 1, name: count}))
 
 
@@ -208,15 +259,21 @@ def test_tokens_that_no_answer_has_are_no_answer(name: str, count: Any) -> None:
 def test_usage_far_beyond_what_an_answer_can_cost_is_none(usage: dict[str, int]) -> None:
     # 4 × $0.00035 are 700 tokens at $2 and none at $10 a million, or 140 at $10.
     of(message(usage=usage), worst=Decimal("0.0004"))
-    with pytest.raises(NoAnswer, match="it counts"):
+    with pytest.raises(InvalidResponse, match="it counts"):
         of(message(usage=usage), worst=Decimal("0.000325"))
 
 
 @pytest.mark.parametrize(
     ("served", "usd"),
-    [("claude-opus-5-5", "0.0006"), ("claude-opus-5-5-20261101", "0.0006"), ("claude-haiku-5-5", "0.000015"),
-     ("claude-sonnet-5-5-20261101", "0.0003"), ("claude-sonnet-5-7", "0.0003"), ("gpt", "0.0003")],
-)  # fmt: skip
+    [
+        ("claude-opus-5-5", "0.0006"),
+        ("claude-opus-5-5-20261101", "0.0006"),
+        ("claude-haiku-5-5", "0.000015"),
+        ("claude-sonnet-5-5-20261101", "0.0003"),
+        ("claude-sonnet-5-7", "0.0003"),
+        ("gpt", "0.0003"),
+    ],
+)
 def test_an_answer_costs_what_the_model_that_gave_it_does(served: str, usd: str) -> None:
     # 100 and 10 tokens: at $4 and $20, at $0.10 and $0.50, at $2 and $10 a million.
     assert of(message(model=served)).usd == Decimal(usd)

@@ -19,11 +19,11 @@ from anthropic import Anthropic
 
 from nextscene.common.storage import Storage
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.batch_record import OpenBatch
+from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.client import worst_cost
 from nextscene.judge.api.request import Request
-from nextscene.judge.errors import JudgeStopped, Unanswered
-from tests.fakes.claude_api import ApiError, Batch, ClaudeApi, Mind, Question, Weather
+from nextscene.judge.errors import JudgeStopped, RequestFailed
+from tests.fakes.claude_api import Batch, ClaudeApi, Mind, Question, ServerError, Weather
 from tests.fakes.claude_api.routes import Routes
 from tests.judge import server_side
 from tests.judge.server_side import (
@@ -70,10 +70,11 @@ def assert_settled(out: Path, api: ClaudeApi) -> None:
 
 def test_an_item_that_says_what_no_item_says_is_the_end_of_its_question_alone(tmp_path: Path, api: ClaudeApi) -> None:
     odd: dict[str, dict[str, Any]] = {
-        "clip 0": {"usage": {"input_tokens": 2**64, "output_tokens": 1}}, "clip 1": {"usage": None},
+        "clip 0": {"usage": {"input_tokens": 2**64, "output_tokens": 1}},
+        "clip 1": {"usage": None},
         "clip 2": {"content": None},
         "clip 3": {"model": "\ud83d", "id": "\x1b" * 10**5, "stop_details": {"category": [1]}},
-    }  # fmt: skip
+    }
     answer = api.answer
 
     def hostile(question: Question, tier: str) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def test_an_item_that_says_what_no_item_says_is_the_end_of_its_question_alone(tm
 
     api.answer = hostile  # type: ignore[method-assign]
     found = ask_all(tmp_path, questions(8), in_batches=True)
-    assert [type(answer) for answer in found[:3]] == [Unanswered] * 3
+    assert [type(answer) for answer in found[:3]] == [RequestFailed] * 3
     assert all(isinstance(answer, Answer) for answer in found[3:])
     assert open_batches(tmp_path) == []
 
@@ -132,7 +133,7 @@ def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_on
             fate = expected.get(lot(request.key) % 16, "well")
             assert times[request.key] == submissions[fate]
             if fate in ("invalid", "never"):
-                assert isinstance(answer, Unanswered)
+                assert isinstance(answer, RequestFailed)
                 assert answer.reason == "judge_error"
             else:
                 assert isinstance(answer, Answer)
@@ -263,7 +264,7 @@ def test_with_nothing_else_left_the_run_says_when_to_come_back_and_what_may_be_c
     assert "20 questions may be in a batch whose creation broke off" in said
     told = datetime.strptime(said.partition("after ")[2][:16], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     assert abs(told - until) < timedelta(minutes=2)
-    [record] = OpenBatch.all(Storage.at(tmp_path))
+    [record] = BatchRecord.all(Storage.at(tmp_path))
     assert account(tmp_path).allowance == record.worst > 0
     assert not any(isinstance(end, Answer) for end in ask_all(tmp_path, questions(20), in_batches=True))
     api.reveal_batches()
@@ -492,7 +493,7 @@ def test_one_404_while_a_batch_is_waited_for_is_not_its_end(
     def gone(batch_id: str) -> Batch:
         if left:
             left.pop()
-            raise ApiError(404, "No message batch was found")
+            raise ServerError(404, "No message batch was found")
         return real(batch_id)
 
     monkeypatch.setattr(api.office, "get", gone)

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextscene.judge.api.call_queue import Flow
-from nextscene.judge.api.rate_limiter import Buckets
+from nextscene.judge.api.call_queue import CallQueue
+from nextscene.judge.api.rate_limiter import TokenBuckets
 from nextscene.judge.errors import JudgeStopped
 from tests.judge.asking import in_no_time, until_quiet
 
 
-def flow_of(size: int) -> Flow:
+def flow_of(size: int) -> CallQueue:
     """A flow in simulated time, its window wide open from the start."""
-    flow = Flow(size)
+    flow = CallQueue(size)
     flow.window.size = size
-    flow.buckets = Buckets(asyncio.get_running_loop().time)
+    flow.buckets = TokenBuckets(asyncio.get_running_loop().time)
     return flow
 
 

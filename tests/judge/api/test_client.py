@@ -15,10 +15,10 @@ import pytest
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.api_key import check_key, redacted
-from nextscene.judge.api.backoff import Outage
-from nextscene.judge.api.errors import Fault
-from nextscene.judge.errors import JudgeMistake, JudgeStopped, Unanswered
-from tests.fakes.claude_api import KEY, ApiError, ClaudeApi, Limits, Question, Weather
+from nextscene.judge.api.backoff import OutageDetector
+from nextscene.judge.api.errors import ApiError
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError, RequestFailed
+from tests.fakes.claude_api import KEY, ClaudeApi, Limits, Question, ServerError, Weather
 from tests.judge import server_side
 from tests.judge.server_side import (
     PATIENCE,
@@ -118,7 +118,7 @@ def test_a_wrong_key_ends_the_run_and_is_never_shown(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("ANTHROPIC_API_KEY", WRONG)
     found = ask_all(tmp_path, [describe(caption) for caption in captions(100)], in_batches=in_batches)
-    assert "set ANTHROPIC_API_KEY" in the_end(found, JudgeMistake)
+    assert "set ANTHROPIC_API_KEY" in the_end(found, JudgeUsageError)
     assert len(api.exchanges) <= 4
     assert caplog.records
     assert_not_shown(WRONG, tmp_path, caplog, found)
@@ -153,7 +153,7 @@ def test_the_sdks_own_debug_log_does_not_show_the_key(key: str, tmp_path: Path, 
     with child(tmp_path, "--count", "3", env=env) as process:
         said, _ = process.communicate(timeout=60)
     assert "DEBUG" in said
-    assert ("done" if key == KEY else "JudgeMistake: the API does not accept the key") in said
+    assert ("done" if key == KEY else "JudgeUsageError: the API does not accept the key") in said
     assert key not in said
 
 
@@ -173,7 +173,7 @@ def test_an_empty_key_is_none_and_leaves_the_place_to_a_token(
     empty: str, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", empty)
-    with pytest.raises(JudgeMistake, match=r"ANTHROPIC_API_KEY is not set; set it$"):
+    with pytest.raises(JudgeUsageError, match=r"ANTHROPIC_API_KEY is not set; set it$"):
         ask_all(tmp_path, [describe("a dog runs")])
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", KEY)
     [answer] = ask_all(tmp_path, [describe("a dog runs")])
@@ -183,7 +183,7 @@ def test_an_empty_key_is_none_and_leaves_the_place_to_a_token(
 @pytest.mark.parametrize("inside", ["sk ant", "sk\nant", "sk-änt", "sk\u200bant", "“sk-ant”"])
 def test_a_key_that_cannot_be_one_is_named_and_not_shown(inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", inside)
-    with pytest.raises(JudgeMistake, match=r"^ANTHROPIC_API_KEY holds a space or a letter") as raised:
+    with pytest.raises(JudgeUsageError, match=r"^ANTHROPIC_API_KEY holds a space or a letter") as raised:
         check_key()
     assert inside not in str(raised.value)
 
@@ -198,7 +198,7 @@ def test_an_unknown_model_ends_the_run_and_names_the_flag(tmp_path: Path, monkey
     with ClaudeApi(models=frozenset({"claude-haiku-5-5"})) as api:
         server_side.reach(monkeypatch, api)
         found = ask_all(tmp_path, [describe(caption) for caption in captions(100)])
-        line = the_end(found, JudgeMistake)
+        line = the_end(found, JudgeUsageError)
         assert "--model" in line
         assert "claude-sonnet-5-5" in line
         assert len(api.exchanges) <= 4
@@ -211,9 +211,9 @@ def test_a_question_that_is_denied_ends_alone(tmp_path: Path, api: ClaudeApi) ->
     bad = [number % 5 == 0 for number in range(60)]
     asked = [describe(f"{caption}{' BAD-REQUEST' * is_bad}") for caption, is_bad in zip(captions(60), bad, strict=True)]
     found = ask_all(tmp_path, asked)
-    assert [isinstance(end, Unanswered) for end in found] == bad
+    assert [isinstance(end, RequestFailed) for end in found] == bad
     [again] = ask_all(tmp_path, asked[:1])
-    assert isinstance(again, Unanswered) and again.reason == "judge_error"
+    assert isinstance(again, RequestFailed) and again.reason == "judge_error"
 
 
 @pytest.mark.parametrize("counts_tokens", [False, True])
@@ -221,7 +221,7 @@ def test_many_in_a_row_that_are_denied_for_the_same_reason_stop_the_run(
     counts_tokens: bool, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any) -> None:
-        raise ApiError(404, "no such address")
+        raise ServerError(404, "no such address")
 
     if not counts_tokens:  # some proxies do not
         monkeypatch.setattr("tests.fakes.claude_api.routes.check_countable", missing)
@@ -230,7 +230,7 @@ def test_many_in_a_row_that_are_denied_for_the_same_reason_stop_the_run(
     stopped = [end for end in found if isinstance(end, JudgeStopped)]
     assert len(stopped) >= 60
     assert all("the API denies every question (last: HTTP 400" in str(end) for end in stopped)
-    assert all(isinstance(end, JudgeStopped | Unanswered) for end in found)
+    assert all(isinstance(end, JudgeStopped | RequestFailed) for end in found)
 
 
 def test_answers_that_nobody_can_read_stop_the_run_before_many_are_paid_for(tmp_path: Path, api: ClaudeApi) -> None:
@@ -281,7 +281,7 @@ def test_an_address_that_is_none_is_a_mistake(
     name: str, value: str, tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(JudgeMistake, match="no connection can be made with ANTHROPIC_BASE_URL and the proxies"):
+    with pytest.raises(JudgeUsageError, match="no connection can be made with ANTHROPIC_BASE_URL and the proxies"):
         ask_all(tmp_path, [describe("a dog runs")])
 
 
@@ -291,11 +291,15 @@ def test_an_address_that_is_none_is_a_mistake(
 @pytest.mark.parametrize(
     ("state", "last", "in_batches"),
     [
-        ("overloaded", "HTTP 529", False), ("overloaded", "HTTP 529", True), ("down", "HTTP 503", False),
-        ("down", "HTTP 503", True), ("page", "text/html, not JSON; is there a login page", False),
-        ("page", "text/html, not JSON; is there a login page", True), ("deaf", "disconnected", False),
+        ("overloaded", "HTTP 529", False),
+        ("overloaded", "HTTP 529", True),
+        ("down", "HTTP 503", False),
+        ("down", "HTTP 503", True),
+        ("page", "text/html, not JSON; is there a login page", False),
+        ("page", "text/html, not JSON; is there a login page", True),
+        ("deaf", "disconnected", False),
     ],
-)  # fmt: skip
+)
 def test_an_outage_beyond_patience_stops_the_run_and_nothing_is_lost_by_it(
     state: str, last: str, in_batches: bool, tmp_path: Path, api: ClaudeApi
 ) -> None:
@@ -354,7 +358,7 @@ def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answe
     good = [describe(caption) for caption in captions(5)]
     for asked in (good + bad, bad):
         found = ask_all(tmp_path, asked, patience=IMPATIENT)
-        assert [type(answer) for answer in found[-3:]] == [Unanswered] * 3
+        assert [type(answer) for answer in found[-3:]] == [RequestFailed] * 3
         assert all(isinstance(answer, Answer) for answer in found[:-3])
     names = {digest_of(request) for request in bad}
     assert min(sum(exchange.digest == name for exchange in api.exchanges) for name in names) >= tries
@@ -372,11 +376,11 @@ def test_a_few_questions_at_once_are_no_reason_to_take_an_outage_for_their_own_f
 
 
 def test_a_denial_long_ago_makes_no_outage_of_one_rejection() -> None:
-    watch = Outage(replace(PATIENCE, outage_seconds=0.01))
+    watch = OutageDetector(replace(PATIENCE, outage_seconds=0.01))
     watch.answered()
-    watch.met(Fault("denied", "HTTP 400"))
+    watch.met(ApiError("denied", "HTTP 400"))
     time.sleep(0.05)
-    watch.met(Fault("busy", "HTTP 529"))
+    watch.met(ApiError("busy", "HTTP 529"))
 
 
 def test_but_where_nothing_was_ever_answered_that_is_an_outage(tmp_path: Path, api: ClaudeApi) -> None:

@@ -17,12 +17,12 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.judge.api import client
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.client import Client, connect, worst_cost
-from nextscene.judge.api.errors import Fault, Kind, read_fault
+from nextscene.judge.api.errors import ApiError, Kind, read_fault
 from nextscene.judge.api.request import Request
-from nextscene.judge.api.shutdown import Gate
-from nextscene.judge.errors import JudgeMistake, JudgeStopped, Unanswered
+from nextscene.judge.api.shutdown import ShutdownSignal
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError, RequestFailed
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from tests.judge.server_side import PRICE, describe
@@ -85,15 +85,20 @@ def error(kind: str, message: str, code: str = "") -> bytes:
 
 MESSAGE = json.dumps(
     {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "stop_reason": "end_turn",
-        "content": [{"type": "text", "text": "Earlier."}], "usage": {"input_tokens": 100, "output_tokens": 2},
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-5-5",
+        "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "Earlier."}],
+        "usage": {"input_tokens": 100, "output_tokens": 2},
     }
-).encode()  # fmt: skip
+).encode()
 
 
-async def fault_of(url: str, seconds: float = 5.0) -> Fault:
+async def fault_of(url: str, seconds: float = 5.0) -> ApiError:
     """What one request to this server is found to have met."""
-    async with connect(Patience(call_seconds=seconds)).with_options(base_url=url) as api:
+    async with connect(RetryPolicy(call_seconds=seconds)).with_options(base_url=url) as api:
         try:
             await api.messages.create(**describe("a dog runs").body)
         except Exception as met:  # noqa: BLE001
@@ -101,8 +106,8 @@ async def fault_of(url: str, seconds: float = 5.0) -> Fault:
     raise AssertionError("it was answered")
 
 
-def met(script: Script, seconds: float = 5.0) -> Fault:
-    async def run() -> Fault:
+def met(script: Script, seconds: float = 5.0) -> ApiError:
+    async def run() -> ApiError:
         async with serving(script) as url:
             return await fault_of(url, seconds)
 
@@ -158,9 +163,10 @@ def test_what_is_too_long_has_a_reason_of_its_own(status: int, words: str, reaso
     ("location", "words"),
     [
         ("https://login.example/start?session=5ec2e7", "to https://login.example; sign in"),
-        ("/elsewhere", "to another place"), ("http://[bad", "to another place"),
+        ("/elsewhere", "to another place"),
+        ("http://[bad", "to another place"),
     ],
-)  # fmt: skip
+)
 def test_a_redirect_is_not_followed_stops_the_run_and_shows_no_secret(status: int, location: str, words: str) -> None:
     fault = met((response(status, b"", {"location": location}), "close"))
     assert fault.kind == "stop" and f"HTTP {status}" in fault.said
@@ -169,9 +175,15 @@ def test_a_redirect_is_not_followed_stops_the_run_and_shows_no_secret(status: in
 
 @pytest.mark.parametrize(
     ("status", "kind", "may_be_done"),
-    [(429, "pause", False), (500, "server", True), (502, "server", True), (503, "server", False),
-     (504, "server", True), (529, "busy", False)],
-)  # fmt: skip
+    [
+        (429, "pause", False),
+        (500, "server", True),
+        (502, "server", True),
+        (503, "server", False),
+        (504, "server", True),
+        (529, "busy", False),
+    ],
+)
 @pytest.mark.parametrize("header", ["7", "date"])
 def test_a_retry_after_of_any_status_is_heeded(status: int, kind: Kind, may_be_done: bool, header: str) -> None:
     after = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True) if header == "date" else header
@@ -208,11 +220,19 @@ def test_an_empty_purse_stops_the_run_whatever_its_status(status: int) -> None:
 @pytest.mark.parametrize(
     ("header", "kind", "seconds"),
     [
-        ("7", "pause", 7), ("0.25", "pause", 0.25), ("4294967", "pause", 120), ("inf", "pause", 120), ("0", "busy", 0),
-        ("-5", "busy", 0), ("nan", "busy", 0), ("", "busy", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", "pause", 120),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", "busy", 0), ("soon", "busy", 0),
+        ("7", "pause", 7),
+        ("0.25", "pause", 0.25),
+        ("4294967", "pause", 120),
+        ("inf", "pause", 120),
+        ("0", "busy", 0),
+        ("-5", "busy", 0),
+        ("nan", "busy", 0),
+        ("", "busy", 0),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", "pause", 120),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "busy", 0),
+        ("soon", "busy", 0),
     ],
-)  # fmt: skip
+)
 def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, seconds: float) -> None:
     fault = met((response(429, error("rate_limit_error", "no"), {"retry-after": header}), "close"))
     assert (fault.kind, fault.retry_after) == (kind, seconds)
@@ -283,11 +303,16 @@ def test_what_is_not_of_the_api_is_raised_as_it_is() -> None:
 
 
 UNREADABLE = [
-    b"", b'{"content": []}', MESSAGE.replace(b'"input_tokens": 100, ', b""), MESSAGE[:-1],
-    MESSAGE.replace(b'"text": "Earlier."', b'"words": "Earlier."'), MESSAGE.replace(b": 100", b": -100"),
-    MESSAGE.replace(b": 2}", b": -2}"), MESSAGE.replace(b": 100", b": 100000000"),
+    b"",
+    b'{"content": []}',
+    MESSAGE.replace(b'"input_tokens": 100, ', b""),
+    MESSAGE[:-1],
+    MESSAGE.replace(b'"text": "Earlier."', b'"words": "Earlier."'),
+    MESSAGE.replace(b": 100", b": -100"),
+    MESSAGE.replace(b": 2}", b": -2}"),
+    MESSAGE.replace(b": 100", b": 100000000"),
     MESSAGE.replace(b": 2}", b": 99999}"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
@@ -309,11 +334,11 @@ def test_what_no_model_made_costs_nothing_and_is_asked_again(body: bytes, tmp_pa
 def test_an_answer_that_nobody_can_ever_read_is_asked_for_three_times(tmp_path: Any) -> None:
     async def run() -> Decimal:
         async with serving((response(200, UNREADABLE[1]), "close")) as url:
-            files, gate = Storage.at(tmp_path), Gate()
+            files, gate = Storage.at(tmp_path), ShutdownSignal()
             budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), gate)
-            api = connect(Patience()).with_options(base_url=url)
-            with pytest.raises(Unanswered, match="3 times") as end:
-                await Client(api, PRICE, budget, Patience(), gate).ask(request, 0)
+            api = connect(RetryPolicy()).with_options(base_url=url)
+            with pytest.raises(RequestFailed, match="3 times") as end:
+                await Client(api, PRICE, budget, RetryPolicy(), gate).ask(request, 0)
             assert end.value.reason == "judge_error"
             return budget.lost
 
@@ -324,14 +349,14 @@ def test_an_answer_that_nobody_can_ever_read_is_asked_for_three_times(tmp_path: 
 async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
     """The answer to a question to which this body came first, and what was lost by then."""
     async with serving((response(200, body), "close")) as bad, serving((WHOLE, "close")) as good:
-        api, sent = connect(Patience()).with_options(base_url=bad), []
+        api, sent = connect(RetryPolicy()).with_options(base_url=bad), []
 
         def may_ask() -> None:
             if sent:
                 api.base_url = good
             sent.append(1)
 
-        files, gate = Storage.at(folder), Gate()
+        files, gate = Storage.at(folder), ShutdownSignal()
         budget = Budget(files, None, AnswerCache(files, folder / "journals"), Decimal(0), gate)
         reserve = budget.reserve
 
@@ -340,7 +365,7 @@ async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
             may_ask()
 
         budget.reserve = reserved  # type: ignore[assignment]
-        found = await Client(api, PRICE, budget, Patience(), gate).ask(describe("a dog runs"), 0)
+        found = await Client(api, PRICE, budget, RetryPolicy(), gate).ask(describe("a dog runs"), 0)
         assert (budget.spent, budget.reserved) == (found.usd, 0)
         return found, budget.lost
 
@@ -354,11 +379,13 @@ def test_what_is_raised_leads_to_nothing_that_quotes_the_key(
     async def run(request: Request) -> None:
         async with serving((response(status, error("some_error", f"not with {KEY}")), "close")) as url:
             files = Storage.at(tmp_path)
-            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), Gate())
-            asker = Client(connect(Patience()).with_options(base_url=url), PRICE, budget, Patience(), Gate())
+            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), ShutdownSignal())
+            asker = Client(
+                connect(RetryPolicy()).with_options(base_url=url), PRICE, budget, RetryPolicy(), ShutdownSignal()
+            )
             await asker.ask(request, 0)
 
-    with pytest.raises((JudgeMistake, JudgeStopped, Unanswered)) as raised:
+    with pytest.raises((JudgeUsageError, JudgeStopped, RequestFailed)) as raised:
         asyncio.run(run(describe("a dog runs")))
     link: BaseException | None = raised.value
     while link is not None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.judge.api.call_queue import Flow
-from nextscene.judge.api.rate_limiter import Bucket, Buckets, Window
-from tests.fakes.claude_api import ApiError, Limits
+from nextscene.judge.api.call_queue import CallQueue
+from nextscene.judge.api.rate_limiter import AdaptiveConcurrencyLimit, TokenBucket, TokenBuckets
+from tests.fakes.claude_api import Limits, ServerError
 from tests.fakes.claude_api.limits import Gate
 from tests.judge.asking import in_no_time
 
@@ -86,8 +86,8 @@ def measured(server: Server, ramp_up: float, until: float, at_once: int = 256) -
     async def work() -> Measured:
         loop = asyncio.get_running_loop()
         server._random.seed(server.seed)
-        flow = Flow(at_once)
-        flow.buckets = Buckets(loop.time)
+        flow = CallQueue(at_once)
+        flow.buckets = TokenBuckets(loop.time)
         lot = random.Random(1)
 
         async def ask() -> None:
@@ -156,7 +156,7 @@ def test_after_an_outage_it_is_soon_as_fast_as_before(most: int, began: float, o
 
 @given(st.integers(1, 300), st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=200))
 def test_whatever_is_heard_the_window_stays_between_one_and_the_most(most: int, heard: list[tuple[bool, int]]) -> None:
-    window = Window(most)
+    window = AdaptiveConcurrencyLimit(most)
     sent = [window.sent(1)]
     for well, number in heard:
         sent.append(window.sent(1 + number % window.size))
@@ -180,8 +180,8 @@ def rate_of(limits: Limits, seconds: float, tokens: Callable[[random.Random], tu
 
     async def work() -> tuple[Rate, float]:
         loop, lot, ramp_up = asyncio.get_running_loop(), random.Random(3), 20.0
-        flow, gate, seen = Flow(256), Gate(limits, loop.time), Rate()
-        flow.buckets = Buckets(loop.time)
+        flow, gate, seen = CallQueue(256), Gate(limits, loop.time), Rate()
+        flow.buckets = TokenBuckets(loop.time)
 
         async def ask() -> None:
             while loop.time() < ramp_up + seconds:
@@ -190,7 +190,7 @@ def rate_of(limits: Limits, seconds: float, tokens: Callable[[random.Random], tu
                 counts = ramp_up <= loop.time() < ramp_up + seconds
                 try:
                     gate.enter(1, into)
-                except ApiError as refused:
+                except ServerError as refused:
                     seen.rejected += counts
                     flow.buckets.heard(gate.headers())
                     flow.pause(math.ceil(refused.retry_after or 0))
@@ -226,7 +226,7 @@ def test_a_limit_on_input_tokens_is_kept_as_well() -> None:
 
 
 def test_a_bucket_that_heard_of_no_limit_holds_nobody() -> None:
-    bucket = Bucket(lambda: 0.0)
+    bucket = TokenBucket(lambda: 0.0)
     for _ in range(1000):
         bucket.take(1)
         assert bucket.wait() == 0
@@ -234,7 +234,7 @@ def test_a_bucket_that_heard_of_no_limit_holds_nobody() -> None:
 
 def test_a_bucket_never_lets_more_go_than_its_rate_and_half_a_second() -> None:
     now = 0.0
-    bucket = Bucket(lambda: now)
+    bucket = TokenBucket(lambda: now)
     bucket.heard(600, 600)
     gone = 0
     while now < 60:
@@ -248,7 +248,7 @@ def test_a_bucket_never_lets_more_go_than_its_rate_and_half_a_second() -> None:
 
 @pytest.mark.parametrize("value", ["", "many", "-1", "0", "1.5", "²"])
 def test_headers_that_say_nothing_change_nothing(value: str) -> None:
-    buckets = Buckets(lambda: 0.0)
+    buckets = TokenBuckets(lambda: 0.0)
     for name in ("requests", "input-tokens", "output-tokens"):
         buckets.heard({f"anthropic-ratelimit-{name}-limit": value, f"anthropic-ratelimit-{name}-remaining": "0"})
         buckets.heard({f"anthropic-ratelimit-{name}-limit": "100"})

@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nextscene.common.text import MAX_TEXT_BYTES
-from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.batches import MOST_BYTES
 from nextscene.judge.api.client import connect, worst_cost
 from nextscene.judge.api.request import Frame, Request, Task
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.verdict import SCHEMA
 from tests.fakes.claude_api import ClaudeApi, Mind, routes
 from tests.fakes.claude_api import Question as Heard
@@ -111,13 +111,23 @@ def test_two_questions_have_one_key_just_if_body_sample_and_again_are_the_same(p
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": "claude-opus-5-5"}, {"effort": "high"}, {"effort": ""}, {"max_tokens": 2048}, {"system": ""},
-        {"system": "Be brief"}, {"text": "A dog barks"}, {"schema": SCHEMA}, {"sample": 1}, {"again": 1},
-        {"system": "A dog barks.", "text": "Be brief."}, {"frames": PICTURED.frames[:1]},
-        {"frames": PICTURED.frames[::-1]}, {"frames": (PICTURED.frames[0], replace(PICTURED.frames[1], seconds=1.6))},
+        {"model": "claude-opus-5-5"},
+        {"effort": "high"},
+        {"effort": ""},
+        {"max_tokens": 2048},
+        {"system": ""},
+        {"system": "Be brief"},
+        {"text": "A dog barks"},
+        {"schema": SCHEMA},
+        {"sample": 1},
+        {"again": 1},
+        {"system": "A dog barks.", "text": "Be brief."},
+        {"frames": PICTURED.frames[:1]},
+        {"frames": PICTURED.frames[::-1]},
+        {"frames": (PICTURED.frames[0], replace(PICTURED.frames[1], seconds=1.6))},
         {"frames": (PICTURED.frames[0], replace(PICTURED.frames[1], jpeg=b"twO"))},
     ],
-)  # fmt: skip
+)
 def test_any_change_of_what_is_asked_changes_the_key(change: dict[str, Any]) -> None:
     assert replace(PICTURED, **change).key != PICTURED.key
     assert replace(PLAIN, **change).key != PLAIN.key
@@ -158,7 +168,7 @@ def test_names_of_templates_are_no_part_of_the_key() -> None:
 )
 def test_the_keys_of_stored_answers_never_change(version: Literal[1, 2], keys: list[str]) -> None:
     # Another key would mean to pay for everything again.
-    asked = Requests(Claude(prompt_version=version), price())
+    asked = RequestBuilder(ClaudeConfig(prompt_version=version), price())
     question = Question("id", "a café at night")
     assert [
         asked.describe(question, ()).key[:16],
@@ -193,8 +203,10 @@ def test_the_least_is_not_above_what_a_server_counts_whose_tokens_have_five_byte
 
 def test_the_longest_texts_that_there_are_fit_a_request_and_a_batch() -> None:
     longest = "\x01" * MAX_TEXT_BYTES  # of which each byte has six on the wire
-    asked = Requests(Claude(), price())
-    again = asked.describe(Question("id", longest), ("\x01" * (8 * Claude().max_tokens),) * (Claude().rounds - 1))
+    asked = RequestBuilder(ClaudeConfig(), price())
+    again = asked.describe(
+        Question("id", longest), ("\x01" * (8 * ClaudeConfig().max_tokens),) * (ClaudeConfig().rounds - 1)
+    )
     verify = asked.verify(Question("id", longest), longest)
     assert max(again.bytes, verify.bytes) < 32_000_000 < MOST_BYTES
 
@@ -244,7 +256,7 @@ def test_the_size_is_not_below_that_on_the_wire(wire: tuple[ClaudeApi, list[byte
     heard.clear()
 
     async def send() -> None:
-        async with connect(Patience()) as api:
+        async with connect(RetryPolicy()) as api:
             for request in asked:
                 try:
                     await api.messages.create(**request.body)

@@ -13,9 +13,9 @@ import pytest
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.api import batch_api
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.backoff import Patience
-from nextscene.judge.api.batch_record import OpenBatch
-from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.api.backoff import RetryPolicy
+from nextscene.judge.api.batch_record import BatchRecord
+from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import ClaudeApi, Limits, Weather
 from tests.judge import server_side
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 def record(out: Path, question: str, batch_id: str, worst: str = "0.04") -> None:
     """A batch that an earlier run left open."""
-    batch = OpenBatch("left", time.time(), Decimal(worst), {describe(question).key: "d"}, batch_id)
+    batch = BatchRecord("left", time.time(), Decimal(worst), {describe(question).key: "d"}, batch_id)
     batch.write(Storage.at(out))
 
 
@@ -39,7 +39,7 @@ def record(out: Path, question: str, batch_id: str, worst: str = "0.04") -> None
 
 def test_the_first_reason_counts_and_every_listener_hears_it_once() -> None:
     async def work() -> None:
-        gate, heard = Gate(), list[Exception]()
+        gate, heard = ShutdownSignal(), list[Exception]()
         gate.on_close(heard.append)
         gate.on_close(heard.append)
         gate.check()
@@ -57,7 +57,7 @@ def test_a_run_that_is_gone_closes_it() -> None:
         def gone() -> None:
             raise OVER
 
-        gate = Gate(gone)
+        gate = ShutdownSignal(gone)
         with pytest.raises(JudgeStopped, match="it is over"):
             gate.check()
         assert gate.reason is OVER
@@ -67,7 +67,7 @@ def test_a_run_that_is_gone_closes_it() -> None:
 
 def test_who_sleeps_is_woken_by_the_end_and_not_before_his_time_without_one() -> None:
     async def work() -> None:
-        loop, gate = asyncio.get_running_loop(), Gate()
+        loop, gate = asyncio.get_running_loop(), ShutdownSignal()
         await gate.sleep(10)
         assert loop.time() >= 10
         loop.call_later(1, gate.close, OVER)
@@ -181,7 +181,7 @@ def test_a_request_that_is_wrong_for_every_question_stops_the_run(tmp_path: Path
 
 def test_to_be_put_off_for_ever_is_an_outage_too(tmp_path: Path, api: ClaudeApi) -> None:
     api.weather = Weather(rates={"429-after": 1.0}, most=10**6, retry_after=0.1)
-    found = ask_all(tmp_path, [describe("never")], patience=Patience(outage_seconds=1.0))
+    found = ask_all(tmp_path, [describe("never")], patience=RetryPolicy(outage_seconds=1.0))
     assert [type(error) for error in found] == [JudgeStopped]
     assert "no answer for" in str(found[0])
 
@@ -195,7 +195,7 @@ def test_results_that_end_too_early_are_read_again(
     read = batch_api.BatchApi._read
     tries = 0
 
-    async def counted(self: batch_api.BatchApi, batch: OpenBatch) -> object:
+    async def counted(self: batch_api.BatchApi, batch: BatchRecord) -> object:
         nonlocal tries
         tries += 1
         # As if the first reading had broken off before one more question.

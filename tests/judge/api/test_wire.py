@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage
-from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Question
 from nextscene.judge.claude import ClaudeJudge
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.prompt_escape import as_value
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.prompts import NAMES, load
 from nextscene.shards.format.layout import JOURNALS
@@ -152,7 +152,7 @@ ASKED: dict[str, tuple[Asking, str, str, str]] = {
         "",
     ),
 }
-FIRST = Claude(prompt_version=1)
+FIRST = ClaudeConfig(prompt_version=1)
 MODELS = {
     "claude-sonnet-5-5": (FIRST, '"effort":"low"'),
     "claude-haiku-4-5": (replace(FIRST, model="claude-haiku-4-5"), ""),
@@ -175,10 +175,10 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return heard
 
 
-def ask(api: ClaudeApi, asking: Asking, settings: Claude, files: Path) -> Any:
+def ask(api: ClaudeApi, asking: Asking, settings: ClaudeConfig, files: Path) -> Any:
     async def asked() -> Any:
         terms = price(settings.model)
-        client = await CachedClient.open(Storage.at(files), files / JOURNALS, terms, Patience(), Decimal(1))
+        client = await CachedClient.open(Storage.at(files), files / JOURNALS, terms, RetryPolicy(), Decimal(1))
         try:
             return await asking(ClaudeJudge(settings, terms, client))
         finally:
@@ -209,7 +209,7 @@ def test_the_bytes_of_each_question_of_version_2(name: str, wire: list[bytes], t
     if name != "caption":
         system = "\n\n".join(filter(None, [system, NOTICE]))
     with ClaudeApi() as api:
-        ask(api, asking, Claude(), tmp_path)
+        ask(api, asking, ClaudeConfig(), tmp_path)
     assert wire == [body(content, "claude-sonnet-5-5", ",".join(filter(None, ['"effort":"low"', form])), system)]
 
 
@@ -246,7 +246,7 @@ HOSTILE = {  # a stranger's text, and what is put into the template
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_text_stays_a_value_on_one_line_in_its_place(text: str) -> None:
-    requests, safe = Requests(Claude(), price()), HOSTILE[text]
+    requests, safe = RequestBuilder(ClaudeConfig(), price()), HOSTILE[text]
     describe = requests.describe(Question("id", text), (text,))
     before, after = DESCRIBE.split(CAPTION)
     attempt = " ".join(safe.split())
@@ -271,7 +271,7 @@ def test_what_was_cut_off_is_asked_again_with_twice_the_room_and_nothing_else_ch
 ) -> None:
     question = replace(PLAIN, caption="TRUNCATE-ONCE")
     with ClaudeApi() as api:
-        ask(api, lambda judge: judge.describe(question, ()), Claude(), tmp_path)
+        ask(api, lambda judge: judge.describe(question, ()), ClaudeConfig(), tmp_path)
     first, second = wire
     assert second == first.replace(b'{"max_tokens":1024,', b'{"max_tokens":2048,') != first
 
@@ -279,12 +279,12 @@ def test_what_was_cut_off_is_asked_again_with_twice_the_room_and_nothing_else_ch
 def test_what_nobody_could_read_is_asked_again_word_for_word(wire: list[bytes], tmp_path: Path) -> None:
     question = replace(PLAIN, caption="GARBLED")
     with ClaudeApi() as api, pytest.raises(Exception, match="unreadable_answer"):
-        ask(api, lambda judge: judge.verify(question, SCENE), Claude(), tmp_path)
+        ask(api, lambda judge: judge.verify(question, SCENE), ClaudeConfig(), tmp_path)
     assert len(wire) == 2 and wire[0] == wire[1]
 
 
 def test_the_sample_of_a_retry_does_not_show_on_the_wire() -> None:
-    asked = Requests(Claude(), price())
+    asked = RequestBuilder(ClaudeConfig(), price())
     for again in (
         replace(PLAIN, sample=1),
         replace(PLAIN, clip_id="x", priority=3, content="y", preceding_caption="z"),
@@ -319,7 +319,7 @@ def test_user_text_answers_place_and_system_prompt_together_are_the_papers_templ
     template = load("preceding_description").text
     before, _, rest = template.partition("[Current visual scene or activity]")
     between, answers_place, after = rest.partition("[What likely happened just before this moment]")
-    request = Requests(FIRST, price()).describe(Question("", caption), turned_down)
+    request = RequestBuilder(FIRST, price()).describe(Question("", caption), turned_down)
     asked = before + caption + between.rstrip()
     assert said(request).startswith(asked) and asked.endswith("\nDescription:")
     assert f"{asked} {answers_place}\n{request.system}" == before + caption + between + answers_place + after
@@ -330,7 +330,7 @@ def test_user_text_answers_place_and_system_prompt_together_are_the_papers_templ
 def test_a_later_round_adds_one_fixed_paragraph_and_the_attempts_word_for_word(
     caption: str, turned_down: tuple[str, ...]
 ) -> None:
-    asked = Requests(FIRST, price())
+    asked = RequestBuilder(FIRST, price())
     first, later = (said(asked.describe(Question("", caption), attempts)) for attempts in ((), turned_down))
     lines = [f"- {' '.join(scene.split())}" for scene in turned_down]
     assert later == first + AGAIN_BEFORE + "\n".join(lines) + AGAIN_AFTER
@@ -338,7 +338,7 @@ def test_a_later_round_adds_one_fixed_paragraph_and_the_attempts_word_for_word(
 
 @given(tricky, tricky)
 def test_the_verification_is_the_papers_template_whole_then_the_two_texts(scene: str, caption: str) -> None:
-    request = Requests(FIRST, price()).verify(Question("", caption), scene)
+    request = RequestBuilder(FIRST, price()).verify(Question("", caption), scene)
     assert said(request) == f"{load('verification').text}\nScene Description: {scene}\nCaption: {caption}"
     assert request.system == ""
 
@@ -347,7 +347,7 @@ def test_the_verification_is_the_papers_template_whole_then_the_two_texts(scene:
 def test_the_question_of_consistency_is_the_papers_template_with_the_two_texts_in_their_places(
     scene: str, caption: str
 ) -> None:
-    request = Requests(FIRST, price()).consistency(Question("", caption), scene)
+    request = RequestBuilder(FIRST, price()).consistency(Question("", caption), scene)
     before, _, rest = load("causal_consistency").text.partition("{scene_description}")
     between, _, after = rest.partition("{caption}")
     assert said(request) == before + scene + between + caption + after
@@ -355,7 +355,7 @@ def test_the_question_of_consistency_is_the_papers_template_with_the_two_texts_i
 
 
 def test_every_request_names_the_template_whose_words_it_holds() -> None:
-    asked = Requests(Claude(), price())
+    asked = RequestBuilder(ClaudeConfig(), price())
     for request, name in [
         (asked.caption(PICTURED), "caption"),
         (asked.describe(PLAIN, ()), "preceding_description"),
@@ -367,7 +367,7 @@ def test_every_request_names_the_template_whose_words_it_holds() -> None:
 
 
 def test_nobody_is_told_what_the_answers_are_for() -> None:
-    asked = Requests(Claude(), price())
+    asked = RequestBuilder(ClaudeConfig(), price())
     question = Question("", "a boy runs")
     told = re.compile(
         r"train|data ?set|\bdata\b|model|\bAI\b|neural|learn|benchmark|distil|claude|anthropic|paper", re.I

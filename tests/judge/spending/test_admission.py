@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped, OverBudget
 from nextscene.judge.spending.admission import Admission
 from nextscene.judge.spending.budget import Budget
@@ -36,7 +36,7 @@ class Clips:
 
     def __init__(self, *numbers: int) -> None:
         self.purse = Purse()
-        self.admission = Admission(cast(Budget, self.purse), Gate())
+        self.admission = Admission(cast(Budget, self.purse), ShutdownSignal())
         self.open = ExitStack()
         for number in numbers:
             self.open.enter_context(self.admission.clip(str(number), Decimal(1)))

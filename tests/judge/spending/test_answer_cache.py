@@ -235,13 +235,35 @@ def test_a_segment_with_a_changed_byte_or_a_missing_end_is_named_or_still_says_t
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x1f", gzip.compress(b"")[:-1], b"not gzip", gzip.compress(b"[]\n"), gzip.compress(b"{}\n"),
-     gzip.compress(paid("a").to_line()[:-5]), gzip.compress(b'{"usage": {}, "usd": "x"}\n'), gzip.compress(b"\xff"),
-     lines(replace(paid("a"), key="no digest")), lines(replace(paid("a"), key="no digest", shared=True)),
-     lines(paid("a", alias="no digest"))],
-    ids=["empty", "one byte", "cut short", "no gzip", "a list", "no fields", "half a line", "other fields", "no text",
-         "no key", "no key of a shared one", "no alias"],
-)  # fmt: skip
+    [
+        b"",
+        b"\x1f",
+        gzip.compress(b"")[:-1],
+        b"not gzip",
+        gzip.compress(b"[]\n"),
+        gzip.compress(b"{}\n"),
+        gzip.compress(paid("a").to_line()[:-5]),
+        gzip.compress(b'{"usage": {}, "usd": "x"}\n'),
+        gzip.compress(b"\xff"),
+        lines(replace(paid("a"), key="no digest")),
+        lines(replace(paid("a"), key="no digest", shared=True)),
+        lines(paid("a", alias="no digest")),
+    ],
+    ids=[
+        "empty",
+        "one byte",
+        "cut short",
+        "no gzip",
+        "a list",
+        "no fields",
+        "half a line",
+        "other fields",
+        "no text",
+        "no key",
+        "no key of a shared one",
+        "no alias",
+    ],
+)
 def test_a_segment_that_holds_something_else_is_named_with_the_way_out(content: bytes, tmp_path: Path) -> None:
     path = "calls/train/000/000007/0123456789ab.jsonl.gz"
     with pytest.raises(JudgeStopped, match=rf"^{path} is damaged .* delete it"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.judge.api.backoff import Patience
+from nextscene.judge.api.backoff import RetryPolicy
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, account, calls, loopback, spans, stored, terms
 from tests.support import build_inline, ledger, problems, write_csv
@@ -26,7 +26,7 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    monkeypatch.setattr("nextscene.curation.run.unit_judge.patience", lambda _: Patience(quiet_seconds=0.3))
+    monkeypatch.setattr("nextscene.curation.run.unit_judge.patience", lambda _: RetryPolicy(quiet_seconds=0.3))
     monkeypatch.setattr("nextscene.judge.api.batch_api._FIRST_POLL_SECONDS", 0.05)
     yield from loopback(monkeypatch)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.shutdown import Gate
+from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
@@ -49,7 +49,7 @@ async def opened(
     """As a run begins."""
     cache = AnswerCache(files, folder)
     await cache.store()
-    budget = Budget(files, limit, cache, in_batches, Gate())
+    budget = Budget(files, limit, cache, in_batches, ShutdownSignal())
     await budget.start()
     cache.forget_recovered()
     return budget, cache
@@ -330,7 +330,7 @@ def test_the_record_of_the_version_before_is_read_and_reconciled_with_what_is_st
         files = MemoryFiles({ACCOUNT: old})
         cache = AnswerCache(files, folder)
         cache.add(costing("a", Decimal("0.2")))
-        budget = Budget(files, LIMIT, cache, Decimal("0.3"), Gate())
+        budget = Budget(files, LIMIT, cache, Decimal("0.3"), ShutdownSignal())
         assert (budget.spent, budget.reserved, budget.lost) == (Decimal("0.2"), Decimal("0.3"), Decimal("0.4"))
         cache.journal.close()
 

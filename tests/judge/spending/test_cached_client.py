@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.curation.stages.describe import Scene, decide
+from nextscene.curation.stages.describe import DescribedScene, describe_clips
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.base import Question
 from nextscene.judge.claude import ClaudeJudge
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import ClaudeApi, Limits, Weather
 from tests.judge import server_side
@@ -51,10 +51,19 @@ def limits() -> Limits:
 # ---- 500 clips in bad weather ----------------------------------------------------------------------------------
 
 STORM = Weather(
-    seed=7, retry_after=0.05, slow_seconds=0.2,
-    rates={"429": 0.05, "429-after": 0.04, "529": 0.05, "500": 0.06, "drop-before": 0.05, "drop-after": 0.06,
-           "slow": 0.05},
-)  # fmt: skip
+    seed=7,
+    retry_after=0.05,
+    slow_seconds=0.2,
+    rates={
+        "429": 0.05,
+        "429-after": 0.04,
+        "529": 0.05,
+        "500": 0.06,
+        "drop-before": 0.05,
+        "drop-after": 0.06,
+        "slow": 0.05,
+    },
+)
 
 # marker → outcome, reason, rounds that were finished, answers that it takes, and how many different bodies those have
 ENDS: dict[str, tuple[str, str, int, int, int]] = {
@@ -93,12 +102,12 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
     asked = clips()
     assert len(asked) == 500
 
-    async def run() -> tuple[list[Scene], Decimal]:
+    async def run() -> tuple[list[DescribedScene], Decimal]:
         patience = replace(PATIENCE, outage_seconds=6.0)
         async with asking(tmp_path, patience=patience) as client:
-            judge = ClaudeJudge(Claude(), PRICE, client)
+            judge = ClaudeJudge(ClaudeConfig(), PRICE, client)
             questions = [Question(str(at), caption, priority=at) for at, (_, caption) in enumerate(asked)]
-            scenes = await asyncio.gather(*(decide(judge, question) for question in questions))
+            scenes = await asyncio.gather(*(describe_clips(judge, question) for question in questions))
             return scenes, client.report().lost
 
     with ClaudeApi(weather=STORM, limits=Limits(latency=0.01)) as api:

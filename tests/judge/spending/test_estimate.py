@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage
-from nextscene.curation.stages.describe import Scene, decide
-from nextscene.judge.api.backoff import Patience
+from nextscene.curation.stages.describe import DescribedScene, describe_clips
+from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Question
 from nextscene.judge.claude import ClaudeJudge
-from nextscene.judge.config import Claude
-from nextscene.judge.errors import JudgeMistake
-from nextscene.judge.request_builder import Requests
+from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.errors import JudgeUsageError
+from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
-from nextscene.judge.spending.estimate import CASES, Ahead, Assumptions, Bill, Estimator, assume
+from nextscene.judge.spending.estimate import CASES, Assumptions, Bill, Estimator, PendingClip, assume
 from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import ClaudeApi, Mind
 from tests.fakes.claude_api import Question as Heard
@@ -33,8 +33,8 @@ CAPTION = "a boy ties his shoelaces"
 rates = st.floats(0.01, 1)
 
 
-def bill(clip: Ahead, settings: Claude | None = None, **assumed: float) -> Bill:
-    return Estimator(settings or Claude(), price(), replace(SURE, **assumed)).bill(clip)
+def bill(clip: PendingClip, settings: ClaudeConfig | None = None, **assumed: float) -> Bill:
+    return Estimator(settings or ClaudeConfig(), price(), replace(SURE, **assumed)).bill(clip)
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------------
@@ -43,14 +43,14 @@ def bill(clip: Ahead, settings: Claude | None = None, **assumed: float) -> Bill:
 @given(rates, st.integers(1, 10))
 def test_the_expected_number_of_rounds_is_the_sum_of_a_geometric_series(passes: float, rounds: int) -> None:
     # Σ (1-p)^k for k < n = (1 - (1-p)^n) / p, two calls each
-    found = bill(Ahead(CAPTION), Claude(rounds=rounds), pass_rate=passes)
+    found = bill(PendingClip(CAPTION), ClaudeConfig(rounds=rounds), pass_rate=passes)
     assert found.calls == pytest.approx(2 * (1 - (1 - passes) ** rounds) / passes)
     assert found.output_tokens == pytest.approx(found.calls / 2 * (20 + 30))
 
 
 @given(rates, st.integers(0, 3), st.booleans())
 def test_what_is_stored_already_is_not_paid_for_again(passes: float, done: int, described: bool) -> None:
-    found = bill(Ahead(CAPTION, rounds_done=done, described=described), pass_rate=passes)
+    found = bill(PendingClip(CAPTION, rounds_done=done, described=described), pass_rate=passes)
     left = (1 - (1 - passes) ** (3 - done)) / passes
     spared = 1 if described and done < 3 else 0
     assert found.calls == pytest.approx(2 * left - spared)
@@ -59,15 +59,15 @@ def test_what_is_stored_already_is_not_paid_for_again(passes: float, done: int, 
 
 @given(rates, rates)
 def test_the_screen_takes_its_share_of_the_clips_that_have_not_passed_it(passes: float, screened: float) -> None:
-    for clip in (Ahead(CAPTION), Ahead("", 8)):
+    for clip in (PendingClip(CAPTION), PendingClip("", 8)):
         whole, part = (bill(clip, pass_rate=passes, screened=share) for share in (1.0, screened))
         assert part == whole * screened
-    for clip in (Ahead(CAPTION, rounds_done=1), Ahead(CAPTION, described=True)):
+    for clip in (PendingClip(CAPTION, rounds_done=1), PendingClip(CAPTION, described=True)):
         assert bill(clip, pass_rate=passes, screened=screened) == bill(clip, pass_rate=passes)
 
 
 def test_a_clip_without_a_caption_costs_one_call_more() -> None:
-    with_caption, without = bill(Ahead("x" * 100)), bill(Ahead("", 8))
+    with_caption, without = bill(PendingClip("x" * 100)), bill(PendingClip("", 8))
     assert without.calls == with_caption.calls + 1
     assert without.output_tokens == with_caption.output_tokens + 25
 
@@ -102,19 +102,19 @@ def counted(request: Request, chars_per_token: float) -> float:
 
 @given(st.text(min_size=1), st.integers(1, 60), st.sampled_from([2.0, 4.0]))
 def test_the_input_of_each_call_is_that_of_the_real_request(caption: str, scene_tokens: int, chars: float) -> None:
-    asked, scene = Requests(Claude(), price()), "x" * round(scene_tokens * chars)
+    asked, scene = RequestBuilder(ClaudeConfig(), price()), "x" * round(scene_tokens * chars)
     question = Question("", caption)
     # A Pass is never expected: all three rounds are run.
-    found = bill(Ahead(caption), pass_rate=1e-12, scene_tokens=scene_tokens, chars_per_token=chars)
+    found = bill(PendingClip(caption), pass_rate=1e-12, scene_tokens=scene_tokens, chars_per_token=chars)
     tokens = [counted(asked.describe(question, (scene,) * failed), chars) for failed in range(3)]
     verify = counted(asked.verify(question, scene), chars)
     assert found.input_tokens == pytest.approx(sum(tokens) + 3 * verify)
-    last = bill(Ahead(caption, rounds_done=2, described=True), scene_tokens=scene_tokens, chars_per_token=chars)
+    last = bill(PendingClip(caption, rounds_done=2, described=True), scene_tokens=scene_tokens, chars_per_token=chars)
     assert last.input_tokens == pytest.approx(verify)
 
 
 def test_schema_tokens_are_added_to_every_verification_and_to_nothing_else() -> None:
-    plain, more = (bill(Ahead(CAPTION), pass_rate=1e-12, schema_tokens=added) for added in (0, 100))
+    plain, more = (bill(PendingClip(CAPTION), pass_rate=1e-12, schema_tokens=added) for added in (0, 100))
     assert more.input_tokens == pytest.approx(plain.input_tokens + 300)
     assert replace(more, input_tokens=0) == replace(plain, input_tokens=0)
 
@@ -123,9 +123,9 @@ def test_schema_tokens_are_added_to_every_verification_and_to_nothing_else() -> 
 def test_pictures_cost_what_they_cost_on_the_wire(pictures: int) -> None:
     # 832×480 at a height of 336: 582×336, hence 21 × 12 patches.
     frames = tuple(Frame(0.5 * i, 582, 336, b"") for i in range(pictures))
-    request = Requests(Claude(), price()).caption(Question("", "", frames=frames))
+    request = RequestBuilder(ClaudeConfig(), price()).caption(Question("", "", frames=frames))
     captioned = "x" * round(25 * 4.0)
-    found = bill(Ahead("", pictures)).input_tokens - bill(Ahead(captioned)).input_tokens
+    found = bill(PendingClip("", pictures)).input_tokens - bill(PendingClip(captioned)).input_tokens
     assert found == pytest.approx(counted(request, 4.0) + pictures * 252)
 
 
@@ -149,16 +149,24 @@ def test_everything_that_is_assumed_can_be_fixed(name: str) -> None:
     ("text", "said"),
     [
         ("pass_rat=0.5", "--assume pass_rat=0.5: nothing of that name is assumed; is pass_rate meant?"),
-        ("zzz=1", "there are screened, pass_rate, scene_tokens"), ("pass_rate", "'' is no number"),
-        ("pass_rate=", "'' is no number"), ("pass_rate=much", "'much' is no number"), ("=1", "nothing of that name"),
-        ("pass_rate=0", "it must lie above 0 and not above 1"), ("pass_rate=1.01", "not above 1"),
-        ("screened=80", "not above 1"), ("pass_rate=-1", "above 0"), ("pass_rate=nan", "above 0"),
-        ("scene_tokens=inf", "not above 1e+06"), ("chars_per_token=0", "above 0"), ("schema_tokens=-1", "above 0"),
+        ("zzz=1", "there are screened, pass_rate, scene_tokens"),
+        ("pass_rate", "'' is no number"),
+        ("pass_rate=", "'' is no number"),
+        ("pass_rate=much", "'much' is no number"),
+        ("=1", "nothing of that name"),
+        ("pass_rate=0", "it must lie above 0 and not above 1"),
+        ("pass_rate=1.01", "not above 1"),
+        ("screened=80", "not above 1"),
+        ("pass_rate=-1", "above 0"),
+        ("pass_rate=nan", "above 0"),
+        ("scene_tokens=inf", "not above 1e+06"),
+        ("chars_per_token=0", "above 0"),
+        ("schema_tokens=-1", "above 0"),
         ("scene_tokens=40,pass_rate=2", "--assume pass_rate=2:"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_assumed_is_refused_in_one_line(text: str, said: str) -> None:
-    with pytest.raises(JudgeMistake) as raised:
+    with pytest.raises(JudgeUsageError) as raised:
         assume(text)
     assert said in str(raised.value) and str(raised.value).startswith("--assume") and "\n" not in str(raised.value)
 
@@ -167,8 +175,10 @@ def test_what_cannot_be_assumed_is_refused_in_one_line(text: str, said: str) -> 
 def test_the_expected_case_lies_between_low_and_high_for_every_clip(
     caption: str, pictures: int, done: int, described: bool
 ) -> None:
-    clip = Ahead(caption, pictures, done, described)
-    low, expected, high = (Estimator(Claude(), price(), CASES[case]).bill(clip) for case in ("low", "expected", "high"))
+    clip = PendingClip(caption, pictures, done, described)
+    low, expected, high = (
+        Estimator(ClaudeConfig(), price(), CASES[case]).bill(clip) for case in ("low", "expected", "high")
+    )
     for name in ("calls", "input_tokens", "output_tokens"):
         assert getattr(low, name) <= getattr(expected, name) <= getattr(high, name)
 
@@ -184,14 +194,14 @@ FAIL_LETTERS = len('{"reason": "The caption tells of the same moment.", "verdict
 
 @pytest.mark.slow
 def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, terms = Claude(), price()
+    settings, terms = ClaudeConfig(), price()
     questions = [Question(f"id{i}", f"clip {i} shows a boy who ties his shoelaces") for i in range(CLIPS)]
 
-    async def run() -> list[Scene]:
-        client = await CachedClient.open(Storage.at(tmp_path), tmp_path / JOURNALS, terms, Patience(), None)
+    async def run() -> list[DescribedScene]:
+        client = await CachedClient.open(Storage.at(tmp_path), tmp_path / JOURNALS, terms, RetryPolicy(), None)
         try:
             judge = ClaudeJudge(settings, terms, client)
-            return await asyncio.gather(*(decide(judge, question) for question in questions))
+            return await asyncio.gather(*(describe_clips(judge, question) for question in questions))
         finally:
             await client.end()
 
@@ -214,7 +224,7 @@ def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.Monk
         f"verdict_tokens={verdict_letters / 4},chars_per_token=4,schema_tokens=0"
     )
     told, low, high = (
-        sum((Estimator(settings, terms, case).bill(Ahead(question.caption)) for question in questions), Bill())
+        sum((Estimator(settings, terms, case).bill(PendingClip(question.caption)) for question in questions), Bill())
         for case in (assumed["expected"], CASES["low"], CASES["high"])
     )
     for name in ("calls", "input_tokens", "output_tokens"):

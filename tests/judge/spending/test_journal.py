@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.journal import Journal, Pending, recover
+from nextscene.judge.spending.journal import CallJournal, Pending, recover
 from tests.judge.asking import answer
 
 PENDING = Pending("k", Decimal("0.5"))
@@ -38,7 +38,7 @@ def room(left: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("left", [0, 1, 30, 200, 500])
 def test_a_line_that_found_no_room_leaves_no_trace_and_spoils_no_later_one(left: int, tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = CallJournal(tmp_path)
     journal.sent("a", PENDING)
     with room(left), pytest.raises(JudgeStopped, match="make room there"):
         for number in range(100):
@@ -56,7 +56,7 @@ def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
     left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nextscene.judge.spending.journal._TRIM_BYTES", 1)
-    journal = Journal(tmp_path)
+    journal = CallJournal(tmp_path)
     for call in ("a", "b"):
         journal.sent(call, PENDING)
     with room(left):
@@ -70,7 +70,7 @@ def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
 
 def test_one_that_begins_anew_keeps_what_has_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nextscene.judge.spending.journal._TRIM_BYTES", 1)
-    journal = Journal(tmp_path)
+    journal = CallJournal(tmp_path)
     journal.sent("a", PENDING)
     journal.add(answer("stored"))
     journal.all_stored()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextscene.judge.errors import JudgeMistake
+from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.spending.prices import Price, Prices, Usage
 
 TABLE = Prices.load()
@@ -79,7 +79,7 @@ def test_a_table_may_tell_the_context(line: str, context: int, tmp_path: Path) -
 def test_a_context_that_is_no_number_of_tokens_is_refused(context: str, tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(CUSTOM.replace("effort = false", f"effort = false\ncontext = {context}"))
-    with pytest.raises(JudgeMistake, match="context of ours must be a whole number of tokens"):
+    with pytest.raises(JudgeUsageError, match="context of ours must be a whole number of tokens"):
         Prices.load(file)
 
 
@@ -142,7 +142,7 @@ def added(one: Usage, other: Usage) -> Usage:
 
 
 def test_a_retired_model_is_refused_with_its_date_and_what_there_is() -> None:
-    with pytest.raises(JudgeMistake, match="claude-3-7-sonnet-20250219 was retired on 2026-02-19") as raised:
+    with pytest.raises(JudgeUsageError, match="claude-3-7-sonnet-20250219 was retired on 2026-02-19") as raised:
         TABLE.of("claude-3-7-sonnet-20250219")
     assert all(model in str(raised.value) for model in BY_HAND)
 
@@ -151,7 +151,7 @@ def test_a_retired_model_is_refused_with_its_date_and_what_there_is() -> None:
     ("asked", "remedy"), [("claude-sonet-5-5", "is claude-sonnet-5-5 meant?"), ("gpt", "there are claude-haiku-5-5, ")]
 )
 def test_an_unknown_model_is_refused_with_the_nearest_one_and_the_way_to_name_a_price(asked: str, remedy: str) -> None:
-    with pytest.raises(JudgeMistake, match=f"--model {asked}: no price known for it on 2026-11-22") as raised:
+    with pytest.raises(JudgeUsageError, match=f"--model {asked}: no price known for it on 2026-11-22") as raised:
         TABLE.of(asked)
     assert remedy in str(raised.value) and "--prices FILE" in str(raised.value)
 
@@ -172,9 +172,9 @@ def test_another_table_takes_the_place_of_ours() -> None:
     assert prices.dated == date(2027, 1, 2) and not ours.takes_effort
     assert ours.cost(Usage(1_000_000, 1_000_000), False) == Decimal("2.0")
     assert ours.cost(Usage(0, 0, 10**6, 10**6, 10**6), True) == Decimal("0.3") * Decimal("4.7") / 4
-    with pytest.raises(JudgeMistake, match="theirs was retired on 2026-12-31"):
+    with pytest.raises(JudgeUsageError, match="theirs was retired on 2026-12-31"):
         prices.of("theirs")
-    with pytest.raises(JudgeMistake, match="no price known for it on 2027-01-02"):
+    with pytest.raises(JudgeUsageError, match="no price known for it on 2027-01-02"):
         prices.of("claude-sonnet-5-5")
 
 
@@ -185,25 +185,39 @@ def test_a_table_without_retired_models_is_one() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "", "date = ", "\ufeff", "[model]\n", "model = 5\n", CUSTOM.replace("date =", "dated ="),
-        CUSTOM.replace("2027-01-02", '"soon"'), CUSTOM.replace("2026-12-31", "true"),
+        "",
+        "date = ",
+        "\ufeff",
+        "[model]\n",
+        "model = 5\n",
+        CUSTOM.replace("date =", "dated ="),
+        CUSTOM.replace("2027-01-02", '"soon"'),
+        CUSTOM.replace("2026-12-31", "true"),
         CUSTOM.replace("[retired]\ntheirs = 2026-12-31", "").replace("batch", "retired = 3\nbatch"),
-        CUSTOM.replace("batch = 0.25", ""), CUSTOM.replace("batch = 0.25", "batch = -1"),
-        CUSTOM.replace("batch = 0.25", "batch = nan"), CUSTOM.replace("0.2\n", "-0.2\n"),
-        CUSTOM.replace("cache_write_1h = 3", "cache_write_1h = inf"), CUSTOM.replace("input = 0.3", ""),
-        CUSTOM.replace("input = 0.3", "input = 0"), CUSTOM.replace("input = 0.3", "input = -1"),
-        CUSTOM.replace("input = 0.3", "input = inf"), CUSTOM.replace("output = 1.7", "output = nan"),
-        CUSTOM.replace("output = 1.7", 'output = "much"'), CUSTOM.replace("output = 1.7", "output = [1]"),
-        CUSTOM.replace("effort = false", ""), CUSTOM.replace("[model.ours]", "[[model.ours]]"),
+        CUSTOM.replace("batch = 0.25", ""),
+        CUSTOM.replace("batch = 0.25", "batch = -1"),
+        CUSTOM.replace("batch = 0.25", "batch = nan"),
+        CUSTOM.replace("0.2\n", "-0.2\n"),
+        CUSTOM.replace("cache_write_1h = 3", "cache_write_1h = inf"),
+        CUSTOM.replace("input = 0.3", ""),
+        CUSTOM.replace("input = 0.3", "input = 0"),
+        CUSTOM.replace("input = 0.3", "input = -1"),
+        CUSTOM.replace("input = 0.3", "input = inf"),
+        CUSTOM.replace("output = 1.7", "output = nan"),
+        CUSTOM.replace("output = 1.7", 'output = "much"'),
+        CUSTOM.replace("output = 1.7", "output = [1]"),
+        CUSTOM.replace("effort = false", ""),
+        CUSTOM.replace("[model.ours]", "[[model.ours]]"),
         CUSTOM.replace("effort = false", 'effort = "no"'),
         CUSTOM.replace("effort = false", "effort = false\nlong = 5"),
         CUSTOM.replace("effort = false", "effort = false\nlong = { tokens = 5 }"),
         CUSTOM.replace("effort = false", "effort = false\nlong = { tokens = 5, factor = -2 }"),
-        "x = " + "[" * 5000, b"\xff\xfe",
+        "x = " + "[" * 5000,
+        b"\xff\xfe",
     ],
-)  # fmt: skip
+)
 def test_a_damaged_table_is_refused_in_one_line_that_names_it(damage: str | bytes) -> None:
-    with pytest.raises(JudgeMistake, match=r"prices\.toml") as raised:
+    with pytest.raises(JudgeUsageError, match=r"prices\.toml") as raised:
         load(damage)
     assert "\n" not in str(raised.value)
 
@@ -235,7 +249,7 @@ def test_whatever_a_table_holds_it_is_refused_or_gives_sound_prices(
         lines[at] = "" if value is None else f"{lines[at].partition('=')[0]}= {value}"
     try:
         prices = load("\n".join(lines).encode() + b"\n#" + tail)
-    except JudgeMistake as mistake:
+    except JudgeUsageError as mistake:
         assert "\n" not in str(mistake)
         return
     for price in prices.models.values():
@@ -250,5 +264,5 @@ def sound(price: Price) -> bool:
 
 def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
-        with pytest.raises(JudgeMistake, match=str(path)):
+        with pytest.raises(JudgeUsageError, match=str(path)):
             Prices.load(path)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.curation.run.recorded_budget import KeptTerms
-from nextscene.pipelines.cli.begun_dataset import Begun
+from nextscene.curation.run.recorded_budget import RecordedBudget
+from nextscene.pipelines.cli.begun_dataset import BegunDataset
 from nextscene.shards.format.layout import CALLS, CONFIG, LOCK, TERMS
 from tests.command import SMALL_FLAGS
 from tests.fakes.claude_api import ClaudeApi
@@ -109,7 +109,7 @@ def test_a_budget_can_be_taken_back(
         assert "none is no bound" in refused("--out", out, "--budget-usd", wrong)
     caplog.clear()
     build("--out", out, "--budget-usd", "None")
-    kept = KeptTerms.read(Storage.at(out))
+    kept = RecordedBudget.read(Storage.at(out))
     assert "without a bound" in caplog.messages[0] and kept and kept.budget is None
 
 
@@ -123,7 +123,7 @@ def test_answers_that_were_copied_bring_no_budget_along(api: ClaudeApi, source: 
     assert f"{TERMS} is that of another dataset; $" in line and "--budget-usd none" in line
     assert files_of(other) == before
     build("--source", more, "--out", other, *CLAUDE_FLAGS, "--budget-usd", "3")
-    kept = KeptTerms.read(Storage.at(other))
+    kept = RecordedBudget.read(Storage.at(other))
     assert kept and kept.budget == 3 and len(api.exchanges) == asked + 2
     whole = shutil.copytree(out, tmp_path / "whole")
     assert build("--out", whole).startswith("Nothing to do")  # with its plan it is the same dataset
@@ -133,9 +133,9 @@ def test_a_note_of_an_older_version_still_reads(api: ClaudeApi, source: Path, tm
     out = tmp_path / "out"
     build("--source", source, "--out", out, *CLAUDE_FLAGS, "--stop-after", "1")
     (out / TERMS).write_text('{"budget_usd": "0.7", "batches": true}')
-    assert KeptTerms.read(Storage.at(out)) == KeptTerms(Decimal("0.7"), in_batches=True)
+    assert RecordedBudget.read(Storage.at(out)) == RecordedBudget(Decimal("0.7"), in_batches=True)
     build("--out", out, "--no-batches")
-    kept = KeptTerms.read(Storage.at(out))
+    kept = RecordedBudget.read(Storage.at(out))
     assert kept and (kept.budget, kept.in_batches) == (Decimal("0.7"), False)
 
 
@@ -155,7 +155,7 @@ def test_between_any_two_changes_of_a_beginning_the_budget_is_not_lost(
         (out / LOCK).unlink(missing_ok=True)
         begun.append((out / CONFIG).exists())
         if begun[-1]:
-            asking = Begun.at(Storage.at(out)).terms(CLAUDE, None, None, "mistake", None)
+            asking = BegunDataset.at(Storage.at(out)).terms(CLAUDE, None, None, "mistake", None)
             assert asking.terms and (asking.terms.budget, asking.hindrance) == (Decimal("0.03"), "")
         else:
             assert "--source is missing" in refused("--out", out)
@@ -179,7 +179,7 @@ def test_prices_that_were_given_are_kept_and_told(
     assert account(out).spent == sum(answer.usd for answer in stored(out).values()) == 2 * true_cost(api.exchanges)
 
     build("--out", out, "--prices", dear)
-    kept = KeptTerms.read(Storage.at(out))
+    kept = RecordedBudget.read(Storage.at(out))
     assert kept and kept.prices == dear.read_text()
     (out / TERMS).write_text(json.dumps({"budget_usd": None, "batches": False, "prices": "x"}))
     assert f"{TERMS} is damaged" in refused("--out", out)

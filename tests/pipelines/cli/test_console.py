@@ -27,6 +27,8 @@ def test_where_stderr_is_full_a_command_still_ends_with_its_code(tmp_path: Path)
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [sys.executable, "pipelines/build_nsp.py", "--source", str(tmp_path / "a"), "--out", str(tmp_path / "out")],
-            cwd=REPOSITORY, stderr=full, check=False,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            stderr=full,
+            check=False,
+        )
     assert ended.returncode == 2

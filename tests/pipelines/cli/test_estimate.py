@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import RunStopped, UsageMistake
-from nextscene.judge.config import Claude
+from nextscene.common.errors import StoppedError, UsageError
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.estimate import CASES
 from nextscene.pipelines.build_nsp import main
 from nextscene.prompts import load
@@ -59,7 +59,7 @@ def estimate(source: Path, out: Path, *more: str) -> Estimate:
     code, stdout, stderr = run(source, out, *more)
     assert code == 0, stderr
     found = re.match(r"([\d,]+) clips to be decided, asked of (\S+); nothing was sent\.", stdout)
-    assert found and found[2] == Claude().model, stdout
+    assert found and found[2] == ClaudeConfig().model, stdout
     rows = {}
     for line in stdout.splitlines():
         if cells := re.fullmatch(r"(\D+?) +(\$?[\d.,]+) +(\$?[\d.,]+) +(\$?[\d.,]+) *", line):
@@ -127,7 +127,7 @@ def test_told_the_pass_rate_and_the_lengths_it_is_within_a_tenth_of_what_the_run
     blind = estimate(source, out)
     assert api.exchanges == [] and not out.exists()
     stop_after(api, 170)
-    with pytest.raises(RunStopped):
+    with pytest.raises(StoppedError):
         build_inline(source, out, CLAUDE, terms=terms())
     half, api.account = list(api.exchanges), "good"
     middle, before = learned(half), tree(out)
@@ -161,7 +161,7 @@ def test_when_all_pass_the_calls_that_are_left_are_counted_exactly(
     """A describe and a verify a clip, less what is stored, wherever it was stopped."""
     api.mind = Mind(pass_rate=1.0)
     stop_after(api, 21)
-    with pytest.raises(RunStopped):
+    with pytest.raises(StoppedError):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     found = estimate(source, tmp_path / "out", "--assume", "pass_rate=1,screened=1")
     assert found["calls"] == (2 * CLIPS - len(stored(tmp_path / "out")),) * 3
@@ -224,7 +224,7 @@ def test_a_source_that_has_moved_is_estimated_as_it_was_and_another_is_refused(a
     """As a run would accept it; but the place where it lies now is not recorded."""
     source, out = spans(tmp_path / "in", [f"thing {number}" for number in range(12)]), tmp_path / "out"
     stop_after(api, 11)
-    with pytest.raises(RunStopped):
+    with pytest.raises(StoppedError):
         build_inline(source, out, CLAUDE, terms=terms())
     before, left = tree(out), estimate(source, out)
     (tmp_path / "in").rename(tmp_path / "moved")
@@ -258,7 +258,7 @@ def test_a_plan_by_which_nothing_was_asked_yet_does_not_bind_the_estimate(api: C
     """It is as if there were none: the same run would make a new one."""
     source, out = spans(tmp_path / "in", ["one thing", "another"]), tmp_path / "out"
     api.models = frozenset()
-    with pytest.raises(UsageMistake):
+    with pytest.raises(UsageError):
         build_inline(source, out, CLAUDE, terms=terms())
     before = tree(tmp_path)
     here, elsewhere = (estimate(source, place, "--claude.rounds", "2") for place in (out, tmp_path / "elsewhere"))

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.curation.config import Config, as_tree
-from nextscene.pipelines.cli.options import SettingsMistake, chosen, from_names, from_tree, leaves, options
+from nextscene.curation.config import BuildConfig, as_tree
+from nextscene.pipelines.cli.options import SettingsError, chosen, from_names, from_tree, leaves, options
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Outer:
 def mistake(tmp_path: Path, toml: str) -> str:
     path = tmp_path / "settings.toml"
     path.write_text(toml)
-    with pytest.raises(SettingsMistake) as error:
+    with pytest.raises(SettingsError) as error:
         chosen(Outer, path, none_given(Outer))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     return str(error.value)
@@ -64,13 +64,18 @@ def flags_of(*arguments: str) -> dict[str, Any]:
 
 def test_every_setting_has_a_dotted_name_a_type_and_a_default() -> None:
     assert [(leaf.name, leaf.default) for leaf in leaves(Outer)] == [
-        ("name", "one"), ("title", "t"), ("loud", False), ("unit_size", 32), ("inner.depth", 3), ("inner.share", 0.5),
-    ]  # fmt: skip
+        ("name", "one"),
+        ("title", "t"),
+        ("loud", False),
+        ("unit_size", 32),
+        ("inner.depth", 3),
+        ("inner.share", 0.5),
+    ]
 
 
 def test_without_file_and_flags_all_is_at_its_default() -> None:
     assert chosen(Outer, None, none_given(Outer)) == Outer()
-    assert chosen(Config, None, none_given(Config)) == Config()
+    assert chosen(BuildConfig, None, none_given(BuildConfig)) == BuildConfig()
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
@@ -94,13 +99,16 @@ def test_a_flag_that_gives_the_default_overrides_the_file_too(tmp_path: Path) ->
 
 @given(
     st.builds(
-        Config,
-        judge=st.sampled_from(["film", "none"]), test=st.floats(0, 1), unit_size=st.integers(1, 10**6),
-        split_by=st.sampled_from(["source", "clip"]), resolution=st.sampled_from(["train", "native"]),
+        BuildConfig,
+        judge=st.sampled_from(["film", "none"]),
+        test=st.floats(0, 1),
+        unit_size=st.integers(1, 10**6),
+        split_by=st.sampled_from(["source", "clip"]),
+        resolution=st.sampled_from(["train", "native"]),
     )
-)  # fmt: skip
-def test_a_configuration_comes_back_from_its_tables(config: Config) -> None:
-    assert from_tree(Config, as_tree(config), "here") == config
+)
+def test_a_configuration_comes_back_from_its_tables(config: BuildConfig) -> None:
+    assert from_tree(BuildConfig, as_tree(config), "here") == config
 
 
 @pytest.mark.parametrize(
@@ -135,26 +143,38 @@ def test_a_mistake_in_a_file_is_told_with_file_and_name(tmp_path: Path, toml: st
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.01, 1.01])
 @pytest.mark.parametrize("name", ["test", "film.max_overlap"])
 def test_a_share_lies_between_0_and_1(name: str, value: float) -> None:
-    with pytest.raises(SettingsMistake, match=name):
-        from_names(Config, {name: value}, "here")
+    with pytest.raises(SettingsError, match=name):
+        from_names(BuildConfig, {name: value}, "here")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("unit_size", 0), ("units_per_shard", -1), ("rules.min_width", 0), ("encode.fps", 0), ("encode.max_frames", 0),
-        ("encode.width", 831), ("encode.height", 479), ("encode.image_side", 511), ("limits.clip_seconds", 0.0),
-        ("limits.clip_seconds", float("nan")), ("limits.clip_seconds", float("inf")), ("limits.clip_memory_mb", 0),
-        ("encode.crf", -1), ("encode.crf", 52), ("encode.preset", "quick"), ("encode.preset", ""),
+        ("unit_size", 0),
+        ("units_per_shard", -1),
+        ("rules.min_width", 0),
+        ("encode.fps", 0),
+        ("encode.max_frames", 0),
+        ("encode.width", 831),
+        ("encode.height", 479),
+        ("encode.image_side", 511),
+        ("limits.clip_seconds", 0.0),
+        ("limits.clip_seconds", float("nan")),
+        ("limits.clip_seconds", float("inf")),
+        ("limits.clip_memory_mb", 0),
+        ("encode.crf", -1),
+        ("encode.crf", 52),
+        ("encode.preset", "quick"),
+        ("encode.preset", ""),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_cannot_work_is_told_by_name(name: str, value: object) -> None:
-    with pytest.raises(SettingsMistake, match=name):
-        from_names(Config, {name: value}, "here")
+    with pytest.raises(SettingsError, match=name):
+        from_names(BuildConfig, {name: value}, "here")
 
 
 def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_bytes(b'title = "\xff"')
-    with pytest.raises(SettingsMistake, match=r"settings\.toml"):
+    with pytest.raises(SettingsError, match=r"settings\.toml"):
         chosen(Outer, path, none_given(Outer))

@@ -15,9 +15,28 @@ from nextscene.pipelines.show import main as show
 from tests.support import SMALL, build_inline, captioned_spans
 
 ODD = [
-    "a b", "it's", 'a "b"', "$HOME", "`id`", "a;b & c|d > e", "*", "~/x", "-x", "é ü 日本", "#a", "a\\b", "!x", "{a,b}",
-    "line\nbreak", "tab\there", "\x1b[31m", "'\n$HOME\\", "no\udcfftext", "a\u00a0b", "",
-]  # fmt: skip
+    "a b",
+    "it's",
+    'a "b"',
+    "$HOME",
+    "`id`",
+    "a;b & c|d > e",
+    "*",
+    "~/x",
+    "-x",
+    "é ü 日本",
+    "#a",
+    "a\\b",
+    "!x",
+    "{a,b}",
+    "line\nbreak",
+    "tab\there",
+    "\x1b[31m",
+    "'\n$HOME\\",
+    "no\udcfftext",
+    "a\u00a0b",
+    "",
+]
 
 
 def words(line: str) -> list[bytes]:

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nextscene.curation.progress import Stages
-from nextscene.judge.call_progress import Report
+from nextscene.judge.call_progress import CallProgress
 from nextscene.pipelines.cli import stage_progress
-from nextscene.pipelines.cli.stage_progress import StageWatch
+from nextscene.pipelines.cli.stage_progress import BuildProgress
 
 PLANNED = Stages(30, 30, 30, 2)
-ASKING = Report(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under_way=7, in_batches=0, trouble="")
+ASKING = CallProgress(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under_way=7, in_batches=0, trouble="")
 
 
 def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> str:
@@ -24,7 +24,7 @@ def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> 
         stage_progress, "err", Console(file=page, force_terminal=is_terminal, width=200, soft_wrap=True)
     )
     monkeypatch.setattr(stage_progress, "_LINE_EVERY_SECONDS", 0.0)
-    watch = StageWatch()
+    watch = BuildProgress()
     watch.begin(PLANNED, Stages())
     for done in ticks:
         watch.tick(done, ASKING)
@@ -53,7 +53,7 @@ def test_what_a_retry_does_anew_is_a_bar_of_its_own_and_counts_from_where_it_beg
     monkeypatch.setattr(stage_progress, "err", Console(file=io.StringIO(), force_terminal=True, width=200))
     monkeypatch.setattr(Progress, "update", lambda *_, completed, description: at.append(description))
     monkeypatch.setattr(Progress, "stop", lambda _: ended.append(len(at)))
-    watch = StageWatch()
+    watch = BuildProgress()
     watch.begin(PLANNED, Stages(29, 29, 29, 1))
     watch.tick(PLANNED, None)
     watch.begin(PLANNED, Stages(20, 20, 20, 1))

@@ -16,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 from tests.command import place
 from tests.support import REPOSITORY
 
@@ -52,7 +52,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
 
 def run(command: Callable[[], None]) -> tuple[int, str]:
     """Exit code and stderr of a command that does this."""
-    result = CliRunner().invoke(click.command()(ends("all is kept; go on")(command)))
+    result = CliRunner().invoke(click.command()(handle_errors("all is kept; go on")(command)))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.stderr
 
@@ -145,7 +145,7 @@ def test_a_signal_at_any_moment_of_a_commands_end_is_answered_in_order() -> None
 
         sys.settrace(trace)
         try:
-            ends("all is kept")(command)()
+            handle_errors("all is kept")(command)()
         except SystemExit as end:
             codes.add(end.code)
         finally:
@@ -187,8 +187,12 @@ def python(*arguments: str, path: Path | None = None, ignored: str = "") -> subp
     shell = f"trap '' {ignored}; " if ignored else ""
     return subprocess.run(
         ["/bin/sh", "-c", f'{shell}exec "$0" "$@"', sys.executable, *arguments],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(path or "")},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(path or "")},
+    )
 
 
 def script(name: str) -> str:

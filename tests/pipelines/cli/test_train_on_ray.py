@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import ray
 
-from nextscene.common.errors import RayFailed, RunStopped, UsageMistake
+from nextscene.common.errors import RayFailed, StoppedError, UsageError
 from nextscene.pipelines.cli import train_on_ray
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import TrainOnRay, train_supervised
 from nextscene.training.distributed import ray_train
 from nextscene.training.errors import WorkersLost
-from nextscene.training.job import Job
+from nextscene.training.job import TrainingJob
 from tests.training.stages import make_job, make_originals
 
 
@@ -30,7 +30,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> TrainingJob:
     return make_job(tmp_path / "data", make_originals(tmp_path / "originals"), tmp_path / "run")
 
 
@@ -42,18 +42,22 @@ class Told:
 
     def check(self) -> None:
         if self._to_stop:
-            raise RunStopped("stopped by SIGTERM")
+            raise StoppedError("stopped by SIGTERM")
 
     def tick(self, *_: Any) -> None: ...
 
 
 @pytest.mark.parametrize("to_stop", [False, True])
-def test_workers_stop_once_the_supervisor_says_so(job: Job, monkeypatch: pytest.MonkeyPatch, to_stop: bool) -> None:
+def test_workers_stop_once_the_supervisor_says_so(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch, to_stop: bool
+) -> None:
     monkeypatch.setattr(ray_train, "train_on_ray", lambda *given: given[-1]())
     assert TrainOnRay(job, 2, 3, None).work(Told(to_stop)) is to_stop
 
 
-def test_too_many_lost_workers_are_for_the_supervisor_to_explain(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_lost_workers_are_for_the_supervisor_to_explain(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lost(*_: Any) -> None:
         raise WorkersLost("more than 3 workers were lost")
 
@@ -62,11 +66,11 @@ def test_too_many_lost_workers_are_for_the_supervisor_to_explain(job: Job, monke
         TrainOnRay(job, 2, 3, None).work(Told())
 
 
-def test_a_signal_has_the_supervisor_end_the_work_in_order(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_has_the_supervisor_end_the_work_in_order(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def supervised(_request: Any, _tick: Any, check: Any) -> str:
         check()
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(RunStopped, match="stopped by SIGTERM"):
+        with pytest.raises(StoppedError, match="stopped by SIGTERM"):
             check()
         return "a summary"
 
@@ -81,7 +85,9 @@ def test_a_signal_has_the_supervisor_end_the_work_in_order(job: Job, monkeypatch
 
 
 @pytest.mark.parametrize("grows", [True, False])
-def test_workers_that_finish_no_step_for_long_are_lost(job: Job, monkeypatch: pytest.MonkeyPatch, grows: bool) -> None:
+def test_workers_that_finish_no_step_for_long_are_lost(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch, grows: bool
+) -> None:
     """The clock is that of processes that run: a look counts as two seconds at most."""
     now = iter(range(0, 1_000_000, 2000))
     monkeypatch.setattr("nextscene.common.awake_clock._LONGEST_STEP_SECONDS", 2000.0)
@@ -105,12 +111,14 @@ def test_workers_that_finish_no_step_for_long_are_lost(job: Job, monkeypatch: py
             request.work(Told())
 
 
-def test_a_machine_that_is_too_small_is_wrong_usage(job: Job) -> None:
-    with pytest.raises(UsageMistake, match="--workers 3 needs 3 CPUs, and this machine has 2; give --workers 2 or"):
+def test_a_machine_that_is_too_small_is_wrong_usage(job: TrainingJob) -> None:
+    with pytest.raises(UsageError, match="--workers 3 needs 3 CPUs, and this machine has 2; give --workers 2 or"):
         TrainOnRay(job, 3, 3, None).work(Told())
 
 
-def test_a_node_that_joins_is_waited_for(job: Job, monkeypatch: pytest.MonkeyPatch, cluster: dict[str, float]) -> None:
+def test_a_node_that_joins_is_waited_for(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch, cluster: dict[str, float]
+) -> None:
     class Joining(Told):
         def check(self) -> None:
             cluster["CPU"] += 1
@@ -119,12 +127,12 @@ def test_a_node_that_joins_is_waited_for(job: Job, monkeypatch: pytest.MonkeyPat
     assert TrainOnRay(job, 4, 3, "10.0.0.1:6379").work(Joining()) == "a summary"  # type: ignore[comparison-overlap]
 
 
-def test_a_cluster_that_stays_too_small_stops_the_run(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_stays_too_small_stops_the_run(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_on_ray, "_WITHOUT_ROOM_SECONDS", 0.0)
-    with pytest.raises(RunStopped, match=r"has 2 CPUs, --workers 3 needs 3, .* add nodes"):
+    with pytest.raises(StoppedError, match=r"has 2 CPUs, --workers 3 needs 3, .* add nodes"):
         TrainOnRay(job, 3, 3, "10.0.0.1:6379").work(Told())
 
 
-def test_a_stop_ends_the_wait_for_nodes(job: Job) -> None:
-    with pytest.raises(RunStopped, match="stopped by SIGTERM"):
+def test_a_stop_ends_the_wait_for_nodes(job: TrainingJob) -> None:
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
         TrainOnRay(job, 3, 3, "10.0.0.1:6379").work(Told(to_stop=True))

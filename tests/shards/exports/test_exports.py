@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.shards.exports import About, energon, huggingface, publish
+from nextscene.shards.exports import DatasetFacts, energon, huggingface, publish
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
 from nextscene.shards.format.sample import MEMBERS, Record
 from tests.shards.samples import sample, seal_samples
 
-ABOUT = About("a title", "none", "how it was made", False, (("kept", "", 9), ("rejected", "too_small", 1)))
+ABOUT = DatasetFacts("a title", "none", "how it was made", False, (("kept", "", 9), ("rejected", "too_small", 1)))
 NAMES = (ShardName("test", 0), ShardName("train", 0, 1), ShardName("train", 2))
 
 
@@ -111,9 +111,16 @@ def test_the_same_shards_give_the_same_files(tmp_path: Path) -> None:
     publish(out, manifest, ABOUT)
     assert written(out) == first
     assert {*first} == {
-        "README.md", "croissant.json", "wids-test.json", "wids-train.json", ".nv-meta/.info.json",
-        ".nv-meta/dataset.yaml", ".nv-meta/index.sqlite", ".nv-meta/index.uuid", ".nv-meta/split.yaml",
-    }  # fmt: skip
+        "README.md",
+        "croissant.json",
+        "wids-test.json",
+        "wids-train.json",
+        ".nv-meta/.info.json",
+        ".nv-meta/dataset.yaml",
+        ".nv-meta/index.sqlite",
+        ".nv-meta/index.uuid",
+        ".nv-meta/split.yaml",
+    }
 
 
 def test_each_reader_is_told_of_each_tar_once_and_of_no_other(tmp_path: Path) -> None:

@@ -88,10 +88,17 @@ def test_a_folder_of_another_kind_is_refused_with_what_it_is(tmp_path: Path, kin
 HOLDER = json.dumps({"run_id": "20260101T000000-aaaaaa", "host": "h", "pid": 1})
 HEX = "0123456789abcdef" * 2
 NOTHING: dict[str, str] = {
-    "lost+found/": "", ".DS_Store": "x", "._.DS_Store": "x", ".Trash-1000/files/a": "x",
-    "System Volume Information/a": "x", "Thumbs.db": "x",
-    ".gitkeep": "", ".gitignore": "*", ".nfs00000001": "x", ".snapshot/daily/a": "x",
-}  # fmt: skip
+    "lost+found/": "",
+    ".DS_Store": "x",
+    "._.DS_Store": "x",
+    ".Trash-1000/files/a": "x",
+    "System Volume Information/a": "x",
+    "Thumbs.db": "x",
+    ".gitkeep": "",
+    ".gitignore": "*",
+    ".nfs00000001": "x",
+    ".snapshot/daily/a": "x",
+}
 BEGUN: dict[str, dict[str, dict[str, str]]] = {
     DATASET: {
         "a lock": {"run.lock": HOLDER},

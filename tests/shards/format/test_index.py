@@ -18,9 +18,9 @@ from nextscene.shards.format.index import Index, check_index, publish_indexes
 from nextscene.shards.format.layout import ShardName, index
 from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
 from nextscene.shards.format.sample import Sample
-from nextscene.shards.format.sample_type import Kind, Shape
+from nextscene.shards.format.sample_type import SampleType, Shape
 from nextscene.shards.format.seal import seal
-from nextscene.shards.format.tar import DamagedShard, Group, group_bytes
+from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 from tests.shards.samples import publish_dataset, sample, samples, seal_dataset, seal_samples
 
 SHARDS = {
@@ -110,10 +110,17 @@ def test_an_index_that_cannot_be_read_is_told_by_name(out: Storage, data: bytes)
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("shard", 1), ("offset", -512), ("offset", 10**9), ("mp4_bytes", 10**12), ("mp4_bytes", -1), ("crc32", 2**32),
-        ("crc32", -1), ("frames", 0), ("width", 2**40),
+        ("shard", 1),
+        ("offset", -512),
+        ("offset", 10**9),
+        ("mp4_bytes", 10**12),
+        ("mp4_bytes", -1),
+        ("crc32", 2**32),
+        ("crc32", -1),
+        ("frames", 0),
+        ("width", 2**40),
     ],
-)  # fmt: skip
+)
 def test_an_index_that_contradicts_its_manifest_is_refused(out: Storage, column: str, value: int) -> None:
     table = pq.read_table(str(out.local(TRAIN)))
     numbers = table[column].to_numpy().copy()
@@ -175,13 +182,13 @@ def test_a_manifest_without_the_receipts_it_lists_is_refused(out: Storage) -> No
 # ---- sets that belong together -----------------------------------------------------------------------------------
 
 
-def examine(group: Group, shard: str) -> Shape:
+def examine(group: MemberGroup, shard: str) -> Shape:
     if len(group.contents[1]) % 8:
         raise DamagedShard(f"{shard}: sample {group.key!r}: half a number")
     return Shape(1, 2, 3)
 
 
-LATENTS = Kind(("json", "npy"), examine)
+LATENTS = SampleType(("json", "npy"), examine)
 
 
 def seal_latents(folder: Path, keys: list[str]) -> Index:

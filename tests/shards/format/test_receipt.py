@@ -14,16 +14,22 @@ from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import MANIFEST, ShardName, UnitName
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, Place, Receipt, sealed_shards
+from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt, SampleLocation, sealed_shards
 from nextscene.shards.format.sample import MEMBERS
 
-PLACES = (Place(0, (10, 700, 3), 5, 24, 832, 480), Place(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
+PLACES = (SampleLocation(0, (10, 700, 3), 5, 24, 832, 480), SampleLocation(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))
 RECEIPT = Receipt("train", 7, 0, "ab" * 32, 7680, 2, MEMBERS, ("a" * 24, "b" * 24), PLACES)
 PUBLISHED = {
-    "split": "train", "index": 7, "revision": 0, "sha256": "ab" * 32, "bytes": 7680, "count": 2,
-    "members": ["json", "mp4", "txt"], "clip_ids": ["a" * 24, "b" * 24],
+    "split": "train",
+    "index": 7,
+    "revision": 0,
+    "sha256": "ab" * 32,
+    "bytes": 7680,
+    "count": 2,
+    "members": ["json", "mp4", "txt"],
+    "clip_ids": ["a" * 24, "b" * 24],
     "places": [[0, 10, 700, 3, 5, 24, 832, 480], [3584, 512, 0, 513, 2**32 - 1, 1, 512, 512]],
-}  # fmt: skip
+}
 
 names = st.builds(ShardName, st.sampled_from(["train", "test"]), st.integers(0, 3000), st.integers(0, 12))
 receipts = names.map(
@@ -109,7 +115,13 @@ def written(out: Storage, value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}",
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"null",
+        b"7",
+        b"{}",
         {**PUBLISHED, "extra": 1},
         {name: value for name, value in PUBLISHED.items() if name != "sha256"},
         {**PUBLISHED, "clip_ids": None},
@@ -139,7 +151,7 @@ def written(out: Storage, value: Any) -> None:
         {**PUBLISHED, "places": [[0, -502, 1724, *PUBLISHED["places"][0][3:]], PUBLISHED["places"][1]]},
         {**PUBLISHED, "count": 1, "clip_ids": ["a"], "bytes": 2**31 + 2560, "places": [[0, 0, 2**31, 0, *[1] * 4]]},
     ],
-)  # fmt: skip
+)
 def test_a_receipt_that_is_not_this_shard_s_is_refused_by_its_path(tmp_path: Path, value: Any) -> None:
     out = Storage.at(tmp_path)
     written(out, value)

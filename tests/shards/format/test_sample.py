@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.common.strict_json import json_of
+from nextscene.common.strict_json import parse_json
 from nextscene.shards.format.sample import CLIPS, MEMBERS, Record, Sample
-from nextscene.shards.format.tar import DamagedShard, Group
+from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from tests.hostile_text import floats, integers, texts
 from tests.shards.samples import records, sample
 
@@ -91,10 +91,17 @@ def test_a_number_that_is_none_is_refused(number: str) -> None:
 
 
 hostile_records = st.builds(
-    replace, records,
-    source=texts, caption=texts, scene_description=texts, provenance=texts, judge_model=texts,
-    start=floats, end=floats, source_width=integers,
-)  # fmt: skip
+    replace,
+    records,
+    source=texts,
+    caption=texts,
+    scene_description=texts,
+    provenance=texts,
+    judge_model=texts,
+    start=floats,
+    end=floats,
+    source_width=integers,
+)
 
 
 @given(hostile_records)
@@ -115,7 +122,7 @@ def test_a_record_that_nobody_could_read_is_not_written(change: dict[str, Any]) 
 def test_only_utf_8_is_read() -> None:
     for data in (RECORD.to_bytes().decode().encode("utf-16"), RECORD.to_bytes().replace(b"film", b"\xed\xa0\xbd")):
         with pytest.raises(ValueError):
-            json_of(data)
+            parse_json(data)
 
 
 def test_json_that_is_nested_without_end_is_refused() -> None:
@@ -123,8 +130,8 @@ def test_json_that_is_nested_without_end_is_refused() -> None:
         Record.from_bytes(b"[" * 100_000)
 
 
-def group(record: Record, text: bytes = b"text") -> Group:
-    return Group(0, record.clip_id, (record.to_bytes(), b"video", text))
+def group(record: Record, text: bytes = b"text") -> MemberGroup:
+    return MemberGroup(0, record.clip_id, (record.to_bytes(), b"video", text))
 
 
 def test_a_text_that_is_none_damages_its_sample() -> None:

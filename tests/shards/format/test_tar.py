@@ -134,7 +134,7 @@ DAMAGED = {
     "a record that is not one": b"".join(renamed(f"{4:024x}.{kind}") for kind in ("json", "mp4", "txt")) + END,
     "bytes in front": bytes(1) + WHOLE,
     "a gzip": b"\x1f\x8b" + WHOLE,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", sorted(DAMAGED))

@@ -7,17 +7,17 @@ import multiprocessing
 import numpy as np
 import torch
 
-from nextscene.shards.loading.buffer_pool import Lodged, Rooms
+from nextscene.shards.loading.buffer_pool import BufferPool, BufferSlot
 
 SHAPE = (2, 3, 4, 5, 3)
 SIZE = 360
 
 
 def test_a_room_is_free_again_when_its_last_view_is_gone() -> None:
-    rooms = Rooms(1, SIZE)
+    rooms = BufferPool(1, SIZE)
     room = rooms.take()
     assert room == 0 and rooms.take() is None
-    video = rooms.lend(Lodged(room, SHAPE))
+    video = rooms.lend(BufferSlot(room, SHAPE))
     views = [video[0], video.view(-1)[7:9], video.numpy()[1:]]
     del video
     while views:
@@ -27,24 +27,24 @@ def test_a_room_is_free_again_when_its_last_view_is_gone() -> None:
 
 
 def test_rooms_do_not_overlap() -> None:
-    rooms = Rooms(3, SIZE)
-    lent = [rooms.lend(Lodged(room, SHAPE)) for room in range(3)]
+    rooms = BufferPool(3, SIZE)
+    lent = [rooms.lend(BufferSlot(room, SHAPE)) for room in range(3)]
     for number, video in enumerate(lent):
         video.fill_(number + 1)
     assert [set(video.unique().tolist()) for video in lent] == [{1}, {2}, {3}]
-    smaller = Lodged(1, (1, 1, 4, 5, 3))
+    smaller = BufferSlot(1, (1, 1, 4, 5, 3))
     assert rooms.memory(smaller).shape == smaller.shape and (rooms.memory(smaller) == 2).all()
 
 
 def test_a_forked_process_writes_into_the_same_memory() -> None:
-    rooms = Rooms(2, SIZE)
+    rooms = BufferPool(2, SIZE)
     writer = multiprocessing.get_context("fork").Process(target=_fill, args=(rooms,))
     writer.start()
     writer.join()
     assert writer.exitcode == 0
-    assert rooms.lend(Lodged(1, SHAPE)).equal(torch.full(SHAPE, 9, dtype=torch.uint8))
-    assert not rooms.memory(Lodged(0, SHAPE)).any()
+    assert rooms.lend(BufferSlot(1, SHAPE)).equal(torch.full(SHAPE, 9, dtype=torch.uint8))
+    assert not rooms.memory(BufferSlot(0, SHAPE)).any()
 
 
-def _fill(rooms: Rooms) -> None:
-    rooms.memory(Lodged(1, SHAPE))[:] = np.uint8(9)
+def _fill(rooms: BufferPool) -> None:
+    rooms.memory(BufferSlot(1, SHAPE))[:] = np.uint8(9)

@@ -14,7 +14,7 @@ from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.dataset import ClipDataset
-from nextscene.shards.loading.reader import DatasetChanged, NoDataset
+from nextscene.shards.loading.reader import DatasetChanged, DatasetNotFound
 from tests.shards.clips import HEIGHT, WIDTH, clip, clip_dataset, shades
 from tests.shards.format.test_index import seal_latents
 from tests.shards.samples import sample_of, seal_dataset
@@ -105,7 +105,7 @@ def test_a_decoder_that_there_is_none_of_is_refused_with_those_there_are(out: St
 
 def test_samples_of_another_kind_are_no_clips(tmp_path: Path) -> None:
     seal_latents(tmp_path, ["a" * 24])
-    with pytest.raises(NoDataset, match="holds samples of json, npy, not clips"):
+    with pytest.raises(DatasetNotFound, match="holds samples of json, npy, not clips"):
         ClipDataset(str(tmp_path))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.shards.loading.interleave import Turns
+from nextscene.shards.loading.interleave import WeightedInterleave
 from nextscene.shards.loading.shuffle import GOLDEN
 
 weights = st.lists(st.one_of(st.integers(1, 10**6), st.floats(1e-3, 1e3)), min_size=1, max_size=5).map(tuple)
@@ -28,7 +28,7 @@ def by_hand(weights: tuple[float, ...], place: int) -> int:
 def test_a_turn_is_the_takers_on_whose_share_it_falls_and_each_counts_its_own(
     weights: tuple[float, ...], length: int
 ) -> None:
-    turns, had = Turns(weights), [0] * len(weights)
+    turns, had = WeightedInterleave(weights), [0] * len(weights)
     for place in range(length):
         taker, before = turns.at(place)
         assert (taker, before) == (by_hand(weights, place), had[taker])
@@ -37,7 +37,7 @@ def test_a_turn_is_the_takers_on_whose_share_it_falls_and_each_counts_its_own(
 
 @given(weights, st.integers(0, 2**40), st.integers(1, 300))
 def test_counting_may_begin_anywhere(weights: tuple[float, ...], place: int, length: int) -> None:
-    turns = Turns(weights)
+    turns = WeightedInterleave(weights)
     seen: dict[int, int] = {}
     for taker, before in map(turns.at, range(place, place + length)):
         assert before == seen.get(taker, before)
@@ -46,7 +46,7 @@ def test_counting_may_begin_anywhere(weights: tuple[float, ...], place: int, len
 
 @given(weights, st.integers(0, 1000))
 def test_any_stretch_of_turns_is_in_proportion(weights: tuple[float, ...], begin: int) -> None:
-    turns, had, total = Turns(weights), [0] * len(weights), math.fsum(weights)
+    turns, had, total = WeightedInterleave(weights), [0] * len(weights), math.fsum(weights)
     for place in range(begin, begin + 100):
         had[turns.at(place)[0]] += 1
     assert all(abs(count - 100 * weight / total) <= 3 for count, weight in zip(had, weights, strict=True))
@@ -54,7 +54,7 @@ def test_any_stretch_of_turns_is_in_proportion(weights: tuple[float, ...], begin
 
 @given(weights, st.integers(0, 10**6))
 def test_the_shares_of_a_long_run_are_right_to_a_few_turns(weights: tuple[float, ...], place: int) -> None:
-    turns, total = Turns(weights), math.fsum(weights)
+    turns, total = WeightedInterleave(weights), math.fsum(weights)
     taker, before = turns.at(place)
     assert abs(before - place * weights[taker] / total) <= 7
 
@@ -62,7 +62,7 @@ def test_the_shares_of_a_long_run_are_right_to_a_few_turns(weights: tuple[float,
 @pytest.mark.parametrize("world", [2, 3, 4, 5, 8, 64])
 def test_the_ranks_of_no_world_are_tied_to_one_taker(world: int) -> None:
     """As they would be if two takers of one weight simply alternated."""
-    turns = Turns((1, 1))
+    turns = WeightedInterleave((1, 1))
     for rank in range(world):
         first = sum(turns.at(place)[0] == 0 for place in range(rank, 200 * world, world))
         assert 85 <= first <= 115
@@ -70,7 +70,7 @@ def test_the_ranks_of_no_world_are_tied_to_one_taker(world: int) -> None:
 
 def test_the_turns_are_the_same_on_every_machine_and_with_every_version() -> None:
     """Pinned: other turns would resume a run on other samples."""
-    assert [Turns((3, 1, 2.5)).at(place)[0] for place in range(24)] == PINNED
+    assert [WeightedInterleave((3, 1, 2.5)).at(place)[0] for place in range(24)] == PINNED
 
 
 PINNED = [0, 2, 0, 2, 1, 0, 2, 0, 2, 1, 0, 2, 0, 0, 2, 0, 2, 1, 0, 2, 0, 2, 1, 0]
@@ -79,4 +79,4 @@ PINNED = [0, 2, 0, 2, 1, 0, 2, 0, 2, 1, 0, 2, 0, 0, 2, 0, 2, 1, 0, 2, 0, 2, 1, 0
 @pytest.mark.parametrize("bad", [(), (1, 0), (1, -1), (math.nan,), (1, math.inf), (1.0, 1e-300)])
 def test_weights_that_give_no_turns_are_refused(bad: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="weights"):
-        Turns(bad)
+        WeightedInterleave(bad)

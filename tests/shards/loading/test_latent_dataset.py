@@ -21,11 +21,11 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.seal import check_sealed
-from nextscene.shards.format.tar import DamagedShard, Group
+from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.latent_dataset import LATENTS, Latent, LatentDataset, LatentRecord, LatentSample
 from nextscene.shards.loading.loader import Loader
-from nextscene.shards.loading.reader import NoDataset
+from nextscene.shards.loading.reader import DatasetNotFound
 from tests.shards.clips import clip_dataset
 from tests.shards.latents import CHANNELS, latent_dataset, latent_of, latent_sample, sample_of, seal_latents
 from tests.shards.samples import keys, publish_dataset, texts
@@ -51,9 +51,17 @@ def samples(draw: st.DrawFn) -> LatentSample:
     finite = st.floats(allow_nan=False, allow_infinity=False, width=16)
     latent: Latent = draw(arrays.arrays(np.float16, shape, elements=finite))
     record = LatentRecord(
-        draw(keys), draw(texts), draw(texts), *draw(st.tuples(*[st.integers(1, 2**16)] * 3)),
-        draw(st.floats(allow_nan=False, allow_infinity=False)), shape[0] - 1, shape[1], shape[3], shape[2], "",
-    )  # fmt: skip
+        draw(keys),
+        draw(texts),
+        draw(texts),
+        *draw(st.tuples(*[st.integers(1, 2**16)] * 3)),
+        draw(st.floats(allow_nan=False, allow_infinity=False)),
+        shape[0] - 1,
+        shape[1],
+        shape[3],
+        shape[2],
+        "",
+    )
     return sample_of(record, latent)
 
 
@@ -113,10 +121,10 @@ def test_latents_are_drawn_in_the_order_of_their_clips(latents: LatentDataset, t
 # ---- damage --------------------------------------------------------------------------------------------------------
 
 
-def group(sample: LatentSample = WHOLE, key: str = WHOLE.record.clip_id, **changes: Any) -> Group:
+def group(sample: LatentSample = WHOLE, key: str = WHOLE.record.clip_id, **changes: Any) -> MemberGroup:
     """Its members, the record's fields changed."""
     record = json.dumps({**json.loads(sample.record.to_bytes()), **changes}).encode()
-    return Group(0, key, (record, sample.contents[1]))
+    return MemberGroup(0, key, (record, sample.contents[1]))
 
 
 FIELDS = {field.name: str(field.type) for field in fields(LatentRecord)}
@@ -133,26 +141,33 @@ def test_a_field_of_another_type_is_told(field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("record", "told"),
     [
-        (b"", "Expecting value"), (b"[]", "not a JSON object"), (b"{}", "'clip_id' should be str"),
-        (b"\xff", "codec can't decode"), (b"[" * 10**5, "nested too deeply"),
+        (b"", "Expecting value"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "'clip_id' should be str"),
+        (b"\xff", "codec can't decode"),
+        (b"[" * 10**5, "nested too deeply"),
         (group(director="me").contents[0], "unknown field 'director'"),
         (group(text="\ud800").contents[0], "surrogates not allowed"),
         (group(fps=1.0).contents[0].replace(b"1.0", b"1e999"), "'fps' is not finite"),
         (group(fps=1.0).contents[0].replace(b"1.0", b"NaN"), "NaN is not JSON"),
     ],
-)  # fmt: skip
+)
 def test_a_record_that_is_none_is_told(record: bytes, told: str) -> None:
     with pytest.raises(DamagedShard, match=f"train/nsp-000003: sample '{7:024x}': .*{told}"):
-        LatentSample.of(Group(0, WHOLE.record.clip_id, (record, WHOLE.contents[1])), str(NAME))
+        LatentSample.of(MemberGroup(0, WHOLE.record.clip_id, (record, WHOLE.contents[1])), str(NAME))
 
 
 @pytest.mark.parametrize(
     "lie",
     [
-        {"channels": CHANNELS + 1}, {"channels": 0}, {"channels": -CHANNELS - 2, "latent_frames": -3},
-        {"latent_frames": 0}, {"latent_width": 2**62}, {"latent_width": -3, "latent_height": -2},
+        {"channels": CHANNELS + 1},
+        {"channels": 0},
+        {"channels": -CHANNELS - 2, "latent_frames": -3},
+        {"latent_frames": 0},
+        {"latent_width": 2**62},
+        {"latent_width": -3, "latent_height": -2},
     ],
-)  # fmt: skip
+)
 def test_a_shape_that_its_bytes_do_not_have_is_told(lie: dict[str, int]) -> None:
     with pytest.raises(DamagedShard, match=r"sample .*: its latent has 180 bytes, not those of the shape"):
         LatentSample.of(group(**lie), str(NAME))
@@ -171,7 +186,7 @@ def test_another_sample_s_record_is_told() -> None:
         (group(width=2**17), "no latent of a video"),
     ],
 )
-def test_what_is_only_seen_by_looking_closely_is_told_before_it_is_sealed(damaged: Group, told: str) -> None:
+def test_what_is_only_seen_by_looking_closely_is_told_before_it_is_sealed(damaged: MemberGroup, told: str) -> None:
     LatentSample.of(damaged, str(NAME))
     with pytest.raises(DamagedShard, match=f"sample '{7:024x}': .*{told}"):
         LATENTS.examine(damaged, str(NAME))
@@ -193,7 +208,7 @@ def test_hostile_bytes_are_damage_and_nothing_else(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(contents[member]) - 1))
     contents[member] = contents[member][:at] + data.draw(st.binary(max_size=9)) + contents[member][at + 1 :]
     try:
-        sample = LatentSample.of(Group(0, WHOLE.record.clip_id, (contents[0], contents[1])), str(NAME))
+        sample = LatentSample.of(MemberGroup(0, WHOLE.record.clip_id, (contents[0], contents[1])), str(NAME))
     except DamagedShard as damage:
         assert str(damage).startswith(f"{NAME}: sample '{7:024x}': ")
     else:
@@ -233,5 +248,5 @@ def test_latents_of_two_numbers_of_channels_are_no_set(tmp_path: Path) -> None:
 
 
 def test_clips_are_no_latents(tmp_path: Path) -> None:
-    with pytest.raises(NoDataset, match="holds samples of json, mp4, txt, not latents"):
+    with pytest.raises(DatasetNotFound, match="holds samples of json, mp4, txt, not latents"):
         LatentDataset(clip_dataset(tmp_path, [1]).uri)

@@ -20,9 +20,9 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.decode import NoDecoder
-from nextscene.shards.loading.loader import Batch, Loader, OtherSequence, TooManyBadClips
-from nextscene.shards.loading.sample_set import Memory, Words
-from nextscene.shards.loading.shuffle import Order
+from nextscene.shards.loading.loader import Batch, Loader, StateMismatch, TooManyBadClips
+from nextscene.shards.loading.sample_set import Memory, SampleText
+from nextscene.shards.loading.shuffle import ShuffleOrder
 from tests.shards.clips import clip_dataset, shades
 
 LENGTHS = [9, 17, 9, 17, 1, 9, 17, 1, 9, 9, 17, 9, 1, 9, 17, 9]
@@ -51,7 +51,7 @@ def test_batches_are_those_of_the_order_with_their_own_pixels_whatever_the_worke
     clips: ClipDataset, workers: int
 ) -> None:
     buckets = np.unique(clips.shapes, axis=0, return_inverse=True)[1].reshape(-1)
-    order = Order(clips.reader.index.shard, buckets, 3, seed=5)
+    order = ShuffleOrder(clips.reader.index.shard, buckets, 3, seed=5)
     for batch, draws in zip(
         take(Loader(clips, micro_batch=3, seed=5, workers=workers), 12), order.batches(), strict=False
     ):
@@ -89,7 +89,7 @@ class LeftBehind:
 
 
 class Collecting(ClipDataset):
-    def decode_into(self, memory: Memory, number: int) -> Words:
+    def decode_into(self, memory: Memory, number: int) -> SampleText:
         gc.collect()
         return super().decode_into(memory, number)
 
@@ -142,7 +142,7 @@ def test_the_epoch_is_that_of_the_next_batch(clips: ClipDataset) -> None:
 @pytest.mark.parametrize("change", [{"seed": 2}, {"micro_batch": 3}, {"window": 1}])
 def test_a_state_of_another_order_is_refused_by_what_differs(clips: ClipDataset, change: dict[str, int]) -> None:
     state = Loader(clips, micro_batch=2, seed=1).state_dict()
-    with pytest.raises(OtherSequence, match=next(iter(change))):
+    with pytest.raises(StateMismatch, match=next(iter(change))):
         Loader(clips, **{"micro_batch": 2, "seed": 1, **change}).load_state_dict(state)  # type: ignore[arg-type]
 
 
@@ -150,7 +150,7 @@ def test_a_state_of_other_clips_is_refused(clips: ClipDataset, out: Storage, tmp
     state = Loader(clips, micro_batch=2).state_dict()
     others = [ClipDataset(clip_dataset(tmp_path, LENGTHS[:-1]).uri), ClipDataset(out.uri, max_frames=9)]
     for other in others:
-        with pytest.raises(OtherSequence, match="clips"):
+        with pytest.raises(StateMismatch, match="clips"):
             Loader(other, micro_batch=2).load_state_dict(state)
     Loader(ClipDataset(out.uri), micro_batch=2).load_state_dict(state)
 
@@ -287,7 +287,7 @@ def test_a_state_that_is_loaded_ends_the_iteration_under_way(clips: ClipDataset)
 @pytest.mark.parametrize("position", [-1, 1.5, "7", None, True])
 def test_a_position_that_is_none_is_refused(clips: ClipDataset, position: object) -> None:
     loader = Loader(clips, micro_batch=2)
-    with pytest.raises(OtherSequence, match="position"):
+    with pytest.raises(StateMismatch, match="position"):
         loader.load_state_dict(loader.state_dict() | {"position": position})  # type: ignore[arg-type]
 
 

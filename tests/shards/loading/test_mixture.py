@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.loading.dataset import ClipDataset
-from nextscene.shards.loading.interleave import Turns
+from nextscene.shards.loading.interleave import WeightedInterleave
 from nextscene.shards.loading.latent_dataset import LatentDataset
-from nextscene.shards.loading.loader import Batch, Loader, OtherSequence
+from nextscene.shards.loading.loader import Batch, Loader, StateMismatch
 from nextscene.shards.loading.mixture import MixedOrder, Mixture
-from nextscene.shards.loading.shuffle import Draw
+from nextscene.shards.loading.shuffle import SampleRef
 from tests.shards.clips import clip_dataset, shades
 from tests.shards.latents import latent_dataset
 from tests.shards.loading.test_interleave import by_hand as turn_by_hand
@@ -33,19 +33,19 @@ WORLDS = [1, 2, 3, 4]
 @st.composite
 def mixed(draw: st.DrawFn) -> MixedOrder:
     shares = draw(weights)
-    return MixedOrder(tuple(draw(orders()) for _ in shares), Turns(shares))
+    return MixedOrder(tuple(draw(orders()) for _ in shares), WeightedInterleave(shares))
 
 
 def begins(order: MixedOrder) -> list[int]:
     return [sum(len(one.bucket) for one in order.orders[:source]) for source in range(len(order.orders))]
 
 
-def by_hand(order: MixedOrder) -> Iterator[list[Draw]]:
+def by_hand(order: MixedOrder) -> Iterator[list[SampleRef]]:
     """The same sequence, turn by turn and sample by sample."""
     each = [order_by_hand(one) for one in order.orders]
     for place in count():
         source = turn_by_hand(order.turns.weights, place)
-        yield [Draw(begins(order)[source] + draw.number, draw.epoch) for draw in next(each[source])]
+        yield [SampleRef(begins(order)[source] + draw.number, draw.epoch) for draw in next(each[source])]
 
 
 @given(mixed(), st.integers(0, 60))
@@ -67,11 +67,11 @@ def test_any_world_that_stops_anywhere_is_continued_by_any_other(
 @settings(max_examples=50)
 @given(mixed())
 def test_each_set_goes_on_in_its_own_order_unbroken_and_has_its_share(order: MixedOrder) -> None:
-    drawn: dict[int, list[list[Draw]]] = {source: [] for source in range(len(order.orders))}
+    drawn: dict[int, list[list[SampleRef]]] = {source: [] for source in range(len(order.orders))}
     for batch in islice(order.batches(), 80):
         sources = {int(np.searchsorted(begins(order), draw.number, side="right")) - 1 for draw in batch}
         (source,) = sources
-        drawn[source].append([Draw(draw.number - begins(order)[source], draw.epoch) for draw in batch])
+        drawn[source].append([SampleRef(draw.number - begins(order)[source], draw.epoch) for draw in batch])
     for (source, batches), weight in zip(drawn.items(), order.turns.weights, strict=True):
         assert batches == list(islice(order.orders[source].batches(), len(batches)))
         assert abs(len(batches) - 80 * weight / sum(order.turns.weights)) <= 3
@@ -95,7 +95,7 @@ def test_no_draw_comes_twice(order: MixedOrder) -> None:
 
 @given(orders(), st.floats(1e-6, 1e6), st.integers(0, 50))
 def test_a_mixture_of_one_set_is_that_set_s_own_order(order: Any, weight: float, position: int) -> None:
-    alone = MixedOrder((order,), Turns((weight,)))
+    alone = MixedOrder((order,), WeightedInterleave((weight,)))
     assert list(islice(alone.batches(position), 20)) == list(islice(order.batches(position), 20))
     assert alone.epoch_at(position) == order.epoch_at(position)
 
@@ -125,7 +125,7 @@ def take(loader: Loader, batches: int) -> list[Batch]:
     return list(islice(loader, batches))
 
 
-def told(batch: Batch) -> list[tuple[list[str], list[int], list[Draw]]]:
+def told(batch: Batch) -> list[tuple[list[str], list[int], list[SampleRef]]]:
     return [(batch.keys, batch.source, batch.draws)]
 
 
@@ -171,7 +171,7 @@ def test_a_state_of_another_mixture_is_refused(sets: list[ClipDataset]) -> None:
     state = Loader(Mixture(sets, [1, 2]), micro_batch=2).state_dict()
     Loader(Mixture(sets, [0.5, 1]), micro_batch=2).load_state_dict(state)
     for other in (Mixture(sets, [2, 1]), Mixture(sets[::-1], [1, 2]), sets[0]):
-        with pytest.raises(OtherSequence, match="another dataset or split, max_frames, size or weights"):
+        with pytest.raises(StateMismatch, match="another dataset or split, max_frames, size or weights"):
             Loader(other, micro_batch=2).load_state_dict(state)
 
 

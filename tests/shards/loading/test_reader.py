@@ -17,7 +17,7 @@ from nextscene.shards.format.layout import MANIFEST, ShardName
 from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard
-from nextscene.shards.loading.reader import NoDataset, ShardReader, SplitReader
+from nextscene.shards.loading.reader import DatasetNotFound, ShardReader, SplitReader
 from tests.shards.samples import NAME, sample, seal_dataset, seal_samples, some_samples
 
 SHARDS = {NAME: [sample(1), sample(2), sample(3)], ShardName("train", 8): [sample(4), sample(5)]}
@@ -160,12 +160,12 @@ def test_only_checksums_see_a_flip_inside_the_contents(out: Storage, at: int) ->
 
 
 def test_a_place_without_a_dataset_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NoDataset, match=f"{re.escape(str(tmp_path))} holds no dataset: there is no {MANIFEST}"):
+    with pytest.raises(DatasetNotFound, match=f"{re.escape(str(tmp_path))} holds no dataset: there is no {MANIFEST}"):
         SplitReader(str(tmp_path), "train")
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are(out: Storage) -> None:
-    with pytest.raises(NoDataset, match="no samples in a split 'test', but train"):
+    with pytest.raises(DatasetNotFound, match="no samples in a split 'test', but train"):
         SplitReader(out.uri, "test")
 
 

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.tar import BLOCK, DamagedShard
-from nextscene.shards.loading.clip_transform import Delivery
+from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.loading.dataset import ClipDataset
-from nextscene.shards.loading.reader import NoDataset
+from nextscene.shards.loading.reader import DatasetNotFound
 from nextscene.shards.loading.streaming import stream
 from tests.shards.clips import clip_dataset, shades
 
@@ -39,7 +39,7 @@ def test_all_ranks_and_workers_together_see_each_clip_once(out: Storage, workers
 def test_items_are_those_of_the_map_style_dataset(out: Storage) -> None:
     clips = ClipDataset(out.uri, max_frames=9, size=(40, 24))
     known = {item["key"]: item for item in clips}
-    for item in stream(out.uri, delivery=Delivery(max_frames=9, size=(40, 24))):
+    for item in stream(out.uri, delivery=ClipTransform(max_frames=9, size=(40, 24))):
         wanted = known.pop(item["key"])
         assert (item["video"] == wanted["video"]).all()
         assert {**item, "video": None} == {**wanted, "video": None}
@@ -88,7 +88,7 @@ def test_a_shard_that_lacks_samples_or_is_not_there_is_damaged(tmp_path: Path) -
 
 
 def test_a_place_without_a_dataset_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(NoDataset, match="holds no dataset"):
+    with pytest.raises(DatasetNotFound, match="holds no dataset"):
         stream(str(tmp_path))
 
 

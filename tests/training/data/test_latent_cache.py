@@ -24,7 +24,7 @@ from nextscene.shards.format.receipt import Manifest, Receipt
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentDataset
-from nextscene.training.data.latent_cache import Encoding, find_latents
+from nextscene.training.data.latent_cache import LatentEncoding, find_latents
 from tests.shards.clips import HEIGHT, WIDTH, clip
 from tests.shards.samples import publish_dataset, seal_dataset, seal_samples
 from tests.training import ranks
@@ -146,7 +146,7 @@ def test_records_tell_what_the_encoder_got(whole: Path, ltx: Path) -> None:
         assert (record.frames, record.width, record.height) == (frames, width, height)
         assert (record.latent_frames, record.latent_width, record.latent_height) == (
             (frames - 1) // 4 + 1, width // 4, height // 4,
-        )  # fmt: skip
+        )
 
 
 # ---- killed, shared, made again ------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_shard_that_was_made_anew_has_its_latents_made_anew_and_no_other_has(
     shutil.copytree(whole / "latents", data / "latents")
     new = reseal(data)
     assert find(data, ltx) is None
-    place = Storage.at(Encoding.by(ltx / "vae", MAX_FRAMES, SIZE).location(str(data)))
+    place = Storage.at(LatentEncoding.by(ltx / "vae", MAX_FRAMES, SIZE).location(str(data)))
     before = {entry.path: entry for entry in place.files("shards", recursive=True)}
     theirs = ["parts/mine.txt", "parts/train/mine", "shards/train/000/nsp-000000.notes.txt", ".notes.unfinished"]
     for path in theirs:
@@ -260,7 +260,7 @@ def test_latents_are_found_again_when_the_dataset_has_moved(whole: Path, ltx: Pa
 
 
 def test_the_place_of_latents_in_an_object_store_keeps_its_query() -> None:
-    encoding = Encoding("v", 65, (832, 480))
+    encoding = LatentEncoding("v", 65, (832, 480))
     assert encoding.location("s3://b/set?region=x") == f"s3://b/set/latents/{encoding.fingerprint[:16]}?region=x"
 
 

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import Draw
-from nextscene.training.data.sample_noise import Chance, chance
-from nextscene.training.recipe import Objective
+from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.data.sample_noise import SampleNoise, sample_noise
+from nextscene.training.recipe import ObjectiveConfig
 
 SHAPE = (2, 1, 3, 3)
-DRAWS = st.lists(st.builds(Draw, st.integers(0, 2**40), st.integers(0, 2**20)), min_size=1, max_size=6)
+DRAWS = st.lists(st.builds(SampleRef, st.integers(0, 2**40), st.integers(0, 2**20)), min_size=1, max_size=6)
 COUNT = 5000
 PINNED = [0.7272, 0.6369, 1.5195, 1.6069, 0.4804]
 
 
 @pytest.fixture(scope="module")
-def many() -> Chance:
-    return chance(0, [Draw(number, number % 3) for number in range(COUNT)], SHAPE)
+def many() -> SampleNoise:
+    return sample_noise(0, [SampleRef(number, number % 3) for number in range(COUNT)], SHAPE)
 
 
 def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
@@ -35,32 +35,32 @@ def equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
 
 @given(st.integers(0, 2**40), DRAWS, st.data())
 def test_a_sample_has_the_same_numbers_in_any_grouping_and_order(
-    seed: int, draws: list[Draw], data: st.DataObject
+    seed: int, draws: list[SampleRef], data: st.DataObject
 ) -> None:
-    together = chance(seed, draws, SHAPE)
+    together = sample_noise(seed, draws, SHAPE)
     order = data.draw(st.permutations(range(len(draws))))
-    assert equal(chance(seed, [draws[place] for place in order], SHAPE), [part[list(order)] for part in together])
+    assert equal(sample_noise(seed, [draws[place] for place in order], SHAPE), [part[list(order)] for part in together])
     cut = data.draw(st.integers(1, len(draws)))
-    groups = [chance(seed, group, SHAPE) for group in (draws[:cut], draws[cut:]) if group]
+    groups = [sample_noise(seed, group, SHAPE) for group in (draws[:cut], draws[cut:]) if group]
     assert equal([torch.cat(parts) for parts in zip(*groups, strict=True)], together)
 
 
 def test_what_else_draws_random_numbers_makes_no_difference_and_is_not_disturbed() -> None:
     torch.manual_seed(1)
-    first, after = chance(0, [Draw(5, 0)], SHAPE), torch.rand(3)
+    first, after = sample_noise(0, [SampleRef(5, 0)], SHAPE), torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(3), after)
-    assert equal(chance(0, [Draw(5, 0)], SHAPE), first)
+    assert equal(sample_noise(0, [SampleRef(5, 0)], SHAPE), first)
 
 
 def test_the_shapes_are_those_of_a_batch() -> None:
-    found = chance(0, [Draw(1, 0), Draw(2, 0)], SHAPE)
+    found = sample_noise(0, [SampleRef(1, 0), SampleRef(2, 0)], SHAPE)
     assert [tuple(part.shape) for part in found] == [(2,), (2, 2), (2,), (2, *SHAPE), (2, *SHAPE)]
 
 
 def test_the_numbers_are_those_of_earlier_versions() -> None:
     """A run may be gone on with by another version, and must find the same noise."""
-    found = chance(7, [Draw(3, 1)], (1, 1, 1, 1))
+    found = sample_noise(7, [SampleRef(3, 1)], (1, 1, 1, 1))
     assert [round(float(part.flatten()[0]), 4) for part in found] == PINNED
 
 
@@ -69,12 +69,12 @@ def test_the_numbers_are_those_of_earlier_versions() -> None:
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**20))
 def test_another_seed_epoch_or_sample_gives_other_numbers(seed: int, number: int, epoch: int) -> None:
-    own = chance(seed, [Draw(number, epoch)], SHAPE)
+    own = sample_noise(seed, [SampleRef(number, epoch)], SHAPE)
     for other in (
-        chance(seed + 1, [Draw(number, epoch)], SHAPE),
-        chance(seed, [Draw(number, epoch + 1)], SHAPE),
-        chance(seed, [Draw(number + 1, epoch)], SHAPE),
-        chance(seed, [Draw(epoch, number)], SHAPE) if epoch != number else chance(seed + 2, [Draw(0, 0)], SHAPE),
+        sample_noise(seed + 1, [SampleRef(number, epoch)], SHAPE),
+        sample_noise(seed, [SampleRef(number, epoch + 1)], SHAPE),
+        sample_noise(seed, [SampleRef(number + 1, epoch)], SHAPE),
+        sample_noise(seed, [SampleRef(epoch, number)], SHAPE) if epoch != number else sample_noise(seed + 2, [SampleRef(0, 0)], SHAPE),
     ):
         assert not any(torch.equal(mine, theirs) for mine, theirs in zip(own, other, strict=True))
 
@@ -83,7 +83,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]).double())[0, 1])
 
 
-def test_nothing_random_about_a_sample_tells_of_the_rest_of_it_or_of_its_neighbour(many: Chance) -> None:
+def test_nothing_random_about_a_sample_tells_of_the_rest_of_it_or_of_its_neighbour(many: SampleNoise) -> None:
     first = [many.drop, many.uniform[:, 0], many.uniform[:, 1], many.normal, many.posterior[:, 0, 0, 0, 0]]
     numbers = [*first, many.noise[:, 0, 0, 0, 0]]
     for place, one in enumerate(numbers):
@@ -96,8 +96,8 @@ def test_nothing_random_about_a_sample_tells_of_the_rest_of_it_or_of_its_neighbo
 # ---- distributed as it says ----------------------------------------------------------------------------------------
 
 
-def test_a_tenth_of_the_samples_loses_its_text(many: Chance) -> None:
-    rate = Objective().dropout
+def test_a_tenth_of_the_samples_loses_its_text(many: SampleNoise) -> None:
+    rate = ObjectiveConfig().dropout
     assert rate == 0.1
     dropped = int((many.drop < rate).sum())
     assert abs(dropped - rate * COUNT) < 4 * math.sqrt(rate * (1 - rate) * COUNT)
@@ -105,7 +105,7 @@ def test_a_tenth_of_the_samples_loses_its_text(many: Chance) -> None:
 
 def test_a_sample_that_loses_its_text_has_it_in_another_epoch() -> None:
     lost = [
-        [bool(drop < 0.1) for drop in chance(0, [Draw(number, epoch) for number in range(1000)], (1, 1, 1, 1)).drop]
+        [bool(drop < 0.1) for drop in sample_noise(0, [SampleRef(number, epoch) for number in range(1000)], (1, 1, 1, 1)).drop]
         for epoch in range(2)
     ]
     both = sum(one and other for one, other in zip(*lost, strict=True))
@@ -113,7 +113,7 @@ def test_a_sample_that_loses_its_text_has_it_in_another_epoch() -> None:
 
 
 @pytest.mark.parametrize("name", ["drop", "uniform"])
-def test_uniform_numbers_are_uniform(many: Chance, name: str) -> None:
+def test_uniform_numbers_are_uniform(many: SampleNoise, name: str) -> None:
     values = getattr(many, name).flatten()
     assert values.min() >= 0 and values.max() < 1
     for point in (0.05, 0.3, 0.5, 0.9):
@@ -122,7 +122,7 @@ def test_uniform_numbers_are_uniform(many: Chance, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["normal", "posterior", "noise"])
-def test_noise_is_standard_normal(many: Chance, name: str) -> None:
+def test_noise_is_standard_normal(many: SampleNoise, name: str) -> None:
     values = getattr(many, name).flatten().double()
     count = len(values)
     assert abs(values.mean().item()) < 4 / math.sqrt(count)

@@ -13,7 +13,7 @@ import pytest
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import entries
 from nextscene.training.recipe import Recipe
-from nextscene.training.summary import Summary
+from nextscene.training.summary import StageSummary
 from tests.command import Command, Place, place
 from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
 
@@ -84,10 +84,23 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
     (tmp_path / "recipe.toml").write_text(toml(RECIPE))
     folder = tmp_path / "out" / RECIPE.name
     train = [
-        sys.executable, "pipelines/train.py", "--stage", "connector", "--recipe", str(tmp_path / "recipe.toml"),
-        "--data", str(data), "--out", str(folder.parent), "--qwen", str(originals.qwen), "--ltx", str(originals.ltx),
-        "--launcher", "ray",
-    ]  # fmt: skip
+        sys.executable,
+        "pipelines/train.py",
+        "--stage",
+        "connector",
+        "--recipe",
+        str(tmp_path / "recipe.toml"),
+        "--data",
+        str(data),
+        "--out",
+        str(folder.parent),
+        "--qwen",
+        str(originals.qwen),
+        "--ltx",
+        str(originals.ltx),
+        "--launcher",
+        "ray",
+    ]
     with another_ray(here), here.start(*train, "--workers", "2", "--steps", "100000") as command:
         command.until(lambda: len(steps(folder)) >= 3)
         _, victim = named("RayTrainWorker", command)
@@ -118,7 +131,7 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
     assert ended.code == 0, ended.stderr
     assert f"connector, {count} steps" in ended.stdout
     assert newest.name in ended.stderr
-    summary = Summary.read(folder)
+    summary = StageSummary.read(folder)
     assert summary is not None and summary.finished
 
     undisturbed = make_job(data, originals, tmp_path / "undisturbed", replace(RECIPE, steps=count))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nextscene.training.flow.schedule import mu, sampling_sigmas, training_sigma
-from nextscene.training.recipe import Density
+from nextscene.training.recipe import TimestepDensity
 from tests.training.originals import scheduler
 
 CLIP, IMAGE = 3510, 256
@@ -84,7 +84,7 @@ def test_a_scheduler_that_was_used_gives_the_same_steps_again() -> None:
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
-def drawn(density: Density, shift: float, seed: int = 0) -> Tensor:
+def drawn(density: TimestepDensity, shift: float, seed: int = 0) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     normal, uniform = torch.randn(DRAWS, generator=draw), torch.rand(DRAWS, 2, generator=draw)
     return training_sigma(density, shift, normal, uniform)
@@ -107,7 +107,7 @@ QUANTILES = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
 def test_shifted_is_the_sigmoid_of_a_normal_around_the_shift_and_of_its_tails_uniform(
     shift: float, tails: float
 ) -> None:
-    sigma = drawn(Density("shifted", tails), shift)
+    sigma = drawn(TimestepDensity("shifted", tails), shift)
     for quantile in QUANTILES:
         point = 1 / (1 + math.exp(-NormalDist(shift, 1).inv_cdf(quantile)))
         share = (1 - tails) * quantile + tails * point
@@ -116,23 +116,23 @@ def test_shifted_is_the_sigmoid_of_a_normal_around_the_shift_and_of_its_tails_un
 
 @pytest.mark.parametrize("tails", [0.0, 0.3])
 def test_uniform_is_uniform_whatever_the_shift_and_the_tails(tails: float) -> None:
-    sigma = drawn(Density("uniform", tails), 1.840)
+    sigma = drawn(TimestepDensity("uniform", tails), 1.840)
     for quantile in QUANTILES:
         assert below(sigma, quantile) == pytest.approx(quantile, abs=within(quantile))
 
 
 @pytest.mark.parametrize("tails", [0.1, 0.25])
 def test_the_tails_are_of_their_share_of_the_draws(tails: float) -> None:
-    plain, mixed = drawn(Density(), 1.840), drawn(Density("shifted", tails), 1.840)
+    plain, mixed = drawn(TimestepDensity(), 1.840), drawn(TimestepDensity("shifted", tails), 1.840)
     assert (plain != mixed).float().mean().item() == pytest.approx(tails, abs=within(tails))
 
 
 def test_half_of_a_clips_draws_lie_above_the_median_of_ltx_videos_trainer() -> None:
-    assert drawn(Density(), mu(scheduler(), CLIP)).median().item() == pytest.approx(0.863, abs=0.002)
+    assert drawn(TimestepDensity(), mu(scheduler(), CLIP)).median().item() == pytest.approx(0.863, abs=0.002)
 
 
 def test_sigma_stays_within_its_range_at_the_ends_of_what_is_drawn() -> None:
     normal, uniform = torch.tensor([-9.0, 9.0]), torch.tensor([[0.0, 0.0], [1 - 2**-24, 0.5]])
-    for density in (Density(), Density("uniform"), Density("shifted", 0.2)):
+    for density in (TimestepDensity(), TimestepDensity("uniform"), TimestepDensity("shifted", 0.2)):
         sigma = training_sigma(density, 1.840, normal, uniform)
         assert sigma.shape == (2,) and (sigma >= 0).all() and (sigma <= 1).all()

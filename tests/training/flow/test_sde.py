@@ -14,18 +14,22 @@ from torch.distributions import Normal, kl_divergence
 from nextscene.training.flow.sampler import integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
-from nextscene.training.objectives.grpo.rollout import walk
-from nextscene.training.recipe import Policy
+from nextscene.training.objectives.grpo.rollout import rollout
+from nextscene.training.recipe import PolicyConfig
 from tests.training.originals import scheduler
 
-ODE = Policy(eta=0.0)
-NOISY = [Policy(dynamics="dance", eta=0.3), Policy(dynamics="flow", eta=0.7), Policy(dynamics="cps", eta=0.7)]
+ODE = PolicyConfig(eta=0.0)
+NOISY = [
+    PolicyConfig(dynamics="dance", eta=0.3),
+    PolicyConfig(dynamics="flow", eta=0.7),
+    PolicyConfig(dynamics="cps", eta=0.7),
+]
 ALL = [ODE, *NOISY]
 MEAN, SPREAD = 0.4, 0.5
 """Of the data, which are normal in each coordinate: so the true velocity is linear, and all that follows is normal."""
 
 
-def names(policy: Policy) -> str:
+def names(policy: PolicyConfig) -> str:
     return policy.dynamics if policy.eta else "ode"
 
 
@@ -37,7 +41,7 @@ def true_velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
     return at / variance * away - (MEAN + (1 - at) * SPREAD**2 / variance * away)
 
 
-def moments(policy: Policy, sigmas: list[float]) -> tuple[float, float]:
+def moments(policy: PolicyConfig, sigmas: list[float]) -> tuple[float, float]:
     """Mean and variance at the end, by the recursion of a linear step: x' = a x + b + s ε, derived by the score."""
     mean, variance = 0.0, 1.0
     for now, then in pairwise(sigmas):
@@ -62,16 +66,16 @@ def moments(policy: Policy, sigmas: list[float]) -> tuple[float, float]:
     return mean, variance
 
 
-def sampled(policy: Policy, sigmas: list[float], count: int = 40_000) -> Tensor:
+def sampled(policy: PolicyConfig, sigmas: list[float], count: int = 40_000) -> Tensor:
     chance = torch.Generator().manual_seed(7)
     noise = torch.randn(1, count, 1, generator=chance)
     if not policy.eta:
         return integrate(true_velocity, noise, torch.tensor(sigmas)).flatten()
-    return walk(policy, true_velocity, noise, sigmas, [chance]).ends.flatten()
+    return rollout(policy, true_velocity, noise, sigmas, [chance]).ends.flatten()
 
 
 @pytest.mark.parametrize("policy", ALL, ids=names)
-def test_the_ends_are_distributed_as_the_linear_recursion_says(policy: Policy) -> None:
+def test_the_ends_are_distributed_as_the_linear_recursion_says(policy: PolicyConfig) -> None:
     sigmas = sampling_sigmas(scheduler(), 20, 3510).tolist()
     mean, variance = moments(policy, sigmas)
     ends = sampled(policy, sigmas)
@@ -81,9 +85,9 @@ def test_the_ends_are_distributed_as_the_linear_recursion_says(policy: Policy) -
 
 
 @pytest.mark.parametrize(
-    "policy", [ODE, Policy(dynamics="dance", eta=0.7), Policy(dynamics="flow", eta=0.5)], ids=names
+    "policy", [ODE, PolicyConfig(dynamics="dance", eta=0.7), PolicyConfig(dynamics="flow", eta=0.5)], ids=names
 )
-def test_with_ever_smaller_steps_the_ends_are_distributed_as_the_data(policy: Policy) -> None:
+def test_with_ever_smaller_steps_the_ends_are_distributed_as_the_data(policy: PolicyConfig) -> None:
     """What makes it another way to sample the same: any strength of the noise keeps the distribution at each σ."""
     mean, variance = moments(policy, np.linspace(1, 0, 20_001).tolist())
     assert mean == pytest.approx(MEAN, abs=2e-3)
@@ -93,13 +97,13 @@ def test_with_ever_smaller_steps_the_ends_are_distributed_as_the_data(policy: Po
 def test_the_noise_that_is_advised_hardly_widens_the_ends_and_much_does() -> None:
     """Why the default is what it is: LTX's schedule ends with one large step, which takes no noise away again."""
     sigmas = sampling_sigmas(scheduler(), 20, 3510).tolist()
-    plain, advised, much = (moments(Policy(eta=eta), sigmas)[1] for eta in (0.0, 0.3, 1.5))
+    plain, advised, much = (moments(PolicyConfig(eta=eta), sigmas)[1] for eta in (0.0, 0.3, 1.5))
     assert advised < 1.2 * plain < much
 
 
 @pytest.mark.parametrize("policy", NOISY, ids=names)
 @pytest.mark.parametrize(("now", "then"), [(1.0, 0.95), (0.6, 0.5), (0.2, 0.1)])
-def test_the_log_probability_is_that_of_a_normal_distribution(policy: Policy, now: float, then: float) -> None:
+def test_the_log_probability_is_that_of_a_normal_distribution(policy: PolicyConfig, now: float, then: float) -> None:
     tokens, velocity, reached, other = torch.randn(4, 2, 5, 3).unbind()
     step = transition(policy, tokens, velocity, now, then)
     normal = Normal(step.mean, step.deviation)
@@ -109,7 +113,7 @@ def test_the_log_probability_is_that_of_a_normal_distribution(policy: Policy, no
 
 
 @pytest.mark.parametrize("policy", ALL, ids=names)
-def test_the_last_step_is_the_flow_s_own(policy: Policy) -> None:
+def test_the_last_step_is_the_flow_s_own(policy: PolicyConfig) -> None:
     tokens, velocity = torch.randn(2, 1, 4, 3)
     step = transition(policy, tokens, velocity, 0.1, 0.0)
     assert step.deviation == 0
@@ -117,15 +121,15 @@ def test_the_last_step_is_the_flow_s_own(policy: Policy) -> None:
 
 
 def test_the_strength_of_the_noise_of_flow_grpo_at_the_very_beginning_is_taken_of_the_next_level() -> None:
-    step = transition(Policy(dynamics="flow", eta=0.7), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 1.0, 0.9)
+    step = transition(PolicyConfig(dynamics="flow", eta=0.7), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 1.0, 0.9)
     assert step.deviation == pytest.approx(0.7 * math.sqrt(1 / 0.1) * math.sqrt(0.1))
 
 
 @pytest.mark.parametrize("policy", NOISY, ids=names)
-def test_a_walk_is_kept_as_it_was_taken(policy: Policy) -> None:
+def test_a_walk_is_kept_as_it_was_taken(policy: PolicyConfig) -> None:
     """Every step's beginning leads, by the same velocity, to the next one's with the probability that was kept."""
     sigmas = sampling_sigmas(scheduler(), 6, 300).tolist()
-    walks = walk(
+    walks = rollout(
         policy, true_velocity, torch.randn(1, 4, 3), sigmas, [torch.Generator().manual_seed(n) for n in (1, 2)]
     )
     assert walks.tokens.shape == (6, 2, 4, 3)

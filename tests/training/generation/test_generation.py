@@ -10,25 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKLLTXVideo,
-    FlowMatchEulerDiscreteScheduler,
-    LTXPipeline,
-    LTXVideoTransformer3DModel,
-)
+from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.distributed.process_group import joined
-from nextscene.training.errors import TrainingMistake, TrainingStopped
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
 from nextscene.training.generation.base import Sampling
-from nextscene.training.generation.ltx_video import Original
+from nextscene.training.generation.ltx_video import LtxVideo
 from nextscene.training.generation.next_scene import NextScene
 from nextscene.training.generation.open_generator import of_checkpoint, of_export, of_original
-from nextscene.training.model.export import opened
+from nextscene.training.model.export import open_export
 from nextscene.training.model.grid import Ratios
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.trainer import train
@@ -46,7 +41,7 @@ THEIRS = {"num_frames": 5, "width": 32, "height": 32, "num_inference_steps": 3}
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+def originals(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
     """Read only."""
     made = make_originals(tmp_path_factory.mktemp("originals"))
     save_text_encoder(made.ltx)
@@ -54,7 +49,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
 
 
 @pytest.fixture(scope="module")
-def exported(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_export(tmp_path_factory.mktemp("run") / "export", originals)
 
 
@@ -78,7 +73,7 @@ def levels(pictures: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def pipeline(exported: Path) -> LTXPipeline:
-    folders = opened(exported)[1]
+    folders = open_export(exported)[1]
     made = LTXPipeline(folders.scheduler(), folders.vae(torch.float32), None, None, folders.transformer(torch.float32))
     made.set_progress_bar_config(disable=True)
     return made
@@ -87,7 +82,7 @@ def pipeline(exported: Path) -> LTXPipeline:
 @torch.no_grad()
 def embeddings(exported: Path, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Of the texts and of none for each, all read together."""
-    bridge, folders = opened(exported)
+    bridge, folders = open_export(exported)
     transformer, vae = folders.transformer(torch.float32), folders.vae(torch.float32)
     model = UnifiedModel(folders.language(torch.float32), bridge, transformer, Ratios.of(vae))
     words = Prompter(folders.tokenizer(), 256 - QUERIES).words([*texts, *[""] * len(texts)], ["nsp"] * 2 * len(texts))
@@ -101,18 +96,20 @@ def theirs(exported: Path, pipeline: LTXPipeline) -> dict[str, Any]:
     given, without = embeddings(exported, TEXTS)
     ones = torch.ones(len(TEXTS), QUERIES)
     return {
-        "prompt_embeds": given, "prompt_attention_mask": ones, "negative_prompt_embeds": without,
-        "negative_prompt_attention_mask": ones, "frame_rate": 16, **THEIRS,
-    }  # fmt: skip
+        "prompt_embeds": given,
+        "prompt_attention_mask": ones,
+        "negative_prompt_embeds": without,
+        "negative_prompt_attention_mask": ones,
+        "frame_rate": 16,
+        **THEIRS,
+    }
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0, 7.5])
 def test_the_final_latents_are_those_of_ltxpipeline_for_the_same_embeddings_and_seeds(
     exported: Path, pipeline: LTXPipeline, theirs: dict[str, Any], guidance: float
 ) -> None:
-    expected = pipeline(
-        **theirs, guidance_scale=guidance, generator=generators(SEEDS), output_type="latent"
-    ).frames  # fmt: skip
+    expected = pipeline(**theirs, guidance_scale=guidance, generator=generators(SEEDS), output_type="latent").frames
     found = ours(exported, guidance=guidance).latents(TEXTS, SEEDS)
     assert (found[0] - found[1]).abs().mean() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -175,7 +172,7 @@ def test_what_guidance_goes_away_from_is_read_once_and_not_at_all_without_guidan
 
 
 @pytest.fixture(scope="module")
-def run(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage that was trained, with averaged weights that are far from the last ones."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = replace(
@@ -191,7 +188,7 @@ def run(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: Originals, run: Path) -> None:
+def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: PretrainedModels, run: Path) -> None:
     checkpoint = latest(run / "generator" / "checkpoints")
     assert checkpoint
     openings = of_export(run / "export", **ASKED), of_checkpoint(checkpoint, originals.qwen, originals.ltx, **ASKED)
@@ -202,13 +199,13 @@ def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: O
     assert torch.equal(one.latents(TEXTS, SEEDS), other.latents(TEXTS, SEEDS))
 
 
-def test_the_models_of_another_checkpoint_are_refused(originals: Originals, run: Path, tmp_path: Path) -> None:
+def test_the_models_of_another_checkpoint_are_refused(originals: PretrainedModels, run: Path, tmp_path: Path) -> None:
     checkpoint = latest(run / "generator" / "checkpoints")
     assert checkpoint
     shutil.copytree(originals.ltx, tmp_path / "ltx")
     config = tmp_path / "ltx" / "transformer" / "config.json"
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
-    with pytest.raises(TrainingMistake, match="other models than --qwen and --ltx name"):
+    with pytest.raises(TrainingUsageError, match="other models than --qwen and --ltx name"):
         of_checkpoint(checkpoint, originals.qwen, tmp_path / "ltx").open(CPU)
 
 
@@ -217,7 +214,7 @@ def test_length_and_size_are_those_of_training_unless_others_are_asked_for(expor
     assert of_export(exported, width=64, guidance=1.0).sampling == Sampling(9, 64, 24, guidance=1.0)
 
 
-def test_a_name_tells_recipe_step_form_and_weights(originals: Originals, exported: Path, tmp_path: Path) -> None:
+def test_a_name_tells_recipe_step_form_and_weights(originals: PretrainedModels, exported: Path, tmp_path: Path) -> None:
     name = of_export(exported).name
     assert name.rpartition("-")[0] == "sft-7-nsp"
     assert of_export(exported, "t2v").name == name.replace("nsp", "t2v")
@@ -229,12 +226,12 @@ def test_a_name_tells_recipe_step_form_and_weights(originals: Originals, exporte
     ("asked", "words"), [({"frames": 8}, "8 frames"), ({"width": 30}, "30×32"), ({"height": 2}, "32×2")]
 )
 def test_a_video_that_the_vae_does_not_make_is_refused(exported: Path, asked: dict[str, int], words: str) -> None:
-    with pytest.raises(TrainingMistake, match=words):
+    with pytest.raises(TrainingUsageError, match=words):
         ours(exported, **asked)
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingMistake, match=f"{tmp_path} holds no trained model"):
+    with pytest.raises(TrainingUsageError, match=f"{tmp_path} holds no trained model"):
         of_export(tmp_path)
 
 
@@ -251,7 +248,7 @@ def test_too_many_videos_for_the_gpu_stop_with_the_remedy(exported: Path, monkey
 # ---- the original --------------------------------------------------------------------------------------------------
 
 
-def test_the_original_gives_what_ltxpipeline_gives_by_itself(originals: Originals) -> None:
+def test_the_original_gives_what_ltxpipeline_gives_by_itself(originals: PretrainedModels) -> None:
     """At the pipeline's own frame rate, guidance and negative prompt."""
     direct = LTXPipeline(
         FlowMatchEulerDiscreteScheduler.from_pretrained(originals.ltx, subfolder="scheduler"),
@@ -263,15 +260,15 @@ def test_the_original_gives_what_ltxpipeline_gives_by_itself(originals: Original
     direct.set_progress_bar_config(disable=True)
     expected = direct(TEXTS, **THEIRS, generator=generators(SEEDS), output_type="pt").frames.movedim(2, -1)
     made = of_original(originals.ltx, **ASKED).open(CPU)
-    assert isinstance(made, Original) and made.sampling == Sampling(5, 32, 32, fps=25.0, steps=3)
+    assert isinstance(made, LtxVideo) and made.sampling == Sampling(5, 32, 32, fps=25.0, steps=3)
     found = made.videos(TEXTS, SEEDS)
     assert found.dtype == torch.uint8 and (found[0].float() - found[1]).abs().mean() > 2
     assert (found - levels(expected)).abs().max() < 0.51
 
 
-def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(originals: Originals) -> None:
+def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(originals: PretrainedModels) -> None:
     made = of_original(originals.ltx, **ASKED).open(CPU)
-    assert isinstance(made, Original)
+    assert isinstance(made, LtxVideo)
     together = made.latents(TEXTS, SEEDS)
     assert (made.latents(TEXTS[:1], SEEDS[1:]) - together[:1]).abs().max() > 1e-3
     for row in range(2):
@@ -280,7 +277,7 @@ def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(or
 
 
 def test_an_original_without_its_text_encoder_is_refused(exported: Path) -> None:
-    with pytest.raises(TrainingMistake, match="holds no text_encoder"):
+    with pytest.raises(TrainingUsageError, match="holds no text_encoder"):
         of_original(exported).open(CPU)
 
 

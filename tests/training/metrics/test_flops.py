@@ -94,8 +94,7 @@ def test_the_language_model_costs_what_torch_counts(
     model = Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**qwen_config() | some))
     past = past_of(model, clips, past_tokens)
     found = counted_thrice(
-        model,
-        lambda gradient: read(model, torch.randn(clips, new_tokens, 32, requires_grad=gradient), deepcopy(past)),
+        model, lambda gradient: read(model, torch.randn(clips, new_tokens, 32, requires_grad=gradient), deepcopy(past))
     )
     assert language_flops(model.config, new_tokens, past_tokens, clips) == found
 

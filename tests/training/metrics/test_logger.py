@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nextscene.training.metrics.logger import BUCKETS, Journal, bucket_name, entries
+from nextscene.training.metrics.logger import BUCKETS, MetricsLogger, bucket_name, entries
 
 
 def write(folder: Path, after: int, steps: range, scale: float = 1.0) -> None:
-    journal = Journal(folder, after)
+    journal = MetricsLogger(folder, after)
     for step in steps:
         journal.write("step", step, {"loss": scale / step, "d": 1e-6})
     journal.close()
@@ -26,7 +26,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def test_a_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0)
+    journal = MetricsLogger(tmp_path, 0)
     journal.write("step", 1, {"loss": 0.5})
     assert entries(tmp_path) == [{"event": "step", "step": 1, "loss": 0.5}]
     journal.close()
@@ -53,7 +53,7 @@ def test_a_last_line_that_was_half_written_is_not_there(tmp_path: Path, half: st
 
 
 def test_a_number_that_is_none_is_left_out_and_the_file_stays_json(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0)
+    journal = MetricsLogger(tmp_path, 0)
     journal.write("step", 1, {"loss": math.nan, "gradient_norm": math.inf, "lr": 1.0})
     journal.close()
 
@@ -79,7 +79,7 @@ def test_tensorboard_reads_the_same_numbers_also_after_a_resume(tmp_path: Path) 
 
 
 def test_the_curves_are_a_picture_that_more_is_seen_in_with_each_thing_written(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 0)
+    journal = MetricsLogger(tmp_path, 0)
     levels = {bucket_name(at): float(at) for at in range(BUCKETS)}
     seen = []
     for event, step, numbers in (

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLTextModel
 
 from nextscene.training.distributed.parallelize import _recompute
-from nextscene.training.model.language import Words, ask, read
+from nextscene.training.model.language import TokenBatch, ask, read
 from tests.training import originals
 
 LAYOUTS = {
@@ -56,13 +56,13 @@ def texts_of(lengths: Sequence[int]) -> list[Tensor]:
     return [torch.randint(1, 300, (length,), generator=draw) for length in lengths]
 
 
-def padded(texts: Sequence[Tensor], length: int = 0) -> Words:
+def padded(texts: Sequence[Tensor], length: int = 0) -> TokenBatch:
     length = length or max(map(len, texts))
     ids, mask = (torch.zeros(len(texts), length, dtype=torch.long) for _ in range(2))
     for row, text in enumerate(texts):
         ids[row, : len(text)] = text
         mask[row, : len(text)] = 1
-    return Words(ids, mask)
+    return TokenBatch(ids, mask)
 
 
 def some(batch: int, seed: int) -> Tensor:
@@ -74,7 +74,7 @@ def backward(states: Tensor, queries: Tensor) -> Answer:
     return Answer(states.detach(), gradient)
 
 
-def reused(language: Qwen2_5_VLTextModel, words: Words) -> Answer:
+def reused(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Answer:
     queries = some(len(words.ids), 8).requires_grad_()
     return backward(ask(language, read(language, words), queries), queries)
 
@@ -128,7 +128,7 @@ def test_a_row_is_the_same_alone_in_a_padded_batch_and_in_another_bucket(languag
 
 def test_what_stands_in_the_padding_is_never_seen(language: Qwen2_5_VLTextModel) -> None:
     words = padded(texts_of([5, 16, 2]))
-    other = Words(torch.where(words.mask == 1, words.ids, 299), words.mask)
+    other = TokenBatch(torch.where(words.mask == 1, words.ids, 299), words.mask)
     assert torch.equal(reused(language, other).states, reused(language, words).states)
 
 

@@ -171,10 +171,19 @@ def test_the_way_from_noise_to_latents_is_the_pipelines(
     noise = torch.randn(2, GRID.tokens, 8, generator=torch.Generator().manual_seed(4))
     ones = torch.ones(2, QUERIES)
     expected = pipeline(
-        prompt_embeds=given, prompt_attention_mask=ones, negative_prompt_embeds=without,
-        negative_prompt_attention_mask=ones, latents=noise, height=HEIGHT, width=WIDTH, num_frames=FRAMES,
-        num_inference_steps=6, guidance_scale=guidance, frame_rate=16, output_type="latent",
-    ).frames  # fmt: skip
+        prompt_embeds=given,
+        prompt_attention_mask=ones,
+        negative_prompt_embeds=without,
+        negative_prompt_attention_mask=ones,
+        latents=noise,
+        height=HEIGHT,
+        width=WIDTH,
+        num_frames=FRAMES,
+        num_inference_steps=6,
+        guidance_scale=guidance,
+        frame_rate=16,
+        output_type="latent",
+    ).frames
     fps = torch.full((4,), 16.0)
     velocity = guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, GRID, fps), guidance)
     found = integrate(velocity, noise, sampling_sigmas(originals.scheduler(), 6, GRID.tokens))
@@ -256,8 +265,12 @@ def test_a_bridge_comes_back_from_its_folder_bit_by_bit(tmp_path: Path) -> None:
     bridge.save_pretrained(tmp_path)
     again = Bridge.from_pretrained(tmp_path)
     assert {name: again.config[name] for name in ("width", "out", "num_queries", "hidden", "eps")} == {
-        "width": 16, "out": 24, "num_queries": 3, "hidden": 20, "eps": 1e-4,
-    }  # fmt: skip
+        "width": 16,
+        "out": 24,
+        "num_queries": 3,
+        "hidden": 20,
+        "eps": 1e-4,
+    }
     assert again.connector.norm.eps == 1e-4
     before, after = bridge.state_dict(), again.state_dict()
     assert before.keys() == after.keys()

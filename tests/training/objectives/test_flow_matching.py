@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nextscene.training.summary import Summary
+from nextscene.training.summary import StageSummary
 from tests.training.stages import SMALL, by_ranks, make_data, make_job, make_originals, on_rank, replace
 
 LEARNING = replace(
-    SMALL, steps=40, data=replace(SMALL.data, micro_batch=4), optimiser=replace(SMALL.optimiser, kind="adamw", ema=0.0),
+    SMALL,
+    steps=40,
+    data=replace(SMALL.data, micro_batch=4),
+    optimiser=replace(SMALL.optimiser, kind="adamw", ema=0.0),
     keeping=replace(SMALL.keeping, checkpoint_every=0, sample_clips=0),
-)  # fmt: skip
+)
 
 
 def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learnt(tmp_path: Path) -> None:
     data, originals = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
 
-    def trained(lr: float) -> Summary:
+    def trained(lr: float) -> StageSummary:
         recipe = replace(LEARNING, optimiser=replace(LEARNING.optimiser, lr=lr))
-        summary: Summary
+        summary: StageSummary
         summary, _ = by_ranks(1, on_rank, make_job(data, originals, tmp_path / f"{lr}", recipe))
         return summary
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from nextscene.training.optimizer.ema import Average
+from nextscene.training.optimizer.ema import EMA
 from tests.training.optimizer.problems import NobodyWaits, loss, model, sharded
 from tests.training.ranks import run
 
@@ -17,7 +17,7 @@ from tests.training.ranks import run
 @given(st.floats(0.0, 1.0), st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=12))
 def test_each_value_counts_by_its_age(decay: float, values: list[float]) -> None:
     parameter = torch.tensor([values[0], 1.0])
-    average = Average({"it": parameter}, decay)
+    average = EMA({"it": parameter}, decay)
     for value in values[1:]:
         parameter[0] = value
         average.update()
@@ -29,7 +29,7 @@ def test_each_value_counts_by_its_age(decay: float, values: list[float]) -> None
 
 def test_the_average_moves_by_less_than_its_parameters_could() -> None:
     parameter = torch.ones(5, dtype=torch.bfloat16)
-    average = Average({"it": parameter}, 0.9999)
+    average = EMA({"it": parameter}, 0.9999)
     parameter += 1
     average.update()
     assert average.shadows["it"].dtype == torch.float32
@@ -38,7 +38,7 @@ def test_the_average_moves_by_less_than_its_parameters_could() -> None:
 
 def test_an_average_is_no_view_of_its_parameters() -> None:
     parameter = torch.ones(3)
-    average = Average({"it": parameter}, 0.5)
+    average = EMA({"it": parameter}, 0.5)
     parameter.zero_()
     assert average.shadows["it"].tolist() == [1, 1, 1]
 
@@ -46,7 +46,7 @@ def test_an_average_is_no_view_of_its_parameters() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_parameters_have_the_averaged_values_for_a_while_and_then_their_own_again(dtype: torch.dtype) -> None:
     layers = model(dtype)
-    average = Average(dict(layers.named_parameters()), 0.5)
+    average = EMA(dict(layers.named_parameters()), 0.5)
     own = [torch.randn_like(parameter) for parameter in layers.parameters()]
     averaged = [parameter.detach().clone() for parameter in layers.parameters()]
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_the_parameters_have_the_averaged_values_for_a_while_and_then_their_own_
 def test_averaging_never_waits_for_the_device() -> None:
     layers = model(torch.float32)
     with NobodyWaits():
-        average = Average(dict(layers.named_parameters()), 0.9)
+        average = EMA(dict(layers.named_parameters()), 0.9)
         average.update()
         with average.in_place():
             pass
@@ -70,24 +70,24 @@ def test_averaging_never_waits_for_the_device() -> None:
 @pytest.mark.parametrize("decay", [-0.1, 1.1])
 def test_a_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="within 0 and 1"):
-        Average({}, decay)
+        EMA({}, decay)
 
 
 def test_averages_of_shards_are_shards_and_together_those_of_the_whole() -> None:
     whole = model()
-    wanted = _averaged_and_own(whole, Average(dict(whole.named_parameters()), 0.9))
+    wanted = _averaged_and_own(whole, EMA(dict(whole.named_parameters()), 0.9))
     for rank in run(_average_shards, 2):
         assert rank == pytest.approx(wanted, rel=1e-6)
 
 
 def _average_shards(rank: int, world: int) -> list[float]:
     layers = sharded(init_device_mesh("cpu", (world,)))
-    average = Average(dict(layers.named_parameters()), 0.9)
+    average = EMA(dict(layers.named_parameters()), 0.9)
     assert all(isinstance(shadow, DTensor) for shadow in average.shadows.values())
     return _averaged_and_own(layers, average)
 
 
-def _averaged_and_own(layers: torch.nn.Module, average: Average) -> list[float]:
+def _averaged_and_own(layers: torch.nn.Module, average: EMA) -> list[float]:
     """The losses by the averaged weights and by their own, which have in the meantime been trebled."""
     with torch.no_grad():
         for parameter in layers.parameters():

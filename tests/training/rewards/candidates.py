@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from nextscene.judge.base import Question
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.training.rewards.base import Candidate
 from nextscene.training.rewards.frames import frames
 from tests.fakes.claude_api import Mind
 from tests.fakes.claude_api import Question as Heard
 
-SETTINGS = Claude(frames=3)
+SETTINGS = ClaudeConfig(frames=3)
 """Few pictures: these videos have five frames."""
 
 

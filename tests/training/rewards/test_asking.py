@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.judge.errors import JudgeMistake, JudgeStopped
+from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.segments import write_segments
-from nextscene.training.rewards.asking import Asking, verdicts
-from nextscene.training.rewards.base import Verdict
+from nextscene.training.rewards.asking import JudgeThread, verdicts
+from nextscene.training.rewards.base import RewardVerdict
 from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.asking import answer
 from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
@@ -27,15 +27,15 @@ STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1, 
 
 
 @contextmanager
-def asking(folder: Path, budget: str | None = None) -> Iterator[Asking]:
-    asking = Asking(SETTINGS, PRICE, Storage.at(folder), None if budget is None else Decimal(budget))
+def asking(folder: Path, budget: str | None = None) -> Iterator[JudgeThread]:
+    asking = JudgeThread(SETTINGS, PRICE, Storage.at(folder), None if budget is None else Decimal(budget))
     try:
         yield asking
     finally:
         asking.end()
 
 
-def judged(folder: Path, numbers: range | list[int]) -> list[Verdict]:
+def judged(folder: Path, numbers: range | list[int]) -> list[RewardVerdict]:
     with asking(folder) as asker:
         futures = [asker.submit(question(number), SCENE) for number in numbers]
         found = verdicts(future.result() for future in futures)
@@ -114,7 +114,7 @@ def test_a_budget_that_is_used_up_ends_all_asking_and_is_never_passed(api: Claud
 def test_without_a_key_nothing_is_begun(api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     before = threading.active_count()
-    with pytest.raises(JudgeMistake, match="ANTHROPIC_API_KEY is not set"), asking(tmp_path):
+    with pytest.raises(JudgeUsageError, match="ANTHROPIC_API_KEY is not set"), asking(tmp_path):
         pass
     until(lambda: threading.active_count() == before)
     assert list(tmp_path.iterdir()) == []
@@ -124,7 +124,7 @@ def test_a_wrong_key_is_told_of_every_question(api: ClaudeApi, tmp_path: Path, m
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
     with asking(tmp_path) as asker:
         ends = [asker.submit(question(number), SCENE).exception() for number in range(3)]
-    assert all(isinstance(end, JudgeMistake) and "sk-ant" not in str(end) for end in ends)
+    assert all(isinstance(end, JudgeUsageError) and "sk-ant" not in str(end) for end in ends)
 
 
 def test_what_is_under_way_at_the_end_is_stored_and_nothing_else_is_asked(tmp_path: Path, api: ClaudeApi) -> None:

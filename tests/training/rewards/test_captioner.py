@@ -18,15 +18,15 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.rewards.captioner import QwenCaptioner
 from nextscene.training.rewards.frames import pictures
 from tests.training.models import qwen_config
 from tests.training.originals import make_originals, tokenizer
 
-SETTINGS = Claude(frames=3, frame_height=56)
+SETTINGS = ClaudeConfig(frames=3, frame_height=56)
 CPU = torch.device("cpu")
 VISION = {"depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
 
@@ -104,11 +104,11 @@ def test_pictures_decide_and_the_same_ones_say_the_same(qwen: Path) -> None:
 
 
 def test_a_model_that_cannot_see_is_told(tmp_path: Path, qwen: Path) -> None:
-    with pytest.raises(TrainingMistake, match="cannot be shown pictures"):
+    with pytest.raises(TrainingUsageError, match="cannot be shown pictures"):
         QwenCaptioner(make_originals(tmp_path).qwen, SETTINGS, CPU)
     halved = shutil.copytree(qwen, tmp_path / "halved")
     weights = load_file(halved / "model.safetensors")
     blind = {name: value for name, value in weights.items() if "visual" not in name}
     save_file(blind, halved / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TrainingMistake, match=rf"lacks {len(weights) - len(blind)} weights .*visual"):
+    with pytest.raises(TrainingUsageError, match=rf"lacks {len(weights) - len(blind)} weights .*visual"):
         QwenCaptioner(halved, SETTINGS, CPU)

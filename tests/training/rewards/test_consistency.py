@@ -13,13 +13,13 @@ import pytest
 from torch import Tensor
 
 from nextscene.common.storage import Storage
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.prices import Prices
 from nextscene.training.distributed.process_group import of_group
-from nextscene.training.errors import TrainingMistake, TrainingStopped
-from nextscene.training.recipe import Reward
-from nextscene.training.rewards.base import Verdict
+from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.recipe import RewardConfig
+from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
 from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
 from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
@@ -33,23 +33,23 @@ STEPS, ASKS, AT_ONCE = 2, 3, 2
 SCENES = ("A dog barks.", "A man sits.")
 
 
-def judge(rank: int, world: int, folder: Path, settings: Claude = SETTINGS, budget: str | None = None) -> Any:
+def judge(rank: int, world: int, folder: Path, settings: ClaudeConfig = SETTINGS, budget: str | None = None) -> Any:
     """What each step's verdicts are here, or what stopped it. Only the leading process has a key."""
     if rank:
         os.environ["ANTHROPIC_API_KEY"] = ""
     with pytest.MonkeyPatch.context() as patch:
         hurry(patch)
-        found: list[list[Verdict]] = []
+        found: list[list[RewardVerdict]] = []
         reward = None
         try:
             money = None if budget is None else Decimal(budget)
-            reward = CausalConsistency(Reward(judge=settings), Storage.at(folder), PRICES, money, of_group())
+            reward = CausalConsistency(RewardConfig(judge=settings), Storage.at(folder), PRICES, money, of_group())
             for step in range(STEPS):
                 for numbers in asked(rank, step):
                     reward.ask([candidate(number, step, SCENES[rank]) for number in numbers])
                 found.append(reward.verdicts())
             return found
-        except (TrainingMistake, TrainingStopped) as end:
+        except (TrainingUsageError, TrainingStopped) as end:
             return f"{type(end).__name__}: {end}"
         finally:
             if reward:
@@ -89,9 +89,9 @@ def test_what_ends_the_asking_is_told_to_every_rank_in_one_line(api: ClaudeApi, 
     assert first == second and not any("\n" in end for end in first)
     budget, no_price, retired, no_key = first
     assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise --budget-usd" in budget
-    assert no_price.startswith("TrainingMistake: --reward.judge.model claude-sonnet-9: no price known")
-    assert re.match("TrainingMistake: --reward.judge.model claude-3-7-sonnet-latest was retired", retired)
-    assert no_key.startswith("TrainingMistake: the judge claude needs a key") and "ANTHROPIC_API_KEY" in no_key
+    assert no_price.startswith("TrainingUsageError: --reward.judge.model claude-sonnet-9: no price known")
+    assert re.match("TrainingUsageError: --reward.judge.model claude-3-7-sonnet-latest was retired", retired)
+    assert no_key.startswith("TrainingUsageError: the judge claude needs a key") and "ANTHROPIC_API_KEY" in no_key
     assert 0 < interactive_cost(api) == account(tmp_path).spent <= Decimal("0.03")
 
 
@@ -99,7 +99,8 @@ def ended(rank: int, world: int, folder: Path) -> list[str]:
     given = dict(os.environ)
     ends = [judge(rank, world, folder, SETTINGS, "0.03")]
     ends += [
-        judge(rank, world, folder, Claude(model=model)) for model in ("claude-sonnet-9", "claude-3-7-sonnet-latest")
+        judge(rank, world, folder, ClaudeConfig(model=model))
+        for model in ("claude-sonnet-9", "claude-3-7-sonnet-latest")
     ]
     os.environ["ANTHROPIC_API_KEY"] = ""
     ends.append(judge(rank, world, folder))
@@ -121,7 +122,7 @@ def test_a_larger_budget_goes_on_from_what_was_answered(api: ClaudeApi, tmp_path
 
 def damaged(rank: int, world: int, folder: Path) -> list[str]:
     try:
-        CausalConsistency(Reward(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
+        CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
     except TrainingStopped as end:
         return [str(end)]
     return []
@@ -141,7 +142,7 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
     """The answers are there before anybody waits for them."""
     with pytest.MonkeyPatch.context() as patch:
         hurry(patch)
-        reward = CausalConsistency(Reward(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
+        reward = CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
         reward.ask([candidate(number) for number in range(3)])
         deadline = time.monotonic() + 30
         while reward._desk and reward._desk.asking.report().answers < 6:
@@ -159,11 +160,11 @@ def test_it_is_asked_while_the_next_candidates_are_made(api: ClaudeApi, tmp_path
     assert found == [[reward_of(api.mind, number) for number in range(3)]] * 2
 
 
-def told(rank: int, world: int, folder: Path) -> list[Verdict]:
+def told(rank: int, world: int, folder: Path) -> list[RewardVerdict]:
     def captioner(video: Tensor, fps: float) -> str:
         return f"A video of {len(video)} frames at {fps:g}, by rank {rank}."
 
-    reward = CausalConsistency(Reward(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group(), captioner)
+    reward = CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group(), captioner)
     reward.ask([candidate(rank)])
     found = reward.verdicts()
     reward.end()

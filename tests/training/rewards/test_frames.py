@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nextscene.judge.config import Claude
+from nextscene.judge.config import ClaudeConfig
 from nextscene.training.rewards.frames import frames
 from tests.fakes.claude_api import images
 
@@ -37,7 +37,7 @@ def test_frames_lie_evenly_from_the_first_to_the_last_each_at_its_time(count: in
 
 
 def test_a_frame_of_the_papers_size_costs_252_tokens() -> None:
-    settings = Claude()
+    settings = ClaudeConfig()
     made = frames(torch.zeros(65, 480, 832, 3, dtype=torch.uint8), 16.0, settings.frames, settings.frame_height)
     assert len(made) == 8
     assert {(frame.width, frame.height, frame.tokens) for frame in made} == {(582, 336, 252)}

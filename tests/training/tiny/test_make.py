@@ -11,26 +11,21 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers import (
-    AutoencoderKLLTXVideo,
-    FlowMatchEulerDiscreteScheduler,
-    LTXPipeline,
-    LTXVideoTransformer3DModel,
-)
+from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextModel, T5EncoderModel
 
 from nextscene.pipelines.make_tiny import main
 from nextscene.shards.format.folder_mark import NotOurs
-from nextscene.training.errors import TrainingMistake
+from nextscene.training.errors import TrainingUsageError
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import ask, read
 from nextscene.training.model.latents import Scale, decode, encode, pack
-from nextscene.training.model.pretrained import Originals
+from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import coordinates
 from nextscene.training.tiny.autoencoder import fit
@@ -178,7 +173,7 @@ def test_ltxs_own_pipeline_opens_the_folder_and_makes_a_video(made: Path) -> Non
 
 
 def test_the_trainer_finds_all_that_it_wants_in_the_two_folders(made: Path) -> None:
-    originals = Originals(made / "qwen", made / "ltx")
+    originals = PretrainedModels(made / "qwen", made / "ltx")
     language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
     assert language.config.vocab_size == len(originals.tokenizer())
     assert transformer.config.in_channels == originals.vae(torch.float32).config.latent_channels
@@ -241,10 +236,13 @@ def test_the_base_learns_to_tell_noise_from_videos_by_their_captions(
         states = encoder(words.input_ids, attention_mask=words.attention_mask)[0]
         for text in (0, 1):
             predicted = transformer(
-                noised(clean[:1].expand(64, -1, -1), noise, sigma), states[[text] * 64], 1000 * sigma,
+                noised(clean[:1].expand(64, -1, -1), noise, sigma),
+                states[[text] * 64],
+                1000 * sigma,
                 words.attention_mask[[text] * 64],
-                video_coords=coordinates(Grid(2, 1, 2), Ratios.of(vae), torch.full((64,), 16.0)), return_dict=False,
-            )[0]  # fmt: skip
+                video_coords=coordinates(Grid(2, 1, 2), Ratios.of(vae), torch.full((64,), 16.0)),
+                return_dict=False,
+            )[0]
             losses.append(float(loss_per_sample(predicted, clean[:1].expand(64, -1, -1), noise).mean()))
     assert losses[0] < 0.5 * losses[1]
     assert losses[0] < 0.5 * float((noise - clean[:1]).square().mean())
@@ -295,7 +293,7 @@ def test_a_folder_of_something_else_is_never_replaced(data: str, tmp_path: Path)
 
 def test_without_a_video_of_enough_frames_that_is_told(tmp_path: Path) -> None:
     short = clip_dataset(tmp_path / "data", [9, 9, 1]).uri
-    with pytest.raises(TrainingMistake, match="no video of 17 frames"):
+    with pytest.raises(TrainingUsageError, match="no video of 17 frames"):
         make(short, tmp_path / "tiny", STEPS, 0, quiet)
     assert not (tmp_path / "tiny").exists()
 

@@ -35,7 +35,7 @@ def advantages(
     return [None if reward is None else (reward - mean) / unit for reward in rewards]
 
 
-class Kept(NamedTuple):
+class Selected(NamedTuple):
     """One that is learnt from: its number in the group, its advantage, and what it weighs."""
 
     number: int
@@ -43,18 +43,18 @@ class Kept(NamedTuple):
     weight: float = 1.0
 
 
-def best_and_worst(advantage: Sequence[float | None], keep: int, chance: torch.Generator) -> list[Kept]:
+def best_and_worst(advantage: Sequence[float | None], keep: int, chance: torch.Generator) -> list[Selected]:
     """`keep` / 2 of the highest and as many of the lowest; equal ones are taken by lot.
 
     Where fewer than `keep` were judged, all of those. The list is filled up with the first of the group at a weight of
     0, so that all ranks have equally much to do.
     """
     lot = torch.randperm(len(advantage), generator=chance).tolist()
-    judged = [Kept(number, value) for number in lot if (value := advantage[number]) is not None]
+    judged = [Selected(number, value) for number in lot if (value := advantage[number]) is not None]
     judged.sort(key=lambda kept: kept.advantage, reverse=True)
     if len(judged) > keep:
         judged = judged[: keep // 2] + judged[-(keep // 2) :]
-    return judged + [Kept(0, 0.0, weight=0.0)] * (keep - len(judged))
+    return judged + [Selected(0, 0.0, weight=0.0)] * (keep - len(judged))
 
 
 def chosen_steps(noisy: int, fraction: float, chance: torch.Generator) -> list[int]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from nextscene.training.objectives.grpo.advantage import Kept
-from nextscene.training.objectives.grpo.group import Group
-from nextscene.training.rewards.base import Verdict
+from nextscene.training.objectives.grpo.advantage import Selected
+from nextscene.training.objectives.grpo.group import CandidateGroup
+from nextscene.training.rewards.base import RewardVerdict
 
 _COLUMNS = 8
 _WIDTH = 160  # of a candidate's picture
@@ -22,9 +22,14 @@ _COLOURS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
 
 
 def write_page(
-    folder: Path, step: int, group: Group, verdicts: Sequence[Verdict], advantages: Sequence[float | None],
-    kept: Sequence[Kept], reward: str,
-) -> None:  # fmt: skip
+    folder: Path,
+    step: int,
+    group: CandidateGroup,
+    verdicts: Sequence[RewardVerdict],
+    advantages: Sequence[float | None],
+    kept: Sequence[Selected],
+    reward: str,
+) -> None:
     """`candidates/step-N/<clip_id>.png` and `.json` in the run's folder."""
     place = folder / "candidates" / f"step-{step}"
     place.mkdir(parents=True, exist_ok=True)
@@ -32,12 +37,18 @@ def write_page(
     scene = group.scene
     records = [
         {
-            "candidate": number, "reward": verdict.reward, "advantage": advantage, "learnt_from": number in learnt,
-            "verdict": _word(verdict), "reason": verdict.reason, "caption": verdict.caption, "model": verdict.model,
+            "candidate": number,
+            "reward": verdict.reward,
+            "advantage": advantage,
+            "learnt_from": number in learnt,
+            "verdict": _word(verdict),
+            "reason": verdict.reason,
+            "caption": verdict.caption,
+            "model": verdict.model,
             "usd": str(verdict.usd),
         }
         for number, (verdict, advantage) in enumerate(zip(verdicts, advantages, strict=True))
-    ]  # fmt: skip
+    ]
     page = {"step": step, "clip_id": scene.clip_id, "scene": scene.text, "judged_by": reward, "candidates": records}
     (place / f"{scene.clip_id}.json").write_text(
         json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -45,7 +56,7 @@ def write_page(
     _picture(group, verdicts, learnt).save(place / f"{scene.clip_id}.png")
 
 
-def _picture(group: Group, verdicts: Sequence[Verdict], learnt: set[int]) -> Image.Image:
+def _picture(group: CandidateGroup, verdicts: Sequence[RewardVerdict], learnt: set[int]) -> Image.Image:
     """Frames from the middles, those with a high reward first, in the colour of the verdict; a star: learnt from."""
     order = sorted(range(len(verdicts)), key=lambda number: -_worth(verdicts[number]))
     height, width, _ = group.pictures[0].shape
@@ -69,11 +80,11 @@ def _small(picture: torch.Tensor, high: int) -> Image.Image:
     return Image.fromarray(picture.numpy()).resize((_WIDTH, high))
 
 
-def _worth(verdict: Verdict) -> float:
+def _worth(verdict: RewardVerdict) -> float:
     return -math.inf if verdict.reward is None else verdict.reward
 
 
-def _word(verdict: Verdict) -> str:
+def _word(verdict: RewardVerdict) -> str:
     if verdict.reward is None:
         return "missing"
     return "Pass" if verdict.reward >= 0.5 else "Fail"

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import Draw
-from nextscene.training.data.batches import Examples, Maker
+from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.data.batches import BatchEncoder, TrainingBatch
 from nextscene.training.flow.sampler import Velocity, guided
 from nextscene.training.model.grid import Grid
-from nextscene.training.model.language import Words
+from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Scale, decode, unpack
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.objectives.grpo.rollout import Walks, generator, walk
-from nextscene.training.recipe import Policy
+from nextscene.training.objectives.grpo.rollout import Rollout, generator, rollout
+from nextscene.training.recipe import PolicyConfig
 from nextscene.training.rewards.base import Candidate
 
 
 @dataclass(frozen=True)
-class Scene:
+class CandidateScene:
     """What candidates are made of, in the form of the clip that followed it, whose latents are `clean` [1, S, C].
 
     `words` are two: the instruction alone, and with the scene. `noise` [1, S, C] is where all candidates begin.
@@ -29,33 +29,39 @@ class Scene:
 
     clip_id: str
     text: str
-    words: Words
+    words: TokenBatch
     grid: Grid
     fps: Tensor
     clean: Tensor
     noise: Tensor
-    draw: Draw
+    draw: SampleRef
 
     @staticmethod
-    def of(examples: Examples, maker: Maker) -> Scene:
+    def of(examples: TrainingBatch, maker: BatchEncoder) -> CandidateScene:
         (text,), (source,) = examples.texts, examples.sources
-        return Scene(
-            examples.keys[0], text, maker.words(["", text], [source, source]), examples.grid, examples.fps,
-            examples.clean, examples.noise, examples.draws[0],
-        )  # fmt: skip
+        return CandidateScene(
+            examples.keys[0],
+            text,
+            maker.words(["", text], [source, source]),
+            examples.grid,
+            examples.fps,
+            examples.clean,
+            examples.noise,
+            examples.draws[0],
+        )
 
 
 @dataclass(frozen=True)
-class Group:
+class CandidateGroup:
     """`walks` are of `policy.batch` candidates each, `pictures` [H, W, RGB] the frame in the middle of each video."""
 
-    scene: Scene
+    scene: CandidateScene
     sigmas: list[float]
-    walks: list[Walks]
+    walks: list[Rollout]
     pictures: list[Tensor]
 
 
-def policy_velocity(model: UnifiedModel, policy: Policy, condition: Tensor, scene: Scene) -> Velocity:
+def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor, scene: CandidateScene) -> Velocity:
     """Guided by `condition` [2, queries, channels], without the scene and with it, for any number of candidates."""
 
     def under(given: Tensor) -> Velocity:
@@ -79,16 +85,16 @@ def policy_velocity(model: UnifiedModel, policy: Policy, condition: Tensor, scen
 
 @torch.no_grad()
 def candidates(
-    model: UnifiedModel, policy: Policy, scene: Scene, sigmas: list[float], seed: int
-) -> Iterator[tuple[int, Walks]]:
+    model: UnifiedModel, policy: PolicyConfig, scene: CandidateScene, sigmas: list[float], seed: int
+) -> Iterator[tuple[int, Rollout]]:
     """The group, `policy.batch` at once, each time with the number of the first."""
     velocity = policy_velocity(model, policy, model.condition(scene.words), scene)
     for first in range(0, policy.candidates, policy.batch):
         chances = [generator(seed, scene.draw, first + place) for place in range(policy.batch)]
-        yield first, walk(policy, velocity, scene.noise, sigmas, chances)
+        yield first, rollout(policy, velocity, scene.noise, sigmas, chances)
 
 
-def shown(scene: Scene, walks: Walks, first: int, step: int, maker: Maker) -> list[Candidate]:
+def to_candidates(scene: CandidateScene, walks: Rollout, first: int, step: int, maker: BatchEncoder) -> list[Candidate]:
     """The candidates of `walks` as the reward is given them, of which `first` is the number of the first."""
     found = []
     for place, tokens in enumerate(walks.ends):

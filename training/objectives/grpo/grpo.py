@@ -14,40 +14,46 @@ from decimal import Decimal
 import torch
 from torch import Tensor
 
-from nextscene.training.data.batches import Examples
+from nextscene.training.data.batches import TrainingBatch
 from nextscene.training.distributed.parallelize import sharded
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
-from nextscene.training.metrics.throughput import Meter
-from nextscene.training.objectives.base import Lesson
-from nextscene.training.objectives.grpo.advantage import Kept, advantages, best_and_worst, chosen_steps, deviation
+from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.objectives.base import StepOutput
+from nextscene.training.objectives.grpo.advantage import Selected, advantages, best_and_worst, chosen_steps, deviation
 from nextscene.training.objectives.grpo.candidate_page import write_page
-from nextscene.training.objectives.grpo.group import Group, Scene, candidates, policy_velocity, shown
-from nextscene.training.objectives.grpo.rollout import Walks, at, generator
-from nextscene.training.rewards.base import Reward, Verdict, present
-from nextscene.training.stage import Setting
+from nextscene.training.objectives.grpo.group import (
+    CandidateGroup,
+    CandidateScene,
+    candidates,
+    policy_velocity,
+    to_candidates,
+)
+from nextscene.training.objectives.grpo.rollout import Rollout, at, generator
+from nextscene.training.rewards.base import Reward, RewardVerdict, present
+from nextscene.training.stage import StageState
 
 _NOT_JUDGED = "none of its videos can be judged, however often one asks"
 _CLIPPED = "{:.1%} of the ratios were clipped, though all should be 1; at worst one is off by {:.1e}"
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _JudgedGroup:
     """A group with what it is worth, and what of it is learnt from."""
 
-    group: Group
-    verdicts: list[Verdict]
+    group: CandidateGroup
+    verdicts: list[RewardVerdict]
     advantages: list[float | None]
-    kept: list[Kept]
+    kept: list[Selected]
     steps: list[int]
 
     @property
     def rewards(self) -> list[float]:
         return present(verdict.reward for verdict in self.verdicts)
 
-    def batches(self, size: int) -> list[list[Kept]]:
+    def batches(self, size: int) -> list[list[Selected]]:
         return [self.kept[begin : begin + size] for begin in range(0, len(self.kept), size)]
 
 
@@ -65,12 +71,12 @@ class _Seen:
 class Grpo:
     """The method of the stage `rl`."""
 
-    def __init__(self, setting: Setting, meter: Meter, reward: Reward) -> None:
+    def __init__(self, setting: StageState, meter: Throughput, reward: Reward) -> None:
         self._setting, self._meter, self._reward = setting, meter, reward
         self._recipe = setting.job.recipe
         self._policy = self._recipe.policy
 
-    def learn(self, feed: Iterator[Examples], step: int) -> Lesson:
+    def learn(self, feed: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Raises TrainingPaused where none of the step's candidates was judged, this time, and as the reward does."""
         setting, world = self._setting, self._setting.world
         groups = [self._made(next(feed), step) for _ in range(setting.accumulation)]
@@ -86,7 +92,7 @@ class Grpo:
             self._meter.count_group(scene.grid, scene.words.ids.shape[1], self._policy, learnt)
         if not teaches:
             why = "all candidates of each scene got the same reward" if "reward_mean" in numbers else _NOT_JUDGED
-            return Lesson(0.0, numbers, keys, learnt=False, note=f"{why}; nothing was learnt")
+            return StepOutput(0.0, numbers, keys, learnt=False, note=f"{why}; nothing was learnt")
         means = self._means_at_start(judged)
         seen = _Seen()
         for place, one in enumerate(judged):
@@ -98,25 +104,25 @@ class Grpo:
         ).tolist()
         off, clip_share = world.largest(seen.farthest), clipped / terms
         numbers |= {"ratio_off": off, "clip_share": clip_share, "kl_to_start": divergence / measured}
-        return Lesson(loss, numbers, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
+        return StepOutput(loss, numbers, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
 
     def end(self) -> None:
         self._reward.end()
 
-    def _made(self, examples: Examples, step: int) -> Group:
+    def _made(self, examples: TrainingBatch, step: int) -> CandidateGroup:
         """A group of candidates; the reward is asked about each as soon as it is made."""
         setting, maker = self._setting, self._setting.maker
-        scene = Scene.of(examples, maker)
+        scene = CandidateScene.of(examples, maker)
         sigmas = sampling_sigmas(setting.scheduler, self._policy.steps, scene.grid.tokens).tolist()
         walks, pictures = [], []
         for first, some in candidates(setting.model, self._policy, scene, sigmas, self._recipe.seed):
-            videos = shown(scene, some, first, step + 1, maker)
+            videos = to_candidates(scene, some, first, step + 1, maker)
             self._reward.ask(videos)
             walks.append(some)
             pictures += [one.video[len(one.video) // 2].clone() for one in videos]  # not to keep all of the video
-        return Group(scene, sigmas, walks, pictures)
+        return CandidateGroup(scene, sigmas, walks, pictures)
 
-    def _judged(self, groups: Sequence[Group], step: int) -> tuple[list[_Judged], dict[str, float]]:
+    def _judged(self, groups: Sequence[CandidateGroup], step: int) -> tuple[list[_JudgedGroup], dict[str, float]]:
         policy, world = self._policy, self._setting.world
         verdicts = self._reward.verdicts()
         size = policy.candidates
@@ -126,9 +132,16 @@ class Grpo:
         spreads = [deviation(own) for own in rewards]
         paid = sum((verdict.usd for verdict in verdicts), Decimal(0))
         sums = [
-            len(given), sum(given), sum(reward * reward for reward in given), len(groups), sum(spreads),
-            sum(spread == 0 for spread in spreads), len(verdicts), float(paid), sum(one.again for one in verdicts),
-        ]  # fmt: skip
+            len(given),
+            sum(given),
+            sum(reward * reward for reward in given),
+            len(groups),
+            sum(spreads),
+            sum(spread == 0 for spread in spreads),
+            len(verdicts),
+            float(paid),
+            sum(one.again for one in verdicts),
+        ]
         count, total, squares, scenes, spread, flat, asked, usd, again = world.summed(
             torch.tensor(sums, dtype=torch.float64)
         ).tolist()
@@ -148,15 +161,15 @@ class Grpo:
             "usd": usd,
         }
 
-    def _chosen(self, group: Group, verdicts: list[Verdict], step_deviation: float) -> _Judged:
+    def _chosen(self, group: CandidateGroup, verdicts: list[RewardVerdict], step_deviation: float) -> _JudgedGroup:
         policy = self._policy
         better = advantages([verdict.reward for verdict in verdicts], policy.normalise, step_deviation)
         chance = generator(self._recipe.seed, group.scene.draw, -1)
         kept = best_and_worst(better, policy.best_of, chance)
         noisy = len(group.walks[0].log_probability)
-        return _Judged(group, verdicts, better, kept, chosen_steps(noisy, policy.fraction, chance))
+        return _JudgedGroup(group, verdicts, better, kept, chosen_steps(noisy, policy.fraction, chance))
 
-    def _learn_from(self, one: _Judged, means: dict[tuple[int, int], Tensor], seen: _Seen, last: bool) -> None:
+    def _learn_from(self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], seen: _Seen, last: bool) -> None:
         """Adds one group's gradient. The condition's own is gathered first, and goes through Qwen only once."""
         model, scene = self._setting.model, one.group.scene
         condition = model.condition(scene.words)
@@ -173,13 +186,19 @@ class Grpo:
         if condition.requires_grad:
             torch.autograd.backward(condition, given.grad)
 
-    def _share(self, one: _Judged) -> float:
+    def _share(self, one: _JudgedGroup) -> float:
         """Of one candidate's step in the mean over the global batch; the gradients of the ranks are averaged."""
         terms = self._policy.best_of * len(one.steps) * self._recipe.data.global_batch
         return self._setting.world.size / terms
 
     def _loss(
-        self, one: _Judged, kept: Sequence[Kept], step: int, velocity: Velocity, start: Tensor | None, seen: _Seen
+        self,
+        one: _JudgedGroup,
+        kept: Sequence[Selected],
+        step: int,
+        velocity: Velocity,
+        start: Tensor | None,
+        seen: _Seen,
     ) -> Tensor:
         """The clipped objective of one step of a batch of candidates, summed over them."""
         policy, device = self._policy, self._setting.world.device
@@ -203,7 +222,7 @@ class Grpo:
         return loss
 
     @torch.no_grad()
-    def _means_at_start(self, judged: Sequence[_Judged]) -> list[dict[tuple[int, int], Tensor]]:
+    def _means_at_start(self, judged: Sequence[_JudgedGroup]) -> list[dict[tuple[int, int], Tensor]]:
         """Where the weights that the stage began with would lead: for all that is learnt from where that counts.
 
         Otherwise for one step of one batch of each group, to be told. By batch and step.
@@ -232,7 +251,7 @@ class Grpo:
 
 
 def _taken(
-    walks: Sequence[Walks], kept: Sequence[Kept], step: int, device: torch.device
+    walks: Sequence[Rollout], kept: Sequence[Selected], step: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A step as some candidates took it: from where, to where [B, S, C], and with which log-probability [B]."""
     size = walks[0].ends.shape[0]

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import Draw, hashed
+from nextscene.shards.loading.shuffle import SampleRef, hashed
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.sde import transition
-from nextscene.training.recipe import Policy
+from nextscene.training.recipe import PolicyConfig
 
 _STREAM = 4  # 1 to 3 are of the order of the samples, and of what is random about each
 
 
-def generator(seed: int, draw: Draw, number: int) -> torch.Generator:
+def generator(seed: int, draw: SampleRef, number: int) -> torch.Generator:
     """The chance of one candidate of the scene that was drawn; number -1 is that of the group."""
     made = torch.Generator()
     stream = _STREAM + number + 1
@@ -27,7 +27,7 @@ def generator(seed: int, draw: Draw, number: int) -> torch.Generator:
 
 
 @dataclass(frozen=True)
-class Walks:
+class Rollout:
     """B candidates on their way, on the CPU, where they wait for their rewards.
 
     `tokens` [T + 1, B, S, C] are where each of the T steps with noise began, and where the last of them led.
@@ -40,9 +40,9 @@ class Walks:
 
 
 @torch.no_grad()
-def walk(
-    policy: Policy, velocity: Velocity, noise: Tensor, sigmas: Sequence[float], chances: Sequence[torch.Generator]
-) -> Walks:
+def rollout(
+    policy: PolicyConfig, velocity: Velocity, noise: Tensor, sigmas: Sequence[float], chances: Sequence[torch.Generator]
+) -> Rollout:
     """From the one `noise` [1, S, C] at σ = 1 to σ = 0, once for each of `chances`."""
     device = noise.device
     tokens = noise.float().expand(len(chances), -1, -1)
@@ -56,7 +56,7 @@ def walk(
             visited.append(_kept(tokens))
         else:
             tokens = step.mean
-    return Walks(torch.stack(visited), torch.stack(probable).cpu(), tokens.cpu())
+    return Rollout(torch.stack(visited), torch.stack(probable).cpu(), tokens.cpu())
 
 
 def at(sigma: float, tokens: Tensor) -> Tensor:

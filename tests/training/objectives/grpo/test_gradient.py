@@ -16,12 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nextscene.training.distributed.process_group import of_group
-from nextscene.training.job import Job
-from nextscene.training.metrics.throughput import Meter
-from nextscene.training.objectives.grpo.group import Scene
-from nextscene.training.objectives.grpo.grpo import Grpo, _Judged
+from nextscene.training.job import TrainingJob
+from nextscene.training.metrics.throughput import Throughput
+from nextscene.training.objectives.grpo.group import CandidateScene
+from nextscene.training.objectives.grpo.grpo import Grpo, _JudgedGroup
 from nextscene.training.recipe import Recipe
-from nextscene.training.stage import set_up
+from nextscene.training.stage import build_stage
 from tests.training.objectives.grpo.toys import (
     RL,
     Judge,
@@ -43,13 +43,13 @@ class Gradients:
     kept: list[list[tuple[int, float]]]
 
 
-def gradients(_rank: int, _world: int, job: Job, judge: Judge) -> Gradients:
+def gradients(_rank: int, _world: int, job: TrainingJob, judge: Judge) -> Gradients:
     """On one rank, whose parameters are whole."""
     with judged_by(judge):
-        setting = set_up(job, of_group(), Quiet())
+        setting = build_stage(job, of_group(), Quiet())
         assert setting.reward
-        method = Grpo(setting, Meter(setting.model, setting.feed, setting.world), setting.reward)
-        judged: list[_Judged] = []
+        method = Grpo(setting, Throughput(setting.model, setting.feed, setting.world), setting.reward)
+        judged: list[_JudgedGroup] = []
         learn_from = method._learn_from
         with patch.object(
             method, "_learn_from", lambda one, *rest, **how: (judged.append(one), learn_from(one, *rest, **how))
@@ -69,7 +69,7 @@ def whole(gradient: Tensor | None) -> Tensor:
     return (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).clone()
 
 
-def reinforce(model: Any, judged: list[_Judged], recipe: Recipe) -> None:
+def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
     """∇ of -Σ advantage × log probability, over what is kept: what the clipped objective is at a ratio of 1.
 
     The step is written as the paper writes it, by the score; both branches of the guidance by themselves.
@@ -121,19 +121,19 @@ def test_the_gradient_is_reinforce_s_where_the_ratio_is_one(
         assert sorted(number for number, _ in found.kept[0]) == [0, 1, 3, 4]
 
 
-def work(_rank: int, _world: int, job: Job) -> tuple[int, int]:
+def work(_rank: int, _world: int, job: TrainingJob) -> tuple[int, int]:
     """FLOPs of a step as torch counts them; and as the meter is told of them, with those of a look at the start.
 
     That look tells the distance from there: both branches of one step, and their condition. It is no work of the step.
     """
     with judged_by(odd_passes):
-        setting = set_up(job, of_group(), Quiet())
+        setting = build_stage(job, of_group(), Quiet())
         assert setting.reward
-        meter = Meter(setting.model, setting.feed, setting.world)
+        meter = Throughput(setting.model, setting.feed, setting.world)
         method = Grpo(setting, meter, setting.reward)
         meter.begin()
         examples = next(iter(setting.feed))
-        prefix = Scene.of(examples, setting.maker).words.ids.shape[1]
+        prefix = CandidateScene.of(examples, setting.maker).words.ids.shape[1]
         sizes = meter._sizes(examples.grid, prefix)
         meter._vae(examples.grid)  # which is counted as it is first asked for
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

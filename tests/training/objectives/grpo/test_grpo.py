@@ -18,12 +18,12 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.distributed.process_group import of_group
 from nextscene.training.errors import TrainingPaused
-from nextscene.training.job import Job
+from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import entries
 from nextscene.training.objectives.grpo.group import candidates
-from nextscene.training.objectives.grpo.rollout import Walks
-from nextscene.training.recipe import Policy, Recipe
-from nextscene.training.rewards.base import Candidate, Verdict
+from nextscene.training.objectives.grpo.rollout import Rollout
+from nextscene.training.recipe import PolicyConfig, Recipe
+from nextscene.training.rewards.base import Candidate, RewardVerdict
 from nextscene.training.trainer import train
 from tests.training.objectives.grpo.toys import (
     RL,
@@ -39,11 +39,11 @@ from tests.training.objectives.grpo.toys import (
 from tests.training.stages import Quiet, Stage, by_ranks, replace
 
 
-def steps(job: Job) -> list[dict[str, Any]]:
+def steps(job: TrainingJob) -> list[dict[str, Any]]:
     return [line for line in entries(job.folder) if line["event"] == "step"]
 
 
-def weights(job: Job, step: int) -> dict[str, Tensor]:
+def weights(job: TrainingJob, step: int) -> dict[str, Tensor]:
     file = job.folder / "whole.pt"
     dcp_to_torch_save(job.checkpoints / f"step-{step}", file)
     return {name: value for name, value in torch.load(file).items() if name.startswith("model.")}
@@ -52,29 +52,29 @@ def weights(job: Job, step: int) -> dict[str, Tensor]:
 # ---- the run ----------------------------------------------------------------------------------------------------
 
 
-def on_ranks(stage: Stage, name: str, world: int, judge: Judge = brightness, recipe: Recipe = RL) -> Job:
+def on_ranks(stage: Stage, name: str, world: int, judge: Judge = brightness, recipe: Recipe = RL) -> TrainingJob:
     job = stage.job(name, recipe)
     by_ranks(world, rl_on_rank, job, judge)
     return job
 
 
 @pytest.fixture(scope="module")
-def alone(stage: Stage) -> Job:
+def alone(stage: Stage) -> TrainingJob:
     return on_ranks(stage, "alone", 1)
 
 
 @pytest.fixture(scope="module")
-def shared(stage: Stage) -> Job:
+def shared(stage: Stage) -> TrainingJob:
     return on_ranks(stage, "shared", 2)
 
 
-def test_the_ratio_is_exactly_one_and_nothing_is_clipped(alone: Job, shared: Job) -> None:
+def test_the_ratio_is_exactly_one_and_nothing_is_clipped(alone: TrainingJob, shared: TrainingJob) -> None:
     for job in (alone, shared):
         assert [line["ratio_off"] for line in steps(job)] == [0.0] * 4
         assert [line["clip_share"] for line in steps(job)] == [0.0] * 4
 
 
-def test_two_ranks_learn_what_one_does(alone: Job, shared: Job) -> None:
+def test_two_ranks_learn_what_one_does(alone: TrainingJob, shared: TrainingJob) -> None:
     """AdamW's first steps have the size of the rate, whatever the gradient's: rounding is seen from the second on."""
     for place, (one, two) in enumerate(zip(steps(alone), steps(shared), strict=True)):
         assert two["reward_mean"] == pytest.approx(one["reward_mean"], abs=1e-3 if place else 1e-7)
@@ -82,13 +82,13 @@ def test_two_ranks_learn_what_one_does(alone: Job, shared: Job) -> None:
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-2 if place else 1e-6)
 
 
-def test_it_goes_away_from_where_it_began(alone: Job) -> None:
+def test_it_goes_away_from_where_it_began(alone: TrainingJob) -> None:
     distances = [line["kl_to_start"] for line in steps(alone)]
     assert distances[0] == 0
     assert all(distance > 0 for distance in distances[1:])
 
 
-def test_a_run_in_two_parts_is_the_same_to_the_bit(stage: Stage, alone: Job) -> None:
+def test_a_run_in_two_parts_is_the_same_to_the_bit(stage: Stage, alone: TrainingJob) -> None:
     job = stage.job("parts")
     by_ranks(1, rl_on_rank, job, brightness, 2)
     by_ranks(1, rl_on_rank, replace(job, resume=True), brightness)
@@ -99,7 +99,7 @@ def test_a_run_in_two_parts_is_the_same_to_the_bit(stage: Stage, alone: Job) -> 
     assert timeless == [{name: line[name] for name in timeless[0]} for line in steps(alone)]
 
 
-def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: Job) -> None:
+def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: TrainingJob) -> None:
     folder = alone.folder / "candidates" / "step-1"
     pages = [json.loads(file.read_text()) for file in folder.glob("*.json")]
     assert len(pages) == RL.data.global_batch
@@ -121,7 +121,7 @@ def test_nothing_is_learnt_where_all_are_worth_the_same(stage: Stage) -> None:
     assert [line["reward_mean"] for line in steps(job)] == [1.0, 1.0]
 
 
-def paused(_rank: int, _world: int, job: Job) -> tuple[str, str]:
+def paused(_rank: int, _world: int, job: TrainingJob) -> tuple[str, str]:
     calls = 0
 
     def fails_at_the_second_step(candidate: Candidate) -> float | None:
@@ -136,7 +136,7 @@ def paused(_rank: int, _world: int, job: Job) -> tuple[str, str]:
     return str(stop.value), newest.name
 
 
-def scenes(job: Job) -> dict[str, set[str]]:
+def scenes(job: TrainingJob) -> dict[str, set[str]]:
     """Of each step that has pages."""
     return {place.name: {page.stem for page in place.iterdir()} for place in (job.folder / "candidates").iterdir()}
 
@@ -154,8 +154,8 @@ def test_a_step_that_nobody_judged_pauses_the_run_which_then_goes_on_as_if_it_ha
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def refused_at_the_second_step(candidate: Candidate) -> float | Verdict:
-    return Verdict(None, "refused") if candidate.step == 2 else odd_passes(candidate)
+def refused_at_the_second_step(candidate: Candidate) -> float | RewardVerdict:
+    return RewardVerdict(None, "refused") if candidate.step == 2 else odd_passes(candidate)
 
 
 def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
@@ -172,10 +172,10 @@ def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
     assert not all(torch.equal(second[name], third[name]) for name in first)
 
 
-def misremembered(_rank: int, _world: int, job: Job) -> list[str]:
+def misremembered(_rank: int, _world: int, job: TrainingJob) -> list[str]:
     """With each step taken for more likely than it was; what the watcher was told."""
 
-    def made(*given: Any) -> Iterator[tuple[int, Walks]]:
+    def made(*given: Any) -> Iterator[tuple[int, Rollout]]:
         for first, walks in candidates(*given):
             yield first, dataclasses.replace(walks, log_probability=walks.log_probability + 1)
 
@@ -210,7 +210,7 @@ def test_videos_become_brighter_over_twenty_updates_and_do_not_where_nothing_is_
     assert fmean(learnt[-5:]) > fmean(learnt[5:10]) > fmean(learnt[:5])
 
 
-def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: Job) -> None:
+def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob) -> None:
     kept = on_ranks(stage, "kept", 1, brightness, replace(policy(kl=1000.0), steps=3))
     far, near = (steps(job)[2]["kl_to_start"] for job in (alone, kept))
     assert near < far
@@ -234,4 +234,4 @@ def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: Job) -> Non
 )
 def test_a_policy_that_cannot_be_is_refused(changes: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        replace(RL, policy=replace(Policy(candidates=6, best_of=4), **changes))
+        replace(RL, policy=replace(PolicyConfig(candidates=6, best_of=4), **changes))

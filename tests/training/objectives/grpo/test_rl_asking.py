@@ -15,9 +15,9 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from nextscene.training.distributed.process_group import of_group
 from nextscene.training.errors import TrainingPaused
-from nextscene.training.job import Job
+from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import entries
-from nextscene.training.recipe import Reward
+from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.consistency import CausalConsistency
 from nextscene.training.trainer import train
 from tests.fakes.claude_api import ClaudeApi, Mind, Weather
@@ -29,20 +29,18 @@ from tests.training.stages import Quiet, make_data, make_job, make_originals, re
 
 pytestmark = pytest.mark.slow
 
-ASKED = replace(
-    RL, steps=3, reward=Reward(judge=SETTINGS), keeping=replace(RL.keeping, checkpoint_every=1),
-)  # fmt: skip
+ASKED = replace(RL, steps=3, reward=RewardConfig(judge=SETTINGS), keeping=replace(RL.keeping, checkpoint_every=1))
 MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.1, "REFUSE-VERIFY": 0.1})
 STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
 UNTIL_ALL_IS_STORED = 2.0
 
 
 @pytest.fixture
-def job(tmp_path: Any) -> Job:
+def job(tmp_path: Any) -> TrainingJob:
     return make_job(make_data(tmp_path / "data"), make_originals(tmp_path / "originals"), tmp_path / "disturbed", ASKED)
 
 
-def asking(rank: int, _world: int, job: Job, dies_at: int = -1) -> str:
+def asking(rank: int, _world: int, job: TrainingJob, dies_at: int = -1) -> str:
     """How it ended. The second rank is killed as its `dies_at`-th candidates are made, in the middle of a rollout."""
     torch.use_deterministic_algorithms(mode=True)
     asked = 0
@@ -65,19 +63,19 @@ def asking(rank: int, _world: int, job: Job, dies_at: int = -1) -> str:
             return str(pause)
 
 
-def steps(job: Job) -> list[dict[str, float]]:
+def steps(job: TrainingJob) -> list[dict[str, float]]:
     kept = ("step", "loss", "reward_mean", "missing_judgements", "usd")
     return [{name: line[name] for name in kept} for line in entries(job.folder) if line["event"] == "step"]
 
 
-def weights(job: Job) -> dict[str, torch.Tensor]:
+def weights(job: TrainingJob) -> dict[str, torch.Tensor]:
     file = job.folder / "whole.pt"
     dcp_to_torch_save(job.checkpoints / f"step-{ASKED.steps}", file)
     found: dict[str, torch.Tensor] = torch.load(file)
     return found
 
 
-def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: ClaudeApi, job: Job) -> None:
+def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: ClaudeApi, job: TrainingJob) -> None:
     api.mind, api.weather = MIND, STORMY
     a_step = ASKED.policy.candidates // ASKED.policy.batch
     with pytest.raises(RankFailed):
@@ -101,7 +99,7 @@ def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: Cla
 
 
 def test_a_budget_that_is_used_up_in_a_step_keeps_the_steps_before_and_a_larger_one_goes_on(
-    api: ClaudeApi, job: Job
+    api: ClaudeApi, job: TrainingJob
 ) -> None:
     api.mind = MIND
     poor = replace(job, budget=Decimal("0.03"))

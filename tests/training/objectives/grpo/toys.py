@@ -7,21 +7,21 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from nextscene.training.job import Job
-from nextscene.training.recipe import Mix, Optimiser, Policy, Recipe, Reward
-from nextscene.training.rewards.base import Candidate, Verdict
-from nextscene.training.summary import Summary
+from nextscene.training.job import TrainingJob
+from nextscene.training.recipe import MixConfig, OptimizerConfig, PolicyConfig, Recipe, RewardConfig
+from nextscene.training.rewards.base import Candidate, RewardVerdict
+from nextscene.training.summary import StageSummary
 from tests.training.stages import SMALL, Quiet, on_rank
 
 RL: Recipe = replace(
     SMALL,
     name="rl",
     stage="rl",
-    mix=(Mix(),),
+    mix=(MixConfig(),),
     data=replace(SMALL.data, global_batch=2),
-    optimiser=Optimiser(kind="adamw", lr=1e-3, ema=0.0),
-    reward=Reward(kind="retrieval"),
-    policy=Policy(candidates=6, best_of=4, batch=2, steps=4, eta=0.7, clip=0.1),
+    optimiser=OptimizerConfig(kind="adamw", lr=1e-3, ema=0.0),
+    reward=RewardConfig(kind="retrieval"),
+    policy=PolicyConfig(candidates=6, best_of=4, batch=2, steps=4, eta=0.7, clip=0.1),
     keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
 )
 
@@ -31,7 +31,7 @@ def policy(**changes: Any) -> Recipe:
     return replace(RL, policy=replace(RL.policy, **changes))
 
 
-Judge = Callable[[Candidate], float | Verdict | None]
+Judge = Callable[[Candidate], float | RewardVerdict | None]
 
 
 class Toy:
@@ -41,19 +41,19 @@ class Toy:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._verdicts: list[Verdict] = []
+        self._verdicts: list[RewardVerdict] = []
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
         self._verdicts += [self._verdict(self._judge(candidate)) for candidate in candidates]
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[RewardVerdict]:
         found, self._verdicts = self._verdicts, []
         return found
 
     def end(self) -> None: ...
 
-    def _verdict(self, said: float | Verdict | None) -> Verdict:
-        return said if isinstance(said, Verdict) else Verdict(said, "it is a toy", again=said is None)
+    def _verdict(self, said: float | RewardVerdict | None) -> RewardVerdict:
+        return said if isinstance(said, RewardVerdict) else RewardVerdict(said, "it is a toy", again=said is None)
 
 
 def brightness(candidate: Candidate) -> float:
@@ -81,7 +81,9 @@ def judged_by(judge: Judge) -> Iterator[None]:
     return patch("nextscene.training.stage.reward_of", lambda *_: Toy(judge))
 
 
-def rl_on_rank(rank: int, world: int, job: Job, judge: Judge, stop_after: int = -1) -> tuple[Summary, Quiet]:
+def rl_on_rank(
+    rank: int, world: int, job: TrainingJob, judge: Judge, stop_after: int = -1
+) -> tuple[StageSummary, Quiet]:
     """For `by_ranks`."""
     with judged_by(judge):
         return on_rank(rank, world, job, stop_after)
