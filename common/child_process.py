@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from nextscene.common.environment import clean_environment
-from nextscene.curation.config import RunLimits
 
 _EVIDENCE_BYTES = 64 << 10
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a child
@@ -22,6 +22,16 @@ _FOR_THE_RUN = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, si
 _CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
 # Where in its memory ffmpeg keeps what speaks: other at each run.
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+
+class ChildLimits(Protocol):
+    """Bounds on one child process: seconds of wall-clock time, and MiB of address space."""
+
+    @property
+    def clip_seconds(self) -> float: ...
+
+    @property
+    def clip_memory_mb(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class ChildResult:
     cpu_seconds: float
 
 
-def run(line: Sequence[str], limits: RunLimits) -> ChildResult:
+def run(line: Sequence[str], limits: ChildLimits) -> ChildResult:
     """Run a command in a process group of its own, within the limits' time and memory, and wait for its end."""
     with tempfile.TemporaryFile() as errors:
         with _signals_blocked():
@@ -77,7 +87,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _bound(pid: int, limits: RunLimits) -> None:
+def _bound(pid: int, limits: ChildLimits) -> None:
     """A child that outlives its killed parent still ends: the kernel holds it to its CPU time and memory."""
     if not hasattr(resource, "prlimit"):
         return

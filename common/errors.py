@@ -30,3 +30,7 @@ class SourceGone(StoppedError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class DamagedRecord(ValueError):
+    """A receipt, manifest or ledger that cannot be read. The message names it."""

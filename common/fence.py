@@ -8,6 +8,9 @@ from typing import Protocol
 
 from nextscene.common.filesystem import StorageFault
 
+LOCK = "run.lock"
+"""The lock of a folder, below it: see `common.run_lock`."""
+
 DAMAGED = "is damaged: something that is not a run wrote to it; keep other programs from that folder"
 
 

@@ -9,10 +9,9 @@ from functools import cache
 import imageio_ffmpeg
 
 from nextscene.common import child_process
-from nextscene.common.child_process import ChildResult
+from nextscene.common.child_process import ChildLimits, ChildResult
 from nextscene.common.environment import clean_environment
 from nextscene.common.errors import UsageError
-from nextscene.curation.config import RunLimits
 
 _ANSWER_SECONDS = 30
 
@@ -55,6 +54,6 @@ def build() -> str:
     return f"{version} {hashlib.sha256(answer.encode()).hexdigest()[:12]}"
 
 
-def run(arguments: list[str], limits: RunLimits) -> ChildResult:
+def run(arguments: list[str], limits: ChildLimits) -> ChildResult:
     """Run ffmpeg within the limits, and wait for its end."""
     return child_process.run([executable(), *arguments], limits)

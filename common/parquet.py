@@ -14,9 +14,9 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.filesystem import fault_of, first_line
 from nextscene.common.storage import Storage
-from nextscene.shards.format.receipt import DamagedRecord
 
 T = TypeVar("T")
 

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 
 from nextscene.common import clocks
 from nextscene.common.errors import StoppedError
-from nextscene.common.fence import DAMAGED
+from nextscene.common.fence import DAMAGED, LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder, LeaseWatch, next_beat
 from nextscene.common.process_identity import ProcessState
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.shards.format.layout import LOCK
 
 BEAT_SECONDS = 10.0
 CONFIRM_SECONDS = 45.0

@@ -12,11 +12,11 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.parquet import read_table
 from nextscene.common.storage import Storage
 from nextscene.common.text import MAX_EVIDENCE, MAX_NAME
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.shards.format.receipt import DamagedRecord
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import DamagedRecord, StoppedError
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import RETIMED, Tally
 from nextscene.curation.outcome import NEEDS_ATTENTION
@@ -28,7 +28,7 @@ from nextscene.shards.exports.energon import INDEX as ENERGON_INDEX
 from nextscene.shards.format.checksums import Sums, file_sha256, read_sums
 from nextscene.shards.format.index import publish_indexes
 from nextscene.shards.format.layout import CARD, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
+from nextscene.shards.format.receipt import Manifest, Receipt
 
 _log = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nextscene.common import clocks
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder, LeaseWatch
 from nextscene.common.process_identity import ProcessState
 from nextscene.common.run_lock import how_lost
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
-from nextscene.shards.format.layout import LOCK
 
 _LOOK_SECONDS = 0.1
 _READ_SECONDS = 2.0

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nextscene.common.errors import UsageError
+from nextscene.common.fence import LOCK
 from nextscene.common.run_lock import held
 from nextscene.common.storage import BadLocation, Storage
 from nextscene.common.typed_path import from_shell
@@ -37,7 +38,7 @@ from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, fill, record,
 from nextscene.pipelines.cli.options import chosen, dollars, options
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
 from nextscene.shards.format.folder_mark import EVALUATION, claimed
-from nextscene.shards.format.layout import LOCK, MARK, SUMMARY
+from nextscene.shards.format.layout import MARK, SUMMARY
 from nextscene.shards.format.sample import MEMBERS, Sample
 from nextscene.shards.loading.reader import SplitReader
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original

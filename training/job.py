@@ -8,9 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
+from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.spending.prices import Prices
-from nextscene.shards.format.layout import LOCK
 from nextscene.training.checkpoint_info import METRICS, checkpoints
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.model.pretrained import PretrainedModels

@@ -63,8 +63,8 @@ def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], d
         model.requires_grad_(requires_grad=False),
         models.vae(size, device, model.dtype),
         FlowMatchEulerDiscreteScheduler(**SCHEDULER),
-        AnyWords(size),
-        device,  # type: ignore[arg-type]
+        AnyWords(size),  # type: ignore[arg-type]
+        device,
     )
 
     def make() -> dict[str, float]:

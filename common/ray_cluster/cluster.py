@@ -11,24 +11,17 @@ import logging
 import os
 import secrets
 import sys
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from nextscene.common.call_timeout import in_time
-from nextscene.common.errors import StoppedError, UsageError
-from nextscene.common.filesystem import first_line
 from nextscene.common.ray_cluster.local_ray import check_cluster, own_ray
 from nextscene.common.ray_cluster.start_errors import StartFault, check_address, no_answer, of_cluster
-from nextscene.common.storage import Storage
-from nextscene.shards.format.layout import owns
 
 _ANSWER_SECONDS = 60
 _CONNECT_SECONDS = 25.0
 _DISCONNECT_SECONDS = 10.0
 _OF_A_CLUSTER = ("RAY_GCS_SERVER_PORT", "RAY_REDIS_ADDRESS")
-_PROBE = ".probe-"
 _log = logging.getLogger(__name__)
 
 
@@ -106,59 +99,6 @@ def _know_the_cluster() -> None:
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
-
-
-def check_shared(out: Storage) -> None:
-    """Raises UsageError when OUT is a local folder that some node of the cluster does not see.
-
-    Raises StoppedError where a node does not say.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if not out.is_local or len(nodes) < 2:
-        return
-    token = f"{_PROBE}{uuid.uuid4().hex}"
-    out.write(token, b"shared")
-    try:
-        for node in nodes:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            seen = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_sees).remote(out, token)
-            ready, _ = ray.wait([seen], timeout=_ANSWER_SECONDS)
-            if not ready:
-                raise StoppedError(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
-            if not _result(seen, node):
-                raise UsageError(
-                    f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
-                    " use a shared file system or s3://…"
-                )
-    finally:
-        out.delete(token)
-
-
-def _result(seen: Any, node: Mapping[str, Any]) -> bool:
-    """Whether the node sees OUT; one that has gone meanwhile need not."""
-    import ray
-
-    try:
-        return bool(ray.get(seen))
-    except ray.exceptions.RayError as error:
-        if not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node["NodeID"]):
-            return True
-        cause, address = getattr(error, "cause", None) or error, node["NodeManagerAddress"]
-        raise StoppedError(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
-
-
-def sweep_probes(out: Storage) -> None:
-    """Deletes what `check_shared` left in OUT when it was killed."""
-    for entry in out.files():
-        if entry.path.startswith(_PROBE) and owns(entry.path):
-            out.delete(entry.path)
-
-
-def _sees(out: Storage, token: str) -> bool:
-    return out.stat(token) is not None
 
 
 def _keep_to_ourselves() -> None:

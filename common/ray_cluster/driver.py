@@ -20,7 +20,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nextscene.common.awake_clock import AwakeClock
 from nextscene.common.errors import StoppedError
@@ -37,10 +37,6 @@ from nextscene.common.ray_cluster.messages import (
     Stop,
 )
 from nextscene.common.ray_cluster.server_processes import servers_of
-from nextscene.curation.progress import Stages
-
-if TYPE_CHECKING:
-    from nextscene.judge.call_progress import CallProgress
 
 _ALIVE_EVERY_SECONDS = 1.0
 _CLUSTER_EVERY_SECONDS = 2.0
@@ -61,8 +57,8 @@ class Driver:
         if self._stop_reason:
             raise StoppedError(self._stop_reason)
 
-    def tick(self, done: Stages, asking: CallProgress | None) -> None:
-        self.send(Moved(done, asking))
+    def tick(self, *progress: Any) -> None:
+        self.send(Moved(progress))
 
     def send(self, message: Any) -> None:
         with self._sending:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-from nextscene.curation.progress import Stages
-
-if TYPE_CHECKING:
-    from nextscene.judge.call_progress import CallProgress
+from typing import Any, Protocol
 
 
 class ToSupervisor(Protocol):
@@ -18,8 +13,8 @@ class ToSupervisor(Protocol):
     def check(self) -> None:
         """Raise StoppedError once the work is to end."""
 
-    def tick(self, done: Stages, asking: CallProgress | None) -> None:
-        """Tell what is done by now, and how the asking goes."""
+    def tick(self, *progress: Any) -> None:
+        """Report progress, in whatever terms the caller of `supervise` understands."""
 
 
 class RayRequest(Protocol):
@@ -63,10 +58,9 @@ class Connected:
 
 @dataclass(frozen=True)
 class Moved:
-    """What is done by now, and how the asking goes."""
+    """Progress of the work, as the request reported it."""
 
-    done: Stages
-    asking: CallProgress | None
+    progress: tuple[Any, ...]
 
 
 @dataclass(frozen=True)

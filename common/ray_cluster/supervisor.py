@@ -36,7 +36,6 @@ from nextscene.common.ray_cluster.messages import (
 )
 from nextscene.common.ray_cluster.server_processes import PAUSED, RayProcesses, state_of
 from nextscene.common.ray_cluster.start_child import end_family
-from nextscene.curation.progress import Tick
 
 _LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.1
@@ -53,7 +52,7 @@ _BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
 """How the driver process ends when it is not Ray that ends it. Ray's servers then end with it."""
 
 
-def supervise(request: RayRequest, tick: Tick, check: Callable[[], None]) -> Any:
+def supervise(request: RayRequest, tick: Callable[..., None], check: Callable[[], None]) -> Any:
     """Do the request in a process of its own, and return what it came to.
 
     `check` is called every moment; what it raises ends the work in order. Raise what the work raised, and StoppedError,
@@ -67,7 +66,7 @@ def supervise(request: RayRequest, tick: Tick, check: Callable[[], None]) -> Any
 
 
 class _Supervisor:
-    def __init__(self, request: RayRequest, tick: Tick) -> None:
+    def __init__(self, request: RayRequest, tick: Callable[..., None]) -> None:
         self._stop_seconds = request.stop_seconds
         self._tick = tick
         self._clock = AwakeClock()
@@ -158,7 +157,7 @@ class _Supervisor:
         now = self._heard = self._clock.seconds()
         match message:
             case Moved():
-                self._tick(message.done, message.asking)
+                self._tick(*message.progress)
             case Alive():
                 self._in_ray_seconds = message.in_ray_seconds
             case ClusterAnswered():

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.curation.inspect.find import ClipLocation
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleFound, SampleReader
@@ -17,7 +18,7 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.layout import ShardName, UnitName
-from nextscene.shards.format.receipt import DamagedRecord, Receipt
+from nextscene.shards.format.receipt import Receipt
 
 Standing = Literal["sealed", "committed", "waiting"]
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.parquet import read_table, reading
 from nextscene.common.storage import Storage, split_query
 from nextscene.curation.inspect.open_dataset import OpenDataset
@@ -26,7 +26,7 @@ from nextscene.curation.sources import Source, span_of
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import PLAN, ShardName
-from nextscene.shards.format.receipt import DamagedRecord, Manifest
+from nextscene.shards.format.receipt import Manifest
 
 LEAST_LETTERS = 6
 _NEAR_LETTERS = 4

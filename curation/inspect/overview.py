@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import DamagedRecord, StoppedError
 from nextscene.common.parquet import read_table
 from nextscene.common.run_lock import holder, is_at_work
 from nextscene.curation.inspect.open_dataset import OpenDataset
@@ -21,7 +21,7 @@ from nextscene.curation.sealing.retry_advice import Advice, retries
 from nextscene.curation.summary import METHODS, Spending
 from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.layout import MANIFEST, SHARDS, SUMMARY
-from nextscene.shards.format.receipt import DamagedRecord, Receipt
+from nextscene.shards.format.receipt import Receipt
 
 
 @dataclass(frozen=True)

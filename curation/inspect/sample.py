@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import NotOurs, check_folder
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import DamagedRecord, Receipt
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import CLIPS, MEMBERS, Sample
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.reader import read_group

@@ -6,11 +6,11 @@ import base64
 import json
 from dataclasses import dataclass
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.text import evidence
 from nextscene.curation.ledger import Row
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.sources import OPEN_END
-from nextscene.shards.format.receipt import DamagedRecord
 
 _MOST_TEXT = 1500
 _MOST_REMARK = 400

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.curation.ledger import RETIMED, Row, Tally
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.shards.format.receipt import DamagedRecord
 
 MOST_WORDS = 200
 """Longer texts count as this long: the bins of a histogram must be few."""

@@ -14,6 +14,7 @@ from typing import Protocol
 import av
 from PIL import Image
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.frame_sampling import spread
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import BadLocation, Storage, StorageFault
@@ -27,7 +28,6 @@ from nextscene.curation.sources import WHOLE_FILE, locate
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.reader import ShardReader
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.curation.summary import Spending
 from nextscene.shards.format.layout import SUMMARY
-from nextscene.shards.format.receipt import DamagedRecord
 
 
 @dataclass(frozen=True)

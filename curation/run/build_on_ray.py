@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nextscene.common.ray_cluster.cluster import check_shared
 from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.unit_judge import units_waiting
 from nextscene.curation.sealing.remaining import WorkLeft
+from nextscene.curation.shared_out import check_shared
 from nextscene.curation.stages.unit import UnitContext
 
 

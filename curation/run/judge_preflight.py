@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
@@ -19,7 +19,6 @@ from nextscene.curation.sources import Source
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.shards.format.layout import CONFIG
-from nextscene.shards.format.receipt import DamagedRecord
 
 
 def why_not_ask(

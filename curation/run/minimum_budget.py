@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_UP, Decimal
 
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.judge.base import Question
@@ -12,7 +12,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.stored_answers import StoredAnswers
-from nextscene.shards.format.receipt import DamagedRecord, Manifest
+from nextscene.shards.format.receipt import Manifest
 
 _CAPTION = "x" * 120  # bytes, as long as captions are in docs/asking.md
 _SCENE = "x" * 200

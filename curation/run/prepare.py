@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree, fingerprint, flat, was_before
@@ -41,7 +41,7 @@ from nextscene.shards.format.layout import (
     TERMS,
     UNIT_LEDGERS,
 )
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, sealed_shards
+from nextscene.shards.format.receipt import Manifest, sealed_shards
 
 _PROMPTS = "prompts."
 _OF_JUDGES = ("film.", "claude.", _PROMPTS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nextscene.common.errors import AskingEnded, SourceGone, StoppedError, UsageError
+from nextscene.common.errors import AskingEnded, DamagedRecord, SourceGone, StoppedError, UsageError
 from nextscene.common.location import lies_in
 from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.common.run_lock import Heartbeat, held
@@ -40,7 +40,6 @@ from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.shards.format.checksums import Sums, write_sums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
 from nextscene.shards.format.layout import REPORT, SUMS
-from nextscene.shards.format.receipt import DamagedRecord
 
 if TYPE_CHECKING:
     from nextscene.judge.call_progress import CallProgress

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.parquet import reading
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.sources import MISSING
 from nextscene.curation.sources.reader import PlannedFolder, WitnessFile
 from nextscene.shards.format.layout import PLAN
-from nextscene.shards.format.receipt import DamagedRecord
 
 _COUNT = 16
 

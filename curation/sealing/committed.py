@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from nextscene.common.prefetch import prefetch_map
-from nextscene.common.ray_cluster.cluster import sweep_probes
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, Tally, read_ledger
 from nextscene.curation.plan import Plan
 from nextscene.curation.sealing.seal_shard import discard_shard
+from nextscene.curation.shared_out import sweep_probes
 from nextscene.shards.format.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName, owns
 from nextscene.shards.format.receipt import Receipt, sealed_and_partial
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import DamagedRecord, StoppedError
 from nextscene.common.parquet import open_table
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
@@ -26,7 +26,7 @@ from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import LEDGER, MANIFEST, PARTS, SHARDS, SUMS, ShardName, UnitName
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt, sealed_shards
+from nextscene.shards.format.receipt import Manifest, Receipt, sealed_shards
 from nextscene.shards.format.sample import CLIPS
 from nextscene.shards.format.seal import read_back
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard

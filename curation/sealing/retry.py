@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
 from nextscene.common.strict_json import check_types, parse_json
@@ -16,7 +16,6 @@ from nextscene.curation.ledger import read_ledger
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.shards.format.layout import RETRY, ShardName
-from nextscene.shards.format.receipt import DamagedRecord
 
 _log = logging.getLogger(__name__)
 

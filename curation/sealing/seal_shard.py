@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import DamagedRecord, StoppedError
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
 from nextscene.curation.paid_calls import keys_of
 from nextscene.shards.format.layout import ShardName, UnitName
-from nextscene.shards.format.receipt import DamagedRecord, Receipt
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.seal import seal
 from nextscene.shards.format.tar import DamagedShard
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import DamagedRecord, StoppedError
 from nextscene.common.storage import Storage
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.summary import BuildSummary, Spending, about
@@ -14,7 +14,7 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.shards import exports
 from nextscene.shards.format.index import check_index
 from nextscene.shards.format.layout import ENERGON, INDEX, MANIFEST, SUMMARY, index
-from nextscene.shards.format.receipt import DamagedRecord, Manifest
+from nextscene.shards.format.receipt import Manifest
 
 
 def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.curation.clip_record import conditioning_text, record_of
 from nextscene.curation.config import CUT_VERSION, BuildConfig
@@ -15,7 +16,7 @@ from nextscene.curation.sources import OPEN_END
 from nextscene.curation.storable_row import UNWRITABLE
 from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import DamagedRecord, Receipt
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.format.tar import DamagedShard, MemberGroup

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig, flat
 from nextscene.curation.ledger import Tally
@@ -39,7 +40,7 @@ from nextscene.shards.format.layout import (
     ShardName,
     index,
 )
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
+from nextscene.shards.format.receipt import Manifest, Receipt
 
 _RESTORE = "restore it from a copy"
 _ANEW = "delete it and run the build again to write it anew"

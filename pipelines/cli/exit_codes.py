@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import DamagedRecord, StoppedError, UsageError
 from nextscene.common.storage import BadLocation, StorageFault
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.options import SettingsError
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.shards.format.folder_mark import NotOurs
-from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.reader import DatasetChanged, DatasetNotFound
 from nextscene.training.errors import TrainingStopped, TrainingUsageError

@@ -6,9 +6,9 @@ import hashlib
 import re
 from typing import BinaryIO
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import SUMS
-from nextscene.shards.format.receipt import DamagedRecord
 
 Sums = dict[str, str]
 """Path → sha256 in hexadecimal digits."""

@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nextscene.common.fence import LOCK
 from nextscene.common.filesystem import fault_of
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.shards.format.layout import LOCK, MARK
+from nextscene.shards.format.layout import MARK
 from nextscene.shards.format.unmarked_folders import (
     DATASET,
     EARLIER,

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.parquet import open_table, read_open
 from nextscene.common.storage import Storage
 from nextscene.shards.format import layout
 from nextscene.shards.format.checksums import Sums, sha256_of
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, ManifestShard, Receipt, SampleLocation, receipts_of
+from nextscene.shards.format.receipt import Manifest, ManifestShard, Receipt, SampleLocation, receipts_of
 from nextscene.shards.format.sample_type import MAX_SIDE
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nextscene.common.fence import LOCK
+
 PLAN = "plan.parquet"
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
-LOCK = "run.lock"
 RETRY = "retry.json"
 MARK = "nextscene.json"
 SUMS = "SHA256SUMS"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
 from nextscene.common.strict_json import check_types, parse_json
@@ -20,10 +21,6 @@ from nextscene.shards.format.layout import MANIFEST, SHARDS, ShardName
 from nextscene.shards.format.sample import KEY, SCHEMA_VERSION
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
-
-
-class DamagedRecord(ValueError):
-    """A receipt, manifest or ledger that cannot be read. The message names it."""
 
 
 class SampleLocation(NamedTuple):

@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from nextscene.common.errors import DamagedRecord
+from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage, StorageFault, draft_of
-from nextscene.shards.format.layout import CALLS, CARD, CONFIG, LOCK, MARK, PLAN, owns
-from nextscene.shards.format.receipt import DamagedRecord, Manifest
+from nextscene.shards.format.layout import CALLS, CARD, CONFIG, MARK, PLAN, owns
+from nextscene.shards.format.receipt import Manifest
 
 DATASET = "dataset"
 LATENTS = "latents"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextscene.shards.format.receipt import DamagedRecord
+from nextscene.common.errors import DamagedRecord
 from nextscene.shards.format.record import FlatRecord
 from nextscene.shards.format.sample_type import SampleType, Shape
 from nextscene.shards.format.tar import DamagedShard, MemberGroup

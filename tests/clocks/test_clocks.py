@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
 from nextscene.common.storage import Storage
-from nextscene.shards.format.layout import LOCK
 from tests.clocks.shim import VARIABLE, SharedClocks
 from tests.command import SECONDS
 from tests.support import REPOSITORY, captioned_spans

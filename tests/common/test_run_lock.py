@@ -19,12 +19,12 @@ import pytest
 
 from nextscene.common import run_lock
 from nextscene.common.errors import StoppedError
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder, next_beat
 from nextscene.common.process_identity import ProcessIdentity, ProcessState
 from nextscene.common.run_lock import CONFIRM_SECONDS, Heartbeat, held, holder, is_at_work
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import BuildConfig, RunLimits
-from nextscene.shards.format.layout import LOCK
 from tests.clocks.fake import HERE, FakeClocks
 from tests.clocks.shim import Machine
 from tests.support import SMALL, assert_conserved, build_inline, captioned_spans

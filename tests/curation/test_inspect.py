@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import UsageError
+from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.inspect import (
     OpenDataset,
@@ -36,7 +36,6 @@ from nextscene.curation.sealing.seal_shard import seal_shard
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import DamagedRecord
 from tests.shards.samples import sample, sample_of, seal_dataset
 from tests.support import SMALL, build_inline, captioned_spans, ledger
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import DamagedRecord, StoppedError, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from nextscene.curation.ledger import SCHEMA
@@ -28,7 +28,6 @@ from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.pipelines.cli.options import SettingsError, from_tree
 from nextscene.shards.format.checksums import relist
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
-from nextscene.shards.format.receipt import DamagedRecord
 from tests.fakes.loopback import CLAUDE, loopback, spans, terms
 from tests.support import build_inline, problems
 

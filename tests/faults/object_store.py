@@ -34,11 +34,11 @@ from moto.server import ThreadedMotoServer
 
 from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
 from nextscene.common.errors import StoppedError
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.shards.format.layout import LOCK
 from tests.faults.kill_at_step import TINY
 from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.pipelines.cli.begun_dataset import config_of
-from nextscene.shards.format.layout import LOCK, REPORT, SUMS
+from nextscene.shards.format.layout import REPORT, SUMS
 from tests.fakes.without_ray import build, command, without_ray
 from tests.support import ledger, make_video, problems, write_csv
 

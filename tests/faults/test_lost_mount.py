@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from nextscene.common.fence import LOCK
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.run import engine
@@ -24,7 +25,7 @@ from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.evaluation.video_folder import RECORDS, VideoFolder
 from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.build_nsp import main
-from nextscene.shards.format.layout import JOURNALS, LOCK, REPORT
+from nextscene.shards.format.layout import JOURNALS, REPORT
 from tests.fakes.without_ray import in_this_process
 from tests.faults.kill_at_step import TINY
 from tests.judge.asking import answer

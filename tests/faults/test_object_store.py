@@ -18,11 +18,12 @@ import pytest
 
 from nextscene.common import clocks, filesystem, s3
 from nextscene.common.errors import StoppedError
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessState
 from nextscene.common.run_lock import Heartbeat, held, holder, is_at_work
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, ShardName, owns
+from nextscene.shards.format.layout import CONFIG, PLAN, ShardName, owns
 from tests.clocks.fake import FakeClocks
 from tests.faults.object_store import BUCKET, CREDENTIALS, SIGNALS, Fate, Interrupted, Runs, Store, dead_lock, store
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder
 from nextscene.common.process_identity import ProcessIdentity
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.run_ownership import RunOwnershipCheck
-from nextscene.shards.format.layout import LOCK
 from tests.clocks.fake import FakeClocks
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BEFORE
@@ -22,7 +23,7 @@ from nextscene.curation.sources import Source
 from nextscene.pipelines import show
 from nextscene.pipelines.cli.begun_dataset import BegunDataset
 from nextscene.shards.format.checksums import file_sha256, relist
-from nextscene.shards.format.layout import CONFIG, LOCK, PLAN, TERMS
+from nextscene.shards.format.layout import CONFIG, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
 from tests.command import SMALL_FLAGS
 from tests.fakes.claude_api import ClaudeApi, Mind

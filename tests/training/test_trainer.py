@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.tensor import DTensor
 
+from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage
-from nextscene.shards.format.layout import LOCK
 from nextscene.shards.loading.loader import Loader
 from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets

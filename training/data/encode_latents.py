@@ -25,7 +25,8 @@ from nextscene.shards.format.dataset_hints import no_dataset
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
 from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, ManifestShard, Receipt, receipts_of
+from nextscene.shards.format.receipt import (Manifest, ManifestShard, Receipt, receipts_of)
+from nextscene.common.errors import DamagedRecord
 from nextscene.shards.loading.sample_set import SampleText
 from nextscene.shards.format.seal import seal
 from nextscene.common.storage import Storage

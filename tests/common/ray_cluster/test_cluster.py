@@ -24,6 +24,7 @@ from nextscene.common.ray_cluster import cluster, local_ray
 from nextscene.common.ray_cluster.cluster import connected
 from nextscene.common.ray_cluster.local_ray import NotReady, check_cluster, own_ray
 from nextscene.common.ray_cluster.start_errors import StartFault
+from nextscene.curation import shared_out
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -261,6 +262,6 @@ def test_a_node_that_cannot_look_into_out_is_named_unless_it_has_gone_meanwhile(
     monkeypatch.setattr(ray, "nodes", lambda: [node | {"Alive": is_alive}])
     if is_alive:
         with pytest.raises(StoppedError, match=r"node 10\.0\.0\.2 cannot look into --out"):
-            cluster._result(None, node)
+            shared_out._result(None, node)
     else:
-        assert cluster._result(None, node)
+        assert shared_out._result(None, node)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.curation.ledger import SCHEMA, Row
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.report.counts import MOST_WORDS, Counts, words
-from nextscene.shards.format.receipt import DamagedRecord
 from tests.curation.report.pages import row
 
 endings = st.sampled_from(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
 from nextscene.common.run_lock import held
@@ -29,7 +30,6 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.cli.stage_progress import BuildProgress
-from nextscene.shards.format.layout import LOCK
 from nextscene.shards.format.receipt import Manifest
 from tests.fakes.claude_api import ClaudeApi, Mind
 from tests.fakes.loopback import (

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from nextscene.common import ffmpeg
+from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage
 from nextscene.curation.config import CUT_VERSION
 from nextscene.curation.ledger import Row
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.pipelines.cli.begun_dataset import config_of
-from nextscene.shards.format.layout import LOCK
 from tests.begun.make import CLIPS, MARKED
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import account, calls, files_of, stored, true_cost

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from nextscene.common.fence import LOCK
 from nextscene.common.storage import Storage
 from nextscene.curation.run.recorded_budget import RecordedBudget
 from nextscene.pipelines.cli.begun_dataset import BegunDataset
-from nextscene.shards.format.layout import CALLS, CONFIG, LOCK, TERMS
+from nextscene.shards.format.layout import CALLS, CONFIG, TERMS
 from tests.command import SMALL_FLAGS
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, files_of, spans, stored, true_cost

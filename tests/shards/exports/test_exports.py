@@ -18,11 +18,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.exports import DatasetFacts, energon, huggingface, publish
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import DamagedRecord, Manifest, Receipt
+from nextscene.shards.format.receipt import Manifest, Receipt
 from nextscene.shards.format.sample import MEMBERS, Record
 from tests.shards.samples import sample, seal_samples
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from nextscene.shards.loading.dataset import ClipDataset

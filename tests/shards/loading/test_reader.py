@@ -12,9 +12,9 @@ import pytest
 import webdataset
 from hypothesis import given, settings
 
+from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import MANIFEST, ShardName
-from nextscene.shards.format.receipt import DamagedRecord
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard
 from nextscene.shards.loading.reader import DatasetNotFound, ShardReader, SplitReader
