@@ -19,6 +19,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from nextscene.common.errors import StoppedError, UsageError
+
 T = TypeVar("T")
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 """The schemes of the places that can be read and written; file is a local path."""
@@ -36,11 +38,11 @@ _GCS_TRYING_SECONDS = 3  # of Google's client itself, which would else try for a
 _log = logging.getLogger(__name__)
 
 
-class StorageFault(Exception):
+class StorageFault(StoppedError):
     """The disk, the network, a permission or a credential failed; nothing half-written was published."""
 
 
-class BadLocation(ValueError):
+class BadLocation(UsageError, ValueError):
     """A location that can never work: an unknown scheme, credentials in the URI, a path that leaves the root."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nextscene.common import clocks
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.fence import DAMAGED, LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder, LeaseWatch, next_beat
 from nextscene.common.process_identity import ProcessState
@@ -77,14 +77,14 @@ class Heartbeat:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoppedError when another run has taken the lock, or the heartbeat could not be written for long.
+        """Raise RunStopped when another run has taken the lock, or the heartbeat could not be written for long.
 
         A run that was stopped, as its machine was suspended, looks at its lock before it goes on.
         """
         since = clocks.awake()
         while not self._lost and self._is_unconfirmed:
             if clocks.awake() - since > STALE_SECONDS:
-                raise StoppedError(f"{_UNWRITTEN}: {self._lock.shown} does not answer in time")
+                raise RunStopped(f"{_UNWRITTEN}: {self._lock.shown} does not answer in time")
             if self._beating.acquire(blocking=False):
                 try:
                     self._beat()
@@ -93,7 +93,7 @@ class Heartbeat:
             if not self._lost and self._is_unconfirmed:
                 clocks.sleep(_LOOK_SECONDS)
         if self._lost:
-            raise StoppedError(self._lost)
+            raise RunStopped(self._lost)
 
     def end(self) -> None:
         """Gives the lock up. If that fails, it is a dead run's: the next takes it over."""
@@ -144,7 +144,7 @@ class Heartbeat:
 def held(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[Heartbeat]:
     """Holds OUT. Takes over from a dead run; one that may live on another host is waited for.
 
-    Raises StoppedError at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
+    Raises RunStopped at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
     """
     heartbeat = Heartbeat(out, *_taken(out, run_id, wait_seconds))
     try:
@@ -180,7 +180,7 @@ def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, floa
                 return me, since
             races += 1
         elif other.state is ProcessState.ALIVE or watch.watched >= wait_seconds:
-            raise StoppedError(_kept_out(out, other, watch))
+            raise RunStopped(_kept_out(out, other, watch))
         else:
             if not told:
                 _log.warning(
@@ -193,7 +193,7 @@ def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, floa
                 )
                 told = True
             clocks.sleep(_LOOK_SECONDS)
-    raise StoppedError(f"--out {out.shown}: several runs are starting there at once; start one")
+    raise RunStopped(f"--out {out.shown}: several runs are starting there at once; start one")
 
 
 def _kept_out(out: Storage, other: Holder, watch: LeaseWatch) -> str:

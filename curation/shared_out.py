@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.filesystem import first_line
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import owns
@@ -18,7 +18,7 @@ _ANSWER_SECONDS = 60
 def check_shared(out: Storage) -> None:
     """Raises UsageError when OUT is a local folder that some node of the cluster does not see.
 
-    Raises StoppedError where a node does not say.
+    Raises RunStopped where a node does not say.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -34,7 +34,7 @@ def check_shared(out: Storage) -> None:
             seen = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_sees).remote(out, token)
             ready, _ = ray.wait([seen], timeout=_ANSWER_SECONDS)
             if not ready:
-                raise StoppedError(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
+                raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
             if not _result(seen, node):
                 raise UsageError(
                     f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
@@ -54,7 +54,7 @@ def _result(seen: Any, node: Mapping[str, Any]) -> bool:
         if not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node["NodeID"]):
             return True
         cause, address = getattr(error, "cause", None) or error, node["NodeManagerAddress"]
-        raise StoppedError(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
+        raise RunStopped(f"node {address} cannot look into --out: {first_line(cause)}; see to that node") from error
 
 
 def sweep_probes(out: Storage) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 
-from nextscene.common.errors import DamagedRecord, StoppedError
+from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import RETIMED, Tally
 from nextscene.curation.outcome import NEEDS_ATTENTION
@@ -55,7 +55,7 @@ class Spending:
 
     @staticmethod
     def read(out: Storage, at_work: bool) -> Spending:
-        """While a run is `at_work`, what it has under way is not lost. Raises StoppedError for a damaged account."""
+        """While a run is `at_work`, what it has under way is not lost. Raises RunStopped for a damaged account."""
         try:
             batches = BatchRecord.all(out)
             record = BudgetRecord.read(out)
@@ -64,7 +64,7 @@ class Spending:
                 worst = sum((batch.worst for batch in batches), Decimal(0))
                 record = (record or BudgetRecord()).reconciled(stored.spent, stored.count, worst)
         except JudgeStopped as damage:
-            raise StoppedError(str(damage)) from damage
+            raise RunStopped(str(damage)) from damage
         waiting = sum(len(batch.questions) for batch in batches)
         return Spending(record.answers, float(record.spent), float(record.lost), waiting)
 

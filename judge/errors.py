@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from nextscene.common.errors import StoppedError, UsageError
 
-class JudgeUsageError(Exception):
+
+class JudgeUsageError(UsageError):
     """The key, the model or a setting cannot work as given."""
 
 
-class JudgeStopped(Exception):
+class JudgeStopped(StoppedError):
     """The budget, the account or the network does not let it go on. All answers so far are stored."""
 
 

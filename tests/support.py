@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import LeftUndecided, StoppedError, UsageError
+from nextscene.common.errors import LeftUndecided, RunStopped, UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
@@ -141,7 +141,7 @@ def build_inline(
 
 def do_all(
     job: UnitContext, works: Iterable[ShardWork], judging: UnitJudge, runner: asyncio.Runner
-) -> StoppedError | UsageError | None:
+) -> RunStopped | UsageError | None:
     """What ended the asking, or why clips are left undecided, if anything did."""
     left: LeftUndecided | None = None
     for work in works:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from nextscene.common.errors import StoppedError, UsageError
 
-class TrainingUsageError(ValueError):
+
+class TrainingUsageError(UsageError, ValueError):
     """Wrong usage: a recipe, a folder or a checkpoint that does not fit. The message names it and the remedy."""
 
 
-class TrainingStopped(Exception):
+class TrainingStopped(StoppedError):
     """A run that cannot go on as it is. Its checkpoints are whole, and the message says what to change."""
 
 

@@ -41,7 +41,7 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
     """Connects to the cluster at `address`, or starts Ray on this machine with `workers` CPUs, on loopback.
 
     `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
-    UsageError for an address that cannot work or where no cluster answers, StoppedError where Ray does not start or
+    UsageError for an address that cannot work or where no cluster answers, RunStopped where Ray does not start or
     answer within its time. What this process does on signals stays as it is.
     """
     address = cluster_address(address)
@@ -60,7 +60,7 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
 
 @contextmanager
 def _driver(address: str, training: bool) -> Iterator[None]:
-    """Makes this process a driver of the cluster. Raises UsageError, StoppedError.
+    """Makes this process a driver of the cluster. Raises UsageError, RunStopped.
 
     Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and
     a call that hangs there could not be ended.

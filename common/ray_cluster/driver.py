@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.ray_cluster.cluster import connected
 from nextscene.common.ray_cluster.messages import (
     Alive,
@@ -52,10 +52,10 @@ class Driver:
         self._moves = 0
 
     def check(self) -> None:
-        """Raise StoppedError once the supervisor has said so. To be called every moment."""
+        """Raise RunStopped once the supervisor has said so. To be called every moment."""
         self._moves += 1
         if self._stop_reason:
-            raise StoppedError(self._stop_reason)
+            raise RunStopped(self._stop_reason)
 
     def tick(self, *progress: Any) -> None:
         self.send(Moved(progress))

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import psutil
 
 from nextscene.common.environment import own_python_environment
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.ray_cluster.logs import last_words
 from nextscene.common.ray_cluster.start_child import SERVERS, end_family, runs
 from nextscene.common.ray_cluster.start_errors import StartFault, of_cluster, of_start
@@ -113,7 +113,7 @@ class RayProcess:
 
 
 def check_cluster(address: str) -> None:
-    """Connects from a process beside this one, which Ray may hang or abort. Raises UsageError, StoppedError."""
+    """Connects from a process beside this one, which Ray may hang or abort. Raises UsageError, RunStopped."""
     process = RayProcess({"address": address})
     try:
         process.address(_ANSWER_SECONDS, to_import=_ANSWER_SECONDS)
@@ -125,7 +125,7 @@ def check_cluster(address: str) -> None:
 
 @contextmanager
 def own_ray(workers: int | None) -> Iterator[str]:
-    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raises UsageError, StoppedError.
+    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raises UsageError, RunStopped.
 
     Its logs stay where it did not start, or where one of its main processes died.
     """
@@ -140,7 +140,7 @@ def own_ray(workers: int | None) -> Iterator[str]:
 
 
 class _OwnRay:
-    """A session of Ray and its folder. Raises UsageError, StoppedError for a folder that it cannot have."""
+    """A session of Ray and its folder. Raises UsageError, RunStopped for a folder that it cannot have."""
 
     def __init__(self, workers: int | None) -> None:
         self.folder, self._lock = _folder()
@@ -201,7 +201,7 @@ def _folder() -> tuple[Path, TextIO]:
         _check_file_size()
         return claimed_folder(place, _PREFIX)
     except OSError as fault:
-        raise StoppedError(f"cannot make Ray's folder in {place}: {fault.strerror}; {_ELSEWHERE}") from fault
+        raise RunStopped(f"cannot make Ray's folder in {place}: {fault.strerror}; {_ELSEWHERE}") from fault
 
 
 def _place() -> Path:
@@ -214,14 +214,14 @@ def _place() -> Path:
     try:
         place = named or tempfile.gettempdir()
     except FileNotFoundError as fault:
-        raise StoppedError(f"{fault.strerror}: none can be written to; {_ELSEWHERE}") from fault
+        raise RunStopped(f"{fault.strerror}: none can be written to; {_ELSEWHERE}") from fault
     return Path(place if len(place) <= _SOCKET_FOLDER_CHARACTERS else "/tmp")  # noqa: S108 - in a folder of our own
 
 
 def _check_space(place: Path) -> None:
     free = shutil.disk_usage(place).free
     if free < _LEAST_FREE_BYTES:
-        raise StoppedError(
+        raise RunStopped(
             f"Ray needs {_LEAST_FREE_BYTES >> 20} MB in {place}, where {free / 2**20:.0f} MB are left; {_ELSEWHERE}"
         )
 
@@ -230,7 +230,7 @@ def _check_file_size() -> None:
     """Ray's servers die without a word where a file may not be as large as the memory that they share."""
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most != resource.RLIM_INFINITY and most < _OBJECT_STORE_BYTES:
-        raise StoppedError(
+        raise RunStopped(
             f"Ray needs files of {_OBJECT_STORE_BYTES >> 20} MB, and this shell allows {most / 2**20:.1f} MB;"
             " raise that by ulimit -f unlimited"
         )

@@ -11,7 +11,7 @@ class ToSupervisor(Protocol):
     """What a request calls again and again as it works."""
 
     def check(self) -> None:
-        """Raise StoppedError once the work is to end."""
+        """Raise RunStopped once the work is to end."""
 
     def tick(self, *progress: Any) -> None:
         """Report progress, in whatever terms the caller of `supervise` understands."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 
 _NOBODY = "start one with `ray start --head`, or leave --ray-address and RAY_ADDRESS out to have Ray started here"
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
@@ -45,7 +45,7 @@ def check_address(address: str) -> None:
         raise UsageError(f"--ray-address {address} is no address; {wanted}")
 
 
-def of_cluster(address: str, fault: StartFault) -> UsageError | StoppedError:
+def of_cluster(address: str, fault: StartFault) -> UsageError | RunStopped:
     """Why the cluster at an address cannot be used."""
     said = fault.everything
     if "Version mismatch" in said and len(versions := _VERSIONS.findall(said)) >= 2:
@@ -68,18 +68,18 @@ def of_cluster(address: str, fault: StartFault) -> UsageError | StoppedError:
         return UsageError(f"no Ray cluster answers at {address} ({fault.line}); {_NOBODY}")
     if fault.kind in _UNREACHED:
         return no_answer(address, fault.line)
-    return StoppedError(f"the Ray cluster at {address} cannot be used: {fault.line}; see `ray status` on its head node")
+    return RunStopped(f"the Ray cluster at {address} cannot be used: {fault.line}; see `ray status` on its head node")
 
 
-def no_answer(address: str, reason: str) -> StoppedError:
+def no_answer(address: str, reason: str) -> RunStopped:
     """Nothing came from the address, and nobody refused either."""
-    return StoppedError(f"no Ray cluster answers at {address}: {reason}; check the address, its port and the network")
+    return RunStopped(f"no Ray cluster answers at {address}: {reason}; check the address, its port and the network")
 
 
-def of_start(fault: StartFault, folder: str, last_words: str = "") -> StoppedError:
+def of_start(fault: StartFault, folder: str, last_words: str = "") -> RunStopped:
     """Why Ray does not start on this machine. Its logs are in the folder, and end with the last words."""
     cause = f": {last_words}" if last_words else ""
-    return StoppedError(
+    return RunStopped(
         f"Ray does not start here: {fault.line}; its logs are in {folder}{cause}. Free memory, processes or open"
         " files, or use fewer --workers"
     )

@@ -20,7 +20,7 @@ import psutil
 from nextscene.common.awake_clock import AwakeClock
 from nextscene.common.child_server import ChildServer
 from nextscene.common.environment import own_python_environment
-from nextscene.common.errors import RayFailed, StoppedError
+from nextscene.common.errors import RayFailed, RunStopped
 from nextscene.common.ray_cluster import driver
 from nextscene.common.ray_cluster.messages import (
     Alive,
@@ -55,7 +55,7 @@ _BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
 def supervise(request: RayRequest, tick: Callable[..., None], check: Callable[[], None]) -> Any:
     """Do the request in a process of its own, and return what it came to.
 
-    `check` is called every moment; what it raises ends the work in order. Raise what the work raised, and StoppedError,
+    `check` is called every moment; what it raises ends the work in order. Raise what the work raised, and RunStopped,
     with its cause, when Ray or that process fails or does not answer.
     """
     supervisor = _Supervisor(request, tick)
@@ -73,11 +73,11 @@ class _Supervisor:
         try:
             self._driver = ChildServer(driver.__file__, environment=own_python_environment())
         except OSError as error:
-            raise StoppedError(f"the process that works on Ray cannot be started: {error}") from error
+            raise RunStopped(f"the process that works on Ray cannot be started: {error}") from error
         self._servers = RayProcesses()
         self._ended: Ended | None = None
         self._is_connected = False
-        self._stop: StoppedError | None = None
+        self._stop: RunStopped | None = None
         self._stop_at = 0.0
         self._begun = self._heard = self._cluster_heard = self._clock.seconds()
         self._in_ray_seconds = 0.0
@@ -94,27 +94,27 @@ class _Supervisor:
                 if self._ended is None and self._fault():
                     self._check_again()
             except EOFError:
-                raise StoppedError(self._death()) from None
+                raise RunStopped(self._death()) from None
             try:
                 check()
-            except StoppedError as stop:
+            except RunStopped as stop:
                 self._ask_to_stop(stop)
         error = self._ended.error
         if error is None:
             return self._ended.result
         if isinstance(error, RayFailed):
-            raise StoppedError(self._cause_within(_SETTLE_SECONDS) or str(error)) from error
+            raise RunStopped(self._cause_within(_SETTLE_SECONDS) or str(error)) from error
         error.add_note(self._ended.traceback)
         raise error
 
     def _check_again(self) -> None:
-        """Raise StoppedError for a fault, once all that was told is heard: the work may have ended, and Ray after
+        """Raise RunStopped for a fault, once all that was told is heard: the work may have ended, and Ray after
         it.
         """
         while self._receive() or (self._ended is None and self._driver.line.poll()):
             pass
         if self._ended is None and (fault := self._fault()):
-            raise StoppedError(fault)
+            raise RunStopped(fault)
 
     def end(self) -> None:
         """End the driver process and all that it started: in order if it can, for some seconds."""
@@ -179,7 +179,7 @@ class _Supervisor:
         with suppress(OSError):  # it has died, which the next look finds
             self._driver.line.send(message)
 
-    def _ask_to_stop(self, stop: StoppedError) -> None:
+    def _ask_to_stop(self, stop: RunStopped) -> None:
         if self._stop is None:
             self._stop, self._stop_at = stop, self._clock.seconds()
             self._send(Stop(str(stop)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nextscene.common.errors import DamagedRecord, StoppedError
+from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.parquet import read_table
 from nextscene.common.run_lock import holder, is_at_work
 from nextscene.curation.inspect.open_dataset import OpenDataset
@@ -197,5 +197,5 @@ def _spending(opened: OpenDataset, judge: str, runner: LockHolder | None) -> Spe
         return None
     try:
         return Spending.read(opened.out, runner is not None and runner.alive)
-    except StoppedError as damage:
+    except RunStopped as damage:
         raise DamagedRecord(str(damage)) from damage

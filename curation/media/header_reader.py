@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from nextscene.common.child_server import ChildServer
 from nextscene.common.environment import clean_python_environment
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.curation.config import RunLimits
 from nextscene.curation.media import header_child
 from nextscene.curation.media.color import Color
@@ -50,7 +50,7 @@ class HeaderReader:
         """Return what `curation.media.probe.measure` does, or raise what it raises.
 
         A path must be a link without neighbors. Raise HeaderError for a file that exceeds the bounds twice, the second
-        time in a child of its own; OSError when it cannot be read; StoppedError when the child cannot be started.
+        time in a child of its own; OSError when it cannot be read; RunStopped when the child cannot be started.
         """
         with self._lock:
             try:
@@ -90,11 +90,11 @@ class HeaderReader:
 
 
 def _started() -> ChildServer:
-    """Raise StoppedError."""
+    """Raise RunStopped."""
     try:
         return ChildServer(header_child.__file__, environment=clean_python_environment())
     except OSError as error:
-        raise StoppedError(
+        raise RunStopped(
             f"{socket.gethostname()}: the process that reads headers cannot be started: {error}"
         ) from error
 

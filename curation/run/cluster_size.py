@@ -7,7 +7,7 @@ import logging
 import ray
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 
 _LOOK_SECONDS = 5.0
 _WARN_SECONDS = 60.0
@@ -27,7 +27,7 @@ class ClusterSize:
         self.node_cpus = 1
 
     def look(self) -> None:
-        """Raise StoppedError where no node has had a CPU for long: until then one may join."""
+        """Raise RunStopped where no node has had a CPU for long: until then one may join."""
         now = self._clock.seconds()
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -39,7 +39,7 @@ class ClusterSize:
         if cpus:
             self._had_cpus = now
         elif now - self._had_cpus > _WITHOUT_CPU_SECONDS:
-            raise StoppedError(
+            raise RunStopped(
                 f"no node of the Ray cluster has had a CPU for {_WITHOUT_CPU_SECONDS / 60:.0f} minutes; add one"
             )
         elif now - max(self._had_cpus, self._warned) > _WARN_SECONDS:

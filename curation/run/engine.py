@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import exceptions
 
-from nextscene.common.errors import LeftUndecided, RayFailed, StoppedError, UsageError
+from nextscene.common.errors import LeftUndecided, RayFailed, RunStopped, UsageError
 from nextscene.common.storage import StorageFault
 from nextscene.curation.progress import StageCounts, Tick
 from nextscene.curation.run.cluster_size import ClusterSize
@@ -71,7 +71,7 @@ class Engine:
         self._asking: CallProgress | None = None
 
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
-        """Works until nothing is left. Raises StoppedError, StorageFault or UsageError.
+        """Works until nothing is left. Raises RunStopped, StorageFault or UsageError.
 
         What the judge has decided when the asking ends is still cut; what ended it, or put clips off, is returned.
         """
@@ -99,14 +99,14 @@ class Engine:
             self._end_silent_steps()
             try:
                 self._check()
-            except StoppedError as stop:
+            except RunStopped as stop:
                 self._stop = self._stop or stop
             self._report(tick)
 
     def _report(self, tick: Tick) -> None:
         try:
             self._asking, counts = self._judge.report()
-        except StoppedError as stop:
+        except RunStopped as stop:
             self._stop = self._stop or stop
         else:
             self._counts.take(counts)
@@ -250,7 +250,7 @@ class Engine:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
         try:
             self._judge.died(reference)
-        except StoppedError as stop:
+        except RunStopped as stop:
             self._stop = self._stop or stop
         if step.flight:
             self._ask(step.flight, step.shard)
@@ -263,7 +263,7 @@ class Engine:
             ray.cancel(reference, force=True)
         for reference in self._timeouts.stuck():
             step = self._running.pop(reference)
-            self._stop = self._stop or StoppedError(
+            self._stop = self._stop or RunStopped(
                 f"the worker of {step.kind} of {step.name} hangs, and could not be ended within {GRACE_SECONDS:.0f} s"
             )
 
@@ -276,7 +276,7 @@ class Engine:
             if self._seal_deaths[step.shard.name] <= _DEATHS_ALLOWED:
                 self._push(step)
             else:
-                self._stop = self._stop or StoppedError(f"sealing {step.shard.name} kills its worker: {evidence}")
+                self._stop = self._stop or RunStopped(f"sealing {step.shard.name} kills its worker: {evidence}")
             return
         out, name, crashes = self._job.out, flight.unit.name, flight.crashes
         if step.kind == "try":
@@ -291,7 +291,7 @@ class Engine:
         crashes.unit += 1
         crashes.publish(out, name)
         if crashes.unit > UNIT_CRASHES_ALLOWED:
-            self._stop = self._stop or StoppedError(
+            self._stop = self._stop or RunStopped(
                 f"unit {name} killed its worker {crashes.unit} times, though none of its clips does so alone;"
                 " give the machine more memory, or use fewer --workers"
             )
@@ -316,7 +316,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _cause(error: exceptions.RayTaskError) -> Exception:
-    if isinstance(error.cause, (StoppedError, StorageFault, UsageError)):
+    if isinstance(error.cause, (RunStopped, StorageFault, UsageError)):
         return error.cause
     _log.error("%s", error)
-    return StoppedError(f"a worker met what it should not have: {error.cause!r}; the lines above say where")
+    return RunStopped(f"a worker met what it should not have: {error.cause!r}; the lines above say where")

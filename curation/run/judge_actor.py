@@ -14,7 +14,7 @@ from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.curation.plan import Unit
 from nextscene.curation.progress import ClipStage
 from nextscene.curation.run.unit_judge import UnitJudge
@@ -109,14 +109,14 @@ class JudgeActor:
         self._asked.discard(asked)
 
     def died(self, asked: Any) -> None:
-        """A reply did not come. Replace the actor, if it is the one that was asked. Raise StoppedError at last."""
+        """A reply did not come. Replace the actor, if it is the one that was asked. Raise RunStopped at last."""
         if asked in self._asked:
             self._replace("its process died")
 
     def report(self) -> tuple[CallProgress | None, Counts]:
         """How the asking went a moment ago, and what was counted since the last report. Never waits.
 
-        Replace an actor that is silent for long and does not run. Raise StoppedError as `died`.
+        Replace an actor that is silent for long and does not run. Raise RunStopped as `died`.
         """
         counts: Counts = {}
         now = self._clock.seconds()
@@ -145,7 +145,7 @@ class JudgeActor:
         silent = now - self._reporting_since
         if self._process is None:
             if silent > _START_SECONDS:
-                raise StoppedError(f"the judge's process did not start within {_START_SECONDS:.0f} s; see Ray's logs")
+                raise RunStopped(f"the judge's process did not start within {_START_SECONDS:.0f} s; see Ray's logs")
         elif silent > _SILENT_SECONDS:
             used = _cpu_seconds(self._process)
             if used - self._used < _AT_WORK_SECONDS:
@@ -160,7 +160,7 @@ class JudgeActor:
             with suppress(psutil.NoSuchProcess):
                 self._process.kill()
         if self._deaths > _DEATHS_ALLOWED:
-            raise StoppedError(f"the judge was lost {self._deaths} times, at last since {why}; see Ray's logs for why")
+            raise RunStopped(f"the judge was lost {self._deaths} times, at last since {why}; see Ray's logs for why")
         self._asked.clear()
         self._process = self._reporting = None
         self._reporting_since = self._clock.seconds()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nextscene.common.errors import AskingEnded, DamagedRecord, SourceGone, StoppedError, UsageError
+from nextscene.common.errors import AskingEnded, DamagedRecord, RunStopped, SourceGone, UsageError
 from nextscene.common.location import lies_in
 from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.common.run_lock import Heartbeat, held
@@ -158,7 +158,7 @@ def claimed_out(out: Storage) -> Iterator[Storage]:
 def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     """Makes the dataset, or what is left of it. Calling it again does only what is not done.
 
-    Raises UsageError for what cannot work as given, nearly always before any work, StoppedError or StorageFault when it
+    Raises UsageError for what cannot work as given, nearly always before any work, RunStopped or StorageFault when it
     must stop; all that was committed stands, and the same call goes on.
     """
     begun = time.monotonic()
@@ -237,7 +237,7 @@ class _Run:
             state = self._finish(state)
             if self._order.retry:
                 self._retry(state)
-        except (StoppedError, StorageFault, KeyboardInterrupt) as end:
+        except (RunStopped, StorageFault, KeyboardInterrupt) as end:
             self._conclude_as_it_is(with_page=isinstance(end, AskingEnded))
             raise
         except UsageError as mistake:
@@ -260,7 +260,7 @@ class _Run:
                 return state
             state, tally = read_progress(self._out, self._job.config.units_per_shard)
             self._begin(tally.total, len(state.sealed) - len(state.partial))
-        raise StoppedError(f"{self._out.shown} does not keep what is written there; check its disk")
+        raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
 
     def _retry(self, state: CommittedState) -> None:
         self._heartbeat.check()
@@ -309,7 +309,7 @@ class _Run:
 
     def _conclude_as_it_is(self, with_page: bool = False) -> None:
         """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
-        with suppress(StorageFault, StoppedError, DamagedRecord, FileNotFoundError):
+        with suppress(StorageFault, RunStopped, DamagedRecord, FileNotFoundError):
             if with_page:
                 self._conclude_with_page()
             else:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from nextscene.common.errors import AskingEnded, LeftUndecided, StoppedError, UsageError
+from nextscene.common.errors import AskingEnded, LeftUndecided, RunStopped, UsageError
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage
 from nextscene.curation.captioning_cost import pictures_of
@@ -189,7 +189,7 @@ class UnitJudge:
             )
 
 
-def _told(end: Exception) -> StoppedError | UsageError:
+def _told(end: Exception) -> RunStopped | UsageError:
     """The judge's end as the run's."""
     if isinstance(end, OverBudget):
         return LeftUndecided(str(end))

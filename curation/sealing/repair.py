@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from nextscene.common.errors import DamagedRecord, StoppedError
+from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.parquet import open_table
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
@@ -40,7 +40,7 @@ Sizes = Mapping[str, int]
 def heal(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
     """The state and counts of what is committed and whole. Only the lock's holder may call this.
 
-    Nothing that is whole is deleted: the source may not give it again. Raises StoppedError, with the remedy, where a
+    Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
     sealed shard is damaged and some of it is whole, or where so much is gone that a disk must be missing.
     """
     folders = (SHARDS, LEDGER, PARTS)
@@ -63,7 +63,7 @@ def heal(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
     except DamagedRecord:
         for name in CommittedState.read(out, units_per_shard).sealed.values():
             if _is_no_table(out, name.ledger):
-                raise StoppedError(_restore(out, name, f"{name.ledger} is not a whole ledger")) from None
+                raise RunStopped(_restore(out, name, f"{name.ledger} is not a whole ledger")) from None
         raise
 
 
@@ -90,7 +90,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
     except (FileNotFoundError, DamagedRecord):
         return
     if receipts and not any(path in sizes for path in receipts):
-        raise StoppedError(
+        raise RunStopped(
             f"{out.shown}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
             f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
         )
@@ -99,7 +99,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
 def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | Literal[False] | None]) -> None:
     tars = [receipt.name.tar for receipt in receipts if receipt and receipt.count]
     if len(tars) > 1 and not any(path in sizes for path in tars):  # one may have been lost by itself
-        raise StoppedError(
+        raise RunStopped(
             f"{out.shown}: {len(tars):,} shards have receipts, and none of them has its tar any more ({tars[0]}, …);"
             " mount the disk that holds them, or delete the receipts to have the shards made anew"
         )
@@ -117,7 +117,7 @@ def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
 
 
 def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
-    """A shard that has lost its tar, or has no clips, is made anew. Raises StoppedError for another damage."""
+    """A shard that has lost its tar, or has no clips, is made anew. Raises RunStopped for another damage."""
     name = receipt.name
     tar, ledger = sizes.get(name.tar), sizes.get(name.ledger)
     if receipt.count and not tar:
@@ -125,9 +125,9 @@ def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
     if not ledger and not receipt.count:
         return _take_back_shard(out, name, f"{name.ledger} {_has(ledger)}")
     if not ledger:
-        raise StoppedError(_restore(out, name, f"{name.ledger} {_has(ledger)}"))
+        raise RunStopped(_restore(out, name, f"{name.ledger} {_has(ledger)}"))
     if receipt.count and tar != receipt.bytes:
-        raise StoppedError(
+        raise RunStopped(
             _restore(out, name, f"{name.tar} {_has(tar)}, and had {receipt.bytes:,} bytes as it was sealed")
         )
     if receipt.count and (found := sizes.get(name.offsets)) != len(receipt.offsets):

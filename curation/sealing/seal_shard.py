@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nextscene.common.errors import DamagedRecord, StoppedError
+from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
 from nextscene.curation.paid_calls import keys_of
@@ -15,7 +15,7 @@ from nextscene.shards.format.seal import seal
 from nextscene.shards.format.tar import DamagedShard
 
 
-class CannotSeal(StoppedError):
+class CannotSeal(RunStopped):
     """The files of a shard's units are not what was committed."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.judge.base import Call, Judge, NoVerdict, Question
 
@@ -47,7 +47,7 @@ class Decision:
     """
 
     scenes: list[DescribedScene | Undecided | None]
-    end: StoppedError | UsageError | None = None
+    end: RunStopped | UsageError | None = None
 
     @property
     def outcome(self) -> Asked:
@@ -60,7 +60,7 @@ class Decision:
 class Asked:
     """How the asking about a unit went: what ended it, whether a clip is left undecided, whether any has a scene."""
 
-    end: StoppedError | UsageError | None = None
+    end: RunStopped | UsageError | None = None
     is_partial: bool = False
     has_scenes: bool = True
 

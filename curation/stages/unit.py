@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.common.text import evidence
@@ -77,15 +77,15 @@ class UnitContext:
         return SourceReader(self.root, scratch, self.witnesses, partial(planned_in, self.out))
 
     def check_worker(self) -> None:
-        """Raises StoppedError on a machine that does not see OUT, or would make other bytes than were planned."""
+        """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
         if self.out.stat(CONFIG) is None:
             if not self.out.is_local:
                 self.out.check_anchor(remotely=True)
-            raise StoppedError(
+            raise RunStopped(
                 f"{socket.gethostname()} does not see --out {self.out.shown}; mount it there, or use s3://…"
             )
         if (here := ffmpeg.build()) != self.ffmpeg_build:
-            raise StoppedError(
+            raise RunStopped(
                 f"{socket.gethostname()} has ffmpeg {here}, the plan was made with {self.ffmpeg_build};"
                 " install the same imageio-ffmpeg on every node"
             )
@@ -304,7 +304,7 @@ def _or_failed(step: Callable[[], T]) -> T | ClipOutcome:
     """A mistake of ours ends the one clip that met it, on record, and not the other million."""
     try:
         return step()
-    except (StorageFault, StoppedError):
+    except (StorageFault, RunStopped):
         raise
     except (OSError, MemoryError) as fault:
         raise StorageFault(f"{socket.gethostname()}: {fault or type(fault).__name__}") from fault

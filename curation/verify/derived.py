@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from nextscene.common.errors import DamagedRecord, StoppedError
+from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.summary import BuildSummary, Spending, about
@@ -23,7 +23,7 @@ def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:
         return None
     try:
         return Spending.read(out, at_work=False)
-    except StoppedError:
+    except RunStopped:
         return None  # told as a file that was changed
 
 

@@ -6,16 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from nextscene.common.errors import DamagedRecord, StoppedError, UsageError
-from nextscene.common.storage import BadLocation, StorageFault
-from nextscene.judge.errors import JudgeStopped, JudgeUsageError
+from nextscene.common.errors import DataError, StoppedError, UsageError
 from nextscene.pipelines.cli import console
-from nextscene.pipelines.cli.options import SettingsError
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.shards.format.folder_mark import NotOurs
-from nextscene.shards.format.tar import DamagedShard
-from nextscene.shards.loading.reader import DatasetChanged, DatasetNotFound
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -53,26 +47,19 @@ def handle_errors(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str 
 
 
 def _fail(error: Exception, go_on: str, damaged: str) -> None:
-    """Ends the process; returns where the error is none that a command may end with."""
+    """End the process with the error's line and exit code. Return for errors that a command may not end with."""
     match error:
         case NotOurs():
-            console.fail(f"--out {error}", console.USAGE)
-        case (
-            UsageError()
-            | SettingsError()
-            | TrainingUsageError()
-            | JudgeUsageError()
-            | DatasetNotFound()
-            | BadLocation()
-        ):
-            console.fail(" ".join(str(error).splitlines()), console.USAGE)
+            console.fail(f"--out {error}", error.exit_code)
+        case UsageError():
+            console.fail(" ".join(str(error).splitlines()), error.exit_code)
         case ModuleNotFoundError():
-            console.fail(f"{error.name} is not installed; pip install '.[train]' brings it", console.USAGE)
-        case DamagedRecord() | DamagedShard():
-            console.fail(damaged, console.ATTENTION)
+            console.fail(f"{error.name} is not installed; pip install '.[train]' brings it", UsageError.exit_code)
+        case DataError():
+            console.fail(damaged, error.exit_code)
         case FileNotFoundError() if damaged != str(error):
-            console.fail(damaged, console.ATTENTION)
+            console.fail(damaged, DataError.exit_code)
         case BrokenPipeError():
             return  # click's to answer: whoever read the output has had enough
-        case StoppedError() | TrainingStopped() | JudgeStopped() | StorageFault() | DatasetChanged() | OSError():
-            console.fail(f"{error}\n{go_on[:1].upper()}{go_on[1:]}.", console.STOPPED)
+        case StoppedError() | OSError():
+            console.fail(f"{error}\n{go_on[:1].upper()}{go_on[1:]}.", StoppedError.exit_code)

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from nextscene.common.errors import UsageError
+
 NoBound = Literal["none"]
 NO_BOUND: NoBound = "none"
 T = TypeVar("T")
@@ -20,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FORM = r"write a setting as unit_size = 32, texts in quotes, with \\ for \ in them"
 
 
-class SettingsError(ValueError):
+class SettingsError(UsageError, ValueError):
     """An unknown name or a value of the wrong kind; the message names it and the nearest known name."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextscene.common.awake_clock import AwakeClock
-from nextscene.common.errors import RayFailed, StoppedError, UsageError
+from nextscene.common.errors import RayFailed, RunStopped, UsageError
 from nextscene.common.ray_cluster.cluster import cluster_address
 from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.common.ray_cluster.supervisor import supervise
@@ -43,7 +43,7 @@ class TrainOnRay:
     def work(self, supervisor: ToSupervisor) -> StageSummary:
         """Return what the stage came to, unfinished where the supervisor ended it. Raise as `train_on_ray`.
 
-        Raise UsageError or StoppedError for a cluster that is too small for the ranks.
+        Raise UsageError or RunStopped for a cluster that is too small for the ranks.
         """
         import torch
 
@@ -55,7 +55,7 @@ class TrainOnRay:
             silence.check()
             try:
                 supervisor.check()
-            except StoppedError:
+            except RunStopped:
                 return True
             return False
 
@@ -93,7 +93,7 @@ class _Silence:
 def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], None]) -> None:
     """Return once the cluster has one of the resource for each rank; nodes may join. Call `check` all the while.
 
-    Raise UsageError where it is this machine `alone`, StoppedError after half an hour.
+    Raise UsageError where it is this machine `alone`, RunStopped after half an hour.
     """
     import ray
 
@@ -105,7 +105,7 @@ def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], N
                 " fewer, or the --ray-address of a cluster"
             )
         if clock.seconds() > _WITHOUT_ROOM_SECONDS:
-            raise StoppedError(
+            raise RunStopped(
                 f"the Ray cluster has {there} {resource}s, --workers {ranks} needs {ranks}, and no node joined within"
                 f" {_WITHOUT_ROOM_SECONDS / 60:.0f} minutes; add nodes, or give fewer --workers"
             )
@@ -116,13 +116,13 @@ def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], N
 def train_supervised(job: TrainingJob, ranks: int, failures: int, address: str | None) -> StageSummary:
     """Train the stage on Ray until it is done, or a signal has it end after a step, with a checkpoint.
 
-    Raise TrainingUsageError, TrainingStopped and DamagedShard as `train` does, and StoppedError where Ray fails.
+    Raise TrainingUsageError, TrainingStopped and DamagedShard as `train` does, and RunStopped where Ray fails.
     """
     watch = StepProgress(job.recipe.name)
 
     def check() -> None:
         if watch.stopping:
-            raise StoppedError(STOPS.words)
+            raise RunStopped(STOPS.words)
 
     try:
         job.recipe.accumulation(ranks)

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from nextscene.common.errors import DataError
+
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
 MAX_MEMBER_BYTES = 1 << 30
 
 
-class DamagedShard(Exception):
+class DamagedShard(DataError):
     """A tar that is not what was written. The message names the shard, the sample and what is wrong."""
 
 

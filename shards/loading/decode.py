@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from nextscene.common.errors import DataError, UsageError
 from nextscene.common.filesystem import first_line
 from nextscene.shards.loading.mp4_boxes import samples_promised
 
@@ -25,11 +26,11 @@ _MAX_PIXELS_OVER_SIZE = 2
 _MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
-class DamagedVideo(ValueError):
+class DamagedVideo(DataError, ValueError):
     """A video that does not hold the frames it should."""
 
 
-class NoDecoder(ValueError):
+class NoDecoder(UsageError, ValueError):
     """A decoding library that is not there."""
 
 

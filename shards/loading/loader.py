@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from nextscene.common.errors import UsageError
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.buffer_pool import BufferPool
 from nextscene.shards.loading.collate import Batch, CollatedBatch, CollateTask, Collator
@@ -31,7 +32,7 @@ class TooManyBadClips(DamagedShard):
     """More clips were bad than may be skipped. The message names the last one and what is wrong with it."""
 
 
-class StateMismatch(ValueError):
+class StateMismatch(UsageError, ValueError):
     """A state that was saved by a loader of another sequence."""
 
 

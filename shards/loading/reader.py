@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
+from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.dataset_hints import no_dataset
 from nextscene.shards.format.index import Index
@@ -14,11 +15,11 @@ from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 
 
-class DatasetNotFound(ValueError):
+class DatasetNotFound(UsageError, ValueError):
     """There is no dataset, or no such split of one, where one was looked for."""
 
 
-class DatasetChanged(Exception):
+class DatasetChanged(StoppedError):
     """Shards were made anew and replaced since the dataset was opened. Opened again, it is whole."""
 
 

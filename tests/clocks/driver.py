@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
@@ -41,7 +41,7 @@ def drive(out: str, run_id: str, folder: Path) -> None:
                     written = time.monotonic()
                 time.sleep(_PAUSE_SECONDS)
         _note(folder, run_id, "done")
-    except (StoppedError, StorageFault) as stop:
+    except (RunStopped, StorageFault) as stop:
         _note(folder, run_id, f"stopped: {stop}")
     except JudgeStopped as stop:
         _note(folder, run_id, f"asks no more: {stop}")

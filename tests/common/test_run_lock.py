@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from nextscene.common import run_lock
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder, next_beat
 from nextscene.common.process_identity import ProcessIdentity, ProcessState
@@ -89,7 +89,7 @@ def assert_taken(out: Storage, host: str = socket.gethostname()) -> None:
 
 def assert_kept_out(out: Storage, *words: str) -> None:
     before = out.read(LOCK)
-    with pytest.raises(StoppedError) as error, held(out, "mine"):
+    with pytest.raises(RunStopped) as error, held(out, "mine"):
         pytest.fail("two runs at once")
     assert all(word in str(error.value) for word in (out.shown, "at work there", *words))
     assert out.read(LOCK) == before
@@ -187,7 +187,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 ) -> None:
     beats = Beating(out, clocks)
     at_work = "another-host, process 7, is at work there; wait for it, or stop it"
-    with pytest.raises(StoppedError, match=at_work), held(out, "mine", 90):
+    with pytest.raises(RunStopped, match=at_work), held(out, "mine", 90):
         pytest.fail("two runs at once")
     assert 89 < clocks.slept < 95
     assert holder(out) == beats.last
@@ -197,7 +197,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 
 def test_without_a_wait_it_keeps_others_out_at_once(out: Storage, clocks: FakeClocks) -> None:
     put(out, elsewhere())
-    with pytest.raises(StoppedError, match="lock-wait-seconds"), held(out, "mine", 0):
+    with pytest.raises(RunStopped, match="lock-wait-seconds"), held(out, "mine", 0):
         pytest.fail("two runs at once")
     assert clocks.slept == 0
 
@@ -234,7 +234,7 @@ def test_a_suspend_while_another_is_waited_for_says_nothing_of_that(
 
     clocks.meanwhile = suspended_once
     if lives:
-        with pytest.raises(StoppedError, match="at work there"), held(out, "mine"):
+        with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
             pytest.fail("two runs at once")
         assert clocks.slept > 80
     else:
@@ -305,7 +305,7 @@ def test_a_run_of_an_older_version_that_looks_dead_is_evicted_only_when_it_beats
 
     out.write(LOCK, older(0.0))
     clocks.meanwhile = lambda slept: out.write(LOCK, older(slept)) if slept % 10 == 0 else None
-    with pytest.raises(StoppedError, match="at work there"), held(out, "mine"):
+    with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
         pytest.fail("two runs at once")
     clocks.meanwhile = lambda _: None
     assert_taken(out, HERE.host)
@@ -346,7 +346,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def stopped(heartbeat: Heartbeat) -> bool:
     try:
         heartbeat.check()
-    except StoppedError:
+    except RunStopped:
         return True
     return False
 
@@ -374,7 +374,7 @@ def test_a_run_whose_lock_was_taken_steps_back_and_leaves_the_lock_to_the_other(
     with held(out, "mine") as heartbeat:
         put_between_heartbeats(out, elsewhere())
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(StoppedError, match="taken by another run, on another-host, process 7"):
+        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7"):
             heartbeat.check()
     left = holder(out)
     assert left is not None and left.run_id == "theirs"
@@ -386,7 +386,7 @@ def test_a_run_whose_lock_is_gone_steps_back(out: Storage) -> None:
         while out.stat(LOCK):
             out.give_up(LOCK, out.read(LOCK))
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(StoppedError, match="is gone: is the disk mounted"):
+        with pytest.raises(RunStopped, match="is gone: is the disk mounted"):
             heartbeat.check()
     assert out.stat(LOCK) is None
 
@@ -398,7 +398,7 @@ def test_a_run_whose_lock_is_overwritten_by_garbage_says_that_it_is_damaged(out:
     with held(out, "mine") as heartbeat:
         wait_for(lambda: out.take(LOCK, out.read(LOCK), garbage))
         wait_for(lambda: stopped(heartbeat))
-        with pytest.raises(StoppedError, match="is damaged: something that is not a run wrote to it; keep"):
+        with pytest.raises(RunStopped, match="is damaged: something that is not a run wrote to it; keep"):
             heartbeat.check()
         with pytest.raises(StorageFault, match=r"its run\.lock is damaged"):
             heartbeat.out.write("a", b"1")
@@ -418,7 +418,7 @@ def test_a_heartbeat_that_cannot_be_written_for_long_stops_the_run(
         clocks.pass_by(CONFIRM_SECONDS)
         heartbeat.check()
         clocks.pass_by(1)
-        with pytest.raises(StoppedError, match="heartbeat could not be written for 60 s"):
+        with pytest.raises(RunStopped, match="heartbeat could not be written for 60 s"):
             heartbeat.check()
         assert STALE_SECONDS < clocks.slept < STALE_SECONDS + 5
 
@@ -435,7 +435,7 @@ def test_a_run_that_was_stopped_finds_out_that_another_has_taken_over(
         heartbeat.check()
         put(out, elsewhere())
         getattr(clocks, how)(600)
-        with pytest.raises(StoppedError, match="taken by another run, on another-host, process 7; this run steps back"):
+        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7; this run steps back"):
             heartbeat.check()
     assert holder(out) == elsewhere()
 
@@ -465,7 +465,7 @@ def test_a_heartbeat_that_hangs_is_not_waited_for_without_an_end(out: Storage, c
     with held(out, "mine") as heartbeat:
         with heartbeat._beating:  # as its thread does while the storage does not answer
             clocks.pass_by(CONFIRM_SECONDS + 1)
-            with pytest.raises(StoppedError, match=r"could not be written for 60 s: .* does not answer"):
+            with pytest.raises(RunStopped, match=r"could not be written for 60 s: .* does not answer"):
                 heartbeat.check()
         assert STALE_SECONDS < clocks.slept < STALE_SECONDS + 5
         heartbeat.check()
@@ -493,7 +493,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_heartbeat_steps_back(
     monkeypatch.setattr(Storage, "swap", stopped_in_it)
     with held(out, "mine") as heartbeat:
         heartbeat._beat()
-        with pytest.raises(StoppedError, match="was stopped while it wrote its heartbeat"):
+        with pytest.raises(RunStopped, match="was stopped while it wrote its heartbeat"):
             heartbeat.check()
 
 
@@ -553,7 +553,7 @@ def test_a_second_run_over_one_place_does_nothing_while_the_first_is_alive(tmp_p
     source = captioned_spans(tmp_path, 2)
     out = Storage.at(tmp_path / "out")
     Beating(out, clocks)
-    with pytest.raises(StoppedError, match="another-host"):
+    with pytest.raises(RunStopped, match="another-host"):
         build_inline(source, tmp_path / "out", SMALL)
     assert [entry.path for entry in out.files(recursive=True)] == [LOCK]
     clocks.meanwhile = lambda _: None

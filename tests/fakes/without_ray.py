@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from click.testing import CliRunner, Result
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
@@ -29,7 +29,7 @@ from nextscene.shards.format.layout import REPORT
 from tests.support import do_all
 
 
-def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> StoppedError | UsageError | None:
+def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStopped | UsageError | None:
     """Stands in for `common.ray_cluster.supervisor.supervise`."""
     check()
     job = request.job

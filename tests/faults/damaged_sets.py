@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextscene.common.errors import DamagedRecord, StoppedError, UsageError
+from nextscene.common.errors import DamagedRecord, RunStopped, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from nextscene.curation.ledger import SCHEMA
@@ -80,7 +80,7 @@ def told(out: Path) -> list[str]:
         recorded = RecordedConfig.read(Storage.at(out))
         assert recorded is not None
         return problems(out, from_tree(BuildConfig, recorded.config, CONFIG))
-    except (UsageError, SettingsError, DamagedRecord, StoppedError) as error:
+    except (UsageError, SettingsError, DamagedRecord, RunStopped) as error:
         return [str(error)]
 
 

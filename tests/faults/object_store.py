@@ -33,7 +33,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
@@ -240,7 +240,7 @@ def _start(out: str, number: int, begin: Any, counts: Any) -> None:
     """`counts`: how many got in, how many are in, how many were at most."""
     place = Storage.at(out)
     begin.wait()
-    with suppress(StoppedError), held(place, f"run-{number}"):
+    with suppress(RunStopped), held(place, f"run-{number}"):
         with counts.get_lock():
             counts[0] += 1
             counts[1] += 1

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from nextscene.common import clocks, filesystem, s3
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessState
@@ -254,7 +254,7 @@ def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its
     monkeypatch.setattr(Storage, "swap", overtaken)
     heartbeat = Heartbeat(out, me, clocks.elapsed())
     heartbeat._thread.join(10)
-    with pytest.raises(StoppedError, match="was taken by another run"):
+    with pytest.raises(RunStopped, match="was taken by another run"):
         heartbeat.check()
     heartbeat.end()
     assert out.read(LOCK) == other

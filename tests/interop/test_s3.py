@@ -23,7 +23,7 @@ from pyarrow import fs as pafs
 from tenacity import stop_after_attempt
 
 from nextscene.common import filesystem
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.run_lock import held, holder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.build_nsp import main
@@ -256,7 +256,7 @@ def test_an_out_without_its_bucket_stops_the_run_before_any_work(film: tuple[Pat
 
 def test_a_lock_keeps_a_second_run_out_and_goes_with_its_holder(bucket: Bucket) -> None:
     out = bucket.at("out")
-    with held(out, "one"), pytest.raises(StoppedError, match="is at work there"), held(bucket.at("out"), "two"):
+    with held(out, "one"), pytest.raises(RunStopped, match="is at work there"), held(bucket.at("out"), "two"):
         pass
     assert holder(out) is None
     assert out.create("mine", b"mine")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.judge.api.batch_record import BatchRecord
 from tests.fakes.claude_api import ClaudeApi, Mind
 from tests.fakes.loopback import CLAUDE, account, spans, stored, terms, true_cost
@@ -41,7 +41,7 @@ def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
 ) -> None:
     build_inline(source, tmp_path, CONFIG, terms=terms())
     true, asked = true_cost(api.exchanges), len(api.exchanges)
-    with pytest.raises(StoppedError, match="--budget-usd"):
+    with pytest.raises(RunStopped, match="--budget-usd"):
         build_inline(source, bucket.uri("out"), CONFIG, terms=terms("0.014"))
     build_inline(source, bucket.uri("out"), CONFIG, terms=terms("1"))
     assert len(api.exchanges) == 2 * asked

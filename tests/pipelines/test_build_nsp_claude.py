@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.storage import Storage
 from nextscene.pipelines.build_nsp import main
 from tests.command import Ended, Place, place
@@ -332,7 +332,7 @@ def _half(api: ClaudeApi, source: Path, out: Path) -> None:
         for name, value in api.env.items():
             patch.setenv(name, value)
         patch.setattr(api, "answer", until_sixteen)
-        with pytest.raises(StoppedError):
+        with pytest.raises(RunStopped):
             build_inline(source, out, CLAUDE, terms=terms())
 
 

@@ -19,7 +19,7 @@ import ray
 
 from nextscene.common import scratch
 from nextscene.common.call_timeout import in_time
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.ray_cluster import cluster, local_ray
 from nextscene.common.ray_cluster.cluster import connected
 from nextscene.common.ray_cluster.local_ray import NotReady, check_cluster, own_ray
@@ -80,7 +80,7 @@ def test_a_second_start_that_fails_stops_the_run_and_keeps_the_logs(
 ) -> None:
     starts = Starts(TOO_LATE, TOO_LATE)
     monkeypatch.setattr(local_ray, "RayProcess", starts)
-    with pytest.raises(StoppedError, match="timed out during startup; its logs are in") as raised, own_ray(1):
+    with pytest.raises(RunStopped, match="timed out during startup; its logs are in") as raised, own_ray(1):
         pytest.fail("it did not start")
     assert starts.ended == [False, True]
     (logs,) = place.iterdir()
@@ -117,9 +117,9 @@ def test_a_folder_that_ray_cannot_have_is_told_with_its_remedy(
         monkeypatch.setenv("RAY_TMPDIR", f"{place}/{'x' * 60}")
     else:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
-    with pytest.raises((StoppedError, UsageError)) as raised, own_ray(1):
+    with pytest.raises((RunStopped, UsageError)) as raised, own_ray(1):
         pytest.fail("it started")
-    assert type(raised.value) is (UsageError if spoil == "long" else StoppedError)
+    assert type(raised.value) is (UsageError if spoil == "long" else RunStopped)
     assert str(place) in str(raised.value)
     assert "RAY_TMPDIR" in str(raised.value)
     assert spoil != "full" or "5 MB are left" in str(raised.value)
@@ -180,10 +180,10 @@ def test_a_signal_while_ray_starts_is_raised_and_not_swallowed(stub: Callable[..
     [
         (ConnectionError("Failed to connect to Ray cluster at head:6379"), UsageError),
         (RuntimeError("Version mismatch: \n Ray: 2.5\n Python: 3.1\n Ray: 2.6\n Python: 3.2\n"), UsageError),
-        (Exception("The current node timed out during startup."), StoppedError),
-        (ray.exceptions.RaySystemError("System error: Broken pipe"), StoppedError),
-        (SystemExit(15), StoppedError),
-        (OSError(28, "No space left on device"), StoppedError),
+        (Exception("The current node timed out during startup."), RunStopped),
+        (ray.exceptions.RaySystemError("System error: Broken pipe"), RunStopped),
+        (SystemExit(15), RunStopped),
+        (OSError(28, "No space left on device"), RunStopped),
     ],
 )
 def test_whatever_ray_raises_ends_the_run_in_one_line(
@@ -240,7 +240,7 @@ def test_what_answers_and_is_no_ray_is_left_within_the_time(monkeypatch: pytest.
     monkeypatch.setattr(local_ray, "_ANSWER_SECONDS", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(StoppedError, match=f"no Ray cluster answers at {address}: nothing within 3 s"):
+        with pytest.raises(RunStopped, match=f"no Ray cluster answers at {address}: nothing within 3 s"):
             check_cluster(address)
     with pytest.raises(UsageError, match=f"no Ray cluster answers at {address}.*refused"):
         check_cluster(address)
@@ -261,7 +261,7 @@ def test_a_node_that_cannot_look_into_out_is_named_unless_it_has_gone_meanwhile(
     monkeypatch.setattr(ray, "get", fail)
     monkeypatch.setattr(ray, "nodes", lambda: [node | {"Alive": is_alive}])
     if is_alive:
-        with pytest.raises(StoppedError, match=r"node 10\.0\.0\.2 cannot look into --out"):
+        with pytest.raises(RunStopped, match=r"node 10\.0\.0\.2 cannot look into --out"):
             shared_out._result(None, node)
     else:
         assert shared_out._result(None, node)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.ray_cluster.local_ray import own_ray
 from nextscene.common.ray_cluster.logs import last_words
 from nextscene.common.ray_cluster.start_errors import StartFault, of_start
@@ -73,7 +73,7 @@ def _small_files() -> Iterator[None]:
 @pytest.mark.usefixtures("_small_files")
 def test_a_limit_on_files_is_told_before_ray_dies_of_it() -> None:
     with (
-        pytest.raises(StoppedError, match=r"files of 100 MB, and this shell allows 2.0 MB; raise that by ulimit"),
+        pytest.raises(RunStopped, match=r"files of 100 MB, and this shell allows 2.0 MB; raise that by ulimit"),
         own_ray(1),
     ):
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ray._private.utils import check_version_info
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.ray_cluster.start_errors import StartFault, check_address, of_cluster, of_start
 
 HERE = "head:6379"
@@ -27,9 +27,9 @@ def test_another_version_is_a_mistake_that_names_all_four() -> None:
         (StartFault("ConnectionRefusedError", "[Errno 111] Connection refused"), UsageError, "ray start --head"),
         (StartFault("gaierror", "[Errno -2] Name or service not known"), UsageError, "Name or service not known"),
         (StartFault("ConnectionError", "Could not find any running Ray instance."), UsageError, "ray start --head"),
-        (StartFault("TimeoutError", "nothing within 25 s"), StoppedError, "nothing within 25 s; check the address"),
-        (StartFault("OSError", "[Errno 113] No route to host"), StoppedError, "No route to host"),
-        (StartFault("RpcError", "Timed out while waiting for GCS"), StoppedError, "check the address"),
+        (StartFault("TimeoutError", "nothing within 25 s"), RunStopped, "nothing within 25 s; check the address"),
+        (StartFault("OSError", "[Errno 113] No route to host"), RunStopped, "No route to host"),
+        (StartFault("RpcError", "Timed out while waiting for GCS"), RunStopped, "check the address"),
         (
             StartFault("AuthenticationError", "WrongClusterToken: the token\nis invalid"),
             UsageError,
@@ -40,9 +40,9 @@ def test_another_version_is_a_mistake_that_names_all_four() -> None:
             UsageError,
             "is not a node of the Ray cluster",
         ),
-        (StartFault("ChildProcessError", "its process ended with -6"), StoppedError, "ended with -6"),
-        (StartFault("SomethingNew", "of two\nlines"), StoppedError, "of two lines"),
-        (StartFault("KeyError", ""), StoppedError, "KeyError"),
+        (StartFault("ChildProcessError", "its process ended with -6"), RunStopped, "ended with -6"),
+        (StartFault("SomethingNew", "of two\nlines"), RunStopped, "of two lines"),
+        (StartFault("KeyError", ""), RunStopped, "KeyError"),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_address_and_a_remedy(

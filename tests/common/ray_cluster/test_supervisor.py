@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nextscene.common.errors import RayFailed, StoppedError, UsageError
+from nextscene.common.errors import RayFailed, RunStopped, UsageError
 from nextscene.common.ray_cluster import supervisor
 from nextscene.common.ray_cluster.messages import Alive, ClusterAnswered, Connected, Ended, Logged, Moved, Printed
 from nextscene.common.ray_cluster.server_processes import DEAD, RayProcesses, servers_of, state_of
@@ -101,7 +101,7 @@ def test_work_that_ended_while_the_supervisor_was_paused_is_done(raylet: psutil.
     assert supervise(steps, pause, lambda: None) == "done"
 
 
-@pytest.mark.parametrize("error", [StoppedError("a full disk"), UsageError("no such model"), ValueError("a bug")])
+@pytest.mark.parametrize("error", [RunStopped("a full disk"), UsageError("no such model"), ValueError("a bug")])
 def test_what_the_work_raised_is_raised(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)) as raised:
         run(("send", Ended(error=error, traceback="line 7 of the work")))
@@ -121,19 +121,19 @@ def test_what_it_prints_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_stops_the_run_is_told_and_its_end_waited_for() -> None:
     def check() -> None:
-        raise StoppedError("the lock was taken")
+        raise RunStopped("the lock was taken")
 
-    steps = Script([("answer", Ended(error=StoppedError("the lock was taken")))])
-    with pytest.raises(StoppedError, match="the lock was taken"):
+    steps = Script([("answer", Ended(error=RunStopped("the lock was taken")))])
+    with pytest.raises(RunStopped, match="the lock was taken"):
         supervise(steps, lambda *_: None, check)
 
 
 def test_one_that_does_not_stop_when_told_is_ended() -> None:
 
     def check() -> None:
-        raise StoppedError("the lock was taken")
+        raise RunStopped("the lock was taken")
 
-    with pytest.raises(StoppedError, match=r"the lock was taken; what was under way did not end"):
+    with pytest.raises(RunStopped, match=r"the lock was taken; what was under way did not end"):
         supervise(Script([HANG], stop_seconds=0.1), lambda *_: None, check)
 
 
@@ -152,24 +152,24 @@ def test_at_an_interrupt_it_is_told_to_leave_and_nothing_of_it_stays(tmp_path: P
 
 
 def test_a_death_is_told_with_what_it_said_last() -> None:
-    with pytest.raises(StoppedError, match=r"ended with status 1; Failed to connect to GCS"):
+    with pytest.raises(RunStopped, match=r"ended with status 1; Failed to connect to GCS"):
         run(("say", "Failed to connect to GCS"), ("exit", 1))
 
 
 def test_one_that_was_killed_is_the_cause_of_what_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RayProcesses, "cause", lambda _: "Ray's dashboard agent (process 7) died")
-    with pytest.raises(StoppedError, match=r"^the process that works on Ray ended by signal 9"):
+    with pytest.raises(RunStopped, match=r"^the process that works on Ray ended by signal 9"):
         run(("kill", 0))
 
 
 def test_a_death_by_a_server_of_ray_is_told_by_its_name(raylet: psutil.Popen) -> None:
-    with pytest.raises(StoppedError, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
+    with pytest.raises(RunStopped, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
         run(connected(raylet), ("kill", raylet.pid), ("exit", 1))
 
 
 @pytest.mark.parametrize("after", [HANG, ("send", Ended(error=RayFailed("the local raylet died")))])
 def test_a_server_that_dies_ends_the_run_whatever_the_work_notices(raylet: psutil.Popen, after: Any) -> None:
-    with pytest.raises(StoppedError, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
+    with pytest.raises(RunStopped, match=rf"^Ray's raylet \(process {raylet.pid}\) died"):
         run(connected(raylet), ("kill", raylet.pid), after)
 
 
@@ -189,27 +189,27 @@ def test_work_that_has_ended_has_ended_whatever_dies_as_ray_is_shut_down(raylet:
 
 
 def test_a_failure_of_ray_without_a_cause_to_be_seen_is_told_as_it_is(raylet: psutil.Popen) -> None:
-    with pytest.raises(StoppedError, match=r"^no such object$"):
+    with pytest.raises(RunStopped, match=r"^no such object$"):
         run(connected(raylet), ("send", Ended(error=RayFailed("no such object"))))
 
 
 def test_a_start_that_does_not_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_START_SECONDS", 0.1)
-    with pytest.raises(StoppedError, match="Ray does not start"):
+    with pytest.raises(RunStopped, match="Ray does not start"):
         run(HANG)
 
 
 def test_a_cluster_that_gives_this_node_up_ends_the_run_with_the_server_that_was_paused(raylet: psutil.Popen) -> None:
     pause(raylet)
     with pytest.raises(
-        StoppedError, match=rf"given up the node of this machine; Ray's raylet \(process {raylet.pid}\) was"
+        RunStopped, match=rf"given up the node of this machine; Ray's raylet \(process {raylet.pid}\) was"
     ):
         run(connected(raylet), ("send", ClusterAnswered(node_is_alive=False)), HANG)
 
 
 def test_a_cluster_that_does_not_answer_ends_the_run(raylet: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_CLUSTER_SILENT_SECONDS", 0.2)
-    with pytest.raises(StoppedError, match="GCS server does not answer"):
+    with pytest.raises(RunStopped, match="GCS server does not answer"):
         run(connected(raylet), ("send", ClusterAnswered(node_is_alive=True)), ("sleep", 0.3), ("send", Alive(0)), HANG)
 
 
@@ -218,18 +218,18 @@ def test_where_the_driver_process_is_silent_nothing_is_said_of_the_cluster(
 ) -> None:
     for bound in ("_CLUSTER_SILENT_SECONDS", "_DRIVER_SILENT_SECONDS"):
         monkeypatch.setattr(supervisor, bound, 1.0)
-    with pytest.raises(StoppedError, match=r"^the process that works on Ray \(\d+\)"):
+    with pytest.raises(RunStopped, match=r"^the process that works on Ray \(\d+\)"):
         run(connected(raylet), ("send", ClusterAnswered(node_is_alive=True)), ("sleep", 0.5), ("send", Alive(0)), HANG)
 
 
 def test_a_call_of_ray_that_does_not_return_ends_the_run(raylet: psutil.Popen) -> None:
-    with pytest.raises(StoppedError, match="Ray does not answer on this machine"):
+    with pytest.raises(RunStopped, match="Ray does not answer on this machine"):
         run(connected(raylet), ("send", Alive(61)), HANG)
 
 
 def test_a_driver_process_that_does_not_run_ends_the_run(raylet: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_DRIVER_SILENT_SECONDS", 0.2)
-    with pytest.raises(StoppedError, match=r"the process that works on Ray \(\d+\) does not answer"):
+    with pytest.raises(RunStopped, match=r"the process that works on Ray \(\d+\) does not answer"):
         run(connected(raylet), HANG)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.stages import unit
@@ -105,7 +105,7 @@ def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mi
     out, before = mixed.parent / "out", len(api.exchanges)
     api.mind = Milder()
     after_answers(api, answers=3, happens=lambda: reach_spend_limit(api))
-    with pytest.raises(StoppedError):
+    with pytest.raises(RunStopped):
         build_inline(mixed, out, CLAUDE, ANEW, terms())
     (problem,) = problems(out, CLAUDE)
     assert "SHA256SUMS is missing: the last run was not concluded; run the build again" in problem

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
@@ -68,7 +68,7 @@ pytestmark = pytest.mark.slow
 def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api: ClaudeApi, tmp_path: Path) -> None:
     source = spans(tmp_path, [f"thing {i} of many FAIL1" for i in range(6)])
     after_answers(api, answers=7, happens=lambda: reach_spend_limit(api))
-    with pytest.raises(StoppedError, match="spend limit"):
+    with pytest.raises(RunStopped, match="spend limit"):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     before = {answer.request_id for answer in stored(tmp_path / "out").values()}
     assert len(before) >= 7 and account(tmp_path / "out").spent == true_cost(api.exchanges)
@@ -82,12 +82,12 @@ def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api
 
 
 STOPS: dict[str, tuple[type[Exception], str]] = {
-    "user_limit": (StoppedError, r"spend limit .*raise it"),
-    "no_credit": (StoppedError, r"credit"),
-    "forbidden": (StoppedError, r"may not ask .*console"),
-    "down": (StoppedError, r"gave no answer for"),
-    "overloaded": (StoppedError, r"gave no answer for"),
-    "deaf": (StoppedError, r"gave no answer for"),
+    "user_limit": (RunStopped, r"spend limit .*raise it"),
+    "no_credit": (RunStopped, r"credit"),
+    "forbidden": (RunStopped, r"may not ask .*console"),
+    "down": (RunStopped, r"gave no answer for"),
+    "overloaded": (RunStopped, r"gave no answer for"),
+    "deaf": (RunStopped, r"gave no answer for"),
     "unknown model": (UsageError, r"does not know the model.*choose another --model"),
 }
 

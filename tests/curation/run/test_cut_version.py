@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.curation.config import CUT_VERSION, BuildConfig, EncodeConfig, fingerprint
 from nextscene.curation.media.probe import measure
 from nextscene.curation.media.seek import Span
@@ -40,7 +40,7 @@ def first_cut(stop_after: int) -> Callable[..., Any]:
 
     def other(source: Path, span: Span, measured: Any, config: BuildConfig, scratch: Path) -> Any:
         if len(done) == stop_after:
-            raise StoppedError("killed")
+            raise RunStopped("killed")
         done.append(source)
         return cut(source, span, measured, replace(config, encode=EncodeConfig(crf=40)), scratch)
 
@@ -59,7 +59,7 @@ def as_written_by_the_first_version(out: Path) -> None:
 
 
 def begun(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
-    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="killed"):
+    with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
         patch.setattr("nextscene.curation.stages.unit.cut", first_cut(stop_after))
         build_inline(source, out, SMALL)
     as_written_by_the_first_version(out)
@@ -126,7 +126,7 @@ def test_captions_that_were_bought_stay_with_their_clips(
     rows = [{"video": "film.ts", "start": start, "end": 4.5} for start in (1.5, 2.0, 3.0, 3.5)]
     source = written(tmp_path / "clips.csv", rows)
     paid = terms(uncaptioned="caption")
-    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="killed"):
+    with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
         patch.setattr("nextscene.curation.stages.unit.extract_keyframes", extract_keyframes_v1)
         patch.setattr("nextscene.curation.stages.unit.cut", first_cut(0))
         build_inline(source, tmp_path / "out", CLAUDE, terms=paid)

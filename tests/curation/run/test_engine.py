@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray import exceptions
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import PlannedClip, Unit
 from nextscene.curation.run import cluster_size, engine, step_timeouts
@@ -206,7 +206,7 @@ def once(cluster: Cluster, started: str) -> Callable[[], None]:
 
     def check() -> None:
         if started in cluster.log:
-            raise StoppedError("the lock was lost")
+            raise RunStopped("the lock was lost")
 
     return check
 
@@ -221,7 +221,7 @@ def test_what_is_there_is_done(run: Callable[..., int]) -> None:
 def test_a_run_that_must_stop_waits_for_no_answer(run: Callable[..., int]) -> None:
     """Each would be paid for, and in batches they may take a day."""
     cluster = Cluster(looks={"decide": NEVER})
-    with pytest.raises(StoppedError, match="the lock was lost"):
+    with pytest.raises(RunStopped, match="the lock was lost"):
         run(cluster, 5, check=once(cluster, "decide"))
     assert cluster.log[-2:] == ["end of the judge", "0 committed"]
     assert cluster.running and {each.kind for each in cluster.running} == {"decide"}
@@ -229,7 +229,7 @@ def test_a_run_that_must_stop_waits_for_no_answer(run: Callable[..., int]) -> No
 
 def test_a_run_that_must_stop_still_commits_what_is_being_cut(run: Callable[..., int]) -> None:
     cluster = Cluster(looks={"decide": 3, "cut": 20})
-    with pytest.raises(StoppedError):
+    with pytest.raises(RunStopped):
         run(cluster, 5, check=once(cluster, "cut"))
     assert cluster.log[-2:] == ["end of the judge", "1 committed"]
 
@@ -328,7 +328,7 @@ def test_a_worker_that_hangs_is_ended_as_if_it_had_died(
 def test_a_worker_that_cannot_be_ended_stops_the_run(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_timeouts, "AwakeClock", StridingClock)
     cluster = Cluster(looks={"cut": NEVER}, is_stuck=True)
-    with pytest.raises(StoppedError, match=r"cut of train-000000\S* hangs, and could not be ended within 120 s"):
+    with pytest.raises(RunStopped, match=r"cut of train-000000\S* hangs, and could not be ended within 120 s"):
         run(cluster, 1)
 
 
@@ -349,14 +349,14 @@ def test_a_cluster_without_a_cpu_is_waited_for_with_a_word_and_a_bound(
     run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cluster_size, "AwakeClock", StridingClock)
-    with pytest.raises(StoppedError, match="has had a CPU for 30 minutes"):
+    with pytest.raises(RunStopped, match="has had a CPU for 30 minutes"):
         run(Cluster(nodes_cpus=(), looks={"screen": NEVER}), 1)
     assert "waiting for one to join" in caplog.text
 
 
 # ---- clips that are left undecided -----------------------------------------------------------------------------
 
-BUDGET = StoppedError("the budget is used up")
+BUDGET = RunStopped("the budget is used up")
 
 
 @pytest.mark.parametrize(

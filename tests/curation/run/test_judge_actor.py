@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.run import judge_actor
 from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
@@ -120,7 +120,7 @@ def test_one_that_died_is_replaced_once_though_many_replies_are_missing(actors: 
 def test_one_that_dies_again_and_again_ends_the_run(judge: JudgeActor) -> None:
     for _ in range(3):
         judge.died(judge.decide(None, None)[1])  # type: ignore[arg-type]
-    with pytest.raises(StoppedError, match="lost 4 times"):
+    with pytest.raises(RunStopped, match="lost 4 times"):
         judge.died(judge.decide(None, None)[1])  # type: ignore[arg-type]
 
 
@@ -165,7 +165,7 @@ def test_one_that_never_starts_ends_the_run(judge: JudgeActor, clock: Clock) -> 
     clock.now = 179
     judge.report()
     clock.now = 181
-    with pytest.raises(StoppedError, match="did not start within 180 s"):
+    with pytest.raises(RunStopped, match="did not start within 180 s"):
         judge.report()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import StoppedError
+from nextscene.common.errors import RunStopped
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.run.run import BuildRequest, build
 from nextscene.judge.api.backoff import RetryPolicy
@@ -81,7 +81,7 @@ def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
     source, out = spans(tmp_path, ordered(6, long_at=long_at)), tmp_path / "out"
     config = replace(CLAUDE, limits=replace(CLAUDE.limits, batch_clips=6))
     for _ in range(2):
-        with pytest.raises(StoppedError, match=r"the clip \S+ is not decided: .* Raise --budget-usd, or shorten"):
+        with pytest.raises(RunStopped, match=r"the clip \S+ is not decided: .* Raise --budget-usd, or shorten"):
             build_inline(source, out, config, terms=terms("0.05", in_batches=in_batches))
         assert [row.position for row in ledger(out, config)] == [i for i in range(6) if i != long_at]
         assert {row.outcome for row in ledger(out, config)} == {"kept"}
@@ -97,7 +97,7 @@ def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path)
     api.context = 1_000_000
     source, out = spans(tmp_path, ordered(6, long_at=1)), tmp_path / "out"
     order = BuildRequest(str(source), str(out), CLAUDE, workers=1, terms=terms("0.05"))
-    with pytest.raises(StoppedError, match="Raise --budget-usd, or shorten"):
+    with pytest.raises(RunStopped, match="Raise --budget-usd, or shorten"):
         build(order, BuildProgress())
     assert [row.position for row in ledger(out, CLAUDE)] == [i for i in range(6) if i != 1]
 
@@ -105,6 +105,6 @@ def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path)
 @pytest.mark.slow
 def test_a_budget_that_no_question_fits_ends_the_asking(api: ClaudeApi, tmp_path: Path) -> None:
     source, out = spans(tmp_path, ordered(6, long_at=0)), tmp_path / "out"
-    with pytest.raises(StoppedError, match="is used up"):
+    with pytest.raises(RunStopped, match="is used up"):
         build_inline(source, out, CLAUDE, terms=terms("0.01"))
     assert api.exchanges == [] and ledger(out, CLAUDE) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.run.minimum_budget import check_budget, least_budget
 from nextscene.judge.config import ClaudeConfig
@@ -28,7 +28,7 @@ def test_the_least_budget_is_told_and_enough_and_less_is_refused(api: ClaudeApi,
     assert not (tmp_path / "out").exists()
     check_budget(out, ClaudeConfig(), terms(f"{LEAST:f}"))
     source = spans(tmp_path, [f"{letter * 120}" for letter in "abcdefgh"])
-    with suppress(StoppedError):  # it may be enough for all
+    with suppress(RunStopped):  # it may be enough for all
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms(f"{LEAST:f}"))
     assert len(ledger(tmp_path / "out", CLAUDE)) >= 1
 
@@ -58,5 +58,5 @@ def test_a_run_that_needs_one_call_more_than_it_can_pay_stops(api: ClaudeApi, tm
     build_inline(source, out, CLAUDE, terms=terms(), stop_after=1)
     tiny = terms("0.000001")
     check_budget(Storage.at(out), ClaudeConfig(), tiny)
-    with pytest.raises(StoppedError, match=r"budget of \$0\.000001 is used up"):
+    with pytest.raises(RunStopped, match=r"budget of \$0\.000001 is used up"):
         build_inline(source, out, CLAUDE, terms=tiny)

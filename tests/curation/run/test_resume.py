@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
@@ -128,7 +128,7 @@ def test_a_worker_that_does_not_see_the_dataset_says_so_and_writes_nothing(tmp_p
     given = Source.at(str(source))
     job = UnitContext(SMALL, given.root, Storage.at(tmp_path / "not-mounted"), ffmpeg.build(), "run")
     (unit, *_) = Plan(Storage.at(out), SMALL).units(ShardName("train", 0))
-    with pytest.raises(StoppedError, match="does not see --out"):
+    with pytest.raises(RunStopped, match="does not see --out"):
         screen_unit(job, unit)
     assert not (tmp_path / "not-mounted").exists()
 

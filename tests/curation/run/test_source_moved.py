@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.ledger import SCHEMA, read_ledger, write_ledger
 from nextscene.curation.recorded_config import RecordedConfig
@@ -252,7 +252,7 @@ def test_a_moved_source_without_captions_goes_on_as_it_was_planned(folder: Path,
 def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(folder: Path, tmp_path: Path) -> None:
     planned(folder, tmp_path / "out")
     folder.rename(tmp_path / "away")
-    with pytest.raises(StoppedError, match=r"is not there, and .* was planned from it; is its disk mounted"):
+    with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; is its disk mounted"):
         open_apart(str(folder), str(tmp_path / "out"))
     with pytest.raises(UsageError, match="no such file or folder"):
         open_apart(str(folder), str(tmp_path / "new"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
 from nextscene.curation.config import RunLimits
@@ -94,7 +94,7 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
 
         decision = asyncio.run(asked())
         assert decision.scenes == [UNDECIDED, UNDECIDED]
-        assert isinstance(decision.end, StoppedError) and "its lock is gone" in str(decision.end)
+        assert isinstance(decision.end, RunStopped) and "its lock is gone" in str(decision.end)
         assert api.exchanges == []
 
 
@@ -136,7 +136,7 @@ def test_when_one_question_stops_all_the_answers_under_way_are_stored_before_it_
 
         api.answer = then_stop  # type: ignore[method-assign]
         ends = decide(out, unit(*(f"one {i}" for i in range(12))), unit(*(f"two {i}" for i in range(12)), index=1))
-        assert all(isinstance(one.end, StoppedError) and "spend limit" in str(one.end) for one in ends)
+        assert all(isinstance(one.end, RunStopped) and "spend limit" in str(one.end) for one in ends)
         assert len(stored(out.uri)) == len(api.paid) == account(out.uri).answers
         assert account(out.uri).lost == 0
 

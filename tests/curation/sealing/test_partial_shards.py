@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.inspect.clip import clip_history
 from nextscene.curation.inspect.find import ClipLocation
@@ -198,7 +198,7 @@ def test_what_was_decided_before_the_asking_ended_is_sealed(api: ClaudeApi, sour
     for _ in range(4):
         api.account = GOOD
         after_answers(api, 5, lambda: reach_spend_limit(api))
-        with pytest.raises(StoppedError, match="spend limit"):
+        with pytest.raises(RunStopped, match="spend limit"):
             build_inline(source, out, ASKED, terms=terms())
         assert len(sealed_positions(out)) > before
         before = len(sealed_positions(out))
@@ -228,7 +228,7 @@ def test_a_retry_that_the_asking_ends_leaves_the_sealed_shard_as_it_is(api: Clau
     build_inline(source, out, ASKED, terms=terms())
     before = {shard.path: shard.sha256 for shard in Manifest.read(Storage.at(out)).shards}
     api.account = "spend_limit"
-    with pytest.raises(StoppedError, match="spend limit"):
+    with pytest.raises(RunStopped, match="spend limit"):
         build_inline(source, out, ASKED, retry=frozenset({"refused"}), terms=terms())
     assert {shard.path: shard.sha256 for shard in Manifest.read(Storage.at(out)).shards} == before
     assert CommittedState.read(Storage.at(out), ASKED.units_per_shard).complete(Plan(Storage.at(out), ASKED))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nextscene.common import ffmpeg
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import EncodeConfig
 from nextscene.curation.plan import Plan, write_plan
@@ -138,7 +138,7 @@ def test_what_is_whole_of_a_damaged_shard_is_not_deleted_and_the_remedy_is_one(
     shutil.copytree(built, out)
     damage(out / path)
     before = files(out)
-    with pytest.raises(StoppedError, match=rf"{path} .*restore it from a copy, or delete {LAST.tar}, "):
+    with pytest.raises(RunStopped, match=rf"{path} .*restore it from a copy, or delete {LAST.tar}, "):
         build_inline(source, out, TINY)
     assert files(out) == before
     for named in (LAST.tar, LAST.offsets, LAST.receipt, LAST.ledger):
@@ -192,7 +192,7 @@ def test_where_no_shard_has_its_file_any_more_a_disk_is_missing_and_nothing_is_d
     for name in (ShardName("train", 0), LAST):
         gone(out / getattr(name, kind))
     before = files(out)
-    with pytest.raises(StoppedError, match=rf"none of them has its {kind} any more.*mount the disk.*delete "):
+    with pytest.raises(RunStopped, match=rf"none of them has its {kind} any more.*mount the disk.*delete "):
         build_inline(source, out, TINY)
     assert files(out) == before
 
@@ -204,7 +204,7 @@ def test_a_lost_disk_of_ledgers_deletes_no_tar(source: Path, built: Path, out: P
         gone(out / "manifest.json")
     shutil.rmtree(out / "ledger")
     before = files(out)
-    with pytest.raises(StoppedError, match="restore it from a copy"):
+    with pytest.raises(RunStopped, match="restore it from a copy"):
         build_inline(source, out, TINY)
     assert files(out) == before
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.inspect.status import status
 from nextscene.curation.run.prepare import prepare
@@ -50,7 +50,7 @@ def in_rows(out: Path) -> Decimal:
 def stop_in_the_second_shard(api: ClaudeApi, source: Path, out: Path) -> None:
     """A spend limit is reached once the second shard has had its first answer."""
     after_answers(api, ANSWERS[BAD[0]] + 1, lambda: reach_spend_limit(api))
-    with pytest.raises(StoppedError, match="spend limit"):
+    with pytest.raises(RunStopped, match="spend limit"):
         build(source, out, ANEW)
     api.account = "good"
 

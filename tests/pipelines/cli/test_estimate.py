@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.errors import RunStopped, UsageError
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.estimate import CASES
 from nextscene.pipelines.build_nsp import main
@@ -127,7 +127,7 @@ def test_told_the_pass_rate_and_the_lengths_it_is_within_a_tenth_of_what_the_run
     blind = estimate(source, out)
     assert api.exchanges == [] and not out.exists()
     stop_after(api, 170)
-    with pytest.raises(StoppedError):
+    with pytest.raises(RunStopped):
         build_inline(source, out, CLAUDE, terms=terms())
     half, api.account = list(api.exchanges), "good"
     middle, before = learned(half), tree(out)
@@ -161,7 +161,7 @@ def test_when_all_pass_the_calls_that_are_left_are_counted_exactly(
     """A describe and a verify a clip, less what is stored, wherever it was stopped."""
     api.mind = Mind(pass_rate=1.0)
     stop_after(api, 21)
-    with pytest.raises(StoppedError):
+    with pytest.raises(RunStopped):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     found = estimate(source, tmp_path / "out", "--assume", "pass_rate=1,screened=1")
     assert found["calls"] == (2 * CLIPS - len(stored(tmp_path / "out")),) * 3
@@ -224,7 +224,7 @@ def test_a_source_that_has_moved_is_estimated_as_it_was_and_another_is_refused(a
     """As a run would accept it; but the place where it lies now is not recorded."""
     source, out = spans(tmp_path / "in", [f"thing {number}" for number in range(12)]), tmp_path / "out"
     stop_after(api, 11)
-    with pytest.raises(StoppedError):
+    with pytest.raises(RunStopped):
         build_inline(source, out, CLAUDE, terms=terms())
     before, left = tree(out), estimate(source, out)
     (tmp_path / "in").rename(tmp_path / "moved")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from nextscene.common.errors import RayFailed, StoppedError, UsageError
+from nextscene.common.errors import RayFailed, RunStopped, UsageError
 from nextscene.pipelines.cli import train_on_ray
 from nextscene.pipelines.cli.stop_signals import STOPS
 from nextscene.pipelines.cli.train_on_ray import TrainOnRay, train_supervised
@@ -42,7 +42,7 @@ class Told:
 
     def check(self) -> None:
         if self._to_stop:
-            raise StoppedError("stopped by SIGTERM")
+            raise RunStopped("stopped by SIGTERM")
 
     def tick(self, *_: Any) -> None: ...
 
@@ -70,7 +70,7 @@ def test_a_signal_has_the_supervisor_end_the_work_in_order(job: TrainingJob, mon
     def supervised(_request: Any, _tick: Any, check: Any) -> str:
         check()
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        with pytest.raises(RunStopped, match="stopped by SIGTERM"):
             check()
         return "a summary"
 
@@ -129,10 +129,10 @@ def test_a_node_that_joins_is_waited_for(
 
 def test_a_cluster_that_stays_too_small_stops_the_run(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_on_ray, "_WITHOUT_ROOM_SECONDS", 0.0)
-    with pytest.raises(StoppedError, match=r"has 2 CPUs, --workers 3 needs 3, .* add nodes"):
+    with pytest.raises(RunStopped, match=r"has 2 CPUs, --workers 3 needs 3, .* add nodes"):
         TrainOnRay(job, 3, 3, "10.0.0.1:6379").work(Told())
 
 
 def test_a_stop_ends_the_wait_for_nodes(job: TrainingJob) -> None:
-    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+    with pytest.raises(RunStopped, match="stopped by SIGTERM"):
         TrainOnRay(job, 3, 3, "10.0.0.1:6379").work(Told(to_stop=True))
