@@ -50,10 +50,8 @@ def drive(out: str, run_id: str, folder: Path) -> None:
 
 
 def _ownership(place: Storage, run_id: str) -> Callable[[], None]:
-    try:
-        from nextscene.judge.run_ownership import RunOwnershipCheck
-    except ImportError:
-        from nextscene.curation.run.unit_judge import Leash as RunOwnershipCheck  # as earlier versions have it
+    from nextscene.judge.run_ownership import RunOwnershipCheck
+
     check: Callable[[], None] = RunOwnershipCheck(place, run_id).check
     return check
 

@@ -78,9 +78,9 @@ def connected(raylet: psutil.Popen) -> tuple[str, Any]:
 
 def test_what_the_work_came_to_is_returned_and_what_it_told_is_passed_on() -> None:
     ticks: list[Any] = []
-    moved = Moved(Stages(1, 2, 3, 4), None)
+    moved = Moved((Stages(1, 2, 3, 4), None))
     assert run(("send", moved), ("send", Ended("done")), ticks=ticks) == "done"
-    assert ticks == [(moved.done, None)]
+    assert ticks == [moved.progress]
 
 
 def test_work_that_ended_while_the_supervisor_was_paused_is_done(raylet: psutil.Popen, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_work_that_ended_while_the_supervisor_was_paused_is_done(raylet: psutil.
     steps = Script(
         [
             connected(raylet),
-            ("send", Moved(Stages(1, 2, 3, 4), None)),
+            ("send", Moved((Stages(1, 2, 3, 4), None))),
             ("send", Alive(0)),
             ("send", Ended("done")),
             ("kill", raylet.pid),

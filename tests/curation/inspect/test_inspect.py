@@ -19,10 +19,10 @@ from nextscene.common.storage import Storage
 from nextscene.curation.inspect import (
     OpenDataset,
     clip_history,
+    dataset_overview,
     extract,
     find_clip,
     find_shard,
-    glance,
     look,
     shard_history,
     shard_named,
@@ -176,7 +176,7 @@ def test_a_shard_has_every_clip_that_was_planned_for_it_once(built: Path) -> Non
 def test_a_glance_adds_up_to_the_plan_the_tars_and_the_ledger(out: Path, without_summary: bool) -> None:
     if without_summary:
         (out / "summary.json").unlink()
-    now = glance(opened(out))
+    now = dataset_overview(opened(out))
     ends = Counter((row.outcome, row.reason) for row in ledger(out))
     assert {(outcome, reason): count for outcome, reason, count in now.outcomes or ()} == ends
     assert (now.planned, now.decided, now.complete, now.judge) == (CLIPS, CLIPS, True, "none")
@@ -186,7 +186,7 @@ def test_a_glance_adds_up_to_the_plan_the_tars_and_the_ledger(out: Path, without
 
 
 def test_a_published_copy_says_who_judged_from_its_first_sample(out: Path) -> None:
-    now = glance(published(out))
+    now = dataset_overview(published(out))
     assert (now.judge, now.planned, now.outcomes, now.complete) == ("none", None, None, True)
     assert now.missing == ("config.toml", "plan.parquet", "ledger")
 
@@ -262,12 +262,12 @@ def test_a_clip_is_waiting_then_committed_then_sealed(tmp_path: Path) -> None:
     assert standings() == ["committed"] * 2 + ["waiting"] * 2
     half = shard_history(opened(tmp_path / "out"), TRAIN)
     assert (half.sealed, half.planned, half.decided, half.kept, half.samples) == (False, 4, 2, 2, ())
-    now = glance(opened(tmp_path / "out"))
+    now = dataset_overview(opened(tmp_path / "out"))
     assert (now.planned, now.decided, now.complete, now.splits) == (4, 2, False, ())
     finish(job, work, 1)
     seal_shard(job.out, work.name, work.units)
     assert standings() == ["sealed"] * 4
-    now = glance(opened(tmp_path / "out"))
+    now = dataset_overview(opened(tmp_path / "out"))
     assert (now.decided, now.complete, now.splits[0].samples) == (4, True, 4)
 
 
@@ -350,7 +350,7 @@ def test_a_plan_that_is_cut_short_is_damage(out: Path) -> None:
     path = out / "plan.parquet"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DamagedRecord, match=r"plan\.parquet"):
-        glance(opened(out))
+        dataset_overview(opened(out))
     with pytest.raises(DamagedRecord, match=r"plan\.parquet"):
         find_clip(opened(out), "0" * 24)
 

@@ -117,8 +117,8 @@ def test_an_encoder_that_fails_leaves_the_clip_that_was_there_and_says_why(
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"before")
 
-    def failing(_arguments: list[str], _limits: RunLimits) -> ffmpeg.Run:
-        return ffmpeg.Run(1, "first\nencoder broken", 0.0)
+    def failing(_arguments: list[str], _limits: RunLimits) -> ffmpeg.ChildResult:
+        return ffmpeg.ChildResult(1, "first\nencoder broken", 0.0)
 
     monkeypatch.setattr(ffmpeg, "run", failing)
     with pytest.raises(EncodeFailed, match=r"clip\.mp4: ffmpeg ended with status 1: encoder broken"):

@@ -91,7 +91,7 @@ def test_the_worst_that_240_cards_can_hold_is_below_the_bound(monkeypatch: pytes
     rows = [row(number, verdict="Pass", turned_down=turned_down, **texts) for number in range(240)]
     strip = Filmstrip((bytes(8 << 10),) * FRAMES)
     cards = [make.card(each, strip, 16) for each in rows]
-    facts = make.Facts(CONFIG, "f" * 64, 240, make.Counts(), None)
+    facts = make.PageFacts(CONFIG, "f" * 64, 240, make.Counts(), None)
     facts.counts.add(rows)
     page = Page(make.render(facts, cards))
     assert len(page.nodes(".card")) == 240

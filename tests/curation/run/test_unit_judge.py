@@ -26,7 +26,7 @@ from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.shards.format.layout import ShardName, UnitName
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.claude_api import RunLimits as Pace
+from tests.fakes.claude_api import Limits as Pace
 from tests.fakes.loopback import CLAUDE, account, stored, terms
 from tests.support import SMALL
 

@@ -158,8 +158,8 @@ def test_who_is_between_two_tries_does_not_hold_up_the_end(
                 await asked
             return asyncio.get_running_loop().time() - begun
 
-    monkeypatch.setattr(server_side.judge.patience, "_FIRST_WAIT_SECONDS", 1000.0)
-    monkeypatch.setattr(server_side.judge.patience, "_LONGEST_WAIT_SECONDS", 1000.0)
+    monkeypatch.setattr(server_side.nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 1000.0)
+    monkeypatch.setattr(server_side.nextscene.judge.api.backoff, "_LONGEST_WAIT_SECONDS", 1000.0)
     assert asyncio.run(run()) < 100
 
 
