@@ -13,6 +13,7 @@ STAGES := connector generator sft rl
 SOURCE ?= data/film/shots.csv
 JUDGE  ?= film
 FLAGS  ?=
+PYTEST := -n 3 --dist loadfile --no-loadscope-reorder
 SAMPLE := $(if $(filter data/film/shots.csv,$(SOURCE)),--test 0.1 --split-by clip --unit-size 8 --units-per-shard 8)
 
 # Told before anything is set up or fetched.
@@ -22,13 +23,15 @@ $(error JUDGE=claude needs a key for the Claude API, and ANTHROPIC_API_KEY is no
 endif
 endif
 
-.PHONY: help shards test train bench clean
+.PHONY: help shards train lint test test-fast bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make shards   build the sample dataset in $(OUT)   (OUT= SOURCE= JUDGE= override, FLAGS= adds)"
 	@echo "make train    train the toy model on it, stage after stage, into $(RUN)   (OUT= RUN= override)"
 	@echo "make test     lint, types and all tests"
+	@echo "make lint     format, lint and types alone"
+	@echo "make test-fast   all tests but the slow ones, without lint"
 	@echo "make bench    the benchmarks of docs/performance.md"
 	@echo "make clean    remove .venv and caches, keep data"
 
@@ -53,11 +56,16 @@ shards: $(VENV)/base
 	@$(if $(filter data/film/shots.csv,$(SOURCE)),$(PY) pipelines/fetch_film.py data/film)
 	@$(PY) pipelines/build_nsp.py --source $(SOURCE) --out $(OUT) --judge $(JUDGE) $(SAMPLE) $(FLAGS)
 
-test: $(VENV)/test
+lint: $(VENV)/test
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test: lint
+	$(PY) -m pytest $(PYTEST)
+
+test-fast: $(VENV)/test
+	$(PY) -m pytest $(PYTEST) -m "not slow"
 
 train: export OMP_NUM_THREADS := 1  # toy tensors gain nothing by threads, and lose much where others are at work
 train: $(VENV)/train
