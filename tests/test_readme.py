@@ -1,4 +1,4 @@
-"""The Python in the README does what the README says."""
+"""Run the Python of README.md and compare its output with what the README says."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tests.shards.clips import clip_dataset
 from tests.support import REPOSITORY
 
 
-def blocks(heading: str) -> list[str]:
+def python_blocks(heading: str) -> list[str]:
     section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
 class Enough(Exception):
-    """The loader has no end."""
+    """Ends the loop over the loader, which is endless."""
 
 
-def test_the_lines_on_reading_run_as_they_stand(
+def test_python_blocks_run_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip_dataset(tmp_path / "data" / "nsp-film", [9, 17, 1, 25])
@@ -35,8 +35,8 @@ def test_the_lines_on_reading_run_as_they_stand(
             raise Enough
 
     names: dict[str, Any] = {"train": lambda video, text: trained.append(tuple(video.shape)), "save": save}
-    plain, training = blocks("Reading it")
-    exec(plain, names)  # the README's own words
+    reading, training = python_blocks("Reading shards in Python")
+    exec(reading, names)  # the README's own code
     assert capsys.readouterr().out.splitlines() == [
         f"scene {number} → torch.Size([{frames}, {height}, {width}, 3])"
         for number, (frames, height, width) in enumerate([(9, 48, 64), (17, 48, 64), (1, 32, 32), (25, 48, 64)])

@@ -14,7 +14,7 @@ from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.receipt import Manifest
 
-_CAPTION = "x" * 120  # bytes, as long as captions are in docs/asking.md
+_CAPTION = "x" * 120  # bytes, as long as captions are in docs/judge.md
 _SCENE = "x" * 200
 _STEP = Decimal("0.001")
 

@@ -1,4 +1,4 @@
-"""docs/asking.md: its prices are those of the table, its flags those of the command."""
+"""docs/judge.md: its prices are those of the table, its flags those of the command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.build_nsp import main
 from tests.support import REPOSITORY
 
-PAGE = (REPOSITORY / "docs" / "asking.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "judge.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([\d,]+)( without captions)? \| (claude-[\w-]+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
 
 

@@ -16,7 +16,7 @@ from tests.support import REPOSITORY
 
 SUPPLEMENT = REPOSITORY.parent / "shared" / "seed" / "nsp-supplement.txt"
 
-# A changed template makes other data. Whoever changes one changes it here too, and says so in the release notes.
+# A changed template makes other data. Whoever changes one changes it here too, and says so in CHANGELOG.md.
 SHA256 = {
     "preceding_description": "abbf45b4cd97132430cb7f73d34c2adb559e7587a9f12d88cb4357490fb6961b",
     "verification": "4aede26cb2a5940bc954ba1c64a2d5d315338a88bbc4d4ccc79ff38705781dc5",
