@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from nextscene.common.config_loader import flat
 from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
 from nextscene.shards.format.sample import SCHEMA_VERSION
@@ -147,18 +148,6 @@ def fingerprint(determining: Mapping[str, Any]) -> str:
 def as_tree(config: BuildConfig) -> dict[str, Any]:
     """The configuration as nested tables, for TOML."""
     return asdict(config)
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → value of each setting of a dataclass and of those in it."""
-    named: dict[str, Any] = {}
-    for item in fields(value):
-        inner = getattr(value, item.name)
-        if is_dataclass(inner):
-            named |= flat(inner, f"{prefix}{item.name}.")
-        else:
-            named[f"{prefix}{item.name}"] = inner
-    return named
 
 
 def was_before(name: str) -> Any:

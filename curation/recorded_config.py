@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from nextscene.common.config_loader import flat, flatten
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE, BuildConfig, fingerprint, flat, was_before
+from nextscene.curation.config import BEFORE, BuildConfig, fingerprint, was_before
 from nextscene.shards.format.layout import CONFIG
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
@@ -65,7 +66,7 @@ class RecordedConfig:
     @property
     def settings(self) -> dict[str, Any]:
         """Dotted name → value of every setting of this version; what OUT does not know is as it was before."""
-        known = dict(_flattened(self.config))
+        known = flatten(self.config)
         return {name: known[name] if name in known else was_before(name) for name in flat(BuildConfig())}
 
     @staticmethod
@@ -108,7 +109,7 @@ class RecordedConfig:
 
     def _unknown(self) -> Iterator[str]:
         """What this version does not know: a setting that is newer, or is there no more, and newer records."""
-        named = dict.fromkeys([*dict(_flattened(self.config)), *self.determining])
+        named = dict.fromkeys([*flatten(self.config), *self.determining])
         known = _NO_SETTINGS | flat(BuildConfig()).keys()
         yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))
         if int(self.determining.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
@@ -124,11 +125,3 @@ class RecordedConfig:
             "determining": self.determining,
         }
         out.write(CONFIG, tomli_w.dumps(value).encode())
-
-
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

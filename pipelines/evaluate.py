@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nextscene.common.config_loader import flat
 from nextscene.common.errors import UsageError
 from nextscene.common.fence import LOCK
 from nextscene.common.run_lock import held
@@ -43,7 +44,6 @@ from nextscene.shards.format.sample import MEMBERS, Sample
 from nextscene.shards.loading.reader import SplitReader
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
 from nextscene.training.model.model_folders import export_of
-from nextscene.training.recipe import flat
 
 if TYPE_CHECKING:
     from nextscene.evaluation.comparison import Result

@@ -6,9 +6,10 @@ The recipes beside this module, in `recipes/`, are the paper's stages; `recipes/
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from nextscene.common.config_loader import flat
 from nextscene.judge.config import ClaudeConfig
 
 Form = Literal["nsp", "t2v"]
@@ -312,18 +313,6 @@ _MAY_BE_ZERO = {
     "keeping.evaluate_clips",
     "keeping.sample_clips",
 }
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → value, through dataclasses in dataclasses."""
-    found: dict[str, Any] = {}
-    for item in fields(value):
-        inner = getattr(value, item.name)
-        if is_dataclass(inner):
-            found |= flat(inner, f"{prefix}{item.name}.")
-        else:
-            found[f"{prefix}{item.name}"] = inner
-    return found
 
 
 def _listed(numbers: list[int]) -> str:

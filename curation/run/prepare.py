@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from nextscene.common import ffmpeg
+from nextscene.common.config_loader import flat
 from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree, fingerprint, flat, was_before
+from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree, fingerprint, was_before
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, write_plan
 from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig

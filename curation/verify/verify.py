@@ -9,9 +9,10 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from nextscene.common.config_loader import flat
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BuildConfig, flat
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Tally
 from nextscene.curation.plan import Plan
 from nextscene.curation.progress import Progress

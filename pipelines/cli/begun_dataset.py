@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from nextscene.common.config_loader import SettingsError, from_names
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
@@ -16,7 +17,7 @@ from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig, is
 from nextscene.curation.run.recorded_budget import RecordedBudget, spent_on
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.spending.prices import Prices
-from nextscene.pipelines.cli.options import NO_BOUND, NoBound, SettingsError, chosen, from_names
+from nextscene.pipelines.cli.options import NO_BOUND, NoBound, chosen
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
 
 

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nextscene.common.config_loader import SettingsError, from_tree
 from nextscene.common.errors import DamagedRecord, RunStopped, UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from nextscene.curation.ledger import SCHEMA
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.pipelines.cli.options import SettingsError, from_tree
 from nextscene.shards.format.checksums import relist
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
 from tests.fakes.loopback import CLAUDE, loopback, spans, terms

@@ -361,7 +361,8 @@ HAD_THEIR_DEFAULT = {"rules.hdr", "rules.max_damaged_frames"}
 
 
 def test_every_setting_that_came_later_says_what_was_before_it() -> None:
-    from nextscene.curation.config import BuildConfig, flat
+    from nextscene.common.config_loader import flat
+    from nextscene.curation.config import BuildConfig
 
     later = {name for name in flat(BuildConfig()) if not name.startswith("limits.")} - {*FIRST} - HAD_THEIR_DEFAULT
     assert later == {name for name in BEFORE if name != "cut_version"}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nextscene.pipelines.cli.options import SettingsError, chosen
+from nextscene.common.config_loader import SettingsError
+from nextscene.pipelines.cli.options import chosen
 from nextscene.pipelines.train import RECIPES
 from nextscene.training.model.trainable import listing
 from nextscene.training.recipe import STAGES, DataConfig, MixConfig, ModelConfig, ObjectiveConfig, Recipe
