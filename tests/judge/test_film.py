@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -13,7 +10,6 @@ from hypothesis import strategies as st
 
 from nextscene.judge.base import NoVerdict, Question, Verdict
 from nextscene.judge.film import FilmJudge, content_words, overlap
-from tests.support import REPOSITORY
 
 # Words that the rule takes as they are: no function word, no plural ending.
 WORDS = [f"{first}{second}o" for first in "bcdfgklmnprtvz" for second in ("a", "e", "ui")]
@@ -85,64 +81,3 @@ def test_the_first_shot_of_a_film_is_declined_as_a_rejection() -> None:
 def test_all_that_it_makes_says_film_and_names_no_prompt() -> None:
     judge = FilmJudge(0.5)
     assert (judge.name, judge.rounds, judge.prompt_sha256) == ("film", 1, "")
-
-
-def imported(program: str, cwd: Path) -> set[str]:
-    """Of ray and torch, what `program` imported. Stand-ins in `cwd` make an attempt succeed, so that none is missed."""
-    code = f"import sys\n{program}\nprint(*({{'ray', 'torch'}} & set(sys.modules)))"
-    search = f"import sys; sys.path[:0] = [{str(cwd)!r}, {str(REPOSITORY)!r}]\n"
-    done = subprocess.run([sys.executable, "-c", search + code], cwd=cwd, capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
-
-
-def stand_in(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").touch()
-    return folder
-
-
-LOADING = (
-    "nextscene.shards.loading.collate",
-    "nextscene.shards.loading.loader",
-    "nextscene.shards.loading.buffer_pool",
-    "nextscene.shards.loading.streaming",
-)
-"""What a trainer needs, and no run does."""
-
-ON_RAY = ("nextscene.training.distributed.ray_train",)
-"""The one module that puts a trainer on Ray."""
-
-IMPORT_ALL = f"""
-import importlib, pkgutil
-for package in {{packages!r}}:
-    package = "nextscene." + package
-    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-        if module.name not in {(*LOADING, *ON_RAY)!r}:
-            importlib.import_module(module.name)
-"""
-
-
-def test_the_stand_ins_would_be_seen(tmp_path: Path) -> None:
-    assert imported("import ray, torch", stand_in(tmp_path, "ray", "torch")) == {"ray", "torch"}
-
-
-@pytest.mark.parametrize("packages", [("judge", "prompts"), ("shards",)])
-def test_judge_prompts_and_shards_import_neither_ray_nor_torch(packages: tuple[str, ...], tmp_path: Path) -> None:
-    assert imported(IMPORT_ALL.format(packages=packages), stand_in(tmp_path, "ray", "torch")) == set()
-
-
-def test_no_module_of_a_run_imports_torch_and_no_package_imports_ray_by_itself(tmp_path: Path) -> None:
-    assert (
-        imported("import nextscene.curation, nextscene.judge, nextscene.prompts, nextscene.shards", tmp_path) == set()
-    )
-    everything = IMPORT_ALL.format(packages=("curation", "judge", "pipelines", "prompts", "shards"))
-    assert "torch" not in imported(everything, stand_in(tmp_path, "torch"))
-
-
-def test_a_command_that_does_no_work_does_not_wait_for_ray(tmp_path: Path) -> None:
-    assert imported("import nextscene.pipelines.build_nsp", stand_in(tmp_path, "ray")) == set()
-
-
-def test_a_trainer_imports_ray_only_to_be_put_on_it(tmp_path: Path) -> None:
-    assert imported(IMPORT_ALL.format(packages=("training",)), stand_in(tmp_path, "ray")) == {"torch"}
