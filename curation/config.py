@@ -1,4 +1,4 @@
-"""What a run is told: every setting that decides the bytes it makes, and the few that do not."""
+"""Settings of a build: those that decide the bytes of the dataset, and the few that do not."""
 
 from __future__ import annotations
 
@@ -9,97 +9,103 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from nextscene.common.config_loader import flat
+from nextscene.common.config_loader import flat, setting
 from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
 CUT_VERSION = 2
-"""Counts up whenever the cut's own logic makes other bytes or other ends of the same file, as settings would."""
+"""Version of the cut's own logic. It counts up when the same file and settings give other bytes or another outcome."""
 
 BEFORE: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1}
-"""What a dataset had of each setting before there was that setting: the old behavior, which need not be the default.
+"""Setting → its value in datasets that were begun before the setting existed, which may differ from the default.
 
-Every setting that is new from now on stands here. A dataset that has this value of it is decided as one from before,
-and has the same fingerprint.
+Every new setting gets an entry. A dataset with this value makes the same decisions as one without the setting, and has
+the same fingerprint.
 """
 
 _MAX_CRF = 51
 _ALL_PERCENT = 100
 _MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames", "limits.lock_wait_seconds"])
 _FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
-_CLAUDES_PROMPTS = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
+_PROMPTS_OF_VERSION = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which clips are kept. Sizes in pixels as displayed, after rotation and sample aspect (paper, section 11.2).
+    """Rules that a clip must pass to be kept (paper, section 11.2).
 
-    HDR is converted to BT.709, or rejected. `max_damaged_frames` of a clip may be damaged.
+    Sizes are in pixels as displayed, after rotation and sample aspect.
     """
 
-    min_width: int = 832
-    min_height: int = 480
-    min_image_side: int = 512
-    hdr: Literal["convert", "reject"] = "convert"
-    max_damaged_frames: int = 0
+    min_width: int = setting(832, "Smallest displayed width of a video, in pixels.")
+    min_height: int = setting(480, "Smallest displayed height of a video, in pixels.")
+    min_image_side: int = setting(512, "Smallest shorter side of an image, in pixels.")
+    hdr: Literal["convert", "reject"] = setting("convert", "Convert HDR video to BT.709, or reject it.")
+    max_damaged_frames: int = setting(0, "Damaged frames that a clip may have.")
 
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """How a clip is written: H.264 in MP4. Sizes apply to `--resolution train`; images are always square."""
+    """Encoding of a clip: H.264 in MP4. `width` and `height` apply to `resolution = "train"`; images are square."""
 
-    width: int = 832
-    height: int = 480
-    image_side: int = 512
-    fps: int = 16
-    max_frames: int = 81
-    gop: int = 16
-    crf: int = 18
+    width: int = setting(832, "Width of a clip under --resolution train, in pixels.")
+    height: int = setting(480, "Height of a clip under --resolution train, in pixels.")
+    image_side: int = setting(512, "Side of the square frame that an image becomes, in pixels.")
+    fps: int = setting(16, "Frames per second.")
+    max_frames: int = setting(81, "Longest clip, in frames; what follows is left out.")
+    gop: int = setting(16, "Frames from one keyframe to the next.")
+    crf: int = setting(18, "x264's constant rate factor, 0 (lossless) to 51.")
     preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
-    ] = "veryfast"
+    ] = setting("veryfast", "x264's preset; slower ones give smaller files.")
 
 
 @dataclass(frozen=True)
 class FilmConfig:
-    """The judge `film`: a scene and a caption that share this much of their content words are one moment."""
+    """The judge `film`."""
 
-    max_overlap: float = 0.5
+    max_overlap: float = setting(
+        0.5, "Share of content words that scene and caption may have in common; with more they show the same moment."
+    )
 
 
 @dataclass(frozen=True)
 class RunLimits:
-    """Bounds on one clip's decoder and on the asking. They protect the run and do not change what it makes.
+    """Limits of time and memory. They protect the run and do not change what it makes."""
 
-    Headers are read within `header_seconds` of CPU time and `header_memory_mb`.
-    A call to the judge is given up after `call_seconds`; with no answer to any for `outage_seconds` the run stops.
-    A batch whose creation broke off is looked for during `batch_appear_hours` before it is made anew.
-    A run on another host that holds OUT is waited for during `lock_wait_seconds`; 0 is not at all.
-    """
-
-    clip_seconds: float = 120.0
-    clip_memory_mb: int = 4096
-    header_seconds: float = 10.0
-    header_memory_mb: int = 768
-    calls_at_once: int = 256
-    call_seconds: float = 180.0
-    outage_seconds: float = 900.0
-    batch_clips: int = 100_000
-    batch_appear_hours: float = 24.0
-    lock_wait_seconds: float = 90.0
+    clip_seconds: float = setting(120.0, "Seconds to decode and encode one clip.")
+    clip_memory_mb: int = setting(4096, "Megabytes of memory to decode and encode one clip.")
+    header_seconds: float = setting(10.0, "Seconds of CPU time to read the headers of one file.")
+    header_memory_mb: int = setting(768, "Megabytes of memory to read the headers of one file.")
+    calls_at_once: int = setting(256, "Calls to the judge in flight at once.")
+    call_seconds: float = setting(180.0, "Seconds that one call to the judge may take.")
+    outage_seconds: float = setting(900.0, "Seconds without any answer of the judge after which the run stops.")
+    batch_clips: int = setting(100_000, "Clips asked about together under --batches.")
+    batch_appear_hours: float = setting(
+        24.0, "Hours to look for a batch whose creation was interrupted, before it is created again."
+    )
+    lock_wait_seconds: float = setting(90.0, "Seconds to wait for a run on another host that uses --out; 0 is not to wait.")
 
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """A run's configuration. All of it but `limits` is the fingerprint of the dataset."""
+    """The settings of a build. All but `limits` are part of the dataset's fingerprint."""
 
-    judge: Literal["film", "claude", "none"] = "film"
-    resolution: Literal["train", "native"] = "train"
-    test: float = 0.01
-    split_by: Literal["source", "clip"] = "source"
-    unit_size: int = 32
-    units_per_shard: int = 16
+    judge: Literal["film", "claude", "none"] = setting(
+        "film",
+        "Where the scene before a clip comes from. film: the caption of the shot before it; claude: written and verified"
+        " by Claude, which costs money; none: no scene.",
+    )
+    resolution: Literal["train", "native"] = setting(
+        "train", "train: cover the size of --encode.width and --encode.height, crop the rest; native: keep the size."
+    )
+    test: float = setting(0.01, "Share of the test split, from 0 to 1.")
+    split_by: Literal["source", "clip"] = setting(
+        "source", "What goes into one split as a whole: all clips of a source, or each clip by itself."
+    )
+    unit_size: int = setting(32, "Clips in a unit; a unit is committed as a whole.")
+    units_per_shard: int = setting(16, "Units in a shard.")
     rules: Rules = field(default_factory=Rules)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     film: FilmConfig = field(default_factory=FilmConfig)
@@ -128,28 +134,28 @@ class BuildConfig:
                 raise ValueError(f"{name} must be even, not {flat(self)[name]}")
 
     def determining(self, ffmpeg_build: str) -> dict[str, Any]:
-        """Dotted name → value of all that decides the dataset's bytes, for comparing two runs."""
-        idle = {"limits", "film", "claude"} - {self.judge}
+        """Return dotted name → value of everything that decides the dataset's bytes, to compare two runs."""
+        unused = {"limits", "film", "claude"} - {self.judge}
         chosen = {
             name: value
             for name, value in flat(self).items()
-            if name.partition(".")[0] not in idle and not (name in BEFORE and BEFORE[name] == value)
+            if name.partition(".")[0] not in unused and not (name in BEFORE and BEFORE[name] == value)
         }
         if self.judge == "claude":
-            chosen |= {f"prompts.{name}": load(name).sha256 for name in _CLAUDES_PROMPTS[self.claude.prompt_version]}
+            chosen |= {f"prompts.{name}": load(name).sha256 for name in _PROMPTS_OF_VERSION[self.claude.prompt_version]}
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
 
 
 def fingerprint(determining: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of `BuildConfig.determining`."""
+    """Return the sha256 of `BuildConfig.determining` as canonical JSON."""
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
 def as_tree(config: BuildConfig) -> dict[str, Any]:
-    """The configuration as nested tables, for TOML."""
+    """Return the configuration as nested tables, for TOML."""
     return asdict(config)
 
 
 def was_before(name: str) -> Any:
-    """Return what a dataset without this setting had; None for what is no setting."""
+    """Return the value of a setting in datasets that were begun before it existed; None for an unknown name."""
     return BEFORE[name] if name in BEFORE else flat(BuildConfig()).get(name)

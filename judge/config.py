@@ -1,25 +1,27 @@
-"""What decides the answers of the judge `claude`."""
+"""Settings that decide the answers of the judge `claude`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from nextscene.common.config_loader import setting
+
 
 @dataclass(frozen=True)
 class ClaudeConfig:
     """The judge `claude`: the model, and how it is asked.
 
-    `max_tokens` bounds one answer, thinking included; one that is cut off there is asked for again with twice as many.
-    A clip without a caption is captioned from `frames` pictures of `frame_height` pixels, a multiple of 28, so that few
-    tokens are spent on padding: 252 a picture of 832×480. `prompt_version` is that of `request_builder.py`: what was
-    begun with one ends with it.
+    `frame_height` is a multiple of 28, so that few tokens are spent on padding: 252 for a picture of 832×480.
+    `prompt_version` is that of `request_builder.py`; a dataset or run that began with one version keeps it to the end.
     """
 
-    model: str = "claude-sonnet-5-5"
-    effort: Literal["low", "medium", "high"] = "low"
-    rounds: int = 3
-    max_tokens: int = 1024
-    frames: int = 8
-    frame_height: int = 336
-    prompt_version: Literal[1, 2] = 2
+    model: str = setting("claude-sonnet-5-5", "The model that answers.")
+    effort: Literal["low", "medium", "high"] = setting("low", "How much the model thinks before it answers.")
+    rounds: int = setting(3, "Attempts at a scene that passes its verification, after which the clip is dropped.")
+    max_tokens: int = setting(
+        1024, "Longest answer in tokens, thinking included; one cut off there is asked for again, with twice as many."
+    )
+    frames: int = setting(8, "Pictures from which a clip without a caption is captioned.")
+    frame_height: int = setting(336, "Height of those pictures in pixels, a multiple of 28.")
+    prompt_version: Literal[1, 2] = setting(2, "Version of the prompts.")
