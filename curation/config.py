@@ -85,7 +85,9 @@ class RunLimits:
     batch_appear_hours: float = setting(
         24.0, "Hours to look for a batch whose creation was interrupted, before it is created again."
     )
-    lock_wait_seconds: float = setting(90.0, "Seconds to wait for a run on another host that uses --out; 0 is not to wait.")
+    lock_wait_seconds: float = setting(
+        90.0, "Seconds to wait for a run on another host that uses --out; 0 is not to wait."
+    )
 
 
 @dataclass(frozen=True)
