@@ -49,8 +49,8 @@ class Rules:
 class EncodeConfig:
     """Encoding of a clip: H.264 in MP4. `width` and `height` apply to `resolution = "train"`; images are square."""
 
-    width: int = setting(832, "Width of a clip under --resolution train, in pixels.")
-    height: int = setting(480, "Height of a clip under --resolution train, in pixels.")
+    width: int = setting(832, "Width of a clip in pixels, when resolution is train.")
+    height: int = setting(480, "Height of a clip in pixels, when resolution is train.")
     image_side: int = setting(512, "Side of the square frame that an image becomes, in pixels.")
     fps: int = setting(16, "Frames per second.")
     max_frames: int = setting(81, "Longest clip, in frames; what follows is left out.")
@@ -81,12 +81,12 @@ class RunLimits:
     calls_at_once: int = setting(256, "Calls to the judge in flight at once.")
     call_seconds: float = setting(180.0, "Seconds that one call to the judge may take.")
     outage_seconds: float = setting(900.0, "Seconds without any answer of the judge after which the run stops.")
-    batch_clips: int = setting(100_000, "Clips asked about together under --batches.")
+    batch_clips: int = setting(100_000, "Clips asked about together in message batches.")
     batch_appear_hours: float = setting(
         24.0, "Hours to look for a batch whose creation was interrupted, before it is created again."
     )
     lock_wait_seconds: float = setting(
-        90.0, "Seconds to wait for a run on another host that uses --out; 0 is not to wait."
+        90.0, "Seconds to wait while a run on another host holds OUT."
     )
 
 
@@ -96,11 +96,11 @@ class BuildConfig:
 
     judge: Literal["film", "claude", "none"] = setting(
         "film",
-        "Where the scene before a clip comes from. film: the caption of the shot before it; claude: written and verified"
-        " by Claude, which costs money; none: no scene.",
+        "Where the scene before a clip comes from. film: the caption of the shot before it; claude: Claude writes and"
+        " verifies it, which costs money; none: no scene.",
     )
     resolution: Literal["train", "native"] = setting(
-        "train", "train: cover the size of --encode.width and --encode.height, crop the rest; native: keep the size."
+        "train", "train: scale to cover encode.width × encode.height and crop the rest; native: keep the size."
     )
     test: float = setting(0.01, "Share of the test split, from 0 to 1.")
     split_by: Literal["source", "clip"] = setting(
