@@ -85,9 +85,7 @@ class RunLimits:
     batch_appear_hours: float = setting(
         24.0, "Hours to look for a batch whose creation was interrupted, before it is created again."
     )
-    lock_wait_seconds: float = setting(
-        90.0, "Seconds to wait while a run on another host holds OUT."
-    )
+    lock_wait_seconds: float = setting(90.0, "Seconds to wait while a run on another host holds OUT.")
 
 
 @dataclass(frozen=True)
