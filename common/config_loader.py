@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 from nextscene.common.errors import UsageError
 
 T = TypeVar("T")
-_HELP = "help"
+_HELP, _CHOICES = "help", "choices"
 _FORM = r"write a setting as unit_size = 32, texts in quotes, with \\ for \ in them"
 _log = logging.getLogger(__name__)
 
@@ -27,21 +27,28 @@ class SettingsError(UsageError, ValueError):
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its dotted name, its type, its default, and the sentence that explains it ("" if it has none)."""
+    """One setting: its dotted name, its type, its default, and the sentence that explains it ("" if it has none).
+
+    `choices` are all values that it may have; empty where the type alone decides.
+    """
 
     name: str
     type: Any
     default: Any
     help: str = ""
+    choices: tuple[Any, ...] = ()
 
     @property
     def is_list(self) -> bool:
         return _element_type(self.type) is not None
 
 
-def setting(default: T, sentence: str) -> T:
-    """Declare a field of a settings class: its default, and the sentence that `--help` shows for it."""
-    return field(default=default, metadata={_HELP: sentence})
+def setting(default: T, sentence: str, choices: Collection[T] = ()) -> T:
+    """Declare a field of a settings class: its default, and the sentence that `--help` shows for it.
+
+    `choices` may be a registry: what is registered later counts.
+    """
+    return field(default=default, metadata={_HELP: sentence, _CHOICES: choices})
 
 
 def leaves(cls: type[Any], prefix: str = "") -> Iterator[Setting]:
@@ -53,7 +60,8 @@ def leaves(cls: type[Any], prefix: str = "") -> Iterator[Setting]:
         if is_dataclass(kind):
             yield from leaves(cast(type[Any], kind), f"{name}.")
         else:
-            yield Setting(name, kind, getattr(defaults, item.name), item.metadata.get(_HELP, ""))
+            choices = get_args(kind) if get_origin(kind) is Literal else tuple(item.metadata.get(_CHOICES, ()))
+            yield Setting(name, kind, getattr(defaults, item.name), item.metadata.get(_HELP, ""), choices)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -108,8 +116,8 @@ def from_names(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     for name, value in values.items():
         if name not in known:
             raise SettingsError(f"{where}: {_unknown(name, value, known)}")
-        if not _fits(value, known[name].type):
-            raise SettingsError(f"{where}: {name} = {value!r} should be {_type_in_words(known[name].type)}")
+        if not _fits(value, known[name]):
+            raise SettingsError(f"{where}: {name} = {value!r} should be {_in_words(known[name])}")
     return _build(cls, values, "", where)
 
 
@@ -156,7 +164,7 @@ def _unknown(name: str, value: Any, known: Mapping[str, Setting]) -> str:
     if inner := next((other for other in known if other.startswith(f"{name}.")), None):
         return f"{name} = {value!r} should be a table, [{name}], with {inner} and others"
     if (table := known.get(name.partition(".")[0])) and table.is_list:
-        return f"{table.name} should be {_type_in_words(table.type)}, as [[{table.name}]]"
+        return f"{table.name} should be {_in_words(table)}, as [[{table.name}]]"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"no setting {name!r}" + (f"; is {near[0]!r} meant?" if near else "")
 
@@ -188,20 +196,21 @@ def _element_type(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is tuple else None
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: Any, one: Setting) -> bool:
+    kind = one.type
     if element := _element_type(kind):
         inner = Mapping if is_dataclass(element) else element
         return isinstance(value, (list, tuple)) and all(isinstance(item, inner) for item in value)
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
+    if one.choices:
+        return value in one.choices
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return type(value) is kind
 
 
-def _type_in_words(kind: Any) -> str:
-    if element := _element_type(kind):
+def _in_words(one: Setting) -> str:
+    if element := _element_type(one.type):
         return "a list of " + ("tables" if is_dataclass(element) else "texts")
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
+    if one.choices:
+        return "one of " + ", ".join(map(str, one.choices))
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[one.type]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Container, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -27,11 +27,10 @@ def options(cls: type[Any], default: str = "", without: Container[str] = ()) -> 
     def decorate(command: F) -> F:
         shown = [one for one in leaves(cls) if one.name not in without and not one.is_list]
         for one in reversed(shown):
-            choice = get_args(one.type) if get_origin(one.type) is Literal else None
             command = click.option(
                 f"--{one.name.replace('_', '-')}",
                 _parameter(one.name),
-                type=click.Choice(choice) if choice else one.type,
+                type=click.Choice(one.choices) if one.choices else one.type,
                 help=_help(one, default),
             )(command)
         return command

@@ -70,6 +70,19 @@ def test_every_setting_has_a_dotted_name_a_type_a_default_and_a_sentence() -> No
     assert Outer.unit_size == 32
 
 
+def test_a_choice_registered_later_counts() -> None:
+    known = {"film": 1, "none": 2}
+
+    @dataclass(frozen=True)
+    class Chosen:
+        judge: str = setting("film", "Who judges.", choices=known)
+
+    with pytest.raises(SettingsError, match="file: judge = 'nobody' should be one of film, none"):
+        from_names(Chosen, {"judge": "nobody"}, "file")
+    known["nobody"] = 3
+    assert from_names(Chosen, {"judge": "nobody"}, "file").judge == "nobody"
+
+
 def test_without_file_and_values_all_is_at_its_default() -> None:
     assert load(Outer, None, {}) == Outer()
     assert load(BuildConfig, None, {}) == BuildConfig()
