@@ -18,7 +18,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.judge.spending.segments import read_answers
 from tests.command import Place, place
-from tests.fakes.claude_api import ClaudeApi, Limits, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, Limits
 from tests.support import ledger, make_video, write_csv
 
 LEAST_SHARE = 0.75
@@ -30,12 +30,12 @@ _WAIT_SECONDS = 1800.0
 
 
 def main() -> int:
-    mind = Mind(pass_rate=0.7, scene_words=15, thinking_tokens=40, chars_per_token=3)
+    rules = AnswerRules(pass_rate=0.7, scene_words=15, thinking_tokens=40, chars_per_token=3)
     print(f"{'clips':>6}{'budget':>9}{'spent':>9}{'decided':>9}{'of the clips':>14}{'of the money':>14}")
     with (
         tempfile.TemporaryDirectory() as folder,
         place() as here,
-        ClaudeApi(mind=mind, limits=Limits(latency=0.1)) as api,
+        ClaudeApi(rules=rules, limits=Limits(latency=0.1)) as api,
     ):
         small = build(here, api, source(Path(folder, "small"), 155), "0.15")
         large_source = source(Path(folder, "large"), 2000)

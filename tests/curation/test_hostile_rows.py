@@ -243,9 +243,9 @@ def test_what_a_model_answers_is_cleaned_where_it_comes_in_or_ends_the_clip(tmp_
 
     def hostile(question: Question, tier: str) -> dict[str, Any]:
         message = answer(question, tier)
-        task = "describe" if "Predict the most likely prior event" in question.said else "verify"
+        task = "describe" if "Predict the most likely prior event" in question.text else "verify"
         for caption, (of, changes, _) in ANSWERS.items():
-            if caption in question.said and of == task:
+            if caption in question.text and of == task:
                 return {**message, **changes}
         return message
 

@@ -79,7 +79,7 @@ def true_cost(exchanges: Sequence[Exchange]) -> Decimal:
 
 def asked_of(exchanges: Sequence[Exchange], caption: str) -> list[Exchange]:
     """Those whose question is about this caption."""
-    return [exchange for exchange in exchanges if caption in Question(exchange.body).said]
+    return [exchange for exchange in exchanges if caption in Question(exchange.body).text]
 
 
 def files_of(out: Path) -> dict[str, bytes]:

@@ -34,7 +34,7 @@ from unittest import mock
 from nextscene.common.storage import Storage
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.shards.format.receipt import sealed_shards
-from tests.fakes.claude_api import ClaudeApi, Exchange, Weather
+from tests.fakes.claude_api import ClaudeApi, Exchange, FaultSchedule
 from tests.fakes.claude_api import Limits as Server
 from tests.fakes.claude_api.batches import Batch
 from tests.fakes.loopback import account, calls, spans, stored, terms
@@ -121,7 +121,7 @@ class Trial:
         begun = time.monotonic()
         if self._plan.retries:
             self._finish()
-            self._api.mind, self._retry = MENDED, FAILED
+            self._api.rules, self._retry = MENDED, FAILED
         exchanges, batches = len(self._api.exchanges), len(self._api.batches)
         for answers, seconds in self._plan.moments:
             if not self._has_retried:
@@ -252,8 +252,10 @@ class Campaign:
         name = f"{plan.seed}-{plan.way.replace(' ', '-')}"
         out = str(self._folder / name) if plan.place == "disk" else self._bucket.uri(name)
         most = 2 if plan.weather == "odd" else 3  # after three answers that nobody can read a question ends
-        weather = Weather(seed=plan.seed, rates=_WEATHERS[plan.weather], most=most, retry_after=0.1, slow_seconds=0.2)
-        server = ClaudeApi(weather=weather, limits=Server(latency=plan.latency), batch_seconds=0.3)
+        schedule = FaultSchedule(
+            seed=plan.seed, rates=_WEATHERS[plan.weather], max_per_body=most, retry_after=0.1, slow_seconds=0.2
+        )
+        server = ClaudeApi(faults=schedule, limits=Server(latency=plan.latency), batch_seconds=0.3)
         server.create_faults = [*_CREATIONS.get(plan.weather, [])]
         with server as api, _reached(api), _revealing(api):
             return Trial(plan, source, out, api).go(calm)
@@ -264,7 +266,7 @@ class Campaign:
             with ClaudeApi() as api, _reached(api):
                 build_inline(source, calm, CONFIG, terms=terms())
                 if retries:
-                    api.mind = MENDED
+                    api.rules = MENDED
                     build_inline(source, calm, CONFIG, FAILED, terms())
         return calm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from tests.fakes.claude_api import Answer, Mind, Question
+from tests.fakes.claude_api import Answer, AnswerRules, Question
 
 CLIPS = 24
 
@@ -26,7 +26,7 @@ def _of_kinds(kinds: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mended(Mind):
+class Mended(AnswerRules):
     """Takes every request for a valid one."""
 
     def answer(self, question: Question) -> Answer:

@@ -10,7 +10,7 @@ import pytest
 
 from nextscene.common.errors import RunStopped
 from nextscene.judge.api.batch_record import BatchRecord
-from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.loopback import CLAUDE, account, spans, stored, terms, true_cost
 from tests.interop.test_s3 import Bucket, bucket, credentials, server
 from tests.support import assert_conserved, assert_same_dataset, build_inline
@@ -24,7 +24,7 @@ CONFIG = replace(CLAUDE, unit_size=3)
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    with ClaudeApi(mind=Mind(pass_rate=0.6)) as api:
+    with ClaudeApi(rules=AnswerRules(pass_rate=0.6)) as api:
         monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.claude_api import ClaudeApi, Limits, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, Limits
 from tests.judge import server_side
 
 
@@ -16,9 +16,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def mind() -> Mind:
+def rules() -> AnswerRules:
     """What the API answers; a file that wants another has a fixture of this name."""
-    return Mind()
+    return AnswerRules()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def limits() -> Limits:
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch, mind: Mind, limits: Limits) -> Iterator[ClaudeApi]:
-    with ClaudeApi(mind=mind, limits=limits) as api:
+def api(monkeypatch: pytest.MonkeyPatch, rules: AnswerRules, limits: Limits) -> Iterator[ClaudeApi]:
+    with ClaudeApi(rules=rules, limits=limits) as api:
         server_side.reach(monkeypatch, api)
         yield api

@@ -20,7 +20,7 @@ from nextscene.common.errors import RunStopped
 from nextscene.common.storage import Storage
 from nextscene.pipelines.build_nsp import main
 from tests.command import Ended, Place, place
-from tests.fakes.claude_api import KEY, ClaudeApi, Limits, Weather
+from tests.fakes.claude_api import KEY, ClaudeApi, FaultSchedule, Limits
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
 from tests.support import (
     REPOSITORY,
@@ -95,7 +95,7 @@ def test_a_whole_run_in_bad_weather_is_watched_and_a_second_call_asks_nothing(
 ) -> None:
     out = tmp_path / "out"
     rates = dict.fromkeys(["429", "529", "500", "drop-before", "drop-after", "slow"], 0.03)
-    with ClaudeApi(weather=Weather(rates=rates), limits=Limits(latency=0.1)) as api:
+    with ClaudeApi(faults=FaultSchedule(rates=rates), limits=Limits(latency=0.1)) as api:
         with here.start_build(*flags(source, out), env=env(api)) as run:
             run.until(lambda: answered(out) > 20)
             during = here.build("--out", str(out), "--status", env=env(api))

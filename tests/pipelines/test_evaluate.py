@@ -17,7 +17,7 @@ from nextscene.pipelines.evaluate import main
 from nextscene.prompts import load
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.model.pretrained import PretrainedModels
-from tests.fakes.claude_api import ClaudeApi, Mind, Weather
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule
 from tests.judge import server_side
 from tests.judge.server_side import account, interactive_cost
 from tests.shards.samples import sample, sample_of, seal_dataset
@@ -27,7 +27,7 @@ from tests.training.stages import make_originals
 SIZE = ["--frames", "5", "--width", "32", "--height", "32", "--steps", "2"]
 JUDGE = ["--judge.frames", "2"]
 SCENES = ["A glass wobbles.", "Dark clouds gather.", "Rain – and wind.", "She opens the door.", "A dog barks."]
-MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-CAPTION": 0.15})
+RULES = AnswerRules(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-CAPTION": 0.15})
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def given(made: tuple[PretrainedModels, dict[str, Path], Path], tmp_path: Path) 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
     server_side.hurry(monkeypatch)
-    with ClaudeApi(mind=MIND) as api:
+    with ClaudeApi(rules=RULES) as api:
         server_side.reach(monkeypatch, api)
         yield api
 
@@ -119,14 +119,14 @@ def said_of(item: dict[str, Any]) -> str:
     """The verdict that the server gives, worked out once more."""
     if not item["caption"] or "GARBLED" in item["caption"]:
         return ""
-    return "Pass" if MIND.passes(item["scene"], item["caption"]) else "Fail"
+    return "Pass" if RULES.passes(item["scene"], item["caption"]) else "Fail"
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------
 
 
 def test_a_score_is_the_share_of_passes_and_a_second_run_makes_and_asks_nothing(given: Given, api: ClaudeApi) -> None:
-    api.weather = Weather(rates={"429": 0.1, "500": 0.1, "drop-before": 0.1})
+    api.faults = FaultSchedule(rates={"429": 0.1, "500": 0.1, "drop-before": 0.1})
     printed = given.score("--samples", "2")
     rows = {words[0]: words[1:] for line in printed.splitlines()[:3] if (words := line.split())}
     passes = 0
@@ -156,7 +156,7 @@ def test_a_score_is_the_share_of_passes_and_a_second_run_makes_and_asks_nothing(
 
 
 def test_models_are_compared_on_the_same_scenes_and_seeds(given: Given, api: ClaudeApi) -> None:
-    api.mind = Mind(pass_rate=0.5)
+    api.rules = AnswerRules(pass_rate=0.5)
     original = f"ltx={given.originals.ltx}"
     given.score("--original", original, "--guidance", "1")
     ways = [[(item["scene"], item["seed"]) for item in given.items(name)] for name in ("sft", "rl", "ltx")]
@@ -172,7 +172,7 @@ def test_models_are_compared_on_the_same_scenes_and_seeds(given: Given, api: Cla
 
 
 def test_an_item_says_all_that_its_verdict_comes_from(given: Given, api: ClaudeApi) -> None:
-    api.mind = Mind()
+    api.rules = AnswerRules()
     given.score()
     item = given.items("rl")[2]
     assert item["scene"] == SCENES[2]
@@ -187,7 +187,7 @@ def test_an_item_says_all_that_its_verdict_comes_from(given: Given, api: ClaudeA
 
 
 def test_more_scenes_and_samples_are_added_to_what_is_there(given: Given, api: ClaudeApi) -> None:
-    api.mind = Mind()
+    api.rules = AnswerRules()
     given.score("--most", "2")
     stamps, asked = given.stamps, len(api.exchanges)
     given.score("--most", "3", "--samples", "2")
@@ -196,7 +196,7 @@ def test_more_scenes_and_samples_are_added_to_what_is_there(given: Given, api: C
 
 
 def test_the_scenes_of_a_dataset_are_those_of_its_test_split(given: Given, api: ClaudeApi) -> None:
-    api.mind = Mind()
+    api.rules = AnswerRules()
     code, _, stderr = given.run(*given.models[:2], "--data", str(given.data))
     assert code == 0, stderr
     scenes = {item["scene"] for item in given.items("sft")}
@@ -212,7 +212,7 @@ def test_the_scenes_of_a_dataset_are_those_of_its_test_split(given: Given, api: 
 
 
 def test_a_budget_that_is_used_up_ends_with_3_and_a_larger_one_goes_on(given: Given, api: ClaudeApi) -> None:
-    api.mind = Mind(pass_rate=0.5)
+    api.rules = AnswerRules(pass_rate=0.5)
     flags = [*given.models, "--scenes", given.file()]
     line = given.error(3, *flags, "--budget-usd", "0.014")
     assert "the budget of $0.014 is used up" in line and "Raise --budget-usd" in line
@@ -231,7 +231,7 @@ def test_without_a_key_nothing_is_made(given: Given, api: ClaudeApi, monkeypatch
 
 
 def test_a_model_of_which_nothing_could_be_judged_ends_with_1_and_the_last_reason(given: Given, api: ClaudeApi) -> None:
-    api.mind = Mind(marked={"REFUSE-CAPTION": 1.0})
+    api.rules = AnswerRules(marked={"REFUSE-CAPTION": 1.0})
     code, stdout, stderr = given.run(*given.models, "--scenes", given.file())
     assert code == 1
     assert "sft: nothing was judged; last: refused, frontier_llm: caption: This request could assist" in stderr

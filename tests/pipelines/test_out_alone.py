@@ -26,7 +26,7 @@ from nextscene.shards.format.checksums import file_sha256, relist
 from nextscene.shards.format.layout import CONFIG, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
 from tests.command import SMALL_FLAGS
-from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms
 from tests.fakes.without_ray import build, command
 from tests.support import SMALL, assert_same_clips, build_inline, captioned_spans, ledger
@@ -118,7 +118,7 @@ def test_without_a_plan_the_source_is_to_be_given(tmp_path: Path) -> None:
 def test_the_budget_holds_for_out_alone_and_a_line_says_so_before_anything_is_asked(
     api: ClaudeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api.mind = Mind(thinking_tokens=900)
+    api.rules = AnswerRules(thinking_tokens=900)
     source, out = spans(tmp_path, [f"thing {number:02d}" for number in range(5)]), tmp_path / "out"
     given = ("--source", source, "--out", out, *CLAUDE_FLAGS)
     assert command(*given, "--budget-usd", "0.03").exit_code == 3

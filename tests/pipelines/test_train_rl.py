@@ -16,7 +16,7 @@ from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import entries
 from nextscene.training.model.pretrained import PretrainedModels
-from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.judge import server_side
 from tests.judge.server_side import account
 from tests.shards.clips import clip
@@ -118,7 +118,7 @@ def given(tmp_path: Path) -> Given:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
     server_side.hurry(monkeypatch)
-    with ClaudeApi(mind=Mind(pass_rate=0.5)) as api:
+    with ClaudeApi(rules=AnswerRules(pass_rate=0.5)) as api:
         server_side.reach(monkeypatch, api)
         yield api
 

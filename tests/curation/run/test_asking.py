@@ -21,7 +21,7 @@ from nextscene.shards.format.receipt import sealed_shards
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
 from tests.fakes.claude_api import Answer as Said
-from tests.fakes.claude_api import ClaudeApi, Mind, Question
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, Question
 from tests.fakes.loopback import (
     CLAUDE,
     MODEL,
@@ -71,7 +71,7 @@ LATER_MOMENT = "The caption shows a later moment."
 
 @dataclass(frozen=True)
 class End:
-    """How a clip ends, by the words of claude_api/mind.py; `tasks` are the answers that it takes, in order."""
+    """How a clip ends, by the words of claude_api/answer_rules.py; `tasks` are the answers that it takes, in order."""
 
     outcome: str
     reason: str = ""
@@ -147,7 +147,7 @@ def captions() -> list[str]:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("asked")
     source = spans(folder, captions())
-    with ClaudeApi(mind=Mind(thinking_tokens=7)) as api, pytest.MonkeyPatch.context() as patch:
+    with ClaudeApi(rules=AnswerRules(thinking_tokens=7)) as api, pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
             patch.setenv(name, value)
         run = Asked(source, folder / "out", api)
@@ -207,7 +207,7 @@ def test_a_new_attempt_is_told_all_that_were_turned_down(asked: Asked) -> None:
     describes = [e.body for e in _answered(asked, "FAIL2") if _task(e.body) == "describe"]
     scenes = [attempt["scene"] for attempt in json.loads(row.turned_down)]
     for failed, body in enumerate(describes):
-        said = Question(body).said
+        said = Question(body).text
         assert [scene in said for scene in scenes] == [i < failed for i in range(2)]
 
 
@@ -275,11 +275,11 @@ def test_the_same_run_elsewhere_makes_the_same_dataset(asked: Asked, api: Claude
     """Other ids of requests, other tokens of thought, one call at a time: none of it is content."""
     build_inline(asked.source, tmp_path / "out", replace(CLAUDE, limits=RunLimits(calls_at_once=1)), terms=terms())
     assert_same_dataset(asked.out, tmp_path / "out", CLAUDE)
-    assert api.most_in_flight == 1
+    assert api.max_in_flight == 1
 
 
 def test_in_batches_the_same_dataset_costs_half(asked: Asked, api: ClaudeApi, tmp_path: Path) -> None:
-    api.mind = asked.api.mind
+    api.rules = asked.api.rules
     config = replace(CLAUDE, unit_size=len(ENDS))
     source = asked.source
     build_inline(source, tmp_path / "one by one", config, terms=terms())
@@ -394,11 +394,11 @@ def test_clips_without_a_caption_are_captioned_from_their_frames(api: ClaudeApi,
 
 def test_a_clip_whose_caption_is_refused_is_refused(api: ClaudeApi, tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
-    class Blind(Mind):
+    class Blind(AnswerRules):
         def caption(self, question: Question) -> Said:
             return Said(None, "refusal")
 
-    api.mind = Blind()
+    api.rules = Blind()
     make_video(tmp_path / "in" / "a.mp4", 0.25)
     build_inline(tmp_path / "in", tmp_path / "out", CLAUDE, terms=terms(uncaptioned="caption"))
     (row,) = ledger(tmp_path / "out", CLAUDE)
@@ -417,11 +417,11 @@ def _answered(asked: Asked, marker: str) -> list[Any]:
 
 
 def _task(body: dict[str, Any]) -> str:
-    return "describe" if "Predict the most likely prior event" in Question(body).said else "verify"
+    return "describe" if "Predict the most likely prior event" in Question(body).text else "verify"
 
 
 def _shown(asked: Asked, body: dict[str, Any]) -> str:
-    return asked.api.mind.answer(Question(body)).text or ""
+    return asked.api.rules.answer(Question(body)).text or ""
 
 
 def _hasty(limits: RunLimits) -> Any:

@@ -17,7 +17,7 @@ from nextscene.curation.stages import unit
 from nextscene.curation.stages.cut import Cut
 from nextscene.curation.stages.unit import UnitContext
 from tests.fakes.claude_api import Answer as Said
-from tests.fakes.claude_api import ClaudeApi, Mind, Question
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, Question
 from tests.fakes.loopback import (
     CLAUDE,
     account,
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Milder(Mind):
+class Milder(AnswerRules):
     """On second thoughts it refuses nothing, and passes all."""
 
     def answer(self, question: Question) -> Said:
@@ -77,7 +77,7 @@ def mixed(api: ClaudeApi, tmp_path: Path) -> Path:
 
 def test_a_retry_asks_anew_about_those_clips_alone(api: ClaudeApi, mixed: Path) -> None:
     out, before, rows = mixed.parent / "out", len(api.exchanges), ledger(mixed.parent / "out", CLAUDE)
-    api.mind = Milder()
+    api.rules = Milder()
     build_inline(mixed, out, CLAUDE, ANEW, terms())
     anew = api.exchanges[before:]
     assert len(anew) == 4 * 2 == sum(len(asked_of(anew, caption)) for caption in BAD)
@@ -94,7 +94,7 @@ def test_a_retry_asks_anew_about_those_clips_alone(api: ClaudeApi, mixed: Path) 
 
 def test_a_retry_of_refusals_leaves_what_was_dropped_or_failed(api: ClaudeApi, mixed: Path) -> None:
     out, before = mixed.parent / "out", len(api.exchanges)
-    api.mind = Milder()
+    api.rules = Milder()
     build_inline(mixed, out, CLAUDE, frozenset({"refused"}), terms())
     assert [row.reason for row in ledger(out, CLAUDE)] == ["", "", "", "", "no_pass", "unreadable_answer", "", "", ""]
     assert len(api.exchanges) == before + 2 * 2
@@ -103,7 +103,7 @@ def test_a_retry_of_refusals_leaves_what_was_dropped_or_failed(api: ClaudeApi, m
 
 def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mixed: Path) -> None:
     out, before = mixed.parent / "out", len(api.exchanges)
-    api.mind = Milder()
+    api.rules = Milder()
     after_answers(api, answers=3, happens=lambda: reach_spend_limit(api))
     with pytest.raises(RunStopped):
         build_inline(mixed, out, CLAUDE, ANEW, terms())
@@ -122,10 +122,10 @@ def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mi
 def test_a_retry_after_a_retry_asks_once_more_about_what_is_still_bad(api: ClaudeApi, mixed: Path) -> None:
     """The second asking mends one clip of the first shard; the third must not give the answers of the second."""
     out = mixed.parent / "out"
-    api.mind = _forgetting("GARBLED")
+    api.rules = _forgetting("GARBLED")
     build_inline(mixed, out, CLAUDE, ANEW, terms())
     assert [row.outcome for row in ledger(out, CLAUDE)].count("kept") == 6
-    before, api.mind = len(api.exchanges), Milder()
+    before, api.rules = len(api.exchanges), Milder()
     build_inline(mixed, out, CLAUDE, ANEW, terms())
     assert len(api.exchanges) == before + 3 * 2
     rows = ledger(out, CLAUDE)
@@ -150,7 +150,7 @@ def test_a_retry_in_vain_is_on_record_and_the_next_one_asks_once_more(api: Claud
 
 def test_a_retry_repeated_with_nothing_left_to_retry_asks_nothing(api: ClaudeApi, mixed: Path) -> None:
     out = mixed.parent / "out"
-    api.mind = Milder()
+    api.rules = Milder()
     build_inline(mixed, out, CLAUDE, ANEW, terms())
     before = len(api.exchanges)
     build_inline(mixed, out, CLAUDE, ANEW, terms())
@@ -200,9 +200,9 @@ def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbo
     assert_conserved(tmp_path / "out", CLAUDE)
 
 
-def _forgetting(word: str) -> Mind:
+def _forgetting(word: str) -> AnswerRules:
     @dataclass(frozen=True, kw_only=True)
-    class Forgetful(Mind):
+    class Forgetful(AnswerRules):
         def answer(self, question: Question) -> Said:
             return super().answer(Question(json.loads(json.dumps(question.body).replace(word, ""))))
 

@@ -31,7 +31,7 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.receipt import Manifest
-from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.loopback import (
     CLAUDE,
     MODEL,
@@ -125,9 +125,9 @@ def test_what_was_paid_for_a_clip_whose_file_has_gone_since_stands_in_its_row(
         make_video(source / f"{name}.mp4", 0.25, "854x480")
         (source / f"{name}.txt").write_text(caption)
     if retried:
-        api.mind = Mind(pass_rate=0.0)
+        api.rules = AnswerRules(pass_rate=0.0)
         build_inline(source, out, CLAUDE, terms=terms())
-        api.mind, outcomes_again = Mind(), frozenset({"dropped"})
+        api.rules, outcomes_again = AnswerRules(), frozenset({"dropped"})
     paid_before = account(out).spent if retried else Decimal(0)
     with monkeypatch.context() as patch, pytest.raises(StorageFault):
         patch.setattr("nextscene.curation.stages.unit._cut_clip", _die)

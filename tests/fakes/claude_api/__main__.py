@@ -9,12 +9,12 @@ import argparse
 import json
 import sys
 
-from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 
 
 def main() -> None:
     asked = _parser().parse_args()
-    mind = Mind(
+    rules = AnswerRules(
         seed=asked.seed, scene_words=asked.scene_words, pass_rate=asked.pass_rate, thinking_tokens=asked.thinking_tokens
     )
     limits = Limits(
@@ -25,15 +25,15 @@ def main() -> None:
         output_tokens_per_minute=asked.output_tokens_per_minute,
         burst=asked.burst,
     )
-    weather = Weather(seed=asked.seed, rates=dict(asked.fault), retry_after=asked.retry_after)
+    faults = FaultSchedule(seed=asked.seed, rates=dict(asked.fault), retry_after=asked.retry_after)
     with ClaudeApi(
-        mind=mind, weather=weather, limits=limits, batch_seconds=asked.batch_seconds, port=asked.port, remember=False
+        rules=rules, faults=faults, limits=limits, batch_seconds=asked.batch_seconds, port=asked.port, remember=False
     ) as api:
         print(api.url, flush=True)
         for name, value in api.env.items():
             print(f"export {name}={value}", file=sys.stderr, flush=True)
         sys.stdin.read()
-    print(json.dumps({"statuses": dict(sorted(api.tally.items())), "most_in_flight": api.most_in_flight}), flush=True)
+    print(json.dumps({"statuses": dict(sorted(api.tally.items())), "max_in_flight": api.max_in_flight}), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

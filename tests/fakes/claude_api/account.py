@@ -5,7 +5,7 @@ In the states `page` and `redirect` the account is not reached: a login page ans
 
 from __future__ import annotations
 
-from tests.fakes.claude_api.errors import Foreign, Hangup, ServerError
+from tests.fakes.claude_api.errors import ForeignResponse, Hangup, ServerError
 
 GOOD = "good"
 DEAF = "deaf"
@@ -30,14 +30,14 @@ _TROUBLES: dict[str, tuple[int, str, str | None]] = {
 STATES = frozenset({GOOD, DEAF, PAGE, REDIRECT, *_TROUBLES})
 
 
-def demand_good(account: str) -> None:
+def check_account(account: str) -> None:
     if account == GOOD:
         return
     if account == DEAF:
         raise Hangup(account)
     if account == PAGE:
-        raise Foreign(200, account)
+        raise ForeignResponse(200, account)
     if account == REDIRECT:
-        raise Foreign(302, account, LOGIN)
+        raise ForeignResponse(302, account, LOGIN)
     status, message, code = _TROUBLES[account]
     raise ServerError(status, message, code=code, cause=account)

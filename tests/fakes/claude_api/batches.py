@@ -18,7 +18,7 @@ from tests.fakes.claude_api.question import digest
 # (custom_id, params, how often this body was submitted, this time included) -> succeeded, errored, invalid, disabled,
 # expired, or: twice, where the same result stands there twice; errored-too, where an error stands there besides
 Fates = Callable[[str, dict[str, Any], int], str]
-# params -> the Message, or an ApiError
+# params -> the Message, or a ServerError
 Answering = Callable[[dict[str, Any]], dict[str, Any]]
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -69,20 +69,20 @@ class Batch:
         }
 
 
-class BatchOffice:
+class BatchStore:
     """All batches of one server, in the order of their creation."""
 
-    def __init__(self, answering: Answering, fates: Fates, most: int, prefix: str) -> None:
+    def __init__(self, answering: Answering, fates: Fates, max_requests: int, prefix: str) -> None:
         self.batches: list[Batch] = []
         self._answering = answering
         self._fates = fates
-        self._most = most
+        self._max_requests = max_requests
         self._prefix = prefix
         self._numbers = itertools.count(1)
         self._submitted: Counter[str] = Counter()
 
     def create(self, body: dict[str, Any], hidden: bool = False) -> Batch:
-        requests = _checked(body.get("requests"), self._most)
+        requests = _checked(body.get("requests"), self._max_requests)
         bodies = [request["params"] for request in requests]
         batch = Batch(
             id=f"msgbatch_{self._prefix}{next(self._numbers):08x}",
@@ -153,11 +153,11 @@ class BatchOffice:
         return self._submitted[name]
 
 
-def _checked(requests: Any, most: int) -> list[dict[str, Any]]:
+def _checked(requests: Any, max_requests: int) -> list[dict[str, Any]]:
     if not isinstance(requests, list) or not requests:
         raise ServerError(400, "requests: at least one request is required")
-    if len(requests) > most:
-        raise ServerError(400, f"requests: at most {most} requests are allowed in a batch")
+    if len(requests) > max_requests:
+        raise ServerError(400, f"requests: at most {max_requests} requests are allowed in a batch")
     seen = set()
     for request in requests:
         if not isinstance(request, dict) or not isinstance(request.get("params"), dict):

@@ -17,7 +17,7 @@ _BLOCKS = frozenset({"text", "image", "thinking"})
 
 
 def check_message(body: dict[str, Any], models: frozenset[str]) -> None:
-    """Raises the ApiError that the body of a POST /v1/messages, or the params of a batch item, deserves."""
+    """Raise the ServerError that the body of a POST /v1/messages, or the params of a batch item, deserves."""
     _check(body, models, _KNOWN)
     limit = body.get("max_tokens")
     if not isinstance(limit, int) or limit < 1:

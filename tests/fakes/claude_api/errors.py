@@ -48,7 +48,7 @@ class ServerError(Exception):
         return {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
 
 
-class Foreign(Exception):
+class ForeignResponse(Exception):
     """A response that this API never gives: something between it and the client answers instead. `cause` as above."""
 
     def __init__(self, status: int, cause: str, location: str = "") -> None:

@@ -12,7 +12,7 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def size(image: bytes) -> tuple[int, int]:
-    """Width and height in pixels; an ApiError (400), as the API gives, for what is neither JPEG nor PNG."""
+    """Width and height in pixels; a ServerError (400), as the API gives, for what is neither JPEG nor PNG."""
     try:
         if image.startswith(_PNG):
             width, height = struct.unpack_from(">II", image, 16)

@@ -58,7 +58,7 @@ class _Bucket:
         }
 
 
-class Gate:
+class RateLimiter:
     """The limits at work: one for each server."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:

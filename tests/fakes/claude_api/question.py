@@ -42,7 +42,7 @@ class Question:
         return "\n".join(_texts(self.body.get("system")))
 
     @cached_property
-    def said(self) -> str:
+    def text(self) -> str:
         """The text blocks of the user's turns, one below the other."""
         turns = [turn["content"] for turn in self.body["messages"] if turn["role"] == "user"]
         return "\n".join(text for content in turns for text in _texts(content))

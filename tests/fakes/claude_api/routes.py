@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from tests.fakes.claude_api.account import demand_good
+from tests.fakes.claude_api.account import check_account
 from tests.fakes.claude_api.batches import Batch
 from tests.fakes.claude_api.checks import check_countable, check_message
-from tests.fakes.claude_api.errors import Foreign, Hangup, ServerError
+from tests.fakes.claude_api.errors import ForeignResponse, Hangup, ServerError
 from tests.fakes.claude_api.question import Question
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Routes:
             except ServerError as error:
                 exchange.status, exchange.fault = error.status, error.cause
                 raise
-            except Foreign as foreign:
+            except ForeignResponse as foreign:
                 exchange.status, exchange.fault = foreign.status, foreign.cause
                 raise
             except Hangup as hangup:
@@ -90,16 +90,16 @@ class Routes:
     async def _answer(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         api, question = self._api, Question(exchange.body)
         check_message(exchange.body, api.models)
-        api.gate.enter(api.in_flight, api.mind.input_tokens(question))
+        api.rate_limiter.enter(api.in_flight, api.rules.input_tokens(question))
         exchange.fault = api.fault(question)
-        api.weather.strike(exchange.fault)
+        api.faults.raise_fault(exchange.fault)
         if api.limits.latency:
             await asyncio.sleep(api.limits.latency)
         message = api.answer(question, "standard")
         exchange.status, exchange.usage, exchange.message_id = 200, message["usage"], message["id"]
-        api.gate.answered(message["usage"]["output_tokens"])
-        told = api.weather.told(message, exchange.fault)
-        response, exchange.delivered = await self._send(request, told, exchange.fault)
+        api.rate_limiter.answered(message["usage"]["output_tokens"])
+        sent = api.faults.sent_message(message, exchange.fault)
+        response, exchange.delivered = await self._send(request, sent, exchange.fault)
         exchange.last_byte_at = monotonic() if exchange.delivered else 0.0
         return response
 
@@ -107,7 +107,7 @@ class Routes:
         body = _parsed(await request.read())
         self._admit(request)
         check_countable(body, self._api.models)
-        return self._json({"input_tokens": self._api.mind.input_tokens(Question(body))})
+        return self._json({"input_tokens": self._api.rules.input_tokens(Question(body))})
 
     async def model(self, request: web.Request) -> web.StreamResponse:
         self._admit(request)
@@ -125,12 +125,12 @@ class Routes:
             raise ValueError(f"no such fault: {fault!r}")
         if fault == "502-before":
             raise ServerError(502, "Bad gateway", cause=fault)
-        api.weather.strike("500" if fault == "500-before" else fault)
+        api.faults.raise_fault("500" if fault == "500-before" else fault)
         _check_size(raw, api.batch_bytes)
-        batch = api.office.create(_parsed(raw), hidden=fault.endswith("-late"))
+        batch = api.batch_store.create(_parsed(raw), hidden=fault.endswith("-late"))
         view = self._view(batch)
         if api.batch_seconds is not None:
-            asyncio.get_running_loop().call_later(api.batch_seconds, api.office.end, batch)
+            asyncio.get_running_loop().call_later(api.batch_seconds, api.batch_store.end, batch)
         if fault == "500-after":
             raise ServerError(500, "Internal server error", cause=fault)
         if fault == "504-late":
@@ -146,7 +146,7 @@ class Routes:
         if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
             raise ServerError(400, "limit: Input should be between 1 and 1000")
         after, before = request.query.get("after_id"), request.query.get("before_id")
-        page, more = self._api.office.page(int(limit), after, before)
+        page, more = self._api.batch_store.page(int(limit), after, before)
         first, last = (page[0].id, page[-1].id) if page else (None, None)
         data = [self._view(batch) for batch in page]
         return self._json({"data": data, "has_more": more, "first_id": first, "last_id": last})
@@ -168,16 +168,16 @@ class Routes:
 
     async def cancel_batch(self, request: web.Request) -> web.StreamResponse:
         batch = self._found(request)
-        self._api.office.cancel(batch)
+        self._api.batch_store.cancel(batch)
         view = self._view(batch)
-        asyncio.get_running_loop().call_soon(self._api.office.end, batch)
+        asyncio.get_running_loop().call_soon(self._api.batch_store.end, batch)
         return self._json(view)
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
         raise ServerError(404, f"Not found: {request.method} {request.path}")
 
     def _guarded(self, handler: _Handler) -> _Handler:
-        """The handler, its ApiErrors and what is Foreign sent as such, and its Hangups carried out."""
+        """The handler, with its ServerErrors and ForeignResponses sent as responses, and its Hangups carried out."""
 
         @functools.wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -187,7 +187,7 @@ class Routes:
                 headers = self._headers() | error.headers()
                 body = error.payload(headers["request-id"])
                 return web.Response(status=error.status, body=body, headers=headers)
-            except Foreign as foreign:
+            except ForeignResponse as foreign:
                 headers = {"content-type": "text/html"} | ({"location": foreign.location} if foreign.location else {})
                 return web.Response(status=foreign.status, body=_PAGE, headers=headers)
             except Hangup:
@@ -205,18 +205,18 @@ class Routes:
         if request.headers.get("anthropic-version") != VERSION:
             raise ServerError(400, f"anthropic-version: {VERSION} is required")
         if request.method == "POST":
-            demand_good(self._api.account)
+            check_account(self._api.account)
 
     def _found(self, request: web.Request) -> Batch:
         self._admit(request)
-        return self._api.office.get(request.match_info["id"])
+        return self._api.batch_store.get(request.match_info["id"])
 
     def _view(self, batch: Batch) -> dict[str, Any]:
         return batch.view(f"{self._api.url}/v1/messages/batches/{batch.id}/results")
 
     def _headers(self) -> dict[str, str]:
         fixed = {"content-type": "application/json", "request-id": self._api.new_id("req_")}
-        return fixed | self._api.gate.headers()
+        return fixed | self._api.rate_limiter.headers()
 
     def _json(self, value: Any) -> web.Response:
         return web.Response(body=json.dumps(value).encode(), headers=self._headers())
@@ -230,7 +230,7 @@ class Routes:
         try:
             await response.prepare(request)
             if fault == "slow":
-                await _trickle(request, response, body, self._api.weather.slow_seconds)
+                await _trickle(request, response, body, self._api.faults.slow_seconds)
                 return response, True
             await response.write(body[: len(body) // 2])
             _hang_up(request)
@@ -258,8 +258,8 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _check_size(raw: bytes, most: int) -> None:
-    if len(raw) > most:
+def _check_size(raw: bytes, max_bytes: int) -> None:
+    if len(raw) > max_bytes:
         raise ServerError(413, "Request exceeds the maximum size")
 
 

@@ -16,14 +16,14 @@ from typing import Any, Self
 from aiohttp import web
 
 from tests.fakes.claude_api.account import GOOD, STATES
-from tests.fakes.claude_api.batches import Batch, BatchOffice, Fates, all_succeed
+from tests.fakes.claude_api.answer_rules import AnswerRules
+from tests.fakes.claude_api.batches import Batch, BatchStore, Fates, all_succeed
 from tests.fakes.claude_api.checks import check_message
 from tests.fakes.claude_api.errors import ServerError
-from tests.fakes.claude_api.limits import Gate, Limits
-from tests.fakes.claude_api.mind import Mind
+from tests.fakes.claude_api.fault_schedule import FaultSchedule
+from tests.fakes.claude_api.limits import Limits, RateLimiter
 from tests.fakes.claude_api.question import Question, digest
 from tests.fakes.claude_api.routes import KEY, Routes
-from tests.fakes.claude_api.weather import Weather
 
 MODELS = frozenset({"claude-sonnet-5-5", "claude-haiku-5-5", "claude-opus-5-5"})
 
@@ -34,7 +34,7 @@ class Exchange:
 
     `status` is 0 until something is sent, and stays so when the connection is cut before. An answer that was made, and
     never reached the client, has status 200 and is not `delivered`. `fault` names what kept the request from its
-    answer, or disturbed it: a fault of the weather, a limit, or the account's state. `in_flight` counts this one too.
+    answer, or disturbed it: a scheduled fault, a limit, or the account's state. `in_flight` counts this one too.
     `at` and `last_byte_at`, when the whole answer was sent, are of the monotonic clock.
     """
 
@@ -54,7 +54,7 @@ class ClaudeApi:
     """The API on a port of 127.0.0.1, from `with` to the end of its block.
 
     With `batch_seconds` None a batch ends when `finish_batches` is called. `remember` False keeps no log (`tally` and
-    `batches` are kept), so that a benchmark neither pays for it nor fills the memory. `mind`, `weather`, `account`,
+    `batches` are kept), so that a benchmark neither pays for it nor fills the memory. `rules`, `faults`, `account`,
     `account_after` and `create_faults` may be changed while it runs; `account_after` is a number of answers, and the
     state in which the account is from then on.
     """
@@ -62,8 +62,8 @@ class ClaudeApi:
     def __init__(
         self,
         *,
-        mind: Mind | None = None,
-        weather: Weather | None = None,
+        rules: AnswerRules | None = None,
+        faults: FaultSchedule | None = None,
         limits: Limits | None = None,
         models: frozenset[str] = MODELS,
         batch_seconds: float | None = 0.0,
@@ -74,8 +74,8 @@ class ClaudeApi:
         remember: bool = True,
         port: int = 0,
     ) -> None:
-        self.mind = mind or Mind()
-        self.weather = weather or Weather()
+        self.rules = rules or AnswerRules()
+        self.faults = faults or FaultSchedule()
         self.limits = limits or Limits()
         self.models = models
         self.batch_seconds = batch_seconds
@@ -87,15 +87,15 @@ class ClaudeApi:
         self.paid: list[str] = []
         self.tally: Counter[int] = Counter()  # of what was sent to POST /v1/messages, by status
         self.in_flight = 0
-        self.most_in_flight = 0
-        self.gate = Gate(self.limits)
+        self.max_in_flight = 0
+        self.rate_limiter = RateLimiter(self.limits)
         self._remember = remember
         self._account = GOOD
         self._answers = 0
         self._arrivals: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._prefix = uuid.uuid4().hex[:12]
-        self.office = BatchOffice(self._answer_item, batch_fates, batch_requests, self._prefix)
+        self.batch_store = BatchStore(self._answer_item, batch_fates, batch_requests, self._prefix)
         self._port = port
         self._bound: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="claude-api", daemon=True)
@@ -120,7 +120,7 @@ class ClaudeApi:
 
     @property
     def batches(self) -> list[Batch]:
-        return self.office.batches
+        return self.batch_store.batches
 
     def reveal_batches(self) -> None:
         """Tells of every batch from now on."""
@@ -134,7 +134,7 @@ class ClaudeApi:
         def finish() -> None:
             try:
                 for batch in self.batches:
-                    self.office.end(batch)
+                    self.batch_store.end(batch)
                 done.set_result(None)
             except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
                 done.set_exception(error)
@@ -155,24 +155,24 @@ class ClaudeApi:
         return f"{kind}{self._prefix}{next(self._numbers):010x}"
 
     def log(self, body: dict[str, Any]) -> Exchange:
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         exchange = Exchange(body, digest(body) if self._remember else "", monotonic(), self.in_flight)
         if self._remember:
             self.exchanges.append(exchange)
         return exchange
 
     def fault(self, question: Question) -> str:
-        """The weather's fault for this arrival. Those that a limit turned away before do not count as arrivals."""
-        if not self.weather.rates:
+        """Return the scheduled fault of this arrival. Requests that a limit rejected do not count as arrivals."""
+        if not self.faults.rates:
             return ""
         self._arrivals[question.digest] += 1
-        return self.weather.fault(question.digest, self._arrivals[question.digest])
+        return self.faults.fault(question.digest, self._arrivals[question.digest])
 
     def answer(self, question: Question, tier: str) -> dict[str, Any]:
-        """The JSON of the Message, paid for from now on. Raises ApiError for a question that gets no answer."""
-        if (tokens := self.mind.input_tokens(question)) > self.context:
+        """The JSON of the Message, paid for from now on. Raise ServerError for a question that gets no answer."""
+        if (tokens := self.rules.input_tokens(question)) > self.context:
             raise ServerError(400, f"prompt is too long: {tokens} tokens > {self.context} maximum")
-        message = self.mind.message(question, message_id=self.new_id("msg_"), tier=tier)
+        message = self.rules.message(question, message_id=self.new_id("msg_"), tier=tier)
         if self._remember:
             self.paid.append(question.digest)
         self._answers += 1

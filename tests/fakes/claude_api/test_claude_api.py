@@ -19,8 +19,8 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from anthropic.types import Message
 
-from tests.fakes.claude_api import KEY, ClaudeApi, Limits, Mind, ServerError, Weather, digest
-from tests.fakes.claude_api.limits import Gate
+from tests.fakes.claude_api import KEY, AnswerRules, ClaudeApi, FaultSchedule, Limits, ServerError, digest
+from tests.fakes.claude_api.limits import RateLimiter
 
 SCHEMA = {
     "type": "object",
@@ -130,7 +130,7 @@ def test_another_round_gets_another_scene_that_names_its_attempt(api: ClaudeApi)
 
 
 def test_scenes_are_as_long_as_wished_on_average() -> None:
-    with ClaudeApi(mind=Mind(scene_words=40)) as api, client(api) as claude:
+    with ClaudeApi(rules=AnswerRules(scene_words=40)) as api, client(api) as claude:
         lengths = [len(text_of(claude.messages.create(**describe(f"clip {i}"))).split()) for i in range(60)]
     assert 36 < sum(lengths) / len(lengths) < 44
     assert min(lengths) < 35 < 45 < max(lengths)
@@ -142,13 +142,13 @@ def test_verdicts_come_as_json_when_a_format_is_asked_and_as_text_when_not(api: 
 
 
 def test_the_pass_rate_is_kept() -> None:
-    with ClaudeApi(mind=Mind(pass_rate=0.3)) as api, client(api) as claude:
+    with ClaudeApi(rules=AnswerRules(pass_rate=0.3)) as api, client(api) as claude:
         answers = [text_of(claude.messages.create(**verify("A dog.", f"clip {i}"))) for i in range(200)]
     assert 0.2 < sum(json.loads(answer)["verdict"] == "Pass" for answer in answers) / 200 < 0.4
 
 
 def test_a_video_is_judged_as_a_scene_is_by_the_two_texts_alone() -> None:
-    with ClaudeApi(mind=Mind(pass_rate=0.5)) as api, client(api) as claude:
+    with ClaudeApi(rules=AnswerRules(pass_rate=0.5)) as api, client(api) as claude:
         for number in range(20):
             scene, caption = f"A dog {number}.", f"clip {number}"
             answers = [
@@ -164,7 +164,7 @@ def test_a_share_of_the_captions_gets_each_marker_always_the_same() -> None:
     pictures = [struct.pack(">16sII", b"\x89PNG\r\n\x1a\n", 28, number) for number in range(1, 101)]
     found = []
     for _ in range(2):
-        with ClaudeApi(mind=Mind(marked=marked)) as api, client(api) as claude:
+        with ClaudeApi(rules=AnswerRules(marked=marked)) as api, client(api) as claude:
             answers = [claude.messages.create(**captioning(picture)) for picture in pictures]
         found.append([(answer.stop_reason, text_of(answer)) for answer in answers])
     assert found[0] == found[1]
@@ -328,7 +328,10 @@ def test_an_account_in_trouble_gets_no_answer_until_it_is_good_again(
     ],
 )
 def test_a_fault_strikes_and_passes(fault: str, error: type[anthropic.APIError], logged: tuple[int, bool]) -> None:
-    with ClaudeApi(weather=Weather(rates={fault: 1.0}, most=2, retry_after=3)) as api, client(api) as claude:
+    with (
+        ClaudeApi(faults=FaultSchedule(rates={fault: 1.0}, max_per_body=2, retry_after=3)) as api,
+        client(api) as claude,
+    ):
         for _ in range(2):
             with pytest.raises(error) as raised:
                 claude.messages.create(**body("hello"))
@@ -344,7 +347,7 @@ def test_a_fault_strikes_and_passes(fault: str, error: type[anthropic.APIError],
 @pytest.mark.parametrize("usage", [None, -36_000_000, 1_000_000_000])
 def test_what_an_answer_tells_of_its_tokens_may_be_another_thing_than_what_is_billed(usage: int | None) -> None:
     fault = {None: "no-usage", -36_000_000: "negative-usage"}.get(usage, "huge-usage")
-    with ClaudeApi(weather=Weather(rates={fault: 1.0}, most=1)) as api, client(api) as claude:
+    with ClaudeApi(faults=FaultSchedule(rates={fault: 1.0}, max_per_body=1)) as api, client(api) as claude:
         odd, true = (claude.messages.create(**body("hello")) for _ in range(2))
         assert (odd.usage and odd.usage.input_tokens) == usage
         assert true.usage.input_tokens == 2 and len(api.paid) == 2
@@ -352,7 +355,7 @@ def test_what_an_answer_tells_of_its_tokens_may_be_another_thing_than_what_is_bi
 
 
 def test_a_page_that_no_model_made_comes_with_status_200_and_costs_nothing() -> None:
-    with ClaudeApi(weather=Weather(rates={"page": 1.0}, most=1)) as api, client(api) as claude:
+    with ClaudeApi(faults=FaultSchedule(rates={"page": 1.0}, max_per_body=1)) as api, client(api) as claude:
         assert "Sign in" in str(claude.messages.create(**body("hello")))
         assert text_of(claude.messages.create(**body("hello")))
         assert [(exchange.status, exchange.fault) for exchange in api.exchanges] == [(200, "page"), (200, "")]
@@ -378,7 +381,10 @@ def test_the_account_turns_after_so_many_answers_and_another_model_may_serve(api
 
 
 def test_a_slow_answer_arrives_whole_or_runs_into_the_clients_timeout() -> None:
-    with ClaudeApi(weather=Weather(rates={"slow": 1.0}, most=2, slow_seconds=0.3)) as api, client(api) as claude:
+    with (
+        ClaudeApi(faults=FaultSchedule(rates={"slow": 1.0}, max_per_body=2, slow_seconds=0.3)) as api,
+        client(api) as claude,
+    ):
         began = time.monotonic()
         assert text_of(claude.messages.create(**body("hello")))
         assert time.monotonic() - began > 0.25
@@ -389,13 +395,15 @@ def test_a_slow_answer_arrives_whole_or_runs_into_the_clients_timeout() -> None:
 
 
 def test_the_weather_depends_on_seed_body_and_arrival_alone() -> None:
-    weather = Weather(seed=1, rates={"429": 0.3, "529": 0.3}, most=3)
+    faults = FaultSchedule(seed=1, rates={"429": 0.3, "529": 0.3}, max_per_body=3)
     bodies = [digest(body(f"clip {i}")) for i in range(300)]
-    met = {name: [weather.fault(name, arrival) for arrival in range(1, 13)] for name in bodies}
-    assert met == {name: [weather.fault(name, arrival) for arrival in range(1, 13)] for name in reversed(bodies)}
+    met = {name: [faults.fault(name, arrival) for arrival in range(1, 13)] for name in bodies}
+    assert met == {name: [faults.fault(name, arrival) for arrival in range(1, 13)] for name in reversed(bodies)}
     assert max(sum(map(bool, faults)) for faults in met.values()) == 3
     assert 0.5 < sum(faults[0] != "" for faults in met.values()) / 300 < 0.7
-    assert met != {name: [Weather(seed=2, rates=weather.rates).fault(name, n) for n in range(1, 13)] for name in bodies}
+    assert met != {
+        name: [FaultSchedule(seed=2, rates=faults.rates).fault(name, n) for n in range(1, 13)] for name in bodies
+    }
 
 
 async def ask_many(api: ClaudeApi, count: int) -> list[Message | BaseException]:
@@ -409,7 +417,7 @@ def test_256_are_answered_at_once() -> None:
         answers = asyncio.run(ask_many(api, 256))
         assert all(isinstance(answer, Message) for answer in answers)
         # All of them, if this machine can ask so fast.
-        assert api.most_in_flight == max(exchange.in_flight for exchange in api.exchanges) > 128
+        assert api.max_in_flight == max(exchange.in_flight for exchange in api.exchanges) > 128
         assert len({answer._request_id for answer in answers if isinstance(answer, Message)}) == 256
 
 
@@ -438,13 +446,13 @@ def test_requests_a_minute_are_limited_and_every_response_says_how_many_are_left
 
 def test_the_bucket_fills_up_again_and_no_higher() -> None:
     now = 0.0
-    gate = Gate(Limits(requests_per_minute=120, burst=3), clock=lambda: now)
+    rate_limiter = RateLimiter(Limits(requests_per_minute=120, burst=3), clock=lambda: now)
     for moment, let_in in [(0.0, 3), (0.25, 0), (0.5, 1), (1.5, 2), (60.0, 3)]:
         now = moment
         for _ in range(let_in):
-            gate.enter(1, 0)
+            rate_limiter.enter(1, 0)
         with pytest.raises(ServerError, match="120 requests per minute"):
-            gate.enter(1, 0)
+            rate_limiter.enter(1, 0)
 
 
 def test_tokens_a_minute_are_limited_too() -> None:
@@ -540,7 +548,7 @@ def test_a_fault_on_creation_leaves_a_batch_or_not(
     api: ClaudeApi, fault: str, error: type[anthropic.APIError], created: int
 ) -> None:
     api.create_faults = [fault, "slow"]
-    api.weather = Weather(slow_seconds=0.1)
+    api.faults = FaultSchedule(slow_seconds=0.1)
     with client(api) as claude:
         with pytest.raises(error):
             claude.messages.batches.create(requests=[item("a", body("hello"))])
@@ -594,5 +602,5 @@ def test_it_serves_as_a_process_until_stdin_ends() -> None:
                     claude.messages.create(**body("hello"))
             assert text_of(claude.messages.create(**body("hello")))
         said, told = process.communicate(timeout=10)
-    assert json.loads(said) == {"statuses": {"200": 1, "529": 3}, "most_in_flight": 1}
+    assert json.loads(said) == {"statuses": {"200": 1, "529": 3}, "max_in_flight": 1}
     assert told.splitlines() == [f"export ANTHROPIC_API_KEY={KEY}", f"export ANTHROPIC_BASE_URL={url}"]

@@ -23,7 +23,7 @@ from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.client import worst_cost
 from nextscene.judge.api.request import Request
 from nextscene.judge.errors import JudgeStopped, RequestFailed
-from tests.fakes.claude_api import Batch, ClaudeApi, Mind, Question, ServerError, Weather
+from tests.fakes.claude_api import AnswerRules, Batch, ClaudeApi, FaultSchedule, Question, ServerError
 from tests.fakes.claude_api.routes import Routes
 from tests.judge import server_side
 from tests.judge.server_side import (
@@ -78,7 +78,7 @@ def test_an_item_that_says_what_no_item_says_is_the_end_of_its_question_alone(tm
     answer = api.answer
 
     def hostile(question: Question, tier: str) -> dict[str, Any]:
-        changes = [changes for caption, changes in odd.items() if caption in question.said]
+        changes = [changes for caption, changes in odd.items() if caption in question.text]
         return answer(question, tier) | (changes[0] if changes else {})
 
     api.answer = hostile  # type: ignore[method-assign]
@@ -204,7 +204,7 @@ def test_killed_again_and_again_it_still_pays_once(steps: tuple[str, ...], tmp_p
 def test_whatever_befalls_the_creation_there_is_one_batch(
     fault: str, times: int, tmp_path: Path, api: ClaudeApi
 ) -> None:
-    api.weather = Weather(slow_seconds=0.2)
+    api.faults = FaultSchedule(slow_seconds=0.2)
     api.create_faults = [fault] * times
     answers = ask_all(tmp_path, questions(20), in_batches=True, patience=APPEARS_AT_ONCE)
     assert all(isinstance(answer, Answer) for answer in answers)
@@ -488,7 +488,7 @@ def test_what_is_no_result_and_no_batch_is_an_outage_and_pays_nothing_twice(
 def test_one_404_while_a_batch_is_waited_for_is_not_its_end(
     tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, left = api.office.get, [1, 1]
+    real, left = api.batch_store.get, [1, 1]
 
     def gone(batch_id: str) -> Batch:
         if left:
@@ -496,7 +496,7 @@ def test_one_404_while_a_batch_is_waited_for_is_not_its_end(
             raise ServerError(404, "No message batch was found")
         return real(batch_id)
 
-    monkeypatch.setattr(api.office, "get", gone)
+    monkeypatch.setattr(api.batch_store, "get", gone)
     assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(5), in_batches=True))
     assert_settled(tmp_path, api)
 
@@ -551,9 +551,9 @@ def test_a_batch_of_another_program_that_is_at_work_keeps_ours_from_nothing(
 def test_a_call_that_was_lost_alone_does_not_count_as_little_as_an_answer_of_a_batch(
     tmp_path: Path, api: ClaudeApi
 ) -> None:
-    api.weather = Weather(rates={"drop-after": 1.0}, most=10**6)
+    api.faults = FaultSchedule(rates={"drop-after": 1.0}, max_per_body=10**6)
     ask_all(tmp_path, questions(4), patience=replace(PATIENCE, outage_seconds=0.3))
-    api.weather = Weather()
+    api.faults = FaultSchedule()
     ask_all(tmp_path, questions(4), in_batches=True)
     assert account(tmp_path).spent + account(tmp_path).lost >= interactive_cost(api) + batch_cost(api)
 
@@ -566,7 +566,7 @@ def test_a_budget_for_a_part_of_the_questions_pays_for_that_part_and_more_money_
 ) -> None:
     requests = questions(200)
     # Nearly as many tokens as an answer may have: true cost and worst case are close to each other.
-    api.mind = Mind(thinking_tokens=900)
+    api.rules = AnswerRules(thinking_tokens=900)
     answers = ask_all(tmp_path, requests, budget="0.5", in_batches=True)
     stops = {str(answer) for answer in answers if isinstance(answer, JudgeStopped)}
     paid = [answer for answer in answers if isinstance(answer, Answer)]

@@ -18,7 +18,7 @@ from nextscene.judge.api.api_key import check_key, redacted
 from nextscene.judge.api.backoff import OutageDetector
 from nextscene.judge.api.errors import ApiError
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, RequestFailed
-from tests.fakes.claude_api import KEY, ClaudeApi, Limits, Question, ServerError, Weather
+from tests.fakes.claude_api import KEY, ClaudeApi, FaultSchedule, Limits, Question, ServerError
 from tests.judge import server_side
 from tests.judge.server_side import (
     PATIENCE,
@@ -126,7 +126,7 @@ def test_a_wrong_key_ends_the_run_and_is_never_shown(
 
 def test_a_good_key_is_never_shown_either(tmp_path: Path, api: ClaudeApi, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    api.weather = Weather(rates={"500": 0.2, "drop-after": 0.2, "429": 0.1}, seed=3)
+    api.faults = FaultSchedule(rates={"500": 0.2, "drop-after": 0.2, "429": 0.1}, seed=3)
     found = ask_all(tmp_path, [describe(caption) for caption in [*captions(30), "BAD-REQUEST"]])
     assert sum(isinstance(answer, Answer) for answer in found) == 30
     assert_not_shown(KEY, tmp_path, caplog, found)
@@ -234,7 +234,7 @@ def test_many_in_a_row_that_are_denied_for_the_same_reason_stop_the_run(
 
 
 def test_answers_that_nobody_can_read_stop_the_run_before_many_are_paid_for(tmp_path: Path, api: ClaudeApi) -> None:
-    api.weather = Weather(rates={"no-usage": 1.0}, most=10**6)
+    api.faults = FaultSchedule(rates={"no-usage": 1.0}, max_per_body=10**6)
     found = ask_all(tmp_path, [describe(caption) for caption in captions(100)])
     assert any("gives no answer that can be read" in str(end) for end in found)
     assert len(api.paid) <= 64
@@ -243,7 +243,7 @@ def test_answers_that_nobody_can_read_stop_the_run_before_many_are_paid_for(tmp_
 
 @pytest.mark.parametrize("fault", ["page", "no-usage", "negative-usage", "huge-usage", "503-after"])
 def test_the_account_is_right_whatever_is_said_of_the_tokens(fault: str, tmp_path: Path, api: ClaudeApi) -> None:
-    api.weather = Weather(rates={fault: 0.3}, most=1, retry_after=0.05)
+    api.faults = FaultSchedule(rates={fault: 0.3}, max_per_body=1, retry_after=0.05)
     found = ask_all(tmp_path, [describe(caption) for caption in captions(60)])
     assert all(isinstance(answer, Answer) for answer in found)
     met = sum(exchange.fault == fault for exchange in api.exchanges)
@@ -350,7 +350,7 @@ def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answe
     answer = api.answer
 
     def absurd(question: Question, tier: str) -> dict[str, Any]:
-        usage = {"usage": {"input_tokens": 2**64, "output_tokens": 1}} if fault in question.said else {}
+        usage = {"usage": {"input_tokens": 2**64, "output_tokens": 1}} if fault in question.text else {}
         return answer(question, tier) | usage
 
     api.answer = absurd  # type: ignore[method-assign]

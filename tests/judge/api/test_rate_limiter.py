@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nextscene.judge.api.call_queue import CallQueue
 from nextscene.judge.api.rate_limiter import AdaptiveConcurrencyLimit, TokenBucket, TokenBuckets
 from tests.fakes.claude_api import Limits, ServerError
-from tests.fakes.claude_api.limits import Gate
+from tests.fakes.claude_api.limits import RateLimiter
 from tests.judge.asking import in_no_time
 
 
@@ -180,7 +180,7 @@ def rate_of(limits: Limits, seconds: float, tokens: Callable[[random.Random], tu
 
     async def work() -> tuple[Rate, float]:
         loop, lot, ramp_up = asyncio.get_running_loop(), random.Random(3), 20.0
-        flow, gate, seen = CallQueue(256), Gate(limits, loop.time), Rate()
+        flow, gate, seen = CallQueue(256), RateLimiter(limits, loop.time), Rate()
         flow.buckets = TokenBuckets(loop.time)
 
         async def ask() -> None:

@@ -27,7 +27,7 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.verdict import SCHEMA
-from tests.fakes.claude_api import ClaudeApi, Mind, routes
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, routes
 from tests.fakes.claude_api import Question as Heard
 from tests.judge.asking import price
 
@@ -188,7 +188,7 @@ def test_the_worst_case_is_above_what_a_server_counts_whose_tokens_are_a_letter_
     heard = Heard(replace(request, frames=()).body)
     pictures = sum(-(-frame.width // 28) * -(-frame.height // 28) for frame in request.frames)
     times = sum(len(f"{frame.seconds:.2f} s:") for frame in request.frames)
-    counted = Mind(chars_per_token=chars_per_token).input_tokens(heard) + pictures + times
+    counted = AnswerRules(chars_per_token=chars_per_token).input_tokens(heard) + pictures + times
     assert counted <= request.worst_input_tokens
 
 
@@ -197,7 +197,9 @@ def test_the_least_is_not_above_what_a_server_counts_whose_tokens_have_five_byte
     request: Request, chars_per_token: float
 ) -> None:
     ascii_only = replace(request, frames=(), text=ascii(request.text), system=ascii(request.system))
-    assert ascii_only.least_input_tokens <= Mind(chars_per_token=chars_per_token).input_tokens(Heard(ascii_only.body))
+    assert ascii_only.least_input_tokens <= AnswerRules(chars_per_token=chars_per_token).input_tokens(
+        Heard(ascii_only.body)
+    )
     assert request.least_input_tokens <= request.worst_input_tokens
 
 
@@ -228,7 +230,7 @@ def test_the_worst_case_covers_a_token_for_every_byte(text: str) -> None:
 def test_the_worst_case_covers_real_pictures_as_the_server_counts_them(width: int, height: int) -> None:
     picture = Frame(1.25, width, height, jpeg(max(2, width), max(2, height)))
     request = replace(PLAIN, frames=(picture,) * 3)
-    counted = Mind(chars_per_token=1).input_tokens(Heard(request.body))
+    counted = AnswerRules(chars_per_token=1).input_tokens(Heard(request.body))
     assert 3 * picture.tokens < counted <= request.worst_input_tokens
 
 

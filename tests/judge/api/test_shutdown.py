@@ -17,7 +17,7 @@ from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
-from tests.fakes.claude_api import ClaudeApi, Limits, Weather
+from tests.fakes.claude_api import ClaudeApi, FaultSchedule, Limits
 from tests.judge import server_side
 from tests.judge.asking import in_no_time
 from tests.judge.server_side import account, ask_all, asking, captions, describe, stored_lines
@@ -110,7 +110,7 @@ def test_a_spend_limit_ends_those_who_wait_for_an_open_batch_too(tmp_path: Path,
 def test_what_cannot_be_stored_is_not_paid_for_any_longer(
     tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.gate.limits = api.limits = Limits(latency=0.1)
+    api.rate_limiter.limits = api.limits = Limits(latency=0.1)
     write = Storage.write
 
     def full(self: Storage, path: str, data: bytes) -> None:
@@ -180,7 +180,7 @@ def test_a_request_that_is_wrong_for_every_question_stops_the_run(tmp_path: Path
 
 
 def test_to_be_put_off_for_ever_is_an_outage_too(tmp_path: Path, api: ClaudeApi) -> None:
-    api.weather = Weather(rates={"429-after": 1.0}, most=10**6, retry_after=0.1)
+    api.faults = FaultSchedule(rates={"429-after": 1.0}, max_per_body=10**6, retry_after=0.1)
     found = ask_all(tmp_path, [describe("never")], patience=RetryPolicy(outage_seconds=1.0))
     assert [type(error) for error in found] == [JudgeStopped]
     assert "no answer for" in str(found[0])

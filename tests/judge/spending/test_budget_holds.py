@@ -12,7 +12,7 @@ import pytest
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
-from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge import server_side
 from tests.judge.server_side import (
     account,
@@ -28,7 +28,7 @@ from tests.judge.server_side import (
 )
 
 # Answers nearly as long as they may be: what is reserved for a call and what it costs are close to each other.
-LONG_ANSWERS = Mind(thinking_tokens=900)
+LONG_ANSWERS = AnswerRules(thinking_tokens=900)
 SLOW = pytest.mark.slow
 QUESTIONS = [describe(caption) for caption in captions(150)]
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture
-def mind() -> Mind:
+def rules() -> AnswerRules:
     return LONG_ANSWERS
 
 
@@ -49,11 +49,11 @@ def limits() -> Limits:
 @pytest.mark.parametrize(
     "budget", ["0.02", "0.1", "0.35", pytest.param("0.8", marks=SLOW), pytest.param("1.37", marks=SLOW)]
 )
-@pytest.mark.parametrize("weather", [{}, {"drop-after": 0.15, "drop-before": 0.1, "500": 0.1, "429": 0.1}])
+@pytest.mark.parametrize("faults", [{}, {"drop-after": 0.15, "drop-before": 0.1, "500": 0.1, "429": 0.1}])
 def test_all_that_the_server_made_costs_no_more_than_the_budget(
-    budget: str, weather: dict[str, float], tmp_path: Path, api: ClaudeApi
+    budget: str, faults: dict[str, float], tmp_path: Path, api: ClaudeApi
 ) -> None:
-    api.weather = Weather(seed=5, rates=weather)
+    api.faults = FaultSchedule(seed=5, rates=faults)
     found = ask_all(tmp_path, QUESTIONS, budget=budget)
     cost = interactive_cost(api)
     assert cost <= Decimal(budget)
@@ -73,9 +73,9 @@ def test_all_that_the_server_made_costs_no_more_than_the_budget(
 @pytest.mark.slow
 def test_as_many_are_under_way_at_once_as_are_allowed(tmp_path: Path, api: ClaudeApi) -> None:
     """Or else the test above would show little."""
-    api.gate.limits = api.limits = Limits(latency=0.3)
+    api.rate_limiter.limits = api.limits = Limits(latency=0.3)
     ask_all(tmp_path, [describe(caption) for caption in captions(300)], budget="20")
-    assert api.most_in_flight > 32
+    assert api.max_in_flight > 32
 
 
 def test_a_larger_budget_goes_on_from_there(tmp_path: Path, api: ClaudeApi) -> None:
@@ -112,7 +112,7 @@ def test_both_ways_of_asking_draw_on_one_budget(tmp_path: Path, api: ClaudeApi) 
 
 def test_an_open_batch_holds_its_share_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [describe(caption) for caption in captions(90)]
-    with ClaudeApi(mind=LONG_ANSWERS, batch_seconds=None) as api:
+    with ClaudeApi(rules=LONG_ANSWERS, batch_seconds=None) as api:
         server_side.reach(monkeypatch, api)
         # Thirty questions in a batch, for $0.1824 at worst.
         with child(tmp_path, "--batches", "--budget", "0.4", "--die", "while it waits", env=api.env) as process:
@@ -137,12 +137,12 @@ def test_an_open_batch_holds_its_share_of_the_budget(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weather", [{}, {"drop-after": 0.2}])
+@pytest.mark.parametrize("faults", [{}, {"drop-after": 0.2}])
 def test_killed_again_and_again_all_lives_together_keep_to_the_budget(
-    weather: dict[str, float], tmp_path: Path, api: ClaudeApi
+    faults: dict[str, float], tmp_path: Path, api: ClaudeApi
 ) -> None:
     budget = Decimal("0.5")
-    api.weather = Weather(seed=8, rates=weather)
+    api.faults = FaultSchedule(seed=8, rates=faults)
     moments = random.Random(2)
     lives = 0
     for _ in range(8):

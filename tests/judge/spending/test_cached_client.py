@@ -21,7 +21,7 @@ from nextscene.judge.base import Question
 from nextscene.judge.claude import ClaudeJudge
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
-from tests.fakes.claude_api import ClaudeApi, Limits, Weather
+from tests.fakes.claude_api import ClaudeApi, FaultSchedule, Limits
 from tests.judge import server_side
 from tests.judge.server_side import (
     PATIENCE,
@@ -48,9 +48,9 @@ def limits() -> Limits:
     return Limits(latency=0.02)
 
 
-# ---- 500 clips in bad weather ----------------------------------------------------------------------------------
+# ---- 500 clips with faults -------------------------------------------------------------------------------------
 
-STORM = Weather(
+STORM = FaultSchedule(
     seed=7,
     retry_after=0.05,
     slow_seconds=0.2,
@@ -110,7 +110,7 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
             scenes = await asyncio.gather(*(describe_clips(judge, question) for question in questions))
             return scenes, client.report().lost
 
-    with ClaudeApi(weather=STORM, limits=Limits(latency=0.01)) as api:
+    with ClaudeApi(faults=STORM, limits=Limits(latency=0.01)) as api:
         server_side.reach(monkeypatch, api)
         scenes, lost = asyncio.run(run())
 
@@ -123,7 +123,7 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
         assert bool(scene.text) is (outcome in ("kept", "dropped"))
         assert len(scene.turned_down) == rounds - (outcome == "kept")
 
-    # Every kind of weather was met.
+    # Every kind of fault occurred.
     assert {exchange.fault for exchange in api.exchanges} >= set(STORM.rates)
     different = {caption: marker for marker, caption in asked}
     once = paid_for(tmp_path)
@@ -221,7 +221,7 @@ def test_nothing_is_sent_once_it_may_not_ask_any_more_and_what_is_under_way_is_s
 def test_an_end_in_the_midst_of_asking_stores_what_was_under_way_and_sends_nothing_more(
     tmp_path: Path, api: ClaudeApi
 ) -> None:
-    api.gate.limits = api.limits = Limits(latency=0.2)
+    api.rate_limiter.limits = api.limits = Limits(latency=0.2)
 
     async def run() -> list[Answer | BaseException]:
         async with asking(tmp_path) as client:

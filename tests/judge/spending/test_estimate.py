@@ -24,7 +24,7 @@ from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.estimate import CASES, Assumptions, Bill, Estimator, PendingClip, assume
 from nextscene.shards.format.layout import JOURNALS
-from tests.fakes.claude_api import ClaudeApi, Mind
+from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.claude_api import Question as Heard
 from tests.judge.asking import price
 
@@ -205,7 +205,7 @@ def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.Monk
         finally:
             await client.end()
 
-    with ClaudeApi(mind=Mind(pass_rate=PASS_RATE, chars_per_token=4)) as api:
+    with ClaudeApi(rules=AnswerRules(pass_rate=PASS_RATE, chars_per_token=4)) as api:
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
         scenes = asyncio.run(run())

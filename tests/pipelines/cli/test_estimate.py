@@ -18,14 +18,14 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.estimate import CASES
 from nextscene.pipelines.build_nsp import main
 from nextscene.prompts import load
-from tests.fakes.claude_api import ClaudeApi, Exchange, Mind, Question
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, Exchange, Question
 from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
 from tests.support import REPOSITORY, build_inline, make_video, write_csv
 
 pytestmark = pytest.mark.slow
 
 CLIPS = 104
-MIND = Mind(pass_rate=0.6, scene_words=30)
+RULES = AnswerRules(pass_rate=0.6, scene_words=30)
 CENT = 0.006
 NAMES = ("calls", "input tokens", "output tokens", "one by one", "in batches")
 
@@ -38,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
     monkeypatch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
-    with ClaudeApi(mind=MIND) as api:
+    with ClaudeApi(rules=RULES) as api:
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
         yield api
@@ -91,13 +91,13 @@ def used(exchanges: list[Exchange]) -> dict[str, float]:
 
 def learned(exchanges: list[Exchange]) -> str:
     """What --assume may be told after a first run: its pass rate and the mean lengths of its answers."""
-    describes = [e for e in exchanges if "Predict the most likely prior event" in Question(e.body).said]
-    verifies = [e for e in exchanges if "semantically redundant" in Question(e.body).said]
-    passes = [e for e in verifies if '"Pass"' in (MIND.answer(Question(e.body)).text or "")]
+    describes = [e for e in exchanges if "Predict the most likely prior event" in Question(e.body).text]
+    verifies = [e for e in exchanges if "semantically redundant" in Question(e.body).text]
+    passes = [e for e in verifies if '"Pass"' in (RULES.answer(Question(e.body)).text or "")]
     lengths = [mean(e.usage["output_tokens"] for e in kind if e.usage) for kind in (describes, verifies)]
     return (
         f"pass_rate={len(passes) / len(verifies):.4f},scene_tokens={lengths[0]:.3f},verdict_tokens={lengths[1]:.3f},"
-        f"chars_per_token={MIND.chars_per_token},schema_tokens=0,screened=1"
+        f"chars_per_token={RULES.chars_per_token},schema_tokens=0,screened=1"
     )
 
 
@@ -159,7 +159,7 @@ def test_when_all_pass_the_calls_that_are_left_are_counted_exactly(
     api: ClaudeApi, source: Path, tmp_path: Path
 ) -> None:
     """A describe and a verify a clip, less what is stored, wherever it was stopped."""
-    api.mind = Mind(pass_rate=1.0)
+    api.rules = AnswerRules(pass_rate=1.0)
     stop_after(api, 21)
     with pytest.raises(RunStopped):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())

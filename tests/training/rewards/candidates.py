@@ -10,7 +10,7 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.training.rewards.base import Candidate
 from nextscene.training.rewards.frames import frames
-from tests.fakes.claude_api import Mind
+from tests.fakes.claude_api import AnswerRules
 from tests.fakes.claude_api import Question as Heard
 
 SETTINGS = ClaudeConfig(frames=3)
@@ -29,18 +29,18 @@ def question(number: int, **changes: Any) -> Question:
     return Question(**{"clip_id": "clip", "caption": "", "frames": pictures, **changes})
 
 
-def caption_of(mind: Mind, number: int) -> str | None:
+def caption_of(rules: AnswerRules, number: int) -> str | None:
     """None for a refusal."""
-    answer = mind.caption(_Pictures([frame.jpeg for frame in question(number).frames]))
+    answer = rules.caption(_Pictures([frame.jpeg for frame in question(number).frames]))
     return answer.text
 
 
-def reward_of(mind: Mind, number: int, scene: str = "A dog barks.") -> float | None:
+def reward_of(rules: AnswerRules, number: int, scene: str = "A dog barks.") -> float | None:
     """What is to come of it. None where a marker keeps the judge from answering."""
-    caption = caption_of(mind, number)
-    if caption is None or any(marker in caption for marker in mind.marked):
+    caption = caption_of(rules, number)
+    if caption is None or any(marker in caption for marker in rules.marked):
         return None
-    return 1.0 if mind.passes(scene, caption) else 0.0
+    return 1.0 if rules.passes(scene, caption) else 0.0
 
 
 class _Pictures(Heard):

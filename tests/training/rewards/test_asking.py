@@ -16,14 +16,16 @@ from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.segments import write_segments
 from nextscene.training.rewards.asking import JudgeThread, verdicts
 from nextscene.training.rewards.base import RewardVerdict
-from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge.asking import answer
 from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
 
 SCENE = "A dog barks."
-MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-VERIFY": 0.15, "REFUSE-CAPTION": 0.15, "BAD-REQUEST": 0.15})
-STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1, "slow": 0.1}, slow_seconds=0.02)
+RULES = AnswerRules(
+    pass_rate=0.5, marked={"GARBLED": 0.15, "REFUSE-VERIFY": 0.15, "REFUSE-CAPTION": 0.15, "BAD-REQUEST": 0.15}
+)
+STORMY = FaultSchedule(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1, "slow": 0.1}, slow_seconds=0.02)
 
 
 @contextmanager
@@ -51,12 +53,12 @@ def until(reached: Callable[[], bool]) -> None:
 
 
 def test_a_pass_is_1_a_fail_0_and_no_answer_is_no_reward(api: ClaudeApi, tmp_path: Path) -> None:
-    api.mind = MIND
+    api.rules = RULES
     numbers = range(30)
     found = judged(tmp_path, numbers)
-    assert [verdict.reward for verdict in found] == [reward_of(MIND, number) for number in numbers]
+    assert [verdict.reward for verdict in found] == [reward_of(RULES, number) for number in numbers]
     assert {verdict.reward for verdict in found} == {None, 0.0, 1.0}
-    assert [verdict.caption or None for verdict in found] == [caption_of(MIND, number) for number in numbers]
+    assert [verdict.caption or None for verdict in found] == [caption_of(RULES, number) for number in numbers]
     reasons = {(verdict.reward, *verdict.reason.split(":")[:1]) for verdict in found if verdict.reward is None}
     assert reasons == {
         (None, "failed, unreadable_answer"),
@@ -75,7 +77,7 @@ def test_the_captioner_is_not_told_the_scene(api: ClaudeApi, tmp_path: Path) -> 
 
 
 def test_every_dollar_is_in_one_verdict_and_equal_videos_are_paid_for_once(api: ClaudeApi, tmp_path: Path) -> None:
-    api.mind = MIND
+    api.rules = RULES
     found = judged(tmp_path, [*range(12), *range(12), 3])
     assert sum(verdict.usd for verdict in found) == interactive_cost(api) == account(tmp_path).spent
     assert all(verdict.usd > 0 for verdict in found[:12])
@@ -85,7 +87,7 @@ def test_every_dollar_is_in_one_verdict_and_equal_videos_are_paid_for_once(api: 
 
 
 def test_a_second_run_through_a_storm_asks_nothing_that_was_answered(api: ClaudeApi, tmp_path: Path) -> None:
-    api.weather = STORMY
+    api.faults = STORMY
     first = judged(tmp_path, range(16))
     arrived = len(api.exchanges)
     assert arrived > len(api.paid) == 32, "there was a storm"

@@ -21,13 +21,13 @@ from nextscene.training.errors import TrainingStopped, TrainingUsageError
 from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
-from tests.fakes.claude_api import ClaudeApi, Limits, Mind, Weather
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
 from tests.training.ranks import run
 from tests.training.rewards.candidates import SETTINGS, candidate, reward_of
 
-MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.2, "REFUSE-VERIFY": 0.2})
-STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
+RULES = AnswerRules(pass_rate=0.5, marked={"GARBLED": 0.2, "REFUSE-VERIFY": 0.2})
+STORMY = FaultSchedule(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
 PRICES = Prices.load()
 STEPS, ASKS, AT_ONCE = 2, 3, 2
 SCENES = ("A dog barks.", "A man sits.")
@@ -62,18 +62,18 @@ def asked(rank: int, step: int) -> list[list[int]]:
     return [list(range(first + AT_ONCE * i, first + AT_ONCE * (i + 1))) for i in range(ASKS)]
 
 
-def expected(mind: Mind, rank: int) -> list[list[float | None]]:
+def expected(rules: AnswerRules, rank: int) -> list[list[float | None]]:
     return [
-        [reward_of(mind, number, SCENES[rank]) for numbers in asked(rank, step) for number in numbers]
+        [reward_of(rules, number, SCENES[rank]) for numbers in asked(rank, step) for number in numbers]
         for step in range(STEPS)
     ]
 
 
 def test_each_rank_gets_its_own_verdicts_in_order_and_nothing_is_paid_for_twice(api: ClaudeApi, tmp_path: Path) -> None:
-    api.mind, api.weather = MIND, STORMY
+    api.rules, api.faults = RULES, STORMY
     first = run(judge, 2, tmp_path)
     rewards = [[[verdict.reward for verdict in step] for step in rank] for rank in first]
-    assert rewards == [expected(MIND, rank) for rank in range(2)]
+    assert rewards == [expected(RULES, rank) for rank in range(2)]
     assert {reward for rank in rewards for step in rank for reward in step} == {None, 0.0, 1.0}
     verdicts = [verdict for rank in first for step in rank for verdict in step]
     assert sum(verdict.usd for verdict in verdicts) == account(tmp_path).spent == interactive_cost(api)
@@ -109,12 +109,12 @@ def ended(rank: int, world: int, folder: Path) -> list[str]:
 
 
 def test_a_larger_budget_goes_on_from_what_was_answered(api: ClaudeApi, tmp_path: Path) -> None:
-    api.mind = MIND
+    api.rules = RULES
     assert all("budget" in end for end in run(judge, 2, tmp_path, SETTINGS, "0.03"))
     before = len(stored_lines(tmp_path))
     found = run(judge, 2, tmp_path, SETTINGS, "5")
     assert [[[verdict.reward for verdict in step] for step in rank] for rank in found] == [
-        expected(MIND, rank) for rank in range(2)
+        expected(RULES, rank) for rank in range(2)
     ]
     assert before > 0
     assert len(api.paid) == len(stored_lines(tmp_path)), "what was stored before was not asked again"
@@ -155,9 +155,9 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
 
 def test_it_is_asked_while_the_next_candidates_are_made(api: ClaudeApi, tmp_path: Path) -> None:
     api.limits = Limits(latency=0.05)
-    api.mind = Mind(pass_rate=0.5)
+    api.rules = AnswerRules(pass_rate=0.5)
     found = run(beside, 2, tmp_path)
-    assert found == [[reward_of(api.mind, number) for number in range(3)]] * 2
+    assert found == [[reward_of(api.rules, number) for number in range(3)]] * 2
 
 
 def told(rank: int, world: int, folder: Path) -> list[RewardVerdict]:

@@ -20,7 +20,7 @@ from nextscene.training.metrics.logger import entries
 from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.consistency import CausalConsistency
 from nextscene.training.trainer import train
-from tests.fakes.claude_api import ClaudeApi, Mind, Weather
+from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule
 from tests.judge.server_side import account, hurry
 from tests.training.objectives.grpo.toys import RL
 from tests.training.ranks import RankFailed, run
@@ -30,8 +30,8 @@ from tests.training.stages import Quiet, make_data, make_job, make_originals, re
 pytestmark = pytest.mark.slow
 
 ASKED = replace(RL, steps=3, reward=RewardConfig(judge=SETTINGS), keeping=replace(RL.keeping, checkpoint_every=1))
-MIND = Mind(pass_rate=0.5, marked={"GARBLED": 0.1, "REFUSE-VERIFY": 0.1})
-STORMY = Weather(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
+RULES = AnswerRules(pass_rate=0.5, marked={"GARBLED": 0.1, "REFUSE-VERIFY": 0.1})
+STORMY = FaultSchedule(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
 UNTIL_ALL_IS_STORED = 2.0
 
 
@@ -76,7 +76,7 @@ def weights(job: TrainingJob) -> dict[str, torch.Tensor]:
 
 
 def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: ClaudeApi, job: TrainingJob) -> None:
-    api.mind, api.weather = MIND, STORMY
+    api.rules, api.faults = RULES, STORMY
     a_step = ASKED.policy.candidates // ASKED.policy.batch
     with pytest.raises(RankFailed):
         run(asking, 2, job, a_step + 2, limit=240.0)
@@ -101,7 +101,7 @@ def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: Cla
 def test_a_budget_that_is_used_up_in_a_step_keeps_the_steps_before_and_a_larger_one_goes_on(
     api: ClaudeApi, job: TrainingJob
 ) -> None:
-    api.mind = MIND
+    api.rules = RULES
     poor = replace(job, budget=Decimal("0.03"))
     said = run(asking, 2, poor, limit=240.0)
     assert said[0] == said[1] and said[0].startswith("the budget of $0.03 is used up")

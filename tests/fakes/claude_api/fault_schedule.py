@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.claude_api.errors import Foreign, Hangup, ServerError
+from tests.fakes.claude_api.errors import ForeignResponse, Hangup, ServerError
 
 _USAGES: Mapping[str, Any] = {
     "no-usage": None,
@@ -32,12 +32,12 @@ FAULTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weather:
-    """`rates` gives the share of arrivals that meet each fault; the faults of one body end after `most` of them."""
+class FaultSchedule:
+    """`rates` is the share of arrivals that meet each fault; a body meets at most `max_per_body` faults."""
 
     seed: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
-    most: int = 3
+    max_per_body: int = 3
     retry_after: float = 0.2
     slow_seconds: float = 0.5
 
@@ -50,10 +50,10 @@ class Weather:
     def fault(self, digest: str, arrival: int) -> str:
         """The fault that this arrival (1-based) of this body meets, "" for none."""
         fault = self._draw(digest, arrival)
-        spent = fault and sum(self._draw(digest, earlier) != "" for earlier in range(1, arrival)) >= self.most
+        spent = fault and sum(self._draw(digest, earlier) != "" for earlier in range(1, arrival)) >= self.max_per_body
         return "" if spent else fault
 
-    def strike(self, fault: str) -> None:
+    def raise_fault(self, fault: str) -> None:
         """Raises the faults that come in place of an answer; the others are a matter of how the answer is sent."""
         match fault:
             case "429":
@@ -68,11 +68,11 @@ class Weather:
             case "503-after":
                 raise ServerError(503, "The service is unavailable.", retry_after=self.retry_after, cause=fault)
             case "page":
-                raise Foreign(200, fault)
+                raise ForeignResponse(200, fault)
             case "drop-before":
                 raise Hangup(fault)
 
-    def told(self, message: dict[str, Any], fault: str) -> dict[str, Any]:
+    def sent_message(self, message: dict[str, Any], fault: str) -> dict[str, Any]:
         """What is sent of a message, which may say something else of its tokens than what is billed."""
         return message | {"usage": _USAGES[fault]} if fault in _USAGES else message
 

@@ -64,7 +64,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mind:
+class AnswerRules:
     """`scene_words` is the mean length of a scene, `pass_rate` the share of (scene, caption) pairs that pass.
 
     `marked` gives the share of the captions made that get each marker.
@@ -78,12 +78,12 @@ class Mind:
     marked: Mapping[str, float] = field(default_factory=dict)
 
     def answer(self, question: Question) -> Answer:
-        """Raises ApiError for a question that gets no answer."""
-        said = question.said
-        if "Predict the most likely prior event" in said:
-            shown = _SHOWN.search(said)
+        """Raise ServerError for a question that gets no answer."""
+        text = question.text
+        if "Predict the most likely prior event" in text:
+            shown = _SHOWN.search(text)
             return self.describe(question, shown[1] if shown else "")
-        if "semantically redundant" in said and (judged := _JUDGED.match(said)):
+        if "semantically redundant" in text and (judged := _JUDGED.match(text)):
             return self.verify(question, judged[1], judged[2])
         return self.caption(question) if question.images else self.other(question)
 
@@ -93,7 +93,7 @@ class Mind:
             return Answer(None, "refusal")
         if "EMPTY" in caption:
             return Answer("")
-        attempt = 1 + len(_TURNED_DOWN.findall(question.said))
+        attempt = 1 + len(_TURNED_DOWN.findall(question.text))
         scene = f"Earlier, {self._words(question)}. (attempt {attempt})"
         cramped = "TRUNCATE-ONCE" in caption and question.body.get("max_tokens", 0) <= _ROOMY
         if cramped or "TRUNCATE-ALWAYS" in caption:
@@ -123,12 +123,12 @@ class Mind:
             if marker in caption:
                 attempt = _ATTEMPT.search(scene)
                 return int(attempt[1] if attempt else 1) > failing
-        return self._lot(f"{scene}\0{caption}") < self.pass_rate
+        return self._fraction(f"{scene}\0{caption}") < self.pass_rate
 
     def caption(self, question: Question) -> Answer:
         pixels = hashlib.sha256(b"".join(question.images)).hexdigest()[:12]
         caption = f"A clip with {len(question.images)} frames, {pixels}."
-        left = self._lot(caption)
+        left = self._fraction(caption)
         for marker, share in self.marked.items():
             if left < share:
                 return Answer(None, "refusal") if marker == "REFUSE-CAPTION" else Answer(f"{caption} {marker}")
@@ -158,13 +158,13 @@ class Mind:
         }
 
     def message(self, question: Question, *, message_id: str, tier: str) -> dict[str, Any]:
-        """The JSON of a Message. Raises ApiError for a question that gets no answer."""
+        """The JSON of a Message. Raise ServerError for a question that gets no answer."""
         answer = self.answer(question)
         return {
             "id": message_id,
             "type": "message",
             "role": "assistant",
-            "model": "claude-opus-5-5" if "DEARER" in question.said else question.body["model"],
+            "model": "claude-opus-5-5" if "DEARER" in question.text else question.body["model"],
             "content": _content(answer),
             "stop_reason": answer.stop_reason,
             "stop_sequence": None,
@@ -172,13 +172,13 @@ class Mind:
             "usage": self.usage(question, answer, tier),
         }
 
-    def _lot(self, text: str) -> float:
+    def _fraction(self, text: str) -> float:
         """In [0, 1)."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}\0{text}".encode()).digest()[:6], "big") / (1 << 48)
 
     def _words(self, question: Question) -> str:
         """As many words as make scenes `scene_words` long on average, "Earlier" and "(attempt N)" counted in."""
-        lot = hashlib.shake_256(f"{self.seed}\0{question.system}\0{question.said}".encode())
+        lot = hashlib.shake_256(f"{self.seed}\0{question.system}\0{question.text}".encode())
         mean = max(6, self.scene_words - 3)
         spread = mean // 3
         count = mean - spread + lot.digest(1)[0] % (2 * spread + 1)
