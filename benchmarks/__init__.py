@@ -1,1 +1,1 @@
-"""Benchmarks: one file a claim, each comparing the product with something measured in the same run."""
+"""Benchmarks: one file per claim, each comparing the product with something measured in the same run."""

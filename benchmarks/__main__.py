@@ -1,4 +1,4 @@
-"""Runs every benchmark, one after another, and prints one table. A target that is missed is reported, not a failure."""
+"""Run every benchmark, one after another, and print one table. A missed target is shown, and is not a failure."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Claims: asking keeps up with the API, whichever way that limits it, in memory that does not grow.
+"""Claims: asking keeps up with the API, whether calls or requests per minute are limited, in constant memory.
 
-Of an API that takes 16 calls at once: at least 95 % of the answers a second that the bare SDK gets with 16 calls at
-once, though nobody tells us that number; where an answer takes 300 ms or, 97 %, 2 s, and is stored on disk or in an
-object store that takes 50 ms more for each file. With so few calls the API is what one waits for, also on two cores
-with other work: at 300 ms ours uses a fifth of a core. Both are measured in turn by one process, over whole waves.
+With an API of 16 concurrent calls: at least 95 % of the answers per second of the bare SDK with 16 concurrent calls,
+though our client is not told that number; if an answer takes 300 ms or, 97 %, 2 s, and is stored on disk or in an
+object store that takes 50 ms more for each file. With so few calls the API is the bottleneck, also on two cores with
+other work: at 300 ms ours uses a fifth of a core. Both are measured in turn by one process, over whole waves.
 
-Of an API that takes 3,000 requests a minute: at least 95 % of those, and fewer than 1 % of all requests turned away.
+With an API of 3,000 requests per minute: at least 95 % of those, and fewer than 1 % of all requests rejected.
 
-Of memory: the peak of the resident set (VmHWM) of a process that does 40,000 calls, over that of one that does 4,000.
+Memory: the peak of the resident set (VmHWM) of a process that does 40,000 calls, over that of one that does 4,000.
 
 API (the loopback server of the tests), object store and client are processes of their own. Ours looks each question up,
-keeps a budget, and has every answer on the journal before it counts, in a segment soon after.
+keeps a budget, and has every answer in the journal before it counts, in a segment soon after.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def benchmark(rounds: int | None = None, calls: int = CALLS) -> list[Result]:
     rounds = rounds or ROUNDS
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         results = [
-            _compare("300 ms an answer, on disk", f"{folder}/fast", _FAST, rounds, 0.95),
-            _compare("2 s an answer, on disk", f"{folder}/slow", _SLOW, rounds, 0.97),
+            _compare("300 ms per answer, on disk", f"{folder}/fast", _FAST, rounds, 0.95),
+            _compare("2 s per answer, on disk", f"{folder}/slow", _SLOW, rounds, 0.97),
         ]
         with _store() as uri:
-            results.append(_compare("300 ms an answer, 50 ms more a PUT to S3", uri, _FAST, rounds, 0.95))
+            results.append(_compare("300 ms per answer, 50 ms more per PUT to S3", uri, _FAST, rounds, 0.95))
         return [*results, *_pace(f"{folder}/paced", rounds), _memory(folder, calls)]
 
 
@@ -71,10 +71,10 @@ def _compare(name: str, out: str, latency: float, rounds: int, target: float) ->
         {of: statistics.median(each[of] for each in found[who]) for of in ("rate", "cpu")} for who in ("ours", "bare")
     )
     notes = [
-        f"{ours['rate']:.1f} answers a second, of the bare SDK {bare['rate']:.1f}",
-        f"{1000 * ours['cpu']:.2f} ms CPU time an answer, of the bare SDK {1000 * bare['cpu']:.2f} ms",
+        f"{ours['rate']:.1f} answers per second, of the bare SDK {bare['rate']:.1f}",
+        f"{1000 * ours['cpu']:.2f} ms CPU time per answer, of the bare SDK {1000 * bare['cpu']:.2f} ms",
     ]
-    claim = f"answers a second, over the bare SDK's at {AT_ONCE} at once: {name}"
+    claim = f"answers per second, over the bare SDK's at {AT_ONCE} concurrent calls: {name}"
     return Result(claim, ratios, target, at_most=False, notes=notes)
 
 
@@ -85,8 +85,8 @@ def _pace(out: str, rounds: int) -> list[Result]:
     rates = [60 * each["rate"] / A_MINUTE for each in found["ours"]]
     rejected = 100 * api.statuses.get("429", 0) / sum(api.statuses.values())
     return [
-        Result(f"answers a minute, over the {A_MINUTE:,} that are allowed", rates, 0.95, at_most=False),
-        Result("requests turned away of all, the search for the limit included", [rejected], 1.0, unit=" %"),
+        Result(f"answers per minute, over the {A_MINUTE:,} that are allowed", rates, 0.95, at_most=False),
+        Result("share of requests rejected, including the search for the limit", [rejected], 1.0, unit=" %"),
     ]
 
 
@@ -94,7 +94,9 @@ def _memory(folder: str, calls: int) -> Result:
     few = calls // 10
     with _api("--latency", "0.1"):
         small, large = (child("ask", "peak", f"{folder}/{count}", str(count))["bytes"] for count in (few, calls))
-    note = f"{small / 1e6:.0f} MB and {large / 1e6:.0f} MB: {(large - small) / (calls - few):.0f} bytes a further call"
+    note = (
+        f"{small / 1e6:.0f} MB and {large / 1e6:.0f} MB: {(large - small) / (calls - few):.0f} bytes per further call"
+    )
     return Result(f"peak memory of {calls:,} calls, over {few:,}", [large / small], 1.1, notes=[note])
 
 
@@ -116,7 +118,7 @@ def _store() -> Iterator[str]:
 
 @contextmanager
 def _served(module: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that serves until its stdin ends, and the first line that it prints."""
+    """Start a process that serves until its stdin ends; yield it and the first line that it prints."""
     with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=REPOSITORY,

@@ -1,12 +1,12 @@
-"""Claims: a kept clip costs at most 1.22 times the CPU time of bare ffmpeg on the same clip, with its share of the
-run's start, and at most 1.1 times without it.
+"""Claims: a kept clip costs at most 1.22 times the CPU time of bare ffmpeg on the same clip, its share of the run's
+start included, and at most 1.1 times without it.
 
-Measured: the CPU-seconds of `pipelines/build_nsp.py` with one worker over 118 clips of real footage (1280×720, about
-5 s each), and of every process below it: Ray's daemons, its workers, and their ffmpeg. From this goes the CPU time of a
-Ray session that does nothing, measured in the same round. The quotient is taken per kept clip. The steady state is the
-slope between a run over the first 20 of them and the run over all.
+Measured: the CPU-seconds of `pipelines/build_nsp.py` with one worker over 118 clips of real footage (1280×720, about 5
+s each), and of every process below it: Ray's servers, its workers, and their ffmpeg. The CPU time of an empty Ray
+session, measured in the same round, is subtracted. The quotient is per kept clip. The steady state is the slope between
+a run over the first 20 of the clips and the run over all.
 
-Compared with: ffmpeg run by itself on the same clips, with the arguments of the first version of the cut, one after
+Compared with: ffmpeg by itself on the same clips, with the arguments of the first version of the cut, one after
 another. The order within a round changes from round to round.
 """
 
@@ -112,7 +112,7 @@ def _build(manifest: Path, out: Path) -> TreeCpu:
 
 
 def _bare(lines: list[list[str]]) -> list[float]:
-    """CPU-seconds of each."""
+    """Return the CPU-seconds of each."""
     used = []
     for line in lines:
         before = children_cpu()
@@ -138,7 +138,7 @@ def _notes(done: list[_Round]) -> list[str]:
     return [
         f"CPU-s: bare {bare:.1f} for {CLIPS} clips; pipeline {whole:.1f}, kept {kept}; empty Ray session {empty:.1f}",
         f"of the pipeline's: its ffmpeg {cut:.1f} ({cut / bare:.3f} of bare)",
-        f"and, looked at now and then: {'; '.join(part(kind) for kind in ('driver', 'workers', 'daemons'))}",
+        f"and, sampled: {'; '.join(part(kind) for kind in ('driver', 'workers', 'daemons'))}",
     ]
 
 

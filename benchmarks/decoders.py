@@ -1,8 +1,8 @@
 """Claim: the decoder fills arrays with at least 0.9 of the clips that PyAV by itself decodes in the same CPU time.
 
-Measured: the CPU time of `decode.decode` by each library that is installed, over 20 clips of the sample film
-(832×480, 17 to 81 frames), each from memory into an array that is used again. The claim is made for PyAV, the default;
-what the other libraries do is shown beside it, and for one that is not installed that it is not here.
+Measured: the CPU time of `decode.decode` by each library that is installed, over 20 clips of the sample film (832×480,
+17 to 81 frames), each from memory into a reused array. The claim is about PyAV, the default; the other libraries are
+shown beside it, and a line says which of them is not installed.
 
 Compared with: PyAV by itself, decoding as many frames of the same clips to RGB with one thread. They take turns clip by
 clip; their order changes from round to round.
@@ -36,12 +36,12 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     done = [_round(ways, clips, place % 2 == 1) for place in range(-1, rounds or ROUNDS)][1:]  # the first warms up
     notes = [_note(name, [each[name] for each in done], [each["pyav"] for each in done], len(clips)) for name in ways]
     ratios = [each[_BARE] / each["pyav"] for each in done]
-    claim = "clips a CPU-second of nextscene.shards.loading.decode by PyAV, over bare PyAV"
+    claim = "clips per CPU-second of nextscene.shards.loading.decode by PyAV, over bare PyAV"
     return [Result(claim, ratios, TARGET, at_most=False, notes=notes + absent)]
 
 
 def _ways(clip: Sample) -> tuple[list[str], dict[str, _Decode]]:
-    """A line for each library that is not here, and how a clip is decoded by each of the others, and bare."""
+    """Return a line for each library that is missing, and a function for each of the others and for bare PyAV."""
     room = np.zeros((MAX_FRAMES, clip.record.height, clip.record.width, 3), np.uint8)
     absent: list[str] = []
     ways: dict[str, _Decode] = {_BARE: lambda clip: decode_bare(clip.mp4, delivered(clip))}
@@ -50,7 +50,7 @@ def _ways(clip: Sample) -> tuple[list[str], dict[str, _Decode]]:
         try:
             way(clip)
         except NoDecoder as reason:
-            absent.append(f"{backend} is not here: {reason}")
+            absent.append(f"{backend} is not installed: {reason}")
         else:
             ways[backend] = way
     return absent, ways
@@ -64,7 +64,7 @@ def _into(room: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], backend: Backen
 
 
 def _round(ways: dict[str, _Decode], clips: list[Sample], backwards: bool) -> dict[str, float]:
-    """CPU-seconds of each way. They take turns clip by clip, so that what disturbs one disturbs all."""
+    """Return the CPU-seconds of each way. They take turns clip by clip, so that a disturbance affects all."""
     names = list(reversed(ways)) if backwards else list(ways)
     seconds = dict.fromkeys(ways, 0.0)
     for clip in clips:
@@ -79,7 +79,7 @@ def _note(name: str, seconds: list[float], pyav: list[float], clips: int) -> str
     ratios = [theirs / own for own, theirs in zip(seconds, pyav, strict=True)]
     rate = statistics.median(clips / own for own in seconds)
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) times as many as by pyav"
-    return f"{name}: {rate:.1f} clips a CPU-second, {spread}"
+    return f"{name}: {rate:.1f} clips per CPU-second, {spread}"
 
 
 if __name__ == "__main__":

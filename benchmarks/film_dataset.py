@@ -1,4 +1,4 @@
-"""The sample film as a dataset, for the benchmarks of the loader, and PyAV by itself, which they compare with."""
+"""The sample film as a dataset, for the benchmarks of the loader, and bare PyAV, which they compare with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLIPS_A_SHARD = 5
 
 
 def film_dataset() -> str:
-    """The film's dataset (832×480, 16 frames a second, up to 81 frames a clip): built once, then kept."""
+    """Return the film's dataset (832×480, 16 fps, up to 81 frames per clip); it is built once, then kept."""
     out = WORK / "film"
     if not (out / MANIFEST).exists():
         notice.print("building the film's dataset, once …")
@@ -45,7 +45,7 @@ def film_clips(split: str = "train") -> list[Sample]:
 
 
 def few_clips() -> list[Sample]:
-    """Of each length at which clips are delivered a sixth of them, an even number: so that pairs take in each once."""
+    """Return a sixth of the clips of each delivered length, an even number, so that pairs contain each once."""
     clips = film_clips()
     lengths = np.array([delivered(clip) for clip in clips])
     chosen: list[int] = []
@@ -56,23 +56,23 @@ def few_clips() -> list[Sample]:
 
 
 def delivered(clip: Sample) -> int:
-    """How many frames of a clip the loader delivers."""
+    """Return the number of frames of a clip that the loader delivers."""
     return (min(clip.record.frames, MAX_FRAMES) - 1) // 8 * 8 + 1
 
 
 def sealed(folder: Path, clips: list[Sample]) -> Storage:
-    """A dataset of these clips in the split `train`, in shards of a few."""
+    """Write these clips as a dataset with the split `train`, in shards of a few."""
     runs = [clips[at : at + _CLIPS_A_SHARD] for at in range(0, len(clips), _CLIPS_A_SHARD)]
     return seal_dataset(folder, {ShardName("train", place): run for place, run in enumerate(runs)})
 
 
 def renamed(clip: Sample, key: str) -> Sample:
-    """The same clip as if it were another one."""
+    """Return the same clip under another key."""
     return Sample(key, replace(clip.record, clip_id=key).to_bytes(), clip.mp4, clip.text)
 
 
 def decode_bare(mp4: bytes, frames: int) -> None:
-    """The first frames of a video as RGB in PyAV's own memory, with one thread. Nothing is checked and nothing kept."""
+    """Decode the first frames of a video to RGB in PyAV's own memory, with one thread, unchecked, and discard them."""
     reformatter = VideoReformatter()
     with av.open(io.BytesIO(mp4), mode="r", format="mp4") as container:
         container.streams.video[0].codec_context.thread_count = 1

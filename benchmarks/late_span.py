@@ -1,10 +1,10 @@
 """Claim: a span at the end of a recording of two hours costs at most twice the CPU time of one at its start.
 
-Measured: the CPU-seconds of `stages.cut.cut`, that is of ffmpeg and all that finds the place, over 5 s at places in
-the last minute of a transport stream of two hours, which has no index: 1280×720, a keyframe every 250 frames at most.
+Measured: the CPU-seconds of `stages.cut.cut`, that is of ffmpeg and of seeking, for spans of 5 s in the last minute of
+a transport stream of two hours, which has no index: 1280×720, a keyframe every 250 frames at most.
 
-Compared with: the same at the same places of its first minute. The stream is one minute of the sample film, 120 times,
-so both show the same pictures.
+Compared with: the same spans of its first minute. The stream is one minute of the sample film, 120 times, so both show
+the same pictures.
 """
 
 from __future__ import annotations

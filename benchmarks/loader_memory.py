@@ -1,9 +1,9 @@
 """Claim: the loader's memory does not grow: the fifth epoch needs at most 1.05 times the memory of the first.
 
-Measured: the peak in each epoch of what a process that takes micro-batches and its one worker have allocated, with the
-shared memory between them (`children/epochs.py`), over the whole film (137 clips of 832×480) in micro-batches of two.
-Videos are cut to 17 frames. That makes micro-batches that are nearly all of one size and not large, so that the peak
-does not depend on which of them meet, and growth of a few kilobytes a clip would show.
+Measured: the peak in each epoch of the memory that a process that takes micro-batches and its one worker have
+allocated, with the shared memory between them (`children/epochs.py`), over the whole film (137 clips of 832×480) in
+micro-batches of two. Videos are cut to 17 frames. Then micro-batches are nearly all of one size and small, so that the
+peak does not depend on which of them coincide, and growth of a few kilobytes per clip would be visible.
 
 Compared with: the first epoch of the same process.
 """

@@ -3,9 +3,9 @@
 Measured: wall-clock time in a fresh process (`children/first_batch.py`) from `ClipDataset(…)` to the first micro-batch
 of two clips of the sample film (832×480, up to 81 frames), decoded in that process or by one worker. The import of the
 modules comes before and is shown beside it. All files of the dataset are in the disk's cache. The manifest, the index,
-and the receipts are such as a run would write: with a key and a checksum of its own for each clip. Of the tars, which
-would fill a disk, only the clips that the first micro-batches take are written; the rest of each is a hole of the right
-size, which nothing reads.
+and the receipts are like those of a run: with a key and a checksum of its own for each clip. The tars would fill a
+disk, so they contain only the clips that the first micro-batches take; the rest of each is a hole of the right size,
+which is never read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHARDS, CLIPS_A_SHARD = 1000, 512
 ROUNDS = 3
 SECONDS = 1.0
 _WRITTEN_MICRO_BATCHES = 8
-"""A worker decodes a few ahead of the first."""
+"""A worker prefetches a few beyond the first."""
 
 
 def benchmark(rounds: int | None = None) -> list[Result]:
@@ -72,7 +72,7 @@ def _note(done: list[dict[str, Any]]) -> str:
 
 
 def _lay_out(folder: Path, film: list[Sample]) -> Storage:
-    """The clips of the film over and over, each time under another key."""
+    """Write the clips of the film over and over, each time under another key."""
     out = Storage.at(folder)
     chance = random.Random(0)
     clips = [film[place % len(film)] for place in range(CLIPS_A_SHARD)]
@@ -84,7 +84,7 @@ def _lay_out(folder: Path, film: list[Sample]) -> Storage:
 
 
 def _drawn_first(clips: list[Sample]) -> dict[int, list[int]]:
-    """The places in each shard of the clips that the first micro-batches take, if every shard is of these clips."""
+    """Return the positions in each shard of the clips of the first micro-batches, if every shard has these clips."""
     bucket = np.unique([delivered(clip) for clip in clips], return_inverse=True)[1]
     order = ShuffleOrder(np.repeat(np.arange(SHARDS), len(clips)), np.tile(bucket, SHARDS), MICRO_BATCH, seed=0)
     drawn: dict[int, list[int]] = {}

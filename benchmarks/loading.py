@@ -1,10 +1,11 @@
-"""Claims: the loader gets at least 0.9 of the clips a core can decode, and no fewer than a usual WebDataset pipeline.
+"""Claims: the loader delivers at least 0.9 of the clips that a core can decode, and at least as many as a usual
+WebDataset pipeline.
 
-Measured: the CPU time in which `Loader` delivers an epoch of 20 clips of the sample film (832×480, 17 to
-81 frames, in the film's own mix of lengths) in micro-batches of two: decoded in this process, and by one worker. It is
-the CPU time of this process and of the worker together: so nothing is gained by work that is moved to another core, or
-lost to another program. Wall-clock time, which would tell that the two wait for each other, is shown beside it. The
-start of the worker and the first epochs, in which memory is touched for the first time, are left out.
+Measured: the CPU time in which `Loader` delivers an epoch of 20 clips of the sample film (832×480, 17 to 81 frames, in
+the film's own mix of lengths) in micro-batches of two: decoded in this process, and by one worker. It is the CPU time
+of this process and of the worker together, so that nothing is gained by moving work to another core, or lost to another
+program. Wall-clock time, which would reveal that the two wait for each other, is shown beside it. The start of the
+worker and the first epochs, in which memory is touched for the first time, are excluded.
 
 Compared with: PyAV by itself, decoding as many frames of the same clips from memory to RGB in this process with one
 thread; and `webdataset.WebDataset` over the same tars, with PyAV as its users write it, in micro-batches of the same
@@ -87,10 +88,10 @@ def _measures(clips: list[Sample], out: Storage) -> _Measures:
 
 
 def _epoch(batches: Iterator[Video], clips: list[Sample], works_ahead: bool) -> _Cost:
-    """Of an endless iterator that takes in each clip once in every so many micro-batches."""
+    """Return the cost of an epoch of an endless iterator, in which each clip occurs once."""
     count = len(clips) // MICRO_BATCH
     if works_ahead:
-        _shapes(batches, count)  # until nothing is left that was decoded before the clock runs
+        _shapes(batches, count)  # use up everything that was decoded before the clock starts
     meter = _Meter()
     shapes = _shapes(batches, count)
     cost = meter.read()
@@ -118,7 +119,7 @@ def _round(measures: _Measures, backwards: bool) -> _Round:
 def _results(done: list[_Round], how: str, clips: int) -> list[Result]:
     def rates(name: str) -> str:
         cpu, wall = (statistics.median(clips / getattr(each[name], of) for each in done) for of in ("cpu", "wall"))
-        return f"{name}: {cpu:.1f} clips a CPU-second, {wall:.1f} a second"
+        return f"{name}: {cpu:.1f} clips per CPU-second, {wall:.1f} per second"
 
     def result(other: str, shown: str, target: float) -> Result:
         ratios = [each[other].cpu / each[loader].cpu for each in done]
@@ -139,7 +140,9 @@ class _Meter:
         return _Cost(self._used() - self._cpu, time.monotonic() - self._begun)
 
     def wait_until_idle(self) -> None:
-        """Until the workers have decoded ahead as far as they may: what is measured next should have the machine."""
+        """Wait until the workers have prefetched as much as they may, so that the next measurement has the machine
+        alone.
+        """
         before = -1.0
         while (now := self._used_by_workers()) > before:
             before = now

@@ -1,4 +1,4 @@
-"""The usual way to have queries read a text, which `training.model.language` is compared with: both as one sequence."""
+"""Text and queries as one sequence: the usual way, which `training.model.language` is compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transformers import Qwen2_5_VLTextModel
 
 
 def states_of_queries(language: Qwen2_5_VLTextModel, ids: Tensor, queries: Tensor, padding: int) -> Tensor:
-    """[B, Q, width]: the states of queries [B, Q, width] behind texts [B, L], with so many positions of padding before.
+    """Return the states [B, Q, width] of queries [B, Q, width] after texts [B, L], with `padding` positions in front.
 
     Gradient flows through all of them.
     """

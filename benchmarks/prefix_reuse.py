@@ -1,10 +1,10 @@
 """Claim: reading the text once without gradient makes the language model's part of a training step cheaper.
 
 Measured: the CPU time of `training.model.language`, forward and backward to the queries, for 2 texts of 128 tokens and
-256 queries, on a Qwen2.5-VL language model of random weights that is large enough (512 wide, 6 layers) for its products
-to decide. By its FLOPs the gain over the plain form should be 1.19, over one padded to 1,024 tokens 3.2.
+256 queries, on a Qwen2.5-VL language model of random weights that is large enough (512 wide, 6 layers) for its matrix
+products to dominate. By its FLOPs the gain over the plain form should be 1.19, over one padded to 1,024 tokens 3.2.
 
-Compared with: the same model run on text and queries as one sequence, as it is, and padded to the paper's 1,024 tokens.
+Compared with: the same model run on text and queries as one sequence, unpadded, and padded to the paper's 1,024 tokens.
 """
 
 from __future__ import annotations

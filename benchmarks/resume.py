@@ -1,11 +1,11 @@
-"""Claims: a run that goes on over 1,000,000 stored answers may ask within 10 s, in memory that hardly grows with them.
+"""Claims: a run that resumes over 1,000,000 stored answers can ask within 10 s, in memory that hardly grows with them.
 
-Measured: the seconds until the judge's client is open, all its records read, and the peak memory (VmHWM) of its
-process; with the index that the run before left, and the first time, when there is none. The answers lie in segments of
-50, as a run of 200 answers a second stores them four times a second.
+Measured: the seconds until the judge's client is open, with all its records read, and the peak memory (VmHWM) of its
+process; with the index that the previous run left, and for the first time, without one. The answers lie in segments of
+50, like those of a run of 200 answers per second, which stores four times per second.
 
 Compared with: loading the index with numpy, and reading and decompressing the segments, each alone in a process of its
-own; and in memory with a tenth of the answers.
+own; for memory with a tenth of the answers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def benchmark(rounds: int | None = None, answers: int = ANSWERS, a_segment: int 
 
 
 def _measure(few: Path, many: Path, rounds: int, bare: str) -> list[dict[str, Any]]:
-    """Rounds of the start over few and many answers and of the `bare` part; where that is `index`, with the index."""
+    """Run rounds of the start over few and many answers and of the `bare` part; if that is `index`, with the index."""
     found = []
     for _ in range(rounds):
         if bare == "segments":
@@ -70,16 +70,16 @@ def _results(name: str, found: list[dict[str, Any]], answers: int, bare: str) ->
     peaks = [each["many"]["peak"] / each["few"]["peak"] for each in found]
     last = {which: found[-1][which]["peak"] for which in ("few", "many")}
     further = (last["many"] - last["few"]) / (answers - answers // 10)
-    memory = f"{last['few'] / 1e6:.0f} MB and {last['many'] / 1e6:.0f} MB: {further:.0f} bytes a further answer"
+    memory = f"{last['few'] / 1e6:.0f} MB and {last['many'] / 1e6:.0f} MB: {further:.0f} bytes per further answer"
     speed = f"{min(ratios):.1f} to {max(ratios):.1f} times {bare}"
     return [
-        Result(f"seconds until a run may ask, {name}", seconds, 10.0, unit=" s", notes=[speed]),
+        Result(f"seconds until a run can ask, {name}", seconds, 10.0, unit=" s", notes=[speed]),
         Result(f"peak memory, over that of a tenth of the answers, {name}", peaks, 1.5, notes=[memory]),
     ]
 
 
 def _store(out: Path, answers: int, a_segment: int) -> None:
-    """Segments with what a run stores, but for the compression, which is quick here."""
+    """Write segments like those of a run, but with a faster compression."""
     folder = out / CALLS / "answers"
     folder.mkdir(parents=True)
     lines = _lines(answers)
@@ -89,7 +89,7 @@ def _store(out: Path, answers: int, a_segment: int) -> None:
 
 
 def _lines(answers: int) -> Iterator[bytes]:
-    """The line of one answer again and again, each with a key and ids of its own."""
+    """Return the line of one answer repeatedly, each with a key and ids of its own."""
     answer = Answer(
         key="<key>",
         status="whole",

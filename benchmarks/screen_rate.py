@@ -1,9 +1,9 @@
-"""Claim: screening takes at least 0.95 clips in the CPU time in which bare MediaInfo reports on one.
+"""Claim: screening processes at least 0.95 clips in the CPU time of one report by bare MediaInfo.
 
 Measured: `stages.screen.screen` with a `SourceReader`, which looks the file up, compares size and time with the plan,
 and has size, rotation, sample aspect and duration read in a child process; over 1,000 planned clips, by the CPU time of
-this process and of its child, which is kept from clip to clip and was started before.
-The clips are hard links to four ordinary files: H.264, 1280×720, 5 s, AAC sound, index at the end or at the front.
+this process and of its child, which is kept from clip to clip and was started before. The clips are hard links to four
+ordinary files: H.264, 1280×720, 5 s, AAC audio, index at the end or at the front.
 
 Compared with: the bare library, `MediaInfo.parse(path, parse_speed=0)` with its full report as XML, on the same files
 in the same round.
@@ -54,12 +54,12 @@ def benchmark(rounds: int | None = None) -> list[Result]:
             screened.append(_rate(clips, lambda clip: _screen(clip, reader)))
             bare.append(_rate(videos, _parse))
     ratios = [one / other for one, other in zip(screened, bare, strict=True)]
-    note = f"clips a CPU-second: {statistics.median(screened):,.0f}; bare MediaInfo: {statistics.median(bare):,.0f}"
+    note = f"clips per CPU-second: {statistics.median(screened):,.0f}; bare MediaInfo: {statistics.median(bare):,.0f}"
     return [Result("clips screened, over bare MediaInfo's reports", ratios, TARGET, at_most=False, notes=[note])]
 
 
 def planned(manifest: Path) -> list[PlannedClip]:
-    """The clips of a manifest as the screen is given them."""
+    """Return the clips of a manifest as the screen gets them."""
     out = Storage.at(manifest.parent / "out")
     prepare(out, Source.at(str(manifest)), _CONFIG)
     work = remaining(Plan(out, _CONFIG), CommittedState.read(out, _CONFIG.units_per_shard), out)
@@ -89,7 +89,7 @@ def _rate(items: Sequence[T], action: Callable[[T], None]) -> float:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and its living children."""
+    """Return the CPU-seconds of this process and its living children."""
     used = [process.cpu_times() for process in psutil.Process().children()]
     return time.process_time() + sum(one.user + one.system for one in used)
 

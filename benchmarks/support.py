@@ -1,4 +1,4 @@
-"""What the benchmarks share: clips to work on, bare ffmpeg, the CPU time of whole process trees, and the table."""
+"""Shared parts of the benchmarks: clips, bare ffmpeg, the CPU time of process trees, and the table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nextscene.pipelines.cli.command import Command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = REPOSITORY / "data" / "benchmarks"
-"""Where temporary files go: on the disk that the repository is on, and ignored by git."""
+"""Folder for temporary files: on the disk of the repository, and ignored by git."""
 
 _FILM_FOLDER = REPOSITORY / "data" / "film"
 _NICENESS_OF_RAY_WORKERS = 15
@@ -48,7 +48,7 @@ notice = Console(stderr=True, soft_wrap=True, highlight=False)
 
 @dataclass(frozen=True)
 class Result:
-    """One claim: a figure for each round, and the bound that their median should keep."""
+    """One claim: a figure for each round, and the bound for their median."""
 
     claim: str
     rounds: Sequence[float]
@@ -73,7 +73,7 @@ class Result:
 
 
 Benchmark = Callable[[int | None], list[Result]]
-"""Measures its claims in so many rounds; None is its own default."""
+"""Measures its claims in the given number of rounds; None is its own default."""
 
 
 def show(results: Sequence[Result]) -> None:
@@ -88,10 +88,10 @@ def show(results: Sequence[Result]) -> None:
 
 
 def run_alone(benchmark: Benchmark) -> None:
-    """The command line of one benchmark."""
+    """Run the command line of one benchmark."""
 
     @click.command(cls=Command, help=sys.modules[benchmark.__module__].__doc__)
-    @click.option("--rounds", type=click.IntRange(1), help="How many rounds.  [default: the benchmark's own]")
+    @click.option("--rounds", type=click.IntRange(1), help="Number of rounds.  [default: the benchmark's own]")
     def main(rounds: int | None) -> None:
         show(benchmark(rounds))
 
@@ -119,7 +119,7 @@ def _short(value: float) -> str:
 
 
 def film() -> Path:
-    """The sample film, fetched if it is not there."""
+    """Return the sample film, which is downloaded if it is missing."""
     path = _FILM_FOLDER / "big_buck_bunny.mp4"
     if not path.exists():
         subprocess.run([sys.executable, "pipelines/fetch_film.py", str(_FILM_FOLDER)], cwd=REPOSITORY, check=True)
@@ -127,16 +127,16 @@ def film() -> Path:
 
 
 def film_clips(folder: Path, count: int) -> Path:
-    """Puts `count` clips of real footage, 1280×720 and about 5 s each, into a folder; returns a manifest of them.
+    """Put `count` clips of real footage, 1280×720 and about 5 s each, into a folder; return a manifest of them.
 
-    The sample film is taken apart at its key frames, without encoding it anew.
+    The sample film is split at its keyframes, without re-encoding.
     """
     folder.mkdir(parents=True, exist_ok=True)
     split = ["-f", "segment", "-segment_time", "5", "-reset_timestamps", "1"]
     run_ffmpeg("-i", str(film()), "-map", "0", "-c", "copy", *split, str(folder / "%03d.mp4"))
     names = sorted(path.name for path in folder.glob("*.mp4"))[:count]
     if len(names) < count:
-        raise RuntimeError(f"the film came apart into {len(names)} pieces, {count} are needed")
+        raise RuntimeError(f"the film was split into {len(names)} pieces, {count} are needed")
     return write_manifest(folder / "clips.csv", names)
 
 
@@ -170,11 +170,11 @@ _BARE = """
 -map_metadata -1 -map_chapters -1 -flags:v +cgop+bitexact -fflags +bitexact -frames 81 -r 16
 -video_track_timescale 16384 {target} -y
 """
-"""What a first version of the cut ran for a whole file. It stays as it is, so that figures can be compared."""
+"""The arguments of the first version of the cut for a whole file. They never change, so that figures compare."""
 
 
 def bare_lines(videos: Sequence[Path], scratch: Path) -> list[list[str]]:
-    """The command lines of bare ffmpeg for whole files, each into a file of its own."""
+    """Return the command lines of bare ffmpeg for whole files, each into a file of its own."""
     scratch.mkdir(parents=True, exist_ok=True)
     return [_bare_line(video, scratch / f"{place}.mp4") for place, video in enumerate(videos)]
 
@@ -187,7 +187,7 @@ def _bare_line(video: Path, target: Path) -> list[str]:
 
 
 def run_bare(line: Sequence[str]) -> None:
-    """With the priority that Ray gives its workers, so that whatever else the machine does slows both alike."""
+    """Run it with the priority that Ray gives its workers, so that other load slows both equally."""
     nice = ["nice", "-n", str(_NICENESS_OF_RAY_WORKERS)]
     subprocess.run(
         [*nice, *line], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
@@ -198,7 +198,7 @@ def run_bare(line: Sequence[str]) -> None:
 
 
 def child(module: str, *arguments: str) -> dict[str, Any]:
-    """Runs a module of `benchmarks.children` and returns what it printed last, as JSON."""
+    """Run a module of `benchmarks.children` and return the last line of its output, as JSON."""
     line = [sys.executable, "-m", f"benchmarks.children.{module}", *arguments]
     done = subprocess.run(line, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -206,26 +206,26 @@ def child(module: str, *arguments: str) -> dict[str, Any]:
 
 
 def children_cpu() -> float:
-    """CPU-seconds of all children that have ended and been waited for, with theirs."""
+    """Return the CPU-seconds of all children that have ended and been waited for, with those of their children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 @dataclass(frozen=True)
 class TreeCpu:
-    """CPU-seconds of a command and of all it started; `parts` by kind of process, as far as they could be watched."""
+    """CPU-seconds of a command and its descendants; `parts` by kind of process, as far as observed."""
 
     total: float
     parts: dict[str, float]
 
 
 def tree_cpu(line: Sequence[str]) -> TreeCpu:
-    """Runs a command until it and everything it started have ended.
+    """Run a command until it and all its descendants have ended.
 
-    The kernel adds a child's CPU time to its parent's when the parent waits for it. Two kinds of process would be lost
-    to that account. Daemons that outlive the command: this process takes them in (PR_SET_CHILD_SUBREAPER) and waits for
-    them. Children of Ray's raylet, which waits for none: these are looked at ten times a second, with what they have
-    waited for themselves, so that of each the last tenth of a second at most is missing.
+    The kernel adds a child's CPU time to its parent's when the parent waits for it. That would miss two kinds of
+    process. Daemons that outlive the command: this process adopts them (PR_SET_CHILD_SUBREAPER) and waits for them.
+    Children of Ray's raylet, which waits for none of them: they are sampled ten times a second, together with the time
+    of their own children, so that at most the last tenth of a second of each is missing.
     """
     _take_in_orphans()
     before = children_cpu()
@@ -247,7 +247,7 @@ def _take_in_orphans() -> None:
 
 
 def _wait_for_orphans() -> set[int]:
-    """Their process ids."""
+    """Return their process ids."""
     until = time.monotonic() + _ORPHANS_END_WITHIN_SECONDS
     orphans: set[int] = set()
     while True:
@@ -266,7 +266,7 @@ def _wait_for_orphans() -> set[int]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A process when it was last looked at: CPU-seconds of its own, and of the children it has waited for."""
+    """The last sample of a process: its own CPU-seconds, and those of the children it has waited for."""
 
     kind: str
     below_raylet: bool
@@ -275,7 +275,7 @@ class _Seen:
 
 
 class _Watcher:
-    """Looks at the processes below this one, a few times a second."""
+    """Samples the descendants of this process, a few times a second."""
 
     def __init__(self, driver: int) -> None:
         self._driver = driver

@@ -1,12 +1,12 @@
-"""Claim: from one worker to two the pipeline speeds up at least 0.9 times as much as bare ffmpeg does.
+"""Claim: the speed-up of the pipeline from one worker to two is at least 0.9 times that of bare ffmpeg.
 
 Measured: the wall-clock time of the engine over 64 clips of real footage (1280×720, about 5 s each, `unit_size` 4),
 with one worker and with two, from its first step to the receipt of the last shard. Ray's start, the start of the worker
-processes, and Ray's end are left out, by starting the engine on Ray that is warm: over a real run they are nothing,
-over 64 clips they would be a third. See `children/engine_only.py`.
+processes, and Ray's end are excluded, by starting the engine on a warm Ray: in a real run they are negligible, over 64
+clips they would be a third. See `children/engine_only.py`.
 
-Compared with: ffmpeg run by itself on the same clips with exactly the same arguments, one process at a time and two at
-a time. The target is a quotient of two speed-ups because one such process uses more than one core already (it decodes,
+Compared with: ffmpeg by itself on the same clips with exactly the same arguments, one process at a time and two at a
+time. The target is a quotient of two speed-ups because one such process already uses more than one core (it decodes,
 scales and encodes in threads of its own), so that two of them on two cores cannot be twice as fast.
 """
 
@@ -76,7 +76,7 @@ def _notes(done: list[_Round]) -> list[str]:
     def line(name: str, pairs: list[tuple[float, float]]) -> str:
         one, two = (statistics.median(pair[place] for pair in pairs) for place in (0, 1))
         speed_up = statistics.median(pair[0] / pair[1] for pair in pairs)
-        return f"{name}: {CLIPS / one:.2f} clips a second with one, {CLIPS / two:.2f} with two, {speed_up:.2f} times"
+        return f"{name}: {CLIPS / one:.2f} clips per second with one, {CLIPS / two:.2f} with two, {speed_up:.2f} times"
 
     return [line("pipeline", [each.engine for each in done]), line("bare ffmpeg", [each.bare for each in done])]
 

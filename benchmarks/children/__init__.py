@@ -1,1 +1,1 @@
-"""What the benchmarks start as processes of their own, to be measured from outside."""
+"""Programs that the benchmarks start as processes of their own, to measure them from outside."""

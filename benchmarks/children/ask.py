@@ -1,12 +1,12 @@
-"""Asks a Claude API, its address in the environment; prints figures as JSON.
+"""Ask a Claude API, whose address is in the environment; print figures as JSON.
 
-    ask compare OUT SECONDS ROUNDS TRIPS    answers a second and CPU seconds an answer, of the bare SDK and of ours in
-                                            turn, where an answer takes SECONDS; TRIPS round trips are measured
-    ask paced OUT ROUNDS ANSWERS            answers a second of ours, where the API limits how many it gives a minute
-    ask peak OUT CALLS                      the peak memory of this process in bytes, over so many calls of ours
+    ask compare OUT SECONDS ROUNDS TRIPS    answers per second and CPU-seconds per answer of the bare SDK and of ours,
+                                            in turn, if an answer takes SECONDS; over TRIPS round trips
+    ask paced OUT ROUNDS ANSWERS            answers per second of ours, if the API limits the requests per minute
+    ask peak OUT CALLS                      the peak memory of this process in bytes, over that many calls of ours
 
-`bare` is the SDK's own client, 16 calls at a time and nothing else. `ours` is CachedClient with its books in OUT:
-limits that it has to find out, a budget, a clip for each question, and every answer stored.
+`bare` is the SDK's own client with 16 concurrent calls and nothing else. `ours` is CachedClient with its files in OUT:
+limits that it has to find, a budget, a clip for each question, and every answer stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nextscene.judge.spending.prices import Prices
 from nextscene.shards.format.layout import JOURNALS
 
 AT_ONCE = 16
-"""So few that one waits for the API, and not for the CPU, also while a machine of two cores has other work."""
+"""So few that the API is the bottleneck and not the CPU, also on a machine of two cores with other work."""
 _MORE_THAN_ALLOWED = 2 * AT_ONCE
 _TRIPS_TO_FIND_THE_LIMIT = 7
 _SECONDS_TO_FIND_THE_RATE = 10.0
@@ -49,7 +49,7 @@ Ask = Callable[[Request, int], Awaitable[object]]
 
 
 class Load:
-    """So many workers, each of which asks one question after another until there are no more `numbers`."""
+    """A number of workers, each of which asks one question after another until `numbers` is exhausted."""
 
     def __init__(self, ask: Ask, workers: int, numbers: Iterator[int] = _NUMBERS) -> None:
         self._ask = ask
@@ -60,9 +60,9 @@ class Load:
         self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
 
     async def measure(self, answers: int) -> dict[str, float]:
-        """Return answers a second and CPU seconds an answer, from the next answer to one so many later.
+        """Return answers per second and CPU seconds per answer, over the given number of answers from the next one.
 
-        Answers come in waves, as the calls began together: whole waves must be measured.
+        Answers come in waves, since the calls began together: whole waves must be measured.
         """
         await self._reach(self._answers + 1)
         begun, cpu = time.monotonic(), time.process_time()
@@ -70,7 +70,7 @@ class Load:
         return {"rate": answers / (time.monotonic() - begun), "cpu": (time.process_time() - cpu) / answers}
 
     async def end(self) -> None:
-        """Ask no new questions, and wait for the answers to come."""
+        """Ask no new questions, and wait for the answers that are under way."""
         self._is_over = True
         await self.wait()
 
@@ -105,7 +105,7 @@ async def compare(out: str, seconds: float, rounds: int, trips: int) -> dict[str
         for _ in range(rounds):
             for name, ask, workers in (("bare", bare, AT_ONCE), ("ours", ours, _MORE_THAN_ALLOWED)):
                 load = Load(ask, workers)
-                await asyncio.sleep(1.5 * seconds)  # until its connections are open
+                await asyncio.sleep(1.5 * seconds)  # its connections are open by then
                 found[name].append(await load.measure(trips * AT_ONCE))
                 await load.end()
     return found

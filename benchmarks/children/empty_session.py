@@ -1,4 +1,4 @@
-"""Ray as a run starts and ends it on one CPU, with one task in between that does nothing."""
+"""Start and end Ray like a run on one CPU, with one empty task in between."""
 
 from __future__ import annotations
 

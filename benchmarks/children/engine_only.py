@@ -1,7 +1,7 @@
-"""The engine on a warm Ray, timed from its first step to its last: `engine_only SOURCE OUT WORKERS`.
+"""Time the engine on a warm Ray, from its first step to its last: `engine_only SOURCE OUT WORKERS`.
 
-It does what `curation.run.run.build` does, with a pause between Ray's start and the first step, in which every worker
-process and the judge come up and import what they need.
+It does the same as `curation.run.run.build`, with a pause between Ray's start and the first step, in which every worker
+process and the judge start and import their modules.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(location: str, out_location: str, workers: int) -> None:
 
 
 def warm_up(job: UnitContext) -> None:
-    """Holds a CPU until all the workers have one, so that each has a process of its own."""
+    """Hold a CPU until all the workers have one, so that each has a process of its own."""
     job.check_worker()
     time.sleep(_WARM_UP_SECONDS)
 

@@ -1,8 +1,9 @@
-"""Goes through epochs of a dataset with one worker: `epochs LOCATION MICRO_BATCH MAX_FRAMES EPOCHS`.
+"""Iterate over epochs of a dataset with one worker: `epochs LOCATION MICRO_BATCH MAX_FRAMES EPOCHS`.
 
-After each micro-batch it looks at the memory of this process and of its worker. Prints, for each epoch, the largest
-number of bytes: of what they have allocated (`heap`), and of that with the shared memory that holds micro-batches
-(`all`). A page that both have counts once. The code of libraries, which other programs share, does not count.
+After each micro-batch it measures the memory of this process and of its worker. It prints the largest number of bytes
+of each epoch: the memory that they have allocated (`heap`), and the same with the shared memory that holds
+micro-batches (`all`). A page that both have counts once. The code of libraries, which other programs share, does not
+count.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(location: str, micro_batch: int, max_frames: int, epochs: int) -> None:
         epoch = batch.draws[-1].epoch
         if epoch == epochs:
             break
-        # What the worker has handed over and nobody has opened yet is mapped nowhere, but on the disk of shared memory.
+        # A batch that the worker has sent and no process has opened yet is mapped nowhere, but is in shared memory.
         shared = max(_bytes(_MAPPED), _on_shared_disk() - before)
         heap = _bytes(_HEAP)
         for kind, now in (("heap", heap), ("all", heap + shared)):
@@ -41,7 +42,7 @@ def main(location: str, micro_batch: int, max_frames: int, epochs: int) -> None:
 
 
 def _bytes(kind: re.Pattern[str]) -> int:
-    """Of one kind, in this process and its worker, by their proportion of each page."""
+    """Return the bytes of one kind in this process and its worker; shared pages count in proportion."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     texts = [Path(f"/proc/{process.pid}/smaps_rollup").read_text() for process in processes]
     return sum(int(kilobytes) << 10 for text in texts for kilobytes in kind.findall(text))

@@ -1,7 +1,7 @@
-"""Opens a dataset and takes the first micro-batch: `first_batch LOCATION MICRO_BATCH WORKERS`.
+"""Open a dataset and take the first micro-batch: `first_batch LOCATION MICRO_BATCH WORKERS`.
 
-Prints seconds: of the import before it, of all from `ClipDataset(…)` to the batch, and of the steps of that, which are
-done once more, one by one and with nothing left over from the first time but what the disk has in its cache.
+It prints seconds: of the import beforehand, of everything from `ClipDataset(…)` to the batch, and of the steps of that.
+The steps are repeated one by one, without any state of the first time except the disk's cache.
 """
 
 from __future__ import annotations

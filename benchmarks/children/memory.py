@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """The peak of this program alone: Linux's `ru_maxrss` also remembers the process that started it."""
+    """Return the peak of this program alone: Linux's `ru_maxrss` also includes the process that started it."""
     found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) << 10

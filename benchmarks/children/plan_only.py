@@ -1,6 +1,6 @@
-"""All that a driver does before its first step on Ray, for its memory and time: `plan_only SOURCE OUT`.
+"""Do the work of a driver before its first step on Ray, for its memory and time: `plan_only SOURCE OUT`.
 
-It makes the plan of SOURCE in OUT, opens it, reads what has been done, and walks over all that is left to do.
+It makes the plan of SOURCE in OUT, opens it, reads the progress, and iterates over all remaining work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Begins as a run does that goes on: `resume judge|segments|index OUT`; prints seconds and peak memory as JSON.
+"""Start like a run that resumes: `resume judge|segments|index OUT`; print seconds and peak memory as JSON.
 
-`judge` opens the judge's client over what is stored in OUT, up to the moment it could ask, and ends it again. The two
-others are what that cannot do without, alone: to read and decompress every segment, to load the index with numpy.
+`judge` opens the judge's client over the stored answers in OUT, up to the moment at which it can ask, and closes it.
+The two others are the necessary part of that, alone: reading and decompressing every segment, and loading the index
+with numpy.
 """
 
 from __future__ import annotations

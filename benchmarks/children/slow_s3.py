@@ -1,4 +1,4 @@
-"""An object store on loopback that takes so long to write a file: `slow_s3 SECONDS`.
+"""An object store on loopback that takes SECONDS to write a file: `slow_s3 SECONDS`.
 
 The first line of output is the URI of a folder in it; it serves until stdin ends. The credentials of the tests must be
 in the environment.
