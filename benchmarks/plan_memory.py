@@ -44,7 +44,8 @@ def _compare(name: str, sources: dict[int, Path], rounds: int) -> list[Result]:
 
     small, large = (middle(clips, lambda figures: figures["peak"]) for clips in (SMALL, LARGE))
     per_row = (large - small) / (LARGE - SMALL)
-    memory = f"{small / 1e6:.0f} MB at {SMALL:,} rows, {large / 1e6:.0f} MB at {LARGE:,}: {per_row:.0f} bytes per further row"
+    sizes = f"{small / 1e6:.0f} MB at {SMALL:,} rows, {large / 1e6:.0f} MB at {LARGE:,}"
+    memory = f"{sizes}: {per_row:.0f} bytes per further row"
     slow, fast = middle(LARGE, _microseconds), middle(SMALL, _microseconds)
     seconds = f"{fast:.0f} µs per row at {SMALL:,} rows, {slow:.0f} at {LARGE:,}"
     peaks = [each[LARGE]["peak"] / each[SMALL]["peak"] for each in done]
