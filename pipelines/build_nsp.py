@@ -30,7 +30,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import BegunDataset, config_of
 from nextscene.pipelines.cli.build_report import print_finished, print_status
-from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
@@ -67,7 +67,7 @@ def _kept(given: Mapping[str, Any]) -> str:
 @click.option("--stop-after", type=click.IntRange(1), metavar="N", help="Decide N of the clips that are left, no more.")
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
-@click.option("--model", help=f"The model of --judge claude.  [default: {ClaudeConfig().model}]")
+@click.option("--model", help=f"Model of --judge claude.  [default: {ClaudeConfig().model}]")
 @click.option("--estimate", "estimating", is_flag=True, help="Say what --judge claude would cost; asks nothing.")
 @click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(ASSUMED)}.")
 @click.option(
@@ -89,7 +89,8 @@ def _kept(given: Mapping[str, Any]) -> str:
     help="A TOML file of prices.  [default: as last given for --out, else judge/spending/prices.toml]",
 )
 @click.option("--config", type=_FILE, help="A TOML file of settings.")
-@options(BuildConfig, without=("claude.prompt_version",))
+@options(BuildConfig, without=("claude.model", "claude.prompt_version"))
+@renamed("--claude.model", "--model")
 @handle_errors(_kept, damaged="the dataset in --out is damaged: {}; --verify names all that is wrong")
 def main(
     sources: tuple[str, ...],

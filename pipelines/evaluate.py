@@ -33,7 +33,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.run_ownership import RunOwnershipCheck
 from nextscene.judge.spending.prices import Price, Prices
 from nextscene.pipelines.cli import console
-from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, fill, record, sampling_options, scenes_in
 from nextscene.pipelines.cli.options import chosen, dollars, options
@@ -119,7 +119,9 @@ class _Plan:
 @sampling_options
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
 @click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/spending/prices.toml]")
-@options(_Settings, without=("judge.rounds", "judge.prompt_version"))
+@click.option("--judge-model", help=f"Model of the judge.  [default: {ClaudeConfig().model}]")
+@options(_Settings, without=("judge.model", "judge.rounds", "judge.prompt_version"))
+@renamed("--judge.model", "--judge-model")
 @handle_errors(_GO_ON)
 def main(
     models: tuple[str, ...],
@@ -138,6 +140,7 @@ def main(
     batch: int,
     budget_usd: float | None,
     prices: Path | None,
+    judge_model: str | None,
     **flags: Any,
 ) -> None:
     """Score models by causal consistency, side by side (the paper's Table 6).
@@ -158,11 +161,12 @@ def main(
     opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)
     plan = _Plan(out, texts, samples or (5 if vbench else 1), seed, batch)
     if vbench:
-        _refuse({"budget_usd": budget_usd, "prices": prices, **flags}, sampling)
+        _refuse({"budget_usd": budget_usd, "prices": prices, "judge_model": judge_model, **flags}, sampling)
         _fill_for_vbench(plan, opened)
         return
-    settings, budget = chosen(_Settings, None, flags).judge, dollars("--budget-usd", budget_usd)
-    price = Prices.load(prices).of(settings.model, "--judge.model")
+    settings = chosen(_Settings, None, flags | {"judge__model": judge_model}).judge
+    budget = dollars("--budget-usd", budget_usd)
+    price = Prices.load(prices).of(settings.model, "--judge-model")
     check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
     unjudged = _evaluate(plan, opened, settings, price, budget)
     if unjudged:

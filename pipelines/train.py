@@ -11,23 +11,27 @@ from nextscene.pipelines.cli import startup  # noqa: F401  before all that may b
 
 # isort: split
 import os
+import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 import click
 
+from nextscene.common.config_loader import flatten
 from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
 from nextscene.common.run_lock import held
 from nextscene.common.storage import Storage
 from nextscene.common.typed_path import from_shell
+from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
-from nextscene.pipelines.cli.command import Command
+from nextscene.pipelines.cli.command import Command, renamed
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import chosen, dollars, options
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
@@ -49,6 +53,12 @@ from nextscene.training.summary import StageSummary
 RECIPES = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
 _FILE = LocalPath(exists=True, dir_okay=False)
+
+
+def _set_by_recipes() -> frozenset[str]:
+    """Return the settings that a recipe of ours sets: their default depends on the recipe."""
+    files = RECIPES.rglob("*.toml")
+    return frozenset(chain.from_iterable(flatten(tomllib.loads(file.read_text(encoding="utf-8"))) for file in files))
 
 
 _NEEDED = ("torch", "transformers", "diffusers")
@@ -83,9 +93,9 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 )
 @click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
 @click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
-@options(
-    Recipe, "the recipe's", without=("name", "stage", "after", "reward.judge.rounds", "reward.judge.prompt_version")
-)
+@click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
+@options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
+@renamed("--reward.judge.model", "--judge-model")
 @handle_errors("what is in checkpoints is kept; the same command with --resume goes on from the last one")
 def main(
     stage: str,
@@ -102,6 +112,7 @@ def main(
     budget_usd: float | None,
     prices: Path | None,
     ray_address: str | None,
+    judge_model: str | None,
     **flags: Any,
 ) -> None:
     """Train one stage of the next-scene model: connector, generator, sft, rl, in that order.
@@ -116,6 +127,7 @@ def main(
     account, storage or the machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C. Torchrun's own is
     1 for all of these but 0.
     """
+    flags |= {"reward__judge__model": judge_model}
     settings = chosen(Recipe, _recipe_file(recipe, stage), flags)
     if settings.stage != stage:
         raise UsageError(

@@ -126,7 +126,7 @@ def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> ApiErr
         )
     if status == 404 and "model" in words.lower():
         remedy = (
-            "choose another --model (elsewhere --judge.model, --reward.judge.model), and where a dataset was begun with"
+            "choose another --model (elsewhere --judge-model), and where a dataset was begun with"
             " this one another --out"
         )
         return ApiError("mistake", f"the API does not know the model, or not any more ({said}); {remedy}")

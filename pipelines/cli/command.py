@@ -1,19 +1,21 @@
-"""A command whose misuse is told as every error is: one line that names the thing, the reason and the remedy."""
+"""Commands whose misuse is reported as every error is: one line that names the thing, the reason and the remedy."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from nextscene.pipelines.cli import console
 
-_ALIKE = 0.8
-_MOST_OFFERED = 3
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SIMILAR = 0.8
+_MAX_SUGGESTIONS = 3
 _WHOLE, _NUMBER = type(click.INT), type(click.FLOAT)
 
 
@@ -22,15 +24,16 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            self._refuse_no_value(ctx, args)
+            args = [*_with_names_of_today(args, self.get_params(ctx))]
+            self._refuse_missing_values(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            console.fail(_in_words(error, self.get_params(ctx)), console.USAGE)
+            console.fail(describe_misuse(error, self.get_params(ctx)), console.USAGE)
 
-    def _refuse_no_value(self, ctx: click.Context, args: list[str]) -> None:
-        """A shell puts nothing where a variable is not set; nobody means that, and a path of nothing is this folder.
+    def _refuse_missing_values(self, ctx: click.Context, args: list[str]) -> None:
+        """Refuse empty values, and flags in the place of values: a shell leaves both where a variable is not set.
 
-        Without quotes around the variable, what is taken for the value is the flag that follows.
+        An empty path would mean the current folder, which nobody means.
         """
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         parameters = self.get_params(ctx)
@@ -48,40 +51,68 @@ class Command(click.Command):
                     )
 
 
+class _OldName(click.Option):
+    """A flag's name in an earlier version. It is replaced before the flags are read."""
+
+    def __init__(self, names: Sequence[str], now: str) -> None:
+        super().__init__(names, hidden=True, expose_value=False)
+        self.now = now
+
+
+def renamed(old: str, now: str) -> Callable[[F], F]:
+    """Accept `old` for the flag `now` until the next release, with a warning."""
+    return click.option(old, "old" + re.sub(r"\W", "_", old), cls=_OldName, now=now)
+
+
+def _with_names_of_today(args: Iterable[str], parameters: Iterable[click.Parameter]) -> Iterator[str]:
+    """Yield the words of a command line, with old names of flags replaced. Warn of each."""
+    names = {flag: one.now for one in parameters if isinstance(one, _OldName) for flag in one.opts}
+    is_flags = True
+    for word in args:
+        is_flags = is_flags and word != "--"
+        flag, equals, value = word.partition("=")
+        if is_flags and flag in names:
+            console.err.print(f"{flag} is now called {names[flag]}; the old name works until the next release")
+            yield f"{names[flag]}{equals}{value}"
+        else:
+            yield word
+
+
 def _texts(value: object) -> Iterator[str]:
     for one in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(one, str):
             yield one
 
 
-def _in_words(error: click.UsageError, parameters: Sequence[click.Parameter]) -> str:
-    said = error.message.rstrip(".")
+def describe_misuse(error: click.UsageError, parameters: Sequence[click.Parameter]) -> str:
+    """Return the line for what click found wrong with a command line."""
+    message = error.message.rstrip(".")
     if isinstance(error, click.NoSuchOption):
-        flags = chain.from_iterable(parameter.opts for parameter in parameters if isinstance(parameter, click.Option))
-        near = nearest(error.option_name, flags)
+        shown = (one for one in parameters if isinstance(one, click.Option) and not one.hidden)
+        near = nearest(error.option_name, chain.from_iterable(one.opts for one in shown))
         return f"{error.option_name}: no such flag; {f'is {near} meant?' if near else '--help lists them'}"
     if isinstance(error, click.MissingParameter) and error.param:
         return f"{_name(error.param)} is missing; --help says what it is"
     if isinstance(error, click.BadOptionUsage):
-        return f"{error.option_name}: {said[:1].lower()}{said[1:]}"
+        return f"{error.option_name}: {message[:1].lower()}{message[1:]}"
     if isinstance(error, click.BadParameter) and error.param:
-        return f"{_name(error.param)}: {_reason(error.param.type, said)}"
-    if extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", said, re.DOTALL):
+        return f"{_name(error.param)}: {_reason(error.param.type, message)}"
+    if extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message, re.DOTALL):
         return f"{extra[1]}: it stands behind no flag; name the flag, and put a value with spaces into quotes"
-    return said
+    return message
 
 
-def _reason(kind: Any, said: str) -> str:
-    value, _, invalid = said.partition(" is not a valid")
+def _reason(kind: Any, message: str) -> str:
+    value, _, invalid = message.partition(" is not a valid")
     if invalid and isinstance(kind, (_WHOLE, _NUMBER)):
         what, such = ("a whole number", 1000) if isinstance(kind, _WHOLE) else ("a number", 0.5)
         return f"{value} is not {what}; write it in digits alone, such as {such}"
     if invalid and isinstance(kind, type(click.BOOL)):
         return f"{value} is neither true nor false"
-    if isinstance(kind, click.Path) and " '" in said:  # click tells the kind of thing first
+    if isinstance(kind, click.Path) and " '" in message:  # click names the kind of thing first
         thing = "folder" if not kind.file_okay else "file" if not kind.dir_okay else "file or folder"
-        return f"{said[:1].lower()}{said[1:]}; name a {thing} that is there"
-    return said
+        return f"{message[:1].lower()}{message[1:]}; name a {thing} that is there"
+    return message
 
 
 def _name(parameter: click.Parameter) -> str:
@@ -89,13 +120,13 @@ def _name(parameter: click.Parameter) -> str:
 
 
 def nearest(flag: str, known: Iterable[str]) -> str:
-    """The flags that may be meant, as text: those with the same words or the same last part, else those spelled alike.
+    """Return the flags that may be meant, as text; "" if none is near.
 
-    "" where none is near.
+    Those with the same words or the same last part come first, then those spelled alike.
     """
     words = {other: set(re.split(r"[-._]+", other.strip("-"))) for other in dict.fromkeys(known) if other[:2] == "--"}
     given = set(re.split(r"[-._]+", flag.strip("-")))
     same = [other for other, own in words.items() if own == given or own - {other.strip("-").split(".")[0]} == given]
-    alike = difflib.get_close_matches(flag, words, n=1, cutoff=_ALIKE)
+    alike = difflib.get_close_matches(flag, words, n=1, cutoff=_SIMILAR)
     part = [other for other, own in words.items() if own < given]
-    return " or ".join((same or alike or part)[:_MOST_OFFERED])
+    return " or ".join((same or alike or part)[:_MAX_SUGGESTIONS])

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nextscene.common.config_loader import leaves
 from nextscene.common.errors import UsageError
 from nextscene.evaluation.video_folder import Record, VideoFolder
 from nextscene.pipelines.cli import console
-from nextscene.pipelines.cli.options import Finite
+from nextscene.pipelines.cli.options import Finite, in_toml, setting_option
+from nextscene.training.generation.base import ORIGINAL_FPS, Sampling
 
 if TYPE_CHECKING:
     from nextscene.training.generation.base import Generator
@@ -22,27 +24,33 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_SEED = 2**63 - 1
-SAMPLES, _FRAMES, _SIDE = click.IntRange(1, 10_000), click.IntRange(1, 100_000), click.IntRange(1, 16_384)
+SAMPLES, _SIDE = click.IntRange(1, 10_000), click.IntRange(1, 16_384)
 _LONGEST_SCENE = 16 << 10
 """Several times the most tokens that a model is given."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
-_OPTIONS = (
-    click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Videos to be made at once."),
-    click.option("--frames", type=_FRAMES, help="8k + 1 frames.  [default: as it was trained; else 65]"),
-    click.option("--width", type=_SIDE, help="A multiple of 32.  [default: as it was trained; else 832]"),
-    click.option("--height", type=_SIDE, help="A multiple of 32.  [default: as it was trained; else 480]"),
-    click.option("--fps", type=Finite(1, 240), help="Frames a second.  [default: 16; of the original 25]"),
-    click.option("--steps", type=click.IntRange(2), help="From noise to video.  [default: 50]"),
-    click.option("--guidance", type=Finite(1), help="1 is none.  [default: 3]"),
-)
+_TYPES = {
+    "frames": click.IntRange(1, 100_000),
+    "width": _SIDE,
+    "height": _SIDE,
+    "fps": Finite(1, 240),
+    "steps": click.IntRange(2),
+    "guidance": Finite(1),
+}
+_AS_TRAINED = ("frames", "width", "height")
 
 
 def sampling_options(command: F) -> F:
-    """Adds --batch and the flags of `Sampling`, which are None where not given."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    """Add --batch and the flags of `Sampling`, which are None if they are not given."""
+    for one in reversed(list(leaves(Sampling))):
+        default = in_toml(one.default)
+        if one.name in _AS_TRAINED:
+            default = f"as it was trained, else {default}"
+        elif one.name == "fps":
+            default = f"{default}; {in_toml(ORIGINAL_FPS)} for the original LTX-Video"
+        command = setting_option(one, _TYPES[one.name], default)(command)
+    batch = click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Videos made at once.")
+    return batch(command)
 
 
 def scenes_in(flag: str, file: Path) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from nextscene.common.config_loader import Setting, SettingsError, leaves, load
+from nextscene.common.config_loader import Setting, SettingsError, leaves, load, renamed_settings
+from nextscene.pipelines.cli.command import renamed
 
 NoBound = Literal["none"]
 NO_BOUND: NoBound = "none"
@@ -18,51 +19,60 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def options(cls: type[Any], default: str = "", without: Container[str] = ()) -> Callable[[F], F]:
+def options(cls: type[Any], without: Container[str] = (), in_recipes: Container[str] = ()) -> Callable[[F], F]:
     """Add a flag for each setting: `min_width` of `rules` becomes `--rules.min-width`. None means: not given.
 
-    Lists have none, nor have those named in `without`. `default` is what the help calls defaults, if not the class's.
+    Lists have none, nor have the settings named in `without`. Those named `in_recipes` have a default that depends on
+    the recipe; the help shows the one that holds if the recipe does not set it. Names of earlier versions still work.
     """
 
     def decorate(command: F) -> F:
         shown = [one for one in leaves(cls) if one.name not in without and not one.is_list]
+        for old, now in renamed_settings(cls).items():
+            if now in {one.name for one in shown}:
+                command = renamed(_flag(old), _flag(now))(command)
         for one in reversed(shown):
-            command = click.option(
-                f"--{one.name.replace('_', '-')}",
-                _parameter(one.name),
-                type=click.Choice(one.choices) if one.choices else one.type,
-                help=_help(one, default),
-            )(command)
+            command = setting_option(one, type=_type(one), is_in_recipes=one.name in in_recipes)(command)
         return command
 
     return decorate
 
 
-def _help(one: Setting, default: str) -> str:
-    return f"{one.help}  [default: {default or one.default}]".strip()
+def setting_option(one: Setting, type: Any, default: str = "", is_in_recipes: bool = False) -> Callable[[F], F]:
+    """The flag of one setting, None if it is not given. `default` is its default in words, if not the field's."""
+    kind = "recipe default" if is_in_recipes else "default"
+    help_text = f"{one.help}  [{kind}: {default or in_toml(one.default)}]".strip()
+    return click.option(_flag(one.name), _parameter(one.name), type=type, help=help_text)
 
 
-def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], begun_with: Mapping[str, Any] | None = None) -> T:
-    """The settings from click's parameters, else an optional TOML file, else `begun_with`, by dotted name.
+def in_toml(value: object) -> str:
+    """Return a setting's value as a person writes it: `true`, `none` for an empty text, numbers as short as they go."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
-    Raises SettingsError.
+
+def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> T:
+    """Return the settings from click's parameters, else an optional TOML file, else `recorded`, by dotted name.
+
+    Raise SettingsError.
     """
     given = {one.name: flags.get(_parameter(one.name)) for one in leaves(cls)}
-    return load(cls, file, {name: value for name, value in given.items() if value is not None}, begun_with)
+    return load(cls, file, {name: value for name, value in given.items() if value is not None}, recorded)
 
 
 class Finite(click.FloatRange):
-    """A number in a range, which click takes NaN and infinity to be."""
+    """A number in a range. Click's own type takes NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is no number to reckon with", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
 class BudgetAmount(click.FloatRange):
-    """An amount of US dollars above 0, exactly as it was written, or `none`, which is no bound."""
+    """An amount of US dollars above 0, exactly as it was written, or `none` for no limit."""
 
     def __init__(self) -> None:
         super().__init__(0, min_open=True)
@@ -77,10 +87,18 @@ class BudgetAmount(click.FloatRange):
 
 
 def dollars(flag: str, value: float | None) -> Decimal | None:
-    """Exactly what was written. Raises SettingsError for what is no amount of money."""
+    """Return exactly what was written. Raise SettingsError if that is not an amount of money."""
     if value is not None and not math.isfinite(value):
         raise SettingsError(f"{flag} {value}: no amount of money; leave it out to have no bound")
     return None if value is None else Decimal(str(value))
+
+
+def _type(one: Setting) -> Any:
+    return click.Choice(one.choices) if one.choices else one.type
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _parameter(name: str) -> str:

@@ -270,8 +270,8 @@ def test_a_video_that_was_damaged_is_named(given: Given, api: ClaudeApi) -> None
         (["--scenes", "{scenes}", "--model", "a={run}", "--original", "b=/nowhere"], "/nowhere holds no scheduler"),
         (["--scenes", "{scenes}", "--model", "batches={run}"], "the name batches is taken"),
         (
-            ["--scenes", "{scenes}", "--model", "a={run}", "--judge.model", "claude-sonnet-55"],
-            "--judge.model claude-sonnet-55: no price known",
+            ["--scenes", "{scenes}", "--model", "a={run}", "--judge-model", "claude-sonnet-55"],
+            "--judge-model claude-sonnet-55: no price known",
         ),
         (
             ["--scenes", "{scenes}", "--model", "a={run}", "--judge.frames", "0"],

@@ -249,7 +249,7 @@ def test_a_video_that_is_somebody_s_is_not_lost(given: Given) -> None:
         (["--scene", "a", "--original", "--ltx", "/nowhere"], ["--ltx /nowhere holds no scheduler"]),
         (["--scene", "a", "--original", "--ltx", "LTX", "--form", "nsp"], ["leave --form out"]),
         (["--scene", "a\udcff", "--run", "RUN"], ["--scene is no text in UTF-8"]),
-        (["--scene", "a", "--run", "RUN", "--guidance", "nan"], ["--guidance", "nan is no number to reckon with"]),
+        (["--scene", "a", "--run", "RUN", "--guidance", "nan"], ["--guidance", "nan is not a finite number"]),
         (["--scene", "a", "--run", "RUN", "--fps", "inf"], ["--fps", "not in the range"]),
         (["--scene", "a", "--run", "RUN", "--out", "s3://b/x"], ["s3://b/x is no local path"]),
         (["--scene", "a", "--run", "RUN", "--out", ""], ["--out '' is empty"]),

@@ -157,11 +157,11 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
         (["--budget-usd", "nan"], "no amount of money"),
         (["--budget-usd", "0"], "0.0 is not in the range x>0"),
         (["--prices", "RECIPE"], "recipe.toml is no table of prices"),
-        (["--reward.judge.model", "claude-sonnet-9"], "give its prices with --prices"),
+        (["--judge-model", "claude-sonnet-9"], "give its prices with --prices"),
         (["--policy.candidates", "1"], "none to compare it with"),
         (["--policy.best-of", "3"], "must be even"),
         (["--policy.best-of", "8"], "at most policy.candidates 4"),
-        (["--reward.judge.model", "claude-3-7-sonnet-20250219"], "was retired on 2026-02-19"),
+        (["--judge-model", "claude-3-7-sonnet-20250219"], "was retired on 2026-02-19"),
         (["--reward.captioner", "qwen"], "cannot be shown pictures"),
     ],
 )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from nextscene.common.config_loader import setting
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -17,12 +19,12 @@ ORIGINAL_FPS = 25.0
 class Sampling:
     """The paper's (section 13), at the frame rate of the training clips, which goes into the rotary embedding too."""
 
-    frames: int = 65
-    width: int = 832
-    height: int = 480
-    fps: float = 16.0
-    steps: int = 50
-    guidance: float = 3.0
+    frames: int = setting(65, "Frames of a video, 8k + 1.")
+    width: int = setting(832, "Its width in pixels, a multiple of 32.")
+    height: int = setting(480, "Its height in pixels, a multiple of 32.")
+    fps: float = setting(16.0, "Frames per second.")
+    steps: int = setting(50, "Steps from noise to video.")
+    guidance: float = setting(3.0, "Strength of classifier-free guidance; 1 is without.")
 
 
 class Generator(Protocol):

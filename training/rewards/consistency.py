@@ -28,7 +28,7 @@ from nextscene.training.rewards.frames import frames
 Captioner = Callable[[Tensor, float], str]
 """From uint8 [F, H, W, RGB] at so many frames a second to what it shows, in one line."""
 
-_FLAG = "--reward.judge.model"
+_FLAG = "--judge-model"
 _PATIENCE = timedelta(days=1)  # the judge has patience of its own, and the API limits on how fast it may be asked
 _Asked = tuple[Question, str]
 """About a video, and the scene that it was made of."""

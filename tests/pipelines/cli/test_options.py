@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import click
 from click.testing import CliRunner
 
 from nextscene.common.config_loader import setting
+from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.options import chosen, options
 
 
@@ -21,9 +23,35 @@ class Inner:
 
 @dataclass(frozen=True)
 class Outer:
+    RENAMED: ClassVar[Mapping[str, str]] = {"within": "inner"}
+
     name: Literal["one", "two"] = setting("one", "What it is called.")
     unit_size: int = setting(32, "Clips of a unit.")
     inner: Inner = field(default_factory=Inner)
+
+
+def test_help_shows_the_sentence_and_the_default_of_the_field() -> None:
+    @click.command(cls=Command)
+    @options(Outer, without=("name",), in_recipes=("inner.share",))
+    def command(**_: Any) -> None: ...
+
+    shown = [line.split(maxsplit=2) for line in CliRunner().invoke(command, ["--help"]).stdout.splitlines()[3:-1]]
+    assert shown == [
+        ["--unit-size", "INTEGER", "Clips of a unit.  [default: 32]"],
+        ["--inner.depth", "INTEGER", "How deep.  [default: 3]"],
+        ["--inner.share", "FLOAT", "How much.  [recipe default: 0.5]"],
+    ]
+
+
+def test_old_names_of_settings_are_flags_that_warn() -> None:
+    @click.command(cls=Command)
+    @options(Outer)
+    def command(**flags: Any) -> None:
+        click.echo(chosen(Outer, None, flags).inner.depth)
+
+    ended = CliRunner().invoke(command, ["--within.depth", "4"])
+    assert ended.stdout == "4\n"
+    assert ended.stderr == "--within.depth is now called --inner.depth; the old name works until the next release\n"
 
 
 def flags_of(*arguments: str) -> dict[str, Any]:
