@@ -1,0 +1,116 @@
+"""The documents: each path, module and link that they name exists, and each flag is one of a command."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.support import REPOSITORY
+
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / ".github").rglob("*.md")])
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""The changelog also names what was removed."""
+
+ROOMS = "common|prompts|judge|shards|curation|training|evaluation|pipelines|nextscene|samples|tests|benchmarks|docs"
+COMMANDS = ("build_nsp", "train", "generate", "evaluate", "encode_latents", "show", "report", "make_tiny", "fetch_film")
+OTHERS_FLAGS = {
+    "--address",  # ray start
+    "--assume",  # of the command that estimates
+    "--check",  # ruff
+    "--head",  # ray start
+    "--ignore-missing",  # sha256sum
+    "--max-restarts",  # torchrun
+    "--nnodes",
+    "--nproc-per-node",
+    "--precision",  # benchmarks.gpu
+    "--rdzv-backend",
+    "--rdzv-endpoint",
+    "--rounds",  # benchmarks
+    "--shutdown-timeout",
+    "--signal",  # sbatch
+    "--signals-to-handle",
+    "--strict",  # mypy
+    "--toy",  # benchmarks.gpu
+    "--working-dir",  # ray job submit
+}
+WIDTH = 120
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)}
+
+
+def ids(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(REPOSITORY)) for page in pages]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_each_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            lost.append(target)
+    assert lost == []
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
+def test_each_path_is_in_the_tree(page: Path) -> None:
+    named = set(re.findall(rf"(?<![\w/.:-])(?:{ROOMS})/[\w./-]*\w", text_of(page)))
+    others = {path for path in named if path.startswith("shards/train") or path == "samples/s"}  # in OUT; a unit
+    assert sorted(path for path in named - others if not (REPOSITORY / path).exists()) == []
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
+def test_each_module_is_in_the_tree(page: Path) -> None:
+    """`room.module.name`, with or without the package's name before it, and `python -m module`."""
+    lost = []
+    for name in re.findall(rf"(?<![\w/.-])(?:nextscene\.)?((?:{ROOMS})(?:\.\w+)+)", text_of(page)):
+        if name.endswith((".json", ".md", ".txt")):
+            continue
+        parts = name.split(".")
+        modules = [REPOSITORY.joinpath(*parts[:count]) for count in range(2, len(parts) + 1)]
+        if not any(path.is_dir() or path.with_suffix(".py").is_file() for path in modules):
+            lost.append(name)
+    assert lost == []
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
+def test_each_flag_is_one_of_a_command(page: Path) -> None:
+    commands: list[click.Command] = [import_module(f"nextscene.pipelines.{name}").main for name in COMMANDS]
+    known = {"--help"} | {
+        flag
+        for command in commands
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.hidden
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", text_of(page)))
+    assert sorted(named - known - OTHERS_FLAGS) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_lines_of_prose_fit(page: Path) -> None:
+    lines = prose(page).splitlines()
+    assert [line for line in lines if len(line) > WIDTH and not line.startswith(("|", "    "))] == []
