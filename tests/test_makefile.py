@@ -1,4 +1,4 @@
-"""Set-up by make: each step says in a line what it brings, and only pip's errors are seen beside it."""
+"""The Makefile: set-up says in a line what each step installs, and only pip's errors are shown beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ case " $* " in *" -qq "*) ;; *) echo "WARNING: something that pip says" >&2 ;; e
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """One whose Python does what pip would."""
+    """An environment whose Python stands in for pip."""
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(PIP.replace("{folder}", str(tmp_path)))
@@ -36,7 +36,7 @@ def make(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_each_step_of_the_set_up_tells_what_it_brings_how_large_and_how_long(environment: Path) -> None:
+def test_each_step_of_the_set_up_says_what_it_installs_its_size_and_its_time(environment: Path) -> None:
     done = make(f"VENV={environment}", environment / "test")
     assert (done.returncode, done.stdout) == (0, "")
     lines = done.stderr.splitlines()
@@ -46,7 +46,7 @@ def test_each_step_of_the_set_up_tells_what_it_brings_how_large_and_how_long(env
     assert make(f"VENV={environment}", environment / "test").stderr == ""
 
 
-def test_an_error_of_pip_is_seen(environment: Path, tmp_path: Path) -> None:
+def test_an_error_of_pip_is_shown(environment: Path, tmp_path: Path) -> None:
     (tmp_path / "fails").touch()
     done = make(f"VENV={environment}", environment / "base")
     assert done.returncode == 2
@@ -54,7 +54,7 @@ def test_an_error_of_pip_is_seen(environment: Path, tmp_path: Path) -> None:
     assert not (environment / "base").exists()
 
 
-def test_a_python_that_is_too_old_is_told_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_python_that_is_too_old_is_reported_before_anything_is_made(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(
         '#!/bin/sh\nexec python3 -S -c "import sys; sys.version_info = (3, 10); exec(sys.argv[1])" "$2"\n'
@@ -64,3 +64,17 @@ def test_a_python_that_is_too_old_is_told_before_anything_is_made(tmp_path: Path
     assert done.returncode == 2
     assert f"error: {python} is older than 3.11; name a newer one: make PYTHON=" in done.stderr
     assert list(tmp_path.iterdir()) == [python]
+
+
+def test_lint_runs_no_test_and_test_runs_lint_first(environment: Path) -> None:
+    lint, tests = (make("-n", f"VENV={environment}", target).stdout for target in ("lint", "test"))
+    checks = ["ruff format --check", "ruff check", "mypy"]
+    assert [check for check in checks if check in lint] == checks
+    assert "pytest" not in lint
+    assert tests.index("mypy") < tests.index("pytest")
+
+
+def test_test_fast_leaves_the_slow_tests_out(environment: Path) -> None:
+    done = make("-n", f"VENV={environment}", "test-fast").stdout
+    assert "pytest" in done and '-m "not slow"' in done
+    assert "mypy" not in done
