@@ -104,7 +104,7 @@ def _shard(out: Storage, name: ShardName, clips: list[Sample], written: list[int
         crc32 = zlib.crc32(whole[number]) if number in whole else chance.getrandbits(32)
         places.append(SampleLocation(offset, sizes, crc32, record.frames, record.width, record.height))
         offset = places[-1].end
-    tar = Path(out.full(name.tar))
+    tar = Path(out.full_path(name.tar))
     tar.parent.mkdir(parents=True, exist_ok=True)
     with tar.open("wb") as file:
         file.truncate(offset + len(END))

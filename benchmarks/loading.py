@@ -72,7 +72,7 @@ def benchmark(rounds: int | None = None) -> list[Result]:
 
 def _measures(clips: list[Sample], out: Storage) -> _Measures:
     dataset = ClipDataset(out.uri, max_frames=MAX_FRAMES)
-    tars = [str(out.local(shard.path)) for shard in dataset.reader.index.shards]
+    tars = [str(out.local_path(shard.path)) for shard in dataset.reader.index.shards]
 
     def bare() -> _Cost:
         meter = _Meter()

@@ -12,7 +12,7 @@ _GRACE_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 
 
-def in_time(action: Callable[[], T], seconds: float) -> T:
+def call_with_timeout(action: Callable[[], T], seconds: float) -> T:
     """Calls it in a thread, and returns or raises what it does. Raises TimeoutError when it takes longer.
 
     Where the wait is interrupted by a signal, the call is given a few seconds to end first.

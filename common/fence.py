@@ -18,7 +18,7 @@ class FencedFiles(Protocol):
     """What the lock is read from: a storage."""
 
     @property
-    def shown(self) -> str: ...
+    def display_uri(self) -> str: ...
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError."""
@@ -39,7 +39,7 @@ class Fence:
         except FileNotFoundError:
             content = b""
         if self.owner.encode() not in content:
-            raise StorageFault(f"cannot write in {self.storage.shown}: its {self.path} {_how_lost(content)}")
+            raise StorageFault(f"cannot write in {self.storage.display_uri}: its {self.path} {_how_lost(content)}")
 
 
 def _how_lost(content: bytes) -> str:

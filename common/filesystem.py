@@ -67,7 +67,7 @@ def connect(uri: str) -> tuple[pafs.FileSystem, str]:
             raise BadLocation(f"{shown}: {first_line(error).replace(_patient(uri), shown)}") from error
         return found
 
-    filesystem, path = attempt("reach", "", shown, once)  # it asks the network where a bucket is
+    filesystem, path = with_retries("reach", "", shown, once)  # it asks the network where a bucket is
     if filesystem.type_name == "s3" and "tls_" not in uri:
         make, options = filesystem.__reduce__()
         filesystem = make(*options)  # this one tries 3 times, that of a URI 11 times, which is minutes
@@ -96,7 +96,7 @@ def _patient(uri: str) -> str:
 os.register_at_fork(after_in_child=connect.cache_clear)
 
 
-def attempt(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
+def with_retries(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
     """What `action` returns, tried a few times. Raises StorageFault, or FileNotFoundError at once."""
     try:
         return Retrying(
@@ -109,10 +109,10 @@ def attempt(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
     except FileNotFoundError:
         raise
     except (OSError, ArrowException) as fault:  # Arrow's is of what a store said and Arrow has no class for
-        raise fault_of(verb, path, root, fault) from fault
+        raise storage_fault(verb, path, root, fault) from fault
 
 
-def fault_of(verb: str, path: str, root: str, fault: OSError | ArrowException) -> StorageFault:
+def storage_fault(verb: str, path: str, root: str, fault: OSError | ArrowException) -> StorageFault:
     reason = isinstance(fault, OSError) and fault.strerror
     return StorageFault(f"cannot {verb} {path or '.'} in {root}: {reason or first_line(fault)}")
 

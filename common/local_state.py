@@ -15,10 +15,10 @@ def local_state(storage: Storage, path: str) -> Path:
 
     The same storage has the same folder each time, on the same machine. Raises StorageFault.
     """
-    if (below := storage.local(path)) is not None:
+    if (below := storage.local_path(path)) is not None:
         storage.check_anchor()
         return below
-    name = hashlib.sha256(f"{storage.shown}\0{path}".encode()).hexdigest()[:32]
+    name = hashlib.sha256(f"{storage.display_uri}\0{path}".encode()).hexdigest()[:32]
     home = Path(tempfile.gettempdir()) / f"nextscene-state-{os.getuid()}"
     try:
         home.mkdir(mode=0o700, exist_ok=True)

@@ -13,18 +13,18 @@ from nextscene.common.storage import Storage
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
-def lies_in(inner: Storage, outer: Storage, path: str = "") -> bool:
+def is_inside(inner: Storage, outer: Storage, path: str = "") -> bool:
     """Whether `path` in `inner` is `outer` or in it, after links and `..` on a disk and repeated slashes are resolved.
 
     Neither need exist. A bucket behind another endpoint is another place. Raises BadLocation, StorageFault.
     """
-    here, there = inner.local(path), outer.local("")
+    here, there = inner.local_path(path), outer.local_path("")
     if here is not None and there is not None:
         here, there = Path(os.path.realpath(here)), Path(os.path.realpath(there))
         return any(_same(place, there) for place in (here, *here.parents))
     if here is not None or there is not None or not _same_store(inner.uri, outer.uri):
         return False
-    return f"{_normal(inner.full(path))}/".startswith(f"{_normal(outer.full(''))}/")
+    return f"{_normal(inner.full_path(path))}/".startswith(f"{_normal(outer.full_path(''))}/")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import DamagedRecord
-from nextscene.common.filesystem import fault_of, first_line
+from nextscene.common.filesystem import first_line, storage_fault
 from nextscene.common.storage import Storage
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ def _understood(path: str, action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def reading(out: Storage, path: str) -> Iterator[None]:
+def translate_errors(out: Storage, path: str) -> Iterator[None]:
     """What is wrong with a file that is read in pieces becomes DamagedRecord, what is with its storage StorageFault."""
     try:
         yield
@@ -54,7 +54,7 @@ def reading(out: Storage, path: str) -> Iterator[None]:
     except OSError as error:
         if out.is_local and error.errno is None:  # so Arrow calls bytes that it cannot use
             raise _damaged(path, error) from error
-        raise fault_of("read", path, out.shown, error) from error
+        raise storage_fault("read", path, out.display_uri, error) from error
 
 
 def _damaged(path: str, error: Exception) -> DamagedRecord:

@@ -32,7 +32,7 @@ def holder(out: Storage) -> Holder | None:
     return Holder.of(data) if data else None
 
 
-def is_at_work(out: Storage) -> bool:
+def is_running(out: Storage) -> bool:
     """Return whether the run that holds OUT's lock is alive.
 
     Where its process cannot be seen, and no clock tells the age of its heartbeat, the next one is waited for.
@@ -54,19 +54,19 @@ def is_at_work(out: Storage) -> bool:
         clocks.sleep(_LOOK_SECONDS)
 
 
-def runner_at_work(out: Storage) -> Holder | None:
-    """Who holds OUT's lock and is alive, seen as `is_at_work` does."""
+def live_holder(out: Storage) -> Holder | None:
+    """Who holds OUT's lock and is alive, seen as `is_running` does."""
     found = holder(out)
-    return found if found and is_at_work(out) else None
+    return found if found and is_running(out) else None
 
 
 class Heartbeat:
     """The beating of a held lock. `check` is cheap and is called wherever the run is about to change OUT."""
 
     def __init__(self, out: Storage, me: Holder, since: float) -> None:
-        self.out = out.fenced(LOCK, me.run_id)
+        self.out = out.with_fence(LOCK, me.run_id)
         """OUT, into which is written only while this run holds the lock: by the driver and by its workers."""
-        self._lock = out.anchored(LOCK)
+        self._lock = out.with_anchor(LOCK)
         self._me = me
         self._last = since
         self._failing: float | None = None
@@ -84,7 +84,7 @@ class Heartbeat:
         since = clocks.awake()
         while not self._lost and self._is_unconfirmed:
             if clocks.awake() - since > STALE_SECONDS:
-                raise RunStopped(f"{_UNWRITTEN}: {self._lock.shown} does not answer in time")
+                raise RunStopped(f"{_UNWRITTEN}: {self._lock.display_uri} does not answer in time")
             if self._beating.acquire(blocking=False):
                 try:
                     self._beat()
@@ -102,7 +102,7 @@ class Heartbeat:
         if not self._lost:
             try:
                 if (mine := self._mine()) is not None:
-                    self._lock.give_up(LOCK, mine)
+                    self._lock.delete_if_equal(LOCK, mine)
             except StorageFault as fault:
                 _log.info("run.lock stays behind: %s", fault)
 
@@ -121,11 +121,11 @@ class Heartbeat:
         try:
             self._me = next_beat(self._me)
             mine = self._mine()
-            if mine is None or not self._lock.swap(LOCK, mine, self._me.to_bytes()):
-                self._lost = f"run.lock of {self._lock.shown} {how_lost(self._lock)}; this run steps back"
-            elif not self._lock.swaps_on_condition and clocks.elapsed() - begun >= STALE_SECONDS:
+            if mine is None or not self._lock.compare_and_swap(LOCK, mine, self._me.to_bytes()):
+                self._lost = f"run.lock of {self._lock.display_uri} {describe_loss(self._lock)}; this run steps back"
+            elif not self._lock.has_conditional_writes and clocks.elapsed() - begun >= STALE_SECONDS:
                 # Another may have taken the lock in the middle, and this heartbeat have replaced what it wrote.
-                self._lost = f"this run was stopped while it wrote its heartbeat to {self._lock.shown}"
+                self._lost = f"this run was stopped while it wrote its heartbeat to {self._lock.display_uri}"
             self._last, self._failing = begun, None
         except StorageFault as fault:
             _log.warning("heartbeat: %s", fault)
@@ -141,7 +141,7 @@ class Heartbeat:
 
 
 @contextmanager
-def held(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[Heartbeat]:
+def hold_lock(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[Heartbeat]:
     """Holds OUT. Takes over from a dead run; one that may live on another host is waited for.
 
     Raises RunStopped at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
@@ -153,7 +153,7 @@ def held(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Itera
         heartbeat.end()
 
 
-def how_lost(out: Storage) -> str:
+def describe_loss(out: Storage) -> str:
     """Return what has become of a lock that was held: who has it now, or that it is gone or damaged."""
     now = holder(out)
     if now is None:
@@ -176,7 +176,7 @@ def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, floa
         if before is None:
             races += 1
         elif other is None or other.is_over(watch.look(before), store_age):
-            if out.take(LOCK, before, me.to_bytes()):
+            if out.take_over(LOCK, before, me.to_bytes()):
                 return me, since
             races += 1
         elif other.state is ProcessState.ALIVE or watch.watched >= wait_seconds:
@@ -186,18 +186,18 @@ def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, floa
                 _log.warning(
                     "--out %s: a run on %s, process %s, holds it; for up to %.0f s it is waited for that it ends or"
                     " is found dead",
-                    out.shown,
+                    out.display_uri,
                     other.host,
                     other.pid,
                     wait_seconds,
                 )
                 told = True
             clocks.sleep(_LOOK_SECONDS)
-    raise RunStopped(f"--out {out.shown}: several runs are starting there at once; start one")
+    raise RunStopped(f"--out {out.display_uri}: several runs are starting there at once; start one")
 
 
 def _kept_out(out: Storage, other: Holder, watch: LeaseWatch) -> str:
-    who = f"--out {out.shown}: a run on {other.host}, process {other.pid}, "
+    who = f"--out {out.display_uri}: a run on {other.host}, process {other.pid}, "
     if other.state is ProcessState.ALIVE or watch.has_changed:
         return f"{who}is at work there; wait for it, or stop it"
     return (

@@ -132,7 +132,7 @@ class S3Bucket:
         """Writes `data` unless `key` exists; whether it did. Of two that write the very same, both did."""
         return self._put_if(key, data, {"IfNoneMatch": "*"})
 
-    def swap(self, key: str, before: bytes, after: bytes) -> bool:
+    def compare_and_swap(self, key: str, before: bytes, after: bytes) -> bool:
         """Writes `after` where `before` stands; whether it did."""
         try:
             now, etag = self._get(key)
@@ -187,7 +187,7 @@ class S3Bucket:
 
 
 @lru_cache(maxsize=256)
-def bucket_of(uri: str) -> S3Bucket:
+def open_bucket(uri: str) -> S3Bucket:
     """The bucket of an s3:// URI, with the endpoint, region and so on that Arrow reads it with. Raises BadLocation."""
     filesystem, path = connect(uri)
     options: dict[str, Any] = filesystem.__reduce__()[1][0]  # all that Arrow took from the URI and the environment
@@ -229,7 +229,7 @@ def _client(endpoint: str, region: str, tls: bool, verify: bool | str | None) ->
 
 def forget() -> None:
     """Forgets all connections: those of a process are not those of its children."""
-    for found in (bucket_of, _bucket, _client):
+    for found in (open_bucket, _bucket, _client):
         found.cache_clear()
 
 

@@ -23,7 +23,7 @@ def scratch_folder() -> Iterator[Path]:
     """A new folder below TMPDIR. Also removes those whose owner died: nobody holds their lock any more."""
     parent = Path(tempfile.gettempdir())
     try:
-        folder, lock = claimed_folder(parent, _PREFIX)
+        folder, lock = claim_temporary_folder(parent, _PREFIX)
     except OSError as fault:
         raise StorageFault(f"cannot make a scratch folder in {parent}: {fault.strerror}; set TMPDIR") from fault
     with lock:
@@ -33,7 +33,7 @@ def scratch_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def claimed_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
+def claim_temporary_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
     """A new folder, and the lock that says that it is in use for as long as a process has it open.
 
     Removes the folders of that prefix that nobody uses any more. Raises OSError.
@@ -45,7 +45,7 @@ def claimed_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
     return folder, lock
 
 
-def leave(folder: Path) -> None:
+def release_folder(folder: Path) -> None:
     """Give up a claimed folder without removing it: nothing of ours will, from now on."""
     (folder / _LOCK).unlink(missing_ok=True)
 

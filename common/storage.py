@@ -25,7 +25,7 @@ from urllib.parse import unquote
 from pyarrow import fs as pafs
 
 from nextscene.common.fence import Fence
-from nextscene.common.filesystem import BadLocation, StorageFault, attempt, connect, fault_of, split_query
+from nextscene.common.filesystem import BadLocation, StorageFault, connect, split_query, storage_fault, with_retries
 from nextscene.common.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -101,31 +101,31 @@ class Storage:
         return isinstance(self._place[0], pafs.LocalFileSystem)
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """The URI without its query, for people."""
         return split_query(self.uri)[0]
 
-    def full(self, path: str) -> str:
+    def full_path(self, path: str) -> str:
         """The path inside the file system. Raises BadLocation for one that leaves the root."""
         parts = PurePosixPath(path).parts
         if ".." in parts or path.startswith("/"):
-            raise BadLocation(f"{path!r} leaves {self.shown}")
+            raise BadLocation(f"{path!r} leaves {self.display_uri}")
         base = self._place[1]
         return f"{base}/{path}" if path else base
 
-    def local(self, path: str) -> Path | None:
+    def local_path(self, path: str) -> Path | None:
         """The file itself where the storage is a local disk, else None."""
-        return Path(self.full(path)) if self.is_local else None
+        return Path(self.full_path(path)) if self.is_local else None
 
-    def anchored(self, path: str) -> Storage:
+    def with_anchor(self, path: str) -> Storage:
         """The same storage, into which is written only while the file `path` stands there."""
         return replace(self, anchor=path)
 
-    def fenced(self, lock: str, owner: str) -> Storage:
+    def with_fence(self, lock: str, owner: str) -> Storage:
         """The same storage, into which is written only while the file `lock` names its `owner`."""
         return replace(self, fence=Fence(replace(self, fence=None), lock, owner))
 
-    def below(self, folder: str) -> Storage:
+    def subfolder(self, folder: str) -> Storage:
         """The storage of a folder below the root, with the same anchor and fence."""
         place, query = split_query(self.uri)
         up = "../" * len(PurePosixPath(folder).parts) if self.anchor else ""
@@ -139,7 +139,7 @@ class Storage:
 
     def stats(self, paths: list[str]) -> list[Entry | None]:
         """`stat` for many paths at once (in parallel where the storage is remote)."""
-        full = [self.full(path) for path in paths]
+        full = [self.full_path(path) for path in paths]
 
         def once() -> list[pafs.FileInfo | None]:
             try:
@@ -166,39 +166,39 @@ class Storage:
             return None
 
     def is_folder(self, path: str = "") -> bool:
-        info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full(path)))
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full_path(path)))
         return bool(info.type == pafs.FileType.Directory)
 
-    def holds_place_of(self, path: str) -> bool:
+    def has_parent_of(self, path: str) -> bool:
         """Whether the folder of `path` is there and not empty: a disk that is not mounted is an empty folder.
 
         An object store has no folders: there its bucket must be.
         """
-        local = self.local(path)
+        local = self.local_path(path)
         if local is not None:
             folder = local.parent
             return self._try("look up", path, lambda: folder.is_dir() and any(folder.iterdir()))
-        bucket = self.full(path).partition("/")[0]
+        bucket = self.full_path(path).partition("/")[0]
         info = self._try("look up", path, lambda: self._place[0].get_file_info(bucket))
         return bool(info.type == pafs.FileType.Directory)
 
     def missing_folders(self) -> list[Path]:
         """The folders that a first write would make, the root before its parents; none in an object store."""
-        root = self.local("")
+        root = self.local_path("")
         if root is None:
             return []
         return self._try("look up", "", lambda: [folder for folder in (root, *root.parents) if not folder.exists()])
 
     def open(self, path: str) -> BinaryIO:
         """The file, seekable, for reading. Raises FileNotFoundError."""
-        file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full(path)))
+        file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full_path(path)))
         return file
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
         """`size` bytes from `offset` (default: to the end). Raises FileNotFoundError."""
 
         def once() -> bytes:
-            with self._place[0].open_input_file(self.full(path)) as file:
+            with self._place[0].open_input_file(self.full_path(path)) as file:
                 return bytes(file.read_at(file.size() - offset if size is None else size, offset))
 
         return self._try("read", path, once)
@@ -217,7 +217,7 @@ class Storage:
         """Copies `size` bytes from `offset` of a file to a local one, in bounded memory. Raises FileNotFoundError."""
 
         def once() -> None:
-            with self._place[0].open_input_file(self.full(path)) as source, target.open("wb") as out:
+            with self._place[0].open_input_file(self.full_path(path)) as source, target.open("wb") as out:
                 source.seek(offset)
                 left = source.size() - offset if size is None else size
                 while left and (piece := source.read(min(left, _COPY_BYTES))):
@@ -230,7 +230,7 @@ class Storage:
         """The files in a folder, by path; none if there is no such folder. For folders of a bounded size."""
 
         def once() -> list[pafs.FileInfo]:
-            selector = pafs.FileSelector(self.full(folder), recursive=recursive, allow_not_found=True)
+            selector = pafs.FileSelector(self.full_path(folder), recursive=recursive, allow_not_found=True)
             found: list[pafs.FileInfo] = self._place[0].get_file_info(selector)
             return found
 
@@ -248,20 +248,20 @@ class Storage:
         """The names in a folder, in no order, folders with a "/" behind. Meant for folders of any size."""
         if self.is_local:
             try:
-                with self._try("list", folder, lambda: os.scandir(self.full(folder))) as entries:
+                with self._try("list", folder, lambda: os.scandir(self.full_path(folder))) as entries:
                     for entry in entries:
                         yield f"{entry.name}/" if _leads_to_folder(entry) else entry.name
             except OSError as fault:
-                raise fault_of("list", folder, self.shown, fault) from fault
+                raise storage_fault("list", folder, self.display_uri, fault) from fault
         else:
-            selector = pafs.FileSelector(self.full(folder))
+            selector = pafs.FileSelector(self.full_path(folder))
             for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
                 yield f"{info.base_name}/" if info.type == pafs.FileType.Directory else info.base_name
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def publishing(self, path: str) -> Iterator[BinaryIO]:
+    def atomic_writer(self, path: str) -> Iterator[BinaryIO]:
         """A local file, open for writing and reading. When the block ends well it becomes `path`, at once and whole.
 
         On disk: a temporary neighbour, synced, then renamed. In an object store: one upload of a local temporary
@@ -284,17 +284,17 @@ class Storage:
         except FileNotFoundError:
             raise  # the block read what is not there
         except OSError as fault:
-            raise fault_of("write", path, self.shown, fault) from fault
+            raise storage_fault("write", path, self.display_uri, fault) from fault
 
     def write(self, path: str, data: bytes) -> None:
         """Publishes `data` at `path`."""
         if self.is_local:
-            with self.publishing(path) as file:
+            with self.atomic_writer(path) as file:
                 file.write(data)
         else:
             self._upload(path, io.BytesIO(data))
 
-    def keep(self, path: str, data: bytes) -> None:
+    def write_if_changed(self, path: str, data: bytes) -> None:
         """Publishes `data` at `path` unless that is what stands there."""
         if not self._holds(path, data):
             self.write(path, data)
@@ -311,11 +311,11 @@ class Storage:
         with self._alone_at(path):
             return self._create(path, data)
 
-    def swap(self, path: str, before: bytes, after: bytes) -> bool:
+    def compare_and_swap(self, path: str, before: bytes, after: bytes) -> bool:
         """Replaces a small file where it holds `before`; whether it did. Exact on a disk and in S3."""
         self.check_may_write()
         if (bucket := self._bucket) is not None:
-            return self._try("write", path, lambda: bucket.swap(self._key(path), before, after))
+            return self._try("write", path, lambda: bucket.compare_and_swap(self._key(path), before, after))
         with self._alone_at(path):
             if not self._holds(path, before):
                 return False
@@ -323,21 +323,21 @@ class Storage:
             return True
 
     @property
-    def swaps_on_condition(self) -> bool:
+    def has_conditional_writes(self) -> bool:
         """Whether it is the storage that compares, so that a writer which is stopped in the middle replaces nothing."""
         return self._bucket is not None
 
-    def take(self, path: str, before: bytes, after: bytes) -> bool:
-        """As `swap`, where others may try the same: only one of them succeeds."""
+    def take_over(self, path: str, before: bytes, after: bytes) -> bool:
+        """As `compare_and_swap`, where others may try the same: only one of them succeeds."""
         if self._bucket is not None:
-            return self.swap(path, before, after)
+            return self.compare_and_swap(path, before, after)
         with self._alone_at(path):
             return self._withdraw(path, before) and self._create(path, after)
 
-    def give_up(self, path: str, before: bytes) -> None:
+    def delete_if_equal(self, path: str, before: bytes) -> None:
         """Deletes a small file if it holds `before`. In S3 it is emptied: few stores delete on a condition."""
         if self._bucket is not None:
-            self.swap(path, before, b"")
+            self.compare_and_swap(path, before, b"")
             return
         with self._alone_at(path):
             self._withdraw(path, before)
@@ -352,33 +352,33 @@ class Storage:
                 bucket.delete(self._key(path))
             else:
                 with suppress(FileNotFoundError):
-                    self._place[0].delete_file(self.full(path))
+                    self._place[0].delete_file(self.full_path(path))
 
         self._try("delete", path, once)
 
-    def sweep(self, owns: Callable[[str], bool], folder: str = "") -> None:
+    def remove_drafts(self, owns: Callable[[str], bool], folder: str = "") -> None:
         """Deletes what killed writers left unfinished in a folder and below, of files that `owns` knows by their paths.
 
         Only where nobody else writes may this be called.
         """
-        root, top = self.local(""), self.local(folder)
+        root, top = self.local_path(""), self.local_path(folder)
         if root is None or top is None:
             return
         for draft in top.rglob(f".*{_UNFINISHED}"):
-            final = draft_of(draft.name)
+            final = final_name_of_draft(draft.name)
             if final and owns(draft.with_name(final).relative_to(root).as_posix()):
                 self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
-    def sweep_uploads(self, owns: Callable[[str], bool], folder: str = "") -> None:
-        """Ends what killed writers were uploading to an object store; as `sweep`, which is for a disk."""
+    def abort_uploads(self, owns: Callable[[str], bool], folder: str = "") -> None:
+        """Ends what killed writers were uploading to an object store; as `remove_drafts`, which is for a disk."""
         if (bucket := self._bucket) is not None:
             root, top = (f"{key}/" if key else "" for key in (self._key(""), self._key(folder)))
             bucket.abort_uploads(top, lambda key: owns(key.removeprefix(root)))
         elif not self.is_local:
-            selector = pafs.FileSelector(self.full(folder), recursive=True, allow_not_found=True)
+            selector = pafs.FileSelector(self.full_path(folder), recursive=True, allow_not_found=True)
             for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
                 path = PurePosixPath(info.path.removeprefix(self._place[1]).lstrip("/"))
-                if (final := draft_of(path.name)) and owns(str(path.with_name(final))):
+                if (final := final_name_of_draft(path.name)) and owns(str(path.with_name(final))):
                     self.delete(str(path))
 
     def check_anchor(self, remotely: bool = False) -> None:
@@ -389,7 +389,7 @@ class Storage:
             if not self._anchor.exists():
                 raise self._gone
         elif remotely and self.stat(self.anchor) is None:
-            raise StorageFault(f"cannot write in {self.shown}: its {self.anchor} was deleted")
+            raise StorageFault(f"cannot write in {self.display_uri}: its {self.anchor} was deleted")
 
     def check_may_write(self) -> None:
         """Raises StorageFault where the anchor is gone, or the fence names another owner."""
@@ -400,11 +400,11 @@ class Storage:
     @property
     def _gone(self) -> StorageFault:
         what = self._anchor.name if self.anchor else "folder"
-        return StorageFault(f"cannot write in {self.shown}: its {what} is gone; is the disk mounted?")
+        return StorageFault(f"cannot write in {self.display_uri}: its {what} is gone; is the disk mounted?")
 
     @property
     def _anchor(self) -> Path:
-        place = Path(self.full(""))
+        place = Path(self.full_path(""))
         for part in PurePosixPath(self.anchor).parts:  # no other `..` is resolved: it may lead out of a link
             place = place.parent if part == ".." else place / part
         return place
@@ -423,7 +423,7 @@ class Storage:
                 return False
             self.delete(path)
             return True
-        return self._try_here("delete", path, partial(_unlink, Path(self.full(path)), before))
+        return self._try_here("delete", path, partial(_unlink, Path(self.full_path(path)), before))
 
     def _create(self, path: str, data: bytes) -> bool:
         if not self.is_local:
@@ -436,7 +436,7 @@ class Storage:
             with self._draft(path) as draft:
                 draft.write_bytes(data)
                 try:
-                    os.link(draft, self.full(path))
+                    os.link(draft, self.full_path(path))
                 except FileExistsError:
                     return False
             return True
@@ -446,7 +446,7 @@ class Storage:
     @contextmanager
     def _alone_at(self, path: str) -> Iterator[None]:
         """Keeps out others that change the same small file on a disk."""
-        folder = Path(self.full(path)).parent if self.is_local else None
+        folder = Path(self.full_path(path)).parent if self.is_local else None
         if folder is None or not folder.is_dir():
             yield
             return
@@ -457,18 +457,18 @@ class Storage:
     def _bucket(self) -> S3Bucket | None:
         if not self.uri.startswith("s3://"):
             return None
-        from nextscene.common.s3 import bucket_of  # late: it is needed for S3 alone
+        from nextscene.common.s3 import open_bucket  # late: it is needed for S3 alone
 
-        return bucket_of(self.uri)
+        return open_bucket(self.uri)
 
     def _key(self, path: str) -> str:
         """The path inside the bucket."""
-        return self.full(path).partition("/")[2]
+        return self.full_path(path).partition("/")[2]
 
     @contextmanager
     def _draft(self, path: str) -> Iterator[Path]:
         """The name of a temporary neighbour of `path`, in a folder that is there."""
-        final = Path(self.full(path))
+        final = Path(self.full_path(path))
         try:
             if self.anchor:
                 # Never the anchor's own folder or what that lies in: where these are missing, the disk is.
@@ -492,7 +492,7 @@ class Storage:
             raise self._gone from gone
 
     def _rename(self, path: str, draft: Path) -> None:
-        final = Path(self.full(path))
+        final = Path(self.full_path(path))
         try:
             draft.replace(final)
             _sync_folder(final.parent)
@@ -509,7 +509,7 @@ class Storage:
 
     def _upload_draft(self, path: str, source: BinaryIO) -> None:
         """An interrupted stream makes an object of what it has, so it is given another name first."""
-        filesystem, final = self._place[0], self.full(path)
+        filesystem, final = self._place[0], self.full_path(path)
         draft = str(_draft_of(PurePosixPath(final)))
         source.seek(0)
         try:
@@ -530,7 +530,7 @@ class Storage:
             raise self._gone from gone
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
-        return attempt(verb, path, self.shown, action)
+        return with_retries(verb, path, self.display_uri, action)
 
 
 _UNFINISHED = ".unfinished"
@@ -543,7 +543,7 @@ _LOCK_WAIT_SECONDS = 0.02
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def draft_of(name: str) -> str | None:
+def final_name_of_draft(name: str) -> str | None:
     """The name of the file that a draft of this name was to become, or None for what is not a draft."""
     found = _DRAFT.fullmatch(name)
     return found["final"] if found else None

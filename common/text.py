@@ -15,7 +15,7 @@ _UNSOUND = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _BETWEEN_WORDS = re.compile(r"[^\w.-]+", re.ASCII)
 
 
-def evidence(text: str, longest: int = MAX_EVIDENCE) -> str:
+def readable_text(text: str, longest: int = MAX_EVIDENCE) -> str:
     """Return a text that is there to be read: control characters but for tab, line feed and carriage return, and halves
     of two-part characters are spelled out; what is longer than `longest` characters is cut, with a mark that says so.
     """
@@ -26,11 +26,11 @@ def evidence(text: str, longest: int = MAX_EVIDENCE) -> str:
     return spelled[: longest - len(mark)] + mark
 
 
-def sound(text: str) -> str:
+def storable_text(text: str) -> str:
     """Return a text that is data, with `?` for zero bytes and halves of two-part characters."""
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
-def word(text: str) -> str:
+def identifier(text: str) -> str:
     """Return a word to count by: ASCII letters, digits, `_`, `.` and `-`, 64 at most; "" if there are none."""
     return _BETWEEN_WORDS.sub("_", text[:_MAX_WORD]).strip("_")

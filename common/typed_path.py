@@ -12,7 +12,7 @@ _DRIVE = re.compile(r"([A-Za-z]):([\\/].*)?", re.DOTALL)
 _VARIABLE = re.compile(r"(?:^|/)(\$\w+|\$\{\w+\}|%\w+%)")
 
 
-def from_shell(text: str) -> str:
+def check_typed_path(text: str) -> str:
     """The text. Raises BadLocation for a path that is not there and that a slip made, with what is meant.
 
     What is there is what is named, however it is called.

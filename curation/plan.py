@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import UsageError
-from nextscene.common.parquet import reading
+from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
-from nextscene.common.text import MAX_NAME, evidence
+from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.outcome import ClipOutcome
@@ -117,7 +117,7 @@ def write_plan(
     schema = SCHEMA if digests else _WITHOUT_DIGESTS
     # Statistics would put two captions of each row group into the footer, which every reader loads whole.
     with (
-        out.publishing(PLAN) as file,
+        out.atomic_writer(PLAN) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
         passed, survey, table = SkippedFiles(), Survey(config), _Table(file, writer, config)
@@ -238,7 +238,7 @@ class _Table:
                 place = f"number {row['position'] + 1} ({_in_words(row['identity'])})"
                 if row["clip_id"] in seen:
                     raise UsageError(
-                        f"--source {source.shown}: clip {place} is the same as {seen[row['clip_id']]}:"
+                        f"--source {source.display_uri}: clip {place} is the same as {seen[row['clip_id']]}:"
                         " same id or video, same span; remove one or give each its own `id`"
                     )
                 seen[row["clip_id"]] = place
@@ -246,7 +246,7 @@ class _Table:
 
 def _in_words(name: str) -> str:
     """A name in a message: short, and on one line."""
-    return evidence(" ".join(name.split()), MAX_NAME)
+    return readable_text(" ".join(name.split()), MAX_NAME)
 
 
 def _split(of: str, test: float) -> str:
@@ -272,13 +272,14 @@ def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterato
             yield clip, ""
         elif clip.start_ms < last.start_ms:
             raise UsageError(
-                f"--source {source.shown}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late; {_IN_ORDER}"
+                f"--source {source.display_uri}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late;"
+                f" {_IN_ORDER}"
             )
         else:
             yield clip, last.caption if is_next else ""
         last, is_next = clip, True
     if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
-        raise UsageError(f"--source {source.shown}: the rows of a video stand apart; {_IN_ORDER}")
+        raise UsageError(f"--source {source.display_uri}: the rows of a video stand apart; {_IN_ORDER}")
 
 
 _IN_ORDER = "under --judge film the rows of a video stand together, in time order: sort them by video and start"
@@ -299,7 +300,7 @@ class Plan:
         self._config = config
         self._places: dict[ShardName, tuple[int, int]] = {}
         self.clips = 0
-        with reading(out, PLAN):
+        with translate_errors(out, PLAN):
             self._file = pq.ParquetFile(out.open(PLAN))
             self._open()
         self._group = -1, SCHEMA.empty_table()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nextscene.common.parquet import reading
+from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
 from nextscene.curation.sources import WHOLE_FILE, Clip, span_of
 from nextscene.shards.format.layout import PLAN
@@ -138,7 +138,7 @@ class PlanIndex:
         return self._tars.setdefault(location, (len(self._tars), (size, mtime_ns)))[0]
 
     def _batches(self, *names: str) -> Iterator[pa.RecordBatch]:
-        with reading(self._out, PLAN), self._out.open(PLAN) as file:
+        with translate_errors(self._out, PLAN), self._out.open(PLAN) as file:
             plan = pq.ParquetFile(file)
             there = [name for name in names if name in plan.schema_arrow.names]
             self._knows_flaws = "flaw" in plan.schema_arrow.names

@@ -45,19 +45,19 @@ class Survey:
         """Raises UsageError for a source that is empty or not there, or lacks the captions its judge needs."""
         others = f", but {passed}" if passed.counts else ""
         if not self.clips:
-            raise UsageError(f"--source {source.shown}: no videos or images in it{others}")
+            raise UsageError(f"--source {source.display_uri}: no videos or images in it{others}")
         if self._nowhere == self.clips:
-            raise UsageError(f"--source {source.shown}: no row of it can be used; {self._first_flaw}")
+            raise UsageError(f"--source {source.display_uri}: no row of it can be used; {self._first_flaw}")
         if self.missing == self.clips - self._nowhere:
-            raise UsageError(f"--source {source.shown}: {self._nothing_there(source)}")
+            raise UsageError(f"--source {source.display_uri}: {self._nothing_there(source)}")
         if not self._captioned and self._config.judge != "claude":
             raise UsageError(
-                f"--source {source.shown}: no clip has a caption, which --judge {self._config.judge} needs;"
+                f"--source {source.display_uri}: no clip has a caption, which --judge {self._config.judge} needs;"
                 f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(passed)}"
             )
         if self.uncaptioned.count and terms is not None and terms.uncaptioned == "mistake":
             raise UsageError(
-                f"--source {source.shown}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
+                f"--source {source.display_uri}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
                 f" captioning them first would cost {self._captioning(terms)}; give --caption-missing to have that"
                 " done, or --skip-uncaptioned to leave those clips out"
             )
@@ -73,10 +73,10 @@ class Survey:
         if not source.is_manifest:
             return said
         if "\\" in example:
-            return f"{said}; write / for \\ in names, which are relative to {source.root.shown}"
+            return f"{said}; write / for \\ in names, which are relative to {source.root.display_uri}"
         if example.startswith(("~", "$", "%")):
             return f"{said}; write out what ~ and variables stand for, no shell does it in a manifest"
-        return f"{said}; names are relative to {source.root.shown}"
+        return f"{said}; names are relative to {source.root.display_uri}"
 
     def _captioning(self, terms: JudgeBudget) -> str:
         low, high = (self.uncaptioned.bill(terms.price, CASES[case]) for case in ("low", "high"))

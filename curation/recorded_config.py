@@ -92,17 +92,17 @@ class RecordedConfig:
             if data.strip(b"\0 \n") and not data.startswith(_BEGIN):
                 why = f"it has no {error}" if isinstance(error, KeyError) else error
                 raise UsageError(
-                    f"{out.shown}/{CONFIG} is not that of a dataset ({why}); choose another --out"
+                    f"{out.display_uri}/{CONFIG} is not that of a dataset ({why}); choose another --out"
                 ) from error
-            raise DamagedConfig(f"{out.shown}/{CONFIG} is damaged ({error})") from error
+            raise DamagedConfig(f"{out.display_uri}/{CONFIG} is damaged ({error})") from error
         if value.get("fingerprint") != recorded.fingerprint:
             raise UsageError(
-                f"{out.shown}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose another"
-                " --out"
+                f"{out.display_uri}/{CONFIG} was changed: its fingerprint is of other settings; restore it, or choose"
+                " another --out"
             )
         if unknown:
             raise UsageError(
-                f"--out {out.shown} was begun by another version of this program, and this one does not know its"
+                f"--out {out.display_uri} was begun by another version of this program, and this one does not know its"
                 f" {', '.join(unknown)}; use that version or a newer one, or choose another --out"
             )
         return recorded

@@ -37,7 +37,7 @@ def check_shared(out: Storage) -> None:
                 raise RunStopped(f"node {node['NodeManagerAddress']} did not answer within {_ANSWER_SECONDS} s")
             if not _result(seen, node):
                 raise UsageError(
-                    f"--out {out.shown} is not shared: node {node['NodeManagerAddress']} does not see it;"
+                    f"--out {out.display_uri} is not shared: node {node['NodeManagerAddress']} does not see it;"
                     " use a shared file system or s3://…"
                 )
     finally:

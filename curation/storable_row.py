@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 from nextscene.curation.ledger import Row
 
 UNWRITABLE = "unwritable"
@@ -28,14 +28,14 @@ def writable(row: Row) -> Row:
     """
     columns = fields(Row)
     cleaned: dict[str, Any] = {
-        c.name: evidence(getattr(row, c.name), c.metadata["evidence"]) for c in columns if "evidence" in c.metadata
+        c.name: readable_text(getattr(row, c.name), c.metadata["evidence"]) for c in columns if "evidence" in c.metadata
     }
     row = replace(row, **cleaned)
     wrong = {c.name: why for c in columns if (why := _why_not(getattr(row, c.name)))}
     if not wrong:
         return row
     blanks = {c.name: c.default for c in columns if c.name in wrong and c.default is not MISSING}
-    detail = evidence("; ".join(f"{name} cannot be written: {why}" for name, why in wrong.items()))
+    detail = readable_text("; ".join(f"{name} cannot be written: {why}" for name, why in wrong.items()))
     return replace(row, **{**_NOT_CUT, **blanks, "outcome": "failed", "reason": UNWRITABLE, "detail": detail})
 
 

@@ -25,9 +25,9 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards import exports
 from nextscene.shards.exports.energon import INDEX as ENERGON_INDEX
-from nextscene.shards.format.checksums import Sums, file_sha256, read_sums
+from nextscene.shards.format.checksums import Checksums, file_sha256, read_checksums
 from nextscene.shards.format.index import publish_indexes
-from nextscene.shards.format.layout import CARD, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, SUMS, index
+from nextscene.shards.format.layout import CARD, CHECKSUMS, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, index
 from nextscene.shards.format.receipt import Manifest, Receipt
 
 _log = logging.getLogger(__name__)
@@ -155,14 +155,14 @@ def summarize(
 
 def about(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
     """What the cards for other readers are told."""
-    title = PurePosixPath(out.shown).name
+    title = PurePosixPath(out.display_uri).name
     return exports.DatasetFacts(title, summary.judge, summary.method, summary.judge == "claude", summary.outcomes)
 
 
-def sums_before(out: Storage) -> Sums:
+def sums_before(out: Storage) -> Checksums:
     """What SHA256SUMS lists as a run begins; nothing where it is not there, or was changed."""
     try:
-        return read_sums(out) or {}
+        return read_checksums(out) or {}
     except DamagedRecord:
         return {}
 
@@ -175,20 +175,20 @@ def conclude(
     tally: Tally,
     seconds: float,
     before: Mapping[str, str],
-) -> tuple[BuildSummary, Sums | None]:
+) -> tuple[BuildSummary, Checksums | None]:
     """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now.
 
     Returns what SHA256SUMS is to list beside the page, or None where it stands, since the run changed nothing. `before`
     is what it listed before the run.
     """
-    sums: Sums = {}
+    sums: Checksums = {}
     manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
     spending = Spending.read(out, at_work=False) if recorded.determining["judge"] == "claude" else None
     summary = summarize(plan, recorded, state, tally, manifest, seconds, spending)
     changed = _changed(out, before)
-    if before and out.stat(SUMS) and not changed:
+    if before and out.stat(CHECKSUMS) and not changed:
         return summary, None
-    out.delete(SUMS)
+    out.delete(CHECKSUMS)
     if CARD in changed:
         _set_aside(out, CARD)
     kept = {ENERGON_INDEX, *map(index, manifest.splits)}
@@ -207,7 +207,7 @@ def conclude(
     return summary, sums
 
 
-def _listed(receipts: Iterable[Receipt], sums: Sums) -> Iterator[Receipt]:
+def _listed(receipts: Iterable[Receipt], sums: Checksums) -> Iterator[Receipt]:
     for receipt in receipts:
         sums |= receipt.sums
         yield receipt

@@ -55,7 +55,7 @@ class Comparison:
         ]
         differences = [{"of": of, "from": than, **asdict(found)} for of, than, found in self._differences]
         summary = {**about, "models": models, "differences": differences}
-        out.keep("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+        out.write_if_changed("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
 
     def print(self, report: CallProgress) -> None:
         table = _table("model", "score", "95 % interval", "judged", "missing", "dollars")

@@ -29,14 +29,14 @@ class VideoFolder:
 
     def __init__(self, folder: Storage, inside: str = "") -> None:
         """`folder` is claimed. Raises UsageError for records of something else."""
-        self._storage, self._inside, self.videos = folder, inside, Path(folder.full(inside))
+        self._storage, self._inside, self.videos = folder, inside, Path(folder.full_path(inside))
         try:
             lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
             self._records: dict[str, Record] = {record["file"]: record for record in map(json.loads, lines)}
         except FileNotFoundError:
             self._records = {}
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{folder.shown}/{RECORDS} is of something else; choose another --out") from error
+            raise UsageError(f"{folder.display_uri}/{RECORDS} is of something else; choose another --out") from error
 
     def holds(self, record: Record) -> bool:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
@@ -78,7 +78,7 @@ class VideoFolder:
 
     def _publish(self) -> None:
         lines = [json.dumps(self._records[file], ensure_ascii=False) + "\n" for file in sorted(self._records)]
-        self._storage.keep(RECORDS, "".join(lines).encode())
+        self._storage.write_if_changed(RECORDS, "".join(lines).encode())
 
 
 def _claim(record: Record) -> Record:

@@ -6,7 +6,7 @@ from nextscene.common import clocks
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder, LeaseWatch
 from nextscene.common.process_identity import ProcessState
-from nextscene.common.run_lock import how_lost
+from nextscene.common.run_lock import describe_loss
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
 
@@ -51,7 +51,7 @@ class RunOwnershipCheck:
         if found is None or found.run_id != self._run_id:
             if found is None and self._holder is not None and self._holder.state is ProcessState.ENDED:
                 return  # that it ended is the cause, and not that it gave its lock up
-            raise self._stopped(f"its lock {how_lost(self._out)}")
+            raise self._stopped(f"its lock {describe_loss(self._out)}")
         self._holder = found
         if found.state is ProcessState.UNKNOWN and found.is_over(self._watch.look(content), store_age):
             raise self._stopped(
@@ -59,4 +59,4 @@ class RunOwnershipCheck:
             )
 
     def _stopped(self, cause: str) -> JudgeStopped:
-        return JudgeStopped(f"nothing more is asked for run {self._run_id} into {self._out.shown}: {cause}")
+        return JudgeStopped(f"nothing more is asked for run {self._run_id} into {self._out.display_uri}: {cause}")

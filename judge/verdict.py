@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 
 Verdict = Literal["Pass", "Fail"]
 
@@ -53,7 +53,7 @@ def _verdict(value: Any) -> Verdict | None:
 
 
 def _reason(value: Any) -> str:
-    return evidence(value.strip() if isinstance(value, str) else reprlib.repr(value))
+    return readable_text(value.strip() if isinstance(value, str) else reprlib.repr(value))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ import click
 
 from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
-from nextscene.common.run_lock import runner_at_work
+from nextscene.common.run_lock import live_holder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.status import status
@@ -37,9 +37,9 @@ from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
 from nextscene.pipelines.cli.paths import LocalPath
 from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
-from nextscene.shards.format.dataset_hints import no_dataset, what_is
-from nextscene.shards.format.folder_mark import DATASET, WORDS
-from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, SUMS
+from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
+from nextscene.shards.format.folder_mark import DATASET, KIND_NAMES
+from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN
 
 _FILE = LocalPath(exists=True, dir_okay=False)
 _RETRIABLE = tuple(outcome for outcome in OUTCOMES if outcome != "kept")
@@ -193,7 +193,9 @@ def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict
     judge = begun.recorded.determining.get("judge") if begun.recorded else None
     remedy = "give --judge claude"
     if judge not in (None, "claude"):  # which OUT would refuse
-        remedy = f"leave it out, since --out {begun.out.shown} was begun with judge {judge}, or choose another --out"
+        remedy = (
+            f"leave it out, since --out {begun.out.display_uri} was begun with judge {judge}, or choose another --out"
+        )
     for flag, value in given.items():
         if value and config.judge != "claude":
             raise UsageError(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
@@ -201,18 +203,22 @@ def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict
 
 def _look(out: Storage, verifying: bool) -> int:
     recorded = RecordedConfig.read(out)
-    if recorded is None and (out.stat(PLAN) or out.stat(MANIFEST)) and what_is(out) in ("", WORDS[DATASET]):
+    if (
+        recorded is None
+        and (out.stat(PLAN) or out.stat(MANIFEST))
+        and describe_folder(out) in ("", KIND_NAMES[DATASET])
+    ):
         raise UsageError(
-            f"--out {out.shown}: a dataset without its {CONFIG}; run the build again to write it, or prove a copy of"
-            f" some files by `sha256sum -c --ignore-missing {SUMS}`"
+            f"--out {out.display_uri}: a dataset without its {CONFIG}; run the build again to write it, or prove a"
+            f" copy of some files by `sha256sum -c --ignore-missing {CHECKSUMS}`"
         )
     if recorded is None:
-        raise UsageError(f"--out {out.shown} {no_dataset(out)}")
+        raise UsageError(f"--out {out.display_uri} {explain_missing_dataset(out)}")
     config = config_of(recorded, out)
     if not verifying:
         print_status(status(out, config), config, out)
         return console.DONE
-    runner = runner_at_work(out)
+    runner = live_holder(out)
     if runner:
         console.out.print(
             f"A run is at work there: {runner.run_id} on {runner.host}, process {runner.pid}. What follows may be its"
@@ -228,7 +234,7 @@ def _look(out: Storage, verifying: bool) -> int:
         console.out.print(console.visible(finding.text), markup=False)
     problems = sum(finding.wrong for finding in found)
     if problems:
-        build = command("build_nsp.py", "--out", out.shown)
+        build = command("build_nsp.py", "--out", out.display_uri)
         console.out.print(f"the build      {build}{'  # once that run has ended' if runner else ''}", markup=False)
     console.out.print(
         f"{problems:,} problem{'s' if problems > 1 else ''} found."

@@ -127,7 +127,7 @@ def _print_summary(manifest: Manifest, place: Storage, seconds: float) -> None:
     clips, size = (sum(getattr(shard, name) for shard in manifest.shards) for name in ("count", "bytes"))
     console.out.print(f"latents   {clips:,} clips in {len(manifest.shards):,} shards, {size / 1e6:,.1f} MB")
     console.out.print(f"time      {seconds:,.1f} s")
-    console.out.print(f"set       {place.shown}", markup=False)
+    console.out.print(f"set       {place.display_uri}", markup=False)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ import click
 from nextscene.common.config_loader import flat
 from nextscene.common.errors import UsageError
 from nextscene.common.fence import LOCK
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import BadLocation, Storage
-from nextscene.common.typed_path import from_shell
+from nextscene.common.typed_path import check_typed_path
 from nextscene.evaluation.video_folder import Record, VideoFolder
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.config import ClaudeConfig
@@ -227,7 +227,7 @@ def _models(
         if name in _TAKEN or name in found:
             raise UsageError(f"{flag} {one}: the name {name} is taken; give each model one of its own")
         try:
-            path = Path(from_shell(place)).expanduser()
+            path = Path(check_typed_path(place)).expanduser()
         except (BadLocation, RuntimeError) as mistake:
             raise UsageError(f"{flag} {one}: {mistake}") from mistake
         opening = of_original(path, **asked) if flag == "--original" else _opening(path, qwen, ltx, form, asked)
@@ -255,11 +255,11 @@ def _fill_for_vbench(plan: _Plan, models: Mapping[str, GeneratorSpec]) -> None:
     for text in plan.texts:
         if "/" in text or not text.isprintable() or len(f"{text}-{plan.samples - 1}.mp4".encode()) > _LONGEST_NAME:
             raise UsageError(f"--vbench: no file can be named {text[:80]!r}…: it is too long, or has what no name has")
-    with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, uuid.uuid4().hex) as heartbeat:
+    with claimed(Storage.at(plan.out), EVALUATION) as place, hold_lock(place, uuid.uuid4().hex) as heartbeat:
         out = heartbeat.out
         for name, opening in models.items():
             records = plan.records(opening, lambda number, sample: f"{plan.texts[number]}-{sample}.mp4")
-            folder = VideoFolder(out.below(name), _VIDEOS)
+            folder = VideoFolder(out.subfolder(name), _VIDEOS)
             made = fill(folder, opening, records, plan.batch, f"generating {name}")
             console.out.print(
                 f"{name}: {len(records):,} videos, {made:,} of them new, in {folder.videos}", markup=False
@@ -274,7 +274,7 @@ def _evaluate(
     from nextscene.training.rewards.asking import JudgeThread
 
     run = uuid.uuid4().hex
-    with claimed(Storage.at(plan.out), EVALUATION) as place, held(place, run) as heartbeat:
+    with claimed(Storage.at(plan.out), EVALUATION) as place, hold_lock(place, run) as heartbeat:
         out = heartbeat.out
         asking = JudgeThread(settings, price, out, budget, still_ours=RunOwnershipCheck(out, run).check)
         try:
@@ -283,7 +283,7 @@ def _evaluate(
                 for name, opening in models.items()
             }
             for name, opening in models.items():
-                folder = VideoFolder(out.below(name), _VIDEOS)
+                folder = VideoFolder(out.subfolder(name), _VIDEOS)
                 fill(folder, opening, records[name], plan.batch, f"generating {name}")
             found = Comparison(_judged(asking, models, out, records, settings))
         finally:
@@ -315,9 +315,9 @@ def _judged(
 
     try:
         for name, opening in models.items():
-            items = judge_folder(asking, Path(out.full(f"{name}/{_VIDEOS}")), records[name], settings, tick)
+            items = judge_folder(asking, Path(out.full_path(f"{name}/{_VIDEOS}")), records[name], settings, tick)
             lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-            out.keep(f"{name}/items.jsonl", lines.encode())
+            out.write_if_changed(f"{name}/items.jsonl", lines.encode())
             rewards: dict[str, list[float | None]] = {}
             for item in items:
                 rewards.setdefault(item["scene"], []).append(reward_of(item))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nextscene.common.errors import UsageError
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
 from nextscene.curation.media.video_writer import encode_video
 from nextscene.curation.sources.clip import is_media
@@ -171,7 +171,7 @@ def _one(opening: GeneratorSpec, records: Sequence[Record], out: Path) -> int:
 
 def _many(opening: GeneratorSpec, records: Sequence[Record], out: Path, batch: int) -> int:
     VideoFolder(Storage.at(out)).check(records)  # before the lock, which is a change too
-    with claimed(Storage.at(out), VIDEOS) as place, held(place, uuid.uuid4().hex) as heartbeat:
+    with claimed(Storage.at(out), VIDEOS) as place, hold_lock(place, uuid.uuid4().hex) as heartbeat:
         return fill(VideoFolder(heartbeat.out), opening, records, batch)
 
 

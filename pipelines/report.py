@@ -22,8 +22,8 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.shards.format.checksums import relist
-from nextscene.shards.format.dataset_hints import no_dataset
+from nextscene.shards.format.checksums import update_checksum
+from nextscene.shards.format.dataset_hints import explain_missing_dataset
 from nextscene.shards.format.layout import REPORT
 
 
@@ -42,14 +42,14 @@ def main(out: str) -> None:
     place = open_out(out)
     recorded = RecordedConfig.read(place)
     if recorded is None:
-        raise UsageError(f"{place.shown} {no_dataset(place)}")
+        raise UsageError(f"{place.display_uri} {explain_missing_dataset(place)}")
     config = config_of(recorded, place)
     from nextscene.curation.report.make import write_report  # late: the processes that decode pictures load this file
 
     with claimed_out(place) as ours:
         page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
-        relist(ours, REPORT, page.sha256)
-    console.out.print(f"report    {place.shown}/{REPORT}", markup=False)
+        update_checksum(ours, REPORT, page.sha256)
+    console.out.print(f"report    {place.display_uri}/{REPORT}", markup=False)
     if damages := page.damages:
         more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
         console.fail(f"the dataset in {out} is damaged: {damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from nextscene.common.errors import UsageError
-from nextscene.common.location import lies_in
+from nextscene.common.location import is_inside
 from nextscene.common.storage import BadLocation, Storage
-from nextscene.common.typed_path import from_shell
+from nextscene.common.typed_path import check_typed_path
 from nextscene.curation import inspect
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect import ClipHistory, DatasetOverview, OpenDataset, ShardHistory
@@ -36,7 +36,7 @@ from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.console import many, visible
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.shell import command
-from nextscene.shards.format.dataset_hints import what_is
+from nextscene.shards.format.dataset_hints import describe_folder
 from nextscene.shards.format.folder_mark import check_folder
 from nextscene.shards.format.layout import CONFIG, ShardName
 
@@ -70,7 +70,7 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     if as_json:
         click.echo(_as_json(place, story))
     else:
-        _print(Page(place.shown), story)
+        _print(Page(place.display_uri), story)
     if written:
         console.err.print(f"{len(written)} files written into {folder}", markup=False)
     if damages:
@@ -105,18 +105,20 @@ def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
     if name is None:
         raise UsageError("--extract: there is no sample of it in a sealed shard")
     try:
-        place = Storage.at(from_shell(folder))
+        place = Storage.at(check_typed_path(folder))
         check_folder(place)
     except BadLocation as mistake:
         raise UsageError(f"--extract {mistake}") from mistake
-    if lies_in(place, out) or what_is(place):
-        raise UsageError(f"--extract {place.shown} holds {what_is(place) or 'the dataset'}; name another folder")
+    if is_inside(place, out) or describe_folder(place):
+        raise UsageError(
+            f"--extract {place.display_uri} holds {describe_folder(place) or 'the dataset'}; name another folder"
+        )
     return inspect.extract(out, name, [sample.key for sample in samples], place)
 
 
 def _as_json(out: Storage, story: Story) -> str:
     """Plain ASCII, so that nothing in it moves a terminal's cursor."""
-    value = {"kind": _KINDS[type(story)], "dataset": out.shown, **asdict(story)}
+    value = {"kind": _KINDS[type(story)], "dataset": out.display_uri, **asdict(story)}
     for column in ("turned_down", "calls"):  # which stand in `rounds` and `calls`, unpacked
         (value.get("ledger") or {}).pop(column, None)
     return json.dumps(value, indent=1)

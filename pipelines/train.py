@@ -25,9 +25,9 @@ import click
 from nextscene.common.config_loader import flatten
 from nextscene.common.errors import UsageError
 from nextscene.common.ray_cluster.cluster import inside_job
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
-from nextscene.common.typed_path import from_shell
+from nextscene.common.typed_path import check_typed_path
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli import console
@@ -163,7 +163,7 @@ def _alone(job: TrainingJob) -> Iterator[TrainingJob]:
         yield job
         return
     owner = uuid.uuid4().hex
-    with claimed(Storage.at(job.run), RUN) as run, held(run, owner):
+    with claimed(Storage.at(job.run), RUN) as run, hold_lock(run, owner):
         forget(job.folder)
         yield replace(job, owner=owner)
 
@@ -233,7 +233,7 @@ def _job(
 def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
     """The checkpoint whose weights are begun with."""
     if init not in (None, "previous"):
-        return Path(from_shell(init)).expanduser().absolute()
+        return Path(check_typed_path(init)).expanduser().absolute()
     if not recipe.after:
         if init:
             raise UsageError(f"--init previous: the recipe {recipe.name} goes on from none; leave --init out")
@@ -267,7 +267,7 @@ def _data(recipe: Recipe, given: tuple[str, ...]) -> dict[str, str]:
 
 def _recipe_file(recipe: str | None, stage: str) -> Path:
     candidates = [RECIPES / f"{recipe or stage}.toml", RECIPES / (recipe or stage) / f"{stage}.toml"]
-    if recipe and (given := Path(from_shell(recipe)).expanduser()).is_file():
+    if recipe and (given := Path(check_typed_path(recipe)).expanduser()).is_file():
         return given
     for file in candidates:
         if file.is_file():

@@ -16,7 +16,7 @@ import pytest
 
 from nextscene.common import ffmpeg
 from nextscene.common.errors import LeftUndecided, RunStopped, UsageError
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
@@ -37,8 +37,8 @@ from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.curation.summary import BuildSummary, conclude, sums_before
 from nextscene.curation.verify.verify import verify
 from nextscene.pipelines.cli.console import ProgressLine
-from nextscene.shards.format.checksums import write_sums
-from nextscene.shards.format.layout import SUMS
+from nextscene.shards.format.checksums import write_checksums
+from nextscene.shards.format.layout import CHECKSUMS
 from nextscene.shards.format.receipt import Manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -101,7 +101,7 @@ def build_inline(
     What ends the asking is raised once all that was decided is sealed, and summed up.
     """
     begun = time.monotonic()
-    with claimed_out(open_out(str(out))) as place, held(place, "inline"), asyncio.Runner() as runner:
+    with claimed_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
@@ -133,7 +133,7 @@ def build_inline(
         if end:
             raise end
         if sums is not None:
-            write_sums(place, sums)
+            write_checksums(place, sums)
         if retry:
             end_retry(place)
     return summary
@@ -145,7 +145,7 @@ def do_all(
     """What ended the asking, or why clips are left undecided, if anything did."""
     left: LeftUndecided | None = None
     for work in works:
-        job.out.delete(SUMS)
+        job.out.delete(CHECKSUMS)
         for unit in list(work.todo):
             screened = screen_unit(job, unit)
             decision = runner.run(judging.decide(unit, screened))
@@ -214,7 +214,7 @@ def assert_same_clips(one: Path | str, other: Path | str, config: BuildConfig = 
 
 def as_before_sums(out: Path) -> None:
     """Makes a dataset look like one of an older version: no SHA256SUMS, and receipts that do not know the ledger."""
-    (out / SUMS).unlink(missing_ok=True)
+    (out / CHECKSUMS).unlink(missing_ok=True)
     for path in out.glob("shards/**/*.receipt.json"):
         value = json.loads(path.read_text())
         value.pop("ledger_sha256", None)

@@ -41,7 +41,7 @@ class TrainingJob:
         """Raise TrainingStopped where the lock of `run` was lost: a training that was stopped for long may have."""
         if self.owner:
             try:
-                Storage.at(self.run).fenced(LOCK, self.owner).check_may_write()
+                Storage.at(self.run).with_fence(LOCK, self.owner).check_may_write()
             except StorageFault as fault:
                 raise TrainingStopped(str(fault)) from fault
 

@@ -242,8 +242,8 @@ def reward_of(job: TrainingJob, world: World, clips: Mixture, maker: BatchEncode
     captioner = QwenCaptioner(job.originals.qwen, settings.judge, world.device) if own else None
     run = Storage.at(job.run)
     if run.stat(MARK):  # as the command that trains has claimed it
-        run = run.anchored(MARK)
-    return CausalConsistency(settings, run.below(job.recipe.name), job.prices, job.budget, world, captioner)
+        run = run.with_anchor(MARK)
+    return CausalConsistency(settings, run.subfolder(job.recipe.name), job.prices, job.budget, world, captioner)
 
 
 def _dtype(job: TrainingJob) -> torch.dtype:

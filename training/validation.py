@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.shards.loading.sample_set import SampleText
-from nextscene.shards.loading.shuffle import SampleRef, hashed
+from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 from nextscene.training.data.batches import BatchEncoder
 from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.distributed.process_group import World
@@ -54,7 +54,7 @@ class _ValidationClip:
 
     @staticmethod
     def read(clips: Mixture, number: int, maker: BatchEncoder, weight: float) -> _ValidationClip:
-        memory = np.empty(*clips.form(number))
+        memory = np.empty(*clips.array_spec(number))
         words = clips.decode_into(memory, number)
         text = maker.text(words.source, words.text, words.caption)
         return _ValidationClip(number, words, text, maker.latents(torch.from_numpy(memory[None])), weight)
@@ -67,7 +67,7 @@ class Validator:
         self, clips: Mixture, most: int, maker: BatchEncoder, scheduler: FlowMatchEulerDiscreteScheduler, world: World
     ) -> None:
         everything = np.arange(len(clips))
-        chosen = [int(number) for number in everything[np.argsort(hashed(everything, _SEED), kind="stable")][:most]]
+        chosen = [int(number) for number in everything[np.argsort(splitmix64(everything, _SEED), kind="stable")][:most]]
         places = range(world.rank, -(-len(chosen) // world.size) * world.size, world.size)
         mine = [
             _ValidationClip.read(clips, chosen[place % len(chosen)], maker, float(place < len(chosen)))

@@ -11,7 +11,7 @@ import sys
 import time
 
 from nextscene.common.ray_cluster.cluster import connected
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
@@ -28,7 +28,7 @@ _WARM_UP_SECONDS = 4.0
 def main(location: str, out_location: str, workers: int) -> None:
     config = BuildConfig(judge="none", unit_size=UNIT_SIZE)
     source, out = Source.at(location), open_out(out_location)
-    with held(out, "benchmark") as heartbeat:
+    with hold_lock(out, "benchmark") as heartbeat:
         recorded = prepare(out, source, config)
         job = UnitContext(config, source.root, out, recorded.determining["ffmpeg"], "benchmark")
         plan, state = Plan(out, config), CommittedState.read(out, config.units_per_shard)

@@ -30,7 +30,7 @@ def main(location: str, micro_batch: int, max_frames: int, epochs: int) -> None:
     peaks = {kind: [0] * epochs for kind in ("heap", "all")}
     before = _on_shared_disk()
     for batch in loader:
-        epoch = batch.draws[-1].epoch
+        epoch = batch.refs[-1].epoch
         if epoch == epochs:
             break
         # A batch that the worker has sent and no process has opened yet is mapped nowhere, but is in shared memory.

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nextscene.common.call_timeout import in_time
+from nextscene.common.call_timeout import call_with_timeout
 from nextscene.common.ray_cluster.local_ray import check_cluster, own_ray
 from nextscene.common.ray_cluster.start_errors import StartFault, check_address, no_answer, of_cluster
 
@@ -72,7 +72,7 @@ def _driver(address: str, training: bool) -> Iterator[None]:
     options = {"logging_level": logging.WARNING, "log_to_driver": training, "runtime_env": setup}
     try:
         try:
-            in_time(lambda: ray.init(address=address, **options), _CONNECT_SECONDS)
+            call_with_timeout(lambda: ray.init(address=address, **options), _CONNECT_SECONDS)
         except TimeoutError as late:
             raise no_answer(address, f"not connected within {_CONNECT_SECONDS:g} s") from late
         except (Exception, SystemExit) as error:
@@ -80,7 +80,7 @@ def _driver(address: str, training: bool) -> Iterator[None]:
         yield
     finally:
         try:
-            in_time(ray.shutdown, _DISCONNECT_SECONDS)
+            call_with_timeout(ray.shutdown, _DISCONNECT_SECONDS)
         except TimeoutError:
             atexit.unregister(ray.shutdown)  # it would wait at exit, too
             _log.warning("Ray at %s was left without a goodbye: it did not answer", address)

@@ -27,7 +27,7 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.ray_cluster.logs import last_words
 from nextscene.common.ray_cluster.start_child import SERVERS, end_family, runs
 from nextscene.common.ray_cluster.start_errors import StartFault, of_cluster, of_start
-from nextscene.common.scratch import claimed_folder, leave
+from nextscene.common.scratch import claim_temporary_folder, release_folder
 
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 100 << 20
@@ -168,7 +168,7 @@ class _OwnRay:
     def end(self, keep: bool) -> None:
         self._process.end(keep)
         if keep:
-            leave(self.folder)
+            release_folder(self.folder)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
@@ -199,7 +199,7 @@ def _folder() -> tuple[Path, TextIO]:
         place.mkdir(parents=True, exist_ok=True)
         _check_space(place)
         _check_file_size()
-        return claimed_folder(place, _PREFIX)
+        return claim_temporary_folder(place, _PREFIX)
     except OSError as fault:
         raise RunStopped(f"cannot make Ray's folder in {place}: {fault.strerror}; {_ELSEWHERE}") from fault
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 
 _SESSION_LOGS = ("raylet.err", "gcs_server.err", "dashboard_agent.err", "runtime_env_agent.err")
 _MOST_BYTES = 64 << 10
@@ -22,7 +22,7 @@ def last_words(folder: Path) -> str:
     own = _said(folder / "ray.log")
     others = (line for name in _SESSION_LOGS for line in _said(folder / "session_latest" / "logs" / name))
     raised = (line for line in (*own, *others) if _RAISED.match(line))
-    return evidence(next(raised, next(iter(own), "")), _MOST_CHARACTERS)
+    return readable_text(next(raised, next(iter(own), "")), _MOST_CHARACTERS)
 
 
 def _said(log: Path) -> list[str]:

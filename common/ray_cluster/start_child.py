@@ -75,9 +75,9 @@ def _keep(line: Connection, folder: str | None, servers: list[psutil.Process]) -
         _shut_down()
     end_family(*family)
     if folder and keep:
-        from nextscene.common.scratch import leave  # late: it imports much, and is seldom needed
+        from nextscene.common.scratch import release_folder  # late: it imports much, and is seldom needed
 
-        leave(Path(folder))
+        release_folder(Path(folder))
     elif folder:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import DamagedRecord, UsageError
-from nextscene.common.parquet import read_table, reading
+from nextscene.common.parquet import read_table, translate_errors
 from nextscene.common.storage import Storage, split_query
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.plan import PlannedClip
@@ -113,7 +113,7 @@ def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
     """The names that a clip may have which is called so: in both Unicode forms, and below its source, as a path is."""
     names = {wanted}
     recorded = RecordedConfig.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
-    root = Source.expected(recorded.source).root.local("") if recorded else None
+    root = Source.expected(recorded.source).root.local_path("") if recorded else None
     if root is not None:
         names |= {os.path.normpath(wanted), _normal(wanted)}
         for path in (Path(_normal(wanted)), Path(wanted).resolve()):
@@ -128,7 +128,7 @@ def _called(opened: OpenDataset, names: frozenset[str]) -> Iterator[tuple[ClipLo
     A clip of exactly this id is among them.
     """
     if opened.has_plan:
-        with reading(opened.out, PLAN), opened.out.open(PLAN) as file:
+        with translate_errors(opened.out, PLAN), opened.out.open(PLAN) as file:
             plan = pq.ParquetFile(file)
             for group in range(plan.metadata.num_row_groups):
                 columns = ["clip_id", "name", "identity"]
@@ -178,8 +178,8 @@ def shard_named(out: Storage, text: str) -> ShardName | None:
     name = ShardName.of("/".join(place.split("/")[-4:]))
     if name is not None:
         root = place.removesuffix("/".join(place.split("/")[-4:]))
-        if root and _normal(root) != _normal(out.shown):
-            raise UsageError(f"{text} is not in {out.shown}")
+        if root and _normal(root) != _normal(out.display_uri):
+            raise UsageError(f"{text} is not in {out.display_uri}")
     return name
 
 
@@ -226,7 +226,7 @@ def _indexed(out: Storage, manifest: Manifest, begin: str) -> Iterator[ClipLocat
 
 def _planned(out: Storage, begin: str) -> Iterator[ClipLocation]:
     """A row group at a time: first its ids alone, all else only where one fits."""
-    with reading(out, PLAN), out.open(PLAN) as file:
+    with translate_errors(out, PLAN), out.open(PLAN) as file:
         plan = pq.ParquetFile(file)
         for group in range(plan.metadata.num_row_groups):
             ids = plan.read_row_group(group, columns=["clip_id"], use_threads=False)["clip_id"]

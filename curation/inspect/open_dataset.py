@@ -13,8 +13,8 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.judge.spending.segments import CALLS
-from nextscene.shards.format.dataset_hints import no_dataset, what_is
-from nextscene.shards.format.folder_mark import LATENTS, WORDS
+from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
+from nextscene.shards.format.folder_mark import KIND_NAMES, LATENTS
 from nextscene.shards.format.layout import CONFIG, LEDGER, PLAN
 from nextscene.shards.format.receipt import Manifest, sealed_and_partial
 
@@ -42,9 +42,9 @@ class OpenDataset:
         except FileNotFoundError:
             manifest = None
         if config is None and manifest is None:
-            raise UsageError(f"{out.shown} {no_dataset(out)}")
-        if config is None and (held := what_is(out)) == WORDS[LATENTS]:
-            raise UsageError(f"{out.shown} holds {held}, not a dataset; name the dataset that they are of")
+            raise UsageError(f"{out.display_uri} {explain_missing_dataset(out)}")
+        if config is None and (held := describe_folder(out)) == KIND_NAMES[LATENTS]:
+            raise UsageError(f"{out.display_uri} holds {held}, not a dataset; name the dataset that they are of")
         state = CommittedState.read(out, config.units_per_shard) if config else _sealed(out)
         return OpenDataset(out, config, state, manifest)
 

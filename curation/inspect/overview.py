@@ -10,7 +10,7 @@ from typing import Any
 
 from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.parquet import read_table
-from nextscene.common.run_lock import holder, is_at_work
+from nextscene.common.run_lock import holder, is_running
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleReader
 from nextscene.curation.ledger import Tally
@@ -82,7 +82,7 @@ def dataset_overview(opened: OpenDataset) -> DatasetOverview:
     outcomes = _outcomes(summary, ends)
     lock = holder(opened.out)
     further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or judge != "claude"}
-    runner = LockHolder(lock.run_id, lock.host, lock.pid, is_at_work(opened.out)) if lock else None
+    runner = LockHolder(lock.run_id, lock.host, lock.pid, is_running(opened.out)) if lock else None
     return DatasetOverview(
         judge=judge,
         method=METHODS.get(judge, ""),

@@ -54,7 +54,7 @@ class SampleReader:
         if self._tar_damage:
             raise DamagedShard(self._tar_damage)
         group = read_group(self._out, name, key, place, receipt.members)
-        if CLIPS.examine(group, str(name)) != (place.frames, place.width, place.height):
+        if CLIPS.validate(group, str(name)) != (place.frames, place.width, place.height):
             raise DamagedShard(f"{name}: sample {key!r}: its record does not give the shape that was sealed")
         return Sample.of(group, str(name))
 
@@ -104,11 +104,11 @@ def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage)
     names = [f"{key}.{member}" for key in keys for member in MEMBERS]
     for entry in folder.stats(names):
         if entry is not None:
-            raise UsageError(f"--extract {folder.shown}: {entry.path} is there already; name another folder")
+            raise UsageError(f"--extract {folder.display_uri}: {entry.path} is there already; name another folder")
     reader = SampleReader(out, receipt)
     for key in keys:
         sample = reader.read(receipt.clip_ids.index(key))
         for member, data in zip(MEMBERS, (sample.json, sample.mp4, sample.text), strict=True):
             if not folder.create(f"{key}.{member}", data):
-                raise UsageError(f"--extract {folder.shown}: {key}.{member} is there already; it stays as it is")
+                raise UsageError(f"--extract {folder.display_uri}: {key}.{member} is there already; it stays as it is")
     return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nextscene.common.lease import Holder
-from nextscene.common.run_lock import holder, is_at_work
+from nextscene.common.run_lock import holder, is_running
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Tally
@@ -48,7 +48,7 @@ def status(out: Storage, config: BuildConfig) -> Status:
     state, tally = read_progress(out, config.units_per_shard)
     runner = holder(out)
     retry = OpenRetry.read(out)
-    at_work = runner is not None and is_at_work(out)
+    at_work = runner is not None and is_running(out)
     spending = Spending.read(out, at_work) if config.judge == "claude" else None
     return Status(
         plan.clips,

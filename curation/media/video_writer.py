@@ -38,8 +38,8 @@ def encode_video(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: flo
         child = ffmpeg.run(_command(raw, clip, len(video), (width, height), fps), _AS_DATA.limits)
         if child.code != 0:
             raise_if_disk_full(child.stderr, folder)
-            raise EncodeFailed(f"{out.shown}/{path}: {broken(child, _AS_DATA).detail}")
-        with out.publishing(path) as file, clip.open("rb") as made:
+            raise EncodeFailed(f"{out.display_uri}/{path}: {broken(child, _AS_DATA).detail}")
+        with out.atomic_writer(path) as file, clip.open("rb") as made:
             shutil.copyfileobj(made, file)
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from nextscene.common.errors import DamagedRecord
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 from nextscene.curation.ledger import Row
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.sources import OPEN_END
@@ -89,7 +89,7 @@ def card(row: Row, strip: Filmstrip, fps: int) -> Card:
         turned_down=attempts[:_MOST_ATTEMPTS],
         more_turned_down=len(attempts[_MOST_ATTEMPTS:]),
         pictures=tuple(base64.b64encode(jpeg).decode() for jpeg in strip.frames),
-        missing=Excerpt.of(evidence(strip.missing), _MOST_REMARK),
+        missing=Excerpt.of(readable_text(strip.missing), _MOST_REMARK),
     )
 
 

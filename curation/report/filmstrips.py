@@ -15,7 +15,7 @@ import av
 from PIL import Image
 
 from nextscene.common.errors import DamagedRecord
-from nextscene.common.frame_sampling import spread
+from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import BadLocation, Storage, StorageFault
 from nextscene.curation.config import BuildConfig
@@ -98,7 +98,7 @@ def _frames(mp4: bytes) -> Iterator[Image.Image]:
         packets = [packet for packet in container.demux(video) if packet.size]
         keys = [packet for packet in packets if packet.is_keyframe]
         read = keys if len(keys) >= FRAMES else packets
-        wanted = [read[place] for place in spread(len(read), FRAMES)]
+        wanted = [read[place] for place in evenly_spaced(len(read), FRAMES)]
         times = {packet.pts for packet in wanted}
         for packet in [*(wanted if read is keys else packets), None]:
             for frame in video.codec_context.decode(packet):

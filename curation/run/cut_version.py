@@ -11,13 +11,13 @@ from nextscene.curation.plan import Plan
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.seal_shard import discard_shard, discard_unit
 from nextscene.shards.format.layout import (
+    CHECKSUMS,
     LEDGER,
     MANIFEST,
     PARTS,
     REPORT,
     SHARDS,
     SUMMARY,
-    SUMS,
     UNIT_LEDGERS,
     ShardName,
     UnitName,
@@ -33,15 +33,19 @@ def must_cut_anew(out: Storage, config: BuildConfig, version: int, retry: bool) 
     version that is newer than this one.
     """
     if version > CUT_VERSION:
-        raise UsageError(f"--out {out.shown} was cut by a newer version of this program; install that, or a newer one")
+        raise UsageError(
+            f"--out {out.display_uri} was cut by a newer version of this program; install that, or a newer one"
+        )
     if version == CUT_VERSION:
         return False
     if not CommittedState.read(out, config.units_per_shard).complete(Plan(out, config)):
         return True
     if retry:
         raise UsageError(
-            f"--out {out.shown} was finished by an older version, which cut clips in another way, and --retry would mix"
-            f" the two; build into another --out, with a copy of {out.shown}/calls in it no answer is paid for again"
+            f"--out {out.display_uri} was finished by an older version, which cut clips in another way, and --retry"
+            " would mix"
+            f" the two; build into another --out, with a copy of {out.display_uri}/calls in it no answer is paid for"
+            " again"
         )
     return False
 
@@ -51,9 +55,9 @@ def discard_clips(out: Storage) -> None:
     _log.warning(
         "%s was begun by an older version, which cut clips in another way: all its clips are cut anew;"
         " stored answers are used again, nothing is asked twice",
-        out.shown,
+        out.display_uri,
     )
-    for summing_up in (SUMS, MANIFEST, SUMMARY, REPORT):
+    for summing_up in (CHECKSUMS, MANIFEST, SUMMARY, REPORT):
         out.delete(summing_up)
     for folder in (UNIT_LEDGERS, PARTS):
         for entry in out.files(folder):

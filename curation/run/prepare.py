@@ -29,6 +29,7 @@ from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import (
+    CHECKSUMS,
     CONFIG,
     CRASHES,
     JOURNALS,
@@ -38,7 +39,6 @@ from nextscene.shards.format.layout import (
     REPORT,
     RETRY,
     SUMMARY,
-    SUMS,
     TERMS,
     UNIT_LEDGERS,
 )
@@ -80,18 +80,18 @@ def prepare(
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
-            for earlier in (SUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
+            for earlier in (CHECKSUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
                 out.delete(earlier)
         plan_sha256 = write_plan(out, source, config, terms)
         if terms:
             keep_terms(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
-        recorded = RecordedConfig(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+        recorded = RecordedConfig(determining, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
     if must_cut_anew(out, config, recorded.cut_version, retry):
         if not untouched(out):
             discard_clips(out)
-        out.delete(SUMS)
+        out.delete(CHECKSUMS)
         recorded = replace(recorded, determining=determining, config=as_tree(config))
         recorded.publish(out)
     return recorded
@@ -100,7 +100,7 @@ def prepare(
 def _note_if_moved(out: Storage, source: Source, config: BuildConfig, determining: dict[str, Any]) -> None:
     """Record where the source lies now. Raises as `moved`."""
     if recorded := moved(out, source, config, determining):
-        out.delete(SUMS)
+        out.delete(CHECKSUMS)
         recorded.publish(out)
 
 
@@ -111,7 +111,11 @@ def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[s
     another source.
     """
     recorded = RecordedConfig.read(out)
-    if recorded is None or recorded.source == source.shown or _differences(recorded, determining, recorded.source):
+    if (
+        recorded is None
+        or recorded.source == source.display_uri
+        or _differences(recorded, determining, recorded.source)
+    ):
         return None
     if recorded.determining.get("judge") == "claude" and untouched(out):
         return None  # it is planned anew
@@ -125,12 +129,14 @@ def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[s
         return None  # it could not be planned at all
     if different:
         raise UsageError(
-            f"--out {out.shown} was made of {recorded.source}, and {source.shown} is another source: {different}."
-            " Give the same source, or choose another --out"
+            f"--out {out.display_uri} was made of {recorded.source}, and {source.display_uri} is another source:"
+            f" {different}. Give the same source, or choose another --out"
         )
     stay = f"; as they were planned stay {others}" if others else ""
-    _log.warning("the source has moved from %s to %s; its clips are the same%s", recorded.source, source.shown, stay)
-    return replace(recorded, source=source.shown)
+    _log.warning(
+        "the source has moved from %s to %s; its clips are the same%s", recorded.source, source.display_uri, stay
+    )
+    return replace(recorded, source=source.display_uri)
 
 
 def _adopted(
@@ -158,7 +164,7 @@ def _adopted(
     if not same_plan or known not in ("", fingerprint(determining)):
         raise damage
     _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
-    recorded = RecordedConfig(determining, source.shown, plan_sha256, as_tree(config), CUT_VERSION)
+    recorded = RecordedConfig(determining, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
     recorded.publish(out)
     return recorded
 
@@ -188,17 +194,17 @@ def _mend_plan(
         how = f"is damaged ({damage})"
     else:
         raise UsageError(
-            f"--out {out.shown}: {PLAN} was changed after it was made; restore it, or choose another --out"
+            f"--out {out.display_uri}: {PLAN} was changed after it was made; restore it, or choose another --out"
         )
     with scratch_folder() as folder:
         draft = Storage.at(folder)
         if not _derived(draft, source, config, terms, recorded.plan_sha256):
             raise UsageError(
-                f"--out {out.shown}: {PLAN} {how}, and the source does not give the same again; restore it, or choose"
-                " another --out"
+                f"--out {out.display_uri}: {PLAN} {how}, and the source does not give the same again; restore it, or"
+                " choose another --out"
             )
         _log.warning("%s %s; the source gives the same again", PLAN, how)
-        with draft.open(PLAN) as made, out.publishing(PLAN) as file:
+        with draft.open(PLAN) as made, out.atomic_writer(PLAN) as file:
             shutil.copyfileobj(made, file, 1 << 20)
 
 
@@ -228,7 +234,7 @@ def decided_otherwise(out: Storage, config: BuildConfig, terms: JudgeBudget) -> 
     flag, was = ("--skip-uncaptioned", "--caption-missing") if skips else ("--caption-missing", "--skip-uncaptioned")
     count = plan.uncaptioned or plan.skipped
     raise UsageError(
-        f"--out {out.shown} was planned as with {was}, for {count:,} clips without a caption;"
+        f"--out {out.display_uri} was planned as with {was}, for {count:,} clips without a caption;"
         f" leave {flag} out, or choose another --out"
     )
 
@@ -241,14 +247,14 @@ def find_existing_plan(out: Storage, source: Source, determining: dict[str, Any]
     recorded = RecordedConfig.read(out)
     if recorded is None:
         return None
-    different = _differences(recorded, determining, source.shown)
+    different = _differences(recorded, determining, source.display_uri)
     if not different:
         return recorded
     if recorded.determining.get("judge") == "claude" and untouched(out):
         return None  # it was asked in vain from the first question on, of a model that is not there perhaps
     raise UsageError(
-        f"--out {out.shown} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())}, or choose"
-        " another --out"
+        f"--out {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
+        " or choose another --out"
     )
 
 

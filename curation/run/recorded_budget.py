@@ -55,7 +55,7 @@ class RecordedBudget:
             return None
         except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, JudgeUsageError) as error:
             raise UsageError(
-                f"{out.shown}/{TERMS} is damaged ({error!r}); delete it, and give --budget-usd anew"
+                f"{out.display_uri}/{TERMS} is damaged ({error!r}); delete it, and give --budget-usd anew"
             ) from error
         return kept
 

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nextscene.common.errors import AskingEnded, DamagedRecord, RunStopped, SourceGone, UsageError
-from nextscene.common.location import lies_in
+from nextscene.common.location import is_inside
 from nextscene.common.ray_cluster.supervisor import supervise
-from nextscene.common.run_lock import Heartbeat, held
+from nextscene.common.run_lock import Heartbeat, hold_lock
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.common.typed_path import from_shell
+from nextscene.common.typed_path import check_typed_path
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
@@ -37,9 +37,9 @@ from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext
 from nextscene.curation.summary import BuildSummary, conclude, sums_before
 from nextscene.judge.api.api_identity import ApiIdentity
-from nextscene.shards.format.checksums import Sums, write_sums
+from nextscene.shards.format.checksums import Checksums, write_checksums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
-from nextscene.shards.format.layout import REPORT, SUMS
+from nextscene.shards.format.layout import CHECKSUMS, REPORT
 
 if TYPE_CHECKING:
     from nextscene.judge.call_progress import CallProgress
@@ -86,7 +86,7 @@ class BuildResult:
 def open_out(location: str) -> Storage:
     """OUT as storage, for reading. Raises UsageError for a location that cannot be one."""
     try:
-        out = Storage.at(from_shell(location))
+        out = Storage.at(check_typed_path(location))
         check_folder(out)
     except BadLocation as mistake:
         raise UsageError(f"--out {mistake}") from mistake
@@ -100,15 +100,15 @@ def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage
     """
     out = open_out(out_location)
     source = _source_of(out, source_location)
-    if not source.path and lies_in(out, source.root):
+    if not source.path and is_inside(out, source.root):
         raise UsageError(
-            f"--out {out.shown} lies inside --source {source.shown}, and the next run would take its shards for videos;"
-            " name a folder elsewhere"
+            f"--out {out.display_uri} lies inside --source {source.display_uri}, and the next run would take its"
+            " shards for videos; name a folder elsewhere"
         )
-    if lies_in(source.root, out, source.path):
+    if is_inside(source.root, out, source.path):
         raise UsageError(
-            f"--source {source.shown} lies inside --out {out.shown}, which is to hold the dataset alone; name another"
-            " --out"
+            f"--source {source.display_uri} lies inside --out {out.display_uri}, which is to hold the dataset alone;"
+            " name another --out"
         )
     return replace(source, out=out), out
 
@@ -122,10 +122,10 @@ def _source_of(out: Storage, location: str) -> Source:
             recorded = RecordedConfig.read(out)
         except UsageError:
             recorded = None
-        if recorded and recorded.source == Storage.at(location).shown:
+        if recorded and recorded.source == Storage.at(location).display_uri:
             raise SourceGone(
-                f"--source {recorded.source} is not there, and {out.shown} was planned from it; is its disk mounted?"
-                " If it has moved, name its new place",
+                f"--source {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
+                " mounted? If it has moved, name its new place",
                 location,
             ) from mistake
         raise
@@ -169,7 +169,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
         order = replace(order, hindrance=why)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     wait = order.config.limits.lock_wait_seconds
-    with claimed_out(place) as ours, held(ours, run_id, wait) as heartbeat:
+    with claimed_out(place) as ours, hold_lock(ours, run_id, wait) as heartbeat:
         out = heartbeat.out
         check_open_retry(out, order.retry)
         order = replace(order, config=as_begun(out, order.config))
@@ -260,7 +260,7 @@ class _Run:
                 return state
             state, tally = read_progress(self._out, self._job.config.units_per_shard)
             self._begin(tally.total, len(state.sealed) - len(state.partial))
-        raise RunStopped(f"{self._out.shown} does not keep what is written there; check its disk")
+        raise RunStopped(f"{self._out.display_uri} does not keep what is written there; check its disk")
 
     def _retry(self, state: CommittedState) -> None:
         self._heartbeat.check()
@@ -289,7 +289,7 @@ class _Run:
             return
         self._before_work()
         self._idle = False
-        self._out.delete(SUMS)
+        self._out.delete(CHECKSUMS)
         request = BuildOnRay(self._job, left, self._order.workers, self._order.ray_address)
         end = supervise(request, self._ticker(), self._heartbeat.check)
         if end or self._order.stop_after:
@@ -318,10 +318,10 @@ class _Run:
     def _conclude_with_page(self) -> BuildSummary:
         summary, sums = self._conclude()
         if sums is not None:
-            write_sums(self._out, sums | {REPORT: self._report()})
+            write_checksums(self._out, sums | {REPORT: self._report()})
         return summary
 
-    def _conclude(self) -> tuple[BuildSummary, Sums | None]:
+    def _conclude(self) -> tuple[BuildSummary, Checksums | None]:
         self._heartbeat.check()
         self._out.check_anchor(remotely=True)
         state, tally = read_progress(self._out, self._job.config.units_per_shard)

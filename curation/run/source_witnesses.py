@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import DamagedRecord
-from nextscene.common.parquet import reading
+from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.sources import MISSING
 from nextscene.curation.sources.reader import PlannedFolder, WitnessFile
@@ -26,7 +26,7 @@ _Place = tuple[int, int]
 
 def witnesses(out: Storage) -> tuple[WitnessFile, ...]:
     """Return a few planned files, spread over the plan, of which little is read. Raises DamagedRecord."""
-    with reading(out, PLAN):
+    with translate_errors(out, PLAN):
         file = pq.ParquetFile(out.open(PLAN))
         groups = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
         places = [(group, row) for group in _spread(range(len(groups))) for row in _spread(range(groups[group]))]
@@ -42,7 +42,7 @@ def planned_in(out: Storage, folder: str) -> PlannedFolder:
     clips = 0
     places: list[_Place] = []
     try:
-        with reading(out, PLAN):
+        with translate_errors(out, PLAN):
             file = pq.ParquetFile(out.open(PLAN))
             for group in range(file.metadata.num_row_groups):
                 table = file.read_row_group(group, columns=["location", "size"], use_threads=False)
@@ -56,7 +56,7 @@ def planned_in(out: Storage, folder: str) -> PlannedFolder:
                 places += [(group, row) for row in _spread(first.tolist())]
             found = _read(file, _spread(places))
     except (DamagedRecord, FileNotFoundError) as damage:
-        raise StorageFault(f"cannot read {PLAN} in {out.shown}: {damage}") from damage
+        raise StorageFault(f"cannot read {PLAN} in {out.display_uri}: {damage}") from damage
     return PlannedFolder(clips, tuple(found))
 
 

@@ -76,8 +76,8 @@ def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
 
     Only the lock's holder may call this.
     """
-    out.sweep(owns)
-    out.sweep_uploads(owns)
+    out.remove_drafts(owns)
+    out.abort_uploads(owns)
     sweep_probes(out)
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):

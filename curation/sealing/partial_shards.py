@@ -66,7 +66,7 @@ def _taken_over(out: Storage, name: ShardName, units: list[UnitName]) -> dict[Un
             rows[row.unit].append(row)
     reader = ShardReader(out, before) if any(row.kept for of_unit in rows.values() for row in of_unit) else None
     for unit in units:
-        with out.publishing(unit.part) as part:
+        with out.atomic_writer(unit.part) as part:
             for row in rows[unit.index]:
                 if row.kept and reader:
                     part.write(reader.sample(row.clip_id).to_bytes())

@@ -25,7 +25,7 @@ from nextscene.curation.summary import sums_before
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.checksums import file_sha256
-from nextscene.shards.format.layout import LEDGER, MANIFEST, PARTS, SHARDS, SUMS, ShardName, UnitName
+from nextscene.shards.format.layout import CHECKSUMS, LEDGER, MANIFEST, PARTS, SHARDS, ShardName, UnitName
 from nextscene.shards.format.receipt import Manifest, Receipt, sealed_shards
 from nextscene.shards.format.sample import CLIPS
 from nextscene.shards.format.seal import read_back
@@ -91,7 +91,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
         return
     if receipts and not any(path in sizes for path in receipts):
         raise RunStopped(
-            f"{out.shown}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
+            f"{out.display_uri}: {MANIFEST} lists {len(receipts):,} shards, and none of them has its receipt any more"
             f" ({receipts[0]}, …); mount the disk that holds them, or delete {MANIFEST} to have them made anew"
         )
 
@@ -100,8 +100,8 @@ def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | L
     tars = [receipt.name.tar for receipt in receipts if receipt and receipt.count]
     if len(tars) > 1 and not any(path in sizes for path in tars):  # one may have been lost by itself
         raise RunStopped(
-            f"{out.shown}: {len(tars):,} shards have receipts, and none of them has its tar any more ({tars[0]}, …);"
-            " mount the disk that holds them, or delete the receipts to have the shards made anew"
+            f"{out.display_uri}: {len(tars):,} shards have receipts, and none of them has its tar any more"
+            f" ({tars[0]}, …); mount the disk that holds them, or delete the receipts to have the shards made anew"
         )
 
 
@@ -139,8 +139,8 @@ def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
 def _restore(out: Storage, name: ShardName, fault: str) -> str:
     files = f"{name.tar}, {name.offsets}, {name.receipt} and {name.ledger}"
     return (
-        f"{out.shown}: {fault}; restore it from a copy, or delete {files} to have the shard made anew from its source,"
-        " if that still has all of it"
+        f"{out.display_uri}: {fault}; restore it from a copy, or delete {files} to have the shard made anew from its"
+        " source, if that still has all of it"
     )
 
 
@@ -156,7 +156,7 @@ def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
         if receipt := _receipt_of_files(out, name, sums.get(name.ledger, "")):
             _log.warning("%s was lost; tar and ledger are whole and give it again", name.receipt)
             if receipt.sums[name.receipt] != sums.get(name.receipt):
-                out.delete(SUMS)
+                out.delete(CHECKSUMS)
             out.write(name.offsets, receipt.offsets)
             receipt.publish(out)
             unfinished.add((name.split, name.index))

@@ -92,21 +92,21 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
     except DamagedRecord as damage:
         remedy = f"{damage}; delete it, and the next --retry begins anew, also with what this one had done"
         if outcomes:
-            raise UsageError(f"--out {out.shown}: {remedy}") from damage
+            raise UsageError(f"--out {out.display_uri}: {remedy}") from damage
         _log.warning("%s", remedy)
         return
     if retry is None or retry.outcomes == outcomes:
         return
     if outcomes:
         raise UsageError(
-            f"--out {out.shown} has an unfinished {retry.flag}; give that first, to finish it, or delete"
-            f" {out.shown}/{RETRY} to give it up"
+            f"--out {out.display_uri} has an unfinished {retry.flag}; give that first, to finish it, or delete"
+            f" {out.display_uri}/{RETRY} to give it up"
         )
     _log.warning(
         "%s has an unfinished %s; this run leaves it so: --out %s %s goes on",
-        out.shown,
+        out.display_uri,
         retry.flag,
-        out.shown,
+        out.display_uri,
         retry.flag,
     )
 

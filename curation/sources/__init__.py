@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Entry, Storage
-from nextscene.common.typed_path import from_shell
+from nextscene.common.typed_path import check_typed_path
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
@@ -65,7 +65,7 @@ class Source:
     def at(location: str) -> Source:
         """Raises UsageError for a location that does not exist."""
         try:
-            here = Storage.at(from_shell(location))
+            here = Storage.at(check_typed_path(location))
         except BadLocation as mistake:
             raise UsageError(f"--source {mistake}") from mistake
         if here.is_folder():
@@ -73,7 +73,7 @@ class Source:
         parent, name = split_location(here.uri)
         root = Storage.at(parent)
         if not name or root.stat(name) is None:
-            raise UsageError(f"--source {here.shown}: no such file or folder")
+            raise UsageError(f"--source {here.display_uri}: no such file or folder")
         return Source(root, name)
 
     @staticmethod
@@ -85,8 +85,8 @@ class Source:
         return Source(Storage.at(parent), name) if is_file else Source(here, "")
 
     @property
-    def shown(self) -> str:
-        return f"{self.root.shown}/{self.path}" if self.path else self.root.shown
+    def display_uri(self) -> str:
+        return f"{self.root.display_uri}/{self.path}" if self.path else self.root.display_uri
 
     @property
     def is_manifest(self) -> bool:
@@ -113,7 +113,7 @@ class Source:
     def region(self, clip: Clip) -> Region | None:
         """What planning reads of a clip's file: of an object store nothing, as that costs time and money."""
         storage, path = locate(self.root, clip.location)
-        file = storage.local(path)
+        file = storage.local_path(path)
         return region_in(file, clip) if file and clip.size != MISSING else None
 
     def _found(self, passed: SkippedFiles, brief: FolderFilter | None = None) -> Iterator[Clip]:
@@ -127,7 +127,7 @@ class Source:
             return iter(()) if is_known else clips_of_tar(self.root, self.path, passed)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
-        raise UsageError(f"--source {self.shown}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
+        raise UsageError(f"--source {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
 
 
 def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False) -> Iterator[Clip]:
@@ -160,5 +160,5 @@ def _place(source: Source, clip: Clip, number: int) -> tuple[Storage, str]:
         return locate(source.root, clip.location)
     except BadLocation as mistake:
         raise UsageError(
-            f"--source {source.shown}: clip number {number} has a location that cannot be used: {mistake}"
+            f"--source {source.display_uri}: clip number {number} has a location that cannot be used: {mistake}"
         ) from mistake

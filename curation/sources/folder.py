@@ -119,11 +119,13 @@ def _walk(
 ) -> Iterator[tuple[str, str, str]]:
     here = _identity(root, folder)
     if here == barred:
-        raise UsageError(f"{root.shown}/{folder} is a link to --out, whose shards would be taken for videos; remove it")
+        raise UsageError(
+            f"{root.display_uri}/{folder} is a link to --out, whose shards would be taken for videos; remove it"
+        )
     if here in above:
-        raise UsageError(f"{root.shown}/{folder} is a link that leads back to a folder above it; remove it")
+        raise UsageError(f"{root.display_uri}/{folder} is a link that leads back to a folder above it; remove it")
     if len(above) > _MAX_DEPTH:
-        raise UsageError(f"{root.shown}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
+        raise UsageError(f"{root.display_uri}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
     names = _sorted(_visible(root.names(folder), passed))
     for name, text in _with_texts(names, passed):
         if name.endswith("/"):
@@ -144,7 +146,7 @@ def _visible(names: Iterator[str], passed: SkippedFiles) -> Iterator[str]:
 
 def _identity(root: Storage, folder: str) -> object:
     """What tells a folder from all others, by whatever links it is reached."""
-    local = root.local(folder)
+    local = root.local_path(folder)
     if local is None:
         return folder
     try:
@@ -155,7 +157,7 @@ def _identity(root: Storage, folder: str) -> object:
 
 
 def _read_caption(root: Storage, path: str) -> Caption:
-    local = root.local(path)
+    local = root.local_path(path)
     if local is not None and not local.is_file():
         return bad_caption(f"{path} is a link that leads nowhere, or not a file")
     data = _begin_of(root, local, path)

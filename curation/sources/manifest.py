@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, split_query
-from nextscene.common.text import MAX_NAME, evidence
+from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.sources.caption import REMEDY, Caption, caption_of
 from nextscene.curation.sources.cell_values import (
     NotMeant,
@@ -37,7 +37,7 @@ def clips_of_manifest(root: Storage, path: str) -> Iterator[Clip]:
     value of another type than its column has, without a video, or whose span ends before it begins. What cannot be used
     or written down of a row is its clip's own end.
     """
-    where = f"{root.shown}/{path}"
+    where = f"{root.display_uri}/{path}"
     for row_name, row in READERS[PurePosixPath(path).suffix.lower()](root, path):
         yield _clip(row, f"{where}, {row_name}", row_name)
 
@@ -94,7 +94,7 @@ def _of_no_place(row: Mapping[str, Any], name: str, caption: Caption) -> Clip:
         row[column] if isinstance(row.get(column), _SCALARS) else None for column in ("id", "video", "start", "end")
     ]
     return Clip(
-        name=evidence(name, MAX_NAME),
+        name=readable_text(name, MAX_NAME),
         identity=hashlib.sha256(ascii(said).encode()).hexdigest(),
         location="",
         caption=caption.text,

@@ -107,7 +107,7 @@ class SourceReader:
         look around in the folder for other parts of the file. Raises SourceChanged, StorageFault.
         """
         storage, path = self._unchanged(clip)
-        local = storage.local(path)
+        local = storage.local_path(path)
         if local is not None and clip.length == WHOLE_FILE:
             yield self._link(local)
             return
@@ -125,7 +125,7 @@ class SourceReader:
     def fetch(self, clip: LocatedClip) -> Path:
         """A local file with the clip's bytes, which may be the source itself. Raises SourceChanged, StorageFault."""
         storage, path = self._unchanged(clip, contents_too=True)
-        local = storage.local(path)
+        local = storage.local_path(path)
         if local is not None and clip.length == WHOLE_FILE:
             return local
         copy = self._scratch / "source"
@@ -162,9 +162,9 @@ class SourceReader:
         Its folder is asked first, then the one above, until there are files enough to tell.
         """
         storage, path = locate(self._root, clip.location)
-        if not (storage.is_local and self._witnesses) and not storage.holds_place_of(path):
+        if not (storage.is_local and self._witnesses) and not storage.has_parent_of(path):
             what = "folder is gone; is its disk mounted?" if storage.is_local else "bucket is gone"
-            raise StorageFault(f"cannot read {path} in {storage.shown}: its {what}")
+            raise StorageFault(f"cannot read {path} in {storage.display_uri}: its {what}")
         for folder in _folders(clip.location):
             if self._any_is_there(clip, [one for one in self._witnesses if one.location.startswith(f"{folder}/")]):
                 raise SourceChanged(f"{clip.name} {fault}")  # without a look at the plan
@@ -177,7 +177,7 @@ class SourceReader:
                 raise StorageFault(_not_as_planned(f"the folder {self._shown(folder)}", clip, fault, others))
         if self._witnesses and not self._any_is_there(clip, self._witnesses):
             others = _others(clip, self._witnesses)
-            raise StorageFault(_not_as_planned(f"the source {self._root.shown}", clip, fault, others))
+            raise StorageFault(_not_as_planned(f"the source {self._root.display_uri}", clip, fault, others))
         raise SourceChanged(f"{clip.name} {fault}")
 
     def _any_is_there(self, clip: LocatedClip, files: Sequence[WitnessFile]) -> bool:
@@ -187,7 +187,7 @@ class SourceReader:
     def _is_lost(self, folder: str) -> bool:
         """Whether a folder on a disk is gone or empty."""
         storage, path = locate(self._root, f"{folder}/-")
-        return storage.is_local and not storage.holds_place_of(path)
+        return storage.is_local and not storage.has_parent_of(path)
 
     def _lost(self, clip: LocatedClip, folder: str) -> str:
         """Why nothing can be read of a folder, by the topmost that is gone or empty: there a disk is missing."""
@@ -199,7 +199,7 @@ class SourceReader:
 
     def _shown(self, folder: str) -> str:
         storage, path = locate(self._root, f"{folder}/-")
-        return f"{storage.shown}/{path}".removesuffix("/-")
+        return f"{storage.display_uri}/{path}".removesuffix("/-")
 
     def _fault(self, clip: LocatedClip, contents_too: bool = False) -> str:
         """Why the file is not the one that was planned; "" if it is, or may be: another time alone says nothing."""
@@ -214,7 +214,7 @@ class SourceReader:
             return ""
         if entry.size != clip.size:
             return f"was written anew after the plan was made: {clip.size} bytes, now {entry.size}"
-        file = storage.local(path)
+        file = storage.local_path(path)
         if file and clip.digest and self._digest(file, clip, entry) != clip.digest:
             return "was written anew after the plan was made: as many bytes, of other contents"
         self._retimed = clip.location if entry.mtime_ns != clip.mtime_ns else ""

@@ -37,7 +37,7 @@ _BINARY = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.st
 
 
 def _csv(root: Storage, path: str) -> Iterator[Row]:
-    where = f"{root.shown}/{path}"
+    where = f"{root.display_uri}/{path}"
     # The module's own bound is shorter than a caption may be.
     csv.field_size_limit(MAX_ROW_LETTERS)
     with _text(root, path, newline="") as text:
@@ -97,7 +97,7 @@ def _separator(header: str) -> str:
 
 
 def _jsonl(root: Storage, path: str) -> Iterator[Row]:
-    where = f"{root.shown}/{path}"
+    where = f"{root.display_uri}/{path}"
     columns = Columns()
     with _text(root, path, newline="\n") as text:
         for number, line in enumerate(_lines(text, where), 1):
@@ -131,7 +131,7 @@ def _object(text: str) -> tuple[Any, list[str]]:
 
 
 def _parquet(root: Storage, path: str) -> Iterator[Row]:
-    where = f"{root.shown}/{path}"
+    where = f"{root.display_uri}/{path}"
     with root.open(path) as file:
         try:
             table = pq.ParquetFile(file)

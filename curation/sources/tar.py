@@ -68,7 +68,7 @@ def clips_of_tar(root: Storage, path: str, passed: SkippedFiles) -> Iterator[Cli
 
     Reads headers and captions only. Raises UsageError for a tar that is compressed, damaged or ungrouped.
     """
-    where = f"{root.shown}/{path}"
+    where = f"{root.display_uri}/{path}"
     seen_video = False
     samples: set[str] = set()
     for _, grouped in groupby(_members(root, path, passed), key=lambda member: member.group):
@@ -116,7 +116,7 @@ def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
 
 
 def _members(root: Storage, path: str, passed: SkippedFiles) -> Iterator[_Member]:
-    where = f"{root.shown}/{path}"
+    where = f"{root.display_uri}/{path}"
     entry = root.stat(path)
     end = entry.size if entry else 0
     try:

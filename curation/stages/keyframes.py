@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import ffmpeg as ffmpeg_line
 
-from nextscene.common.frame_sampling import spread
+from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.color import BT709_TO_JPEG
 from nextscene.curation.media.extract import expected_frames, extract
@@ -28,7 +28,7 @@ def extract_keyframes(
     The same file gives the same bytes. Raises StorageFault when the scratch disk is full.
     """
     shown = expected_frames(span, measured, config)
-    places = spread(shown, config.claude.frames)
+    places = evenly_spaced(shown, config.claude.frames)
     chosen = "+".join(f"eq(n,{place})" for place in places)
     scaling = {"w": -2, "h": config.claude.frame_height, **BT709_TO_JPEG}
 

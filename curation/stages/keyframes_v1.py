@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nextscene.common import ffmpeg
-from nextscene.common.frame_sampling import spread
+from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.extract import most_frames
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
@@ -31,7 +31,7 @@ def extract_keyframes_v1(
     """Return the JPEGs that `look` gave for this clip in the first version; none where it gave none."""
     if measured.is_image and measured.codec not in _DEMUXERS:
         return ()
-    places = spread(_frames(span, measured, config), config.claude.frames)
+    places = evenly_spaced(_frames(span, measured, config), config.claude.frames)
     line = [
         "-hide_banner",
         "-nostdin",

@@ -20,7 +20,7 @@ from nextscene.common import ffmpeg
 from nextscene.common.errors import RunStopped
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage, StorageFault
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 from nextscene.curation.clip_record import conditioning_text, record_of
 from nextscene.curation.config import CUT_VERSION, BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
@@ -82,7 +82,7 @@ class UnitContext:
             if not self.out.is_local:
                 self.out.check_anchor(remotely=True)
             raise RunStopped(
-                f"{socket.gethostname()} does not see --out {self.out.shown}; mount it there, or use s3://…"
+                f"{socket.gethostname()} does not see --out {self.out.display_uri}; mount it there, or use s3://…"
             )
         if (here := ffmpeg.build()) != self.ffmpeg_build:
             raise RunStopped(
@@ -166,7 +166,7 @@ def cut_unit(
     rows = []
     known = list(zip(unit.clips, screened, scenes, strict=True))
     decided = [(clip, found, scene) for clip, found, scene in known if not isinstance(scene, str)]
-    with job.out.publishing(unit.name.part) as part:
+    with job.out.atomic_writer(unit.name.part) as part:
         all_made = side_by_side(job.reader, partial(_made, job), decided, at_once)
         for (clip, _, _), made in zip(decided, all_made, strict=True):
             row, sample = made or earlier.row_and_sample(clip.clip_id)
@@ -268,7 +268,7 @@ def _with_scene(row: Row, scene: DescribedScene) -> Row:
         rounds=scene.rounds,
         judge_model=scene.judge_model,
         prompt_sha256=scene.prompt_sha256,
-        turned_down=_json([{"scene": one.scene, "reason": evidence(one.reason)} for one in scene.turned_down]),
+        turned_down=_json([{"scene": one.scene, "reason": readable_text(one.reason)} for one in scene.turned_down]),
     )
     return with_calls(row, [call.record() for call in scene.calls])
 

@@ -25,9 +25,10 @@ from nextscene.curation.verify.derived import read_by_others, spending_now, wron
 from nextscene.curation.verify.shard import check_shard
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.shards import exports
-from nextscene.shards.format.checksums import NOT_LISTED, ListedSums, file_sha256, read_sums
+from nextscene.shards.format.checksums import NOT_LISTED, ListedChecksums, file_sha256, read_checksums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check
 from nextscene.shards.format.layout import (
+    CHECKSUMS,
     CONFIG,
     LEDGER,
     MANIFEST,
@@ -36,7 +37,6 @@ from nextscene.shards.format.layout import (
     REPORT,
     SHARDS,
     SUMMARY,
-    SUMS,
     UNIT_LEDGERS,
     ShardName,
     index,
@@ -45,7 +45,7 @@ from nextscene.shards.format.receipt import Manifest, Receipt
 
 _RESTORE = "restore it from a copy"
 _ANEW = "delete it and run the build again to write it anew"
-_SUMS_ANEW = f"delete {SUMS} and run the build again to write it anew"
+_SUMS_ANEW = f"delete {CHECKSUMS} and run the build again to write it anew"
 _DERIVED = "rows by plan, samples and paid answers; manifest, index, summary and cards by receipts and ledgers"
 _UNCOVERED = (
     "work in progress (parts/, ledger/units/, run.lock, retry.json), counts of crashes, open batches, latents/, answers"
@@ -67,7 +67,7 @@ def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress
     Reads every file; `progress` is told of each shard that was looked at.
     """
     try:
-        sums = read_sums(out)
+        sums = read_checksums(out)
         is_there = sums is not None
     except DamagedRecord as damage:
         sums, is_there = None, True
@@ -76,7 +76,7 @@ def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress
         OpenRetry.read(out)
     except DamagedRecord as damage:
         yield Finding(f"{damage}; delete it, and the next --retry begins anew")
-    proof = _Proof(out, recorded, config, ListedSums(sums))
+    proof = _Proof(out, recorded, config, ListedChecksums(sums))
     yield from map(Finding, proof.mark())
     if roots := [*proof.roots()]:
         yield from map(Finding, roots)
@@ -94,7 +94,7 @@ def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress
     elif is_there:
         yield from map(Finding, proof.listed())
     else:
-        yield Finding(f"{SUMS} is missing: the last run was not concluded; run the build again to write it")
+        yield Finding(f"{CHECKSUMS} is missing: the last run was not concluded; run the build again to write it")
     yield from map(Finding, proof.books())
     yield from map(Finding, proof.strangers(plan, state, concluded))
     for text in proof.coverage(by_older):
@@ -104,7 +104,7 @@ def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress
 class _Proof:
     """One proof, and what was read for it: receipts without their samples, and the counts of the ledgers."""
 
-    def __init__(self, out: Storage, recorded: RecordedConfig, config: BuildConfig, listed: ListedSums) -> None:
+    def __init__(self, out: Storage, recorded: RecordedConfig, config: BuildConfig, listed: ListedChecksums) -> None:
         self._out = out
         self._recorded = recorded
         self._config = config
@@ -185,7 +185,7 @@ class _Proof:
         """What SHA256SUMS says otherwise than a receipt, with which tar, offsets and ledger are compared."""
         for path, sha256 in receipt.sums.items():
             if path != receipt.name.receipt and (changed := self._listed.fault(path, sha256)):
-                yield f"{SUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
+                yield f"{CHECKSUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
 
     def books(self) -> Iterator[str]:
         """What is wrong with the paid answers and the account of them."""
@@ -207,7 +207,7 @@ class _Proof:
         for path in sorted(made):
             yield from self._made(path, wrong.get(path, ""))
         for path in sorted(self._still_listed() - made):
-            yield f"{SUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
+            yield f"{CHECKSUMS} lists {path}, which does not belong to the dataset; {_SUMS_ANEW}"
         for path in sorted(read_by_others(self._out) - made):
             yield f"{path} does not belong to the dataset; delete it"
 
@@ -248,9 +248,9 @@ class _Proof:
 
     def coverage(self, by_older: bool) -> Iterator[str]:
         if by_older:
-            yield f"by hash        tars only: an older version made it, without {SUMS}; the next run adds that"
+            yield f"by hash        tars only: an older version made it, without {CHECKSUMS}; the next run adds that"
         elif self._listed.compared:
-            yield f"by hash        {self._listed.compared:,} of the {self._listed.total:,} files that {SUMS} lists"
+            yield f"by hash        {self._listed.compared:,} of the {self._listed.total:,} files that {CHECKSUMS} lists"
         yield f"by derivation  {_DERIVED}"
         if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
             yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
-from nextscene.common.text import MAX_NAME, MAX_TEXT_BYTES, evidence, sound, word
+from nextscene.common.text import MAX_NAME, MAX_TEXT_BYTES, identifier, readable_text, storable_text
 from nextscene.judge.spending.prices import Price, Usage
 
 Status = Literal["whole", "refused", "truncated"]
@@ -121,11 +121,11 @@ class Answer:
 
     def _cleaned(self) -> Answer:
         """With texts that files can hold. One that is too long to be data is none, and `explanation` says so."""
-        text, explanation = sound(self.text), evidence(str(self.explanation or ""))
+        text, explanation = storable_text(self.text), readable_text(str(self.explanation or ""))
         if (size := len(text.encode())) > MAX_TEXT_BYTES:
             text, explanation = "", f"an answer of {size:,} bytes, {MAX_TEXT_BYTES:,} are the most"
-        names: dict[str, Any] = {name: evidence(str(getattr(self, name) or ""), MAX_NAME) for name in _NAMES}
-        return replace(self, text=text, explanation=explanation, category=word(str(self.category or "")), **names)
+        names: dict[str, Any] = {name: readable_text(str(getattr(self, name) or ""), MAX_NAME) for name in _NAMES}
+        return replace(self, text=text, explanation=explanation, category=identifier(str(self.category or "")), **names)
 
 
 def _usage(value: Mapping[str, Any]) -> Usage:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable
 
 from anthropic.types.messages import MessageBatchIndividualResponse
 
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
 from nextscene.judge.api.api_key import redacted
 from nextscene.judge.api.batch_record import BatchRecord
@@ -95,4 +95,4 @@ def _of(entry: MessageBatchIndividualResponse, batch: BatchRecord, price: Price)
             return fault if fault.kind in ("mistake", "stop", "item", "denied") else MissingFromBatch(fault.said)
         return MissingFromBatch(result.type)
     except (ValueError, TypeError, AttributeError, RecursionError) as mistake:
-        return UnreadableResult(evidence(str(mistake)))
+        return UnreadableResult(readable_text(str(mistake)))

@@ -14,7 +14,7 @@ from typing import Any
 import anthropic
 import httpx2
 
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
 from nextscene.judge.api.api_key import KEYS, check_key, redacted, secrets_here
 from nextscene.judge.api.backoff import OutageDetector, RetryPolicy, backoff
@@ -55,7 +55,7 @@ def connect(patience: RetryPolicy) -> anthropic.AsyncAnthropic:
             http_client=anthropic.DefaultAsyncHttpxClient(limits=connections, follow_redirects=False),
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
-        said = redacted(evidence(str(error)))
+        said = redacted(readable_text(str(error)))
         raise JudgeUsageError(
             f"no connection can be made with ANTHROPIC_BASE_URL and the proxies of this environment: {said}"
         ) from None

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import anthropic
 import httpx2
 
-from nextscene.common.text import evidence
+from nextscene.common.text import readable_text
 from nextscene.judge.api.answer import InvalidResponse, NotFromModel
 from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS
 from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
@@ -82,17 +82,17 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> ApiError:
         return _of_status(error, redact)
     if isinstance(error, anthropic.APIConnectionError):
         cause = error.__cause__
-        said = evidence(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
+        said = readable_text(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
         sent = not isinstance(cause, _NOT_SENT)
         return ApiError("lost" if sent else "server", said, reached=False, may_be_done=sent)
     if isinstance(error, TimeoutError):
         return ApiError("lost", "no whole answer within the time of one call", reached=False, may_be_done=True)
     if isinstance(error, NotFromModel):
-        return ApiError("server", evidence(redact(str(error))))
+        return ApiError("server", readable_text(redact(str(error))))
     if isinstance(error, InvalidResponse):
-        return ApiError("unreadable", evidence(redact(str(error))), may_be_done=True)
+        return ApiError("unreadable", readable_text(redact(str(error))), may_be_done=True)
     if isinstance(error, _BROKEN_OFF):
-        said = evidence(redact(f"the answer broke off: {error or type(error).__name__}"))
+        said = readable_text(redact(f"the answer broke off: {error or type(error).__name__}"))
         return ApiError("lost", said, may_be_done=True)
     raise error
 
@@ -107,7 +107,7 @@ def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) ->
 
 def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> ApiError:
     """What an HTTP status, the API's code for it, and its words mean."""
-    said = evidence(f"HTTP {status}{f' {code}' if code else ''}: {words}")
+    said = readable_text(f"HTTP {status}{f' {code}' if code else ''}: {words}")
     if _CREDIT_WORDS in words:
         status = 402
     if code in _SPEND_CODES or _SPEND_WORDS in words:

@@ -24,7 +24,7 @@ from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
 def config_of(recorded: RecordedConfig, out: Storage) -> BuildConfig:
     """The configuration that OUT was begun with. Raises UsageError for one that this version cannot take."""
     try:
-        return from_names(BuildConfig, recorded.settings, f"{out.shown}/{CONFIG}")
+        return from_names(BuildConfig, recorded.settings, f"{out.display_uri}/{CONFIG}")
     except SettingsError as mistake:
         raise UsageError(
             f"{mistake}; if another version of this program began it, use that version or a newer one"
@@ -55,7 +55,11 @@ class BegunDataset:
             raise self.damage
         if self.recorded is None:
             lacks = self.out.stat(PLAN) or self.out.stat(MANIFEST)
-            why = f"{self.out.shown} has lost its {CONFIG}" if lacks else f"{self.out.shown} holds no plan yet"
+            why = (
+                f"{self.out.display_uri} has lost its {CONFIG}"
+                if lacks
+                else f"{self.out.display_uri} holds no plan yet"
+            )
             raise UsageError(
                 f"--source is missing, and {why}, which would name it; name a folder, a manifest, a tar or a video"
             )
@@ -90,7 +94,7 @@ class BegunDataset:
         in_batches = bool(kept and kept.in_batches) if batches is None else batches
         table = Prices.load(prices) if prices else None
         if not table and kept and kept.prices:
-            table = Prices.parse(kept.prices.encode(), f"{self.out.shown}/{TERMS}")
+            table = Prices.parse(kept.prices.encode(), f"{self.out.display_uri}/{TERMS}")
         untold = self._untold(noted, kept, is_alone) if budget is None else ""
         bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
         try:
@@ -110,11 +114,11 @@ class BegunDataset:
         spent = spent_on(self.out)
         so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
         if noted and (self.recorded or noted.budget is not None):
-            return f"--out {self.out.shown}: its {TERMS} is that of another dataset{so_far}; {remedy}"
+            return f"--out {self.out.display_uri}: its {TERMS} is that of another dataset{so_far}; {remedy}"
         asked = self.recorded and self.recorded.determining.get("judge") == "claude"
         if is_alone and (asked or (spent is not None and self.out.stat(PLAN))):
             return (
-                f"--out {self.out.shown} was begun by a version that kept no budget, so nothing says what may be"
+                f"--out {self.out.display_uri} was begun by a version that kept no budget, so nothing says what may be"
                 f" spent{so_far}; {remedy}"
             )
         return ""

@@ -27,7 +27,7 @@ _NOT_TO_BE_BUILT = frozenset([DifferenceKind.GONE, DifferenceKind.FOUND, Differe
 
 def _build(out: Storage, *more: object) -> str:
     """The command that goes on with OUT: all that it must be told is where that is."""
-    return command("build_nsp.py", "--out", out.shown, *more)
+    return command("build_nsp.py", "--out", out.display_uri, *more)
 
 
 def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -> None:
@@ -40,7 +40,9 @@ def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -
     if not found.is_same and not (finished.idle and not retry):
         console.out.print(f"source    {console.visible(source_line(found))}", markup=False)
     if found.kinds.keys() - _NOT_TO_BE_BUILT:
-        paid = f"; with a copy of {out.shown}/{CALLS} in it no answer is paid for again" if summary.spending else ""
+        paid = (
+            f"; with a copy of {out.display_uri}/{CALLS} in it no answer is paid for again" if summary.spending else ""
+        )
         console.out.print(
             f"          OUT stays as it was planned: build the source into another --out{paid}", markup=False
         )
@@ -113,15 +115,15 @@ def _print_summary(summary: BuildSummary, out: Storage) -> None:
     if summary.spending:
         console.out.print(f"spent     {_spent(summary.spending)}", markup=False)
     console.out.print(f"time      {summary.seconds:,.1f} s")
-    console.out.print(f"dataset   {out.shown}", markup=False)
-    console.out.print(f"page      {out.shown}/{REPORT}", markup=False)
+    console.out.print(f"dataset   {out.display_uri}", markup=False)
+    console.out.print(f"page      {out.display_uri}/{REPORT}", markup=False)
     if not summary.balanced:
         console.out.print("The account does not balance; --verify says where.")
 
 
 def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig, out: Storage) -> None:
     why = console.visible(why_nothing_is_kept(ends, config))
-    console.out.print(f"kept      nothing: {why}; {command('show.py', out.shown)} shows more", markup=False)
+    console.out.print(f"kept      nothing: {why}; {command('show.py', out.display_uri)} shows more", markup=False)
 
 
 def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
@@ -131,7 +133,7 @@ def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
         yield f"{_build(out, '--retry', one.outcomes)}  # {one.why}"
     if beyond := beyond_retry(summary.outcomes):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
-        yield f"{command('show.py', out.shown)}  # no retry changes what is in files and captions: {reasons}"
+        yield f"{command('show.py', out.display_uri)}  # no retry changes what is in files and captions: {reasons}"
     if summary.complete:
         yield _build(out, "--verify")
     else:

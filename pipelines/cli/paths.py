@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from nextscene.common.errors import UsageError
-from nextscene.common.location import lies_in
+from nextscene.common.location import is_inside
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.common.typed_path import from_shell
-from nextscene.shards.format.dataset_hints import no_dataset, what_is
-from nextscene.shards.format.folder_mark import LATENTS, WORDS, NotOurs, check, check_folder
+from nextscene.common.typed_path import check_typed_path
+from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
+from nextscene.shards.format.folder_mark import KIND_NAMES, LATENTS, NotOurs, check, check_folder
 from nextscene.shards.format.layout import CONFIG, MANIFEST
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.loading.reader import DatasetNotFound, open_split
@@ -30,7 +30,7 @@ class LocalPath(click.Path):
         if "://" in str(value):
             self.fail(f"{value} is no local path; name one, and copy what is there to it or from it", param, ctx)
         try:
-            return super().convert(Path(from_shell(str(value))).expanduser(), param, ctx)
+            return super().convert(Path(check_typed_path(str(value))).expanduser(), param, ctx)
         except (BadLocation, RuntimeError) as error:
             self.fail(str(error) if isinstance(error, BadLocation) else f"{value}: {error}", param, ctx)
 
@@ -38,7 +38,7 @@ class LocalPath(click.Path):
 def located(flag: str, location: str | Path) -> Storage:
     """Raises UsageError for a location that cannot be one."""
     try:
-        return Storage.at(from_shell(str(location)))
+        return Storage.at(check_typed_path(str(location)))
     except BadLocation as mistake:
         raise UsageError(f"{flag} {mistake}") from mistake
 
@@ -50,10 +50,12 @@ def check_out(out: str | Path, kind: str, *data: str, but: str = "") -> None:
     place = located("--out", out)
     for location in data:
         dataset = located("--data", location)
-        if lies_in(place, dataset) and not (but and lies_in(place, Storage.at(but))):
-            raise UsageError(f"--out {place.shown} lies inside --data {dataset.shown}; name a folder elsewhere")
+        if is_inside(place, dataset) and not (but and is_inside(place, Storage.at(but))):
+            raise UsageError(
+                f"--out {place.display_uri} lies inside --data {dataset.display_uri}; name a folder elsewhere"
+            )
     check(place, kind)
-    if (folder := place.local("")) is not None:
+    if (folder := place.local_path("")) is not None:
         check_free(folder)
 
 
@@ -79,10 +81,14 @@ def check_dataset(flag: str, location: str, split: str = "") -> None:
         else:
             Manifest.read(place)
     except (NotOurs, DatasetNotFound, FileNotFoundError) as mistake:
-        said = mistake if not isinstance(mistake, FileNotFoundError) else f"{place.shown} {no_dataset(place)}"
+        said = (
+            mistake
+            if not isinstance(mistake, FileNotFoundError)
+            else f"{place.display_uri} {explain_missing_dataset(place)}"
+        )
         raise UsageError(f"{flag} {said}") from mistake
-    if what_is(place) == WORDS[LATENTS]:
-        raise UsageError(f"{flag} {place.shown} holds latents; name the dataset of clips that they are of")
+    if describe_folder(place) == KIND_NAMES[LATENTS]:
+        raise UsageError(f"{flag} {place.display_uri} holds latents; name the dataset of clips that they are of")
 
 
 def check_writable(folder: Path) -> None:

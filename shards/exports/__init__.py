@@ -10,7 +10,7 @@ from typing import Any
 from nextscene.common.storage import Storage
 from nextscene.shards.exports import croissant, energon, huggingface, wids
 from nextscene.shards.exports.dataset_facts import DatasetFacts
-from nextscene.shards.format.checksums import Sums
+from nextscene.shards.format.checksums import Checksums
 from nextscene.shards.format.receipt import Manifest, receipts_of
 
 __all__ = ["DatasetFacts", "paths", "publish", "wrong"]
@@ -18,7 +18,7 @@ __all__ = ["DatasetFacts", "paths", "publish", "wrong"]
 _READERS = (wids, croissant, huggingface)
 
 
-def publish(out: Storage, manifest: Manifest, about: DatasetFacts) -> Sums:
+def publish(out: Storage, manifest: Manifest, about: DatasetFacts) -> Checksums:
     """Writes the dataset card, croissant.json, an index for wids and Energon's folder, for what `manifest` lists.
 
     The same shards give the same files. Returns the sha256 of each file but of an Energon index that stood there.
@@ -27,7 +27,7 @@ def publish(out: Storage, manifest: Manifest, about: DatasetFacts) -> Sums:
     sums = energon.publish(out, manifest, receipts_of(out, manifest.shards))
     for reader in _READERS:
         for path, data in reader.files(manifest, about):
-            out.keep(path, data)
+            out.write_if_changed(path, data)
             sums[path] = hashlib.sha256(data).hexdigest()
     wids.tidy(out, manifest)
     return sums

@@ -18,7 +18,7 @@ from pathlib import Path
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format import layout
-from nextscene.shards.format.checksums import Sums, sha256_of
+from nextscene.shards.format.checksums import Checksums, sha256_of
 from nextscene.shards.format.receipt import Manifest, Receipt
 
 _FOLDER = layout.ENERGON
@@ -55,7 +55,7 @@ CREATE INDEX idx_sample_parts_full
 """
 
 
-def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Sums:
+def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Checksums:
     """Writes `.nv-meta`. `receipts` are those of the manifest's shards, in its order; one is held at a time.
 
     Returns the sha256 of each file but of an index that stood there. Raises StorageFault, also where TMPDIR has no
@@ -66,7 +66,7 @@ def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Su
     if not _is_whole(out) or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
         sums[INDEX] = _publish_index(out, receipts)
     for path, data in small_files.items():
-        out.keep(path, data)
+        out.write_if_changed(path, data)
     return sums | {path: hashlib.sha256(data).hexdigest() for path, data in small_files.items()}
 
 
@@ -82,7 +82,7 @@ def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
     Raises FileNotFoundError, StorageFault.
     """
     with tempfile.TemporaryDirectory() as folder:
-        database = out.local(INDEX)
+        database = out.local_path(INDEX)
         if database is None:
             database = Path(folder) / "index.sqlite"
             out.copy_to(database, INDEX)
@@ -139,7 +139,7 @@ def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> str:
         with scratch_folder() as folder:
             database = folder / "index.sqlite"
             _write_index(database, receipts)
-            with database.open("rb") as made, out.publishing(INDEX) as file:
+            with database.open("rb") as made, out.atomic_writer(INDEX) as file:
                 shutil.copyfileobj(made, file, 1 << 20)
                 return sha256_of(made)
     except (OSError, sqlite3.OperationalError) as fault:

@@ -8,45 +8,45 @@ from typing import BinaryIO
 
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
-from nextscene.shards.format.layout import SUMS
+from nextscene.shards.format.layout import CHECKSUMS
 
-Sums = dict[str, str]
+Checksums = dict[str, str]
 """Path → sha256 in hexadecimal digits."""
 
-NOT_LISTED = f"{SUMS} does not list it"
+NOT_LISTED = f"{CHECKSUMS} does not list it"
 """Its own fault, and not that of the file."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)\n")
 
 
-def read_sums(out: Storage) -> Sums | None:
-    """None where there is no such file. Raises DamagedRecord for one that `write_sums` did not write."""
+def read_checksums(out: Storage) -> Checksums | None:
+    """None where there is no such file. Raises DamagedRecord for one that `write_checksums` did not write."""
     try:
-        data = out.read(SUMS)
+        data = out.read(CHECKSUMS)
     except FileNotFoundError:
         return None
     sums = {path: sha256 for sha256, path in _LINE.findall(data.decode(errors="replace"))}
     if not sums or _lines(sums) != data:
-        raise DamagedRecord(f"{SUMS} was changed; delete it and run the build again to write it anew")
+        raise DamagedRecord(f"{CHECKSUMS} was changed; delete it and run the build again to write it anew")
     return sums
 
 
-def write_sums(out: Storage, sums: Sums) -> None:
+def write_checksums(out: Storage, sums: Checksums) -> None:
     """Publish the lines. Until then OUT has no such file: a run deletes it before it changes what it lists."""
-    out.write(SUMS, _lines(sums))
+    out.write(CHECKSUMS, _lines(sums))
 
 
-def relist(out: Storage, path: str, sha256: str) -> None:
+def update_checksum(out: Storage, path: str, sha256: str) -> None:
     """Bring the line of a file that was written anew up to date, if there are lines. Raises DamagedRecord."""
-    sums = read_sums(out)
+    sums = read_checksums(out)
     if sums is not None:
-        write_sums(out, {**sums, path: sha256})
+        write_checksums(out, {**sums, path: sha256})
 
 
-class ListedSums:
+class ListedChecksums:
     """What SHA256SUMS lists, compared line by line with what there is; without the file, nothing is compared."""
 
-    def __init__(self, sums: Sums | None) -> None:
+    def __init__(self, sums: Checksums | None) -> None:
         self._sums = sums
         self.left = dict(sums or {})
         self.total = len(self.left)
@@ -60,7 +60,7 @@ class ListedSums:
             return NOT_LISTED
         self.left.pop(path, None)
         self.compared += 1
-        return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {SUMS}"
+        return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {CHECKSUMS}"
 
 
 def sha256_of(file: BinaryIO) -> str:
@@ -78,5 +78,5 @@ def file_sha256(out: Storage, path: str) -> str:
         return sha256_of(file)
 
 
-def _lines(sums: Sums) -> bytes:
+def _lines(sums: Checksums) -> bytes:
     return "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(sums.items())).encode()

@@ -16,32 +16,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextscene.common.fence import LOCK
-from nextscene.common.filesystem import fault_of
+from nextscene.common.filesystem import storage_fault
 from nextscene.common.storage import BadLocation, Storage, StorageFault
 from nextscene.shards.format.layout import MARK
 from nextscene.shards.format.unmarked_folders import (
     DATASET,
-    EARLIER,
     EVALUATION,
     LATENTS,
     PIECE,
     RUN,
     TOYS,
+    UNMARKED_KINDS,
     VIDEOS,
-    fields_of,
-    first_piece,
-    is_nothing,
-    names_in,
+    is_ignored,
+    json_fields,
+    list_names,
+    read_piece,
 )
 
 __all__ = [
     "DATASET",
     "EVALUATION",
+    "KIND_NAMES",
     "LATENTS",
     "RUN",
     "TOYS",
     "VIDEOS",
-    "WORDS",
     "NotOurs",
     "check",
     "check_folder",
@@ -49,7 +49,7 @@ __all__ = [
     "claimed",
 ]
 
-WORDS = {
+KIND_NAMES = {
     DATASET: "a dataset",
     LATENTS: "latents",
     RUN: "a training run",
@@ -74,14 +74,14 @@ def claim(out: Storage, kind: str) -> Storage:
     and where no folder can be; StorageFault.
     """
     with _marked(out, kind):
-        return out.anchored(MARK)
+        return out.with_anchor(MARK)
 
 
 def check(out: Storage, kind: str) -> bool:
     """Whether the folder is marked as one of `kind` already. Raises NotOurs where `claim` would for what it holds."""
     check_folder(out)
     marked = _is_marked(out, kind)
-    if not marked and not EARLIER[kind].left(out):
+    if not marked and not UNMARKED_KINDS[kind].left(out):
         _check_empty(out, kind)
     return marked
 
@@ -95,7 +95,7 @@ def claimed(out: Storage, kind: str) -> Iterator[Storage]:
     folders, before = out.missing_folders(), _names(out)
     with _marked(out, kind) as mark:
         try:
-            yield out.anchored(MARK)
+            yield out.with_anchor(MARK)
         except (Exception, KeyboardInterrupt):
             with suppress(StorageFault, OSError):
                 if mark and mark.is_new and mark.is_mine() and _names(out) == before:
@@ -107,35 +107,41 @@ def claimed(out: Storage, kind: str) -> Iterator[Storage]:
 
 def check_folder(out: Storage) -> None:
     """Raises NotOurs where a file is, or is in the way of, what should be a local folder."""
-    folder = out.local("")
+    folder = out.local_path("")
     if folder is None:
         return
     try:
         found = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
         is_dangling = not found.exists()
     except OSError as error:
-        raise NotOurs(f"{out.shown} is not a place for a folder: {error.strerror}; name another folder") from error
+        raise NotOurs(
+            f"{out.display_uri} is not a place for a folder: {error.strerror}; name another folder"
+        ) from error
     if is_dangling:
         where = "is a link" if found == folder else f"lies below a link, {found},"
-        raise NotOurs(f"{out.shown} {where} to a place that is not there; make that, or name another folder")
+        raise NotOurs(f"{out.display_uri} {where} to a place that is not there; make that, or name another folder")
     if not found.is_dir():
         where = "is a file" if found == folder else f"lies below a file, {found}"
-        raise NotOurs(f"{out.shown} {where}; name a folder")
+        raise NotOurs(f"{out.display_uri} {where}; name a folder")
 
 
 def _is_marked(out: Storage, kind: str) -> bool:
     """Raises NotOurs for a mark of another kind."""
-    data = first_piece(out, MARK)
-    if not data or (_is_torn(data) and EARLIER[kind].left(out)):  # none, or a machine went down as it was written
+    data = read_piece(out, MARK)
+    if not data or (
+        _is_torn(data) and UNMARKED_KINDS[kind].left(out)
+    ):  # none, or a machine went down as it was written
         return False
-    value = json.loads(data) if {"kind", "version"} == fields_of(data) else {}
-    if str(value.get("kind")) not in WORDS or value["version"] != _VERSION:
+    value = json.loads(data) if {"kind", "version"} == json_fields(data) else {}
+    if str(value.get("kind")) not in KIND_NAMES or value["version"] != _VERSION:
         raise NotOurs(
-            f"{out.shown} holds a {MARK} that is not a mark of this version; name another folder, or, if"
+            f"{out.display_uri} holds a {MARK} that is not a mark of this version; name another folder, or, if"
             " the folder is ours, delete that file"
         )
     if value["kind"] != kind:
-        raise NotOurs(f"{out.shown} holds {WORDS[value['kind']]}, not {WORDS[kind]}; name another folder")
+        raise NotOurs(
+            f"{out.display_uri} holds {KIND_NAMES[value['kind']]}, not {KIND_NAMES[kind]}; name another folder"
+        )
     return True
 
 
@@ -176,7 +182,7 @@ def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
         is_new = not check(out, kind)
         if is_new:
             _mark(out, kind)
-        path = out.local(MARK)
+        path = out.local_path(MARK)
         if path is None:
             yield None
             return
@@ -192,21 +198,21 @@ def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
                 return
         finally:
             os.close(handle)
-    raise StorageFault(f"cannot write in {out.shown}: its {MARK} is removed again and again; start once more")
+    raise StorageFault(f"cannot write in {out.display_uri}: its {MARK} is removed again and again; start once more")
 
 
 def _mark(out: Storage, kind: str) -> None:
     """Does nothing where another process has just done it, or has removed the folder."""
-    folder, mark = out.local(""), (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode()
+    folder, mark = out.local_path(""), (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode()
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise _failure(out, fault) from fault
     try:
-        damaged = first_piece(out, MARK)
+        damaged = read_piece(out, MARK)
         if not out.create(MARK, mark) and not _is_marked(out, kind):
-            out.take(MARK, damaged, mark)
+            out.take_over(MARK, damaged, mark)
     except StorageFault as fault:
         if folder is not None and isinstance(fault.__cause__, FileNotFoundError):
             return
@@ -217,29 +223,31 @@ def _mark(out: Storage, kind: str) -> None:
 
 def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
     if fault.errno in _NO_PLACE:
-        return NotOurs(f"{out.shown} is not a place for a folder: {fault.strerror}; name another folder")
+        return NotOurs(f"{out.display_uri} is not a place for a folder: {fault.strerror}; name another folder")
     if fault.errno in _FORBIDDEN:
-        return StorageFault(f"cannot write in {out.shown}: {fault.strerror}; make it writable, or name another folder")
-    return fault_of("write", MARK, out.shown, fault)
+        return StorageFault(
+            f"cannot write in {out.display_uri}: {fault.strerror}; make it writable, or name another folder"
+        )
+    return storage_fault("write", MARK, out.display_uri, fault)
 
 
 def _check_empty(out: Storage, kind: str) -> None:
-    if not out.is_local and "/" not in out.full("").strip("/"):
-        raise NotOurs(f"{out.shown} is a whole bucket; name a prefix in it, such as {out.shown}/nsp")
+    if not out.is_local and "/" not in out.full_path("").strip("/"):
+        raise NotOurs(f"{out.display_uri} is a whole bucket; name a prefix in it, such as {out.display_uri}/nsp")
     if not out.is_local and out.stat("") is not None:
-        raise NotOurs(f"{out.shown} is a file; name a folder")
-    for other, earlier in EARLIER.items():
+        raise NotOurs(f"{out.display_uri} is a file; name a folder")
+    for other, earlier in UNMARKED_KINDS.items():
         if other != kind and earlier.left(out):
-            raise NotOurs(f"{out.shown} holds {WORDS[other]}, not {WORDS[kind]}; name another folder")
-    for name in names_in(out):
-        if name != MARK and not is_nothing(out, name) and not EARLIER[kind].begun(out, name):
+            raise NotOurs(f"{out.display_uri} holds {KIND_NAMES[other]}, not {KIND_NAMES[kind]}; name another folder")
+    for name in list_names(out):
+        if name != MARK and not is_ignored(out, name) and not UNMARKED_KINDS[kind].begun(out, name):
             if _is_marked(out, kind):  # by another process, meanwhile
                 return
             raise NotOurs(
-                f"{out.shown} holds {name!r} and no {MARK}, so it is not ours; name a folder that is empty or new"
+                f"{out.display_uri} holds {name!r} and no {MARK}, so it is not ours; name a folder that is empty or new"
             )
 
 
 def _names(out: Storage) -> set[str]:
     """What lies in the folder, but for the mark and a lock that is given up."""
-    return {*names_in(out)} - ({MARK} if first_piece(out, LOCK) else {MARK, LOCK})
+    return {*list_names(out)} - ({MARK} if read_piece(out, LOCK) else {MARK, LOCK})

@@ -18,7 +18,7 @@ from nextscene.common.errors import DamagedRecord
 from nextscene.common.parquet import open_table, read_open
 from nextscene.common.storage import Storage
 from nextscene.shards.format import layout
-from nextscene.shards.format.checksums import Sums, sha256_of
+from nextscene.shards.format.checksums import Checksums, sha256_of
 from nextscene.shards.format.receipt import Manifest, ManifestShard, Receipt, SampleLocation, receipts_of
 from nextscene.shards.format.sample_type import MAX_SIDE
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
@@ -144,7 +144,7 @@ class Index:
         return np.array_equal(self._column("offset"), begins) and np.array_equal(ends[lasts], room)
 
 
-def publish_indexes(out: Storage, manifest: Manifest) -> Sums:
+def publish_indexes(out: Storage, manifest: Manifest) -> Checksums:
     """Writes the index of each split, from its receipts, unless it stands there; in bounded memory.
 
     Returns the sha256 of each that was written.
@@ -157,7 +157,7 @@ def publish_indexes(out: Storage, manifest: Manifest) -> Sums:
 
 
 def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> str:
-    with out.publishing(path) as file:
+    with out.atomic_writer(path) as file:
         writer: pq.ParquetWriter | None = None
         for table in _grouped(_tables(out, shards)):
             if writer is None:

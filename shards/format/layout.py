@@ -14,7 +14,7 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 RETRY = "retry.json"
 MARK = "nextscene.json"
-SUMS = "SHA256SUMS"
+CHECKSUMS = "SHA256SUMS"
 CARD = "README.md"
 CROISSANT = "croissant.json"
 
@@ -159,7 +159,7 @@ def _suffix(revision: int) -> str:
 
 
 _FIXED = frozenset(
-    [PLAN, CONFIG, MANIFEST, SUMMARY, REPORT, LOCK, RETRY, MARK, SUMS, CARD, CROISSANT]
+    [PLAN, CONFIG, MANIFEST, SUMMARY, REPORT, LOCK, RETRY, MARK, CHECKSUMS, CARD, CROISSANT]
     + [f"{ENERGON}/{name}" for name in ("dataset.yaml", "split.yaml", ".info.json", "index.sqlite", "index.uuid")]
     + [name(split) for split in SPLITS for name in (index, wids)]
 )

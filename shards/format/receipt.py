@@ -242,7 +242,7 @@ class Manifest:
         return _json(asdict(self))
 
     def publish(self, out: Storage) -> None:
-        out.keep(MANIFEST, self.to_bytes())
+        out.write_if_changed(MANIFEST, self.to_bytes())
 
     @staticmethod
     def read(out: Storage) -> Manifest:
@@ -252,8 +252,8 @@ class Manifest:
             version = value.get("schema_version") if isinstance(value, dict) else None
             if type(version) is int and version != SCHEMA_VERSION:
                 raise DamagedRecord(
-                    f"{MANIFEST} in {out.shown} has schema version {version}, not {SCHEMA_VERSION}; read it with the"
-                    " version of this package that wrote it, or build anew into another folder"
+                    f"{MANIFEST} in {out.display_uri} has schema version {version}, not {SCHEMA_VERSION}; read it"
+                    " with the version of this package that wrote it, or build anew into another folder"
                 )
             fields = check_types(value, _MANIFEST)
             shards = tuple(ManifestShard(**check_types(shard, _MANIFEST_SHARD)) for shard in fields["shards"])

@@ -87,7 +87,7 @@ def read_samples(file: BinaryIO, shard: str) -> Iterator[Sample]:
         yield Sample.of(group, shard)
 
 
-def _examine(group: MemberGroup, shard: str) -> Shape:
+def _validate(group: MemberGroup, shard: str) -> Shape:
     sample = Sample.of(group, shard)
     record = sample.record
     if hashlib.sha256(sample.mp4).hexdigest() != record.mp4_sha256:
@@ -98,4 +98,4 @@ def _examine(group: MemberGroup, shard: str) -> Shape:
     return shape
 
 
-CLIPS = SampleType(MEMBERS, _examine)
+CLIPS = SampleType(MEMBERS, _validate)

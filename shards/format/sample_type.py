@@ -27,9 +27,9 @@ class Shape(NamedTuple):
 class SampleType:
     """The members of every sample, in order, and what proves one whole.
 
-    `examine(group, shard)` returns the sample's shape, and raises DamagedShard for contents that are not what they
+    `validate(group, shard)` returns the sample's shape, and raises DamagedShard for contents that are not what they
     should be.
     """
 
     members: tuple[str, ...]
-    examine: Callable[[MemberGroup, str], Shape]
+    validate: Callable[[MemberGroup, str], Shape]

@@ -29,7 +29,7 @@ def seal(
         for path in (name.tar, name.offsets):  # of the same name, from before what it was made of was lost
             out.delete(path)
         return Receipt.empty(name, kind.members)
-    with out.publishing(name.tar) as tar:
+    with out.atomic_writer(name.tar) as tar:
         for part in parts:
             with out.open(part) as source:
                 shutil.copyfileobj(source, tar, 1 << 20)
@@ -70,7 +70,7 @@ def read_back(
     tar.seek(0)
     clip_ids, places = [], []
     for group in read_groups(tar, str(name), kind.members):
-        shape = kind.examine(group, str(name))
+        shape = kind.validate(group, str(name))
         crc32 = zlib.crc32(group_bytes(group.key, kind.members, group.contents))
         clip_ids.append(group.key)
         places.append(SampleLocation(group.offset, tuple(map(len, group.contents)), crc32, *shape))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.fence import LOCK
-from nextscene.common.storage import Storage, StorageFault, draft_of
+from nextscene.common.storage import Storage, StorageFault, final_name_of_draft
 from nextscene.shards.format.layout import CALLS, CARD, CONFIG, MARK, PLAN, owns
 from nextscene.shards.format.receipt import Manifest
 
@@ -32,17 +32,17 @@ _OF_SYSTEMS = re.compile(
 """What file systems, desktops and git leave in folders that are empty for people."""
 
 
-def is_nothing(out: Storage, name: str) -> bool:
+def is_ignored(out: Storage, name: str) -> bool:
     """Whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
     if _OF_SYSTEMS.fullmatch(name):
         return True
     if name.endswith("/"):
         return not any(out.names(name))
-    if (final := draft_of(name)) is not None:
+    if (final := final_name_of_draft(name)) is not None:
         return owns(final) or final == _RECORDS
     if not owns(name):
         return False
-    data = first_piece(out, name)
+    data = read_piece(out, name)
     return not data or name.startswith(".probe-") or (name == LOCK and b'"run_id"' in data)
 
 
@@ -68,11 +68,11 @@ class UnmarkedKind:
 
 
 def _holds_dataset(out: Storage) -> bool:
-    return b"plan_sha256" in first_piece(out, CONFIG) or b"nextscene." in first_piece(out, PLAN, from_end=True)
+    return b"plan_sha256" in read_piece(out, CONFIG) or b"nextscene." in read_piece(out, PLAN, from_end=True)
 
 
 def _holds_latents(out: Storage) -> bool:
-    if first_piece(out, CARD).startswith(b"Latents of the clips of a dataset"):
+    if read_piece(out, CARD).startswith(b"Latents of the clips of a dataset"):
         return True
     try:
         shards = Manifest.read(out).shards
@@ -86,23 +86,23 @@ def _holds_run(out: Storage) -> bool:
 
 
 def _is_export(out: Storage, folder: str) -> bool:
-    return folder == "export/" and {"recipe", "determining"} <= fields_of(first_piece(out, f"{folder}{MARK}"))
+    return folder == "export/" and {"recipe", "determining"} <= json_fields(read_piece(out, f"{folder}{MARK}"))
 
 
 def _is_stage(out: Storage, folder: str) -> bool:
     """A checkpoint of ours, or before the first what is written of the steps."""
     if not out.is_folder(f"{folder}checkpoints"):
         return False
-    if fields_of(first_piece(out, f"{folder}metrics.jsonl").partition(b"\n")[0]) >= _OF_JOURNAL:
+    if json_fields(read_piece(out, f"{folder}metrics.jsonl").partition(b"\n")[0]) >= _OF_JOURNAL:
         return True
     steps = filter(_STEP.fullmatch, out.names(f"{folder}checkpoints"))
-    abouts = (first_piece(out, f"{folder}checkpoints/{step}about.json") for step in steps)
+    abouts = (read_piece(out, f"{folder}checkpoints/{step}about.json") for step in steps)
     return any(all(f'"{name}":'.encode() in about for name in _OF_CHECKPOINT) for about in abouts)
 
 
 def _holds_videos(out: Storage, folder: str = "") -> bool:
     """The first record, or what claims the file of one that is to come."""
-    fields = fields_of(first_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
+    fields = json_fields(read_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
     return fields == {"file"} or {"file", "scene"} <= fields
 
 
@@ -111,7 +111,7 @@ def _holds_evaluation(out: Storage) -> bool:
 
 
 def _holds_toys(out: Storage, folder: str = "") -> bool:
-    return {"version", "steps", "shards"} <= fields_of(first_piece(out, f"{folder}made.json"))
+    return {"version", "steps", "shards"} <= json_fields(read_piece(out, f"{folder}made.json"))
 
 
 def _is_account(out: Storage, name: str) -> bool:
@@ -126,7 +126,7 @@ def _is_ours(out: Storage, name: str) -> bool:
     if not name.endswith("/"):
         return False
     return (
-        "kind" in fields_of(first_piece(out, f"{name}{MARK}"))
+        "kind" in json_fields(read_piece(out, f"{name}{MARK}"))
         or _holds_toys(out, name)
         or _is_waiting_for_steps(out, name)
     )
@@ -135,17 +135,17 @@ def _is_ours(out: Storage, name: str) -> bool:
 def _is_waiting_for_steps(out: Storage, name: str) -> bool:
     if not {"checkpoints/"} <= {*out.names(name)} <= {"checkpoints/", "metrics.jsonl", "tensorboard/"}:
         return False
-    return not any(out.names(f"{name}checkpoints")) and not first_piece(out, f"{name}metrics.jsonl")
+    return not any(out.names(f"{name}checkpoints")) and not read_piece(out, f"{name}metrics.jsonl")
 
 
 def _is_waiting_for_videos(out: Storage, name: str) -> bool:
     if not name.endswith("/"):
         return False
-    inside = [inner for inner in out.names(name) if draft_of(inner) != _RECORDS]
+    inside = [inner for inner in out.names(name) if final_name_of_draft(inner) != _RECORDS]
     return _is_account(out, name) or (inside == ["videos/"] and not any(out.names(f"{name}videos")))
 
 
-EARLIER = {
+UNMARKED_KINDS = {
     DATASET: UnmarkedKind(_holds_dataset, _is_account),
     LATENTS: UnmarkedKind(_holds_latents),
     RUN: UnmarkedKind(_holds_run, _is_ours),
@@ -157,10 +157,10 @@ EARLIER = {
 
 def _folders(out: Storage) -> Iterator[str]:
     if out.is_local:  # none of those that are asked for lies in an object store
-        yield from (name for name in names_in(out) if name.endswith("/"))
+        yield from (name for name in list_names(out) if name.endswith("/"))
 
 
-def names_in(out: Storage) -> Iterator[str]:
+def list_names(out: Storage) -> Iterator[str]:
     """The names in the folder; none where there is none, or where a start that failed removes it meanwhile."""
     try:
         yield from out.names("") if out.is_folder() else ()
@@ -171,7 +171,7 @@ def names_in(out: Storage) -> Iterator[str]:
         pass
 
 
-def first_piece(out: Storage, path: str, from_end: bool = False) -> bytes:
+def read_piece(out: Storage, path: str, from_end: bool = False) -> bytes:
     """The begin or the end of a file; nothing where there is none."""
     entry = out.stat(path)
     if entry is None:
@@ -182,7 +182,7 @@ def first_piece(out: Storage, path: str, from_end: bool = False) -> bytes:
         return b""
 
 
-def fields_of(data: bytes) -> set[str]:
+def json_fields(data: bytes) -> set[str]:
     """The names in a JSON object; none of what is not one."""
     try:
         value = json.loads(data)

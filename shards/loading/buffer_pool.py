@@ -32,7 +32,7 @@ class BufferPool:
         self._memory = mmap.mmap(-1, rooms * size)
         self._free = list(range(rooms))
 
-    def take(self) -> int | None:
+    def acquire(self) -> int | None:
         """A room nobody uses, the last one that was left, or None."""
         return self._free.pop() if self._free else None
 
@@ -41,7 +41,7 @@ class BufferPool:
         numbers = np.frombuffer(self._memory, lodged.dtype, math.prod(lodged.shape), lodged.room * self._size)
         return numbers.reshape(lodged.shape)
 
-    def lend(self, lodged: BufferSlot) -> torch.Tensor:
+    def tensor(self, lodged: BufferSlot) -> torch.Tensor:
         """The same as a tensor. The room is free again when the last view of it is gone."""
         memory = self.memory(lodged)
         weakref.finalize(memory, self._free.append, lodged.room).atexit = False

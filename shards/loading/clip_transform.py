@@ -13,7 +13,7 @@ from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.decode import Backend, DamagedVideo, Pixels, decode
 
-Numbers = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ClipTransform:
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend {self.backend!r} is none of {', '.join(get_args(Backend))}")
 
-    def shapes(self, stored: Numbers) -> Numbers:
+    def shapes(self, stored: IntArray) -> IntArray:
         """[clips, 3], frames, width and height as they are stored: the same as they are delivered."""
         shapes = stored.copy()
         if self.size is not None:

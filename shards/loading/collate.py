@@ -15,14 +15,14 @@ from nextscene.shards.loading.buffer_pool import BufferPool, BufferSlot
 from nextscene.shards.loading.decode import NoDecoder
 from nextscene.shards.loading.reader import DatasetChanged
 from nextscene.shards.loading.sample_set import Memory, SampleSet, SampleText
-from nextscene.shards.loading.shuffle import Numbers, SampleRef, hashed
+from nextscene.shards.loading.shuffle import IntArray, SampleRef, splitmix64
 
 
 class Batch(NamedTuple):
     """A micro-batch of one bucket.
 
     `video` is uint8 [clips, frames, height, width, RGB], or of latents float16 [clips, channels + 1, frames, height,
-    width], the mean and then the one log-variance; the other fields have an entry for each clip. `draws` are those of
+    width], the mean and then the one log-variance; the other fields have an entry for each clip. `refs` are those of
     the order; `keys` name the clips that are here, others where a bad clip was replaced, and `source` the set of a
     mixture that each comes from, 0 where there is but one. `bad` has a line for each clip that was found to be bad on
     the way.
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     fps: list[float]
     keys: list[str]
     source: list[int]
-    draws: list[SampleRef]
+    refs: list[SampleRef]
     bad: list[str]
 
 
@@ -55,14 +55,14 @@ class CollatedBatch(NamedTuple):
 class Collator(Dataset[CollatedBatch]):
     """Micro-batches by their draws. What goes wrong is returned, not raised: so it crosses processes as one line."""
 
-    def __init__(self, clips: SampleSet, bucket: Numbers, rooms: BufferPool, skipping: bool) -> None:
+    def __init__(self, clips: SampleSet, bucket: IntArray, rooms: BufferPool, skipping: bool) -> None:
         """`skipping` replaces bad clips; otherwise the first is returned as DamagedShard."""
         self._clips = clips
         self._bucket = bucket
         self._rooms = rooms
         self._skipping = skipping
         self._lost: dict[int, str] = {}
-        self._members: dict[int, Numbers] = {}
+        self._members: dict[int, IntArray] = {}
 
     def __getitem__(self, task: CollateTask) -> CollatedBatch | Exception:  # type: ignore[override]
         bad: list[str] = []
@@ -84,7 +84,7 @@ class Collator(Dataset[CollatedBatch]):
         """The batch with clips of this bucket, or None if none of them is whole. Adds to `bad`."""
         if bucket not in self._members:
             self._members[bucket] = np.flatnonzero(self._bucket == bucket)
-        form = self._clips.form(int(self._members[bucket][0]))
+        form = self._clips.array_spec(int(self._members[bucket][0]))
         shape = (len(task.draws), *form.shape)
         lodged = None if task.room is None else BufferSlot(task.room, shape, form.dtype)
         memory = self._rooms.memory(lodged) if lodged else np.empty(shape, form.dtype)
@@ -115,5 +115,5 @@ class Collator(Dataset[CollatedBatch]):
         if self._bucket[draw.number] == bucket:
             yield draw.number
         members = self._members[bucket]
-        start = int(hashed(np.array([draw.number]), draw.epoch)[0] % np.uint64(len(members)))
+        start = int(splitmix64(np.array([draw.number]), draw.epoch)[0] % np.uint64(len(members)))
         yield from (int(number) for number in np.roll(members, -start) if number != draw.number)

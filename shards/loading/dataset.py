@@ -14,13 +14,13 @@ from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.loading.decode import Backend
 from nextscene.shards.loading.reader import DatasetNotFound, SplitReader
 from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText
-from nextscene.shards.loading.shuffle import Numbers, ShuffleOrder
+from nextscene.shards.loading.shuffle import IntArray, ShuffleOrder
 
 
 class SplitDataset(ABC):
     """The samples of one split, of whatever kind: a `SampleSet`."""
 
-    shapes: Numbers
+    shapes: IntArray
     """[samples, 3]: frames, width and height of each sample as it is delivered."""
 
     def __init__(self, location: str, split: str, checksums: bool, members: tuple[str, ...], called: str) -> None:
@@ -51,7 +51,7 @@ class SplitDataset(ABC):
         return zlib.crc32(self.shapes.astype("<i8").tobytes(), zlib.crc32(self._reader.index.key_bytes()))
 
     @abstractmethod
-    def form(self, number: int) -> ArraySpec: ...
+    def array_spec(self, number: int) -> ArraySpec: ...
 
     @abstractmethod
     def decode_into(self, memory: Memory, number: int) -> SampleText: ...
@@ -81,7 +81,7 @@ class ClipDataset(SplitDataset):
         super().__init__(location, split, checksums, MEMBERS, "clips")
         self.shapes = self._delivery.shapes(self._reader.index.shapes)
 
-    def form(self, number: int) -> ArraySpec:
+    def array_spec(self, number: int) -> ArraySpec:
         """Pixels: [frames, height, width, RGB]."""
         frames, width, height = map(int, self.shapes[number])
         return ArraySpec((frames, height, width, 3), "uint8")
@@ -101,7 +101,7 @@ class ClipDataset(SplitDataset):
         return Sample.of(self._reader.group(number), shard), stored, shard
 
 
-def _buckets(shapes: Numbers) -> Numbers:
+def _buckets(shapes: IntArray) -> IntArray:
     """[samples]: a number for each shape, in the order of shapes."""
     frames, width, height = shapes.T
     packed = (frames << 40) + (width << 20) + height  # by rows, `unique` takes ten times as long

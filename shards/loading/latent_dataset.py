@@ -103,7 +103,7 @@ class LatentDataset(SplitDataset):
         if self._planes < 2 or (sizes != self.shapes.prod(axis=1) * (self._planes * _BYTES)).any():
             raise DamagedRecord(f"{location} holds latents whose sizes are not those of their shapes")
 
-    def form(self, number: int) -> ArraySpec:
+    def array_spec(self, number: int) -> ArraySpec:
         """The posterior: [channels + 1, frames, height, width]."""
         frames, width, height = map(int, self.shapes[number])
         return ArraySpec((self._planes, frames, height, width), "float16")
@@ -116,19 +116,19 @@ class LatentDataset(SplitDataset):
         return SampleText(record.text, record.caption, record.fps, record.clip_id)
 
     def _item(self, number: int) -> dict[str, Any]:
-        latent = np.empty(*self.form(number))
+        latent = np.empty(*self.array_spec(number))
         words = self.decode_into(latent, number)
         return {"latent": latent, "text": words.text, "caption": words.caption, "fps": words.fps, "key": words.key}
 
     def _sample(self, number: int) -> LatentSample:
         group, shard = self._reader.group(number), str(self._reader.shard_of(number))
         sample = LatentSample.of(group, shard)
-        if sample.record.shape != (wanted := self.form(number).shape):
+        if sample.record.shape != (wanted := self.array_spec(number).shape):
             raise _damaged(group, shard, f"its shape is {sample.record.shape}, its index says {wanted}")
         return sample
 
 
-def _examine(group: MemberGroup, shard: str) -> Shape:
+def _validate(group: MemberGroup, shard: str) -> Shape:
     sample = LatentSample.of(group, shard)
     record = sample.record
     if hashlib.sha256(group.contents[1]).hexdigest() != record.latent_sha256:
@@ -145,4 +145,4 @@ def _damaged(group: MemberGroup, shard: str, what: str) -> DamagedShard:
     return DamagedShard(f"{shard}: sample {group.key!r}: {what}")
 
 
-LATENTS = SampleType(MEMBERS, _examine)
+LATENTS = SampleType(MEMBERS, _validate)

@@ -16,7 +16,7 @@ from nextscene.common.errors import UsageError
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.buffer_pool import BufferPool
 from nextscene.shards.loading.collate import Batch, CollatedBatch, CollateTask, Collator
-from nextscene.shards.loading.sample_set import Drawing, SampleSet
+from nextscene.shards.loading.sample_set import BatchOrder, SampleSet
 from nextscene.shards.loading.shuffle import SampleRef
 
 __all__ = ["Batch", "Loader", "StateMismatch", "TooManyBadClips"]
@@ -167,18 +167,18 @@ class _Tasks:
         self._rooms = rooms
 
     def __iter__(self) -> Iterator[CollateTask]:
-        return (CollateTask(draws, self._rooms.take()) for draws in self._draws)
+        return (CollateTask(draws, self._rooms.acquire()) for draws in self._draws)
 
 
 def _handed_over(assembled: CollatedBatch, rooms: BufferPool) -> Batch:
     if assembled.lodged is None:
         return assembled.batch
-    return assembled.batch._replace(video=rooms.lend(assembled.lodged))
+    return assembled.batch._replace(video=rooms.tensor(assembled.lodged))
 
 
-def _largest(clips: SampleSet, order: Drawing) -> int:
+def _largest(clips: SampleSet, order: BatchOrder) -> int:
     """The bytes of a sample of the largest bucket."""
-    return max(clips.form(int(number)).bytes for number in np.unique(order.bucket, return_index=True)[1])
+    return max(clips.array_spec(int(number)).bytes for number in np.unique(order.bucket, return_index=True)[1])
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -14,11 +14,11 @@ import numpy as np
 from nextscene.shards.loading.dataset import SplitDataset
 from nextscene.shards.loading.interleave import WeightedInterleave
 from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText
-from nextscene.shards.loading.shuffle import Lookup, Numbers, SampleRef, ShuffleOrder
+from nextscene.shards.loading.shuffle import BatchLookup, IntArray, SampleRef, ShuffleOrder
 
 
 @dataclass(frozen=True)
-class MixedOrder:
+class MixtureOrder:
     """The orders of several sets, whose samples are numbered through, taking turns. Each goes on in its own, unbroken.
 
     So it is one sequence for any number of ranks, and is entered anywhere at once.
@@ -28,14 +28,14 @@ class MixedOrder:
     turns: WeightedInterleave
 
     @cached_property
-    def bucket(self) -> Numbers:
+    def bucket(self) -> IntArray:
         """[samples]: no two sets share one."""
         begins = accumulate((int(order.bucket.max()) + 1 for order in self.orders), initial=0)
         return np.concatenate([begin + order.bucket for begin, order in zip(begins, self.orders, strict=False)])
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
-        lookups = [Lookup(order) for order in self.orders]
+        lookups = [BatchLookup(order) for order in self.orders]
         begins = _begins(len(order.bucket) for order in self.orders)
         for place in count(position + rank, world):
             source, own = self.turns.at(place)
@@ -71,12 +71,12 @@ class Mixture:
         """A checksum of those of the sets, and of their shares."""
         return zlib.crc32(repr((self._turns.edges, [one.fingerprint for one in self._sets])).encode())
 
-    def order(self, micro_batch: int, seed: int, window: int) -> MixedOrder:
-        return MixedOrder(tuple(one.order(micro_batch, seed, window) for one in self._sets), self._turns)
+    def order(self, micro_batch: int, seed: int, window: int) -> MixtureOrder:
+        return MixtureOrder(tuple(one.order(micro_batch, seed, window) for one in self._sets), self._turns)
 
-    def form(self, number: int) -> ArraySpec:
+    def array_spec(self, number: int) -> ArraySpec:
         source, own = self._place(number)
-        return self._sets[source].form(own)
+        return self._sets[source].array_spec(own)
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
         """Reads a sample and fills `memory`, which has its form; the words say from which set. Raises DamagedShard."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nextscene.common.errors import StoppedError, UsageError
 from nextscene.common.storage import Storage
-from nextscene.shards.format.dataset_hints import no_dataset
+from nextscene.shards.format.dataset_hints import explain_missing_dataset
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Manifest, Receipt, SampleLocation
@@ -73,10 +73,10 @@ def open_split(location: str, split: str) -> tuple[Storage, Manifest]:
     try:
         manifest = Manifest.read(out)
     except FileNotFoundError as error:
-        raise DatasetNotFound(f"{out.shown} {no_dataset(out)}") from error
+        raise DatasetNotFound(f"{out.display_uri} {explain_missing_dataset(out)}") from error
     if split not in manifest.splits:
         there = " and ".join(manifest.splits) or "none at all"
-        raise DatasetNotFound(f"{out.shown} has no samples in a split {split!r}, but {there}")
+        raise DatasetNotFound(f"{out.display_uri} has no samples in a split {split!r}, but {there}")
     return out, manifest
 
 
@@ -115,7 +115,7 @@ class SplitReader:
         except MissingShard as missing:
             if shard.tar not in (listed.path for listed in Manifest.read(self._out).shards):
                 raise DatasetChanged(
-                    f"{shard} was made anew since {self._out.shown} was opened; open it again"
+                    f"{shard} was made anew since {self._out.display_uri} was opened; open it again"
                 ) from missing
             raise
 
@@ -124,6 +124,6 @@ class SplitReader:
         shards = self.index.shards
         for shard, entry in zip(shards, self._out.stats([shard.path for shard in shards]), strict=True):
             if entry is None:
-                raise DamagedShard(f"{shard.path} is missing in {self._out.shown}")
+                raise DamagedShard(f"{shard.path} is missing in {self._out.display_uri}")
             if entry.size != shard.bytes:
                 raise DamagedShard(f"{shard.path} has {entry.size:,} bytes, {shard.bytes:,} were sealed")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nextscene.shards.loading.shuffle import Numbers, SampleRef
+from nextscene.shards.loading.shuffle import IntArray, SampleRef
 
 Memory = npt.NDArray[Any]
 
@@ -35,11 +35,11 @@ class SampleText(NamedTuple):
     source: int = 0
 
 
-class Drawing(Protocol):
+class BatchOrder(Protocol):
     """An endless sequence of micro-batches, each of one bucket. See `shards.loading.shuffle.Order`."""
 
     @property
-    def bucket(self) -> Numbers:
+    def bucket(self) -> IntArray:
         """[samples]: what each goes with."""
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
@@ -53,16 +53,16 @@ class SampleSet(Protocol):
     """Samples of one kind, numbered from 0 on."""
 
     @property
-    def shapes(self) -> Numbers:
+    def shapes(self) -> IntArray:
         """[samples, 3]: frames, width and height of each."""
 
     @property
     def fingerprint(self) -> int:
         """A checksum of keys and shapes, in order."""
 
-    def order(self, micro_batch: int, seed: int, window: int) -> Drawing: ...
+    def order(self, micro_batch: int, seed: int, window: int) -> BatchOrder: ...
 
-    def form(self, number: int) -> ArraySpec:
+    def array_spec(self, number: int) -> ArraySpec:
         """The same for all samples of a bucket."""
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:

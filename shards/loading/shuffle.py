@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
 
 class SampleRef(NamedTuple):
@@ -34,8 +34,8 @@ class ShuffleOrder:
     Every micro-batch has `micro_batch` samples of one bucket. `window` is how many shards are shuffled as one.
     """
 
-    shard: Numbers
-    bucket: Numbers
+    shard: IntArray
+    bucket: IntArray
     micro_batch: int
     seed: int
     window: int = 8
@@ -46,26 +46,26 @@ class ShuffleOrder:
         if self.micro_batch < 1 or self.window < 1:
             raise ValueError(f"a micro-batch of {self.micro_batch} or a window of {self.window}: at least 1")
 
-    def epoch(self, epoch: int) -> Numbers:
+    def epoch(self, epoch: int) -> IntArray:
         """[samples]: the numbers of all samples, in the order of this epoch."""
         return self._in_order(np.arange(len(self.shard)), epoch)
 
-    def _in_order(self, numbers: Numbers, epoch: int) -> Numbers:
+    def _in_order(self, numbers: IntArray, epoch: int) -> IntArray:
         """These samples, as they follow each other in an epoch."""
         shards = self._shards
         turn = np.empty(int(shards[-1]) + 1, np.int64)
-        shuffled = shards[np.argsort(hashed(shards, self.seed, epoch, 1), kind="stable")]
+        shuffled = shards[np.argsort(splitmix64(shards, self.seed, epoch, 1), kind="stable")]
         turn[shuffled] = np.arange(len(shards)) // self.window
-        chance = hashed(numbers, self.seed, epoch, 2)
+        chance = splitmix64(numbers, self.seed, epoch, 2)
         return numbers[np.lexsort((chance, turn[self.shard[numbers]]))]
 
     @cached_property
-    def _shards(self) -> Numbers:
+    def _shards(self) -> IntArray:
         return np.unique(self.shard)
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
         """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
-        return map(Lookup(self).batch, count(position + rank, world))
+        return map(BatchLookup(self).batch, count(position + rank, world))
 
     def epoch_at(self, position: int) -> int:
         """The epoch in which the micro-batch at this place in the sequence is completed."""
@@ -86,7 +86,7 @@ class ShuffleOrder:
         """Samples in each bucket, as integers that do not overflow."""
         return [int(size) for size in np.unique(self.bucket, return_counts=True)[1]]
 
-    def completed_in(self, epoch: int) -> Numbers:
+    def completed_in(self, epoch: int) -> IntArray:
         """[micro-batches, micro_batch, 2]: number and epoch of each draw, in order of completion."""
         order = self.epoch(epoch)
         by_bucket = np.split(order[np.argsort(self.bucket[order], kind="stable")], np.cumsum(self._sizes)[:-1])
@@ -95,7 +95,7 @@ class ShuffleOrder:
         place[order] = np.arange(len(order))
         return batches[np.argsort(place[batches[:, -1, 0]], kind="stable")]
 
-    def _completed_of(self, members: Numbers, epoch: int) -> Numbers:
+    def _completed_of(self, members: IntArray, epoch: int) -> IntArray:
         """The same of one bucket, whose members are in the order of this epoch."""
         waiting = epoch * len(members) % self.micro_batch
         runs = [_draws(members, epoch)]
@@ -106,7 +106,7 @@ class ShuffleOrder:
         return draws[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2)
 
 
-class Lookup:
+class BatchLookup:
     """The micro-batches of an order by their places. It holds the epoch of the last one, for those that follow."""
 
     def __init__(self, order: ShuffleOrder) -> None:
@@ -121,11 +121,11 @@ class Lookup:
         return [SampleRef(int(number), int(epoch)) for number, epoch in self._completed[place - self._begin]]
 
 
-def _draws(numbers: Numbers, epoch: int) -> Numbers:
+def _draws(numbers: IntArray, epoch: int) -> IntArray:
     return np.stack([numbers, np.full_like(numbers, epoch)], axis=1)
 
 
-def hashed(numbers: Numbers, *seeds: int) -> npt.NDArray[np.uint64]:
+def splitmix64(numbers: IntArray, *seeds: int) -> npt.NDArray[np.uint64]:
     """An even 64-bit hash (the finaliser of SplitMix64): the same on every machine and with every version of numpy."""
     mixed = np.zeros(len(numbers), np.uint64)
     for word in (*seeds, numbers.astype(np.uint64)):

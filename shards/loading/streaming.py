@@ -13,7 +13,7 @@ from typing import Any
 
 import webdataset
 
-from nextscene.common.filesystem import fault_of
+from nextscene.common.filesystem import storage_fault
 from nextscene.common.storage import Storage
 from nextscene.shards.format.receipt import ManifestShard
 from nextscene.shards.format.sample import Sample, read_samples
@@ -72,9 +72,9 @@ class _SampleStream:
                         count += 1
                         yield sample, name
             except FileNotFoundError as error:
-                raise DamagedShard(f"{name}: {shard.path} is missing in {self._out.shown}") from error
+                raise DamagedShard(f"{name}: {shard.path} is missing in {self._out.display_uri}") from error
             except OSError as fault:
-                raise fault_of("read", shard.path, self._out.shown, fault) from fault
+                raise storage_fault("read", shard.path, self._out.display_uri, fault) from fault
             if count != shard.count:
                 raise DamagedShard(f"{name} holds {count} samples, {shard.count} were sealed")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
 
@@ -24,7 +24,7 @@ def drive(out: str, run_id: str, folder: Path) -> None:
     place.write(f"seen-by-{run_id}", b"")  # to connect with a store takes this machine long
     _note(folder, run_id, "starts")
     try:
-        with held(place, run_id) as heartbeat:
+        with hold_lock(place, run_id) as heartbeat:
             _note(folder, run_id, "began")
             still_ours = _ownership(place, run_id)
             into = getattr(heartbeat, "out", place)

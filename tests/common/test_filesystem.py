@@ -9,7 +9,7 @@ import pytest
 from pyarrow import ArrowException, ArrowInvalid
 
 from nextscene.common import filesystem
-from nextscene.common.filesystem import BadLocation, StorageFault, attempt, connect
+from nextscene.common.filesystem import BadLocation, StorageFault, connect, with_retries
 from nextscene.common.storage import Storage
 
 
@@ -36,7 +36,7 @@ def test_a_scheme_that_is_not_supported_says_what_to_do_instead(location: str, i
 @pytest.mark.parametrize("scheme", ["abfs", "abfss"])
 @pytest.mark.parametrize("place", ["account.dfs.core.windows.net/container", "container@account.dfs.core.windows.net"])
 def test_both_spellings_of_azure_are_places(scheme: str, place: str) -> None:
-    assert Storage.at(f"{scheme}://{place}/a/b").full("c.mp4") == "container/a/b/c.mp4"
+    assert Storage.at(f"{scheme}://{place}/a/b").full_path("c.mp4") == "container/a/b/c.mp4"
     with pytest.raises(BadLocation, match="holds a credential"):
         Storage.at(f"{scheme}://container:secret@account.dfs.core.windows.net/a")
 
@@ -77,9 +77,9 @@ def test_what_a_store_said_that_arrow_has_no_class_for_is_a_fault_in_one_line() 
         raise ArrowInvalid("a location that this store does not know")
 
     with pytest.raises(StorageFault, match=r"^cannot read a in abfs://x: Unknown error: Failed to get token$"):
-        attempt("read", "a", "abfs://x", refused)
+        with_retries("read", "a", "abfs://x", refused)
     with pytest.raises(StorageFault, match="does not know"):
-        attempt("read", "a", "abfs://x", strange)
+        with_retries("read", "a", "abfs://x", strange)
 
 
 def test_trying_ends_by_time_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,5 +91,5 @@ def test_trying_ends_by_time_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(filesystem, "_TRYING_SECONDS", 0.0)
     with pytest.raises(StorageFault, match="timed out"):
-        attempt("read", "a", "s3://x", slow)
+        with_retries("read", "a", "s3://x", slow)
     assert len(tries) == 1

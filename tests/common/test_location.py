@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.common.location import lies_in
+from nextscene.common.location import is_inside
 from nextscene.common.storage import Storage
 
 HERE, THERE = "?endpoint_override=127.0.0.1:1&scheme=http", "?endpoint_override=127.0.0.1:2&scheme=http"
@@ -45,14 +45,14 @@ def places(tmp_path: Path) -> Path:
 )
 def test_folders_are_compared_by_where_they_are(places: Path, inner: str, outer: str, wanted: bool) -> None:
     one, other = (Storage.at(name.format(places) if "://" in name else f"{places}/{name}") for name in (inner, outer))
-    assert lies_in(one, other) is wanted
+    assert is_inside(one, other) is wanted
 
 
 def test_a_file_is_looked_for_where_it_lies(places: Path) -> None:
     (places / "a" / "clips.csv").touch()
     (places / "clips.csv").symlink_to(places / "a" / "clips.csv")
-    assert lies_in(Storage.at(places), Storage.at(places / "a"), "clips.csv")
-    assert not lies_in(Storage.at(places), Storage.at(places / "ab"), "clips.csv")
+    assert is_inside(Storage.at(places), Storage.at(places / "a"), "clips.csv")
+    assert not is_inside(Storage.at(places), Storage.at(places / "ab"), "clips.csv")
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_prefixes_are_compared_by_endpoint_bucket_and_name(
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    assert lies_in(Storage.at(inner), Storage.at(outer)) is wanted
+    assert is_inside(Storage.at(inner), Storage.at(outer)) is wanted

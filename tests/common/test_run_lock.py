@@ -22,7 +22,7 @@ from nextscene.common.errors import RunStopped
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder, next_beat
 from nextscene.common.process_identity import ProcessIdentity, ProcessState
-from nextscene.common.run_lock import CONFIRM_SECONDS, Heartbeat, held, holder, is_at_work
+from nextscene.common.run_lock import CONFIRM_SECONDS, Heartbeat, hold_lock, holder, is_running
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import BuildConfig, RunLimits
 from tests.clocks.fake import HERE, FakeClocks
@@ -68,7 +68,7 @@ def put(out: Storage, other: Holder) -> None:
 
 def put_between_heartbeats(out: Storage, other: Holder) -> None:
     """As a run takes a lock over, and never in the middle of a heartbeat."""
-    wait_for(lambda: out.take(LOCK, out.read(LOCK), other.to_bytes()))
+    wait_for(lambda: out.take_over(LOCK, out.read(LOCK), other.to_bytes()))
 
 
 def wait_for(condition: object, seconds: float = 10.0) -> None:
@@ -79,19 +79,19 @@ def wait_for(condition: object, seconds: float = 10.0) -> None:
 
 
 def assert_taken(out: Storage, host: str = socket.gethostname()) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         now = holder(out)
         assert now is not None and (now.run_id, now.pid, now.host) == ("mine", os.getpid(), host)
-        assert now.state is ProcessState.ALIVE and is_at_work(out)
+        assert now.state is ProcessState.ALIVE and is_running(out)
         heartbeat.check()
     assert out.stat(LOCK) is None
 
 
 def assert_kept_out(out: Storage, *words: str) -> None:
     before = out.read(LOCK)
-    with pytest.raises(RunStopped) as error, held(out, "mine"):
+    with pytest.raises(RunStopped) as error, hold_lock(out, "mine"):
         pytest.fail("two runs at once")
-    assert all(word in str(error.value) for word in (out.shown, "at work there", *words))
+    assert all(word in str(error.value) for word in (out.display_uri, "at work there", *words))
     assert out.read(LOCK) == before
 
 
@@ -103,7 +103,7 @@ def test_a_free_place_is_taken_and_given_up(out: Storage) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(3)])
 def test_the_lock_is_given_up_whatever_ends_the_run(out: Storage, error: BaseException) -> None:
-    with pytest.raises(type(error)), held(out, "mine"):
+    with pytest.raises(type(error)), hold_lock(out, "mine"):
         raise error
     assert out.stat(LOCK) is None
 
@@ -117,7 +117,7 @@ def test_a_living_run_of_this_host_keeps_others_out_at_once_however_old_its_hear
 
 
 def test_a_second_run_of_the_same_process_is_kept_out(out: Storage) -> None:
-    with held(out, "first"):
+    with hold_lock(out, "first"):
         assert_kept_out(out, str(os.getpid()))
 
 
@@ -187,7 +187,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 ) -> None:
     beats = Beating(out, clocks)
     at_work = "another-host, process 7, is at work there; wait for it, or stop it"
-    with pytest.raises(RunStopped, match=at_work), held(out, "mine", 90):
+    with pytest.raises(RunStopped, match=at_work), hold_lock(out, "mine", 90):
         pytest.fail("two runs at once")
     assert 89 < clocks.slept < 95
     assert holder(out) == beats.last
@@ -197,7 +197,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 
 def test_without_a_wait_it_keeps_others_out_at_once(out: Storage, clocks: FakeClocks) -> None:
     put(out, elsewhere())
-    with pytest.raises(RunStopped, match="lock-wait-seconds"), held(out, "mine", 0):
+    with pytest.raises(RunStopped, match="lock-wait-seconds"), hold_lock(out, "mine", 0):
         pytest.fail("two runs at once")
     assert clocks.slept == 0
 
@@ -234,7 +234,7 @@ def test_a_suspend_while_another_is_waited_for_says_nothing_of_that(
 
     clocks.meanwhile = suspended_once
     if lives:
-        with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
+        with pytest.raises(RunStopped, match="at work there"), hold_lock(out, "mine"):
             pytest.fail("two runs at once")
         assert clocks.slept > 80
     else:
@@ -248,7 +248,7 @@ def test_of_a_container_beside_this_one_the_age_of_the_heartbeat_is_known(out: S
     assert_taken(out, HERE.host)
     assert clocks.slept == 0
     put(out, elsewhere(process=beside, awake=clocks.awake() - STALE_SECONDS + 10))
-    assert is_at_work(out)
+    assert is_running(out)
     assert_taken(out, HERE.host)
     assert 9 < clocks.slept < 12
 
@@ -264,11 +264,11 @@ def test_the_clock_of_the_store_tells_at_once_that_a_lock_is_long_stale(
 
 
 def test_whether_a_run_elsewhere_is_at_work_is_seen_by_its_next_heartbeat(out: Storage, clocks: FakeClocks) -> None:
-    assert not is_at_work(out)
+    assert not is_running(out)
     Beating(out, clocks)
-    assert is_at_work(out) and clocks.slept <= run_lock.BEAT_SECONDS
+    assert is_running(out) and clocks.slept <= run_lock.BEAT_SECONDS
     clocks.meanwhile = lambda _: None
-    assert not is_at_work(out)
+    assert not is_running(out)
 
 
 class Beating:
@@ -305,7 +305,7 @@ def test_a_run_of_an_older_version_that_looks_dead_is_evicted_only_when_it_beats
 
     out.write(LOCK, older(0.0))
     clocks.meanwhile = lambda slept: out.write(LOCK, older(slept)) if slept % 10 == 0 else None
-    with pytest.raises(RunStopped, match="at work there"), held(out, "mine"):
+    with pytest.raises(RunStopped, match="at work there"), hold_lock(out, "mine"):
         pytest.fail("two runs at once")
     clocks.meanwhile = lambda _: None
     assert_taken(out, HERE.host)
@@ -353,7 +353,7 @@ def stopped(heartbeat: Heartbeat) -> bool:
 
 @pytest.mark.usefixtures("quick")
 def test_the_heartbeat_goes_on(out: Storage) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         first = holder(out)
         assert first is not None
         wait_for(lambda: (now := holder(out)) is not None and now.count > first.count + 1)
@@ -361,7 +361,7 @@ def test_the_heartbeat_goes_on(out: Storage) -> None:
 
 
 def test_each_heartbeat_changes_the_lock_though_the_clocks_stand_still(out: Storage, clocks: FakeClocks) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         seen = {out.read(LOCK)}
         for _ in range(3):
             heartbeat._beat()
@@ -371,7 +371,7 @@ def test_each_heartbeat_changes_the_lock_though_the_clocks_stand_still(out: Stor
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_whose_lock_was_taken_steps_back_and_leaves_the_lock_to_the_other(out: Storage) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         put_between_heartbeats(out, elsewhere())
         wait_for(lambda: stopped(heartbeat))
         with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7"):
@@ -382,9 +382,9 @@ def test_a_run_whose_lock_was_taken_steps_back_and_leaves_the_lock_to_the_other(
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_whose_lock_is_gone_steps_back(out: Storage) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         while out.stat(LOCK):
-            out.give_up(LOCK, out.read(LOCK))
+            out.delete_if_equal(LOCK, out.read(LOCK))
         wait_for(lambda: stopped(heartbeat))
         with pytest.raises(RunStopped, match="is gone: is the disk mounted"):
             heartbeat.check()
@@ -395,14 +395,14 @@ def test_a_run_whose_lock_is_gone_steps_back(out: Storage) -> None:
 @pytest.mark.parametrize("garbage", [b"\x00\xff garbage", b"{}", b"[1]", b'{"run_id": 3'])
 def test_a_run_whose_lock_is_overwritten_by_garbage_says_that_it_is_damaged(out: Storage, garbage: bytes) -> None:
     """It names no other run, since there is none; the next run takes the lock over at once."""
-    with held(out, "mine") as heartbeat:
-        wait_for(lambda: out.take(LOCK, out.read(LOCK), garbage))
+    with hold_lock(out, "mine") as heartbeat:
+        wait_for(lambda: out.take_over(LOCK, out.read(LOCK), garbage))
         wait_for(lambda: stopped(heartbeat))
         with pytest.raises(RunStopped, match="is damaged: something that is not a run wrote to it; keep"):
             heartbeat.check()
         with pytest.raises(StorageFault, match=r"its run\.lock is damaged"):
             heartbeat.out.write("a", b"1")
-    with held(out, "next", wait_seconds=0):
+    with hold_lock(out, "next", wait_seconds=0):
         pass
 
 
@@ -413,7 +413,7 @@ def refuse(self: Storage, path: str, data: bytes) -> None:
 def test_a_heartbeat_that_cannot_be_written_for_long_stops_the_run(
     out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(out, "mine") as heartbeat, monkeypatch.context() as patch:
+    with hold_lock(out, "mine") as heartbeat, monkeypatch.context() as patch:
         patch.setattr(Storage, "write", refuse)
         clocks.pass_by(CONFIRM_SECONDS)
         heartbeat.check()
@@ -431,7 +431,7 @@ def test_a_run_that_was_stopped_finds_out_that_another_has_taken_over(
     out: Storage, clocks: FakeClocks, how: str
 ) -> None:
     """Before it writes anything, and before its next heartbeat."""
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         heartbeat.check()
         put(out, elsewhere())
         getattr(clocks, how)(600)
@@ -442,7 +442,7 @@ def test_a_run_that_was_stopped_finds_out_that_another_has_taken_over(
 
 @pytest.mark.parametrize("how", ["suspend", "pass_by"])
 def test_a_run_that_was_stopped_and_still_holds_its_lock_goes_on(out: Storage, clocks: FakeClocks, how: str) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         before = holder(out)
         getattr(clocks, how)(600)
         heartbeat.check()
@@ -453,7 +453,7 @@ def test_a_run_that_was_stopped_and_still_holds_its_lock_goes_on(out: Storage, c
 def test_a_network_that_is_late_after_a_suspend_is_waited_for(
     out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(out, "mine") as heartbeat, monkeypatch.context() as patch:
+    with hold_lock(out, "mine") as heartbeat, monkeypatch.context() as patch:
         patch.setattr(Storage, "write", refuse)
         clocks.suspend(600)
         clocks.meanwhile = lambda slept: patch.undo() if slept == 20 else None
@@ -462,7 +462,7 @@ def test_a_network_that_is_late_after_a_suspend_is_waited_for(
 
 
 def test_a_heartbeat_that_hangs_is_not_waited_for_without_an_end(out: Storage, clocks: FakeClocks) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         with heartbeat._beating:  # as its thread does while the storage does not answer
             clocks.pass_by(CONFIRM_SECONDS + 1)
             with pytest.raises(RunStopped, match=r"could not be written for 60 s: .* does not answer"):
@@ -474,7 +474,7 @@ def test_a_heartbeat_that_hangs_is_not_waited_for_without_an_end(out: Storage, c
 def test_between_heartbeats_the_lock_is_not_read(
     out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(out, "mine") as heartbeat, monkeypatch.context() as patch:
+    with hold_lock(out, "mine") as heartbeat, monkeypatch.context() as patch:
         patch.setattr(Storage, "read", refuse)
         clocks.pass_by(CONFIRM_SECONDS)
         heartbeat.check()
@@ -484,14 +484,14 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_heartbeat_steps_back(
     out: Storage, clocks: FakeClocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a disk it may have replaced what another wrote meanwhile."""
-    swap = Storage.swap
+    swap = Storage.compare_and_swap
 
     def stopped_in_it(self: Storage, path: str, before: bytes, after: bytes) -> bool:
         clocks.suspend(600)
         return swap(self, path, before, after)
 
     monkeypatch.setattr(Storage, "swap", stopped_in_it)
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         heartbeat._beat()
         with pytest.raises(RunStopped, match="was stopped while it wrote its heartbeat"):
             heartbeat.check()
@@ -499,18 +499,18 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_heartbeat_steps_back(
 
 WRITES: dict[str, Callable[[Storage], object]] = {
     "write": lambda out: out.write("a", b"2"),
-    "keep": lambda out: out.keep("a", b"2"),
+    "keep": lambda out: out.write_if_changed("a", b"2"),
     "create": lambda out: out.create("b", b"2"),
-    "swap": lambda out: out.swap("a", b"1", b"2"),
+    "swap": lambda out: out.compare_and_swap("a", b"1", b"2"),
     "delete": lambda out: out.delete("a"),
-    "below": lambda out: out.below("folder").write("a", b"2"),
+    "below": lambda out: out.subfolder("folder").write("a", b"2"),
 }
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_nothing_is_written_for_a_run_that_has_lost_its_lock(out: Storage, write: Callable[[Storage], object]) -> None:
     """Not by a worker either, which does not hear the heartbeat."""
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         for path in ("a", "folder/a"):
             heartbeat.out.write(path, b"1")
         put(out, elsewhere())
@@ -527,7 +527,7 @@ def test_nothing_is_written_for_a_run_that_has_lost_its_lock(out: Storage, write
 
 def test_what_was_begun_before_the_lock_was_lost_is_not_published(out: Storage) -> None:
     lost = pytest.raises(StorageFault, match="taken by another run")
-    with held(out, "mine") as heartbeat, lost, heartbeat.out.publishing("a") as file:
+    with hold_lock(out, "mine") as heartbeat, lost, heartbeat.out.atomic_writer("a") as file:
         file.write(b"1")
         put(out, elsewhere())
     assert [entry.path for entry in out.files()] == [LOCK]
@@ -543,7 +543,7 @@ def test_a_short_fault_does_not_stop_the_run(out: Storage, monkeypatch: pytest.M
             raise StorageFault("no")
         write(self, path, data)
 
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         monkeypatch.setattr(Storage, "write", refuse_twice)
         wait_for(lambda: len(times) > 4)
         heartbeat.check()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextscene.common.filesystem import connect
-from nextscene.common.storage import BadLocation, Entry, Storage, StorageFault, draft_of
+from nextscene.common.storage import BadLocation, Entry, Storage, StorageFault, final_name_of_draft
 from nextscene.shards.format.layout import owns
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -31,7 +31,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_a_file_is_published_whole_with_its_folders(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
-    with out.publishing("a/b/c.bin") as file:
+    with out.atomic_writer("a/b/c.bin") as file:
         file.write(b"one, ")
         assert out.stat("a/b/c.bin") is None
         file.write(b"two")
@@ -39,7 +39,7 @@ def test_a_file_is_published_whole_with_its_folders(tmp_path: Path) -> None:
 
 
 def test_what_is_published_can_be_read_back_before_it_is(tmp_path: Path) -> None:
-    with Storage.at(tmp_path).publishing("a") as file:
+    with Storage.at(tmp_path).atomic_writer("a") as file:
         file.write(b"0123456789")
         file.seek(3)
         assert file.read(4) == b"3456"
@@ -51,7 +51,7 @@ def test_a_block_that_raises_publishes_nothing_and_leaves_no_draft(tmp_path: Pat
     out = Storage.at(tmp_path)
     out.write("kept", b"before")
     for path in ("kept", "new", "folder/new"):
-        with pytest.raises(type(error)), out.publishing(path) as file:
+        with pytest.raises(type(error)), out.atomic_writer(path) as file:
             file.write(b"x" * 100_000)
             file.flush()
             raise error
@@ -62,7 +62,7 @@ def test_an_error_of_the_disk_inside_the_block_is_a_fault_that_names_path_and_pl
     out = Storage.at(tmp_path)
     with (
         pytest.raises(StorageFault, match=f"cannot write a/b in {tmp_path}: Input/output error"),
-        out.publishing("a/b"),
+        out.atomic_writer("a/b"),
     ):
         raise OSError(5, os.strerror(5))
     assert tree(tmp_path) == {}
@@ -83,13 +83,13 @@ PART = "parts/train-00000000.part"
 def test_drafts_are_not_listed_and_a_sweep_removes_those_of_killed_writers(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     out.write("folder/whole", b"x")
-    with suppress(KeyboardInterrupt), out.publishing(PART):
+    with suppress(KeyboardInterrupt), out.atomic_writer(PART):
         (draft,) = set(tree(tmp_path)) - {"folder/whole"}
         assert [entry.path for entry in out.files(recursive=True)] == ["folder/whole"]
-        assert draft_of(Path(draft).name) == Path(PART).name
+        assert final_name_of_draft(Path(draft).name) == Path(PART).name
         raise KeyboardInterrupt
     (tmp_path / draft).write_bytes(b"half")
-    out.sweep(owns)
+    out.remove_drafts(owns)
     assert tree(tmp_path) == {"folder/whole": b"x"}
 
 
@@ -107,7 +107,7 @@ def test_a_sweep_spares_what_others_left_unfinished(tmp_path: Path, draft: str) 
     out = Storage.at(tmp_path)
     (tmp_path / draft).parent.mkdir(parents=True)
     (tmp_path / draft).write_bytes(b"x")
-    out.sweep(owns)
+    out.remove_drafts(owns)
     assert tree(tmp_path) == {draft: b"x"}
 
 
@@ -174,7 +174,7 @@ def test_files_are_listed_by_path_with_size_and_time_relative_to_the_root(tmp_pa
 def test_a_path_that_leaves_the_root_is_refused(tmp_path: Path, path: str) -> None:
     out = Storage.at(tmp_path / "out")
     using = (
-        out.full,
+        out.full_path,
         out.stat,
         out.read,
         out.open,
@@ -204,7 +204,7 @@ def test_a_local_path_becomes_absolute_and_a_file_uri_is_the_same_place(
     ):
         assert Storage.at(same).read("a") == b"x"
         assert Storage.at(same).is_local
-        assert Storage.at(same).local("a") == tmp_path / "folder" / "a"
+        assert Storage.at(same).local_path("a") == tmp_path / "folder" / "a"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_credential_in_a_uri_is_refused_and_never_repeated(uri: str) -> None:
 
 
 def test_an_at_sign_in_a_path_is_no_credential() -> None:
-    assert Storage.at("s3://bucket/a@b?region=us-east-1").shown == "s3://bucket/a@b"
+    assert Storage.at("s3://bucket/a@b?region=us-east-1").display_uri == "s3://bucket/a@b"
 
 
 @pytest.mark.parametrize("location", ["nonsense://bucket/x", "http://host/x", "s3:///", "://", "s3://"])
@@ -248,7 +248,7 @@ def test_any_name_can_be_a_folder_and_is_shown_as_it_is(tmp_path: Path, name: st
     out.write(f"{name}/{name}", b"x")
     assert tree(tmp_path) == {f"{name}/{name}/{name}": b"x"}
     assert [entry.path for entry in out.files(recursive=True)] == [f"{name}/{name}"]
-    assert out.shown == f"{tmp_path}/{name}"
+    assert out.display_uri == f"{tmp_path}/{name}"
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def assert_faulty(out: Storage, path: str) -> None:
     for write in (lambda: out.write(path, b"x"), lambda: out.create(path, b"x")):
         with pytest.raises(StorageFault, match=path) as fault:
             write()
-        assert out.shown in str(fault.value) and "\n" not in str(fault.value)
+        assert out.display_uri in str(fault.value) and "\n" not in str(fault.value)
 
 
 @pytest.fixture
@@ -362,7 +362,7 @@ def _connections() -> int:
 
 
 def _publish(out: Storage) -> None:
-    with out.publishing("a/b/c") as file:
+    with out.atomic_writer("a/b/c") as file:
         file.write(b"x")
 
 
@@ -373,9 +373,9 @@ def test_where_the_anchor_is_gone_nothing_is_written_or_made(tmp_path: Path, lea
     free = Storage.at(root)
     free.write("mark", b"")
     free.write("a/file", b"before")
-    out = free.anchored("mark")
+    out = free.with_anchor("mark")
     _publish(out)
-    with pytest.raises(StorageFault, match=r"is the disk mounted\?"), out.publishing("a/new") as file:
+    with pytest.raises(StorageFault, match=r"is the disk mounted\?"), out.atomic_writer("a/new") as file:
         file.write(b"x")
         root.rename(away)
         if leaves == "an empty folder":
@@ -383,11 +383,11 @@ def test_where_the_anchor_is_gone_nothing_is_written_or_made(tmp_path: Path, lea
     for act in (
         _publish,
         lambda out: out.write("x", b"x"),
-        lambda out: out.keep("x/y", b"x"),
+        lambda out: out.write_if_changed("x/y", b"x"),
         lambda out: out.create("a/x", b"x"),
-        lambda out: out.swap("a/file", b"before", b"after"),
-        lambda out: out.take("a/file", b"before", b"after"),
-        lambda out: out.give_up("a/file", b"before"),
+        lambda out: out.compare_and_swap("a/file", b"before", b"after"),
+        lambda out: out.take_over("a/file", b"before", b"after"),
+        lambda out: out.delete_if_equal("a/file", b"before"),
         lambda out: out.delete("a/file"),
     ):
         with pytest.raises(StorageFault, match=r"mark is gone; is the disk mounted\?"):
@@ -396,14 +396,14 @@ def test_where_the_anchor_is_gone_nothing_is_written_or_made(tmp_path: Path, lea
     if root.exists():
         root.rmdir()
     away.rename(root)
-    out.sweep(lambda path: True)
+    out.remove_drafts(lambda path: True)
     assert tree(root) == {"mark": b"", "a/file": b"before", "a/b/c": b"x"}
 
 
 def test_a_root_that_goes_between_the_look_and_the_write_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = Storage.at(tmp_path / "out").anchored("mark")
+    out = Storage.at(tmp_path / "out").with_anchor("mark")
     monkeypatch.setattr(Storage, "check_anchor", lambda self: None)
     for act in (_publish, lambda out: out.create("a", b"x"), lambda out: out.write("a", b"x")):
         with pytest.raises(StorageFault, match="is the disk mounted"):
@@ -414,13 +414,13 @@ def test_a_root_that_goes_between_the_look_and_the_write_is_not_made_again(
 def test_a_swap_and_a_take_need_what_was_seen(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     out.write("lock", b"dead")
-    assert not out.swap("lock", b"other", b"mine") and not out.take("lock", b"other", b"mine")
-    assert not out.swap("nowhere", b"dead", b"mine") and not out.take("nowhere", b"dead", b"mine")
-    assert out.take("lock", b"dead", b"one") and not out.take("lock", b"dead", b"two")
-    assert out.swap("lock", b"one", b"next")
-    out.give_up("lock", b"one")
+    assert not out.compare_and_swap("lock", b"other", b"mine") and not out.take_over("lock", b"other", b"mine")
+    assert not out.compare_and_swap("nowhere", b"dead", b"mine") and not out.take_over("nowhere", b"dead", b"mine")
+    assert out.take_over("lock", b"dead", b"one") and not out.take_over("lock", b"dead", b"two")
+    assert out.compare_and_swap("lock", b"one", b"next")
+    out.delete_if_equal("lock", b"one")
     assert tree(tmp_path) == {"lock": b"next"}
-    out.give_up("lock", b"next")
+    out.delete_if_equal("lock", b"next")
     assert tree(tmp_path) == {}
 
 
@@ -439,8 +439,8 @@ def test_a_root_with_dots_is_where_the_system_says(tmp_path: Path, by_link: bool
     root.mkdir()
     out = Storage.at(root)
     out.write("mark", b"")
-    out.anchored("mark").write("a/b/c", b"x")
-    out.anchored("mark").below("sub").write("d/e", b"y")
+    out.with_anchor("mark").write("a/b/c", b"x")
+    out.with_anchor("mark").subfolder("sub").write("d/e", b"y")
     assert (root / "a/b/c").read_bytes() == b"x" and (root / "sub/d/e").read_bytes() == b"y"
 
 
@@ -451,5 +451,7 @@ def test_of_many_that_take_at_once_one_succeeds(tmp_path: Path) -> None:
         for turn in range(50):
             out.write("lock", b"dead")
             mine = [f"{turn} {number}".encode() for number in range(4)]
-            took = list(together.map(lambda data: out.take("lock", b"dead", data) or out.create("lock", data), mine))
+            took = list(
+                together.map(lambda data: out.take_over("lock", b"dead", data) or out.create("lock", data), mine)
+            )
             assert [data for data, did in zip(mine, took, strict=True) if did] == [out.read("lock")]

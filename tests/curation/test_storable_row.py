@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextscene.common.storage import Storage
-from nextscene.common.text import evidence, sound, word
+from nextscene.common.text import identifier, readable_text, storable_text
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
 from nextscene.curation.storable_row import writable
 from tests.hostile_text import HALF, STEERING, floats, integers, texts
@@ -80,21 +80,21 @@ def test_data_that_cannot_be_written_is_left_out_and_ends_the_clip_which_says_wh
 
 @given(texts, st.integers(60, 200))
 def test_evidence_is_cut_to_its_length_with_a_mark_and_then_stays_as_it_is(text: str, longest: int) -> None:
-    found = evidence(text, longest)
-    assert len(found) <= longest and evidence(found, longest) == found
+    found = readable_text(text, longest)
+    assert len(found) <= longest and readable_text(found, longest) == found
     assert found.encode().decode() == found and not set(found) & set("\0\x1b\x07\x85")
     assert len(text) <= longest or ("cut, of" in found and f"{len(text):,} characters" in found)
 
 
 @given(texts)
 def test_data_of_the_judge_keeps_all_but_what_no_file_can_hold(text: str) -> None:
-    found = sound(text)
+    found = storable_text(text)
     assert len(found) == len(text) and all(a == b or b == "?" for a, b in zip(text, found, strict=True))
     assert found.encode().decode() == found and "\0" not in found
 
 
 @given(texts)
 def test_a_word_stays_a_word(text: str) -> None:
-    assert word(text) == word(word(text)) and len(word(text)) <= 64
-    assert word(text).isascii() and not set(word(text)) & set(" \n|<>\x1b")
-    assert word("frontier_llm") == "frontier_llm"
+    assert identifier(text) == identifier(identifier(text)) and len(identifier(text)) <= 64
+    assert identifier(text).isascii() and not set(identifier(text)) & set(" \n|<>\x1b")
+    assert identifier("frontier_llm") == "frontier_llm"

@@ -26,8 +26,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig, EncodeConfig, Rules
 from nextscene.curation.ledger import SCHEMA
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.shards.format.checksums import relist
-from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS, ShardName
+from nextscene.shards.format.checksums import update_checksum
+from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, ShardName
 from tests.fakes.loopback import CLAUDE, loopback, spans, terms
 from tests.support import build_inline, problems
 
@@ -70,7 +70,7 @@ def make(folder: Path) -> Path:
         next(api, None)
     page = b"<!doctype html><title>a page</title>"
     (folder / "out" / REPORT).write_bytes(page)
-    relist(Storage.at(folder / "out"), REPORT, hashlib.sha256(page).hexdigest())
+    update_checksum(Storage.at(folder / "out"), REPORT, hashlib.sha256(page).hexdigest())
     return folder / "out"
 
 
@@ -390,7 +390,7 @@ def _answer(name: str, value: object, *, renamed: bool) -> Change:
 def _sums() -> _Named:
     def lines(change: Callable[[list[str]], list[str]]) -> Change:
         def do(out: Path) -> None:
-            (out / SUMS).write_text("".join(change((out / SUMS).read_text().splitlines(keepends=True))))
+            (out / CHECKSUMS).write_text("".join(change((out / CHECKSUMS).read_text().splitlines(keepends=True))))
 
         return do
 
@@ -401,7 +401,7 @@ def _sums() -> _Named:
     yield "in capitals", lines(lambda found: [line[:64].upper() + line[64:] for line in found])
     yield "another path", lines(lambda found: [line.replace(ONE.tar, TWO.tar) for line in found])
     yield "emptied", lines(lambda found: [])
-    yield "deleted", _deleted(SUMS)
+    yield "deleted", _deleted(CHECKSUMS)
 
 
 def _page() -> _Named:

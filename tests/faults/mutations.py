@@ -25,7 +25,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, SUMS
+from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN, REPORT, SUMMARY
 from tests.fakes.loopback import files_of
 from tests.faults.damaged_sets import ACCOUNT, ONE, changes, make, segments, told
 from tests.support import as_before_sums
@@ -39,7 +39,7 @@ KINDS = (
     CONFIG,
     MANIFEST,
     SUMMARY,
-    SUMS,
+    CHECKSUMS,
     "README.md",
     "croissant.json",
     "wids-train.json",

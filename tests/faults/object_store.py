@@ -37,7 +37,7 @@ from nextscene.common.errors import RunStopped
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage, StorageFault
 from tests.faults.kill_at_step import TINY
 from tests.support import REPOSITORY, assert_conserved, assert_same_dataset, build_inline, captioned_spans
@@ -240,7 +240,7 @@ def _start(out: str, number: int, begin: Any, counts: Any) -> None:
     """`counts`: how many got in, how many are in, how many were at most."""
     place = Storage.at(out)
     begin.wait()
-    with suppress(RunStopped), held(place, f"run-{number}"):
+    with suppress(RunStopped), hold_lock(place, f"run-{number}"):
         with counts.get_lock():
             counts[0] += 1
             counts[1] += 1

@@ -15,7 +15,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.pipelines.cli.begun_dataset import config_of
-from nextscene.shards.format.layout import REPORT, SUMS
+from nextscene.shards.format.layout import CHECKSUMS, REPORT
 from tests.fakes.without_ray import build, command, without_ray
 from tests.support import ledger, make_video, problems, write_csv
 
@@ -99,4 +99,4 @@ def test_the_next_run_makes_anew_whatever_is_older_than_the_ledgers(
         config, place = config_of_out(out), Storage.at(out)
         page, ends = place.read(REPORT), [row.outcome for row in ledger(out, config)]
         assert page.count(b"kept") == ends.count("kept") and page.count(b"failed") == ends.count("failed"), made
-        assert (out / SUMS).exists() and problems(out, config) == [], made
+        assert (out / CHECKSUMS).exists() and problems(out, config) == [], made

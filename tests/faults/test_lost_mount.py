@@ -95,7 +95,7 @@ def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on
     source: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, leaves: str
 ) -> None:
     out, away = tmp_path / "out", tmp_path / "away"
-    publishing = Storage.publishing
+    publishing = Storage.atomic_writer
 
     def vanish() -> None:
         if not away.exists():
@@ -129,8 +129,8 @@ def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on
 def test_answers_and_videos_of_an_evaluation_are_not_written_where_its_folder_is_gone(tmp_path: Path) -> None:
     root, away = tmp_path / "out", tmp_path / "away"
     Storage.at(root).write(LOCK, b"held")
-    out = Storage.at(root).anchored(LOCK)
-    videos = VideoFolder(out.below("model"), "videos")
+    out = Storage.at(root).with_anchor(LOCK)
+    videos = VideoFolder(out.subfolder("model"), "videos")
     records = [{"file": "a.mp4", "fps": 16.0}]
     videos.claim(records)
     assert (root / "model" / RECORDS).is_file()
@@ -142,7 +142,7 @@ def test_answers_and_videos_of_an_evaluation_are_not_written_where_its_folder_is
         lambda: local_state(out, JOURNALS),
         lambda: videos.claim([{"file": "b.mp4"}]),
         lambda: videos.put(records, np.zeros((1, 1, 64, 64, 3), np.uint8)),
-        lambda: VideoFolder(out.below("other"), "videos").claim([{"file": "b.mp4"}]),
+        lambda: VideoFolder(out.subfolder("other"), "videos").claim([{"file": "b.mp4"}]),
     )
     for act in acts:
         with pytest.raises(StorageFault, match=r"run\.lock is gone; is the disk mounted\?"):

@@ -21,7 +21,7 @@ from nextscene.common.errors import RunStopped
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessState
-from nextscene.common.run_lock import Heartbeat, held, holder, is_at_work
+from nextscene.common.run_lock import Heartbeat, hold_lock, holder, is_running
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import CONFIG, PLAN, ShardName, owns
 from tests.clocks.fake import FakeClocks
@@ -102,7 +102,7 @@ def test_of_runs_that_start_at_once_one_holds_the_lock(made: Store, runs: Runs) 
 def test_a_block_that_raises_uploads_nothing(out: Storage, error: BaseException, scratch: Path) -> None:
     out.write("kept", b"before")
     for path in ("kept", "new"):
-        with pytest.raises(type(error)), out.publishing(path) as file:
+        with pytest.raises(type(error)), out.atomic_writer(path) as file:
             file.write(b"half")
             raise error
     assert out.read("kept") == b"before" and out.stat("new") is None
@@ -113,7 +113,7 @@ def test_a_block_that_raises_uploads_nothing(out: Storage, error: BaseException,
 @pytest.mark.parametrize("fate", ["cut off", "lands"])
 def test_an_upload_that_fails_once_is_sent_again_from_its_beginning(made: Store, out: Storage, fate: Fate) -> None:
     made.proxy.fate = once(fate)
-    with out.publishing("a") as file:
+    with out.atomic_writer("a") as file:
         file.write(bytes(range(256)) * 1000)
     assert out.read("a") == bytes(range(256)) * 1000
 
@@ -121,7 +121,7 @@ def test_an_upload_that_fails_once_is_sent_again_from_its_beginning(made: Store,
 @pytest.mark.usefixtures("no_waiting")
 def test_a_store_that_never_answers_is_a_fault_without_a_secret(made: Store, out: Storage) -> None:
     made.proxy.fate = lambda method, path: "cut off"
-    for act in (lambda: out.write("a", b""), lambda: out.delete("a"), lambda: out.swap("a", b"", b"")):
+    for act in (lambda: out.write("a", b""), lambda: out.delete("a"), lambda: out.compare_and_swap("a", b"", b"")):
         with pytest.raises(StorageFault, match="a in s3://") as fault:
             act()
         assert "\n" not in str(fault.value) and "dummy" not in str(fault.value)
@@ -146,7 +146,7 @@ def test_a_large_file_is_uploaded_in_parts_that_count_together_or_not_at_all(
             return super().read(size)
 
     data = bytes(range(256)) * 10
-    bucket = s3.bucket_of(out.uri)
+    bucket = s3.open_bucket(out.uri)
     if error is None:
         bucket.upload("large", Source(data))
         assert made.client.get_object(Bucket=BUCKET, Key="large")["Body"].read() == data
@@ -158,15 +158,15 @@ def test_a_large_file_is_uploaded_in_parts_that_count_together_or_not_at_all(
 
 
 def test_uploads_that_a_killed_run_left_are_aborted_but_for_those_beside_and_spared(made: Store, out: Storage) -> None:
-    root = out.full("").partition("/")[2]
+    root = out.full_path("").partition("/")[2]
     tar = ShardName("train", 3).tar
     for key in (f"{root}/{PLAN}", f"{root}/{tar}", f"{root}/latents/x/{tar}", f"{root}-other/{PLAN}", f"{root}/mine"):
         made.client.create_multipart_upload(Bucket=BUCKET, Key=key)
-    out.sweep_uploads(owns)
+    out.abort_uploads(owns)
     assert made.unfinished() == [f"{root}/latents/x/{tar}", f"{root}-other/{PLAN}", f"{root}/mine"]
-    out.below("latents/x").sweep_uploads(owns)
-    Storage.at(made.uri(f"{root}-other")).sweep_uploads(owns)
-    out.sweep_uploads(lambda path: path == "mine")
+    out.subfolder("latents/x").abort_uploads(owns)
+    Storage.at(made.uri(f"{root}-other")).abort_uploads(owns)
+    out.abort_uploads(lambda path: path == "mine")
     assert made.unfinished() == []
 
 
@@ -178,8 +178,8 @@ def test_who_may_not_list_uploads_is_told_and_works_on(
 
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "ListMultipartUploads")
 
-    monkeypatch.setattr(s3.bucket_of(out.uri)._client, "get_paginator", refused)
-    out.sweep_uploads(owns)
+    monkeypatch.setattr(s3.open_bucket(out.uri)._client, "get_paginator", refused)
+    out.abort_uploads(owns)
     assert "AccessDenied" in caplog.text and "lifecycle rule" in caplog.text
 
 
@@ -195,9 +195,9 @@ def test_a_conditional_write_is_not_taken_for_anothers_where_its_answer_was_lost
     assert out.create("a", b"mine")
     assert not out.create("a", b"yours")
     made.proxy.fate = once(fate)
-    assert out.swap("a", b"mine", b"next")
-    assert not out.swap("a", b"mine", b"yours")
-    assert not out.swap("nowhere", b"mine", b"yours")
+    assert out.compare_and_swap("a", b"mine", b"next")
+    assert not out.compare_and_swap("a", b"mine", b"yours")
+    assert not out.compare_and_swap("nowhere", b"mine", b"yours")
     assert out.read("a") == b"next"
 
 
@@ -207,12 +207,12 @@ def test_a_store_without_conditional_writes_is_read_back_and_told_of_once(
 ) -> None:
     s3._told_once.cache_clear()
     made.proxy.conditions = conditions  # type: ignore[assignment]
-    with held(out, "one"):
+    with hold_lock(out, "one"):
         now = holder(out)
         assert now is not None and now.run_id == "one"
         assert not out.create(LOCK, b"another")
-        assert out.swap(LOCK, out.read(LOCK), b"next")
-        assert not out.swap(LOCK, b"other", b"not")
+        assert out.compare_and_swap(LOCK, out.read(LOCK), b"next")
+        assert not out.compare_and_swap(LOCK, b"other", b"not")
     assert out.read(LOCK) == b"next"
     assert [r.levelno for r in caplog.records if "no conditional writes" in r.message] == [logging.WARNING]
 
@@ -230,12 +230,12 @@ def test_a_lock_is_never_taken_or_given_up_over_anothers(out: Storage, monkeypat
     out.write(LOCK, b"dead")
     with monkeypatch.context() as patch:
         patch.setattr(s3.S3Bucket, "_get", overtaken)
-        assert not out.take(LOCK, b"dead", b"mine")
+        assert not out.take_over(LOCK, b"dead", b"mine")
     assert out.read(LOCK) == other
     out.write(LOCK, b"mine")
     with monkeypatch.context() as patch:
         patch.setattr(s3.S3Bucket, "_get", overtaken)
-        out.give_up(LOCK, b"mine")
+        out.delete_if_equal(LOCK, b"mine")
     assert out.read(LOCK) == other
 
 
@@ -245,7 +245,7 @@ def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its
     monkeypatch.setattr("nextscene.common.run_lock.BEAT_SECONDS", 0.01)
     me, other = Holder.me("mine"), Holder.me("theirs").to_bytes()
     out.write(LOCK, me.to_bytes())
-    swap = Storage.swap
+    swap = Storage.compare_and_swap
 
     def overtaken(self: Storage, path: str, before: bytes, after: bytes) -> bool:
         self.write(path, other)
@@ -261,11 +261,11 @@ def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its
 
 
 def test_a_lock_that_was_given_up_is_nobodys_for_old_and_new_readers(out: Storage) -> None:
-    with held(out, "mine"):
+    with hold_lock(out, "mine"):
         pass
     assert holder(out) is None
     assert Holder.of(out.read(LOCK)).state is ProcessState.ENDED  # as a version reads it that does not know of this
-    with held(out, "next"):
+    with hold_lock(out, "next"):
         now = holder(out)
         assert now is not None and now.run_id == "next"
 
@@ -312,32 +312,32 @@ def test_a_lock_of_yesterday_is_taken_over_at_once_and_a_young_one_is_waited_for
     out.write(LOCK, elsewhere.to_bytes())
     with monkeypatch.context() as patch:
         patch.setattr(bucket._client, "get_object", a_day_later)
-        assert not is_at_work(out)
-        with held(out, "mine"):
+        assert not is_running(out)
+        with hold_lock(out, "mine"):
             assert fake.slept == 0
     out.write(LOCK, elsewhere.to_bytes())
-    assert is_at_work(out)
-    with held(out, "mine"):
+    assert is_running(out)
+    with hold_lock(out, "mine"):
         assert fake.slept > 50
 
 
 def test_nothing_is_uploaded_for_a_run_that_has_lost_its_lock(out: Storage) -> None:
-    with held(out, "mine") as heartbeat:
+    with hold_lock(out, "mine") as heartbeat:
         heartbeat.out.write("a", b"1")
         lost = pytest.raises(StorageFault, match="taken by another run")
-        with lost, heartbeat.out.publishing("a") as file:
+        with lost, heartbeat.out.atomic_writer("a") as file:
             file.write(b"2")
             out.write(LOCK, Holder.me("theirs").to_bytes())
     assert out.read("a") == b"1"
 
 
 def test_the_draft_of_a_killed_upload_is_swept_from_tmpdir_by_the_next(out: Storage, scratch: Path) -> None:
-    with out.publishing("a") as file:
+    with out.atomic_writer("a") as file:
         (mine,) = scratch.iterdir()
         left = scratch / f"{mine.name}-left"
         shutil.copytree(mine, left)
         os.utime(left, (0, 0))
-        with out.publishing("b"):
+        with out.atomic_writer("b"):
             assert not left.exists() and mine.exists()
         file.write(b"x")
     assert out.read("a") == b"x" and list(scratch.iterdir()) == []
@@ -380,7 +380,7 @@ def test_another_store_is_written_to_under_a_name_that_does_not_count(
     with filesystem.open_output_stream("out/folder/.whole.0123abcd.unfinished") as left:
         left.write(b"half")
     assert [entry.path for entry in other.files(recursive=True)] == ["folder/whole"]
-    other.sweep_uploads(owns)
+    other.abort_uploads(owns)
     assert len(listed()) == 2
-    other.sweep_uploads(lambda path: path == "folder/whole")
+    other.abort_uploads(lambda path: path == "folder/whole")
     assert len(listed()) == 1

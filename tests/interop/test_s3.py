@@ -24,7 +24,7 @@ from tenacity import stop_after_attempt
 
 from nextscene.common import filesystem
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.run_lock import held, holder
+from nextscene.common.run_lock import hold_lock, holder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.build_nsp import main
 from tests.command import SMALL_FLAGS, Ended, Place, place, sabotage
@@ -256,7 +256,7 @@ def test_an_out_without_its_bucket_stops_the_run_before_any_work(film: tuple[Pat
 
 def test_a_lock_keeps_a_second_run_out_and_goes_with_its_holder(bucket: Bucket) -> None:
     out = bucket.at("out")
-    with held(out, "one"), pytest.raises(RunStopped, match="is at work there"), held(bucket.at("out"), "two"):
+    with hold_lock(out, "one"), pytest.raises(RunStopped, match="is at work there"), hold_lock(bucket.at("out"), "two"):
         pass
     assert holder(out) is None
     assert out.create("mine", b"mine")
@@ -584,7 +584,7 @@ def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
 
 
 def test_a_prefix_that_was_deleted_is_told_before_a_run_is_concluded(bucket: Bucket) -> None:
-    out = bucket.at("out").anchored("mark")
+    out = bucket.at("out").with_anchor("mark")
     out.write("mark", b"")
     out.check_anchor(remotely=True)
     out.delete("mark")

@@ -14,7 +14,7 @@ import pytest
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import STALE_SECONDS, Holder
 from nextscene.common.process_identity import ProcessIdentity
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.run_ownership import RunOwnershipCheck
@@ -54,7 +54,7 @@ def put(out: Storage, holder: Holder) -> None:
 
 
 def test_while_the_run_holds_the_lock_its_judge_may_ask(out: Storage, clocks: FakeClocks) -> None:
-    with held(out, "mine"):
+    with hold_lock(out, "mine"):
         ownership = RunOwnershipCheck(out, "mine")
         for _ in range(3):
             ownership.check()
@@ -65,7 +65,7 @@ def test_without_a_lock_or_under_anothers_nobody_may_ask(out: Storage) -> None:
     with pytest.raises(JudgeStopped, match=r"run mine into .*: its lock is gone: is the disk mounted\?"):
         RunOwnershipCheck(out, "mine").check()
     taken = f"its lock was taken by another run, on .*, process {os.getpid()}"
-    with held(out, "other"), pytest.raises(JudgeStopped, match=taken):
+    with hold_lock(out, "other"), pytest.raises(JudgeStopped, match=taken):
         RunOwnershipCheck(out, "mine").check()
 
 
@@ -104,7 +104,7 @@ def test_once_another_has_taken_the_lock_nobody_may_ask_though_the_process_of_th
     out: Storage, clocks: FakeClocks, how: str
 ) -> None:
     """Also right after a suspend, in which the other came."""
-    with held(out, "mine"):
+    with hold_lock(out, "mine"):
         ownership = RunOwnershipCheck(out, "mine")
         ownership.check()
         put(out, replace(far(), run_id="theirs"))
@@ -114,7 +114,7 @@ def test_once_another_has_taken_the_lock_nobody_may_ask_though_the_process_of_th
 
 
 def test_between_two_readings_of_the_lock_only_the_process_is_looked_for(out: Storage, clocks: FakeClocks) -> None:
-    with held(out, "mine"):
+    with hold_lock(out, "mine"):
         ownership = RunOwnershipCheck(out, "mine")
         ownership.check()
         out.delete(LOCK)
@@ -127,7 +127,7 @@ def test_between_two_readings_of_the_lock_only_the_process_is_looked_for(out: St
 
 @pytest.mark.parametrize("seconds", [3, -3, 3600, -3600])
 def test_a_step_of_the_wall_clock_ends_no_asking(out: Storage, clocks: FakeClocks, seconds: float) -> None:
-    with held(out, "mine"):
+    with hold_lock(out, "mine"):
         ownership = RunOwnershipCheck(out, "mine")
         ownership.check()
         clocks.wall_now += seconds
@@ -141,7 +141,7 @@ def test_a_lock_that_cannot_be_read_is_the_cause(
     def refuse(self: Storage, path: str) -> bytes:
         raise StorageFault("cannot read run.lock in out: Input/output error")
 
-    with held(out, "mine"), monkeypatch.context() as patch:
+    with hold_lock(out, "mine"), monkeypatch.context() as patch:
         patch.setattr(Storage, "read_with_age", refuse)
         with pytest.raises(JudgeStopped, match=r"its lock cannot be read: .* Input/output error"):
             RunOwnershipCheck(out, "mine").check()

@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
 from nextscene.pipelines.generate import main
 from nextscene.shards.format.folder_mark import VIDEOS, claim
@@ -135,7 +135,7 @@ def test_whatever_ends_a_line_may_stand_in_a_scene(given: Given, scene: str) -> 
 
 def test_a_second_run_into_the_same_folder_is_refused(given: Given) -> None:
     given.out.mkdir()
-    with held(Storage.at(given.out), "another"):
+    with hold_lock(Storage.at(given.out), "another"):
         command = ["--run", str(given.run_folder), "--scenes", str(given.scenes), "--out", str(given.out)]
         code, _, stderr = given.run(*command)
     assert code == 3 and "is at work there" in stderr

@@ -22,7 +22,7 @@ from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.curation.sources import Source
 from nextscene.pipelines import show
 from nextscene.pipelines.cli.begun_dataset import BegunDataset
-from nextscene.shards.format.checksums import file_sha256, relist
+from nextscene.shards.format.checksums import file_sha256, update_checksum
 from nextscene.shards.format.layout import CONFIG, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
 from tests.command import SMALL_FLAGS
@@ -53,7 +53,7 @@ def publish(of: RecordedConfig, out: Path, determining: dict[str, Any], config: 
     """A `config.toml` as another version would have written it, with its line in SHA256SUMS."""
     place = Storage.at(out)
     RecordedConfig(determining, of.source, of.plan_sha256, config, of.begun_with_cut).publish(place)
-    relist(place, CONFIG, file_sha256(place, CONFIG))
+    update_checksum(place, CONFIG, file_sha256(place, CONFIG))
 
 
 def as_before_a_setting(out: Path, *names: str) -> None:

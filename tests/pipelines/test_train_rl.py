@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
 from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
@@ -197,6 +197,6 @@ def test_a_training_goes_into_a_folder_of_its_own(given: Given, api: ClaudeApi, 
 
 def test_a_second_training_into_the_same_folder_is_refused(given: Given, api: ClaudeApi) -> None:
     given.rl.mkdir(parents=True)
-    with held(Storage.at(given.rl.parent), "another"):
+    with hold_lock(Storage.at(given.rl.parent), "another"):
         assert "is at work there" in given.error(3)
     assert not api.exchanges

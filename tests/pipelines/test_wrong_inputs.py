@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from nextscene.common.filesystem import BadLocation
-from nextscene.common.typed_path import from_shell
+from nextscene.common.typed_path import check_typed_path
 from tests.foreign import tree
 from tests.pipelines.wrong_inputs import Wrong, assert_refused, lay_places, run, wrong
 from tests.support import SMALL, build_inline, captioned_spans
@@ -183,16 +183,16 @@ def test_there_are_sixty_of_them_and_more() -> None:
 
 @pytest.mark.parametrize("text", ["a b", "café", "a$b", "50% off", "s3://bucket/a b", "file:///x", "~", ".", "a:b"])
 def test_names_that_may_be_meant_are_left_alone(text: str) -> None:
-    assert from_shell(text) == text
+    assert check_typed_path(text) == text
 
 
 def test_what_is_there_is_meant_however_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("C:\\data", '"quoted"', " blank ", "$HOME", "%TEMP%", "back\\slash"):
         with pytest.raises(BadLocation):
-            from_shell(name)
+            check_typed_path(name)
         Path(name).mkdir()
-        assert from_shell(name) == name
+        assert check_typed_path(name) == name
 
 
 def test_settings_that_begin_with_a_byte_order_mark_are_read(places: Path, tmp_path: Path) -> None:

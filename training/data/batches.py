@@ -105,7 +105,7 @@ class BatchPreparer:
     def _examples(self, batch: Batch) -> TrainingBatch:
         maker = self._maker
         posterior = maker.latents(batch.video)
-        random = sample_noise(self._seed, batch.draws, posterior.mean.shape[1:])
+        random = sample_noise(self._seed, batch.refs, posterior.mean.shape[1:])
         texts = [maker.text(*told) for told in zip(batch.source, batch.text, batch.caption, strict=True)]
         dropped = (random.drop < self._objective.dropout).tolist()
         given = ["" if drop else text for drop, text in zip(dropped, texts, strict=True)]
@@ -116,7 +116,7 @@ class BatchPreparer:
             maker.words(given, batch.source),
             texts,
             batch.source,
-            batch.draws,
+            batch.refs,
             maker.normalised(posterior.sample(random.posterior.to(maker.device))),
             pack(random.noise.to(maker.device)),
             sigma.to(maker.device),

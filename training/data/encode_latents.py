@@ -21,7 +21,7 @@ from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.decode import Pixels
 from nextscene.common.filesystem import first_line
 from nextscene.shards.format.index import publish_indexes
-from nextscene.shards.format.dataset_hints import no_dataset
+from nextscene.shards.format.dataset_hints import explain_missing_dataset
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
 from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
@@ -67,9 +67,9 @@ class LatentEncoder:
         try:
             self._source = Manifest.read(self._data)
         except FileNotFoundError as error:
-            raise TrainingUsageError(f"{self._data.shown} {no_dataset(self._data)}") from error
+            raise TrainingUsageError(f"{self._data.display_uri} {explain_missing_dataset(self._data)}") from error
         if not self._source.shards:
-            raise TrainingUsageError(f"the dataset in {self._data.shown} has no samples")
+            raise TrainingUsageError(f"the dataset in {self._data.display_uri} has no samples")
         self._clips = {
             split: ClipDataset(data, split, max_frames=encoding.max_frames, size=encoding.size)
             for split in self._source.splits
@@ -103,7 +103,7 @@ class LatentEncoder:
         where so many clips do not fit the GPU.
         """
         self._out = folder_mark.claim(self._out, folder_mark.LATENTS)
-        self._out.keep(CARD, _CARD.format(encoding=self._encoding).encode())
+        self._out.write_if_changed(CARD, _CARD.format(encoding=self._encoding).encode())
         if self._out.stat(MANIFEST) is None:
             Manifest(self._encoding.fingerprint, complete=False, shards=()).publish(self._out)
         for shard in self._left(self._mine):
@@ -136,7 +136,7 @@ class LatentEncoder:
         except FileNotFoundError:
             return
         if fingerprint != self._encoding.fingerprint:
-            raise TrainingUsageError(f"{self._out.shown} holds other data than these latents; choose another place")
+            raise TrainingUsageError(f"{self._out.display_uri} holds other data than these latents; choose another place")
 
     def _left(self, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
         """Those that are not made; an empty receipt is none."""
@@ -145,7 +145,7 @@ class LatentEncoder:
 
     def _seal(self, name: ShardName, samples: Sequence[LatentSample]) -> None:
         keys = [sample.record.clip_id for sample in samples]
-        with self._out.publishing(name.part) as file:
+        with self._out.atomic_writer(name.part) as file:
             for key, sample in zip(keys, samples, strict=True):
                 file.write(group_bytes(key, LATENTS.members, sample.contents))
         seal(self._out, name, [name.part], keys, LATENTS).publish(self._out)
@@ -157,7 +157,7 @@ class LatentEncoder:
         for ours, theirs in zip(made, receipts_of(self._data, shards), strict=True):
             if ours.clip_ids != theirs.clip_ids:
                 raise DamagedRecord(
-                    f"{ours.name} in {self._out.shown} was made of other clips than it has in {self._data.shown};"
+                    f"{ours.name} in {self._out.display_uri} was made of other clips than it has in {self._data.display_uri};"
                     f" delete {ours.name.receipt}, and it is made anew"
                 )
             yield ours
@@ -173,8 +173,8 @@ class LatentEncoder:
             if owns(entry.path):
                 self._out.delete(entry.path)
         for folder in ("",) if self._alone else (SHARDS, PARTS):  # another may be publishing the same manifest
-            self._out.sweep(owns, folder)
-            self._out.sweep_uploads(owns, folder)
+            self._out.remove_drafts(owns, folder)
+            self._out.abort_uploads(owns, folder)
 
 
 def _clips_in(shards: Iterable[ManifestShard]) -> int:
@@ -192,7 +192,7 @@ def _batches(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[l
 
 
 def _read(clips: ClipDataset, number: int) -> tuple[Pixels, SampleText]:
-    video = np.empty(*clips.form(number))
+    video = np.empty(*clips.array_spec(number))
     return video, clips.decode_into(video, number)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import SampleRef, hashed
+from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 
 
 class SampleNoise(NamedTuple):
@@ -36,7 +36,7 @@ def sample_noise(seed: int, draws: Sequence[SampleRef], shape: Sequence[int]) ->
 
 def _of(seed: int, draw: SampleRef, shape: Sequence[int]) -> tuple[Tensor, ...]:
     own = torch.Generator()
-    own.manual_seed(int(hashed(np.array([draw.number]), seed, draw.epoch, _STREAM)[0]) >> 1)
+    own.manual_seed(int(splitmix64(np.array([draw.number]), seed, draw.epoch, _STREAM)[0]) >> 1)
     uniform = torch.rand(3, generator=own)
     normal = torch.randn((), generator=own)
     return uniform[0], uniform[1:], normal, torch.randn(shape, generator=own), torch.randn(shape, generator=own)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nextscene.common.storage import Storage
-from nextscene.shards.format.dataset_hints import nearby, what_is
+from nextscene.shards.format.dataset_hints import describe_folder, suggest_folders
 from nextscene.shards.format.layout import MARK
 from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.grid import Ratios
@@ -143,8 +143,8 @@ def export_of(run: Path) -> Path:
     for folder in (run, run / "export"):
         if _is_export(folder):
             return folder
-    held = what_is(Storage.at(run)) if run.is_dir() else ""
-    near = nearby(run.absolute(), lambda place: _is_export(place) or _is_export(place / "export"))
+    held = describe_folder(Storage.at(run)) if run.is_dir() else ""
+    near = suggest_folders(run.absolute(), lambda place: _is_export(place) or _is_export(place / "export"))
     raise TrainingUsageError(
         f"{run} holds no trained model{f', but {held}' if held else ''}; train a stage to its end, which writes one, or"
         f" name a checkpoint{f'; is {near[0]} meant?' if near else ''}"
@@ -168,5 +168,5 @@ def _is_export(folder: Path) -> bool:
 
 
 def _meant(folder: Path, parts: Sequence[str]) -> str:
-    near = nearby(folder.absolute(), lambda place: all((place / part).exists() for part in parts))
+    near = suggest_folders(folder.absolute(), lambda place: all((place / part).exists() for part in parts))
     return f"; is {near[0]} meant?" if near else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from PIL import Image
 from torch import Tensor
 
-from nextscene.common.frame_sampling import spread
+from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.judge.api.request import Frame
 
 _QUALITY = 90
@@ -19,7 +19,7 @@ def pictures(video: Tensor, fps: float, most: int, height: int) -> Iterator[tupl
 
     They are `height` pixels high, or as high as the video where that is less.
     """
-    for place in spread(len(video), most):
+    for place in evenly_spaced(len(video), most):
         image = Image.fromarray(video[place].numpy())
         if height < image.height:
             width = 2 * round(image.width * height / image.height / 2)  # JPEG halves the colours' resolution

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
-from nextscene.shards.loading.shuffle import hashed
+from nextscene.shards.loading.shuffle import splitmix64
 from nextscene.training.data.batches import BatchEncoder
 from nextscene.training.rewards.base import Candidate, RewardVerdict
 
@@ -30,7 +30,7 @@ class Retrieval:
 
     def __init__(self, clips: Mixture, most: int, maker: BatchEncoder) -> None:
         everything = np.arange(len(clips))
-        chosen = np.argsort(hashed(everything, _SEED), kind="stable")[:most]
+        chosen = np.argsort(splitmix64(everything, _SEED), kind="stable")[:most]
         self._others = dict(_read(clips, int(number), maker) for number in chosen)
         self._verdicts: list[RewardVerdict] = []
 
@@ -62,7 +62,7 @@ class Retrieval:
 
 
 def _read(clips: Mixture, number: int, maker: BatchEncoder) -> tuple[str, Tensor]:
-    memory = np.empty(*clips.form(number))
+    memory = np.empty(*clips.array_spec(number))
     words = clips.decode_into(memory, number)
     posterior = maker.latents(torch.from_numpy(memory[None]))
     chance = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(number))

@@ -18,7 +18,7 @@ import pytest
 import ray
 
 from nextscene.common import scratch
-from nextscene.common.call_timeout import in_time
+from nextscene.common.call_timeout import call_with_timeout
 from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.ray_cluster import cluster, local_ray
 from nextscene.common.ray_cluster.cluster import connected
@@ -93,9 +93,9 @@ def test_a_second_start_that_fails_stops_the_run_and_keeps_the_logs(
 
 def test_a_dead_run_s_folder_is_swept_and_no_other(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "_YOUNG_SECONDS", -1.0)
-    dead, lock = scratch.claimed_folder(place, "ns-ray-")
+    dead, lock = scratch.claim_temporary_folder(place, "ns-ray-")
     lock.close()
-    alive, held = scratch.claimed_folder(place, "ns-ray-")  # it sweeps the dead one
+    alive, held = scratch.claim_temporary_folder(place, "ns-ray-")  # it sweeps the dead one
     assert not dead.exists()
     (place / "ns-ray-of-a-stranger").mkdir()
     (place / "ray" / "session_2026").mkdir(parents=True)
@@ -202,9 +202,9 @@ def test_whatever_ray_raises_ends_the_run_in_one_line(
 def test_a_call_that_hangs_is_left() -> None:
     hangs = threading.Event()
     with pytest.raises(TimeoutError):
-        in_time(hangs.wait, 0.05)
+        call_with_timeout(hangs.wait, 0.05)
     hangs.set()
-    assert in_time(lambda: 7, 60) == 7
+    assert call_with_timeout(lambda: 7, 60) == 7
 
 
 def test_a_wait_ends_on_a_signal_that_another_thread_raises() -> None:
@@ -217,7 +217,7 @@ def test_a_wait_ends_on_a_signal_that_another_thread_raises() -> None:
         ended.append("the call")
 
     with pytest.raises(KeyboardInterrupt):
-        in_time(call, 10**6)
+        call_with_timeout(call, 10**6)
     assert ended == ["the call"]
 
 

@@ -304,7 +304,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 @settings(max_examples=60)
 @given(share=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_a_changed_byte_damages_just_the_sample_that_holds_it(three: Storage, share: float, flip: int) -> None:
-    path = Path(three.full(TRAIN.tar))
+    path = Path(three.full_path(TRAIN.tar))
     whole = path.read_bytes()
     at = int(share * len(whole))
     path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])

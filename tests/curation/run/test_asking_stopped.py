@@ -14,7 +14,7 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.fence import LOCK
 from nextscene.common.lease import Holder
 from nextscene.common.process_identity import ProcessIdentity
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import RunLimits
 from nextscene.curation.inspect.status import status
@@ -282,7 +282,7 @@ def test_once_no_run_is_at_work_what_was_under_way_counts_as_lost_unless_it_is_i
         return spending.lost_usd
 
     assert lost() == 10 - float(5 * USD) - 2
-    with held(out, "r"):
+    with hold_lock(out, "r"):
         assert lost(at_work=True) == 0
     dead = replace(Holder.me("r"), process=replace(ProcessIdentity.me(), start="1"))
     out.write(LOCK, dead.to_bytes())

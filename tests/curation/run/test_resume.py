@@ -85,7 +85,7 @@ def test_a_retry_killed_halfway_is_forgotten_and_the_next_does_all_that_was_aske
 def test_a_shard_of_a_retry_without_its_receipt_is_cleared_away(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_inline(source, out, SMALL)
-    tar = Storage.at(out).local(ShardName("train", 0).tar)
+    tar = Storage.at(out).local_path(ShardName("train", 0).tar)
     assert tar is not None
     shutil.copy(tar, tar.with_name("nsp-000000-r1.tar"))
     build_inline(source, out, SMALL)

@@ -237,6 +237,6 @@ def test_of_a_source_that_has_moved_the_same_is_said(
         return
     planned(moved, place, out)
     recorded = RecordedConfig.read(Storage.at(out))
-    assert recorded and recorded.source == str(Source.at(str(moved / place)).shown)
+    assert recorded and recorded.source == str(Source.at(str(moved / place)).display_uri)
     stay = f"; as they were planned stay {words}" if "contents" not in words else ""
     assert caplog.messages[-1].endswith(f"its clips are the same{stay}")

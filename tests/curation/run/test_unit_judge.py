@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.run_lock import held
+from nextscene.common.run_lock import hold_lock
 from nextscene.common.storage import Storage
 from nextscene.curation.config import RunLimits
 from nextscene.curation.media.probe import Measured
@@ -76,7 +76,7 @@ def decide(out: Storage, *units: Unit, **changes: object) -> list[Decision]:
         finally:
             await asked.end()
 
-    with held(out, "r"):
+    with hold_lock(out, "r"):
         return asyncio.run(all_of_them())
 
 
@@ -102,7 +102,7 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
 
 
 def test_what_did_not_pass_the_screen_is_not_asked_about(out: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ClaudeApi() as api, held(out, "r"):
+    with ClaudeApi() as api, hold_lock(out, "r"):
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
 
@@ -152,7 +152,7 @@ def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_o
         return await opened(*given, **named)
 
     monkeypatch.setattr(CachedClient, "open", open_counted)
-    with ClaudeApi() as api, held(out, "r"):
+    with ClaudeApi() as api, hold_lock(out, "r"):
         for name, value in api.env.items():
             monkeypatch.setenv(name, value)
 
@@ -224,7 +224,7 @@ def test_a_node_that_would_ask_with_another_key_or_at_another_address_asks_nothi
     out: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     """The run has checked its own; the judge's process has what Ray was started with there."""
-    with ClaudeApi() as api, held(out, "r"):
+    with ClaudeApi() as api, hold_lock(out, "r"):
         for variable, its in api.env.items():
             monkeypatch.setenv(variable, its)
         checked = ApiIdentity.here()

@@ -21,7 +21,7 @@ from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.describe import DescribedScene
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
-from nextscene.shards.format.layout import SUMS, ShardName
+from nextscene.shards.format.layout import CHECKSUMS, ShardName
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
 from tests.fakes.claude_api import ClaudeApi
@@ -181,9 +181,9 @@ def test_a_retry_on_partial_shards_finishes_them_first(tmp_path: Path) -> None:
 def test_nothing_to_do_is_no_new_revision(source: Path, calm: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_inline(source, out, CONFIG, stop_after=CLIPS)
-    before = (out / SUMS).read_bytes()
+    before = (out / CHECKSUMS).read_bytes()
     build_inline(source, out, CONFIG, stop_after=1)
-    assert (out / SUMS).read_bytes() == before
+    assert (out / CHECKSUMS).read_bytes() == before
 
 
 # ---- when the asking ends ----------------------------------------------------------------------------------------

@@ -405,7 +405,7 @@ def test_what_the_configuration_vouches_for_is_what_was_written_and_not_what_sta
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that changes between the two is found, not vouched for."""
-    publish = Storage.publishing
+    publish = Storage.atomic_writer
 
     def spoiled(self: Storage, path: str) -> object:
         spoiling = publish(self, path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nextscene.common.storage import Storage
-from nextscene.shards.format.checksums import relist
+from nextscene.shards.format.checksums import update_checksum
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
@@ -39,7 +39,7 @@ def source(late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(late, tmp_path / "copy", copy_function=shutil.copy2)
     config = tmp_path / "copy" / "out" / "config.toml"
     config.write_text(config.read_text().replace(str(late), str(tmp_path / "copy")))
-    relist(Storage.at(tmp_path / "copy" / "out"), config.name, hashlib.sha256(config.read_bytes()).hexdigest())
+    update_checksum(Storage.at(tmp_path / "copy" / "out"), config.name, hashlib.sha256(config.read_bytes()).hexdigest())
     return tmp_path / "copy"
 
 

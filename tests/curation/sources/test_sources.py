@@ -355,7 +355,7 @@ def test_a_manifest_in_a_folder_of_any_name_is_found_with_its_videos(tmp_path: P
     put(tmp_path / "what? #1" / "a.mp4", b"four")
     manifest = write_csv(tmp_path / "what? #1" / "clips.csv", [{"video": "a.mp4"}, {"video": "../what? #1/a.mp4"}])
     assert [clip.size for clip in clips(manifest)] == [4, 4]
-    assert Source.at(str(manifest)).shown == str(manifest)
+    assert Source.at(str(manifest)).display_uri == str(manifest)
 
 
 def test_a_relative_source_is_the_absolute_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +364,7 @@ def test_a_relative_source_is_the_absolute_one(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert clips("clips.csv") == clips(manifest)
     assert clips(".") == clips(tmp_path)
-    assert Source.at("clips.csv").shown == Source.at(str(manifest)).shown
+    assert Source.at("clips.csv").display_uri == Source.at(str(manifest)).display_uri
 
 
 @pytest.mark.parametrize(

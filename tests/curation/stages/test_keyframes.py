@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nextscene.common import ffmpeg
 from nextscene.common.child_process import ChildResult
-from nextscene.common.frame_sampling import spread
+from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.extract import expected_frames
@@ -83,7 +83,7 @@ def same(picture: Picture, other: Picture) -> bool:
 @example(2, 8)
 @example(1, 1)
 def test_places_are_spread_evenly_from_the_first_to_the_last(shown: int, wanted: int) -> None:
-    places = spread(shown, wanted)
+    places = evenly_spaced(shown, wanted)
     assert len(places) == min(shown, wanted)
     assert places == sorted(set(places)) and places[0] == 0 and places[-1] <= shown - 1
     if len(places) > 1:
@@ -112,7 +112,7 @@ def test_the_frames_are_those_of_the_clip_at_the_spread_places_with_their_times(
     found = seen(path, span)
     begin = round(span.start * 16)
     length = frames - begin if span.length is None else round(span.length * 16)
-    places = spread(min(81, length), 8)
+    places = evenly_spaced(min(81, length), 8)
     assert [frame.seconds for frame in found] == [place / 16 for place in places]
     wanted = [30 + LEVELS * ((begin + place) % 9) for place in places]
     for frame, level in zip(found, wanted, strict=True):
@@ -126,7 +126,7 @@ def _check_against_the_source(path: Path, start: float, end: float | None, confi
     found = seen(path, span, config, known)
     source = source_frames(path, start + 6)
     shown = shown_frames(source, start, end, config.encode.fps, config.encode.max_frames)
-    places = spread(expected_frames(span, known, config), config.claude.frames)
+    places = evenly_spaced(expected_frames(span, known, config), config.claude.frames)
     assert len(found) == len(places) and abs(len(shown) - 1 - places[-1]) <= 1
     box = (config.encode.width, config.encode.height)
     for frame, place in zip(found, places, strict=True):
@@ -176,7 +176,7 @@ def test_a_video_shorter_than_its_header_says_gives_what_it_has(tmp_path: Path) 
     """Each with its own time still."""
     path = ramp(tmp_path / "ramp.mp4", 40, "16")
     found = seen(path, known=replace(measured(path), duration=5.0, end=5.0))
-    places = spread(80, 8)
+    places = evenly_spaced(80, 8)
     assert 1 < len(found) < 8
     for frame, place in zip(found, places, strict=False):
         assert frame.seconds == place / 16

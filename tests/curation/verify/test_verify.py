@@ -16,8 +16,8 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.pipelines.build_nsp import _look
 from nextscene.pipelines.cli.console import ATTENTION, DONE
-from nextscene.shards.format.checksums import relist
-from nextscene.shards.format.layout import CONFIG, MANIFEST, MARK, PLAN, REPORT, SUMMARY, SUMS, ShardName, index
+from nextscene.shards.format.checksums import update_checksum
+from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, MARK, PLAN, REPORT, SUMMARY, ShardName, index
 from nextscene.shards.format.tar import BLOCK, END
 from tests.support import SMALL, as_before_sums, assert_conserved, build_inline, captioned_spans, problems, write_csv
 
@@ -298,9 +298,9 @@ def test_an_index_that_is_missing_or_wrong_is_named(copy: Path) -> None:
 
 
 def test_every_file_that_is_published_is_listed_and_coreutils_agree(copy: Path) -> None:
-    listed = {line[66:] for line in (copy / SUMS).read_text().splitlines()}
+    listed = {line[66:] for line in (copy / CHECKSUMS).read_text().splitlines()}
     published = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
-    assert listed == published - {SUMS, "nextscene.json"}
+    assert listed == published - {CHECKSUMS, "nextscene.json"}
     assert _coreutils(copy).returncode == 0
     flip(copy / "README.md", 40)
     assert "README.md: FAILED" in _coreutils(copy).stdout
@@ -309,7 +309,7 @@ def test_every_file_that_is_published_is_listed_and_coreutils_agree(copy: Path) 
 
 
 def _coreutils(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sha256sum", "-c", *flags, SUMS], cwd=out, capture_output=True, text=True, check=False)
+    return subprocess.run(["sha256sum", "-c", *flags, CHECKSUMS], cwd=out, capture_output=True, text=True, check=False)
 
 
 def test_what_the_run_wrote_is_listed_and_not_what_stands_there_at_its_end(copy: Path, built: Path) -> None:
@@ -323,7 +323,7 @@ def test_what_the_run_wrote_is_listed_and_not_what_stands_there_at_its_end(copy:
     assert problems(copy) == []
 
 
-@pytest.mark.parametrize("path", [MANIFEST, SUMMARY, "README.md", index("train"), ".nv-meta/index.sqlite", SUMS])
+@pytest.mark.parametrize("path", [MANIFEST, SUMMARY, "README.md", index("train"), ".nv-meta/index.sqlite", CHECKSUMS])
 def test_the_remedy_for_what_sums_up_the_shards_is_one(copy: Path, built: Path, path: str) -> None:
     flip(copy / path, 64)
     the_one(problems(copy), path, "; delete it and run the build again to write it anew")
@@ -351,9 +351,9 @@ def test_a_page_that_is_written_anew_is_listed_anew(copy: Path) -> None:
     out = Storage.at(copy)
     out.write(REPORT, b"a page")
     the_one(problems(copy), REPORT, "does not list it")
-    relist(out, REPORT, "5f4b" * 16)
+    update_checksum(out, REPORT, "5f4b" * 16)
     the_one(problems(copy), REPORT, "not the file that was written")
-    relist(out, REPORT, hashlib.sha256(b"a page").hexdigest())
+    update_checksum(out, REPORT, hashlib.sha256(b"a page").hexdigest())
     assert problems(copy) == []
 
 
@@ -371,7 +371,7 @@ def test_an_older_dataset_is_whole_and_told_as_such(
     build_inline(built.parent / "clips.csv", copy, SMALL)
     assert _look(Storage.at(copy), verifying=True) == DONE
     assert "of 2 shards sealed by an older version, the ledger by derivation only" in capsys.readouterr().out
-    assert ONE.ledger not in (copy / SUMS).read_text() and ONE.receipt in (copy / SUMS).read_text()
+    assert ONE.ledger not in (copy / CHECKSUMS).read_text() and ONE.receipt in (copy / CHECKSUMS).read_text()
 
 
 @pytest.mark.parametrize(
@@ -386,10 +386,10 @@ def test_a_mark_by_which_the_build_would_refuse_is_told(copy: Path, built: Path,
 
 
 def test_a_run_that_was_not_concluded_is_told_as_such(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (SUMS, MANIFEST, SUMMARY, index("train")):
+    for path in (CHECKSUMS, MANIFEST, SUMMARY, index("train")):
         (copy / path).unlink()
     (copy / "README.md").write_text("of a state before")
-    the_one(problems(copy), SUMS, "was not concluded; run the build again")
+    the_one(problems(copy), CHECKSUMS, "was not concluded; run the build again")
     assert _look(Storage.at(copy), verifying=True) == ATTENTION
     assert "older version" not in capsys.readouterr().out
 
@@ -397,7 +397,7 @@ def test_a_run_that_was_not_concluded_is_told_as_such(copy: Path, capsys: pytest
 def test_what_is_covered_by_what_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _look(Storage.at(copy), verifying=True) == DONE
     said = " ".join(capsys.readouterr().out.split())
-    count = len((copy / SUMS).read_text().splitlines())
+    count = len((copy / CHECKSUMS).read_text().splitlines())
     assert (
         f"by hash {count} of the {count} files" in said
         and "by derivation rows by plan" in said

@@ -49,7 +49,7 @@ def test_the_index_says_of_every_sample_what_its_receipt_says(contents: list[Sam
         out = seal_dataset(Path(folder), {ShardName("train", number): run for number, run in enumerate(runs)})
         found = read(out)
         receipts = [shard.receipt(out) for shard in found.shards]
-        published = pq.read_table(str(out.local(TRAIN)))
+        published = pq.read_table(str(out.local_path(TRAIN)))
         assert found.table.equals(published) and found.table.equals(Index.of_receipts(out, found.shards).table)
     wanted = [
         (receipt.name.tar, key, place)
@@ -71,7 +71,7 @@ def test_each_split_has_an_index_of_its_own(out: Storage) -> None:
 
 def test_many_shards_become_few_row_groups(out: Storage) -> None:
     """Readers pay for each."""
-    assert pq.ParquetFile(str(out.local(TRAIN))).metadata.num_row_groups == 1
+    assert pq.ParquetFile(str(out.local_path(TRAIN))).metadata.num_row_groups == 1
 
 
 def test_an_index_that_is_missing_or_of_another_manifest_is_replaced_by_the_receipts(out: Storage) -> None:
@@ -123,10 +123,10 @@ def test_an_index_that_cannot_be_read_is_told_by_name(out: Storage, data: bytes)
     ],
 )
 def test_an_index_that_contradicts_its_manifest_is_refused(out: Storage, column: str, value: int) -> None:
-    table = pq.read_table(str(out.local(TRAIN)))
+    table = pq.read_table(str(out.local_path(TRAIN)))
     numbers = table[column].to_numpy().copy()
     numbers[0] = value
-    pq.write_table(table.set_column(table.column_names.index(column), column, [numbers]), str(out.local(TRAIN)))
+    pq.write_table(table.set_column(table.column_names.index(column), column, [numbers]), str(out.local_path(TRAIN)))
     with pytest.raises(DamagedRecord, match=f"{TRAIN} .*do not fit"):
         read(out)
 
@@ -134,25 +134,25 @@ def test_an_index_that_contradicts_its_manifest_is_refused(out: Storage, column:
 @pytest.mark.parametrize("kind", [pa.string(), pa.float64(), pa.int32()])
 @pytest.mark.parametrize("column", ["shard", "frames", "crc32"])
 def test_a_column_of_another_type_is_refused(out: Storage, column: str, kind: pa.DataType) -> None:
-    table = pq.read_table(str(out.local(TRAIN)))
+    table = pq.read_table(str(out.local_path(TRAIN)))
     changed = table[column].cast(pa.int32() if column != "crc32" else pa.int64()).cast(kind, safe=False)
-    pq.write_table(table.set_column(table.column_names.index(column), column, changed), str(out.local(TRAIN)))
+    pq.write_table(table.set_column(table.column_names.index(column), column, changed), str(out.local_path(TRAIN)))
     with pytest.raises(DamagedRecord, match=f"{TRAIN} .*do not fit"):
         read(out)
 
 
 @pytest.mark.parametrize("column", ["key", "frames"])
 def test_a_missing_value_is_refused(out: Storage, column: str) -> None:
-    table = pq.read_table(str(out.local(TRAIN)))
+    table = pq.read_table(str(out.local_path(TRAIN)))
     holey = pa.chunked_array([[None, *table[column].to_pylist()[1:]]], table.schema.field(column).type)
-    pq.write_table(table.set_column(table.column_names.index(column), column, holey), str(out.local(TRAIN)))
+    pq.write_table(table.set_column(table.column_names.index(column), column, holey), str(out.local_path(TRAIN)))
     with pytest.raises(DamagedRecord, match=f"{TRAIN} .*do not fit"):
         read(out)
 
 
 def test_an_index_of_more_rows_than_there_are_samples_is_not_even_read(out: Storage) -> None:
-    table = pq.read_table(str(out.local(TRAIN)))
-    pq.write_table(pa.concat_tables([table] * 2), str(out.local(TRAIN)))
+    table = pq.read_table(str(out.local_path(TRAIN)))
+    pq.write_table(pa.concat_tables([table] * 2), str(out.local_path(TRAIN)))
     with pytest.raises(DamagedRecord, match=f"{TRAIN} has 6 rows"):
         read(out)
 
@@ -166,9 +166,9 @@ def test_an_index_pickles_without_what_is_computed_from_it(out: Storage) -> None
 
 
 def test_a_wrong_number_in_an_index_is_found_when_it_is_checked(out: Storage) -> None:
-    table = pq.read_table(str(out.local(TRAIN)))
+    table = pq.read_table(str(out.local_path(TRAIN)))
     frames = table["frames"].to_numpy() + 1
-    pq.write_table(table.set_column(table.column_names.index("frames"), "frames", [frames]), str(out.local(TRAIN)))
+    pq.write_table(table.set_column(table.column_names.index("frames"), "frames", [frames]), str(out.local_path(TRAIN)))
     with pytest.raises(DamagedRecord, match=f"{TRAIN} does not say what the receipts say"):
         check_index(out, Manifest.read(out), "train")
 

@@ -142,6 +142,6 @@ def test_a_text_that_is_none_damages_its_sample() -> None:
 @pytest.mark.parametrize("change", [{"frames": -1}, {"frames": 0}, {"width": 2**40}, {"height": 0}])
 def test_a_shape_that_no_video_has_damages_its_sample(change: dict[str, int]) -> None:
     record = replace(RECORD, mp4_sha256=hashlib.sha256(b"video").hexdigest())
-    assert CLIPS.examine(group(record), "shard") == (record.frames, record.width, record.height)
+    assert CLIPS.validate(group(record), "shard") == (record.frames, record.width, record.height)
     with pytest.raises(DamagedShard, match="no video has"):
-        CLIPS.examine(group(replace(record, **change)), "shard")  # type: ignore[arg-type]
+        CLIPS.validate(group(replace(record, **change)), "shard")  # type: ignore[arg-type]

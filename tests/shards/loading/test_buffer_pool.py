@@ -15,20 +15,20 @@ SIZE = 360
 
 def test_a_room_is_free_again_when_its_last_view_is_gone() -> None:
     rooms = BufferPool(1, SIZE)
-    room = rooms.take()
-    assert room == 0 and rooms.take() is None
-    video = rooms.lend(BufferSlot(room, SHAPE))
+    room = rooms.acquire()
+    assert room == 0 and rooms.acquire() is None
+    video = rooms.tensor(BufferSlot(room, SHAPE))
     views = [video[0], video.view(-1)[7:9], video.numpy()[1:]]
     del video
     while views:
-        assert rooms.take() is None
+        assert rooms.acquire() is None
         views.pop()
-    assert rooms.take() == 0
+    assert rooms.acquire() == 0
 
 
 def test_rooms_do_not_overlap() -> None:
     rooms = BufferPool(3, SIZE)
-    lent = [rooms.lend(BufferSlot(room, SHAPE)) for room in range(3)]
+    lent = [rooms.tensor(BufferSlot(room, SHAPE)) for room in range(3)]
     for number, video in enumerate(lent):
         video.fill_(number + 1)
     assert [set(video.unique().tolist()) for video in lent] == [{1}, {2}, {3}]
@@ -42,7 +42,7 @@ def test_a_forked_process_writes_into_the_same_memory() -> None:
     writer.start()
     writer.join()
     assert writer.exitcode == 0
-    assert rooms.lend(BufferSlot(1, SHAPE)).equal(torch.full(SHAPE, 9, dtype=torch.uint8))
+    assert rooms.tensor(BufferSlot(1, SHAPE)).equal(torch.full(SHAPE, 9, dtype=torch.uint8))
     assert not rooms.memory(BufferSlot(0, SHAPE)).any()
 
 

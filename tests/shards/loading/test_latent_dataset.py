@@ -103,11 +103,11 @@ def test_each_latent_is_there_with_its_words(latents: LatentDataset) -> None:
 def test_a_loader_gives_batches_of_latents(latents: LatentDataset, workers: int) -> None:
     for batch in islice(Loader(latents, micro_batch=2, workers=workers), 20):
         assert batch.video.dtype == torch.float16
-        for latent, draw, key in zip(batch.video.numpy(), batch.draws, batch.keys, strict=True):
+        for latent, draw, key in zip(batch.video.numpy(), batch.refs, batch.keys, strict=True):
             assert np.array_equal(latent, latent_of(draw.number, latent.shape))
             assert key == f"{draw.number:024x}"
-        assert batch.text == [f"scene {draw.number}" for draw in batch.draws]
-        assert batch.caption == [f"caption {draw.number}" for draw in batch.draws]
+        assert batch.text == [f"scene {draw.number}" for draw in batch.refs]
+        assert batch.caption == [f"caption {draw.number}" for draw in batch.refs]
         assert (batch.fps, batch.source, batch.bad) == ([16.0] * 2, [0] * 2, [])
 
 
@@ -115,7 +115,7 @@ def test_latents_are_drawn_in_the_order_of_their_clips(latents: LatentDataset, t
     """So it makes no difference to what is learnt, and when, which of the two is read."""
     clips = ClipDataset(clip_dataset(tmp_path, LENGTHS).uri)
     from_clips, from_latents = (islice(Loader(one, micro_batch=2, seed=3), 24) for one in (clips, latents))
-    assert [batch.draws for batch in from_latents] == [batch.draws for batch in from_clips]
+    assert [batch.refs for batch in from_latents] == [batch.refs for batch in from_clips]
 
 
 # ---- damage --------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ FIELDS = {field.name: str(field.type) for field in fields(LatentRecord)}
 def test_a_field_of_another_type_is_told(field: str, value: object) -> None:
     if type(value).__name__ != FIELDS[field]:
         with pytest.raises(DamagedShard, match=f"train/nsp-000003: sample '{7:024x}': '{field}' should be"):
-            LATENTS.examine(group(**{field: value}), str(NAME))
+            LATENTS.validate(group(**{field: value}), str(NAME))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_another_sample_s_record_is_told() -> None:
 def test_what_is_only_seen_by_looking_closely_is_told_before_it_is_sealed(damaged: MemberGroup, told: str) -> None:
     LatentSample.of(damaged, str(NAME))
     with pytest.raises(DamagedShard, match=f"sample '{7:024x}': .*{told}"):
-        LATENTS.examine(damaged, str(NAME))
+        LATENTS.validate(damaged, str(NAME))
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

@@ -55,7 +55,7 @@ def test_batches_are_those_of_the_order_with_their_own_pixels_whatever_the_worke
     for batch, draws in zip(
         take(Loader(clips, micro_batch=3, seed=5, workers=workers), 12), order.batches(), strict=False
     ):
-        assert batch.draws == draws
+        assert batch.refs == draws
         assert batch.keys == [f"{draw.number:024x}" for draw in draws]
         assert batch.text == [f"scene {draw.number}" for draw in draws]
         assert batch.caption == [f"caption {draw.number}" for draw in draws]
@@ -136,7 +136,7 @@ def test_the_epoch_is_that_of_the_next_batch(clips: ClipDataset) -> None:
     for batch in islice(loader, 12):
         before = Loader(clips, micro_batch=4)
         before.load_state_dict(loader.state_dict() | {"position": loader.position - 1})
-        assert before.epoch == batch.draws[-1].epoch
+        assert before.epoch == batch.refs[-1].epoch
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"micro_batch": 3}, {"window": 1}])
@@ -220,7 +220,7 @@ def test_one_more_than_may_be_skipped_is_too_many(spoilt: ClipDataset) -> None:
 def test_the_draws_of_a_batch_stay_those_of_the_order_whoever_stands_in(spoilt: ClipDataset) -> None:
     loader = Loader(spoilt, micro_batch=2, skip_at_most=2)
     whole = Loader(ClipDataset(spoilt.reader.location, checksums=False), micro_batch=2)
-    assert [batch.draws for batch in take(loader, 24)] == [batch.draws for batch in take(whole, 24)]
+    assert [batch.refs for batch in take(loader, 24)] == [batch.refs for batch in take(whole, 24)]
 
 
 def test_a_bucket_without_a_whole_clip_gives_way_to_another_so_that_every_rank_has_its_batch(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.interleave import WeightedInterleave
 from nextscene.shards.loading.latent_dataset import LatentDataset
 from nextscene.shards.loading.loader import Batch, Loader, StateMismatch
-from nextscene.shards.loading.mixture import MixedOrder, Mixture
+from nextscene.shards.loading.mixture import Mixture, MixtureOrder
 from nextscene.shards.loading.shuffle import SampleRef
 from tests.shards.clips import clip_dataset, shades
 from tests.shards.latents import latent_dataset
@@ -31,16 +31,16 @@ WORLDS = [1, 2, 3, 4]
 
 
 @st.composite
-def mixed(draw: st.DrawFn) -> MixedOrder:
+def mixed(draw: st.DrawFn) -> MixtureOrder:
     shares = draw(weights)
-    return MixedOrder(tuple(draw(orders()) for _ in shares), WeightedInterleave(shares))
+    return MixtureOrder(tuple(draw(orders()) for _ in shares), WeightedInterleave(shares))
 
 
-def begins(order: MixedOrder) -> list[int]:
+def begins(order: MixtureOrder) -> list[int]:
     return [sum(len(one.bucket) for one in order.orders[:source]) for source in range(len(order.orders))]
 
 
-def by_hand(order: MixedOrder) -> Iterator[list[SampleRef]]:
+def by_hand(order: MixtureOrder) -> Iterator[list[SampleRef]]:
     """The same sequence, turn by turn and sample by sample."""
     each = [order_by_hand(one) for one in order.orders]
     for place in count():
@@ -49,14 +49,14 @@ def by_hand(order: MixedOrder) -> Iterator[list[SampleRef]]:
 
 
 @given(mixed(), st.integers(0, 60))
-def test_the_sequence_is_that_of_sets_that_take_turns(order: MixedOrder, position: int) -> None:
+def test_the_sequence_is_that_of_sets_that_take_turns(order: MixtureOrder, position: int) -> None:
     wanted = list(islice(by_hand(order), position, position + 40))
     assert list(islice(order.batches(position), 40)) == wanted
 
 
 @given(mixed(), st.sampled_from(WORLDS), st.sampled_from(WORLDS), st.integers(0, 20), st.integers(0, 15))
 def test_any_world_that_stops_anywhere_is_continued_by_any_other(
-    order: MixedOrder, before: int, after: int, start: int, steps: int
+    order: MixtureOrder, before: int, after: int, start: int, steps: int
 ) -> None:
     first = [islice(order.batches(start, rank, before), steps) for rank in range(before)]
     second = [islice(order.batches(start + before * steps, rank, after), 6) for rank in range(after)]
@@ -66,7 +66,7 @@ def test_any_world_that_stops_anywhere_is_continued_by_any_other(
 
 @settings(max_examples=50)
 @given(mixed())
-def test_each_set_goes_on_in_its_own_order_unbroken_and_has_its_share(order: MixedOrder) -> None:
+def test_each_set_goes_on_in_its_own_order_unbroken_and_has_its_share(order: MixtureOrder) -> None:
     drawn: dict[int, list[list[SampleRef]]] = {source: [] for source in range(len(order.orders))}
     for batch in islice(order.batches(), 80):
         sources = {int(np.searchsorted(begins(order), draw.number, side="right")) - 1 for draw in batch}
@@ -78,7 +78,7 @@ def test_each_set_goes_on_in_its_own_order_unbroken_and_has_its_share(order: Mix
 
 
 @given(mixed(), st.integers(0, 60))
-def test_a_micro_batch_holds_one_bucket_and_no_two_sets_share_one(order: MixedOrder, position: int) -> None:
+def test_a_micro_batch_holds_one_bucket_and_no_two_sets_share_one(order: MixtureOrder, position: int) -> None:
     for batch in islice(order.batches(position), 20):
         assert len({int(order.bucket[draw.number]) for draw in batch}) == 1
     edges = [*begins(order), len(order.bucket)]
@@ -88,25 +88,25 @@ def test_a_micro_batch_holds_one_bucket_and_no_two_sets_share_one(order: MixedOr
 
 @settings(max_examples=50)
 @given(mixed())
-def test_no_draw_comes_twice(order: MixedOrder) -> None:
+def test_no_draw_comes_twice(order: MixtureOrder) -> None:
     drawn = Counter(draw for batch in islice(order.batches(), 60) for draw in batch)
     assert set(drawn.values()) == {1}
 
 
 @given(orders(), st.floats(1e-6, 1e6), st.integers(0, 50))
 def test_a_mixture_of_one_set_is_that_set_s_own_order(order: Any, weight: float, position: int) -> None:
-    alone = MixedOrder((order,), WeightedInterleave((weight,)))
+    alone = MixtureOrder((order,), WeightedInterleave((weight,)))
     assert list(islice(alone.batches(position), 20)) == list(islice(order.batches(position), 20))
     assert alone.epoch_at(position) == order.epoch_at(position)
 
 
 @given(mixed(), st.integers(0, 40))
-def test_the_epoch_at_a_position_is_that_of_the_draw_that_completes_it(order: MixedOrder, position: int) -> None:
+def test_the_epoch_at_a_position_is_that_of_the_draw_that_completes_it(order: MixtureOrder, position: int) -> None:
     assert order.epoch_at(position) == next(order.batches(position))[-1].epoch
 
 
 @given(mixed())
-def test_far_positions_are_reached_at_once(order: MixedOrder) -> None:
+def test_far_positions_are_reached_at_once(order: MixtureOrder) -> None:
     far = 10**15
     assert next(order.batches(far, rank=1, world=2)) == next(order.batches(far + 1))
 
@@ -126,7 +126,7 @@ def take(loader: Loader, batches: int) -> list[Batch]:
 
 
 def told(batch: Batch) -> list[tuple[list[str], list[int], list[SampleRef]]]:
-    return [(batch.keys, batch.source, batch.draws)]
+    return [(batch.keys, batch.source, batch.refs)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -138,7 +138,7 @@ def test_a_loader_gives_the_clips_of_all_sets_and_says_of_which(sets: list[ClipD
     for batch, draws in zip(batches, order.batches(), strict=False):
         source = int(draws[0].number >= len(FIRST))
         own = [draw.number - len(FIRST) * source for draw in draws]
-        assert (batch.draws, batch.source) == (draws, [source] * 2)
+        assert (batch.refs, batch.source) == (draws, [source] * 2)
         assert batch.keys == [f"{number:024x}" for number in own]
         assert (batch.text, batch.caption) == ([f"scene {n}" for n in own], [f"caption {n}" for n in own])
         frames = (FIRST, SECOND)[source][own[0]]
@@ -184,7 +184,7 @@ def test_a_bad_clip_is_replaced_by_one_of_its_own_set(tmp_path: Path) -> None:
     out.write(shard, bytes(data))
     mixture = Mixture([ClipDataset(str(folder)) for folder in folders], [1, 1])
     batches = take(Loader(mixture, micro_batch=1, skip_at_most=1), 24)
-    assert [batch.source[0] for batch in batches] == [int(batch.draws[0].number >= 3) for batch in batches]
+    assert [batch.source[0] for batch in batches] == [int(batch.refs[0].number >= 3) for batch in batches]
     drawn = Counter((batch.source[0], int(batch.keys[0], 16)) for batch in batches)
     assert (1, 1) not in drawn and len(drawn) == 5
 

@@ -142,7 +142,7 @@ def test_the_webdataset_library_reads_on_in_silence_where_ours_does_not(out: Sto
     """Why a reader of our own: this is what the damage looks like to the usual one."""
     data = DAMAGE[damage][0](out.read(NAME.tar))
     out.write(NAME.tar, data)
-    found = list(webdataset.WebDataset(str(out.local(NAME.tar)), shardshuffle=False))
+    found = list(webdataset.WebDataset(str(out.local_path(NAME.tar)), shardshuffle=False))
     complete = [one for one in found if {"json", "mp4", "txt"} <= one.keys()]
     assert 0 < len(complete) < len(SHARDS[NAME])
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import SampleRef, hashed
+from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.sde import transition
 from nextscene.training.recipe import PolicyConfig
@@ -22,7 +22,7 @@ def generator(seed: int, draw: SampleRef, number: int) -> torch.Generator:
     """The chance of one candidate of the scene that was drawn; number -1 is that of the group."""
     made = torch.Generator()
     stream = _STREAM + number + 1
-    made.manual_seed(int(hashed(np.array([draw.number]), seed, draw.epoch, stream)[0]) >> 1)
+    made.manual_seed(int(splitmix64(np.array([draw.number]), seed, draw.epoch, stream)[0]) >> 1)
     return made
 
 
