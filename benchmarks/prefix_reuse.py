@@ -18,7 +18,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from benchmarks.one_sequence import states_of_queries
 from benchmarks.support import Result, run_alone
-from nextscene.training.model.language import TokenBatch, ask, read
+from nextscene.training.model.language import TokenBatch, encode_queries, encode_text
 
 ROUNDS = 5
 OVER_PLAIN = 1.1
@@ -33,7 +33,7 @@ def benchmark(rounds: int | None = None) -> list[Result]:
     ids = torch.randint(language.config.vocab_size, (_TEXTS, _TEXT))
     words = TokenBatch(ids, torch.ones_like(ids))
     ways: list[Callable[[], Tensor]] = [
-        lambda: ask(language, read(language, words), queries),
+        lambda: encode_queries(language, encode_text(language, words), queries),
         lambda: states_of_queries(language, ids, queries, 0),
         lambda: states_of_queries(language, ids, queries, _PADDED - _TEXT - _QUERIES),
     ]

@@ -15,8 +15,8 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.shards.loading.decode import DamagedVideo, decode
 from nextscene.training.errors import TrainingStopped
-from nextscene.training.rewards.asking import JudgeThread, RewardResult, verdicts
-from nextscene.training.rewards.frames import frames
+from nextscene.training.rewards.asking import JudgeThread, RewardResult, to_verdicts
+from nextscene.training.rewards.frames import jpeg_frames
 
 Record = Mapping[str, Any]
 Item = dict[str, Any]
@@ -46,7 +46,7 @@ def judge_folder(
         tick(1)
 
     for record in records:
-        pictures = frames(_pixels(folder, record), record["fps"], settings.frames, settings.frame_height)
+        pictures = jpeg_frames(_pixels(folder, record), record["fps"], settings.frames, settings.frame_height)
         under_way.append(asking.submit(Question(record["file"], "", frames=pictures), record["scene"]))
         if len(under_way) == _AT_ONCE:
             take()
@@ -73,7 +73,7 @@ def _pixels(folder: Path, record: Record) -> torch.Tensor:
 
 
 def _items(records: Sequence[Record], judged: Sequence[RewardResult]) -> Iterator[Item]:
-    for record, one, verdict in zip(records, judged, verdicts(judged), strict=True):
+    for record, one, verdict in zip(records, judged, to_verdicts(judged), strict=True):
         yield {
             **{name: record[name] for name in ("scene", "seed", "file", "model")},
             "caption": one.caption,

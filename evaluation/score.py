@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nextscene.training.rewards.base import present
+from nextscene.training.rewards.base import known_rewards
 
 Rewards = Mapping[str, Sequence[float | None]]
 """Scene → what was said of each video that was made of it; None where nothing was."""
@@ -59,7 +59,7 @@ def score(rewards: Rewards) -> Score | None:
 
 def difference(one: Rewards, other: Rewards) -> ScoreDifference | None:
     """Scene by scene, so that what is hard for both does not count. None where no scene has both."""
-    both = [scene for scene in one if present(one[scene]) and present(other.get(scene, ()))]
+    both = [scene for scene in one if known_rewards(one[scene]) and known_rewards(other.get(scene, ()))]
     if not both:
         return None
     pairs = [_sums_and_counts(rewards[scene] for scene in both) for rewards in (one, other)]
@@ -70,7 +70,7 @@ def difference(one: Rewards, other: Rewards) -> ScoreDifference | None:
 
 def _sums_and_counts(scenes: Iterable[Sequence[float | None]]) -> tuple[_Numbers, _Numbers]:
     """[scenes]: of those that have a judged video."""
-    judged = list(filter(None, map(present, scenes)))
+    judged = list(filter(None, map(known_rewards, scenes)))
     return np.array([sum(rewards) for rewards in judged], float), np.array([len(rewards) for rewards in judged], float)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, split_query
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
@@ -24,9 +25,8 @@ from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out, l
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import LATENTS
 from nextscene.shards.format.receipt import Manifest
-from nextscene.training.data.latent_cache import LatentEncoding, latents_of
+from nextscene.training.data.latent_cache import LatentEncoding, latents_folder
 from nextscene.training.distributed.torchrun_env import rank_and_world
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.model_folders import check_vae, check_weights
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def _encode(
 ) -> None:
     located("--data", data)
     if out is not None:
-        check_out(out, LATENTS, data, but=latents_of(data))
+        check_out(out, LATENTS, data, but=latents_folder(data))
     rank, world = rank_and_world()
     check_dataset("--data", data)
     check_vae(ltx)
     check_weights(ltx / "vae")
-    encoding = LatentEncoding.by(ltx / "vae", max_frames, size)
+    encoding = LatentEncoding.for_vae(ltx / "vae", max_frames, size)
     place = Storage.at(encoding.location(data) if out is None else out)
     from nextscene.training.data.encode_latents import (  # late, as all that imports torch: --help need not wait
         LatentEncoder,
@@ -116,11 +116,11 @@ def _encode(
 def _device(wanted: str | None) -> torch.device:
     import torch
 
-    from nextscene.training.distributed.process_group import present_device
+    from nextscene.training.distributed.process_group import local_device
 
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise TrainingUsageError("--device cuda: no GPU can be used here")
-    return torch.device("cpu") if wanted == "cpu" else present_device()
+        raise UsageError("--device cuda: no GPU can be used here")
+    return torch.device("cpu") if wanted == "cpu" else local_device()
 
 
 def _print_summary(manifest: Manifest, place: Storage, seconds: float) -> None:

@@ -47,7 +47,7 @@ from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
     from nextscene.evaluation.comparison import Result
-    from nextscene.training.recipe import Form
+    from nextscene.training.recipe import PromptForm
     from nextscene.training.rewards.asking import JudgeThread
 
 _FILE = LocalPath(exists=True, dir_okay=False)
@@ -136,7 +136,7 @@ def main(
     samples: int | None,
     seed: int,
     out: Path,
-    form: Form | None,
+    form: PromptForm | None,
     batch: int,
     budget_usd: float | None,
     prices: Path | None,
@@ -214,7 +214,7 @@ def _models(
     originals: Sequence[str],
     qwen: Path | None,
     ltx: Path | None,
-    form: Form,
+    form: PromptForm,
     asked: Mapping[str, Any],
 ) -> dict[str, GeneratorSpec]:
     found: dict[str, GeneratorSpec] = {}
@@ -242,7 +242,9 @@ def _models(
     return found
 
 
-def _opening(place: Path, qwen: Path | None, ltx: Path | None, form: Form, asked: Mapping[str, Any]) -> GeneratorSpec:
+def _opening(
+    place: Path, qwen: Path | None, ltx: Path | None, form: PromptForm, asked: Mapping[str, Any]
+) -> GeneratorSpec:
     if (place / "about.json").is_file():
         if not (qwen and ltx):
             raise UsageError(f"--model {place} is a checkpoint, which needs --qwen and --ltx")

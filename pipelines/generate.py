@@ -43,7 +43,7 @@ from nextscene.training.generation.open_generator import GeneratorSpec, of_check
 from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
-    from nextscene.training.recipe import Form
+    from nextscene.training.recipe import PromptForm
 
 _FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"
@@ -81,7 +81,7 @@ def main(
     seed: int,
     samples: int,
     batch: int,
-    form: Form | None,
+    form: PromptForm | None,
     **sampling: Any,
 ) -> None:
     """Make videos of what happens after scenes.
@@ -139,7 +139,7 @@ def _opening(
     original: bool,
     qwen: Path | None,
     ltx: Path | None,
-    form: Form | None,
+    form: PromptForm | None,
     asked: Mapping[str, Any],
 ) -> GeneratorSpec:
     if [run is not None, checkpoint is not None, original].count(True) != 1:

@@ -51,14 +51,14 @@ def main(data: str, out: Path, steps: int) -> None:
 def _make(data: str, out: Path, steps: int) -> None:
     check_out(out, TOYS, data)
     check_dataset("--data", data, "train")
-    from nextscene.training.tiny.make import clips_of, make, stands
+    from nextscene.training.tiny.make import clips_of, is_made, make_toy_models
 
     clips = clips_of(data)
-    if stands(data, out, steps):
+    if is_made(data, out, steps):
         console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)
         return
     with _progress(len(clips) + 1 + steps) as tick:
-        make(data, out, steps, min(2, os.cpu_count() or 1), tick)
+        make_toy_models(data, out, steps, min(2, os.cpu_count() or 1), tick)
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
     training = command("train.py", "--recipe", "tiny", "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
     console.out.print(f"next      {training} …", markup=False)

@@ -41,9 +41,9 @@ from nextscene.pipelines.cli.train_on_ray import train_supervised
 from nextscene.shards.format.folder_mark import RUN, claimed
 from nextscene.training.checkpoint_info import CheckpointInfo, checkpoints, latest
 from nextscene.training.data.mix_names import check_names
-from nextscene.training.distributed.restarts import RestartNotice, forget
+from nextscene.training.distributed.restarts import RestartNotice, delete_notice
 from nextscene.training.distributed.torchrun_env import rank_and_world
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
 from nextscene.training.model.model_folders import check_openable
 from nextscene.training.model.pretrained import PretrainedModels
@@ -136,7 +136,7 @@ def main(
     for flag, value in {"--budget-usd": budget_usd, "--prices": prices}.items():
         if value is not None and not settings.asks_claude:
             raise UsageError(f"{flag}: nothing is paid for but the reward causal_consistency of --stage rl")
-    if word := RestartNotice.left_in(out / settings.name):
+    if word := RestartNotice.read(out / settings.name):
         console.fail(f"{word.why}; that was meant, so torchrun's restart of it ends at once", word.code)
     budget, known = dollars("--budget-usd", budget_usd), Prices.load(prices)
     places = _data(settings, data)
@@ -164,7 +164,7 @@ def _alone(job: TrainingJob) -> Iterator[TrainingJob]:
         return
     owner = uuid.uuid4().hex
     with claimed(Storage.at(job.run), RUN) as run, hold_lock(run, owner):
-        forget(job.folder)
+        delete_notice(job.folder)
         yield replace(job, owner=owner)
 
 
@@ -174,7 +174,7 @@ def _not_restarted(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, TrainingStopped) as stop:
-        RestartNotice.leave_in(folder, _stopped(), str(stop))
+        RestartNotice.write(folder, _stopped(), str(stop))
         raise
 
 
@@ -190,16 +190,16 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
         raise UsageError("--workers goes with --launcher ray; for several processes here: torchrun --nproc-per-node N")
     from transformers.utils import logging
 
-    from nextscene.training.distributed.process_group import joined
+    from nextscene.training.distributed.process_group import process_group
     from nextscene.training.trainer import train
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # that vision tower and head are left out is meant
     watch = StepProgress(job.recipe.name)
-    with joined() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
+    with process_group() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
         summary = train(job, world, watch)
         if not summary.finished:
-            RestartNotice.leave_in(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
+            RestartNotice.write(job.folder, _stopped(), f"stopped at step {summary.step} of {summary.steps}")
         return summary
 
 
@@ -215,7 +215,7 @@ def _job(
     run = out.absolute()
     newest = latest(checkpoints(run, recipe.name))
     if newest and not resume:
-        raise TrainingUsageError(
+        raise UsageError(
             f"{run / recipe.name} holds a run at {newest.name}; go on with --resume, or choose another --out"
         )
     begin = None if newest else _beginning(recipe, run, init)

@@ -23,9 +23,10 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from nextscene.common.errors import UsageError
 from nextscene.training.checkpoint_info import ABOUT, NAME, CheckpointInfo, step_of
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.errors import TrainingStopped
 
 # One process may read what many wrote.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
@@ -35,16 +36,16 @@ _WRITTEN = re.compile(r"about\.json|(__\d+)?\.metadata(\.tmp)?|.+\.distcp")
 
 
 def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Fills tensors in place, by their names; sharded ones with their own part. Raises TrainingUsageError."""
+    """Fills tensors in place, by their names; sharded ones with their own part. Raises UsageError."""
     try:
         dcp.state_dict_loader.load(dict(tensors), checkpoint_id=str(checkpoint))
     except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise TrainingUsageError(
+        raise UsageError(
             f"{checkpoint} cannot be loaded: {_first_cause(error)}; delete it to go on from the one before it"
         ) from error
 
 
-def load_result(checkpoint: Path, about: CheckpointInfo, parameters: Mapping[str, Tensor]) -> None:
+def load_weights(checkpoint: Path, about: CheckpointInfo, parameters: Mapping[str, Tensor]) -> None:
     """Fills a model's parameters, by their names, with what the stage came to: averaged where it averaged."""
     averaged = set(about.averaged)
     load(
@@ -70,12 +71,12 @@ class Checkpoints:
         self._group = dist.new_group(backend="gloo")  # of its own: it is used from another thread
         self._committer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
-        if world.leads:
+        if world.is_leader:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(f"step-*{_UNFINISHED}"):
                 if NAME.fullmatch(left.name.removesuffix(_UNFINISHED)) and _is_ours(left):
                     shutil.rmtree(left)
-        world.together()
+        world.barrier()
 
     def save(self, tensors: Mapping[str, Tensor], about: CheckpointInfo) -> None:
         """Copies the tensors and returns; they are written while training goes on."""
@@ -96,7 +97,7 @@ class Checkpoints:
             writing.result()
         except (dcp.api.CheckpointException, OSError, RuntimeError) as error:
             failure = _first_cause(error)
-        if self._world.any_of(bool(failure)):
+        if self._world.any_rank(bool(failure)):
             raise TrainingStopped(
                 f"a checkpoint could not be written in {self._folder}: {failure or 'by another rank'}"
             )
@@ -106,7 +107,7 @@ class Checkpoints:
 
     def _commit(self, written: Future[Any], draft: Path, final: Path, about: CheckpointInfo) -> None:
         written.result()  # on the leader: all ranks have written, and the table of contents stands
-        if not self._world.leads:
+        if not self._world.is_leader:
             return
         with (draft / ABOUT).open("w", encoding="utf-8") as file:
             json.dump(asdict(about), file, indent=1)

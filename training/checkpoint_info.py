@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 
 VERSION = 1
 ABOUT = "about.json"
@@ -21,7 +21,7 @@ NAME = re.compile(r"step-(\d+)")
 class CheckpointInfo:
     """What a checkpoint is of.
 
-    `model` is the fingerprint of the originals, `bridge` the bridge's configuration. `parameters` are the names of all
+    `model` is the fingerprint of the pretrained, `bridge` the bridge's configuration. `parameters` are the names of all
     that this run and those before it trained, `averaged` of those that have a moving average. `determining` is the
     recipe's, `loader` the state of the sequence, `world` how many ranks wrote it.
     """
@@ -41,7 +41,7 @@ class CheckpointInfo:
 
     @staticmethod
     def read(checkpoint: Path) -> CheckpointInfo:
-        """Raises TrainingUsageError for a folder that is no checkpoint, or one of another version."""
+        """Raises UsageError for a folder that is no checkpoint, or one of another version."""
         try:
             about = CheckpointInfo(**json.loads((checkpoint / ABOUT).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -49,9 +49,9 @@ class CheckpointInfo:
             places = (checkpoint, checkpoint / "checkpoints", *checkpoint.glob("*/checkpoints"))
             near = next(filter(None, map(latest, places)), None)
             meant = f"; is {near} meant?" if near else "; name a folder such as RUN/sft/checkpoints/step-100"
-            raise TrainingUsageError(f"{checkpoint} is no whole checkpoint: {reason}{meant}") from error
+            raise UsageError(f"{checkpoint} is no whole checkpoint: {reason}{meant}") from error
         if about.version != VERSION:
-            raise TrainingUsageError(f"{checkpoint} is of version {about.version}, not {VERSION}")
+            raise UsageError(f"{checkpoint} is of version {about.version}, not {VERSION}")
         return about
 
 

@@ -1,12 +1,8 @@
-"""Ways to end: what was asked cannot be done, or what was begun cannot go on."""
+"""Errors that stop a training run. Wrong usage is `common.errors.UsageError`."""
 
 from __future__ import annotations
 
-from nextscene.common.errors import StoppedError, UsageError
-
-
-class TrainingUsageError(UsageError, ValueError):
-    """Wrong usage: a recipe, a folder or a checkpoint that does not fit. The message names it and the remedy."""
+from nextscene.common.errors import StoppedError
 
 
 class TrainingStopped(StoppedError):

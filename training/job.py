@@ -30,7 +30,7 @@ class TrainingJob:
     recipe: Recipe
     data: Mapping[str, str]
     run: Path
-    originals: PretrainedModels
+    pretrained: PretrainedModels
     init: Path | None
     resume: bool
     budget: Decimal | None = None

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from nextscene.common.config_loader import flat
 from nextscene.judge.config import ClaudeConfig
 
-Form = Literal["nsp", "t2v"]
+PromptForm = Literal["nsp", "t2v"]
 Stage = Literal["connector", "generator", "sft", "rl"]
 STAGES: tuple[str, ...] = get_args(Stage)
 
@@ -28,7 +28,7 @@ class MixConfig:
     name: str = "data"
     weight: float = 0.0
     text: Literal["caption", "scene"] = "scene"
-    prompt: Form = "nsp"
+    prompt: PromptForm = "nsp"
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class Recipe:
     def total_steps(self, samples: int) -> int:
         return self.steps or math.ceil(self.epochs * samples / self.data.global_batch)
 
-    def accumulation(self, world: int) -> int:
+    def gradient_accumulation_steps(self, world: int) -> int:
         """Micro-batches of each rank in a step. Raises ValueError where the global batch cannot be dealt out evenly."""
         micro_batches = self.data.global_batch // self.data.micro_batch
         if micro_batches % world:
@@ -263,7 +263,7 @@ class Recipe:
             )
         return micro_batches // world
 
-    def determining(self) -> dict[str, Any]:
+    def identity_settings(self) -> dict[str, Any]:
         """Dotted name → value of all that decides what is learnt, for comparing a run with the one it goes on from.
 
         How long it goes on, and what one lowers when it diverges, may change on the way.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 
 _FILE = "summary.json"
 
@@ -60,7 +60,7 @@ class StageSummary:
 
     @staticmethod
     def read(folder: Path) -> StageSummary | None:
-        """None where none was written. Raises TrainingUsageError."""
+        """None where none was written. Raises UsageError."""
         try:
             value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             pairs = {name: TextAblation(*value[name]) for name in ("seen", "heldout")}
@@ -68,7 +68,7 @@ class StageSummary:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise TrainingUsageError(
+            raise UsageError(
                 f"{folder / _FILE} is no summary of a stage; delete it, and run that stage again with --resume, which"
                 " writes it anew"
             ) from error

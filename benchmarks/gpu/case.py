@@ -22,11 +22,11 @@ from benchmarks.gpu.models import PUBLISHED, TOY, Size, unified
 from benchmarks.one_sequence import states_of_queries
 from nextscene.pipelines.cli.options import chosen
 from nextscene.training.distributed.parallelize import parallelize
-from nextscene.training.distributed.process_group import World, joined
+from nextscene.training.distributed.process_group import World, process_group
 from nextscene.training.flow.objective import loss_per_sample, noised
-from nextscene.training.metrics.flops import Sizes, StepFlops, peak_flops, training_work
+from nextscene.training.metrics.flops import ModelSizes, StepFlops, flow_matching_flops, peak_flops
 from nextscene.training.model.language import TokenBatch
-from nextscene.training.model.trainable import trained
+from nextscene.training.model.trainable import trained_parameters
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.optimizer.build import build_optimizer
 from nextscene.training.optimizer.ema import EMA
@@ -59,7 +59,7 @@ def recipe(stage: str) -> Recipe:
 
 def measured(case: Case, size: Size) -> dict[str, Any]:
     """The case and its figures; of one for which there is not enough memory, that it does not fit."""
-    with joined() as world:
+    with process_group() as world:
         try:
             return asdict(case) | {"fits": True} | _figures(case, size, world)
         except torch.OutOfMemoryError as error:
@@ -108,7 +108,7 @@ class _Step:
         self.model = unified(size, settings, world.device)
         parallelize(self.model, settings.parallel, world)
         self._condition = _reader(self.model, case, size)
-        learnt = trained(self.model)
+        learnt = trained_parameters(self.model)
         self._parameters = list(learnt.values())
         self._clip = settings.optimiser.clip
         self._optimiser = build_optimizer(learnt, settings.optimiser)
@@ -142,7 +142,7 @@ class _Step:
     @property
     def work(self) -> StepFlops:
         model = self.model
-        sizes = Sizes(
+        sizes = ModelSizes(
             model.transformer.config,
             model.language.config,
             tokens=self.grid.tokens,
@@ -151,7 +151,7 @@ class _Step:
             connector_width=model.bridge.config.hidden,
         )
         transformer_trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
-        return training_work(sizes, self._clips, transformer_trained)
+        return flow_matching_flops(sizes, self._clips, transformer_trained)
 
 
 def _reader(model: UnifiedModel, case: Case, size: Size) -> Callable[[TokenBatch], Tensor]:

@@ -28,9 +28,9 @@ from benchmarks.gpu.videos import SCHEDULER, AnyWords
 from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.data.batches import BatchEncoder, TrainingBatch
 from nextscene.training.distributed.parallelize import parallelize
-from nextscene.training.distributed.process_group import World, joined
+from nextscene.training.distributed.process_group import World, process_group
 from nextscene.training.model.grid import Grid
-from nextscene.training.model.trainable import trained
+from nextscene.training.model.trainable import trained_parameters
 from nextscene.training.objectives.grpo import grpo
 from nextscene.training.optimizer.build import build_optimizer
 from nextscene.training.optimizer.ema import EMA
@@ -58,24 +58,24 @@ class Coin:
 def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[str, Any]:
     model = models.unified(size, settings, world.device)
     parallelize(model, settings.parallel, world)
-    learnt = trained(model)
+    learnt = trained_parameters(model)
     chosen = build_optimizer(learnt, settings.optimiser)
     start = EMA(learnt, 1.0)
     vae = models.vae(size, world.device, model.dtype)
-    maker = BatchEncoder(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
-    setting = SimpleNamespace(
+    encoder = BatchEncoder(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
+    state = SimpleNamespace(
         job=SimpleNamespace(recipe=settings, folder=folder),
         world=world,
         model=model,
-        maker=maker,
-        accumulation=1,
+        encoder=encoder,
+        gradient_accumulation_steps=1,
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
-        start_in_place=start.in_place,
+        reference_weights=start.swapped_in,
     )
     coin = Coin()
-    method = grpo.Grpo(cast(Any, setting), cast(Any, SimpleNamespace(count_group=lambda *_: None)), coin)
+    method = grpo.Grpo(cast(Any, state), cast(Any, SimpleNamespace(count_group=lambda *_: None)), coin)
     begun = time.perf_counter()
-    lesson = method.learn(_scenes(size, maker), 0)
+    output = method.compute_gradient(_scenes(size, encoder), 0)
     norm = torch.nn.utils.clip_grad_norm_(list(learnt.values()), settings.optimiser.clip)
     chosen.step()
     chosen.zero_grad()
@@ -86,7 +86,7 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
         "group_seconds": coin.asked[-1] - begun,
         "update_seconds": ended - coin.asked[-1],
         "gradient_norm": length,
-        **lesson.numbers,
+        **output.numbers,
     }
     if world.device.type == "cuda":
         figures["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
@@ -94,14 +94,14 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
     return figures
 
 
-def _scenes(size: Size, maker: BatchEncoder) -> Iterator[TrainingBatch]:
+def _scenes(size: Size, encoder: BatchEncoder) -> Iterator[TrainingBatch]:
     frames, height, width = size.clip
     ratios = models.ratios(size)
     grid: Grid = ratios.grid(frames, height, width)
-    words = maker.words([""], [0])
+    words = encoder.tokenize([""], [0])
     while True:
-        clean, noise = torch.randn(2, 1, grid.tokens, size.transformer["in_channels"], device=maker.device)
-        sigma, fps = torch.rand(1, device=maker.device), torch.full((1,), 16.0, device=maker.device)
+        clean, noise = torch.randn(2, 1, grid.tokens, size.transformer["in_channels"], device=encoder.device)
+        sigma, fps = torch.rand(1, device=encoder.device), torch.full((1,), 16.0, device=encoder.device)
         yield TrainingBatch(words, ["a"], [0], [SampleRef(0, 0)], clean, noise, sigma, fps, grid, ["clip"], 0)
 
 
@@ -115,7 +115,7 @@ def main(out: Path, precision: Literal["bf16", "fp32"], toy: bool) -> None:
     if toy:
         settings = replace(settings, policy=replace(settings.policy, candidates=4, best_of=2, steps=4))
     settings = replace(settings, data=replace(settings.data, global_batch=1))
-    with joined() as world, tempfile.TemporaryDirectory() as folder:
+    with process_group() as world, tempfile.TemporaryDirectory() as folder:
         figures = measured(TOY if toy else PUBLISHED, settings, world, Path(folder))
     out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     click.echo(json.dumps(figures))

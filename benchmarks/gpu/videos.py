@@ -24,10 +24,10 @@ from benchmarks.gpu import models
 from benchmarks.gpu.apart import Figures, figures_of
 from benchmarks.gpu.case import recipe
 from benchmarks.gpu.models import PUBLISHED, TOY, Size
-from nextscene.training.distributed.process_group import present_device
+from nextscene.training.distributed.process_group import local_device
 from nextscene.training.generation.base import Sampling
 from nextscene.training.generation.next_scene import NextScene
-from nextscene.training.generation.shared import pixels
+from nextscene.training.generation.shared import decode_tokens
 from nextscene.training.model.language import TokenBatch
 
 ROUNDS = 3
@@ -47,7 +47,7 @@ class AnyWords:
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def words(self, texts: list[str], _forms: object) -> TokenBatch:
+    def tokenize(self, texts: list[str], _forms: object) -> TokenBatch:
         ids = torch.randint(self._size.language["vocab_size"], (len(texts), self._size.text))
         return TokenBatch(ids, torch.ones_like(ids))
 
@@ -56,7 +56,7 @@ def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], d
     settings = recipe("sft")
     model = models.unified(size, settings, device)
     model.transformer.to(model.dtype)
-    maker = NextScene(
+    encoder = NextScene(
         "ours",
         sampling,
         "nsp",
@@ -69,11 +69,11 @@ def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], d
 
     def make() -> dict[str, float]:
         with _timed() as text:
-            maker._condition(["a"])
+            encoder._condition(["a"])
         with _timed() as latents:
-            tokens = maker.latents(["a"], [0])
+            tokens = encoder.latents(["a"], [0])
         with _timed() as decoding:
-            pixels(maker._vae, tokens, maker._grid)
+            decode_tokens(encoder._vae, tokens, encoder._grid)
         return {"text": text(), "steps": latents() - text(), "decoding": decoding(), "seconds": latents() + decoding()}
 
     return make
@@ -139,7 +139,7 @@ def _finish() -> None:
 
 
 def measured(model: str, size: Size) -> Figures:
-    device = present_device()
+    device = local_device()
     frames, height, width = size.clip
     sampling = Sampling(frames, width, height, steps=50 if size is PUBLISHED else 3)
     make = {"ours": ours, "original": original}[model](size, sampling, device)

@@ -123,12 +123,12 @@ def open_generator(opening: GeneratorSpec) -> Generator:
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    from nextscene.training.distributed.process_group import present_device
+    from nextscene.training.distributed.process_group import local_device
 
     of_diffusers.disable_progress_bar()
     of_transformers.disable_progress_bar()
     of_transformers.set_verbosity_error()  # that vision tower and head are left out is meant
-    return opening.open(present_device())
+    return opening.open(local_device())
 
 
 def made(generator: Generator, records: Sequence[Record]) -> Any:

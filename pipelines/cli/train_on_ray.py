@@ -15,7 +15,7 @@ from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.cli.stop_signals import STOPS
-from nextscene.training.errors import TrainingUsageError, WorkersLost
+from nextscene.training.errors import WorkersLost
 from nextscene.training.job import TrainingJob
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], N
 def train_supervised(job: TrainingJob, ranks: int, failures: int, address: str | None) -> StageSummary:
     """Train the stage on Ray until it is done, or a signal has it end after a step, with a checkpoint.
 
-    Raise TrainingUsageError, TrainingStopped and DamagedShard as `train` does, and RunStopped where Ray fails.
+    Raise UsageError, TrainingStopped and DamagedShard as `train` does, and RunStopped where Ray fails.
     """
     watch = StepProgress(job.recipe.name)
 
@@ -125,9 +125,9 @@ def train_supervised(job: TrainingJob, ranks: int, failures: int, address: str |
             raise RunStopped(STOPS.words)
 
     try:
-        job.recipe.accumulation(ranks)
+        job.recipe.gradient_accumulation_steps(ranks)
     except ValueError as error:
-        raise TrainingUsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     request = TrainOnRay(job, ranks, failures, address)
     with watch.stopped_by_signals():
         return supervise(request, lambda *_: None, check)  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from nextscene.pipelines.cli.step_progress import StepProgress
 from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import entries
+from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.command import Place, place
 from tests.shards.clips import clip
@@ -100,7 +100,9 @@ class Given:
     @property
     def losses(self) -> list[tuple[int, float]]:
         """Of each step, with its number."""
-        return [(line["step"], line["loss"]) for line in entries(self.out / "connector") if line["event"] == "step"]
+        return [
+            (line["step"], line["loss"]) for line in read_metrics(self.out / "connector") if line["event"] == "step"
+        ]
 
     @property
     def steps(self) -> list[int]:

@@ -14,7 +14,7 @@ from nextscene.common.storage import Storage
 from nextscene.pipelines.train import main
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import entries
+from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.judge import server_side
@@ -107,7 +107,7 @@ class Given:
 
     @property
     def steps(self) -> list[int]:
-        return [line["step"] for line in entries(self.rl) if line["event"] == "step"]
+        return [line["step"] for line in read_metrics(self.rl) if line["event"] == "step"]
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_the_budget_stops_it_with_a_checkpoint_and_a_larger_one_goes_on(given: G
     assert given.steps == [1, 2, 3]
     assert "reward" in stdout
     assert (
-        sum(line["usd"] for line in entries(given.rl) if line["event"] == "step")
+        sum(line["usd"] for line in read_metrics(given.rl) if line["event"] == "step")
         <= float(account(given.rl).spent) + 1e-9
     )
 

@@ -9,7 +9,7 @@ import torch
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from nextscene.training.model.export import export
-from nextscene.training.model.model_folders import lasting
+from nextscene.training.model.model_folders import architecture_config
 from nextscene.training.model.pretrained import PretrainedModels, new_bridge
 from tests.training.models import ltx_config
 
@@ -18,14 +18,14 @@ DETERMINING = {"data.max_frames": 9, "data.width": 32, "data.height": 24, "model
 """What an export was trained at: 9 frames of 32×24 are 3×6×8 tokens of the tests' VAE."""
 
 
-def make_export(folder: Path, originals: PretrainedModels, seed: int = 2, **about: Any) -> Path:
+def make_export(folder: Path, pretrained: PretrainedModels, seed: int = 2, **about: Any) -> Path:
     """Of a bridge as after training: what it hands over is so large that the text decides."""
-    language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
+    language, transformer = pretrained.language(torch.float32), pretrained.transformer(torch.float32)
     bridge = new_bridge(language, transformer, QUERIES, 0, seed)
     torch.nn.init.constant_(bridge.connector.scale, 1.0)
     weights = {f"bridge.{name}": value.detach() for name, value in bridge.named_parameters()}
     told = {"recipe": "sft", "step": 7, "determining": DETERMINING, **about}
-    export(folder, lasting(bridge.config), weights, originals, told)
+    export(folder, architecture_config(bridge.config), weights, pretrained, told)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A stage small enough for a test: a dozen clips, the toy originals, a recipe to be changed where a test wants it."""
+"""A stage small enough for a test: a dozen clips, the toy pretrained, a recipe to be changed where a test wants it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nextscene.shards.format.layout import ShardName
-from nextscene.training.distributed.process_group import joined, of_group
+from nextscene.training.distributed.process_group import current_world, process_group
 from nextscene.training.job import TrainingJob
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.recipe import (
@@ -27,7 +27,7 @@ from nextscene.training.summary import StageSummary
 from nextscene.training.trainer import train
 from tests.shards.clips import clip
 from tests.shards.samples import seal_dataset
-from tests.training.originals import make_originals
+from tests.training.pretrained import make_originals
 from tests.training.ranks import run
 
 SMALL = Recipe(
@@ -46,7 +46,7 @@ SMALL = Recipe(
 
 
 class Quiet:
-    """A watcher that keeps what it is told, and wants the run to stop after a step, if any."""
+    """A observer that keeps what it is told, and wants the run to stop after a step, if any."""
 
     def __init__(self, stop_after: int = -1) -> None:
         self.notes: list[str] = []
@@ -82,23 +82,25 @@ def make_data(folder: Path) -> Path:
     return folder
 
 
-def make_job(data: Path, originals: PretrainedModels, run: Path, recipe: Recipe = SMALL, **changes: Any) -> TrainingJob:
+def make_job(
+    data: Path, pretrained: PretrainedModels, run: Path, recipe: Recipe = SMALL, **changes: Any
+) -> TrainingJob:
     return TrainingJob(
         recipe,
         {mix.name: str(data) for mix in recipe.mix},
         run,
-        originals,
+        pretrained,
         **{"init": None, "resume": False, **changes},
     )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A folder of runs over the same clips and originals, by the `usual` recipe or another."""
+    """A folder of runs over the same clips and pretrained, by the `usual` recipe or another."""
 
     folder: Path
     data: Path
-    originals: PretrainedModels
+    pretrained: PretrainedModels
     usual: Recipe
 
     @staticmethod
@@ -106,15 +108,15 @@ class Stage:
         return Stage(folder, make_data(folder / "data"), make_originals(folder / "originals"), usual)
 
     def job(self, name: str, recipe: Recipe | None = None, **changes: Any) -> TrainingJob:
-        return make_job(self.data, self.originals, self.folder / name, recipe or self.usual, **changes)
+        return make_job(self.data, self.pretrained, self.folder / name, recipe or self.usual, **changes)
 
 
 def on_rank(rank: int, world: int, job: TrainingJob, stop_after: int = -1) -> tuple[StageSummary, Quiet]:
     """For `by_ranks` and `tests.training.ranks.run`."""
-    watcher = Quiet(stop_after)
+    observer = Quiet(stop_after)
     torch.use_deterministic_algorithms(mode=True)
     try:
-        return train(job, of_group(), watcher), watcher
+        return train(job, current_world(), observer), observer
     finally:
         torch.use_deterministic_algorithms(mode=False)
 
@@ -123,7 +125,7 @@ def by_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """What the first of so many ranks returns. One alone is this process, which has all imported and warm."""
     if world > 1:
         return run(function, world, *arguments)[0]
-    with joined():
+    with process_group():
         return function(0, 1, *arguments)
 
 

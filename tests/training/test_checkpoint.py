@@ -14,12 +14,13 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import RUN, claim
 from nextscene.training.checkpoint import Checkpoints, load
 from nextscene.training.checkpoint_info import CheckpointInfo, latest
-from nextscene.training.distributed.process_group import joined
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.distributed.process_group import process_group
+from nextscene.training.errors import TrainingStopped
 from nextscene.training.job import TrainingJob
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.trainer import train
@@ -43,7 +44,7 @@ def values(step: int) -> dict[str, torch.Tensor]:
 
 
 def saved(folder: Path, steps: list[int], keep_last: int = 2) -> None:
-    with joined() as world:
+    with process_group() as world:
         checkpoints = Checkpoints(folder, world, keep_last)
         for step in steps:
             checkpoints.save(values(step), replace(ABOUT, step=step))
@@ -53,7 +54,7 @@ def saved(folder: Path, steps: list[int], keep_last: int = 2) -> None:
 
 def loaded(checkpoint: Path) -> dict[str, torch.Tensor]:
     tensors = values(-1)
-    with joined():
+    with process_group():
         load(checkpoint, tensors)
     return tensors
 
@@ -70,7 +71,7 @@ def test_only_the_newest_are_kept_by_number_not_by_name(tmp_path: Path) -> None:
 def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> None:
     """It is written behind training's back, which goes on changing the same memory."""
     tensors = values(1)
-    with joined() as world:
+    with process_group() as world:
         checkpoints = Checkpoints(tmp_path, world, 1)
         checkpoints.save(tensors, replace(ABOUT, step=1))
         for tensor in tensors.values():
@@ -119,7 +120,7 @@ def test_there_is_none_where_nothing_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
-    with joined() as world:
+    with process_group() as world:
         checkpoints = Checkpoints(tmp_path, world, 1)
         with patch.object(os, "fsync", side_effect=OSError(28, "No space left on device")):
             checkpoints.save(values(1), replace(ABOUT, step=1))
@@ -133,7 +134,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
     return make_originals(tmp_path_factory.mktemp("originals"))
 
 
@@ -144,9 +145,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    data: Path, originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory
+    data: Path, pretrained: PretrainedModels, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainingJob, Quiet]:
-    job = make_job(data, originals, tmp_path_factory.mktemp("undisturbed"), RECIPE)
+    job = make_job(data, pretrained, tmp_path_factory.mktemp("undisturbed"), RECIPE)
     return job, by_ranks(1, on_rank, job)[1]
 
 
@@ -177,7 +178,7 @@ def test_a_run_that_was_killed_while_it_saved_goes_on_from_the_checkpoint_before
 
 def refused(job: TrainingJob) -> str:
     """The one line by which a run is refused."""
-    with pytest.raises(TrainingUsageError) as mistake, joined() as world:
+    with pytest.raises(UsageError) as mistake, process_group() as world:
         train(job, world, Quiet())
     assert "\n" not in str(mistake.value)
     return str(mistake.value)
@@ -214,10 +215,10 @@ def test_a_run_that_stands_is_not_written_over(again: TrainingJob) -> None:
 
 
 def test_a_run_does_not_go_on_with_other_models(again: TrainingJob, tmp_path: Path) -> None:
-    shutil.copytree(again.originals.qwen, tmp_path / "qwen")
+    shutil.copytree(again.pretrained.qwen, tmp_path / "qwen")
     config = json.loads((tmp_path / "qwen" / "config.json").read_text())
     (tmp_path / "qwen" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    message = refused(replace(again, originals=replace(again.originals, qwen=tmp_path / "qwen")))
+    message = refused(replace(again, pretrained=replace(again.pretrained, qwen=tmp_path / "qwen")))
     assert "other models than --qwen and --ltx name" in message
 
 
@@ -242,10 +243,10 @@ def test_a_run_does_not_go_on_with_other_data(again: TrainingJob, tmp_path: Path
 
 def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: TrainingJob) -> None:
     recipe = replace(again.recipe, steps=4, optimiser=replace(again.recipe.optimiser, lr=1.0, clip=0.5, warmup=9))
-    watcher = Quiet()
-    with joined() as world:
-        assert train(replace(again, recipe=recipe), world, watcher).finished
-    assert list(watcher.losses) == [4]
+    observer = Quiet()
+    with process_group() as world:
+        assert train(replace(again, recipe=recipe), world, observer).finished
+    assert list(observer.losses) == [4]
 
 
 def test_a_stage_does_not_begin_with_a_later_one(undisturbed: tuple[TrainingJob, Quiet], tmp_path: Path) -> None:

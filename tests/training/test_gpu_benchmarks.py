@@ -15,7 +15,7 @@ from benchmarks.gpu import group, videos
 from benchmarks.gpu.case import Case, measured, recipe
 from benchmarks.gpu.models import TOY, language, text_encoder, vae
 from benchmarks.gpu.stage_steps import cases, gains, measure, table
-from nextscene.training.distributed.process_group import joined
+from nextscene.training.distributed.process_group import process_group
 
 CPU = torch.device("cpu")
 
@@ -97,7 +97,7 @@ def one_group(folder: Path, precision: Literal["bf16", "fp32"]) -> dict[str, Any
         parallel=replace(settings.parallel, precision=precision),
         data=replace(settings.data, global_batch=1),
     )
-    with joined() as world:
+    with process_group() as world:
         return group.measured(TOY, settings, world, folder)
 
 

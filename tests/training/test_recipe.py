@@ -14,7 +14,7 @@ from torch import nn
 from nextscene.common.config_loader import SettingsError
 from nextscene.pipelines.cli.options import chosen
 from nextscene.pipelines.train import RECIPES
-from nextscene.training.model.trainable import listing
+from nextscene.training.model.trainable import describe_parameters
 from nextscene.training.recipe import STAGES, DataConfig, MixConfig, ModelConfig, ObjectiveConfig, Recipe
 
 PAPER = ("connector", "generator-2", "generator-3", "sft", "rl")
@@ -53,7 +53,7 @@ def test_every_recipe_that_is_shipped_is_of_the_paper_or_of_the_toy_model() -> N
 def test_pre_training_has_the_papers_epochs_and_batches(name: str, epochs: float, micro_batch: int) -> None:
     recipe = shipped(name)
     assert (recipe.epochs, recipe.steps, recipe.data.micro_batch) == (epochs, 0, micro_batch)
-    assert recipe.accumulation(32) == 1  # 32 GPUs, section 13
+    assert recipe.gradient_accumulation_steps(32) == 1  # 32 GPUs, section 13
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -89,7 +89,7 @@ def test_reinforcement_learning_has_the_papers_numbers() -> None:
     """Section 13: 16 GPUs with a batch of 1 and an accumulation of 8, 60 steps, 24 candidates, of which 4 + 4."""
     recipe = shipped("rl")
     policy = recipe.policy
-    assert (recipe.steps, recipe.accumulation(16), recipe.data.micro_batch) == (60, 1, 1)
+    assert (recipe.steps, recipe.gradient_accumulation_steps(16), recipe.data.micro_batch) == (60, 1, 1)
     assert (policy.candidates, policy.best_of, policy.batch, policy.steps, policy.guidance) == (24, 8, 1, 20, 3.0)
     assert recipe.reward.kind == "causal_consistency"
     assert shipped("tiny/rl").reward.kind == "retrieval"  # which costs nothing
@@ -134,10 +134,10 @@ def test_a_mistake_is_told_by_its_name_and_the_nearest_known_one(tmp_path: Path,
 def test_a_global_batch_is_shared_evenly_or_refused_with_what_would_fit(micro: int, count: int, world: int) -> None:
     recipe = Recipe(data=DataConfig(micro_batch=micro, global_batch=micro * count))
     if count % world == 0:
-        assert recipe.accumulation(world) * world * micro == recipe.data.global_batch
+        assert recipe.gradient_accumulation_steps(world) * world * micro == recipe.data.global_batch
         return
     with pytest.raises(ValueError, match=f"which {world} processes cannot share evenly") as told:
-        recipe.accumulation(world)
+        recipe.gradient_accumulation_steps(world)
     fitting = str(told.value).partition("evenly; use ")[2].partition(" processes")[0]
     named = [int(word) for word in fitting.replace(" or ", ", ").split(", ")]
     assert named == [ranks for ranks in range(1, count + 1) if count % ranks == 0]
@@ -169,7 +169,7 @@ def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: in
     ],
 )
 def test_what_decides_what_is_learnt_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
-    assert (replace(Recipe(), **changes).determining() == Recipe().determining()) is same
+    assert (replace(Recipe(), **changes).identity_settings() == Recipe().identity_settings()) is same
 
 
 # ---- how what is trained is told --------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_what_decides_what_is_learnt_may_not_change_on_the_way(changes: dict[str
 
 def test_the_layers_of_a_stack_are_listed_on_one_line() -> None:
     stack = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(3, 2) for _ in range(12)]), "out": nn.Linear(2, 5)})
-    assert listing(dict(stack.named_parameters())) == [
+    assert describe_parameters(dict(stack.named_parameters())) == [
         "blocks.*.weight  12 × [2×3]",
         "blocks.*.bias  12 × [2]",
         "out.weight  [5×2]",

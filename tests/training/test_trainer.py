@@ -22,11 +22,11 @@ from nextscene.common.storage import Storage
 from nextscene.shards.loading.loader import Loader
 from nextscene.training.data.batches import BatchEncoder, BatchPreparer
 from nextscene.training.data.datasets import MixDatasets
-from nextscene.training.distributed.process_group import of_group
+from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingStopped
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import entries
+from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
@@ -50,15 +50,15 @@ ATTENTION = replace(RECIPE, trainable=("bridge.connector.*", "transformer.transf
 class Ran:
     job: TrainingJob
     summary: Any
-    watcher: Quiet
+    observer: Quiet
 
     @property
     def losses(self) -> dict[int, float]:
-        return self.watcher.losses
+        return self.observer.losses
 
     @property
     def norms(self) -> list[float]:
-        return [line["gradient_norm"] for line in entries(self.job.folder) if line["event"] == "step"]
+        return [line["gradient_norm"] for line in read_metrics(self.job.folder) if line["event"] == "step"]
 
 
 def ran(job: TrainingJob, world: int = 1) -> Ran:
@@ -107,7 +107,7 @@ def _weights(rank: int, world: int, job: TrainingJob) -> dict[str, Tensor]:
     with patch(
         "nextscene.training.trainer.build_stage", lambda *given: settings.append(build_stage(*given)) or settings[0]
     ):
-        train(job, of_group(), Quiet())
+        train(job, current_world(), Quiet())
     named = {name: value.detach() for name, value in settings[0].model.named_parameters()}
     return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in named.items()}
 
@@ -145,9 +145,9 @@ class Plain:
 
 def plainly(job: TrainingJob, batch: int) -> Plain:
     """One process, one model, one gradient of the mean over the samples, and Prodigy's authors' own optimiser."""
-    recipe, originals = job.recipe, job.originals
-    vae, scheduler = originals.vae(torch.float32), originals.scheduler()
-    language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
+    recipe, pretrained = job.recipe, job.pretrained
+    vae, scheduler = pretrained.vae(torch.float32), pretrained.scheduler()
+    language, transformer = pretrained.language(torch.float32), pretrained.transformer(torch.float32)
     bridge = new_bridge(language, transformer, recipe.model.queries, 0, recipe.seed)
     model = UnifiedModel(language, bridge, transformer, Ratios.of(vae))
     named = {name: value for name, value in model.named_parameters() if not name.startswith("language.")}
@@ -160,14 +160,14 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         safeguard_warmup=True,
     )
     loader = Loader(
-        MixDatasets(recipe, job.data, originals, print).training(Ratios.of(vae)), micro_batch=1, seed=recipe.seed
+        MixDatasets(recipe, job.data, pretrained, print).training(Ratios.of(vae)), micro_batch=1, seed=recipe.seed
     )
-    maker = BatchEncoder(vae, Prompter(originals.tokenizer(), 252), recipe.mix, torch.device("cpu"))
-    feed = iter(BatchPreparer(loader, maker, recipe.objective, scheduler, recipe.seed))
+    encoder = BatchEncoder(vae, Prompter(pretrained.tokenizer(), 252), recipe.mix, torch.device("cpu"))
+    batches = iter(BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed))
 
     plain = Plain([], [], [], {})
     for step in range(recipe.steps):
-        examples = [next(feed) for _ in range(batch)]
+        batch = [next(batches) for _ in range(batch)]
         loss = torch.stack(
             [
                 loss_per_sample(
@@ -175,7 +175,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
                     one.clean,
                     one.noise,
                 ).mean()
-                for one in examples
+                for one in batch
             ]
         ).mean()
         gradients = torch.autograd.grad(loss, list(named.values()))
@@ -187,7 +187,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         optimiser.step()
         plain.losses.append(loss.item())
         plain.norms.append(norm)
-        plain.frames.append({one.grid.frames for one in examples})
+        plain.frames.append({one.grid.frames for one in batch})
     plain.weights.update({name: value.detach() for name, value in named.items()})
     return plain
 
@@ -196,7 +196,7 @@ def test_ranks_learn_what_one_plain_process_does_from_images_and_videos_mixed(wh
     plain = plainly(whole.job, batch=4)
     assert {1, 3} in plain.frames  # or the mean over tokens would be that over samples
     assert min(plain.norms) > RECIPE.optimiser.clip
-    begun = whole.job.originals.transformer(torch.float32).state_dict()
+    begun = whole.job.pretrained.transformer(torch.float32).state_dict()
     assert max((plain.weights[f"transformer.{name}"] - value).abs().max() for name, value in begun.items()) > 5e-3
     for got in (whole, shared):
         assert list(got.losses) == [1, 2, 3, 4]
@@ -219,7 +219,7 @@ def test_two_ranks_measure_held_out_clips_as_one_does(whole: Ran, shared: Ran) -
 def test_the_average_follows_the_weights_of_every_step_and_is_what_is_exported(whole: Ran) -> None:
     steps = [tensors(whole.job, step) for step in (1, 2, 3, 4)]
     exported = load_file(whole.job.run / "export" / "transformer" / "diffusion_pytorch_model.safetensors")
-    for name, average in whole.job.originals.transformer(torch.float32).state_dict().items():
+    for name, average in whole.job.pretrained.transformer(torch.float32).state_dict().items():
         for step in steps:
             average = 0.9 * average + 0.1 * step[f"model.transformer.{name}"]
         assert not torch.equal(average, steps[-1][f"model.transformer.{name}"])
@@ -271,7 +271,7 @@ def test_a_training_whose_lock_was_taken_writes_nothing(stage: Stage) -> None:
     lock.write(LOCK, b'{"run_id": "theirs"}')
     with pytest.raises(TrainingStopped, match=r"run\.lock was taken by another run"):
         ran(job)
-    assert entries(job.folder) == []
+    assert read_metrics(job.folder) == []
     assert not list(job.checkpoints.glob("step-*")) and not (job.run / "export").exists()
 
 
@@ -294,7 +294,7 @@ def test_what_is_learnt_does_not_depend_on_the_layout(whole: Ran, stage: Stage, 
 
 
 def test_all_but_what_is_listed_as_trained_stays_as_it_was_to_the_bit(connector: Left, stage: Stage) -> None:
-    language, transformer = stage.originals.language(torch.float32), stage.originals.transformer(torch.float32)
+    language, transformer = stage.pretrained.language(torch.float32), stage.pretrained.transformer(torch.float32)
     model = UnifiedModel(language, new_bridge(language, transformer, 4, 0, 0), transformer, Ratios(4, 4))
     before = dict(model.named_parameters())
     for run, count in ((connector, 7), (left(stage.job("attention", ATTENTION), 1), 26)):
@@ -307,7 +307,7 @@ def test_all_but_what_is_listed_as_trained_stays_as_it_was_to_the_bit(connector:
 
 def test_a_connector_is_exported_beside_the_transformer_it_was_given(connector: Left) -> None:
     exported = connector.job.run / "export"
-    original = load_file(connector.job.originals.ltx / "transformer" / "diffusion_pytorch_model.safetensors")
+    original = load_file(connector.job.pretrained.ltx / "transformer" / "diffusion_pytorch_model.safetensors")
     assert_equal(load_file(exported / "transformer" / "diffusion_pytorch_model.safetensors"), original)
     saved = tensors(connector.job, 2)
     bridge = load_file(exported / "bridge" / "diffusion_pytorch_model.safetensors")

@@ -15,10 +15,10 @@ from nextscene.shards.loading.loader import Batch, Loader
 from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.data.sample_noise import sample_noise
 from nextscene.training.flow.schedule import mu, training_sigma
-from nextscene.training.model.model_folders import lasting
+from nextscene.training.model.model_folders import architecture_config
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import TokenBatch
-from nextscene.training.model.latents import Latents, Scale, encode, pack
+from nextscene.training.model.latents import Latents, LatentScale, encode, pack
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.recipe import MixConfig, ObjectiveConfig
 
@@ -63,16 +63,16 @@ class BatchEncoder:
         stored = video.to(self.device, torch.float32)
         return Latents(stored[:, :-1], stored[:, -1:])
 
-    def normalised(self, latents: Tensor) -> Tensor:
+    def normalized_tokens(self, latents: Tensor) -> Tensor:
         """Tokens [B, S, C] of latents [B, C, F', H', W']."""
-        return pack(Scale.of(self.vae).normalise(latents))
+        return pack(LatentScale.of(self.vae).normalize(latents))
 
     def text(self, source: int, scene: str, caption: str) -> str:
         """What a sample of that set of the mix is conditioned on."""
         return scene if self.mix[source].text == "scene" else caption
 
-    def words(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
-        return self.prompter.words(texts, [self.mix[source].prompt for source in sources]).to(self.device)
+    def tokenize(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
+        return self.prompter.tokenize(texts, [self.mix[source].prompt for source in sources]).to(self.device)
 
 
 class BatchPreparer:
@@ -81,46 +81,46 @@ class BatchPreparer:
     def __init__(
         self,
         loader: Loader,
-        maker: BatchEncoder,
+        encoder: BatchEncoder,
         objective: ObjectiveConfig,
         scheduler: FlowMatchEulerDiscreteScheduler,
         seed: int,
     ) -> None:
-        self._loader, self._maker, self._objective = loader, maker, objective
+        self._loader, self._encoder, self._objective = loader, encoder, objective
         self._scheduler, self._seed = scheduler, seed
-        self.waited = 0.0
+        self.wait_seconds = 0.0
 
     @property
     def vae_config(self) -> dict[str, Any]:
-        return lasting(self._maker.vae.config)
+        return architecture_config(self._encoder.vae.config)
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         batches = iter(self._loader)
         while True:
             begun = time.perf_counter()
             batch = next(batches)
-            self.waited += time.perf_counter() - begun
-            yield self._examples(batch)
+            self.wait_seconds += time.perf_counter() - begun
+            yield self._prepare(batch)
 
-    def _examples(self, batch: Batch) -> TrainingBatch:
-        maker = self._maker
-        posterior = maker.latents(batch.video)
+    def _prepare(self, batch: Batch) -> TrainingBatch:
+        encoder = self._encoder
+        posterior = encoder.latents(batch.video)
         random = sample_noise(self._seed, batch.refs, posterior.mean.shape[1:])
-        texts = [maker.text(*told) for told in zip(batch.source, batch.text, batch.caption, strict=True)]
+        texts = [encoder.text(*told) for told in zip(batch.source, batch.text, batch.caption, strict=True)]
         dropped = (random.drop < self._objective.dropout).tolist()
         given = ["" if drop else text for drop, text in zip(dropped, texts, strict=True)]
         grid = Grid(*posterior.mean.shape[2:])
         shift = mu(self._scheduler, grid.tokens)
         sigma = training_sigma(self._objective.density, shift, random.normal, random.uniform)
         return TrainingBatch(
-            maker.words(given, batch.source),
+            encoder.tokenize(given, batch.source),
             texts,
             batch.source,
             batch.refs,
-            maker.normalised(posterior.sample(random.posterior.to(maker.device))),
-            pack(random.noise.to(maker.device)),
-            sigma.to(maker.device),
-            torch.tensor(batch.fps, device=maker.device),
+            encoder.normalized_tokens(posterior.sample(random.posterior.to(encoder.device))),
+            pack(random.noise.to(encoder.device)),
+            sigma.to(encoder.device),
+            torch.tensor(batch.fps, device=encoder.device),
             grid,
             batch.keys,
             len(batch.keys) if batch.video.dtype == torch.uint8 else 0,

@@ -15,7 +15,7 @@ from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.format.sample import Sample
 from nextscene.common.storage import Storage
 from nextscene.training.data.latent_cache import find_latents
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 from nextscene.training.data.batches import check_fits
 from nextscene.training.data.mix_names import check_names
 from nextscene.training.model.grid import Ratios
@@ -24,10 +24,10 @@ from nextscene.training.recipe import Recipe
 
 
 class MixDatasets:
-    """The mix of a recipe. Raises TrainingUsageError for a dataset that is not given, or that no mix names."""
+    """The mix of a recipe. Raises UsageError for a dataset that is not given, or that no mix names."""
 
     def __init__(
-        self, recipe: Recipe, data: Mapping[str, str], originals: PretrainedModels, note: Callable[[str], None]
+        self, recipe: Recipe, data: Mapping[str, str], pretrained: PretrainedModels, note: Callable[[str], None]
     ) -> None:
         names = [mix.name for mix in recipe.mix]
         check_names(recipe, data)
@@ -37,8 +37,8 @@ class MixDatasets:
         try:
             ClipTransform(recipe.data.max_frames, size)
         except ValueError as error:
-            raise TrainingUsageError(f"data.max_frames, data.width, data.height: {error}") from error
-        found = [find_latents(place, originals.ltx / "vae", recipe.data.max_frames, size) for place in self._clips]
+            raise UsageError(f"data.max_frames, data.width, data.height: {error}") from error
+        found = [find_latents(place, pretrained.ltx / "vae", recipe.data.max_frames, size) for place in self._clips]
         self._latents = [place for place in found if place]
         if len(self._latents) < len(names):
             if self._latents:
@@ -53,13 +53,13 @@ class MixDatasets:
     def training(self, ratios: Ratios) -> Mixture:
         """The training splits.
 
-        Raises TrainingUsageError for too few samples, without the text that they are to be learnt from, or with clips that
+        Raises UsageError for too few samples, without the text that they are to be learnt from, or with clips that
         the VAE does not take.
         """
         sets = [self._open(place, "train") for place in self._latents or self._clips]
         for mix, place, opened_set in zip(self._recipe.mix, self._clips, sets, strict=True):
             if mix.text == "scene" and not _has_scenes(place):
-                raise TrainingUsageError(
+                raise UsageError(
                     f"nothing is said in the dataset {mix.name!r} of what was before its clips; give one that was built"
                     " with a judge"
                 )
@@ -68,10 +68,10 @@ class MixDatasets:
             try:
                 check_fits(np.unique(opened_set.shapes, axis=0).tolist(), ratios, mix.name)
             except ValueError as error:
-                raise TrainingUsageError(f"{error}; set data.width, data.height and data.max_frames") from error
+                raise UsageError(f"{error}; set data.width, data.height and data.max_frames") from error
         samples, batch = sum(map(len, sets)), self._recipe.data.global_batch
         if samples < batch:
-            raise TrainingUsageError(f"{samples} samples do not fill one global batch of {batch}; lower data.global_batch")
+            raise UsageError(f"{samples} samples do not fill one global batch of {batch}; lower data.global_batch")
         return Mixture(sets, [mix.weight or len(own) for mix, own in zip(self._recipe.mix, sets, strict=True)])
 
     def heldout(self) -> Mixture | None:

@@ -32,7 +32,8 @@ from nextscene.shards.format.seal import seal
 from nextscene.common.storage import Storage
 from nextscene.shards.format.tar import group_bytes
 from nextscene.training.data.latent_cache import LatentEncoding
-from nextscene.training.errors import TrainingUsageError, TrainingStopped
+from nextscene.common.errors import UsageError
+from nextscene.training.errors import TrainingStopped
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.latents import encode
 
@@ -43,13 +44,13 @@ Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encodi
 
 
 def open_vae(folder: Path, device: torch.device) -> AutoencoderKLLTXVideo:
-    """In float32: bfloat16 would be coarser than what is stored. Raises TrainingUsageError for files that are no VAE."""
+    """In float32: bfloat16 would be coarser than what is stored. Raises UsageError for files that are no VAE."""
     try:
         vae = AutoencoderKLLTXVideo.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TrainingUsageError(f"{folder} cannot be opened as a VAE: {first_line(error)}") from error
+        raise UsageError(f"{folder} cannot be opened as a VAE: {first_line(error)}") from error
     return vae.requires_grad_(requires_grad=False).eval().to(device)
 
 
@@ -60,16 +61,16 @@ class LatentEncoder:
     """
 
     def __init__(self, data: str, out: Storage, encoding: LatentEncoding, rank: int = 0, world: int = 1) -> None:
-        """Raises TrainingUsageError where there is no dataset, or `out` holds other latents, NotOurs where it holds no
+        """Raises UsageError where there is no dataset, or `out` holds other latents, NotOurs where it holds no
         latents; else as ClipDataset does.
         """
         self._data, self._out, self._encoding = Storage.at(data), out, encoding
         try:
             self._source = Manifest.read(self._data)
         except FileNotFoundError as error:
-            raise TrainingUsageError(f"{self._data.display_uri} {explain_missing_dataset(self._data)}") from error
+            raise UsageError(f"{self._data.display_uri} {explain_missing_dataset(self._data)}") from error
         if not self._source.shards:
-            raise TrainingUsageError(f"the dataset in {self._data.display_uri} has no samples")
+            raise UsageError(f"the dataset in {self._data.display_uri} has no samples")
         self._clips = {
             split: ClipDataset(data, split, max_frames=encoding.max_frames, size=encoding.size)
             for split in self._source.splits
@@ -88,13 +89,13 @@ class LatentEncoder:
         return self.planned - _clips_in(self._left(self._mine))
 
     def check(self, ratios: Ratios) -> None:
-        """Raises TrainingUsageError for clips of a length or size that the VAE does not take."""
+        """Raises UsageError for clips of a length or size that the VAE does not take."""
         for split, clips in self._clips.items():
             for frames, width, height in np.unique(clips.shapes, axis=0).tolist():
                 try:
                     ratios.grid(frames, height, width)
                 except ValueError as error:
-                    raise TrainingUsageError(f"the VAE does not take all clips of {split}: {error}") from error
+                    raise UsageError(f"the VAE does not take all clips of {split}: {error}") from error
 
     def run(self, vae: AutoencoderKLLTXVideo, batch: int) -> Iterator[int]:
         """Encodes up to `batch` clips at once, and yields how many each time. A shard's latents are held in memory.
@@ -108,11 +109,11 @@ class LatentEncoder:
             Manifest(self._encoding.fingerprint, complete=False, shards=()).publish(self._out)
         for shard in self._left(self._mine):
             clips = self._clips[shard.split]
-            batches = [*_batches(clips, shard, batch)]
+            batches = [*_batches_of_one_shape(clips, shard, batch)]
             read = prefetch_map(partial(_read, clips), chain.from_iterable(batches))
             samples: dict[int, LatentSample] = {}
             for numbers in batches:
-                samples.update(zip(numbers, _encoded(vae, islice(read, len(numbers))), strict=True))
+                samples.update(zip(numbers, _encode_batch(vae, islice(read, len(numbers))), strict=True))
                 yield len(numbers)
             self._seal(shard.name, [samples[number] for number in sorted(samples)])
 
@@ -136,7 +137,7 @@ class LatentEncoder:
         except FileNotFoundError:
             return
         if fingerprint != self._encoding.fingerprint:
-            raise TrainingUsageError(f"{self._out.display_uri} holds other data than these latents; choose another place")
+            raise UsageError(f"{self._out.display_uri} holds other data than these latents; choose another place")
 
     def _left(self, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
         """Those that are not made; an empty receipt is none."""
@@ -181,7 +182,7 @@ def _clips_in(shards: Iterable[ManifestShard]) -> int:
     return sum(shard.count for shard in shards)
 
 
-def _batches(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[list[int]]:
+def _batches_of_one_shape(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[list[int]]:
     """The numbers of a shard's clips, those of one shape together, up to `batch` at once: the same in every run."""
     index = clips.reader.index
     numbers = np.flatnonzero(index.shard == index.shards.index(shard))
@@ -196,7 +197,7 @@ def _read(clips: ClipDataset, number: int) -> tuple[Pixels, SampleText]:
     return video, clips.decode_into(video, number)
 
 
-def _encoded(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, SampleText]]) -> list[LatentSample]:
+def _encode_batch(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, SampleText]]) -> list[LatentSample]:
     """Of clips of one shape."""
     videos, words = zip(*clips, strict=True)
     try:

@@ -12,7 +12,7 @@ from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.format.layout import LATENTS
 from nextscene.shards.format.receipt import Manifest
 from nextscene.common.storage import Storage, split_query
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 
 _VERSION = 1
 
@@ -26,15 +26,15 @@ class LatentEncoding:
     size: tuple[int, int]
 
     @staticmethod
-    def by(vae: Path, max_frames: int, size: tuple[int, int]) -> LatentEncoding:
-        """`vae` is its folder, `size` a width and a height. Raises TrainingUsageError for what cannot be."""
+    def for_vae(vae: Path, max_frames: int, size: tuple[int, int]) -> LatentEncoding:
+        """`vae` is its folder, `size` a width and a height. Raises UsageError for what cannot be."""
         try:
             ClipTransform(max_frames, size)
         except ValueError as error:
-            raise TrainingUsageError(str(error)) from error
+            raise UsageError(str(error)) from error
         weights = sorted(vae.glob("*.safetensors"))
         if not weights or not (vae / "config.json").is_file():
-            raise TrainingUsageError(f"{vae} holds no config.json with weights in .safetensors beside it: no VAE")
+            raise UsageError(f"{vae} holds no config.json with weights in .safetensors beside it: no VAE")
         stats = [(path, path.stat()) for path in (vae / "config.json", *weights)]
         digests = [_sha256(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
         return LatentEncoding(hashlib.sha256("".join(digests).encode()).hexdigest(), max_frames, size)
@@ -46,14 +46,14 @@ class LatentEncoding:
 
     def location(self, data: str) -> str:
         """Where the latents of a dataset lie, unless somebody wanted them elsewhere."""
-        place, query = split_query(latents_of(data))
+        place, query = split_query(latents_folder(data))
         return f"{place}/{self.fingerprint[:16]}{query}"
 
     def __str__(self) -> str:
         return f"at most {self.max_frames} frames, videos {self.size[0]}×{self.size[1]}, VAE {self.vae[:16]}"
 
 
-def latents_of(data: str) -> str:
+def latents_folder(data: str) -> str:
     """The folder in a dataset where the sets of its latents lie."""
     place, query = split_query(data)
     return f"{place.rstrip('/')}/{LATENTS}{query}"
@@ -69,11 +69,11 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -> str | None:
     """Where the latents of a dataset lie, if there are such of every shard that its manifest has now.
 
-    Raises TrainingUsageError where `vae` is no VAE's folder; DamagedRecord; StorageFault.
+    Raises UsageError where `vae` is no VAE's folder; DamagedRecord; StorageFault.
     """
     if not Storage.at(data).is_folder(LATENTS):
         return None
-    encoding = LatentEncoding.by(vae, max_frames, size)
+    encoding = LatentEncoding.for_vae(vae, max_frames, size)
     location = encoding.location(data)
     try:
         made, wanted = Manifest.read(Storage.at(location)), Manifest.read(Storage.at(data))

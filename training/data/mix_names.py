@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 from nextscene.training.recipe import Recipe
 
 
 def check_names(recipe: Recipe, given: Iterable[str]) -> None:
-    """Raises TrainingUsageError for a name that is missing, or that the recipe does not have."""
+    """Raises UsageError for a name that is missing, or that the recipe does not have."""
     names, given = [mix.name for mix in recipe.mix], list(given)
     for name in names:
         if name not in given:
-            raise TrainingUsageError(f"the mix of {recipe.name} has a dataset {name!r}; give it with --data {name}=OUT")
+            raise UsageError(f"the mix of {recipe.name} has a dataset {name!r}; give it with --data {name}=OUT")
     for name in given:
         if name not in names:
-            raise TrainingUsageError(f"--data {name}=…: the mix of {recipe.name} has only {', '.join(names)}")
+            raise UsageError(f"--data {name}=…: the mix of {recipe.name} has only {', '.join(names)}")

@@ -28,7 +28,7 @@ def parallelize(model: UnifiedModel, parallel: ParallelConfig, world: World) -> 
     """Changes `model` in place. Its parts must be on their device; what is trained, in float32."""
     if parallel.checkpointing != "none":
         for block in (*model.language.layers, *model.transformer.transformer_blocks):
-            _recompute(block, parallel.checkpointing == "selective")
+            _checkpoint_activations(block, parallel.checkpointing == "selective")
     if parallel.compile and world.device.type == "cuda":
         # Not Qwen's layers: to the compiler each is another program, by its own place in the cache.
         for block in model.transformer.transformer_blocks:
@@ -54,7 +54,7 @@ def _shard(part: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> N
     fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
-def sharded(model: UnifiedModel) -> list[FSDPModule]:
+def sharded_modules(model: UnifiedModel) -> list[FSDPModule]:
     """The outermost sharded modules, which have gradients to reduce."""
     parts = (model.bridge.queries, model.bridge.connector, model.transformer)
     return [part for part in parts if isinstance(part, FSDPModule)]
@@ -64,7 +64,7 @@ def _is_trained(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _recompute(block: nn.Module, selective: bool) -> None:
+def _checkpoint_activations(block: nn.Module, selective: bool) -> None:
     """Has the block's activations computed again in the backward pass: all, or all but products and attention.
 
     Not by the models' own switches: transformers' drops the cache of the text without an error.

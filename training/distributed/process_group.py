@@ -29,7 +29,7 @@ class World:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.rank == 0
 
     def mesh(self, replicas: int) -> DeviceMesh:
@@ -40,13 +40,13 @@ class World:
             self.device.type, (replicas, self.size // replicas), mesh_dim_names=("replicate", "shard")
         )
 
-    def summed(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in float64."""
         total = values.to(self.device, torch.float64)
         dist.all_reduce(total)
         return total
 
-    def largest(self, value: float) -> float:
+    def all_reduce_max(self, value: float) -> float:
         """Of those that the processes have."""
         found = torch.tensor([value], device=self.device, dtype=torch.float64)
         dist.all_reduce(found, dist.ReduceOp.MAX)
@@ -58,15 +58,15 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
-    def together(self) -> None:
+    def barrier(self) -> None:
         """Waits for all."""
         dist.barrier()
 
-    def any_of(self, flag: bool) -> bool:
-        return bool(self.summed(torch.tensor([float(flag)])).item())
+    def any_rank(self, flag: bool) -> bool:
+        return bool(self.all_reduce_sum(torch.tensor([float(flag)])).item())
 
 
-def present_device() -> torch.device:
+def local_device() -> torch.device:
     """The GPU of this process, or the CPU where there is none."""
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else _CPU
 
@@ -74,15 +74,15 @@ def present_device() -> torch.device:
 _CPU = torch.device("cpu")
 
 
-def of_group() -> World:
+def current_world() -> World:
     """The world of a process group that has been set up already, by Ray Train for one."""
-    return World(dist.get_rank(), dist.get_world_size(), present_device())
+    return World(dist.get_rank(), dist.get_world_size(), local_device())
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def process_group() -> Iterator[World]:
     """The world that torchrun's variables describe, or one of this process alone."""
-    device = present_device()
+    device = local_device()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -97,6 +97,6 @@ def joined() -> Iterator[World]:
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
-        yield of_group()
+        yield current_world()
     finally:
         dist.destroy_process_group()

@@ -13,10 +13,11 @@ from typing import Any
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from nextscene.common.errors import UsageError
 from nextscene.common.filesystem import first_line
 from nextscene.shards.format.tar import DamagedShard
-from nextscene.training.distributed.process_group import of_group
-from nextscene.training.errors import TrainingStopped, TrainingUsageError, WorkersLost
+from nextscene.training.distributed.process_group import current_world
+from nextscene.training.errors import TrainingStopped, WorkersLost
 from nextscene.training.job import TrainingJob
 from nextscene.training.summary import StageSummary, describe_step
 
@@ -31,7 +32,7 @@ def train_on_ray(
     """Runs the stage on `workers` workers of the cluster that this process is connected to.
 
     `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Once `stopping`, the
-    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises TrainingUsageError,
+    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises UsageError,
     TrainingStopped and DamagedShard as `train` does, and WorkersLost when too many were lost, or Ray itself.
     """
     request = job.folder / _STOP
@@ -99,8 +100,8 @@ def _work(config: Mapping[str, Any]) -> StageSummary | Exception:
     job: TrainingJob = config["job"]
     try:
         # Whether there may be a run already was seen to before; when this is not the first try, there is.
-        return train(replace(job, resume=True), of_group(), _Lines(job.recipe.name, job.folder / _STOP))
-    except (TrainingUsageError, TrainingStopped, DamagedShard) as error:
+        return train(replace(job, resume=True), current_world(), _Lines(job.recipe.name, job.folder / _STOP))
+    except (UsageError, TrainingStopped, DamagedShard) as error:
         return error
 
 

@@ -22,7 +22,7 @@ class RestartNotice:
     why: str
 
     @staticmethod
-    def left_in(folder: Path) -> RestartNotice | None:
+    def read(folder: Path) -> RestartNotice | None:
         """That of an earlier start of this process by the same torchrun; None where there is none, or another's."""
         if not _restarted():
             return None
@@ -33,14 +33,14 @@ class RestartNotice:
         return word if word.job == _job() else None
 
     @staticmethod
-    def leave_in(folder: Path, code: int, why: str) -> None:
+    def write(folder: Path, code: int, why: str) -> None:
         """Every process does, before it exits: torchrun acts as soon as one has. Without torchrun nothing is left."""
         if _job() and folder.is_dir():
             word = asdict(RestartNotice(_job(), code, why))
             Storage.at(folder).write(_WORD, json.dumps(word).encode())
 
 
-def forget(folder: Path) -> None:
+def delete_notice(folder: Path) -> None:
     """The leading process does as torchrun starts it first: what another torchrun was told is over."""
     if not _restarted():
         with suppress(FileNotFoundError):

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import os
 
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
 _ALONE = "start the command by torchrun, or unset RANK and WORLD_SIZE"
 
 
 def rank_and_world(meeting: bool = False) -> tuple[int, int]:
-    """0 and 1 for a process alone. Raises TrainingUsageError for what is no process of a group, and where `meeting` is
+    """0 and 1 for a process alone. Raises UsageError for what is no process of a group, and where `meeting` is
     wanted and no place for it is named.
     """
     rank, world = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     if not (_is_number(rank) and _is_number(world) and int(rank) < int(world)):
-        raise TrainingUsageError(f"RANK={rank} WORLD_SIZE={world} is no process of a group; {_ALONE}")
+        raise UsageError(f"RANK={rank} WORLD_SIZE={world} is no process of a group; {_ALONE}")
     if meeting and "RANK" in os.environ:
         for name in _MEETING:
             if not os.environ.get(name):
-                raise TrainingUsageError(f"RANK is set and {name} is not, where processes meet; {_ALONE}")
+                raise UsageError(f"RANK is set and {name} is not, where processes meet; {_ALONE}")
         if not _is_number(port := os.environ["MASTER_PORT"]):
-            raise TrainingUsageError(f"MASTER_PORT={port} is not the number of a port; {_ALONE}")
+            raise UsageError(f"MASTER_PORT={port} is not the number of a port; {_ALONE}")
     if meeting and "RANK" not in os.environ and int(world) > 1:
-        raise TrainingUsageError(f"WORLD_SIZE={world} is set and RANK is not; {_ALONE}")
+        raise UsageError(f"WORLD_SIZE={world} is set and RANK is not; {_ALONE}")
     local = os.environ.get("LOCAL_RANK", "0")
     if not _is_number(local):
-        raise TrainingUsageError(f"LOCAL_RANK={local} is not the number of a process; {_ALONE}")
+        raise UsageError(f"LOCAL_RANK={local} is not the number of a process; {_ALONE}")
     return int(rank), int(world)
 
 

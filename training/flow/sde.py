@@ -23,7 +23,7 @@ class Transition(NamedTuple):
     def to(self, noise: Tensor) -> Tensor:
         return self.mean + self.deviation * noise
 
-    def log_probability(self, reached: Tensor) -> Tensor:
+    def log_prob(self, reached: Tensor) -> Tensor:
         """[B], of a step with noise: the mean over tokens and channels, not their sum, as all public trainers have it.
 
         That is what makes their bounds on the ratio, and ours, as small as they are.
@@ -31,7 +31,7 @@ class Transition(NamedTuple):
         distance = ((reached - self.mean) / self.deviation).square().flatten(1).mean(1)
         return -0.5 * distance - math.log(self.deviation) - 0.5 * math.log(2 * math.pi)
 
-    def divergence(self, other: Tensor) -> Tensor:
+    def kl_divergence(self, other: Tensor) -> Tensor:
         """[B]: the Kullback–Leibler divergence from one with the same deviation around `other`, a mean likewise."""
         return ((self.mean - other) / self.deviation).square().flatten(1).mean(1) / 2
 

@@ -11,7 +11,13 @@ from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
 from nextscene.training.generation.base import Sampling
-from nextscene.training.generation.shared import grid_of, noise, pixels, precision, within_memory
+from nextscene.training.generation.shared import (
+    decode_tokens,
+    inference_dtype,
+    latent_grid,
+    reporting_out_of_memory,
+    seeded_noise,
+)
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.pretrained import open_pretrained, open_vae
 
@@ -20,21 +26,21 @@ class LtxVideo:
     """A `Generator`. Texts are given to it as they are, and guidance goes away from the empty one."""
 
     def __init__(self, name: str, sampling: Sampling, pipeline: LTXPipeline) -> None:
-        """Raises TrainingUsageError for a length or a size that the VAE does not make."""
+        """Raises UsageError for a length or a size that the VAE does not make."""
         self.name, self.sampling = name, sampling
         self._pipeline = pipeline
-        self._grid = grid_of(Ratios.of(pipeline.vae), sampling)
+        self._grid = latent_grid(Ratios.of(pipeline.vae), sampling)
 
     def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        with within_memory(f"{len(texts)} at once"):
-            return pixels(self._pipeline.vae, self.latents(texts, seeds), self._grid)
+        with reporting_out_of_memory(f"{len(texts)} at once"):
+            return decode_tokens(self._pipeline.vae, self.latents(texts, seeds), self._grid)
 
     def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         """[B, S, C], normalised."""
         sampling = self.sampling
         tokens: Tensor = self._pipeline(
             prompt=list(texts),
-            latents=noise(seeds, self._pipeline.transformer.config.in_channels, self._grid),
+            latents=seeded_noise(seeds, self._pipeline.transformer.config.in_channels, self._grid),
             num_frames=sampling.frames,
             height=sampling.height,
             width=sampling.width,
@@ -47,8 +53,8 @@ class LtxVideo:
 
 
 def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> LtxVideo:
-    """Of a folder that is whole. Raises TrainingUsageError for what cannot be opened."""
-    dtype = precision(device)
+    """Of a folder that is whole. Raises UsageError for what cannot be opened."""
+    dtype = inference_dtype(device)
     pipeline = LTXPipeline(
         scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),
         vae=open_vae(ltx, dtype),
@@ -59,5 +65,5 @@ def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) 
         ),
     )
     pipeline.set_progress_bar_config(disable=True)
-    with within_memory(name):
+    with reporting_out_of_memory(name):
         return LtxVideo(name, sampling, pipeline.to(device))

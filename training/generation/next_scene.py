@@ -11,20 +11,26 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-from nextscene.training.checkpoint import load_result
+from nextscene.training.checkpoint import load_weights
 from nextscene.training.checkpoint_info import CheckpointInfo
 from nextscene.training.flow.sampler import guided, integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.generation.base import Sampling
-from nextscene.training.generation.shared import grid_of, noise, pixels, precision, within_memory
+from nextscene.training.generation.shared import (
+    decode_tokens,
+    inference_dtype,
+    latent_grid,
+    reporting_out_of_memory,
+    seeded_noise,
+)
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.export import open_export
 from nextscene.training.model.grid import Ratios
-from nextscene.training.model.model_folders import about_export
+from nextscene.training.model.model_folders import read_export_info
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import Form, ModelConfig
+from nextscene.training.recipe import ModelConfig, PromptForm
 
 
 class NextScene:
@@ -34,25 +40,25 @@ class NextScene:
         self,
         name: str,
         sampling: Sampling,
-        form: Form,
+        form: PromptForm,
         model: UnifiedModel,
         vae: AutoencoderKLLTXVideo,
         scheduler: FlowMatchEulerDiscreteScheduler,
         prompter: Prompter,
         device: torch.device,
     ) -> None:
-        """Raises TrainingUsageError for a length or a size that the VAE does not make."""
+        """Raises UsageError for a length or a size that the VAE does not make."""
         self.name, self.sampling = name, sampling
-        self._form: Form = form
-        self._grid = grid_of(Ratios.of(vae), sampling)
+        self._form: PromptForm = form
+        self._grid = latent_grid(Ratios.of(vae), sampling)
         _lighten(model, vae)
-        with within_memory(name):
+        with reporting_out_of_memory(name):
             self._model, self._vae, self._prompter = model.to(device), vae.to(device), prompter
         self._sigmas = sampling_sigmas(scheduler, sampling.steps, self._grid.tokens).to(device)
 
     def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        with within_memory(f"{len(texts)} at once"):
-            return pixels(self._vae, self.latents(texts, seeds), self._grid)
+        with reporting_out_of_memory(f"{len(texts)} at once"):
+            return decode_tokens(self._vae, self.latents(texts, seeds), self._grid)
 
     @torch.no_grad()
     def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -66,7 +72,7 @@ class NextScene:
         def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
             return self._model.velocity(tokens, sigma, condition, self._grid, fps)
 
-        begin = noise(seeds, self._model.transformer.config.in_channels, self._grid).to(device)
+        begin = seeded_noise(seeds, self._model.transformer.config.in_channels, self._grid).to(device)
         return integrate(guided(velocity, sampling.guidance) if guiding else velocity, begin, self._sigmas)
 
     @cached_property
@@ -75,7 +81,7 @@ class NextScene:
         return self._condition([""])
 
     def _condition(self, texts: Sequence[str]) -> Tensor:
-        words = self._prompter.words(texts, [self._form] * len(texts))
+        words = self._prompter.tokenize(texts, [self._form] * len(texts))
         return self._model.condition(words.to(self._vae.device))
 
 
@@ -91,9 +97,9 @@ class _OnHost(nn.Module):
         return rows.to(ids.device)
 
 
-def from_export(folder: Path, name: str, sampling: Sampling, form: Form, device: torch.device) -> NextScene:
-    """Of RUN/export. Raises TrainingUsageError for what cannot be opened, and as NextScene does."""
-    about, dtype = about_export(folder), precision(device)
+def from_export(folder: Path, name: str, sampling: Sampling, form: PromptForm, device: torch.device) -> NextScene:
+    """Of RUN/export. Raises UsageError for what cannot be opened, and as NextScene does."""
+    about, dtype = read_export_info(folder), inference_dtype(device)
     bridge, exported = open_export(folder)
     vae = exported.vae(dtype)
     model = UnifiedModel(exported.language(dtype), bridge, exported.transformer(dtype), Ratios.of(vae), dtype)
@@ -102,17 +108,19 @@ def from_export(folder: Path, name: str, sampling: Sampling, form: Form, device:
 
 
 def from_checkpoint(
-    folder: Path, originals: PretrainedModels, name: str, sampling: Sampling, form: Form, device: torch.device
+    folder: Path, pretrained: PretrainedModels, name: str, sampling: Sampling, form: PromptForm, device: torch.device
 ) -> NextScene:
     """Of RUN/<recipe>/checkpoints/step-N, with the averaged weights where there are any. Raises as `from_export`."""
-    about, dtype = CheckpointInfo.read(folder), precision(device)
-    vae = originals.vae(dtype)
+    about, dtype = CheckpointInfo.read(folder), inference_dtype(device)
+    vae = pretrained.vae(dtype)
     bridge = Bridge(**about.bridge)
-    model = UnifiedModel(originals.language(dtype), bridge, originals.transformer(torch.float32), Ratios.of(vae), dtype)
-    load_result(folder, about, dict(model.named_parameters()))
+    model = UnifiedModel(
+        pretrained.language(dtype), bridge, pretrained.transformer(torch.float32), Ratios.of(vae), dtype
+    )
+    load_weights(folder, about, dict(model.named_parameters()))
     model.transformer.type(dtype)
-    prompter = _prompter(originals, bridge, about.determining)
-    return NextScene(name, sampling, form, model, vae, originals.scheduler(), prompter, device)
+    prompter = _prompter(pretrained, bridge, about.determining)
+    return NextScene(name, sampling, form, model, vae, pretrained.scheduler(), prompter, device)
 
 
 def _lighten(model: UnifiedModel, vae: AutoencoderKLLTXVideo) -> None:
@@ -121,7 +129,7 @@ def _lighten(model: UnifiedModel, vae: AutoencoderKLLTXVideo) -> None:
     del vae.encoder
 
 
-def _prompter(originals: PretrainedModels, bridge: Bridge, determining: Mapping[str, Any]) -> Prompter:
+def _prompter(pretrained: PretrainedModels, bridge: Bridge, determining: Mapping[str, Any]) -> Prompter:
     """With the bound on the text that it was trained under."""
     most = determining.get("model.max_tokens", ModelConfig().max_tokens)
-    return Prompter(originals.tokenizer(), most - bridge.config.num_queries)
+    return Prompter(pretrained.tokenizer(), most - bridge.config.num_queries)

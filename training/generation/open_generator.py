@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nextscene.common.errors import UsageError
 from nextscene.training.checkpoint_info import CheckpointInfo
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.generation.base import ORIGINAL_FPS, Generator, Sampling
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import (
-    about_export,
     check_openable,
     check_published,
     check_vae,
     check_weights,
     fingerprint,
+    read_export_info,
 )
-from nextscene.training.recipe import Form
+from nextscene.training.recipe import PromptForm
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ _TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "da
 class GeneratorSpec:
     """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
 
-    What gives one raises TrainingUsageError for a folder that does not hold it whole, and for a length or a size that
+    What gives one raises UsageError for a folder that does not hold it whole, and for a length or a size that
     it does not make. Nothing large is read for that, and torch is not loaded.
     """
 
@@ -43,9 +43,9 @@ class GeneratorSpec:
     open: Callable[[torch.device], Generator]
 
 
-def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> GeneratorSpec:
+def of_export(folder: Path, form: PromptForm = "nsp", **asked: Any) -> GeneratorSpec:
     """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at."""
-    about = about_export(folder)
+    about = read_export_info(folder)
     check_openable(folder / "language_model", folder)
     check_weights(folder / "bridge")
     weights = [path for part in ("bridge", "transformer") for path in (folder / part).glob("*.safetensors")]
@@ -61,12 +61,12 @@ def of_export(folder: Path, form: Form = "nsp", **asked: Any) -> GeneratorSpec:
     return GeneratorSpec(name, sampling, opened)
 
 
-def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: Form = "nsp", **asked: Any) -> GeneratorSpec:
-    """RUN/<recipe>/checkpoints/step-N, and the originals that it was trained from."""
+def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: PromptForm = "nsp", **asked: Any) -> GeneratorSpec:
+    """RUN/<recipe>/checkpoints/step-N, and the pretrained that it was trained from."""
     about = CheckpointInfo.read(folder)
     check_openable(qwen, ltx)
     if about.model != fingerprint(qwen, ltx):
-        raise TrainingUsageError(f"{folder} was trained from other models than --qwen and --ltx name; name those")
+        raise UsageError(f"{folder} was trained from other models than --qwen and --ltx name; name those")
     name = _name(about.recipe, about.step, form, folder.glob("*.distcp"))
     sampling = _sampling(about.determining, asked)
     _check_shape(check_vae(ltx), sampling)
@@ -99,10 +99,10 @@ def _check_shape(ratios: Ratios, sampling: Sampling) -> None:
     try:
         ratios.grid(sampling.frames, sampling.height, sampling.width)
     except ValueError as error:
-        raise TrainingUsageError(f"such a video cannot be made: {error}") from error
+        raise UsageError(f"such a video cannot be made: {error}") from error
 
 
-def _name(recipe: str, step: int, form: Form, weights: Iterable[Path]) -> str:
+def _name(recipe: str, step: int, form: PromptForm, weights: Iterable[Path]) -> str:
     return f"{recipe}-{step}-{form}-{_digest(weights)}"
 
 

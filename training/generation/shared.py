@@ -9,42 +9,43 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.common.errors import UsageError
+from nextscene.training.errors import TrainingStopped
 from nextscene.training.generation.base import Sampling
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.latents import Scale, decode, pack, unpack
+from nextscene.training.model.latents import LatentScale, decode, pack, unpack
 
 
-def precision(device: torch.device) -> torch.dtype:
+def inference_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def grid_of(ratios: Ratios, sampling: Sampling) -> Grid:
-    """Raises TrainingUsageError for a length or a size that the VAE does not make."""
+def latent_grid(ratios: Ratios, sampling: Sampling) -> Grid:
+    """Raises UsageError for a length or a size that the VAE does not make."""
     try:
         return ratios.grid(sampling.frames, sampling.height, sampling.width)
     except ValueError as error:
-        raise TrainingUsageError(f"such a video cannot be made: {error}") from error
+        raise UsageError(f"such a video cannot be made: {error}") from error
 
 
-def noise(seeds: Sequence[int], channels: int, grid: Grid) -> Tensor:
+def seeded_noise(seeds: Sequence[int], channels: int, grid: Grid) -> Tensor:
     """[B, S, C], on the CPU, as LTXPipeline draws it from a generator of each seed."""
     return pack(
         torch.stack([torch.randn(channels, *grid, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     )
 
 
-def pixels(vae: AutoencoderKLLTXVideo, tokens: Tensor, grid: Grid) -> Tensor:
+def decode_tokens(vae: AutoencoderKLLTXVideo, tokens: Tensor, grid: Grid) -> Tensor:
     """uint8 [B, F, H, W, RGB], on the CPU, of normalised latents [B, S, C].
 
     One by one: of all that is done to a video, its decoding takes the most memory.
     """
-    latents = Scale.of(vae).denormalise(unpack(tokens, grid))
+    latents = LatentScale.of(vae).denormalize(unpack(tokens, grid))
     return torch.cat([decode(vae, latent).cpu() for latent in torch.split(latents, 1)])
 
 
 @contextmanager
-def within_memory(what: str) -> Iterator[None]:
+def reporting_out_of_memory(what: str) -> Iterator[None]:
     """Raises TrainingStopped where it does not fit the GPU."""
     try:
         yield

@@ -46,7 +46,7 @@ class Flops:
         return replace(self, frozen=self.forward)
 
 
-def _product(times: int, rows: int, columns: int, inner: int) -> Flops:
+def _matmul(times: int, rows: int, columns: int, inner: int) -> Flops:
     """Of activations, [times, rows, inner] × [times, inner, columns]: both factors get a gradient."""
     forward = 2 * times * rows * columns * inner
     return Flops(forward, 3 * forward, 3 * forward)
@@ -57,7 +57,7 @@ def _linear(rows: int, inputs: int, outputs: int) -> Flops:
     return Flops(forward, 2 * forward, 3 * forward)
 
 
-def _linear_of_data(rows: int, inputs: int, outputs: int) -> Flops:
+def _first_linear(rows: int, inputs: int, outputs: int) -> Flops:
     """A linear layer whose inputs get no gradient."""
     forward = 2 * rows * inputs * outputs
     return Flops(forward, forward, 2 * forward)
@@ -71,12 +71,12 @@ def transformer_flops(config: Config, tokens: int, text_tokens: int, clips: int 
     width: int = config["num_attention_heads"] * config["attention_head_dim"]
     layers: int = config["num_layers"]
     rows, text_rows = clips * tokens, clips * text_tokens
-    to_itself = _linear(rows, width, width) * 4 + _product(clips, tokens, tokens, width) * 2
+    to_itself = _linear(rows, width, width) * 4 + _matmul(clips, tokens, tokens, width) * 2
     query = _linear(rows, width, width)
-    scores = _product(clips, tokens, text_tokens, width)
+    scores = _matmul(clips, tokens, text_tokens, width)
     rest_of_block = (
         _linear(text_rows, config["cross_attention_dim"], width) * 2
-        + _product(clips, tokens, text_tokens, width)
+        + _matmul(clips, tokens, text_tokens, width)
         + _linear(rows, width, width)
         + _linear(rows, width, 4 * width)
         + _linear(rows, 4 * width, width)
@@ -85,13 +85,13 @@ def transformer_flops(config: Config, tokens: int, text_tokens: int, clips: int 
     first_block = (to_itself + query).unreached + first_scores + rest_of_block
     other_blocks = (to_itself + query + scores + rest_of_block) * (layers - 1)
     text = _linear(text_rows, config["caption_channels"], width) + _linear(text_rows, width, width)
-    drawn = _linear_of_data(rows, config["in_channels"], width) + _timestep(width, clips).unreached
+    drawn = _first_linear(rows, config["in_channels"], width) + _timestep(width, clips).unreached
     return drawn + text + first_block + other_blocks + _linear(rows, width, config["out_channels"])
 
 
 def _timestep(width: int, clips: int) -> Flops:
     """The sinusoids of a timestep become the six modulations of a block."""
-    return _linear_of_data(clips, 256, width) + _linear(clips, width, width) + _linear(clips, width, 6 * width)
+    return _first_linear(clips, 256, width) + _linear(clips, width, width) + _linear(clips, width, 6 * width)
 
 
 def language_flops(config: Qwen2_5_VLTextConfig, new_tokens: int, past: int = 0, clips: int = 1) -> Flops:
@@ -105,7 +105,7 @@ def language_flops(config: Qwen2_5_VLTextConfig, new_tokens: int, past: int = 0,
     block = (
         _linear(rows, hidden, hidden) * 2
         + _linear(rows, hidden, of_keys) * 2
-        + _product(clips, new_tokens, past + new_tokens, hidden) * 2
+        + _matmul(clips, new_tokens, past + new_tokens, hidden) * 2
         + _linear(rows, hidden, config.intermediate_size) * 3
     )
     layers: int = config.num_hidden_layers
@@ -158,7 +158,7 @@ class StepFlops:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """The models, and what goes through them: clips of `tokens` latents, each with a text padded to `prefix` tokens."""
 
     transformer: Config
@@ -168,13 +168,13 @@ class Sizes:
     queries: int
     connector_width: int
 
-    def drawing(self, clips: int) -> Flops:
+    def denoising(self, clips: int) -> Flops:
         return transformer_flops(self.transformer, self.tokens, self.queries, clips)
 
-    def reading(self, texts: int) -> Flops:
+    def encoding_text(self, texts: int) -> Flops:
         return language_flops(self.language, self.prefix, clips=texts)
 
-    def asking(self, texts: int) -> Flops:
+    def encoding_queries(self, texts: int) -> Flops:
         return language_flops(self.language, self.queries, past=self.prefix, clips=texts)
 
     def connecting(self, texts: int) -> Flops:
@@ -182,39 +182,39 @@ class Sizes:
         return connector_flops(self.language.hidden_size, self.connector_width, out, self.queries, texts)
 
 
-def training_work(sizes: Sizes, clips: int, transformer_trained: bool, encode: int = 0) -> StepFlops:
+def flow_matching_flops(sizes: ModelSizes, clips: int, transformer_trained: bool, encode: int = 0) -> StepFlops:
     """Of a micro-batch of flow matching.
 
     The language model is frozen: it reads the text without gradient, then the queries, which are trained as the
     connector is. `encode` is what it takes to encode a clip, 0 where its latents are stored.
     """
-    drawing = sizes.drawing(clips)
+    drawing = sizes.denoising(clips)
     return StepFlops(
         transformer=drawing.trained if transformer_trained else drawing.frozen,
-        language=sizes.reading(clips).forward + sizes.asking(clips).frozen,
+        language=sizes.encoding_text(clips).forward + sizes.encoding_queries(clips).frozen,
         connector=sizes.connecting(clips).trained,
         vae=clips * encode,
     )
 
 
-def policy_work(
-    sizes: Sizes, policy: PolicyConfig, learnt_steps: int, transformer_trained: bool, decode: int
+def grpo_flops(
+    sizes: ModelSizes, policy: PolicyConfig, learnt_steps: int, transformer_trained: bool, decode: int
 ) -> StepFlops:
     """Of one group of the stage `rl`: its candidates made, and of those that are kept so many steps learnt from.
 
     Each step of each is guided, so it goes through the transformer twice; the condition is made once for all of the
     sampling and once for all of the learning. `decode` is what it takes to decode a candidate.
     """
-    one = sizes.drawing(clips=1)
+    one = sizes.denoising(clips=1)
     learnt = one.trained if transformer_trained else one.frozen
     without = one.forward if policy.detach_unconditional else learnt
     texts, learns = 2, learnt_steps > 0
     return StepFlops(
         transformer=policy.candidates * policy.steps * 2 * one.forward
         + policy.best_of * learnt_steps * (learnt + without),
-        language=(1 + learns) * sizes.reading(texts).forward
-        + sizes.asking(texts).forward
-        + learns * sizes.asking(texts).frozen,
+        language=(1 + learns) * sizes.encoding_text(texts).forward
+        + sizes.encoding_queries(texts).forward
+        + learns * sizes.encoding_queries(texts).frozen,
         connector=sizes.connecting(texts).forward + learns * sizes.connecting(texts).trained,
         vae=policy.candidates * decode,
     )

@@ -28,7 +28,7 @@ class MetricsLogger:
     def __init__(self, folder: Path, after_step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        kept = [line for line in entries(folder) if line["step"] <= after_step]
+        kept = [line for line in read_metrics(folder) if line["step"] <= after_step]
         draft = folder / f".{METRICS}.unfinished"
         draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
         draft.replace(folder / METRICS)
@@ -43,9 +43,9 @@ class MetricsLogger:
         for name, value in finite.items():
             self._board.add_scalar(f"{event}/{name}", value, step)
 
-    def draw(self) -> None:
+    def save_curves(self) -> None:
         """The picture of all that was written so far."""
-        written = entries(self._folder)
+        written = read_metrics(self._folder)
         rewarded = any("reward_mean" in line for line in written)
         curves = _OF_REWARDS if rewarded else _OF_LOSSES
         figure = Figure(figsize=(4.5 * len(curves), 3.4), layout="constrained")
@@ -63,11 +63,11 @@ class MetricsLogger:
         self._board.close()
 
 
-BUCKETS = 4
+SIGMA_BUCKETS = 4
 
 
-def bucket_name(bucket: int) -> str:
-    return f"loss_sigma_{bucket / BUCKETS:.2f}_{(bucket + 1) / BUCKETS:.2f}"
+def sigma_bucket_name(bucket: int) -> str:
+    return f"loss_sigma_{bucket / SIGMA_BUCKETS:.2f}_{(bucket + 1) / SIGMA_BUCKETS:.2f}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ _HELD_OUT = (
 _OF_LOSSES = {
     "mean squared error of the velocity": (_Curve("step", "loss", {"color": "0.75", "linewidth": 0.8}), *_HELD_OUT),
     "the same, by noise level": [
-        _Curve("step", bucket_name(level), {"color": f"C{level}", "linewidth": 0.8}) for level in range(BUCKETS)
+        _Curve("step", sigma_bucket_name(level), {"color": f"C{level}", "linewidth": 0.8})
+        for level in range(SIGMA_BUCKETS)
     ],
 }
 _OF_REWARDS = {
@@ -112,7 +113,7 @@ _OF_REWARDS = {
 }
 
 
-def entries(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """What stands in `metrics.jsonl`; a last line that a killed run left half is not there."""
     path = folder / METRICS
     if not path.exists():

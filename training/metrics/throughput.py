@@ -10,12 +10,12 @@ import torch
 from nextscene.training.data.batches import BatchPreparer, TrainingBatch
 from nextscene.training.distributed.process_group import World
 from nextscene.training.metrics.flops import (
-    Sizes,
+    ModelSizes,
     StepFlops,
     VaeFlops,
+    flow_matching_flops,
+    grpo_flops,
     peak_flops,
-    policy_work,
-    training_work,
     vae_flops,
 )
 from nextscene.training.model.grid import Grid
@@ -31,27 +31,27 @@ class Throughput:
     `peak_memory_gb` of this rank.
     """
 
-    def __init__(self, model: UnifiedModel, feed: BatchPreparer, world: World) -> None:
-        self._model, self._feed, self._world = model, feed, world
+    def __init__(self, model: UnifiedModel, batches: BatchPreparer, world: World) -> None:
+        self._model, self._batches, self._world = model, batches, world
         name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else ""
         self._peak = peak_flops(name, model.dtype)
         self._trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
 
     def begin(self) -> None:
-        self._begun, self._waited = time.perf_counter(), self._feed.waited
+        self._begun, self._waited = time.perf_counter(), self._batches.wait_seconds
         self._samples = self._tokens = 0
         self._work = StepFlops(0, 0, 0, 0)
 
-    def count_learning(self, examples: TrainingBatch) -> None:
+    def count_micro_batch(self, batch: TrainingBatch) -> None:
         """A micro-batch of flow matching."""
-        clips, grid = len(examples.keys), examples.grid
-        prefix = examples.words.ids.shape[1]
-        encode = self._vae(grid).encode if examples.encoded else 0
-        self._add(clips, grid, training_work(self._sizes(grid, prefix), clips, self._trained, encode))
+        clips, grid = len(batch.keys), batch.grid
+        prefix = batch.words.ids.shape[1]
+        encode = self._vae(grid).encode if batch.encoded else 0
+        self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
 
     def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
         """The candidates of one scene, of each of which `learnt_steps` are learnt from, if it is kept."""
-        work = policy_work(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
+        work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
         self._add(policy.candidates, grid, work)
 
     def _add(self, clips: int, grid: Grid, work: StepFlops) -> None:
@@ -59,30 +59,30 @@ class Throughput:
         self._tokens += clips * grid.tokens
         self._work += work
 
-    def _sizes(self, grid: Grid, prefix: int) -> Sizes:
+    def _sizes(self, grid: Grid, prefix: int) -> ModelSizes:
         model = self._model
         bridge = model.bridge.config
-        return Sizes(
+        return ModelSizes(
             model.transformer.config, model.language.config, grid.tokens, prefix, bridge.num_queries, bridge.hidden
         )
 
     def _vae(self, grid: Grid) -> VaeFlops:
         ratios = self._model.ratios
         frames = (grid.frames - 1) * ratios.temporal + 1
-        return vae_flops(self._feed.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
+        return vae_flops(self._batches.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
 
     def end(self) -> dict[str, float]:
         """The numbers of a step, at whose end its loss is known here: no work of the device is left out of its time."""
         seconds = time.perf_counter() - self._begun
         work = self._work
         mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]
-        samples, tokens, *flops = self._world.summed(torch.tensor(mine, dtype=torch.float64)).tolist()
+        samples, tokens, *flops = self._world.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
         names = ("transformer", "language", "connector", "vae")
         numbers = {
             "seconds": seconds,
             "samples_per_second": samples / seconds,
             "tokens_per_second": tokens / seconds,
-            "data_wait": (self._feed.waited - self._waited) / seconds,
+            "data_wait": (self._batches.wait_seconds - self._waited) / seconds,
             "peak_memory_gb": self._peak_memory() / 1e9,
         }
         numbers |= {f"tflops_{name}": total / 1e12 for name, total in zip(names, flops, strict=True)}

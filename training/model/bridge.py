@@ -60,7 +60,7 @@ class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.connector = Connector(width, hidden, out, eps)
 
     @torch.no_grad()
-    def start_at(self, embeddings: Tensor) -> None:
+    def match_embedding_scale(self, embeddings: Tensor) -> None:
         """Brings the queries to the root mean square of Qwen's token embeddings [vocabulary, width].
 
         Much larger ones, which add up over the residual stream, would hardly be moved by the text (paper: unspecified).

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextscene.common.errors import UsageError
 from nextscene.shards.format.layout import MARK
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.pretrained import PretrainedModels, open_pretrained
 
@@ -24,22 +24,22 @@ def export(
     folder: Path,
     bridge: Mapping[str, Any],
     weights: Mapping[str, Tensor],
-    originals: PretrainedModels,
+    pretrained: PretrainedModels,
     about: Mapping[str, Any],
 ) -> None:
     """Writes `folder`, whole or not at all.
 
     `bridge` is the configuration of one, `weights` the full tensors by their names in `UnifiedModel` of all that was
-    trained; the rest is copied from the originals. `about` goes into `nextscene.json`.
+    trained; the rest is copied from the pretrained. `about` goes into `nextscene.json`.
     """
     draft = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     _save(Bridge.from_config(bridge), _below(weights, "bridge."), draft / "bridge")
-    _save(originals.transformer(torch.float32), _below(weights, "transformer."), draft / "transformer")
+    _save(pretrained.transformer(torch.float32), _below(weights, "transformer."), draft / "transformer")
     for name in ("vae", "scheduler"):
-        shutil.copytree(originals.ltx / name, draft / name)
-    shutil.copytree(originals.qwen, draft / "language_model")
+        shutil.copytree(pretrained.ltx / name, draft / name)
+    shutil.copytree(pretrained.qwen, draft / "language_model")
     index = {
         "_class_name": "NextScene",
         "bridge": ["nextscene.training.model.bridge", "Bridge"],
@@ -54,13 +54,13 @@ def export(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raises TrainingUsageError where an export would replace something else."""
+    """Raises UsageError where an export would replace something else."""
     if folder.exists() and not (folder / _ABOUT).is_file() and any(folder.iterdir()):
-        raise TrainingUsageError(f"{folder} is not an export, and would be replaced by one; move it away")
+        raise UsageError(f"{folder} is not an export, and would be replaced by one; move it away")
 
 
 def open_export(folder: Path) -> tuple[Bridge, PretrainedModels]:
-    """The bridge of an export, and the folders of the rest of it. Raises TrainingUsageError."""
+    """The bridge of an export, and the folders of the rest of it. Raises UsageError."""
     exported = PretrainedModels(folder / "language_model", folder)
     return open_pretrained(Bridge, folder, subfolder="bridge", low_cpu_mem_usage=False), exported
 

@@ -30,7 +30,7 @@ class Ratios(NamedTuple):
         return Ratios(int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio))
 
     @staticmethod
-    def by(config: Mapping[str, Any]) -> Ratios:
+    def from_config(config: Mapping[str, Any]) -> Ratios:
         """As diffusers makes them of the VAE's configuration. Raises ValueError for one that is none."""
         try:
             halved = sum(map(bool, config["spatio_temporal_scaling"]))

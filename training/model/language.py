@@ -37,7 +37,7 @@ class Prefix(NamedTuple):
 
 
 @torch.no_grad()
-def read(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Prefix:
+def encode_text(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Prefix:
     positions = (words.mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=language.config)
     language(
@@ -50,7 +50,7 @@ def read(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Prefix:
     return Prefix(cache, words)
 
 
-def ask(language: Qwen2_5_VLTextModel, prefix: Prefix, queries: Tensor) -> Tensor:
+def encode_queries(language: Qwen2_5_VLTextModel, prefix: Prefix, queries: Tensor) -> Tensor:
     """[B, Q, width]: the last hidden states, after the final norm, at the queries [B, Q, width] behind the text."""
     words = prefix.words
     count = queries.shape[1]

@@ -46,21 +46,21 @@ def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
 
 
-class Scale(NamedTuple):
+class LatentScale(NamedTuple):
     """Mean and deviation of each channel [1, C, 1, 1, 1], by which latents are normalised before the transformer."""
 
     mean: Tensor
     deviation: Tensor
 
     @staticmethod
-    def of(vae: AutoencoderKLLTXVideo) -> Scale:
+    def of(vae: AutoencoderKLLTXVideo) -> LatentScale:
         mean, deviation = (buffer.float().view(1, -1, 1, 1, 1) for buffer in (vae.latents_mean, vae.latents_std))
-        return Scale(mean, deviation / float(vae.config.scaling_factor))
+        return LatentScale(mean, deviation / float(vae.config.scaling_factor))
 
-    def normalise(self, latents: Tensor) -> Tensor:
+    def normalize(self, latents: Tensor) -> Tensor:
         return (latents - self.mean.to(latents.device)) / self.deviation.to(latents.device)
 
-    def denormalise(self, latents: Tensor) -> Tensor:
+    def denormalize(self, latents: Tensor) -> Tensor:
         return latents * self.deviation.to(latents.device) + self.mean.to(latents.device)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nextscene.training.errors import TrainingUsageError
-from nextscene.training.model.model_folders import check_originals, check_vae, fingerprint
+from nextscene.common.errors import UsageError
+from nextscene.training.model.model_folders import check_pretrained, check_vae, fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class PretrainedModels:
     ltx: Path
 
     def __post_init__(self) -> None:
-        check_originals(self.qwen, self.ltx)
+        check_pretrained(self.qwen, self.ltx)
 
     def tokenizer(self) -> Any:
         """Of a folder that lacks its files, transformers makes one that knows no word."""
@@ -38,9 +38,9 @@ class PretrainedModels:
 
         tokenizer = open_pretrained(AutoTokenizer, self.qwen)
         if tokenizer.decode(tokenizer(_WORDS, add_special_tokens=False)["input_ids"]) != _WORDS:
-            raise TrainingUsageError(f"{self.qwen} holds no tokenizer that knows a text; take tokenizer.json along")
+            raise UsageError(f"{self.qwen} holds no tokenizer that knows a text; take tokenizer.json along")
         if not tokenizer.chat_template:
-            raise TrainingUsageError(f"{self.qwen} holds no chat template; take chat_template.jinja along")
+            raise UsageError(f"{self.qwen} holds no chat template; take chat_template.jinja along")
         return tokenizer
 
     def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
@@ -49,7 +49,7 @@ class PretrainedModels:
 
         model, found = open_pretrained(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
         if missing := sorted(found["missing_keys"]):
-            raise TrainingUsageError(f"{self.qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
+            raise UsageError(f"{self.qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
         return model
 
     def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
@@ -69,12 +69,12 @@ class PretrainedModels:
 
     @property
     def fingerprint(self) -> str:
-        """Of both models' configurations: a checkpoint of one shape fits no other. Raises TrainingUsageError."""
+        """Of both models' configurations: a checkpoint of one shape fits no other. Raises UsageError."""
         return fingerprint(self.qwen, self.ltx)
 
 
 def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-    """Raises TrainingUsageError as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
+    """Raises UsageError as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
     from diffusers import AutoencoderKLLTXVideo
 
     check_vae(ltx)
@@ -83,7 +83,7 @@ def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
 
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
-    """What `from_pretrained` gives. Raises TrainingUsageError for a folder that it cannot open, with its reason."""
+    """What `from_pretrained` gives. Raises UsageError for a folder that it cannot open, with its reason."""
     from safetensors import SafetensorError
 
     try:
@@ -91,7 +91,7 @@ def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         place = folder / how.get("subfolder", "")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingUsageError(f"{place} cannot be opened as a {kind.__name__}: {reason}") from error
+        raise UsageError(f"{place} cannot be opened as a {kind.__name__}: {reason}") from error
 
 
 def new_bridge(
@@ -108,5 +108,5 @@ def new_bridge(
         bridge: Bridge = Bridge(
             width=width, out=transformer.config.caption_channels, num_queries=queries, hidden=hidden or width
         )
-    bridge.start_at(language.embed_tokens.weight)
+    bridge.match_embedding_scale(language.embed_tokens.weight)
     return bridge

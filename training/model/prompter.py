@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from nextscene.common.errors import UsageError
 from nextscene.prompts import load
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.model.language import TokenBatch
-from nextscene.training.recipe import Form
+from nextscene.training.recipe import PromptForm
 
-_TEMPLATES: dict[Form, tuple[str, str]] = {
+_TEMPLATES: dict[PromptForm, tuple[str, str]] = {
     "nsp": ("next_scene", "scene_description"),
     "t2v": ("text_to_video", "caption"),
 }
@@ -22,7 +22,7 @@ class Prompter:
     """Makes the words that the queries follow.
 
     `most` bounds the tokens of a text (the paper's 1,024 less the queries): of a longer one its end is cut off, not the
-    template's. Batches are padded to the next multiple of `bucket`, never to the bound. Raises TrainingUsageError where
+    template's. Batches are padded to the next multiple of `bucket`, never to the bound. Raises UsageError where
     the template alone is too long.
     """
 
@@ -32,12 +32,12 @@ class Prompter:
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         for form in _TEMPLATES:
             if (least := len(self._chat(form, ""))) > most:
-                raise TrainingUsageError(
+                raise UsageError(
                     f"no text fits: the template {form!r} alone has {least} tokens, and model.max_tokens less"
                     f" model.queries leaves {most}"
                 )
 
-    def words(self, texts: Sequence[str], forms: Sequence[Form]) -> TokenBatch:
+    def tokenize(self, texts: Sequence[str], forms: Sequence[PromptForm]) -> TokenBatch:
         """An empty text gives the instruction alone, which is what guidance goes away from (paper: unspecified)."""
         rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
@@ -48,7 +48,7 @@ class Prompter:
             mask[place, : len(row)] = 1
         return TokenBatch(ids, mask)
 
-    def _bounded(self, form: Form, text: str) -> list[int]:
+    def _bounded(self, form: PromptForm, text: str) -> list[int]:
         ids = self._chat(form, text)
         while len(ids) > self._most:
             kept = self._tokenizer(text, add_special_tokens=False)["input_ids"][: self._most - len(ids)]
@@ -56,7 +56,7 @@ class Prompter:
             ids = self._chat(form, text)
         return ids
 
-    def _chat(self, form: Form, text: str) -> list[int]:
+    def _chat(self, form: PromptForm, text: str) -> list[int]:
         name, field = _TEMPLATES[form]
         text = text.replace("<|", "< |")  # a text from data is never a turn of the chat
         turns = [{"role": "user", "content": load(name).fill(**{field: text})}]

@@ -9,16 +9,16 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from nextscene.training.errors import TrainingUsageError
+from nextscene.common.errors import UsageError
 from nextscene.training.model.unified import UnifiedModel
 
 
 def set_trainable(model: UnifiedModel, patterns: Sequence[str]) -> None:
-    """Wants gradients for what matches a pattern and nothing else. Raises TrainingUsageError if one matches nothing."""
+    """Wants gradients for what matches a pattern and nothing else. Raises UsageError if one matches nothing."""
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named if not name.startswith("language.")):
-            raise TrainingUsageError(
+            raise UsageError(
                 f"trainable: {pattern!r} matches no parameter that can be trained; they begin with bridge.queries,"
                 " bridge.connector or transformer"
             )
@@ -27,11 +27,11 @@ def set_trainable(model: UnifiedModel, patterns: Sequence[str]) -> None:
         parameter.requires_grad_(wanted)
 
 
-def trained(model: UnifiedModel) -> dict[str, nn.Parameter]:
+def trained_parameters(model: UnifiedModel) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def listing(parameters: Mapping[str, nn.Parameter]) -> list[str]:
+def describe_parameters(parameters: Mapping[str, nn.Parameter]) -> list[str]:
     """A line for each; of the layers of a stack one for all: `transformer.transformer_blocks.*.attn1…  28 × […]`."""
     kinds = Counter(
         (re.sub(r"\.\d+\.", ".*.", name, count=1), "×".join(map(str, parameter.shape)))

@@ -9,7 +9,7 @@ from transformers import Qwen2_5_VLTextModel
 
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.language import TokenBatch, ask, read
+from nextscene.training.model.language import TokenBatch, encode_queries, encode_text
 
 
 class UnifiedModel(nn.Module):
@@ -36,8 +36,8 @@ class UnifiedModel(nn.Module):
 
     def condition(self, words: TokenBatch) -> Tensor:
         """[B, queries, caption channels], float32."""
-        prefix = read(self.language, words)
-        states = ask(self.language, prefix, self.bridge.queries(len(words.ids)))
+        prefix = encode_text(self.language, words)
+        states = encode_queries(self.language, prefix, self.bridge.queries(len(words.ids)))
         condition: Tensor = self.bridge.connector(states)
         return condition
 

@@ -1,4 +1,4 @@
-"""What every way to learn is: it takes what it needs from the feed, and leaves a gradient on the parameters."""
+"""What every way to learn is: it takes what it needs from the batches, and leaves a gradient on the parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StepOutput(NamedTuple):
 class Objective(Protocol):
     """Flow matching, or GRPO. All ranks do equally much at each step."""
 
-    def learn(self, feed: Iterator[TrainingBatch], step: int) -> StepOutput:
+    def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """The gradient of the step after `step` others: that of the mean over the global batch."""
         ...
 

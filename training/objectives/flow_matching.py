@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import torch
 
 from nextscene.training.data.batches import TrainingBatch
-from nextscene.training.distributed.parallelize import sharded
+from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.flow.objective import loss_per_sample, noised
-from nextscene.training.metrics.logger import BUCKETS, bucket_name
+from nextscene.training.metrics.logger import SIGMA_BUCKETS, sigma_bucket_name
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.objectives.base import StepOutput
 from nextscene.training.stage import StageState
@@ -19,31 +19,31 @@ from nextscene.training.stage import StageState
 class FlowMatching:
     """The method of all stages but `rl`."""
 
-    def __init__(self, setting: StageState, meter: Throughput) -> None:
-        self._setting, self._meter = setting, meter
+    def __init__(self, state: StageState, throughput: Throughput) -> None:
+        self._state, self._throughput = state, throughput
 
-    def learn(self, feed: Iterator[TrainingBatch], step: int) -> StepOutput:
+    def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """The losses are told by noise level too."""
-        setting, world = self._setting, self._setting.world
-        sums = torch.zeros(2, BUCKETS, device=world.device)
+        state, world = self._state, self._state.world
+        sums = torch.zeros(2, SIGMA_BUCKETS, device=world.device)
         keys: list[str] = []
-        for turn in range(setting.accumulation):
-            examples = next(feed)
-            for part in sharded(setting.model):
-                part.set_requires_gradient_sync(turn == setting.accumulation - 1)
-            noisy = noised(examples.clean, examples.noise, examples.sigma)
-            predicted = setting.model(examples.words, noisy, examples.sigma, examples.grid, examples.fps)
-            losses = loss_per_sample(predicted, examples.clean, examples.noise)
+        for turn in range(state.gradient_accumulation_steps):
+            batch = next(batches)
+            for part in sharded_modules(state.model):
+                part.set_requires_gradient_sync(turn == state.gradient_accumulation_steps - 1)
+            noisy = noised(batch.clean, batch.noise, batch.sigma)
+            predicted = state.model(batch.words, noisy, batch.sigma, batch.grid, batch.fps)
+            losses = loss_per_sample(predicted, batch.clean, batch.noise)
             # The gradients of the ranks are averaged, so each counts for as many.
-            torch.autograd.backward(losses.sum() * (world.size / setting.job.recipe.data.global_batch))
-            bucket = (examples.sigma * BUCKETS).long().clamp(max=BUCKETS - 1)
+            torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
+            bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())
             sums[1].index_add_(0, bucket, torch.ones_like(losses))
-            self._meter.count_learning(examples)
-            keys += examples.keys
-        losses, counts = world.summed(sums).tolist()
+            self._throughput.count_micro_batch(batch)
+            keys += batch.keys
+        losses, counts = world.all_reduce_sum(sums).tolist()
         numbers = {
-            bucket_name(level): total / count if count else math.nan
+            sigma_bucket_name(level): total / count if count else math.nan
             for level, (total, count) in enumerate(zip(losses, counts, strict=True))
         }
         return StepOutput(sum(losses) / sum(counts), numbers, keys)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from nextscene.training.optimizer.sharding import local
+from nextscene.training.optimizer.sharding import local_part
 
 
 class EMA:
@@ -31,7 +31,7 @@ class EMA:
         torch._foreach_lerp_(self._averaged(), present, 1 - self._decay)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """While it lasts, the parameters have the averaged values; then their own again, to the bit.
 
         A module of FSDP2 must hold its shards alone when it begins and ends: `reshard()` it after a forward pass.
@@ -46,7 +46,7 @@ class EMA:
                 torch._foreach_copy_(self._values(), own)
 
     def _values(self) -> list[Tensor]:
-        return [local(value) for value in self._parameters.values()]
+        return [local_part(value) for value in self._parameters.values()]
 
     def _averaged(self) -> list[Tensor]:
-        return [local(shadow) for shadow in self.shadows.values()]
+        return [local_part(shadow) for shadow in self.shadows.values()]

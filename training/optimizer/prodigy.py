@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from nextscene.training.optimizer.sharding import local, shard_group, summed
+from nextscene.training.optimizer.sharding import local_part, shard_group, sum_over_group
 
 _PORTION = 2**26  # elements: what is computed on the way takes two tensors of that size, however large the model is
 
@@ -65,7 +65,7 @@ class Prodigy(torch.optim.Optimizer):
             self.state[parameter] = {"p0": value.clone(), **zeros}
         # In double precision: d is compared with d0, and the estimate may grow by a hair's breadth a step.
         begin = {"d": d0, "d_max": d0, "numerator": 0.0, "step": 0.0}
-        device = local(parameters[0].detach()).device
+        device = local_part(parameters[0].detach()).device
         self.shared = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in begin.items()}
 
     @property
@@ -95,7 +95,7 @@ class Prodigy(torch.optim.Optimizer):
         sums = torch.zeros(2, dtype=torch.float64, device=self.d.device)
         for portion in portions:
             sums += self._take_in(portion, rate)
-        along, length = summed(sums, self._group)
+        along, length = sum_over_group(sums, self._group)
         moving = length != 0
         self._estimate(along * rate * self.d / self._d0, length, moving)
         for portion in portions:
@@ -118,11 +118,11 @@ class Prodigy(torch.optim.Optimizer):
         for group in self.param_groups:
             if group["lr"] == 0:
                 continue
-            live = [p for p in group["params"] if p.grad is not None and local(p).numel()]
+            live = [p for p in group["params"] if p.grad is not None and local_part(p).numel()]
             for some in _in_portions(live):
-                state = {name: [local(self.state[p][name]) for p in some] for name in self.state[some[0]]}
-                values = [local(p) for p in some]
-                gradients = [local(p.grad) for p in some if p.grad is not None]
+                state = {name: [local_part(self.state[p][name]) for p in some] for name in self.state[some[0]]}
+                values = [local_part(p) for p in some]
+                gradients = [local_part(p.grad) for p in some if p.grad is not None]
                 yield _Portion(values, gradients, **state, weight_decay=group["weight_decay"])
 
     def _take_in(self, portion: _Portion, rate: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def _in_portions(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
     portion: list[Tensor] = []
     size = 0
     for parameter in parameters:
-        length = local(parameter).numel()
+        length = local_part(parameter).numel()
         if portion and size + length > _PORTION:
             yield portion
             portion, size = [], 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_part(tensor: Tensor) -> Tensor:
     """The part that lies in this process, in the same memory; of a plain tensor, all. To be called without autograd."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -33,7 +33,7 @@ def _groups(tensor: Tensor) -> list[dist.ProcessGroup | None]:
     return [tensor.device_mesh.get_group(dim) for dim in sharded] or [None]
 
 
-def summed(values: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+def sum_over_group(values: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """The sum of a tensor over a group, the same to the last bit in each process of it, and of any copy of the group.
 
     That an all-reduce adds in the same order everywhere is no promise; so the parts are gathered, and then added.

@@ -38,7 +38,7 @@ class RewardResult:
     caption: str
     model: str
     calls: Calls
-    again: bool = False
+    retryable: bool = False
 
 
 class JudgeThread:
@@ -124,12 +124,12 @@ class JudgeThread:
             opinion = await self._judge.consistent(replace(question, caption=caption, frames=()), scene)
         except NoVerdict as end:
             reason = f"{end.outcome}, {end.reason}: {end.detail}"
-            return RewardResult(None, reason, caption, "", calls + end.calls, again=end.reason == "judge_error")
+            return RewardResult(None, reason, caption, "", calls + end.calls, retryable=end.reason == "judge_error")
         reward = 1.0 if opinion.verdict == "Pass" else 0.0
         return RewardResult(reward, opinion.reason, caption, opinion.model, calls + opinion.calls)
 
 
-def verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:
+def to_verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:
     """A verdict for each, with its cost. Where one answer served several of them, the first has its cost."""
     seen: set[str] = set()
 
@@ -139,6 +139,8 @@ def verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:
         return Decimal(0) if again else call.answer.usd
 
     return [
-        RewardVerdict(one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0)), one.again)
+        RewardVerdict(
+            one.reward, one.reason, one.caption, one.model, sum(map(cost, one.calls), Decimal(0)), one.retryable
+        )
         for one in judged
     ]

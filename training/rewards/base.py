@@ -43,10 +43,10 @@ class RewardVerdict:
     caption: str = ""
     model: str = ""
     usd: Decimal = Decimal(0)
-    again: bool = False
+    retryable: bool = False
 
 
-def present(rewards: Iterable[float | None]) -> list[float]:
+def known_rewards(rewards: Iterable[float | None]) -> list[float]:
     """Those that were given. What nobody judged is nothing, not a Fail: an outage would be learnt from."""
     return [reward for reward in rewards if reward is not None]
 
@@ -67,7 +67,7 @@ class Reward(Protocol):
         """One for each candidate of this rank's since the last call, in the order of asking. Waits for the last.
 
         Raises TrainingPaused, on all ranks alike, where the budget or the account does not let it go on, and
-        TrainingUsageError for a key or a model with which it never did.
+        UsageError for a key or a model with which it never did.
         """
         ...
 

@@ -15,12 +15,12 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
+from nextscene.common.errors import UsageError
 from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
-from nextscene.training.errors import TrainingUsageError
-from nextscene.training.generation.shared import precision
+from nextscene.training.generation.shared import inference_dtype
 from nextscene.training.model.pretrained import open_pretrained
-from nextscene.training.rewards.frames import pictures
+from nextscene.training.rewards.frames import sampled_images
 
 _MOST_TOKENS = 128
 _PICTURE, _BEFORE, _AFTER = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
@@ -30,7 +30,7 @@ class QwenCaptioner:
     """Shown the same pictures as Claude would be, under the same prompt; answers with what is likeliest, word by word.
 
     It holds all weights of `qwen`, 16.6 GB in bfloat16 for the published ones. Of `settings` the pictures' number and
-    height count. Raises TrainingUsageError.
+    height count. Raises UsageError.
     """
 
     def __init__(self, qwen: Path, settings: ClaudeConfig, device: torch.device) -> None:
@@ -38,14 +38,12 @@ class QwenCaptioner:
         self._tokenizer = open_pretrained(AutoTokenizer, qwen)
         sees = hasattr(open_pretrained(AutoConfig, qwen), "vision_config")
         if not sees or _PICTURE not in self._tokenizer.get_vocab():
-            raise TrainingUsageError(
-                f"{qwen} cannot be shown pictures; take Qwen2.5-VL whole, or --reward.captioner claude"
-            )
+            raise UsageError(f"{qwen} cannot be shown pictures; take Qwen2.5-VL whole, or --reward.captioner claude")
         model, found = open_pretrained(
-            Qwen2_5_VLForConditionalGeneration, qwen, dtype=precision(device), output_loading_info=True
+            Qwen2_5_VLForConditionalGeneration, qwen, dtype=inference_dtype(device), output_loading_info=True
         )
         if missing := sorted(found["missing_keys"]):
-            raise TrainingUsageError(f"{qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
+            raise UsageError(f"{qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
         self._model = model.to(device).eval()
         seen = model.config.vision_config
         # Its other settings are those of the published one. This form of it does without torchvision.
@@ -63,7 +61,9 @@ class QwenCaptioner:
     @torch.no_grad()
     def __call__(self, video: Tensor, fps: float) -> str:
         """What uint8 [F, H, W, RGB] shows, in one line."""
-        seconds, images = zip(*pictures(video, fps, self._settings.frames, self._settings.frame_height), strict=True)
+        seconds, images = zip(
+            *sampled_images(video, fps, self._settings.frames, self._settings.frame_height), strict=True
+        )
         seen = self._processor(images=list(images), return_tensors="pt")
         counts = (seen["image_grid_thw"].prod(1) // self._processor.merge_size**2).tolist()
         ids = self._tokenizer(self._asked(seconds, counts), add_special_tokens=False, return_tensors="pt")["input_ids"]

@@ -13,6 +13,7 @@ from decimal import Decimal
 import torch.distributed as dist
 from torch import Tensor
 
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.judge.api.api_key import check_key
 from nextscene.judge.base import Question
@@ -20,10 +21,10 @@ from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.prices import Prices
 from nextscene.training import recipe
 from nextscene.training.distributed.process_group import World
-from nextscene.training.errors import TrainingPaused, TrainingStopped, TrainingUsageError
-from nextscene.training.rewards.asking import JudgeThread, RewardResult, verdicts
+from nextscene.training.errors import TrainingPaused, TrainingStopped
+from nextscene.training.rewards.asking import JudgeThread, RewardResult, to_verdicts
 from nextscene.training.rewards.base import Candidate, RewardVerdict
-from nextscene.training.rewards.frames import frames
+from nextscene.training.rewards.frames import jpeg_frames
 
 Captioner = Callable[[Tensor, float], str]
 """From uint8 [F, H, W, RGB] at so many frames a second to what it shows, in one line."""
@@ -32,27 +33,27 @@ _FLAG = "--judge-model"
 _PATIENCE = timedelta(days=1)  # the judge has patience of its own, and the API limits on how fast it may be asked
 _Asked = tuple[Question, str]
 """About a video, and the scene that it was made of."""
-_Failure = TrainingUsageError | TrainingPaused
+_Failure = UsageError | TrainingPaused
 
 
 def check_terms(settings: recipe.RewardConfig, prices: Prices, world: World) -> None:
-    """Before anything large is loaded. Raises TrainingUsageError, on all processes alike, without a price or a key."""
+    """Before anything large is loaded. Raises UsageError, on all processes alike, without a price or a key."""
     mistake = ""
     try:
         prices.of(settings.judge.model, _FLAG)
-        if world.leads:
+        if world.is_leader:
             check_key(instead=", or train with --reward.kind retrieval")
     except JudgeUsageError as error:
         mistake = str(error)
     if mistake := world.from_leader(mistake):
-        raise TrainingUsageError(mistake)
+        raise UsageError(mistake)
 
 
 class CausalConsistency:
     """Only the leading process asks, with the key of its environment; the others hand it their questions.
 
     Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
-    `captioner` is of this process; without one the judge captions. Raises TrainingUsageError or TrainingStopped on all
+    `captioner` is of this process; without one the judge captions. Raises UsageError or TrainingStopped on all
     processes alike.
     """
 
@@ -71,7 +72,7 @@ class CausalConsistency:
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._desk: _RequestBroker | None = None
         mistake, stop = "", ""
-        if world.leads:
+        if world.is_leader:
             try:
                 price = prices.of(settings.judge.model, _FLAG)
                 self._desk = _RequestBroker(JudgeThread(settings.judge, price, files, budget), world.size)
@@ -81,7 +82,7 @@ class CausalConsistency:
                 stop = str(error)
         mistake, stop = world.from_leader((mistake, stop))
         if mistake:
-            raise TrainingUsageError(mistake)
+            raise UsageError(mistake)
         if stop:
             raise TrainingStopped(stop)
 
@@ -110,7 +111,7 @@ class CausalConsistency:
         video, fps, settings = candidate.video, candidate.fps, self._settings
         if self._captioner:
             return Question(candidate.clip_id, self._captioner(video, fps)), candidate.scene
-        pictures = frames(video, fps, settings.frames, settings.frame_height)
+        pictures = jpeg_frames(video, fps, settings.frames, settings.frame_height)
         return Question(candidate.clip_id, "", frames=pictures), candidate.scene
 
 
@@ -138,7 +139,7 @@ class _RequestBroker:
         try:
             dealt = [] if self._failure else self._collected()
         except JudgeUsageError as error:
-            self._failure = TrainingUsageError(str(error))
+            self._failure = UsageError(str(error))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
         if self._failure:
@@ -146,7 +147,7 @@ class _RequestBroker:
         return dealt
 
     def _collected(self) -> list[list[RewardVerdict] | _Failure]:
-        found = iter(verdicts(future.result() for under_way in self._under_way for future in under_way))
+        found = iter(to_verdicts(future.result() for under_way in self._under_way for future in under_way))
         dealt: list[list[RewardVerdict] | _Failure] = [
             [next(found) for _ in under_way] for under_way in self._under_way
         ]

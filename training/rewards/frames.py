@@ -14,7 +14,7 @@ from nextscene.judge.api.request import Frame
 _QUALITY = 90
 
 
-def pictures(video: Tensor, fps: float, most: int, height: int) -> Iterator[tuple[float, Image.Image]]:
+def sampled_images(video: Tensor, fps: float, most: int, height: int) -> Iterator[tuple[float, Image.Image]]:
     """Up to `most` frames of uint8 [F, H, W, RGB] and their seconds, evenly spread, the first and the last among them.
 
     They are `height` pixels high, or as high as the video where that is less.
@@ -27,10 +27,11 @@ def pictures(video: Tensor, fps: float, most: int, height: int) -> Iterator[tupl
         yield place / fps, image
 
 
-def frames(video: Tensor, fps: float, most: int, height: int) -> tuple[Frame, ...]:
+def jpeg_frames(video: Tensor, fps: float, most: int, height: int) -> tuple[Frame, ...]:
     """The same as JPEGs. The same video gives the same bytes."""
     return tuple(
-        Frame(seconds, image.width, image.height, _jpeg(image)) for seconds, image in pictures(video, fps, most, height)
+        Frame(seconds, image.width, image.height, _jpeg(image))
+        for seconds, image in sampled_images(video, fps, most, height)
     )
 
 

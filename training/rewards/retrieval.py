@@ -28,10 +28,10 @@ class Retrieval:
 
     name = "retrieval"
 
-    def __init__(self, clips: Mixture, most: int, maker: BatchEncoder) -> None:
+    def __init__(self, clips: Mixture, most: int, encoder: BatchEncoder) -> None:
         everything = np.arange(len(clips))
         chosen = np.argsort(splitmix64(everything, _SEED), kind="stable")[:most]
-        self._others = dict(_read(clips, int(number), maker) for number in chosen)
+        self._others = dict(_read(clips, int(number), encoder) for number in chosen)
         self._verdicts: list[RewardVerdict] = []
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
@@ -61,13 +61,13 @@ class Retrieval:
         return RewardVerdict(float(passed), reason, model=self.name)
 
 
-def _read(clips: Mixture, number: int, maker: BatchEncoder) -> tuple[str, Tensor]:
+def _read(clips: Mixture, number: int, encoder: BatchEncoder) -> tuple[str, Tensor]:
     memory = np.empty(*clips.array_spec(number))
     words = clips.decode_into(memory, number)
-    posterior = maker.latents(torch.from_numpy(memory[None]))
-    chance = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(number))
+    posterior = encoder.latents(torch.from_numpy(memory[None]))
+    rng = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(number))
     # Drawn from its posterior, as the true clip's latents are: those in the middle are nearer to everything.
-    return words.key, maker.normalised(posterior.sample(chance.to(maker.device)))[0].cpu()
+    return words.key, encoder.normalized_tokens(posterior.sample(rng.to(encoder.device)))[0].cpu()
 
 
 def _distance(one: Tensor, other: Tensor) -> float:

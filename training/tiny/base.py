@@ -12,7 +12,7 @@ from transformers import T5EncoderModel, T5Tokenizer
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.flow.schedule import mu, training_sigma
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.latents import Scale, encode, pack
+from nextscene.training.model.latents import LatentScale, encode, pack
 from nextscene.training.model.unified import coordinates
 from nextscene.training.recipe import TimestepDensity
 from nextscene.training.tiny.autoencoder import LATENTS
@@ -27,7 +27,7 @@ _DROPOUT = 0.1
 _TOKENS = 48
 
 
-def scheduler() -> FlowMatchEulerDiscreteScheduler:
+def ltx_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """As LTX-Video 0.9.0 has it."""
     return FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True,
@@ -52,7 +52,7 @@ def pretrain(
     """On uint8 videos [N, F, H, W, RGB] of one shape. `tick` is called after each step."""
     latents = torch.cat([encode(vae, some).mean for some in torch.split(videos, 16)])
     grid = Grid(*latents.shape[2:])
-    clean = pack(Scale.of(vae).normalise(latents))
+    clean = pack(LatentScale.of(vae).normalize(latents))
     states, mask = _encoded(tokenizer, encoder, [*captions, ""])
     transformer = LTXVideoTransformer3DModel(
         in_channels=LATENTS,
@@ -68,7 +68,7 @@ def pretrain(
     optimiser = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
     falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=max(steps, 2), pct_start=0.1)
     places = coordinates(grid, Ratios.of(vae), torch.full((_BATCH,), fps))
-    shift = mu(scheduler(), grid.tokens)
+    shift = mu(ltx_scheduler(), grid.tokens)
     for _ in range(steps):
         chosen = torch.randint(len(clean), (_BATCH,))
         texts = torch.where(torch.rand(_BATCH) < _DROPOUT, len(captions), chosen)

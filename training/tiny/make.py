@@ -14,13 +14,13 @@ from diffusers import LTXPipeline
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import TOYS, claimed
 from nextscene.shards.format.receipt import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.tiny.autoencoder import fit
-from nextscene.training.tiny.base import CONDITION_SIZE, pretrain, scheduler
+from nextscene.training.tiny.base import CONDITION_SIZE, ltx_scheduler, pretrain
 from nextscene.training.tiny.language import save_qwen, text_encoder
 
 MAX_FRAMES = 17
@@ -32,7 +32,7 @@ _FOLDERS = ("ltx", "qwen")
 _DRAFT = ".unfinished"
 
 
-def stands(data: str, out: Path, steps: int) -> bool:
+def is_made(data: str, out: Path, steps: int) -> bool:
     """Whether `out` holds what would be made of this dataset now. Raises FileNotFoundError where there is none."""
     try:
         return bool(json.loads((out / _STAMP).read_text(encoding="utf-8")) == _stamp(data, steps))
@@ -45,10 +45,10 @@ def _stamp(data: str, steps: int) -> dict[str, Any]:
     return {"version": _VERSION, "steps": steps, "shards": hashlib.sha256("".join(shards).encode()).hexdigest()}
 
 
-def make(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
+def make_toy_models(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
     """Writes `out`/ltx and `out`/qwen, and then the stamp by which they stand; the base takes `steps` steps.
 
-    `tick` is told what is being done, once for each clip and step. Raises TrainingUsageError for a dataset without a
+    `tick` is told what is being done, once for each clip and step. Raises UsageError for a dataset without a
     video of enough frames, NotOurs where `out` holds what was not made here.
     """
     with claimed(Storage.at(out), TOYS):
@@ -83,7 +83,7 @@ def _make(data: str, draft: Path, steps: int, workers: int, tick: Callable[[str]
         vae, tokenizer, encoder, videos, captions, fps, steps, lambda: tick("training the base transformer")
     )
     LTXPipeline(
-        scheduler=scheduler(), vae=vae, text_encoder=encoder, tokenizer=tokenizer, transformer=transformer
+        scheduler=ltx_scheduler(), vae=vae, text_encoder=encoder, tokenizer=tokenizer, transformer=transformer
     ).save_pretrained(draft / "ltx")
 
 
@@ -102,5 +102,5 @@ def _read(data: str, workers: int, tick: Callable[[str], None]) -> tuple[Tensor,
             captions.append(clip["caption"])
             fps = clip["fps"]
     if not videos:
-        raise TrainingUsageError(f"{data} has no video of {MAX_FRAMES} frames, of which the toy model is made")
+        raise UsageError(f"{data} has no video of {MAX_FRAMES} frames, of which the toy model is made")
     return torch.stack(videos), captions, texts, fps

@@ -28,7 +28,7 @@ from nextscene.training.data.latent_cache import LatentEncoding, find_latents
 from tests.shards.clips import HEIGHT, WIDTH, clip
 from tests.shards.samples import publish_dataset, seal_dataset, seal_samples
 from tests.training import ranks
-from tests.training.originals import vae
+from tests.training.pretrained import vae
 
 SIZE, MAX_FRAMES = (WIDTH, HEIGHT), 17
 LENGTHS = {
@@ -223,7 +223,7 @@ def test_a_shard_that_was_made_anew_has_its_latents_made_anew_and_no_other_has(
     shutil.copytree(whole / "latents", data / "latents")
     new = reseal(data)
     assert find(data, ltx) is None
-    place = Storage.at(LatentEncoding.by(ltx / "vae", MAX_FRAMES, SIZE).location(str(data)))
+    place = Storage.at(LatentEncoding.for_vae(ltx / "vae", MAX_FRAMES, SIZE).location(str(data)))
     before = {entry.path: entry for entry in place.files("shards", recursive=True)}
     theirs = ["parts/mine.txt", "parts/train/mine", "shards/train/000/nsp-000000.notes.txt", ".notes.unfinished"]
     for path in theirs:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from nextscene.training.distributed.process_group import joined
+from nextscene.training.distributed.process_group import process_group
 from nextscene.training.errors import TrainingStopped
 
 
@@ -18,5 +18,8 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for name, value in place.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(TrainingStopped, match=f"cannot meet at 127.0.0.1:{port}: .*is the port taken"), joined():
+        with (
+            pytest.raises(TrainingStopped, match=f"cannot meet at 127.0.0.1:{port}: .*is the port taken"),
+            process_group(),
+        ):
             pass

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.metrics.logger import entries
+from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.recipe import Recipe
 from nextscene.training.summary import StageSummary
 from tests.command import Command, Place, place
@@ -52,7 +52,7 @@ keeping = {{ checkpoint_every = 2, evaluate_clips = 0 }}
 
 
 def steps(folder: Path) -> dict[int, float]:
-    lines = [line for line in entries(folder) if line["event"] == "step"]
+    lines = [line for line in read_metrics(folder) if line["event"] == "step"]
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
     return {line["step"]: line["loss"] for line in lines}
 
@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
     here: Place, tmp_path: Path
 ) -> None:
     """Nothing of what is learnt changes by that."""
-    data, originals = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
+    data, pretrained = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
     (tmp_path / "recipe.toml").write_text(toml(RECIPE))
     folder = tmp_path / "out" / RECIPE.name
     train = [
@@ -95,9 +95,9 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
         "--out",
         str(folder.parent),
         "--qwen",
-        str(originals.qwen),
+        str(pretrained.qwen),
         "--ltx",
-        str(originals.ltx),
+        str(pretrained.ltx),
         "--launcher",
         "ray",
     ]
@@ -134,6 +134,6 @@ def test_a_worker_that_is_killed_is_replaced_and_after_a_death_of_ray_the_next_r
     summary = StageSummary.read(folder)
     assert summary is not None and summary.finished
 
-    undisturbed = make_job(data, originals, tmp_path / "undisturbed", replace(RECIPE, steps=count))
+    undisturbed = make_job(data, pretrained, tmp_path / "undisturbed", replace(RECIPE, steps=count))
     by_ranks(1, on_rank, undisturbed)
     assert steps(folder) == pytest.approx(steps(undisturbed.folder), abs=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.training.distributed.restarts import RestartNotice, forget
+from nextscene.training.distributed.restarts import RestartNotice, delete_notice
 
 
 @pytest.fixture
@@ -26,29 +26,29 @@ class Torchrun:
 
 def test_a_word_is_for_the_restarts_of_the_same_torchrun(torchrun: Torchrun, tmp_path: Path) -> None:
     torchrun.starts("first", 0)
-    forget(tmp_path)
-    RestartNotice.leave_in(tmp_path, 3, "told to stop")
+    delete_notice(tmp_path)
+    RestartNotice.write(tmp_path, 3, "told to stop")
     for count in (1, 2):
         torchrun.starts("first", count)
-        forget(tmp_path)
-        assert RestartNotice.left_in(tmp_path) == RestartNotice("first", 3, "told to stop")
+        delete_notice(tmp_path)
+        assert RestartNotice.read(tmp_path) == RestartNotice("first", 3, "told to stop")
     torchrun.starts("second", 1)
-    assert RestartNotice.left_in(tmp_path) is None
+    assert RestartNotice.read(tmp_path) is None
 
 
 def test_a_later_torchrun_of_the_same_name_forgets_it(torchrun: Torchrun, tmp_path: Path) -> None:
     """The name of one that is given none is "none"."""
     torchrun.starts("none", 0)
-    RestartNotice.leave_in(tmp_path, 3, "told to stop")
-    assert RestartNotice.left_in(tmp_path) is None
-    forget(tmp_path)
+    RestartNotice.write(tmp_path, 3, "told to stop")
+    assert RestartNotice.read(tmp_path) is None
+    delete_notice(tmp_path)
     torchrun.starts("none", 1)
-    assert RestartNotice.left_in(tmp_path) is None
+    assert RestartNotice.read(tmp_path) is None
 
 
 def test_without_torchrun_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    RestartNotice.leave_in(tmp_path, 3, "told to stop")
+    RestartNotice.write(tmp_path, 3, "told to stop")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,4 +56,4 @@ def test_without_torchrun_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_is_no_word_of_ours_is_none(text: str, torchrun: Torchrun, tmp_path: Path) -> None:
     (tmp_path / "ended.json").write_text(text)
     torchrun.starts("first", 1)
-    assert RestartNotice.left_in(tmp_path) is None
+    assert RestartNotice.read(tmp_path) is None

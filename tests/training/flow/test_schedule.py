@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nextscene.training.flow.schedule import mu, sampling_sigmas, training_sigma
 from nextscene.training.recipe import TimestepDensity
-from tests.training.originals import scheduler
+from tests.training.pretrained import scheduler
 
 CLIP, IMAGE = 3510, 256
 """Tokens of 65 frames of 832×480 and of one of 512×512."""

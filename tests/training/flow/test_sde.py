@@ -16,7 +16,7 @@ from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
 from nextscene.training.objectives.grpo.rollout import rollout
 from nextscene.training.recipe import PolicyConfig
-from tests.training.originals import scheduler
+from tests.training.pretrained import scheduler
 
 ODE = PolicyConfig(eta=0.0)
 NOISY = [
@@ -67,11 +67,11 @@ def moments(policy: PolicyConfig, sigmas: list[float]) -> tuple[float, float]:
 
 
 def sampled(policy: PolicyConfig, sigmas: list[float], count: int = 40_000) -> Tensor:
-    chance = torch.Generator().manual_seed(7)
-    noise = torch.randn(1, count, 1, generator=chance)
+    rng = torch.Generator().manual_seed(7)
+    noise = torch.randn(1, count, 1, generator=rng)
     if not policy.eta:
         return integrate(true_velocity, noise, torch.tensor(sigmas)).flatten()
-    return rollout(policy, true_velocity, noise, sigmas, [chance]).ends.flatten()
+    return rollout(policy, true_velocity, noise, sigmas, [rng]).ends.flatten()
 
 
 @pytest.mark.parametrize("policy", ALL, ids=names)
@@ -107,9 +107,9 @@ def test_the_log_probability_is_that_of_a_normal_distribution(policy: PolicyConf
     tokens, velocity, reached, other = torch.randn(4, 2, 5, 3).unbind()
     step = transition(policy, tokens, velocity, now, then)
     normal = Normal(step.mean, step.deviation)
-    assert torch.allclose(step.log_probability(reached), normal.log_prob(reached).mean((1, 2)), rtol=1e-5)
+    assert torch.allclose(step.log_prob(reached), normal.log_prob(reached).mean((1, 2)), rtol=1e-5)
     divergence = kl_divergence(normal, Normal(other, step.deviation)).mean((1, 2))
-    assert torch.allclose(step.divergence(other), divergence, rtol=1e-5)
+    assert torch.allclose(step.kl_divergence(other), divergence, rtol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ALL, ids=names)
@@ -129,13 +129,13 @@ def test_the_strength_of_the_noise_of_flow_grpo_at_the_very_beginning_is_taken_o
 def test_a_walk_is_kept_as_it_was_taken(policy: PolicyConfig) -> None:
     """Every step's beginning leads, by the same velocity, to the next one's with the probability that was kept."""
     sigmas = sampling_sigmas(scheduler(), 6, 300).tolist()
-    walks = rollout(
+    rollouts = rollout(
         policy, true_velocity, torch.randn(1, 4, 3), sigmas, [torch.Generator().manual_seed(n) for n in (1, 2)]
     )
-    assert walks.tokens.shape == (6, 2, 4, 3)
-    assert torch.equal(walks.tokens[0, 0], walks.tokens[0, 1])  # one noise for all
-    assert not torch.equal(walks.tokens[1, 0], walks.tokens[1, 1])  # and a chance for each
+    assert rollouts.tokens.shape == (6, 2, 4, 3)
+    assert torch.equal(rollouts.tokens[0, 0], rollouts.tokens[0, 1])  # one noise for all
+    assert not torch.equal(rollouts.tokens[1, 0], rollouts.tokens[1, 1])  # and a rng for each
     for place, (now, then) in enumerate(pairwise(sigmas[:-1])):
-        began, reached = walks.tokens[place], walks.tokens[place + 1]
+        began, reached = rollouts.tokens[place], rollouts.tokens[place + 1]
         step = transition(policy, began, true_velocity(began, torch.full((2,), now)), now, then)
-        assert torch.equal(step.log_probability(reached), walks.log_probability[place])
+        assert torch.equal(step.log_prob(reached), rollouts.log_probs[place])

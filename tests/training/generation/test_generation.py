@@ -14,9 +14,10 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LT
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
+from nextscene.common.errors import UsageError
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.distributed.process_group import joined
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.distributed.process_group import process_group
+from nextscene.training.errors import TrainingStopped
 from nextscene.training.generation.base import Sampling
 from nextscene.training.generation.ltx_video import LtxVideo
 from nextscene.training.generation.next_scene import NextScene
@@ -41,7 +42,7 @@ THEIRS = {"num_frames": 5, "width": 32, "height": 32, "num_inference_steps": 3}
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
     """Read only."""
     made = make_originals(tmp_path_factory.mktemp("originals"))
     save_text_encoder(made.ltx)
@@ -49,8 +50,8 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModels:
 
 
 @pytest.fixture(scope="module")
-def exported(originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_export(tmp_path_factory.mktemp("run") / "export", originals)
+def exported(pretrained: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_export(tmp_path_factory.mktemp("run") / "export", pretrained)
 
 
 def ours(folder: Path, **asked: Any) -> NextScene:
@@ -85,7 +86,9 @@ def embeddings(exported: Path, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     bridge, folders = open_export(exported)
     transformer, vae = folders.transformer(torch.float32), folders.vae(torch.float32)
     model = UnifiedModel(folders.language(torch.float32), bridge, transformer, Ratios.of(vae))
-    words = Prompter(folders.tokenizer(), 256 - QUERIES).words([*texts, *[""] * len(texts)], ["nsp"] * 2 * len(texts))
+    words = Prompter(folders.tokenizer(), 256 - QUERIES).tokenize(
+        [*texts, *[""] * len(texts)], ["nsp"] * 2 * len(texts)
+    )
     given, without = model.condition(words).chunk(2)
     return given, without
 
@@ -172,7 +175,7 @@ def test_what_guidance_goes_away_from_is_read_once_and_not_at_all_without_guidan
 
 
 @pytest.fixture(scope="module")
-def run(originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(pretrained: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage that was trained, with averaged weights that are far from the last ones."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = replace(
@@ -183,15 +186,15 @@ def run(originals: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) -
         optimiser=replace(SMALL.optimiser, kind="adamw", lr=0.05, ema=0.5),
         keeping=replace(SMALL.keeping, evaluate_clips=0),
     )
-    with joined() as world:
-        train(make_job(make_data(folder / "data"), originals, folder / "run", recipe), world, Quiet())
+    with process_group() as world:
+        train(make_job(make_data(folder / "data"), pretrained, folder / "run", recipe), world, Quiet())
     return folder / "run"
 
 
-def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: PretrainedModels, run: Path) -> None:
+def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(pretrained: PretrainedModels, run: Path) -> None:
     checkpoint = latest(run / "generator" / "checkpoints")
     assert checkpoint
-    openings = of_export(run / "export", **ASKED), of_checkpoint(checkpoint, originals.qwen, originals.ltx, **ASKED)
+    openings = of_export(run / "export", **ASKED), of_checkpoint(checkpoint, pretrained.qwen, pretrained.ltx, **ASKED)
     one, other = (opening.open(CPU) for opening in openings)
     assert isinstance(one, NextScene) and isinstance(other, NextScene)
     assert one.sampling == other.sampling == Sampling(5, 32, 32, steps=3)
@@ -199,14 +202,14 @@ def test_the_checkpoint_and_the_export_of_a_run_give_the_same_video(originals: P
     assert torch.equal(one.latents(TEXTS, SEEDS), other.latents(TEXTS, SEEDS))
 
 
-def test_the_models_of_another_checkpoint_are_refused(originals: PretrainedModels, run: Path, tmp_path: Path) -> None:
+def test_the_models_of_another_checkpoint_are_refused(pretrained: PretrainedModels, run: Path, tmp_path: Path) -> None:
     checkpoint = latest(run / "generator" / "checkpoints")
     assert checkpoint
-    shutil.copytree(originals.ltx, tmp_path / "ltx")
+    shutil.copytree(pretrained.ltx, tmp_path / "ltx")
     config = tmp_path / "ltx" / "transformer" / "config.json"
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
-    with pytest.raises(TrainingUsageError, match="other models than --qwen and --ltx name"):
-        of_checkpoint(checkpoint, originals.qwen, tmp_path / "ltx").open(CPU)
+    with pytest.raises(UsageError, match="other models than --qwen and --ltx name"):
+        of_checkpoint(checkpoint, pretrained.qwen, tmp_path / "ltx").open(CPU)
 
 
 def test_length_and_size_are_those_of_training_unless_others_are_asked_for(exported: Path) -> None:
@@ -214,24 +217,26 @@ def test_length_and_size_are_those_of_training_unless_others_are_asked_for(expor
     assert of_export(exported, width=64, guidance=1.0).sampling == Sampling(9, 64, 24, guidance=1.0)
 
 
-def test_a_name_tells_recipe_step_form_and_weights(originals: PretrainedModels, exported: Path, tmp_path: Path) -> None:
+def test_a_name_tells_recipe_step_form_and_weights(
+    pretrained: PretrainedModels, exported: Path, tmp_path: Path
+) -> None:
     name = of_export(exported).name
     assert name.rpartition("-")[0] == "sft-7-nsp"
     assert of_export(exported, "t2v").name == name.replace("nsp", "t2v")
-    assert of_export(make_export(tmp_path / "same", originals)).name == name
-    assert of_export(make_export(tmp_path / "other", originals, seed=3)).name != name
+    assert of_export(make_export(tmp_path / "same", pretrained)).name == name
+    assert of_export(make_export(tmp_path / "other", pretrained, seed=3)).name != name
 
 
 @pytest.mark.parametrize(
     ("asked", "words"), [({"frames": 8}, "8 frames"), ({"width": 30}, "30×32"), ({"height": 2}, "32×2")]
 )
 def test_a_video_that_the_vae_does_not_make_is_refused(exported: Path, asked: dict[str, int], words: str) -> None:
-    with pytest.raises(TrainingUsageError, match=words):
+    with pytest.raises(UsageError, match=words):
         ours(exported, **asked)
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingUsageError, match=f"{tmp_path} holds no trained model"):
+    with pytest.raises(UsageError, match=f"{tmp_path} holds no trained model"):
         of_export(tmp_path)
 
 
@@ -248,26 +253,26 @@ def test_too_many_videos_for_the_gpu_stop_with_the_remedy(exported: Path, monkey
 # ---- the original --------------------------------------------------------------------------------------------------
 
 
-def test_the_original_gives_what_ltxpipeline_gives_by_itself(originals: PretrainedModels) -> None:
+def test_the_original_gives_what_ltxpipeline_gives_by_itself(pretrained: PretrainedModels) -> None:
     """At the pipeline's own frame rate, guidance and negative prompt."""
     direct = LTXPipeline(
-        FlowMatchEulerDiscreteScheduler.from_pretrained(originals.ltx, subfolder="scheduler"),
-        AutoencoderKLLTXVideo.from_pretrained(originals.ltx, subfolder="vae", low_cpu_mem_usage=False),
-        T5EncoderModel.from_pretrained(originals.ltx, subfolder="text_encoder"),
-        T5Tokenizer.from_pretrained(originals.ltx, subfolder="tokenizer"),
-        LTXVideoTransformer3DModel.from_pretrained(originals.ltx, subfolder="transformer", low_cpu_mem_usage=False),
+        FlowMatchEulerDiscreteScheduler.from_pretrained(pretrained.ltx, subfolder="scheduler"),
+        AutoencoderKLLTXVideo.from_pretrained(pretrained.ltx, subfolder="vae", low_cpu_mem_usage=False),
+        T5EncoderModel.from_pretrained(pretrained.ltx, subfolder="text_encoder"),
+        T5Tokenizer.from_pretrained(pretrained.ltx, subfolder="tokenizer"),
+        LTXVideoTransformer3DModel.from_pretrained(pretrained.ltx, subfolder="transformer", low_cpu_mem_usage=False),
     )
     direct.set_progress_bar_config(disable=True)
     expected = direct(TEXTS, **THEIRS, generator=generators(SEEDS), output_type="pt").frames.movedim(2, -1)
-    made = of_original(originals.ltx, **ASKED).open(CPU)
+    made = of_original(pretrained.ltx, **ASKED).open(CPU)
     assert isinstance(made, LtxVideo) and made.sampling == Sampling(5, 32, 32, fps=25.0, steps=3)
     found = made.videos(TEXTS, SEEDS)
     assert found.dtype == torch.uint8 and (found[0].float() - found[1]).abs().mean() > 2
     assert (found - levels(expected)).abs().max() < 0.51
 
 
-def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(originals: PretrainedModels) -> None:
-    made = of_original(originals.ltx, **ASKED).open(CPU)
+def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(pretrained: PretrainedModels) -> None:
+    made = of_original(pretrained.ltx, **ASKED).open(CPU)
     assert isinstance(made, LtxVideo)
     together = made.latents(TEXTS, SEEDS)
     assert (made.latents(TEXTS[:1], SEEDS[1:]) - together[:1]).abs().max() > 1e-3
@@ -277,10 +282,10 @@ def test_a_video_of_the_original_does_not_depend_on_what_it_is_made_beside_of(or
 
 
 def test_an_original_without_its_text_encoder_is_refused(exported: Path) -> None:
-    with pytest.raises(TrainingUsageError, match="holds no text_encoder"):
+    with pytest.raises(UsageError, match="holds no text_encoder"):
         of_original(exported).open(CPU)
 
 
 def test_the_sizes_of_a_run_are_known_by_the_names_of_its_recipe() -> None:
-    determining = SMALL.determining()
+    determining = SMALL.identity_settings()
     assert DETERMINING.keys() <= determining.keys()

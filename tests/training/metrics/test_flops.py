@@ -16,11 +16,11 @@ from transformers import DynamicCache, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from nextscene.training.metrics.flops import (
     Flops,
-    Sizes,
+    ModelSizes,
     connector_flops,
+    flow_matching_flops,
     language_flops,
     peak_flops,
-    training_work,
     transformer_flops,
     vae_flops,
 )
@@ -148,15 +148,15 @@ def test_the_work_of_a_micro_batch_is_what_torch_counts_while_it_is_learned_from
         states = read(language, asked.expand(clips, -1, -1), past_of(language, clips, prefix))
         return draw(transformer, grid, connector(states))
 
-    sizes = Sizes(transformer.config, language.config, prod(grid), prefix, queries, connector_width=24)
-    work = training_work(sizes, clips, trained, encode=vae_flops(vae.config, 5, 12, 16).encode)
+    sizes = ModelSizes(transformer.config, language.config, prod(grid), prefix, queries, connector_width=24)
+    work = flow_matching_flops(sizes, clips, trained, encode=vae_flops(vae.config, 5, 12, 16).encode)
     assert work.total == counted(loss, backward=True)
 
 
 def test_latents_that_are_stored_cost_nothing() -> None:
     language = Qwen2_5_VLTextConfig(**qwen_config())
-    sizes = Sizes(ltx_config(), language, tokens=24, prefix=5, queries=3, connector_width=24)
-    assert training_work(sizes, clips=1, transformer_trained=True).vae == 0
+    sizes = ModelSizes(ltx_config(), language, tokens=24, prefix=5, queries=3, connector_width=24)
+    assert flow_matching_flops(sizes, clips=1, transformer_trained=True).vae == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nextscene.training.metrics.logger import BUCKETS, MetricsLogger, bucket_name, entries
+from nextscene.training.metrics.logger import SIGMA_BUCKETS, MetricsLogger, read_metrics, sigma_bucket_name
 
 
 def write(folder: Path, after: int, steps: range, scale: float = 1.0) -> None:
@@ -22,20 +22,20 @@ def write(folder: Path, after: int, steps: range, scale: float = 1.0) -> None:
 
 
 def steps(folder: Path) -> list[int]:
-    return [line["step"] for line in entries(folder)]
+    return [line["step"] for line in read_metrics(folder)]
 
 
 def test_a_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
     journal = MetricsLogger(tmp_path, 0)
     journal.write("step", 1, {"loss": 0.5})
-    assert entries(tmp_path) == [{"event": "step", "step": 1, "loss": 0.5}]
+    assert read_metrics(tmp_path) == [{"event": "step", "step": 1, "loss": 0.5}]
     journal.close()
 
 
 def test_a_run_that_goes_on_forgets_what_came_after_the_checkpoint_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path, 0, range(1, 8))
     write(tmp_path, 4, range(5, 7), scale=2.0)
-    assert [(line["step"], line["loss"]) for line in entries(tmp_path)] == [
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [
         *((step, 1 / step) for step in range(1, 5)),
         *((step, 2 / step) for step in (5, 6)),
     ]
@@ -65,7 +65,7 @@ def test_a_number_that_is_none_is_left_out_and_the_file_stays_json(tmp_path: Pat
 
 
 def test_nothing_stands_where_nothing_was_written(tmp_path: Path) -> None:
-    assert entries(tmp_path / "nowhere") == []
+    assert read_metrics(tmp_path / "nowhere") == []
 
 
 def test_tensorboard_reads_the_same_numbers_also_after_a_resume(tmp_path: Path) -> None:
@@ -74,13 +74,13 @@ def test_tensorboard_reads_the_same_numbers_also_after_a_resume(tmp_path: Path) 
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert sorted(board.Tags()["scalars"]) == ["step/d", "step/loss"]
     read = {event.step: event.value for event in board.Scalars("step/loss")}
-    assert read == pytest.approx({line["step"]: line["loss"] for line in entries(tmp_path)}, rel=1e-6)
+    assert read == pytest.approx({line["step"]: line["loss"] for line in read_metrics(tmp_path)}, rel=1e-6)
     assert len(read) == len(board.Scalars("step/loss"))
 
 
 def test_the_curves_are_a_picture_that_more_is_seen_in_with_each_thing_written(tmp_path: Path) -> None:
     journal = MetricsLogger(tmp_path, 0)
-    levels = {bucket_name(at): float(at) for at in range(BUCKETS)}
+    levels = {sigma_bucket_name(at): float(at) for at in range(SIGMA_BUCKETS)}
     seen = []
     for event, step, numbers in (
         ("step", 0, {}),
@@ -89,7 +89,7 @@ def test_the_curves_are_a_picture_that_more_is_seen_in_with_each_thing_written(t
         ("evaluation", 2, {"heldout_loss": 1.0, "zero_loss": 2.0}),
     ):
         journal.write(event, step, numbers)
-        journal.draw()
+        journal.save_curves()
         with Image.open(tmp_path / "curves.png") as picture:
             assert picture.format == "PNG"
             seen.append(picture.convert("RGB").tobytes())
@@ -98,6 +98,6 @@ def test_the_curves_are_a_picture_that_more_is_seen_in_with_each_thing_written(t
 
 
 def test_the_noise_levels_meet_without_a_gap() -> None:
-    edges = [bucket_name(at).removeprefix("loss_sigma_").split("_") for at in range(BUCKETS)]
+    edges = [sigma_bucket_name(at).removeprefix("loss_sigma_").split("_") for at in range(SIGMA_BUCKETS)]
     assert [edges[0][0], edges[-1][1]] == ["0.00", "1.00"]
     assert all(one[1] == other[0] for one, other in pairwise(edges))

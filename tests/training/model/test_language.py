@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLTextModel
 
-from nextscene.training.distributed.parallelize import _recompute
-from nextscene.training.model.language import TokenBatch, ask, read
-from tests.training import originals
+from nextscene.training.distributed.parallelize import _checkpoint_activations
+from nextscene.training.model.language import TokenBatch, encode_queries, encode_text
+from tests.training import pretrained
 
 LAYOUTS = {
     "one text": [7],
@@ -37,17 +37,17 @@ class Answer(NamedTuple):
 @pytest.fixture(scope="module")
 def language() -> Qwen2_5_VLTextModel:
     torch.manual_seed(0)
-    return originals.language().requires_grad_(requires_grad=False)
+    return pretrained.language().requires_grad_(requires_grad=False)
 
 
 @pytest.fixture(scope="module", params=["none", "selective", "full"])
 def recomputing(request: pytest.FixtureRequest, language: Qwen2_5_VLTextModel) -> Qwen2_5_VLTextModel:
     """The same weights, with the activations of its layers computed again in the backward pass, or not."""
-    model = originals.language().requires_grad_(requires_grad=False)
+    model = pretrained.language().requires_grad_(requires_grad=False)
     model.load_state_dict(language.state_dict())
     if request.param != "none":
         for layer in model.layers:
-            _recompute(layer, request.param == "selective")
+            _checkpoint_activations(layer, request.param == "selective")
     return model
 
 
@@ -76,7 +76,7 @@ def backward(states: Tensor, queries: Tensor) -> Answer:
 
 def reused(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Answer:
     queries = some(len(words.ids), 8).requires_grad_()
-    return backward(ask(language, read(language, words), queries), queries)
+    return backward(encode_queries(language, encode_text(language, words), queries), queries)
 
 
 def as_one(language: Qwen2_5_VLTextModel, texts: Sequence[Tensor]) -> Answer:
@@ -108,7 +108,7 @@ def test_reading_the_text_first_is_one_pass_over_text_and_queries(
 
 def test_attention_that_is_written_out_gives_the_same(language: Qwen2_5_VLTextModel) -> None:
     """transformers' fused attention takes other ways with a mask than without; the plain one has but one."""
-    plain = originals.language().requires_grad_(requires_grad=False)
+    plain = pretrained.language().requires_grad_(requires_grad=False)
     plain.load_state_dict(language.state_dict())
     plain.set_attn_implementation("eager")
     for layout in LAYOUTS:
@@ -121,7 +121,7 @@ def test_a_row_is_the_same_alone_in_a_padded_batch_and_in_another_bucket(languag
     batch = reused(language, padded(texts)).states
     wider = reused(language, padded(texts, 48)).states
     for row, text in enumerate(texts):
-        alone = ask(language, read(language, padded([text])), some(3, 8)[row : row + 1])
+        alone = encode_queries(language, encode_text(language, padded([text])), some(3, 8)[row : row + 1])
         for found in (batch, wider):
             torch.testing.assert_close(found[row : row + 1], alone, atol=1e-5, rtol=0)
 
@@ -143,20 +143,20 @@ def test_the_text_decides_what_the_queries_read(language: Qwen2_5_VLTextModel) -
 
 
 def test_a_query_sees_those_before_it_and_none_behind_it(language: Qwen2_5_VLTextModel) -> None:
-    prefix, queries = read(language, padded(texts_of([5, 3]))), some(2, 8)
-    states = ask(language, prefix, queries)
+    prefix, queries = encode_text(language, padded(texts_of([5, 3]))), some(2, 8)
+    states = encode_queries(language, prefix, queries)
     for place in range(COUNT):
         other = queries.clone()
         other[:, place] += 1
-        changed = (ask(language, prefix, other) - states).abs().amax((0, 2)) > 1e-4
+        changed = (encode_queries(language, prefix, other) - states).abs().amax((0, 2)) > 1e-4
         assert changed.tolist() == [at >= place for at in range(COUNT)]
 
 
 def test_asking_leaves_what_was_read_as_it_was(recomputing: Qwen2_5_VLTextModel) -> None:
-    prefix = read(recomputing, padded(texts_of([5, 3])))
+    prefix = encode_text(recomputing, padded(texts_of([5, 3])))
     before = [(layer.keys.clone(), layer.values.clone()) for layer in prefix.cache.layers]
     queries = some(2, 8).requires_grad_()
-    first, second = (backward(ask(recomputing, prefix, queries), queries) for _ in range(2))
+    first, second = (backward(encode_queries(recomputing, prefix, queries), queries) for _ in range(2))
     assert prefix.cache.get_seq_length() == 5
     for layer, (keys, values) in zip(prefix.cache.layers, before, strict=True):
         assert torch.equal(layer.keys, keys) and torch.equal(layer.values, values)
@@ -164,9 +164,9 @@ def test_asking_leaves_what_was_read_as_it_was(recomputing: Qwen2_5_VLTextModel)
 
 
 def test_no_gradient_goes_through_the_text_or_into_the_model() -> None:
-    language = originals.language()
+    language = pretrained.language()
     language.requires_grad_(requires_grad=False)
-    prefix = read(language, padded(texts_of([5, 3])))
+    prefix = encode_text(language, padded(texts_of([5, 3])))
     assert not any(layer.keys.requires_grad or layer.values.requires_grad for layer in prefix.cache.layers)
-    ask(language, prefix, some(2, 8).requires_grad_()).sum().backward()
+    encode_queries(language, prefix, some(2, 8).requires_grad_()).sum().backward()
     assert all(parameter.grad is None for parameter in language.parameters())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.latents import Latents, Scale, check_shape, decode, encode, pack, unpack
-from tests.training import originals
+from nextscene.training.model.latents import Latents, LatentScale, check_shape, decode, encode, pack, unpack
+from tests.training import pretrained
 
 SIDES = st.integers(1, 5)
 
@@ -20,7 +20,7 @@ SIDES = st.integers(1, 5)
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKLLTXVideo:
     torch.manual_seed(1)
-    return originals.vae()
+    return pretrained.vae()
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +52,20 @@ def test_latents_are_packed_as_the_pipeline_packs_them_and_come_back(
 
 @pytest.mark.parametrize("factor", [1.0, 0.4])
 def test_latents_are_normalised_as_the_pipeline_normalises_them_and_come_back(latents: Tensor, factor: float) -> None:
-    vae = originals.vae()
+    vae = pretrained.vae()
     vae.register_to_config(scaling_factor=factor)
-    scale, statistics = Scale.of(vae), (vae.latents_mean, vae.latents_std, factor)
-    normal = scale.normalise(latents)
+    scale, statistics = LatentScale.of(vae), (vae.latents_mean, vae.latents_std, factor)
+    normal = scale.normalize(latents)
     assert not torch.allclose(normal, latents, atol=0.1)
     torch.testing.assert_close(normal, LTXPipeline._normalize_latents(latents, *statistics))
-    torch.testing.assert_close(scale.denormalise(normal), latents)
-    torch.testing.assert_close(scale.denormalise(latents), LTXPipeline._denormalize_latents(latents, *statistics))
+    torch.testing.assert_close(scale.denormalize(normal), latents)
+    torch.testing.assert_close(scale.denormalize(latents), LTXPipeline._denormalize_latents(latents, *statistics))
 
 
 def test_channels_of_the_vaes_own_mean_and_deviation_become_standard_ones(vae: AutoencoderKLLTXVideo) -> None:
     noise = torch.randn(1, 8, 20, 20, 20, generator=torch.Generator().manual_seed(4))
     raw = vae.latents_mean.view(1, -1, 1, 1, 1) + vae.latents_std.view(1, -1, 1, 1, 1) * noise
-    normal = Scale.of(vae).normalise(raw)
+    normal = LatentScale.of(vae).normalize(raw)
     assert (normal.mean((0, 2, 3, 4)).abs() < 0.05).all()
     assert ((normal.std((0, 2, 3, 4)) - 1).abs() < 0.05).all()
 
@@ -89,7 +89,7 @@ def test_a_clip_is_encoded_the_same_alone_and_in_a_batch(vae: AutoencoderKLLTXVi
 
 
 def test_the_posterior_of_a_vae_in_half_precision_is_given_in_float32_without_gradient(video: Tensor) -> None:
-    found = encode(originals.vae().to(torch.bfloat16), video)
+    found = encode(pretrained.vae().to(torch.bfloat16), video)
     assert {found.mean.dtype, found.logvar.dtype} == {torch.float32}
     assert not found.mean.requires_grad
 
@@ -170,7 +170,7 @@ def test_decoding_scales_pixels_as_the_inverse_of_encoding(monkeypatch: pytest.M
         def latent_dist(self) -> Through:
             return self
 
-    vae = originals.vae()
+    vae = pretrained.vae()
     monkeypatch.setattr(vae, "encode", Through)
     monkeypatch.setattr(vae, "decode", lambda pixels, _timestep, return_dict: (pixels,))
     video = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16, 1).expand(-1, -1, -1, -1, 3)
@@ -178,7 +178,7 @@ def test_decoding_scales_pixels_as_the_inverse_of_encoding(monkeypatch: pytest.M
 
 
 def test_pixels_out_of_range_are_cut_and_do_not_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
-    vae = originals.vae()
+    vae = pretrained.vae()
     monkeypatch.setattr(vae, "decode", lambda pixels, _timestep, return_dict: (pixels,))
     pixels = torch.tensor([-1.5, -1.0, 1.0, 1.5]).view(1, 1, 1, 2, 2).expand(-1, 3, -1, -1, -1)
     assert decode(vae, pixels)[..., 0].flatten().tolist() == [0, 0, 255, 255]

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.recipe import Form
-from tests.training import originals
+from nextscene.training.recipe import PromptForm
+from tests.training import pretrained
 
 # Written out: the system's turn that Qwen's published template puts first, the user's with the paper's sentence, and
 # the beginning of the answer.
-BEFORE: dict[Form, str] = {
+BEFORE: dict[PromptForm, str] = {
     "nsp": (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nPlease generate a video showing what happens after this scene: "
@@ -25,19 +25,19 @@ BEFORE: dict[Form, str] = {
     ),
 }
 AFTER = "<|im_end|>\n<|im_start|>assistant\n"
-FORMS: list[Form] = ["nsp", "t2v"]
+FORMS: list[PromptForm] = ["nsp", "t2v"]
 
-TOKENIZER = originals.tokenizer()
+TOKENIZER = pretrained.tokenizer()
 
 
-def template(form: Form) -> int:
+def template(form: PromptForm) -> int:
     """Tokens of it, without a text."""
     return len(TOKENIZER(BEFORE[form] + AFTER)["input_ids"])
 
 
-def texts_of(prompter: Prompter, texts: list[str], forms: list[Form]) -> list[str]:
+def texts_of(prompter: Prompter, texts: list[str], forms: list[PromptForm]) -> list[str]:
     """What the tokens say that are not padding."""
-    words = prompter.words(texts, forms)
+    words = prompter.tokenize(texts, forms)
     return [TOKENIZER.decode(ids[: int(length)]) for ids, length in zip(words.ids, words.lengths.tolist(), strict=True)]
 
 
@@ -45,12 +45,12 @@ def texts_of(prompter: Prompter, texts: list[str], forms: list[Form]) -> list[st
 @pytest.mark.parametrize(
     "scene", ["A glass wobbles near the edge of the table.", "", "Zwölf Boxkämpfer 🥊,\nsagt sie."]
 )
-def test_the_prompt_is_the_papers_sentence_in_qwens_published_chat_form(form: Form, scene: str) -> None:
+def test_the_prompt_is_the_papers_sentence_in_qwens_published_chat_form(form: PromptForm, scene: str) -> None:
     assert texts_of(Prompter(TOKENIZER, 768), [scene], [form]) == [BEFORE[form] + scene + AFTER]
 
 
 def test_turns_begin_and_end_with_single_special_tokens() -> None:
-    words = Prompter(TOKENIZER, 768).words(["A dog."], ["nsp"])
+    words = Prompter(TOKENIZER, 768).tokenize(["A dog."], ["nsp"])
     start, end = TOKENIZER.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert [int((words.ids == token).sum()) for token in (start, end)] == [3, 2]
     assert words.ids[0, 0] == start
@@ -61,12 +61,12 @@ def test_each_text_of_a_batch_has_its_own_form_and_place() -> None:
     expected = [BEFORE[form] + text + AFTER for text, form in zip(texts, forms, strict=True)]
     assert texts_of(Prompter(TOKENIZER, 768), texts, forms) == expected
     with pytest.raises(ValueError, match="zip"):
-        Prompter(TOKENIZER, 768).words(texts, forms[:2])
+        Prompter(TOKENIZER, 768).tokenize(texts, forms[:2])
 
 
 def test_an_empty_text_is_the_instruction_alone_the_same_in_any_batch() -> None:
     prompter = Prompter(TOKENIZER, 768)
-    alone, batch = prompter.words([""], ["nsp"]), prompter.words(["A dog. " * 20, ""], ["nsp", "nsp"])
+    alone, batch = prompter.tokenize([""], ["nsp"]), prompter.tokenize(["A dog. " * 20, ""], ["nsp", "nsp"])
     length = int(alone.lengths)
     assert length == template("nsp")
     assert torch.equal(batch.ids[1, :length], alone.ids[0, :length]) and int(batch.lengths[1]) == length
@@ -77,7 +77,7 @@ def test_an_empty_text_is_the_instruction_alone_the_same_in_any_batch() -> None:
 
 @given(st.lists(st.text("ab ", max_size=60), min_size=1, max_size=4), st.sampled_from([1, 8, 16, 64]))
 def test_a_batch_is_padded_on_the_right_to_the_next_multiple_of_the_bucket(texts: list[str], bucket: int) -> None:
-    words = Prompter(TOKENIZER, 768, bucket).words(texts, ["nsp"] * len(texts))
+    words = Prompter(TOKENIZER, 768, bucket).tokenize(texts, ["nsp"] * len(texts))
     lengths = [template("nsp") + len(text) for text in texts]
     assert words.lengths.tolist() == lengths
     width = words.ids.shape[1]
@@ -89,9 +89,9 @@ def test_a_batch_is_padded_on_the_right_to_the_next_multiple_of_the_bucket(texts
 
 
 def test_a_tokenizer_without_padding_of_its_own_pads_with_its_last_token() -> None:
-    tokenizer = originals.tokenizer()
+    tokenizer = pretrained.tokenizer()
     tokenizer.pad_token = None
-    words = Prompter(tokenizer, 768, 1).words(["", "A dog."], ["nsp", "nsp"])
+    words = Prompter(tokenizer, 768, 1).tokenize(["", "A dog."], ["nsp", "nsp"])
     assert set(words.ids[0, -6:].tolist()) == {tokenizer.eos_token_id}
 
 
@@ -100,7 +100,7 @@ def test_a_tokenizer_without_padding_of_its_own_pads_with_its_last_token() -> No
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("room", [0, 1, 7, 43, 44, 45])
-def test_of_too_long_a_text_the_end_is_cut_off_and_not_the_templates(form: Form, room: int) -> None:
+def test_of_too_long_a_text_the_end_is_cut_off_and_not_the_templates(form: PromptForm, room: int) -> None:
     text = "The quick brown fox jumps over the lazy dog."
     assert len(text) == 44
     most = max(template(form) + room, max(map(template, FORMS)))
@@ -119,7 +119,7 @@ def test_a_cut_text_is_a_beginning_that_fits_whatever_its_letters_are(text: str,
 
 
 def test_a_long_text_beside_a_short_one_is_cut_to_the_bound_of_the_paper() -> None:
-    words = Prompter(TOKENIZER, 1024 - 256).words(["word " * 1000, "short"], ["nsp", "nsp"])
+    words = Prompter(TOKENIZER, 1024 - 256).tokenize(["word " * 1000, "short"], ["nsp", "nsp"])
     assert words.lengths.tolist() == [768, template("nsp") + len("short")]
     assert words.ids.shape == (2, 768)
 

@@ -15,11 +15,11 @@ from nextscene.training.flow.sampler import guided, integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.model.bridge import Bridge, Connector, Queries
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.language import ask, read
+from nextscene.training.model.language import encode_queries, encode_text
 from nextscene.training.model.pretrained import new_bridge
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
-from tests.training import originals
+from tests.training import pretrained
 from tests.training.models import ltx_config
 
 FRAMES, HEIGHT, WIDTH = 9, 32, 64
@@ -32,7 +32,7 @@ def pipeline() -> LTXPipeline:
     """Of which the transformer, and how it is called, is what the model is compared with."""
     torch.manual_seed(0)
     transformer = LTXVideoTransformer3DModel(**ltx_config()).eval()
-    made = LTXPipeline(originals.scheduler(), originals.vae(), None, None, transformer)
+    made = LTXPipeline(pretrained.scheduler(), pretrained.vae(), None, None, transformer)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -40,7 +40,7 @@ def pipeline() -> LTXPipeline:
 @pytest.fixture(scope="module")
 def model(pipeline: LTXPipeline) -> UnifiedModel:
     torch.manual_seed(1)
-    language = originals.language()
+    language = pretrained.language()
     bridge = new_bridge(language, pipeline.transformer, QUERIES, 0, seed=2)
     with torch.no_grad():
         bridge.connector.scale.fill_(1.0)  # as after training: so large that the condition decides
@@ -132,25 +132,27 @@ def test_the_frame_rate_of_an_image_makes_none(model: UnifiedModel, call: Call) 
 def test_the_condition_has_a_row_of_captions_width_for_each_query_and_is_in_float32(
     model: UnifiedModel, pipeline: LTXPipeline
 ) -> None:
-    words = Prompter(originals.tokenizer(), 256).words(["A glass wobbles.", ""], ["nsp", "t2v"])
+    words = Prompter(pretrained.tokenizer(), 256).tokenize(["A glass wobbles.", ""], ["nsp", "t2v"])
     condition = model.condition(words)
     assert condition.shape == (2, QUERIES, pipeline.transformer.config.caption_channels)
     assert condition.dtype == torch.float32
-    states = ask(model.language, read(model.language, words), model.bridge.queries.embeddings.expand(2, -1, -1))
+    states = encode_queries(
+        model.language, encode_text(model.language, words), model.bridge.queries.embeddings.expand(2, -1, -1)
+    )
     assert torch.equal(condition, model.bridge.connector(states))
     assert (condition[0] - condition[1]).abs().max() > 1e-2
 
 
 @torch.no_grad()
 def test_training_sees_the_velocity_under_the_condition_of_the_words(model: UnifiedModel, call: Call) -> None:
-    words = Prompter(originals.tokenizer(), 256).words(["A glass wobbles.", "", "Rain."], ["nsp"] * 3)
+    words = Prompter(pretrained.tokenizer(), 256).tokenize(["A glass wobbles.", "", "Rain."], ["nsp"] * 3)
     fps = torch.full((3,), 16.0)
     expected = model.velocity(call.tokens, call.sigma, model.condition(words), GRID, fps)
     assert torch.equal(model(words, call.tokens, call.sigma, GRID, fps), expected)
 
 
 def test_qwen_is_frozen_and_the_rest_gets_gradients(model: UnifiedModel, call: Call) -> None:
-    words = Prompter(originals.tokenizer(), 256).words(["A dog."] * 3, ["nsp"] * 3)
+    words = Prompter(pretrained.tokenizer(), 256).tokenize(["A dog."] * 3, ["nsp"] * 3)
     model(words, call.tokens, call.sigma, GRID, torch.full((3,), 16.0)).square().mean().backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     model.zero_grad(set_to_none=True)
@@ -165,7 +167,7 @@ def test_qwen_is_frozen_and_the_rest_gets_gradients(model: UnifiedModel, call: C
 def test_the_way_from_noise_to_latents_is_the_pipelines(
     pipeline: LTXPipeline, model: UnifiedModel, guidance: float
 ) -> None:
-    words = Prompter(originals.tokenizer(), 256).words(["", "", "A glass wobbles.", "Rain."], ["nsp"] * 4)
+    words = Prompter(pretrained.tokenizer(), 256).tokenize(["", "", "A glass wobbles.", "Rain."], ["nsp"] * 4)
     condition = model.condition(words)
     without, given = condition.chunk(2)
     noise = torch.randn(2, GRID.tokens, 8, generator=torch.Generator().manual_seed(4))
@@ -186,7 +188,7 @@ def test_the_way_from_noise_to_latents_is_the_pipelines(
     ).frames
     fps = torch.full((4,), 16.0)
     velocity = guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, GRID, fps), guidance)
-    found = integrate(velocity, noise, sampling_sigmas(originals.scheduler(), 6, GRID.tokens))
+    found = integrate(velocity, noise, sampling_sigmas(pretrained.scheduler(), 6, GRID.tokens))
     assert (found - noise).abs().mean() > 0.1 and (found[0] - found[1]).abs().mean() > 0.1
     assert (found - expected).abs().max() < 1e-6
 
@@ -232,7 +234,7 @@ def test_the_queries_are_the_same_for_every_text_and_all_texts_teach_them() -> N
 
 
 def test_new_queries_have_the_size_of_the_token_embeddings(pipeline: LTXPipeline) -> None:
-    language = originals.language()
+    language = pretrained.language()
     sizes = [
         weight.detach().square().mean().sqrt().item()
         for weight in (
@@ -244,7 +246,7 @@ def test_new_queries_have_the_size_of_the_token_embeddings(pipeline: LTXPipeline
 
 
 def test_a_new_bridge_depends_on_its_seed_alone_and_disturbs_no_other_chance(pipeline: LTXPipeline) -> None:
-    language = originals.language()
+    language = pretrained.language()
     states = []
     for outer, seed in [(1, 2), (99, 2), (1, 3)]:
         torch.manual_seed(outer)

@@ -17,12 +17,12 @@ LEARNING = replace(
 
 
 def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learnt(tmp_path: Path) -> None:
-    data, originals = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
+    data, pretrained = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
 
     def trained(lr: float) -> StageSummary:
         recipe = replace(LEARNING, optimiser=replace(LEARNING.optimiser, lr=lr))
         summary: StageSummary
-        summary, _ = by_ranks(1, on_rank, make_job(data, originals, tmp_path / f"{lr}", recipe))
+        summary, _ = by_ranks(1, on_rank, make_job(data, pretrained, tmp_path / f"{lr}", recipe))
         return summary
 
     learnt, control = trained(1e-2), trained(0.0)

@@ -51,7 +51,7 @@ def test_the_parameters_have_the_averaged_values_for_a_while_and_then_their_own_
     averaged = [parameter.detach().clone() for parameter in layers.parameters()]
     with torch.no_grad():
         torch._foreach_copy_(list(layers.parameters()), own)
-    with pytest.raises(KeyboardInterrupt), average.in_place():
+    with pytest.raises(KeyboardInterrupt), average.swapped_in():
         assert all(one.equal(other) for one, other in zip(layers.parameters(), averaged, strict=True))
         raise KeyboardInterrupt
     assert all(one.equal(other) for one, other in zip(layers.parameters(), own, strict=True))
@@ -63,7 +63,7 @@ def test_averaging_never_waits_for_the_device() -> None:
     with NobodyWaits():
         average = EMA(dict(layers.named_parameters()), 0.9)
         average.update()
-        with average.in_place():
+        with average.swapped_in():
             pass
 
 
@@ -93,6 +93,6 @@ def _averaged_and_own(layers: torch.nn.Module, average: EMA) -> list[float]:
         for parameter in layers.parameters():
             parameter *= 3
         average.update()
-        with average.in_place():
+        with average.swapped_in():
             averaged = loss(layers).item()
         return [averaged, loss(layers).item()]

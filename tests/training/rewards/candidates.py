@@ -9,7 +9,7 @@ import torch
 from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.training.rewards.base import Candidate
-from nextscene.training.rewards.frames import frames
+from nextscene.training.rewards.frames import jpeg_frames
 from tests.fakes.claude_api import AnswerRules
 from tests.fakes.claude_api import Question as Heard
 
@@ -25,7 +25,7 @@ def candidate(number: int, step: int = 1, scene: str = "A dog barks.") -> Candid
 
 
 def question(number: int, **changes: Any) -> Question:
-    pictures = frames(candidate(number).video, 16.0, SETTINGS.frames, SETTINGS.frame_height)
+    pictures = jpeg_frames(candidate(number).video, 16.0, SETTINGS.frames, SETTINGS.frame_height)
     return Question(**{"clip_id": "clip", "caption": "", "frames": pictures, **changes})
 
 

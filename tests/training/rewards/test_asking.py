@@ -14,7 +14,7 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.segments import write_segments
-from nextscene.training.rewards.asking import JudgeThread, verdicts
+from nextscene.training.rewards.asking import JudgeThread, to_verdicts
 from nextscene.training.rewards.base import RewardVerdict
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge.asking import answer
@@ -40,7 +40,7 @@ def asking(folder: Path, budget: str | None = None) -> Iterator[JudgeThread]:
 def judged(folder: Path, numbers: range | list[int]) -> list[RewardVerdict]:
     with asking(folder) as asker:
         futures = [asker.submit(question(number), SCENE) for number in numbers]
-        found = verdicts(future.result() for future in futures)
+        found = to_verdicts(future.result() for future in futures)
         asker.flush()
         return found
 

@@ -18,13 +18,13 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
+from nextscene.common.errors import UsageError
 from nextscene.judge.config import ClaudeConfig
 from nextscene.prompts import load
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.rewards.captioner import QwenCaptioner
-from nextscene.training.rewards.frames import pictures
+from nextscene.training.rewards.frames import sampled_images
 from tests.training.models import qwen_config
-from tests.training.originals import make_originals, tokenizer
+from tests.training.pretrained import make_originals, tokenizer
 
 SETTINGS = ClaudeConfig(frames=3, frame_height=56)
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def video(seed: int, frames: int = 9) -> torch.Tensor:
 
 
 def shown(seed: int) -> list[Any]:
-    return [image for _, image in pictures(video(seed), 16.0, SETTINGS.frames, SETTINGS.frame_height)]
+    return [image for _, image in sampled_images(video(seed), 16.0, SETTINGS.frames, SETTINGS.frame_height)]
 
 
 def asked(qwen: Path, seed: int) -> dict[str, torch.Tensor]:
@@ -104,11 +104,11 @@ def test_pictures_decide_and_the_same_ones_say_the_same(qwen: Path) -> None:
 
 
 def test_a_model_that_cannot_see_is_told(tmp_path: Path, qwen: Path) -> None:
-    with pytest.raises(TrainingUsageError, match="cannot be shown pictures"):
+    with pytest.raises(UsageError, match="cannot be shown pictures"):
         QwenCaptioner(make_originals(tmp_path).qwen, SETTINGS, CPU)
     halved = shutil.copytree(qwen, tmp_path / "halved")
     weights = load_file(halved / "model.safetensors")
     blind = {name: value for name, value in weights.items() if "visual" not in name}
     save_file(blind, halved / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TrainingUsageError, match=rf"lacks {len(weights) - len(blind)} weights .*visual"):
+    with pytest.raises(UsageError, match=rf"lacks {len(weights) - len(blind)} weights .*visual"):
         QwenCaptioner(halved, SETTINGS, CPU)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.prices import Prices
-from nextscene.training.distributed.process_group import of_group
-from nextscene.training.errors import TrainingStopped, TrainingUsageError
+from nextscene.training.distributed.process_group import current_world
+from nextscene.training.errors import TrainingStopped
 from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
@@ -43,13 +44,13 @@ def judge(rank: int, world: int, folder: Path, settings: ClaudeConfig = SETTINGS
         reward = None
         try:
             money = None if budget is None else Decimal(budget)
-            reward = CausalConsistency(RewardConfig(judge=settings), Storage.at(folder), PRICES, money, of_group())
+            reward = CausalConsistency(RewardConfig(judge=settings), Storage.at(folder), PRICES, money, current_world())
             for step in range(STEPS):
                 for numbers in asked(rank, step):
                     reward.ask([candidate(number, step, SCENES[rank]) for number in numbers])
                 found.append(reward.verdicts())
             return found
-        except (TrainingUsageError, TrainingStopped) as end:
+        except (UsageError, TrainingStopped) as end:
             return f"{type(end).__name__}: {end}"
         finally:
             if reward:
@@ -89,9 +90,9 @@ def test_what_ends_the_asking_is_told_to_every_rank_in_one_line(api: ClaudeApi, 
     assert first == second and not any("\n" in end for end in first)
     budget, no_price, retired, no_key = first
     assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise --budget-usd" in budget
-    assert no_price.startswith("TrainingUsageError: --judge-model claude-sonnet-9: no price known")
-    assert re.match("TrainingUsageError: --judge-model claude-3-7-sonnet-latest was retired", retired)
-    assert no_key.startswith("TrainingUsageError: the judge claude needs a key") and "ANTHROPIC_API_KEY" in no_key
+    assert no_price.startswith("UsageError: --judge-model claude-sonnet-9: no price known")
+    assert re.match("UsageError: --judge-model claude-3-7-sonnet-latest was retired", retired)
+    assert no_key.startswith("UsageError: the judge claude needs a key") and "ANTHROPIC_API_KEY" in no_key
     assert 0 < interactive_cost(api) == account(tmp_path).spent <= Decimal("0.03")
 
 
@@ -122,7 +123,7 @@ def test_a_larger_budget_goes_on_from_what_was_answered(api: ClaudeApi, tmp_path
 
 def damaged(rank: int, world: int, folder: Path) -> list[str]:
     try:
-        CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
+        CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world())
     except TrainingStopped as end:
         return [str(end)]
     return []
@@ -142,7 +143,7 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
     """The answers are there before anybody waits for them."""
     with pytest.MonkeyPatch.context() as patch:
         hurry(patch)
-        reward = CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group())
+        reward = CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world())
         reward.ask([candidate(number) for number in range(3)])
         deadline = time.monotonic() + 30
         while reward._desk and reward._desk.asking.report().answers < 6:
@@ -164,7 +165,9 @@ def told(rank: int, world: int, folder: Path) -> list[RewardVerdict]:
     def captioner(video: Tensor, fps: float) -> str:
         return f"A video of {len(video)} frames at {fps:g}, by rank {rank}."
 
-    reward = CausalConsistency(RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, of_group(), captioner)
+    reward = CausalConsistency(
+        RewardConfig(judge=SETTINGS), Storage.at(folder), PRICES, None, current_world(), captioner
+    )
     reward.ask([candidate(rank)])
     found = reward.verdicts()
     reward.end()

@@ -16,22 +16,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextModel, T5EncoderModel
 
+from nextscene.common.errors import UsageError
 from nextscene.pipelines.make_tiny import main
 from nextscene.shards.format.folder_mark import NotOurs
-from nextscene.training.errors import TrainingUsageError
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.grid import Grid, Ratios
-from nextscene.training.model.language import ask, read
-from nextscene.training.model.latents import Scale, decode, encode, pack
+from nextscene.training.model.language import encode_queries, encode_text
+from nextscene.training.model.latents import LatentScale, decode, encode, pack
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import coordinates
 from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, pretrain
 from nextscene.training.tiny.language import save_qwen, text_encoder
-from nextscene.training.tiny.make import make, stands
+from nextscene.training.tiny.make import is_made, make_toy_models
 from tests.shards.clips import clip_dataset
 
 STEPS = 2
@@ -121,10 +121,10 @@ def test_what_the_text_says_is_seen_in_what_the_queries_read_with_nothing_traine
     save_qwen(tmp_path, texts)
     language = Qwen2_5_VLTextModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
     bridge = Bridge(language.config.hidden_size, 64, num_queries=8)
-    bridge.start_at(language.embed_tokens.weight)
-    words = Prompter(AutoTokenizer.from_pretrained(tmp_path), most=256).words(texts, ["nsp"] * len(texts))
+    bridge.match_embedding_scale(language.embed_tokens.weight)
+    words = Prompter(AutoTokenizer.from_pretrained(tmp_path), most=256).tokenize(texts, ["nsp"] * len(texts))
     with torch.no_grad():
-        states = ask(language, read(language, words), bridge.queries(len(texts)))
+        states = encode_queries(language, encode_text(language, words), bridge.queries(len(texts)))
     by_text = (states - states.mean(0)).square().mean()
     assert by_text / (states - states.mean((0, 1))).square().mean() > 0.2
 
@@ -173,11 +173,11 @@ def test_ltxs_own_pipeline_opens_the_folder_and_makes_a_video(made: Path) -> Non
 
 
 def test_the_trainer_finds_all_that_it_wants_in_the_two_folders(made: Path) -> None:
-    originals = PretrainedModels(made / "qwen", made / "ltx")
-    language, transformer = originals.language(torch.float32), originals.transformer(torch.float32)
-    assert language.config.vocab_size == len(originals.tokenizer())
-    assert transformer.config.in_channels == originals.vae(torch.float32).config.latent_channels
-    assert Ratios.of(originals.vae(torch.float32)) == Ratios(8, 32)
+    pretrained = PretrainedModels(made / "qwen", made / "ltx")
+    language, transformer = pretrained.language(torch.float32), pretrained.transformer(torch.float32)
+    assert language.config.vocab_size == len(pretrained.tokenizer())
+    assert transformer.config.in_channels == pretrained.vae(torch.float32).config.latent_channels
+    assert Ratios.of(pretrained.vae(torch.float32)) == Ratios(8, 32)
 
 
 # ---- what is learnt ------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_latents_are_normal_by_the_mean_and_deviation_that_are_stored(
     vae, videos = fitted
     latents = encode(vae, videos)
     noise = torch.randn(latents.mean.shape, generator=torch.Generator().manual_seed(0))
-    normal = Scale.of(vae).normalise(latents.sample(noise))
+    normal = LatentScale.of(vae).normalize(latents.sample(noise))
     torch.testing.assert_close(normal.mean((0, 2, 3, 4)), torch.zeros(32), atol=0.2, rtol=0)
     torch.testing.assert_close(normal.std((0, 2, 3, 4)), torch.ones(32), atol=0.15, rtol=0)
 
@@ -229,7 +229,7 @@ def test_the_base_learns_to_tell_noise_from_videos_by_their_captions(
     transformer = pretrain(vae, tokenizer, encoder, videos, captions, 16.0, 60, lambda: told.append(None))
     assert len(told) == 60
     words = tokenizer(captions, padding="max_length", max_length=48, return_tensors="pt")
-    clean = pack(Scale.of(vae).normalise(encode(vae, videos).mean))
+    clean = pack(LatentScale.of(vae).normalize(encode(vae, videos).mean))
     noise, sigma = torch.randn(64, *clean.shape[1:]), torch.linspace(0.7, 0.98, 64)
     losses = []
     with torch.no_grad():
@@ -258,15 +258,15 @@ def sums(folder: Path) -> dict[str, str]:
 
 def test_the_same_data_gives_the_same_bytes_whoever_reads_it(data: str, made: Path, tmp_path: Path) -> None:
     torch.randn(3)
-    make(data, tmp_path / "again", STEPS, 1, quiet)
+    make_toy_models(data, tmp_path / "again", STEPS, 1, quiet)
     assert sums(tmp_path / "again") == sums(made)
 
 
 def test_they_stand_for_one_dataset_and_number_of_steps(data: str, made: Path, tmp_path: Path) -> None:
-    assert stands(data, made, STEPS)
-    assert not stands(data, made, STEPS + 1)
-    assert not stands(clip_dataset(tmp_path, [17, 17, 17]).uri, made, STEPS)
-    assert not stands(data, tmp_path / "nowhere", STEPS)
+    assert is_made(data, made, STEPS)
+    assert not is_made(data, made, STEPS + 1)
+    assert not is_made(clip_dataset(tmp_path, [17, 17, 17]).uri, made, STEPS)
+    assert not is_made(data, tmp_path / "nowhere", STEPS)
 
 
 @pytest.mark.parametrize("moment", ["reading the clips", "training the base transformer"])
@@ -277,24 +277,24 @@ def test_what_was_interrupted_leaves_nothing_behind_that_stands(data: str, tmp_p
 
     out = tmp_path / "tiny"
     with pytest.raises(KeyboardInterrupt):
-        make(data, out, STEPS, 0, interrupt)
+        make_toy_models(data, out, STEPS, 0, interrupt)
     assert not out.exists()
-    make(data, out, STEPS, 0, quiet)
-    assert stands(data, out, STEPS) and [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    make_toy_models(data, out, STEPS, 0, quiet)
+    assert is_made(data, out, STEPS) and [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_a_folder_of_something_else_is_never_replaced(data: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "weights").write_text("a week's work")
     with pytest.raises(NotOurs, match="run holds 'weights'"):
-        make(data, tmp_path / "run", STEPS, 0, quiet)
+        make_toy_models(data, tmp_path / "run", STEPS, 0, quiet)
     assert (tmp_path / "run" / "weights").read_text() == "a week's work"
 
 
 def test_without_a_video_of_enough_frames_that_is_told(tmp_path: Path) -> None:
     short = clip_dataset(tmp_path / "data", [9, 9, 1]).uri
-    with pytest.raises(TrainingUsageError, match="no video of 17 frames"):
-        make(short, tmp_path / "tiny", STEPS, 0, quiet)
+    with pytest.raises(UsageError, match="no video of 17 frames"):
+        make_toy_models(short, tmp_path / "tiny", STEPS, 0, quiet)
     assert not (tmp_path / "tiny").exists()
 
 
@@ -309,9 +309,9 @@ def test_what_others_laid_beside_them_stays_when_they_are_made_anew(
     monkeypatch.setattr("nextscene.training.tiny.make._make", lay)
     out = tmp_path / "tiny"
     for steps in (1, 2):
-        make(data, out, steps, 0, quiet)
+        make_toy_models(data, out, steps, 0, quiet)
         (out / "notes.txt").write_text("mine")
-        assert stands(data, out, steps)
+        assert is_made(data, out, steps)
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert names == {"ltx/of 2", "qwen/of 2", "made.json", "nextscene.json", "notes.txt"}
 

@@ -13,9 +13,9 @@ from nextscene.training.data.batches import BatchEncoder, TrainingBatch
 from nextscene.training.flow.sampler import Velocity, guided
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.language import TokenBatch
-from nextscene.training.model.latents import Scale, decode, unpack
+from nextscene.training.model.latents import LatentScale, decode, unpack
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.objectives.grpo.rollout import Rollout, generator, rollout
+from nextscene.training.objectives.grpo.rollout import Rollout, candidate_rng, rollout
 from nextscene.training.recipe import PolicyConfig
 from nextscene.training.rewards.base import Candidate
 
@@ -37,27 +37,27 @@ class CandidateScene:
     draw: SampleRef
 
     @staticmethod
-    def of(examples: TrainingBatch, maker: BatchEncoder) -> CandidateScene:
-        (text,), (source,) = examples.texts, examples.sources
+    def of(batch: TrainingBatch, encoder: BatchEncoder) -> CandidateScene:
+        (text,), (source,) = batch.texts, batch.sources
         return CandidateScene(
-            examples.keys[0],
+            batch.keys[0],
             text,
-            maker.words(["", text], [source, source]),
-            examples.grid,
-            examples.fps,
-            examples.clean,
-            examples.noise,
-            examples.draws[0],
+            encoder.tokenize(["", text], [source, source]),
+            batch.grid,
+            batch.fps,
+            batch.clean,
+            batch.noise,
+            batch.draws[0],
         )
 
 
 @dataclass(frozen=True)
 class CandidateGroup:
-    """`walks` are of `policy.batch` candidates each, `pictures` [H, W, RGB] the frame in the middle of each video."""
+    """`rollouts` hold `policy.batch` candidates each, `pictures` [H, W, RGB] the frame in the middle of each video."""
 
     scene: CandidateScene
     sigmas: list[float]
-    walks: list[Rollout]
+    rollouts: list[Rollout]
     pictures: list[Tensor]
 
 
@@ -84,22 +84,24 @@ def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor
 
 
 @torch.no_grad()
-def candidates(
+def generate_candidates(
     model: UnifiedModel, policy: PolicyConfig, scene: CandidateScene, sigmas: list[float], seed: int
 ) -> Iterator[tuple[int, Rollout]]:
     """The group, `policy.batch` at once, each time with the number of the first."""
     velocity = policy_velocity(model, policy, model.condition(scene.words), scene)
     for first in range(0, policy.candidates, policy.batch):
-        chances = [generator(seed, scene.draw, first + place) for place in range(policy.batch)]
-        yield first, rollout(policy, velocity, scene.noise, sigmas, chances)
+        rngs = [candidate_rng(seed, scene.draw, first + place) for place in range(policy.batch)]
+        yield first, rollout(policy, velocity, scene.noise, sigmas, rngs)
 
 
-def to_candidates(scene: CandidateScene, walks: Rollout, first: int, step: int, maker: BatchEncoder) -> list[Candidate]:
-    """The candidates of `walks` as the reward is given them, of which `first` is the number of the first."""
+def to_candidates(
+    scene: CandidateScene, rollouts: Rollout, first: int, step: int, encoder: BatchEncoder
+) -> list[Candidate]:
+    """The candidates of `rollouts` as the reward is given them, of which `first` is the number of the first."""
     found = []
-    for place, tokens in enumerate(walks.ends):
-        latents = Scale.of(maker.vae).denormalise(unpack(tokens[None].to(maker.device), scene.grid))
-        video = decode(maker.vae, latents)[0].cpu()
+    for place, tokens in enumerate(rollouts.ends):
+        latents = LatentScale.of(encoder.vae).denormalize(unpack(tokens[None].to(encoder.device), scene.grid))
+        video = decode(encoder.vae, latents)[0].cpu()
         found.append(
             Candidate(
                 scene.clip_id, scene.text, step, first + place, tokens, scene.clean[0].cpu(), video, scene.fps.item()

@@ -15,24 +15,30 @@ import torch
 from torch import Tensor
 
 from nextscene.training.data.batches import TrainingBatch
-from nextscene.training.distributed.parallelize import sharded
+from nextscene.training.distributed.parallelize import sharded_modules
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.objectives.base import StepOutput
-from nextscene.training.objectives.grpo.advantage import Selected, advantages, best_and_worst, chosen_steps, deviation
+from nextscene.training.objectives.grpo.advantage import (
+    Selected,
+    advantages,
+    select_best_and_worst,
+    select_timesteps,
+    standard_deviation,
+)
 from nextscene.training.objectives.grpo.candidate_page import write_page
 from nextscene.training.objectives.grpo.group import (
     CandidateGroup,
     CandidateScene,
-    candidates,
+    generate_candidates,
     policy_velocity,
     to_candidates,
 )
-from nextscene.training.objectives.grpo.rollout import Rollout, at, generator
-from nextscene.training.rewards.base import Reward, RewardVerdict, present
+from nextscene.training.objectives.grpo.rollout import Rollout, candidate_rng, expand_sigma
+from nextscene.training.rewards.base import Reward, RewardVerdict, known_rewards
 from nextscene.training.stage import StageState
 
 _NOT_JUDGED = "none of its videos can be judged, however often one asks"
@@ -51,14 +57,14 @@ class _JudgedGroup:
 
     @property
     def rewards(self) -> list[float]:
-        return present(verdict.reward for verdict in self.verdicts)
+        return known_rewards(verdict.reward for verdict in self.verdicts)
 
     def batches(self, size: int) -> list[list[Selected]]:
         return [self.kept[begin : begin + size] for begin in range(0, len(self.kept), size)]
 
 
 @dataclass
-class _Seen:
+class _StepStatistics:
     """What is seen of the ratios and divergences of a step, on this rank."""
 
     loss: float = 0.0
@@ -71,65 +77,63 @@ class _Seen:
 class Grpo:
     """The method of the stage `rl`."""
 
-    def __init__(self, setting: StageState, meter: Throughput, reward: Reward) -> None:
-        self._setting, self._meter, self._reward = setting, meter, reward
-        self._recipe = setting.job.recipe
+    def __init__(self, state: StageState, throughput: Throughput, reward: Reward) -> None:
+        self._state, self._throughput, self._reward = state, throughput, reward
+        self._recipe = state.job.recipe
         self._policy = self._recipe.policy
 
-    def learn(self, feed: Iterator[TrainingBatch], step: int) -> StepOutput:
+    def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Raises TrainingPaused where none of the step's candidates was judged, this time, and as the reward does."""
-        setting, world = self._setting, self._setting.world
-        groups = [self._made(next(feed), step) for _ in range(setting.accumulation)]
+        state, world = self._state, self._state.world
+        groups = [self._made(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
         judged, numbers = self._judged(groups, step)
         keys = [group.scene.clip_id for group in groups]
         for one in judged:
-            write_page(
-                setting.job.folder, step + 1, one.group, one.verdicts, one.advantages, one.kept, self._reward.name
-            )
+            write_page(state.job.folder, step + 1, one.group, one.verdicts, one.advantages, one.kept, self._reward.name)
         teaches = numbers["groups_without_spread"] < 1
         for one in judged:
             scene, learnt = one.group.scene, len(one.steps) if teaches else 0
-            self._meter.count_group(scene.grid, scene.words.ids.shape[1], self._policy, learnt)
+            self._throughput.count_group(scene.grid, scene.words.ids.shape[1], self._policy, learnt)
         if not teaches:
             why = "all candidates of each scene got the same reward" if "reward_mean" in numbers else _NOT_JUDGED
             return StepOutput(0.0, numbers, keys, learnt=False, note=f"{why}; nothing was learnt")
         means = self._means_at_start(judged)
-        seen = _Seen()
+        seen = _StepStatistics()
         for place, one in enumerate(judged):
             self._learn_from(one, means[place], seen, last=place == len(judged) - 1)
-        loss, terms, clipped, divergence, measured = world.summed(
+        loss, terms, clipped, divergence, measured = world.all_reduce_sum(
             torch.tensor(
                 [seen.loss, seen.terms, seen.clipped, sum(seen.divergences), len(seen.divergences)], dtype=torch.float64
             )
         ).tolist()
-        off, clip_share = world.largest(seen.farthest), clipped / terms
+        off, clip_share = world.all_reduce_max(seen.farthest), clipped / terms
         numbers |= {"ratio_off": off, "clip_share": clip_share, "kl_to_start": divergence / measured}
         return StepOutput(loss, numbers, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
 
     def end(self) -> None:
         self._reward.end()
 
-    def _made(self, examples: TrainingBatch, step: int) -> CandidateGroup:
+    def _made(self, batch: TrainingBatch, step: int) -> CandidateGroup:
         """A group of candidates; the reward is asked about each as soon as it is made."""
-        setting, maker = self._setting, self._setting.maker
-        scene = CandidateScene.of(examples, maker)
-        sigmas = sampling_sigmas(setting.scheduler, self._policy.steps, scene.grid.tokens).tolist()
-        walks, pictures = [], []
-        for first, some in candidates(setting.model, self._policy, scene, sigmas, self._recipe.seed):
-            videos = to_candidates(scene, some, first, step + 1, maker)
+        state, encoder = self._state, self._state.encoder
+        scene = CandidateScene.of(batch, encoder)
+        sigmas = sampling_sigmas(state.scheduler, self._policy.steps, scene.grid.tokens).tolist()
+        rollouts, pictures = [], []
+        for first, some in generate_candidates(state.model, self._policy, scene, sigmas, self._recipe.seed):
+            videos = to_candidates(scene, some, first, step + 1, encoder)
             self._reward.ask(videos)
-            walks.append(some)
+            rollouts.append(some)
             pictures += [one.video[len(one.video) // 2].clone() for one in videos]  # not to keep all of the video
-        return CandidateGroup(scene, sigmas, walks, pictures)
+        return CandidateGroup(scene, sigmas, rollouts, pictures)
 
     def _judged(self, groups: Sequence[CandidateGroup], step: int) -> tuple[list[_JudgedGroup], dict[str, float]]:
-        policy, world = self._policy, self._setting.world
+        policy, world = self._policy, self._state.world
         verdicts = self._reward.verdicts()
         size = policy.candidates
         of_group = [verdicts[size * place : size * (place + 1)] for place in range(len(groups))]
-        rewards = [present(verdict.reward for verdict in own) for own in of_group]
+        rewards = [known_rewards(verdict.reward for verdict in own) for own in of_group]
         given = [reward for own in rewards for reward in own]
-        spreads = [deviation(own) for own in rewards]
+        spreads = [standard_deviation(own) for own in rewards]
         paid = sum((verdict.usd for verdict in verdicts), Decimal(0))
         sums = [
             len(given),
@@ -140,15 +144,15 @@ class Grpo:
             sum(spread == 0 for spread in spreads),
             len(verdicts),
             float(paid),
-            sum(one.again for one in verdicts),
+            sum(one.retryable for one in verdicts),
         ]
-        count, total, squares, scenes, spread, flat, asked, usd, again = world.summed(
+        count, total, squares, scenes, spread, flat, asked, usd, again = world.all_reduce_sum(
             torch.tensor(sums, dtype=torch.float64)
         ).tolist()
         if again and not count:
             raise TrainingPaused(
                 f"step {step + 1}: none of its {int(asked)} videos was judged, so nothing can be learnt; one of the"
-                f" reasons: {next((one.reason for one in verdicts if one.again), verdicts[-1].reason)}"
+                f" reasons: {next((one.reason for one in verdicts if one.retryable), verdicts[-1].reason)}"
             )
         mean = total / max(1, count)
         all_spread = math.sqrt(max(0.0, squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
@@ -164,14 +168,16 @@ class Grpo:
     def _chosen(self, group: CandidateGroup, verdicts: list[RewardVerdict], step_deviation: float) -> _JudgedGroup:
         policy = self._policy
         better = advantages([verdict.reward for verdict in verdicts], policy.normalise, step_deviation)
-        chance = generator(self._recipe.seed, group.scene.draw, -1)
-        kept = best_and_worst(better, policy.best_of, chance)
-        noisy = len(group.walks[0].log_probability)
-        return _JudgedGroup(group, verdicts, better, kept, chosen_steps(noisy, policy.fraction, chance))
+        rng = candidate_rng(self._recipe.seed, group.scene.draw, -1)
+        kept = select_best_and_worst(better, policy.best_of, rng)
+        noisy = len(group.rollouts[0].log_probs)
+        return _JudgedGroup(group, verdicts, better, kept, select_timesteps(noisy, policy.fraction, rng))
 
-    def _learn_from(self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], seen: _Seen, last: bool) -> None:
+    def _learn_from(
+        self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], seen: _StepStatistics, last: bool
+    ) -> None:
         """Adds one group's gradient. The condition's own is gathered first, and goes through Qwen only once."""
-        model, scene = self._setting.model, one.group.scene
+        model, scene = self._state.model, one.group.scene
         condition = model.condition(scene.words)
         given = condition.detach().requires_grad_(condition.requires_grad)
         velocity = policy_velocity(model, self._policy, given, scene)
@@ -189,7 +195,7 @@ class Grpo:
     def _share(self, one: _JudgedGroup) -> float:
         """Of one candidate's step in the mean over the global batch; the gradients of the ranks are averaged."""
         terms = self._policy.best_of * len(one.steps) * self._recipe.data.global_batch
-        return self._setting.world.size / terms
+        return self._state.world.size / terms
 
     def _loss(
         self,
@@ -198,24 +204,24 @@ class Grpo:
         step: int,
         velocity: Velocity,
         start: Tensor | None,
-        seen: _Seen,
+        seen: _StepStatistics,
     ) -> Tensor:
         """The clipped objective of one step of a batch of candidates, summed over them."""
-        policy, device = self._policy, self._setting.world.device
-        tokens, reached, before = _taken(one.group.walks, kept, step, device)
+        policy, device = self._policy, self._state.world.device
+        tokens, reached, before = _transitions(one.group.rollouts, kept, step, device)
         now, then = one.group.sigmas[step], one.group.sigmas[step + 1]
-        move = transition(policy, tokens, velocity(tokens, at(now, tokens)), now, then)
-        ratio = torch.exp(move.log_probability(reached) - before)
+        move = transition(policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then)
+        ratio = torch.exp(move.log_prob(reached) - before)
         advantage = torch.tensor([candidate.advantage for candidate in kept], device=device)
         bounded = ratio.clamp(1 - policy.clip, 1 + policy.clip)
         loss = torch.maximum(-advantage * ratio, -advantage * bounded).sum()
-        seen.loss += loss.item() * self._share(one) / self._setting.world.size
+        seen.loss += loss.item() * self._share(one) / self._state.world.size
         away = (ratio.detach() - 1).abs()
         seen.terms += len(kept)
         seen.clipped += int((away > policy.clip).sum())
         seen.farthest = max(seen.farthest, away.max().item())
         if start is not None:
-            divergence = move.divergence(start.to(device))
+            divergence = move.kl_divergence(start.to(device))
             seen.divergences += divergence.tolist()
             weight = torch.tensor([candidate.weight for candidate in kept], device=device)
             loss = loss + policy.kl * (weight * divergence).sum()
@@ -227,37 +233,37 @@ class Grpo:
 
         Otherwise for one step of one batch of each group, to be told. By batch and step.
         """
-        setting, policy = self._setting, self._policy
+        state, policy = self._state, self._policy
         found: list[dict[tuple[int, int], Tensor]] = []
-        with setting.start_in_place():
+        with state.reference_weights():
             for one in judged:
                 scene = one.group.scene
-                velocity = policy_velocity(setting.model, policy, setting.model.condition(scene.words), scene)
+                velocity = policy_velocity(state.model, policy, state.model.condition(scene.words), scene)
                 wanted = [(place, step) for place in range(len(one.batches(policy.batch))) for step in one.steps]
                 means = {}
                 for place, step in wanted if policy.kl else wanted[:1]:
                     kept = one.batches(policy.batch)[place]
-                    tokens, _, _ = _taken(one.group.walks, kept, step, setting.world.device)
+                    tokens, _, _ = _transitions(one.group.rollouts, kept, step, state.world.device)
                     now, then = one.group.sigmas[step], one.group.sigmas[step + 1]
                     means[place, step] = transition(
-                        policy, tokens, velocity(tokens, at(now, tokens)), now, then
+                        policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then
                     ).mean.cpu()
                 found.append(means)
         return found
 
     def _synchronise(self, wanted: bool) -> None:
-        for part in sharded(self._setting.model):
+        for part in sharded_modules(self._state.model):
             part.set_requires_gradient_sync(wanted)
 
 
-def _taken(
-    walks: Sequence[Rollout], kept: Sequence[Selected], step: int, device: torch.device
+def _transitions(
+    rollouts: Sequence[Rollout], kept: Sequence[Selected], step: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A step as some candidates took it: from where, to where [B, S, C], and with which log-probability [B]."""
-    size = walks[0].ends.shape[0]
-    own = [(walks[one.number // size], one.number % size) for one in kept]
+    size = rollouts[0].ends.shape[0]
+    own = [(rollouts[one.number // size], one.number % size) for one in kept]
     began, reached, probable = zip(
-        *((walk.tokens[step, row], walk.tokens[step + 1, row], walk.log_probability[step, row]) for walk, row in own),
+        *((walk.tokens[step, row], walk.tokens[step + 1, row], walk.log_probs[step, row]) for walk, row in own),
         strict=True,
     )
     return torch.stack(began).to(device), torch.stack(reached).to(device), torch.stack(probable).to(device)

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nextscene.training.distributed.process_group import of_group
+from nextscene.training.distributed.process_group import current_world
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.throughput import Throughput
 from nextscene.training.objectives.grpo.group import CandidateScene
@@ -46,21 +46,21 @@ class Gradients:
 def gradients(_rank: int, _world: int, job: TrainingJob, judge: Judge) -> Gradients:
     """On one rank, whose parameters are whole."""
     with judged_by(judge):
-        setting = build_stage(job, of_group(), Quiet())
-        assert setting.reward
-        method = Grpo(setting, Throughput(setting.model, setting.feed, setting.world), setting.reward)
+        state = build_stage(job, current_world(), Quiet())
+        assert state.reward
+        method = Grpo(state, Throughput(state.model, state.batches, state.world), state.reward)
         judged: list[_JudgedGroup] = []
         learn_from = method._learn_from
         with patch.object(
             method, "_learn_from", lambda one, *rest, **how: (judged.append(one), learn_from(one, *rest, **how))
         ):
-            method._meter.begin()
-            method.learn(iter(setting.feed), 0)
-    ours = {name: whole(value.grad) for name, value in setting.trained.items()}
-    for value in setting.trained.values():
+            method._throughput.begin()
+            method.compute_gradient(iter(state.batches), 0)
+    ours = {name: whole(value.grad) for name, value in state.trained_parameters.items()}
+    for value in state.trained_parameters.values():
         value.grad = None
-    reinforce(setting.model, judged, job.recipe)
-    plain = {name: whole(value.grad) for name, value in setting.trained.items()}
+    reinforce(state.model, judged, job.recipe)
+    plain = {name: whole(value.grad) for name, value in state.trained_parameters.items()}
     return Gradients(ours, plain, [[(one.number, one.advantage) for one in of.kept] for of in judged])
 
 
@@ -78,10 +78,10 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
     for one in judged:
         scene, size = one.group.scene, settings.batch
         for kept in one.kept:
-            walks, row = one.group.walks[kept.number // size], kept.number % size
+            rollouts, row = one.group.rollouts[kept.number // size], kept.number % size
             for step in one.steps:
                 now, then = list(pairwise(one.group.sigmas))[step]
-                x, reached = walks.tokens[step, row][None], walks.tokens[step + 1, row][None]
+                x, reached = rollouts.tokens[step, row][None], rollouts.tokens[step + 1, row][None]
                 condition = model.condition(scene.words)
                 v_without, v_given = (
                     model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], scene.grid, scene.fps)
@@ -122,26 +122,26 @@ def test_the_gradient_is_reinforce_s_where_the_ratio_is_one(
 
 
 def work(_rank: int, _world: int, job: TrainingJob) -> tuple[int, int]:
-    """FLOPs of a step as torch counts them; and as the meter is told of them, with those of a look at the start.
+    """FLOPs of a step as torch counts them; and as the throughput is told of them, with those of a look at the start.
 
     That look tells the distance from there: both branches of one step, and their condition. It is no work of the step.
     """
     with judged_by(odd_passes):
-        setting = build_stage(job, of_group(), Quiet())
-        assert setting.reward
-        meter = Throughput(setting.model, setting.feed, setting.world)
-        method = Grpo(setting, meter, setting.reward)
-        meter.begin()
-        examples = next(iter(setting.feed))
-        prefix = CandidateScene.of(examples, setting.maker).words.ids.shape[1]
-        sizes = meter._sizes(examples.grid, prefix)
-        meter._vae(examples.grid)  # which is counted as it is first asked for
+        state = build_stage(job, current_world(), Quiet())
+        assert state.reward
+        throughput = Throughput(state.model, state.batches, state.world)
+        method = Grpo(state, throughput, state.reward)
+        throughput.begin()
+        batch = next(iter(state.batches))
+        prefix = CandidateScene.of(batch, state.encoder).words.ids.shape[1]
+        sizes = throughput._sizes(batch.grid, prefix)
+        throughput._vae(batch.grid)  # which is counted as it is first asked for
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            method.learn(iter([examples]), 0)
-    look = [sizes.drawing(clips=2), sizes.reading(2), sizes.asking(2), sizes.connecting(2)]
+            method.compute_gradient(iter([batch]), 0)
+    look = [sizes.denoising(clips=2), sizes.encoding_text(2), sizes.encoding_queries(2), sizes.connecting(2)]
     counts = counter.get_flop_counts()
     positions = sum(sum(counts[module].values()) for module in counts if module.endswith(".rotary_emb"))
-    return counter.get_total_flops() - positions, meter._work.total + sum(part.forward for part in look)
+    return counter.get_total_flops() - positions, throughput._work.total + sum(part.forward for part in look)
 
 
 @pytest.mark.parametrize("detached", [False, True])

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from nextscene.training.checkpoint_info import latest
-from nextscene.training.distributed.process_group import of_group
+from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import entries
-from nextscene.training.objectives.grpo.group import candidates
+from nextscene.training.metrics.logger import read_metrics
+from nextscene.training.objectives.grpo.group import generate_candidates
 from nextscene.training.objectives.grpo.rollout import Rollout
 from nextscene.training.recipe import PolicyConfig, Recipe
 from nextscene.training.rewards.base import Candidate, RewardVerdict
@@ -40,7 +40,7 @@ from tests.training.stages import Quiet, Stage, by_ranks, replace
 
 
 def steps(job: TrainingJob) -> list[dict[str, Any]]:
-    return [line for line in entries(job.folder) if line["event"] == "step"]
+    return [line for line in read_metrics(job.folder) if line["event"] == "step"]
 
 
 def weights(job: TrainingJob, step: int) -> dict[str, Tensor]:
@@ -130,7 +130,7 @@ def paused(_rank: int, _world: int, job: TrainingJob) -> tuple[str, str]:
         return odd_passes(candidate) if calls <= 12 else nobody_knows(candidate)
 
     with judged_by(fails_at_the_second_step), pytest.raises(TrainingPaused) as stop:
-        train(job, of_group(), Quiet())
+        train(job, current_world(), Quiet())
     newest = latest(job.checkpoints)
     assert newest
     return str(stop.value), newest.name
@@ -160,9 +160,9 @@ def refused_at_the_second_step(candidate: Candidate) -> float | RewardVerdict:
 
 def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
     job = stage.job("refused", replace(RL, steps=3, keeping=replace(RL.keeping, checkpoint_every=1)))
-    summary, watcher = by_ranks(1, rl_on_rank, job, refused_at_the_second_step)
+    summary, observer = by_ranks(1, rl_on_rank, job, refused_at_the_second_step)
     assert summary.finished
-    (told,) = [note for note in watcher.notes if note.startswith("step 2")]
+    (told,) = [note for note in observer.notes if note.startswith("step 2")]
     assert "none of its videos can be judged" in told and "nothing was learnt" in told
     _, passed, _ = steps(job)
     assert "reward_mean" not in passed
@@ -173,15 +173,15 @@ def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
 
 
 def misremembered(_rank: int, _world: int, job: TrainingJob) -> list[str]:
-    """With each step taken for more likely than it was; what the watcher was told."""
+    """With each step taken for more likely than it was; what the observer was told."""
 
     def made(*given: Any) -> Iterator[tuple[int, Rollout]]:
-        for first, walks in candidates(*given):
-            yield first, dataclasses.replace(walks, log_probability=walks.log_probability + 1)
+        for first, rollouts in generate_candidates(*given):
+            yield first, dataclasses.replace(rollouts, log_probs=rollouts.log_probs + 1)
 
-    with patch("nextscene.training.objectives.grpo.grpo.candidates", made):
-        _, watcher = rl_on_rank(0, 1, job, odd_passes)
-    return watcher.notes
+    with patch("nextscene.training.objectives.grpo.grpo.generate_candidates", made):
+        _, observer = rl_on_rank(0, 1, job, odd_passes)
+    return observer.notes
 
 
 def test_ratios_that_are_off_are_told(stage: Stage) -> None:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from nextscene.training.distributed.process_group import of_group
+from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.job import TrainingJob
-from nextscene.training.metrics.logger import entries
+from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.consistency import CausalConsistency
 from nextscene.training.trainer import train
@@ -58,14 +58,14 @@ def asking(rank: int, _world: int, job: TrainingJob, dies_at: int = -1) -> str:
         hurry(patch)
         patch.setattr(CausalConsistency, "ask", ask_or_die)
         try:
-            return "finished" if train(job, of_group(), Quiet()).finished else "stopped"
+            return "finished" if train(job, current_world(), Quiet()).finished else "stopped"
         except TrainingPaused as pause:
             return str(pause)
 
 
 def steps(job: TrainingJob) -> list[dict[str, float]]:
     kept = ("step", "loss", "reward_mean", "missing_judgements", "usd")
-    return [{name: line[name] for name in kept} for line in entries(job.folder) if line["event"] == "step"]
+    return [{name: line[name] for name in kept} for line in read_metrics(job.folder) if line["event"] == "step"]
 
 
 def weights(job: TrainingJob) -> dict[str, torch.Tensor]:

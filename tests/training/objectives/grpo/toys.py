@@ -53,7 +53,7 @@ class Toy:
     def end(self) -> None: ...
 
     def _verdict(self, said: float | RewardVerdict | None) -> RewardVerdict:
-        return said if isinstance(said, RewardVerdict) else RewardVerdict(said, "it is a toy", again=said is None)
+        return said if isinstance(said, RewardVerdict) else RewardVerdict(said, "it is a toy", retryable=said is None)
 
 
 def brightness(candidate: Candidate) -> float:
@@ -78,7 +78,7 @@ def nobody_knows(_: Candidate) -> None:
 
 
 def judged_by(judge: Judge) -> Iterator[None]:
-    return patch("nextscene.training.stage.reward_of", lambda *_: Toy(judge))
+    return patch("nextscene.training.stage.build_reward", lambda *_: Toy(judge))
 
 
 def rl_on_rank(
