@@ -10,6 +10,7 @@ import click
 import pytest
 
 from tests.support import REPOSITORY
+from tests.test_imports import BELOW
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / ".github").rglob("*.md")])
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
@@ -114,3 +115,15 @@ def test_each_flag_is_one_of_a_command(page: Path) -> None:
 def test_lines_of_prose_fit(page: Path) -> None:
     lines = prose(page).splitlines()
     assert [line for line in lines if len(line) > WIDTH and not line.startswith(("|", "    "))] == []
+
+
+def test_each_name_in_the_architecture_is_in_the_sources() -> None:
+    """Names of classes, functions, settings and columns, in code or quoted as code."""
+    page = text_of(REPOSITORY / "docs" / "architecture.md")
+    blocks = re.findall(r"^```$(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    quoted = re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)`", prose(REPOSITORY / "docs" / "architecture.md"))
+    named = {word for block in blocks for word in re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b", block)}
+    named |= {part for name in quoted for part in name.split(".")}
+    source = "\n".join(path.read_text() for room in BELOW for path in (REPOSITORY / room).rglob("*.py"))
+    words = set(re.findall(r"\w+", source))
+    assert sorted(name for name in named - words if not name.startswith("__")) == []
