@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from nextscene.common.config_loader import flat, setting
 from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.judge_kind import JudgeKind
+from nextscene.judge.registry import JUDGES
 from nextscene.prompts import load
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
@@ -27,8 +29,6 @@ the same fingerprint.
 _MAX_CRF = 51
 _ALL_PERCENT = 100
 _MAY_BE_ZERO = frozenset(["encode.crf", "rules.max_damaged_frames", "limits.lock_wait_seconds"])
-_FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
-_PROMPTS_OF_VERSION = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ class RunLimits:
 class BuildConfig:
     """The settings of a build. All but `limits` are part of the dataset's fingerprint."""
 
-    judge: Literal["film", "claude", "none"] = setting(
+    judge: str = setting(
         "film",
         "Where the scene before a clip comes from. film: the caption of the shot before it; claude: Claude writes and"
         " verifies it, which costs money; none: no scene.",
+        choices=JUDGES,
     )
     resolution: Literal["train", "native"] = setting(
         "train", "train: scale to cover encode.width × encode.height and crop the rest; native: keep the size."
@@ -133,16 +134,26 @@ class BuildConfig:
             if flat(self)[name] % 2:
                 raise ValueError(f"{name} must be even, not {flat(self)[name]}")
 
+    @property
+    def judge_kind(self) -> JudgeKind:
+        return JUDGES[self.judge]
+
+    @property
+    def judge_settings(self) -> Any:
+        """The settings that decide the judge's answers; None if it has none."""
+        table = self.judge_kind.settings
+        return getattr(self, table) if table else None
+
     def determining(self, ffmpeg_build: str) -> dict[str, Any]:
         """Return dotted name → value of everything that decides the dataset's bytes, to compare two runs."""
-        unused = {"limits", "film", "claude"} - {self.judge}
+        unused = {"limits", *(kind.settings for kind in JUDGES.values())} - {self.judge_kind.settings}
         chosen = {
             name: value
             for name, value in flat(self).items()
             if name.partition(".")[0] not in unused and not (name in BEFORE and BEFORE[name] == value)
         }
-        if self.judge == "claude":
-            chosen |= {f"prompts.{name}": load(name).sha256 for name in _PROMPTS_OF_VERSION[self.claude.prompt_version]}
+        prompts = self.judge_kind.prompts(self.judge_settings)
+        chosen |= {f"prompts.{name}": load(name).sha256 for name in prompts}
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
 
 

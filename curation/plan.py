@@ -28,6 +28,7 @@ from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan_survey import Survey
 from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.curation.sources.caption import ending_of
+from nextscene.judge.registry import JUDGES
 from nextscene.shards.format.checksums import sha256_of
 from nextscene.shards.format.layout import PLAN, SPLITS, ShardName, UnitName
 
@@ -256,9 +257,10 @@ def _split(of: str, test: float) -> str:
 
 def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
     """Each clip with the caption of the clip before it in the same video, which judge `film` alone asks for."""
-    if judge != "film":
+    if not JUDGES[judge].reads_preceding:
         yield from ((clip, "") for clip in clips)
         return
+    in_order = f"under --judge {judge} the rows of a video stand together, in time order: sort them by video and start"
     videos = array("Q")
     last: Clip | None = None
     is_next = True
@@ -273,16 +275,13 @@ def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterato
         elif clip.start_ms < last.start_ms:
             raise UsageError(
                 f"--source {source.display_uri}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late;"
-                f" {_IN_ORDER}"
+                f" {in_order}"
             )
         else:
             yield clip, last.caption if is_next else ""
         last, is_next = clip, True
     if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
-        raise UsageError(f"--source {source.display_uri}: the rows of a video stand apart; {_IN_ORDER}")
-
-
-_IN_ORDER = "under --judge film the rows of a video stand together, in time order: sort them by video and start"
+        raise UsageError(f"--source {source.display_uri}: the rows of a video stand apart; {in_order}")
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------

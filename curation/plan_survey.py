@@ -50,7 +50,7 @@ class Survey:
             raise UsageError(f"--source {source.display_uri}: no row of it can be used; {self._first_flaw}")
         if self.missing == self.clips - self._nowhere:
             raise UsageError(f"--source {source.display_uri}: {self._nothing_there(source)}")
-        if not self._captioned and self._config.judge != "claude":
+        if not self._captioned and not self._config.judge_kind.can_caption:
             raise UsageError(
                 f"--source {source.display_uri}: no clip has a caption, which --judge {self._config.judge} needs;"
                 f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(passed)}"

@@ -21,6 +21,7 @@ from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.registry import JUDGES, is_paid
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards import exports
@@ -31,14 +32,6 @@ from nextscene.shards.format.layout import CARD, CHECKSUMS, CONFIG, LEDGER, MANI
 from nextscene.shards.format.receipt import Manifest, Receipt
 
 _log = logging.getLogger(__name__)
-
-METHODS = {
-    "claude": "a language model wrote each scene from the clip's caption and verified it, with the prompts of"
-    " arXiv 2512.13015 (section 11.1); the ledger names the model of each verdict",
-    "film": "each scene is the caption of the shot before the clip in the same video, kept if the two share few words;"
-    " this is not the method of arXiv 2512.13015, in which a language model writes and verifies the scene",
-    "none": "no scenes: the caption is the conditioning text, as for text-to-video pre-training",
-}
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ def summarize(
     judge = recorded.determining["judge"]
     return BuildSummary(
         judge=judge,
-        method=METHODS[judge],
+        method=JUDGES[judge].method,
         fingerprint=recorded.fingerprint,
         planned=plan.clips,
         outcomes=tuple(tally.lines()),
@@ -156,7 +149,9 @@ def summarize(
 def about(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
     """What the cards for other readers are told."""
     title = PurePosixPath(out.display_uri).name
-    return exports.DatasetFacts(title, summary.judge, summary.method, summary.judge == "claude", summary.outcomes)
+    return exports.DatasetFacts(
+        title, summary.judge, summary.method, JUDGES[summary.judge].is_language_model, summary.outcomes
+    )
 
 
 def sums_before(out: Storage) -> Checksums:
@@ -183,7 +178,7 @@ def conclude(
     """
     sums: Checksums = {}
     manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
-    spending = Spending.read(out, at_work=False) if recorded.determining["judge"] == "claude" else None
+    spending = Spending.read(out, at_work=False) if is_paid(recorded.determining["judge"]) else None
     summary = summarize(plan, recorded, state, tally, manifest, seconds, spending)
     changed = _changed(out, before)
     if before and out.stat(CHECKSUMS) and not changed:

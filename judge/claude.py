@@ -12,6 +12,7 @@ from nextscene.judge.api.request import Request
 from nextscene.judge.base import Call, JudgeText, NoVerdict, Question, Verdict
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, RequestFailed
+from nextscene.judge.judge_kind import JudgeKind
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.prices import Price
 from nextscene.judge.verdict import read_verdict
@@ -115,6 +116,23 @@ class ClaudeJudge:
                 return answer
         said = f"{request.task}: {answer.stop_reason} at {roomy.max_tokens} tokens"
         raise NoVerdict("failed", "truncated", said, tuple(calls))
+
+
+_FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
+_PROMPTS = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
+"""Of each version of the prompts."""
+
+CLAUDE = JudgeKind(
+    name="claude",
+    method="a language model wrote each scene from the clip's caption and verified it, with the prompts of"
+    " arXiv 2512.13015 (section 11.1); the ledger names the model of each verdict",
+    open=ClaudeJudge,
+    settings="claude",
+    prompts=lambda settings: _PROMPTS[settings.prompt_version],
+    pays=True,
+    can_caption=True,
+    is_language_model=True,
+)
 
 
 def _one_line(text: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from nextscene.judge.base import JudgeText, NoVerdict, Question, Verdict
+from nextscene.judge.judge_kind import JudgeKind
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FUNCTION_WORDS = frozenset(
@@ -50,6 +51,18 @@ class FilmJudge:
         words = f" ({', '.join(sorted(common))})" if common else ""
         reason = f"shared content words {share:.2f} {sign} {self.max_overlap:.2f}{words}"
         return Verdict("Pass" if passed else "Fail", reason, self.name)
+
+
+FILM = JudgeKind(
+    name="film",
+    method="each scene is the caption of the shot before the clip in the same video, kept if the two share few words;"
+    " this is not the method of arXiv 2512.13015, in which a language model writes and verifies the scene",
+    open=lambda settings: FilmJudge(settings.max_overlap),
+    settings="film",
+    heading="Not the paper’s method.",
+    reads_preceding=True,
+    has_one_round=True,
+)
 
 
 def overlap(scene: str, caption: str) -> tuple[float, set[str]]:

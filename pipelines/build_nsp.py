@@ -7,6 +7,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.judge.registry import is_paid
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
@@ -192,12 +193,12 @@ def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mist
 def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict[str, Any]) -> None:
     judge = begun.recorded.determining.get("judge") if begun.recorded else None
     remedy = "give --judge claude"
-    if judge not in (None, "claude"):  # which OUT would refuse
+    if judge is not None and not is_paid(judge):  # which OUT would refuse
         remedy = (
             f"leave it out, since --out {begun.out.display_uri} was begun with judge {judge}, or choose another --out"
         )
     for flag, value in given.items():
-        if value and config.judge != "claude":
+        if value and not config.judge_kind.pays:
             raise UsageError(f"{flag} means nothing with --judge {config.judge}, which asks nobody; {remedy}")
 
 

@@ -124,7 +124,7 @@ def _calls(opened: OpenDataset, row: Row) -> tuple[dict[str, Any], ...]:
 def _calls_so_far(opened: OpenDataset, spot: ClipLocation) -> tuple[dict[str, Any], ...]:
     """What was paid for a clip that is not decided."""
     config, planned = opened.config, spot.planned
-    if config is None or planned is None or config.judge != "claude" or not opened.has_calls:
+    if config is None or planned is None or not config.judge_kind.pays or not opened.has_calls:
         return ()
     try:
         calls = Replay(StoredAnswers(opened.out).get, config, Prices.load().of(config.claude.model), planned).calls

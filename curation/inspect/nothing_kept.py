@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nextscene.curation.config import BuildConfig
+from nextscene.judge.film import FILM
 
 _MOST_REASONS = 3
 _TOO_SMALL = frozenset(["too_small", "too_narrow", "too_low"])
@@ -22,7 +23,7 @@ def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfi
 
 def _remedy(reason: str, config: BuildConfig) -> str:
     """Return what another build would be given; "" where no setting decides it."""
-    rules, film = config.rules, config.judge == "film"
+    rules, film = config.rules, config.judge == FILM.name
     if reason in _TOO_SMALL:
         sizes = f"--rules.min-width {rules.min_width} --rules.min-height {rules.min_height}"
         return f"lower {sizes}, or for images --rules.min-image-side {rules.min_image_side}"

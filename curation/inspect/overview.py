@@ -18,7 +18,8 @@ from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.retry import open_retry
 from nextscene.curation.sealing.retry_advice import Advice, retries
-from nextscene.curation.summary import METHODS, Spending
+from nextscene.curation.summary import Spending
+from nextscene.judge.registry import JUDGES, is_paid
 from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.layout import MANIFEST, SHARDS, SUMMARY
 from nextscene.shards.format.receipt import Receipt
@@ -81,11 +82,11 @@ def dataset_overview(opened: OpenDataset) -> DatasetOverview:
     judge = _judge(opened, summary, first)
     outcomes = _outcomes(summary, ends)
     lock = holder(opened.out)
-    further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or judge != "claude"}
+    further = {MANIFEST: opened.manifest is not None, CALLS: opened.has_calls or not is_paid(judge)}
     runner = LockHolder(lock.run_id, lock.host, lock.pid, is_running(opened.out)) if lock else None
     return DatasetOverview(
         judge=judge,
-        method=METHODS.get(judge, ""),
+        method=JUDGES[judge].method if judge in JUDGES else "",
         complete=_complete(opened),
         planned=opened.plan.clips if opened.plan else summary.get("planned"),
         outcomes=outcomes,
@@ -193,7 +194,7 @@ def _judge(opened: OpenDataset, summary: dict[str, Any], first: Receipt | None) 
 
 
 def _spending(opened: OpenDataset, judge: str, runner: LockHolder | None) -> Spending | None:
-    if judge != "claude" or not opened.has_calls:
+    if not is_paid(judge) or not opened.has_calls:
         return None
     try:
         return Spending.read(opened.out, runner is not None and runner.alive)

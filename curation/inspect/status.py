@@ -49,7 +49,7 @@ def status(out: Storage, config: BuildConfig) -> Status:
     runner = holder(out)
     retry = OpenRetry.read(out)
     at_work = runner is not None and is_running(out)
-    spending = Spending.read(out, at_work) if config.judge == "claude" else None
+    spending = Spending.read(out, at_work) if config.judge_kind.pays else None
     return Status(
         plan.clips,
         shards_planned,

@@ -17,7 +17,6 @@ from nextscene.curation.report.cards import Card
 from nextscene.curation.report.counts import Counts
 from nextscene.curation.report.last_run import LastRun
 from nextscene.curation.report.plots import plots
-from nextscene.curation.summary import METHODS
 
 _HERE = Path(__file__).parent
 _MOST_REASONS = 100
@@ -81,7 +80,7 @@ def render(facts: PageFacts, cards: Sequence[Card]) -> str:
         facts=facts,
         counts=counts,
         concluded=facts.concluded,
-        method=METHODS[facts.config.judge],
+        judge=facts.config.judge_kind,
         meanings=_MEANINGS,
         bars=_outcome_bars(facts),
         endings=_endings(counts),

@@ -22,7 +22,9 @@ from nextscene.curation.run.cut_version import discard_clips, must_cut_anew
 from nextscene.curation.run.recorded_budget import keep_terms
 from nextscene.curation.run.source_moved import differences_of_moved
 from nextscene.curation.sources import Source
+from nextscene.judge.claude import CLAUDE
 from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.registry import JUDGES, is_paid, settings_of
 from nextscene.judge.spending.answer_index import INDEX
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.judge.spending.segments import CALLS
@@ -45,7 +47,6 @@ from nextscene.shards.format.layout import (
 from nextscene.shards.format.receipt import Manifest, sealed_shards
 
 _PROMPTS = "prompts."
-_OF_JUDGES = ("film.", "claude.", _PROMPTS)
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +56,9 @@ def as_begun(out: Storage, config: BuildConfig) -> BuildConfig:
         recorded = RecordedConfig.read(out)
     except DamagedConfig:
         return config
-    if recorded is None or "claude" not in (config.judge, recorded.determining.get("judge")):
+    if recorded is None:
+        return config
+    if CLAUDE.settings not in (config.judge_kind.settings, settings_of(recorded.determining.get("judge"))):
         return config
     version = recorded.determining.get("claude.prompt_version", BEFORE["claude.prompt_version"])
     return replace(config, claude=replace(config.claude, prompt_version=version))
@@ -117,7 +120,7 @@ def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[s
         or _differences(recorded, determining, recorded.source)
     ):
         return None
-    if recorded.determining.get("judge") == "claude" and untouched(out):
+    if is_paid(recorded.determining.get("judge")) and untouched(out):
         return None  # it is planned anew
     try:
         Plan(out, config)
@@ -250,7 +253,7 @@ def find_existing_plan(out: Storage, source: Source, determining: dict[str, Any]
     different = _differences(recorded, determining, source.display_uri)
     if not different:
         return recorded
-    if recorded.determining.get("judge") == "claude" and untouched(out):
+    if is_paid(recorded.determining.get("judge")) and untouched(out):
         return None  # it was asked in vain from the first question on, of a model that is not there perhaps
     raise UsageError(
         f"--out {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
@@ -282,7 +285,7 @@ def _differences(recorded: RecordedConfig, determining: dict[str, Any], source: 
     before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source}
     followers: tuple[str, ...] = (CUT,)  # which is no setting
     if before.get("judge") != now.get("judge"):
-        followers += _OF_JUDGES
+        followers += (_PROMPTS, *(f"{kind.settings}." for kind in JUDGES.values() if kind.settings))
     elif _value(before, "claude.prompt_version") != _value(now, "claude.prompt_version"):
         followers += (_PROMPTS,)
     names = [name for name in _in_order(before | now) if not name.startswith(followers)]

@@ -164,7 +164,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     begun = time.monotonic()
     source, place, gone = _opened(order)
     order = replace(order, config=as_begun(place, order.config))
-    if order.config.judge == "claude":
+    if order.config.judge_kind.pays:
         why = why_not_ask(place, source, order.config, order.terms, order.retry, order.hindrance)
         order = replace(order, hindrance=why)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"

@@ -20,6 +20,7 @@ from nextscene.curation.plan import with_preceding
 from nextscene.curation.plan_index import PlanIndex
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sources import MISSING, NOT_LOOKED, WHOLE_FILE, Clip, Region, Source, digests, span_of
+from nextscene.judge.registry import JUDGES
 
 _AT_ONCE = 4096
 _EXAMPLES = 2
@@ -145,7 +146,7 @@ class _Comparison:
     def __init__(self, planned: PlanIndex, source: Source, judge: str) -> None:
         self._planned = planned
         self._source = source
-        self._is_film = judge == "film"
+        self._reads_preceding = JUDGES[judge].reads_preceding
         self._found = SourceComparison(has_order=source.is_manifest)
         self._seen = np.zeros(len(planned), np.bool_)
         self._differs = np.zeros(len(planned), np.bool_)
@@ -212,7 +213,7 @@ class _Comparison:
             self._found.untold += 1
         elif planned.is_recaptioned(row, clip):
             return DifferenceKind.CAPTION
-        if self._is_film and planned.is_preceded_otherwise(row, preceding):
+        if self._reads_preceding and planned.is_preceded_otherwise(row, preceding):
             return DifferenceKind.PRECEDING
         if planned.has_other_columns(row, clip):
             if planned.knows_columns:

@@ -23,9 +23,8 @@ from nextscene.curation.stages.replay import Replay, content_of
 from nextscene.curation.stages.screen import Found
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.judge.base import Call, Judge, Question
-from nextscene.judge.claude import ClaudeJudge
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, OverBudget
-from nextscene.judge.film import FilmJudge
+from nextscene.judge.judge_kind import JudgeKind
 from nextscene.judge.run_ownership import RunOwnershipCheck
 from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.shards.format.layout import JOURNALS, UnitName
@@ -151,14 +150,14 @@ class UnitJudge:
     async def _ready(self) -> Judge | None:
         """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
         async with self._making:
-            config = self._config
-            if self._judge is None and config.judge == "film":
-                self._judge = FilmJudge(config.film.max_overlap)
-            elif self._judge is None and config.judge == "claude" and self._terms:
-                self._judge = await self._claude(self._terms)
+            kind = self._config.judge_kind
+            if self._judge is None and not kind.pays:
+                self._judge = kind.open(self._config.judge_settings)
+            elif self._judge is None and self._terms:
+                self._judge = await self._paid_judge(kind, self._terms)
             return self._judge
 
-    async def _claude(self, terms: JudgeBudget) -> Judge:
+    async def _paid_judge(self, kind: JudgeKind, terms: JudgeBudget) -> Judge | None:
         from nextscene.judge.spending.cached_client import CachedClient
 
         self._check_identity()
@@ -176,7 +175,7 @@ class UnitJudge:
         except JudgeUsageError as mistake:  # of this host's environment, which need not be the driver's
             raise JudgeUsageError(f"{socket.gethostname()}: {mistake}") from mistake
         self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
-        return ClaudeJudge(self._config.claude, terms.price, self._client)
+        return kind.open(self._config.judge_settings, terms.price, self._client)
 
     def _check_identity(self) -> None:
         """A judge on a cluster has the environment of its node. Raise JudgeUsageError where that would ask

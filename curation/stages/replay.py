@@ -10,7 +10,6 @@ from nextscene.curation.stages.describe import DescribedScene, describe_clips
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Call, Calls, Question
-from nextscene.judge.claude import ClaudeJudge
 from nextscene.judge.spending.prices import Price
 
 # A caption is found by the clip's content; which frames it was made of would have to be decoded.
@@ -47,7 +46,8 @@ class Replay:
         question = Question(clip.clip_id, clip.caption, frames=frames, sample=sample, content=content_of(clip))
         self.scene: DescribedScene | None = None
         try:
-            describe_clips(ClaudeJudge(config.claude, price, self), question).send(None)  # nothing in it waits
+            judge = config.judge_kind.open(config.judge_settings, price, self)
+            describe_clips(judge, question).send(None)  # nothing in it waits
         except StopIteration as end:
             self.scene = end.value
         except _NotStored:

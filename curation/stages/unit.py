@@ -131,7 +131,7 @@ def _looked_at(job: UnitContext, clip: PlannedClip, bench: ClipWorkspace) -> Scr
     measured = _or_failed(lambda: screen(clip, bench.reader, job.config))
     if isinstance(measured, ClipOutcome):
         return measured
-    if job.config.judge != "claude" or clip.caption:
+    if clip.caption or not job.config.judge_kind.can_caption:
         return Screened(measured)
     frames = _fetched(
         clip, bench, lambda source: extract_keyframes(source, _span(clip), measured, job.config, bench.scratch)

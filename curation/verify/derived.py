@@ -10,6 +10,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.summary import BuildSummary, Spending, about
 from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.shards import exports
 from nextscene.shards.format.index import check_index
@@ -19,7 +20,7 @@ from nextscene.shards.format.receipt import Manifest
 
 def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:
     """None where nothing is paid for, and where it cannot be known."""
-    if recorded.determining["judge"] != "claude" or out.stat(ACCOUNT) is None:
+    if not is_paid(recorded.determining["judge"]) or out.stat(ACCOUNT) is None:
         return None
     try:
         return Spending.read(out, at_work=False)

@@ -23,6 +23,7 @@ from nextscene.curation.summary import about, summarize
 from nextscene.curation.verify.answers import Answers
 from nextscene.curation.verify.derived import read_by_others, spending_now, wrong_counts, wrong_lists
 from nextscene.curation.verify.shard import check_shard
+from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.shards import exports
 from nextscene.shards.format.checksums import NOT_LISTED, ListedChecksums, file_sha256, read_checksums
@@ -202,7 +203,7 @@ class _Proof:
         wrong = wrong_lists(self._out, manifest)
         wrong |= wrong_counts(self._out, manifest, summary) if self._rows_whole else {}
         made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(manifest, about(self._out, summary))
-        made |= {ACCOUNT} if summary.judge == "claude" and self._answers.at_hand else set()
+        made |= {ACCOUNT} if is_paid(summary.judge) and self._answers.at_hand else set()
         made |= {REPORT} if REPORT in self._listed.left or self._out.stat(REPORT) else set()
         for path in sorted(made):
             yield from self._made(path, wrong.get(path, ""))
@@ -255,7 +256,7 @@ class _Proof:
         if older := sum(not receipt.ledger_sha256 for receipt in self._receipts):
             yield f"               of {older:,} shards sealed by an older version, the ledger by derivation only"
         yield f"by neither     {_UNCOVERED}"
-        if self._config.judge == "claude":
+        if self._config.judge_kind.pays:
             yield from self._answers.notes()
 
 

@@ -16,6 +16,7 @@ from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig, is_record
 from nextscene.curation.run.recorded_budget import RecordedBudget, spent_on
 from nextscene.judge.errors import JudgeUsageError
+from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.cli.options import NO_BOUND, NoBound, chosen
 from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
@@ -87,7 +88,7 @@ class BegunDataset:
 
         `is_alone` says that OUT is named without its source: what OUT does not know then has to be told.
         """
-        if config.judge != "claude":
+        if not config.judge_kind.pays:
             return JudgeTerms()
         noted = RecordedBudget.read(self.out)
         kept = noted if noted and noted.are_of(self.out) else None
@@ -115,7 +116,7 @@ class BegunDataset:
         so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
         if noted and (self.recorded or noted.budget is not None):
             return f"--out {self.out.display_uri}: its {TERMS} is that of another dataset{so_far}; {remedy}"
-        asked = self.recorded and self.recorded.determining.get("judge") == "claude"
+        asked = self.recorded and is_paid(self.recorded.determining.get("judge"))
         if is_alone and (asked or (spent is not None and self.out.stat(PLAN))):
             return (
                 f"--out {self.out.display_uri} was begun by a version that kept no budget, so nothing says what may be"

@@ -18,7 +18,7 @@ from PIL import Image
 from nextscene.common.storage import Storage
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sources import Source
-from nextscene.curation.summary import METHODS
+from nextscene.judge.registry import JUDGES
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
 from tests.curation.report.made import MARKERS, Made
@@ -137,7 +137,7 @@ def test_the_words_of_the_judge_film_say_that_it_is_not_the_papers_method(tmp_pa
     page = report(tmp_path / "out", config, source)
     assert page.text("h1") == "3 scenes, and what happened next"
     assert page.text("#method").startswith("Not the paper’s method.")
-    assert METHODS["film"] in page.text("#method")
+    assert JUDGES["film"].method in page.text("#method")
     assert page.endings() == {("kept", ""): 3, ("rejected", "first_shot"): 1}
     assert page.text("#cost") == "Nothing: the judge film asks nobody."
 
@@ -146,7 +146,7 @@ def test_without_scenes_there_are_captions_and_no_rounds(tmp_path: Path) -> None
     build_inline(captioned_spans(tmp_path, 3), tmp_path / "out", SMALL)
     page = report(tmp_path / "out", SMALL)
     assert page.text("h1") == "3 captioned clips"
-    assert METHODS["none"] in page.text("#method")
+    assert JUDGES["none"].method in page.text("#method")
     assert page.nodes("#rounds") == []
     assert [folded(title) for title in page.nodes("h3")] == [
         "Length of a clip",
