@@ -142,7 +142,7 @@ class Prices:
 
 
 def _price(name: str, entry: dict[str, Any], table: dict[str, Any], models: Mapping[str, Price]) -> Price:
-    into, out = _above_0("input", entry) / _MILLION, _above_0("output", entry) / _MILLION
+    into, out = (_price_of(kind, entry) / _MILLION for kind in ("input", "output"))
     long = entry.get("long", {"tokens": 2**63, "factor": 1})
     if not isinstance(entry["effort"], bool):
         raise ValueError(f"effort of {name} must be true or false")
@@ -163,6 +163,14 @@ def _price(name: str, entry: dict[str, Any], table: dict[str, Any], models: Mapp
         context,
         models,
     )
+
+
+def _price_of(kind: str, entry: dict[str, Any]) -> Decimal:
+    """Return US dollars per million tokens; 0 for a model that costs nothing, such as one on a machine of one's own."""
+    value = Decimal(entry[kind])
+    if not 0 <= value <= _MOST:
+        raise ValueError(f"{kind} = {value} must lie between 0 and {_MOST:,}")
+    return value
 
 
 def _above_0(name: str, entry: dict[str, Any]) -> Decimal:

@@ -178,6 +178,13 @@ def test_another_table_takes_the_place_of_ours() -> None:
         prices.of("claude-sonnet-5-5")
 
 
+def test_a_model_may_cost_nothing() -> None:
+    free = load(CUSTOM.replace("0.3", "0").replace("1.7", "0")).of("ours")
+    assert free.cost(Usage(10**9, 10**9, 10**9, 10**9, 10**9), False) == 0
+    half = load(CUSTOM.replace("0.3", "0")).of("ours")
+    assert half.cost(Usage(1_000_000, 1_000_000), False) == Decimal("1.7")
+
+
 def test_a_table_without_retired_models_is_one() -> None:
     assert load(CUSTOM.partition("[retired]")[0]).retired == {}
 
@@ -200,7 +207,8 @@ def test_a_table_without_retired_models_is_one() -> None:
         CUSTOM.replace("0.2\n", "-0.2\n"),
         CUSTOM.replace("cache_write_1h = 3", "cache_write_1h = inf"),
         CUSTOM.replace("input = 0.3", ""),
-        CUSTOM.replace("input = 0.3", "input = 0"),
+        CUSTOM.replace("0.2\n", "0\n"),
+        CUSTOM.replace("input = 0.3", "input = nan"),
         CUSTOM.replace("input = 0.3", "input = -1"),
         CUSTOM.replace("input = 0.3", "input = inf"),
         CUSTOM.replace("output = 1.7", "output = nan"),
