@@ -20,6 +20,7 @@ from tenacity import (
 )
 
 from nextscene.common.errors import StoppedError, UsageError
+from nextscene.common.text import first_line
 
 T = TypeVar("T")
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
@@ -115,8 +116,3 @@ def with_retries(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
 def storage_fault(verb: str, path: str, root: str, fault: OSError | ArrowException) -> StorageFault:
     reason = isinstance(fault, OSError) and fault.strerror
     return StorageFault(f"cannot {verb} {path or '.'} in {root}: {reason or first_line(fault)}")
-
-
-def first_line(error: Exception) -> str:
-    """Its message on one line, or its kind where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import DamagedRecord
-from nextscene.common.filesystem import first_line, storage_fault
+from nextscene.common.filesystem import storage_fault
 from nextscene.common.storage import Storage
+from nextscene.common.text import first_line
 
 T = TypeVar("T")
 

@@ -34,3 +34,8 @@ def storable_text(text: str) -> str:
 def identifier(text: str) -> str:
     """Return a word to count by: ASCII letters, digits, `_`, `.` and `-`, 64 at most; "" if there are none."""
     return _BETWEEN_WORDS.sub("_", text[:_MAX_WORD]).strip("_")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

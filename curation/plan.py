@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import UsageError
+from nextscene.common.hashing import sha256_of
 from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
 from nextscene.common.text import MAX_NAME, readable_text
@@ -29,7 +30,6 @@ from nextscene.curation.plan_survey import Survey
 from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.curation.sources.caption import ending_of
 from nextscene.judge.registry import JUDGES
-from nextscene.shards.format.checksums import sha256_of
 from nextscene.shards.format.layout import PLAN, SPLITS, ShardName, UnitName
 
 _SHARDS_KEY = "nextscene.shards"

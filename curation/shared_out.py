@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.filesystem import first_line
 from nextscene.common.storage import Storage
+from nextscene.common.text import first_line
 from nextscene.shards.format.layout import owns
 
 _PROBE = ".probe-"

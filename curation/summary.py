@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 
 from nextscene.common.errors import DamagedRecord, RunStopped
+from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import RETIMED, Tally
 from nextscene.curation.outcome import NEEDS_ATTENTION
@@ -26,10 +27,11 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards import exports
 from nextscene.shards.exports.energon import INDEX as ENERGON_INDEX
-from nextscene.shards.format.checksums import Checksums, file_sha256, read_checksums
+from nextscene.shards.format.checksums import Checksums, read_checksums
 from nextscene.shards.format.index import publish_indexes
 from nextscene.shards.format.layout import CARD, CHECKSUMS, CONFIG, LEDGER, MANIFEST, PLAN, SHARDS, SUMMARY, index
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out, located
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import LATENTS
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.training.data.latent_cache import LatentEncoding, latents_folder
 from nextscene.training.distributed.torchrun_env import rank_and_world
 from nextscene.training.model.model_folders import check_vae, check_weights

@@ -7,10 +7,10 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from nextscene.common.hashing import path_sha256
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
-import hashlib
 import shutil
 import subprocess
 import tarfile
@@ -49,8 +49,8 @@ def main(folder: Path) -> None:
     film, shots = folder / _FILM, folder / _LIST
     try:
         check_free(folder.absolute())
-        for file, sha256 in {film: _FILM_SHA256, shots: _sha256(_SHOTS)}.items():
-            if file.exists() and _sha256(file) != sha256:
+        for file, sha256 in {film: _FILM_SHA256, shots: path_sha256(_SHOTS)}.items():
+            if file.exists() and path_sha256(file) != sha256:
                 console.fail(
                     f"{file} is there already, and is not ours; delete it, or name another folder", console.USAGE
                 )
@@ -86,7 +86,7 @@ def _download(scratch: Path) -> Path:
     if done.returncode or not archive.exists():
         said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
         console.fail(f"pip could not download the source archive of {_PACKAGE}; it said: {said}", console.STOPPED)
-    if _sha256(archive) != _ARCHIVE_SHA256:
+    if path_sha256(archive) != _ARCHIVE_SHA256:
         console.fail(f"{_ARCHIVE} is not the file this was made for: another sha256", console.STOPPED)
     return archive
 
@@ -99,14 +99,9 @@ def _extract(archive: Path, film: Path) -> Path:
         shutil.copyfileobj(member, inner)
         with zipfile.ZipFile(inner) as pack, pack.open(_FILM_IN_ZIP) as source, film.open("wb") as target:
             shutil.copyfileobj(source, target)
-    if _sha256(film) != _FILM_SHA256:
+    if path_sha256(film) != _FILM_SHA256:
         console.fail("the film in the archive is not the one this was made for: another sha256", console.STOPPED)
     return film
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from nextscene.curation.verify.verify import verify
 from nextscene.pipelines.cli.console import ProgressLine
 from nextscene.shards.format.checksums import write_checksums
 from nextscene.shards.format.layout import CHECKSUMS
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CLIPS = REPOSITORY.parent / "shared" / "clips"

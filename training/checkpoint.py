@@ -9,7 +9,6 @@ with anything else in it is never deleted. Any number of ranks may load what any
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -23,7 +22,9 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from nextscene.common import atomic
 from nextscene.common.errors import UsageError
+from nextscene.common.text import first_line
 from nextscene.training.checkpoint_info import ABOUT, NAME, CheckpointInfo, step_of
 from nextscene.training.distributed.process_group import World
 from nextscene.training.errors import TrainingStopped
@@ -60,7 +61,7 @@ def load_weights(checkpoint: Path, about: CheckpointInfo, parameters: Mapping[st
 def _first_cause(error: BaseException) -> str:
     if isinstance(error, dcp.api.CheckpointException) and error.failures:
         error = next(iter(error.failures.values()))[0]
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 class Checkpoints:
@@ -109,11 +110,8 @@ class Checkpoints:
         written.result()  # on the leader: all ranks have written, and the table of contents stands
         if not self._world.is_leader:
             return
-        with (draft / ABOUT).open("w", encoding="utf-8") as file:
-            json.dump(asdict(about), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(final)
+        atomic.write_synced(draft / ABOUT, json.dumps(asdict(about), indent=1).encode())
+        atomic.rename_synced(draft, final)
         whole = (path for path in self._folder.glob("step-*") if NAME.fullmatch(path.name) and _is_ours(path))
         for old in sorted(whole, key=step_of)[: -self._keep_last]:
             shutil.rmtree(old)

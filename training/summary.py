@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nextscene.common import atomic
 from nextscene.common.errors import UsageError
 
 _FILE = "summary.json"
@@ -54,9 +55,7 @@ class StageSummary:
         return self.step == self.steps
 
     def write(self, folder: Path) -> None:
-        draft = folder / f".{_FILE}.unfinished"
-        draft.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        draft.replace(folder / _FILE)
+        atomic.write_file(folder / _FILE, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     @staticmethod
     def read(folder: Path) -> StageSummary | None:

@@ -16,7 +16,7 @@ begun = time.perf_counter()
 
 from nextscene.common.storage import Storage  # noqa: E402
 from nextscene.shards.format.index import Index  # noqa: E402
-from nextscene.shards.format.receipt import Manifest  # noqa: E402
+from nextscene.shards.format.manifest import Manifest  # noqa: E402
 from nextscene.shards.loading.dataset import ClipDataset  # noqa: E402
 from nextscene.shards.loading.loader import Loader  # noqa: E402
 

@@ -26,7 +26,7 @@ from nextscene.curation.sources import Source, span_of
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import PLAN, ShardName
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 
 LEAST_LETTERS = 6
 _NEAR_LETTERS = 4

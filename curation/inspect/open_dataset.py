@@ -16,7 +16,8 @@ from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
 from nextscene.shards.format.folder_mark import KIND_NAMES, LATENTS
 from nextscene.shards.format.layout import CONFIG, LEDGER, PLAN
-from nextscene.shards.format.receipt import Manifest, sealed_and_partial
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import sealed_and_partial
 
 T = TypeVar("T")
 _LOOKS = 5

@@ -12,7 +12,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.stored_answers import StoredAnswers
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 
 _CAPTION = "x" * 120  # bytes, as long as captions are in docs/judge.md
 _SCENE = "x" * 200

@@ -12,6 +12,7 @@ from typing import Any
 from nextscene.common import ffmpeg
 from nextscene.common.config_loader import flat
 from nextscene.common.errors import DamagedRecord, UsageError
+from nextscene.common.hashing import file_sha256
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree, fingerprint, was_before
@@ -29,7 +30,6 @@ from nextscene.judge.spending.answer_index import INDEX
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
-from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import (
     CHECKSUMS,
     CONFIG,
@@ -44,7 +44,8 @@ from nextscene.shards.format.layout import (
     TERMS,
     UNIT_LEDGERS,
 )
-from nextscene.shards.format.receipt import Manifest, sealed_shards
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import sealed_shards
 
 _PROMPTS = "prompts."
 _log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from nextscene.common.errors import UsageError
+from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
@@ -17,7 +18,6 @@ from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.prices import Prices
 from nextscene.judge.spending.stored_answers import StoredAnswers
-from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import PLAN, TERMS
 
 _MILLION = 1_000_000

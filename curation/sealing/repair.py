@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal
 
 from nextscene.common.errors import DamagedRecord, RunStopped
+from nextscene.common.hashing import file_sha256
 from nextscene.common.parquet import open_table
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.scratch import scratch_folder
@@ -24,9 +25,9 @@ from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, sea
 from nextscene.curation.summary import sums_before
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.judge.spending.segments import CALLS
-from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import CHECKSUMS, LEDGER, MANIFEST, PARTS, SHARDS, ShardName, UnitName
-from nextscene.shards.format.receipt import Manifest, Receipt, sealed_shards
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt, sealed_shards
 from nextscene.shards.format.sample import CLIPS
 from nextscene.shards.format.seal import read_back
 from nextscene.shards.format.tar import BLOCK, END, DamagedShard

@@ -15,7 +15,7 @@ from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.shards import exports
 from nextscene.shards.format.index import check_index
 from nextscene.shards.format.layout import ENERGON, INDEX, MANIFEST, SUMMARY, index
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 
 
 def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:

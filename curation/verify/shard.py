@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from nextscene.common.errors import DamagedRecord
+from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage
 from nextscene.curation.clip_record import conditioning_text, record_of
 from nextscene.curation.config import CUT_VERSION, BuildConfig
@@ -14,7 +15,6 @@ from nextscene.curation.plan import PlannedClip
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sources import OPEN_END
 from nextscene.curation.storable_row import UNWRITABLE
-from nextscene.shards.format.checksums import file_sha256
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import Sample

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from nextscene.common.config_loader import flat
 from nextscene.common.errors import DamagedRecord
+from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Tally
@@ -26,7 +27,7 @@ from nextscene.curation.verify.shard import check_shard
 from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.shards import exports
-from nextscene.shards.format.checksums import NOT_LISTED, ListedChecksums, file_sha256, read_checksums
+from nextscene.shards.format.checksums import NOT_LISTED, ListedChecksums, read_checksums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check
 from nextscene.shards.format.layout import (
     CHECKSUMS,
@@ -42,7 +43,8 @@ from nextscene.shards.format.layout import (
     ShardName,
     index,
 )
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 
 _RESTORE = "restore it from a copy"
 _ANEW = "delete it and run the build again to write it anew"

@@ -16,7 +16,7 @@ from nextscene.common.typed_path import check_typed_path
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
 from nextscene.shards.format.folder_mark import KIND_NAMES, LATENTS, NotOurs, check, check_folder
 from nextscene.shards.format.layout import CONFIG, MANIFEST
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.reader import DatasetNotFound, open_split
 
 

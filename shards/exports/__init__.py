@@ -11,7 +11,7 @@ from nextscene.common.storage import Storage
 from nextscene.shards.exports import croissant, energon, huggingface, wids
 from nextscene.shards.exports.dataset_facts import DatasetFacts
 from nextscene.shards.format.checksums import Checksums
-from nextscene.shards.format.receipt import Manifest, receipts_of
+from nextscene.shards.format.manifest import Manifest, receipts_of
 
 __all__ = ["DatasetFacts", "paths", "publish", "wrong"]
 

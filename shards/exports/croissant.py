@@ -13,7 +13,7 @@ from typing import Any
 
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
 from nextscene.shards.format.layout import CROISSANT
-from nextscene.shards.format.receipt import Manifest, ManifestShard
+from nextscene.shards.format.manifest import Manifest, ManifestShard
 from nextscene.shards.format.sample import Record
 
 _Node = dict[str, Any]

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from nextscene.common.hashing import sha256_of
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format import layout
-from nextscene.shards.format.checksums import Checksums, sha256_of
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.checksums import Checksums
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 
 _FOLDER = layout.ENERGON
 INDEX = f"{_FOLDER}/index.sqlite"

@@ -11,7 +11,7 @@ from dataclasses import fields
 
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS, DatasetFacts
 from nextscene.shards.format.layout import CARD
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.sample import Record
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}

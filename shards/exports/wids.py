@@ -9,7 +9,7 @@ from typing import Any
 from nextscene.common.storage import Storage
 from nextscene.shards.exports.dataset_facts import DatasetFacts
 from nextscene.shards.format import layout
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 
 
 def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:

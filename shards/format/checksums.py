@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import BinaryIO
 
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
@@ -61,21 +59,6 @@ class ListedChecksums:
         self.left.pop(path, None)
         self.compared += 1
         return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {CHECKSUMS}"
-
-
-def sha256_of(file: BinaryIO) -> str:
-    """The sha256 of an open file, from its first byte to its last."""
-    file.seek(0)
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def file_sha256(out: Storage, path: str) -> str:
-    """The sha256 of a file in storage. Raises FileNotFoundError."""
-    with out.open(path) as file:
-        return sha256_of(file)
 
 
 def _lines(sums: Checksums) -> bytes:

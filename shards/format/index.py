@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nextscene.common.errors import DamagedRecord
+from nextscene.common.hashing import sha256_of
 from nextscene.common.parquet import open_table, read_open
 from nextscene.common.storage import Storage
 from nextscene.shards.format import layout
-from nextscene.shards.format.checksums import Checksums, sha256_of
-from nextscene.shards.format.receipt import Manifest, ManifestShard, Receipt, SampleLocation, receipts_of
+from nextscene.shards.format.checksums import Checksums
+from nextscene.shards.format.manifest import Manifest, ManifestShard, receipts_of
+from nextscene.shards.format.receipt import Receipt, SampleLocation
 from nextscene.shards.format.sample_type import MAX_SIDE
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
-from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nextscene.common.errors import DamagedRecord
-from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
 from nextscene.common.strict_json import check_types, parse_json
-from nextscene.shards.format.layout import MANIFEST, SHARDS, ShardName
-from nextscene.shards.format.sample import KEY, SCHEMA_VERSION
+from nextscene.shards.format.layout import SHARDS, ShardName
+from nextscene.shards.format.sample import KEY
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 
@@ -97,7 +94,7 @@ class Receipt:
         value = vars(self) | {"places": [[p.offset, *p.sizes, *p[2:]] for p in self.places]}
         if not self.ledger_sha256:
             del value["ledger_sha256"]
-        return _json(value, indent=None)
+        return canonical_json(value, indent=None)
 
     def publish(self, out: Storage) -> None:
         out.write(self.name.receipt, self.to_bytes())
@@ -178,102 +175,9 @@ def sealed_and_partial(out: Storage) -> tuple[dict[tuple[str, int], ShardName], 
     return dict(sorted(newest.items())), frozenset(marked.intersection(newest.values()))
 
 
-@dataclass(frozen=True)
-class ManifestShard:
-    """One tar of the dataset, as readers need it."""
-
-    path: str
-    split: str
-    sha256: str
-    bytes: int
-    count: int
-
-    @property
-    def name(self) -> ShardName:
-        """Raises DamagedRecord for a path that is not a shard's."""
-        name = ShardName.of(self.path)
-        if name is None or self.path != name.tar:
-            raise DamagedRecord(f"{MANIFEST} lists {self.path!r}, which is not where a shard can be")
-        return name
-
-    def receipt(self, out: Storage) -> Receipt:
-        """Raises DamagedRecord where there is none, or one of another tar."""
-        try:
-            receipt = Receipt.read(out, self.name)
-        except FileNotFoundError:
-            receipt = Receipt.empty(self.name, ())
-        if (receipt.sha256, receipt.bytes, receipt.count) != (self.sha256, self.bytes, self.count):
-            raise DamagedRecord(
-                f"{MANIFEST} lists {self.path}, which has no receipt that fits; --verify names the cause"
-            )
-        return receipt
-
-
-def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Receipt]:
-    """In the order of the shards; few at a time are held. Raises DamagedRecord for one that does not fit."""
-    return prefetch_map(methodcaller("receipt", out), shards)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The tars that make up the dataset, in order. `complete` says whether every planned shard is sealed, and whole."""
-
-    fingerprint: str
-    complete: bool
-    shards: tuple[ManifestShard, ...]
-    schema_version: int = SCHEMA_VERSION
-
-    @staticmethod
-    def of(receipts: Iterable[Receipt], fingerprint: str, complete: bool) -> Manifest:
-        """Of a stream of receipts, each is let go at once: those of a million clips would fill the memory."""
-        named = ((r.name, ManifestShard(r.name.tar, r.split, r.sha256, r.bytes, r.count)) for r in receipts if r.count)
-        shards = tuple(shard for _, shard in sorted(named, key=lambda one: one[0]))
-        return Manifest(fingerprint, complete, shards)
-
-    @property
-    def splits(self) -> list[str]:
-        """The splits that have a sample."""
-        return list(dict.fromkeys(shard.split for shard in self.shards))
-
-    def of_split(self, split: str) -> tuple[ManifestShard, ...]:
-        return tuple(shard for shard in self.shards if shard.split == split)
-
-    def to_bytes(self) -> bytes:
-        return _json(asdict(self))
-
-    def publish(self, out: Storage) -> None:
-        out.write_if_changed(MANIFEST, self.to_bytes())
-
-    @staticmethod
-    def read(out: Storage) -> Manifest:
-        """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
-        try:
-            value = parse_json(out.read(MANIFEST))
-            version = value.get("schema_version") if isinstance(value, dict) else None
-            if type(version) is int and version != SCHEMA_VERSION:
-                raise DamagedRecord(
-                    f"{MANIFEST} in {out.display_uri} has schema version {version}, not {SCHEMA_VERSION}; read it"
-                    " with the version of this package that wrote it, or build anew into another folder"
-                )
-            fields = check_types(value, _MANIFEST)
-            shards = tuple(ManifestShard(**check_types(shard, _MANIFEST_SHARD)) for shard in fields["shards"])
-        except DamagedRecord:
-            raise
-        except ValueError as error:
-            raise DamagedRecord(f"{MANIFEST} is not a manifest: {error}") from error
-        for shard in shards:
-            if shard.name.split != shard.split or shard.count < 1:
-                raise DamagedRecord(f"{MANIFEST} lists {shard.path} in the split {shard.split!r} with {shard.count}")
-        return Manifest(fields["fingerprint"], fields["complete"], shards)
-
-
-_MANIFEST = {"schema_version": int, "fingerprint": str, "complete": bool, "shards": list}
-_MANIFEST_SHARD = {"path": str, "split": str, "sha256": str, "bytes": int, "count": int}
-
-
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _json(value: Any, indent: int | None = 1) -> bytes:
+def canonical_json(value: Any, indent: int | None = 1) -> bytes:
     return (json.dumps(value, indent=indent, sort_keys=True) + "\n").encode()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
+from nextscene.common.hashing import sha256_of
 from nextscene.common.storage import Storage
-from nextscene.shards.format.checksums import sha256_of
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt, SampleLocation
 from nextscene.shards.format.sample import CLIPS

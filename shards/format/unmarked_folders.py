@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from nextscene.common.atomic import final_name_of_draft
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.fence import LOCK
-from nextscene.common.storage import Storage, StorageFault, final_name_of_draft
+from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.format.layout import CALLS, CARD, CONFIG, MARK, PLAN, owns
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 
 DATASET = "dataset"
 LATENTS = "latents"

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from nextscene.shards.format.sample import Record, Sample
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.decode import Backend, DamagedVideo, Pixels, decode
-
-IntArray = npt.NDArray[np.int64]
+from nextscene.shards.loading.shuffle import IntArray
 
 
 @dataclass(frozen=True)

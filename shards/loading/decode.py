@@ -1,4 +1,4 @@
-"""Decoding a clip: the bytes of an mp4 become RGB frames, through one of three libraries, each with one thread."""
+"""Decoding a clip: the bytes of an mp4 become RGB frames, with PyAV or decord, on one thread."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from nextscene.common.errors import DataError, UsageError
-from nextscene.common.filesystem import first_line
+from nextscene.common.text import first_line
 from nextscene.shards.loading.mp4_boxes import samples_promised
 
 Pixels = npt.NDArray[np.uint8]
-Backend = Literal["pyav", "torchcodec", "decord"]
+Backend = Literal["pyav", "decord"]
 
 # A decoder pads what it decodes to whole blocks; a stream that asks for much more lies about its size.
 _MAX_PIXELS_OVER_SIZE = 2
@@ -70,15 +70,6 @@ def _by_pyav(mp4: bytes, size: tuple[int, int], target: tuple[int, int], frames:
             yield fit(frame)
 
 
-def _by_torchcodec(mp4: bytes, size: tuple[int, int], target: tuple[int, int], frames: int) -> Iterator[Pixels]:
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, OSError, RuntimeError) as error:
-        raise _cannot_load("torchcodec", error) from error
-    decoder = VideoDecoder(mp4, dimension_order="NHWC", num_ffmpeg_threads=1)
-    yield from _fitted(decoder.get_frames_in_range(0, frames).data.numpy(), size, target)
-
-
 def _by_decord(mp4: bytes, size: tuple[int, int], target: tuple[int, int], frames: int) -> Iterator[Pixels]:
     try:
         import decord
@@ -90,7 +81,6 @@ def _by_decord(mp4: bytes, size: tuple[int, int], target: tuple[int, int], frame
 
 _BACKENDS: dict[Backend, Callable[[bytes, tuple[int, int], tuple[int, int], int], Iterator[Pixels]]] = {
     "pyav": _by_pyav,
-    "torchcodec": _by_torchcodec,
     "decord": _by_decord,
 }
 

@@ -10,7 +10,8 @@ from nextscene.common.storage import Storage
 from nextscene.shards.format.dataset_hints import explain_missing_dataset
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Manifest, Receipt, SampleLocation
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt, SampleLocation
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 

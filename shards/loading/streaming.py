@@ -15,7 +15,7 @@ import webdataset
 
 from nextscene.common.filesystem import storage_fault
 from nextscene.common.storage import Storage
-from nextscene.shards.format.receipt import ManifestShard
+from nextscene.shards.format.manifest import ManifestShard
 from nextscene.shards.format.sample import Sample, read_samples
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.format.tar import DamagedShard

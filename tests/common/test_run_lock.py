@@ -490,7 +490,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_heartbeat_steps_back(
         clocks.suspend(600)
         return swap(self, path, before, after)
 
-    monkeypatch.setattr(Storage, "swap", stopped_in_it)
+    monkeypatch.setattr(Storage, "compare_and_swap", stopped_in_it)
     with hold_lock(out, "mine") as heartbeat:
         heartbeat._beat()
         with pytest.raises(RunStopped, match="was stopped while it wrote its heartbeat"):

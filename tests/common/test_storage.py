@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextscene.common.atomic import final_name_of_draft
 from nextscene.common.filesystem import connect
-from nextscene.common.storage import BadLocation, Entry, Storage, StorageFault, final_name_of_draft
+from nextscene.common.storage import BadLocation, Entry, Storage, StorageFault
 from nextscene.shards.format.layout import owns
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"

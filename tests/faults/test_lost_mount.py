@@ -109,7 +109,7 @@ def test_a_disk_that_goes_away_stops_the_run_and_once_it_is_back_the_run_goes_on
         return publishing(self, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "publishing", vanishing)
+        patch.setattr(Storage, "atomic_writer", vanishing)
         code, said = build(source, out)
     assert code == 3, said
     assert "disk mounted" in said or "does not see" in said

@@ -251,7 +251,7 @@ def test_a_heartbeat_steps_back_when_the_lock_was_taken_between_its_look_and_its
         self.write(path, other)
         return swap(self, path, before, after)
 
-    monkeypatch.setattr(Storage, "swap", overtaken)
+    monkeypatch.setattr(Storage, "compare_and_swap", overtaken)
     heartbeat = Heartbeat(out, me, clocks.elapsed())
     heartbeat._thread.join(10)
     with pytest.raises(RunStopped, match="was taken by another run"):

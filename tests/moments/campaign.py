@@ -13,7 +13,7 @@ import numpy as np
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.reader import ShardReader
 from tests.moments.files import Maker, Video
 from tests.moments.frames import in_cells, number_of

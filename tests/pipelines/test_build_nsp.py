@@ -13,7 +13,7 @@ import pytest
 
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import UnitName
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from tests.command import SMALL_FLAGS, Place, place, sabotage
 from tests.support import (
     SMALL,

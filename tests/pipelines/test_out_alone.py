@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from nextscene.common.fence import LOCK
+from nextscene.common.hashing import file_sha256
 from nextscene.common.lease import Holder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BEFORE
@@ -22,7 +23,7 @@ from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.curation.sources import Source
 from nextscene.pipelines import show
 from nextscene.pipelines.cli.begun_dataset import BegunDataset
-from nextscene.shards.format.checksums import file_sha256, update_checksum
+from nextscene.shards.format.checksums import update_checksum
 from nextscene.shards.format.layout import CONFIG, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
 from tests.command import SMALL_FLAGS

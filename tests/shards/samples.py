@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from nextscene.common.storage import Storage
 from nextscene.shards.format.index import publish_indexes
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import Record, Sample
 from nextscene.shards.format.seal import seal
 

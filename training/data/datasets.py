@@ -11,7 +11,7 @@ from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.loading.latent_dataset import LatentDataset
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.shards.loading.reader import SplitReader
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.sample import Sample
 from nextscene.common.storage import Storage
 from nextscene.training.data.latent_cache import find_latents

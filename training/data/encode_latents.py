@@ -19,13 +19,14 @@ from nextscene.shards.format import folder_mark
 from nextscene.common.prefetch import prefetch_map
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.decode import Pixels
-from nextscene.common.filesystem import first_line
+from nextscene.common.text import first_line
 from nextscene.shards.format.index import publish_indexes
 from nextscene.shards.format.dataset_hints import explain_missing_dataset
 from nextscene.shards.format.sample_type import Shape
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentSample
 from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardName, owns
-from nextscene.shards.format.receipt import (Manifest, ManifestShard, Receipt, receipts_of)
+from nextscene.shards.format.receipt import Receipt
+from nextscene.shards.format.manifest import Manifest, ManifestShard, receipts_of
 from nextscene.common.errors import DamagedRecord
 from nextscene.shards.loading.sample_set import SampleText
 from nextscene.shards.format.seal import seal

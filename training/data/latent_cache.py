@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from nextscene.common.hashing import path_sha256
 from nextscene.shards.loading.clip_transform import ClipTransform
 from nextscene.shards.format.layout import LATENTS
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.common.storage import Storage, split_query
 from nextscene.common.errors import UsageError
 
@@ -62,8 +63,7 @@ def latents_folder(data: str) -> str:
 @cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     """Of a file, which is the same as long as its size and time are."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path_sha256(path)
 
 
 def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -> str | None:

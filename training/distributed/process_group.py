@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from nextscene.common.filesystem import first_line
+from nextscene.common.text import first_line
 from nextscene.training.errors import TrainingStopped
 
 T = TypeVar("T")

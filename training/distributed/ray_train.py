@@ -14,7 +14,7 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from nextscene.common.errors import UsageError
-from nextscene.common.filesystem import first_line
+from nextscene.common.text import first_line
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingStopped, WorkersLost

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from nextscene.common import atomic
 from nextscene.training.checkpoint_info import METRICS
 
 Event = Literal["step", "evaluation"]
@@ -29,9 +30,7 @@ class MetricsLogger:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         kept = [line for line in read_metrics(folder) if line["step"] <= after_step]
-        draft = folder / f".{METRICS}.unfinished"
-        draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
-        draft.replace(folder / METRICS)
+        atomic.write_file(folder / METRICS, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
         self._file = (folder / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 

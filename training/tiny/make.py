@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.shards.format.folder_mark import TOYS, claimed
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.training.tiny.autoencoder import fit
 from nextscene.training.tiny.base import CONDITION_SIZE, ltx_scheduler, pretrain

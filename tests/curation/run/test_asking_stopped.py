@@ -30,7 +30,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.cli.stage_progress import BuildProgress
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.loopback import (
     CLAUDE,

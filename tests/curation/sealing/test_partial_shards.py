@@ -22,7 +22,7 @@ from nextscene.curation.sources import Source
 from nextscene.curation.stages.describe import DescribedScene
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import CHECKSUMS, ShardName
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.claude_api.account import GOOD

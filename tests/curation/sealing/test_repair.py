@@ -424,7 +424,7 @@ def test_what_the_configuration_vouches_for_is_what_was_written_and_not_what_sta
 
     place = Storage.at(out)
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "publishing", spoiled)
+        patch.setattr(Storage, "atomic_writer", spoiled)
         made = prepare(place, Source.at(str(source)), TINY)
     prepare(place, Source.at(str(source)), TINY)
     assert file_sha256(place, "plan.parquet") == made.plan_sha256

@@ -13,7 +13,7 @@ import pytest
 import webdataset
 
 from nextscene.common.storage import Storage
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.sample import MEMBERS, Record
 from tests.interop.readers.conftest import Dataset
 from tests.interop.readers.digests import digest

@@ -23,7 +23,8 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.shards.exports import DatasetFacts, energon, huggingface, publish
 from nextscene.shards.exports.dataset_facts import RECORD_FIELDS
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import MEMBERS, Record
 from tests.shards.samples import sample, seal_samples
 

@@ -17,7 +17,8 @@ from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.shards.format.index import Index, check_index, publish_indexes
 from nextscene.shards.format.layout import ShardName, index
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.format.sample_type import SampleType, Shape
 from nextscene.shards.format.seal import seal

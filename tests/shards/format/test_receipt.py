@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from nextscene.common.errors import DamagedRecord
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import MANIFEST, ShardName, UnitName
-from nextscene.shards.format.receipt import Manifest, Receipt, SampleLocation, sealed_shards
+from nextscene.shards.format.manifest import Manifest
+from nextscene.shards.format.receipt import Receipt, SampleLocation, sealed_shards
 from nextscene.shards.format.sample import MEMBERS
 
 PLACES = (SampleLocation(0, (10, 700, 3), 5, 24, 832, 480), SampleLocation(3584, (512, 0, 513), 2**32 - 1, 1, 512, 512))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Manifest
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.tar import DamagedShard
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.reader import DatasetChanged, DatasetNotFound
@@ -99,7 +99,7 @@ def test_a_size_that_no_picture_has_is_refused(out: Storage, size: tuple[int, in
 
 
 def test_a_decoder_that_there_is_none_of_is_refused_with_those_there_are(out: Storage) -> None:
-    with pytest.raises(ValueError, match="'pyAV' is none of pyav, torchcodec, decord"):
+    with pytest.raises(ValueError, match="'pyAV' is none of pyav, decord"):
         ClipDataset(out.uri, backend="pyAV")  # type: ignore[arg-type]
 
 

@@ -20,7 +20,8 @@ from nextscene.common.storage import Storage
 from nextscene.pipelines.encode_latents import main
 from nextscene.shards.format.index import check_index
 from nextscene.shards.format.layout import ShardName
-from nextscene.shards.format.receipt import Manifest, Receipt
+from nextscene.shards.format.receipt import Receipt
+from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.seal import check_sealed
 from nextscene.shards.loading.dataset import ClipDataset
 from nextscene.shards.loading.latent_dataset import LATENTS, LatentDataset

@@ -1,0 +1,119 @@
+"""Atomic changes of files on a local disk: write a draft, sync it, rename it; create and delete exclusively.
+
+Tested in tests/common/test_storage.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+P = TypeVar("P", bound=PurePath)
+UNFINISHED = ".unfinished"
+"""The suffix of a draft: a file that a writer has not finished, or that a killed writer left."""
+
+_DRAFT = re.compile(rf"\.(?P<final>.+)\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}", re.DOTALL)
+_LOCK_TRIES = 100
+_LOCK_WAIT_SECONDS = 0.02
+
+
+def final_name_of_draft(name: str) -> str | None:
+    """The name of the file that a draft of this name was to become, or None for what is not a draft."""
+    found = _DRAFT.fullmatch(name)
+    return found["final"] if found else None
+
+
+def draft_of(final: P) -> P:
+    """A name beside the final one, under which nothing counts."""
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file atomically. For a file with one writer: a killed writer's draft is overwritten by the next.
+
+    Raise OSError.
+    """
+    draft = path.with_name(f".{path.name}{UNFINISHED}")
+    write_synced(draft, data)
+    rename_synced(draft, path)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk. Raise OSError."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def rename_synced(draft: Path, final: Path) -> None:
+    """Give a synced draft its final name, and wait until the name is on the disk. Raise OSError."""
+    draft.replace(final)
+    _sync_folder(final.parent)
+
+
+def create_file(path: Path, draft: Path, data: bytes) -> bool:
+    """Create a file unless it exists, by way of `draft`, and return whether it was created. Raise OSError.
+
+    Exactly one of several concurrent callers creates it, and no reader sees part of it.
+    """
+    draft.write_bytes(data)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def unlink_if_equal(final: Path, before: bytes) -> bool:
+    """Removes a small file that holds `before`; whether it did. Of two that try, one does."""
+    mine = draft_of(final)
+    try:
+        if final.read_bytes() != before:
+            return False
+        final.rename(mine)
+        if mine.read_bytes() == before:
+            return True
+        with suppress(FileExistsError):
+            os.link(mine, final)  # another was first, and has it back
+    except FileNotFoundError:
+        pass
+    finally:
+        mine.unlink(missing_ok=True)
+    return False
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, if its file system has locks. One that was stopped as it held it is waited for briefly:
+    what is done inside is wrong only where three meet.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOCK_WAIT_SECONDS)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

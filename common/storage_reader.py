@@ -1,0 +1,225 @@
+"""The reading side of a storage: look up, open, read, fetch and list files below one root.
+
+Tested in tests/common/test_storage.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from pyarrow import fs as pafs
+
+from nextscene.common.atomic import UNFINISHED
+from nextscene.common.filesystem import BadLocation, connect, split_query, storage_fault, with_retries
+
+if TYPE_CHECKING:
+    from nextscene.common.s3 import S3Bucket
+
+T = TypeVar("T")
+COPY_BYTES = 1 << 20
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, as its storage lists it. `mtime_ns` is 0 where the storage keeps no time."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class StorageReader:
+    """Files below `uri`, to be read: a local folder, or a prefix such as `s3://bucket/prefix`."""
+
+    uri: str
+
+    @property
+    def _place(self) -> tuple[pafs.FileSystem, str]:
+        return connect(self.uri)
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._place[0], pafs.LocalFileSystem)
+
+    @property
+    def display_uri(self) -> str:
+        """The URI without its query, for people."""
+        return split_query(self.uri)[0]
+
+    def full_path(self, path: str) -> str:
+        """The path inside the file system. Raises BadLocation for one that leaves the root."""
+        parts = PurePosixPath(path).parts
+        if ".." in parts or path.startswith("/"):
+            raise BadLocation(f"{path!r} leaves {self.display_uri}")
+        base = self._place[1]
+        return f"{base}/{path}" if path else base
+
+    def local_path(self, path: str) -> Path | None:
+        """The file itself where the storage is a local disk, else None."""
+        return Path(self.full_path(path)) if self.is_local else None
+
+    def stat(self, path: str) -> Entry | None:
+        """The file at `path`, or None if there is no such file."""
+        return self.stats([path])[0]
+
+    def stats(self, paths: list[str]) -> list[Entry | None]:
+        """`stat` for many paths at once (in parallel where the storage is remote)."""
+        full = [self.full_path(path) for path in paths]
+
+        def once() -> list[pafs.FileInfo | None]:
+            try:
+                found: list[pafs.FileInfo | None] = self._place[0].get_file_info(full)
+            except OSError as fault:
+                if fault.errno not in _NO_SUCH_NAME:
+                    raise
+                found = [self._info(path) for path in full]
+            return found
+
+        infos = self._try("look up", paths[0] if len(paths) == 1 else f"{len(paths)} files", once)
+        return [
+            _entry(path, info) if info is not None and info.type == pafs.FileType.File else None
+            for path, info in zip(paths, infos, strict=True)
+        ]
+
+    def _info(self, full: str) -> pafs.FileInfo | None:
+        """None for a name that no file can have: too long, or a link that leads to itself."""
+        try:
+            return self._place[0].get_file_info(full)
+        except OSError as fault:
+            if fault.errno not in _NO_SUCH_NAME:
+                raise
+            return None
+
+    def is_folder(self, path: str = "") -> bool:
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(self.full_path(path)))
+        return bool(info.type == pafs.FileType.Directory)
+
+    def has_parent_of(self, path: str) -> bool:
+        """Whether the folder of `path` is there and not empty: a disk that is not mounted is an empty folder.
+
+        An object store has no folders: there its bucket must be.
+        """
+        local = self.local_path(path)
+        if local is not None:
+            folder = local.parent
+            return self._try("look up", path, lambda: folder.is_dir() and any(folder.iterdir()))
+        bucket = self.full_path(path).partition("/")[0]
+        info = self._try("look up", path, lambda: self._place[0].get_file_info(bucket))
+        return bool(info.type == pafs.FileType.Directory)
+
+    def missing_folders(self) -> list[Path]:
+        """The folders that a first write would make, the root before its parents; none in an object store."""
+        root = self.local_path("")
+        if root is None:
+            return []
+        return self._try("look up", "", lambda: [folder for folder in (root, *root.parents) if not folder.exists()])
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, seekable, for reading. Raises FileNotFoundError."""
+        file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full_path(path)))
+        return file
+
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes from `offset` (default: to the end). Raises FileNotFoundError."""
+
+        def once() -> bytes:
+            with self._place[0].open_input_file(self.full_path(path)) as file:
+                return bytes(file.read_at(file.size() - offset if size is None else size, offset))
+
+        return self._try("read", path, once)
+
+    def read_with_age(self, path: str) -> tuple[bytes, float | None]:
+        """A small file, and how many seconds ago it was written, both times by the storage's own clock.
+
+        None where that clock is not told: of a disk, whose times may come from the clock of whoever writes.
+        Raises FileNotFoundError.
+        """
+        if (bucket := self._bucket) is not None:
+            return self._try("read", path, lambda: bucket.read_with_age(self._key(path)))
+        return self.read(path), None
+
+    def copy_to(self, target: Path, path: str, offset: int = 0, size: int | None = None) -> None:
+        """Copies `size` bytes from `offset` of a file to a local one, in bounded memory. Raises FileNotFoundError."""
+
+        def once() -> None:
+            with self._place[0].open_input_file(self.full_path(path)) as source, target.open("wb") as out:
+                source.seek(offset)
+                left = source.size() - offset if size is None else size
+                while left and (piece := source.read(min(left, COPY_BYTES))):
+                    out.write(piece)
+                    left -= len(piece)
+
+        self._try("fetch", path, once)
+
+    def files(self, folder: str = "", recursive: bool = False) -> list[Entry]:
+        """The files in a folder, by path; none if there is no such folder. For folders of a bounded size."""
+
+        def once() -> list[pafs.FileInfo]:
+            selector = pafs.FileSelector(self.full_path(folder), recursive=recursive, allow_not_found=True)
+            found: list[pafs.FileInfo] = self._place[0].get_file_info(selector)
+            return found
+
+        base = self._place[1]
+        return sorted(
+            (
+                _entry(info.path.removeprefix(base).lstrip("/"), info)
+                for info in self._try("list", folder, once)
+                if info.type == pafs.FileType.File and not info.base_name.endswith(UNFINISHED)
+            ),
+            key=lambda entry: entry.path,
+        )
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names in a folder, in no order, folders with a "/" behind. Meant for folders of any size."""
+        if self.is_local:
+            try:
+                with self._try("list", folder, lambda: os.scandir(self.full_path(folder))) as entries:
+                    for entry in entries:
+                        yield f"{entry.name}/" if _leads_to_folder(entry) else entry.name
+            except OSError as fault:
+                raise storage_fault("list", folder, self.display_uri, fault) from fault
+        else:
+            selector = pafs.FileSelector(self.full_path(folder))
+            for info in self._try("list", folder, lambda: self._place[0].get_file_info(selector)):
+                yield f"{info.base_name}/" if info.type == pafs.FileType.Directory else info.base_name
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:
+            return False
+
+    @property
+    def _bucket(self) -> S3Bucket | None:
+        if not self.uri.startswith("s3://"):
+            return None
+        from nextscene.common.s3 import open_bucket  # late: it is needed for S3 alone
+
+        return open_bucket(self.uri)
+
+    def _key(self, path: str) -> str:
+        """The path inside the bucket."""
+        return self.full_path(path).partition("/")[2]
+
+    def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:
+        return with_retries(verb, path, self.display_uri, action)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as fault:
+        if fault.errno not in _NO_SUCH_NAME:
+            raise
+        return False
+
+
+def _entry(path: str, info: pafs.FileInfo) -> Entry:
+    return Entry(path, info.size, info.mtime_ns or 0)
