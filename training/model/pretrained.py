@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nextscene.common.errors import UsageError
+from nextscene.common.text import first_line
 from nextscene.training.model.model_folders import check_pretrained, check_vae, fingerprint
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
         return kind.from_pretrained(folder, **how)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         place = folder / how.get("subfolder", "")
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{place} cannot be opened as a {kind.__name__}: {reason}") from error
+        raise UsageError(f"{place} cannot be opened as a {kind.__name__}: {first_line(error)}") from error
 
 
 def new_bridge(
