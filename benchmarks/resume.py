@@ -25,8 +25,8 @@ import click
 from benchmarks.support import WORK, Result, child, show
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.answer_segments import CALLS, SEGMENT_SUFFIX
 from nextscene.judge.spending.prices import Usage
-from nextscene.judge.spending.segments import CALLS, SEGMENT_SUFFIX
 from nextscene.pipelines.cli.command import Command
 
 ROUNDS = 3

@@ -52,7 +52,7 @@ class Spending:
     def read(out: Storage, at_work: bool) -> Spending:
         """While a run is `at_work`, what it has under way is not lost. Raises RunStopped for a damaged account."""
         try:
-            batches = BatchRecord.all(out)
+            batches = BatchRecord.read_all(out)
             record = BudgetRecord.read(out)
             if record is None or (record.is_open and not at_work):
                 stored = StoredAnswers(out)

@@ -13,7 +13,7 @@ from nextscene.judge.api.request import Frame, Task
 class Question:
     """What a judge is told of a clip. Text that is not known is "".
 
-    The lower its `priority`, the sooner it is asked about; `sample` tells apart the times that it is asked about anew
+    The lower its `priority`, the sooner it is asked about; `attempt` tells apart the times that it is asked about anew
     on purpose. `frames` are there where the caption is not; an answer that an earlier release bought for
     `earlier_frames` counts for them. `content` stands for the clip's bytes: a caption bought for the same content stays
     the clip's, even if the frames are taken otherwise. "" is none.
@@ -24,7 +24,7 @@ class Question:
     preceding_caption: str = ""
     frames: tuple[Frame, ...] = ()
     priority: int = 0
-    sample: int = 0
+    attempt: int = 0
     earlier_frames: tuple[Frame, ...] = ()
     content: str = ""
 
@@ -94,8 +94,8 @@ class Judge(Protocol):
         """What a clip shows that came without a caption."""
         ...
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> JudgeText:
-        """The scene just before the clip, unlike those `turned_down`."""
+    async def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> JudgeText:
+        """The scene just before the clip, unlike those `rejected_scenes`."""
         ...
 
     async def verify(self, question: Question, scene: str) -> Verdict:

@@ -15,13 +15,13 @@ from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, RequestFailed
 from nextscene.judge.judge_kind import JudgeKind
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.prices import Price
-from nextscene.judge.verdict import read_verdict
+from nextscene.judge.verdict_parser import parse_verdict
 from nextscene.prompts import load
 
 T = TypeVar("T")
 
 _LABEL = re.compile(r"^\W*description\s*:\W*", re.IGNORECASE)
-_ASKED_AGAIN = 1
+_MAX_REPEATS = 1
 """How often an answer that nobody can read is asked for anew."""
 
 
@@ -42,9 +42,9 @@ class ClaudeJudge:
 
     name = "claude"
 
-    def __init__(self, settings: ClaudeConfig, price: Price, asker: RequestClient) -> None:
+    def __init__(self, settings: ClaudeConfig, price: Price, client: RequestClient) -> None:
         self._requests = RequestBuilder(settings, price)
-        self._asker = asker
+        self._client = client
         self.rounds = settings.rounds
         self.prompt_sha256 = load("preceding_description").sha256
 
@@ -55,31 +55,31 @@ class ClaudeJudge:
         request = self._requests.caption(question)
         if question.earlier_frames:
             earlier = replace(request, frames=question.earlier_frames)
-            request = earlier if await self._asker.has_answer(earlier) else request
+            request = earlier if await self._client.has_answer(earlier) else request
         return await self._text(request, question)
 
-    async def describe(self, question: Question, turned_down: tuple[str, ...]) -> JudgeText:
+    async def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> JudgeText:
         """The likely event just before the clip, in one line."""
-        return await self._text(self._requests.describe(question, turned_down), question)
+        return await self._text(self._requests.describe(question, rejected_scenes), question)
 
     async def verify(self, question: Question, scene: str) -> Verdict:
         """The model's verdict, with its reason."""
         request = self._requests.verify(question, scene)
-        return await self._opinion(request, question)
+        return await self._ask_verdict(request, question)
 
-    async def consistent(self, question: Question, scene: str) -> Verdict:
+    async def check_consistency(self, question: Question, scene: str) -> Verdict:
         """Whether a video that was made of `scene`, of which the caption tells, goes on from it (template 10.1)."""
-        return await self._opinion(self._requests.consistency(question, scene), question)
+        return await self._ask_verdict(self._requests.consistency(question, scene), question)
 
-    async def _opinion(self, request: Request, question: Question) -> Verdict:
-        (verdict, reason), calls = await self._readable(request, question, read_verdict)
+    async def _ask_verdict(self, request: Request, question: Question) -> Verdict:
+        (verdict, reason), calls = await self._ask_readable(request, question, parse_verdict)
         return Verdict(verdict, reason, calls[-1].answer.model_served, calls)
 
     async def _text(self, request: Request, question: Question) -> JudgeText:
-        text, calls = await self._readable(request, question, _one_line)
+        text, calls = await self._ask_readable(request, question, _one_line)
         return JudgeText(text, calls)
 
-    async def _readable(
+    async def _ask_readable(
         self, request: Request, question: Question, read: Callable[[str], T | None]
     ) -> tuple[T, tuple[Call, ...]]:
         """What `read` makes of the answer. One that was cut off or says nothing is asked for once more."""
@@ -88,8 +88,8 @@ class ClaudeJudge:
         except UnicodeEncodeError as error:
             raise NoVerdict("failed", "bad_caption", f"{request.task}: its question is not Unicode text") from error
         calls: list[Call] = []
-        for again in range(_ASKED_AGAIN + 1):
-            answer = await self._whole(replace(request, again=again), question, calls)
+        for repeat in range(_MAX_REPEATS + 1):
+            answer = await self._ask_whole(replace(request, repeat=repeat), question, calls)
             if (found := read(answer.text)) is not None:
                 return found, tuple(calls)
         raise NoVerdict(
@@ -99,23 +99,23 @@ class ClaudeJudge:
             tuple(calls),
         )
 
-    async def _whole(self, request: Request, question: Question, calls: list[Call]) -> Answer:
-        for room in (1, 2):
-            roomy = replace(request, max_tokens=room * request.max_tokens)
+    async def _ask_whole(self, request: Request, question: Question, calls: list[Call]) -> Answer:
+        for factor in (1, 2):
+            larger = replace(request, max_tokens=factor * request.max_tokens)
             try:
-                answer = await self._asker.ask(roomy, question.priority, question.clip_id)
+                answer = await self._client.ask(larger, question.priority, question.clip_id)
             except RequestFailed as error:
                 no_caption = request.task == "caption" and error.reason == CAPTION_TOO_LONG  # its pictures are too many
                 reason = JUDGE_ERROR if no_caption else error.reason
                 raise NoVerdict("failed", reason, f"{request.task}: {error.detail}", tuple(calls)) from error
             calls.append(Call(request.task, request.prompt, request.prompt_sha256, answer))
             if answer.status == "refused":
-                said = f"{request.task}: {answer.explanation}".rstrip(": ")
-                raise NoVerdict("refused", answer.category or "unspecified", said, tuple(calls))
+                detail = f"{request.task}: {answer.explanation}".rstrip(": ")
+                raise NoVerdict("refused", answer.category or "unspecified", detail, tuple(calls))
             if answer.status == "whole":
                 return answer
-        said = f"{request.task}: {answer.stop_reason} at {roomy.max_tokens} tokens"
-        raise NoVerdict("failed", "truncated", said, tuple(calls))
+        detail = f"{request.task}: {answer.stop_reason} at {larger.max_tokens} tokens"
+        raise NoVerdict("failed", "truncated", detail, tuple(calls))
 
 
 _FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.segments import CALLS, AnswerFiles, list_segments
+from nextscene.judge.spending.answer_segments import CALLS, AnswerFiles, list_segments
 
 PROMPTS = f"{CALLS}/prompts.json"
 

@@ -9,7 +9,7 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.prompt_escape import as_value
 from nextscene.judge.spending.prices import Price
-from nextscene.judge.verdict import SCHEMA
+from nextscene.judge.verdict_parser import SCHEMA
 from nextscene.prompts import Prompt, load
 
 _DESCRIPTION = "[What likely happened just before this moment]"
@@ -31,14 +31,14 @@ class RequestBuilder:
         subject = f"{question.clip_id} {question.content}" if question.content else ""
         return self._request("caption", prompt, question, text=prompt.text, frames=question.frames, subject=subject)
 
-    def describe(self, question: Question, turned_down: tuple[str, ...]) -> Request:
+    def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> Request:
         """The template up to `Description:`, from where the model goes on; what follows there is the system prompt."""
         prompt = load("preceding_description")
-        asking, _, guidelines = prompt.text.partition(_DESCRIPTION)
-        text = asking.strip().replace(prompt.markers["caption"], self.value(question.caption))
-        if turned_down:
-            attempts = "\n".join(f"- {' '.join(self.value(scene).split())}" for scene in turned_down)
-            text = f"{text}\n\n{load('retry').fill(turned_down=attempts)}"
+        instruction, _, guidelines = prompt.text.partition(_DESCRIPTION)
+        text = instruction.strip().replace(prompt.markers["caption"], self.value(question.caption))
+        if rejected_scenes:
+            attempts = "\n".join(f"- {' '.join(self.value(scene).split())}" for scene in rejected_scenes)
+            text = f"{text}\n\n{load('retry').fill(rejected_scenes=attempts)}"
         return self._request("describe", prompt, question, text=text, system=self._system(guidelines.strip()))
 
     def verify(self, question: Question, scene: str) -> Request:
@@ -69,6 +69,6 @@ class RequestBuilder:
             model=self._settings.model,
             effort=self._effort,
             max_tokens=self._settings.max_tokens,
-            sample=question.sample,
+            attempt=question.attempt,
             **{"system": "", **parts},
         )

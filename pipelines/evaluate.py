@@ -166,7 +166,7 @@ def main(
         return
     settings = chosen(_Settings, None, flags | {"judge__model": judge_model}).judge
     budget = dollars("--budget-usd", budget_usd)
-    price = Prices.load(prices).of(settings.model, "--judge-model")
+    price = Prices.load(prices).for_model(settings.model, "--judge-model")
     check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
     unjudged = _evaluate(plan, opened, settings, price, budget)
     if unjudged:
@@ -278,7 +278,7 @@ def _evaluate(
     run = uuid.uuid4().hex
     with claimed(Storage.at(plan.out), EVALUATION) as place, hold_lock(place, run) as heartbeat:
         out = heartbeat.out
-        asking = JudgeThread(settings, price, out, budget, still_ours=RunOwnershipCheck(out, run).check)
+        asking = JudgeThread(settings, price, out, budget, check_ownership=RunOwnershipCheck(out, run).check)
         try:
             records = {
                 name: plan.records(opening, lambda number, sample: f"{number:05}-{sample}.mp4")

@@ -24,7 +24,7 @@ _MARKERS: Mapping[str, Mapping[str, str]] = {
     "next_scene": {"scene_description": "{scene_description}"},
     "text_to_video": {"caption": "{caption}"},
     "caption": {},
-    "retry": {"turned_down": "{turned_down}"},
+    "retry": {"rejected_scenes": "{turned_down}"},
     "notice": {},
 }
 

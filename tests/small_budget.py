@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
-from nextscene.judge.spending.segments import read_answers
+from nextscene.judge.spending.answer_segments import read_answers
 from tests.command import Place, place
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, Limits
 from tests.support import ledger, make_video, write_csv

@@ -41,7 +41,7 @@ _TRIPS_TO_FIND_THE_LIMIT = 7
 _SECONDS_TO_FIND_THE_RATE = 10.0
 _BUDGET, _EXPECTED_OF_A_CLIP = Decimal(1000), Decimal("0.001")
 
-_PRICE = Prices.load().of(ClaudeConfig().model)
+_PRICE = Prices.load().for_model(ClaudeConfig().model)
 _REQUESTS = RequestBuilder(ClaudeConfig(), _PRICE)
 _NUMBERS = itertools.count()
 
@@ -140,13 +140,13 @@ async def _ours(out: str) -> AsyncIterator[Ask]:
 
     async def ask(request: Request, number: int) -> object:
         clip = f"clip {number}"
-        with client.clip(clip, _EXPECTED_OF_A_CLIP):
+        with client.announce(clip, _EXPECTED_OF_A_CLIP):
             return await client.ask(request, number, clip)
 
     try:
         yield ask
     finally:
-        await client.end()
+        await client.close()
 
 
 async def main(mode: str, out: str, *numbers: str) -> object:

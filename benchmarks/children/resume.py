@@ -24,17 +24,17 @@ from nextscene.common.storage import Storage
 from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.answer_segments import CALLS, SEGMENT_SUFFIX
 from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.judge.spending.prices import Prices
-from nextscene.judge.spending.segments import CALLS, SEGMENT_SUFFIX
 from nextscene.shards.format.layout import JOURNALS
 
 
 async def judge(out: str) -> Callable[[], Awaitable[None]]:
     files = Storage.at(out)
-    price = Prices.load().of(ClaudeConfig().model)
+    price = Prices.load().for_model(ClaudeConfig().model)
     client = await CachedClient.open(files, local_state(files, JOURNALS), price, RetryPolicy(), None)
-    return client.end
+    return client.close
 
 
 def segments(out: str) -> None:

@@ -14,8 +14,8 @@ from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.stages.replay import Replay
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
+from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.judge.spending.prices import Prices
-from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.layout import ShardName, UnitName
 from nextscene.shards.format.receipt import Receipt
@@ -127,7 +127,9 @@ def _calls_so_far(opened: OpenDataset, spot: ClipLocation) -> tuple[dict[str, An
     if config is None or planned is None or not config.judge_kind.pays or not opened.has_calls:
         return ()
     try:
-        calls = Replay(StoredAnswers(opened.out).get, config, Prices.load().of(config.claude.model), planned).calls
+        calls = Replay(
+            StoredAnswers(opened.out).get, config, Prices.load().for_model(config.claude.model), planned
+        ).calls
     except JudgeUsageError:
         return ()  # a model whose prices are not known any more
     except JudgeStopped as damage:

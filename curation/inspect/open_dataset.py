@@ -12,7 +12,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
 from nextscene.curation.sealing.committed import CommittedState
-from nextscene.judge.spending.segments import CALLS
+from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
 from nextscene.shards.format.folder_mark import KIND_NAMES, LATENTS
 from nextscene.shards.format.layout import CONFIG, LEDGER, PLAN

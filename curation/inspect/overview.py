@@ -20,7 +20,7 @@ from nextscene.curation.sealing.retry import open_retry
 from nextscene.curation.sealing.retry_advice import Advice, retries
 from nextscene.curation.summary import Spending
 from nextscene.judge.registry import JUDGES, is_paid
-from nextscene.judge.spending.segments import CALLS
+from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.shards.format.layout import MANIFEST, SHARDS, SUMMARY
 from nextscene.shards.format.receipt import Receipt
 

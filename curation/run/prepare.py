@@ -27,8 +27,8 @@ from nextscene.judge.claude import CLAUDE
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.registry import JUDGES, is_paid, settings_of
 from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.judge.spending.budget_record import ACCOUNT
-from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.layout import (
     CHECKSUMS,

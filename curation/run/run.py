@@ -186,7 +186,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
             order.terms,
             recorded.begun_with_cut,
             witnesses(out),
-            ApiIdentity.here() if order.terms else None,
+            ApiIdentity.current() if order.terms else None,
         )
         run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:

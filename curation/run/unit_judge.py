@@ -106,12 +106,12 @@ class UnitJudge:
 
     def report(self) -> CallProgress | None:
         """How the asking goes, if anything is paid for."""
-        return self._client.report() if self._client else None
+        return self._client.progress() if self._client else None
 
     async def end(self) -> None:
         """Asks nothing more; what is under way is waited for, a little, and stored."""
         if self._client:
-            await self._client.end()
+            await self._client.close()
 
     async def _scene(
         self, judge: Judge | None, clip: PlannedClip, found: Found, sample: int
@@ -136,7 +136,7 @@ class UnitJudge:
         if self._client is None or self._terms is None or self._estimator is None:
             return await describe_clips(judge, question)
         bill = self._estimator.bill(PendingClip(clip.caption, pictures_of(clip.name, self._config)))
-        with self._client.clip(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
+        with self._client.announce(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
             return await describe_clips(judge, question)
 
     def _paid_before(self, clip: PlannedClip, sample: int) -> DescribedScene | None:

@@ -23,8 +23,8 @@ from nextscene.curation.ledger import Tally, read_ledger
 from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, seal_shard
 from nextscene.curation.summary import sums_before
+from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.judge.spending.budget_record import ACCOUNT
-from nextscene.judge.spending.segments import CALLS
 from nextscene.shards.format.layout import CHECKSUMS, LEDGER, MANIFEST, PARTS, SHARDS, ShardName, UnitName
 from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import Receipt, sealed_shards

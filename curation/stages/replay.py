@@ -43,7 +43,7 @@ class Replay:
         self._look_up = look_up
         self._calls: list[Call] = []
         frames = () if clip.caption else _NO_FRAMES
-        question = Question(clip.clip_id, clip.caption, frames=frames, sample=sample, content=content_of(clip))
+        question = Question(clip.clip_id, clip.caption, frames=frames, attempt=sample, content=content_of(clip))
         self.scene: DescribedScene | None = None
         try:
             judge = config.judge_kind.open(config.judge_settings, price, self)

@@ -15,8 +15,8 @@ from nextscene.judge.api.answer import Answer
 from nextscene.judge.base import Call
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
-from nextscene.judge.spending.segments import CALLS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 
 
@@ -68,7 +68,7 @@ class Answers:
                 return "its tokens and dollars are not the sums of its calls"
             for call in calls:
                 self._in_rows += Decimal(call["usd"])
-                stored = self._stored.every(call["key"]) if self._stored else ()
+                stored = self._stored.get_all(call["key"]) if self._stored else ()
                 if self._stored and not any(_fits(call, answer) for answer in stored):
                     return f"its call {call['key']:.16} is not what the stored answer says, or there is none"
         except JudgeStopped as damage:

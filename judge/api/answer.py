@@ -67,7 +67,7 @@ class Answer:
         return (self.key, self.message_id) == (other.key, other.message_id)
 
     @staticmethod
-    def of(
+    def from_message(
         key: str,
         message: Mapping[str, Any],
         price: Price,
@@ -104,7 +104,7 @@ class Answer:
                 usage=usage,
                 usd=price.served_by(served).cost(usage, in_batch=bool(batch_id)),
                 tries=tries,
-            )._cleaned()
+            )._sanitized()
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             raise InvalidResponse(f"what came back is not a message: {error!r}") from error
 
@@ -114,12 +114,12 @@ class Answer:
         return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
     @staticmethod
-    def of_line(line: bytes) -> Answer:
+    def from_line(line: bytes) -> Answer:
         """Raises ValueError, KeyError or TypeError for a line that is none."""
         value = json.loads(line)
-        return Answer(**{**value, "usage": Usage(**value["usage"]), "usd": Decimal(value["usd"])})._cleaned()
+        return Answer(**{**value, "usage": Usage(**value["usage"]), "usd": Decimal(value["usd"])})._sanitized()
 
-    def _cleaned(self) -> Answer:
+    def _sanitized(self) -> Answer:
         """With texts that files can hold. One that is too long to be data is none, and `explanation` says so."""
         text, explanation = storable_text(self.text), readable_text(str(self.explanation or ""))
         if (size := len(text.encode())) > MAX_TEXT_BYTES:

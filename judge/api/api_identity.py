@@ -22,7 +22,7 @@ class ApiIdentity:
     address_sha256: str
 
     @staticmethod
-    def here(salt: bytes | None = None) -> ApiIdentity:
+    def current(salt: bytes | None = None) -> ApiIdentity:
         """Return that of this process, with a new salt if none is given."""
         salt = salt or secrets.token_bytes(_SALT_BYTES)
         key, address = f"{key_name()}={secret_of(key_name())}", os.environ.get(_ADDRESS, "").strip().rstrip("/")
@@ -30,7 +30,7 @@ class ApiIdentity:
 
     def differences(self) -> list[str]:
         """Return the environment variables that are set otherwise in this process."""
-        here = ApiIdentity.here(self.salt)
+        here = ApiIdentity.current(self.salt)
         wrong = ["/".join(KEYS)] if here.key_sha256 != self.key_sha256 else []
         return wrong + ([_ADDRESS] if here.address_sha256 != self.address_sha256 else [])
 

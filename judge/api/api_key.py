@@ -9,7 +9,7 @@ from nextscene.judge.errors import JudgeUsageError
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _ADDRESS = "ANTHROPIC_BASE_URL"
-_OF_OTHERS = ("sk-proj-", "sk-or-", "AKIA", "ASIA", "AIza", "hf_", "gsk_", "xai-")
+_OTHER_PROVIDERS = ("sk-proj-", "sk-or-", "AKIA", "ASIA", "AIza", "hf_", "gsk_", "xai-")
 
 
 def check_key(instead: str = "") -> None:
@@ -18,7 +18,7 @@ def check_key(instead: str = "") -> None:
     `instead` is what a command offers that does without one, at the end of the line that says how to have one.
     """
     _check_address()
-    secrets = secrets_here()
+    secrets = configured_secrets()
     if not secrets:
         raise JudgeUsageError(
             f"the judge claude needs a key for the Claude API, and {KEYS[0]} is not set; set it{instead}"
@@ -28,7 +28,7 @@ def check_key(instead: str = "") -> None:
             raise JudgeUsageError(f"{name} holds quotes or a variable that was not filled in; set it to the key alone")
         if not (secret.isascii() and secret.isprintable() and " " not in secret):
             raise JudgeUsageError(f"{name} holds a space or a letter that no key has; set it to the key alone")
-        if secret.startswith(_OF_OTHERS) and not os.environ.get(_ADDRESS):
+        if secret.startswith(_OTHER_PROVIDERS) and not os.environ.get(_ADDRESS):
             raise JudgeUsageError(f"{name} holds a key of another provider, as it begins; set it to one for Claude")
 
 
@@ -41,9 +41,9 @@ def _check_address() -> None:
         )
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """The text without the secrets of this process."""
-    for secret in secrets_here().values():
+    for secret in configured_secrets().values():
         text = text.replace(secret, "***")
     return text
 
@@ -57,6 +57,6 @@ def secret_of(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
-def secrets_here() -> dict[str, str]:
+def configured_secrets() -> dict[str, str]:
     values = {name: secret_of(name) for name in KEYS}
     return {name: value for name, value in values.items() if value}

@@ -32,47 +32,47 @@ class RetryPolicy:
 class OutageDetector:
     """Watches for the time in which nothing at all is answered. Before the first contact it is less patient."""
 
-    def __init__(self, patience: RetryPolicy) -> None:
-        self._patience = patience
-        self._since: float | None = None
-        self._reached = self._answered = False
-        self.last: ApiError | None = None
+    def __init__(self, retry_policy: RetryPolicy) -> None:
+        self._retry_policy = retry_policy
+        self._failing_since: float | None = None
+        self._has_reached = self._has_answered = False
+        self.last_error: ApiError | None = None
         """What went wrong since the last answer."""
 
-    def apart(self) -> OutageDetector:
+    def child(self) -> OutageDetector:
         """A watch over one thing alone, which may fail for too long while others are answered."""
-        watch = OutageDetector(self._patience)
-        watch._reached, watch._answered = self._reached, self._answered
+        watch = OutageDetector(self._retry_policy)
+        watch._has_reached, watch._has_answered = self._has_reached, self._has_answered
         return watch
 
-    def answered(self) -> None:
-        self._since = self.last = None
-        self._reached = self._answered = True
+    def record_success(self) -> None:
+        self._failing_since = self.last_error = None
+        self._has_reached = self._has_answered = True
 
-    def met(self, fault: ApiError, bearable: bool = False) -> bool:
+    def record_error(self, fault: ApiError, tolerate_outage: bool = False) -> bool:
         """Raises JudgeUsageError or JudgeStopped if this fault ends the run, or has lasted for too long.
 
         What was accepted before and is not any more is no mistake.
 
-        Where the latter is `bearable`, it returns whether it has.
+        Where the latter is `tolerate_outage`, it returns whether it has.
         """
-        if fault.kind == "mistake" and not self._answered:
-            raise JudgeUsageError(fault.said)
+        if fault.kind == "mistake" and not self._has_answered:
+            raise JudgeUsageError(fault.message)
         if fault.kind in ("mistake", "stop"):
-            raise JudgeStopped(fault.said)
-        self._reached |= fault.reached
-        self.last = fault
+            raise JudgeStopped(fault.message)
+        self._has_reached |= fault.reached
+        self.last_error = fault
         if fault.kind in ("item", "denied"):
             return False
-        if self._since is None:
-            self._since = time.monotonic()
-        seconds = time.monotonic() - self._since
-        longest = self._patience.outage_seconds
-        if not self._reached:
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        seconds = time.monotonic() - self._failing_since
+        longest = self._retry_policy.outage_seconds
+        if not self._has_reached:
             longest = min(longest, _FIRST_CONTACT_SECONDS)
         too_long = seconds > longest
-        if too_long and not bearable:
-            raise JudgeStopped(f"the Claude API gave no answer for {seconds:.0f} s (last: {fault.said})")
+        if too_long and not tolerate_outage:
+            raise JudgeStopped(f"the Claude API gave no answer for {seconds:.0f} s (last: {fault.message})")
         return too_long
 
 

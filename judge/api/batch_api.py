@@ -14,12 +14,12 @@ import httpx2
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
 
 from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
-from nextscene.judge.api.api_key import redacted
+from nextscene.judge.api.api_key import redact
 from nextscene.judge.api.backoff import OutageDetector, backoff
 from nextscene.judge.api.batch_record import BatchRecord
-from nextscene.judge.api.batch_results import Result, TooShort, entry_of, read_results, unread
+from nextscene.judge.api.batch_results import Result, TruncatedResults, entry_of, read_results, unread
 from nextscene.judge.api.client import read_message
-from nextscene.judge.api.errors import ApiError, read_fault
+from nextscene.judge.api.errors import ApiError, classify_exception
 from nextscene.judge.api.request import Request
 from nextscene.judge.api.shared_errors import SharedErrors
 from nextscene.judge.api.shutdown import ShutdownSignal
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _UPLOAD_SECONDS = 600.0
 _FIRST_POLL_SECONDS = 1.0
 _LONGEST_POLL_SECONDS = 60.0
-_GONE = 3
+_MAX_NOT_FOUND = 3
 """So often in a row is a batch not known that it is not there."""
 _READINGS = 5
 _STATES = ("in_progress", "canceling", "ended")
@@ -39,11 +39,11 @@ _STATES = ("in_progress", "canceling", "ended")
 _CLOCKS_APART = timedelta(hours=1)
 
 
-class MayAppear(Exception):
+class CreationUncertain(Exception):
     """Nobody knows whether the batch was created. It may be listed later."""
 
 
-class NotCreated(Exception):
+class CreationFailed(Exception):
     """The batch surely was not created; `reason` is what ends the run."""
 
     def __init__(self, reason: Exception) -> None:
@@ -59,14 +59,14 @@ class BatchApi:
         api: anthropic.AsyncAnthropic,
         price: Price,
         outage: OutageDetector,
-        common_faults: SharedErrors,
-        gate: ShutdownSignal,
+        shared_errors: SharedErrors,
+        shutdown: ShutdownSignal,
     ) -> None:
         self._api = api
         self._price = price
         self._outage = outage
-        self._common_faults = common_faults
-        self._gate = gate
+        self._shared_errors = shared_errors
+        self._shutdown = shutdown
         self._short: Counter[frozenset[str]] = Counter()
 
     async def create(self, batch: BatchRecord, requests: list[Request]) -> str:
@@ -75,33 +75,35 @@ class BatchApi:
         Raises NotCreated or MayAppear, and nothing else.
         """
         items: Any = [{"custom_id": request.key, "params": request.body} for request in requests]
-        tries, outage = 0, self._outage.apart()
+        tries, outage = 0, self._outage.child()
         while True:
             tries += 1
             try:
-                self._gate.check()
+                self._shutdown.check()
             except Exception as end:
-                raise NotCreated(end) from end
+                raise CreationFailed(end) from end
             try:
                 made = await self._api.messages.batches.with_raw_response.create(
                     requests=items, timeout=_UPLOAD_SECONDS
                 )
                 batch_id = _id(made.http_response)
-                self._outage.answered()
+                self._outage.record_success()
                 return batch_id
             except Exception as error:  # noqa: BLE001
-                fault = read_fault(error, redacted)
+                fault = classify_exception(error, redact)
             # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
             if fault.may_be_done:
-                raise MayAppear(fault.said)
+                raise CreationUncertain(fault.message)
             try:
                 if fault.kind == "denied":
-                    await self._common_faults.check(fault, batch.name)
-                outage.met(fault)
-                self._met(fault, f"the API does not take a batch of {len(requests):,} questions; ask without --batches")
-                await self._gate.sleep(max(fault.retry_after, backoff(tries)))
+                    await self._shared_errors.check(fault, batch.name)
+                outage.record_error(fault)
+                self._record_error(
+                    fault, f"the API does not take a batch of {len(requests):,} questions; ask without batches"
+                )
+                await self._shutdown.sleep(max(fault.retry_after, backoff(tries)))
             except Exception as end:
-                raise NotCreated(end) from end
+                raise CreationFailed(end) from end
 
     async def locate(self, batch: BatchRecord, known: Collection[str]) -> tuple[str, bool]:
         """The id under which the account lists this batch, "" if it does not.
@@ -110,11 +112,11 @@ class BatchApi:
         ids of other batches.
         """
         at_work = False
-        for candidate in await self._patiently(lambda: self._candidates(batch, known)):
+        for candidate in await self._retry_read(lambda: self._candidates(batch, known)):
             if candidate.processing_status != "ended":
                 at_work = True
             elif candidate.results_url:
-                is_ours = await self._patiently(partial(self._is_ours, batch, candidate.id))
+                is_ours = await self._retry_read(partial(self._has_our_questions, batch, candidate.id))
                 if is_ours:
                     return candidate.id, False
         return "", at_work
@@ -130,7 +132,7 @@ class BatchApi:
                 found.append(listed)
         return found
 
-    async def _is_ours(self, batch: BatchRecord, batch_id: str) -> bool:
+    async def _has_our_questions(self, batch: BatchRecord, batch_id: str) -> bool:
         # One question alone proves nothing: an earlier batch may have ended without an answer to it.
         held = {
             entry.custom_id async for entry in self._entries(batch_id) if entry and isinstance(entry.custom_id, str)
@@ -149,13 +151,13 @@ class BatchApi:
         """The batch once it has ended; None if it, or what it held, is not there any more."""
         pause, gone = _FIRST_POLL_SECONDS, 0
         while True:
-            batch = await self._patiently(lambda: self._retrieve(batch_id))
+            batch = await self._retry_read(lambda: self._retrieve(batch_id))
             if batch and batch.processing_status == "ended":
                 return batch if batch.results_url else None
             gone = 0 if batch else gone + 1
-            if gone >= _GONE:
+            if gone >= _MAX_NOT_FOUND:
                 return None
-            await self._gate.sleep(pause)
+            await self._shutdown.sleep(pause)
             pause = min(_LONGEST_POLL_SECONDS, 1.5 * pause)
 
     async def _retrieve(self, batch_id: str) -> MessageBatch | None:
@@ -169,7 +171,7 @@ class BatchApi:
 
     async def results(self, batch: BatchRecord) -> dict[str, Answer | Exception]:
         """Key → answer, or why there is none: MissingFromBatch, RequestFailed, or what ends the run."""
-        read = await self._patiently(lambda: self._read(batch))
+        read = await self._retry_read(lambda: self._read(batch))
         some_answered = any(isinstance(result, Answer) for result in read.values())
         faults = {key: result for key, result in read.items() if isinstance(result, ApiError)}
         ends = await asyncio.gather(*(self._end_of(fault, key, some_answered) for key, fault in faults.items()))
@@ -181,7 +183,7 @@ class BatchApi:
         """All results. What is missing again and again is not there."""
         try:
             return await read_results(self._entries(batch.batch_id), batch, self._price)
-        except TooShort as short:
+        except TruncatedResults as short:
             self._short[short.missing] += 1
             if self._short[short.missing] < _READINGS:
                 raise
@@ -190,14 +192,14 @@ class BatchApi:
     async def _end_of(self, fault: ApiError, key: str, some_answered: bool) -> Exception:
         """What a question ends with in whose place the batch holds a fault."""
         if fault.kind in ("mistake", "stop"):
-            return JudgeStopped(fault.said)
+            return JudgeStopped(fault.message)
         if some_answered:
-            self._common_faults.answered()
+            self._shared_errors.record_success()
         try:
-            await self._common_faults.check(fault, key)
+            await self._shared_errors.check(fault, key)
         except JudgeStopped as end:
             return end
-        return RequestFailed(fault.reason, fault.said)
+        return RequestFailed(fault.reason, fault.message)
 
     async def _entries(self, batch_id: str) -> AsyncIterator[MessageBatchIndividualResponse | None]:
         """The lines of a batch's results; None for one that is no result, at which the SDK's own reader would end."""
@@ -210,27 +212,27 @@ class BatchApi:
             if last and (entry := entry_of(last)):  # else it may have broken off
                 yield entry
 
-    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_read(self, action: Callable[[], Awaitable[T]]) -> T:
         """What only reads may be done again and again."""
         tries = 0
         while True:
             tries += 1
             try:
                 found = await action()
-                self._outage.answered()
+                self._outage.record_success()
                 return found
             except Exception as error:  # noqa: BLE001
                 # What the SDK stumbles over, as it checks no types, is not of the API.
                 stumbled = type(error) in (AttributeError, TypeError, anthropic.AnthropicError)
                 odd = NotFromModel(f"what came back is nothing of the Claude API ({type(error).__name__})")
-                fault = read_fault(odd if stumbled else error, redacted)
-            self._met(fault, "the batches of this account cannot be read")
-            await self._gate.sleep(max(fault.retry_after, backoff(tries)))
+                fault = classify_exception(odd if stumbled else error, redact)
+            self._record_error(fault, "the batches of this account cannot be read")
+            await self._shutdown.sleep(max(fault.retry_after, backoff(tries)))
 
-    def _met(self, fault: ApiError, what: str) -> None:
-        self._outage.met(fault)
+    def _record_error(self, fault: ApiError, what: str) -> None:
+        self._outage.record_error(fault)
         if fault.kind in ("item", "denied"):
-            raise JudgeStopped(f"{what}: {fault.said}")
+            raise JudgeStopped(f"{what}: {fault.message}")
 
 
 def _id(created: httpx2.Response) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.segments import CALLS, AnswerFiles
+from nextscene.judge.spending.answer_segments import CALLS, AnswerFiles
 
 BATCHES = f"{CALLS}/batches"
 
@@ -41,7 +41,7 @@ class BatchRecord:
         files.write(self.path, gzip.compress(json.dumps(value).encode(), mtime=0))
 
     @staticmethod
-    def all(files: AnswerFiles) -> list[BatchRecord]:
+    def read_all(files: AnswerFiles) -> list[BatchRecord]:
         """Every batch that stands as open. Raises JudgeStopped for a record that is damaged."""
         found = []
         for entry in files.files(BATCHES):

@@ -9,9 +9,9 @@ from anthropic.types.messages import MessageBatchIndividualResponse
 
 from nextscene.common.text import readable_text
 from nextscene.judge.api.answer import Answer, InvalidResponse, NotFromModel
-from nextscene.judge.api.api_key import redacted
+from nextscene.judge.api.api_key import redact
 from nextscene.judge.api.batch_record import BatchRecord
-from nextscene.judge.api.errors import ApiError, sort, status_of
+from nextscene.judge.api.errors import ApiError, classify_status, status_of_type
 from nextscene.judge.spending.prices import Price
 
 
@@ -19,7 +19,7 @@ class MissingFromBatch(Exception):
     """The batch has ended without an answer to this question, which may be asked again."""
 
 
-class NeverCreated(MissingFromBatch):
+class BatchNeverCreated(MissingFromBatch):
     """The batch that should have held this question does not exist."""
 
 
@@ -30,7 +30,7 @@ class UnreadableResult(MissingFromBatch):
 Result = Answer | ApiError | MissingFromBatch
 
 
-class TooShort(InvalidResponse):
+class TruncatedResults(InvalidResponse):
     """The results have come without those of `missing`, and with nothing that could be those."""
 
     def __init__(self, batch: BatchRecord, missing: frozenset[str], results: dict[str, Result]) -> None:
@@ -60,7 +60,7 @@ async def read_results(
         raise NotFromModel(f"what came for the results of batch {batch.batch_id} holds none")
     missing = frozenset(batch.questions.keys() - results.keys())
     if len(missing) > unreadable:
-        raise TooShort(batch, missing, results)
+        raise TruncatedResults(batch, missing, results)
     return results | unread(missing)
 
 
@@ -86,13 +86,13 @@ def _of(entry: MessageBatchIndividualResponse, batch: BatchRecord, price: Price)
         result = entry.result
         if result.type == "succeeded":
             message = result.message.to_dict()
-            return Answer.of(
+            return Answer.from_message(
                 entry.custom_id, message, price, worst=batch.dearest or batch.worst, batch_id=batch.batch_id
             )
         if result.type == "errored":
             why = result.error.error
-            fault = sort(status_of(why.type), "", redacted(why.message))
-            return fault if fault.kind in ("mistake", "stop", "item", "denied") else MissingFromBatch(fault.said)
+            fault = classify_status(status_of_type(why.type), "", redact(why.message))
+            return fault if fault.kind in ("mistake", "stop", "item", "denied") else MissingFromBatch(fault.message)
         return MissingFromBatch(result.type)
     except (ValueError, TypeError, AttributeError, RecursionError) as mistake:
         return UnreadableResult(readable_text(str(mistake)))

@@ -21,9 +21,9 @@ import anthropic
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.backoff import OutageDetector, RetryPolicy
-from nextscene.judge.api.batch_api import BatchApi, MayAppear, NotCreated
+from nextscene.judge.api.batch_api import BatchApi, CreationFailed, CreationUncertain
 from nextscene.judge.api.batch_record import BatchRecord
-from nextscene.judge.api.batch_results import MissingFromBatch, NeverCreated, UnreadableResult
+from nextscene.judge.api.batch_results import BatchNeverCreated, MissingFromBatch, UnreadableResult
 from nextscene.judge.api.client import worst_cost
 from nextscene.judge.api.errors import ApiError, Kind
 from nextscene.judge.api.request import Request
@@ -31,14 +31,14 @@ from nextscene.judge.api.shared_errors import SharedErrors
 from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JUDGE_ERROR, JudgeStopped, RequestFailed
 from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.answer_segments import AnswerFiles
 from nextscene.judge.spending.budget import Budget
-from nextscene.judge.spending.journal import Pending
+from nextscene.judge.spending.call_journal import Pending
 from nextscene.judge.spending.prices import Price
-from nextscene.judge.spending.segments import AnswerFiles
 
 # The API takes 100,000 requests and 256 MB; less is lost where less is sent at once.
-MOST_REQUESTS = 10_000
-MOST_BYTES = 64 << 20
+MAX_REQUESTS = 10_000
+MAX_BYTES = 64 << 20
 _BYTES_AROUND_A_REQUEST = 100
 _SUBMISSIONS = 3
 _CREATIONS = 8
@@ -63,24 +63,24 @@ class Batches:
         budget: Budget,
         cache: AnswerCache,
         files: AnswerFiles,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         outage: OutageDetector,
-        common_faults: SharedErrors,
-        gate: ShutdownSignal,
-        most_requests: int = MOST_REQUESTS,
-        most_bytes: int = MOST_BYTES,
+        shared_errors: SharedErrors,
+        shutdown: ShutdownSignal,
+        max_requests: int = MAX_REQUESTS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._common_faults = common_faults
-        self._api = BatchApi(api, price, outage, common_faults, gate)
+        self._shared_errors = shared_errors
+        self._api = BatchApi(api, price, outage, shared_errors, shutdown)
         self._price = price
         self._budget = budget
         self._cache = cache
         self._files = files
-        self._patience = patience
-        self._gate = gate
-        gate.on_close(self._tell_all)
-        self._most_requests = most_requests
-        self._most_bytes = most_bytes
+        self._retry_policy = retry_policy
+        self._shutdown = shutdown
+        shutdown.add_listener(self._fail_all)
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
         self._gathered: dict[str, _Question] = {}
         self._joined_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,16 +89,16 @@ class Batches:
         self._results: dict[str, asyncio.Future[Answer | Exception]] = {}
         self._creating: set[str] = set()
         self.open: dict[str, BatchRecord] = {}
-        self._missing: dict[str, BatchRecord] = {}
+        self._unlisted: dict[str, BatchRecord] = {}
 
-    def take_up(self, batches: Iterable[BatchRecord]) -> None:
+    def resume(self, batches: Iterable[BatchRecord]) -> None:
         """Goes on with the batches that earlier runs left open."""
         for batch in batches:
             self.open[batch.name] = batch
-            self._expect(batch.questions)
-            self._start(self._go_on(batch))
+            self._create_futures(batch.questions)
+            self._start(self._finish(batch))
 
-    def holds(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether the question is in a batch already."""
         return key in self._results
 
@@ -113,27 +113,29 @@ class Batches:
 
     async def ask(self, request: Request, clip_id: str) -> Answer:
         """The answer, stored. Raises RequestFailed, JudgeUsageError or JudgeStopped."""
-        fates: list[MissingFromBatch] = []
-        while len(fates) < _CREATIONS and sum(not isinstance(fate, NeverCreated) for fate in fates) < _SUBMISSIONS:
-            self._gate.check()
-            if not self.holds(request.key):
-                self._join(_Question(request, clip_id))
+        misses: list[MissingFromBatch] = []
+        while (
+            len(misses) < _CREATIONS and sum(not isinstance(miss, BatchNeverCreated) for miss in misses) < _SUBMISSIONS
+        ):
+            self._shutdown.check()
+            if not self.contains(request.key):
+                self._enqueue(_Question(request, clip_id))
             try:
                 return await self.result(request.key)
-            except MissingFromBatch as fate:
-                fates.append(fate)
-        raise RequestFailed(JUDGE_ERROR, f"in {len(fates)} batches without an answer; last: {fates[-1]}")
+            except MissingFromBatch as miss:
+                misses.append(miss)
+        raise RequestFailed(JUDGE_ERROR, f"in {len(misses)} batches without an answer; last: {misses[-1]}")
 
     @property
-    def missing(self) -> set[str]:
+    def unlisted(self) -> set[str]:
         """The questions of batches that may exist, although the API does not list them."""
-        return {key for batch in self._missing.values() for key in batch.questions}
+        return {key for batch in self._unlisted.values() for key in batch.questions}
 
-    def come_back(self) -> JudgeStopped:
+    def unlisted_error(self) -> JudgeStopped:
         """What ends a run that has nothing else to ask than what is missing."""
-        latest = max(map(self._appears_until, self._missing.values()))
+        latest = max(map(self._appears_until, self._unlisted.values()))
         return JudgeStopped(
-            f"{len(self.missing):,} questions may be in a batch whose creation broke off, and which the API does not"
+            f"{len(self.unlisted):,} questions may be in a batch whose creation broke off, and which the API does not"
             " list yet; the same command looks for it again, and asks them anew after"
             f" {datetime.fromtimestamp(latest, UTC):%Y-%m-%d %H:%M} UTC (see --limits.batch-appear-hours)"
         )
@@ -146,15 +148,15 @@ class Batches:
 
     # ---- gathering ---------------------------------------------------------------------------------------------
 
-    def _join(self, question: _Question) -> None:
-        self._expect([question.request.key])
+    def _enqueue(self, question: _Question) -> None:
+        self._create_futures([question.request.key])
         self._gathered[question.request.key] = question
         self._joined_at = time.monotonic()
         if not self._gathering:
             self._gathering = True
             self._start(self._gather())
 
-    def _expect(self, keys: Iterable[str]) -> None:
+    def _create_futures(self, keys: Iterable[str]) -> None:
         loop = asyncio.get_running_loop()
         for key in keys:
             self._results.setdefault(key, loop.create_future())
@@ -162,12 +164,12 @@ class Batches:
     async def _gather(self) -> None:
         while self._gathered:
             quiet = time.monotonic() - self._joined_at
-            if len(self._gathered) < self._most_requests and quiet < self._patience.quiet_seconds:
-                await self._gate.sleep(min(0.2, self._patience.quiet_seconds - quiet))
+            if len(self._gathered) < self._max_requests and quiet < self._retry_policy.quiet_seconds:
+                await self._shutdown.sleep(min(0.2, self._retry_policy.quiet_seconds - quiet))
                 continue
             questions = self._fill()
             worsts = [worst_cost(self._price, question.request, in_batch=True) for question in questions]
-            count = await self._budget.reserve_most(worsts)
+            count = await self._budget.reserve_as_many(worsts)
             for question in questions[:count]:
                 del self._gathered[question.request.key]
             self._start(self._submit(questions[:count], worsts[:count]))
@@ -179,7 +181,7 @@ class Batches:
         size = 0
         for question in self._gathered.values():
             size += question.request.bytes + _BYTES_AROUND_A_REQUEST
-            if questions and (size > self._most_bytes or len(questions) == self._most_requests):
+            if questions and (size > self._max_bytes or len(questions) == self._max_requests):
                 break
             questions.append(question)
         return questions
@@ -197,54 +199,54 @@ class Batches:
         self._creating.add(batch.name)
         try:
             batch_id = await self._api.create(batch, [question.request for question in questions])
-            batch = await self._known_as(batch, batch_id)
-        except NotCreated as refusal:
-            await self._forget(batch)
+            batch = await self._record_id(batch, batch_id)
+        except CreationFailed as refusal:
+            await self._discard(batch)
             raise refusal.reason from refusal
-        except MayAppear as doubt:
+        except CreationUncertain as doubt:
             _log.warning("a batch of %s questions may have been created: %s", f"{len(questions):,}", doubt)
         finally:
             self._creating.discard(batch.name)
-        await self._go_on(batch)
+        await self._finish(batch)
 
-    async def _go_on(self, batch: BatchRecord) -> None:
+    async def _finish(self, batch: BatchRecord) -> None:
         if not batch.batch_id:
-            batch_id = await self._look_for(batch)
+            batch_id = await self._locate(batch)
             if not batch_id:
-                await self._forget(batch)
+                await self._discard(batch)
                 return
-            batch = await self._known_as(batch, batch_id)
+            batch = await self._record_id(batch, batch_id)
         await self._collect(batch)
 
-    async def _look_for(self, batch: BatchRecord) -> str:
+    async def _locate(self, batch: BatchRecord) -> str:
         """The id of a batch that may have been created, once it is listed; "" when it cannot appear any more."""
         pause = _FIRST_LOOK_SECONDS
         self._budget.hold(batch.worst)
         try:
             while True:
                 left = self._appears_until(batch) - time.time()
-                batch_id, at_work = await self._api.locate(batch, self._known)
+                batch_id, at_work = await self._api.locate(batch, self._known_ids)
                 if batch_id or (left <= 0 and not at_work):
                     return batch_id
                 if at_work:
-                    self._missing.pop(batch.name, None)
+                    self._unlisted.pop(batch.name, None)
                 else:
-                    self._missing[batch.name] = batch
-                await self._gate.sleep(pause if at_work else min(pause, left))
+                    self._unlisted[batch.name] = batch
+                await self._shutdown.sleep(pause if at_work else min(pause, left))
                 pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
         finally:
-            self._missing.pop(batch.name, None)
-            self._budget.unhold(batch.worst)
+            self._unlisted.pop(batch.name, None)
+            self._budget.release_hold(batch.worst)
 
     def _appears_until(self, batch: BatchRecord) -> float:
         """In seconds since 1970."""
-        return batch.planned_at + 3600 * self._patience.batch_appear_hours
+        return batch.planned_at + 3600 * self._retry_policy.batch_appear_hours
 
     @property
-    def _known(self) -> set[str]:
+    def _known_ids(self) -> set[str]:
         return {batch.batch_id for batch in self.open.values()}
 
-    async def _known_as(self, batch: BatchRecord, batch_id: str) -> BatchRecord:
+    async def _record_id(self, batch: BatchRecord, batch_id: str) -> BatchRecord:
         batch = replace(batch, batch_id=batch_id)
         self.open[batch.name] = batch
         await asyncio.to_thread(batch.write, self._files)
@@ -266,26 +268,26 @@ class Batches:
         await self._budget.write()
         await asyncio.to_thread(self._files.delete, batch.path)
         if not answers:
-            await self._check_common(results)
-        self._hand_out(batch, results)
+            await self._check_shared(results)
+        self._deliver(batch, results)
         for result in results.values():
             if isinstance(result, JudgeStopped):
                 raise result
 
-    async def _check_common(self, results: Mapping[str, Answer | Exception]) -> None:
+    async def _check_shared(self, results: Mapping[str, Answer | Exception]) -> None:
         """Raise JudgeStopped where none of many could be answered."""
         for key, result in results.items():
             if isinstance(result, MissingFromBatch):
                 kind: Kind = "unreadable" if isinstance(result, UnreadableResult) else "server"
-                await self._common_faults.check(ApiError(kind, str(result)), key)
+                await self._shared_errors.check(ApiError(kind, str(result)), key)
 
-    async def _forget(self, batch: BatchRecord) -> None:
+    async def _discard(self, batch: BatchRecord) -> None:
         """It was never created."""
         await asyncio.to_thread(self._files.delete, batch.path)
         self._budget.release_batch(batch.worst)
-        self._hand_out(batch, dict.fromkeys(batch.questions, NeverCreated("it was not created")))
+        self._deliver(batch, dict.fromkeys(batch.questions, BatchNeverCreated("it was not created")))
 
-    def _hand_out(self, batch: BatchRecord, results: dict[str, Answer | Exception]) -> None:
+    def _deliver(self, batch: BatchRecord, results: dict[str, Answer | Exception]) -> None:
         del self.open[batch.name]
         for key in batch.questions:
             expected = self._results.pop(key, None)  # it may stand in two batches, of OUTs that were put together
@@ -302,9 +304,9 @@ class Batches:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._gate.close(error)
+            self._shutdown.trigger(error)
 
-    def _tell_all(self, reason: Exception) -> None:
+    def _fail_all(self, reason: Exception) -> None:
         """Nobody waits any longer. What is open stays open, for another run to collect."""
         for result in self._results.values():
             if not result.done():

@@ -1,4 +1,4 @@
-"""The order in which calls go out: what is nearest to its end first, no more and no faster than is allowed."""
+"""The queue of calls: the most urgent goes first, within the limits on concurrency and rate."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS, AdaptiveConc
 
 
 class CallQueue:
-    """Calls wait here for their turn. For one event loop."""
+    """A priority queue of calls, bounded by an adaptive concurrency limit and token buckets. For one event loop."""
 
-    def __init__(self, most: int) -> None:
-        self.window = AdaptiveConcurrencyLimit(most)
+    def __init__(self, max_concurrent: int) -> None:
+        self.concurrency = AdaptiveConcurrencyLimit(max_concurrent)
         self.buckets = TokenBuckets()
         self._waiting: list[tuple[int, int, asyncio.Future[Permit]]] = []
         self._arrivals = itertools.count()
         self.under_way = 0
         self._paused_until = 0.0
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
 
-    async def enter(self, place: int) -> Permit:
-        """Waits for a turn; of those that wait the lowest `place` goes first. Raises what the flow was closed with."""
+    async def acquire(self, priority: int) -> Permit:
+        """Wait for a permit; the lowest `priority` goes first. Raise the reason with which the queue was closed."""
         if self._closed:
             raise self._closed
-        turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (place, next(self._arrivals), turn))
-        self._let_go()
+        granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._arrivals), granted))
+        self._dispatch()
         try:
-            return await turn
+            return await granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.leave()  # it was let go just when it was called off
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.release()  # granted and cancelled at the same moment: return the slot
             raise
 
-    def leave(self) -> None:
-        """The call has ended, whichever way."""
+    def release(self) -> None:
+        """Return a call's permit, however the call ended."""
         self.under_way -= 1
-        self._let_go()
+        self._dispatch()
 
     def pause(self, seconds: float) -> None:
-        """Nobody goes for that long, two minutes at most."""
+        """Hold back all calls for that many seconds, two minutes at most."""
         now = asyncio.get_running_loop().time()
         self._paused_until = max(self._paused_until, now + min(seconds, LONGEST_PAUSE_SECONDS))
 
     def close(self, reason: Exception) -> None:
-        """From now on nobody goes; those that wait are told why."""
+        """Let no further call go; raise `reason` in those that wait."""
         self._closed = self._closed or reason
-        for _, _, turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(self._closed)
+        for _, _, granted in self._waiting:
+            if not granted.done():
+                granted.set_exception(self._closed)
         self._waiting.clear()
 
-    def _let_go(self) -> None:
+    def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting and self.under_way < self.window.size:
-            wait = max(self._paused_until - loop.time(), self.buckets.wait())
+        while self._waiting and self.under_way < self.concurrency.limit:
+            wait = max(self._paused_until - loop.time(), self.buckets.seconds_to_wait())
             if wait > 0:
-                if self._alarm is None:
-                    self._alarm = loop.call_later(wait, self._wake)
+                if self._timer is None:
+                    self._timer = loop.call_later(wait, self._wake)
                 return
-            _, _, turn = heapq.heappop(self._waiting)
-            if turn.cancelled():
+            _, _, granted = heapq.heappop(self._waiting)
+            if granted.cancelled():
                 continue
             self.under_way += 1
-            self.buckets.take()
-            turn.set_result(self.window.sent(self.under_way))
+            self.buckets.consume()
+            granted.set_result(self.concurrency.issue_permit(self.under_way))
 
     def _wake(self) -> None:
-        self._alarm = None
-        self._let_go()
+        self._timer = None
+        self._dispatch()

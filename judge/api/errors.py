@@ -61,10 +61,10 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class ApiError:
-    """`said` is one line without secrets. `retry_after` is in seconds, two minutes at most, 0 where there is none."""
+    """An error of the API: `message` is one line without secrets, `retry_after` is 0 to 120 seconds, 0 if not given."""
 
     kind: Kind
-    said: str
+    message: str
     retry_after: float = 0.0
     reached: bool = True
     """Whether the server answered at all."""
@@ -76,15 +76,15 @@ class ApiError:
     but a batch may have been created."""
 
 
-def read_fault(error: Exception, redact: Callable[[str], str]) -> ApiError:
+def classify_exception(error: Exception, redact: Callable[[str], str]) -> ApiError:
     """The meaning of what the SDK raised. What it raised for a reason of its own is raised again."""
     if isinstance(error, anthropic.APIStatusError):
-        return _of_status(error, redact)
+        return _classify_status_error(error, redact)
     if isinstance(error, anthropic.APIConnectionError):
         cause = error.__cause__
-        said = readable_text(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
+        message = readable_text(redact(f"{type(cause or error).__name__}: {cause or error}".strip(": ")))
         sent = not isinstance(cause, _NOT_SENT)
-        return ApiError("lost" if sent else "server", said, reached=False, may_be_done=sent)
+        return ApiError("lost" if sent else "server", message, reached=False, may_be_done=sent)
     if isinstance(error, TimeoutError):
         return ApiError("lost", "no whole answer within the time of one call", reached=False, may_be_done=True)
     if isinstance(error, NotFromModel):
@@ -92,63 +92,62 @@ def read_fault(error: Exception, redact: Callable[[str], str]) -> ApiError:
     if isinstance(error, InvalidResponse):
         return ApiError("unreadable", readable_text(redact(str(error))), may_be_done=True)
     if isinstance(error, _BROKEN_OFF):
-        said = readable_text(redact(f"the answer broke off: {error or type(error).__name__}"))
-        return ApiError("lost", said, may_be_done=True)
+        message = readable_text(redact(f"the answer broke off: {error or type(error).__name__}"))
+        return ApiError("lost", message, may_be_done=True)
     raise error
 
 
-def _of_status(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> ApiError:
+def _classify_status_error(error: anthropic.APIStatusError, redact: Callable[[str], str]) -> ApiError:
     words = redact(" ".join(str(error.api_message or error.message).split()))  # the SDK checks no types
     headers = error.response.headers
     if 300 <= error.status_code < 400:
         words = f"to {_host(headers.get('location', ''))}"
-    return sort(error.status_code, str(error.error_code or ""), words, _seconds(headers.get("retry-after")))
+    return classify_status(
+        error.status_code, str(error.error_code or ""), words, _retry_after_seconds(headers.get("retry-after"))
+    )
 
 
-def sort(status: int, code: str, words: str, retry_after: float = 0.0) -> ApiError:
+def classify_status(status: int, code: str, words: str, retry_after: float = 0.0) -> ApiError:
     """What an HTTP status, the API's code for it, and its words mean."""
-    said = readable_text(f"HTTP {status}{f' {code}' if code else ''}: {words}")
+    message = readable_text(f"HTTP {status}{f' {code}' if code else ''}: {words}")
     if _CREDIT_WORDS in words:
         status = 402
     if code in _SPEND_CODES or _SPEND_WORDS in words:
         return ApiError(
-            "stop", f"a spend limit of the account is reached ({said}); raise it, or wait until it is renewed"
+            "stop", f"a spend limit of the account is reached ({message}); raise it, or wait until it is renewed"
         )
     if 300 <= status < 400:
         remedy = "sign in where that is a login page, or set ANTHROPIC_BASE_URL to the address of the Claude API"
-        return ApiError("stop", f"the address of the Claude API leads elsewhere ({said}); {remedy}")
+        return ApiError("stop", f"the address of the Claude API leads elsewhere ({message}); {remedy}")
     if status == 401:
-        wrong = f"the API does not accept the key ({said}); set ANTHROPIC_API_KEY to a valid one"
+        wrong = f"the API does not accept the key ({message}); set ANTHROPIC_API_KEY to a valid one"
         return ApiError("mistake", wrong, rejects_key=True)
     if status in (402, 403):
         return ApiError(
-            "stop", f"the account may not ask this ({said}); see its billing and permissions in the console"
+            "stop", f"the account may not ask this ({message}); see its billing and permissions in the console"
         )
     if status == 404 and "model" in words.lower():
-        remedy = (
-            "choose another --model (elsewhere --judge-model), and where a dataset was begun with"
-            " this one another --out"
-        )
-        return ApiError("mistake", f"the API does not know the model, or not any more ({said}); {remedy}")
+        remedy = "choose another model, and another output folder where a dataset was begun with this one"
+        return ApiError("mistake", f"the API does not know the model, or not any more ({message}); {remedy}")
     if status == 404:
-        return ApiError("mistake", f"there is no Claude API at this address ({said}); see ANTHROPIC_BASE_URL")
+        return ApiError("mistake", f"there is no Claude API at this address ({message}); see ANTHROPIC_BASE_URL")
     if status == 429:
-        return ApiError("pause", said, retry_after) if retry_after else ApiError("busy", said)
+        return ApiError("pause", message, retry_after) if retry_after else ApiError("busy", message)
     if status == 529:
-        return ApiError("busy", said, retry_after)
+        return ApiError("busy", message, retry_after)
     if status in (408, 409) or status >= 500:
-        return ApiError("server", said, retry_after, may_be_done=status != 503)
+        return ApiError("server", message, retry_after, may_be_done=status != 503)
     if status == 413 or (status == 400 and _TOO_LONG_WORDS in words):
-        return ApiError("item", said, reason=CAPTION_TOO_LONG)
-    return ApiError("denied", said)
+        return ApiError("item", message, reason=CAPTION_TOO_LONG)
+    return ApiError("denied", message)
 
 
-def status_of(error_type: str) -> int:
+def status_of_type(error_type: str) -> int:
     """The HTTP status that goes with the API's name for an error, as items of a batch have no other."""
     return _STATUS.get(error_type, 500)
 
 
-def _seconds(header: str | None) -> float:
+def _retry_after_seconds(header: str | None) -> float:
     """Seconds from now, of a header that tells them or a date."""
     with suppress(ValueError, TypeError, OverflowError):
         return min(LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))

@@ -54,10 +54,10 @@ class AdaptiveConcurrencyLimit:
     window; up to the next answer they are an outage, and tell nothing of any level.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.size = min(_AT_FIRST, most)
-        self._ceiling = most
+    def __init__(self, max_limit: int) -> None:
+        self._max_limit = max_limit
+        self.limit = min(_AT_FIRST, max_limit)
+        self._ceiling = max_limit
         self._step = 1
         self._held = 0
         self._confirmed = 0
@@ -67,64 +67,66 @@ class AdaptiveConcurrencyLimit:
         self._flawless = True
         self._latest: deque[bool] = deque(maxlen=_LATEST)
         self._in_a_row = 0
-        self._before = most, 0
+        self._before = max_limit, 0
         self._outage_from = -1  # as in an outage, nothing is known before the first answer
         self._sent = 0
         self._cut_at = 0
 
-    def sent(self, level: int) -> Permit:
+    def issue_permit(self, level: int) -> Permit:
         """A call is sent now, with `level` under way, itself included."""
         self._sent += 1
-        return Permit(level, level >= self.size, self._sent)
+        return Permit(level, level >= self.limit, self._sent)
 
-    def accepted(self, turn: Permit) -> None:
+    def record_success(self, permit: Permit) -> None:
         """That call was answered."""
-        if turn.serial <= self._outage_from:
+        if permit.serial <= self._outage_from:
             return  # let in before the outage, it does not say that this is over
         self._in_a_row = self._outage_from = 0
-        if not turn.full:
+        if not permit.full:
             return
         self._latest.append(True)
-        if self.size < self._ceiling:
-            self.size += 1
+        if self.limit < self._ceiling:
+            self.limit += 1
             return
         self._credit += 1
-        if self._ceiling < self._most and self._credit >= _CREDIT * self._fine + self._calm_wanted:
+        if self._ceiling < self._max_limit and self._credit >= _CREDIT * self._fine + self._calm_wanted:
             self._raise()
 
-    def rejected(self, turn: Permit) -> None:
+    def record_rejection(self, permit: Permit) -> None:
         """That call was turned away, though no known rate was passed."""
-        if self._outage_from or turn.serial > self._cut_at:
+        if self._outage_from or permit.serial > self._cut_at:
             if not self._in_a_row:
                 self._before = self._ceiling, self._confirmed
             self._in_a_row += 1
-        if self._in_a_row >= max(_ROW_OF_REJECTIONS, self.size):
+        if self._in_a_row >= max(_ROW_OF_REJECTIONS, self.limit):
             self._ceiling, self._confirmed = self._before
             self._outage_from = self._outage_from or self._sent
             self._in_a_row = 0
-            self._cut(max(1, self.size // 2))
-        elif self._outage_from or not turn.full:
+            self._cut_to(max(1, self.limit // 2))
+        elif self._outage_from or not permit.full:
             return
-        elif turn.serial <= self._cut_at:
-            self._lower_to(turn.level - 1)  # it was sent before the last cut, and tells how deep that should have been
+        elif permit.serial <= self._cut_at:
+            self._lower_to(
+                permit.level - 1
+            )  # it was sent before the last cut, and tells how deep that should have been
         else:
             self._flawless = False
             self._latest.append(False)
             if self._latest.count(False) >= _LATEST / 2:
-                self._give_up(turn.level)
+                self._give_up(permit.level)
             else:
-                self._bear(turn.level)
+                self._bear(permit.level)
 
     @property
     def _calm_wanted(self) -> int:
         """How many calls must do well before a higher level is tried: one round of them, many once it was given up."""
         if not self._confirmed:
-            return self.size
-        return min(_MOST_CALM_WANTED, (_CALM_ROUNDS * self.size) << self._confirmed)
+            return self.limit
+        return min(_MOST_CALM_WANTED, (_CALM_ROUNDS * self.limit) << self._confirmed)
 
     def _raise(self) -> None:
         self._held = self._ceiling
-        self._ceiling = min(self._most, self._ceiling + self._step)
+        self._ceiling = min(self._max_limit, self._ceiling + self._step)
         self._step *= 2
         if self._flawless:
             self._fine = min(_HIGHEST_FINE, 2 * self._fine)
@@ -135,7 +137,7 @@ class AdaptiveConcurrencyLimit:
         self._confirmed = self._confirmed + 1 if about_the_same else 0
         self._step = 1
         self._lower_to(level - 1)
-        self._cut(self.size)
+        self._cut_to(self.limit)
 
     def _bear(self, level: int) -> None:
         self._credit -= self._fine
@@ -143,20 +145,20 @@ class AdaptiveConcurrencyLimit:
             return
         self._lower_to(level - 1)
         self._in_vain += 1
-        if self._in_vain > self.size // _LOWERED_IN_VAIN:
+        if self._in_vain > self.limit // _LOWERED_IN_VAIN:
             self._fine = max(_LEAST_FINE, self._fine // 2)
             self._in_vain = 0
         self._credit = _CREDIT * self._fine
 
-    def _cut(self, size: int) -> None:
-        self.size = size
+    def _cut_to(self, limit: int) -> None:
+        self.limit = limit
         self._latest.clear()
         self._credit = _CREDIT * self._fine
         self._cut_at = self._sent
 
     def _lower_to(self, level: int) -> None:
         self._ceiling = max(1, min(self._ceiling, level))
-        self.size = min(self.size, self._ceiling)
+        self.limit = min(self.limit, self._ceiling)
 
 
 class TokenBucket:
@@ -168,7 +170,7 @@ class TokenBucket:
         self._level = 0.0
         self._seen = 0.0
 
-    def heard(self, limit: int, remaining: int) -> None:
+    def update(self, limit: int, remaining: int) -> None:
         """The limit a minute, and how much the server says is left."""
         self._refill()
         if not self._rate:
@@ -176,14 +178,14 @@ class TokenBucket:
         self._rate = _SHARE * limit / 60
         self._level = min(self._level, remaining)
 
-    def wait(self) -> float:
+    def seconds_to_wait(self) -> float:
         """Seconds until the next call may go."""
         if not self._rate:
             return 0.0
         self._refill()
         return max(0.0, -self._level / self._rate)
 
-    def take(self, amount: float) -> None:
+    def consume(self, amount: float) -> None:
         """Also to put right what was taken by estimate, by a negative amount."""
         if self._rate:
             self._level -= amount
@@ -205,27 +207,27 @@ class TokenBuckets:
         self._mean_output = 0.0
         self._mean_input = 0.0
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def update_from_headers(self, headers: Mapping[str, str]) -> None:
         """Takes in `anthropic-ratelimit-*-limit` and `-remaining`."""
         for name, bucket in self._by_name.items():
             limit = headers.get(f"anthropic-ratelimit-{name}-limit", "")
             remaining = headers.get(f"anthropic-ratelimit-{name}-remaining", "")
             if limit.isdecimal() and int(limit) > 0 and remaining.isdecimal():
-                bucket.heard(int(limit), int(remaining))
+                bucket.update(int(limit), int(remaining))
 
-    def wait(self) -> float:
+    def seconds_to_wait(self) -> float:
         """Seconds until one more call may go."""
-        return max(self._requests.wait(), self._input.wait(), self._output.wait())
+        return max(self._requests.seconds_to_wait(), self._input.seconds_to_wait(), self._output.seconds_to_wait())
 
-    def take(self) -> None:
+    def consume(self) -> None:
         """One call goes; its tokens are those of the calls before it until its own are known."""
-        self._requests.take(1)
-        self._input.take(self._mean_input)
-        self._output.take(self._mean_output)
+        self._requests.consume(1)
+        self._input.consume(self._mean_input)
+        self._output.consume(self._mean_output)
 
-    def used(self, input_tokens: int, output_tokens: int) -> None:
+    def record_usage(self, input_tokens: int, output_tokens: int) -> None:
         """A call's true tokens."""
-        self._input.take(input_tokens - self._mean_input)
-        self._output.take(output_tokens - self._mean_output)
+        self._input.consume(input_tokens - self._mean_input)
+        self._output.consume(output_tokens - self._mean_output)
         self._mean_input += (input_tokens - self._mean_input) / 20
         self._mean_output += (output_tokens - self._mean_output) / 20

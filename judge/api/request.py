@@ -18,8 +18,8 @@ PATCH = 28
 # What the API may add to a prompt by itself: how to answer in a given form.
 _ADDED_TOKENS = 500
 # Prose has about 4. Only text that repeats itself has more than 5, and that is no caption.
-_MOST_BYTES_A_TOKEN = 5
-_ORDINARY_LETTERS = 8000
+_MAX_BYTES_PER_TOKEN = 5
+_ORDINARY_CHARS = 8000
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. Two with the same key are the same question.
+    """One question to the model. Requests with the same key are the same question.
 
-    `sample` and `again` tell apart those that are asked again on purpose: by a retry of the run, and for an answer that
-    nobody could read. `prompt` and its sha256 name the template, whose words are in `text`; the key is made of those.
-    `subject` stands for the bytes that frames were taken from, "" for none: see `alias`.
+    `attempt` counts retries of the run and `repeat` retries after an unreadable answer, so that each has a key of its
+    own. `prompt` and its sha256 name the template, whose words are in `text`; the key is made from the text.
+    `subject` identifies the bytes that the frames were taken from, "" if there are no frames: see `alias`.
     """
 
     task: Task
@@ -55,8 +55,8 @@ class Request:
     text: str
     frames: tuple[Frame, ...] = ()
     schema: dict[str, Any] | None = None
-    sample: int = 0
-    again: int = 0
+    attempt: int = 0
+    repeat: int = 0
     subject: str = ""
 
     @cached_property
@@ -66,21 +66,21 @@ class Request:
 
     @cached_property
     def key(self) -> str:
-        """sha256 in hexadecimal digits: of the body, each image replaced by its own, and of `sample` and `again`."""
+        """sha256 in hexadecimal digits: of the body, each image replaced by its own, and of `attempt` and `repeat`."""
         body = self._body([hashlib.sha256(frame.jpeg).hexdigest() for frame in self.frames])
-        return _digest([body, self.sample, self.again])
+        return _digest([body, self.attempt, self.repeat])
 
     @cached_property
     def alias(self) -> str:
         """Another key, of the same question about the same subject whatever its frames are; "" without a subject."""
         if not self.subject:
             return ""
-        return _digest([self.subject, replace(self, frames=()).body, self.sample, self.again])
+        return _digest([self.subject, replace(self, frames=()).body, self.attempt, self.repeat])
 
     @property
-    def of_ordinary_length(self) -> Request:
+    def with_ordinary_length(self) -> Request:
         """The same where its text is not longer than those of nearly all questions, else its begin."""
-        return replace(self, text=self.text[:_ORDINARY_LETTERS])
+        return replace(self, text=self.text[:_ORDINARY_CHARS])
 
     @property
     def bytes(self) -> int:
@@ -88,16 +88,16 @@ class Request:
         return len(json.dumps(self.body))
 
     @property
-    def worst_input_tokens(self) -> int:
+    def max_input_tokens(self) -> int:
         """More than the prompt can have: no token is shorter than a byte."""
         schema = len(json.dumps(self.schema)) if self.schema else 0
         pictures = sum(frame.tokens + len(_time(frame)) for frame in self.frames)
         return self._written + schema + pictures + _ADDED_TOKENS
 
     @property
-    def least_input_tokens(self) -> int:
+    def min_input_tokens(self) -> int:
         """Fewer than the prompt has, if its text is prose."""
-        return self._written // _MOST_BYTES_A_TOKEN + sum(frame.tokens for frame in self.frames)
+        return self._written // _MAX_BYTES_PER_TOKEN + sum(frame.tokens for frame in self.frames)
 
     @property
     def _written(self) -> int:

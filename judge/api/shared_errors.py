@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anthropic
 
-from nextscene.judge.api.errors import ApiError, read_fault
+from nextscene.judge.api.errors import ApiError, classify_exception
 from nextscene.judge.errors import JudgeStopped
 
 _HARMLESS = "A dog runs across a field."
@@ -36,21 +36,21 @@ class SharedErrors:
         self._probed_at = float("-inf")
         self._probed: ApiError | None = None
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """Some question was answered."""
         self._in_a_row.clear()
 
     async def check(self, fault: ApiError, key: str) -> None:
         """Raise JudgeStopped where all questions would meet the fault that this one has met."""
         # The words of what cannot be read depend on where it ends.
-        reason = fault.kind if fault.kind == "unreadable" else _CHANGING.sub("", fault.said)
+        reason = fault.kind if fault.kind == "unreadable" else _CHANGING.sub("", fault.message)
         if reason != self._reason:
             self._reason = reason
             self._in_a_row.clear()
         self._in_a_row.add(key)
         if len(self._in_a_row) >= _COMMON:
             what = _WHAT.get(fault.kind, "answers no question")
-            raise JudgeStopped(f"the API {what} (last: {fault.said}); see --model and the settings")
+            raise JudgeStopped(f"the API {what} (last: {fault.message}); see the model and its settings")
         if fault.kind not in ("item", "unreadable"):
             self._raise_if_common(fault, await self._harmless())
 
@@ -59,14 +59,14 @@ class SharedErrors:
         if harmless is None:
             return
         if harmless.kind == "stop":
-            raise JudgeStopped(harmless.said)
+            raise JudgeStopped(harmless.message)
         if fault.kind == harmless.kind == "denied":
             raise JudgeStopped(
-                f"the API denies every question ({harmless.said}); see the account in the console, and go on with the"
-                " same command once it may ask"
+                f"the API denies every question ({harmless.message}); see the account in the console, and run the same"
+                " command again once it may ask"
             )
         if fault.kind != "denied" and harmless.kind in ("server", "lost", "busy", "pause"):
-            raise JudgeStopped(f"the Claude API gives no answer (last: {harmless.said})")
+            raise JudgeStopped(f"the Claude API gives no answer (last: {harmless.message})")
 
     async def _harmless(self) -> ApiError | None:
         """What a harmless prompt meets by now; None if it is taken, or the address does not count tokens."""
@@ -86,4 +86,4 @@ class SharedErrors:
                 )
             return None
         except Exception as error:  # noqa: BLE001
-            return read_fault(error, self._redact)
+            return classify_exception(error, self._redact)

@@ -11,24 +11,24 @@ from nextscene.judge.errors import JudgeStopped
 class ShutdownSignal:
     """Closes once, with a reason, and tells those who listen. For one event loop.
 
-    `still_ours` raises JudgeStopped once the run that asks is gone.
+    `check_ownership` raises JudgeStopped once the run that asks is gone.
     """
 
-    def __init__(self, still_ours: Callable[[], None] = lambda: None) -> None:
-        self.still_ours = still_ours
+    def __init__(self, check_ownership: Callable[[], None] = lambda: None) -> None:
+        self.check_ownership = check_ownership
         self.reason: Exception | None = None
-        self._closed = asyncio.Event()
+        self._triggered = asyncio.Event()
         self._listeners: list[Callable[[Exception], None]] = []
 
-    def on_close(self, listener: Callable[[Exception], None]) -> None:
+    def add_listener(self, listener: Callable[[Exception], None]) -> None:
         """`listener` is called with the reason when the gate closes."""
         self._listeners.append(listener)
 
-    def close(self, reason: Exception) -> None:
+    def trigger(self, reason: Exception) -> None:
         """From now on nothing is sent. The first reason counts."""
         if self.reason is None:
             self.reason = reason
-            self._closed.set()
+            self._triggered.set()
             for listener in self._listeners:
                 listener(reason)
 
@@ -36,9 +36,9 @@ class ShutdownSignal:
         """Raises the reason for which nothing may be sent."""
         if self.reason is None:
             try:
-                self.still_ours()
+                self.check_ownership()
             except JudgeStopped as stop:
-                self.close(stop)
+                self.trigger(stop)
         if self.reason is not None:
             raise self.reason
 
@@ -46,7 +46,7 @@ class ShutdownSignal:
         """Waits for so long, or raises the reason as soon as the gate is closed."""
         try:
             async with asyncio.timeout(seconds):
-                await self._closed.wait()
+                await self._triggered.wait()
         except TimeoutError:
             return
         self.check()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.spending.answer_index import INDEX
-from nextscene.judge.spending.journal import CallJournal, discard, recover
-from nextscene.judge.spending.segments import AnswerFiles, write_segments
+from nextscene.judge.spending.answer_segments import AnswerFiles, write_segments
+from nextscene.judge.spending.call_journal import CallJournal, discard, recover
 from nextscene.judge.spending.stored_answers import StoredAnswers
 
 _INDEX_AFTER = 512
@@ -36,25 +36,25 @@ class AnswerCache:
         self._new_segments = self._stored.newly_indexed
         self.spent, self.answers = self._stored.spent, self._stored.count
         self._unstored: dict[str, Answer] = {}
-        self._under_names: dict[str, Answer] = {}
+        self._unstored_by_name: dict[str, Answer] = {}
         self._storing = asyncio.Lock()
         self.journal = CallJournal(journals)
         for found in self.recovered:
             for answer in found.answers:
-                if not self._holds(answer):
+                if not self._contains(answer):
                     self.add(answer)
 
     async def get(self, key: str) -> Answer | None:
         """Return the answer to a question, None where there is none. Raises JudgeStopped."""
-        if answer := self._under_names.get(key):
+        if answer := self._unstored_by_name.get(key):
             return answer
-        if places := self._stored.places(key):
-            return await asyncio.to_thread(self._stored.read, key, places)
+        if locations := self._stored.locations(key):
+            return await asyncio.to_thread(self._stored.read, key, locations)
         return None
 
     def look_up(self, key: str) -> Answer | None:
         """Return the answer to a question as `get` does, at once: for single ones."""
-        return self._under_names.get(key) or self._stored.get(key)
+        return self._unstored_by_name.get(key) or self._stored.get(key)
 
     def add(self, answer: Answer, call: str = "") -> None:
         """Take in a new answer, that of `call` on the journal.
@@ -63,18 +63,18 @@ class AnswerCache:
         """
         self._unstored[f"{answer.key} {answer.message_id}"] = answer
         for name in answer.names:
-            self._under_names.setdefault(name, answer)
+            self._unstored_by_name.setdefault(name, answer)
         self.spent += answer.usd
         self.answers += 1
         if call:
-            self.journal.answered(call, answer)
+            self.journal.record_answer(call, answer)
         else:
-            self.journal.add(answer)
+            self.journal.record_stray_answer(answer)
 
     def add_new(self, answers: Iterable[Answer]) -> None:
         """Take in those of the answers that are not here yet, as when a batch is collected once more."""
         for answer in answers:
-            if not self._holds(answer):
+            if not self._contains(answer):
                 self.add(answer)
 
     async def store(self) -> None:
@@ -89,10 +89,10 @@ class AnswerCache:
             for answer in answers:
                 del self._unstored[f"{answer.key} {answer.message_id}"]
                 for name in answer.names:
-                    if self._under_names.get(name) is answer:
-                        del self._under_names[name]
+                    if self._unstored_by_name.get(name) is answer:
+                        del self._unstored_by_name[name]
             if not self._unstored:
-                self.journal.all_stored()
+                self.journal.mark_all_stored()
             if self._new_segments >= _INDEX_AFTER:
                 await self._write_index()
 
@@ -103,7 +103,7 @@ class AnswerCache:
             await self._write_index()
         self.journal.delete()
 
-    def forget_recovered(self) -> None:
+    def delete_recovered_journals(self) -> None:
         """Delete the journals of dead runs, once what they tell is stored and on account."""
         for found in self.recovered:
             discard(self._journals, found)
@@ -112,5 +112,5 @@ class AnswerCache:
         self._new_segments = 0
         await asyncio.to_thread(self._files.write, INDEX, self._stored.index.to_bytes())
 
-    def _holds(self, answer: Answer) -> bool:
-        return f"{answer.key} {answer.message_id}" in self._unstored or self._stored.holds(answer)
+    def _contains(self, answer: Answer) -> bool:
+        return f"{answer.key} {answer.message_id}" in self._unstored or self._stored.contains(answer)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nextscene.judge.spending.segments import CALLS, AnswerFiles
+from nextscene.judge.spending.answer_segments import CALLS, AnswerFiles
 
 INDEX = f"{CALLS}/index.npz"
 _COLUMNS = ("prefix", "segment", "offset", "length")
@@ -78,7 +78,7 @@ class AnswerIndex:
         for segment, offset, length in sorted(found):
             yield AnswerLocation(self._segments[segment].path, offset, length)
 
-    def may_hold(self, keys: Sequence[str]) -> list[bool]:
+    def may_contain(self, keys: Sequence[str]) -> list[bool]:
         """Return for each key whether a line of its prefix is indexed; faster than to find one after another.
 
         Raises ValueError or OverflowError for a key that is none.
@@ -105,7 +105,7 @@ class AnswerIndex:
         if self._recent_count >= _RECENT:
             self._merge()
 
-    def forget_all_but(self, paths: Iterable[str]) -> None:
+    def keep_only(self, paths: Iterable[str]) -> None:
         """Drop the segments that are not there any more."""
         there = set(paths)
         gone = [number for number, segment in enumerate(self._segments) if segment.path not in there]

@@ -19,14 +19,14 @@ from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.answer_segments import AnswerFiles
 from nextscene.judge.spending.budget_queue import BudgetQueue
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord, worst_of
-from nextscene.judge.spending.journal import Pending
-from nextscene.judge.spending.segments import AnswerFiles
+from nextscene.judge.spending.call_journal import Pending
 
 _ZERO = Decimal(0)
 _MARGIN = Decimal("0.25")
-_LAST_CHANCE_SECONDS = 1.0
+_GRACE_SECONDS = 1.0
 """For calls that are on their way here, once none that waits has room."""
 _log = logging.getLogger(__name__)
 
@@ -38,25 +38,30 @@ class Budget:
     """
 
     def __init__(
-        self, files: AnswerFiles, limit: Decimal | None, cache: AnswerCache, in_batches: Decimal, gate: ShutdownSignal
+        self,
+        files: AnswerFiles,
+        limit: Decimal | None,
+        cache: AnswerCache,
+        in_batches: Decimal,
+        shutdown: ShutdownSignal,
     ) -> None:
         self._files = files
         self.limit = limit
         self._cache = cache
-        self._gate = gate
-        gate.on_close(self._close)
+        self._shutdown = shutdown
+        shutdown.add_listener(self._close)
         before = BudgetRecord.read(files) or _rebuilt(cache)
         before = before.reconciled(cache.spent, cache.answers, in_batches, cache.recovered)
         self._lost_calls = dict(before.lost_calls)
-        self._lost_for_good = before.lost - worst_of(self._lost_calls.values())
+        self._settled_lost = before.lost - worst_of(self._lost_calls.values())
         self._under_way: dict[str, Pending] = {}
         self.held = _ZERO
         """What is set aside for batches of which nobody knows whether they exist: nothing comes back soon."""
         self.reserved = in_batches
         self._allowance = _ZERO
-        self._on_file: BudgetRecord | None = None
-        self._queue = BudgetQueue(self._take, self._may_fit)
-        self._changes: list[asyncio.Future[None]] = []
+        self._written_record: BudgetRecord | None = None
+        self._queue = BudgetQueue(self._take, self._may_have_room_later)
+        self._change_waiters: list[asyncio.Future[None]] = []
         self._writing = asyncio.Lock()
 
     @property
@@ -70,7 +75,7 @@ class Budget:
     @property
     def lost(self) -> Decimal:
         """What may have been charged for answers that never came."""
-        return self._lost_for_good + worst_of(self._lost_calls.values())
+        return self._settled_lost + worst_of(self._lost_calls.values())
 
     @property
     def committed(self) -> Decimal:
@@ -81,11 +86,11 @@ class Budget:
         """Put the reconciled record on file, before anything is sent."""
         for key in {pending.key for pending in self._lost_calls.values()}:
             if answer := await self._cache.get(key):
-                self._reckon_lost(answer)
-        self._cache.journal.begin(self._lost_calls, self._lost_for_good)
+                self._settle_lost(answer)
+        self._cache.journal.begin(self._lost_calls, self._settled_lost)
         await self.write()
 
-    def fits(self, worst: Decimal) -> bool:
+    def has_room(self, worst: Decimal) -> bool:
         return self.limit is None or self.committed + worst <= self.limit
 
     # ---- single calls ------------------------------------------------------------------------------------------
@@ -95,12 +100,12 @@ class Budget:
 
         Raises JudgeStopped when the budget has no room for any call that waits, even with nothing under way.
         """
-        await self._set_aside(worst, priority)
+        await self._wait_and_reserve(worst, priority)
         try:
-            self._gate.check()
-            self._cache.journal.sent(call, Pending(key, worst))
+            self._shutdown.check()
+            self._cache.journal.record_sent(call, Pending(key, worst))
         except BaseException:
-            self._give_back(worst)
+            self._unreserve(worst)
             raise
         self._under_way[call] = Pending(key, worst)
 
@@ -109,37 +114,37 @@ class Budget:
         pending = self._under_way.pop(call)
         try:
             self._cache.add(answer, call)
-            self._reckon_lost(answer)
+            self._settle_lost(answer)
         finally:
-            self._give_back(pending.worst)
+            self._unreserve(pending.worst)
 
-    def lose(self, call: str) -> None:
+    def mark_lost(self, call: str) -> None:
         """The call's answer is lost, and may have been charged for."""
         pending = self._lost_calls[call] = self._under_way.pop(call)
-        self._give_back(pending.worst)
+        self._unreserve(pending.worst)
 
     def release(self, call: str) -> None:
         """The call was surely not charged for."""
-        self._cache.journal.ended(call)
-        self._give_back(self._under_way.pop(call).worst)
+        self._cache.journal.record_ended(call)
+        self._unreserve(self._under_way.pop(call).worst)
 
     # ---- batches -----------------------------------------------------------------------------------------------
 
-    async def reserve_most(self, worsts: Sequence[Decimal]) -> int:
+    async def reserve_as_many(self, worsts: Sequence[Decimal]) -> int:
         """Set aside as many of `worsts`, from the first on, as there is room for, and return how many those are.
 
         Waits while calls under way may still make room for all. Raises JudgeStopped when there is room for none, or
         for few while less than a tenth of the budget is left: a batch takes its hour however small it is.
         """
         totals = list(accumulate(worsts))
-        while not self.fits(totals[-1]) and self.reserved:
-            self._gate.check()
+        while not self.has_room(totals[-1]) and self.reserved:
+            self._shutdown.check()
             await self.change()
-        count = sum(map(self.fits, totals))
+        count = sum(map(self.has_room, totals))
         few = 10 * count < len(totals)
         if few and self.limit is not None and 10 * (self.limit - self.committed) < self.limit:
-            raise JudgeStopped(self.used_up(totals[-1]))
-        await self._set_aside(totals[max(1, count) - 1], priority=0)
+            raise JudgeStopped(self.exhausted_message(totals[-1]))
+        await self._wait_and_reserve(totals[max(1, count) - 1], priority=0)
         return max(1, count)
 
     def settle_batch(
@@ -147,31 +152,31 @@ class Budget:
     ) -> None:
         """A batch's answers are stored. `lost` are the calls whose answers came and could not be read, by name."""
         for answer in answers:
-            self._reckon_lost(answer)
+            self._settle_lost(answer)
         for call, pending in lost.items():
-            self._cache.journal.sent(call, pending)
+            self._cache.journal.record_sent(call, pending)
             self._lost_calls[call] = pending
-        self._give_back(worst)
+        self._unreserve(worst)
 
     def hold(self, worst: Decimal) -> None:
         """A batch may or may not have been created; what is set aside for it stays so until that is known."""
         self.held += worst
-        self._give_back(worst)
+        self._unreserve(worst)
 
-    def unhold(self, worst: Decimal) -> None:
+    def release_hold(self, worst: Decimal) -> None:
         """It is known by now."""
         self.held -= worst
         self.reserved += worst
 
     def release_batch(self, worst: Decimal) -> None:
         """The batch was surely not created."""
-        self._give_back(worst)
+        self._unreserve(worst)
 
     # ---- the record --------------------------------------------------------------------------------------------
 
     async def write(self) -> None:
         """Put the record on file, with an allowance for the calls of the next moments."""
-        await self._put_on_file(self._wanted)
+        await self._write_record(self._next_allowance)
 
     async def close(self, all_stored: bool = True) -> None:
         """Put the last record on file: nothing is under way but batches.
@@ -179,97 +184,97 @@ class Budget:
         It stays open unless `all_stored`: where the journal with the answers is out of reach, it bounds their cost.
         """
         for call in list(self._under_way):
-            self.lose(call)
-        await self._put_on_file(lambda: self.committed, is_open=not all_stored)
+            self.mark_lost(call)
+        await self._write_record(lambda: self.committed, is_open=not all_stored)
 
     async def change(self) -> None:
         """Return once anything is given back or learned."""
         change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changes.append(change)
+        self._change_waiters.append(change)
         await change
 
-    def used_up(self, worst: Decimal) -> str:
+    def exhausted_message(self, worst: Decimal) -> str:
         lost = f" and ${self.lost:.4f} set aside for answers that were lost" if self.lost else ""
         lost += f" and ${self.held:.4f} for batches that may appear later" if self.held else ""
         return (
             f"the budget of ${self.limit:f} is used up: ${self.spent:.4f} spent on {self._cache.answers:,}"
-            f" answers{lost}; what comes next may cost ${worst:.4f}. Raise --budget-usd"
+            f" answers{lost}; what comes next may cost ${worst:.4f}. Raise budget_usd"
         )
 
     # ---- waiting for room --------------------------------------------------------------------------------------
 
-    async def _set_aside(self, worst: Decimal, priority: int) -> None:
-        self._gate.check()
+    async def _wait_and_reserve(self, worst: Decimal, priority: int) -> None:
+        self._shutdown.check()
         granted = self._queue.join(worst, priority)
         self._grant()
         try:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self._give_back(worst)
+                self._unreserve(worst)
             raise
         try:
             while self.committed > self._allowance:
-                await self._put_on_file(lambda: None if self.committed <= self._allowance else self._wanted())
+                await self._write_record(lambda: None if self.committed <= self._allowance else self._next_allowance())
         except BaseException:
-            self._give_back(worst)
+            self._unreserve(worst)
             raise
 
     def _grant(self) -> None:
         self._queue.grant()
         if self._queue and not self.reserved:
-            asyncio.get_running_loop().call_later(_LAST_CHANCE_SECONDS, self._end_if_used_up)
+            asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._stop_if_exhausted)
 
     def _take(self, worst: Decimal) -> bool:
-        if not self.fits(worst):
+        if not self.has_room(worst):
             return False
         self.reserved += worst
         return True
 
-    def _may_fit(self, worst: Decimal) -> bool:
+    def _may_have_room_later(self, worst: Decimal) -> bool:
         return self.limit is None or self.committed - self.reserved + worst <= self.limit
 
-    def _end_if_used_up(self) -> None:
+    def _stop_if_exhausted(self) -> None:
         """Tell all that wait, if still nobody is under way who could give something back."""
         if self._queue and not self.reserved:
-            self._close(JudgeStopped(self.used_up(self._queue.least)))
+            self._close(JudgeStopped(self.exhausted_message(self._queue.least)))
 
     def _close(self, reason: Exception) -> None:
         self._queue.close(reason)
-        self._tell()
+        self._notify_change()
 
-    def _give_back(self, worst: Decimal) -> None:
+    def _unreserve(self, worst: Decimal) -> None:
         self.reserved -= worst
         self._grant()
-        self._tell()
+        self._notify_change()
 
-    def _tell(self) -> None:
-        changes, self._changes = self._changes, []
+    def _notify_change(self) -> None:
+        changes, self._change_waiters = self._change_waiters, []
         for change in changes:
             if not change.done():
                 change.set_result(None)
 
-    def _reckon_lost(self, answer: Answer) -> None:
+    def _settle_lost(self, answer: Answer) -> None:
         """Lost calls whose question has an answer now cost as much as that, as far as anybody can know.
 
         One of a batch tells nothing: it costs less than a call that was lost alone.
         """
         for call in [call for call, pending in self._lost_calls.items() if pending.key == answer.key]:
             worst = self._lost_calls.pop(call).worst
-            self._lost_for_good += worst if answer.batch_id else min(worst, answer.usd)
-            self._cache.journal.reckoned(self._lost_for_good, call)
+            self._settled_lost += worst if answer.batch_id else min(worst, answer.usd)
+            self._cache.journal.record_settled(self._settled_lost, call)
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
-    def _wanted(self) -> Decimal:
+    def _next_allowance(self) -> Decimal:
         wanted = self.committed + _MARGIN * self.reserved
         return wanted if self.limit is None else min(wanted, max(self.limit, self.committed))
 
-    async def _put_on_file(self, wanted: Callable[[], Decimal | None], is_open: bool = True) -> None:
+    async def _write_record(self, wanted: Callable[[], Decimal | None], is_open: bool = True) -> None:
         # A write cannot be called off, and must not land after a later one.
-        await asyncio.shield(self._in_turn(wanted, is_open))
+        await asyncio.shield(self._write_record_in_turn(wanted, is_open))
 
-    async def _in_turn(self, wanted: Callable[[], Decimal | None], is_open: bool) -> None:
+    async def _write_record_in_turn(self, wanted: Callable[[], Decimal | None], is_open: bool) -> None:
         async with self._writing:
             if (allowance := wanted()) is None:
                 return
@@ -284,10 +289,10 @@ class Budget:
                 is_open,
                 self._cache.journal.name,
             )
-            if record != self._on_file:
-                self._gate.still_ours()
+            if record != self._written_record:
+                self._shutdown.check_ownership()
                 await asyncio.to_thread(self._files.write, ACCOUNT, record.to_bytes())
-                self._on_file = record
+                self._written_record = record
             self._allowance = allowance
 
 

@@ -29,7 +29,7 @@ class BudgetQueue:
 
     def __init__(self, take: Callable[[Decimal], bool], may_fit: Callable[[Decimal], bool]) -> None:
         self._take = take
-        self._may_fit = may_fit
+        self._may_have_room_later = may_fit
         self._waiting: list[_CallWaiter] = []
         self._arrivals = itertools.count()
 
@@ -59,7 +59,7 @@ class BudgetQueue:
                 waiter.granted.set_result(None)
                 continue
             still.append(waiter)
-            blocked = blocked or self._may_fit(waiter.worst)
+            blocked = blocked or self._may_have_room_later(waiter.worst)
         self._waiting = still
 
     def close(self, reason: Exception) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.journal import Pending, Recovered
-from nextscene.judge.spending.segments import CALLS, AnswerFiles
+from nextscene.judge.spending.answer_segments import CALLS, AnswerFiles
+from nextscene.judge.spending.call_journal import Pending, Recovered
 
 ACCOUNT = f"{CALLS}/account.json"
 _ZERO = Decimal(0)

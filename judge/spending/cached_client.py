@@ -22,9 +22,9 @@ from nextscene.judge.call_progress import CallProgress
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.admission import Admission
 from nextscene.judge.spending.answer_cache import AnswerCache
+from nextscene.judge.spending.answer_segments import AnswerFiles
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.prices import Price
-from nextscene.judge.spending.segments import AnswerFiles
 
 _STORE_SECONDS = 0.25
 _RECORD_SECONDS = 1.0
@@ -40,7 +40,7 @@ class CachedClient:
         files: AnswerFiles,
         cache: AnswerCache,
         price: Price,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         limit: Decimal | None,
         in_batches: bool,
         check_ownership: Callable[[], None],
@@ -48,35 +48,35 @@ class CachedClient:
         """As in `open`, which is how to make one."""
         self._price = price
         self._cache = cache
-        self._ask_in_batches = in_batches
-        self._gate = ShutdownSignal(check_ownership)
-        self._open_batches = BatchRecord.all(files)
+        self._use_batches = in_batches
+        self._shutdown = ShutdownSignal(check_ownership)
+        self._open_batches = BatchRecord.read_all(files)
         worst = sum((batch.worst for batch in self._open_batches), Decimal(0))
-        self._budget = Budget(files, limit, cache, worst, self._gate)
-        self._admission = Admission(self._budget, self._gate)
-        self._api = connect(patience)
-        self._client = Client(self._api, price, self._budget, patience, self._gate)
+        self._budget = Budget(files, limit, cache, worst, self._shutdown)
+        self._admission = Admission(self._budget, self._shutdown)
+        self._api = connect(retry_policy)
+        self._client = Client(self._api, price, self._budget, retry_policy, self._shutdown)
         self._batches = Batches(
             self._api,
             price,
             self._budget,
             cache,
             files,
-            patience,
+            retry_policy,
             self._client.outage,
-            self._client.common_faults,
-            self._gate,
+            self._client.shared_errors,
+            self._shutdown,
         )
-        self._asking: dict[str, asyncio.Future[Answer]] = {}
+        self._in_flight: dict[str, asyncio.Future[Answer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._has_ended = False
+        self._closed = False
 
     @staticmethod
     async def open(
         files: AnswerFiles,
         journals: Path,
         price: Price,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         limit: Decimal | None,
         in_batches: bool = False,
         check_ownership: Callable[[], None] = lambda: None,
@@ -90,7 +90,7 @@ class CachedClient:
         """
         check_key()
         cache = await asyncio.to_thread(AnswerCache, files, journals)
-        client = CachedClient(files, cache, price, patience, limit, in_batches, check_ownership)
+        client = CachedClient(files, cache, price, retry_policy, limit, in_batches, check_ownership)
         await client._start()
         return client
 
@@ -99,26 +99,26 @@ class CachedClient:
 
         Raises RequestFailed or OverBudget for this question, JudgeUsageError or JudgeStopped for all.
         """
-        answer = await self._stored(request)
+        answer = await self._get_stored(request)
         if answer is None:
-            if not self._batches.holds(request.key):
+            if not self._batches.contains(request.key):
                 check_length(self._price, request)
                 worst, ordinary = (
-                    worst_cost(self._price, asked, in_batch=self._ask_in_batches)
-                    for asked in (request, request.of_ordinary_length)
+                    worst_cost(self._price, each, in_batch=self._use_batches)
+                    for each in (request, request.with_ordinary_length)
                 )
-                await self._admission.begin(clip_id, worst, ordinary, priority)
-            answer = await asyncio.shield(self._joined(request, priority, clip_id))
-        self._admission.paid(clip_id, answer.usd)
+                await self._admission.admit(clip_id, worst, ordinary, priority)
+            answer = await asyncio.shield(self._join_or_start(request, priority, clip_id))
+        self._admission.record_cost(clip_id, answer.usd)
         return answer
 
-    def clip(self, clip_id: str, expected: Decimal) -> AbstractContextManager[None]:
+    def announce(self, clip_id: str, expected: Decimal) -> AbstractContextManager[None]:
         """Announce a clip for the time of its decision, which is expected to cost so much, in US dollars."""
-        return self._admission.clip(clip_id, expected)
+        return self._admission.announce(clip_id, expected)
 
     async def has_answer(self, request: Request) -> bool:
         """Whether it was asked before: the answer is stored, or on its way in a batch."""
-        return self._batches.holds(request.key) or await self._stored(request) is not None
+        return self._batches.contains(request.key) or await self._get_stored(request) is not None
 
     def look_up(self, key: str) -> Answer | None:
         """Return the answer that is stored under a key, None where there is none. Raises JudgeStopped."""
@@ -128,53 +128,53 @@ class CachedClient:
         """Return once every answer so far is in a segment."""
         await self._cache.store()
 
-    async def end(self) -> None:
+    async def close(self) -> None:
         """Ask nothing more, wait a little for the answers under way, store them, and put the record in order.
 
         Where nothing could be stored, which everybody was told, the journal keeps the answers for the next run.
         """
-        if self._has_ended:
+        if self._closed:
             return
-        self._has_ended = True
-        storable = self._gate.reason is None or isinstance(self._gate.reason, (JudgeUsageError, JudgeStopped))
-        self._gate.close(JudgeStopped("the run has ended"))
-        if self._asking:
-            await asyncio.wait(list(self._asking.values()), timeout=_LAST_ANSWERS_SECONDS)
+        self._closed = True
+        storable = self._shutdown.reason is None or isinstance(self._shutdown.reason, (JudgeUsageError, JudgeStopped))
+        self._shutdown.trigger(JudgeStopped("the run has ended"))
+        if self._in_flight:
+            await asyncio.wait(list(self._in_flight.values()), timeout=_LAST_ANSWERS_SECONDS)
         await self._batches.until_created(_LAST_ANSWERS_SECONDS)
         for task in self._tasks:
             task.cancel()
         try:
             with suppress(JudgeStopped):  # the run is gone, and the account another's
-                await (self._put_in_order() if storable else self._budget.close(all_stored=False))
+                await (self._write_all() if storable else self._budget.close(all_stored=False))
         finally:
             self._cache.journal.close()
             await self._api.close()
 
-    async def _put_in_order(self) -> None:
+    async def _write_all(self) -> None:
         await self._cache.store()
         await self._budget.close()
         await self._cache.close()
 
-    def report(self) -> CallProgress:
+    def progress(self) -> CallProgress:
         """Return how the asking goes now."""
-        trouble = self._client.outage.last
+        trouble = self._client.outage.last_error
         return CallProgress(
             answers=self._cache.answers,
             spent=self._budget.spent,
             lost=self._budget.lost,
-            under_way=self._client.flow.under_way,
+            under_way=self._client.queue.under_way,
             in_batches=sum(len(batch.questions) for batch in self._batches.open.values()),
-            trouble=trouble.said if trouble else "",
+            trouble=trouble.message if trouble else "",
         )
 
     async def _start(self) -> None:
         await self._cache.store()
         await self._budget.start()
-        self._cache.forget_recovered()
-        self._batches.take_up(self._open_batches)
+        self._cache.delete_recovered_journals()
+        self._batches.resume(self._open_batches)
         self._tasks = [
-            asyncio.create_task(self._regularly(_STORE_SECONDS, self._cache.store)),
-            asyncio.create_task(self._regularly(_RECORD_SECONDS, self._budget.write)),
+            asyncio.create_task(self._repeat(_STORE_SECONDS, self._cache.store)),
+            asyncio.create_task(self._repeat(_RECORD_SECONDS, self._budget.write)),
             asyncio.create_task(self._end_if_only_missing()),
         ]
 
@@ -183,37 +183,37 @@ class CachedClient:
         since = time.monotonic()
         while True:
             await asyncio.sleep(_ONLY_MISSING_SECONDS / 20)
-            if not (self._asking and self._asking.keys() <= self._batches.missing):
+            if not (self._in_flight and self._in_flight.keys() <= self._batches.unlisted):
                 since = time.monotonic()
             elif time.monotonic() - since > _ONLY_MISSING_SECONDS:
-                self._gate.close(self._batches.come_back())
+                self._shutdown.trigger(self._batches.unlisted_error())
 
-    def _joined(self, request: Request, priority: int, clip_id: str) -> asyncio.Future[Answer]:
+    def _join_or_start(self, request: Request, priority: int, clip_id: str) -> asyncio.Future[Answer]:
         """The answer to come to an equal question under way, or to this one, asked now."""
         key = request.key
-        if key not in self._asking:
-            self._asking[key] = asyncio.ensure_future(self._find(request, priority, clip_id))
-            self._asking[key].add_done_callback(lambda _: self._asking.pop(key))
-        return self._asking[key]
+        if key not in self._in_flight:
+            self._in_flight[key] = asyncio.ensure_future(self._fetch(request, priority, clip_id))
+            self._in_flight[key].add_done_callback(lambda _: self._in_flight.pop(key))
+        return self._in_flight[key]
 
-    async def _find(self, request: Request, priority: int, clip_id: str) -> Answer:
-        if stored := await self._stored(request):  # since it was looked for
+    async def _fetch(self, request: Request, priority: int, clip_id: str) -> Answer:
+        if stored := await self._get_stored(request):  # since it was looked for
             return stored
-        if self._ask_in_batches:
+        if self._use_batches:
             return await self._batches.ask(request, clip_id)
-        if self._batches.holds(request.key):
+        if self._batches.contains(request.key):
             with suppress(MissingFromBatch):  # then as any other
                 return await self._batches.result(request.key)
         return await self._client.ask(request, priority, clip_id)
 
-    async def _stored(self, request: Request) -> Answer | None:
+    async def _get_stored(self, request: Request) -> Answer | None:
         found = await self._cache.get(request.key)
         return found or (await self._cache.get(request.alias) if request.alias else None)
 
-    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         try:
             while True:
                 await asyncio.sleep(seconds)
                 await asyncio.shield(action())  # what is being written cannot be called off
         except Exception as fault:  # noqa: BLE001
-            self._gate.close(fault)  # what cannot be stored must not be paid for
+            self._shutdown.trigger(fault)  # what cannot be stored must not be paid for

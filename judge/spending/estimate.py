@@ -38,7 +38,7 @@ CASES = {
 }
 
 
-def assume(text: str) -> dict[str, Assumptions]:
+def parse_assumptions(text: str) -> dict[str, Assumptions]:
     """The three cases with what `text` fixes in all of them: `pass_rate=0.8,scene_tokens=40`. Raises
     JudgeUsageError.
     """
@@ -50,14 +50,14 @@ def assume(text: str) -> dict[str, Assumptions]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"is {near[0]} meant?" if near else f"there are {', '.join(known)}"
-            raise JudgeUsageError(f"--assume {part}: nothing of that name is assumed; {hint}")
+            raise JudgeUsageError(f"{part}: there is no assumption of that name; {hint}")
         try:
             fixed[name] = float(value)
         except ValueError as error:
-            raise JudgeUsageError(f"--assume {part}: {value!r} is no number") from error
+            raise JudgeUsageError(f"{part}: {value!r} is not a number") from error
         top = 1.0 if name in ("screened", "pass_rate") else 1e6
         if not (0 < fixed[name] <= top or (name == "schema_tokens" and fixed[name] == 0)):
-            raise JudgeUsageError(f"--assume {part}: it must lie above 0 and not above {top:g}")
+            raise JudgeUsageError(f"{part}: it must lie above 0 and not above {top:g}")
     return {case: replace(assumptions, **fixed) for case, assumptions in CASES.items()}
 
 

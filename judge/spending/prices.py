@@ -118,22 +118,24 @@ class Prices:
                 f"{shown}: {error} is missing; see judge/spending/prices.toml for the form"
             ) from error
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            said = "a value is of another type" if isinstance(error, (TypeError, AttributeError)) else error
+            reason = "a value is of another type" if isinstance(error, (TypeError, AttributeError)) else error
             raise JudgeUsageError(
-                f"{shown} is no table of prices: {said}; see judge/spending/prices.toml for the form"
+                f"{shown} is no table of prices: {reason}; see judge/spending/prices.toml for the form"
             ) from error
 
-    def of(self, model: str, flag: str = "--model") -> Price:
-        """Raises JudgeUsageError for a model that is retired or has no price here. `flag` is what named it."""
+    def for_model(self, model: str, setting: str = "model") -> Price:
+        """Return a model's price. Raise JudgeUsageError, naming `setting`, if it is retired or not in the table."""
         if model in self.retired:
             raise JudgeUsageError(
-                f"{flag} {model} was retired on {self.retired[model]}: requests for it fail; there are {self._known()}"
+                f"{setting} {model} was retired on {self.retired[model]}: requests for it fail;"
+                f" there are {self._known()}"
             )
         if model not in self.models:
             near = difflib.get_close_matches(model, self.models, n=1)
             hint = f"is {near[0]} meant?" if near else f"there are {self._known()}"
             raise JudgeUsageError(
-                f"{flag} {model}: no price known for it on {self.dated}; {hint} Or give its prices with --prices FILE"
+                f"{setting} {model}: no price known for it on {self.dated}; {hint} Or give its"
+                " prices in a file of your own"
             )
         return self.models[model]
 

@@ -14,7 +14,7 @@ from itertools import islice
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_index import AnswerIndex, AnswerLocation
-from nextscene.judge.spending.segments import (
+from nextscene.judge.spending.answer_segments import (
     AnswerFiles,
     answer_of,
     damage_of,
@@ -24,7 +24,7 @@ from nextscene.judge.spending.segments import (
 )
 
 _READERS = 16
-_TOLD_EVERY_SECONDS = 5.0
+_LOG_SECONDS = 5.0
 _MAX_CACHED_BYTES = 64 << 20
 _log = logging.getLogger(__name__)
 
@@ -35,16 +35,16 @@ class StoredAnswers:
     Raises JudgeStopped for a segment that is damaged.
     """
 
-    def __init__(self, files: AnswerFiles, damaged: Callable[[str], None] | None = None) -> None:
-        """Read what is newer than the index. With `damaged`, read all; it is told of each segment that is damaged."""
+    def __init__(self, files: AnswerFiles, on_damage: Callable[[str], None] | None = None) -> None:
+        """Read the segments newer than the index. With `on_damage`, read all, and call it for each damaged segment."""
         self._files = files
-        self._damaged = damaged
+        self._on_damage = on_damage
         self._cached: OrderedDict[str, bytes] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
-        self.index = AnswerIndex() if damaged else AnswerIndex.read(files)
+        self.index = AnswerIndex() if on_damage else AnswerIndex.read(files)
         paths = list_segments(files)
-        self.index.forget_all_but(paths)
+        self.index.keep_only(paths)
         self.newly_indexed = self._index_all([path for path in paths if path not in self.index])
 
     @property
@@ -58,26 +58,26 @@ class StoredAnswers:
 
     def get(self, key: str) -> Answer | None:
         """Return the answer to a question, None where there is none."""
-        return self.read(key, self.places(key))
+        return self.read(key, self.locations(key))
 
-    def places(self, key: str) -> list[AnswerLocation]:
+    def locations(self, key: str) -> list[AnswerLocation]:
         """Return where the answer may lie."""
         return list(self.index.find(key))
 
-    def read(self, key: str, places: Sequence[AnswerLocation]) -> Answer | None:
-        """Return the answer at one of these places. Of two to one question the first counts, one that is paid for."""
-        return min(self._at(key, places), key=lambda answer: answer.shared, default=None)
+    def read(self, key: str, locations: Sequence[AnswerLocation]) -> Answer | None:
+        """Return the answer at one of these locations: the first one that was paid for, else the first."""
+        return min(self._answers_at(key, locations), key=lambda answer: answer.shared, default=None)
 
-    def every(self, key: str) -> list[Answer]:
+    def get_all(self, key: str) -> list[Answer]:
         """Return all answers to a question: more than one where it was asked in several datasets."""
-        return self._at(key, self.places(key))
+        return self._answers_at(key, self.locations(key))
 
-    def _at(self, key: str, places: Sequence[AnswerLocation]) -> list[Answer]:
-        return [answer for place in places if key in (answer := self._answer(place)).names]
+    def _answers_at(self, key: str, locations: Sequence[AnswerLocation]) -> list[Answer]:
+        return [answer for location in locations if key in (answer := self._answer(location)).names]
 
-    def holds(self, answer: Answer) -> bool:
+    def contains(self, answer: Answer) -> bool:
         """Whether this very answer is stored: one call's, and not another's to an equal question."""
-        found = (self._answer(place) for place in self.places(answer.key))
+        found = (self._answer(location) for location in self.locations(answer.key))
         return any(one.is_same_call(answer) for one in found if not one.shared)
 
     def add_segment(self, path: str, lines: bytes) -> None:
@@ -92,7 +92,7 @@ class StoredAnswers:
                     found.append((str(alias), offset, length))
                 if not value.get("shared"):
                     calls.setdefault((key, str(value["message_id"])), Decimal(value["usd"]))
-            may_be_known = self.index.may_hold([key for key, _ in calls])
+            may_be_known = self.index.may_contain([key for key, _ in calls])
             new = [
                 usd
                 for (call, usd), known in zip(calls.items(), may_be_known, strict=True)
@@ -103,30 +103,30 @@ class StoredAnswers:
             raise damage_of(path, repr(error)) from error
 
     def _is_stored(self, key: str, message_id: str) -> bool:
-        places = self.places(key)
+        locations = self.locations(key)
         return any(
             answer.key == key and answer.message_id == message_id and not answer.shared
-            for answer in map(self._answer, places)
+            for answer in map(self._answer, locations)
         )
 
     def _index_all(self, paths: Sequence[str]) -> int:
-        told = time.monotonic()
+        logged_at = time.monotonic()
         with ThreadPoolExecutor(_READERS) as pool:
             for number, (path, lines) in enumerate(_ahead(pool, self._files, paths), 1):
                 try:
                     self.add_segment(path, lines.result())
                 except JudgeStopped as damage:
-                    if self._damaged is None:
+                    if self._on_damage is None:
                         raise
-                    self._damaged(str(damage))
-                if time.monotonic() - told >= _TOLD_EVERY_SECONDS:
-                    told = time.monotonic()
+                    self._on_damage(str(damage))
+                if time.monotonic() - logged_at >= _LOG_SECONDS:
+                    logged_at = time.monotonic()
                     _log.warning("%s of %s files of stored answers are indexed", f"{number:,}", f"{len(paths):,}")
         return len(paths)
 
-    def _answer(self, place: AnswerLocation) -> Answer:
-        lines = self._lines(place.segment)
-        return answer_of(place.segment, lines[place.offset : place.offset + place.length])
+    def _answer(self, location: AnswerLocation) -> Answer:
+        lines = self._lines(location.segment)
+        return answer_of(location.segment, lines[location.offset : location.offset + location.length])
 
     def _lines(self, path: str) -> bytes:
         with self._lock:

@@ -99,7 +99,7 @@ class BegunDataset:
         untold = self._untold(noted, kept, is_alone) if budget is None else ""
         bound = (kept.budget if kept else None) if budget is None else None if budget == NO_BOUND else budget
         try:
-            price = (table or Prices.load()).of(config.claude.model)
+            price = (table or Prices.load()).for_model(config.claude.model, "--model")
         except JudgeUsageError as mistake:
             return JudgeTerms(None, str(mistake))
         terms = JudgeBudget(

@@ -16,7 +16,8 @@ from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import count_retried
 from nextscene.curation.sealing.retry import open_retry
 from nextscene.curation.sources.skipped_files import told
-from nextscene.judge.spending.estimate import Assumptions, Bill, assume
+from nextscene.judge.errors import JudgeUsageError
+from nextscene.judge.spending.estimate import Assumptions, Bill, parse_assumptions
 from nextscene.pipelines.cli import console
 
 ASSUMED = tuple(field.name for field in fields(Assumptions))
@@ -24,7 +25,10 @@ ASSUMED = tuple(field.name for field in fields(Assumptions))
 
 def print_estimate(order: BuildRequest, assumed: str) -> int:
     """What the order would cost under each case of what is assumed. Returns the exit code."""
-    cases = assume(assumed)
+    try:
+        cases = parse_assumptions(assumed)
+    except JudgeUsageError as mistake:
+        raise UsageError(f"--assume {mistake}") from mistake
     source, out = open_apart(order.source, order.out)
     config, terms = as_begun(out, order.config), order.terms
     determining = config.determining(ffmpeg.build())
@@ -71,7 +75,7 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
     if found.passed_over != {}:
         console.out.print(f"not read  {told(found.passed_over)}", markup=False)
     console.out.print(
-        "next      fix what you know with --assume, and cap what you spend with --budget-usd", markup=False
+        "next      fix what you know with --parse_assumptions, and cap what you spend with --budget-usd", markup=False
     )
     return console.DONE
 

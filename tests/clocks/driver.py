@@ -26,7 +26,7 @@ def drive(out: str, run_id: str, folder: Path) -> None:
     try:
         with hold_lock(place, run_id) as heartbeat:
             _note(folder, run_id, "began")
-            still_ours = _ownership(place, run_id)
+            check_ownership = _ownership(place, run_id)
             into = getattr(heartbeat, "out", place)
             written = 0.0
             while not (folder / f"end-{run_id}").exists():
@@ -34,7 +34,7 @@ def drive(out: str, run_id: str, folder: Path) -> None:
                     pause.unlink()
                     os.kill(os.getpid(), signal.SIGSTOP)
                 heartbeat.check()
-                still_ours()
+                check_ownership()
                 _note(folder, run_id, "writes")
                 if time.monotonic() - written > _REAL_WRITE_SECONDS:
                     into.write("written", run_id.encode())

@@ -16,9 +16,9 @@ from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.ledger import Row
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.spending.answer_segments import read_answers
 from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.prices import Prices
-from nextscene.judge.spending.segments import read_answers
 from tests.fakes.claude_api import ClaudeApi, Exchange, Question
 from tests.support import ledger, make_video, write_csv
 
@@ -37,7 +37,9 @@ def terms(
     model: str = MODEL,
     uncaptioned: Literal["mistake", "caption", "skip"] = "mistake",
 ) -> JudgeBudget:
-    return JudgeBudget(Prices.load().of(model), None if budget is None else Decimal(budget), in_batches, uncaptioned)
+    return JudgeBudget(
+        Prices.load().for_model(model), None if budget is None else Decimal(budget), in_batches, uncaptioned
+    )
 
 
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:

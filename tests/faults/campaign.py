@@ -41,7 +41,7 @@ from tests.fakes.loopback import account, calls, spans, stored, terms
 from tests.faults.asking_run import APPEAR_SECONDS, CONFIG, run
 from tests.faults.campaign_clips import CLIPS, Mended, captions, captions_to_retry
 from tests.faults.object_store import CREDENTIALS, Store, store
-from tests.judge.server_side import dollars
+from tests.judge.api_support import dollars
 from tests.support import assert_conserved, assert_same_dataset, build_inline, ledger
 
 MENDED, FAILED = Mended(), frozenset({"failed"})

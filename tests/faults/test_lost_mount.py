@@ -23,12 +23,12 @@ from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.sealing.repair import seal_or_take_back
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.evaluation.video_folder import RECORDS, VideoFolder
-from nextscene.judge.spending.segments import write_segments
+from nextscene.judge.spending.answer_segments import write_segments
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import JOURNALS, REPORT
 from tests.fakes.without_ray import in_this_process
 from tests.faults.kill_at_step import TINY
-from tests.judge.asking import answer
+from tests.judge.support import answer
 from tests.support import assert_conserved, assert_same_dataset, build_inline, captioned_spans
 
 FLAGS = ["--judge", "none", "--test", "0", "--unit-size", "2", "--units-per-shard", "2"]

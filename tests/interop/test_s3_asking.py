@@ -54,7 +54,7 @@ def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
 def test_batches_leave_no_record_behind_and_share_the_store(source: Path, bucket: Bucket, api: ClaudeApi) -> None:
     build_inline(source, bucket.uri("out"), CONFIG, terms=terms(in_batches=True))
     assert api.batches and not api.exchanges
-    assert BatchRecord.all(bucket.at("out")) == []
+    assert BatchRecord.read_all(bucket.at("out")) == []
     batches = len(api.batches)
     assert_conserved(bucket.uri("out"), CONFIG)
     build_inline(source, bucket.uri("out"), CONFIG, retry=frozenset(["rejected"]), terms=terms())

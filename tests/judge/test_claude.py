@@ -21,7 +21,7 @@ from nextscene.judge.claude import ClaudeJudge
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped, RequestFailed
 from nextscene.prompts import load
-from tests.judge.asking import REFUSAL, SONNET, USD, message, price
+from tests.judge.support import REFUSAL, SONNET, USD, message, price
 
 QUESTION = Question("id", "a boy ties his shoelaces", priority=17)
 PASS = '{"reason": "It is new.", "verdict": "Pass"}'
@@ -46,7 +46,7 @@ class Scripted:
         if isinstance(reply, Exception):
             raise reply
         told = message(reply) if isinstance(reply, str) else message(**reply)
-        self.given.append(Answer.of(request.key, told | {"id": f"msg_{len(self.asked)}"}, price()))
+        self.given.append(Answer.from_message(request.key, told | {"id": f"msg_{len(self.asked)}"}, price()))
         return self.given[-1]
 
 
@@ -81,8 +81,8 @@ def caption(claude: ClaudeJudge) -> Coroutine[Any, Any, JudgeText]:
     return claude.caption(replace(QUESTION, caption="", frames=(frame,)))
 
 
-def consistent(claude: ClaudeJudge) -> Coroutine[Any, Any, Verdict]:
-    return claude.consistent(QUESTION, "He was in a hurry.")
+def check_consistency(claude: ClaudeJudge) -> Coroutine[Any, Any, Verdict]:
+    return claude.check_consistency(QUESTION, "He was in a hurry.")
 
 
 EACH = pytest.mark.parametrize(
@@ -91,7 +91,7 @@ EACH = pytest.mark.parametrize(
         ("describe", describe, "A scene."),
         ("verify", verify, PASS),
         ("caption", caption, "A."),
-        ("consistency", consistent, PASS),
+        ("consistency", check_consistency, PASS),
     ],
 )
 
@@ -114,7 +114,7 @@ def test_a_text_without_a_label_loses_nothing_but_its_line_breaks(text: str) -> 
 
 @pytest.mark.parametrize(
     ("task", "work", "template"),
-    [("verify", verify, "verification"), ("consistency", consistent, "causal_consistency")],
+    [("verify", verify, "verification"), ("consistency", check_consistency, "causal_consistency")],
 )
 def test_a_verdict_comes_with_its_reason_and_the_model_that_served_it(
     task: str, work: Callable[[ClaudeJudge], Coroutine[Any, Any, Verdict]], template: str
@@ -182,7 +182,7 @@ def test_a_refusal_is_not_asked_again_and_says_its_category(
         (describe, "", "A scene."),
         (describe, "Description: \n", "A."),
         (verify, "Pass or Fail?", FAIL),
-        (consistent, "Verdict: Pass / Fail", FAIL),
+        (check_consistency, "Verdict: Pass / Fail", FAIL),
         (caption, " ", "A."),
     ],
 )
@@ -191,7 +191,7 @@ def test_what_nobody_can_read_is_asked_once_more_as_another_question(
 ) -> None:
     asker = Scripted(bad, good)
     assert [call.answer for call in asked(asker, work).calls] == asker.given
-    assert [request.again for request in asker.asked] == [0, 1]
+    assert [request.repeat for request in asker.asked] == [0, 1]
     assert asker.asked[0].body == asker.asked[1].body and asker.asked[0].key != asker.asked[1].key
 
 
@@ -206,7 +206,7 @@ def test_what_nobody_can_read_twice_has_failed_with_the_evidence() -> None:
 def test_each_repetition_may_be_cut_off_once() -> None:
     asker = Scripted(CUT, "Hm.", {**message(PASS[:-2]), **CUT}, PASS)
     assert len(asked(asker, verify).calls) == 4
-    assert [(request.again, request.max_tokens) for request in asker.asked] == [
+    assert [(request.repeat, request.max_tokens) for request in asker.asked] == [
         (0, 1024),
         (0, 2048),
         (1, 1024),
@@ -245,7 +245,7 @@ def test_a_fail_leads_to_another_description_that_is_told_of_the_first() -> None
     asker = Scripted("One.", FAIL, "Two.", PASS)
     scene = decided(asker)
     assert (scene.text, scene.verdict, scene.rounds, scene.ending) == ("Two.", "Pass", 2, None)
-    assert scene.turned_down == (RejectedScene("One.", "The same."),)
+    assert scene.rejected_scenes == (RejectedScene("One.", "The same."),)
     assert (scene.judge_model, scene.prompt_sha256) == (SONNET, load("preceding_description").sha256)
     assert [request.task for request in asker.asked] == ["describe", "verify"] * 2
     assert "\n- One.\n" in asker.asked[2].text and "One." not in asker.asked[3].text
@@ -256,7 +256,7 @@ def test_after_the_last_fail_the_clip_is_dropped(rounds: int) -> None:
     asker = Scripted(*["A scene.", FAIL] * rounds)
     scene = decided(asker, rounds=rounds)
     assert scene.ending == ClipOutcome("dropped", "no_pass", f"{rounds} of {rounds} rounds failed; last: The same.")
-    assert scene.rounds == len(scene.turned_down) == rounds
+    assert scene.rounds == len(scene.rejected_scenes) == rounds
     assert asker.asked[-2].text.count("\n- A scene.") == rounds - 1
 
 

@@ -25,7 +25,7 @@ def test_the_page_names_the_day_of_the_prices() -> None:
 def test_each_row_of_costs_is_what_the_estimate_says(
     clips: str, uncaptioned: str, model: str, one_by_one: str, in_batches: str
 ) -> None:
-    price = Prices.load().of(model)
+    price = Prices.load().for_model(model)
     settings = ClaudeConfig(model=model)
     ahead = PendingClip("" if uncaptioned else "x" * 120, settings.frames)
     for shown, batch in ((one_by_one, False), (in_batches, True)):

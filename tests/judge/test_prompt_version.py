@@ -16,10 +16,10 @@ from nextscene.curation.sources import Source
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.prompt_version import PROMPTS, prompt_version
-from nextscene.judge.spending.segments import write_segments
+from nextscene.judge.spending.answer_segments import write_segments
 from nextscene.shards.format.layout import CONFIG
 from tests.fakes.loopback import CLAUDE
-from tests.judge.asking import MemoryFiles, answer
+from tests.judge.support import MemoryFiles, answer
 from tests.support import captioned_spans
 
 FIRST = replace(CLAUDE, claude=ClaudeConfig(prompt_version=1))

@@ -18,7 +18,7 @@ from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.judge import server_side
-from tests.judge.server_side import account
+from tests.judge.api_support import account
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
 from tests.training.stages import make_data, make_originals

@@ -45,8 +45,8 @@ class JudgeThread:
     """Asks on, in a thread with an event loop of its own, while its owner does something else.
 
     Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
-    `still_ours` raises JudgeStopped once that is another run's. Raises JudgeUsageError without a key, JudgeStopped for
-    a store that is damaged, StorageFault.
+    `check_ownership` raises JudgeStopped once that is another run's. Raises JudgeUsageError without a key, JudgeStopped
+    for a store that is damaged, StorageFault.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class JudgeThread:
         files: Storage,
         budget: Decimal | None,
         patience: RetryPolicy | None = None,
-        still_ours: Callable[[], None] = lambda: None,
+        check_ownership: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._numbers = itertools.count()
         self._begun: Future[CachedClient] = Future()
-        terms = (files, price, patience or RetryPolicy(), budget, still_ours)
+        terms = (files, price, patience or RetryPolicy(), budget, check_ownership)
         self._thread = threading.Thread(target=self._run, args=terms, name="judge", daemon=True)
         self._thread.start()
         self._client = self._begun.result()
@@ -82,7 +82,7 @@ class JudgeThread:
         return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
 
     def report(self) -> CallProgress:
-        return self._client.report()
+        return self._client.progress()
 
     def end(self) -> None:
         """Asks nothing more; what is under way is waited for, a little, and stored. Never raises, never hangs."""
@@ -100,11 +100,11 @@ class JudgeThread:
         price: Price,
         patience: RetryPolicy,
         budget: Decimal | None,
-        still_ours: Callable[[], None],
+        check_ownership: Callable[[], None],
     ) -> None:
         try:
             client = await CachedClient.open(
-                files, local_state(files, JOURNALS), price, patience, budget, check_ownership=still_ours
+                files, local_state(files, JOURNALS), price, patience, budget, check_ownership=check_ownership
             )
         except BaseException as error:  # noqa: BLE001 – raised where it was begun
             self._begun.set_exception(error)
@@ -112,7 +112,7 @@ class JudgeThread:
         self._begun.set_result(client)
         await self._over.wait()
         with suppress(JudgeStopped, StorageFault):  # the account on file covers what it does not know the end of
-            await client.end()
+            await client.close()
 
     async def _judged(self, question: Question, scene: str) -> RewardResult:
         caption: str = question.caption
@@ -121,7 +121,7 @@ class JudgeThread:
             if not caption:
                 said = await self._judge.caption(question)
                 caption, calls = said.text, said.calls
-            opinion = await self._judge.consistent(replace(question, caption=caption, frames=()), scene)
+            opinion = await self._judge.check_consistency(replace(question, caption=caption, frames=()), scene)
         except NoVerdict as end:
             reason = f"{end.outcome}, {end.reason}: {end.detail}"
             return RewardResult(None, reason, caption, "", calls + end.calls, retryable=end.reason == "judge_error")

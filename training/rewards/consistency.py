@@ -40,7 +40,7 @@ def check_terms(settings: recipe.RewardConfig, prices: Prices, world: World) -> 
     """Before anything large is loaded. Raises UsageError, on all processes alike, without a price or a key."""
     mistake = ""
     try:
-        prices.of(settings.judge.model, _FLAG)
+        prices.for_model(settings.judge.model, _FLAG)
         if world.is_leader:
             check_key(instead=", or train with --reward.kind retrieval")
     except JudgeUsageError as error:
@@ -74,7 +74,7 @@ class CausalConsistency:
         mistake, stop = "", ""
         if world.is_leader:
             try:
-                price = prices.of(settings.judge.model, _FLAG)
+                price = prices.for_model(settings.judge.model, _FLAG)
                 self._desk = _RequestBroker(JudgeThread(settings.judge, price, files, budget), world.size)
             except JudgeUsageError as error:
                 mistake = str(error)

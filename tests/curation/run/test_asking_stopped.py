@@ -27,8 +27,8 @@ from nextscene.curation.stages.describe import DescribedScene
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.config import ClaudeConfig
+from nextscene.judge.spending.answer_segments import write_segments
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
-from nextscene.judge.spending.segments import write_segments
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.manifest import Manifest
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
@@ -47,7 +47,7 @@ from tests.fakes.loopback import (
     true_cost,
 )
 from tests.fakes.without_ray import in_this_process
-from tests.judge.asking import USD, answer
+from tests.judge.support import USD, answer
 from tests.support import (
     SMALL,
     assert_conserved,
@@ -88,7 +88,7 @@ STOPS: dict[str, tuple[type[Exception], str]] = {
     "down": (RunStopped, r"gave no answer for"),
     "overloaded": (RunStopped, r"gave no answer for"),
     "deaf": (RunStopped, r"gave no answer for"),
-    "unknown model": (UsageError, r"does not know the model.*choose another --model"),
+    "unknown model": (UsageError, r"does not know the model.*choose another model"),
 }
 
 
@@ -164,7 +164,7 @@ def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, t
     """OUT then holds a plan for the first, and nothing else."""
     source, out, other = spans(tmp_path, ["a", "b"]), tmp_path / "out", "claude-haiku-5-5"
     api.models = frozenset({other})
-    with pytest.raises(UsageError, match="choose another --model"):
+    with pytest.raises(UsageError, match="choose another model"):
         build_inline(source, out, CLAUDE, terms=terms())
     config = replace(CLAUDE, claude=ClaudeConfig(model=other), unit_size=1)
     build_inline(source, out, config, terms=terms(model=other))
@@ -188,7 +188,7 @@ TOUCHED = {
 def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path, done: str) -> None:
     source, out = spans(tmp_path, ["a", "b"]), Storage.at(tmp_path / "out")
     api.models = frozenset()
-    with pytest.raises(UsageError, match="choose another --model"):
+    with pytest.raises(UsageError, match="choose another model"):
         build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
     if done in TOUCHED:
         out.write(TOUCHED[done], b"x")

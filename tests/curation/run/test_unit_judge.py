@@ -227,7 +227,7 @@ def test_a_node_that_would_ask_with_another_key_or_at_another_address_asks_nothi
     with ClaudeApi() as api, hold_lock(out, "r"):
         for variable, its in api.env.items():
             monkeypatch.setenv(variable, its)
-        checked = ApiIdentity.here()
+        checked = ApiIdentity.current()
         monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from nextscene.judge.api.answer import Answer, InvalidResponse
 from nextscene.judge.api.client import read_message
-from nextscene.judge.api.errors import read_fault
+from nextscene.judge.api.errors import classify_exception
 from nextscene.judge.spending.prices import Usage
-from tests.judge.asking import REFUSAL, SONNET, TOKENS, USD, answer, message, price
+from tests.judge.support import REFUSAL, SONNET, TOKENS, USD, answer, message, price
 
 THOUGHT = {"type": "thinking", "thinking": "What came before?", "signature": "x"}
 
 
 def of(value: Any, **known: Any) -> Answer:
-    return Answer.of("k", value, price(), **known)
+    return Answer.from_message("k", value, price(), **known)
 
 
 def test_a_plain_message() -> None:
@@ -171,7 +171,7 @@ def test_any_json_is_an_answer_that_can_be_kept_or_no_answer(changes: dict[str, 
         found = of({**message(usage={**USAGE, **usage}), **changes})
     except InvalidResponse:
         return
-    assert Answer.of_line(found.to_line()) == found
+    assert Answer.from_line(found.to_line()) == found
 
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
@@ -198,8 +198,8 @@ answers = st.builds(
 @given(answers)
 def test_an_answer_comes_back_from_its_line_which_is_one_to_every_reader_of_lines(found: Answer) -> None:
     line = found.to_line()
-    assert Answer.of_line(line) == found
-    assert str(Answer.of_line(line).usd) == str(found.usd), "to the last zero"
+    assert Answer.from_line(line) == found
+    assert str(Answer.from_line(line).usd) == str(found.usd), "to the last zero"
     assert line.endswith(b"\n") and len(line.splitlines()) == len(line.decode().splitlines()) == 1
 
 
@@ -220,7 +220,7 @@ def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
     names = {"message_id": HOSTILE["id"], "model_served": HOSTILE["model"], "stop_reason": HOSTILE["stop_reason"]}
     old = replace(found, text="a \ud83d", **names, **HOSTILE["stop_details"])
     assert found.category == f"bio_{'x' * 57}" and found.message_id.startswith("msg \\ud83d\\x1b[0mx")
-    assert replace(Answer.of_line(old.to_line()), text="a ??") == found, "also where an older version stored it"
+    assert replace(Answer.from_line(old.to_line()), text="a ??") == found, "also where an older version stored it"
     line = json.dumps(asdict(found), ensure_ascii=False, default=str).encode()
     assert len(line) < 7000 and b"\x1b" not in line and b"\0" not in line
 
@@ -228,7 +228,7 @@ def test_what_else_the_api_says_can_be_written_down_and_is_short() -> None:
 def test_a_response_that_is_nested_without_end_is_no_answer_and_tried_again() -> None:
     with pytest.raises(InvalidResponse, match="not whole"):
         read_message(httpx2.Response(200, content=b'{"content": ' + b"[" * 100_000))
-    assert read_fault(RecursionError("too deep"), str).kind == "lost", "in the results of a batch"
+    assert classify_exception(RecursionError("too deep"), str).kind == "lost", "in the results of a batch"
 
 
 def test_a_text_too_long_to_be_data_is_none_and_says_so() -> None:
@@ -243,7 +243,7 @@ def test_details_that_nest_without_end_are_no_answer_and_what_is_said_of_it_is_s
         deep = [deep]
     with pytest.raises(InvalidResponse):
         of(message(stop_details={"category": deep}))
-    assert len(read_fault(InvalidResponse("x" * 10**6), str).said) <= 4096
+    assert len(classify_exception(InvalidResponse("x" * 10**6), str).message) <= 4096
 
 
 @pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
@@ -285,9 +285,9 @@ def test_a_line_that_is_no_answer_raises_what_it_says_it_raises(garbage: bytes, 
     line = answer("k").to_line().rstrip(b"\n")
     for damaged in (garbage, line[: min(end, len(line) - 1)], json.dumps({"key": "k"}).encode()):
         with pytest.raises((ValueError, KeyError, TypeError)):
-            Answer.of_line(damaged)
+            Answer.from_line(damaged)
 
 
 def test_no_other_field_of_an_answer_is_lost_when_it_is_shared() -> None:
     shared = replace(answer("k"), usd=Decimal(0), shared=True)
-    assert Answer.of_line(shared.to_line()) == shared
+    assert Answer.from_line(shared.to_line()) == shared

@@ -16,7 +16,7 @@ SET = {KEY: "sk-one", TOKEN: "", URL: "https://api.example/v1"}
 def identity(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, str]) -> ApiIdentity:
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    return ApiIdentity.here()
+    return ApiIdentity.current()
 
 
 @pytest.mark.parametrize(

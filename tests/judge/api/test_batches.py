@@ -26,14 +26,13 @@ from nextscene.judge.errors import JudgeStopped, RequestFailed
 from tests.fakes.claude_api import AnswerRules, Batch, ClaudeApi, FaultSchedule, Question, ServerError
 from tests.fakes.claude_api.routes import Routes
 from tests.judge import server_side
-from tests.judge.server_side import (
-    PATIENCE,
+from tests.judge.api_support import (
     PRICE,
+    RETRY_POLICY,
     STEPS,
     account,
     ask_all,
     asked_in_batches,
-    asking,
     batch_cost,
     batch_results,
     captions,
@@ -42,12 +41,13 @@ from tests.judge.server_side import (
     digest_of,
     interactive_cost,
     open_batches,
+    open_client,
     paid_for,
     stored_lines,
 )
 
 pytestmark = pytest.mark.usefixtures("hurried")
-APPEARS_AT_ONCE = replace(PATIENCE, batch_appear_hours=0.0)
+APPEARS_AT_ONCE = replace(RETRY_POLICY, batch_appear_hours=0.0)
 
 
 def questions(count: int) -> list[Request]:
@@ -121,9 +121,9 @@ def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_on
 ) -> None:
     short = [describe(caption) for caption in captions(6000)]
     requests = short + [describe(f"{caption}{' and runs' * 60}") for caption in captions(4000)]
-    most_bytes = 1500 * (short[-1].bytes + 150)
-    server_side.small_batches(monkeypatch, 1500, most_bytes)
-    with ClaudeApi(batch_requests=1500, batch_bytes=most_bytes, batch_fates=fates) as api:
+    max_bytes = 1500 * (short[-1].bytes + 150)
+    server_side.small_batches(monkeypatch, 1500, max_bytes)
+    with ClaudeApi(batch_requests=1500, batch_bytes=max_bytes, batch_fates=fates) as api:
         server_side.reach(monkeypatch, api)
         answers = ask_all(tmp_path, requests, in_batches=True)
         expected = {0: "invalid", 1: "never", 2: "second", 3: "third"}
@@ -140,7 +140,7 @@ def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_on
                 assert (answer.key, answer.status, answer.shared) == (request.key, "whole", False)
         # Some batches were full by count and some by size, so both limits were met.
         by_count = [batch for batch in api.batches if len(batch.custom_ids) == 1500]
-        by_size = [batch for batch in api.batches if batch not in by_count and size(batch) > 0.97 * most_bytes]
+        by_size = [batch for batch in api.batches if batch not in by_count and size(batch) > 0.97 * max_bytes]
         assert by_count
         assert by_size
         succeeded = Counter(custom_id for custom_id, result in batch_results(api) if result["type"] == "succeeded")
@@ -155,7 +155,7 @@ def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_on
 def test_one_question_above_the_size_of_a_batch_still_goes_alone(
     tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server_side.small_batches(monkeypatch, 10, most_bytes=10)
+    server_side.small_batches(monkeypatch, 10, max_bytes=10)
     assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(3), in_batches=True))
     assert [len(batch.custom_ids) for batch in api.batches] == [1, 1, 1]
 
@@ -173,7 +173,7 @@ def test_killed_at_any_step_no_batch_is_made_twice_and_the_account_ends_right(
         assert process.returncode == -signal.SIGKILL, said
     made_before = len(api.batches)
     requests = questions(30)
-    answers = ask_all(tmp_path, requests, in_batches=True, patience=APPEARS_AT_ONCE)
+    answers = ask_all(tmp_path, requests, in_batches=True, retry_policy=APPEARS_AT_ONCE)
     assert [answer.key for answer in answers if isinstance(answer, Answer)] == [request.key for request in requests]
     assert made_before == (0 if step in list(STEPS)[:2] else 1)
     assert len(api.batches) == 1
@@ -206,7 +206,7 @@ def test_whatever_befalls_the_creation_there_is_one_batch(
 ) -> None:
     api.faults = FaultSchedule(slow_seconds=0.2)
     api.create_faults = [fault] * times
-    answers = ask_all(tmp_path, questions(20), in_batches=True, patience=APPEARS_AT_ONCE)
+    answers = ask_all(tmp_path, questions(20), in_batches=True, retry_policy=APPEARS_AT_ONCE)
     assert all(isinstance(answer, Answer) for answer in answers)
     assert len(api.batches) == 1
     assert len(api.paid) == 20
@@ -221,7 +221,7 @@ def test_a_batch_of_another_program_is_not_taken_for_ours(fault: str, tmp_path: 
     strangers = [describe(f"somebody else's {i}") for i in range(20)]
     theirs = {other_program(api, strangers), other_program(api, [*requests[:-1], strangers[0]])}
     api.create_faults = [fault]
-    answers = ask_all(tmp_path, requests, in_batches=True, patience=APPEARS_AT_ONCE)
+    answers = ask_all(tmp_path, requests, in_batches=True, retry_policy=APPEARS_AT_ONCE)
     ours = [batch for batch in api.batches if batch.id not in theirs]
     assert [set(batch.custom_ids) for batch in ours] == [{request.key for request in requests}]
     assert {answer.batch_id for answer in answers if isinstance(answer, Answer)} == {ours[0].id}
@@ -235,7 +235,7 @@ def test_a_batch_that_appears_later_is_not_made_twice_and_others_go_on_meanwhile
     late, others = questions(40)[:20], questions(40)[20:]
 
     async def run() -> list[Answer]:
-        async with asking(tmp_path, in_batches=True, budget="1") as client:
+        async with open_client(tmp_path, in_batches=True, budget="1") as client:
             api.create_faults = [fault]
             waiting = [asyncio.ensure_future(client.ask(request, 0)) for request in late]
             while not client._batches.missing:
@@ -264,7 +264,7 @@ def test_with_nothing_else_left_the_run_says_when_to_come_back_and_what_may_be_c
     assert "20 questions may be in a batch whose creation broke off" in said
     told = datetime.strptime(said.partition("after ")[2][:16], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     assert abs(told - until) < timedelta(minutes=2)
-    [record] = BatchRecord.all(Storage.at(tmp_path))
+    [record] = BatchRecord.read_all(Storage.at(tmp_path))
     assert account(tmp_path).allowance == record.worst > 0
     assert not any(isinstance(end, Answer) for end in ask_all(tmp_path, questions(20), in_batches=True))
     api.reveal_batches()
@@ -277,7 +277,7 @@ def test_with_nothing_else_left_the_run_says_when_to_come_back_and_what_may_be_c
 def test_once_it_must_have_appeared_it_is_made_anew(tmp_path: Path, api: ClaudeApi) -> None:
     api.create_faults = ["drop-late"]
     ask_all(tmp_path, questions(20), in_batches=True)
-    answers = ask_all(tmp_path, questions(20), in_batches=True, patience=APPEARS_AT_ONCE)
+    answers = ask_all(tmp_path, questions(20), in_batches=True, retry_policy=APPEARS_AT_ONCE)
     assert all(isinstance(answer, Answer) for answer in answers)
     assert len(api.batches) == 2
 
@@ -286,7 +286,7 @@ def test_what_is_held_for_a_batch_that_may_exist_does_not_keep_others_waiting(tm
     worst = sum(worst_cost(PRICE, request, in_batch=True) for request in questions(20))
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path, in_batches=True, budget=str(worst * Decimal("1.5"))) as client:
+        async with open_client(tmp_path, in_batches=True, budget=str(worst * Decimal("1.5"))) as client:
             api.create_faults = ["drop-late"]
             late = [asyncio.ensure_future(client.ask(request, 0)) for request in questions(20)]
             while not client._batches.missing:
@@ -325,7 +325,7 @@ def test_an_account_that_is_disabled_while_a_batch_works_stops_the_run_and_ends_
         server_side.reach(monkeypatch, api)
 
         async def run() -> list[Answer | BaseException]:
-            async with asking(tmp_path, in_batches=True) as client:
+            async with open_client(tmp_path, in_batches=True) as client:
                 asked = [asyncio.ensure_future(client.ask(request, 0)) for request in questions(40)]
                 while not api.batches:
                     await asyncio.sleep(0.02)
@@ -347,8 +347,7 @@ def test_a_batch_that_the_api_will_not_take_stops_the_run_and_is_forgotten(tmp_p
     api.batch_bytes = 100
     answers = ask_all(tmp_path, questions(5), in_batches=True)
     assert {str(answer) for answer in answers} == {
-        "the API does not take a batch of 5 questions; ask without --batches:"
-        " HTTP 413: Request exceeds the maximum size"
+        "the API does not take a batch of 5 questions; ask without batches: HTTP 413: Request exceeds the maximum size"
     }
     assert all(isinstance(answer, JudgeStopped) for answer in answers)
     assert open_batches(tmp_path) == []
@@ -405,11 +404,11 @@ def test_a_run_that_asks_one_by_one_waits_for_the_open_batch_that_holds_its_ques
             process.communicate(timeout=60)
 
         async def run() -> list[Answer]:
-            async with asking(tmp_path) as client:
+            async with open_client(tmp_path) as client:
                 asked = [asyncio.ensure_future(client.ask(request, 0)) for request in requests]
                 done = await asyncio.gather(*asked[30:])
                 assert not any(waiting.done() for waiting in asked[:30])
-                assert client.report().in_batches == 30
+                assert client.progress().in_batches == 30
                 api.finish_batches()
                 return [*await asyncio.gather(*asked[:30]), *done]
 
@@ -540,7 +539,7 @@ def test_a_batch_of_another_program_that_is_at_work_keeps_ours_from_nothing(
         other_program(api, [describe(f"somebody else's {i}") for i in range(20)])
 
         async def run() -> list[Answer]:
-            async with asking(tmp_path, in_batches=True) as client:
+            async with open_client(tmp_path, in_batches=True) as client:
                 api.create_faults, api.batch_seconds = ["drop-after"], 0.1
                 return await asyncio.gather(*(client.ask(request, 0) for request in questions(20)))
 
@@ -552,7 +551,7 @@ def test_a_call_that_was_lost_alone_does_not_count_as_little_as_an_answer_of_a_b
     tmp_path: Path, api: ClaudeApi
 ) -> None:
     api.faults = FaultSchedule(rates={"drop-after": 1.0}, max_per_body=10**6)
-    ask_all(tmp_path, questions(4), patience=replace(PATIENCE, outage_seconds=0.3))
+    ask_all(tmp_path, questions(4), retry_policy=replace(RETRY_POLICY, outage_seconds=0.3))
     api.faults = FaultSchedule()
     ask_all(tmp_path, questions(4), in_batches=True)
     assert account(tmp_path).spent + account(tmp_path).lost >= interactive_cost(api) + batch_cost(api)

@@ -12,35 +12,35 @@ from hypothesis import strategies as st
 from nextscene.judge.api.call_queue import CallQueue
 from nextscene.judge.api.rate_limiter import TokenBuckets
 from nextscene.judge.errors import JudgeStopped
-from tests.judge.asking import in_no_time, until_quiet
+from tests.judge.support import in_no_time, until_quiet
 
 
 def flow_of(size: int) -> CallQueue:
     """A flow in simulated time, its window wide open from the start."""
-    flow = CallQueue(size)
-    flow.window.size = size
-    flow.buckets = TokenBuckets(asyncio.get_running_loop().time)
-    return flow
+    queue = CallQueue(size)
+    queue.concurrency.limit = size
+    queue.buckets = TokenBuckets(asyncio.get_running_loop().time)
+    return queue
 
 
 @given(st.lists(st.integers(0, 5), max_size=20))
 def test_of_those_that_wait_the_lowest_place_goes_first_and_equals_in_the_order_they_came(places: list[int]) -> None:
     async def work() -> None:
-        flow = flow_of(1)
-        await flow.enter(9)
+        queue = flow_of(1)
+        await queue.acquire(9)
         went: list[tuple[int, int]] = []
 
         async def go(place: int, arrival: int) -> None:
-            await flow.enter(place)
+            await queue.acquire(place)
             went.append((place, arrival))
-            flow.leave()
+            queue.release()
 
         async with asyncio.TaskGroup() as group:
             for arrival, place in enumerate(places):
                 group.create_task(go(place, arrival))
             await until_quiet()
             assert went == []
-            flow.leave()
+            queue.release()
         assert went == sorted((place, arrival) for arrival, place in enumerate(places))
 
     in_no_time(work())
@@ -48,10 +48,10 @@ def test_of_those_that_wait_the_lowest_place_goes_first_and_equals_in_the_order_
 
 def test_each_turn_says_how_many_are_under_way_with_it_and_its_number() -> None:
     async def work() -> None:
-        flow = flow_of(3)
-        turns = [await flow.enter(0) for _ in range(3)]
-        flow.leave()
-        turns.append(await flow.enter(0))
+        queue = flow_of(3)
+        turns = [await queue.acquire(0) for _ in range(3)]
+        queue.release()
+        turns.append(await queue.acquire(0))
         assert [turn.level for turn in turns] == [1, 2, 3, 3]
         assert [turn.serial for turn in turns] == [1, 2, 3, 4]
 
@@ -61,10 +61,10 @@ def test_each_turn_says_how_many_are_under_way_with_it_and_its_number() -> None:
 @pytest.mark.parametrize(("asked", "held"), [(7.5, 7.5), (119.0, 119.0), (10**9, 120.0), (0.0, 0.0)])
 def test_a_pause_holds_everybody_and_no_longer_than_two_minutes(asked: float, held: float) -> None:
     async def work() -> None:
-        loop, flow = asyncio.get_running_loop(), flow_of(8)
-        flow.pause(asked)
-        flow.pause(asked / 2)
-        await asyncio.gather(*(flow.enter(place) for place in range(8)))
+        loop, queue = asyncio.get_running_loop(), flow_of(8)
+        queue.pause(asked)
+        queue.pause(asked / 2)
+        await asyncio.gather(*(queue.acquire(place) for place in range(8)))
         assert loop.time() == pytest.approx(held, abs=0.01)
 
     in_no_time(work())
@@ -72,11 +72,11 @@ def test_a_pause_holds_everybody_and_no_longer_than_two_minutes(asked: float, he
 
 def test_a_longer_pause_takes_over_from_one_that_is_waited_for() -> None:
     async def work() -> None:
-        loop, flow = asyncio.get_running_loop(), flow_of(2)
-        flow.pause(5)
-        entering = asyncio.create_task(flow.enter(0))
+        loop, queue = asyncio.get_running_loop(), flow_of(2)
+        queue.pause(5)
+        entering = asyncio.create_task(queue.acquire(0))
         await asyncio.sleep(3)
-        flow.pause(10)
+        queue.pause(10)
         await entering
         assert loop.time() == pytest.approx(13, abs=0.01)
 
@@ -85,35 +85,35 @@ def test_a_longer_pause_takes_over_from_one_that_is_waited_for() -> None:
 
 def test_closing_tells_all_that_wait_and_all_that_come_the_first_reason() -> None:
     async def work() -> None:
-        flow = flow_of(2)
-        entered = [await flow.enter(0) for _ in range(2)]
-        waiting = [asyncio.create_task(flow.enter(place)) for place in range(5)]
+        queue = flow_of(2)
+        entered = [await queue.acquire(0) for _ in range(2)]
+        waiting = [asyncio.create_task(queue.acquire(place)) for place in range(5)]
         await until_quiet()
         waiting[0].cancel()
         first = JudgeStopped("the budget is used up")
-        flow.close(first)
-        flow.close(JudgeStopped("later"))
+        queue.close(first)
+        queue.close(JudgeStopped("later"))
         told = await asyncio.gather(*waiting[1:], return_exceptions=True)
         assert told == [first] * 4
         with pytest.raises(JudgeStopped, match="the budget is used up"):
-            await flow.enter(0)
+            await queue.acquire(0)
         for _ in entered:
-            flow.leave()
-        assert flow.under_way == 0
+            queue.release()
+        assert queue.under_way == 0
 
     in_no_time(work())
 
 
 def test_a_turn_that_is_given_at_the_moment_of_a_cancellation_goes_to_the_next() -> None:
     async def work() -> None:
-        flow = flow_of(1)
-        await flow.enter(0)
-        one, other = (asyncio.create_task(flow.enter(place)) for place in (1, 2))
+        queue = flow_of(1)
+        await queue.acquire(0)
+        one, other = (asyncio.create_task(queue.acquire(place)) for place in (1, 2))
         await until_quiet()
-        flow.leave()
+        queue.release()
         one.cancel()
         await other
-        assert one.cancelled() and flow.under_way == 1
+        assert one.cancelled() and queue.under_way == 1
 
     in_no_time(work())
 
@@ -133,41 +133,41 @@ def test_in_any_order_of_events_no_slot_is_lost_and_none_is_given_twice(
     size: int, events: list[tuple[str, int, bool]], close: bool
 ) -> None:
     async def work() -> None:
-        flow = flow_of(size)
+        queue = flow_of(size)
         inside: list[int] = []
         tasks: list[asyncio.Task[Any]] = []
 
         async def go(place: int) -> None:
-            await flow.enter(place)
+            await queue.acquire(place)
             inside.append(place)
-            assert len(inside) <= flow.under_way <= size
+            assert len(inside) <= queue.under_way <= size
 
         for event, number, quiet in events:
             if event == "enter":
                 tasks.append(asyncio.create_task(go(number)))
             elif event == "leave" and inside:
                 inside.pop()
-                flow.leave()
+                queue.release()
             elif event == "cancel" and tasks:
                 tasks[number % len(tasks)].cancel()
             elif event == "pause":
-                flow.pause(number)
+                queue.pause(number)
             elif event == "sleep":
                 await asyncio.sleep(number)
             if quiet or event == "let run":
                 await until_quiet()
         if close:
-            flow.close(JudgeStopped("over"))
+            queue.close(JudgeStopped("over"))
         while not all(task.done() for task in tasks) or inside:
             await asyncio.sleep(1)
             while inside:
                 inside.pop()
-                flow.leave()
+                queue.release()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(end is None or isinstance(end, JudgeStopped | asyncio.CancelledError) for end in ends)
-        assert flow.under_way == 0
+        assert queue.under_way == 0
         if not close:
             for _ in range(size):
-                await asyncio.wait_for(flow.enter(0), 200)
+                await asyncio.wait_for(queue.acquire(0), 200)
 
     in_no_time(work())

@@ -14,27 +14,27 @@ from typing import Any
 import pytest
 
 from nextscene.judge.api.answer import Answer
-from nextscene.judge.api.api_key import check_key, redacted
+from nextscene.judge.api.api_key import check_key, redact
 from nextscene.judge.api.backoff import OutageDetector
 from nextscene.judge.api.errors import ApiError
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, RequestFailed
 from tests.fakes.claude_api import KEY, ClaudeApi, FaultSchedule, Limits, Question, ServerError
 from tests.judge import server_side
-from tests.judge.server_side import (
-    PATIENCE,
+from tests.judge.api_support import (
+    RETRY_POLICY,
     account,
     ask_all,
-    asking,
     captions,
     child,
     describe,
     digest_of,
     interactive_cost,
+    open_client,
     paid_for,
 )
 
 WRONG = "sk-ant-wrong-9876543210"
-IMPATIENT = replace(PATIENCE, outage_seconds=0.5)
+SHORT_RETRY_POLICY = replace(RETRY_POLICY, outage_seconds=0.5)
 
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -89,7 +89,7 @@ def test_an_account_that_runs_dry_in_the_midst_keeps_what_was_answered(
     requests = [describe(caption) for caption in captions(200)]
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path, patience=replace(PATIENCE, calls_at_once=8)) as client:
+        async with open_client(tmp_path, retry_policy=replace(RETRY_POLICY, calls_at_once=8)) as client:
             asked = [asyncio.ensure_future(client.ask(request, 0)) for request in requests]
             while len(api.paid) < 50:
                 await asyncio.sleep(0.005)
@@ -191,7 +191,7 @@ def test_a_key_that_cannot_be_one_is_named_and_not_shown(inside: str, monkeypatc
 def test_secrets_are_taken_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"{KEY}\n")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", WRONG)
-    assert redacted(f"x{KEY}y {WRONG}{WRONG}") == "x***y ******"
+    assert redact(f"x{KEY}y {WRONG}{WRONG}") == "x***y ******"
 
 
 def test_an_unknown_model_ends_the_run_and_names_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,8 +266,8 @@ def test_what_a_dearer_model_answers_is_reserved_at_its_price(tmp_path: Path, ap
         }
 
     api.answer = dearer  # type: ignore[method-assign]
-    patience = replace(PATIENCE, calls_at_once=2)
-    found = ask_all(tmp_path, [describe(caption) for caption in captions(60)], budget="0.5", patience=patience)
+    retry_policy = replace(RETRY_POLICY, calls_at_once=2)
+    found = ask_all(tmp_path, [describe(caption) for caption in captions(60)], budget="0.5", retry_policy=retry_policy)
     cost = Decimal(4 * 700 + 20 * 1024) / 1_000_000
     assert account(tmp_path).spent == cost * sum(isinstance(end, Answer) for end in found)
     # Only those that were under way before the first answer told of it may go beyond.
@@ -306,7 +306,7 @@ def test_an_outage_beyond_patience_stops_the_run_and_nothing_is_lost_by_it(
     requests = [describe(caption) for caption in captions(60)]
     ask_all(tmp_path, requests[:20])
     api.account = state
-    found = ask_all(tmp_path, requests, patience=IMPATIENT, in_batches=in_batches)
+    found = ask_all(tmp_path, requests, retry_policy=SHORT_RETRY_POLICY, in_batches=in_batches)
     line = the_end(found, JudgeStopped)
     assert "the Claude API gave no answer for" in line
     assert last in line
@@ -329,12 +329,12 @@ def test_an_api_that_was_never_there_stops_the_run_sooner(tmp_path: Path, monkey
 
 def test_an_outage_that_ends_in_time_is_only_a_wait(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path) as client:
+        async with open_client(tmp_path) as client:
             asked = [asyncio.ensure_future(client.ask(describe(caption), 0)) for caption in captions(40)]
             for state in ("down", "overloaded", "deaf"):
                 api.account = state
                 await asyncio.sleep(0.3)
-                assert client.report().trouble
+                assert client.progress().trouble
             api.account = "good"
             return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -357,7 +357,7 @@ def test_the_last_questions_may_fail_by_themselves_with_nobody_left_who_is_answe
     bad = [describe(f"{i} {fault}") for i in range(3)]
     good = [describe(caption) for caption in captions(5)]
     for asked in (good + bad, bad):
-        found = ask_all(tmp_path, asked, patience=IMPATIENT)
+        found = ask_all(tmp_path, asked, retry_policy=SHORT_RETRY_POLICY)
         assert [type(answer) for answer in found[-3:]] == [RequestFailed] * 3
         assert all(isinstance(answer, Answer) for answer in found[:-3])
     names = {digest_of(request) for request in bad}
@@ -371,18 +371,18 @@ def test_a_few_questions_at_once_are_no_reason_to_take_an_outage_for_their_own_f
     requests = [describe(caption) for caption in captions(10)]
     ask_all(tmp_path, requests[:5])
     api.account = "down"
-    found = ask_all(tmp_path, requests[5:], patience=IMPATIENT)
+    found = ask_all(tmp_path, requests[5:], retry_policy=SHORT_RETRY_POLICY)
     assert "the Claude API gives no answer (last: HTTP 503" in the_end(found, JudgeStopped)
 
 
 def test_a_denial_long_ago_makes_no_outage_of_one_rejection() -> None:
-    watch = OutageDetector(replace(PATIENCE, outage_seconds=0.01))
-    watch.answered()
-    watch.met(ApiError("denied", "HTTP 400"))
+    watch = OutageDetector(replace(RETRY_POLICY, outage_seconds=0.01))
+    watch.record_success()
+    watch.record_error(ApiError("denied", "HTTP 400"))
     time.sleep(0.05)
-    watch.met(ApiError("busy", "HTTP 529"))
+    watch.record_error(ApiError("busy", "HTTP 529"))
 
 
 def test_but_where_nothing_was_ever_answered_that_is_an_outage(tmp_path: Path, api: ClaudeApi) -> None:
-    found = ask_all(tmp_path, [describe("ALWAYS-500")], patience=IMPATIENT)
+    found = ask_all(tmp_path, [describe("ALWAYS-500")], retry_policy=SHORT_RETRY_POLICY)
     assert "HTTP 500" in the_end(found, JudgeStopped)

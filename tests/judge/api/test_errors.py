@@ -19,13 +19,13 @@ from nextscene.judge.api import client
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.judge.api.client import Client, connect, worst_cost
-from nextscene.judge.api.errors import ApiError, Kind, read_fault
+from nextscene.judge.api.errors import ApiError, Kind, classify_exception
 from nextscene.judge.api.request import Request
 from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, RequestFailed
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
-from tests.judge.server_side import PRICE, describe
+from tests.judge.api_support import PRICE, describe
 
 KEY = "sk-ant-test-0123456789"
 
@@ -102,7 +102,7 @@ async def fault_of(url: str, seconds: float = 5.0) -> ApiError:
         try:
             await api.messages.create(**describe("a dog runs").body)
         except Exception as met:  # noqa: BLE001
-            return read_fault(met, client.redacted)
+            return classify_exception(met, client.redact)
     raise AssertionError("it was answered")
 
 
@@ -138,10 +138,10 @@ def met(script: Script, seconds: float = 5.0) -> ApiError:
 def test_each_status_has_its_meaning_and_its_words(status: int, kind: Kind, words: str) -> None:
     fault = met((response(status, error("some_error", "no\n  more")), "close"))
     assert fault.kind == kind
-    assert words in fault.said
-    assert f"HTTP {status}: no more" in fault.said
+    assert words in fault.message
+    assert f"HTTP {status}: no more" in fault.message
     assert fault.reached
-    assert len(fault.said.splitlines()) == 1
+    assert len(fault.message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_what_is_too_long_has_a_reason_of_its_own(status: int, words: str, reaso
 )
 def test_a_redirect_is_not_followed_stops_the_run_and_shows_no_secret(status: int, location: str, words: str) -> None:
     fault = met((response(status, b"", {"location": location}), "close"))
-    assert fault.kind == "stop" and f"HTTP {status}" in fault.said
-    assert words in fault.said.replace(")", "") and "5ec2e7" not in fault.said
+    assert fault.kind == "stop" and f"HTTP {status}" in fault.message
+    assert words in fault.message.replace(")", "") and "5ec2e7" not in fault.message
 
 
 @pytest.mark.parametrize(
@@ -206,15 +206,15 @@ def test_a_retry_after_of_any_status_is_heeded(status: int, kind: Kind, may_be_d
 def test_a_spend_limit_stops_the_run_whatever_its_status(status: int, code: str, message: str) -> None:
     fault = met((response(status, error("rate_limit_error", message, code), {"retry-after": "3600"}), "close"))
     assert fault.kind == "stop"
-    assert "spend limit" in fault.said
-    assert message.partition(".")[0] in fault.said
+    assert "spend limit" in fault.message
+    assert message.partition(".")[0] in fault.message
 
 
 @pytest.mark.parametrize("status", [400, 402, 429])
 def test_an_empty_purse_stops_the_run_whatever_its_status(status: int) -> None:
     fault = met((response(status, error("invalid_request_error", "Your credit balance is too low to ask.")), "close"))
     assert fault.kind == "stop"
-    assert "see its billing" in fault.said
+    assert "see its billing" in fault.message
 
 
 @pytest.mark.parametrize(
@@ -243,15 +243,15 @@ def test_a_retry_after_is_honoured_within_reason(header: str, kind: Kind, second
 def test_an_error_whose_words_are_none_is_told_all_the_same(message: Any, code: Any) -> None:
     body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message, "code": code}})
     fault = met((response(400, body.encode()), "close"))
-    assert fault.kind == "denied" and fault.said.startswith("HTTP 400")
+    assert fault.kind == "denied" and fault.message.startswith("HTTP 400")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>\n<h1>Bad gateway</h1>\n</html>", b"\xff\xfe\x00", b"[1, 2]", b'"no"'])
 def test_an_error_that_is_not_the_apis_own_is_told_in_one_line(body: bytes) -> None:
     fault = met((response(502, body, {"content-type": "text/html"}), "close"))
     assert fault.kind == "server"
-    assert "HTTP 502" in fault.said
-    assert len(fault.said.splitlines()) == 1
+    assert "HTTP 502" in fault.message
+    assert len(fault.message.splitlines()) == 1
 
 
 WHOLE = response(200, MESSAGE)
@@ -276,8 +276,8 @@ WHOLE = response(200, MESSAGE)
 def test_a_connection_that_breaks_after_the_request_may_have_cost_an_answer(script: Script) -> None:
     fault = met(script)
     assert fault.kind == "lost"
-    assert fault.said
-    assert len(fault.said.splitlines()) == 1
+    assert fault.message
+    assert len(fault.message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("sent", [b"", WHOLE[:30], WHOLE[:-10]])
@@ -292,13 +292,13 @@ def test_an_answer_that_does_not_come_in_time_may_have_cost_as_much(sent: bytes)
 def test_what_was_surely_not_sent_costs_nothing(url: str) -> None:
     fault = asyncio.run(fault_of(url))
     assert (fault.kind, fault.reached) == ("server", False)
-    assert fault.said
+    assert fault.message
 
 
 def test_what_is_not_of_the_api_is_raised_as_it_is() -> None:
     mine = KeyError("mine")
     with pytest.raises(KeyError) as raised:
-        read_fault(mine, str)
+        classify_exception(mine, str)
     assert raised.value is mine
 
 
@@ -334,11 +334,11 @@ def test_what_no_model_made_costs_nothing_and_is_asked_again(body: bytes, tmp_pa
 def test_an_answer_that_nobody_can_ever_read_is_asked_for_three_times(tmp_path: Any) -> None:
     async def run() -> Decimal:
         async with serving((response(200, UNREADABLE[1]), "close")) as url:
-            files, gate = Storage.at(tmp_path), ShutdownSignal()
-            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), gate)
+            files, shutdown = Storage.at(tmp_path), ShutdownSignal()
+            budget = Budget(files, None, AnswerCache(files, tmp_path / "journals"), Decimal(0), shutdown)
             api = connect(RetryPolicy()).with_options(base_url=url)
             with pytest.raises(RequestFailed, match="3 times") as end:
-                await Client(api, PRICE, budget, RetryPolicy(), gate).ask(request, 0)
+                await Client(api, PRICE, budget, RetryPolicy(), shutdown).ask(request, 0)
             assert end.value.reason == "judge_error"
             return budget.lost
 
@@ -356,8 +356,8 @@ async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
                 api.base_url = good
             sent.append(1)
 
-        files, gate = Storage.at(folder), ShutdownSignal()
-        budget = Budget(files, None, AnswerCache(files, folder / "journals"), Decimal(0), gate)
+        files, shutdown = Storage.at(folder), ShutdownSignal()
+        budget = Budget(files, None, AnswerCache(files, folder / "journals"), Decimal(0), shutdown)
         reserve = budget.reserve
 
         async def reserved(*given: Any) -> None:
@@ -365,7 +365,7 @@ async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
             may_ask()
 
         budget.reserve = reserved  # type: ignore[assignment]
-        found = await Client(api, PRICE, budget, RetryPolicy(), gate).ask(describe("a dog runs"), 0)
+        found = await Client(api, PRICE, budget, RetryPolicy(), shutdown).ask(describe("a dog runs"), 0)
         assert (budget.spent, budget.reserved) == (found.usd, 0)
         return found, budget.lost
 

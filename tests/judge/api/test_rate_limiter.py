@@ -16,7 +16,7 @@ from nextscene.judge.api.call_queue import CallQueue
 from nextscene.judge.api.rate_limiter import AdaptiveConcurrencyLimit, TokenBucket, TokenBuckets
 from tests.fakes.claude_api import Limits, ServerError
 from tests.fakes.claude_api.limits import RateLimiter
-from tests.judge.asking import in_no_time
+from tests.judge.support import in_no_time
 
 
 @dataclass
@@ -86,21 +86,21 @@ def measured(server: Server, ramp_up: float, until: float, at_once: int = 256) -
     async def work() -> Measured:
         loop = asyncio.get_running_loop()
         server._random.seed(server.seed)
-        flow = CallQueue(at_once)
-        flow.buckets = TokenBuckets(loop.time)
+        queue = CallQueue(at_once)
+        queue.buckets = TokenBuckets(loop.time)
         lot = random.Random(1)
 
         async def ask() -> None:
             tries = 0
             while loop.time() < until:
-                turn = await flow.enter(0)
+                turn = await queue.acquire(0)
                 if await server.answer():
-                    flow.window.accepted(turn)
-                    flow.leave()
+                    queue.concurrency.record_success(turn)
+                    queue.release()
                     tries = 0
                 else:
-                    flow.window.rejected(turn)
-                    flow.leave()
+                    queue.concurrency.record_rejection(turn)
+                    queue.release()
                     tries += 1
                     await asyncio.sleep(lot.uniform(0.5, 1) * min(60, 0.5 * 2 ** (tries - 1)))
 
@@ -156,13 +156,13 @@ def test_after_an_outage_it_is_soon_as_fast_as_before(most: int, began: float, o
 
 @given(st.integers(1, 300), st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=200))
 def test_whatever_is_heard_the_window_stays_between_one_and_the_most(most: int, heard: list[tuple[bool, int]]) -> None:
-    window = AdaptiveConcurrencyLimit(most)
-    sent = [window.sent(1)]
+    concurrency = AdaptiveConcurrencyLimit(most)
+    sent = [concurrency.issue_permit(1)]
     for well, number in heard:
-        sent.append(window.sent(1 + number % window.size))
+        sent.append(concurrency.issue_permit(1 + number % concurrency.limit))
         turn = sent[-1 - number % min(3, len(sent))]
-        (window.accepted if well else window.rejected)(turn)
-        assert 1 <= window.size <= most
+        (concurrency.record_success if well else concurrency.record_rejection)(turn)
+        assert 1 <= concurrency.limit <= most
 
 
 # ---- rates -----------------------------------------------------------------------------------------------------
@@ -180,29 +180,29 @@ def rate_of(limits: Limits, seconds: float, tokens: Callable[[random.Random], tu
 
     async def work() -> tuple[Rate, float]:
         loop, lot, ramp_up = asyncio.get_running_loop(), random.Random(3), 20.0
-        flow, gate, seen = CallQueue(256), RateLimiter(limits, loop.time), Rate()
-        flow.buckets = TokenBuckets(loop.time)
+        queue, limiter, seen = CallQueue(256), RateLimiter(limits, loop.time), Rate()
+        queue.buckets = TokenBuckets(loop.time)
 
         async def ask() -> None:
             while loop.time() < ramp_up + seconds:
                 into, out = tokens(lot)
-                turn = await flow.enter(0)
+                turn = await queue.acquire(0)
                 counts = ramp_up <= loop.time() < ramp_up + seconds
                 try:
-                    gate.enter(1, into)
+                    limiter.enter(1, into)
                 except ServerError as refused:
                     seen.rejected += counts
-                    flow.buckets.heard(gate.headers())
-                    flow.pause(math.ceil(refused.retry_after or 0))
+                    queue.buckets.update_from_headers(limiter.headers())
+                    queue.pause(math.ceil(refused.retry_after or 0))
                 else:
                     seen.accepted += counts
                     seen.tokens += counts * (into + out)
                     await asyncio.sleep(lot.uniform(0.3, 0.9))
-                    gate.answered(out)
-                    flow.buckets.heard(gate.headers())
-                    flow.window.accepted(turn)
-                    flow.buckets.used(into, out)
-                flow.leave()
+                    limiter.answered(out)
+                    queue.buckets.update_from_headers(limiter.headers())
+                    queue.concurrency.record_success(turn)
+                    queue.buckets.record_usage(into, out)
+                queue.release()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(256):
@@ -228,21 +228,21 @@ def test_a_limit_on_input_tokens_is_kept_as_well() -> None:
 def test_a_bucket_that_heard_of_no_limit_holds_nobody() -> None:
     bucket = TokenBucket(lambda: 0.0)
     for _ in range(1000):
-        bucket.take(1)
-        assert bucket.wait() == 0
+        bucket.consume(1)
+        assert bucket.seconds_to_wait() == 0
 
 
 def test_a_bucket_never_lets_more_go_than_its_rate_and_half_a_second() -> None:
     now = 0.0
     bucket = TokenBucket(lambda: now)
-    bucket.heard(600, 600)
+    bucket.update(600, 600)
     gone = 0
     while now < 60:
-        while bucket.wait() == 0:
-            bucket.take(1)
+        while bucket.seconds_to_wait() == 0:
+            bucket.consume(1)
             gone += 1
         assert gone <= 10 * now + 5 + 1
-        now += max(bucket.wait(), 1e-6)
+        now += max(bucket.seconds_to_wait(), 1e-6)
     assert gone >= 0.97 * 600
 
 
@@ -250,7 +250,9 @@ def test_a_bucket_never_lets_more_go_than_its_rate_and_half_a_second() -> None:
 def test_headers_that_say_nothing_change_nothing(value: str) -> None:
     buckets = TokenBuckets(lambda: 0.0)
     for name in ("requests", "input-tokens", "output-tokens"):
-        buckets.heard({f"anthropic-ratelimit-{name}-limit": value, f"anthropic-ratelimit-{name}-remaining": "0"})
-        buckets.heard({f"anthropic-ratelimit-{name}-limit": "100"})
-    buckets.take()
-    assert buckets.wait() == 0
+        buckets.update_from_headers(
+            {f"anthropic-ratelimit-{name}-limit": value, f"anthropic-ratelimit-{name}-remaining": "0"}
+        )
+        buckets.update_from_headers({f"anthropic-ratelimit-{name}-limit": "100"})
+    buckets.consume()
+    assert buckets.seconds_to_wait() == 0

@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.judge.api.backoff import RetryPolicy
-from nextscene.judge.api.batches import MOST_BYTES
+from nextscene.judge.api.batches import MAX_BYTES
 from nextscene.judge.api.client import connect, worst_cost
 from nextscene.judge.api.request import Frame, Request, Task
 from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.request_builder import RequestBuilder
-from nextscene.judge.verdict import SCHEMA
+from nextscene.judge.verdict_parser import SCHEMA
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, routes
 from tests.fakes.claude_api import Question as Heard
-from tests.judge.asking import price
+from tests.judge.support import price
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 frames = st.builds(Frame, st.floats(0, 600), st.integers(1, 2000), st.integers(1, 2000), st.binary(max_size=50))
@@ -45,8 +45,8 @@ requests = st.builds(
     text=texts.filter(bool),
     frames=st.lists(frames, max_size=3).map(tuple),
     schema=st.sampled_from([None, SCHEMA]),
-    sample=st.integers(0, 3),
-    again=st.integers(0, 1),
+    attempt=st.integers(0, 3),
+    repeat=st.integers(0, 1),
 )
 TASK: Task = "describe"
 PLAIN = Request(TASK, "p", "0", "claude-sonnet-5-5", "low", 1024, "Be brief.", "A dog barks.")
@@ -104,7 +104,7 @@ def test_the_key_is_that_of_an_equal_question_made_anew(request: Request) -> Non
 @given(st.lists(requests, min_size=2, max_size=2))
 def test_two_questions_have_one_key_just_if_body_sample_and_again_are_the_same(pair: list[Request]) -> None:
     one, other = pair
-    same = (one.body, one.sample, one.again) == (other.body, other.sample, other.again)
+    same = (one.body, one.attempt, one.repeat) == (other.body, other.attempt, other.repeat)
     assert (one.key == other.key) is same
 
 
@@ -119,8 +119,8 @@ def test_two_questions_have_one_key_just_if_body_sample_and_again_are_the_same(p
         {"system": "Be brief"},
         {"text": "A dog barks"},
         {"schema": SCHEMA},
-        {"sample": 1},
-        {"again": 1},
+        {"attempt": 1},
+        {"repeat": 1},
         {"system": "A dog barks.", "text": "Be brief."},
         {"frames": PICTURED.frames[:1]},
         {"frames": PICTURED.frames[::-1]},
@@ -134,7 +134,7 @@ def test_any_change_of_what_is_asked_changes_the_key(change: dict[str, Any]) -> 
 
 
 def test_each_retry_and_each_repetition_has_a_key_of_its_own() -> None:
-    keys = {replace(PLAIN, sample=sample, again=again).key for sample in range(3) for again in range(3)}
+    keys = {replace(PLAIN, attempt=attempt, repeat=repeat).key for attempt in range(3) for repeat in range(3)}
     assert len(keys) == 9
 
 
@@ -189,7 +189,7 @@ def test_the_worst_case_is_above_what_a_server_counts_whose_tokens_are_a_letter_
     pictures = sum(-(-frame.width // 28) * -(-frame.height // 28) for frame in request.frames)
     times = sum(len(f"{frame.seconds:.2f} s:") for frame in request.frames)
     counted = AnswerRules(chars_per_token=chars_per_token).input_tokens(heard) + pictures + times
-    assert counted <= request.worst_input_tokens
+    assert counted <= request.max_input_tokens
 
 
 @given(requests, st.floats(1, 5))
@@ -197,10 +197,10 @@ def test_the_least_is_not_above_what_a_server_counts_whose_tokens_have_five_byte
     request: Request, chars_per_token: float
 ) -> None:
     ascii_only = replace(request, frames=(), text=ascii(request.text), system=ascii(request.system))
-    assert ascii_only.least_input_tokens <= AnswerRules(chars_per_token=chars_per_token).input_tokens(
+    assert ascii_only.min_input_tokens <= AnswerRules(chars_per_token=chars_per_token).input_tokens(
         Heard(ascii_only.body)
     )
-    assert request.least_input_tokens <= request.worst_input_tokens
+    assert request.min_input_tokens <= request.max_input_tokens
 
 
 def test_the_longest_texts_that_there_are_fit_a_request_and_a_batch() -> None:
@@ -210,7 +210,7 @@ def test_the_longest_texts_that_there_are_fit_a_request_and_a_batch() -> None:
         Question("id", longest), ("\x01" * (8 * ClaudeConfig().max_tokens),) * (ClaudeConfig().rounds - 1)
     )
     verify = asked.verify(Question("id", longest), longest)
-    assert max(again.bytes, verify.bytes) < 32_000_000 < MOST_BYTES
+    assert max(again.bytes, verify.bytes) < 32_000_000 < MAX_BYTES
 
 
 def test_a_prompt_costs_no_more_than_the_context_holds() -> None:
@@ -223,7 +223,7 @@ def test_a_prompt_costs_no_more_than_the_context_holds() -> None:
 
 @given(texts)
 def test_the_worst_case_covers_a_token_for_every_byte(text: str) -> None:
-    assert replace(PLAIN, text=text).worst_input_tokens >= len(text.encode()) + len(PLAIN.system)
+    assert replace(PLAIN, text=text).max_input_tokens >= len(text.encode()) + len(PLAIN.system)
 
 
 @pytest.mark.parametrize(("width", "height"), [(582, 336), (336, 336), (29, 28), (1, 1)])
@@ -231,7 +231,7 @@ def test_the_worst_case_covers_real_pictures_as_the_server_counts_them(width: in
     picture = Frame(1.25, width, height, jpeg(max(2, width), max(2, height)))
     request = replace(PLAIN, frames=(picture,) * 3)
     counted = AnswerRules(chars_per_token=1).input_tokens(Heard(request.body))
-    assert 3 * picture.tokens < counted <= request.worst_input_tokens
+    assert 3 * picture.tokens < counted <= request.max_input_tokens
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import ClaudeApi, FaultSchedule, Limits
 from tests.judge import server_side
-from tests.judge.asking import in_no_time
-from tests.judge.server_side import account, ask_all, asking, captions, describe, stored_lines
+from tests.judge.api_support import account, ask_all, captions, describe, open_client, stored_lines
+from tests.judge.support import in_no_time
 
 OVER = JudgeStopped("it is over")
 
@@ -39,15 +39,15 @@ def record(out: Path, question: str, batch_id: str, worst: str = "0.04") -> None
 
 def test_the_first_reason_counts_and_every_listener_hears_it_once() -> None:
     async def work() -> None:
-        gate, heard = ShutdownSignal(), list[Exception]()
-        gate.on_close(heard.append)
-        gate.on_close(heard.append)
-        gate.check()
-        gate.close(OVER)
-        gate.close(JudgeStopped("later"))
+        shutdown, heard = ShutdownSignal(), list[Exception]()
+        shutdown.add_listener(heard.append)
+        shutdown.add_listener(heard.append)
+        shutdown.check()
+        shutdown.trigger(OVER)
+        shutdown.trigger(JudgeStopped("later"))
         assert heard == [OVER, OVER]
         with pytest.raises(JudgeStopped, match="it is over"):
-            gate.check()
+            shutdown.check()
 
     in_no_time(work())
 
@@ -57,22 +57,22 @@ def test_a_run_that_is_gone_closes_it() -> None:
         def gone() -> None:
             raise OVER
 
-        gate = ShutdownSignal(gone)
+        shutdown = ShutdownSignal(gone)
         with pytest.raises(JudgeStopped, match="it is over"):
-            gate.check()
-        assert gate.reason is OVER
+            shutdown.check()
+        assert shutdown.reason is OVER
 
     in_no_time(work())
 
 
 def test_who_sleeps_is_woken_by_the_end_and_not_before_his_time_without_one() -> None:
     async def work() -> None:
-        loop, gate = asyncio.get_running_loop(), ShutdownSignal()
-        await gate.sleep(10)
+        loop, shutdown = asyncio.get_running_loop(), ShutdownSignal()
+        await shutdown.sleep(10)
         assert loop.time() >= 10
-        loop.call_later(1, gate.close, OVER)
+        loop.call_later(1, shutdown.close, OVER)
         with pytest.raises(JudgeStopped, match="it is over"):
-            await gate.sleep(1000)
+            await shutdown.sleep(1000)
         assert loop.time() < 20
 
     in_no_time(work())
@@ -93,9 +93,9 @@ def test_a_spend_limit_ends_those_who_wait_for_an_open_batch_too(tmp_path: Path,
     waiting = describe("in a batch")
 
     async def first() -> None:
-        async with asking(tmp_path, in_batches=True) as client:
+        async with open_client(tmp_path, in_batches=True) as client:
             task = asyncio.create_task(client.ask(waiting, 0))
-            while not client.report().in_batches or not api.batches:
+            while not client.progress().in_batches or not api.batches:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)
             task.cancel()
@@ -131,8 +131,8 @@ def test_what_cannot_be_stored_is_not_paid_for_any_longer(
 
 def test_after_the_end_no_batch_is_created(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> None:
-        patience = replace(server_side.PATIENCE, quiet_seconds=0.5)
-        async with asking(tmp_path, in_batches=True, patience=patience) as client:
+        retry_policy = replace(server_side.RETRY_POLICY, quiet_seconds=0.5)
+        async with open_client(tmp_path, in_batches=True, retry_policy=retry_policy) as client:
             asked = asyncio.create_task(client.ask(describe("too late"), 0))
             await asyncio.sleep(0.1)
         with pytest.raises(JudgeStopped, match="the run has ended"):
@@ -147,13 +147,13 @@ def test_who_is_between_two_tries_does_not_hold_up_the_end(
     tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> float:
-        async with asking(tmp_path) as client:
+        async with open_client(tmp_path) as client:
             asked = asyncio.create_task(client.ask(describe("ALWAYS-500"), 0))
             while not api.exchanges:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.2)
             begun = asyncio.get_running_loop().time()
-            await client.end()
+            await client.close()
             with pytest.raises(JudgeStopped):
                 await asked
             return asyncio.get_running_loop().time() - begun
@@ -169,7 +169,7 @@ def test_who_is_between_two_tries_does_not_hold_up_the_end(
 def test_a_model_that_the_items_of_a_batch_are_refused_for_stops_the_run(tmp_path: Path, api: ClaudeApi) -> None:
     unknown = [replace(describe(caption), model="claude-gone-1") for caption in captions(5)]
     found = ask_all(tmp_path, unknown, in_batches=True)
-    assert all(isinstance(error, JudgeStopped) and "choose another --model" in str(error) for error in found)
+    assert all(isinstance(error, JudgeStopped) and "choose another model" in str(error) for error in found)
     assert len(api.batches) == 1 and account(tmp_path).spent == 0
 
 
@@ -181,7 +181,7 @@ def test_a_request_that_is_wrong_for_every_question_stops_the_run(tmp_path: Path
 
 def test_to_be_put_off_for_ever_is_an_outage_too(tmp_path: Path, api: ClaudeApi) -> None:
     api.faults = FaultSchedule(rates={"429-after": 1.0}, max_per_body=10**6, retry_after=0.1)
-    found = ask_all(tmp_path, [describe("never")], patience=RetryPolicy(outage_seconds=1.0))
+    found = ask_all(tmp_path, [describe("never")], retry_policy=RetryPolicy(outage_seconds=1.0))
     assert [type(error) for error in found] == [JudgeStopped]
     assert "no answer for" in str(found[0])
 

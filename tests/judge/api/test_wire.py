@@ -31,7 +31,7 @@ from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.prompts import NAMES, load
 from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import ClaudeApi, routes
-from tests.judge.asking import price
+from tests.judge.support import price
 
 CAPTION = 'A boy — "Zoë" — ties\nhis shoelaces 👟.'
 SCENE = "His mother calls:\nthe bus is here!"
@@ -144,7 +144,7 @@ ASKED: dict[str, tuple[Asking, str, str, str]] = {
         "",
     ),
     "verify": (lambda judge: judge.verify(PLAIN, SCENE), spelt(VERIFY), "", f'"format":{SCHEMA}'),
-    "consistency": (lambda judge: judge.consistent(PLAIN, SCENE), spelt(CONSISTENCY), "", f'"format":{SCHEMA}'),
+    "consistency": (lambda judge: judge.check_consistency(PLAIN, SCENE), spelt(CONSISTENCY), "", f'"format":{SCHEMA}'),
     "caption": (
         lambda judge: judge.caption(PICTURED),
         f'[{picture("0.00")},{picture("1.25")},{{"type":"text","text":{spelt(CAPTIONING)}}}]',
@@ -182,7 +182,7 @@ def ask(api: ClaudeApi, asking: Asking, settings: ClaudeConfig, files: Path) -> 
         try:
             return await asking(ClaudeJudge(settings, terms, client))
         finally:
-            await client.end()
+            await client.close()
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
@@ -286,7 +286,7 @@ def test_what_nobody_could_read_is_asked_again_word_for_word(wire: list[bytes], 
 def test_the_sample_of_a_retry_does_not_show_on_the_wire() -> None:
     asked = RequestBuilder(ClaudeConfig(), price())
     for again in (
-        replace(PLAIN, sample=1),
+        replace(PLAIN, attempt=1),
         replace(PLAIN, clip_id="x", priority=3, content="y", preceding_caption="z"),
     ):
         assert asked.describe(again, ()).body == asked.describe(PLAIN, ()).body
@@ -314,25 +314,25 @@ def said(request: Request) -> str:
 
 @given(tricky, st.lists(tricky, max_size=3).map(tuple))
 def test_user_text_answers_place_and_system_prompt_together_are_the_papers_template(
-    caption: str, turned_down: tuple[str, ...]
+    caption: str, rejected_scenes: tuple[str, ...]
 ) -> None:
     template = load("preceding_description").text
     before, _, rest = template.partition("[Current visual scene or activity]")
     between, answers_place, after = rest.partition("[What likely happened just before this moment]")
-    request = RequestBuilder(FIRST, price()).describe(Question("", caption), turned_down)
+    request = RequestBuilder(FIRST, price()).describe(Question("", caption), rejected_scenes)
     asked = before + caption + between.rstrip()
     assert said(request).startswith(asked) and asked.endswith("\nDescription:")
     assert f"{asked} {answers_place}\n{request.system}" == before + caption + between + answers_place + after
-    assert bool(said(request).removeprefix(asked)) is bool(turned_down)
+    assert bool(said(request).removeprefix(asked)) is bool(rejected_scenes)
 
 
 @given(tricky, st.lists(tricky, min_size=1, max_size=3).map(tuple))
 def test_a_later_round_adds_one_fixed_paragraph_and_the_attempts_word_for_word(
-    caption: str, turned_down: tuple[str, ...]
+    caption: str, rejected_scenes: tuple[str, ...]
 ) -> None:
     asked = RequestBuilder(FIRST, price())
-    first, later = (said(asked.describe(Question("", caption), attempts)) for attempts in ((), turned_down))
-    lines = [f"- {' '.join(scene.split())}" for scene in turned_down]
+    first, later = (said(asked.describe(Question("", caption), attempts)) for attempts in ((), rejected_scenes))
+    lines = [f"- {' '.join(scene.split())}" for scene in rejected_scenes]
     assert later == first + AGAIN_BEFORE + "\n".join(lines) + AGAIN_AFTER
 
 

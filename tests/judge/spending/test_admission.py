@@ -15,7 +15,7 @@ from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped, OverBudget
 from nextscene.judge.spending.admission import Admission
 from nextscene.judge.spending.budget import Budget
-from tests.judge.asking import in_no_time, until_quiet
+from tests.judge.support import in_no_time, until_quiet
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Purse:
     lost: Decimal = Decimal(0)
     held: Decimal = Decimal(0)
 
-    def used_up(self, worst: Decimal) -> str:
+    def exhausted_message(self, worst: Decimal) -> str:
         return f"used up before ${worst}"
 
 

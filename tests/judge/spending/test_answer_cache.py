@@ -21,9 +21,9 @@ from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.answer_index import INDEX
-from nextscene.judge.spending.segments import list_segments
+from nextscene.judge.spending.answer_segments import list_segments
 from nextscene.judge.spending.stored_answers import StoredAnswers
-from tests.judge.asking import USD, MemoryFiles, answer, in_no_time, without_threads
+from tests.judge.support import USD, MemoryFiles, answer, in_no_time, without_threads
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def lines(*answers: Answer) -> bytes:
 def stored(files: MemoryFiles | Storage) -> dict[str, Answer]:
     """Key → answer, as a new process finds them."""
     found = StoredAnswers(files)
-    keys = {one.key for path in list_segments(files) for one in map(Answer.of_line, unpacked(files, path))}
+    keys = {one.key for path in list_segments(files) for one in map(Answer.from_line, unpacked(files, path))}
     return {name: one for name in keys if (one := found.get(name))}
 
 
@@ -100,7 +100,7 @@ def test_however_often_it_dies_each_answer_is_there_and_counted_once(
                     files.data[INDEX] = cache._stored.index.to_bytes()
                 cache = AnswerCache(files, folder)
                 await cache.store()
-                cache.forget_recovered()
+                cache.delete_recovered_journals()
             assert (cache.spent, cache.answers) == (len(known) * USD, len(known))
             assert {name: await cache.get(name) for name in known} == known
         await cache.close()
@@ -140,7 +140,7 @@ def test_an_answer_that_finds_no_room_on_the_journal_is_stored_all_the_same(
         files = MemoryFiles()
         cache = AnswerCache(files, tmp_path)
         with monkeypatch.context() as patch, pytest.raises(JudgeStopped, match="make room there"):
-            patch.setattr("nextscene.judge.spending.journal._write", full)
+            patch.setattr("nextscene.judge.spending.call_journal._write", full)
             cache.add(paid("a"))
         await cache.store()
         assert stored(files) == {key("a"): paid("a")} and cache.spent == USD

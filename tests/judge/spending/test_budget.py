@@ -23,8 +23,8 @@ from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
-from tests.judge.asking import MemoryFiles, answer, in_no_time, without_threads
 from tests.judge.spending.test_answer_cache import key
+from tests.judge.support import MemoryFiles, answer, in_no_time, without_threads
 
 T = TypeVar("T")
 LIMIT = Decimal(1)
@@ -51,7 +51,7 @@ async def opened(
     await cache.store()
     budget = Budget(files, limit, cache, in_batches, ShutdownSignal())
     await budget.start()
-    cache.forget_recovered()
+    cache.delete_recovered_journals()
     return budget, cache
 
 
@@ -91,7 +91,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(worst=amounts)
     def a_call_is_sent(self, worst: Decimal) -> None:
-        if not self.budget.fits(worst):
+        if not self.budget.has_room(worst):
             return
         self.calls += 1
         call = f"call {self.calls}"
@@ -118,7 +118,7 @@ class Books(RuleBasedStateMachine):
         self.in_doubt += worst if lost else 0
 
         async def end() -> None:
-            (self.budget.lose if lost else self.budget.release)(call)
+            (self.budget.mark_lost if lost else self.budget.release)(call)
 
         self.run(end())
 
@@ -248,7 +248,7 @@ def test_of_a_batch_as_much_is_reserved_as_there_is_room_for_from_the_first_on(
         room = LIMIT - spent
         fitting = sum(sum(worsts[: count + 1]) <= room for count in range(len(worsts)))
         try:
-            count = await budget.reserve_most(worsts)
+            count = await budget.reserve_as_many(worsts)
         except JudgeStopped:
             assert not fitting or (fitting < len(worsts) / 10 and room < LIMIT / 10)
         else:
@@ -371,14 +371,14 @@ def test_who_has_no_room_left_is_told_the_sums_and_the_remedy() -> None:
         await budget.reserve("a", key("a"), Decimal("0.75"))
         budget.settle("a", costing("a", Decimal("0.5")))
         await budget.reserve("b", key("b"), Decimal("0.25"))
-        budget.lose("b")
+        budget.mark_lost("b")
         await budget.reserve("c", key("c"), Decimal("0.3"))
 
     with pytest.raises(JudgeStopped) as raised, journals() as folder:
         at_once(work(folder))
     assert str(raised.value) == (
         "the budget of $1 is used up: $0.5000 spent on 1 answers and $0.2500 set aside for answers that were lost;"
-        " what comes next may cost $0.3000. Raise --budget-usd"
+        " what comes next may cost $0.3000. Raise budget_usd"
     )
 
 

@@ -23,18 +23,18 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import ClaudeApi, FaultSchedule, Limits
 from tests.judge import server_side
-from tests.judge.server_side import (
-    PATIENCE,
+from tests.judge.api_support import (
     PRICE,
+    RETRY_POLICY,
     account,
     ask_all,
-    asking,
     captions,
     child,
     describe,
     digest_of,
     dollars,
     interactive_cost,
+    open_client,
     paid_for,
     stored_lines,
     undelivered,
@@ -103,12 +103,12 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
     assert len(asked) == 500
 
     async def run() -> tuple[list[DescribedScene], Decimal]:
-        patience = replace(PATIENCE, outage_seconds=6.0)
-        async with asking(tmp_path, patience=patience) as client:
+        retry_policy = replace(RETRY_POLICY, outage_seconds=6.0)
+        async with open_client(tmp_path, retry_policy=retry_policy) as client:
             judge = ClaudeJudge(ClaudeConfig(), PRICE, client)
             questions = [Question(str(at), caption, priority=at) for at, (_, caption) in enumerate(asked)]
             scenes = await asyncio.gather(*(describe_clips(judge, question) for question in questions))
-            return scenes, client.report().lost
+            return scenes, client.progress().lost
 
     with ClaudeApi(faults=STORM, limits=Limits(latency=0.01)) as api:
         server_side.reach(monkeypatch, api)
@@ -121,7 +121,7 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
         assert (scene.rounds, len(scene.calls)) == (rounds, answers), caption
         assert scene.verdict == {"kept": "Pass", "dropped": "Fail"}.get(outcome, "")
         assert bool(scene.text) is (outcome in ("kept", "dropped"))
-        assert len(scene.turned_down) == rounds - (outcome == "kept")
+        assert len(scene.rejected_scenes) == rounds - (outcome == "kept")
 
     # Every kind of fault occurred.
     assert {exchange.fault for exchange in api.exchanges} >= set(STORM.rates)
@@ -157,7 +157,7 @@ def test_equal_questions_at_once_and_later_make_one_request(tmp_path: Path, api:
     request = describe("a dog runs")
 
     async def run() -> list[Answer]:
-        async with asking(tmp_path) as client:
+        async with open_client(tmp_path) as client:
             answers = await asyncio.gather(*(client.ask(request, 0, clip_id) for clip_id in "abcd" * 8))
             return [*answers, await client.ask(request, 0, "e")]
 
@@ -172,7 +172,7 @@ def test_what_a_question_failed_with_reaches_all_that_asked_it_and_it_may_be_ask
     tmp_path: Path, api: ClaudeApi
 ) -> None:
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path) as client:
+        async with open_client(tmp_path) as client:
             bad = describe("BAD-REQUEST")
             for _ in range(2):
                 found = await asyncio.gather(*(client.ask(bad, 0) for _ in range(5)), return_exceptions=True)
@@ -187,7 +187,7 @@ def test_what_a_question_failed_with_reaches_all_that_asked_it_and_it_may_be_ask
 
 def test_the_first_to_ask_may_give_up_without_harm_to_those_who_joined(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> Answer:
-        async with asking(tmp_path) as client:
+        async with open_client(tmp_path) as client:
             first = asyncio.ensure_future(client.ask(describe("a dog runs"), 0))
             second = asyncio.ensure_future(client.ask(describe("a dog runs"), 0))
             await asyncio.sleep(0.005)
@@ -207,7 +207,7 @@ def test_nothing_is_sent_once_it_may_not_ask_any_more_and_what_is_under_way_is_s
             raise JudgeStopped("the run that asked is gone")
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path, still_ours=may_ask) as client:
+        async with open_client(tmp_path, check_ownership=may_ask) as client:
             questions = [client.ask(describe(caption), 0) for caption in captions(50)]
             return await asyncio.gather(*questions, return_exceptions=True)
 
@@ -224,7 +224,7 @@ def test_an_end_in_the_midst_of_asking_stores_what_was_under_way_and_sends_nothi
     api.rate_limiter.limits = api.limits = Limits(latency=0.2)
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(tmp_path) as client:
+        async with open_client(tmp_path) as client:
             asked = [asyncio.ensure_future(client.ask(describe(caption), 0)) for caption in captions(50)]
             while not api.in_flight:
                 await asyncio.sleep(0.01)

@@ -22,11 +22,11 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
-from nextscene.judge.spending.estimate import CASES, Assumptions, Bill, Estimator, PendingClip, assume
+from nextscene.judge.spending.estimate import CASES, Assumptions, Bill, Estimator, PendingClip, parse_assumptions
 from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.claude_api import Question as Heard
-from tests.judge.asking import price
+from tests.judge.support import price
 
 SURE = Assumptions(1.0, 1.0, 20, 30, 25, 4.0, 0)
 CAPTION = "a boy ties his shoelaces"
@@ -133,27 +133,27 @@ def test_pictures_cost_what_they_cost_on_the_wire(pictures: int) -> None:
 
 
 def test_what_is_assumed_holds_in_every_case_and_the_rest_stays() -> None:
-    cases = assume(" pass-rate=0.8, scene_tokens = 40,schema_tokens=0,")
+    cases = parse_assumptions(" pass-rate=0.8, scene_tokens = 40,schema_tokens=0,")
     assert set(cases) == set(CASES) == {"low", "expected", "high"}
     for name, assumed in cases.items():
         assert assumed == replace(CASES[name], pass_rate=0.8, scene_tokens=40.0, schema_tokens=0.0)
-    assert assume("") == assume(" , ") == CASES
+    assert parse_assumptions("") == parse_assumptions(" , ") == CASES
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Assumptions)])
 def test_everything_that_is_assumed_can_be_fixed(name: str) -> None:
-    assert {getattr(assumed, name) for assumed in assume(f"{name}=0.25").values()} == {0.25}
+    assert {getattr(assumed, name) for assumed in parse_assumptions(f"{name}=0.25").values()} == {0.25}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pass_rat=0.5", "--assume pass_rat=0.5: nothing of that name is assumed; is pass_rate meant?"),
+        ("pass_rat=0.5", "pass_rat=0.5: there is no assumption of that name; is pass_rate meant?"),
         ("zzz=1", "there are screened, pass_rate, scene_tokens"),
-        ("pass_rate", "'' is no number"),
-        ("pass_rate=", "'' is no number"),
-        ("pass_rate=much", "'much' is no number"),
-        ("=1", "nothing of that name"),
+        ("pass_rate", "'' is not a number"),
+        ("pass_rate=", "'' is not a number"),
+        ("pass_rate=much", "'much' is not a number"),
+        ("=1", "no assumption of that name"),
         ("pass_rate=0", "it must lie above 0 and not above 1"),
         ("pass_rate=1.01", "not above 1"),
         ("screened=80", "not above 1"),
@@ -162,13 +162,13 @@ def test_everything_that_is_assumed_can_be_fixed(name: str) -> None:
         ("scene_tokens=inf", "not above 1e+06"),
         ("chars_per_token=0", "above 0"),
         ("schema_tokens=-1", "above 0"),
-        ("scene_tokens=40,pass_rate=2", "--assume pass_rate=2:"),
+        ("scene_tokens=40,pass_rate=2", "pass_rate=2:"),
     ],
 )
 def test_what_cannot_be_assumed_is_refused_in_one_line(text: str, said: str) -> None:
     with pytest.raises(JudgeUsageError) as raised:
-        assume(text)
-    assert said in str(raised.value) and str(raised.value).startswith("--assume") and "\n" not in str(raised.value)
+        parse_assumptions(text)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
 
 
 @given(st.text(), st.integers(0, 8), st.integers(0, 2), st.booleans())
@@ -203,7 +203,7 @@ def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.Monk
             judge = ClaudeJudge(settings, terms, client)
             return await asyncio.gather(*(describe_clips(judge, question) for question in questions))
         finally:
-            await client.end()
+            await client.close()
 
     with ClaudeApi(rules=AnswerRules(pass_rate=PASS_RATE, chars_per_token=4)) as api:
         for name, value in api.env.items():
@@ -219,7 +219,7 @@ def test_a_run_costs_what_was_estimated(tmp_path: Path, monkeypatch: pytest.Monk
     assert spent == actual.usd(terms, False), "what the records say is what the server charged"
 
     verdict_letters = PASS_RATE * PASS_LETTERS + (1 - PASS_RATE) * FAIL_LETTERS
-    assumed = assume(
+    assumed = parse_assumptions(
         f"screened=1,pass_rate={PASS_RATE},scene_tokens={math.ceil(SCENE_LETTERS / 4)},"
         f"verdict_tokens={verdict_letters / 4},chars_per_token=4,schema_tokens=0"
     )

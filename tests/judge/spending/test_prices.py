@@ -53,7 +53,7 @@ def test_every_model_of_the_table_is_checked_by_hand() -> None:
 
 @pytest.mark.parametrize("model", BY_HAND)
 def test_80_000_tokens_of_each_kind_cost_what_the_price_list_says(model: str) -> None:
-    price, share = TABLE.of(model), Decimal("0.08")
+    price, share = TABLE.for_model(model), Decimal("0.08")
     into, out, read, five, hour = (Decimal(usd) * share for usd in BY_HAND[model])
     assert price.cost(Usage(80_000, 0), False) == into
     assert price.cost(Usage(0, 80_000), False) == out
@@ -64,7 +64,7 @@ def test_80_000_tokens_of_each_kind_cost_what_the_price_list_says(model: str) ->
 
 
 def test_a_prompt_has_a_million_tokens_at_most_and_of_the_oldest_model_200_000() -> None:
-    contexts = {name: TABLE.of(name).context for name in BY_HAND}
+    contexts = {name: TABLE.for_model(name).context for name in BY_HAND}
     assert contexts == dict.fromkeys(BY_HAND, 1_000_000) | {"claude-haiku-4-5": 200_000}
 
 
@@ -72,7 +72,7 @@ def test_a_prompt_has_a_million_tokens_at_most_and_of_the_oldest_model_200_000()
 def test_a_table_may_tell_the_context(line: str, context: int, tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(CUSTOM.replace("effort = false", f"effort = false\n{line}"))
-    assert Prices.load(file).of("ours").context == context
+    assert Prices.load(file).for_model("ours").context == context
 
 
 @pytest.mark.parametrize("context", ["0", "-1", "1.5", "true", "'many'"])
@@ -86,14 +86,14 @@ def test_a_context_that_is_no_number_of_tokens_is_refused(context: str, tmp_path
 def test_one_answer_worked_out_by_hand() -> None:
     # 321 × $2 + 45 × $10 + 1,000 × $0.20 + 200 × $2.50 + 30 × $4, a million tokens each
     usage = Usage(321, 45, cache_read=1000, cache_write_5m=200, cache_write_1h=30, thinking_tokens=20)
-    assert TABLE.of("claude-sonnet-5-5").cost(usage, False) == Decimal("0.001912")
-    assert TABLE.of("claude-sonnet-5-5").cost(usage, True) == Decimal("0.000956")
+    assert TABLE.for_model("claude-sonnet-5-5").cost(usage, False) == Decimal("0.001912")
+    assert TABLE.for_model("claude-sonnet-5-5").cost(usage, True) == Decimal("0.000956")
 
 
 @pytest.mark.parametrize("parts", [(100_001, 0, 0, 0), (1, 50_000, 50_000, 0), (0, 0, 0, 100_001), (1, 0, 1, 99_999)])
 def test_a_haiku_prompt_above_100_000_tokens_cached_or_not_costs_five_times_as_much(parts: tuple[int, ...]) -> None:
     into, read, five, hour = parts
-    haiku = TABLE.of("claude-haiku-5-5")
+    haiku = TABLE.for_model("claude-haiku-5-5")
     short = Decimal("0.0000001") * (into + read * Decimal("0.1") + five * Decimal("1.25") + hour * 2)
     assert haiku.cost(Usage(into, 1000, read, five, hour), False) == 5 * (short + Decimal("0.0005"))
     assert haiku.cost(Usage(100_000, 1000), False) == Decimal("0.0105")
@@ -102,26 +102,26 @@ def test_a_haiku_prompt_above_100_000_tokens_cached_or_not_costs_five_times_as_m
 
 def test_no_other_model_of_the_table_has_a_long_tier() -> None:
     for name in set(BY_HAND) - {"claude-haiku-5-5"}:
-        price = TABLE.of(name)
+        price = TABLE.for_model(name)
         assert price.cost(Usage(900_000, 0), False) == 9 * price.cost(Usage(100_000, 0), False)
 
 
 @given(models, usages, usages, st.booleans())
 def test_more_tokens_never_cost_less(model: str, one: Usage, other: Usage, in_batch: bool) -> None:
     both = added(one, other)
-    price = TABLE.of(model)
+    price = TABLE.for_model(model)
     assert 0 <= price.cost(one, in_batch) <= price.cost(both, in_batch)
 
 
 @given(models.filter(lambda name: name != "claude-haiku-5-5"), usages, usages, st.booleans())
 def test_two_answers_cost_exactly_their_sum(model: str, one: Usage, other: Usage, in_batch: bool) -> None:
-    price = TABLE.of(model)
+    price = TABLE.for_model(model)
     assert price.cost(added(one, other), in_batch) == price.cost(one, in_batch) + price.cost(other, in_batch)
 
 
 @given(models, usages, st.integers(0, 10**6))
 def test_thinking_is_part_of_the_output_and_a_batch_costs_half(model: str, usage: Usage, thinking: int) -> None:
-    price = TABLE.of(model)
+    price = TABLE.for_model(model)
     thoughtful = Usage(
         usage.input_tokens, usage.output_tokens, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, thinking
     )
@@ -143,7 +143,7 @@ def added(one: Usage, other: Usage) -> Usage:
 
 def test_a_retired_model_is_refused_with_its_date_and_what_there_is() -> None:
     with pytest.raises(JudgeUsageError, match="claude-3-7-sonnet-20250219 was retired on 2026-02-19") as raised:
-        TABLE.of("claude-3-7-sonnet-20250219")
+        TABLE.for_model("claude-3-7-sonnet-20250219")
     assert all(model in str(raised.value) for model in BY_HAND)
 
 
@@ -151,9 +151,9 @@ def test_a_retired_model_is_refused_with_its_date_and_what_there_is() -> None:
     ("asked", "remedy"), [("claude-sonet-5-5", "is claude-sonnet-5-5 meant?"), ("gpt", "there are claude-haiku-5-5, ")]
 )
 def test_an_unknown_model_is_refused_with_the_nearest_one_and_the_way_to_name_a_price(asked: str, remedy: str) -> None:
-    with pytest.raises(JudgeUsageError, match=f"--model {asked}: no price known for it on 2026-11-22") as raised:
-        TABLE.of(asked)
-    assert remedy in str(raised.value) and "--prices FILE" in str(raised.value)
+    with pytest.raises(JudgeUsageError, match=f"model {asked}: no price known for it on 2026-11-22") as raised:
+        TABLE.for_model(asked)
+    assert remedy in str(raised.value) and "a file of your own" in str(raised.value)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------
@@ -168,14 +168,14 @@ def load(text: str | bytes) -> Prices:
 
 def test_another_table_takes_the_place_of_ours() -> None:
     prices = load(CUSTOM)
-    ours = prices.of("ours")
+    ours = prices.for_model("ours")
     assert prices.dated == date(2027, 1, 2) and not ours.takes_effort
     assert ours.cost(Usage(1_000_000, 1_000_000), False) == Decimal("2.0")
     assert ours.cost(Usage(0, 0, 10**6, 10**6, 10**6), True) == Decimal("0.3") * Decimal("4.7") / 4
     with pytest.raises(JudgeUsageError, match="theirs was retired on 2026-12-31"):
-        prices.of("theirs")
+        prices.for_model("theirs")
     with pytest.raises(JudgeUsageError, match="no price known for it on 2027-01-02"):
-        prices.of("claude-sonnet-5-5")
+        prices.for_model("claude-sonnet-5-5")
 
 
 def test_a_model_may_cost_nothing() -> None:

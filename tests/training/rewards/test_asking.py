@@ -13,12 +13,12 @@ import pytest
 
 from nextscene.common.storage import Storage
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
-from nextscene.judge.spending.segments import write_segments
+from nextscene.judge.spending.answer_segments import write_segments
 from nextscene.training.rewards.asking import JudgeThread, to_verdicts
 from nextscene.training.rewards.base import RewardVerdict
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
-from tests.judge.asking import answer
-from tests.judge.server_side import PRICE, account, dollars, interactive_cost, stored_lines
+from tests.judge.api_support import PRICE, account, dollars, interactive_cost, stored_lines
+from tests.judge.support import answer
 from tests.training.rewards.candidates import SETTINGS, caption_of, question, reward_of
 
 SCENE = "A dog barks."
@@ -106,7 +106,7 @@ def test_a_budget_that_is_used_up_ends_all_asking_and_is_never_passed(api: Claud
         futures = [asker.submit(question(number), SCENE) for number in range(60)]
         ends = [future.exception() for future in futures]
     stops = [end for end in ends if end]
-    assert stops and all(isinstance(end, JudgeStopped) and "Raise --budget-usd" in str(end) for end in stops)
+    assert stops and all(isinstance(end, JudgeStopped) and "Raise budget_usd" in str(end) for end in stops)
     spent = interactive_cost(api)
     assert 0 < spent <= Decimal("0.05")
     assert account(tmp_path).spent == spent

@@ -23,7 +23,7 @@ from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
-from tests.judge.server_side import account, hurry, interactive_cost, stored_lines
+from tests.judge.api_support import account, hurry, interactive_cost, stored_lines
 from tests.training.ranks import run
 from tests.training.rewards.candidates import SETTINGS, candidate, reward_of
 
@@ -89,7 +89,7 @@ def test_what_ends_the_asking_is_told_to_every_rank_in_one_line(api: ClaudeApi, 
     first, second = run(ended, 2, tmp_path)
     assert first == second and not any("\n" in end for end in first)
     budget, no_price, retired, no_key = first
-    assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise --budget-usd" in budget
+    assert budget.startswith("TrainingPaused: the budget of $0.03 is used up") and "Raise budget_usd" in budget
     assert no_price.startswith("UsageError: --judge-model claude-sonnet-9: no price known")
     assert re.match("UsageError: --judge-model claude-3-7-sonnet-latest was retired", retired)
     assert no_key.startswith("UsageError: the judge claude needs a key") and "ANTHROPIC_API_KEY" in no_key

@@ -21,7 +21,7 @@ from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.consistency import CausalConsistency
 from nextscene.training.trainer import train
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule
-from tests.judge.server_side import account, hurry
+from tests.judge.api_support import account, hurry
 from tests.training.objectives.grpo.toys import RL
 from tests.training.ranks import RankFailed, run
 from tests.training.rewards.candidates import SETTINGS

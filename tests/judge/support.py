@@ -20,7 +20,7 @@ SONNET = "claude-sonnet-5-5"
 
 
 def price(model: str = SONNET) -> Price:
-    return Prices.load().of(model)
+    return Prices.load().for_model(model)
 
 
 def message(text: str = "A dog barks.", **changes: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def message(text: str = "A dog barks.", **changes: Any) -> dict[str, Any]:
 
 
 def answer(key: str, text: str = "A dog barks.", **changes: Any) -> Answer:
-    return Answer.of(key, message(text, **changes), price())
+    return Answer.from_message(key, message(text, **changes), price())
 
 
 REFUSAL: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The judge room against the loopback API: how tests ask, what the server says it made, and what lies in the store.
 
 As a program it asks in a process of its own, which tests kill, or which kills itself at a step of a batch's life:
-`python -m tests.judge.server_side --out DIR …`. It says `done`, or what stopped it.
+`python -m tests.judge.api_support --out DIR …`. It says `done`, or what stopped it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import ClaudeApi, digest
 from tests.support import REPOSITORY
 
-PRICE = Prices.load().of("claude-sonnet-5-5")
-PATIENCE = RetryPolicy(calls_at_once=64, call_seconds=30.0, outage_seconds=60.0, quiet_seconds=0.1)
+PRICE = Prices.load().for_model("claude-sonnet-5-5")
+RETRY_POLICY = RetryPolicy(calls_at_once=64, call_seconds=30.0, outage_seconds=60.0, quiet_seconds=0.1)
 _REQUESTS = RequestBuilder(ClaudeConfig(), PRICE)
 
 
@@ -69,16 +69,16 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 0.02)
     patch.setattr(nextscene.judge.api.backoff, "_LONGEST_WAIT_SECONDS", 1.0)
     patch.setattr(nextscene.judge.spending.cached_client, "_STORE_SECONDS", 0.05)
-    patch.setattr(nextscene.judge.spending.budget, "_LAST_CHANCE_SECONDS", 0.05)
-    patch.setattr(nextscene.judge.spending.admission, "_LAST_CHANCE_SECONDS", 0.05)
+    patch.setattr(nextscene.judge.spending.budget, "_GRACE_SECONDS", 0.05)
+    patch.setattr(nextscene.judge.spending.admission, "_GRACE_SECONDS", 0.05)
     patch.setattr(nextscene.judge.api.batches, "_FIRST_LOOK_SECONDS", 0.2)
     patch.setattr(nextscene.judge.api.batches, "_LONGEST_LOOK_SECONDS", 0.4)
     patch.setattr(nextscene.judge.spending.cached_client, "_ONLY_MISSING_SECONDS", 3.0)
     patch.setattr(nextscene.judge.api.batch_api, "_FIRST_POLL_SECONDS", 0.05)
 
 
-def small_batches(patch: pytest.MonkeyPatch, most_requests: int, most_bytes: int = 64 << 20) -> None:
-    small = functools.partial(Batches, most_requests=most_requests, most_bytes=most_bytes)
+def small_batches(patch: pytest.MonkeyPatch, max_requests: int, max_bytes: int = 64 << 20) -> None:
+    small = functools.partial(Batches, max_requests=max_requests, max_bytes=max_bytes)
     patch.setattr(nextscene.judge.spending.cached_client, "Batches", small)
 
 
@@ -89,20 +89,22 @@ def reach(patch: pytest.MonkeyPatch, api: ClaudeApi) -> None:
 
 
 @asynccontextmanager
-async def asking(
+async def open_client(
     out: Path,
     budget: str | None = None,
     in_batches: bool = False,
-    patience: RetryPolicy = PATIENCE,
-    still_ours: Callable[[], None] = lambda: None,
+    retry_policy: RetryPolicy = RETRY_POLICY,
+    check_ownership: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[CachedClient]:
     """One run's asking, ended with the block."""
     limit = None if budget is None else Decimal(budget)
-    client = await CachedClient.open(Storage.at(out), out / JOURNALS, PRICE, patience, limit, in_batches, still_ours)
+    client = await CachedClient.open(
+        Storage.at(out), out / JOURNALS, PRICE, retry_policy, limit, in_batches, check_ownership
+    )
     try:
         yield client
     finally:
-        await client.end()
+        await client.close()
 
 
 def ask_all(
@@ -111,12 +113,12 @@ def ask_all(
     *,
     budget: str | None = None,
     in_batches: bool = False,
-    patience: RetryPolicy = PATIENCE,
+    retry_policy: RetryPolicy = RETRY_POLICY,
 ) -> list[Answer | BaseException]:
     """A whole run that asks these at once: for each its answer, or what was raised."""
 
     async def run() -> list[Answer | BaseException]:
-        async with asking(out, budget=budget, in_batches=in_batches, patience=patience) as client:
+        async with open_client(out, budget=budget, in_batches=in_batches, retry_policy=retry_policy) as client:
             asked = [client.ask(request, priority) for priority, request in enumerate(requests)]
             found = await asyncio.gather(*asked, return_exceptions=True)
             if in_batches and not any(isinstance(answer, (JudgeStopped, JudgeUsageError)) for answer in found):
@@ -128,7 +130,7 @@ def ask_all(
 
 async def all_collected(client: CachedClient) -> None:
     """What is stored is answered at once, also while the batch that brought it is still being collected."""
-    while client.report().in_batches:
+    while client.progress().in_batches:
         await asyncio.sleep(0.02)
 
 
@@ -239,7 +241,7 @@ STEPS: dict[str, Deadly] = {
     "once the results are read": _at(AnswerCache, "store", when=lambda cache: bool(cache._unstored)),
     "once the answers are stored": _at(Budget, "settle_batch"),
     "once the account is settled": _at(Budget, "settle_batch", after=True),
-    "once the record is deleted": _at(Batches, "_hand_out"),
+    "once the record is deleted": _at(Batches, "_deliver"),
 }
 """Where a process that asks in a batch can be made to kill itself."""
 
@@ -247,7 +249,7 @@ STEPS: dict[str, Deadly] = {
 @contextmanager
 def child(out: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """This module as a program, ended with the block at the latest."""
-    command = [sys.executable, "-m", "tests.judge.server_side", "--out", str(out), *flags]
+    command = [sys.executable, "-m", "tests.judge.api_support", "--out", str(out), *flags]
     with subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -284,7 +286,7 @@ def main() -> None:
 
 async def _ask(given: argparse.Namespace) -> None:
     places = asyncio.Semaphore(given.count if given.batches else given.at_once)
-    async with asking(given.out, budget=given.budget, in_batches=given.batches) as client:
+    async with open_client(given.out, budget=given.budget, in_batches=given.batches) as client:
 
         async def one(caption: str) -> None:
             async with places:

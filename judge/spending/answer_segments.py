@@ -101,7 +101,7 @@ def raw_answers(path: str, lines: bytes) -> Iterator[tuple[int, int, dict[str, A
 def answer_of(path: str, line: bytes) -> Answer:
     """Return the answer that a line says. Raises JudgeStopped for one that is damaged."""
     try:
-        return Answer.of_line(line)
+        return Answer.from_line(line)
     except _UNREADABLE as error:
         raise damage_of(path, error) from error
 

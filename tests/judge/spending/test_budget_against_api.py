@@ -14,16 +14,16 @@ from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
 from tests.judge import server_side
-from tests.judge.server_side import (
+from tests.judge.api_support import (
     account,
     ask_all,
-    asking,
     batch_cost,
     captions,
     child,
     describe,
     digest_of,
     interactive_cost,
+    open_client,
     paid_for,
 )
 
@@ -65,7 +65,7 @@ def test_all_that_the_server_made_costs_no_more_than_the_budget(
     assert known.allowance == known.spent + known.lost and not known.is_open
     [said] = {str(end) for end in found if not isinstance(end, Answer)}
     assert all(isinstance(end, (Answer, JudgeStopped)) for end in found)
-    assert "Raise --budget-usd" in said
+    assert "Raise budget_usd" in said
     assert f"${budget}" in said
     assert len(said.splitlines()) == 1
 
@@ -120,7 +120,7 @@ def test_an_open_batch_holds_its_share_of_the_budget(tmp_path: Path, monkeypatch
         held = account(tmp_path)
 
         async def run() -> list[Answer | BaseException]:
-            async with asking(tmp_path, budget="0.6") as client:
+            async with open_client(tmp_path, budget="0.6") as client:
                 asked = [asyncio.ensure_future(client.ask(request, 0)) for request in requests]
                 while len(api.exchanges) < 10:
                     await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from nextscene.common.text import readable_text
 
-Verdict = Literal["Pass", "Fail"]
+VerdictWord = Literal["Pass", "Fail"]
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -20,7 +20,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-_WORDS: dict[str, Verdict] = {"pass": "Pass", "fail": "Fail"}
+_WORDS: dict[str, VerdictWord] = {"pass": "Pass", "fail": "Fail"}
 # Spelt out, since to ignore case would also take letters that only look the same in another.
 _WORD = "(?:[Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
 # Not where the choice is only repeated, as template 10.1 ends with it: "Verdict: Pass / Fail".
@@ -30,7 +30,7 @@ _MAX_BRACES = 100
 """An answer has one object; to try each brace of a text of braces would take hours."""
 
 
-def read_verdict(text: str) -> tuple[Verdict, str] | None:
+def parse_verdict(text: str) -> tuple[VerdictWord, str] | None:
     """Verdict and reason, None where there is no verdict or there are both.
 
     Takes JSON, also inside other text, then `verdict: …` in any case, then the bare word.
@@ -48,7 +48,7 @@ def read_verdict(text: str) -> tuple[Verdict, str] | None:
     return found[0] if len({verdict for verdict, _ in found}) == 1 else None
 
 
-def _verdict(value: Any) -> Verdict | None:
+def _verdict(value: Any) -> VerdictWord | None:
     return _WORDS.get(value.strip().strip("`.'\"").lower()) if isinstance(value, str) else None
 
 

@@ -23,7 +23,7 @@ from nextscene.judge.errors import JudgeStopped
 
 _SUFFIX = ".jsonl"
 _DRAFT = ".draft"
-_TRIM_BYTES = 4 << 20
+_TRUNCATE_BYTES = 4 << 20
 _LAST_WRITER_SECONDS = 15.0
 _LOOK_SECONDS = 0.1
 _log = logging.getLogger(__name__)
@@ -74,34 +74,34 @@ class CallJournal:
         self._calls, self._lost = dict(calls), lost
         self._append(self._state())
 
-    def sent(self, call: str, pending: Pending) -> None:
+    def record_sent(self, call: str, pending: Pending) -> None:
         """Note a call before it is sent."""
         self._append(_sent(call, pending))
         self._calls[call] = pending
 
-    def answered(self, call: str, answer: Answer) -> None:
+    def record_answer(self, call: str, answer: Answer) -> None:
         """Note a call's answer."""
         self._append(answer.to_line() + _line({"ended": call}))
         self._calls.pop(call, None)
 
-    def ended(self, call: str) -> None:
+    def record_ended(self, call: str) -> None:
         """Note that a call has ended without an answer, and without being charged for."""
         self._append(_line({"ended": call}))
         self._calls.pop(call, None)
 
-    def reckoned(self, lost: Decimal, call: str = "") -> None:
+    def record_settled(self, lost: Decimal, call: str = "") -> None:
         """Note what lost calls count in all whose questions have answers, in US dollars; `call` is a further one."""
         self._append((_line({"ended": call}) if call else b"") + _line({"lost": str(lost)}))
         self._calls.pop(call, None)
         self._lost = lost
 
-    def add(self, answer: Answer) -> None:
+    def record_stray_answer(self, answer: Answer) -> None:
         """Note an answer until it is stored."""
         self._append(answer.to_line())
 
-    def all_stored(self) -> None:
+    def mark_all_stored(self) -> None:
         """Every answer noted so far is stored: begin anew once the file is long."""
-        if self._size < _TRIM_BYTES:
+        if self._size < _TRUNCATE_BYTES:
             return
         draft, state = self._path.with_suffix(_DRAFT), self._state()
         try:
@@ -210,7 +210,7 @@ def _read(path: Path) -> Recovered:
             elif "lost" in value:
                 found.lost = Decimal(value["lost"])
             else:
-                found.answers.append(Answer.of_line(line))
+                found.answers.append(Answer.from_line(line))
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             continue  # cut short as its writer was killed, or as the machine went down
     return found

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nextscene.judge.errors import JudgeStopped
-from nextscene.judge.spending.journal import CallJournal, Pending, recover
-from tests.judge.asking import answer
+from nextscene.judge.spending.call_journal import CallJournal, Pending, recover
+from tests.judge.support import answer
 
 PENDING = Pending("k", Decimal("0.5"))
 
@@ -39,11 +39,11 @@ def room(left: int) -> Iterator[None]:
 @pytest.mark.parametrize("left", [0, 1, 30, 200, 500])
 def test_a_line_that_found_no_room_leaves_no_trace_and_spoils_no_later_one(left: int, tmp_path: Path) -> None:
     journal = CallJournal(tmp_path)
-    journal.sent("a", PENDING)
+    journal.record_sent("a", PENDING)
     with room(left), pytest.raises(JudgeStopped, match="make room there"):
         for number in range(100):
-            journal.sent(f"b{number}", PENDING)
-    journal.answered("a", answer("k"))
+            journal.record_sent(f"b{number}", PENDING)
+    journal.record_answer("a", answer("k"))
     journal.close()
     [found] = recover(tmp_path)
     assert found.answers == [answer("k")]
@@ -55,13 +55,13 @@ def test_a_line_that_found_no_room_leaves_no_trace_and_spoils_no_later_one(left:
 def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
     left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nextscene.judge.spending.journal._TRIM_BYTES", 1)
+    monkeypatch.setattr("nextscene.judge.spending.call_journal._TRIM_BYTES", 1)
     journal = CallJournal(tmp_path)
     for call in ("a", "b"):
-        journal.sent(call, PENDING)
+        journal.record_sent(call, PENDING)
     with room(left):
-        journal.all_stored()
-    journal.answered("a", answer("k"))
+        journal.mark_all_stored()
+    journal.record_answer("a", answer("k"))
     journal.close()
     [found] = recover(tmp_path)
     assert (found.answers, found.calls) == ([answer("k")], {"b": PENDING})
@@ -69,12 +69,12 @@ def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
 
 
 def test_one_that_begins_anew_keeps_what_has_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nextscene.judge.spending.journal._TRIM_BYTES", 1)
+    monkeypatch.setattr("nextscene.judge.spending.call_journal._TRIM_BYTES", 1)
     journal = CallJournal(tmp_path)
-    journal.sent("a", PENDING)
-    journal.add(answer("stored"))
-    journal.all_stored()
-    journal.reckoned(Decimal("0.25"))
+    journal.record_sent("a", PENDING)
+    journal.record_stray_answer(answer("stored"))
+    journal.mark_all_stored()
+    journal.record_settled(Decimal("0.25"))
     journal.close()
     [found] = recover(tmp_path)
     assert (found.answers, found.calls, found.lost) == ([], {"a": PENDING}, Decimal("0.25"))

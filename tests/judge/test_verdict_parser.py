@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.judge.verdict import SCHEMA, read_verdict
+from nextscene.judge.verdict_parser import SCHEMA, parse_verdict
 
 WORDS = {"Pass": ["Pass", "PASS", "pass", "pASS"], "Fail": ["Fail", "FAIL", "fail", "fAIL"]}
 prose = st.text().filter(lambda text: not any(word in text.casefold() for word in ("pass", "fail", "{")))
@@ -27,7 +27,7 @@ def test_an_answer_in_the_asked_form_is_its_verdict_and_its_reason_without_space
 ) -> None:
     for ascii_only in (True, False):
         text = json.dumps({"reason": reason, "verdict": verdict}, ensure_ascii=ascii_only)
-        assert read_verdict(text) == (verdict, reason.strip())
+        assert parse_verdict(text) == (verdict, reason.strip())
 
 
 @given(verdicts, st.data(), prose, prose)
@@ -36,7 +36,7 @@ def test_json_is_found_in_any_case_in_a_fence_and_between_prose(
 ) -> None:
     word = drawn.draw(st.sampled_from([*WORDS[verdict], f"``{verdict}``", f" {verdict}. ", f"'{verdict}'"]))
     value = json.dumps({"verdict": word, "reason": "A {new} moment."}, indent=drawn.draw(st.sampled_from([None, 2])))
-    assert read_verdict(f"{before}\n```json\n{value}\n```\n{after}") == (verdict, "A {new} moment.")
+    assert parse_verdict(f"{before}\n```json\n{value}\n```\n{after}") == (verdict, "A {new} moment.")
 
 
 @pytest.mark.parametrize("verdict", WORDS)
@@ -66,7 +66,7 @@ def test_json_is_found_in_any_case_in_a_fence_and_between_prose(
 )
 def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -> None:
     for word in WORDS[verdict]:
-        found = read_verdict(form.format(word, word))
+        found = parse_verdict(form.format(word, word))
         assert found is not None and found[0] == verdict
 
 
@@ -103,18 +103,18 @@ def test_a_verdict_in_plain_words_is_read_in_any_case(form: str, verdict: str) -
     ],
 )
 def test_no_verdict_two_verdicts_and_other_words_are_none(text: str) -> None:
-    assert read_verdict(text) is None
+    assert parse_verdict(text) is None
 
 
 @pytest.mark.parametrize(
     "text", ["{\n" * 300_000, '{"a":' * 200_000, "[{" * 300_000, "verdict: pass" + "/" * 500_000, "{" + '"' * 900_000]
 )
 def test_a_text_that_is_made_to_keep_a_reader_busy_for_hours_is_none_at_once(text: str) -> None:
-    assert read_verdict(text) in (None, ("Pass", ""))
+    assert parse_verdict(text) in (None, ("Pass", ""))
 
 
 def test_a_reason_that_no_file_can_hold_or_nobody_would_read_is_spelled_out_and_cut() -> None:
-    assert read_verdict('{"verdict": "Pass", "reason": "\\ud83d \\u0000 \\u001b[31m"}') == (
+    assert parse_verdict('{"verdict": "Pass", "reason": "\\ud83d \\u0000 \\u001b[31m"}') == (
         "Pass",
         "\\ud83d \\x00 \\x1b[31m",
     )
@@ -123,22 +123,22 @@ def test_a_reason_that_no_file_can_hold_or_nobody_would_read_is_spelled_out_and_
         "[" * 400 + "]" * 400,
         "{" + ", ".join(f'"{i}": {i}' for i in range(9999)) + "}",
     ):
-        found = read_verdict(f'{{"verdict": "Fail", "reason": {reason}}}')
+        found = parse_verdict(f'{{"verdict": "Fail", "reason": {reason}}}')
         assert found is not None and found[0] == "Fail" and len(found[1]) <= 4096
 
 
 def test_a_verdict_that_comes_after_the_repeated_choice_is_read() -> None:
-    assert read_verdict("Output:\nVerdict: Pass / Fail\nVerdict: Fail") == ("Fail", "")
+    assert parse_verdict("Output:\nVerdict: Pass / Fail\nVerdict: Fail") == ("Fail", "")
 
 
 def test_what_the_reason_says_of_verdicts_does_not_count() -> None:
     text = json.dumps({"reason": 'I would not say "Verdict: Fail" {"verdict": "Fail"}.', "verdict": "Pass"})
-    assert read_verdict(text) == ("Pass", 'I would not say "Verdict: Fail" {"verdict": "Fail"}.')
+    assert parse_verdict(text) == ("Pass", 'I would not say "Verdict: Fail" {"verdict": "Fail"}.')
 
 
 def test_a_reason_that_is_missing_is_empty_and_one_that_is_no_text_is_written_out() -> None:
-    assert read_verdict('{"verdict": "Fail"}') == ("Fail", "")
-    assert read_verdict('{"verdict": "Fail", "reason": 3}') == ("Fail", "3")
+    assert parse_verdict('{"verdict": "Fail"}') == ("Fail", "")
+    assert parse_verdict('{"verdict": "Fail", "reason": 3}') == ("Fail", "3")
 
 
 scraps = st.lists(
@@ -154,11 +154,11 @@ scraps = st.lists(
 
 @given(st.one_of(scraps, st.text()))
 def test_it_never_raises_and_says_no_word_that_is_not_there(text: str) -> None:
-    found = read_verdict(text)
+    found = parse_verdict(text)
     assert found is None or found[0].lower() in text.lower()
 
 
 @given(prose)
 def test_without_either_word_there_is_no_verdict(text: str) -> None:
-    assert read_verdict(text) is None
-    assert read_verdict(f"Verdict: {text}") is None
+    assert parse_verdict(text) is None
+    assert parse_verdict(f"Verdict: {text}") is None
