@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, Limits
-from tests.judge import server_side
+from tests.judge import api_support
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    server_side.hurry(monkeypatch)
+    api_support.hurry(monkeypatch)
 
 
 @pytest.fixture
@@ -30,5 +30,5 @@ def limits() -> Limits:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch, rules: AnswerRules, limits: Limits) -> Iterator[ClaudeApi]:
     with ClaudeApi(rules=rules, limits=limits) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         yield api

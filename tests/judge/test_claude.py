@@ -245,7 +245,7 @@ def test_a_fail_leads_to_another_description_that_is_told_of_the_first() -> None
     asker = Scripted("One.", FAIL, "Two.", PASS)
     scene = decided(asker)
     assert (scene.text, scene.verdict, scene.rounds, scene.ending) == ("Two.", "Pass", 2, None)
-    assert scene.rejected_scenes == (RejectedScene("One.", "The same."),)
+    assert scene.turned_down == (RejectedScene("One.", "The same."),)
     assert (scene.judge_model, scene.prompt_sha256) == (SONNET, load("preceding_description").sha256)
     assert [request.task for request in asker.asked] == ["describe", "verify"] * 2
     assert "\n- One.\n" in asker.asked[2].text and "One." not in asker.asked[3].text
@@ -256,7 +256,7 @@ def test_after_the_last_fail_the_clip_is_dropped(rounds: int) -> None:
     asker = Scripted(*["A scene.", FAIL] * rounds)
     scene = decided(asker, rounds=rounds)
     assert scene.ending == ClipOutcome("dropped", "no_pass", f"{rounds} of {rounds} rounds failed; last: The same.")
-    assert scene.rounds == len(scene.rejected_scenes) == rounds
+    assert scene.rounds == len(scene.turned_down) == rounds
     assert asker.asked[-2].text.count("\n- A scene.") == rounds - 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, parse_assumptions
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nextscene.judge.base import NoVerdict, Question, Verdict
@@ -31,7 +31,7 @@ def test_the_overlap_is_symmetric_lies_in_0_to_1_and_names_words_of_both(one: st
 
 @given(sentences)
 def test_a_text_overlaps_wholly_with_itself_whatever_the_order_and_case(text: str) -> None:
-    parse_assumptions(content_words(text))
+    assume(content_words(text))
     assert overlap(text, " ".join(reversed(text.upper().split())))[0] == 1
 
 

@@ -18,7 +18,7 @@ from nextscene.prompts import load
 from nextscene.shards.format.layout import ShardName
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import account, interactive_cost
 from tests.shards.samples import sample, sample_of, seal_dataset
 from tests.training.generators import make_export, save_text_encoder
@@ -109,9 +109,9 @@ def given(made: tuple[PretrainedModels, dict[str, Path], Path], tmp_path: Path) 
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    server_side.hurry(monkeypatch)
+    api_support.hurry(monkeypatch)
     with ClaudeApi(rules=RULES) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         yield api
 
 

@@ -17,7 +17,7 @@ from nextscene.training.checkpoint_info import latest
 from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.model.pretrained import PretrainedModels
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import account
 from tests.shards.clips import clip
 from tests.shards.samples import sample_of, seal_dataset
@@ -117,9 +117,9 @@ def given(tmp_path: Path) -> Given:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    server_side.hurry(monkeypatch)
+    api_support.hurry(monkeypatch)
     with ClaudeApi(rules=AnswerRules(pass_rate=0.5)) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         yield api
 
 

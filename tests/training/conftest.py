@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.claude_api import ClaudeApi
-from tests.judge import server_side
+from tests.judge import api_support
 
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
-    server_side.hurry(monkeypatch)
+    api_support.hurry(monkeypatch)
     with ClaudeApi() as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         yield api

@@ -25,7 +25,7 @@ from nextscene.judge.api.request import Request
 from nextscene.judge.errors import JudgeStopped, RequestFailed
 from tests.fakes.claude_api import AnswerRules, Batch, ClaudeApi, FaultSchedule, Question, ServerError
 from tests.fakes.claude_api.routes import Routes
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import (
     PRICE,
     RETRY_POLICY,
@@ -122,9 +122,9 @@ def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_on
     short = [describe(caption) for caption in captions(6000)]
     requests = short + [describe(f"{caption}{' and runs' * 60}") for caption in captions(4000)]
     max_bytes = 1500 * (short[-1].bytes + 150)
-    server_side.small_batches(monkeypatch, 1500, max_bytes)
+    api_support.small_batches(monkeypatch, 1500, max_bytes)
     with ClaudeApi(batch_requests=1500, batch_bytes=max_bytes, batch_fates=fates) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         answers = ask_all(tmp_path, requests, in_batches=True)
         expected = {0: "invalid", 1: "never", 2: "second", 3: "third"}
         submissions = {"invalid": 1, "never": 3, "second": 2, "third": 3, "well": 1}
@@ -155,7 +155,7 @@ def test_ten_thousand_questions_fill_batches_within_both_limits_and_each_ends_on
 def test_one_question_above_the_size_of_a_batch_still_goes_alone(
     tmp_path: Path, api: ClaudeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server_side.small_batches(monkeypatch, 10, max_bytes=10)
+    api_support.small_batches(monkeypatch, 10, max_bytes=10)
     assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(3), in_batches=True))
     assert [len(batch.custom_ids) for batch in api.batches] == [1, 1, 1]
 
@@ -238,13 +238,13 @@ def test_a_batch_that_appears_later_is_not_made_twice_and_others_go_on_meanwhile
         async with open_client(tmp_path, in_batches=True, budget="1") as client:
             api.create_faults = [fault]
             waiting = [asyncio.ensure_future(client.ask(request, 0)) for request in late]
-            while not client._batches.missing:
+            while not client._batches.unlisted:
                 await asyncio.sleep(0.02)
             await asyncio.gather(*(client.ask(request, 0) for request in others))
             assert not any(asked.done() for asked in waiting)
             api.reveal_batches()
             found = await asyncio.gather(*waiting)
-            await server_side.all_collected(client)
+            await api_support.all_collected(client)
             return found
 
     assert [answer.key for answer in asyncio.run(run())] == [request.key for request in late]
@@ -289,7 +289,7 @@ def test_what_is_held_for_a_batch_that_may_exist_does_not_keep_others_waiting(tm
         async with open_client(tmp_path, in_batches=True, budget=str(worst * Decimal("1.5"))) as client:
             api.create_faults = ["drop-late"]
             late = [asyncio.ensure_future(client.ask(request, 0)) for request in questions(20)]
-            while not client._batches.missing:
+            while not client._batches.unlisted:
                 await asyncio.sleep(0.02)
             others = await asyncio.gather(
                 *(client.ask(describe(f"another {caption}"), 0) for caption in captions(20)), return_exceptions=True
@@ -307,7 +307,7 @@ def test_a_result_that_comes_twice_counts_once_the_paid_one(
     fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ClaudeApi(batch_fates=lambda *_: fate) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         answers = ask_all(tmp_path, questions(20), in_batches=True)
         assert all(isinstance(answer, Answer) for answer in answers)
         assert account(tmp_path).spent == sum(paid_for(tmp_path).values())
@@ -322,7 +322,7 @@ def test_an_account_that_is_disabled_while_a_batch_works_stops_the_run_and_ends_
         return "disabled" if nth == 1 and lot(custom_id) % share == 0 else "succeeded"
 
     with ClaudeApi(batch_fates=disabled, batch_seconds=None) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
 
         async def run() -> list[Answer | BaseException]:
             async with open_client(tmp_path, in_batches=True) as client:
@@ -364,7 +364,7 @@ def test_a_batch_that_this_account_does_not_know_stops_the_run_and_says_which(
         process.communicate(timeout=60)
         [made] = api.batches
     with ClaudeApi() as other:
-        server_side.reach(monkeypatch, other)
+        api_support.reach(monkeypatch, other)
         answers = ask_all(tmp_path, questions(30), in_batches=True)
         assert other.batches == []
     [said] = {str(answer) for answer in answers}
@@ -399,7 +399,7 @@ def test_a_run_that_asks_one_by_one_waits_for_the_open_batch_that_holds_its_ques
 
     requests = questions(40)
     with ClaudeApi(batch_seconds=None, batch_fates=lost) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         with child(tmp_path, "--batches", "--die", "while it waits", env=api.env) as process:
             process.communicate(timeout=60)
 
@@ -476,7 +476,7 @@ def test_what_is_no_result_and_no_batch_is_an_outage_and_pays_nothing_twice(
 ) -> None:
     sent_once(monkeypatch, where, content)
     with ClaudeApi() as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         api.create_faults = ["drop-after"]
         assert all(isinstance(answer, Answer) for answer in ask_all(tmp_path, questions(20), in_batches=True))
         assert (len(api.batches), len(api.paid)) == (1, 20)
@@ -515,7 +515,7 @@ def test_results_that_lack_a_line_for_good_give_what_they_have(
 @pytest.mark.parametrize("fate", ["expired", "errored"])
 def test_batches_that_answer_nothing_stop_the_run(fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ClaudeApi(batch_fates=lambda *_: fate) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         ends = ask_all(tmp_path, questions(40), in_batches=True)
         assert all(isinstance(end, JudgeStopped) and "answers no question" in str(end) for end in ends)
 
@@ -535,7 +535,7 @@ def test_a_batch_of_another_program_that_is_at_work_keeps_ours_from_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ClaudeApi(batch_seconds=None) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         other_program(api, [describe(f"somebody else's {i}") for i in range(20)])
 
         async def run() -> list[Answer]:

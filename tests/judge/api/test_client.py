@@ -19,7 +19,7 @@ from nextscene.judge.api.backoff import OutageDetector
 from nextscene.judge.api.errors import ApiError
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, RequestFailed
 from tests.fakes.claude_api import KEY, ClaudeApi, FaultSchedule, Limits, Question, ServerError
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import (
     RETRY_POLICY,
     account,
@@ -79,7 +79,7 @@ def test_an_account_that_may_not_ask_ends_the_run_after_a_handful_of_requests(
     assert len(api.exchanges) <= 4
     assert api.paid == []
     assert account(tmp_path).spent == account(tmp_path).lost == account(tmp_path).allowance == 0
-    assert server_side.open_batches(tmp_path) == []
+    assert api_support.open_batches(tmp_path) == []
 
 
 @pytest.mark.parametrize("state", ENDS)
@@ -143,7 +143,7 @@ def assert_not_shown(
     files = [path for path in out.rglob("*") if path.is_file()]
     assert files
     for path in files:
-        assert key.encode() not in (server_side.unpacked(path) if path.suffix == ".gz" else path.read_bytes())
+        assert key.encode() not in (api_support.unpacked(path) if path.suffix == ".gz" else path.read_bytes())
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_secrets_are_taken_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_unknown_model_ends_the_run_and_names_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ClaudeApi(models=frozenset({"claude-haiku-5-5"})) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         found = ask_all(tmp_path, [describe(caption) for caption in captions(100)])
         line = the_end(found, JudgeUsageError)
         assert "--model" in line

@@ -374,7 +374,7 @@ async def answered_second(body: bytes, folder: Any) -> tuple[Answer, Decimal]:
 def test_what_is_raised_leads_to_nothing_that_quotes_the_key(
     status: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nextscene.judge.api.client._STRIKES", 1)
+    monkeypatch.setattr("nextscene.judge.api.client._MAX_FAILURES", 1)
 
     async def run(request: Request) -> None:
         async with serving((response(status, error("some_error", f"not with {KEY}")), "close")) as url:

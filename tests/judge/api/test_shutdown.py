@@ -18,7 +18,7 @@ from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.shutdown import ShutdownSignal
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import ClaudeApi, FaultSchedule, Limits
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import account, ask_all, captions, describe, open_client, stored_lines
 from tests.judge.support import in_no_time
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_stored_is_not_paid_for_any_longer(
 
 def test_after_the_end_no_batch_is_created(tmp_path: Path, api: ClaudeApi) -> None:
     async def run() -> None:
-        retry_policy = replace(server_side.RETRY_POLICY, quiet_seconds=0.5)
+        retry_policy = replace(api_support.RETRY_POLICY, quiet_seconds=0.5)
         async with open_client(tmp_path, in_batches=True, retry_policy=retry_policy) as client:
             asked = asyncio.create_task(client.ask(describe("too late"), 0))
             await asyncio.sleep(0.1)
@@ -158,8 +158,8 @@ def test_who_is_between_two_tries_does_not_hold_up_the_end(
                 await asked
             return asyncio.get_running_loop().time() - begun
 
-    monkeypatch.setattr(server_side.nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 1000.0)
-    monkeypatch.setattr(server_side.nextscene.judge.api.backoff, "_LONGEST_WAIT_SECONDS", 1000.0)
+    monkeypatch.setattr(api_support.nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 1000.0)
+    monkeypatch.setattr(api_support.nextscene.judge.api.backoff, "_LONGEST_WAIT_SECONDS", 1000.0)
     assert asyncio.run(run()) < 100
 
 

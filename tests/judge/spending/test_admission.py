@@ -39,16 +39,16 @@ class Clips:
         self.admission = Admission(cast(Budget, self.purse), ShutdownSignal())
         self.open = ExitStack()
         for number in numbers:
-            self.open.enter_context(self.admission.clip(str(number), Decimal(1)))
+            self.open.enter_context(self.admission.announce(str(number), Decimal(1)))
 
     def begin(self, number: int, worst: int = 1) -> asyncio.Task[None]:
         """Such a call of ordinary length costs $1 at worst."""
-        asked: Coroutine[Any, Any, None] = self.admission.begin(str(number), Decimal(worst), Decimal(1), number)
+        asked: Coroutine[Any, Any, None] = self.admission.admit(str(number), Decimal(worst), Decimal(1), number)
         return asyncio.ensure_future(asked)
 
     def pay(self, number: int, usd: int) -> None:
         self.purse.spent += usd
-        self.admission.paid(str(number), Decimal(usd))
+        self.admission.record_cost(str(number), Decimal(usd))
 
 
 def test_a_long_question_too_dear_for_the_budget_is_told_so_and_nobody_waits_behind_it() -> None:

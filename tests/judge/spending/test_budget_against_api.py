@@ -13,7 +13,7 @@ import pytest
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import (
     account,
     ask_all,
@@ -113,7 +113,7 @@ def test_both_ways_of_asking_draw_on_one_budget(tmp_path: Path, api: ClaudeApi) 
 def test_an_open_batch_holds_its_share_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [describe(caption) for caption in captions(90)]
     with ClaudeApi(rules=LONG_ANSWERS, batch_seconds=None) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         # Thirty questions in a batch, for $0.1824 at worst.
         with child(tmp_path, "--batches", "--budget", "0.4", "--die", "while it waits", env=api.env) as process:
             process.communicate(timeout=60)

@@ -22,7 +22,7 @@ from nextscene.judge.claude import ClaudeJudge
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from tests.fakes.claude_api import ClaudeApi, FaultSchedule, Limits
-from tests.judge import server_side
+from tests.judge import api_support
 from tests.judge.api_support import (
     PRICE,
     RETRY_POLICY,
@@ -111,7 +111,7 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
             return scenes, client.progress().lost
 
     with ClaudeApi(faults=STORM, limits=Limits(latency=0.01)) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         scenes, lost = asyncio.run(run())
 
     for (marker, caption), scene in zip(asked, scenes, strict=True):
@@ -121,7 +121,7 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
         assert (scene.rounds, len(scene.calls)) == (rounds, answers), caption
         assert scene.verdict == {"kept": "Pass", "dropped": "Fail"}.get(outcome, "")
         assert bool(scene.text) is (outcome in ("kept", "dropped"))
-        assert len(scene.rejected_scenes) == rounds - (outcome == "kept")
+        assert len(scene.turned_down) == rounds - (outcome == "kept")
 
     # Every kind of fault occurred.
     assert {exchange.fault for exchange in api.exchanges} >= set(STORM.rates)
@@ -251,7 +251,7 @@ def test_killed_ten_times_nothing_that_is_stored_is_asked_again(
     names = {request.key: digest_of(request) for request in requests}
     moments = random.Random(4)
     with ClaudeApi(limits=Limits(latency=0.03)) as api:
-        server_side.reach(monkeypatch, api)
+        api_support.reach(monkeypatch, api)
         for _ in range(10):
             before = len(api.exchanges)
             moment = moments.randint(1, 60)

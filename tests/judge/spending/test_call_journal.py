@@ -55,7 +55,7 @@ def test_a_line_that_found_no_room_leaves_no_trace_and_spoils_no_later_one(left:
 def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
     left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nextscene.judge.spending.call_journal._TRIM_BYTES", 1)
+    monkeypatch.setattr("nextscene.judge.spending.call_journal._TRUNCATE_BYTES", 1)
     journal = CallJournal(tmp_path)
     for call in ("a", "b"):
         journal.record_sent(call, PENDING)
@@ -69,7 +69,7 @@ def test_a_journal_that_cannot_begin_anew_goes_on_as_it_is(
 
 
 def test_one_that_begins_anew_keeps_what_has_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nextscene.judge.spending.call_journal._TRIM_BYTES", 1)
+    monkeypatch.setattr("nextscene.judge.spending.call_journal._TRUNCATE_BYTES", 1)
     journal = CallJournal(tmp_path)
     journal.record_sent("a", PENDING)
     journal.record_stray_answer(answer("stored"))
