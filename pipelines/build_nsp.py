@@ -1,4 +1,4 @@
-"""Builds a next-scene dataset: captioned video in, sealed WebDataset shards out. Run it again to go on."""
+"""`nextscene build`: captioned video in, sealed WebDataset shards out. The same command continues a stopped run."""
 
 from __future__ import annotations
 
@@ -52,38 +52,48 @@ def _kept(given: Mapping[str, Any]) -> str:
     return "all that was finished is kept; run the same command again to go on"
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command)
 @click.option(
     "--source",
     "sources",
     multiple=True,
     metavar="PATH",
-    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, or a video; a path or s3://…  [default: that of"
-    " --out, once it was begun]",
+    help="A folder, a manifest (.csv, .tsv, .jsonl, .parquet), a .tar, or a video; a path or s3://…  [default: the"
+    " source of --out, if that was begun]",
 )
 @click.option("--out", help="Where the dataset goes; a path or s3://…", required=True)
-@click.option("--verify", "verifying", is_flag=True, help="Re-read the dataset in --out and prove it whole; no work.")
-@click.option("--status", "telling", is_flag=True, help="Say how far the run in --out is; no work.")
-@click.option("--retry", metavar="OUTCOMES", help=f"Do these anew, comma-separated: {', '.join(_RETRIABLE)}.")
-@click.option("--stop-after", type=click.IntRange(1), metavar="N", help="Decide N of the clips that are left, no more.")
+@click.option(
+    "--verify", "verifying", is_flag=True, help="Read the dataset in --out back and check all of it; change nothing."
+)
+@click.option("--status", "telling", is_flag=True, help="Show how far the run in --out is; change nothing.")
+@click.option(
+    "--retry",
+    metavar="OUTCOMES",
+    help=f"Process clips with these outcomes again, comma-separated: {', '.join(_RETRIABLE)}.",
+)
+@click.option(
+    "--stop-after", type=click.IntRange(1), metavar="N", help="Stop after N more clips are decided.  [default: all]"
+)
 @click.option("--workers", type=click.IntRange(1), help="CPUs to use.  [default: all]")
-@click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
+@click.option(
+    "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
+)
 @click.option("--model", help=f"Model of --judge claude.  [default: {ClaudeConfig().model}]")
-@click.option("--estimate", "estimating", is_flag=True, help="Say what --judge claude would cost; asks nothing.")
-@click.option("--assume", default="", metavar="NAME=X,…", help=f"For --estimate, of: {', '.join(ASSUMED)}.")
+@click.option("--estimate", "estimating", is_flag=True, help="Estimate what --judge claude would cost; send nothing.")
+@click.option("--assume", default="", metavar="NAME=X,…", help=f"Fix assumptions of --estimate: {', '.join(ASSUMED)}.")
 @click.option(
     "--budget-usd",
     type=BudgetAmount(),
     metavar="X|none",
-    help="In all on --out, never more; none is no bound.  [default: as last given for --out, else none if it is new]",
+    help="Most to spend on --out, over all runs; none is no limit.  [default: as last given for --out, else none]",
 )
 @click.option(
     "--batches/--no-batches",
     default=None,
-    help="Ask in message batches: half the price, answers within a day.  [default: as --out was last asked, else no]",
+    help="Ask in message batches: half the price, answers within a day.  [default: as last given for --out, else no]",
 )
-@click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips without a caption first.")
-@click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, leave clips without a caption out.")
+@click.option("--caption-missing", is_flag=True, help="Have --judge claude caption clips that have no caption.")
+@click.option("--skip-uncaptioned", is_flag=True, help="Under --judge claude, reject clips that have no caption.")
 @click.option(
     "--prices",
     type=_FILE,
@@ -116,13 +126,13 @@ def main(
     """Build a next-scene dataset from captioned video.
 
     Each clip is screened by its headers, given the scene that came before it, cut to at most 81 frames at 16 fps, and
-    written into WebDataset shards. The run may be stopped or killed at any moment: --out alone goes on with it, since
-    OUT knows its source, judge and settings, the limits that it was begun with, and the budget, --batches and --prices
-    that were given last. Limits that are given later count for that run alone. The defaults below are those of a new
-    OUT. Before anything is paid for, a line says who is asked, and what is spent at most.
+    written into WebDataset shards. A run may be stopped or killed at any moment; --out OUT alone continues it: OUT
+    stores its source, judge and settings, the limits that it was begun with, and the budget, --batches and --prices
+    that were given last. Limits that are given later apply to that run only. The defaults below are those of a new OUT.
+    Before anything is paid for, a line says who is asked, and how much is spent at most.
 
-    Exit codes: 0 done, 1 done but some clips failed, none was kept or something does not add up, 2 wrong usage,
-    3 stopped by the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
+    Exit codes: 0 done, 1 done but some clips failed, none was kept or counts do not add up, 2 wrong usage, 3 stopped by
+    the budget, the account, storage, network or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     source = _only(sources)
     if inside_job():
@@ -235,7 +245,7 @@ def _look(out: Storage, verifying: bool) -> int:
         console.out.print(console.visible(finding.text), markup=False)
     problems = sum(finding.wrong for finding in found)
     if problems:
-        build = command("build_nsp.py", "--out", out.display_uri)
+        build = command("build", "--out", out.display_uri)
         console.out.print(f"the build      {build}{'  # once that run has ended' if runner else ''}", markup=False)
     console.out.print(
         f"{problems:,} problem{'s' if problems > 1 else ''} found."

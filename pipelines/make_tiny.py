@@ -1,4 +1,4 @@
-"""Makes a toy Qwen2.5-VL and a toy LTX-Video of a dataset, so that train.py can be tried on a CPU."""
+"""`nextscene make-tiny`: a toy Qwen2.5-VL and a toy LTX-Video of a dataset, to try training on a CPU."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ _LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--data", help="A dataset that build_nsp.py made; a path or s3://…", required=True)
-@click.option("--out", type=LocalPath(), help="The folder to be made.", required=True)
-@click.option("--steps", type=click.IntRange(0), default=400, show_default=True, help="Of the base transformer.")
+@click.command(cls=Command)
+@click.option("--data", help="The dataset; a path or s3://…", required=True)
+@click.option("--out", type=LocalPath(), help="Folder to write the checkpoints to.", required=True)
+@click.option(
+    "--steps", type=click.IntRange(0), default=400, show_default=True, help="Training steps of the toy transformer."
+)
 @handle_errors(_GO_ON)
 def main(data: str, out: Path, steps: int) -> None:
-    """Make toy checkpoints of a dataset, in the layouts of the published ones.
+    """Make toy checkpoints of a dataset, to try training on a CPU.
 
-    OUT/ltx is what --ltx of train.py wants: an autoencoder fitted to the clips, a transformer trained on their
-    captions.
-    OUT/qwen is what --qwen wants: a language model with random weights, a tokenizer of the dataset's words. If they
-    stand there already, nothing is done.
+    They have the layouts of the published ones. OUT/ltx is for --ltx in training: an autoencoder fitted to the clips,
+    and a transformer trained on their captions. OUT/qwen is for --qwen: a language model with random weights, and a
+    tokenizer of the dataset's words. If OUT holds them already, nothing is done.
 
     Exit codes: 0 done, 1 a clip is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or SIGUSR1,
     130 by Ctrl-C.
@@ -60,7 +61,7 @@ def _make(data: str, out: Path, steps: int) -> None:
     with _progress(len(clips) + 1 + steps) as tick:
         make_toy_models(data, out, steps, min(2, os.cpu_count() or 1), tick)
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
-    training = command("train.py", "--recipe", "tiny", "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
+    training = command("train", "--recipe", "tiny", "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
     console.out.print(f"next      {training} …", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Writes `report.html`, the page about a dataset: what became of its clips, what they cost, and what they look like."""
+"""`nextscene report`: `report.html`, the page about a dataset: outcomes, costs, distributions and clips."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
+from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.checksums import update_checksum
 from nextscene.shards.format.dataset_hints import explain_missing_dataset
 from nextscene.shards.format.layout import REPORT
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command)
 @click.argument("out")
 @handle_errors("nothing was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str) -> None:
-    """Write OUT/report.html anew, one file that needs no network; OUT is a dataset, a path or s3://…
+    """Write OUT/report.html, the page about the dataset in OUT.
 
-    Every run of build_nsp.py ends with this by itself. Clips that are in no shard are pictured from the source, where
-    it still is.
+    It is one file that needs no network. OUT is a path or s3://… Every build ends with this. Clips that are in no shard
+    are shown from the source, if that is still there.
 
     Exit codes: 0 done, 1 the dataset is damaged, 2 wrong usage, 3 stopped by storage or machine, or by SIGTERM,
     SIGHUP or SIGUSR1, 130 by Ctrl-C.
@@ -52,7 +53,10 @@ def main(out: str) -> None:
     console.out.print(f"report    {place.display_uri}/{REPORT}", markup=False)
     if damages := page.damages:
         more = f", and {len(damages) - 1:,} clips more" if len(damages) > 1 else ""
-        console.fail(f"the dataset in {out} is damaged: {damages[0]}{more}; build_nsp.py --verify", console.ATTENTION)
+        console.fail(
+            f"the dataset in {out} is damaged: {damages[0]}{more}; {command('verify', place.display_uri)}",
+            console.ATTENTION,
+        )
     sys.exit(console.DONE)
 
 

@@ -1,4 +1,4 @@
-"""Shows what is in a dataset: the whole at a glance, one shard, or the whole history of one clip."""
+"""`nextscene show`: a dataset at a glance, one shard, or the whole history of one clip."""
 
 from __future__ import annotations
 
@@ -44,19 +44,25 @@ Story = DatasetOverview | ShardHistory | ClipHistory
 _KINDS: dict[type, str] = {DatasetOverview: "dataset", ShardHistory: "shard", ClipHistory: "clip"}
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command)
 @click.argument("out")
 @click.argument("what", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
-@click.option("--extract", "folder", metavar="FOLDER", help="Also write the clip's members, or all of the shard's.")
+@click.option(
+    "--extract",
+    "folder",
+    metavar="FOLDER",
+    help="Also write the members of the clip, or of all clips of the shard, into FOLDER.",
+)
 @handle_errors("nothing in OUT was changed; run the same command again", damaged="the dataset in {out} is damaged: {}")
 def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
-    """Show the dataset in OUT, a path or s3://… at a glance, or WHAT of it.
+    """Show the dataset in OUT, or one clip or shard of it.
 
-    WHAT is a clip, for its whole history: plan, rounds, verdict, paid calls, outcome, sample. It is named by its id or
-    its first letters (at least 6), by its file or the last part of that, with or without suffix, or by its `id` in the
-    manifest. Or it is a shard, such as train/nsp-000003 or the path of its tar, for its samples, each read and checked,
-    and the clips that are not in it. Works during a run, and on copies without plan, ledger or calls.
+    OUT is a path or s3://… Without WHAT the dataset is shown at a glance. WHAT is a clip, for its whole history (plan,
+    rounds, verdict, paid calls, outcome, sample), or a shard, such as train/nsp-000003 or the path of its tar, for its
+    samples, each read and checked, and the clips that are not in it. A clip is named by its id or the first letters of
+    that (at least 6), by its file or the end of the file's path, with or without suffix, or by its `id` in the
+    manifest. This works during a run, and on copies without plan, ledger or calls.
 
     Exit codes: 0 shown, 1 what is shown is damaged, 2 wrong usage, 3 stopped by storage, or by SIGTERM, SIGHUP or
     SIGUSR1, 130 by Ctrl-C.
@@ -183,15 +189,15 @@ def _print_glance(page: Page, now: DatasetOverview) -> None:
         how = "at work" if now.runner.alive else "died"
         page.say("run", f"{now.runner.run_id} on {now.runner.host}, process {now.runner.pid}: {how}")
     if now.example:
-        page.next("show.py", page.out, now.example)
+        page.next("show", page.out, now.example)
     if now.runner and now.runner.alive:
-        page.next("build_nsp.py", "--out", page.out, "--status")
+        page.next("status", page.out)
     elif CONFIG not in now.missing and not now.complete:
-        page.next("build_nsp.py", "--out", page.out)
+        page.next("build", "--out", page.out)
     elif CONFIG not in now.missing:
         for one in now.retries:
-            page.next("build_nsp.py", "--out", page.out, "--retry", one.outcomes, why=one.why)
-        page.next("build_nsp.py", "--out", page.out, "--verify")
+            page.next("retry", page.out, one.outcomes, why=one.why)
+        page.next("verify", page.out)
 
 
 def _print_shard(page: Page, shard: ShardHistory) -> None:
@@ -255,7 +261,7 @@ def _print_clip(page: Page, clip: ClipHistory) -> None:
         page.say("video", f"{sample.frames:,} frames of {sample.width}×{sample.height}")
         page.say("state", sample.damage or f"whole: checksum {sample.crc32:08x}, headers, record and video fit")
         page.say("text", sample.text)
-        page.next("show.py", page.out, clip.clip_id, "--extract", "FOLDER")
+        page.next("show", page.out, clip.clip_id, "--extract", "FOLDER")
 
 
 _STANDINGS = {"sealed": "sealed", "committed": "decided, not sealed yet", "waiting": "still to be done"}

@@ -1,4 +1,4 @@
-"""Trains one stage of the model on datasets that build_nsp.py made. Run it again with --resume to go on."""
+"""`nextscene train`: one stage of the model, trained on datasets that `nextscene build` made."""
 
 from __future__ import annotations
 
@@ -66,33 +66,58 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 """A reward asks about each video once, and an RUN begun with one version of the prompts ends with it."""
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Which stage of the training.")
-@click.option("--data", multiple=True, required=True, metavar="[NAME=]OUT", help="A dataset; NAME is that of a mix.")
+@click.command(cls=Command)
+@click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Stage of the training.")
 @click.option(
-    "--out", type=LocalPath(), required=True, help="Where runs go, this one into a folder named as its recipe."
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]OUT",
+    help="A dataset; NAME is its name in the mix of the recipe. Once for each name.",
 )
 @click.option(
-    "--recipe", help="A TOML file, or one of those here: tiny, connector, generator-2, …  [default: --stage's]"
+    "--out",
+    type=LocalPath(),
+    required=True,
+    help="Folder of runs; this one goes into a folder in it, named as the recipe.",
+)
+@click.option(
+    "--recipe",
+    help="A TOML file, or the name of a recipe here: tiny, connector, generator-2, …  [default: that of --stage]",
 )
 @click.option(
     "--qwen", type=LocalPath(), required=True, help="Qwen2.5-VL, in the layout of Qwen/Qwen2.5-VL-7B-Instruct."
 )
 @click.option("--ltx", type=LocalPath(), required=True, help="LTX-Video 0.9.0, in diffusers' layout.")
-@click.option("--init", help="Begin with this checkpoint, or 'previous'.  [default: what the recipe goes on from]")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this stage, if there is one.")
 @click.option(
-    "--launcher", type=click.Choice(["process", "ray"]), default="process", help="[default: process, torchrun]"
+    "--init",
+    help="Checkpoint to begin with, or 'previous'.  [default: the last one of the stage that the recipe follows]",
 )
-@click.option("--workers", type=click.IntRange(1), default=1, help="Workers, with --launcher ray.  [default: 1]")
-@click.option("--failures", type=click.IntRange(0), default=3, help="Lost workers to replace, with ray.  [default: 3]")
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of this stage, if there is one.")
+@click.option(
+    "--launcher",
+    type=click.Choice(["process", "ray"]),
+    default="process",
+    show_default=True,
+    help="process: this process, or all those of torchrun; ray: workers of Ray Train.",
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Workers, with --launcher ray.")
+@click.option(
+    "--failures",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Lost workers to replace, with --launcher ray.",
+)
 @click.option(
     "--budget-usd",
     type=click.FloatRange(0, min_open=True),
-    help="A bound to what the judge of --stage rl costs.  [default: none]",
+    help="Most to spend on the judge of --stage rl.  [default: no limit]",
 )
 @click.option("--prices", type=_FILE, help="A TOML file of the judge's prices.  [default: judge/spending/prices.toml]")
-@click.option("--ray-address", help="A running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]")
+@click.option(
+    "--ray-address", help="Address of a running Ray cluster.  [default: RAY_ADDRESS, else Ray is started here]"
+)
 @click.option("--judge-model", help=f"Model of the judge of --stage rl.  [default: {ClaudeConfig().model}]")
 @options(Recipe, without=("name", "stage", "after", "reward.judge.model", *_NOT_ASKED), in_recipes=_set_by_recipes())
 @renamed("--reward.judge.model", "--judge-model")
@@ -115,17 +140,21 @@ def main(
     judge_model: str | None,
     **flags: Any,
 ) -> None:
-    """Train one stage of the next-scene model: connector, generator, sft, rl, in that order.
+    """Train one stage of the next-scene model.
 
-    Under torchrun all processes train together; with --launcher ray, Ray's workers do. Ctrl-C, or
-    another signal that asks it to end, leaves a checkpoint.
+    The stages are connector, generator, sft and rl, in that order. Under torchrun all processes train together; with
+    --launcher ray, Ray's workers do. Ctrl-C, or another signal that asks the command to end, leaves a checkpoint.
+
     The stage's folder below --out gets checkpoints, metrics.jsonl, TensorBoard's events, curves.png and samples;
-    --out/export gets the model for from_pretrained. The stage rl asks Claude, which costs money, unless it is run with
-    --reward.kind retrieval; all that it made is in candidates, and --budget-usd bounds what it spends.
+    OUT/export gets the model for from_pretrained. The stage rl asks Claude, which costs money and is limited by
+    --budget-usd, unless --reward.kind is retrieval; everything it made is in candidates.
 
-    Exit codes: 0 done, 1 a dataset is damaged, 2 wrong usage, 3 stopped by a loss that is no number, the budget, the
-    account, storage or the machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C. Torchrun's own is
-    1 for all of these but 0.
+    The flags from --seed on are lines of the recipe. A recipe default is the value of a recipe that does not have the
+    line.
+
+    Exit codes: 0 done, 1 a dataset is damaged, 2 wrong usage, 3 stopped by a loss that is not a number, the budget, the
+    account, storage or the machine, or by SIGTERM, SIGHUP or SIGUSR1, 130 by Ctrl-C. Torchrun itself exits with 1 for
+    all of these but 0.
     """
     flags |= {"reward__judge__model": judge_model}
     settings = chosen(Recipe, _recipe_file(recipe, stage), flags)

@@ -25,9 +25,9 @@ _NOT_TO_BE_BUILT = frozenset([DifferenceKind.GONE, DifferenceKind.FOUND, Differe
 """Kinds of differences for which another dataset would not have more, or could not be planned."""
 
 
-def _build(out: Storage, *more: object) -> str:
-    """The command that goes on with OUT: all that it must be told is where that is."""
-    return command("build_nsp.py", "--out", out.display_uri, *more)
+def _build(out: Storage) -> str:
+    """Return the command that continues the build of OUT, which knows all else."""
+    return command("build", "--out", out.display_uri)
 
 
 def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -> None:
@@ -123,19 +123,19 @@ def _print_summary(summary: BuildSummary, out: Storage) -> None:
 
 def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig, out: Storage) -> None:
     why = console.visible(why_nothing_is_kept(ends, config))
-    console.out.print(f"kept      nothing: {why}; {command('show.py', out.display_uri)} shows more", markup=False)
+    console.out.print(f"kept      nothing: {why}; {command('show', out.display_uri)} shows more", markup=False)
 
 
 def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
     """Commands, each with what it is for behind a #, as a shell ignores it."""
     summary = finished.summary
     for one in retries(summary.outcomes, finished.cut_version, finished.retry):
-        yield f"{_build(out, '--retry', one.outcomes)}  # {one.why}"
+        yield f"{command('retry', out.display_uri, one.outcomes)}  # {one.why}"
     if beyond := beyond_retry(summary.outcomes):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
-        yield f"{command('show.py', out.display_uri)}  # no retry changes what is in files and captions: {reasons}"
+        yield f"{command('show', out.display_uri)}  # no retry changes what is in files and captions: {reasons}"
     if summary.complete:
-        yield _build(out, "--verify")
+        yield command("verify", out.display_uri)
     else:
         yield f"{_build(out)}  # for the {summary.planned - summary.decided:,} clips that are left"
 
@@ -175,8 +175,8 @@ def print_status(now: Status, config: BuildConfig, out: Storage) -> None:
             markup=False,
         )
     if not now.running and (now.retry or now.tally.total < now.planned):
-        flag = now.retry.flag.split() if now.retry else ()
-        console.out.print(f"next      {_build(out, *flag)}", markup=False)
+        following = command("retry", out.display_uri, now.retry.words) if now.retry else _build(out)
+        console.out.print(f"next      {following}", markup=False)
 
 
 def _spent(spending: Spending) -> str:

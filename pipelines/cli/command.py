@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from nextscene.pipelines.cli import console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+CONTEXT: Mapping[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
 _SIMILAR = 0.8
 _MAX_SUGGESTIONS = 3
 _WHOLE, _NUMBER = type(click.INT), type(click.FLOAT)
@@ -21,6 +23,9 @@ _WHOLE, _NUMBER = type(click.INT), type(click.FLOAT)
 
 class Command(click.Command):
     """A command. What is wrong with its flags ends the process with one line on stderr and exit code 2."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"context_settings": CONTEXT, **kwargs})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

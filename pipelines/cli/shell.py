@@ -1,18 +1,46 @@
-"""Commands as a person can copy them into a shell."""
+"""Commands as a person can copy them into a shell, in the form in which this one was started."""
 
 from __future__ import annotations
 
 import os
 import shlex
 
+import click
 
-def command(program: str, *words: object) -> str:
-    """One of the commands here with its arguments, each quoted where a shell would take it for more than one word."""
-    return " ".join(["python", f"pipelines/{program}", *(_quoted(str(word)) for word in words)])
+_SCRIPTS = {
+    "build": "build_nsp.py",
+    "encode": "encode_latents.py",
+    "make-tiny": "make_tiny.py",
+    "fetch-film": "fetch_film.py",
+}
+"""Subcommand → script, where the script is not called as the subcommand."""
+_MODES = {"status": "--status", "verify": "--verify", "retry": "--retry"}
+
+
+def command(name: str, *words: object) -> str:
+    """Return a command with its arguments, each quoted where a shell would take it for more than one word.
+
+    `name` is a subcommand of `nextscene`; for those that are a mode of `build` the first argument is OUT. In a process
+    that was not started as `nextscene …`, the script that does the same is named.
+    """
+    parts = ("nextscene", name, *words) if _is_subcommand() else ("python", *_script(name, *words))
+    return " ".join(_quoted(str(part)) for part in parts)
+
+
+def _is_subcommand() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and isinstance(context.find_root().command, click.Group)
+
+
+def _script(name: str, *words: object) -> tuple[object, ...]:
+    if name in _MODES:
+        out, *more = words
+        return f"pipelines/{_SCRIPTS['build']}", "--out", out, _MODES[name], *more
+    return f"pipelines/{_SCRIPTS.get(name, f'{name}.py')}", *words
 
 
 def _quoted(word: str) -> str:
-    """What no terminal shows, as line breaks and bytes that are no text, is escaped, which shells know as $'…'."""
+    """Quote a word for a shell. Line breaks, bytes that are not text and the like are escaped, as $'…'."""
     if word.isprintable():
         return shlex.quote(word)
     return "$'" + "".join(_escaped(letter) for letter in word) + "'"

@@ -1,7 +1,9 @@
-"""The first import of every command: that this Python can run it, and that signals are answered from here on.
+"""The first import of every command: it checks that this Python can run it, and handles signals from here on.
 
-Only the standard library is imported, nothing that an old Python cannot read is written, and nothing happens in a
-process that merely loads a command's file.
+It imports only the standard library, uses no syntax that an old Python cannot read, and does nothing in a process that
+merely imports a command.
+
+Tested in tests/pipelines/cli/test_main.py, and tests/pipelines/test_bad_input.py.
 """
 
 from __future__ import annotations
@@ -18,15 +20,19 @@ _HERE = Path(__file__).resolve().parents[1]
 
 
 def _is_a_command() -> bool:
+    """Return whether this process was started as one of the scripts of `pipelines/`, or as `nextscene`."""
     main = getattr(sys.modules["__main__"], "__file__", None)
-    return main is not None and Path(main).resolve().parent == _HERE
+    return main is not None and (Path(main).name == "nextscene" or Path(main).resolve().parent == _HERE)
 
 
 def _remedy() -> str:
-    environment = _HERE.parent / ".venv" / "bin" / "activate"
+    checkout = _HERE.parent
+    environment = checkout / ".venv" / "bin" / "activate"
     if environment.is_file():
         return f"activate the environment that make has made: . {shlex.quote(str(environment))}"
-    return f"make one with `make shards`, or install it: pip install {shlex.quote(str(_HERE.parent))}"
+    if not (checkout / "pyproject.toml").is_file():
+        return "install nextscene again, with pip"
+    return f"make one with `make shards`, or install it: pip install {shlex.quote(str(checkout))}"
 
 
 def _fail(what: str) -> None:
@@ -35,8 +41,8 @@ def _fail(what: str) -> None:
     os._exit(_USAGE)
 
 
-def _tell_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The answer to what nobody else answers: before the command has begun, a package that is not there."""
+def _report_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Handle what nobody else handles: a package that is missing before the command has begun."""
     if not isinstance(error, ModuleNotFoundError):
         sys.__excepthook__(kind, error, trace)
         return
@@ -46,7 +52,7 @@ def _tell_what_is_missing(kind: type[BaseException], error: BaseException, trace
 if _is_a_command():
     if sys.version_info < _OLDEST:
         _fail(f"is Python {'.'.join(map(str, sys.version_info[:2]))}, and 3.11 or newer is needed")
-    sys.excepthook = _tell_what_is_missing
+    sys.excepthook = _report_missing_package
 
     from nextscene.pipelines.cli.stop_signals import STOPS
 

@@ -188,9 +188,9 @@ def test_an_item_says_all_that_its_verdict_comes_from(given: Given, api: ClaudeA
 
 def test_more_scenes_and_samples_are_added_to_what_is_there(given: Given, api: ClaudeApi) -> None:
     api.rules = AnswerRules()
-    given.score("--most", "2")
+    given.score("--max-scenes", "2")
     stamps, asked = given.stamps, len(api.exchanges)
-    given.score("--most", "3", "--samples", "2")
+    given.score("--max-scenes", "3", "--samples", "2")
     assert asked == 8 and len(api.exchanges) == 24
     assert len(given.stamps) == 12 and stamps.items() <= given.stamps.items()
 
@@ -201,7 +201,7 @@ def test_the_scenes_of_a_dataset_are_those_of_its_test_split(given: Given, api: 
     assert code == 0, stderr
     scenes = {item["scene"] for item in given.items("sft")}
     other = replace(given, folder=given.folder / "other")
-    code, _, stderr = other.run(*given.models[:2], "--data", str(given.data), "--split", "train", "--most", "4")
+    code, _, stderr = other.run(*given.models[:2], "--data", str(given.data), "--split", "train", "--max-scenes", "4")
     assert code == 0, stderr
     assert scenes == {f"What was before {number}." for number in range(5, 8)}
     others = {item["scene"] for item in other.items("sft")}

@@ -81,7 +81,7 @@ WRONG = [
     wrong(f"{TRAIN} --optimizer.lr 0.1", "--optimizer.lr: no such flag; is --optimiser.lr meant?"),
     wrong(f"{TRAIN} --parallel.compile maybe", "'maybe' is neither true nor false"),
     wrong(f"{TRAIN} --objective.dropout 10", "objective.dropout must lie between 0 and 1, not 10"),
-    wrong(f"{EVALUATE} --model a={{run}} --most 1,000", "--most: '1,000' is not a whole number"),
+    wrong(f"{EVALUATE} --model a={{run}} --max-scenes 1,000", "--max-scenes: '1,000' is not a whole number"),
     # places
     wrong(f"{ONE} --run ''", "--run '' is empty", "is a variable not set?"),
     wrong(f"{ONE} {STEP} --qwen '' --ltx {{ltx}}", "--qwen '' is empty"),

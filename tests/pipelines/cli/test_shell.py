@@ -47,13 +47,13 @@ def words(line: str) -> list[bytes]:
 
 
 def test_a_shell_gets_the_words_that_were_meant() -> None:
-    line = command("show.py", *ODD)
+    line = command("show", *ODD)
     assert line.isprintable()
     assert words(line) == [b"pipelines/show.py", *map(os.fsencode, ODD)]
 
 
 def test_plain_words_stay_as_they_are() -> None:
-    told = command("show.py", "data/nsp-film", Path("/a"), 3, "s3://bucket/x")
+    told = command("show", "data/nsp-film", Path("/a"), 3, "s3://bucket/x")
     assert told == "python pipelines/show.py data/nsp-film /a 3 s3://bucket/x"
 
 
