@@ -62,7 +62,7 @@ def test_ended_halfway_it_leaves_the_earlier_page_and_no_process(
     build_inline(captioned_spans(tmp_path, 8), tmp_path / "out", SMALL)
     (tmp_path / "out" / REPORT).write_text("the earlier page")
     with here.start(sys.executable, "pipelines/report.py", str(tmp_path / "out")) as command:
-        command.until(lambda: command.runs("darkroom.py"))
+        command.until(lambda: command.runs("decode_pool.py"))
         command.send(signum)
         ended = command.wait()
         assert command.left_behind() == []
