@@ -144,7 +144,7 @@ class BuildConfig:
         table = self.judge_kind.settings
         return getattr(self, table) if table else None
 
-    def determining(self, ffmpeg_build: str) -> dict[str, Any]:
+    def identity_settings(self, ffmpeg_build: str) -> dict[str, Any]:
         """Return dotted name → value of everything that decides the dataset's bytes, to compare two runs."""
         unused = {"limits", *(kind.settings for kind in JUDGES.values())} - {self.judge_kind.settings}
         chosen = {
@@ -157,9 +157,9 @@ class BuildConfig:
         return {**chosen, "ffmpeg": ffmpeg_build, "schema_version": SCHEMA_VERSION, "cut_version": CUT_VERSION}
 
 
-def fingerprint(determining: Mapping[str, Any]) -> str:
-    """Return the sha256 of `BuildConfig.determining` as canonical JSON."""
-    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+def fingerprint(identity_settings: Mapping[str, Any]) -> str:
+    """Return the sha256 of `BuildConfig.identity_settings` as canonical JSON."""
+    return hashlib.sha256(json.dumps(identity_settings, sort_keys=True).encode()).hexdigest()
 
 
 def as_tree(config: BuildConfig) -> dict[str, Any]:

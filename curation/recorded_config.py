@@ -48,7 +48,7 @@ class RecordedConfig:
     `begun_with_cut` is the version of the cut that work on it began with.
     """
 
-    determining: dict[str, Any]
+    identity_settings: dict[str, Any]
     source: str
     plan_sha256: str
     config: dict[str, Any]
@@ -56,12 +56,12 @@ class RecordedConfig:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.determining)
+        return fingerprint(self.identity_settings)
 
     @property
     def cut_version(self) -> int:
         """The version of the cut that made what is in OUT; the first did not note it."""
-        return int(self.determining.get(CUT, BEFORE[CUT]))
+        return int(self.identity_settings.get(CUT, BEFORE[CUT]))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -82,10 +82,10 @@ class RecordedConfig:
             return None
         try:
             value = tomllib.loads(data.decode())
-            determining = value["determining"]
-            begun_with_cut = int(value.get("begun_with_cut", determining.get(CUT, BEFORE[CUT])))
+            identity_settings = value["determining"]
+            begun_with_cut = int(value.get("begun_with_cut", identity_settings.get(CUT, BEFORE[CUT])))
             recorded = RecordedConfig(
-                determining, value["source"], value["plan_sha256"], value["config"], begun_with_cut
+                identity_settings, value["source"], value["plan_sha256"], value["config"], begun_with_cut
             )
             unknown = [*recorded._unknown()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -109,11 +109,11 @@ class RecordedConfig:
 
     def _unknown(self) -> Iterator[str]:
         """What this version does not know: a setting that is newer, or is there no more, and newer records."""
-        named = dict.fromkeys([*flatten(self.config), *self.determining])
+        named = dict.fromkeys([*flatten(self.config), *self.identity_settings])
         known = _NO_SETTINGS | flat(BuildConfig()).keys()
         yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))
-        if int(self.determining.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
-            yield f"{SCHEMA} {self.determining[SCHEMA]}"
+        if int(self.identity_settings.get(SCHEMA, SCHEMA_VERSION)) > SCHEMA_VERSION:
+            yield f"{SCHEMA} {self.identity_settings[SCHEMA]}"
 
     def publish(self, out: Storage) -> None:
         value = {
@@ -122,6 +122,6 @@ class RecordedConfig:
             "plan_sha256": self.plan_sha256,
             "begun_with_cut": self.begun_with_cut,
             "config": self.config,
-            "determining": self.determining,
+            "determining": self.identity_settings,
         }
         out.write(CONFIG, tomli_w.dumps(value).encode())

@@ -127,7 +127,7 @@ def summarize(
     spending: Spending | None,
 ) -> BuildSummary:
     """The account of what is sealed now."""
-    judge = recorded.determining["judge"]
+    judge = recorded.identity_settings["judge"]
     return BuildSummary(
         judge=judge,
         method=JUDGES[judge].method,
@@ -180,7 +180,7 @@ def conclude(
     """
     sums: Checksums = {}
     manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
-    spending = Spending.read(out, at_work=False) if is_paid(recorded.determining["judge"]) else None
+    spending = Spending.read(out, at_work=False) if is_paid(recorded.identity_settings["judge"]) else None
     summary = summarize(plan, recorded, state, tally, manifest, seconds, spending)
     changed = _changed(out, before)
     if before and out.stat(CHECKSUMS) and not changed:

@@ -149,7 +149,15 @@ def main(
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
         asking = begun.terms(settings, budget_usd, batches, uncaptioned, prices, is_alone)
         order = BuildRequest(
-            source, out, settings, workers, _outcomes(retry), ray_address, asking.terms, stop_after, asking.hindrance
+            source,
+            out,
+            settings,
+            workers,
+            _outcomes(retry),
+            ray_address,
+            asking.terms,
+            stop_after,
+            asking.judge_unavailable,
         )
         only = {"--model": model, "--estimate": estimating, "--assume": assume, "--budget-usd": budget_usd}
         captions = {"--caption-missing": caption_missing, "--skip-uncaptioned": skip_uncaptioned}
@@ -201,7 +209,7 @@ def _uncaptioned(caption_missing: bool, skip_uncaptioned: bool) -> Literal["mist
 
 
 def _refuse_without_claude(config: BuildConfig, begun: BegunDataset, given: dict[str, Any]) -> None:
-    judge = begun.recorded.determining.get("judge") if begun.recorded else None
+    judge = begun.recorded.identity_settings.get("judge") if begun.recorded else None
     remedy = "give --judge claude"
     if judge is not None and not is_paid(judge):  # which OUT would refuse
         remedy = (

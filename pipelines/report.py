@@ -16,7 +16,7 @@ import click
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.run import claimed_out, open_out
+from nextscene.curation.run.run import claim_out, open_out
 from nextscene.curation.sources import Source
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
@@ -47,7 +47,7 @@ def main(out: str) -> None:
     config = config_of(recorded, place)
     from nextscene.curation.report.make import write_report  # late: the processes that decode pictures load this file
 
-    with claimed_out(place) as ours:
+    with claim_out(place) as ours:
         page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
         update_checksum(ours, REPORT, page.sha256)
     console.out.print(f"report    {place.display_uri}/{REPORT}", markup=False)

@@ -26,9 +26,9 @@ SMALL_FLAGS = ("--judge", "none", "--test", "0", "--unit-size", "2", "--units-pe
 """The flags that say what `tests.support.SMALL` says."""
 
 
-def sabotage(**settings: str) -> dict[str, str]:
+def fault_injection(**settings: str) -> dict[str, str]:
     """The environment that has fakes/fault_injection break a command from within, in the ways that it lists."""
-    names = {f"SABOTAGE_{name}": value for name, value in settings.items()}
+    names = {f"FAULT_{name}": value for name, value in settings.items()}
     return {"PYTHONPATH": f"{REPOSITORY / 'tests' / 'fakes' / 'fault_injection'}{os.pathsep}{REPOSITORY}", **names}
 
 

@@ -23,15 +23,15 @@ from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.ledger import RUN_SPECIFIC, Row
 from nextscene.curation.plan import Plan
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.prepare import prepare, untouched
-from nextscene.curation.run.run import claimed_out, open_out
-from nextscene.curation.run.source_witnesses import witnesses
+from nextscene.curation.run.prepare import has_only_plan, prepare
+from nextscene.curation.run.run import claim_out, open_out
+from nextscene.curation.run.source_sentinels import read_sentinels
 from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.committed import CommittedState, clean_up, discard_superseded, read_progress
-from nextscene.curation.sealing.partial_shards import seal_as_they_stand
-from nextscene.curation.sealing.remaining import ShardWork, at_most, remaining, to_retry
-from nextscene.curation.sealing.repair import heal, seal_or_take_back
-from nextscene.curation.sealing.retry import begin_or_go_on, check_open_retry, end_retry
+from nextscene.curation.sealing.partial_shards import seal_partial_shards
+from nextscene.curation.sealing.remaining import ShardWork, first_clips, remaining, retried_shards
+from nextscene.curation.sealing.repair import repair_commits, seal_or_redo
+from nextscene.curation.sealing.retry import check_open_retry, end_retry, start_or_resume_retry
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.curation.summary import BuildSummary, conclude, sums_before
@@ -101,31 +101,31 @@ def build_inline(
     What ends the asking is raised once all that was decided is sealed, and summed up.
     """
     begun = time.monotonic()
-    with claimed_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
+    with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
         given = Source.at(str(source))
         recorded = prepare(place, given, config, terms, retry=bool(retry))
-        begun_with, seen_by = recorded.begun_with_cut, witnesses(place)
+        begun_with, seen_by = recorded.begun_with_cut, read_sentinels(place)
         job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", terms, begun_with, seen_by)
         judging = UnitJudge(config, terms, place, "inline")
         plan, before = Plan(place, config), sums_before(place)
-        state, _ = heal(place, config.units_per_shard)
+        state, _ = repair_commits(place, config.units_per_shard)
         clean_up(place, state, config.units_per_shard)
         end: Exception | None = None
         try:
             while not (end or state.complete(plan)):
                 works = remaining(plan, state, place)
-                end = do_all(job, at_most(works, stop_after) if stop_after else works, judging, runner)
+                end = do_all(job, first_clips(works, stop_after) if stop_after else works, judging, runner)
                 if end or stop_after:
-                    seal_as_they_stand(place, plan, config.units_per_shard)
+                    seal_partial_shards(place, plan, config.units_per_shard)
                     break
                 state = CommittedState.read(place, config.units_per_shard)
             state = CommittedState.read(place, config.units_per_shard)
-            if retry and not end and (under_way := begin_or_go_on(place, state, retry)):
-                end = do_all(job, to_retry(plan, state, place, under_way), judging, runner)
+            if retry and not end and (under_way := start_or_resume_retry(place, state, retry)):
+                end = do_all(job, retried_shards(plan, state, place, under_way), judging, runner)
         finally:
             runner.run(judging.end())
-        if end and untouched(place):
+        if end and has_only_plan(place):
             raise end
         state, tally = read_progress(place, config.units_per_shard)
         summary, sums = conclude(place, plan, recorded, state, tally, time.monotonic() - begun, before)
@@ -158,7 +158,7 @@ def do_all(
             if not decision.outcome.is_partial:
                 work.todo.remove(unit)
         if work.is_done:
-            seal_or_take_back(job.out, work.name, work.units)
+            seal_or_redo(job.out, work.name, work.units)
     return left
 
 

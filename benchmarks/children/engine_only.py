@@ -30,7 +30,7 @@ def main(location: str, out_location: str, workers: int) -> None:
     source, out = Source.at(location), open_out(out_location)
     with hold_lock(out, "benchmark") as heartbeat:
         recorded = prepare(out, source, config)
-        job = UnitContext(config, source.root, out, recorded.determining["ffmpeg"], "benchmark")
+        job = UnitContext(config, source.root, out, recorded.identity_settings["ffmpeg"], "benchmark")
         plan, state = Plan(out, config), CommittedState.read(out, config.units_per_shard)
         with connected(workers, None):
             import ray

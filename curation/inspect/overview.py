@@ -17,7 +17,7 @@ from nextscene.curation.ledger import Tally
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.retry import open_retry
-from nextscene.curation.sealing.retry_advice import Advice, retries
+from nextscene.curation.sealing.retry_advice import RetryAdvice, accepted_retries
 from nextscene.curation.summary import Spending
 from nextscene.judge.registry import JUDGES, is_paid
 from nextscene.judge.spending.answer_segments import CALLS
@@ -62,7 +62,7 @@ class DatasetOverview:
     splits: tuple[SplitSize, ...]
     spending: Spending | None
     runner: LockHolder | None
-    retries: tuple[Advice, ...]
+    retries: tuple[RetryAdvice, ...]
     example: str
     missing: tuple[str, ...]
 
@@ -142,9 +142,9 @@ def _ends(opened: OpenDataset) -> _Ends | None:
     return counts
 
 
-def _retries(opened: OpenDataset, outcomes: tuple[tuple[str, str, int], ...] | None) -> list[Advice]:
+def _retries(opened: OpenDataset, outcomes: tuple[tuple[str, str, int], ...] | None) -> list[RetryAdvice]:
     recorded = RecordedConfig.read(opened.out)
-    return retries(outcomes or (), recorded.cut_version, open_retry(opened.out)) if recorded else []
+    return accepted_retries(outcomes or (), recorded.cut_version, open_retry(opened.out)) if recorded else []
 
 
 def _outcomes(summary: dict[str, Any], ends: _Ends | None) -> tuple[tuple[str, str, int], ...] | None:

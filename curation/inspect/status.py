@@ -60,6 +60,6 @@ def status(out: Storage, config: BuildConfig) -> Status:
         spending,
         len(state.partial),
         retry,
-        sum(retry.is_left(shard) for shard in state.sealed.values()) if retry else 0,
+        sum(retry.is_pending(shard) for shard in state.sealed.values()) if retry else 0,
         at_work,
     )

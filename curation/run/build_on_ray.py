@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nextscene.common.ray_cluster.messages import ToSupervisor
 from nextscene.curation.plan import Plan
-from nextscene.curation.run.unit_judge import units_waiting
+from nextscene.curation.run.unit_judge import max_units_waiting
 from nextscene.curation.sealing.remaining import WorkLeft
 from nextscene.curation.shared_out import check_shared
 from nextscene.curation.stages.unit import UnitContext
@@ -29,6 +29,6 @@ class BuildOnRay:
 
         check_shared(self.job.out)
         plan = Plan(self.job.out, self.job.config)
-        waiting = units_waiting(self.job.config, self.job.terms, pictured=plan.uncaptioned > 0)
+        waiting = max_units_waiting(self.job.config, self.job.terms, pictured=plan.uncaptioned > 0)
         engine = Engine(self.job, self.workers, waiting, supervisor.check)
         return engine.run(self.left.shards(plan, self.job.out), supervisor.tick)

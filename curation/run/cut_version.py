@@ -26,7 +26,7 @@ from nextscene.shards.format.layout import (
 _log = logging.getLogger(__name__)
 
 
-def must_cut_anew(out: Storage, config: BuildConfig, version: int, retry: bool) -> bool:
+def needs_recut(out: Storage, config: BuildConfig, version: int, retry: bool) -> bool:
     """Whether what the cut's `version` left in OUT has to go before work goes on there.
 
     A finished dataset stays as it is. Raise UsageError for one that clips would have to be added to, and for a

@@ -26,7 +26,7 @@ from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
 from nextscene.curation.run.step_timeouts import GRACE_SECONDS, StepTimeouts
 from nextscene.curation.run.unit_progress import PRIORITY, Step, UnitProgress
 from nextscene.curation.sealing.remaining import ShardWork
-from nextscene.curation.sealing.repair import seal_or_take_back
+from nextscene.curation.sealing.repair import seal_or_redo
 from nextscene.curation.stages.describe import Asked
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit, try_clip
 from nextscene.shards.format.layout import ShardName
@@ -57,7 +57,7 @@ class Engine:
         self._check = check
         cpu_task = ray.remote(num_cpus=1, max_retries=0)
         self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
-        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_take_back)
+        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_redo)
         self._judge = JudgeActor(job)
         self._counts = StageCounts()
         self._seal_deaths: Counter[ShardName] = Counter()
@@ -300,14 +300,14 @@ class Engine:
         self._isolate(flight)
 
     def _isolate(self, flight: UnitProgress) -> None:
-        flight.take_apart()
+        flight.split()
         self._try_next(flight)
 
     def _try_next(self, flight: UnitProgress) -> None:
         if flight.untried:
             self._push(Step("try", flight.shard, flight))
         else:
-            flight.put_together()
+            flight.merge()
             self._push(Step("screen", flight.shard, flight))
 
 

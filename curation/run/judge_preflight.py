@@ -11,8 +11,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
-from nextscene.curation.run.minimum_budget import check_budget, has_answers
-from nextscene.curation.run.prepare import refuse_other_settings
+from nextscene.curation.run.minimum_budget import check_budget, has_stored_answers
+from nextscene.curation.run.prepare import check_settings
 from nextscene.curation.run.unit_judge import patience
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
@@ -21,7 +21,7 @@ from nextscene.judge.errors import JudgeUsageError
 from nextscene.shards.format.layout import CONFIG
 
 
-def why_not_ask(
+def preflight(
     out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, retry: Collection[str], known: str
 ) -> str:
     """Why nothing may be asked, "" where it may: what is `known` already, or that there is no key.
@@ -29,14 +29,14 @@ def why_not_ask(
     Raises UsageError where it is certain that something is to be asked, for settings that OUT was not begun with, for
     a budget that decides nothing, and for a key that the API does not accept. Writes nothing.
     """
-    refuse_other_settings(out, source, config.determining(ffmpeg.build()))
+    check_settings(out, source, config.identity_settings(ffmpeg.build()))
     why = known or _of_the_key(out)
     is_to_ask = bool(retry) or not is_finished(out, config)
     if why and is_to_ask:
         raise UsageError(why)
     if terms:
         check_budget(out, config.claude, terms)
-        if is_to_ask and not has_answers(out):  # with stored answers nothing else may be needed
+        if is_to_ask and not has_stored_answers(out):  # with stored answers nothing else may be needed
             _check_accepted(config)
     return why
 

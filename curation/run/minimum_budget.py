@@ -19,7 +19,7 @@ _SCENE = "x" * 200
 _STEP = Decimal("0.001")
 
 
-def least_budget(settings: ClaudeConfig, terms: JudgeBudget) -> Decimal:
+def minimum_budget(settings: ClaudeConfig, terms: JudgeBudget) -> Decimal:
     """US dollars, rounded up to a tenth of a cent."""
     from nextscene.judge.api.client import worst_cost  # it loads the SDK
 
@@ -34,16 +34,16 @@ def check_budget(out: Storage, settings: ClaudeConfig, terms: JudgeBudget) -> No
 
     Where answers are stored they may be all that is needed.
     """
-    if terms.budget is None or terms.budget >= (least := least_budget(settings, terms)):
+    if terms.budget is None or terms.budget >= (least := minimum_budget(settings, terms)):
         return
-    if not has_answers(out) and not _is_complete(out):
+    if not has_stored_answers(out) and not _is_complete(out):
         raise UsageError(
             f"--budget-usd {terms.budget:f} decides no clip: a description and a verification may cost ${least:f} with"
             f" {terms.price.model}; give {least:f} at least"
         )
 
 
-def has_answers(out: Storage) -> bool:
+def has_stored_answers(out: Storage) -> bool:
     """Return whether anything was paid for, also where what is stored of it is damaged."""
     try:
         return StoredAnswers(out).count > 0

@@ -19,9 +19,9 @@ from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree,
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, write_plan
 from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig
-from nextscene.curation.run.cut_version import discard_clips, must_cut_anew
-from nextscene.curation.run.recorded_budget import keep_terms
-from nextscene.curation.run.source_moved import differences_of_moved
+from nextscene.curation.run.cut_version import discard_clips, needs_recut
+from nextscene.curation.run.recorded_budget import record_budget
+from nextscene.curation.run.source_moved import compare_moved
 from nextscene.curation.sources import Source
 from nextscene.judge.claude import CLAUDE
 from nextscene.judge.errors import JudgeStopped
@@ -51,7 +51,7 @@ _PROMPTS = "prompts."
 _log = logging.getLogger(__name__)
 
 
-def as_begun(out: Storage, config: BuildConfig) -> BuildConfig:
+def with_recorded_prompt_version(out: Storage, config: BuildConfig) -> BuildConfig:
     """The configuration with the version of the prompts that OUT was begun with. Raises UsageError."""
     try:
         recorded = RecordedConfig.read(out)
@@ -59,9 +59,9 @@ def as_begun(out: Storage, config: BuildConfig) -> BuildConfig:
         return config
     if recorded is None:
         return config
-    if CLAUDE.settings not in (config.judge_kind.settings, settings_of(recorded.determining.get("judge"))):
+    if CLAUDE.settings not in (config.judge_kind.settings, settings_of(recorded.identity_settings.get("judge"))):
         return config
-    version = recorded.determining.get("claude.prompt_version", BEFORE["claude.prompt_version"])
+    version = recorded.identity_settings.get("claude.prompt_version", BEFORE["claude.prompt_version"])
     return replace(config, claude=replace(config.claude, prompt_version=version))
 
 
@@ -72,15 +72,15 @@ def prepare(
 
     What an older version of the cut left of an unfinished dataset is discarded.
     """
-    determining = config.determining(ffmpeg.build())
+    identity_settings = config.identity_settings(ffmpeg.build())
     try:
-        _note_if_moved(out, source, config, determining)
-        recorded = find_existing_plan(out, source, determining)
+        _note_if_moved(out, source, config, identity_settings)
+        recorded = find_existing_plan(out, source, identity_settings)
     except DamagedConfig as damage:
-        recorded = _adopted(out, source, config, terms, determining, damage)
+        recorded = _rebuild_config(out, source, config, terms, identity_settings, damage)
     if recorded is not None:
-        _mend_plan(out, source, config, terms, recorded)
-    if recorded is not None and terms is not None and decided_otherwise(out, config, terms):
+        _restore_plan(out, source, config, terms, recorded)
+    if recorded is not None and terms is not None and differs_on_uncaptioned(out, config, terms):
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
@@ -88,27 +88,29 @@ def prepare(
                 out.delete(earlier)
         plan_sha256 = write_plan(out, source, config, terms)
         if terms:
-            keep_terms(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
-        recorded = RecordedConfig(determining, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
+            record_budget(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
+        recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
-    if must_cut_anew(out, config, recorded.cut_version, retry):
-        if not untouched(out):
+    if needs_recut(out, config, recorded.cut_version, retry):
+        if not has_only_plan(out):
             discard_clips(out)
         out.delete(CHECKSUMS)
-        recorded = replace(recorded, determining=determining, config=as_tree(config))
+        recorded = replace(recorded, identity_settings=identity_settings, config=as_tree(config))
         recorded.publish(out)
     return recorded
 
 
-def _note_if_moved(out: Storage, source: Source, config: BuildConfig, determining: dict[str, Any]) -> None:
+def _note_if_moved(out: Storage, source: Source, config: BuildConfig, identity_settings: dict[str, Any]) -> None:
     """Record where the source lies now. Raises as `moved`."""
-    if recorded := moved(out, source, config, determining):
+    if recorded := moved(out, source, config, identity_settings):
         out.delete(CHECKSUMS)
         recorded.publish(out)
 
 
-def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[str, Any]) -> RecordedConfig | None:
+def moved(
+    out: Storage, source: Source, config: BuildConfig, identity_settings: dict[str, Any]
+) -> RecordedConfig | None:
     """Return OUT's record with the place of a source that has moved, if it is the one that was planned.
 
     None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageError for
@@ -118,17 +120,17 @@ def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[s
     if (
         recorded is None
         or recorded.source == source.display_uri
-        or _differences(recorded, determining, recorded.source)
+        or _differences(recorded, identity_settings, recorded.source)
     ):
         return None
-    if is_paid(recorded.determining.get("judge")) and untouched(out):
+    if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):
         return None  # it is planned anew
     try:
         Plan(out, config)
     except (FileNotFoundError, DamagedRecord):
         return None  # and then nothing says what was planned
     try:
-        different, others = differences_of_moved(out, source, config.judge)
+        different, others = compare_moved(out, source, config.judge)
     except UsageError:
         return None  # it could not be planned at all
     if different:
@@ -143,32 +145,32 @@ def moved(out: Storage, source: Source, config: BuildConfig, determining: dict[s
     return replace(recorded, source=source.display_uri)
 
 
-def _adopted(
+def _rebuild_config(
     out: Storage,
     source: Source,
     config: BuildConfig,
     terms: JudgeBudget | None,
-    determining: dict[str, Any],
+    identity_settings: dict[str, Any],
     damage: DamagedConfig,
 ) -> RecordedConfig | None:
     """What the damaged `config.toml` must have said, published; None where nothing was done by it.
 
     Raises `damage` where this run's settings are not shown to be those that OUT was made with.
     """
-    if untouched(out):
+    if has_only_plan(out):
         _log.warning("%s; nothing was decided, so it is planned anew", damage.why)
         return None
     known = _known_fingerprint(out)
     try:
         plan_sha256 = file_sha256(out, PLAN)
         with scratch_folder() as folder:
-            same_plan = _derived(Storage.at(folder), source, config, terms, plan_sha256)
+            same_plan = _replan_matches(Storage.at(folder), source, config, terms, plan_sha256)
     except FileNotFoundError:
         same_plan = False
-    if not same_plan or known not in ("", fingerprint(determining)):
+    if not same_plan or known not in ("", fingerprint(identity_settings)):
         raise damage
     _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
-    recorded = RecordedConfig(determining, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
+    recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
     recorded.publish(out)
     return recorded
 
@@ -181,7 +183,7 @@ def _known_fingerprint(out: Storage) -> str:
         return ""
 
 
-def _mend_plan(
+def _restore_plan(
     out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, recorded: RecordedConfig
 ) -> None:
     """Derives a plan that is gone or cut short from the source again, if that gives the very same.
@@ -202,7 +204,7 @@ def _mend_plan(
         )
     with scratch_folder() as folder:
         draft = Storage.at(folder)
-        if not _derived(draft, source, config, terms, recorded.plan_sha256):
+        if not _replan_matches(draft, source, config, terms, recorded.plan_sha256):
             raise UsageError(
                 f"--out {out.display_uri}: {PLAN} {how}, and the source does not give the same again; restore it, or"
                 " choose another --out"
@@ -212,7 +214,9 @@ def _mend_plan(
             shutil.copyfileobj(made, file, 1 << 20)
 
 
-def _derived(draft: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, plan_sha256: str) -> bool:
+def _replan_matches(
+    draft: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, plan_sha256: str
+) -> bool:
     """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
 
     What was to become of clips without a caption need not be told again: either way is tried.
@@ -224,7 +228,7 @@ def _derived(draft: Storage, source: Source, config: BuildConfig, terms: JudgeBu
     return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)
 
 
-def decided_otherwise(out: Storage, config: BuildConfig, terms: JudgeBudget) -> bool:
+def differs_on_uncaptioned(out: Storage, config: BuildConfig, terms: JudgeBudget) -> bool:
     """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
 
     Raises UsageError for one by which something was done.
@@ -233,7 +237,7 @@ def decided_otherwise(out: Storage, config: BuildConfig, terms: JudgeBudget) -> 
     skips, captions = (terms.uncaptioned == "skip", terms.uncaptioned == "caption")
     if not (skips and plan.uncaptioned) and not (captions and plan.skipped):
         return False
-    if untouched(out):
+    if has_only_plan(out):
         return True
     flag, was = ("--skip-uncaptioned", "--caption-missing") if skips else ("--caption-missing", "--skip-uncaptioned")
     count = plan.uncaptioned or plan.skipped
@@ -243,7 +247,7 @@ def decided_otherwise(out: Storage, config: BuildConfig, terms: JudgeBudget) -> 
     )
 
 
-def find_existing_plan(out: Storage, source: Source, determining: dict[str, Any]) -> RecordedConfig | None:
+def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str, Any]) -> RecordedConfig | None:
     """The plan in OUT that a run with these settings goes on with; None where it is to make one.
 
     Raises UsageError, naming each setting in which this run differs from the one that OUT was planned for.
@@ -251,10 +255,10 @@ def find_existing_plan(out: Storage, source: Source, determining: dict[str, Any]
     recorded = RecordedConfig.read(out)
     if recorded is None:
         return None
-    different = _differences(recorded, determining, source.display_uri)
+    different = _differences(recorded, identity_settings, source.display_uri)
     if not different:
         return recorded
-    if is_paid(recorded.determining.get("judge")) and untouched(out):
+    if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):
         return None  # it was asked in vain from the first question on, of a model that is not there perhaps
     raise UsageError(
         f"--out {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
@@ -262,12 +266,12 @@ def find_existing_plan(out: Storage, source: Source, determining: dict[str, Any]
     )
 
 
-def refuse_other_settings(out: Storage, source: Source, determining: dict[str, Any]) -> None:
+def check_settings(out: Storage, source: Source, identity_settings: dict[str, Any]) -> None:
     """Raise as `find_existing_plan` where a setting differs; where only the source does, it may have moved."""
     with suppress(DamagedConfig):
         recorded = RecordedConfig.read(out)
-        if recorded and _differences(recorded, determining, recorded.source):
-            find_existing_plan(out, source, determining)
+        if recorded and _differences(recorded, identity_settings, recorded.source):
+            find_existing_plan(out, source, identity_settings)
 
 
 def _remedy(different: Collection[str]) -> str:
@@ -278,12 +282,12 @@ def _remedy(different: Collection[str]) -> str:
     return "Leave out what differs, to go on with what it was begun with"
 
 
-def _differences(recorded: RecordedConfig, determining: dict[str, Any], source: str) -> dict[str, str]:
+def _differences(recorded: RecordedConfig, identity_settings: dict[str, Any], source: str) -> dict[str, str]:
     """What a run with these settings and this source would do otherwise, in the order in which a person would look.
 
     What follows from another judge, or from another version of the prompts, is not told beside that.
     """
-    before, now = {**recorded.determining, "source": recorded.source}, {**determining, "source": source}
+    before, now = {**recorded.identity_settings, "source": recorded.source}, {**identity_settings, "source": source}
     followers: tuple[str, ...] = (CUT,)  # which is no setting
     if before.get("judge") != now.get("judge"):
         followers += (_PROMPTS, *(f"{kind.settings}." for kind in JUDGES.values() if kind.settings))
@@ -311,7 +315,7 @@ def _value(decided: dict[str, Any], name: str) -> Any:
     return decided[name] if name in decided else was_before(name)
 
 
-def untouched(out: Storage) -> bool:
+def has_only_plan(out: Storage) -> bool:
     """Whether OUT holds a plan at most: nothing was decided by it, and no answer was paid for."""
     done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
     try:

@@ -59,7 +59,7 @@ class RecordedBudget:
             ) from error
         return kept
 
-    def are_of(self, out: Storage) -> bool:
+    def belongs_to(self, out: Storage) -> bool:
         """Whether they were given for the plan in OUT, not for another dataset whose answers were copied."""
         planned = _planned(out)
         return planned is not None and self.plan_sha256 in ("", planned)
@@ -78,7 +78,7 @@ def _planned(out: Storage) -> str | None:
         return None
 
 
-def keep_terms(out: Storage, terms: JudgeBudget, plan_sha256: str) -> None:
+def record_budget(out: Storage, terms: JudgeBudget, plan_sha256: str) -> None:
     """Note what counts from now on for this plan, where it is not what is noted, and where a bound or none was told."""
     now = RecordedBudget(terms.budget, terms.in_batches, terms.prices, plan_sha256)
     if terms.is_bound_told and RecordedBudget.read(out) != now:
@@ -91,7 +91,7 @@ def keep_terms(out: Storage, terms: JudgeBudget, plan_sha256: str) -> None:
         out.write(TERMS, json.dumps(noted).encode())
 
 
-def spent_on(out: Storage) -> Decimal | None:
+def spent_so_far(out: Storage) -> Decimal | None:
     """US dollars that were spent on OUT by all that is stored there; None where nothing is, or it cannot be read."""
     try:
         record = BudgetRecord.read(out)
@@ -103,7 +103,7 @@ def spent_on(out: Storage) -> Decimal | None:
     return answers.spent if answers.count else None
 
 
-def in_words(out: Storage, terms: JudgeBudget) -> str:
+def describe_budget(out: Storage, terms: JudgeBudget) -> str:
     """Who is asked, how, and how much is spent on OUT at most, for a line before the first question."""
     how = "in batches" if terms.in_batches else "one by one"
     bound = (

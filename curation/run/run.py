@@ -23,16 +23,16 @@ from nextscene.curation.plan import Plan
 from nextscene.curation.progress import StageProgress, Stages, Tick
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.build_on_ray import BuildOnRay
-from nextscene.curation.run.judge_preflight import is_finished, why_not_ask
-from nextscene.curation.run.prepare import as_begun, prepare, untouched
-from nextscene.curation.run.recorded_budget import in_words, keep_terms
-from nextscene.curation.run.source_changes import SourceComparison, compared_since, standing_before
-from nextscene.curation.run.source_witnesses import witnesses
+from nextscene.curation.run.judge_preflight import is_finished, preflight
+from nextscene.curation.run.prepare import has_only_plan, prepare, with_recorded_prompt_version
+from nextscene.curation.run.recorded_budget import describe_budget, record_budget
+from nextscene.curation.run.source_changes import SourceComparison, compare_unless_replanned, read_previous_config
+from nextscene.curation.run.source_sentinels import read_sentinels
 from nextscene.curation.sealing.committed import CommittedState, clean_up, discard_superseded, read_progress
-from nextscene.curation.sealing.partial_shards import seal_as_they_stand
+from nextscene.curation.sealing.partial_shards import seal_partial_shards
 from nextscene.curation.sealing.remaining import WorkLeft, count_retried
-from nextscene.curation.sealing.repair import heal
-from nextscene.curation.sealing.retry import OpenRetry, begin_or_go_on, check_open_retry, end_retry, open_retry
+from nextscene.curation.sealing.repair import repair_commits
+from nextscene.curation.sealing.retry import OpenRetry, check_open_retry, end_retry, open_retry, start_or_resume_retry
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext
 from nextscene.curation.summary import BuildSummary, conclude, sums_before
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 class BuildRequest:
     """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s.
 
-    At most `stop_after` of the undecided clips are begun; None is all of them. `why_not_ask` says why claude may not be
+    At most `stop_after` of the undecided clips are begun; None is all of them. `preflight` says why claude may not be
     asked under these terms, which are None where its price is not known.
     """
 
@@ -64,7 +64,7 @@ class BuildRequest:
     ray_address: str | None = None
     terms: JudgeBudget | None = None
     stop_after: int | None = None
-    hindrance: str = ""
+    judge_unavailable: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def open_out(location: str) -> Storage:
     return out
 
 
-def open_apart(source_location: str, out_location: str) -> tuple[Source, Storage]:
+def open_source_and_out(source_location: str, out_location: str) -> tuple[Source, Storage]:
     """Source and OUT. Raises UsageError where one lies in the other: a set must not be made of its own shards.
 
     Raises SourceGone where nothing is at the place that OUT was planned from.
@@ -134,10 +134,10 @@ def _source_of(out: Storage, location: str) -> Source:
 def _opened(order: BuildRequest) -> tuple[Source, Storage, SourceGone | None]:
     """Source and OUT, and what is raised if the source of a finished OUT is needed, where nothing is there.
 
-    Raises as `open_apart`.
+    Raises as `open_source_and_out`.
     """
     try:
-        return *open_apart(order.source, order.out), None
+        return *open_source_and_out(order.source, order.out), None
     except SourceGone as gone:
         out = open_out(order.out)
         if not is_finished(out, order.config):
@@ -146,7 +146,7 @@ def _opened(order: BuildRequest) -> tuple[Source, Storage, SourceGone | None]:
 
 
 @contextmanager
-def claimed_out(out: Storage) -> Iterator[Storage]:
+def claim_out(out: Storage) -> Iterator[Storage]:
     """OUT for writing, as `claimed` has it. Raises UsageError where it is not a dataset's, and not new."""
     try:
         with claimed(out, DATASET) as ours:
@@ -163,35 +163,37 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     """
     begun = time.monotonic()
     source, place, gone = _opened(order)
-    order = replace(order, config=as_begun(place, order.config))
+    order = replace(order, config=with_recorded_prompt_version(place, order.config))
     if order.config.judge_kind.pays:
-        why = why_not_ask(place, source, order.config, order.terms, order.retry, order.hindrance)
-        order = replace(order, hindrance=why)
+        why = preflight(place, source, order.config, order.terms, order.retry, order.judge_unavailable)
+        order = replace(order, judge_unavailable=why)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     wait = order.config.limits.lock_wait_seconds
-    with claimed_out(place) as ours, hold_lock(ours, run_id, wait) as heartbeat:
+    with claim_out(place) as ours, hold_lock(ours, run_id, wait) as heartbeat:
         out = heartbeat.out
         check_open_retry(out, order.retry)
-        order = replace(order, config=as_begun(out, order.config))
-        before = standing_before(out)
+        order = replace(order, config=with_recorded_prompt_version(out, order.config))
+        before = read_previous_config(out)
         recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
         if order.terms:
-            keep_terms(out, order.terms, recorded.plan_sha256)
+            record_budget(out, order.terms, recorded.plan_sha256)
         job = UnitContext(
             order.config,
             source.root,
             out,
-            recorded.determining["ffmpeg"],
+            recorded.identity_settings["ffmpeg"],
             run_id,
             order.terms,
             recorded.begun_with_cut,
-            witnesses(out),
+            read_sentinels(out),
             ApiIdentity.current() if order.terms else None,
         )
         run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:
             summary = run.go()
-            found = SourceComparison(unread=str(gone)) if gone else compared_since(out, source, before, recorded)
+            found = (
+                SourceComparison(unread=str(gone)) if gone else compare_unless_replanned(out, source, before, recorded)
+            )
         except FileNotFoundError:
             out.check_anchor()
             raise
@@ -230,7 +232,7 @@ class _Run:
 
     def go(self) -> BuildSummary:
         units_per_shard = self._job.config.units_per_shard
-        state, tally = heal(self._out, units_per_shard)
+        state, tally = repair_commits(self._out, units_per_shard)
         clean_up(self._out, state, units_per_shard)
         self._begin(tally.total, len(state.sealed) - len(state.partial))
         try:
@@ -241,7 +243,7 @@ class _Run:
             self._conclude_as_it_is(with_page=isinstance(end, AskingEnded))
             raise
         except UsageError as mistake:
-            if untouched(self._out):
+            if has_only_plan(self._out):
                 raise
             self._conclude_as_it_is()
             raise UsageError(f"{mistake}. All that was finished is kept") from mistake
@@ -264,7 +266,7 @@ class _Run:
 
     def _retry(self, state: CommittedState) -> None:
         self._heartbeat.check()
-        if retry := begin_or_go_on(self._out, state, self._order.retry):
+        if retry := start_or_resume_retry(self._out, state, self._order.retry):
             clips, shards = count_retried(state, self._out, retry)
             self._begin(self._plan.clips - clips, self._shards - shards)
             self._work(WorkLeft(state, retry=retry))
@@ -273,10 +275,10 @@ class _Run:
         """Say who is asked and what that may cost, once. Raises SourceGone, UsageError."""
         if self._gone:
             raise self._gone
-        if self._order.hindrance:
-            raise UsageError(self._order.hindrance)
+        if self._order.judge_unavailable:
+            raise UsageError(self._order.judge_unavailable)
         if self._order.terms and self._idle:
-            _log.warning("%s", in_words(self._out, self._order.terms))
+            _log.warning("%s", describe_budget(self._out, self._order.terms))
 
     def _begin(self, clips: int, shards: int) -> None:
         """Tell that so much of the plan is done before the work that comes now."""
@@ -294,7 +296,7 @@ class _Run:
         end = supervise(request, self._ticker(), self._heartbeat.check)
         if end or self._order.stop_after:
             self._heartbeat.check()
-            seal_as_they_stand(self._out, self._plan, self._job.config.units_per_shard)
+            seal_partial_shards(self._out, self._plan, self._job.config.units_per_shard)
         if end:
             raise end
 

@@ -62,18 +62,18 @@ class SourceDifference:
 class SourceComparison:
     """How the source differs from the plan. `unread` is why it could not be compared, "" where it was.
 
-    Some of it may not have been compared: sizes and times of `unlooked` clips, the captions of `untold`, the contents
-    of `unproved`, whose files have another time, and the further columns of `unread_columns`, which older versions
-    wrote down in another way.
+    Clips that were compared in part are counted: `unchecked_sizes` without size and time, `unchecked_captions` without
+    caption, `unchecked_contents` without the contents of a file whose time has changed, `unchecked_columns` without
+    the further columns, which older versions recorded in another way.
     """
 
     kinds: dict[DifferenceKind, SourceDifference] = field(default_factory=dict)
     unread: str = ""
     has_order: bool = False
-    unlooked: int = 0
-    untold: int = 0
-    unproved: int = 0
-    unread_columns: int = 0
+    unchecked_sizes: int = 0
+    unchecked_captions: int = 0
+    unchecked_contents: int = 0
+    unchecked_columns: int = 0
 
     @property
     def is_same(self) -> bool:
@@ -100,7 +100,7 @@ def _counted(clips: SourceDifference, kind: DifferenceKind) -> str:
     return f"{clips.count:,} {'clip' if clips.count == 1 else 'clips'} {kind} ({', '.join(clips.names)}{more})"
 
 
-def standing_before(out: Storage) -> RecordedConfig | None:
+def read_previous_config(out: Storage) -> RecordedConfig | None:
     """What stands in OUT before a run prepares it, as far as it can be read."""
     try:
         return RecordedConfig.read(out)
@@ -108,13 +108,13 @@ def standing_before(out: Storage) -> RecordedConfig | None:
         return None  # what is wrong with it is told as the run is prepared
 
 
-def compared_since(
+def compare_unless_replanned(
     out: Storage, source: Source, before: RecordedConfig | None, now: RecordedConfig
 ) -> SourceComparison:
     """`compare`, but where the plan was just made of the source."""
     if before is None or before.plan_sha256 != now.plan_sha256:
         return SourceComparison()
-    return compare(out, source, str(now.determining.get("judge", "")))
+    return compare(out, source, str(now.identity_settings.get("judge", "")))
 
 
 def compare(out: Storage, source: Source, judge: str) -> SourceComparison:
@@ -181,7 +181,7 @@ class _Comparison:
         if contents:
             self._compare_contents()
         else:
-            self._found.unproved += sum(map(len, self._retimed.values()))
+            self._found.unchecked_contents += sum(map(len, self._retimed.values()))
         if self._found.has_order:
             self._compare_order()
         return self._found
@@ -200,7 +200,7 @@ class _Comparison:
         """The first that applies, of those that are seen without reading contents."""
         planned, size = self._planned, int(self._planned.sizes[row])
         if clip.size == NOT_LOOKED:
-            self._found.unlooked += 1
+            self._found.unchecked_sizes += 1
         elif clip.has_place and (size == MISSING) != (clip.size == MISSING):
             return DifferenceKind.FOUND if size == MISSING else DifferenceKind.GONE
         if planned.is_of_another_file(row, clip):
@@ -210,7 +210,7 @@ class _Comparison:
         if size >= 0 and clip.size >= 0 and size != clip.size:
             return DifferenceKind.RESIZED
         if not (self._source.root.is_local or self._source.is_manifest or clip.length != WHOLE_FILE):
-            self._found.untold += 1
+            self._found.unchecked_captions += 1
         elif planned.is_recaptioned(row, clip):
             return DifferenceKind.CAPTION
         if self._reads_preceding and planned.is_preceded_otherwise(row, preceding):
@@ -218,7 +218,7 @@ class _Comparison:
         if planned.has_other_columns(row, clip):
             if planned.knows_columns:
                 return DifferenceKind.COLUMNS
-            self._found.unread_columns += 1
+            self._found.unchecked_columns += 1
         if size >= 0 and clip.size >= 0 and int(planned.times[row]) != clip.mtime_ns:
             self._note_time(row, clip)
         return None
@@ -226,7 +226,7 @@ class _Comparison:
     def _note_time(self, row: int, clip: Clip) -> None:
         region = self._source.region(clip)
         if region is None or (region not in self._retimed and len(self._retimed) >= _MOST_READ):
-            self._found.unproved += 1
+            self._found.unchecked_contents += 1
         else:
             self._retimed.setdefault(region, []).append((row, _name(clip)))
 
@@ -237,7 +237,7 @@ class _Comparison:
         for region, rows in self._retimed.items():
             for row, name in rows:
                 if not planned[row] or not now.get(region):
-                    self._found.unproved += 1
+                    self._found.unchecked_contents += 1
                 elif planned[row] != now[region]:
                     self._differs[row] = True
                     self._found.add(DifferenceKind.CONTENTS, name)

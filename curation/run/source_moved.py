@@ -18,7 +18,7 @@ _ACCEPTED = frozenset(
 """What stays as it was planned. All else would make other clips, or none."""
 
 
-def differences_of_moved(out: Storage, source: Source, judge: str) -> tuple[str, str]:
+def compare_moved(out: Storage, source: Source, judge: str) -> tuple[str, str]:
     """What makes it another source than the one planned, and what else is other in it, in words; "" for nothing.
 
     Reads no contents, which are looked at clip by clip. Raises UsageError for what planning refuses.

@@ -102,7 +102,7 @@ class UnitJudge:
         except (JudgeUsageError, JudgeStopped) as end:
             return Decision([UNDECIDED] * len(unit.clips), _told(end))
         ends.sort(key=lambda end: isinstance(end, OverBudget))  # what ends all the asking goes first
-        return Decision(_each_answer_paid_once(unit, scenes), _told(ends[0]) if ends else None)
+        return Decision(_charge_each_answer_once(unit, scenes), _told(ends[0]) if ends else None)
 
     def report(self) -> CallProgress | None:
         """How the asking goes, if anything is paid for."""
@@ -120,7 +120,7 @@ class UnitJudge:
         if found is None:
             return None
         if isinstance(found, ClipOutcome):
-            return self._paid_before(clip, sample)
+            return self._earlier_calls(clip, sample)
         if isinstance(found, str):
             return found
         question = Question(
@@ -139,7 +139,7 @@ class UnitJudge:
         with self._client.announce(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
             return await describe_clips(judge, question)
 
-    def _paid_before(self, clip: PlannedClip, sample: int) -> DescribedScene | None:
+    def _earlier_calls(self, clip: PlannedClip, sample: int) -> DescribedScene | None:
         """What was paid for a clip that ends unasked, as one whose file has gone since; None where nothing was."""
         if self._client is None or self._terms is None or clip.flaw:
             return None
@@ -195,7 +195,7 @@ def _told(end: Exception) -> RunStopped | UsageError:
     return UsageError(str(end)) if isinstance(end, JudgeUsageError) else AskingEnded(str(end))
 
 
-def _each_answer_paid_once(
+def _charge_each_answer_once(
     unit: Unit, scenes: Sequence[DescribedScene | Undecided | None]
 ) -> list[DescribedScene | Undecided | None]:
     """An answer's cost stands with the clip that it was bought for; of an older answer, with the first that uses it."""
@@ -216,7 +216,7 @@ def _each_answer_paid_once(
     ]
 
 
-def units_waiting(config: BuildConfig, terms: JudgeBudget | None, pictured: bool) -> int:
+def max_units_waiting(config: BuildConfig, terms: JudgeBudget | None, pictured: bool) -> int:
     """How many units may wait for answers at once, so that no call that may be made has to wait for a question.
 
     Those that are asked about with pictures are kept to what fits in memory while a batch is gathered.

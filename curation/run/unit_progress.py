@@ -30,12 +30,12 @@ class UnitProgress:
     scenes: Any = None
     is_partial: bool = False
 
-    def take_apart(self) -> None:
+    def split(self) -> None:
         """From now on its clips are tried one by one."""
         quarantined = self.crashes.quarantined
         self.untried = [clip for clip in self.unit.clips if self.unit.begins(clip) and clip.clip_id not in quarantined]
 
-    def put_together(self) -> None:
+    def merge(self) -> None:
         """All were tried: it is one unit again, in which those that kill are not touched."""
         whole = replace(self.unit, quarantined=self.crashes.quarantined)
         self.shard.todo[self.shard.todo.index(self.unit)] = whole

@@ -33,7 +33,7 @@ class CommittedState:
     def read(out: Storage, units_per_shard: int) -> CommittedState:
         sealed, partial_ones = sealed_and_partial(out)
         units = (UnitName.of(entry.path) for entry in out.files(UNIT_LEDGERS) if entry.size)
-        committed = (unit for unit in units if unit and not _is_over(unit, sealed, units_per_shard))
+        committed = (unit for unit in units if unit and not _is_obsolete(unit, sealed, units_per_shard))
         return CommittedState(sealed, frozenset(committed), partial_ones)
 
     def ledgers(self, out: Storage) -> Iterator[list[Row]]:
@@ -82,7 +82,7 @@ def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
     for folder in (UNIT_LEDGERS, PARTS, CRASHES):
         for entry in out.files(folder):
             unit = UnitName.of(entry.path)
-            if unit and (entry.path == unit.partial_ledger or _is_over(unit, state.sealed, units_per_shard)):
+            if unit and (entry.path == unit.partial_ledger or _is_obsolete(unit, state.sealed, units_per_shard)):
                 out.delete(entry.path)
     for folder in (SHARDS, LEDGER):
         for entry in out.files(folder, recursive=True):
@@ -102,6 +102,6 @@ def discard_superseded(out: Storage, state: CommittedState) -> None:
             discard_shard(out, name)
 
 
-def _is_over(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
+def _is_obsolete(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
     """Whether the unit's files count for nothing: its shard is sealed. A retry that was not sealed begins anew."""
     return (unit.split, unit.index // units_per_shard) in sealed

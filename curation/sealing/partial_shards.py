@@ -12,14 +12,14 @@ from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
 from nextscene.curation.plan import Plan
 from nextscene.curation.sealing.committed import CommittedState
-from nextscene.curation.sealing.seal_shard import CannotSeal, seal_partly, seal_shard
+from nextscene.curation.sealing.seal_shard import CannotSeal, seal_partial, seal_shard
 from nextscene.shards.format.layout import PARTS, UNIT_LEDGERS, ShardName, UnitName
 from nextscene.shards.loading.reader import ShardReader
 
 _log = logging.getLogger(__name__)
 
 
-def seal_as_they_stand(out: Storage, plan: Plan, units_per_shard: int) -> None:
+def seal_partial_shards(out: Storage, plan: Plan, units_per_shard: int) -> None:
     """Seal each shard of which clips were decided that no sealed shard has. Raises StorageFault.
 
     One whose files are damaged is left to the next run, which does its units anew.
@@ -35,7 +35,7 @@ def seal_as_they_stand(out: Storage, plan: Plan, units_per_shard: int) -> None:
             if all(ledgers.get(unit) == unit.ledger for unit in units):
                 seal_shard(out, name, units)
             else:
-                _seal_as_it_stands(out, name, units, ledgers)
+                _seal_partial_shard(out, name, units, ledgers)
         except CannotSeal as damage:
             _log.warning("%s", damage)
 
@@ -50,14 +50,14 @@ def _partial_ledgers(out: Storage) -> dict[UnitName, str]:
     return {unit: path for unit, path in found if unit and path == unit.partial_ledger}
 
 
-def _seal_as_it_stands(out: Storage, name: ShardName, units: list[UnitName], ledgers: dict[UnitName, str]) -> None:
+def _seal_partial_shard(out: Storage, name: ShardName, units: list[UnitName], ledgers: dict[UnitName, str]) -> None:
     here = {unit: ledgers[unit] for unit in units if unit in ledgers}
     if name.revision:
-        here |= _taken_over(out, name, [unit for unit in units if unit not in here])
-    seal_partly(out, name, {unit: here[unit] for unit in units if unit in here})
+        here |= _copy_from_previous(out, name, [unit for unit in units if unit not in here])
+    seal_partial(out, name, {unit: here[unit] for unit in units if unit in here})
 
 
-def _taken_over(out: Storage, name: ShardName, units: list[UnitName]) -> dict[UnitName, str]:
+def _copy_from_previous(out: Storage, name: ShardName, units: list[UnitName]) -> dict[UnitName, str]:
     """Parts and ledgers of units of which nothing was decided since the revision before, made of that."""
     before = ShardName(name.split, name.index, name.revision - 1)
     rows: dict[int, list[Row]] = {unit.index: [] for unit in units}

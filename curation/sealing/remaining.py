@@ -40,9 +40,9 @@ class WorkLeft:
 
     def shards(self, plan: Plan, out: Storage) -> Iterator[ShardWork]:
         if self.retry:
-            return to_retry(plan, self.state, out, self.retry)
+            return retried_shards(plan, self.state, out, self.retry)
         work = remaining(plan, self.state, out)
-        return at_most(work, self.stop_after) if self.stop_after else work
+        return first_clips(work, self.stop_after) if self.stop_after else work
 
 
 def remaining(plan: Plan, state: CommittedState, out: Storage) -> Iterator[ShardWork]:
@@ -53,7 +53,7 @@ def remaining(plan: Plan, state: CommittedState, out: Storage) -> Iterator[Shard
             yield _open_units(plan, state, name, clips, _undecided(plan, state, out, shard))
 
 
-def at_most(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
+def first_clips(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
     """The part of the work that has the first of the clips, so many."""
     for shard in work:
         begun: list[Unit] = []
@@ -76,11 +76,11 @@ def _undecided(plan: Plan, state: CommittedState, out: Storage, shard: ShardName
     return frozenset(clip.clip_id for unit in plan.units(shard) for clip in unit.clips) - decided
 
 
-def to_retry(plan: Plan, state: CommittedState, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
+def retried_shards(plan: Plan, state: CommittedState, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
     """The shards of a retry that it has not sealed yet, under their next revision."""
     for shard, clips in plan.shards():
         sealed = state.sealed.get((shard.split, shard.index))
-        if sealed is None or not retry.is_left(sealed):
+        if sealed is None or not retry.is_pending(sealed):
             continue
         redo = frozenset(row.clip_id for row in read_ledger(out, sealed.ledger) if row.outcome in retry.outcomes)
         if redo:
@@ -88,8 +88,8 @@ def to_retry(plan: Plan, state: CommittedState, out: Storage, retry: OpenRetry) 
 
 
 def count_retried(state: CommittedState, out: Storage, retry: OpenRetry) -> tuple[int, int]:
-    """Return how many clips `to_retry` does anew, and how many shards hold them, where every shard is sealed."""
-    left = [shard for shard in state.sealed.values() if retry.is_left(shard)]
+    """Return how many clips `retried_shards` does anew, and how many shards hold them, where every shard is sealed."""
+    left = [shard for shard in state.sealed.values() if retry.is_pending(shard)]
     counts = [sum(row.outcome in retry.outcomes for row in read_ledger(out, shard.ledger)) for shard in left]
     return sum(counts), sum(count > 0 for count in counts)
 

@@ -38,7 +38,7 @@ Sizes = Mapping[str, int]
 """path → bytes, as listed."""
 
 
-def heal(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
+def repair_commits(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
     """The state and counts of what is committed and whole. Only the lock's holder may call this.
 
     Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
@@ -68,7 +68,7 @@ def heal(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
         raise
 
 
-def seal_or_take_back(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt | None:
+def seal_or_redo(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt | None:
     """As `seal_shard`; None where the files of some of the units are not what was committed: they are to be redone."""
     try:
         return seal_shard(out, name, units)

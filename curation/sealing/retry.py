@@ -57,7 +57,7 @@ class OpenRetry:
     def words(self) -> str:
         return ",".join(sorted(self.outcomes))
 
-    def is_left(self, sealed: ShardName) -> bool:
+    def is_pending(self, sealed: ShardName) -> bool:
         """Whether a shard, by its sealed revision, is still to be done: it is none of those that the retry has made."""
         revision = self._revisions.get((sealed.split, sealed.index))
         return revision is not None and sealed.revision <= revision
@@ -111,7 +111,7 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
     )
 
 
-def begin_or_go_on(out: Storage, state: CommittedState, outcomes: frozenset[str]) -> OpenRetry | None:
+def start_or_resume_retry(out: Storage, state: CommittedState, outcomes: frozenset[str]) -> OpenRetry | None:
     """Return the open retry, or a new one, recorded before any of its work; None where no clip has such an outcome."""
     if retry := OpenRetry.read(out):
         return retry

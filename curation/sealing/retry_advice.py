@@ -27,14 +27,14 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Advice:
+class RetryAdvice:
     """A retry that may help: of which outcomes, and why, in words."""
 
     outcomes: str
     why: str
 
 
-def advice(ends: Iterable[tuple[str, str, int]]) -> list[Advice]:
+def advise_retries(ends: Iterable[tuple[str, str, int]]) -> list[RetryAdvice]:
     """Return the retries that can change some of these ends (outcome, reason, clips)."""
     refused, mended = 0, dict[str, list[str]]()
     for outcome, reason, count in ends:
@@ -42,15 +42,21 @@ def advice(ends: Iterable[tuple[str, str, int]]) -> list[Advice]:
             refused += count
         elif outcome in ("failed", "quarantined") and reason in _REMEDIES:
             mended.setdefault(outcome, []).append(f"{count:,} {reason}: {_REMEDIES[reason]}")
-    found = [Advice(",".join(mended), "; ".join(line for lines in mended.values() for line in lines))] if mended else []
+    found = (
+        [RetryAdvice(",".join(mended), "; ".join(line for lines in mended.values() for line in lines))]
+        if mended
+        else []
+    )
     return found + (
-        [Advice("refused", f"to ask about {refused:,} {'clip' if refused == 1 else 'clips'} once more")]
+        [RetryAdvice("refused", f"to ask about {refused:,} {'clip' if refused == 1 else 'clips'} once more")]
         if refused
         else []
     )
 
 
-def retries(ends: Iterable[tuple[str, str, int]], cut_version: int, opened: OpenRetry | None) -> list[Advice]:
+def accepted_retries(
+    ends: Iterable[tuple[str, str, int]], cut_version: int, opened: OpenRetry | None
+) -> list[RetryAdvice]:
     """Return the retries that may help and that a build accepts.
 
     It accepts none of what another version of the cut has finished, and before an unfinished one no other.
@@ -58,10 +64,10 @@ def retries(ends: Iterable[tuple[str, str, int]], cut_version: int, opened: Open
     if cut_version != CUT_VERSION:
         return []
     if opened:
-        return [Advice(opened.words, "which was begun and is not finished")]
-    return advice(ends)
+        return [RetryAdvice(opened.words, "which was begun and is not finished")]
+    return advise_retries(ends)
 
 
-def beyond_retry(ends: Iterable[tuple[str, str, int]]) -> dict[str, int]:
+def not_retryable(ends: Iterable[tuple[str, str, int]]) -> dict[str, int]:
     """Return reason → clips of what has failed and no retry can change."""
     return {reason: count for outcome, reason, count in ends if outcome == "failed" and reason not in _REMEDIES}

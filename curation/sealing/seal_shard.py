@@ -28,7 +28,7 @@ def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Rece
     return _seal(out, name, {unit: unit.ledger for unit in units}, whole=True)
 
 
-def seal_partly(out: Storage, name: ShardName, ledgers: Mapping[UnitName, str]) -> Receipt:
+def seal_partial(out: Storage, name: ShardName, ledgers: Mapping[UnitName, str]) -> Receipt:
     """As `seal_shard`, of the clips that are decided: those in the ledgers of these units, which are in order."""
     return _seal(out, name, ledgers, whole=False)
 

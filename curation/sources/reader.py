@@ -29,7 +29,7 @@ class SourceChanged(Exception):
 
 
 @dataclass(frozen=True)
-class WitnessFile:
+class SentinelFile:
     """A planned file by which is seen whether the source is there at all."""
 
     name: str
@@ -46,7 +46,7 @@ class PlannedFolder:
     """How many clips were planned from the files of a folder and of those below it, and some of these files."""
 
     clips: int = 0
-    files: tuple[WitnessFile, ...] = ()
+    files: tuple[SentinelFile, ...] = ()
 
 
 def _not_known(folder: str) -> PlannedFolder:
@@ -76,7 +76,7 @@ class SourceReader:
     """Reads clips below one root. A remote file, and a member of a tar, is copied to `scratch` for the decoder.
 
     The last copy is kept until another is asked for: the clips of one film lie side by side. Where a clip's file is not
-    what was planned, nor are the others of its folder, which `planned_in` tells, nor any of the `witnesses`, that is
+    what was planned, nor are the others of its folder, which `planned_in` tells, nor any of the `sentinels`, that is
     the source's fault and not the clip's.
     """
 
@@ -84,12 +84,12 @@ class SourceReader:
         self,
         root: Storage,
         scratch: Path,
-        witnesses: Sequence[WitnessFile] = (),
+        sentinels: Sequence[SentinelFile] = (),
         planned_in: Callable[[str], PlannedFolder] = _not_known,
     ) -> None:
         self._root = root
         self._scratch = scratch
-        self._witnesses = witnesses
+        self._sentinels = sentinels
         self._planned_in = cache(planned_in)
         self._retimed = ""
         self._digested: tuple[tuple[Region, int, int] | None, str] = None, ""
@@ -162,11 +162,11 @@ class SourceReader:
         Its folder is asked first, then the one above, until there are files enough to tell.
         """
         storage, path = locate(self._root, clip.location)
-        if not (storage.is_local and self._witnesses) and not storage.has_parent_of(path):
+        if not (storage.is_local and self._sentinels) and not storage.has_parent_of(path):
             what = "folder is gone; is its disk mounted?" if storage.is_local else "bucket is gone"
             raise StorageFault(f"cannot read {path} in {storage.display_uri}: its {what}")
         for folder in _folders(clip.location):
-            if self._any_is_there(clip, [one for one in self._witnesses if one.location.startswith(f"{folder}/")]):
+            if self._any_is_there(clip, [one for one in self._sentinels if one.location.startswith(f"{folder}/")]):
                 raise SourceChanged(f"{clip.name} {fault}")  # without a look at the plan
             planned = self._planned_in(folder)
             if planned.clips > 1 and self._is_lost(folder):
@@ -175,12 +175,12 @@ class SourceReader:
                 raise SourceChanged(f"{clip.name} {fault}")
             if (others := _others(clip, planned.files)) >= _ENOUGH:
                 raise StorageFault(_not_as_planned(f"the folder {self._shown(folder)}", clip, fault, others))
-        if self._witnesses and not self._any_is_there(clip, self._witnesses):
-            others = _others(clip, self._witnesses)
+        if self._sentinels and not self._any_is_there(clip, self._sentinels):
+            others = _others(clip, self._sentinels)
             raise StorageFault(_not_as_planned(f"the source {self._root.display_uri}", clip, fault, others))
         raise SourceChanged(f"{clip.name} {fault}")
 
-    def _any_is_there(self, clip: LocatedClip, files: Sequence[WitnessFile]) -> bool:
+    def _any_is_there(self, clip: LocatedClip, files: Sequence[SentinelFile]) -> bool:
         """Whether any file but the clip's is as it was planned."""
         return any(file.location != clip.location and not self._fault(file) for file in files)
 
@@ -240,7 +240,7 @@ def _folders(location: str) -> Iterator[str]:
         folder = folder.rpartition("/")[0]
 
 
-def _others(clip: LocatedClip, files: Sequence[WitnessFile]) -> int:
+def _others(clip: LocatedClip, files: Sequence[SentinelFile]) -> int:
     return sum(file.location != clip.location for file in files)
 
 

@@ -30,8 +30,8 @@ from nextscene.curation.media.seek import Span
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.curation.paid_calls import with_calls
 from nextscene.curation.plan import PlannedClip, Unit
-from nextscene.curation.run.source_witnesses import planned_in
-from nextscene.curation.sources.reader import SourceChanged, SourceReader, WitnessFile
+from nextscene.curation.run.source_sentinels import planned_in
+from nextscene.curation.sources.reader import SentinelFile, SourceChanged, SourceReader
 from nextscene.curation.stages.cut import Cut, cut
 from nextscene.curation.stages.describe import DescribedScene
 from nextscene.curation.stages.keyframes import extract_keyframes
@@ -69,12 +69,12 @@ class UnitContext:
     run_id: str
     terms: JudgeBudget | None = None
     begun_with_cut: int = CUT_VERSION
-    witnesses: tuple[WitnessFile, ...] = ()
+    sentinels: tuple[SentinelFile, ...] = ()
     asks_as: ApiIdentity | None = None
 
     def reader(self, scratch: Path) -> SourceReader:
         """Who reads clips, with a folder for what it copies."""
-        return SourceReader(self.root, scratch, self.witnesses, partial(planned_in, self.out))
+        return SourceReader(self.root, scratch, self.sentinels, partial(planned_in, self.out))
 
     def check_worker(self) -> None:
         """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""

@@ -20,7 +20,7 @@ from nextscene.shards.format.manifest import Manifest
 
 def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:
     """None where nothing is paid for, and where it cannot be known."""
-    if not is_paid(recorded.determining["judge"]) or out.stat(ACCOUNT) is None:
+    if not is_paid(recorded.identity_settings["judge"]) or out.stat(ACCOUNT) is None:
         return None
     try:
         return Spending.read(out, at_work=False)

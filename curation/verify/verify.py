@@ -145,12 +145,12 @@ class _Proof:
             yield f"{PLAN}: {fault}; {_remedy(fault, _RESTORE)}"
 
     def _contradiction(self) -> str:
-        determining, settings = self._recorded.determining, flat(self._config)
+        identity_settings, settings = self._recorded.identity_settings, flat(self._config)
         if tomllib.loads(self._out.read(CONFIG).decode()).get("fingerprint") != self._recorded.fingerprint:
             return "its fingerprint is not that of what it says decides the dataset"
-        for name in sorted(settings.keys() & determining.keys()):
-            if settings[name] != determining[name]:
-                return f"it gives {name} twice, as {settings[name]!r} and {determining[name]!r}"
+        for name in sorted(settings.keys() & identity_settings.keys()):
+            if settings[name] != identity_settings[name]:
+                return f"it gives {name} twice, as {settings[name]!r} and {identity_settings[name]!r}"
         return ""
 
     def shard(self, plan: Plan, state: CommittedState, planned: ShardName) -> Iterator[str]:

@@ -14,7 +14,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig, is_record
-from nextscene.curation.run.recorded_budget import RecordedBudget, spent_on
+from nextscene.curation.run.recorded_budget import RecordedBudget, spent_so_far
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.prices import Prices
@@ -91,7 +91,7 @@ class BegunDataset:
         if not config.judge_kind.pays:
             return JudgeTerms()
         noted = RecordedBudget.read(self.out)
-        kept = noted if noted and noted.are_of(self.out) else None
+        kept = noted if noted and noted.belongs_to(self.out) else None
         in_batches = bool(kept and kept.in_batches) if batches is None else batches
         table = Prices.load(prices) if prices else None
         if not table and kept and kept.prices:
@@ -112,11 +112,11 @@ class BegunDataset:
         if kept:
             return ""
         remedy = "give --budget-usd X, which bounds all that is ever spent on it, or --budget-usd none for no bound"
-        spent = spent_on(self.out)
+        spent = spent_so_far(self.out)
         so_far = f"; ${spent:,.4f} is spent on it so far" if spent else ""
         if noted and (self.recorded or noted.budget is not None):
             return f"--out {self.out.display_uri}: its {TERMS} is that of another dataset{so_far}; {remedy}"
-        asked = self.recorded and is_paid(self.recorded.determining.get("judge"))
+        asked = self.recorded and is_paid(self.recorded.identity_settings.get("judge"))
         if is_alone and (asked or (spent is not None and self.out.stat(PLAN))):
             return (
                 f"--out {self.out.display_uri} was begun by a version that kept no budget, so nothing says what may be"
@@ -130,4 +130,4 @@ class JudgeTerms:
     """The terms, None where nobody is asked or no price is known; and why nothing may be asked under them, if so."""
 
     terms: JudgeBudget | None = None
-    hindrance: str = ""
+    judge_unavailable: str = ""

@@ -14,7 +14,7 @@ from nextscene.curation.inspect.status import Status
 from nextscene.curation.ledger import RETIMED
 from nextscene.curation.run.run import BuildResult
 from nextscene.curation.run.source_changes import DifferenceKind, SourceComparison
-from nextscene.curation.sealing.retry_advice import beyond_retry, retries
+from nextscene.curation.sealing.retry_advice import accepted_retries, not_retryable
 from nextscene.curation.sources.skipped_files import told
 from nextscene.curation.summary import BuildSummary, Spending
 from nextscene.pipelines.cli import console
@@ -78,7 +78,7 @@ def _same(found: SourceComparison) -> str:
     left_out = _not_compared(found)
     if not left_out:
         return "the source is as it was planned"
-    looked = {"order": found.has_order, "sizes": not found.unlooked, "captions": not found.untold}
+    looked = {"order": found.has_order, "sizes": not found.unchecked_sizes, "captions": not found.unchecked_captions}
     named = ["names", *(what for what, is_compared in looked.items() if is_compared)]
     compared = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
     return f"the source's {compared} are as planned; {left_out}"
@@ -87,10 +87,10 @@ def _same(found: SourceComparison) -> str:
 def _not_compared(found: SourceComparison) -> str:
     """What was not, in words; "" where all was that can be seen."""
     counts = {
-        "sizes and times": (found.unlooked, ""),
-        "captions": (found.untold, ""),
-        "other columns": (found.unread_columns, ", which an older version planned"),
-        "contents": (found.unproved, ", whose files have another time"),
+        "sizes and times": (found.unchecked_sizes, ""),
+        "captions": (found.unchecked_captions, ""),
+        "other columns": (found.unchecked_columns, ", which an older version planned"),
+        "contents": (found.unchecked_contents, ", whose files have another time"),
     }
     told = [f"{what} of {console.many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
     return f"not compared: {'; '.join(told)}" if told else ""
@@ -129,9 +129,9 @@ def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfi
 def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
     """Commands, each with what it is for behind a #, as a shell ignores it."""
     summary = finished.summary
-    for one in retries(summary.outcomes, finished.cut_version, finished.retry):
+    for one in accepted_retries(summary.outcomes, finished.cut_version, finished.retry):
         yield f"{command('retry', out.display_uri, one.outcomes)}  # {one.why}"
-    if beyond := beyond_retry(summary.outcomes):
+    if beyond := not_retryable(summary.outcomes):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in beyond.items())
         yield f"{command('show', out.display_uri)}  # no retry changes what is in files and captions: {reasons}"
     if summary.complete:

@@ -10,8 +10,14 @@ from nextscene.common import ffmpeg
 from nextscene.common.errors import UsageError
 from nextscene.curation.inspect.cost_estimate import estimate
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.run.prepare import as_begun, decided_otherwise, find_existing_plan, moved, refuse_other_settings
-from nextscene.curation.run.run import BuildRequest, open_apart
+from nextscene.curation.run.prepare import (
+    check_settings,
+    differs_on_uncaptioned,
+    find_existing_plan,
+    moved,
+    with_recorded_prompt_version,
+)
+from nextscene.curation.run.run import BuildRequest, open_source_and_out
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import count_retried
 from nextscene.curation.sealing.retry import open_retry
@@ -29,14 +35,14 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
         cases = parse_assumptions(assumed)
     except JudgeUsageError as mistake:
         raise UsageError(f"--assume {mistake}") from mistake
-    source, out = open_apart(order.source, order.out)
-    config, terms = as_begun(out, order.config), order.terms
-    determining = config.determining(ffmpeg.build())
+    source, out = open_source_and_out(order.source, order.out)
+    config, terms = with_recorded_prompt_version(out, order.config), order.terms
+    identity_settings = config.identity_settings(ffmpeg.build())
     if terms is None:
-        refuse_other_settings(out, source, determining)
-        raise UsageError(order.hindrance)
-    recorded = moved(out, source, config, determining) or find_existing_plan(out, source, determining)
-    planned = recorded is not None and not decided_otherwise(out, config, terms)
+        check_settings(out, source, identity_settings)
+        raise UsageError(order.judge_unavailable)
+    recorded = moved(out, source, config, identity_settings) or find_existing_plan(out, source, identity_settings)
+    planned = recorded is not None and not differs_on_uncaptioned(out, config, terms)
     found = estimate(source, out, config, planned, terms, cases)
     bills, captioning = found.bills.values(), found.captioning.values()
     rows = {

@@ -33,7 +33,7 @@ from tests.support import (
 pytestmark = pytest.mark.slow
 
 
-Mortal = Callable[..., tuple[int, int]]
+RunUntilKill = Callable[..., tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def mortal_runs(source: Path, judge: str) -> Iterator[Mortal]:
+def runs_killed_at_step(source: Path, judge: str) -> Iterator[RunUntilKill]:
     """A run that dies before one of its changes: its exit code, and how many changes it came to."""
     command = [sys.executable, "-m", "tests.faults.kill_at_step", str(source), judge]
     pipe = subprocess.PIPE
@@ -59,21 +59,21 @@ def mortal_runs(source: Path, judge: str) -> Iterator[Mortal]:
 
 
 @pytest.fixture
-def mortal(source: Path) -> Iterator[Mortal]:
-    with mortal_runs(source, TINY.judge) as run:
+def run_until_kill(source: Path) -> Iterator[RunUntilKill]:
+    with runs_killed_at_step(source, TINY.judge) as run:
         yield run
 
 
 def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
-    source: Path, mortal: Mortal, tmp_path: Path
+    source: Path, run_until_kill: RunUntilKill, tmp_path: Path
 ) -> None:
     undisturbed = tmp_path / "undisturbed"
-    code, steps = mortal(undisturbed, 0)
+    code, steps = run_until_kill(undisturbed, 0)
     assert code == 0
     assert steps > 40
     for deadly in range(1, steps + 1):
         out = tmp_path / f"killed-{deadly}"
-        assert mortal(out, deadly) == (-signal.SIGKILL, deadly)
+        assert run_until_kill(out, deadly) == (-signal.SIGKILL, deadly)
         assert_told_as_unfinished(out)
         build_inline(source, out, TINY)
         assert_same_dataset(undisturbed, out, TINY)
@@ -82,17 +82,17 @@ def test_killed_before_each_change_a_resumed_run_is_as_if_undisturbed(
 
 
 def test_killed_while_a_shard_is_sealed_as_it_stands_nothing_is_lost(
-    source: Path, mortal: Mortal, tmp_path: Path
+    source: Path, run_until_kill: RunUntilKill, tmp_path: Path
 ) -> None:
     """The shard has one clip and is to have two more, as its next revision. Each sixth change is as good as all."""
     undisturbed, begun = tmp_path / "undisturbed", tmp_path / "begun"
     build_inline(source, undisturbed, TINY)
     build_inline(source, begun, TINY, stop_after=1)
-    _, steps = mortal(shutil.copytree(begun, tmp_path / "counted"), 0, 2)
+    _, steps = run_until_kill(shutil.copytree(begun, tmp_path / "counted"), 0, 2)
     assert steps > 20
     for deadly in range(3, steps + 1, 6):
         out = shutil.copytree(begun, tmp_path / f"killed-{deadly}")
-        assert mortal(out, deadly, 2) == (-signal.SIGKILL, deadly)
+        assert run_until_kill(out, deadly, 2) == (-signal.SIGKILL, deadly)
         assert_told_as_unfinished(out)
         build_inline(source, out, TINY, stop_after=1)
         build_inline(source, out, TINY)
@@ -110,14 +110,14 @@ def test_killed_before_every_other_change_of_a_retry_it_goes_on_and_does_no_shar
     begun, undisturbed = tmp_path / "begun", tmp_path / "undisturbed"
     build_inline(source, begun, config)
     assert [row.outcome for row in ledger(begun, config)] == ["rejected", "dropped", "kept", "dropped", "dropped"]
-    with mortal_runs(source, config.judge) as mortal:
-        code, steps = mortal(shutil.copytree(begun, undisturbed), 0, retry="dropped")
+    with runs_killed_at_step(source, config.judge) as run_until_kill:
+        code, steps = run_until_kill(shutil.copytree(begun, undisturbed), 0, retry="dropped")
         assert code == 0
         assert steps > 40
         assert {name.revision for name in CommittedState.read(Storage.at(undisturbed), 2).sealed.values()} == {1}
         for deadly in range(1, steps + 1, 2):
             out = shutil.copytree(begun, tmp_path / f"killed-{deadly}")
-            assert mortal(out, deadly, retry="dropped") == (-signal.SIGKILL, deadly)
+            assert run_until_kill(out, deadly, retry="dropped") == (-signal.SIGKILL, deadly)
             assert_told_as_unfinished(out, config)
             if deadly % 4 == 1:
                 build_inline(source, out, config)  # which leaves the retry as it is

@@ -73,7 +73,7 @@ def relatives(pid: int) -> list[psutil.Process]:
 
 VICTIMS = {
     "driver": (),
-    "worker": ("ray::cut_unit", "ray::screen_unit", "ray::try_clip", "ray::seal_or_take_back"),
+    "worker": ("ray::cut_unit", "ray::screen_unit", "ray::try_clip", "ray::seal_or_redo"),
     "judge": ("ray::_JudgeActor",),
     "ffmpeg": ("ffmpeg",),
     "everything": (),

@@ -20,7 +20,7 @@ from nextscene.curation.run import engine
 from nextscene.curation.run.engine import Engine
 from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.remaining import ShardWork
-from nextscene.curation.sealing.repair import seal_or_take_back
+from nextscene.curation.sealing.repair import seal_or_redo
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.evaluation.video_folder import RECORDS, VideoFolder
 from nextscene.judge.spending.answer_segments import write_segments
@@ -48,7 +48,7 @@ class InlineEngine:
                 screened = screen_unit(self._job, unit)
                 cut_unit(self._job, unit, screened, asyncio.run(judging.decide(unit, screened)).scenes)
                 self._check()
-            seal_or_take_back(self._job.out, shard.name, shard.units)
+            seal_or_redo(self._job.out, shard.name, shard.units)
 
 
 def _plain_page(run: Any) -> str:

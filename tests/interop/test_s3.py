@@ -27,7 +27,7 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.run_lock import hold_lock, holder
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.pipelines.build_nsp import main
-from tests.command import SMALL_FLAGS, Ended, Place, place, sabotage
+from tests.command import SMALL_FLAGS, Ended, Place, fault_injection, place
 from tests.support import (
     SMALL,
     assert_conserved,
@@ -548,7 +548,7 @@ def test_a_server_that_goes_away_and_a_credential_that_expires_fail_no_clip(
     """Both stop the run with one line and exit code 3; the same command goes on to the same dataset."""
     s3 = OnS3(film, bucket, here, gate.port)
     ends = []
-    impatient = sabotage(TRIES="1")
+    impatient = fault_injection(TRIES="1")
     with here.start_build(*s3.flags, env=impatient) as run:
         run.until(s3.begun)
         gate.expire()

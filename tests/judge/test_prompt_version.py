@@ -11,7 +11,7 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.curation.config import fingerprint
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.prepare import as_begun, prepare
+from nextscene.curation.run.prepare import prepare, with_recorded_prompt_version
 from nextscene.curation.sources import Source
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
@@ -29,24 +29,26 @@ def test_a_dataset_begun_with_the_first_version_keeps_it_and_its_fingerprint(tmp
     source, out = Source.at(str(captioned_spans(tmp_path, 3))), Storage.at(tmp_path / "out")
     before = prepare(out, source, FIRST)
     # As the version before wrote it: it had no such setting, and no prompt for it.
-    assert not [name for name in before.determining if ("version" in name and "prompt" in name) or "notice" in name]
+    assert not [
+        name for name in before.identity_settings if ("version" in name and "prompt" in name) or "notice" in name
+    ]
     config = tmp_path / "out" / CONFIG
     config.write_text("".join(line for line in config.open() if not line.startswith("prompt_version")))
     recorded = RecordedConfig.read(out)
-    assert recorded and recorded.fingerprint == before.fingerprint == fingerprint(recorded.determining)
+    assert recorded and recorded.fingerprint == before.fingerprint == fingerprint(recorded.identity_settings)
     assert recorded.settings["claude.prompt_version"] == 1, "estimate, show and verify read it from here"
-    assert as_begun(out, CLAUDE) == FIRST
-    assert prepare(out, source, as_begun(out, CLAUDE)).fingerprint == before.fingerprint
+    assert with_recorded_prompt_version(out, CLAUDE) == FIRST
+    assert prepare(out, source, with_recorded_prompt_version(out, CLAUDE)).fingerprint == before.fingerprint
 
 
 def test_a_new_dataset_has_the_newest_version_and_another_fingerprint(tmp_path: Path) -> None:
     source = Source.at(str(captioned_spans(tmp_path, 3)))
     first, out = Storage.at(tmp_path / "first"), Storage.at(tmp_path / "out")
-    assert as_begun(out, CLAUDE) == CLAUDE
+    assert with_recorded_prompt_version(out, CLAUDE) == CLAUDE
     recorded = prepare(out, source, CLAUDE)
-    assert recorded.determining["claude.prompt_version"] == 2
+    assert recorded.identity_settings["claude.prompt_version"] == 2
     assert recorded.fingerprint != prepare(first, source, FIRST).fingerprint
-    assert as_begun(out, CLAUDE) == as_begun(out, FIRST) == CLAUDE
+    assert with_recorded_prompt_version(out, CLAUDE) == with_recorded_prompt_version(out, FIRST) == CLAUDE
 
 
 def test_beside_answers_alone_the_first_use_decides() -> None:

@@ -14,7 +14,7 @@ import pytest
 from nextscene.common.storage import Storage
 from nextscene.shards.format.layout import UnitName
 from nextscene.shards.format.manifest import Manifest
-from tests.command import SMALL_FLAGS, Place, place, sabotage
+from tests.command import SMALL_FLAGS, Place, fault_injection, place
 from tests.support import (
     SMALL,
     assert_conserved,
@@ -84,7 +84,7 @@ def test_one_worker_makes_the_dataset_and_a_second_call_finds_nothing_to_do(
     assert _wrote_home(here) == []  # above all no token, which would close clusters that are started later
     assert list((here.root / "tmp").glob("nextscene-*")) == []
 
-    with here.start_build(*flags, env=sabotage(NO_RAY="1")) as run:
+    with here.start_build(*flags, env=fault_injection(NO_RAY="1")) as run:
         again = run.wait()
     assert again.code == 0, again.stderr
     assert again.stdout.startswith("Nothing to do")
@@ -125,9 +125,9 @@ def test_interrupts_end_a_run_in_order_and_the_same_command_goes_on(here: Place,
     _spoil(source / "g.mp4", b"HANGS-WORKER")
     build_inline(source, tmp_path / "inline", config)
     flags = _flags(source, out, "--workers", "2", "--unit-size", "1")
-    hanging = sabotage(LOG=str(tmp_path / "hung"))
+    hanging = fault_injection(LOG=str(tmp_path / "hung"))
 
-    with here.start_build(*flags, env=hanging | sabotage(HOLD="1")) as run:
+    with here.start_build(*flags, env=hanging | fault_injection(HOLD="1")) as run:
         run.until(lambda: bool(Storage.at(out).files("ledger", recursive=True)))
         run.send_group(signal.SIGINT)
         ended = run.wait()
@@ -186,7 +186,7 @@ def test_a_clip_that_kills_its_worker_is_quarantined_alone_and_the_count_outlive
     source, out, log = _captioned(tmp_path / "in", "abcd"), tmp_path / "out", tmp_path / "deaths"
     _spoil(source / "c.mp4", b"KILLS-WORKER")
     flags = _flags(source, out, "--workers", "2")
-    env = sabotage(LOG=str(log))
+    env = fault_injection(LOG=str(log))
 
     def counted() -> list[int]:
         file = out / UnitName("train", 1).crashes

@@ -18,7 +18,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BEFORE
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.recorded_budget import RecordedBudget, keep_terms
+from nextscene.curation.run.recorded_budget import RecordedBudget, record_budget
 from nextscene.curation.sealing.retry import OpenRetry
 from nextscene.curation.sources import Source
 from nextscene.pipelines import show
@@ -50,10 +50,10 @@ def look(out: Path) -> str:
     return result.stdout
 
 
-def publish(of: RecordedConfig, out: Path, determining: dict[str, Any], config: dict[str, Any]) -> None:
+def publish(of: RecordedConfig, out: Path, identity_settings: dict[str, Any], config: dict[str, Any]) -> None:
     """A `config.toml` as another version would have written it, with its line in SHA256SUMS."""
     place = Storage.at(out)
-    RecordedConfig(determining, of.source, of.plan_sha256, config, of.begun_with_cut).publish(place)
+    RecordedConfig(identity_settings, of.source, of.plan_sha256, config, of.begun_with_cut).publish(place)
     update_checksum(place, CONFIG, file_sha256(place, CONFIG))
 
 
@@ -64,7 +64,7 @@ def as_before_a_setting(out: Path, *names: str) -> None:
     for name in names:
         table, _, leaf = name.partition(".")
         del config[table][leaf]
-    publish(of, out, {name: value for name, value in of.determining.items() if name not in names}, config)
+    publish(of, out, {name: value for name, value in of.identity_settings.items() if name not in names}, config)
 
 
 def test_out_alone_goes_on_with_source_settings_and_limits(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_batches_are_kept_too_and_may_be_left(api: ClaudeApi, tmp_path: Path) ->
     build("--source", source, "--out", out, *CLAUDE_FLAGS, "--stop-after", "1")
     plan = recorded(out).plan_sha256
     assert RecordedBudget.read(Storage.at(out)) == RecordedBudget(plan_sha256=plan)
-    keep_terms(Storage.at(out), terms("5", in_batches=True), plan)
+    record_budget(Storage.at(out), terms("5", in_batches=True), plan)
     begun = BegunDataset.at(Storage.at(out))
     for given, then in ((None, True), (False, False), (True, True)):
         found = begun.terms(CLAUDE, None, given, "mistake", None).terms
@@ -213,7 +213,9 @@ def test_an_unfinished_retry_is_what_is_advised_and_it_goes_on(ended: Path) -> N
 def test_a_retry_that_the_build_would_refuse_is_not_advised(ended: Path) -> None:
     """As an older version of the cut would have finished it."""
     of = recorded(ended)
-    publish(of, ended, {name: value for name, value in of.determining.items() if name != "cut_version"}, of.config)
+    publish(
+        of, ended, {name: value for name, value in of.identity_settings.items() if name != "cut_version"}, of.config
+    )
     assert command("--out", ended, "--retry", "refused").exit_code == 2
     assert retries_told(build("--out", ended)) == retries_told(look(ended)) == []
 
@@ -286,7 +288,7 @@ def test_an_estimate_by_another_judge_and_other_prompts_show_no_hashes(
 
     build("--source", source, "--out", out, *CLAUDE_FLAGS)
     of = recorded(out)
-    publish(of, out, of.determining | {"prompts.retry": "0" * 64, "prompts.caption": "1" * 64}, of.config)
+    publish(of, out, of.identity_settings | {"prompts.retry": "0" * 64, "prompts.caption": "1" * 64}, of.config)
     ended = command("--out", out)
     assert ended.exit_code == 2 and "0000" not in ended.stderr
     assert "another plan: the prompts caption, retry are those of another version. Use the version" in ended.stderr
@@ -306,7 +308,7 @@ def test_a_setting_that_is_new_keeps_the_old_behavior_in_an_old_out(
     build(*old, "--out", out, "--stop-after", "1")
     build(*old, "--out", whole)
     fingerprint, asked = recorded(out).fingerprint, sorted(stored(out))
-    assert "rules.max_damaged_frames" not in recorded(out).determining
+    assert "rules.max_damaged_frames" not in recorded(out).identity_settings
     as_before_a_setting(out, "rules.max_damaged_frames")
     assert recorded(out).fingerprint == fingerprint == recorded(whole).fingerprint
     assert recorded(out).settings["rules.max_damaged_frames"] == 3
@@ -323,7 +325,7 @@ def test_a_setting_that_is_new_keeps_the_old_behavior_in_an_old_out(
     assert build("--out", out).startswith("Nothing to do")
 
     today = prepare(Storage.at(tmp_path / "today"), Source.at(str(source)), CLAUDE)
-    assert today.determining["rules.max_damaged_frames"] == 0 and today.fingerprint != fingerprint
+    assert today.identity_settings["rules.max_damaged_frames"] == 0 and today.fingerprint != fingerprint
 
 
 def test_a_setting_that_an_out_does_not_know_is_as_it_was_before(tmp_path: Path) -> None:
@@ -341,12 +343,12 @@ def test_an_out_of_a_newer_version_is_refused_by_one_line(asking: tuple[str, ...
     build_inline(source, out, SMALL)
     of = recorded(out)
     newer = {**of.config, "rules": {**of.config["rules"], "max_blur": 0.5}}
-    for determining, config, word in (
-        (of.determining | {"rules.max_blur": 0.5}, newer, "rules.max_blur"),
-        (of.determining | {"schema_version": 99}, of.config, "schema_version 99"),
-        (of.determining | {"judge": "oracle"}, {**of.config, "judge": "oracle"}, "judge = 'oracle'"),
+    for identity_settings, config, word in (
+        (of.identity_settings | {"rules.max_blur": 0.5}, newer, "rules.max_blur"),
+        (of.identity_settings | {"schema_version": 99}, of.config, "schema_version 99"),
+        (of.identity_settings | {"judge": "oracle"}, {**of.config, "judge": "oracle"}, "judge = 'oracle'"),
     ):
-        publish(of, out, determining, config)
+        publish(of, out, identity_settings, config)
         ended = command("--out", out, *asking)
         (line,) = ended.stderr.splitlines()
         assert ended.exit_code == 2 and word in line and "version or a newer one" in line

@@ -44,7 +44,7 @@ def made(folder: Path, clips: int) -> tuple[Path, Counter[tuple[str, str]]]:
     (folder / "clips.csv").write_text("\n".join(["video,start,end,caption", *lines]))
     out = Storage.at(folder / "out")
     write_plan(out, Source.at(str(folder / "clips.csv")), CONFIG)
-    RecordedConfig(CONFIG.determining("ffmpeg"), "", "", {}, CUT_VERSION).publish(out)
+    RecordedConfig(CONFIG.identity_settings("ffmpeg"), "", "", {}, CUT_VERSION).publish(out)
     lots, counts = random.Random(0), Counter[tuple[str, str]]()
     for begin in range(0, clips, CONFIG.unit_size):
         rows = [made_up(number, lots) for number in range(begin, min(begin + CONFIG.unit_size, clips))]

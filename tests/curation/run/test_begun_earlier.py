@@ -34,7 +34,7 @@ def begun(tmp_path: Path) -> Path:
     recorded = RecordedConfig.read(out)
     assert recorded is not None
     # All clips are cut anew, as they are by another cut, so that they may be by another ffmpeg too.
-    replace(recorded, determining=recorded.determining | {"ffmpeg": ffmpeg.build()}).publish(out)
+    replace(recorded, identity_settings=recorded.identity_settings | {"ffmpeg": ffmpeg.build()}).publish(out)
     return tmp_path
 
 
@@ -49,11 +49,11 @@ def test_what_6f301bc_began_is_finished_and_no_question_is_asked_twice(
 ) -> None:
     without_ray(monkeypatch)
     out, manifest = begun / "out", begun / "source" / "clips.csv"
-    before, untouched = stored(out), files_of(out)
+    before, unchanged = stored(out), files_of(out)
     assert CLIPS <= len(before) < 2 * CLIPS
     gone = command("--out", out)
     assert gone.exit_code == 3 and "is not there" in gone.stderr and "name its new place" in gone.stderr
-    assert files_of(out) == untouched
+    assert files_of(out) == unchanged
 
     said = command("--out", out, "--source", manifest)
     assert said.exit_code == 0, said.output
@@ -78,7 +78,7 @@ def test_what_6f301bc_began_is_finished_and_no_question_is_asked_twice(
 
     recorded = RecordedConfig.read(Storage.at(out))
     assert recorded and (recorded.cut_version, recorded.begun_with_cut) == (CUT_VERSION, 1)
-    assert "claude.prompt_version" not in recorded.determining
+    assert "claude.prompt_version" not in recorded.identity_settings
     assert_conserved(out, config_of(recorded, Storage.at(out)))
     assert "The dataset is whole" in build("--out", out, "--verify")
     assert build("--out", out).startswith("Nothing to do")

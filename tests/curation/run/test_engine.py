@@ -97,7 +97,7 @@ class Cluster:
     # ---- as Ray ----
 
     def remote(self, **_: Any) -> Callable[[Any], Any]:
-        names = {"screen_unit": "screen", "cut_unit": "cut", "try_clip": "try", "seal_or_take_back": "seal"}
+        names = {"screen_unit": "screen", "cut_unit": "cut", "try_clip": "try", "seal_or_redo": "seal"}
 
         def task(function: Any, cpus: int = 1) -> Any:
             def start(*_: Any) -> Reference:

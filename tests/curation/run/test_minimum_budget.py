@@ -10,13 +10,13 @@ import pytest
 
 from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.run.minimum_budget import check_budget, least_budget
+from nextscene.curation.run.minimum_budget import check_budget, minimum_budget
 from nextscene.judge.config import ClaudeConfig
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, spans, stored, terms
 from tests.support import build_inline, ledger
 
-LEAST = least_budget(ClaudeConfig(), terms())
+LEAST = minimum_budget(ClaudeConfig(), terms())
 CENT_TENTH = Decimal("0.001")
 
 
@@ -34,7 +34,7 @@ def test_the_least_budget_is_told_and_enough_and_less_is_refused(api: ClaudeApi,
 
 
 def test_in_batches_it_is_half(api: ClaudeApi) -> None:
-    assert 2 * least_budget(ClaudeConfig(), terms(in_batches=True)) - LEAST <= CENT_TENTH
+    assert 2 * minimum_budget(ClaudeConfig(), terms(in_batches=True)) - LEAST <= CENT_TENTH
 
 
 def test_a_run_that_needs_no_call_ends_well_with_any_budget(api: ClaudeApi, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.committed import CommittedState
-from nextscene.curation.sealing.remaining import to_retry
-from nextscene.curation.sealing.retry import begin_or_go_on
+from nextscene.curation.sealing.remaining import retried_shards
+from nextscene.curation.sealing.retry import start_or_resume_retry
 from nextscene.curation.sealing.seal_shard import seal_shard
 from nextscene.curation.sources import Source
 from nextscene.curation.sources.manifest import clips_of_manifest
@@ -58,9 +58,9 @@ def half_a_retry(source: Path, out: Path) -> None:
     place, given = Storage.at(out), Source.at(str(source))
     job = UnitContext(SMALL, given.root, place, ffmpeg.build(), "killed")
     plan, state = Plan(place, SMALL), CommittedState.read(place, SMALL.units_per_shard)
-    retry = begin_or_go_on(place, state, frozenset({"failed"}))
+    retry = start_or_resume_retry(place, state, frozenset({"failed"}))
     assert retry is not None
-    (work,) = to_retry(plan, state, place, retry)
+    (work,) = retried_shards(plan, state, place, retry)
     unit = work.todo[0]
     screened = screen_unit(job, unit)
     decision = asyncio.run(UnitJudge(job.config, None, job.out, job.run_id).decide(unit, screened))

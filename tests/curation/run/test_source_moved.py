@@ -18,7 +18,7 @@ from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.ledger import SCHEMA, read_ledger, write_ledger
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import open_apart
+from nextscene.curation.run.run import open_source_and_out
 from nextscene.curation.sources import Source
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import PLAN, UNIT_LEDGERS
@@ -253,9 +253,9 @@ def test_a_source_that_is_not_there_is_the_machines_fault_where_it_was_planned(f
     planned(folder, tmp_path / "out")
     folder.rename(tmp_path / "away")
     with pytest.raises(RunStopped, match=r"is not there, and .* was planned from it; is its disk mounted"):
-        open_apart(str(folder), str(tmp_path / "out"))
+        open_source_and_out(str(folder), str(tmp_path / "out"))
     with pytest.raises(UsageError, match="no such file or folder"):
-        open_apart(str(folder), str(tmp_path / "new"))
+        open_source_and_out(str(folder), str(tmp_path / "new"))
 
 
 def test_the_digest_is_of_the_first_and_the_last_mebibyte(tmp_path: Path) -> None:

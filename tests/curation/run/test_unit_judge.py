@@ -19,7 +19,7 @@ from nextscene.curation.config import RunLimits
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome
 from nextscene.curation.plan import PlannedClip, Unit
-from nextscene.curation.run.unit_judge import UnitJudge, units_waiting
+from nextscene.curation.run.unit_judge import UnitJudge, max_units_waiting
 from nextscene.curation.stages.describe import Decision, DescribedScene
 from nextscene.curation.stages.unit import Screened
 from nextscene.judge.api.api_identity import ApiIdentity
@@ -207,11 +207,11 @@ def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
     unit_size: int, calls: int, batch: int, in_batches: bool, pictured: bool
 ) -> None:
     config = replace(CLAUDE, unit_size=unit_size, limits=RunLimits(calls_at_once=calls, batch_clips=batch))
-    clips = unit_size * units_waiting(config, terms(in_batches=in_batches), pictured)
+    clips = unit_size * max_units_waiting(config, terms(in_batches=in_batches), pictured)
     wanted = batch if in_batches else 2 * calls
     wanted = min(wanted, 2000) if pictured else wanted
     assert wanted <= clips < wanted + unit_size
-    assert units_waiting(config, None, pictured) == 0
+    assert max_units_waiting(config, None, pictured) == 0
 
 
 # ---- whose key it asks with ------------------------------------------------------------------------------------

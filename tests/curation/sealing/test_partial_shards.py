@@ -16,7 +16,7 @@ from nextscene.curation.inspect.find import ClipLocation
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.status import status
 from nextscene.curation.plan import Plan
-from nextscene.curation.run.prepare import prepare, untouched
+from nextscene.curation.run.prepare import has_only_plan, prepare
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.describe import DescribedScene
@@ -219,7 +219,7 @@ def test_a_key_that_is_refused_from_the_first_call_on_seals_nothing(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
     with pytest.raises(UsageError, match="does not accept the key"):
         build_inline(source, tmp_path / "out", ASKED, terms=terms())
-    assert untouched(Storage.at(tmp_path / "out"))
+    assert has_only_plan(Storage.at(tmp_path / "out"))
 
 
 def test_a_retry_that_the_asking_ends_leaves_the_sealed_shard_as_it_is(api: ClaudeApi, tmp_path: Path) -> None:

@@ -7,25 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from nextscene.curation.sealing.retry_advice import advice, beyond_retry
+from nextscene.curation.sealing.retry_advice import advise_retries, not_retryable
 from nextscene.curation.stages.describe import ASKED_IN_VAIN
 from tests.fakes.without_ray import build, without_ray
 from tests.support import REPOSITORY, SMALL, build_inline, make_video, write_csv
 
-FAILS = re.compile(r'(?:Ending|Declined)\(\s*"failed",\s*"([a-z_]+)"')
+FAILS = re.compile(r'(?:ClipOutcome|NoVerdict)\(\s*"failed",\s*"([a-z_]+)"')
 
 
 def test_what_a_rule_or_a_file_decides_is_not_advised_to_be_retried() -> None:
     ends = [("kept", "", 5), ("rejected", "too_small", 3), ("failed", "damaged", 2), ("dropped", "no_pass", 1)]
-    assert advice(ends) == [] and beyond_retry(ends) == {"damaged": 2}
-    (one,) = advice([*ends, ("failed", "source_missing", 1), ("quarantined", "kills_worker", 1)])
+    assert advise_retries(ends) == [] and not_retryable(ends) == {"damaged": 2}
+    (one,) = advise_retries([*ends, ("failed", "source_missing", 1), ("quarantined", "kills_worker", 1)])
     assert one.outcomes == "failed,quarantined" and "1 source_missing: put the files back first" in one.why
-    assert [one.outcomes for one in advice([("refused", "frontier_llm", 2), ("refused", "other", 1)])] == ["refused"]
+    assert [one.outcomes for one in advise_retries([("refused", "frontier_llm", 2), ("refused", "other", 1)])] == [
+        "refused"
+    ]
 
 
 def test_what_the_judge_let_down_may_be_asked_again() -> None:
     for reason in ASKED_IN_VAIN:
-        assert [one.outcomes for one in advice([("failed", reason, 1)])] == ["failed"]
+        assert [one.outcomes for one in advise_retries([("failed", reason, 1)])] == ["failed"]
 
 
 def test_every_way_to_fail_is_either_mendable_or_not() -> None:
@@ -33,7 +35,7 @@ def test_every_way_to_fail_is_either_mendable_or_not() -> None:
     code = "".join(
         path.read_text() for room in ("common", "curation", "judge") for path in (REPOSITORY / room).rglob("*.py")
     )
-    mendable = {reason for reason in FAILS.findall(code) if advice([("failed", reason, 1)])}
+    mendable = {reason for reason in FAILS.findall(code) if advise_retries([("failed", reason, 1)])}
     files = {"source_missing", "source_changed", "header_error", "cut_timeout", "cut_crashed", "unexpected"}
     assert mendable == files | {"truncated", "unreadable_answer"}
     others = {*FAILS.findall(code)} - mendable

@@ -1,11 +1,11 @@
 """Put on PYTHONPATH, this breaks a run's processes from within; Python imports it by its name as it starts.
 
 It changes one module as that is imported and does nothing unless a variable below is set:
-  SABOTAGE_LOG      a file whose end says `KILLS-WORKER` or `HANGS-WORKER` does so when its headers are read, and a
+  FAULT_LOG         a file whose end says `KILLS-WORKER` or `HANGS-WORKER` does so when its headers are read, and a
                     line in this log says that it did; the word stands in the last bytes of the video itself
-  SABOTAGE_HOLD     what says `HOLDS-WORKER` hangs as well
-  SABOTAGE_TRIES    how often storage tries what fails, so that a test need not wait as long as a user would
-  SABOTAGE_NO_RAY   importing ray is an error
+  FAULT_HOLD        what says `HOLDS-WORKER` hangs as well
+  FAULT_TRIES       how often storage tries what fails, so that a test need not wait as long as a user would
+  FAULT_NO_RAY      importing ray is an error
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 
 def _screen(module: Any) -> None:
     measure = module.HEADERS.measure
-    hangs = [b"HANGS-WORKER", *([b"HOLDS-WORKER"] if "SABOTAGE_HOLD" in os.environ else [])]
+    hangs = [b"HANGS-WORKER", *([b"HOLDS-WORKER"] if "FAULT_HOLD" in os.environ else [])]
 
-    def sabotaged(file: Path, limits: Any) -> Any:
+    def fault_injected(file: Path, limits: Any) -> Any:
         end = file.read_bytes()[-12:]
         if end in (b"KILLS-WORKER", *hangs):
-            with Path(os.environ["SABOTAGE_LOG"]).open("a") as log:
+            with Path(os.environ["FAULT_LOG"]).open("a") as log:
                 log.write(f"{end.decode()} {os.getpid()}\n")
             if end == b"KILLS-WORKER":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -38,12 +38,12 @@ def _screen(module: Any) -> None:
                 time.sleep(1)
         return measure(file, limits)
 
-    module.HEADERS.measure = sabotaged
+    module.HEADERS.measure = fault_injected
 
 
 def _storage(module: Any) -> None:
     stop = module.stop_after_attempt
-    module.stop_after_attempt = lambda tries: stop(min(tries, int(os.environ["SABOTAGE_TRIES"])))
+    module.stop_after_attempt = lambda tries: stop(min(tries, int(os.environ["FAULT_TRIES"])))
 
 
 def _ray(module: Any) -> None:
@@ -51,11 +51,11 @@ def _ray(module: Any) -> None:
 
 
 _CHANGES: dict[str, Callable[[Any], None]] = {}
-if "SABOTAGE_LOG" in os.environ:
+if "FAULT_LOG" in os.environ:
     _CHANGES["nextscene.curation.stages.screen"] = _screen
-if "SABOTAGE_TRIES" in os.environ:
+if "FAULT_TRIES" in os.environ:
     _CHANGES["nextscene.common.filesystem"] = _storage
-if "SABOTAGE_NO_RAY" in os.environ:
+if "FAULT_NO_RAY" in os.environ:
     _CHANGES["ray"] = _ray
 
 

@@ -14,7 +14,7 @@ from nextscene.common.errors import DamagedRecord
 from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.sources import MISSING
-from nextscene.curation.sources.reader import PlannedFolder, WitnessFile
+from nextscene.curation.sources.reader import PlannedFolder, SentinelFile
 from nextscene.shards.format.layout import PLAN
 
 _COUNT = 16
@@ -24,7 +24,7 @@ _Place = tuple[int, int]
 """A row group of the plan, and a row in it."""
 
 
-def witnesses(out: Storage) -> tuple[WitnessFile, ...]:
+def read_sentinels(out: Storage) -> tuple[SentinelFile, ...]:
     """Return a few planned files, spread over the plan, of which little is read. Raises DamagedRecord."""
     with translate_errors(out, PLAN):
         file = pq.ParquetFile(out.open(PLAN))
@@ -65,13 +65,13 @@ def _spread(items: Sequence[T]) -> list[T]:
     return [items[number * len(items) // few] for number in range(few)]
 
 
-def _read(file: pq.ParquetFile, places: Sequence[_Place]) -> list[WitnessFile]:
+def _read(file: pq.ParquetFile, places: Sequence[_Place]) -> list[SentinelFile]:
     """Return the files of these rows, each once, but for those that were not there when they were planned."""
-    names = [field.name for field in fields(WitnessFile) if field.name in file.schema_arrow.names]
-    found: dict[str, WitnessFile] = {}
+    names = [field.name for field in fields(SentinelFile) if field.name in file.schema_arrow.names]
+    found: dict[str, SentinelFile] = {}
     for group in sorted({group for group, _ in places}):
         table = file.read_row_group(group, columns=names, use_threads=False)
         for values in table.take([row for of, row in places if of == group]).to_pylist():
             if values["size"] != MISSING:
-                found.setdefault(values["location"], WitnessFile(**values))
+                found.setdefault(values["location"], SentinelFile(**values))
     return list(found.values())
