@@ -94,7 +94,7 @@ class Judge(Protocol):
         """What a clip shows that came without a caption."""
         ...
 
-    async def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> JudgeText:
+    async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
         """The scene just before the clip, unlike those `rejected_scenes`."""
         ...
 

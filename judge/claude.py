@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from nextscene.common.local_state import local_state
+from nextscene.common.run_lock import hold_lock
+from nextscene.common.storage import Storage
 from nextscene.judge.api.answer import Answer
+from nextscene.judge.api.api_key import check_key
 from nextscene.judge.api.request import Request
 from nextscene.judge.base import Call, JudgeText, NoVerdict, Question, Verdict
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR, RequestFailed
 from nextscene.judge.judge_kind import JudgeKind
+from nextscene.judge.prompt_version import prompt_version
 from nextscene.judge.request_builder import RequestBuilder
-from nextscene.judge.spending.prices import Price
+from nextscene.judge.run_ownership import RunOwnershipCheck
+from nextscene.judge.spending.call_journal import JOURNALS
+from nextscene.judge.spending.prices import Price, Prices
 from nextscene.judge.verdict_parser import parse_verdict
 from nextscene.prompts import load
 
@@ -38,7 +49,14 @@ class RequestClient(Protocol):
 
 
 class ClaudeJudge:
-    """Writes the scene before a clip and verifies it, captions clips, and judges videos that were made of a scene."""
+    """The judge that asks a Claude model: it writes the scene before a clip, verifies it, and captions clips.
+
+    async with ClaudeJudge.open("answers", budget_usd=1) as judge:
+        question = Question("clip-1", caption="A dog shakes water off its fur.")
+        scene = await judge.describe(question)
+        verdict = await judge.verify(question, scene.text)
+        print(scene.text, verdict.verdict, verdict.reason)
+    """
 
     name = "claude"
 
@@ -47,6 +65,38 @@ class ClaudeJudge:
         self._client = client
         self.rounds = settings.rounds
         self.prompt_sha256 = load("preceding_description").sha256
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(
+        location: str | Path, *, model: str = ClaudeConfig.model, budget_usd: Decimal | float | str | None = None
+    ) -> AsyncIterator[ClaudeJudge]:
+        """Give a judge that pays for each question once; its answers are stored in `calls/` below `location`.
+
+        `location` is a folder or the URI of one in an object store, locked for the time of the block: the same question
+        asked in a later block costs nothing. `budget_usd`, in US dollars, bounds the cost of all blocks on the folder
+        together; None for no limit. The key is taken from ANTHROPIC_API_KEY.
+
+        Raise JudgeUsageError for a missing key or a model without a price, RunStopped if another process holds the
+        folder, and JudgeStopped for damaged records. Questions raise JudgeStopped when the budget is used up.
+        """
+        from nextscene.judge.api.backoff import RetryPolicy
+        from nextscene.judge.spending.cached_client import CachedClient  # it loads the SDK
+
+        check_key()
+        price = Prices.load().for_model(model)
+        budget = None if budget_usd is None else Decimal(str(budget_usd))
+        folder, run_id = Storage.at(location), uuid.uuid4().hex
+        with hold_lock(folder, run_id) as heartbeat:
+            files, ownership = heartbeat.out, RunOwnershipCheck(folder, run_id)
+            client = await CachedClient.open(
+                files, local_state(files, JOURNALS), price, RetryPolicy(), budget, check_ownership=ownership.check
+            )
+            try:
+                config = ClaudeConfig(model=model, prompt_version=prompt_version(files))
+                yield ClaudeJudge(config, price, client)
+            finally:
+                await client.close()
 
     async def caption(self, question: Question) -> JudgeText:
         """What the clip's frames show, in one line."""
@@ -58,7 +108,7 @@ class ClaudeJudge:
             request = earlier if await self._client.has_answer(earlier) else request
         return await self._text(request, question)
 
-    async def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> JudgeText:
+    async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
         """The likely event just before the clip, in one line."""
         return await self._text(self._requests.describe(question, rejected_scenes), question)
 

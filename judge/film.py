@@ -37,7 +37,7 @@ class FilmJudge:
         """It cannot see: raises Declined."""
         raise NoVerdict("rejected", "no_caption", "the source gives no caption for it")
 
-    async def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> JudgeText:
+    async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
         """The caption of the preceding shot, word for word. Raises Declined for the first shot of a source."""
         if not question.preceding_caption:
             raise NoVerdict("rejected", "first_shot", "no captioned shot comes before it in the same source video")

@@ -31,8 +31,8 @@ from nextscene.judge.base import Question
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.prices import Prices
-from nextscene.shards.format.layout import JOURNALS
 
 AT_ONCE = 16
 """So few that the API is the bottleneck and not the CPU, also on a machine of two cores with other work."""

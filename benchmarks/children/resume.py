@@ -26,8 +26,8 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.answer_index import INDEX
 from nextscene.judge.spending.answer_segments import CALLS, SEGMENT_SUFFIX
 from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.prices import Prices
-from nextscene.shards.format.layout import JOURNALS
 
 
 async def judge(out: str) -> Callable[[], Awaitable[None]]:

@@ -29,12 +29,12 @@ from nextscene.judge.registry import JUDGES, is_paid, settings_of
 from nextscene.judge.spending.answer_index import INDEX
 from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.judge.spending.budget_record import ACCOUNT
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.layout import (
     CHECKSUMS,
     CONFIG,
     CRASHES,
-    JOURNALS,
     MANIFEST,
     PARTS,
     PLAN,

@@ -26,8 +26,9 @@ from nextscene.judge.base import Call, Judge, Question
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, OverBudget
 from nextscene.judge.judge_kind import JudgeKind
 from nextscene.judge.run_ownership import RunOwnershipCheck
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
-from nextscene.shards.format.layout import JOURNALS, UnitName
+from nextscene.shards.format.layout import UnitName
 
 if TYPE_CHECKING:
     from nextscene.judge.api.backoff import RetryPolicy

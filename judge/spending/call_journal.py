@@ -20,6 +20,10 @@ from typing import Any
 
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.spending.answer_segments import CALLS
+
+JOURNALS = f"{CALLS}/journals"
+"""The folder of the journals, below the root of the answers."""
 
 _SUFFIX = ".jsonl"
 _DRAFT = ".draft"

@@ -26,7 +26,6 @@ PARTS = "parts"
 CRASHES = "parts/crashes"
 LATENTS = "latents"
 CALLS = "calls"  # where `judge.spending.answer_cache` keeps what was paid for
-JOURNALS = "calls/journals"
 TERMS = "calls/terms.json"
 ENERGON = ".nv-meta"
 

@@ -24,8 +24,9 @@ from nextscene.curation.sealing.repair import seal_or_redo
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.evaluation.video_folder import RECORDS, VideoFolder
 from nextscene.judge.spending.answer_segments import write_segments
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.pipelines.build_nsp import main
-from nextscene.shards.format.layout import JOURNALS, REPORT
+from nextscene.shards.format.layout import REPORT
 from tests.fakes.without_ray import in_this_process
 from tests.faults.kill_at_step import TINY
 from tests.judge.support import answer

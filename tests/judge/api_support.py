@@ -45,8 +45,8 @@ from nextscene.judge.spending.answer_cache import AnswerCache
 from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.budget_record import BudgetRecord
 from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.prices import Prices
-from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import ClaudeApi, digest
 from tests.support import REPOSITORY
 

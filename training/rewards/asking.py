@@ -22,8 +22,8 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.prompt_version import prompt_version
 from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.prices import Price
-from nextscene.shards.format.layout import JOURNALS
 from nextscene.training.rewards.base import RewardVerdict
 
 _LAST_SECONDS = 30.0

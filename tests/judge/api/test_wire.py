@@ -28,8 +28,8 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.prompt_escape import as_value
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.prompts import NAMES, load
-from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import ClaudeApi, routes
 from tests.judge.support import price
 

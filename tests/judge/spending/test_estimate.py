@@ -22,8 +22,8 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.cached_client import CachedClient
+from nextscene.judge.spending.call_journal import JOURNALS
 from nextscene.judge.spending.estimate import CASES, Assumptions, Bill, Estimator, PendingClip, parse_assumptions
-from nextscene.shards.format.layout import JOURNALS
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
 from tests.fakes.claude_api import Question as Heard
 from tests.judge.support import price
