@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
+from nextscene.pipelines.cli.main import SUBCOMMANDS
 from tests.support import REPOSITORY
 from tests.test_imports import BELOW
 
@@ -17,10 +17,8 @@ CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """The changelog also names what was removed."""
 
 ROOMS = "common|prompts|judge|shards|curation|training|evaluation|pipelines|nextscene|samples|tests|benchmarks|docs"
-COMMANDS = ("build_nsp", "train", "generate", "evaluate", "encode_latents", "show", "report", "make_tiny", "fetch_film")
 OTHERS_FLAGS = {
     "--address",  # ray start
-    "--assume",  # of the command that estimates
     "--check",  # ruff
     "--head",  # ray start
     "--ignore-missing",  # sha256sum
@@ -57,6 +55,10 @@ def slug(heading: str) -> str:
 
 def anchors(page: Path) -> set[str]:
     return {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)}
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][\w-]*):", text_of(REPOSITORY / "Makefile"), re.MULTILINE))
 
 
 def ids(pages: list[Path]) -> list[str]:
@@ -99,7 +101,7 @@ def test_each_module_is_in_the_tree(page: Path) -> None:
 
 @pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
 def test_each_flag_is_one_of_a_command(page: Path) -> None:
-    commands: list[click.Command] = [import_module(f"nextscene.pipelines.{name}").main for name in COMMANDS]
+    commands = [one.load() for one in SUBCOMMANDS.values()]
     known = {"--help"} | {
         flag
         for command in commands
@@ -109,6 +111,15 @@ def test_each_flag_is_one_of_a_command(page: Path) -> None:
     }
     named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", text_of(page)))
     assert sorted(named - known - OTHERS_FLAGS) == []
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
+def test_each_command_exists(page: Path) -> None:
+    blocks = "".join(re.findall(r"^```$.*?^```$", text_of(page), re.DOTALL | re.MULTILINE))
+    for command, known in (("nextscene", set(SUBCOMMANDS)), ("make", make_targets())):
+        named = re.findall(rf"^{command} ([a-z][\w-]*)", blocks, re.MULTILINE)
+        named += re.findall(rf"`{command} ([a-z][\w-]*)", prose(page))
+        assert set(named) <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
