@@ -10,7 +10,7 @@ from nextscene.judge.spending.estimate import Assumptions, Bill, Estimator
 from nextscene.judge.spending.prices import Price
 
 
-class Uncaptioned:
+class UncaptionedClips:
     """Clips without a caption, counted by the pictures that each would be captioned from."""
 
     def __init__(self, config: BuildConfig) -> None:
@@ -18,7 +18,7 @@ class Uncaptioned:
         self._clips: Counter[int] = Counter()
 
     def add(self, name: str) -> None:
-        self._clips[pictures_of(name, self._config)] += 1
+        self._clips[frames_to_caption(name, self._config)] += 1
 
     @property
     def count(self) -> int:
@@ -31,6 +31,6 @@ class Uncaptioned:
         return sum(bills, Bill())
 
 
-def pictures_of(name: str, config: BuildConfig) -> int:
+def frames_to_caption(name: str, config: BuildConfig) -> int:
     """How many pictures a clip is captioned from. A video is taken to be long enough for all."""
     return 1 if is_image(name) else config.claude.frames

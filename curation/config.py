@@ -19,7 +19,7 @@ from nextscene.shards.format.sample import SCHEMA_VERSION
 CUT_VERSION = 2
 """Version of the cut's own logic. It counts up when the same file and settings give other bytes or another outcome."""
 
-BEFORE: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1}
+LEGACY_VALUES: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1}
 """Setting → its value in datasets that were begun before the setting existed, which may differ from the default.
 
 Every new setting gets an entry. A dataset with this value makes the same decisions as one without the setting, and has
@@ -150,7 +150,7 @@ class BuildConfig:
         chosen = {
             name: value
             for name, value in flat(self).items()
-            if name.partition(".")[0] not in unused and not (name in BEFORE and BEFORE[name] == value)
+            if name.partition(".")[0] not in unused and not (name in LEGACY_VALUES and LEGACY_VALUES[name] == value)
         }
         prompts = self.judge_kind.prompts(self.judge_settings)
         chosen |= {f"prompts.{name}": load(name).sha256 for name in prompts}
@@ -162,11 +162,11 @@ def fingerprint(identity_settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity_settings, sort_keys=True).encode()).hexdigest()
 
 
-def as_tree(config: BuildConfig) -> dict[str, Any]:
+def as_tables(config: BuildConfig) -> dict[str, Any]:
     """Return the configuration as nested tables, for TOML."""
     return asdict(config)
 
 
-def was_before(name: str) -> Any:
+def legacy_value(name: str) -> Any:
     """Return the value of a setting in datasets that were begun before it existed; None for an unknown name."""
-    return BEFORE[name] if name in BEFORE else flat(BuildConfig()).get(name)
+    return LEGACY_VALUES[name] if name in LEGACY_VALUES else flat(BuildConfig()).get(name)

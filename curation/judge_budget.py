@@ -15,7 +15,7 @@ class JudgeBudget:
 
     `uncaptioned` says what becomes of clips without a caption when a plan is made: they are a mistake, captioned by
     the judge first, or left out. A plan that stands has decided it. `prices` is the table that `--prices` gave, as
-    text; "" is that of this program. `is_bound_told` is False where nobody said how much may be spent.
+    text; "" is that of this program. `is_limit_given` is False where nobody said how much may be spent.
     """
 
     price: Price
@@ -23,4 +23,4 @@ class JudgeBudget:
     in_batches: bool = False
     uncaptioned: Literal["mistake", "caption", "skip"] = "mistake"
     prices: str = ""
-    is_bound_told: bool = True
+    is_limit_given: bool = True

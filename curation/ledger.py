@@ -86,7 +86,7 @@ class Row:
 
 
 RETIMED = "retimed"
-_NEWER = frozenset(["remark"])
+_OPTIONAL_COLUMNS = frozenset(["remark"])
 """Columns that ledgers of older versions lack."""
 
 RUN_SPECIFIC = tuple(f.name for f in fields(Row) if f.metadata.get("run_specific"))
@@ -112,7 +112,9 @@ def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
 def read_ledger(out: Storage, path: str) -> list[Row]:
     """The rows of one ledger file. Raises FileNotFoundError, or DamagedRecord for a file that is not one."""
     table = read_table(out, path)
-    if table.schema.names != [name for name in SCHEMA.names if name in table.schema.names or name not in _NEWER]:
+    if table.schema.names != [
+        name for name in SCHEMA.names if name in table.schema.names or name not in _OPTIONAL_COLUMNS
+    ]:
         raise DamagedRecord(f"{path} is not a ledger of this version")
     try:
         rows = [Row(**row) for row in table.to_pylist()]
@@ -144,8 +146,8 @@ class Tally:
     def total(self) -> int:
         return sum(self.by_reason.values())
 
-    def of(self, outcome: str) -> int:
-        return sum(count for (of, _), count in self.by_reason.items() if of == outcome)
+    def count(self, outcome: str) -> int:
+        return sum(count for (name, _), count in self.by_reason.items() if name == outcome)
 
     def lines(self) -> Iterator[tuple[str, str, int]]:
         """(outcome, reason, count), kept first, then by outcome and falling count."""

@@ -26,9 +26,9 @@ from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.outcome import ClipOutcome
-from nextscene.curation.plan_survey import Survey
+from nextscene.curation.source_check import SourceCheck
 from nextscene.curation.sources import Clip, SkippedFiles, Source
-from nextscene.curation.sources.caption import ending_of
+from nextscene.curation.sources.caption import outcome_of_flaw
 from nextscene.judge.registry import JUDGES
 from nextscene.shards.format.layout import PLAN, SPLITS, ShardName, UnitName
 
@@ -37,7 +37,7 @@ _UNCAPTIONED_KEY = "nextscene.uncaptioned"
 _SKIPPED_KEY = "nextscene.skipped"
 _PASSED_OVER_KEY = "nextscene.passed_over"
 # The footer, which stays in memory, grows with the row groups; a shard is read by reading its whole group.
-_ROWS_A_GROUP = 8192
+_ROWS_PER_GROUP = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class PlannedClip:
     digest: str = ""
 
     @property
-    def ending(self) -> ClipOutcome | None:
+    def source_outcome(self) -> ClipOutcome | None:
         """The clip's end where its source alone has decided that."""
-        return ending_of(self.flaw, self.flaw_detail)
+        return outcome_of_flaw(self.flaw, self.flaw_detail)
 
 
 _TYPES: dict[str, pa.DataType] = {"int": pa.int64(), "str": pa.string()}
@@ -85,7 +85,7 @@ class Unit:
     """A run of clips of one split, in source order: what is worked on, committed and retried as one.
 
     A retry works on the clips in `redo` only and takes over the rest; None is all of them. A clip in `quarantined`
-    is not touched, one in `later` is left undecided.
+    is not touched, one in `deferred` is left undecided.
     """
 
     name: UnitName
@@ -93,27 +93,27 @@ class Unit:
     clips: tuple[PlannedClip, ...]
     redo: frozenset[str] | None = None
     quarantined: frozenset[str] = frozenset()
-    later: frozenset[str] = frozenset()
+    deferred: frozenset[str] = frozenset()
 
     def redoes(self, clip: PlannedClip) -> bool:
         return self.redo is None or clip.clip_id in self.redo
 
-    def begins(self, clip: PlannedClip) -> bool:
+    def decides(self, clip: PlannedClip) -> bool:
         """Whether it is decided in this run."""
-        return self.redoes(clip) and clip.clip_id not in self.later
+        return self.redoes(clip) and clip.clip_id not in self.deferred
 
 
 # ---- making ----------------------------------------------------------------------------------------------------
 
 
 def write_plan(
-    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None = None, digests: bool = True
+    out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None = None, digests: bool = True
 ) -> str:
     """Writes `plan.parquet`, whole or not at all, and returns its sha256.
 
     Without `digests` no file is read for one, and the plan is as older versions wrote it, without that column.
     Raises UsageError for a source that is empty or not there, holds a clip twice, or lacks the captions its judge
-    needs. `terms` say what becomes of clips without a caption where the judge could be paid to caption them.
+    needs. `judge_budget` say what becomes of clips without a caption where the judge could be paid to caption them.
     """
     schema = SCHEMA if digests else _WITHOUT_DIGESTS
     # Statistics would put two captions of each row group into the footer, which every reader loads whole.
@@ -121,20 +121,20 @@ def write_plan(
         out.atomic_writer(PLAN) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
     ):
-        passed, survey, table = SkippedFiles(), Survey(config), _Table(file, writer, config)
-        clips = source.clips(passed, digests)
-        skips = terms is not None and terms.uncaptioned == "skip"
-        for position, (clip, preceding) in enumerate(with_preceding(clips, source, config.judge)):
+        skipped, survey, table = SkippedFiles(), SourceCheck(config), _PlanWriter(file, writer, config)
+        clips = source.clips(skipped, digests)
+        skips = judge_budget is not None and judge_budget.uncaptioned == "skip"
+        for position, (clip, preceding) in enumerate(with_preceding_captions(clips, source, config.judge)):
             survey.add(clip)
             table.add(position, _skipped(clip) if skips and not (clip.caption or clip.flaw) else clip, preceding)
         table.end()
-        survey.check(source, passed, terms)
+        survey.check(source, skipped, judge_budget)
         uncaptioned = survey.uncaptioned.count
         table.close(
             {
                 _UNCAPTIONED_KEY: 0 if skips else uncaptioned,
                 _SKIPPED_KEY: uncaptioned if skips else 0,
-                _PASSED_OVER_KEY: passed.counts,
+                _PASSED_OVER_KEY: skipped.counts,
             }
         )
         table.refuse_duplicates(source)
@@ -145,7 +145,7 @@ def _skipped(clip: Clip) -> Clip:
     return replace(clip, flaw="no_caption", flaw_detail="the source gives no caption for it, and it was to be left out")
 
 
-class _Table:
+class _PlanWriter:
     """Rows on their way into the file: each split fills a shard, and full shards wait until they make a row group."""
 
     def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: BuildConfig) -> None:
@@ -213,7 +213,7 @@ class _Table:
         self._waiting.append(pa.Table.from_arrays(columns, schema=schema))
         self._shards.append(f"{split} {len(rows)}")
         rows.clear()
-        if sum(table.num_rows for table in self._waiting) >= _ROWS_A_GROUP:
+        if sum(table.num_rows for table in self._waiting) >= _ROWS_PER_GROUP:
             self._write_group()
 
     def _write_group(self) -> None:
@@ -236,7 +236,7 @@ class _Table:
             for row in batch.to_pylist():
                 if int(row["clip_id"][:16], 16) not in suspects:
                     continue
-                place = f"number {row['position'] + 1} ({_in_words(row['identity'])})"
+                place = f"number {row['position'] + 1} ({_one_line(row['identity'])})"
                 if row["clip_id"] in seen:
                     raise UsageError(
                         f"--source {source.display_uri}: clip {place} is the same as {seen[row['clip_id']]}:"
@@ -245,7 +245,7 @@ class _Table:
                 seen[row["clip_id"]] = place
 
 
-def _in_words(name: str) -> str:
+def _one_line(name: str) -> str:
     """A name in a message: short, and on one line."""
     return readable_text(" ".join(name.split()), MAX_NAME)
 
@@ -255,7 +255,7 @@ def _split(of: str, test: float) -> str:
     return "test" if int.from_bytes(hashlib.sha256(of.encode()).digest()[:8]) < test * 2**64 else "train"
 
 
-def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
+def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
     """Each clip with the caption of the clip before it in the same video, which judge `film` alone asks for."""
     if not JUDGES[judge].reads_preceding:
         yield from ((clip, "") for clip in clips)
@@ -274,7 +274,7 @@ def with_preceding(clips: Iterator[Clip], source: Source, judge: str) -> Iterato
             yield clip, ""
         elif clip.start_ms < last.start_ms:
             raise UsageError(
-                f"--source {source.display_uri}: {_in_words(clip.name)} at {clip.start_ms / 1000} s comes late;"
+                f"--source {source.display_uri}: {_one_line(clip.name)} at {clip.start_ms / 1000} s comes late;"
                 f" {in_order}"
             )
         else:
@@ -309,8 +309,8 @@ class Plan:
         notes: dict[bytes, bytes] = self._file.metadata.metadata
         self.uncaptioned = int(notes[_UNCAPTIONED_KEY.encode()])
         self.skipped = int(notes.get(_SKIPPED_KEY.encode(), b"0"))
-        passed = notes.get(_PASSED_OVER_KEY.encode())
-        self.passed_over: dict[str, int] | None = None if passed is None else json.loads(passed)
+        skipped = notes.get(_PASSED_OVER_KEY.encode())
+        self.passed_over: dict[str, int] | None = None if skipped is None else json.loads(skipped)
         for entry in notes[_SHARDS_KEY.encode()].decode().split(","):
             split, clips = entry.split(" ")
             self._places[ShardName(split, seen[split])] = self.clips, int(clips)

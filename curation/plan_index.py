@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
-from nextscene.curation.sources import WHOLE_FILE, Clip, span_of
+from nextscene.curation.sources import WHOLE_FILE, Clip, span_text
 from nextscene.shards.format.layout import PLAN
 
 _AT_ONCE = 4096
@@ -119,7 +119,9 @@ class PlanIndex:
         """What a few of these rows are called, with their spans."""
         wanted = set(self._ids[rows].tolist())
         told = self._rows_with(wanted, "name", "start_ms", "end_ms")
-        return [f"{row['name']}{span_of(row['start_ms'], row['end_ms'])}" for row in islice(told, min(most, len(rows)))]
+        return [
+            f"{row['name']}{span_text(row['start_ms'], row['end_ms'])}" for row in islice(told, min(most, len(rows)))
+        ]
 
     def digests_of(self, rows: Collection[int]) -> dict[int, str]:
         """Row → digest of its contents, "" where the plan does not know it."""

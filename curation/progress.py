@@ -59,7 +59,7 @@ Tick = Callable[[Stages, "CallProgress | None"], None]
 
 
 @dataclass
-class _UnderWay:
+class _UnitInProgress:
     clips: int
     reached: Counter[ClipStage]
 
@@ -69,11 +69,11 @@ class StageCounts:
 
     def __init__(self) -> None:
         self._clips: Counter[ClipStage] = Counter()
-        self._under_way: dict[UnitName, _UnderWay] = {}
+        self._under_way: dict[UnitName, _UnitInProgress] = {}
         self.sealed = 0
 
     def begin(self, unit: Unit) -> None:
-        self._under_way[unit.name] = _UnderWay(sum(map(unit.begins, unit.clips)), Counter())
+        self._under_way[unit.name] = _UnitInProgress(sum(map(unit.decides, unit.clips)), Counter())
 
     def reach(self, stage: ClipStage, name: UnitName, clips: int) -> None:
         """So many clips of the unit have reached the stage by now. What comes late, of a unit at its end, is known."""

@@ -13,7 +13,7 @@ import tomli_w
 from nextscene.common.config_loader import flat, flatten
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE, BuildConfig, fingerprint, was_before
+from nextscene.curation.config import LEGACY_VALUES, BuildConfig, fingerprint, legacy_value
 from nextscene.shards.format.layout import CONFIG
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
@@ -61,13 +61,13 @@ class RecordedConfig:
     @property
     def cut_version(self) -> int:
         """The version of the cut that made what is in OUT; the first did not note it."""
-        return int(self.identity_settings.get(CUT, BEFORE[CUT]))
+        return int(self.identity_settings.get(CUT, LEGACY_VALUES[CUT]))
 
     @property
     def settings(self) -> dict[str, Any]:
         """Dotted name → value of every setting of this version; what OUT does not know is as it was before."""
         known = flatten(self.config)
-        return {name: known[name] if name in known else was_before(name) for name in flat(BuildConfig())}
+        return {name: known[name] if name in known else legacy_value(name) for name in flat(BuildConfig())}
 
     @staticmethod
     def read(out: Storage) -> RecordedConfig | None:
@@ -83,7 +83,7 @@ class RecordedConfig:
         try:
             value = tomllib.loads(data.decode())
             identity_settings = value["determining"]
-            begun_with_cut = int(value.get("begun_with_cut", identity_settings.get(CUT, BEFORE[CUT])))
+            begun_with_cut = int(value.get("begun_with_cut", identity_settings.get(CUT, LEGACY_VALUES[CUT])))
             recorded = RecordedConfig(
                 identity_settings, value["source"], value["plan_sha256"], value["config"], begun_with_cut
             )

@@ -21,7 +21,7 @@ _MAX_BYTES = 16 << 20
 _NOT_CUT: dict[str, Any] = {"frames": -1, "width": -1, "height": -1, "bytes": -1, "mp4_sha256": ""}
 
 
-def writable(row: Row) -> Row:
+def storable(row: Row) -> Row:
     """Return the row with its evidence cleaned and cut to size.
 
     A row with anything else that no ledger can hold comes back as `failed: unwritable`, without that.
@@ -39,7 +39,7 @@ def writable(row: Row) -> Row:
     return replace(row, **{**_NOT_CUT, **blanks, "outcome": "failed", "reason": UNWRITABLE, "detail": detail})
 
 
-def writable_of(columns: Mapping[str, Any]) -> dict[str, Any]:
+def storable_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the columns that a ledger can hold."""
     return {name: value for name, value in columns.items() if not _why_not(value)}
 

@@ -148,7 +148,7 @@ def summarize(
     )
 
 
-def about(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
+def dataset_facts(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
     """What the cards for other readers are told."""
     title = PurePosixPath(out.display_uri).name
     return exports.DatasetFacts(
@@ -156,7 +156,7 @@ def about(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
     )
 
 
-def sums_before(out: Storage) -> Checksums:
+def sums_of_last_run(out: Storage) -> Checksums:
     """What SHA256SUMS lists as a run begins; nothing where it is not there, or was changed."""
     try:
         return read_checksums(out) or {}
@@ -164,7 +164,7 @@ def sums_before(out: Storage) -> Checksums:
         return {}
 
 
-def conclude(
+def publish_summary(
     out: Storage,
     plan: Plan,
     recorded: RecordedConfig,
@@ -194,7 +194,7 @@ def conclude(
     sums |= {path: before[path] for path in kept & before.keys()}
     sums |= publish_indexes(out, manifest)
     manifest.publish(out)
-    sums |= exports.publish(out, manifest, about(out, summary))
+    sums |= exports.publish(out, manifest, dataset_facts(out, summary))
     out.write(SUMMARY, summary.to_bytes())
     for path, data in ((MANIFEST, manifest.to_bytes()), (SUMMARY, summary.to_bytes())):
         sums[path] = hashlib.sha256(data).hexdigest()

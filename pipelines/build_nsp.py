@@ -147,7 +147,7 @@ def main(
         is_alone, source = source is None, begun.source(source)
         settings = begun.config(config, flags | ({"claude__model": model} if model else {}))
         uncaptioned = _uncaptioned(caption_missing, skip_uncaptioned)
-        asking = begun.terms(settings, budget_usd, batches, uncaptioned, prices, is_alone)
+        asking = begun.judge_budget(settings, budget_usd, batches, uncaptioned, prices, is_alone)
         order = BuildRequest(
             source,
             out,
@@ -155,7 +155,7 @@ def main(
             workers,
             _outcomes(retry),
             ray_address,
-            asking.terms,
+            asking.judge_budget,
             stop_after,
             asking.judge_unavailable,
         )

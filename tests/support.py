@@ -34,7 +34,7 @@ from nextscene.curation.sealing.repair import repair_commits, seal_or_redo
 from nextscene.curation.sealing.retry import check_open_retry, end_retry, start_or_resume_retry
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
-from nextscene.curation.summary import BuildSummary, conclude, sums_before
+from nextscene.curation.summary import BuildSummary, publish_summary, sums_of_last_run
 from nextscene.curation.verify.verify import verify
 from nextscene.pipelines.cli.console import ProgressLine
 from nextscene.shards.format.checksums import write_checksums
@@ -93,7 +93,7 @@ def build_inline(
     out: Path | str,
     config: BuildConfig,
     retry: frozenset[str] = frozenset(),
-    terms: JudgeBudget | None = None,
+    judge_budget: JudgeBudget | None = None,
     stop_after: int | None = None,
 ) -> BuildSummary:
     """The same run as `curation.run.run.build`, with the steps of the engine done one after another in this process.
@@ -104,11 +104,11 @@ def build_inline(
     with claim_out(open_out(str(out))) as place, hold_lock(place, "inline"), asyncio.Runner() as runner:
         check_open_retry(place, retry)
         given = Source.at(str(source))
-        recorded = prepare(place, given, config, terms, retry=bool(retry))
+        recorded = prepare(place, given, config, judge_budget, retry=bool(retry))
         begun_with, seen_by = recorded.begun_with_cut, read_sentinels(place)
-        job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", terms, begun_with, seen_by)
-        judging = UnitJudge(config, terms, place, "inline")
-        plan, before = Plan(place, config), sums_before(place)
+        job = UnitContext(config, given.root, place, ffmpeg.build(), "inline", judge_budget, begun_with, seen_by)
+        judging = UnitJudge(config, judge_budget, place, "inline")
+        plan, before = Plan(place, config), sums_of_last_run(place)
         state, _ = repair_commits(place, config.units_per_shard)
         clean_up(place, state, config.units_per_shard)
         end: Exception | None = None
@@ -128,7 +128,7 @@ def build_inline(
         if end and has_only_plan(place):
             raise end
         state, tally = read_progress(place, config.units_per_shard)
-        summary, sums = conclude(place, plan, recorded, state, tally, time.monotonic() - begun, before)
+        summary, sums = publish_summary(place, plan, recorded, state, tally, time.monotonic() - begun, before)
         discard_superseded(place, state)
         if end:
             raise end
@@ -149,13 +149,13 @@ def do_all(
         for unit in list(work.todo):
             screened = screen_unit(job, unit)
             decision = runner.run(judging.decide(unit, screened))
-            if decision.outcome.has_scenes or not decision.end:
+            if decision.result.has_scenes or not decision.end:
                 cut_unit(job, unit, screened, decision.scenes)
             if isinstance(decision.end, LeftUndecided):
                 left = left or decision.end
             elif decision.end:
                 return decision.end
-            if not decision.outcome.is_partial:
+            if not decision.result.is_partial:
                 work.todo.remove(unit)
         if work.is_done:
             seal_or_redo(job.out, work.name, work.units)

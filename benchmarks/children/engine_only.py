@@ -43,7 +43,7 @@ def main(location: str, out_location: str, workers: int) -> None:
             engine.run(remaining(plan, state, out), lambda *_: None)
             seconds = time.monotonic() - begun
         _, tally = read_progress(out, config.units_per_shard)
-    print(json.dumps({"seconds": seconds, "kept": tally.of("kept")}))
+    print(json.dumps({"seconds": seconds, "kept": tally.count("kept")}))
 
 
 def warm_up(job: UnitContext) -> None:

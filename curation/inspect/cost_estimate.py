@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
-from nextscene.curation.captioning_cost import Uncaptioned, pictures_of
+from nextscene.curation.captioning_cost import UncaptionedClips, frames_to_caption
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, PlannedClip, write_plan
@@ -43,7 +43,7 @@ def estimate(
     out: Storage,
     config: BuildConfig,
     planned: bool,
-    terms: JudgeBudget,
+    judge_budget: JudgeBudget,
     cases: Mapping[str, Assumptions],
 ) -> Estimate:
     """Asks nothing, and writes nothing into OUT: where nothing is planned there, it plans on the local disk.
@@ -51,12 +51,12 @@ def estimate(
     Raises UsageError for what planning would refuse, but for clips without a caption, whose price it is there to say.
     """
     if planned:
-        return _estimated(Plan(out, config), out, config, terms.price, cases)
+        return _estimated(Plan(out, config), out, config, judge_budget.price, cases)
     with scratch_folder() as folder:
         draft = Storage.at(folder)
-        willing = terms if terms.uncaptioned == "skip" else replace(terms, uncaptioned="caption")
+        willing = judge_budget if judge_budget.uncaptioned == "skip" else replace(judge_budget, uncaptioned="caption")
         write_plan(draft, source, config, willing, digests=False)
-        return _estimated(Plan(draft, config), draft, config, terms.price, cases)
+        return _estimated(Plan(draft, config), draft, config, judge_budget.price, cases)
 
 
 def _estimated(
@@ -64,7 +64,7 @@ def _estimated(
 ) -> Estimate:
     estimators = {case: Estimator(config.claude, price, assumed) for case, assumed in cases.items()}
     bills = dict.fromkeys(cases, Bill())
-    uncaptioned = Uncaptioned(config)
+    uncaptioned = UncaptionedClips(config)
     clips = missing = flawed = 0
     stored = StoredAnswers(out)
     for clip in _undecided(plan, out, config):
@@ -90,7 +90,7 @@ def _undecided(plan: Plan, out: Storage, config: BuildConfig) -> Iterator[Planne
 
 def _far(stored: StoredAnswers, config: BuildConfig, price: Price, clip: PlannedClip) -> PendingClip:
     """The clip with what is known of it; decided but not cut, it has no round left."""
-    pictures = pictures_of(clip.name, config)
+    pictures = frames_to_caption(clip.name, config)
     if not stored.count:
         return PendingClip(clip.caption, pictures)
     replay = Replay(stored.get, config, price, clip)

@@ -22,7 +22,7 @@ from nextscene.common.storage import Storage, split_query
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.plan import PlannedClip
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.sources import Source, span_of
+from nextscene.curation.sources import Source, span_text
 from nextscene.curation.sources.caption import not_unicode
 from nextscene.shards.format.index import Index
 from nextscene.shards.format.layout import PLAN, ShardName
@@ -137,7 +137,7 @@ def _called(opened: OpenDataset, names: frozenset[str]) -> Iterator[tuple[ClipLo
                 for row in plan.read_row_group(group, use_threads=False).take(rows).to_pylist() if rows else ():
                     clip = PlannedClip(**row)
                     spot = ClipLocation(clip.clip_id, ShardName(clip.split, clip.shard), clip.unit, clip)
-                    yield spot, (clip.name, clip.identity), span_of(clip.start_ms, clip.end_ms)
+                    yield spot, (clip.name, clip.identity), span_text(clip.start_ms, clip.end_ms)
         return
     for path, _ in opened.ledgers():
         table = read_table(opened.out, path)
@@ -146,7 +146,7 @@ def _called(opened: OpenDataset, names: frozenset[str]) -> Iterator[tuple[ClipLo
         rows = _matching(table, ("clip_id", "source"), "source", names)
         for row in table.take(rows).to_pylist() if rows else ():
             spot = ClipLocation(row["clip_id"], ShardName(row["split"], row["shard"]), row["unit"])
-            yield spot, (row["source"],), span_of(row["start_ms"], row["end_ms"])
+            yield spot, (row["source"],), span_text(row["start_ms"], row["end_ms"])
 
 
 def _matching(table: pa.Table, columns: Sequence[str], column: str, names: frozenset[str]) -> list[int]:

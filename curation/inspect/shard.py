@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.sample import SampleFound, SampleReader
 from nextscene.curation.ledger import read_ledger
-from nextscene.curation.sources import span_of
+from nextscene.curation.sources import span_text
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.sample import MEMBERS
@@ -69,7 +69,7 @@ def shard_history(opened: OpenDataset, name: ShardName) -> ShardHistory:
         samples=tuple(reader.find(number) for number in range(receipt.count)),
         not_kept=tuple(
             NotKept(
-                row.clip_id, f"{row.source}{span_of(row.start_ms, row.end_ms)}", row.outcome, row.reason, row.detail
+                row.clip_id, f"{row.source}{span_text(row.start_ms, row.end_ms)}", row.outcome, row.reason, row.detail
             )
             for row in rows
             if not row.kept

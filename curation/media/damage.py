@@ -27,7 +27,7 @@ class DecodedSpan:
     seconds: float
 
 
-def damage(part: DecodedSpan, config: BuildConfig, scratch: Path) -> ClipOutcome | None:
+def damage_outcome(part: DecodedSpan, config: BuildConfig, scratch: Path) -> ClipOutcome | None:
     """Decode the span once more, packet by packet, and return the clip's end if more is damaged than is allowed.
 
     Ffmpeg says what is wrong, and not when: decoders also complain where nothing is wrong with the clip, at a keyframe

@@ -24,9 +24,9 @@ from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media import still_image
 from nextscene.curation.media.color import over_white, scaled
-from nextscene.curation.media.damage import DecodedSpan, damage
+from nextscene.curation.media.damage import DecodedSpan, damage_outcome
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
-from nextscene.curation.media.seek import CONTAINERS, Clock, Span, clock, starting_points
+from nextscene.curation.media.seek import CONTAINERS, ClockOptions, Span, clock_options, starting_points
 from nextscene.curation.outcome import ClipOutcome
 
 _CRASHES_ALLOWED = 3
@@ -43,7 +43,7 @@ _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
 _NOT_OPENED = re.compile(r"Error opening input: (?!Cannot allocate memory)(.+)")
 _TIME = re.compile(r"pts:(-?\d+)")
 
-Finish = Callable[[ffmpeg_line.nodes.Stream, int], ffmpeg_line.nodes.OutputStream]
+OutputBuilder = Callable[[ffmpeg_line.nodes.Stream, int], ffmpeg_line.nodes.OutputStream]
 """What is made of the pictures, and of how many at most: the end of ffmpeg's command line."""
 
 
@@ -58,11 +58,11 @@ class Extracted:
     @property
     def last_words(self) -> str:
         """The last thing that ffmpeg said, as the end of a sentence."""
-        return f"; {said}" if (said := _said(self.stderr)) else ""
+        return f"; {said}" if (said := _last_line(self.stderr)) else ""
 
 
 def extract(
-    source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path, finish: Finish
+    source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path, finish: OutputBuilder
 ) -> Extracted | ClipOutcome:
     """Decode a span, and make of its frames what `finish` says.
 
@@ -70,18 +70,18 @@ def extract(
     """
     if measured.is_image:
         return _extract_image(source, measured, config, scratch, finish)
-    ticks = clock(source, measured, config.limits)
+    ticks = clock_options(source, measured, config.limits)
     if ticks is None:
         return ClipOutcome("rejected", "unreadable", "ffmpeg does not tell when its streams begin")
-    most = most_frames(span, measured, config)
-    found = _decoded(_Attempts(source, span, measured, ticks, config, scratch, finish), span, config, most)
+    most = max_frames(span, measured, config)
+    found = _decoded(_FfmpegRuns(source, span, measured, ticks, config, scratch, finish), span, config, most)
     if isinstance(found, ClipOutcome) or not _TROUBLE.search(found.stderr):
         return found
     part = DecodedSpan(source, measured.stream, found.first, most / config.encode.fps)
-    return damage(part, config, scratch) or found
+    return damage_outcome(part, config, scratch) or found
 
 
-def _decoded(attempts: _Attempts, span: Span, config: BuildConfig, most: int) -> Extracted | ClipOutcome:
+def _decoded(attempts: _FfmpegRuns, span: Span, config: BuildConfig, most: int) -> Extracted | ClipOutcome:
     """Begin further and further back, until the frame is there that the span begins with."""
     for begin in attempts.starting_points():
         done = attempts.run(begin, most)
@@ -94,7 +94,7 @@ def _decoded(attempts: _Attempts, span: Span, config: BuildConfig, most: int) ->
             return ClipOutcome("failed", "format_change", f"its pictures are others after {attempts.times[-1]:.3f} s")
         if back := _going_back(attempts.times, first + most / config.encode.fps):
             return ClipOutcome("failed", "damaged", f"its time stamps go back from {back[0]:.3f} s to {back[1]:.3f} s")
-        if span.start == 0 and span.length is not None and (left := _slots(span.length - first, config)) < most:
+        if span.start == 0 and span.length is not None and (left := _frame_count(span.length - first, config)) < most:
             done = attempts.run(begin, left)  # the picture begins late, and nothing is shown after the end of the span
             if isinstance(done, ClipOutcome):
                 return done
@@ -105,7 +105,7 @@ def _decoded(attempts: _Attempts, span: Span, config: BuildConfig, most: int) ->
     return ClipOutcome("failed", "short_decode", f"{found}, the span begins at {span.start:.3f} s")
 
 
-class _Attempts:
+class _FfmpegRuns:
     """Runs of ffmpeg on one span. `times` are those of the frames that the last one decoded."""
 
     def __init__(
@@ -113,10 +113,10 @@ class _Attempts:
         source: Path,
         span: Span,
         measured: Measured,
-        ticks: Clock,
+        ticks: ClockOptions,
         config: BuildConfig,
         scratch: Path,
-        finish: Finish,
+        finish: OutputBuilder,
     ) -> None:
         self._source = source
         self._span = span
@@ -148,20 +148,24 @@ class _Attempts:
 
 
 def _extract_image(
-    source: Path, measured: Measured, config: BuildConfig, scratch: Path, finish: Finish
+    source: Path, measured: Measured, config: BuildConfig, scratch: Path, finish: OutputBuilder
 ) -> Extracted | ClipOutcome:
     """Pillow decodes it, in a process of its own: it knows profiles, orientation, transparency and damage."""
     plain = scratch / "still.ppm"
     shown = child_process.run([sys.executable, "-P", still_image.__file__, str(source), str(plain)], config.limits)
     if shown.code != 0:
         raise_if_disk_full(shown.stderr, scratch)
-        said = _said(shown.stderr)
+        said = _last_line(shown.stderr)
         if shown.code == still_image.NOT_SHOWN:
             return ClipOutcome("rejected", "unreadable", said)
-        return ClipOutcome("failed", "damaged", said) if shown.code == 1 else broken(shown, config, "the image decoder")
+        return (
+            ClipOutcome("failed", "damaged", said)
+            if shown.code == 1
+            else failure_outcome(shown, config, "the image decoder")
+        )
     stream = ffmpeg_line.input(f"file:{plain}", format="ppm_pipe", threads=1, protocol_whitelist="file")["v:0"]
     side = config.encode.image_side
-    stream = scaled(stream, measured.color, "gbr", _covering(side, side), (side, side))
+    stream = scaled(stream, measured.color, "gbr", _covering_size(side, side), (side, side))
     done = _run(arguments(finish(stream, 1)), config, scratch)
     return done if isinstance(done, ClipOutcome) else Extracted(shown.cpu_seconds + done.cpu_seconds, done.stderr)
 
@@ -176,7 +180,7 @@ def _run(line: list[str], config: BuildConfig, scratch: Path) -> child_process.C
             break
     if done.code != 0:
         raise_if_disk_full(done.stderr, scratch)
-        return broken(done, config)
+        return failure_outcome(done, config)
     return child_process.ChildResult(0, done.stderr, cpu_seconds)
 
 
@@ -209,10 +213,10 @@ def _picture(
     if config.resolution == "native":
         return scaled(stream, measured.color, matrix, {"w": "round(iw*sar/2)*2", "h": "round(ih/2)*2"}, None)
     width, height = config.encode.width, config.encode.height
-    return scaled(stream, measured.color, matrix, _covering(width, height), (width, height))
+    return scaled(stream, measured.color, matrix, _covering_size(width, height), (width, height))
 
 
-def _covering(width: int, height: int) -> dict[str, str]:
+def _covering_size(width: int, height: int) -> dict[str, str]:
     """The smallest size in square pixels that covers a box, for the filter `scale`."""
     return {"w": f"max({width},ceil({height}*iw*sar/ih/2)*2)", "h": f"max({height},ceil({width}*ih/(iw*sar)/2)*2)"}
 
@@ -249,28 +253,28 @@ def expected_frames(span: Span, measured: Measured, config: BuildConfig, first: 
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
     if measured.seeking != "index" and span.length is not None:
-        return most_frames(span, measured, config)  # headers of such files tell little of their end
+        return max_frames(span, measured, config)  # headers of such files tell little of their end
     left = measured.duration - span.start
     if span.start == 0 and span.length is None:
         left = min(left, measured.end - first)
-    return max(1, min(most_frames(span, measured, config), round(left * config.encode.fps)))
+    return max(1, min(max_frames(span, measured, config), round(left * config.encode.fps)))
 
 
-def most_frames(span: Span, measured: Measured, config: BuildConfig) -> int:
+def max_frames(span: Span, measured: Measured, config: BuildConfig) -> int:
     """How many frames a clip may have. The last source frame of a span may last longer than the span."""
     if measured.is_image:
         return 1
     most = config.encode.max_frames
-    return most if span.length is None else min(most, _slots(span.length, config))
+    return most if span.length is None else min(most, _frame_count(span.length, config))
 
 
-def _slots(seconds: float, config: BuildConfig) -> int:
+def _frame_count(seconds: float, config: BuildConfig) -> int:
     return max(1, round(seconds * config.encode.fps))
 
 
-def broken(done: child_process.ChildResult, config: BuildConfig, program: str = "ffmpeg") -> ClipOutcome:
+def failure_outcome(done: child_process.ChildResult, config: BuildConfig, program: str = "ffmpeg") -> ClipOutcome:
     """What a child's end says of the clip."""
-    said = _said(done.stderr) or "it said nothing"
+    said = _last_line(done.stderr) or "it said nothing"
     if done.code is None:
         return ClipOutcome("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
     if opening := _NOT_OPENED.search(done.stderr):
@@ -280,7 +284,7 @@ def broken(done: child_process.ChildResult, config: BuildConfig, program: str = 
     return ClipOutcome("failed", "cut_error", f"{program} ended with status {done.code}: {said}")
 
 
-def _said(stderr: str) -> str:
+def _last_line(stderr: str) -> str:
     """The last thing that was said."""
     return _LEVEL.sub("", stderr.splitlines()[-1])[:_EVIDENCE_CHARACTERS] if stderr else ""
 

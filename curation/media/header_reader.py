@@ -25,9 +25,9 @@ from nextscene.curation.media import header_child
 from nextscene.curation.media.color import Color
 from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile
 
-_MOST_READS = 10_000
+_MAX_READS = 10_000
 """Of 64 KiB: what a file takes that is read for the child. Sound ones take some dozen."""
-_MOST_ANSWER_BYTES = 1 << 20
+_MAX_ANSWER_BYTES = 1 << 20
 _AT_WORK_SECONDS = 0.1
 """Of CPU time. A child that has used less of it in so long a time waits for a disk."""
 _ERRORS: Mapping[str, type[Exception]] = {
@@ -59,7 +59,7 @@ class HeaderReader:
                 return self._ask(file, limits)
 
     def _ask(self, file: BinaryIO | Path, limits: RunLimits) -> Measured:
-        child = self._child or _started()
+        child = self._child or _start_child()
         self._child = None
         try:
             answer = _answer(child, file, limits)
@@ -89,7 +89,7 @@ class HeaderReader:
         self._child = None
 
 
-def _started() -> ChildServer:
+def _start_child() -> ChildServer:
     """Raise RunStopped."""
     try:
         return ChildServer(header_child.__file__, environment=clean_python_environment())
@@ -109,14 +109,14 @@ def _answer(child: ChildServer, file: BinaryIO | Path, limits: RunLimits) -> dic
         "memory": limits.header_memory_mb << 20,
     }
     _send(child, json.dumps(request).encode(), limits)
-    for _ in range(_MOST_READS):
+    for _ in range(_MAX_READS):
         answer: dict[str, Any] = json.loads(_receive(child, limits))
         if "read" not in answer or served is None:
             return answer
         offset, size = answer["read"]
         served.seek(offset)
         _send(child, served.read(size), limits)
-    raise HeaderError(f"its headers take more than {_MOST_READS:,} reads")
+    raise HeaderError(f"its headers take more than {_MAX_READS:,} reads")
 
 
 def _send(child: ChildServer, data: bytes, limits: RunLimits) -> None:
@@ -133,7 +133,7 @@ def _receive(child: ChildServer, limits: RunLimits) -> bytes:
         if used - before < _AT_WORK_SECONDS:  # else the kernel ends it when its time is up
             raise TimeoutError(errno.ETIMEDOUT, f"its disk has not answered in {limits.clip_seconds:g} s")
     try:
-        return child.line.recv_bytes(_MOST_ANSWER_BYTES)
+        return child.line.recv_bytes(_MAX_ANSWER_BYTES)
     except (EOFError, OSError):
         raise _death(child, limits) from None
 
@@ -148,8 +148,8 @@ def _death(child: ChildServer, limits: RunLimits) -> HeaderError:
     return HeaderError(f"its headers end the process that reads them: {ended}{child.last_words()}")
 
 
-HEADERS = HeaderReader()
+HEADER_READER = HeaderReader()
 """The one of this process."""
 
-atexit.register(HEADERS.close)
-os.register_at_fork(after_in_child=HEADERS.forget)
+atexit.register(HEADER_READER.close)
+os.register_at_fork(after_in_child=HEADER_READER.forget)

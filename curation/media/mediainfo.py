@@ -27,7 +27,7 @@ _JPEG = frozenset(["JPEG", "M-JPEG", "V_MJPEG"])
 
 
 @dataclass(frozen=True)
-class Headers:
+class MediaInfoReport:
     """A file that MediaInfo is asked about."""
 
     file: BinaryIO

@@ -17,7 +17,7 @@ import av
 from PIL import Image
 
 from nextscene.curation.media.color import Color
-from nextscene.curation.media.mediainfo import Headers, Track, milliseconds, number
+from nextscene.curation.media.mediainfo import MediaInfoReport, Track, milliseconds, number
 from nextscene.curation.media.still_image import FORMATS, MAX_PIXELS
 
 UNKNOWN_DURATION = -1.0
@@ -123,7 +123,7 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         raise UnreadableFile("GIF is not read; convert it to a video or an image of another kind")
     if _is_image(head) and (image := _measured_image(file)):
         return image
-    headers = Headers(file, alias)
+    headers = MediaInfoReport(file, alias)
     container, lasts, videos = headers.tracks()
     shown = [(place, track) for place, track in enumerate(videos) if track.has_size]
     if not shown and container in _WITHOUT_INDEX and (recording := _measured_recording(file)):
@@ -181,7 +181,9 @@ def _measured_image(file: BinaryIO) -> Measured | None:
     if orientation in (5, 6, 7, 8) and image.format != "TIFF":  # which Pillow turns by itself
         width, height = height, width
     codec = str(image.format)
-    return Measured(True, width, height, 0.0, codec, Headers(file).color_of_image() if codec == "AVIF" else Color())
+    return Measured(
+        True, width, height, 0.0, codec, MediaInfoReport(file).color_of_image() if codec == "AVIF" else Color()
+    )
 
 
 def _exif(image: Image.Image) -> Image.Exif:

@@ -61,11 +61,11 @@ def timing(source: Path, limits: RunLimits) -> Timing | None:
     return Timing(float(begin), duration)
 
 
-Clock = dict[str, str | None]
+ClockOptions = dict[str, str | None]
 """Options for ffmpeg's input by which times count from the begin of the file's earliest stream."""
 
 
-def clock(source: Path, measured: Measured, limits: RunLimits) -> Clock | None:
+def clock_options(source: Path, measured: Measured, limits: RunLimits) -> ClockOptions | None:
     """None for a file of which ffmpeg does not tell when it begins."""
     if measured.seeking == "index":
         return {"copyts": None, "start_at_zero": None}
@@ -75,7 +75,7 @@ def clock(source: Path, measured: Measured, limits: RunLimits) -> Clock | None:
 
 
 def starting_points(
-    source: Path, span: Span, measured: Measured, ticks: Clock, limits: RunLimits, scratch: Path
+    source: Path, span: Span, measured: Measured, ticks: ClockOptions, limits: RunLimits, scratch: Path
 ) -> Iterator[float]:
     """Yield times to begin decoding at, in seconds, each to be tried if the one before was too late.
 
@@ -108,7 +108,7 @@ def _before_keyframe(packets: Sequence[_Packet]) -> Iterator[float]:
 
 
 def _packets_before(
-    source: Path, span: Span, measured: Measured, ticks: Clock, limits: RunLimits, scratch: Path
+    source: Path, span: Span, measured: Measured, ticks: ClockOptions, limits: RunLimits, scratch: Path
 ) -> list[_Packet]:
     """The packets from the last keyframe on that is shown by the span's start; none if that is the first there is."""
     report = scratch / "packets.txt"

@@ -14,8 +14,8 @@ from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.color import TO_BT709, tagged
-from nextscene.curation.media.extract import arguments, broken, raise_if_disk_full
-from nextscene.curation.stages.cut import encoding
+from nextscene.curation.media.extract import arguments, failure_outcome, raise_if_disk_full
+from nextscene.curation.stages.cut import encoder_options
 
 _AS_DATA = BuildConfig()
 
@@ -38,7 +38,7 @@ def encode_video(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: flo
         child = ffmpeg.run(_command(raw, clip, len(video), (width, height), fps), _AS_DATA.limits)
         if child.code != 0:
             raise_if_disk_full(child.stderr, folder)
-            raise EncodeFailed(f"{out.display_uri}/{path}: {broken(child, _AS_DATA).detail}")
+            raise EncodeFailed(f"{out.display_uri}/{path}: {failure_outcome(child, _AS_DATA).detail}")
         with out.atomic_writer(path) as file, clip.open("rb") as made:
             shutil.copyfileobj(made, file)
 
@@ -56,4 +56,6 @@ def _command(raw: Path, clip: Path, frames: int, size: tuple[int, int], fps: flo
         threads=1,
     )
     stream = tagged(stream.filter("scale", **TO_BT709))
-    return arguments(ffmpeg_line.output(stream, f"file:{clip}", **encoding(_AS_DATA.encode), frames=frames, r=rate))
+    return arguments(
+        ffmpeg_line.output(stream, f"file:{clip}", **encoder_options(_AS_DATA.encode), frames=frames, r=rate)
+    )

@@ -12,10 +12,10 @@ from nextscene.curation.ledger import Row
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.sources import OPEN_END
 
-_MOST_TEXT = 1500
-_MOST_REMARK = 400
-_MOST_NAME = 200
-_MOST_ATTEMPTS = 5
+_MAX_TEXT = 1500
+_MAX_REMARK = 400
+_MAX_SOURCE = 200
+_MAX_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Excerpt:
     left_out: int = 0
 
     @staticmethod
-    def of(text: str, most: int = _MOST_TEXT) -> Excerpt:
+    def of(text: str, most: int = _MAX_TEXT) -> Excerpt:
         if len(text) <= most:
             return Excerpt(text)
         return Excerpt(text[:most].rstrip(), len(text) - most)
@@ -66,30 +66,30 @@ class Card:
     missing: Excerpt
 
 
-def card(row: Row, strip: Filmstrip, fps: int) -> Card:
+def make_card(row: Row, strip: Filmstrip, fps: int) -> Card:
     """`fps` is that of the shards. Raises DamagedRecord for a row whose `turned_down` is not what a ledger holds."""
     attempts = _attempts(row)
     return Card(
         clip_id=row.clip_id,
         outcome=row.outcome,
         reason=row.reason,
-        detail=Excerpt.of(row.detail, _MOST_REMARK),
+        detail=Excerpt.of(row.detail, _MAX_REMARK),
         split=row.split,
-        source=Excerpt.of(row.source, _MOST_NAME),
+        source=Excerpt.of(row.source, _MAX_SOURCE),
         span=_span(row),
         facts=tuple(_facts(row, fps)),
         scene=Excerpt.of(row.scene_description),
         caption=Excerpt.of(row.caption),
         captioned_by=row.captioned_by,
         verdict=row.verdict,
-        verdict_reason=Excerpt.of(row.verdict_reason, _MOST_REMARK),
+        verdict_reason=Excerpt.of(row.verdict_reason, _MAX_REMARK),
         rounds=row.rounds,
         judge=row.judge_model or row.judge,
         usd=f"${row.usd:,.4f}" if row.usd else "",
-        turned_down=attempts[:_MOST_ATTEMPTS],
-        more_turned_down=len(attempts[_MOST_ATTEMPTS:]),
+        turned_down=attempts[:_MAX_ATTEMPTS],
+        more_turned_down=len(attempts[_MAX_ATTEMPTS:]),
         pictures=tuple(base64.b64encode(jpeg).decode() for jpeg in strip.frames),
-        missing=Excerpt.of(readable_text(strip.missing), _MOST_REMARK),
+        missing=Excerpt.of(readable_text(strip.missing), _MAX_REMARK),
     )
 
 
@@ -99,7 +99,7 @@ def _attempts(row: Row) -> tuple[Attempt, ...]:
         if row.verdict != "Pass" and values and values[-1]["scene"] == row.scene_description:
             values.pop()  # the row's own scene was the last to be turned down
         return tuple(
-            Attempt(Excerpt.of(value["scene"], _MOST_REMARK), Excerpt.of(value["reason"], _MOST_REMARK))
+            Attempt(Excerpt.of(value["scene"], _MAX_REMARK), Excerpt.of(value["reason"], _MAX_REMARK))
             for value in values
         )
     except (ValueError, TypeError, KeyError) as error:

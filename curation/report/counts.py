@@ -14,7 +14,7 @@ from nextscene.common.errors import DamagedRecord
 from nextscene.curation.ledger import RETIMED, Row, Tally
 from nextscene.curation.outcome import OUTCOMES
 
-MOST_WORDS = 200
+MAX_WORDS = 200
 """Longer texts count as this long: the bins of a histogram must be few."""
 
 
@@ -65,9 +65,9 @@ class Counts:
         if row.kept:
             self.kept_by_split[row.split] += 1
             self.frames[row.frames] += 1
-            self.caption_words[words(row.caption)] += 1
+            self.caption_words[word_count(row.caption)] += 1
             if row.scene_description:
-                self.scene_words[words(row.scene_description)] += 1
+                self.scene_words[word_count(row.scene_description)] += 1
 
     def _note_source(self, source: str) -> None:
         # The clips of one video mostly lie side by side, so that this holds a few bytes a video.
@@ -81,7 +81,7 @@ class Counts:
 
     @property
     def kept(self) -> int:
-        return self.tally.of("kept")
+        return self.tally.count("kept")
 
     @property
     def retimed(self) -> int:
@@ -98,6 +98,6 @@ class Counts:
         return sum(frames * clips for frames, clips in self.frames.items())
 
 
-def words(text: str) -> int:
+def word_count(text: str) -> int:
     """How many words a text has, as white space parts them, at most MOST_WORDS."""
-    return min(len(text.split()), MOST_WORDS)
+    return min(len(text.split()), MAX_WORDS)

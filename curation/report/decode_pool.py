@@ -17,7 +17,7 @@ from nextscene.common.environment import clean_python_environment, storage_envir
 from nextscene.curation.config import RunLimits
 from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask
 
-_MOST_ROOMS = 4
+_MAX_WORKERS = 4
 _SLACK_SECONDS = 10.0
 
 
@@ -25,7 +25,7 @@ def decode_all(tasks: Sequence[FilmstripTask], limits: RunLimits) -> list[Filmst
     """A strip for each task, in order, within the limits' time and memory for each."""
     if not tasks:
         return []
-    count = min(_MOST_ROOMS, os.cpu_count() or 1, len(tasks))
+    count = min(_MAX_WORKERS, os.cpu_count() or 1, len(tasks))
     rooms: SimpleQueue[_Worker] = SimpleQueue()
 
     def one(task: FilmstripTask) -> Filmstrip:
@@ -36,7 +36,7 @@ def decode_all(tasks: Sequence[FilmstripTask], limits: RunLimits) -> list[Filmst
             rooms.put(room)
 
     environment = clean_python_environment() if all(task.is_local for task in tasks) else storage_environment()
-    with _opened(count, limits, environment) as opened, ThreadPoolExecutor(count) as threads:
+    with _workers(count, limits, environment) as opened, ThreadPoolExecutor(count) as threads:
         for room in opened:
             rooms.put(room)
         try:
@@ -49,7 +49,7 @@ def decode_all(tasks: Sequence[FilmstripTask], limits: RunLimits) -> list[Filmst
 
 
 @contextmanager
-def _opened(count: int, limits: RunLimits, environment: Mapping[str, str]) -> Iterator[list[_Worker]]:
+def _workers(count: int, limits: RunLimits, environment: Mapping[str, str]) -> Iterator[list[_Worker]]:
     rooms = [_Worker(limits, environment) for _ in range(count)]
     try:
         yield rooms
@@ -105,7 +105,7 @@ def _serve(line: Connection, memory: int) -> None:
         while True:
             task: FilmstripTask = line.recv()
             try:
-                strip = task.strip()
+                strip = task.make()
             except MemoryError:
                 strip = Filmstrip(missing="it takes more memory than a clip may")
             line.send(strip)

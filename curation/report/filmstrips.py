@@ -19,7 +19,7 @@ from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import BadLocation, Storage, StorageFault
 from nextscene.curation.config import BuildConfig
-from nextscene.curation.media.header_reader import HEADERS, HeaderError
+from nextscene.curation.media.header_reader import HEADER_READER, HeaderError
 from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, UnreadableFile
 from nextscene.curation.media.seek import Span
 from nextscene.curation.outcome import ClipOutcome
@@ -33,10 +33,10 @@ from nextscene.shards.loading.reader import ShardReader
 
 FRAMES = 4
 _BOX = (234, 135)
-_MOST_BYTES = 8 << 10
+_MAX_BYTES = 8 << 10
 _QUALITIES = (72, 55, 40, 25, 12, 5)
-_MOST_FETCHED = 64 << 20
-_NOT_MEASURED = (UnreadableFile, NoVideo, ImplausibleHeader, HeaderError)
+_MAX_FETCHED = 64 << 20
+_HEADER_ERRORS = (UnreadableFile, NoVideo, ImplausibleHeader, HeaderError)
 _WORDS = {"short_decode": "no frame could be decoded at this place"}
 
 
@@ -59,11 +59,11 @@ class FilmstripTask(Protocol):
     def is_local(self) -> bool:
         """Whether all that it reads lies on local disks."""
 
-    def strip(self) -> Filmstrip: ...
+    def make(self) -> Filmstrip: ...
 
 
 @dataclass(frozen=True)
-class InShard:
+class ShardFilmstripTask:
     """A kept clip, and the sha256 that its video must have."""
 
     out: Storage
@@ -75,7 +75,7 @@ class InShard:
     def is_local(self) -> bool:
         return self.out.is_local
 
-    def strip(self) -> Filmstrip:
+    def make(self) -> Filmstrip:
         try:
             mp4 = ShardReader(self.out, self.shard).sample(self.clip_id).mp4
         except (DamagedShard, DamagedRecord, FileNotFoundError, KeyError, StorageFault) as damage:
@@ -114,7 +114,7 @@ def _scaled(frame: av.VideoFrame) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class InSource:
+class SourceFilmstripTask:
     """A clip that is in no shard, shown as the cut would have shown it."""
 
     root: Storage
@@ -125,19 +125,19 @@ class InSource:
     def is_local(self) -> bool:
         return locate(self.root, self.clip.location)[0].is_local
 
-    def strip(self) -> Filmstrip:
+    def make(self) -> Filmstrip:
         try:
             if why := self._too_far():
                 return Filmstrip(missing=why)
             with scratch_folder() as scratch:
                 reader = SourceReader(self.root, scratch)
                 with reader.open(self.clip) as file:
-                    measured = HEADERS.measure(file, self.config.limits)
+                    measured = HEADER_READER.measure(file, self.config.limits)
                 claude = replace(self.config.claude, frames=FRAMES, frame_height=_BOX[1] + 1)
                 config = replace(self.config, claude=claude)
                 span = Span.of(self.clip.start_ms, self.clip.end_ms)
                 seen = extract_keyframes(reader.fetch(self.clip), span, measured, config, scratch)
-        except (SourceChanged, BadLocation, StorageFault, OSError, *_NOT_MEASURED) as fault:
+        except (SourceChanged, BadLocation, StorageFault, OSError, *_HEADER_ERRORS) as fault:
             return Filmstrip(missing=f"its source shows none: {fault}")
         if isinstance(seen, ClipOutcome):
             return Filmstrip(missing=f"its source shows none: {_WORDS.get(seen.reason, seen.detail)}")
@@ -145,7 +145,7 @@ class InSource:
 
     def _too_far(self) -> str:
         size = self.clip.size if self.clip.length == WHOLE_FILE else self.clip.length
-        if size <= _MOST_FETCHED or self.is_local:
+        if size <= _MAX_FETCHED or self.is_local:
             return ""
         return f"its source is {size >> 20:,} MB in an object store, too much to fetch for a picture"
 
@@ -159,6 +159,6 @@ def _small(image: Image.Image) -> bytes:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality, optimize=True)
         data = file.getvalue()
-        if len(data) <= _MOST_BYTES:
+        if len(data) <= _MAX_BYTES:
             break
     return data

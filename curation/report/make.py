@@ -12,19 +12,19 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.plan import Plan, PlannedClip
-from nextscene.curation.report.cards import card
+from nextscene.curation.report.cards import make_card
 from nextscene.curation.report.counts import Counts
 from nextscene.curation.report.decode_pool import decode_all
-from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask, InShard, InSource
+from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask, ShardFilmstripTask, SourceFilmstripTask
 from nextscene.curation.report.last_run import LastRun
 from nextscene.curation.report.page import PageFacts, render
 from nextscene.curation.report.sampling import SampledClip, Sampler
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.shards.format.layout import REPORT, ShardName
 
-MOST_CARDS = 240
+MAX_CARDS = 240
 _PICTURE_SECONDS = 20.0
-_LOOKS = 5
+_MAX_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: St
     state, counts, rows = _read(out, config.units_per_shard)
     rows.sort(key=lambda row: (_ORDER[row.outcome], row.position))
     limits = replace(config.limits, clip_seconds=min(config.limits.clip_seconds, _PICTURE_SECONDS))
-    strips = _Pictures(out, replace(config, limits=limits), source, plan, state).of(rows)
-    cards = [card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
+    strips = _Filmstrips(out, replace(config, limits=limits), source, plan, state).of(rows)
+    cards = [make_card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
     facts = PageFacts(config, fingerprint, plan.clips, counts, LastRun.read(out), plan.passed_over)
     page = render(facts, cards).encode()
     out.write(REPORT, page)
@@ -60,8 +60,8 @@ _ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOME
 
 def _read(out: Storage, units_per_shard: int) -> tuple[CommittedState, Counts, list[Row]]:
     """The state, what is counted in it, and the rows that are shown. Holds one ledger file at a time."""
-    for look in range(1, _LOOKS + 1):
-        state, counts, sampler = CommittedState.read(out, units_per_shard), Counts(), Sampler(MOST_CARDS)
+    for look in range(1, _MAX_TRIES + 1):
+        state, counts, sampler = CommittedState.read(out, units_per_shard), Counts(), Sampler(MAX_CARDS)
         try:
             for rows in state.ledgers(out):
                 counts.add(rows)
@@ -69,7 +69,7 @@ def _read(out: Storage, units_per_shard: int) -> tuple[CommittedState, Counts, l
             return state, counts, list(_rows(out, state, sampler.picks()))
         except FileNotFoundError:
             # A run at work has sealed a shard since, and its units' ledgers are gone.
-            if look == _LOOKS:
+            if look == _MAX_TRIES:
                 raise
     raise AssertionError("unreachable")
 
@@ -85,7 +85,7 @@ def _rows(out: Storage, state: CommittedState, picks: Iterable[SampledClip]) -> 
         yield from (row for row in read_ledger(out, path) if row.clip_id in clip_ids)
 
 
-class _Pictures:
+class _Filmstrips:
     """Where a picture of each clip is to be had."""
 
     def __init__(
@@ -108,14 +108,14 @@ class _Pictures:
             shard = self._state.sealed.get((row.split, row.shard))
             if shard is None:
                 return Filmstrip(missing="its shard is not sealed yet")
-            return InShard(self._out, shard, row.clip_id, row.mp4_sha256)
+            return ShardFilmstripTask(self._out, shard, row.clip_id, row.mp4_sha256)
         if row.outcome == "quarantined":
             return Filmstrip(missing="it ended the processes that opened it, so it is left closed")
         if self._source is None:
             return Filmstrip(missing="it is in no shard, and its source is not at hand")
         if clip is None:
             return Filmstrip(missing="it is in no shard, and not in the plan")
-        return InSource(self._source, clip, self._config)
+        return SourceFilmstripTask(self._source, clip, self._config)
 
     def _planned(self, rows: Iterable[Row]) -> dict[str, PlannedClip]:
         """The plan's word on these clips; it is read a shard at a time."""

@@ -19,8 +19,8 @@ from nextscene.curation.report.last_run import LastRun
 from nextscene.curation.report.plots import plots
 
 _HERE = Path(__file__).parent
-_MOST_REASONS = 100
-_MOST_NOT_KEPT = 100
+_MAX_REASONS = 100
+_MAX_NOT_KEPT = 100
 _UNITS = ("kB", "MB", "GB", "TB")
 _MEANINGS = {
     "kept": "in the shards",
@@ -83,13 +83,13 @@ def render(facts: PageFacts, cards: Sequence[Card]) -> str:
         judge=facts.config.judge_kind,
         meanings=_MEANINGS,
         bars=_outcome_bars(facts),
-        endings=_endings(counts),
+        outcome_rows=_outcome_rows(counts),
         rounds=_round_bars(counts),
         kept_seconds=counts.kept_frames / facts.config.encode.fps,
         plots=plots(counts, facts.config.encode.fps),
         cards=cards,
-        not_kept=[card for card in cards if card.outcome != "kept"][:_MOST_NOT_KEPT],
-        choices=_choices(cards),
+        not_kept=[card for card in cards if card.outcome != "kept"][:_MAX_NOT_KEPT],
+        choices=_filter_values(cards),
         style=style,
         script=script,
         policy=_policy(style, script),
@@ -119,7 +119,7 @@ def _hash(text: str) -> str:
 
 def _outcome_bars(facts: PageFacts) -> list[Bar]:
     """Every planned clip: the outcomes in their order, and what is not decided."""
-    sizes: dict[str, int] = {outcome: facts.counts.tally.of(outcome) for outcome in OUTCOMES}
+    sizes: dict[str, int] = {outcome: facts.counts.tally.count(outcome) for outcome in OUTCOMES}
     sizes["undecided"] = facts.planned - facts.counts.decided
     bars, begin = [], 0.0
     for name, count in sizes.items():
@@ -130,25 +130,25 @@ def _outcome_bars(facts: PageFacts) -> list[Bar]:
     return bars
 
 
-def _endings(counts: Counts) -> list[OutcomeRow]:
+def _outcome_rows(counts: Counts) -> list[OutcomeRow]:
     lines = list(counts.tally.lines())
-    endings = [OutcomeRow(*line, 100 * line[2] / counts.decided) for line in lines[:_MOST_REASONS]]
-    if rest := lines[_MOST_REASONS:]:
+    rows = [OutcomeRow(*line, 100 * line[2] / counts.decided) for line in lines[:_MAX_REASONS]]
+    if rest := lines[_MAX_REASONS:]:
         clips = sum(count for *_, count in rest)
-        endings.append(OutcomeRow(rest[0][0], f"{len(rest):,} further reasons", clips, 100 * clips / counts.decided))
-    return endings
+        rows.append(OutcomeRow(rest[0][0], f"{len(rest):,} further reasons", clips, 100 * clips / counts.decided))
+    return rows
 
 
 def _round_bars(counts: Counts) -> list[Bar]:
     """Clips that were judged to the end: in which round they passed, and those that never did."""
     lines = [("kept", f"passed in round {number}", clips) for number, clips in sorted(counts.passed_in.items())]
-    if dropped := counts.tally.of("dropped"):
+    if dropped := counts.tally.count("dropped"):
         lines.append(("dropped", "dropped, no scene passed", dropped))
     judged = sum(clips for *_, clips in lines)
     return [Bar(outcome, text, clips, 100 * clips / judged) for outcome, text, clips in lines]
 
 
-def _choices(cards: Sequence[Card]) -> dict[str, list[str]]:
+def _filter_values(cards: Sequence[Card]) -> dict[str, list[str]]:
     """What the cards can be filtered by, where there is more than one of it."""
     found: dict[str, list[str]] = {
         "outcome": [outcome for outcome in OUTCOMES if any(card.outcome == outcome for card in cards)],

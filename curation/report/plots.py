@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nextscene.curation.report.counts import MOST_WORDS, Counts
+from nextscene.curation.report.counts import MAX_WORDS, Counts
 
 # Drawn in these, and handed over as classes that page.css gives a colour.
-_COLOURS = {"#000001": "ink", "#000002": "quiet", "#000003": "line", "#000004": "bar", "#000005": "pale"}
-_INK, _QUIET, _LINE, _BAR, _PALE = _COLOURS
+_COLORS = {"#000001": "ink", "#000002": "quiet", "#000003": "line", "#000004": "bar", "#000005": "pale"}
+_INK, _QUIET, _LINE, _BAR, _PALE = _COLORS
 _STYLE: dict[str, str | float | bool] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
@@ -91,7 +91,7 @@ def _words(title: str, counted: Counter[int]) -> Plot | None:
         bins[value // width] += texts
     svg = _histogram([(place * width - 0.5, texts) for place, texts in sorted(bins.items())], width, "words", title)
     low, middle, high = _quartiles(counted)
-    longest = f"{MOST_WORDS} or more" if counted[MOST_WORDS] else f"{max(counted)}"
+    longest = f"{MAX_WORDS} or more" if counted[MAX_WORDS] else f"{max(counted)}"
     return Plot(
         title, f"Half of the texts have {low} to {high} words, the middle one {middle}, the longest {longest}.", svg
     )
@@ -191,7 +191,7 @@ def _plain_attributes(element: ET.Element, used: set[str]) -> None:
         if name in _KEPT_ATTRIBUTES:
             element.set(name, value)
     for name in ("fill", "stroke"):
-        if found := _COLOURS.get(element.get(name, "")):
+        if found := _COLORS.get(element.get(name, "")):
             element.set(name, "currentColor")
             element.set("class", found)
     if element.get("id") not in used:

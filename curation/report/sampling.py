@@ -12,7 +12,7 @@ from nextscene.curation.ledger import Row
 Stratum = tuple[str, str]
 """(outcome, reason)."""
 
-_AT_LEAST = 12
+_MIN_PER_STRATUM = 12
 
 
 @dataclass(frozen=True, order=True)
@@ -39,7 +39,7 @@ class Sampler:
             stratum = (row.outcome, row.reason)
             self._seen[stratum] = self._seen.get(stratum, 0) + 1
             heap = self._drawn.setdefault(stratum, [])
-            entry = (-_lot(row.clip_id), SampledClip(row.clip_id, row.split, row.unit, row.shard))
+            entry = (-_hash_rank(row.clip_id), SampledClip(row.clip_id, row.split, row.unit, row.shard))
             if len(heap) < self._most:
                 heapq.heappush(heap, entry)
             else:
@@ -47,11 +47,11 @@ class Sampler:
 
     def picks(self) -> list[SampledClip]:
         """The sample, in the order of the ids."""
-        seats = allot(self._seen, self._most)
+        seats = allocate(self._seen, self._most)
         return sorted(pick for stratum, seat in seats.items() for _, pick in heapq.nlargest(seat, self._drawn[stratum]))
 
 
-def allot(sizes: Mapping[Stratum, int], most: int) -> dict[Stratum, int]:
+def allocate(sizes: Mapping[Stratum, int], most: int) -> dict[Stratum, int]:
     """How many of each stratum are shown: a few of each, the rest of the `most` in proportion to size.
 
     No stratum gets more than it has. With more strata than places the largest get one each.
@@ -59,7 +59,7 @@ def allot(sizes: Mapping[Stratum, int], most: int) -> dict[Stratum, int]:
     strata = sorted(sizes, key=lambda stratum: (-sizes[stratum], stratum))[:most]
     if not strata:
         return {}
-    few = max(1, min(_AT_LEAST, most // len(strata)))
+    few = max(1, min(_MIN_PER_STRATUM, most // len(strata)))
     seats = {stratum: min(sizes[stratum], few) for stratum in strata}
     free = most - sum(seats.values())
     waiting = sum(sizes[stratum] - seats[stratum] for stratum in strata)
@@ -73,6 +73,6 @@ def allot(sizes: Mapping[Stratum, int], most: int) -> dict[Stratum, int]:
     return seats
 
 
-def _lot(clip_id: str) -> int:
+def _hash_rank(clip_id: str) -> int:
     # Salted: the plain hash of an id is what splits are drawn by, and the smallest of those are all of one split.
     return int.from_bytes(hashlib.sha256(f"report\0{clip_id}".encode()).digest()[:8])

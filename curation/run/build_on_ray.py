@@ -29,6 +29,6 @@ class BuildOnRay:
 
         check_shared(self.job.out)
         plan = Plan(self.job.out, self.job.config)
-        waiting = max_units_waiting(self.job.config, self.job.terms, pictured=plan.uncaptioned > 0)
+        waiting = max_units_waiting(self.job.config, self.job.judge_budget, pictured=plan.uncaptioned > 0)
         engine = Engine(self.job, self.workers, waiting, supervisor.check)
         return engine.run(self.left.shards(plan, self.job.out), supervisor.tick)

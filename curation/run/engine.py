@@ -27,7 +27,7 @@ from nextscene.curation.run.step_timeouts import GRACE_SECONDS, StepTimeouts
 from nextscene.curation.run.unit_progress import PRIORITY, Step, UnitProgress
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.sealing.repair import seal_or_redo
-from nextscene.curation.stages.describe import Asked
+from nextscene.curation.stages.describe import AskResult
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit, try_clip
 from nextscene.shards.format.layout import ShardName
 
@@ -227,7 +227,7 @@ class Engine:
             if step.shard.is_done:
                 self._push(Step("seal", step.shard))
 
-    def _asked(self, step: Step, flight: UnitProgress, asked: Asked) -> None:
+    def _asked(self, step: Step, flight: UnitProgress, asked: AskResult) -> None:
         if isinstance(asked.end, LeftUndecided):
             self._left_undecided = self._left_undecided or asked.end
         else:

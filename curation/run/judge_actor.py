@@ -18,7 +18,7 @@ from nextscene.common.errors import RunStopped
 from nextscene.curation.plan import Unit
 from nextscene.curation.progress import ClipStage
 from nextscene.curation.run.unit_judge import UnitJudge
-from nextscene.curation.stages.describe import Asked
+from nextscene.curation.stages.describe import AskResult
 from nextscene.curation.stages.unit import UnitContext
 from nextscene.shards.format.layout import UnitName
 
@@ -44,12 +44,12 @@ class _JudgeActor:
     """It holds no CPU: it waits for answers."""
 
     def __init__(self, job: UnitContext) -> None:
-        self._judging = UnitJudge(job.config, job.terms, job.out, job.run_id, job.asks_as)
+        self._judging = UnitJudge(job.config, job.judge_budget, job.out, job.run_id, job.api_identity)
         self._counts: Counts = {}
 
-    async def decide(self, unit: Unit, screened: list[Any]) -> tuple[list[Any], Asked]:
+    async def decide(self, unit: Unit, screened: list[Any]) -> tuple[list[Any], AskResult]:
         decision = await self._judging.decide(unit, screened, partial(self._count, "asked", unit.name))
-        return decision.scenes, decision.outcome
+        return decision.scenes, decision.result
 
     async def count(self, stage: ClipStage, name: UnitName, clips: int) -> None:
         self._count(stage, name, clips)

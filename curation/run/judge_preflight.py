@@ -22,7 +22,12 @@ from nextscene.shards.format.layout import CONFIG
 
 
 def preflight(
-    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, retry: Collection[str], known: str
+    out: Storage,
+    source: Source,
+    config: BuildConfig,
+    judge_budget: JudgeBudget | None,
+    retry: Collection[str],
+    known: str,
 ) -> str:
     """Why nothing may be asked, "" where it may: what is `known` already, or that there is no key.
 
@@ -34,8 +39,8 @@ def preflight(
     is_to_ask = bool(retry) or not is_finished(out, config)
     if why and is_to_ask:
         raise UsageError(why)
-    if terms:
-        check_budget(out, config.claude, terms)
+    if judge_budget:
+        check_budget(out, config.claude, judge_budget)
         if is_to_ask and not has_stored_answers(out):  # with stored answers nothing else may be needed
             _check_accepted(config)
     return why

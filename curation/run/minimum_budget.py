@@ -19,27 +19,27 @@ _SCENE = "x" * 200
 _STEP = Decimal("0.001")
 
 
-def minimum_budget(settings: ClaudeConfig, terms: JudgeBudget) -> Decimal:
+def minimum_budget(settings: ClaudeConfig, judge_budget: JudgeBudget) -> Decimal:
     """US dollars, rounded up to a tenth of a cent."""
     from nextscene.judge.api.client import worst_cost  # it loads the SDK
 
-    requests, question = RequestBuilder(settings, terms.price), Question("", _CAPTION)
+    requests, question = RequestBuilder(settings, judge_budget.price), Question("", _CAPTION)
     calls = requests.describe(question, ()), requests.verify(question, _SCENE)
-    worst = sum((worst_cost(terms.price, call, terms.in_batches) for call in calls), Decimal(0))
+    worst = sum((worst_cost(judge_budget.price, call, judge_budget.in_batches) for call in calls), Decimal(0))
     return worst.quantize(_STEP, ROUND_UP)
 
 
-def check_budget(out: Storage, settings: ClaudeConfig, terms: JudgeBudget) -> None:
+def check_budget(out: Storage, settings: ClaudeConfig, judge_budget: JudgeBudget) -> None:
     """Raise UsageError for a budget that nothing can be decided with, before anything is paid for.
 
     Where answers are stored they may be all that is needed.
     """
-    if terms.budget is None or terms.budget >= (least := minimum_budget(settings, terms)):
+    if judge_budget.budget is None or judge_budget.budget >= (least := minimum_budget(settings, judge_budget)):
         return
     if not has_stored_answers(out) and not _is_complete(out):
         raise UsageError(
-            f"--budget-usd {terms.budget:f} decides no clip: a description and a verification may cost ${least:f} with"
-            f" {terms.price.model}; give {least:f} at least"
+            f"--budget-usd {judge_budget.budget:f} decides no clip: a description and a verification may cost"
+            f" ${least:f} with {judge_budget.price.model}; give {least:f} at least"
         )
 
 

@@ -15,7 +15,7 @@ from nextscene.common.errors import DamagedRecord, UsageError
 from nextscene.common.hashing import file_sha256
 from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE, CUT_VERSION, BuildConfig, as_tree, fingerprint, was_before
+from nextscene.curation.config import CUT_VERSION, LEGACY_VALUES, BuildConfig, as_tables, fingerprint, legacy_value
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, write_plan
 from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig
@@ -61,12 +61,12 @@ def with_recorded_prompt_version(out: Storage, config: BuildConfig) -> BuildConf
         return config
     if CLAUDE.settings not in (config.judge_kind.settings, settings_of(recorded.identity_settings.get("judge"))):
         return config
-    version = recorded.identity_settings.get("claude.prompt_version", BEFORE["claude.prompt_version"])
+    version = recorded.identity_settings.get("claude.prompt_version", LEGACY_VALUES["claude.prompt_version"])
     return replace(config, claude=replace(config.claude, prompt_version=version))
 
 
 def prepare(
-    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None = None, retry: bool = False
+    out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None = None, retry: bool = False
 ) -> RecordedConfig:
     """The plan in OUT, written now if there is none. Raises UsageError if OUT holds the plan of another run.
 
@@ -77,26 +77,28 @@ def prepare(
         _note_if_moved(out, source, config, identity_settings)
         recorded = find_existing_plan(out, source, identity_settings)
     except DamagedConfig as damage:
-        recorded = _rebuild_config(out, source, config, terms, identity_settings, damage)
+        recorded = _rebuild_config(out, source, config, judge_budget, identity_settings, damage)
     if recorded is not None:
-        _restore_plan(out, source, config, terms, recorded)
-    if recorded is not None and terms is not None and differs_on_uncaptioned(out, config, terms):
+        _restore_plan(out, source, config, judge_budget, recorded)
+    if recorded is not None and judge_budget is not None and differs_on_uncaptioned(out, config, judge_budget):
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
             for earlier in (CHECKSUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
                 out.delete(earlier)
-        plan_sha256 = write_plan(out, source, config, terms)
-        if terms:
-            record_budget(out, terms, plan_sha256)  # before the plan counts: what goes on with it needs the budget
-        recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
+        plan_sha256 = write_plan(out, source, config, judge_budget)
+        if judge_budget:
+            record_budget(
+                out, judge_budget, plan_sha256
+            )  # before the plan counts: what goes on with it needs the budget
+        recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tables(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
     if needs_recut(out, config, recorded.cut_version, retry):
         if not has_only_plan(out):
             discard_clips(out)
         out.delete(CHECKSUMS)
-        recorded = replace(recorded, identity_settings=identity_settings, config=as_tree(config))
+        recorded = replace(recorded, identity_settings=identity_settings, config=as_tables(config))
         recorded.publish(out)
     return recorded
 
@@ -149,7 +151,7 @@ def _rebuild_config(
     out: Storage,
     source: Source,
     config: BuildConfig,
-    terms: JudgeBudget | None,
+    judge_budget: JudgeBudget | None,
     identity_settings: dict[str, Any],
     damage: DamagedConfig,
 ) -> RecordedConfig | None:
@@ -164,13 +166,13 @@ def _rebuild_config(
     try:
         plan_sha256 = file_sha256(out, PLAN)
         with scratch_folder() as folder:
-            same_plan = _replan_matches(Storage.at(folder), source, config, terms, plan_sha256)
+            same_plan = _replan_matches(Storage.at(folder), source, config, judge_budget, plan_sha256)
     except FileNotFoundError:
         same_plan = False
     if not same_plan or known not in ("", fingerprint(identity_settings)):
         raise damage
     _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
-    recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tree(config), CUT_VERSION)
+    recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tables(config), CUT_VERSION)
     recorded.publish(out)
     return recorded
 
@@ -184,7 +186,7 @@ def _known_fingerprint(out: Storage) -> str:
 
 
 def _restore_plan(
-    out: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, recorded: RecordedConfig
+    out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None, recorded: RecordedConfig
 ) -> None:
     """Derives a plan that is gone or cut short from the source again, if that gives the very same.
 
@@ -204,7 +206,7 @@ def _restore_plan(
         )
     with scratch_folder() as folder:
         draft = Storage.at(folder)
-        if not _replan_matches(draft, source, config, terms, recorded.plan_sha256):
+        if not _replan_matches(draft, source, config, judge_budget, recorded.plan_sha256):
             raise UsageError(
                 f"--out {out.display_uri}: {PLAN} {how}, and the source does not give the same again; restore it, or"
                 " choose another --out"
@@ -215,26 +217,26 @@ def _restore_plan(
 
 
 def _replan_matches(
-    draft: Storage, source: Source, config: BuildConfig, terms: JudgeBudget | None, plan_sha256: str
+    draft: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None, plan_sha256: str
 ) -> bool:
     """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
 
     What was to become of clips without a caption need not be told again: either way is tried.
     """
-    ways = [terms]
-    if terms and terms.uncaptioned == "mistake":
-        ways = [replace(terms, uncaptioned="caption"), replace(terms, uncaptioned="skip")]
+    ways = [judge_budget]
+    if judge_budget and judge_budget.uncaptioned == "mistake":
+        ways = [replace(judge_budget, uncaptioned="caption"), replace(judge_budget, uncaptioned="skip")]
     forms = (False, True)  # the first reads no contents
     return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)
 
 
-def differs_on_uncaptioned(out: Storage, config: BuildConfig, terms: JudgeBudget) -> bool:
+def differs_on_uncaptioned(out: Storage, config: BuildConfig, judge_budget: JudgeBudget) -> bool:
     """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
 
     Raises UsageError for one by which something was done.
     """
     plan = Plan(out, config)
-    skips, captions = (terms.uncaptioned == "skip", terms.uncaptioned == "caption")
+    skips, captions = (judge_budget.uncaptioned == "skip", judge_budget.uncaptioned == "caption")
     if not (skips and plan.uncaptioned) and not (captions and plan.skipped):
         return False
     if has_only_plan(out):
@@ -312,7 +314,7 @@ def _in_order(named: dict[str, Any]) -> Iterator[str]:
 
 def _value(decided: dict[str, Any], name: str) -> Any:
     """What a run has of a setting: one that is newer than it is as it was before."""
-    return decided[name] if name in decided else was_before(name)
+    return decided[name] if name in decided else legacy_value(name)
 
 
 def has_only_plan(out: Storage) -> bool:

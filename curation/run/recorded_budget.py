@@ -78,10 +78,10 @@ def _planned(out: Storage) -> str | None:
         return None
 
 
-def record_budget(out: Storage, terms: JudgeBudget, plan_sha256: str) -> None:
+def record_budget(out: Storage, judge_budget: JudgeBudget, plan_sha256: str) -> None:
     """Note what counts from now on for this plan, where it is not what is noted, and where a bound or none was told."""
-    now = RecordedBudget(terms.budget, terms.in_batches, terms.prices, plan_sha256)
-    if terms.is_bound_told and RecordedBudget.read(out) != now:
+    now = RecordedBudget(judge_budget.budget, judge_budget.in_batches, judge_budget.prices, plan_sha256)
+    if judge_budget.is_limit_given and RecordedBudget.read(out) != now:
         noted = {
             "budget_usd": None if now.budget is None else str(now.budget),
             "batches": now.in_batches,
@@ -103,17 +103,19 @@ def spent_so_far(out: Storage) -> Decimal | None:
     return answers.spent if answers.count else None
 
 
-def describe_budget(out: Storage, terms: JudgeBudget) -> str:
+def describe_budget(out: Storage, judge_budget: JudgeBudget) -> str:
     """Who is asked, how, and how much is spent on OUT at most, for a line before the first question."""
-    how = "in batches" if terms.in_batches else "one by one"
+    how = "in batches" if judge_budget.in_batches else "one by one"
     bound = (
         "without a bound: there is no --budget-usd"
-        if terms.budget is None
-        else f"up to ${terms.budget.normalize():f} in all"
+        if judge_budget.budget is None
+        else f"up to ${judge_budget.budget.normalize():f} in all"
     )
-    price = terms.price
+    price = judge_budget.price
     into, back = ((usd * _MILLION).normalize() for usd in (price.input, price.output))
-    prices = f", by the table of --prices (${into:f} in, ${back:f} out, a million tokens)" if terms.prices else ""
+    prices = (
+        f", by the table of --prices (${into:f} in, ${back:f} out, a million tokens)" if judge_budget.prices else ""
+    )
     try:
         record = BudgetRecord.read(out)
     except JudgeStopped:

@@ -35,7 +35,7 @@ from nextscene.curation.sealing.repair import repair_commits
 from nextscene.curation.sealing.retry import OpenRetry, check_open_retry, end_retry, open_retry, start_or_resume_retry
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext
-from nextscene.curation.summary import BuildSummary, conclude, sums_before
+from nextscene.curation.summary import BuildSummary, publish_summary, sums_of_last_run
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.shards.format.checksums import Checksums, write_checksums
 from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What the user asked for. `retry` names outcomes whose clips are done anew; `terms` are judge `claude`'s.
+    """What the user asked for. `retry` names outcomes whose clips are done anew; `judge_budget` are judge `claude`'s.
 
     At most `stop_after` of the undecided clips are begun; None is all of them. `preflight` says why claude may not be
     asked under these terms, which are None where its price is not known.
@@ -62,7 +62,7 @@ class BuildRequest:
     workers: int | None = None
     retry: frozenset[str] = frozenset()
     ray_address: str | None = None
-    terms: JudgeBudget | None = None
+    judge_budget: JudgeBudget | None = None
     stop_after: int | None = None
     judge_unavailable: str = ""
 
@@ -165,7 +165,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     source, place, gone = _opened(order)
     order = replace(order, config=with_recorded_prompt_version(place, order.config))
     if order.config.judge_kind.pays:
-        why = preflight(place, source, order.config, order.terms, order.retry, order.judge_unavailable)
+        why = preflight(place, source, order.config, order.judge_budget, order.retry, order.judge_unavailable)
         order = replace(order, judge_unavailable=why)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     wait = order.config.limits.lock_wait_seconds
@@ -174,19 +174,19 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
         check_open_retry(out, order.retry)
         order = replace(order, config=with_recorded_prompt_version(out, order.config))
         before = read_previous_config(out)
-        recorded = prepare(out, source, order.config, order.terms, retry=bool(order.retry))
-        if order.terms:
-            record_budget(out, order.terms, recorded.plan_sha256)
+        recorded = prepare(out, source, order.config, order.judge_budget, retry=bool(order.retry))
+        if order.judge_budget:
+            record_budget(out, order.judge_budget, recorded.plan_sha256)
         job = UnitContext(
             order.config,
             source.root,
             out,
             recorded.identity_settings["ffmpeg"],
             run_id,
-            order.terms,
+            order.judge_budget,
             recorded.begun_with_cut,
             read_sentinels(out),
-            ApiIdentity.current() if order.terms else None,
+            ApiIdentity.current() if order.judge_budget else None,
         )
         run = _Run(order, job, recorded, heartbeat, progress, begun, gone)
         try:
@@ -224,7 +224,7 @@ class _Run:
         self._plan = Plan(job.out, order.config)
         self._shards = sum(1 for _ in self._plan.shards())
         self._idle = True
-        self._before = sums_before(job.out)
+        self._before = sums_of_last_run(job.out)
 
     @property
     def idle(self) -> bool:
@@ -277,8 +277,8 @@ class _Run:
             raise self._gone
         if self._order.judge_unavailable:
             raise UsageError(self._order.judge_unavailable)
-        if self._order.terms and self._idle:
-            _log.warning("%s", describe_budget(self._out, self._order.terms))
+        if self._order.judge_budget and self._idle:
+            _log.warning("%s", describe_budget(self._out, self._order.judge_budget))
 
     def _begin(self, clips: int, shards: int) -> None:
         """Tell that so much of the plan is done before the work that comes now."""
@@ -328,7 +328,7 @@ class _Run:
         self._out.check_anchor(remotely=True)
         state, tally = read_progress(self._out, self._job.config.units_per_shard)
         seconds = time.monotonic() - self._begun
-        concluded = conclude(self._out, self._plan, self._recorded, state, tally, seconds, self._before)
+        concluded = publish_summary(self._out, self._plan, self._recorded, state, tally, seconds, self._before)
         discard_superseded(self._out, state)
         return concluded
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.curation.plan import with_preceding
+from nextscene.curation.plan import with_preceding_captions
 from nextscene.curation.plan_index import PlanIndex
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.sources import MISSING, NOT_LOOKED, WHOLE_FILE, Clip, Region, Source, digests, span_of
+from nextscene.curation.sources import MISSING, SIZE_NOT_READ, WHOLE_FILE, Clip, Region, Source, digests, span_text
 from nextscene.judge.registry import JUDGES
 
 _AT_ONCE = 4096
@@ -135,8 +135,8 @@ def differences(out: Storage, source: Source, judge: str, moved: bool = False) -
     """
     planned = PlanIndex(out)
     comparison = _Comparison(planned, source, judge)
-    clips = source.outline(lambda path: planned.is_known_tar(source.root, path), wholly=moved)
-    pairs = with_preceding(clips, source, judge)
+    clips = source.scan(lambda path: planned.is_known_tar(source.root, path), complete=moved)
+    pairs = with_preceding_captions(clips, source, judge)
     while batch := list(islice(pairs, _AT_ONCE)):
         comparison.look(batch)
     return comparison.end(contents=not moved)
@@ -199,7 +199,7 @@ class _Comparison:
     def _kind(self, row: int, clip: Clip, preceding: str) -> DifferenceKind | None:
         """The first that applies, of those that are seen without reading contents."""
         planned, size = self._planned, int(self._planned.sizes[row])
-        if clip.size == NOT_LOOKED:
+        if clip.size == SIZE_NOT_READ:
             self._found.unchecked_sizes += 1
         elif clip.has_place and (size == MISSING) != (clip.size == MISSING):
             return DifferenceKind.FOUND if size == MISSING else DifferenceKind.GONE
@@ -224,7 +224,7 @@ class _Comparison:
         return None
 
     def _note_time(self, row: int, clip: Clip) -> None:
-        region = self._source.region(clip)
+        region = self._source.region_of(clip)
         if region is None or (region not in self._retimed and len(self._retimed) >= _MOST_READ):
             self._found.unchecked_contents += 1
         else:
@@ -252,7 +252,7 @@ class _Comparison:
 
 
 def _name(clip: Clip) -> str:
-    return f"{clip.name}{span_of(clip.start_ms, clip.end_ms)}"
+    return f"{clip.name}{span_text(clip.start_ms, clip.end_ms)}"
 
 
 def _form(text: str) -> str:

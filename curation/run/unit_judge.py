@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from nextscene.common.errors import AskingEnded, LeftUndecided, RunStopped, UsageError
 from nextscene.common.local_state import local_state
 from nextscene.common.storage import Storage
-from nextscene.curation.captioning_cost import pictures_of
+from nextscene.curation.captioning_cost import frames_to_caption
 from nextscene.curation.config import BuildConfig, RunLimits
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip, Unit
 from nextscene.curation.stages.describe import Decision, DescribedScene, describe_clips
 from nextscene.curation.stages.replay import Replay, content_of
-from nextscene.curation.stages.screen import Found
+from nextscene.curation.stages.screen import ScreenResult
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.judge.base import Call, Judge, Question
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError, OverBudget
@@ -45,14 +45,14 @@ class UnitJudge:
     def __init__(
         self,
         config: BuildConfig,
-        terms: JudgeBudget | None,
+        judge_budget: JudgeBudget | None,
         out: Storage,
         run_id: str,
-        asks_as: ApiIdentity | None = None,
+        api_identity: ApiIdentity | None = None,
     ) -> None:
-        self._asks_as = asks_as
+        self._api_identity = api_identity
         self._config = config
-        self._terms = terms
+        self._terms = judge_budget
         self._out = out
         self._run_id = run_id
         self._client: CachedClient | None = None
@@ -62,7 +62,7 @@ class UnitJudge:
         self._under_way: dict[UnitName, asyncio.Task[Decision]] = {}
 
     async def decide(
-        self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None] = lambda _: None
+        self, unit: Unit, screened: Sequence[ScreenResult], counted: Callable[[int], None] = lambda _: None
     ) -> Decision:
         """The scene of each clip that passed the screen, None for the others, UNDECIDED where the asking has ended.
 
@@ -76,13 +76,13 @@ class UnitJudge:
             self._under_way[name].add_done_callback(lambda _: self._under_way.pop(name))
         return await asyncio.shield(self._under_way[name])
 
-    async def _decide(self, unit: Unit, screened: Sequence[Found], counted: Callable[[int], None]) -> Decision:
+    async def _decide(self, unit: Unit, screened: Sequence[ScreenResult], counted: Callable[[int], None]) -> Decision:
         scenes: list[DescribedScene | Undecided | None] = []
         ends: list[Exception] = []
         through = itertools.count(1)
         sample = unit.shard.revision if unit.redo else 0
 
-        async def one(clip: PlannedClip, found: Found) -> DescribedScene | Undecided | None:
+        async def one(clip: PlannedClip, found: ScreenResult) -> DescribedScene | Undecided | None:
             scene = await self._scene(judge, clip, found, sample)
             counted(next(through))
             return scene
@@ -115,7 +115,7 @@ class UnitJudge:
             await self._client.close()
 
     async def _scene(
-        self, judge: Judge | None, clip: PlannedClip, found: Found, sample: int
+        self, judge: Judge | None, clip: PlannedClip, found: ScreenResult, sample: int
     ) -> DescribedScene | Undecided | None:
         """`sample` is that of a clip which ends before it is asked about."""
         if found is None:
@@ -136,7 +136,7 @@ class UnitJudge:
         )
         if self._client is None or self._terms is None or self._estimator is None:
             return await describe_clips(judge, question)
-        bill = self._estimator.bill(PendingClip(clip.caption, pictures_of(clip.name, self._config)))
+        bill = self._estimator.bill(PendingClip(clip.caption, frames_to_caption(clip.name, self._config)))
         with self._client.announce(clip.clip_id, bill.usd(self._terms.price, self._terms.in_batches)):
             return await describe_clips(judge, question)
 
@@ -158,7 +158,7 @@ class UnitJudge:
                 self._judge = await self._paid_judge(kind, self._terms)
             return self._judge
 
-    async def _paid_judge(self, kind: JudgeKind, terms: JudgeBudget) -> Judge | None:
+    async def _paid_judge(self, kind: JudgeKind, judge_budget: JudgeBudget) -> Judge | None:
         from nextscene.judge.spending.cached_client import CachedClient
 
         self._check_identity()
@@ -167,22 +167,22 @@ class UnitJudge:
             self._client = await CachedClient.open(
                 self._out,
                 local_state(self._out, JOURNALS),
-                terms.price,
+                judge_budget.price,
                 patience(self._config.limits),
-                terms.budget,
-                terms.in_batches,
+                judge_budget.budget,
+                judge_budget.in_batches,
                 ownership.check,
             )
         except JudgeUsageError as mistake:  # of this host's environment, which need not be the driver's
             raise JudgeUsageError(f"{socket.gethostname()}: {mistake}") from mistake
-        self._estimator = Estimator(self._config.claude, terms.price, CASES["expected"])
-        return kind.open(self._config.judge_settings, terms.price, self._client)
+        self._estimator = Estimator(self._config.claude, judge_budget.price, CASES["expected"])
+        return kind.open(self._config.judge_settings, judge_budget.price, self._client)
 
     def _check_identity(self) -> None:
         """A judge on a cluster has the environment of its node. Raise JudgeUsageError where that would ask
         otherwise.
         """
-        if wrong := self._asks_as.differences() if self._asks_as else []:
+        if wrong := self._api_identity.differences() if self._api_identity else []:
             raise JudgeUsageError(
                 f"{' and '.join(wrong)} on the node {socket.gethostname()} is not what this command was started with;"
                 " start Ray there with the same environment, or run the command there"
@@ -217,14 +217,14 @@ def _charge_each_answer_once(
     ]
 
 
-def max_units_waiting(config: BuildConfig, terms: JudgeBudget | None, pictured: bool) -> int:
+def max_units_waiting(config: BuildConfig, judge_budget: JudgeBudget | None, pictured: bool) -> int:
     """How many units may wait for answers at once, so that no call that may be made has to wait for a question.
 
     Those that are asked about with pictures are kept to what fits in memory while a batch is gathered.
     """
-    if terms is None:
+    if judge_budget is None:
         return 0
-    clips = config.limits.batch_clips if terms.in_batches else _CLIPS_A_CALL * config.limits.calls_at_once
+    clips = config.limits.batch_clips if judge_budget.in_batches else _CLIPS_A_CALL * config.limits.calls_at_once
     if pictured:
         clips = min(clips, _PICTURED_CLIPS)
     return -(-clips // config.unit_size)

@@ -33,7 +33,7 @@ class UnitProgress:
     def split(self) -> None:
         """From now on its clips are tried one by one."""
         quarantined = self.crashes.quarantined
-        self.untried = [clip for clip in self.unit.clips if self.unit.begins(clip) and clip.clip_id not in quarantined]
+        self.untried = [clip for clip in self.unit.clips if self.unit.decides(clip) and clip.clip_id not in quarantined]
 
     def merge(self) -> None:
         """All were tried: it is one unit again, in which those that kill are not touched."""

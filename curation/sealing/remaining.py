@@ -60,7 +60,7 @@ def first_clips(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
         for unit in shard.todo if clips else ():
             undecided = [clip.clip_id for clip in unit.clips if unit.redoes(clip)]
             if clips:
-                begun.append(replace(unit, later=frozenset(undecided[clips:])))
+                begun.append(replace(unit, deferred=frozenset(undecided[clips:])))
             clips -= min(clips, len(undecided))
         yield replace(shard, todo=begun, others=len(begun) < len(shard.todo))
         if not clips:

@@ -22,7 +22,7 @@ from nextscene.common.strict_json import parse_json
 from nextscene.curation.ledger import Tally, read_ledger
 from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.seal_shard import CannotSeal, discard_shard, seal_shard
-from nextscene.curation.summary import sums_before
+from nextscene.curation.summary import sums_of_last_run
 from nextscene.judge.spending.answer_segments import CALLS
 from nextscene.judge.spending.budget_record import ACCOUNT
 from nextscene.shards.format.layout import CHECKSUMS, LEDGER, MANIFEST, PARTS, SHARDS, ShardName, UnitName
@@ -149,7 +149,7 @@ def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
     """A shard whose ledger and tar are whole was sealed, though its receipt is gone; unless its units still stand."""
     state = CommittedState.read(out, units_per_shard)
     unfinished = {(unit.split, unit.index // units_per_shard) for unit in state.committed}
-    sums = sums_before(out)
+    sums = sums_of_last_run(out)
     names = {name for path in sizes if (name := ShardName.of(path)) and path == name.ledger}
     for name in sorted(names, reverse=True):
         if (name.split, name.index) in state.sealed.keys() | unfinished:

@@ -17,16 +17,16 @@ from nextscene.common.typed_path import check_typed_path
 from nextscene.curation.sources.clip import (
     MEDIA_SUFFIXES,
     MISSING,
-    NOT_LOOKED,
     OPEN_END,
+    SIZE_NOT_READ,
     WHOLE_FILE,
     Clip,
     locate,
-    span_of,
+    span_text,
     split_location,
 )
 from nextscene.curation.sources.digest import Region, digests
-from nextscene.curation.sources.digest import region as region_in
+from nextscene.curation.sources.digest import region_of as region_in
 from nextscene.curation.sources.folder import FolderFilter, clip_of_file, clips_of_folder
 from nextscene.curation.sources.manifest import clips_of_manifest
 from nextscene.curation.sources.skipped_files import SkippedFiles
@@ -35,8 +35,8 @@ from nextscene.curation.sources.tar import clips_of_tar
 
 __all__ = [
     "MISSING",
-    "NOT_LOOKED",
     "OPEN_END",
+    "SIZE_NOT_READ",
     "WHOLE_FILE",
     "Clip",
     "Region",
@@ -44,7 +44,7 @@ __all__ = [
     "Source",
     "digests",
     "locate",
-    "span_of",
+    "span_text",
 ]
 
 _STAT_AT_ONCE = 512
@@ -92,39 +92,39 @@ class Source:
     def is_manifest(self) -> bool:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
-    def clips(self, passed: SkippedFiles | None = None, digests: bool = True) -> Iterator[Clip]:
+    def clips(self, skipped: SkippedFiles | None = None, digests: bool = True) -> Iterator[Clip]:
         """All clips in source order, each with size, time and digest of its file. Raises UsageError at a bad row.
 
-        What no clip is made of is counted in `passed` as the clips are drawn. Without `digests` none is made, and no
+        What no clip is made of is counted in `skipped` as the clips are drawn. Without `digests` none is made, and no
         contents are read.
         """
-        found = _with_stats(self, self._found(passed or SkippedFiles()))
+        found = _with_stats(self, self._found(skipped or SkippedFiles()))
         return _with_digests(self, found) if digests else found
 
-    def outline(self, is_known: Callable[[str], bool], wholly: bool = False) -> Iterator[Clip]:
+    def scan(self, is_known: Callable[[str], bool], complete: bool = False) -> Iterator[Clip]:
         """The clips, told as cheaply as can be, to be compared with those of a plan. Raises as `clips`.
 
         No contents of videos are read, nor tars of which all `is_known`. In an object store no file is looked up, so
-        that sizes are NOT_LOOKED, and captions beside videos are not read, but where it is to be told `wholly`.
+        that sizes are NOT_LOOKED, and captions beside videos are not read, but where it is to be told `complete`.
         """
-        brief = FolderFilter(is_known, captions=wholly or self.root.is_local)
-        return _with_stats(self, self._found(SkippedFiles(), brief), only_local=not wholly)
+        folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
+        return _with_stats(self, self._found(SkippedFiles(), folder_filter), only_local=not complete)
 
-    def region(self, clip: Clip) -> Region | None:
+    def region_of(self, clip: Clip) -> Region | None:
         """What planning reads of a clip's file: of an object store nothing, as that costs time and money."""
         storage, path = locate(self.root, clip.location)
         file = storage.local_path(path)
         return region_in(file, clip) if file and clip.size != MISSING else None
 
-    def _found(self, passed: SkippedFiles, brief: FolderFilter | None = None) -> Iterator[Clip]:
+    def _found(self, skipped: SkippedFiles, folder_filter: FolderFilter | None = None) -> Iterator[Clip]:
         suffix = PurePosixPath(self.path).suffix.lower()
         if not self.path:
-            return clips_of_folder(self.root, passed, self.out, brief)
+            return clips_of_folder(self.root, skipped, self.out, folder_filter)
         if self.is_manifest:
             return clips_of_manifest(self.root, self.path)
         if suffix == ".tar":
-            is_known = brief is not None and brief.is_known(self.path)
-            return iter(()) if is_known else clips_of_tar(self.root, self.path, passed)
+            is_known = folder_filter is not None and folder_filter.is_known(self.path)
+            return iter(()) if is_known else clips_of_tar(self.root, self.path, skipped)
         if suffix in MEDIA_SUFFIXES:
             return clip_of_file(self.root, self.path)
         raise UsageError(f"--source {self.display_uri}: not a folder, a video, a tar, or one of {', '.join(READERS)}")
@@ -141,7 +141,7 @@ def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False)
             entries |= zip(((storage, path) for path in paths), storage.stats(paths), strict=True)
         for clip, place in zip(batch, places, strict=True):
             if place not in entries:
-                yield replace(clip, size=NOT_LOOKED)
+                yield replace(clip, size=SIZE_NOT_READ)
                 continue
             entry = entries[place]
             yield clip if entry is None else replace(clip, size=entry.size, mtime_ns=entry.mtime_ns)
@@ -149,7 +149,7 @@ def _with_stats(source: Source, clips: Iterator[Clip], only_local: bool = False)
 
 def _with_digests(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
     while batch := list(islice(clips, _STAT_AT_ONCE)):
-        regions = [source.region(clip) for clip in batch]
+        regions = [source.region_of(clip) for clip in batch]
         known = digests(filter(None, regions))
         for clip, where in zip(batch, regions, strict=True):
             yield replace(clip, digest=known[where]) if where else clip

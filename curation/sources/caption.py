@@ -10,12 +10,12 @@ from nextscene.curation.outcome import ClipOutcome
 
 BYTE_ORDER_MARK = "\ufeff"
 
-_AROUND = BYTE_ORDER_MARK + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_STRIPPED = BYTE_ORDER_MARK + "".join(filter(str.isspace, map(chr, range(0x3001))))
 # What takes up room or none and shows nothing, though Unicode counts it among letters, marks and symbols.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )
-_UNSEEN = frozenset(["Cc", "Cf", "Zl", "Zp", "Zs"])
+_INVISIBLE = frozenset(["Cc", "Cf", "Zl", "Zp", "Zs"])
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -31,7 +31,7 @@ class Caption:
 NO_CAPTION = Caption()
 
 
-def ending_of(flaw: str, detail: str) -> ClipOutcome | None:
+def outcome_of_flaw(flaw: str, detail: str) -> ClipOutcome | None:
     """The end of a clip that its source alone decides; None for a clip without a flaw."""
     if not flaw:
         return None
@@ -57,8 +57,8 @@ def caption_of(text: str) -> Caption:
         return too_long(size)
     if "\0" in text:
         return bad_caption("it holds a zero byte")
-    text = text.strip(_AROUND)
-    return Caption(text) if any(map(_shows, text)) else NO_CAPTION
+    text = text.strip(_STRIPPED)
+    return Caption(text) if any(map(_is_visible, text)) else NO_CAPTION
 
 
 def bad_caption(what: str) -> Caption:
@@ -85,5 +85,5 @@ def not_unicode(text: str) -> str:
     return ""
 
 
-def _shows(letter: str) -> bool:
-    return unicodedata.category(letter) not in _UNSEEN and letter not in _BLANKS
+def _is_visible(letter: str) -> bool:
+    return unicodedata.category(letter) not in _INVISIBLE and letter not in _BLANKS

@@ -18,7 +18,7 @@ _MAX_NAME_BYTES = 16 << 10
 _MAX_DEPTH = 100
 _FURTHER = "its further columns, which are kept as provenance,"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_MOST_SHOWN = 60
+_MAX_SHOWN = 60
 _REMEDIES: Mapping[type, str] = {
     list: "give one text",
     tuple: "give one text",
@@ -27,11 +27,11 @@ _REMEDIES: Mapping[type, str] = {
 }
 
 
-class NotMeant(ValueError):
+class WrongType(ValueError):
     """A value that its column cannot have. The message is a phrase that names the type and the remedy."""
 
 
-class Unusable(ValueError):
+class InvalidValue(ValueError):
     """A value of the right type that no clip can have. `reason` is a word to count by, the message a phrase."""
 
     def __init__(self, reason: str, what: str) -> None:
@@ -43,9 +43,9 @@ def check_name(text: str, column: str) -> None:
     """Raise Unusable for a name that cannot be written down, or that no file can have."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > _MAX_NAME_BYTES:
-        raise Unusable("bad_name", f"its {column} has {size:,} bytes, {_MAX_NAME_BYTES:,} are the most")
+        raise InvalidValue("bad_name", f"its {column} has {size:,} bytes, {_MAX_NAME_BYTES:,} are the most")
     if wrong := not_unicode(text) or ("it holds a zero byte" if "\0" in text else ""):
-        raise Unusable("bad_name", f"its {column} {text[:80]!a} cannot be used: {wrong}")
+        raise InvalidValue("bad_name", f"its {column} {text[:80]!a} cannot be used: {wrong}")
 
 
 def text_of(value: Any) -> str:
@@ -55,7 +55,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, str):
         return value
     remedy = _REMEDIES.get(type(value), "write it as text")
-    raise NotMeant(f"is {_a(value)}, not text; {remedy}")
+    raise WrongType(f"is {_with_type(value)}, not text; {remedy}")
 
 
 def id_of(value: Any) -> str:
@@ -66,8 +66,8 @@ def id_of(value: Any) -> str:
 def video_of(value: Any) -> str:
     """As `text_of`, and says what to do with files that lie in the table itself."""
     if isinstance(value, bytes) or (isinstance(value, Mapping) and value.keys() & {"bytes", "path"}):
-        raise NotMeant(
-            f"is {_a(value)}: a file inside the table, which is not supported yet;"
+        raise WrongType(
+            f"is {_with_type(value)}: a file inside the table, which is not supported yet;"
             " write the files out, and give their names as text"
         )
     return text_of(value)
@@ -81,15 +81,15 @@ def milliseconds_of(value: Any) -> int | None:
     if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
-        raise NotMeant(f"is {_a(value)}, not a number of seconds; write it as one, such as 90.5")
+        raise WrongType(f"is {_with_type(value)}, not a number of seconds; write it as one, such as 90.5")
     if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
-        raise NotMeant(f"{shown(value)} is not a number of seconds, such as 90.5")
+        raise WrongType(f"{abbreviated(value)} is not a number of seconds, such as 90.5")
     try:
         seconds = float(value)
     except OverflowError:
         seconds = math.inf
     if not 0 <= seconds <= _MAX_SECONDS:
-        raise Unusable("bad_span", f"{shown(value)} is not between 0 and {_MAX_SECONDS} seconds")
+        raise InvalidValue("bad_span", f"{abbreviated(value)} is not between 0 and {_MAX_SECONDS} seconds")
     return round(seconds * 1000)
 
 
@@ -110,13 +110,13 @@ def provenance_of(others: Mapping[str, Any]) -> str:
     except RecursionError:
         too_deep = True
     if too_deep:
-        raise Unusable("bad_provenance", f"{_FURTHER} nest deeper than {_MAX_DEPTH}")
+        raise InvalidValue("bad_provenance", f"{_FURTHER} nest deeper than {_MAX_DEPTH}")
     if wrong := not_unicode(text):
-        raise Unusable("bad_provenance", f"{_FURTHER} are not Unicode text: {wrong}")
+        raise InvalidValue("bad_provenance", f"{_FURTHER} are not Unicode text: {wrong}")
     if len(text) > MAX_TEXT_BYTES:
         longest = max(given, key=lambda name: len(_dumped(_plain(given[name]))))
-        much = f"{len(text):,} letters, {MAX_TEXT_BYTES:,} are the most; the longest is {shown(longest)}"
-        raise Unusable("bad_provenance", f"{_FURTHER} come to {much}")
+        much = f"{len(text):,} letters, {MAX_TEXT_BYTES:,} are the most; the longest is {abbreviated(longest)}"
+        raise InvalidValue("bad_provenance", f"{_FURTHER} come to {much}")
     return text
 
 
@@ -125,23 +125,25 @@ def is_absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def shown(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """A value in a message, cut short, and no larger on the way there; of an object its names."""
     if isinstance(value, Mapping):
         text = f"{{{', '.join(map(str, islice(value, 4)))}}}"
     elif isinstance(value, (list, tuple)):
-        text = f"[{', '.join('[…]' if isinstance(inner, (list, tuple)) else shown(inner) for inner in value[:4])}]"
+        text = (
+            f"[{', '.join('[…]' if isinstance(inner, (list, tuple)) else abbreviated(inner) for inner in value[:4])}]"
+        )
     else:
-        text = repr(value[:_MOST_SHOWN] if isinstance(value, (str, bytes)) else value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+        text = repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-def _a(value: Any) -> str:
+def _with_type(value: Any) -> str:
     """A value with its type, in words."""
     if isinstance(value, bool):
         return f"{str(value).lower()}, a truth value"
     names = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes", int: "a number", float: "a number"}
-    return f"{names.get(type(value), f'a {type(value).__name__}')} ({shown(value)})"
+    return f"{names.get(type(value), f'a {type(value).__name__}')} ({abbreviated(value)})"
 
 
 def _nests_deeper(value: Any, levels: int) -> bool:

@@ -21,7 +21,7 @@ MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 OPEN_END = -1
 WHOLE_FILE = -1
 MISSING = -1
-NOT_LOOKED = -2
+SIZE_NOT_READ = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Clip:
         return hashlib.sha256(f"{self.identity}\0{self.start_ms}\0{self.end_ms}".encode()).hexdigest()[:24]
 
 
-def span_of(start_ms: int, end_ms: int) -> str:
+def span_text(start_ms: int, end_ms: int) -> str:
     """A clip's place in its file, to stand behind the file's name; "" for the whole of it."""
     if end_ms == OPEN_END:
         return f" from {start_ms / 1000:g} s" if start_ms else ""

@@ -16,9 +16,9 @@ from nextscene.common.errors import UsageError
 
 COLUMNS = ("video", "caption", "start", "end", "id")
 
-_LOG = logging.getLogger(__name__)
-_MOST_LETTERS = 40
-_MOST_SHOWN = 20
+_log = logging.getLogger(__name__)
+_MAX_NAME = 40
+_MAX_SHOWN = 20
 
 # Names are compared word by word, in small letters: `startTime (sec)` as "start time sec".
 _WORD = re.compile(r"[A-Z]*[a-z]+|[A-Z]+|[0-9]+|[^\W\d_A-Za-z]+")
@@ -30,7 +30,7 @@ _AFTER_A_TIME = (
 _JOINED_BEFORE, _JOINED_AFTER = "t|time|clip|scene|shot|frame|video", "t|time|secs?|seconds?|ms|frame|ts|timestamp"
 _OF_A_TEXT = "video|clip|scene|shot|image|short|long|dense|detailed|brief|full|raw|en|english|[0-9]+"
 _OF_A_FILE = "video|clip|movie|film|media|image"
-_MEANT = {
+_LIKELY_NAMES = {
     "start": re.compile(
         f"(({_BEFORE_A_TIME}) )*(starts?|begins?|beginning|from|onset)( ({_AFTER_A_TIME}))*|"
         f"(start|begin)({_JOINED_AFTER})|({_JOINED_BEFORE})(start|begin)|"
@@ -66,25 +66,25 @@ class Columns:
             return
         _refuse_twice(names, where)
         if "video" not in names:
-            near = meant_for("video", names)
+            near = likely_column("video", names)
             hint = f"; is {near!r} meant? Rename it to `video`" if near else ""
             raise UsageError(f"{where}: no column `video` (it has {_listed(names) or 'none'}){hint}")
         for known in ("start", "end", "caption"):
-            if near := meant_for(known, names):
+            if near := likely_column(known, names):
                 unit = "" if known == "caption" else _IN_SECONDS
                 raise UsageError(
                     f"{where}: column {near!r} is not known, and there is no `{known}`; rename it to `{known}`{unit},"
                     " or drop it"
                 )
-        if "start" in names and "end" not in names and (length := _a_length(names)):
+        if "start" in names and "end" not in names and (length := _duration_column(names)):
             raise UsageError(
                 f"{where}: column {length!r} is not known, and `start` has no `end` beside it; write `end`, which is"
                 f" `start` plus {length}{_IN_SECONDS}, or drop it"
             )
-        near = meant_for("id", names)
+        near = likely_column("id", names)
         if near and not self._hinted:
             self._hinted = True
-            _LOG.warning("%s: column %r is kept as provenance; what gives clips their ids is called `id`", where, near)
+            _log.warning("%s: column %r is kept as provenance; what gives clips their ids is called `id`", where, near)
         self._sound = names
 
 
@@ -92,18 +92,18 @@ def _refuse_twice(names: Iterable[str], where: str) -> None:
     """Raises UsageError for a name that two columns have; names that are empty are no names."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
-        raise UsageError(f"{where}: {twice[0][:_MOST_LETTERS]!r} is there twice; rename one of the two, or drop it")
+        raise UsageError(f"{where}: {twice[0][:_MAX_NAME]!r} is there twice; rename one of the two, or drop it")
 
 
-def meant_for(known: str, names: Sequence[str]) -> str | None:
+def likely_column(known: str, names: Sequence[str]) -> str | None:
     """The first of `names` that is likely to be meant for `known`, where that is not there itself."""
     if known in names:
         return None
-    others = (name for name in names if name not in COLUMNS and len(name) <= _MOST_LETTERS)
-    return next((name for name in others if _is_meant(_words(name), known)), None)
+    others = (name for name in names if name not in COLUMNS and len(name) <= _MAX_NAME)
+    return next((name for name in others if _is_likely(_words(name), known)), None)
 
 
-def _a_length(names: Sequence[str]) -> str | None:
+def _duration_column(names: Sequence[str]) -> str | None:
     """The first of `names` that is likely to say how long a clip is."""
     return next((name for name in names if _LENGTH.fullmatch(_words(name))), None)
 
@@ -112,8 +112,8 @@ _LENGTH = re.compile(f"(({_BEFORE_A_TIME}) )*(duration|length|dur|len)( ({_AFTER
 _IN_SECONDS = " (in seconds from the beginning of the video: convert what is not)"
 
 
-def _is_meant(words: str, known: str) -> bool:
-    if _MEANT[known].fullmatch(words) or difflib.SequenceMatcher(None, words, known).ratio() >= _ALIKE:
+def _is_likely(words: str, known: str) -> bool:
+    if _LIKELY_NAMES[known].fullmatch(words) or difflib.SequenceMatcher(None, words, known).ratio() >= _ALIKE:
         return True
     swapped = (known[:i] + known[i + 1] + known[i] + known[i + 2 :] for i in range(len(known) - 1))
     return known != "id" and words in swapped
@@ -124,5 +124,5 @@ def _words(name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = (name if len(name) <= _MOST_LETTERS else f"{name[:_MOST_LETTERS]}…" for name in names[:_MOST_SHOWN])
-    return ", ".join(shown) + (", …" if len(names) > _MOST_SHOWN else "")
+    shown = (name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…" for name in names[:_MAX_SHOWN])
+    return ", ".join(shown) + (", …" if len(names) > _MAX_SHOWN else "")

@@ -26,7 +26,7 @@ class ByteRange(Protocol):
     def length(self) -> int: ...
 
 
-def region(file: Path, clip: ByteRange) -> Region:
+def region_of(file: Path, clip: ByteRange) -> Region:
     return file, max(0, clip.offset), clip.length
 
 

@@ -16,9 +16,9 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.curation.sources.caption import NO_CAPTION, Caption, bad_caption, not_unicode, read_caption, too_long
+from nextscene.curation.sources.caption_files import caption_name, is_text
 from nextscene.curation.sources.clip import Clip, is_media
-from nextscene.curation.sources.sidecar import caption_name, is_text
-from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NO_TEXT, SkippedFiles
+from nextscene.curation.sources.skipped_files import HIDDEN, LINKS, NOT_UTF8, SkippedFiles
 from nextscene.curation.sources.tar import clips_of_tar
 
 _MAX_DEPTH = 64
@@ -34,22 +34,24 @@ class FolderFilter:
 
 
 def clips_of_folder(
-    root: Storage, passed: SkippedFiles, out: Storage | None = None, brief: FolderFilter | None = None
+    root: Storage, skipped: SkippedFiles, out: Storage | None = None, folder_filter: FolderFilter | None = None
 ) -> Iterator[Clip]:
-    """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `passed`.
+    """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `skipped`.
 
-    Where it is `brief` some is left out. Raises UsageError for a link that leads to `out`.
+    Where it is `folder_filter` some is left out. Raises UsageError for a link that leads to `out`.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
-    for folder, name, text in _walk(root, "", (), passed, barred):
+    for folder, name, text in _walk(root, "", (), skipped, barred):
         path = f"{folder}{name}"
         if name.lower().endswith(".tar") and root.stat(path) is None:
-            passed.add_kind(LINKS)  # to read from a pipe would never end
+            skipped.add_kind(LINKS)  # to read from a pipe would never end
         elif name.lower().endswith(".tar"):
-            if brief is None or not brief.is_known(path):
-                yield from clips_of_tar(root, path, passed)
+            if folder_filter is None or not folder_filter.is_known(path):
+                yield from clips_of_tar(root, path, skipped)
         else:
-            yield _clip(root, path, f"{folder}{text}" if text and (brief is None or brief.captions) else "")
+            yield _clip(
+                root, path, f"{folder}{text}" if text and (folder_filter is None or folder_filter.captions) else ""
+            )
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
@@ -78,7 +80,7 @@ def _sorted(names: Iterator[str]) -> Iterator[str]:
     return heapq.merge(*(map(methodcaller("as_py"), run) for run in runs))
 
 
-def _with_texts(names: Iterator[str], passed: SkippedFiles) -> Iterator[tuple[str, str]]:
+def _with_texts(names: Iterator[str], skipped: SkippedFiles) -> Iterator[tuple[str, str]]:
     """The folders, tars, videos and images among the sorted names, each with the name of its caption, "" for none.
 
     All names that begin with a stem and a dot stand together, so no others are kept in memory.
@@ -91,7 +93,7 @@ def _with_texts(names: Iterator[str], passed: SkippedFiles) -> Iterator[tuple[st
         for text in texts:
             behind.remove(text)
             if text not in used:
-                passed.add(text)
+                skipped.add(text)
             used.discard(text)
 
     while (name := ahead.popleft() if ahead else next(names, None)) is not None:
@@ -101,7 +103,7 @@ def _with_texts(names: Iterator[str], passed: SkippedFiles) -> Iterator[tuple[st
         elif name.endswith("/") or name.lower().endswith(".tar"):
             yield name, ""
         elif not is_media(name):
-            passed.add(name)
+            skipped.add(name)
         else:
             begin = f"{PurePosixPath(name).stem}."
             while (not ahead or ahead[-1].startswith(begin)) and (following := next(names, None)) is not None:
@@ -115,7 +117,7 @@ def _with_texts(names: Iterator[str], passed: SkippedFiles) -> Iterator[tuple[st
 
 
 def _walk(
-    root: Storage, folder: str, above: tuple[object, ...], passed: SkippedFiles, barred: object
+    root: Storage, folder: str, above: tuple[object, ...], skipped: SkippedFiles, barred: object
 ) -> Iterator[tuple[str, str, str]]:
     here = _identity(root, folder)
     if here == barred:
@@ -126,20 +128,20 @@ def _walk(
         raise UsageError(f"{root.display_uri}/{folder} is a link that leads back to a folder above it; remove it")
     if len(above) > _MAX_DEPTH:
         raise UsageError(f"{root.display_uri}/{folder[:80]}…: folders nest deeper than {_MAX_DEPTH}")
-    names = _sorted(_visible(root.names(folder), passed))
-    for name, text in _with_texts(names, passed):
+    names = _sorted(_visible(root.names(folder), skipped))
+    for name, text in _with_texts(names, skipped):
         if name.endswith("/"):
-            yield from _walk(root, f"{folder}{name}", (*above, here), passed, barred)
+            yield from _walk(root, f"{folder}{name}", (*above, here), skipped, barred)
         else:
             yield folder, name, text
 
 
-def _visible(names: Iterator[str], passed: SkippedFiles) -> Iterator[str]:
+def _visible(names: Iterator[str], skipped: SkippedFiles) -> Iterator[str]:
     for name in names:
         if name.startswith("."):
-            passed.add_kind(HIDDEN)
+            skipped.add_kind(HIDDEN)
         elif not_unicode(name):
-            passed.add_kind(NO_TEXT)
+            skipped.add_kind(NOT_UTF8)
         else:
             yield name
 
@@ -160,14 +162,14 @@ def _read_caption(root: Storage, path: str) -> Caption:
     local = root.local_path(path)
     if local is not None and not local.is_file():
         return bad_caption(f"{path} is a link that leads nowhere, or not a file")
-    data = _begin_of(root, local, path)
+    data = _read_start(root, local, path)
     if len(data) > MAX_TEXT_BYTES:
         entry = root.stat(path)
         return too_long(entry.size if entry else len(data))
     return read_caption(data)
 
 
-def _begin_of(root: Storage, local: Path | None, path: str) -> bytes:
+def _read_start(root: Storage, local: Path | None, path: str) -> bytes:
     """As much of a file as a caption may have, and a byte. A million files are read far faster past the storage."""
     if local is not None:
         try:

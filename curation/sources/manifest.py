@@ -14,8 +14,8 @@ from nextscene.common.storage import Storage, split_query
 from nextscene.common.text import MAX_NAME, readable_text
 from nextscene.curation.sources.caption import REMEDY, Caption, caption_of
 from nextscene.curation.sources.cell_values import (
-    NotMeant,
-    Unusable,
+    InvalidValue,
+    WrongType,
     check_name,
     id_of,
     milliseconds_of,
@@ -46,10 +46,10 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
     def cell(column: str, read: Callable[[Any], T]) -> T:
         try:
             return read(row.get(column))
-        except NotMeant as mistake:
+        except WrongType as mistake:
             raise UsageError(f"{where}: {column} {mistake}") from mistake
-        except Unusable as flaw:
-            raise Unusable(flaw.reason, f"its {column} {flaw}") from flaw
+        except InvalidValue as flaw:
+            raise InvalidValue(flaw.reason, f"its {column} {flaw}") from flaw
 
     video = cell("video", video_of).strip()
     if not video:
@@ -62,14 +62,14 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
         check_name(given_id, "id")
         start_ms = cell("start", milliseconds_of) or 0
         end = cell("end", milliseconds_of)
-    except Unusable as flaw:
-        return _of_no_place(row, name, _flawed(caption, flaw, row_name))
+    except InvalidValue as flaw:
+        return _clip_without_location(row, name, _flawed(caption, flaw, row_name))
     if end is not None and end <= start_ms:
         raise UsageError(f"{where}: end {end / 1000} s is not after start {start_ms / 1000} s")
     provenance = ""
     try:
         provenance = provenance_of({name: value for name, value in row.items() if name not in COLUMNS})
-    except Unusable as flaw:
+    except InvalidValue as flaw:
         caption = _flawed(caption, flaw, row_name)
     return Clip(
         name=name,
@@ -84,11 +84,11 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
     )
 
 
-def _flawed(caption: Caption, flaw: Unusable, row_name: str) -> Caption:
+def _flawed(caption: Caption, flaw: InvalidValue, row_name: str) -> Caption:
     return replace(caption, flaw=flaw.reason, flaw_detail=f"{row_name}: {flaw}; {REMEDY}")
 
 
-def _of_no_place(row: Mapping[str, Any], name: str, caption: Caption) -> Clip:
+def _clip_without_location(row: Mapping[str, Any], name: str, caption: Caption) -> Clip:
     """The clip of a row that names no file or no span of it: nowhere, and told apart by what the row says."""
     said = [
         row[column] if isinstance(row.get(column), _SCALARS) else None for column in ("id", "video", "start", "end")

@@ -11,11 +11,11 @@ from typing import BinaryIO, NoReturn, Protocol, cast
 
 from nextscene.common.storage import Entry, Storage, StorageFault
 from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, locate
-from nextscene.curation.sources.digest import Region, digest, region
+from nextscene.curation.sources.digest import Region, digest, region_of
 from nextscene.curation.sources.sized_file import SizedFile
 
 _READ_BYTES = 4 << 20
-_MOST_SUFFIX = 16
+_MAX_SUFFIX = 16
 _ENOUGH = 3
 """So many other files of a folder, none of which is as planned, are no chance."""
 _REMEDY = (
@@ -115,7 +115,7 @@ class SourceReader:
             yield file if clip.length == WHOLE_FILE else cast(BinaryIO, _Window(file, clip.offset, clip.length))
 
     def _link(self, file: Path) -> Path:
-        suffix = file.suffix if len(file.suffix) <= _MOST_SUFFIX else ""  # "clip" may be longer than the name is
+        suffix = file.suffix if len(file.suffix) <= _MAX_SUFFIX else ""  # "clip" may be longer than the name is
         link = self._scratch / "alias" / f"clip{suffix}"
         link.parent.mkdir(exist_ok=True)
         link.unlink(missing_ok=True)
@@ -173,10 +173,10 @@ class SourceReader:
                 raise StorageFault(self._lost(clip, folder))
             if self._any_is_there(clip, planned.files):
                 raise SourceChanged(f"{clip.name} {fault}")
-            if (others := _others(clip, planned.files)) >= _ENOUGH:
+            if (others := _count_others(clip, planned.files)) >= _ENOUGH:
                 raise StorageFault(_not_as_planned(f"the folder {self._shown(folder)}", clip, fault, others))
         if self._sentinels and not self._any_is_there(clip, self._sentinels):
-            others = _others(clip, self._sentinels)
+            others = _count_others(clip, self._sentinels)
             raise StorageFault(_not_as_planned(f"the source {self._root.display_uri}", clip, fault, others))
         raise SourceChanged(f"{clip.name} {fault}")
 
@@ -222,7 +222,7 @@ class SourceReader:
 
     def _digest(self, file: Path, clip: LocatedClip, entry: Entry) -> str:
         """Of the file as it is. The last one is kept: the clips of one film lie side by side."""
-        where = region(file, clip)
+        where = region_of(file, clip)
         version = where, entry.size, entry.mtime_ns
         if version != self._digested[0]:
             try:
@@ -240,7 +240,7 @@ def _folders(location: str) -> Iterator[str]:
         folder = folder.rpartition("/")[0]
 
 
-def _others(clip: LocatedClip, files: Sequence[SentinelFile]) -> int:
+def _count_others(clip: LocatedClip, files: Sequence[SentinelFile]) -> int:
     return sum(file.location != clip.location for file in files)
 
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-HIDDEN, BARE, LINKS, SPARSE, OTHERS = "hidden", "without a suffix", "links and devices", "sparse", "other suffixes"
-NO_TEXT = "with a name that is not UTF-8"
-MOST_KINDS = 64
+HIDDEN, NO_SUFFIX, LINKS, SPARSE, OTHERS = "hidden", "without a suffix", "links and devices", "sparse", "other suffixes"
+NOT_UTF8 = "with a name that is not UTF-8"
+MAX_KINDS = 64
 _SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,11}")
 
 
@@ -31,14 +31,14 @@ class SkippedFiles:
             self.add_kind(HIDDEN)
             return
         suffix = PurePosixPath(name).suffix.lower()
-        self.add_kind(BARE if not suffix else suffix if _SUFFIX.fullmatch(suffix) else OTHERS)
+        self.add_kind(NO_SUFFIX if not suffix else suffix if _SUFFIX.fullmatch(suffix) else OTHERS)
 
     def add_kind(self, kind: str) -> None:
-        known = kind in self._counts or len(self._counts) < MOST_KINDS
+        known = kind in self._counts or len(self._counts) < MAX_KINDS
         self._counts[kind if known else OTHERS] += 1
 
     def __str__(self) -> str:
-        return listed(self.counts)
+        return format_counts(self.counts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -46,13 +46,13 @@ class SkippedFiles:
         return dict(sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def listed(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """Counts in words: `3 .gif, 1 hidden`."""
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
 
 
-def told(counts: Mapping[str, int] | None) -> str:
+def skipped_line(counts: Mapping[str, int] | None) -> str:
     """Counts for a line on a terminal; None where a plan has none."""
     if counts is None:
         return "not counted, by the version that made this plan"
-    return f"passed over in the source: {listed(counts) or 'nothing'}"
+    return f"passed over in the source: {format_counts(counts) or 'nothing'}"

@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.sources.caption import not_unicode
-from nextscene.curation.sources.columns import Columns, meant_for
+from nextscene.curation.sources.columns import Columns, likely_column
 
-MAX_ROW_LETTERS = 16 << 20
+MAX_ROW_CHARACTERS = 16 << 20
 """Of a row. As objects of Python they take up to thirty times as many bytes."""
-MAX_HEADER_LETTERS = 1 << 20
+MAX_HEADER_CHARACTERS = 1 << 20
 
 Row = tuple[str, Mapping[str, Any]]
 """A row and what to call it in a message, such as "row 7"."""
 
 _PARQUET_ROWS = 32
 _UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
-_ONE_A_LINE = "; write one object on each line, with no brackets or commas between them"
+_ONE_PER_LINE = "; write one object on each line, with no brackets or commas between them"
 _SEPARATORS = (",", ";", "\t")
 _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
 """Each of them for bytes that it cannot use."""
@@ -39,12 +39,12 @@ _BINARY = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.st
 def _csv(root: Storage, path: str) -> Iterator[Row]:
     where = f"{root.display_uri}/{path}"
     # The module's own bound is shorter than a caption may be.
-    csv.field_size_limit(MAX_ROW_LETTERS)
+    csv.field_size_limit(MAX_ROW_CHARACTERS)
     with _text(root, path, newline="") as text:
         lines = _Record(_lines(text, where), where)
         header = next(lines, "\n")
-        if len(header) > MAX_HEADER_LETTERS:
-            raise UsageError(f"{where}, line 1: longer than {MAX_HEADER_LETTERS >> 20} MiB; is it a table?")
+        if len(header) > MAX_HEADER_CHARACTERS:
+            raise UsageError(f"{where}, line 1: longer than {MAX_HEADER_CHARACTERS >> 20} MiB; is it a table?")
         if not_unicode(header):
             wrong = "it is in UTF-16" if header.startswith(_UTF_16) else not_unicode(header)
             raise UsageError(f"{where}: not a CSV file in UTF-8: {wrong}; save it as CSV UTF-8")
@@ -75,10 +75,10 @@ class _Record:
     def __next__(self) -> str:
         number, line = next(self._lines)
         self.letters += len(line)
-        if self.letters > MAX_ROW_LETTERS:
+        if self.letters > MAX_ROW_CHARACTERS:
             raise UsageError(
                 f"{self._where}, line {number}: the row that ends here or later has more than"
-                f" {MAX_ROW_LETTERS >> 20} MiB; is a quotation mark missing?"
+                f" {MAX_ROW_CHARACTERS >> 20} MiB; is a quotation mark missing?"
             )
         return line
 
@@ -91,7 +91,7 @@ def _separator(header: str) -> str:
             return separator
 
     def likeliness(separator: str) -> tuple[bool, int]:
-        return meant_for("video", names[separator]) is not None, len(names[separator])
+        return likely_column("video", names[separator]) is not None, len(names[separator])
 
     return max(_SEPARATORS, key=likeliness)
 
@@ -107,10 +107,10 @@ def _jsonl(root: Storage, path: str) -> Iterator[Row]:
             try:
                 row, names = _object(line)
             except (ValueError, RecursionError) as error:
-                remedy = _ONE_A_LINE if line.strip() in ("[", "{") else ""
+                remedy = _ONE_PER_LINE if line.strip() in ("[", "{") else ""
                 raise UsageError(f"{place}: not JSON: {error}{remedy}") from error
             if not isinstance(row, dict):
-                raise UsageError(f"{place}: not a JSON object{_ONE_A_LINE}")
+                raise UsageError(f"{place}: not a JSON object{_ONE_PER_LINE}")
             columns.check(names, place)
             yield f"line {number}", row
 
@@ -140,7 +140,7 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
             number = 0
             # A column may have one long value in its dictionary, and name it in every row.
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
-                if batch.nbytes > MAX_ROW_LETTERS:
+                if batch.nbytes > MAX_ROW_CHARACTERS:
                     _refuse_long_rows(batch, number, where)
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
@@ -153,8 +153,8 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
 
 def _refuse_long_rows(batch: pa.RecordBatch, before: int, where: str) -> None:
     for place in range(batch.num_rows):
-        if batch.slice(place, 1).nbytes > MAX_ROW_LETTERS:
-            most = f"{MAX_ROW_LETTERS >> 20} MiB"
+        if batch.slice(place, 1).nbytes > MAX_ROW_CHARACTERS:
+            most = f"{MAX_ROW_CHARACTERS >> 20} MiB"
             raise UsageError(f"{where}, row {before + place + 1}: longer than {most}; is it a table of clips?")
 
 
@@ -205,10 +205,10 @@ def _text(root: Storage, path: str, newline: str) -> io.TextIOWrapper:
 def _lines(text: io.TextIOWrapper, where: str) -> Iterator[str]:
     """The lines with their ends. Raises UsageError for one that is too long to be held."""
     number = 0
-    while line := text.readline(MAX_ROW_LETTERS + 1):
+    while line := text.readline(MAX_ROW_CHARACTERS + 1):
         number += 1
-        if len(line) > MAX_ROW_LETTERS:
-            raise UsageError(f"{where}, line {number}: longer than {MAX_ROW_LETTERS >> 20} MiB; is it a table?")
+        if len(line) > MAX_ROW_CHARACTERS:
+            raise UsageError(f"{where}, line {number}: longer than {MAX_ROW_CHARACTERS >> 20} MiB; is it a table?")
         yield line
 
 

@@ -26,11 +26,11 @@ from nextscene.curation.sources.caption import (
     read_caption,
     too_long,
 )
-from nextscene.curation.sources.cell_values import NotMeant, shown, text_of
+from nextscene.curation.sources.caption_files import caption_name, is_text
+from nextscene.curation.sources.cell_values import WrongType, abbreviated, text_of
 from nextscene.curation.sources.clip import Clip, is_image, is_media
-from nextscene.curation.sources.columns import meant_for
-from nextscene.curation.sources.sidecar import caption_name, is_text
-from nextscene.curation.sources.skipped_files import LINKS, NO_TEXT, SPARSE, SkippedFiles
+from nextscene.curation.sources.columns import likely_column
+from nextscene.curation.sources.skipped_files import LINKS, NOT_UTF8, SPARSE, SkippedFiles
 
 _MAX_READ_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 4 << 20
@@ -63,22 +63,22 @@ class _Member:
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
-def clips_of_tar(root: Storage, path: str, passed: SkippedFiles) -> Iterator[Clip]:
-    """A clip for each video or image in the tar, in the tar's order; all else is counted in `passed`.
+def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Clip]:
+    """A clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
 
     Reads headers and captions only. Raises UsageError for a tar that is compressed, damaged or ungrouped.
     """
     where = f"{root.display_uri}/{path}"
     seen_video = False
     samples: set[str] = set()
-    for _, grouped in groupby(_members(root, path, passed), key=lambda member: member.group):
+    for _, grouped in groupby(_members(root, path, skipped), key=lambda member: member.group):
         group = list(grouped)
         keys = {member.sample for member in group}
         if apart := keys & samples:
             raise UsageError(f"{where}: the members of sample {min(apart)!r} stand apart; write them together")
         samples |= keys
         used: set[str] = set()
-        texts = _by_name(group)
+        texts = _captions_by_stem(group)
         for video in _videos(group, where):
             seen_video = True
             caption, beside = _caption(video, texts, where)
@@ -96,7 +96,7 @@ def clips_of_tar(root: Storage, path: str, passed: SkippedFiles) -> Iterator[Cli
             )
         for member in group:
             if member.name not in used:
-                passed.add(member.name)
+                skipped.add(member.name)
     if not seen_video:
         raise UsageError(f"{where}: no sample with a video or an image")
 
@@ -115,7 +115,7 @@ def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
     return videos
 
 
-def _members(root: Storage, path: str, passed: SkippedFiles) -> Iterator[_Member]:
+def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Member]:
     where = f"{root.display_uri}/{path}"
     entry = root.stat(path)
     end = entry.size if entry else 0
@@ -130,13 +130,13 @@ def _members(root: Storage, path: str, passed: SkippedFiles) -> Iterator[_Member
                     continue
                 name = str(PurePosixPath(info.name))
                 if _has_contents(info) and not 0 <= info.size <= end - info.offset_data:
-                    raise tarfile.ReadError(f"{name[:80]!a} claims {shown(info.size)} bytes")
-                if _is_counted_alone(info, name, passed):
+                    raise tarfile.ReadError(f"{name[:80]!a} claims {abbreviated(info.size)} bytes")
+                if _is_skipped(info, name, skipped):
                     continue
                 place = places.get(str(PurePosixPath(info.linkname))) if info.islnk() else None
                 offset, size = place or (info.offset_data, info.size)
                 if info.islnk() and place is None:
-                    passed.add_kind(LINKS)
+                    skipped.add_kind(LINKS)
                     continue
                 text = b""
                 if is_text(name) or name.lower().endswith(".json"):
@@ -160,8 +160,8 @@ def _members(root: Storage, path: str, passed: SkippedFiles) -> Iterator[_Member
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _Modest]]:
-    modest = _Modest(file)
+def _opened(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _BoundedReader]]:
+    modest = _BoundedReader(file)
     with tarfile.open(fileobj=cast(BinaryIO, modest), mode="r:") as tar:
         yield tar, modest
 
@@ -171,23 +171,23 @@ def _has_contents(info: tarfile.TarInfo) -> bool:
     return (info.isreg() or info.type not in tarfile.SUPPORTED_TYPES) and not info.issparse()
 
 
-def _is_counted_alone(info: tarfile.TarInfo, name: str, passed: SkippedFiles) -> bool:
+def _is_skipped(info: tarfile.TarInfo, name: str, skipped: SkippedFiles) -> bool:
     """Whether a member is no plain file with a name and a suffix, and is counted as what it is."""
     base = name.rpartition("/")[2]
     if not_unicode(name) or "\0" in name:
-        passed.add_kind(NO_TEXT)
+        skipped.add_kind(NOT_UTF8)
     elif base.startswith(".") or "." not in base:
-        passed.add(name)
+        skipped.add(name)
     elif info.issparse():
-        passed.add_kind(SPARSE)
+        skipped.add_kind(SPARSE)
     elif not info.isreg() and not info.islnk():
-        passed.add_kind(LINKS)
+        skipped.add_kind(LINKS)
     else:
         return False
     return True
 
 
-def _by_name(group: Sequence[_Member]) -> dict[str, list[_Member]]:
+def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
     """What may hold captions, by the names before the last dot."""
     texts: dict[str, list[_Member]] = {}
     for member in group:
@@ -204,7 +204,7 @@ def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str)
     if beside.lower() != f"{video.stem}.txt".lower():
         for member in of_stem:
             if not is_text(member.name):
-                caption = _of_json(member, f"{where}: {member.name}", alone=not beside)
+                caption = _json_caption(member, f"{where}: {member.name}", alone=not beside)
                 if caption != NO_CAPTION:
                     return caption, member.name
     if not beside:
@@ -213,7 +213,7 @@ def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str)
     return too_long(text.size) if text.size > MAX_TEXT_BYTES else read_caption(text.text), beside
 
 
-def _of_json(member: _Member, where: str, alone: bool) -> Caption:
+def _json_caption(member: _Member, where: str, alone: bool) -> Caption:
     """`alone`: nothing else could hold the caption, so that a likely name for it is a mistake."""
     if member.size > _MAX_JSON_BYTES:
         return too_long(member.size)
@@ -225,14 +225,14 @@ def _of_json(member: _Member, where: str, alone: bool) -> Caption:
         return NO_CAPTION
     try:
         caption = caption_of(text_of(value.get("caption")))
-    except NotMeant as mistake:
+    except WrongType as mistake:
         raise UsageError(f"{where}: `caption` {mistake}") from mistake
-    if alone and caption == NO_CAPTION and (near := meant_for("caption", list(value))):
+    if alone and caption == NO_CAPTION and (near := likely_column("caption", list(value))):
         raise UsageError(f"{where}: {near!r} is not known, and there is no `caption`; rename it to `caption`")
     return caption
 
 
-class _Modest:
+class _BoundedReader:
     """A file that refuses to read much for one member: its headers may claim any size, any number, and any length."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -38,7 +38,7 @@ def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scrat
 
     def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
         return ffmpeg_line.output(
-            picture, f"file:{target}", **encoding(encode), frames=most, r=encode.fps, video_track_timescale=16384
+            picture, f"file:{target}", **encoder_options(encode), frames=most, r=encode.fps, video_track_timescale=16384
         )
 
     done = extract(source, span, measured, config, scratch, finish)
@@ -58,7 +58,7 @@ def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scrat
     return made
 
 
-def encoding(encode: EncodeConfig) -> dict[str, str | int]:
+def encoder_options(encode: EncodeConfig) -> dict[str, str | int]:
     """Ffmpeg's options for every clip that is written, whatever it is made of: H.264 in MP4, tagged as BT.709."""
     return {
         "format": "mp4",

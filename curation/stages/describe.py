@@ -8,7 +8,7 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.judge.base import Call, Judge, NoVerdict, Question
 
-ASKED_IN_VAIN = frozenset(["judge_error", "truncated", "unreadable_answer"])
+JUDGE_FAILURES = frozenset(["judge_error", "truncated", "unreadable_answer"])
 """The reasons of a `failed` clip that are the judge's. `caption_too_long` is the caption's: nothing was answered."""
 
 
@@ -36,7 +36,7 @@ class DescribedScene:
     prompt_sha256: str = ""
     turned_down: tuple[RejectedScene, ...] = ()
     calls: tuple[Call, ...] = ()
-    ending: ClipOutcome | None = None
+    outcome: ClipOutcome | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Decision:
     end: RunStopped | UsageError | None = None
 
     @property
-    def outcome(self) -> Asked:
-        return Asked(
+    def result(self) -> AskResult:
+        return AskResult(
             self.end, UNDECIDED in self.scenes, any(isinstance(scene, DescribedScene) for scene in self.scenes)
         )
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskResult:
     """How the asking about a unit went: what ended it, whether a clip is left undecided, whether any has a scene."""
 
     end: RunStopped | UsageError | None = None
@@ -68,10 +68,10 @@ class Asked:
 async def describe_clips(judge: Judge | None, question: Question) -> DescribedScene:
     """Up to `judge.rounds` rounds for one clip. Ends with a Pass, with `dropped`, or with why the judge declined."""
     if judge is None:
-        ending = (
+        outcome = (
             None if question.caption else ClipOutcome("rejected", "no_caption", "the source gives no caption for it")
         )
-        return DescribedScene(question.caption, ending=ending)
+        return DescribedScene(question.caption, outcome=outcome)
     scene = DescribedScene(question.caption, prompt_sha256=judge.prompt_sha256)
     try:
         if not question.caption:
@@ -89,10 +89,10 @@ async def describe_clips(judge: Judge | None, question: Question) -> DescribedSc
             verdict="",
             verdict_reason="",
             calls=scene.calls + declined.calls,
-            ending=ClipOutcome(declined.outcome, declined.reason, declined.detail),
+            outcome=ClipOutcome(declined.outcome, declined.reason, declined.detail),
         )
     said_of = f"{judge.rounds} of {judge.rounds} rounds failed; last: {scene.verdict_reason}"
-    return replace(scene, ending=ClipOutcome("dropped", "no_pass", said_of))
+    return replace(scene, outcome=ClipOutcome("dropped", "no_pass", said_of))
 
 
 async def _round(judge: Judge, question: Question, scene: DescribedScene) -> DescribedScene:

@@ -10,7 +10,7 @@ from pathlib import Path
 from nextscene.common import ffmpeg
 from nextscene.common.frame_sampling import evenly_spaced
 from nextscene.curation.config import BuildConfig
-from nextscene.curation.media.extract import most_frames
+from nextscene.curation.media.extract import max_frames
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured
 from nextscene.curation.media.seek import CONTAINERS, Span
 from nextscene.curation.stages.keyframes import frames_in
@@ -62,7 +62,7 @@ def _frames(span: Span, measured: Measured, config: BuildConfig) -> int:
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
     left = round((measured.duration - span.start) * config.encode.fps)
-    return max(1, min(most_frames(span, measured, config), left))
+    return max(1, min(max_frames(span, measured, config), left))
 
 
 def _input(source: Path, span: Span, measured: Measured) -> list[str]:

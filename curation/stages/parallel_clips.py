@@ -25,7 +25,7 @@ class ClipWorkspace:
     scratch: Path
 
 
-def side_by_side(
+def map_clips(
     reader: Callable[[Path], SourceReader], step: Callable[[A, ClipWorkspace], B], items: Iterable[A], at_once: int
 ) -> Iterator[B]:
     """Yield what `step` makes of each item, in order, `at_once` at a time; at most twice as many results are held.
@@ -34,16 +34,16 @@ def side_by_side(
     ends it, once those that are under way have ended.
     """
     with ExitStack() as stack:
-        benches: SimpleQueue[ClipWorkspace] = SimpleQueue()
+        workspaces: SimpleQueue[ClipWorkspace] = SimpleQueue()
         for _ in range(at_once):
             scratch = stack.enter_context(scratch_folder())
-            benches.put(ClipWorkspace(reader(scratch), scratch))
+            workspaces.put(ClipWorkspace(reader(scratch), scratch))
 
-        def at_a_bench(item: A) -> B:
-            bench = benches.get()
+        def in_workspace(item: A) -> B:
+            workspace = workspaces.get()
             try:
-                return step(item, bench)
+                return step(item, workspace)
             finally:
-                benches.put(bench)
+                workspaces.put(workspace)
 
-        yield from prefetch_map(at_a_bench, items, at_once, held=2 * at_once)
+        yield from prefetch_map(in_workspace, items, at_once, held=2 * at_once)

@@ -6,7 +6,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, read_ledger
 from nextscene.curation.paid_calls import with_earlier_calls
 from nextscene.curation.plan import Unit
-from nextscene.curation.stages.describe import ASKED_IN_VAIN
+from nextscene.curation.stages.describe import JUDGE_FAILURES
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.sample import Sample
 from nextscene.shards.loading.reader import ShardReader
@@ -38,5 +38,5 @@ class PreviousRevision:
         row = self._rows.get(clip_id)
         if row is None:
             return 0
-        in_vain = row.outcome in ("dropped", "refused") or (row.outcome == "failed" and row.reason in ASKED_IN_VAIN)
+        in_vain = row.outcome in ("dropped", "refused") or (row.outcome == "failed" and row.reason in JUDGE_FAILURES)
         return self._revision if in_vain else row.sample

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig, Rules
-from nextscene.curation.media.header_reader import HEADERS, HeaderError
+from nextscene.curation.media.header_reader import HEADER_READER, HeaderError
 from nextscene.curation.media.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, UnreadableFile
 from nextscene.curation.outcome import ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip
@@ -33,7 +33,7 @@ class Screened:
     retimed: bool = False
 
 
-Found = Screened | ClipOutcome | Undecided | None
+ScreenResult = Screened | ClipOutcome | Undecided | None
 """What is known of a clip before it is asked about; None where its earlier end stands."""
 
 Rule = Callable[[PlannedClip, Measured, Rules], ClipOutcome | None]
@@ -86,7 +86,7 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
         return ClipOutcome("failed", "source_missing", f"no file at {clip.name}")
     try:
         with reader.open(clip) as file:
-            measured = HEADERS.measure(file, config.limits)
+            measured = HEADER_READER.measure(file, config.limits)
     except SourceChanged as change:
         return ClipOutcome("failed", "source_changed", str(change))
     except UnreadableFile as error:
@@ -100,6 +100,6 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
     except OSError as fault:
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
     for rule in RULES:
-        if ending := rule(clip, measured, config.rules):
-            return replace(ending, measured=measured)
+        if outcome := rule(clip, measured, config.rules):
+            return replace(outcome, measured=measured)
     return measured

@@ -36,10 +36,10 @@ from nextscene.curation.stages.cut import Cut, cut
 from nextscene.curation.stages.describe import DescribedScene
 from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.curation.stages.keyframes_v1 import extract_keyframes_v1
-from nextscene.curation.stages.parallel_clips import ClipWorkspace, side_by_side
+from nextscene.curation.stages.parallel_clips import ClipWorkspace, map_clips
 from nextscene.curation.stages.previous_revision import PreviousRevision
-from nextscene.curation.stages.screen import Found, Screened, screen
-from nextscene.curation.storable_row import writable, writable_of
+from nextscene.curation.stages.screen import Screened, ScreenResult, screen
+from nextscene.curation.storable_row import storable, storable_columns
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.judge.api.request import Frame
 from nextscene.shards.format.layout import CONFIG
@@ -51,14 +51,14 @@ Counted = Callable[[int], None]
 """Told how many clips of a unit are done."""
 
 
-def _uncounted(_: int) -> None: ...
+def _ignore_count(_: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class UnitContext:
     """What a worker must know of the run. Pickles; holds no key and no credential.
 
-    `begun_with_cut` is the version of the cut with which work on the dataset began. `asks_as` is
+    `begun_with_cut` is the version of the cut with which work on the dataset began. `api_identity` is
     checked on the node that asks.
     """
 
@@ -67,10 +67,10 @@ class UnitContext:
     out: Storage
     ffmpeg_build: str
     run_id: str
-    terms: JudgeBudget | None = None
+    judge_budget: JudgeBudget | None = None
     begun_with_cut: int = CUT_VERSION
     sentinels: tuple[SentinelFile, ...] = ()
-    asks_as: ApiIdentity | None = None
+    api_identity: ApiIdentity | None = None
 
     def reader(self, scratch: Path) -> SourceReader:
         """Who reads clips, with a folder for what it copies."""
@@ -91,68 +91,74 @@ class UnitContext:
             )
 
 
-def screen_unit(job: UnitContext, unit: Unit, at_once: int = 1, counted: Counted = _uncounted) -> list[Found]:
-    """What is known of each clip, or its ending; None for a clip whose earlier end stands. Raises StorageFault.
+def screen_unit(
+    context: UnitContext, unit: Unit, at_once: int = 1, counted: Counted = _ignore_count
+) -> list[ScreenResult]:
+    """What is known of each clip, or its outcome; None for a clip whose earlier end stands. Raises StorageFault.
 
-    So many clips `at_once` are worked on; those of `unit.later` are not looked at. Each that is done is `counted`.
+    So many clips `at_once` are worked on; those of `unit.deferred` are not looked at. Each that is done is `counted`.
     """
-    job.check_worker()
-    earlier = PreviousRevision(job.out, unit)
-    step = partial(_screened, job, unit, earlier)
+    context.check_worker()
+    earlier = PreviousRevision(context.out, unit)
+    step = partial(_screened, context, unit, earlier)
     found = []
-    for one in side_by_side(job.reader, step, unit.clips, at_once):
+    for one in map_clips(context.reader, step, unit.clips, at_once):
         found.append(one)
         counted(len(found))
     return found
 
 
 def _screened(
-    job: UnitContext, unit: Unit, earlier: PreviousRevision, clip: PlannedClip, bench: ClipWorkspace
-) -> Found:
+    context: UnitContext, unit: Unit, earlier: PreviousRevision, clip: PlannedClip, workspace: ClipWorkspace
+) -> ScreenResult:
     if not unit.redoes(clip):
         return None
-    if clip.clip_id in unit.later:
+    if clip.clip_id in unit.deferred:
         return UNDECIDED
     if clip.clip_id in unit.quarantined:
         return ClipOutcome(
             "quarantined", "kills_worker", "it ended its worker process twice while nothing else ran there"
         )
-    found = _examined(job, clip, bench)
+    found = _screen_clip(context, clip, workspace)
     return found if isinstance(found, ClipOutcome) else replace(found, sample=earlier.next_sample(clip.clip_id))
 
 
-def _examined(job: UnitContext, clip: PlannedClip, bench: ClipWorkspace) -> Screened | ClipOutcome:
-    if ending := clip.ending:
-        return ending
-    return replace(_looked_at(job, clip, bench), retimed=bench.reader.was_retimed(clip))
+def _screen_clip(context: UnitContext, clip: PlannedClip, workspace: ClipWorkspace) -> Screened | ClipOutcome:
+    if outcome := clip.source_outcome:
+        return outcome
+    return replace(_screen_and_extract(context, clip, workspace), retimed=workspace.reader.was_retimed(clip))
 
 
-def _looked_at(job: UnitContext, clip: PlannedClip, bench: ClipWorkspace) -> Screened | ClipOutcome:
-    measured = _or_failed(lambda: screen(clip, bench.reader, job.config))
+def _screen_and_extract(context: UnitContext, clip: PlannedClip, workspace: ClipWorkspace) -> Screened | ClipOutcome:
+    measured = _outcome_of_error(lambda: screen(clip, workspace.reader, context.config))
     if isinstance(measured, ClipOutcome):
         return measured
-    if clip.caption or not job.config.judge_kind.can_caption:
+    if clip.caption or not context.config.judge_kind.can_caption:
         return Screened(measured)
-    frames = _fetched(
-        clip, bench, lambda source: extract_keyframes(source, _span(clip), measured, job.config, bench.scratch)
+    frames = _run_on_file(
+        clip,
+        workspace,
+        lambda source: extract_keyframes(source, _span(clip), measured, context.config, workspace.scratch),
     )
     if isinstance(frames, ClipOutcome):
         return replace(frames, measured=measured)
     earlier: tuple[Frame, ...] | ClipOutcome = ()
-    if job.begun_with_cut < CUT_VERSION:
-        earlier = _fetched(
-            clip, bench, lambda source: extract_keyframes_v1(source, _span(clip), measured, job.config, bench.scratch)
+    if context.begun_with_cut < CUT_VERSION:
+        earlier = _run_on_file(
+            clip,
+            workspace,
+            lambda source: extract_keyframes_v1(source, _span(clip), measured, context.config, workspace.scratch),
         )
     return Screened(measured, frames, earlier_frames=() if isinstance(earlier, ClipOutcome) else earlier)
 
 
 def cut_unit(
-    job: UnitContext,
+    context: UnitContext,
     unit: Unit,
-    screened: Sequence[Found],
+    screened: Sequence[ScreenResult],
     scenes: Sequence[DescribedScene | Undecided | None],
     at_once: int = 1,
-    counted: Counted = _uncounted,
+    counted: Counted = _ignore_count,
 ) -> list[tuple[str, str]]:
     """Cuts what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
 
@@ -161,13 +167,13 @@ def cut_unit(
 
     Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
     """
-    job.check_worker()
-    earlier = PreviousRevision(job.out, unit)
+    context.check_worker()
+    earlier = PreviousRevision(context.out, unit)
     rows = []
     known = list(zip(unit.clips, screened, scenes, strict=True))
     decided = [(clip, found, scene) for clip, found, scene in known if not isinstance(scene, str)]
-    with job.out.atomic_writer(unit.name.part) as part:
-        all_made = side_by_side(job.reader, partial(_made, job), decided, at_once)
+    with context.out.atomic_writer(unit.name.part) as part:
+        all_made = map_clips(context.reader, partial(_make_row, context), decided, at_once)
         for (clip, _, _), made in zip(decided, all_made, strict=True):
             row, sample = made or earlier.row_and_sample(clip.clip_id)
             row = earlier.with_its_calls(row)
@@ -176,21 +182,21 @@ def cut_unit(
             if sample is not None:
                 part.write(sample.to_bytes())
     is_whole = len(decided) == len(known)
-    write_ledger(job.out, unit.name.ledger if is_whole else unit.name.partial_ledger, rows)
+    write_ledger(context.out, unit.name.ledger if is_whole else unit.name.partial_ledger, rows)
     return [(row.outcome, row.reason) for row in rows]
 
 
-def try_clip(job: UnitContext, clip: PlannedClip) -> None:
+def try_clip(context: UnitContext, clip: PlannedClip) -> None:
     """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
     with scratch_folder() as scratch:
-        bench = ClipWorkspace(job.reader(scratch), scratch)
-        found = _examined(job, clip, bench)
+        workspace = ClipWorkspace(context.reader(scratch), scratch)
+        found = _screen_clip(context, clip, workspace)
         if isinstance(found, Screened):
-            _cut_clip(job, clip, found.measured, bench)
+            _cut_clip(context, clip, found.measured, workspace)
 
 
-def _made(
-    job: UnitContext, known: tuple[PlannedClip, Found, DescribedScene | None], bench: ClipWorkspace
+def _make_row(
+    context: UnitContext, known: tuple[PlannedClip, ScreenResult, DescribedScene | None], workspace: ClipWorkspace
 ) -> tuple[Row, Sample | None] | None:
     """The clip's row, which can be written whatever stands in it, and its sample if it is kept.
 
@@ -199,27 +205,31 @@ def _made(
     clip, found, scene = known
     if found is None or isinstance(found, str):
         return None
-    made = _or_failed(lambda: _finish_clip(job, clip, found, scene, bench))
-    row, sample = (_ended(_judged_row(job, clip, found, scene), made), None) if isinstance(made, ClipOutcome) else made
-    return writable(row), sample
+    made = _outcome_of_error(lambda: _finish_clip(context, clip, found, scene, workspace))
+    row, sample = (
+        (_with_outcome(_row_before_cut(context, clip, found, scene), made), None)
+        if isinstance(made, ClipOutcome)
+        else made
+    )
+    return storable(row), sample
 
 
 def _finish_clip(
-    job: UnitContext,
+    context: UnitContext,
     clip: PlannedClip,
     found: Screened | ClipOutcome,
     scene: DescribedScene | None,
-    bench: ClipWorkspace,
+    workspace: ClipWorkspace,
 ) -> tuple[Row, Sample | None]:
-    row = _judged_row(job, clip, found, scene)
+    row = _row_before_cut(context, clip, found, scene)
     if isinstance(found, ClipOutcome):
-        return _ended(row, found), None
-    if scene and scene.ending:
-        return _ended(row, scene.ending), None
-    made = _cut_clip(job, clip, found.measured, bench)
+        return _with_outcome(row, found), None
+    if scene and scene.outcome:
+        return _with_outcome(row, scene.outcome), None
+    made = _cut_clip(context, clip, found.measured, workspace)
     if isinstance(made, ClipOutcome):
-        return _ended(row, made), None
-    row = writable(
+        return _with_outcome(row, made), None
+    row = storable(
         replace(
             row,
             outcome="kept",
@@ -233,15 +243,15 @@ def _finish_clip(
     )
     if not row.kept:
         return row, None
-    record = record_of(job.config, clip, row)
+    record = record_of(context.config, clip, row)
     return row, Sample(row.clip_id, record.to_bytes(), made.mp4, conditioning_text(row).encode())
 
 
-def _judged_row(
-    job: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome, scene: DescribedScene | None
+def _row_before_cut(
+    context: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome, scene: DescribedScene | None
 ) -> Row:
     """What is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
-    row = _planned_row(job, clip, found)
+    row = _planned_row(context, clip, found)
     columns: dict[str, Any] = {}
     if measured := found.measured:
         columns = {
@@ -251,7 +261,7 @@ def _judged_row(
             "codec": measured.codec,
         }
     if isinstance(found, ClipOutcome):
-        row = replace(row, **writable_of(columns))  # a header that lies does not change the clip's end
+        row = replace(row, **storable_columns(columns))  # a header that lies does not change the clip's end
         return with_calls(row, [call.record() for call in scene.calls]) if scene else row
     return _with_scene(replace(row, sample=found.sample, **columns), scene or DescribedScene(clip.caption))
 
@@ -277,30 +287,36 @@ def _json(values: list[dict[str, Any]]) -> str:
     return json.dumps(values, ensure_ascii=False) if values else ""
 
 
-def _cut_clip(job: UnitContext, clip: PlannedClip, measured: Measured, bench: ClipWorkspace) -> Cut | ClipOutcome:
-    return _fetched(clip, bench, lambda source: cut(source, _span(clip), measured, job.config, bench.scratch))
+def _cut_clip(
+    context: UnitContext, clip: PlannedClip, measured: Measured, workspace: ClipWorkspace
+) -> Cut | ClipOutcome:
+    return _run_on_file(
+        clip, workspace, lambda source: cut(source, _span(clip), measured, context.config, workspace.scratch)
+    )
 
 
-def _fetched(clip: PlannedClip, bench: ClipWorkspace, step: Callable[[Path], T | ClipOutcome]) -> T | ClipOutcome:
+def _run_on_file(
+    clip: PlannedClip, workspace: ClipWorkspace, step: Callable[[Path], T | ClipOutcome]
+) -> T | ClipOutcome:
     """A step on the clip's file. Before its failure is believed, the file is read to its end."""
 
     def attempt() -> T | ClipOutcome:
         try:
-            made = step(bench.reader.fetch(clip))
+            made = step(workspace.reader.fetch(clip))
             if isinstance(made, ClipOutcome):
-                bench.reader.read_through(clip)
+                workspace.reader.read_through(clip)
         except SourceChanged as change:
             return ClipOutcome("failed", "source_changed", str(change))
         return made
 
-    return _or_failed(attempt)
+    return _outcome_of_error(attempt)
 
 
 def _span(clip: PlannedClip) -> Span:
     return Span.of(clip.start_ms, clip.end_ms)
 
 
-def _or_failed(step: Callable[[], T]) -> T | ClipOutcome:
+def _outcome_of_error(step: Callable[[], T]) -> T | ClipOutcome:
     """A mistake of ours ends the one clip that met it, on record, and not the other million."""
     try:
         return step()
@@ -314,7 +330,7 @@ def _or_failed(step: Callable[[], T]) -> T | ClipOutcome:
         return ClipOutcome("failed", "unexpected", f"{type(error).__name__} at {where}: {error}")
 
 
-def _planned_row(job: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome) -> Row:
+def _planned_row(context: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome) -> Row:
     return Row(
         position=clip.position,
         clip_id=clip.clip_id,
@@ -326,13 +342,13 @@ def _planned_row(job: UnitContext, clip: PlannedClip, found: Screened | ClipOutc
         end_ms=clip.end_ms,
         outcome="",
         caption=clip.caption,
-        judge=job.config.judge,
+        judge=context.config.judge,
         remark=RETIMED if found.retimed else "",
-        run_id=job.run_id,
+        run_id=context.run_id,
         host=socket.gethostname(),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _ended(row: Row, ending: ClipOutcome) -> Row:
-    return replace(row, outcome=ending.outcome, reason=ending.reason, detail=ending.detail)
+def _with_outcome(row: Row, outcome: ClipOutcome) -> Row:
+    return replace(row, outcome=outcome.outcome, reason=outcome.reason, detail=outcome.detail)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.summary import BuildSummary, Spending, about
+from nextscene.curation.summary import BuildSummary, Spending, dataset_facts
 from nextscene.judge.errors import JudgeStopped
 from nextscene.judge.registry import is_paid
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
@@ -44,7 +44,7 @@ def wrong_lists(out: Storage, manifest: Manifest) -> dict[str, str]:
 
 def wrong_counts(out: Storage, manifest: Manifest, summary: BuildSummary) -> dict[str, str]:
     """Path → fault of each file that does not count what receipts, ledgers and account do."""
-    cards = exports.wrong(out, manifest, about(out, summary))
+    cards = exports.wrong(out, manifest, dataset_facts(out, summary))
     wrong = dict.fromkeys(cards, "it does not say what receipts and ledgers say")
     with suppress(FileNotFoundError):
         if not _counts_as(out.read(SUMMARY), summary):

@@ -117,7 +117,7 @@ def _fits(row: Row, clip: PlannedClip, config: BuildConfig) -> bool:
         return True
     if row.source != clip.name or row.judge != config.judge or (clip.caption and row.caption != clip.caption):
         return False
-    end = clip.ending
+    end = clip.source_outcome
     return end is None or row.outcome == "quarantined" or (row.outcome, row.reason) == (end.outcome, end.reason)
 
 

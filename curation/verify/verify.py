@@ -20,7 +20,7 @@ from nextscene.curation.progress import Progress
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.retry import OpenRetry
-from nextscene.curation.summary import about, summarize
+from nextscene.curation.summary import dataset_facts, summarize
 from nextscene.curation.verify.answers import Answers
 from nextscene.curation.verify.derived import read_by_others, spending_now, wrong_counts, wrong_lists
 from nextscene.curation.verify.shard import check_shard
@@ -204,7 +204,9 @@ class _Proof:
         summary = summarize(plan, self._recorded, state, self._tally, manifest, 0.0, spending)
         wrong = wrong_lists(self._out, manifest)
         wrong |= wrong_counts(self._out, manifest, summary) if self._rows_whole else {}
-        made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(manifest, about(self._out, summary))
+        made = {MANIFEST, SUMMARY, *map(index, manifest.splits)} | exports.paths(
+            manifest, dataset_facts(self._out, summary)
+        )
         made |= {ACCOUNT} if is_paid(summary.judge) and self._answers.at_hand else set()
         made |= {REPORT} if REPORT in self._listed.left or self._out.stat(REPORT) else set()
         for path in sorted(made):

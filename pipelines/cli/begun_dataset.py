@@ -75,7 +75,7 @@ class BegunDataset:
         config_of(self.recorded, self.out)
         return chosen(BuildConfig, file, flags, self.recorded.settings)
 
-    def terms(
+    def judge_budget(
         self,
         config: BuildConfig,
         budget: Decimal | NoBound | None,
@@ -102,10 +102,10 @@ class BegunDataset:
             price = (table or Prices.load()).for_model(config.claude.model, "--model")
         except JudgeUsageError as mistake:
             return JudgeTerms(None, str(mistake))
-        terms = JudgeBudget(
-            price, bound, in_batches, uncaptioned, table.text if table else "", is_bound_told=not untold
+        judge_budget = JudgeBudget(
+            price, bound, in_batches, uncaptioned, table.text if table else "", is_limit_given=not untold
         )
-        return JudgeTerms(terms, untold)
+        return JudgeTerms(judge_budget, untold)
 
     def _untold(self, noted: RecordedBudget | None, kept: RecordedBudget | None, is_alone: bool) -> str:
         """Why the command must say what may be spent; "" where OUT says it, or is new."""
@@ -129,5 +129,5 @@ class BegunDataset:
 class JudgeTerms:
     """The terms, None where nobody is asked or no price is known; and why nothing may be asked under them, if so."""
 
-    terms: JudgeBudget | None = None
+    judge_budget: JudgeBudget | None = None
     judge_unavailable: str = ""

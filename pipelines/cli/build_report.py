@@ -15,7 +15,7 @@ from nextscene.curation.ledger import RETIMED
 from nextscene.curation.run.run import BuildResult
 from nextscene.curation.run.source_changes import DifferenceKind, SourceComparison
 from nextscene.curation.sealing.retry_advice import accepted_retries, not_retryable
-from nextscene.curation.sources.skipped_files import told
+from nextscene.curation.sources.skipped_files import skipped_line
 from nextscene.curation.summary import BuildSummary, Spending
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.shell import command
@@ -92,8 +92,8 @@ def _not_compared(found: SourceComparison) -> str:
         "other columns": (found.unchecked_columns, ", which an older version planned"),
         "contents": (found.unchecked_contents, ", whose files have another time"),
     }
-    told = [f"{what} of {console.many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
-    return f"not compared: {'; '.join(told)}" if told else ""
+    skipped_line = [f"{what} of {console.many(count, 'clip')}{why}" for what, (count, why) in counts.items() if count]
+    return f"not compared: {'; '.join(skipped_line)}" if skipped_line else ""
 
 
 def _print_summary(summary: BuildSummary, out: Storage) -> None:
@@ -109,7 +109,7 @@ def _print_summary(summary: BuildSummary, out: Storage) -> None:
         f"shards    {summary.tars:,} tars, {summary.bytes / 1e6:,.1f} MB, of {summary.shards_planned:,} planned"
     )
     if summary.passed_over != {}:
-        console.out.print(f"not read  {told(summary.passed_over)}", markup=False)
+        console.out.print(f"not read  {skipped_line(summary.passed_over)}", markup=False)
     _print_retimed(summary.retimed)
     console.out.print(f"judge     {summary.judge}: {summary.method}", markup=False)
     if summary.spending:
@@ -157,7 +157,7 @@ def print_status(now: Status, config: BuildConfig, out: Storage) -> None:
     partly = f", {now.shards_partial:,} of them with clips still to be decided" if now.shards_partial else ""
     console.out.print(f"shards    {now.shards_sealed:,} of {now.shards_planned:,} sealed{partly}")
     if now.passed_over != {}:
-        console.out.print(f"not read  {told(now.passed_over)}", markup=False)
+        console.out.print(f"not read  {skipped_line(now.passed_over)}", markup=False)
     _print_retimed(now.tally.remarks[RETIMED])
     if now.retry:
         left = f"{now.retry_left:,} of its {len(now.retry.shards):,} shards are left"

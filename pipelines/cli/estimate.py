@@ -21,7 +21,7 @@ from nextscene.curation.run.run import BuildRequest, open_source_and_out
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import count_retried
 from nextscene.curation.sealing.retry import open_retry
-from nextscene.curation.sources.skipped_files import told
+from nextscene.curation.sources.skipped_files import skipped_line
 from nextscene.judge.errors import JudgeUsageError
 from nextscene.judge.spending.estimate import Assumptions, Bill, parse_assumptions
 from nextscene.pipelines.cli import console
@@ -36,32 +36,32 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
     except JudgeUsageError as mistake:
         raise UsageError(f"--assume {mistake}") from mistake
     source, out = open_source_and_out(order.source, order.out)
-    config, terms = with_recorded_prompt_version(out, order.config), order.terms
+    config, judge_budget = with_recorded_prompt_version(out, order.config), order.judge_budget
     identity_settings = config.identity_settings(ffmpeg.build())
-    if terms is None:
+    if judge_budget is None:
         check_settings(out, source, identity_settings)
         raise UsageError(order.judge_unavailable)
     recorded = moved(out, source, config, identity_settings) or find_existing_plan(out, source, identity_settings)
-    planned = recorded is not None and not differs_on_uncaptioned(out, config, terms)
-    found = estimate(source, out, config, planned, terms, cases)
+    planned = recorded is not None and not differs_on_uncaptioned(out, config, judge_budget)
+    found = estimate(source, out, config, planned, judge_budget, cases)
     bills, captioning = found.bills.values(), found.captioning.values()
     rows = {
         "calls": [f"{bill.calls:,.0f}" for bill in bills],
         "input tokens": [f"{bill.input_tokens:,.0f}" for bill in bills],
         "output tokens": [f"{bill.output_tokens:,.0f}" for bill in bills],
-        "one by one": [_usd(bill, terms, in_batch=False) for bill in bills],
-        "in batches": [_usd(bill, terms, in_batch=True) for bill in bills],
+        "one by one": [_usd(bill, judge_budget, in_batch=False) for bill in bills],
+        "in batches": [_usd(bill, judge_budget, in_batch=True) for bill in bills],
     }
     if found.uncaptioned:
-        rows["of it captions, one by one"] = [_usd(bill, terms, in_batch=False) for bill in captioning]
-        rows["of it captions, in batches"] = [_usd(bill, terms, in_batch=True) for bill in captioning]
+        rows["of it captions, one by one"] = [_usd(bill, judge_budget, in_batch=False) for bill in captioning]
+        rows["of it captions, in batches"] = [_usd(bill, judge_budget, in_batch=True) for bill in captioning]
     rows |= {f"assumed {name}": [f"{asdict(case)[name]:g}" for case in cases.values()] for name in ASSUMED}
     table = Table("", *cases, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, values in rows.items():
         table.add_row(name, *values)
-    console.out.print(f"{found.clips:,} clips to be decided, asked of {terms.price.model}; nothing was sent.")
+    console.out.print(f"{found.clips:,} clips to be decided, asked of {judge_budget.price.model}; nothing was sent.")
     console.out.print(table)
     if opened := open_retry(out) if planned else None:
         clips, shards = count_retried(CommittedState.read(out, config.units_per_shard), out, opened)
@@ -75,16 +75,16 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
     if found.flawed:
         console.out.print(f"captions  none that can be used for {found.flawed:,} clips, which end so and cost nothing")
     if found.uncaptioned:
-        asks = not planned and terms.uncaptioned == "mistake"
+        asks = not planned and judge_budget.uncaptioned == "mistake"
         wanted = "; the run wants --caption-missing for that, or --skip-uncaptioned" if asks else ""
         console.out.print(f"captions  none for {found.uncaptioned:,} clips, which are captioned first{wanted}")
     if found.passed_over != {}:
-        console.out.print(f"not read  {told(found.passed_over)}", markup=False)
+        console.out.print(f"not read  {skipped_line(found.passed_over)}", markup=False)
     console.out.print(
         "next      fix what you know with --parse_assumptions, and cap what you spend with --budget-usd", markup=False
     )
     return console.DONE
 
 
-def _usd(bill: Bill, terms: JudgeBudget, in_batch: bool) -> str:
-    return f"${bill.usd(terms.price, in_batch=in_batch):,.2f}"
+def _usd(bill: Bill, judge_budget: JudgeBudget, in_batch: bool) -> str:
+    return f"${bill.usd(judge_budget.price, in_batch=in_batch):,.2f}"

@@ -327,8 +327,8 @@ def test_a_script_beside_the_file_it_names_gives_none_of_its_frames(secret: Path
     path.write_text(text)
     run_ffmpeg("-i", str(path), "-frames:v", "1", str(secret.with_name("shown.png")))
     assert secret.with_name("shown.png").exists()
-    ending = cut(path, Span(0.0, None), MEASURED, SMALL, secret.parent)
-    assert ending == ClipOutcome(
+    outcome = cut(path, Span(0.0, None), MEASURED, SMALL, secret.parent)
+    assert outcome == ClipOutcome(
         "rejected", "unreadable", "Invalid argument"
     )  # not one of the containers that are allowed
 

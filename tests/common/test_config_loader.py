@@ -24,7 +24,7 @@ from nextscene.common.config_loader import (
     renamed_settings,
     setting,
 )
-from nextscene.curation.config import BuildConfig, as_tree
+from nextscene.curation.config import BuildConfig, as_tables
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def test_an_old_name_beside_the_new_one_is_refused(tmp_path: Path) -> None:
     )
 )
 def test_a_configuration_comes_back_from_its_tables(config: BuildConfig) -> None:
-    assert from_tree(BuildConfig, as_tree(config), "here") == config
+    assert from_tree(BuildConfig, as_tables(config), "here") == config
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from nextscene.common import ffmpeg
 from nextscene.common.environment import clean_environment, storage_environment
 from nextscene.common.storage import Storage
 from nextscene.curation.config import RunLimits
-from nextscene.curation.media.header_reader import HEADERS, HeaderReader
+from nextscene.curation.media.header_reader import HEADER_READER, HeaderReader
 from nextscene.curation.report.make import write_report
 from tests.support import REPOSITORY, SMALL, build_inline, ledger, make_video, run_ffmpeg, write_csv
 
@@ -45,9 +45,9 @@ def started() -> list[tuple[list[str], dict[str, str] | None]]:
 def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in SECRETS:
         monkeypatch.setenv(name, "secret")
-    HEADERS.close()
+    HEADER_READER.close()
     yield
-    HEADERS.close()
+    HEADER_READER.close()
 
 
 def test_what_programs_need_is_passed_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

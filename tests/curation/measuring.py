@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nextscene.curation.config import RunLimits
-from nextscene.curation.media.header_reader import HEADERS
+from nextscene.curation.media.header_reader import HEADER_READER
 from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile, measure
 
 Ended = Measured | UnreadableFile | NoVideo | ImplausibleHeader
@@ -22,7 +22,9 @@ def measured_alike(path: Path) -> Measured:
 
 def ended_alike(path: Path) -> Ended:
     with path.open("rb") as file:
-        by_path, served = (_ended(lambda given=given: HEADERS.measure(given, RunLimits())) for given in (path, file))
+        by_path, served = (
+            _ended(lambda given=given: HEADER_READER.measure(given, RunLimits())) for given in (path, file)
+        )
         for found, here in ((by_path, _ended(lambda: measure(file, path))), (served, _ended(lambda: measure(file)))):
             assert (type(found), str(found)) == (type(here), str(here)), path.name
     return by_path

@@ -33,17 +33,17 @@ def plan_of(
     clips: Sequence[Clip],
     out: Path | str,
     config: BuildConfig,
-    terms: JudgeBudget | None = None,
+    judge_budget: JudgeBudget | None = None,
     others: Sequence[str] = (),
 ) -> Plan:
-    write_plan(Storage.at(out), cast(Source, Listed(clips, others)), config, terms)
+    write_plan(Storage.at(out), cast(Source, Listed(clips, others)), config, judge_budget)
     return Plan(Storage.at(out), config)
 
 
 def planned(
-    source: Path | str, out: Path | str, config: BuildConfig, terms: JudgeBudget | None = None
+    source: Path | str, out: Path | str, config: BuildConfig, judge_budget: JudgeBudget | None = None
 ) -> list[PlannedClip]:
     """The planned clips of a real source, in source order."""
-    write_plan(Storage.at(out), Source.at(str(source)), config, terms)
+    write_plan(Storage.at(out), Source.at(str(source)), config, judge_budget)
     rows = [PlannedClip(**row) for row in Plan(Storage.at(out), config).rows()]
     return sorted(rows, key=lambda row: row.position)

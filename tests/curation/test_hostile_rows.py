@@ -22,7 +22,7 @@ from nextscene.curation.ledger import Row
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.report.cards import card
+from nextscene.curation.report.cards import make_card
 from nextscene.curation.report.filmstrips import Filmstrip
 from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.sources import Clip, SkippedFiles, Source
@@ -35,7 +35,7 @@ from nextscene.shards.loading.reader import ShardReader
 from tests.curation.planning import planned
 from tests.curation.report.pages import report
 from tests.fakes.claude_api import ClaudeApi, Question
-from tests.fakes.loopback import CLAUDE, loopback, outcomes, spans, terms
+from tests.fakes.loopback import CLAUDE, judge_budget, loopback, outcomes, spans
 from tests.hostile_text import BYTE, HALF, STEERING, floats, integers, texts
 from tests.support import SMALL, assert_conserved, build_inline, ledger, make_video
 
@@ -149,7 +149,7 @@ def test_a_picture_that_is_missing_for_a_reason_that_no_file_can_hold_is_told_al
         end_ms=-1,
         outcome="failed",
     )
-    assert card(row, Filmstrip(missing=f"{HALF} {BYTE}"), 16).missing.text == "\\ud83d \\udce9"
+    assert make_card(row, Filmstrip(missing=f"{HALF} {BYTE}"), 16).missing.text == "\\ud83d \\udce9"
 
 
 HEADERS: dict[str, Callable[[Measured], Measured | ClipOutcome]] = {
@@ -250,7 +250,7 @@ def test_what_a_model_answers_is_cleaned_where_it_comes_in_or_ends_the_clip(tmp_
         return message
 
     api.answer = hostile  # type: ignore[method-assign]
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert_conserved(tmp_path / "out", CLAUDE)
     rows = ledger(tmp_path / "out", CLAUDE)
     looked_at(tmp_path / "out", rows[0].clip_id)

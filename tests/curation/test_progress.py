@@ -20,7 +20,7 @@ def unit(index: int, clips: int, later: int = 0) -> Unit:
         for i in range(clips)
     )
     left = frozenset(clip.clip_id for clip in made[clips - later :])
-    return Unit(UnitName("train", index), ShardName("train", 0), made, later=left)
+    return Unit(UnitName("train", index), ShardName("train", 0), made, deferred=left)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -42,5 +42,5 @@ def test_however_often_and_late_it_is_told_each_clip_counts_once(seed: int) -> N
             seen = now
         counts.end(one.name)
         counts.take({("cut", one.name): 1})  # too late
-    begun = sum(len(one.clips) - len(one.later) for one in units)
+    begun = sum(len(one.clips) - len(one.deferred) for one in units)
     assert counts.stages == Stages(begun, begun, begun, 0)

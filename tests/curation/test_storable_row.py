@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nextscene.common.storage import Storage
 from nextscene.common.text import identifier, readable_text, storable_text
 from nextscene.curation.ledger import Row, read_ledger, write_ledger
-from nextscene.curation.storable_row import writable
+from nextscene.curation.storable_row import storable
 from tests.hostile_text import HALF, STEERING, floats, integers, texts
 
 PLANNED: dict[str, Any] = {
@@ -43,16 +43,16 @@ def back(folder: Path, *rows: Row) -> list[Row]:
 def test_any_row_is_written_and_reads_back_equal_and_its_neighbor_too(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
-    row = writable(replace(PLAIN, **values))
+    row = storable(replace(PLAIN, **values))
     assert back(tmp_path_factory.getbasetemp() / "any", PLAIN, row) == [PLAIN, row]
-    assert writable(row) == row
+    assert storable(row) == row
     data = {name for name, value in values.items() if getattr(row, name) != value} - {"detail", "outcome", "reason"}
     altered = {column.name for column in fields(Row) if "evidence" in column.metadata}
     assert data <= altered or (row.outcome, row.reason) == ("failed", "unwritable")
 
 
 def test_data_that_can_be_written_is_left_alone_and_evidence_is_spelled_out() -> None:
-    row = writable(replace(PLAIN, detail=STEERING, scene_description=STEERING))
+    row = storable(replace(PLAIN, detail=STEERING, scene_description=STEERING))
     assert row.scene_description == STEERING and row.caption == PLAIN.caption
     assert row.detail == "\\x1b[31mred\\x1b[0m \u202eback\u202c \r\\x07"
 
@@ -72,7 +72,7 @@ def test_data_that_can_be_written_is_left_alone_and_evidence_is_spelled_out() ->
 def test_data_that_cannot_be_written_is_left_out_and_ends_the_clip_which_says_why(
     column: str, value: Any, why: str
 ) -> None:
-    row = writable(replace(PLAIN, frames=4, mp4_sha256="x", **{column: value}))
+    row = storable(replace(PLAIN, frames=4, mp4_sha256="x", **{column: value}))
     assert (row.outcome, row.reason, row.frames, row.mp4_sha256) == ("failed", "unwritable", -1, "")
     assert column in row.detail and why in row.detail
     assert getattr(row, column) == Row.__dataclass_fields__[column].default

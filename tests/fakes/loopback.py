@@ -30,7 +30,7 @@ CLAUDE_FLAGS = ("--judge", "claude", "--test", "0", "--unit-size", "4", "--units
 SECONDS = 0.25
 
 
-def terms(
+def judge_budget(
     budget: str | None = None,
     *,
     in_batches: bool = False,

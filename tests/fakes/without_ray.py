@@ -33,7 +33,7 @@ def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStop
     """Stands in for `common.ray_cluster.supervisor.supervise`."""
     check()
     job = request.job
-    judging = UnitJudge(job.config, job.terms, job.out, job.run_id)
+    judging = UnitJudge(job.config, job.judge_budget, job.out, job.run_id)
     with asyncio.Runner() as runner:
         try:
             return do_all(job, request.left.shards(Plan(job.out, job.config), job.out), judging, runner)

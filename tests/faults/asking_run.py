@@ -13,7 +13,7 @@ import nextscene.judge.api.batch_api
 import nextscene.judge.api.batches
 from nextscene.common import s3 as _imported_before_the_forks  # noqa: F401
 from nextscene.curation.config import EncodeConfig, Rules, RunLimits
-from tests.fakes.loopback import CLAUDE, terms
+from tests.fakes.loopback import CLAUDE, judge_budget
 from tests.support import build_inline
 
 APPEAR_SECONDS = 8.0
@@ -39,4 +39,4 @@ def run(source: str, out: str, in_batches: bool, retry: frozenset[str], env: Map
         mock.patch.object(nextscene.judge.api.batch_api, "_FIRST_POLL_SECONDS", 0.05),
         mock.patch.object(nextscene.judge.api.batches, "_FIRST_LOOK_SECONDS", 0.2),
     ):
-        build_inline(source, out, CONFIG, retry, terms("5", in_batches=in_batches))
+        build_inline(source, out, CONFIG, retry, judge_budget("5", in_batches=in_batches))

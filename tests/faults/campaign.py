@@ -37,7 +37,7 @@ from nextscene.shards.format.receipt import sealed_shards
 from tests.fakes.claude_api import ClaudeApi, Exchange, FaultSchedule
 from tests.fakes.claude_api import Limits as Server
 from tests.fakes.claude_api.batches import Batch
-from tests.fakes.loopback import account, calls, spans, stored, terms
+from tests.fakes.loopback import account, calls, judge_budget, spans, stored
 from tests.faults.asking_run import APPEAR_SECONDS, CONFIG, run
 from tests.faults.campaign_clips import CLIPS, Mended, captions, captions_to_retry
 from tests.faults.object_store import CREDENTIALS, Store, store
@@ -264,10 +264,10 @@ class Campaign:
         source, calm = self._sources[retries], self._folder / f"calm-{retries}"
         if not calm.exists():
             with ClaudeApi() as api, _reached(api):
-                build_inline(source, calm, CONFIG, terms=terms())
+                build_inline(source, calm, CONFIG, judge_budget=judge_budget())
                 if retries:
                     api.rules = MENDED
-                    build_inline(source, calm, CONFIG, FAILED, terms())
+                    build_inline(source, calm, CONFIG, FAILED, judge_budget())
         return calm
 
 

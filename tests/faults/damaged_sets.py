@@ -28,7 +28,7 @@ from nextscene.curation.ledger import SCHEMA
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.shards.format.checksums import update_checksum
 from nextscene.shards.format.layout import CHECKSUMS, CONFIG, MANIFEST, PLAN, REPORT, SUMMARY, ShardName
-from tests.fakes.loopback import CLAUDE, loopback, spans, terms
+from tests.fakes.loopback import CLAUDE, judge_budget, loopback, spans
 from tests.support import build_inline, problems
 
 SET = replace(
@@ -66,7 +66,7 @@ def make(folder: Path) -> Path:
         source = spans(folder, CAPTIONS)
         with source.open("a", encoding="utf-8") as file:
             file.write("missing.mp4,0,1,words of its own\n")
-        build_inline(source, folder / "out", SET, terms=terms())
+        build_inline(source, folder / "out", SET, judge_budget=judge_budget())
         next(api, None)
     page = b"<!doctype html><title>a page</title>"
     (folder / "out" / REPORT).write_bytes(page)

@@ -28,7 +28,7 @@ import pytest
 
 from tests.command import Command, Ended, place
 from tests.fakes.claude_api import ClaudeApi, Limits
-from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, spans, terms
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, judge_budget, spans
 from tests.support import assert_conserved, assert_same_dataset, build_inline
 
 CLIPS = 32
@@ -180,7 +180,7 @@ def prepared(folder: Path) -> tuple[Path, Path]:
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
             patch.setenv(name, value)
-        build_inline(source, calm, CLAUDE, terms=terms())
+        build_inline(source, calm, CLAUDE, judge_budget=judge_budget())
     return source, calm
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.command import Command, place
 from tests.fakes.claude_api import ClaudeApi, Limits
-from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, judge_budget, spans, stored, true_cost
 from tests.support import assert_conserved, assert_same_dataset, build_inline
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in api.env.items():
             patch.setenv(name, value)
         patch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
-        build_inline(source, out, CLAUDE, terms=terms())
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget())
         assert len(api.paid) == len(set(api.paid)) == CALLS
     return out
 

@@ -11,7 +11,7 @@ import pytest
 from nextscene.common.errors import RunStopped
 from nextscene.judge.api.batch_record import BatchRecord
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
-from tests.fakes.loopback import CLAUDE, account, spans, stored, terms, true_cost
+from tests.fakes.loopback import CLAUDE, account, judge_budget, spans, stored, true_cost
 from tests.interop.test_s3 import Bucket, bucket, credentials, server
 from tests.support import assert_conserved, assert_same_dataset, build_inline
 
@@ -39,11 +39,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
     source: Path, bucket: Bucket, tmp_path: Path, api: ClaudeApi
 ) -> None:
-    build_inline(source, tmp_path, CONFIG, terms=terms())
+    build_inline(source, tmp_path, CONFIG, judge_budget=judge_budget())
     true, asked = true_cost(api.exchanges), len(api.exchanges)
     with pytest.raises(RunStopped, match="--budget-usd"):
-        build_inline(source, bucket.uri("out"), CONFIG, terms=terms("0.014"))
-    build_inline(source, bucket.uri("out"), CONFIG, terms=terms("1"))
+        build_inline(source, bucket.uri("out"), CONFIG, judge_budget=judge_budget("0.014"))
+    build_inline(source, bucket.uri("out"), CONFIG, judge_budget=judge_budget("1"))
     assert len(api.exchanges) == 2 * asked
     assert account(bucket.uri("out")).spent == true
     assert {answer.key for answer in stored(bucket.uri("out")).values()} == {a.key for a in stored(tmp_path).values()}
@@ -52,12 +52,12 @@ def test_a_budget_stop_and_what_follows_give_the_dataset_of_a_run_on_disk(
 
 
 def test_batches_leave_no_record_behind_and_share_the_store(source: Path, bucket: Bucket, api: ClaudeApi) -> None:
-    build_inline(source, bucket.uri("out"), CONFIG, terms=terms(in_batches=True))
+    build_inline(source, bucket.uri("out"), CONFIG, judge_budget=judge_budget(in_batches=True))
     assert api.batches and not api.exchanges
     assert BatchRecord.read_all(bucket.at("out")) == []
     batches = len(api.batches)
     assert_conserved(bucket.uri("out"), CONFIG)
-    build_inline(source, bucket.uri("out"), CONFIG, retry=frozenset(["rejected"]), terms=terms())
+    build_inline(source, bucket.uri("out"), CONFIG, retry=frozenset(["rejected"]), judge_budget=judge_budget())
     assert len(api.batches) == batches and not api.exchanges
 
 

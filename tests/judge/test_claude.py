@@ -138,7 +138,7 @@ def test_a_question_that_cannot_be_sent_ends_its_clip_and_asks_nobody() -> None:
     for question in (replace(QUESTION, caption="a \ud83d"), replace(QUESTION, caption="\udce9")):
         asker = Scripted()
         scene = asyncio.run(describe_clips(judge(asker), question))
-        assert scene.ending == ClipOutcome("failed", "bad_caption", "describe: its question is not Unicode text")
+        assert scene.outcome == ClipOutcome("failed", "bad_caption", "describe: its question is not Unicode text")
         assert not asker.asked
 
 
@@ -244,7 +244,7 @@ def decided(asker: Scripted, question: Question = QUESTION, **settings: Any) -> 
 def test_a_fail_leads_to_another_description_that_is_told_of_the_first() -> None:
     asker = Scripted("One.", FAIL, "Two.", PASS)
     scene = decided(asker)
-    assert (scene.text, scene.verdict, scene.rounds, scene.ending) == ("Two.", "Pass", 2, None)
+    assert (scene.text, scene.verdict, scene.rounds, scene.outcome) == ("Two.", "Pass", 2, None)
     assert scene.turned_down == (RejectedScene("One.", "The same."),)
     assert (scene.judge_model, scene.prompt_sha256) == (SONNET, load("preceding_description").sha256)
     assert [request.task for request in asker.asked] == ["describe", "verify"] * 2
@@ -255,7 +255,7 @@ def test_a_fail_leads_to_another_description_that_is_told_of_the_first() -> None
 def test_after_the_last_fail_the_clip_is_dropped(rounds: int) -> None:
     asker = Scripted(*["A scene.", FAIL] * rounds)
     scene = decided(asker, rounds=rounds)
-    assert scene.ending == ClipOutcome("dropped", "no_pass", f"{rounds} of {rounds} rounds failed; last: The same.")
+    assert scene.outcome == ClipOutcome("dropped", "no_pass", f"{rounds} of {rounds} rounds failed; last: The same.")
     assert scene.rounds == len(scene.turned_down) == rounds
     assert asker.asked[-2].text.count("\n- A scene.") == rounds - 1
 
@@ -272,7 +272,7 @@ def test_a_clip_without_a_caption_is_judged_by_the_one_it_is_given() -> None:
 
 def test_a_judge_that_declines_late_leaves_the_record_of_all_that_was_paid() -> None:
     scene = decided(Scripted("One.", FAIL, "Two.", "Hm.", "Hm?"))
-    assert scene.ending is not None and scene.ending.reason == "unreadable_answer"
+    assert scene.outcome is not None and scene.outcome.reason == "unreadable_answer"
     assert (scene.text, scene.verdict, scene.rounds, len(scene.calls)) == ("", "", 1, 5)
 
 

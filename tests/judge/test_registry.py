@@ -36,7 +36,7 @@ def test_an_unknown_judge_is_refused_with_those_there_are() -> None:
     ("judge", "tables"), [("film", {"film"}), ("claude", {"claude", "prompts"}), ("none", set[str]())]
 )
 def test_only_the_settings_of_the_chosen_judge_decide_a_dataset(judge: str, tables: set[str]) -> None:
-    names = {name.partition(".")[0] for name in BuildConfig(judge=judge).determining("ffmpeg")}
+    names = {name.partition(".")[0] for name in BuildConfig(judge=judge).identity_settings("ffmpeg")}
     assert names & {"film", "claude", "prompts", "limits"} == tables
 
 

@@ -21,7 +21,7 @@ from nextscene.common.storage import Storage
 from nextscene.pipelines.build_nsp import main
 from tests.command import Ended, Place, place
 from tests.fakes.claude_api import KEY, ClaudeApi, FaultSchedule, Limits
-from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, judge_budget, spans, stored, true_cost
 from tests.support import (
     REPOSITORY,
     assert_conserved,
@@ -130,7 +130,7 @@ def test_a_whole_run_in_bad_weather_is_watched_and_a_second_call_asks_nothing(
     with ClaudeApi() as api, pytest.MonkeyPatch.context() as patch:
         for name, value in api.env.items():
             patch.setenv(name, value)
-        build_inline(source, tmp_path / "fair", CLAUDE, terms=terms())
+        build_inline(source, tmp_path / "fair", CLAUDE, judge_budget=judge_budget())
     assert_same_dataset(tmp_path / "fair", out, CLAUDE)
 
 
@@ -333,7 +333,7 @@ def _half(api: ClaudeApi, source: Path, out: Path) -> None:
             patch.setenv(name, value)
         patch.setattr(api, "answer", until_sixteen)
         with pytest.raises(RunStopped):
-            build_inline(source, out, CLAUDE, terms=terms())
+            build_inline(source, out, CLAUDE, judge_budget=judge_budget())
 
 
 def _answers(out: Path) -> set[str]:

@@ -17,7 +17,7 @@ from nextscene.curation.sources import Source
 from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.pipelines.build_nsp import main
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, MODEL, outcomes, terms
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, MODEL, judge_budget, outcomes
 from tests.support import build_inline, make_video, run_ffmpeg, write_csv
 
 MONEY = r"\$([\d,.]+) to \$([\d,.]+)"
@@ -49,7 +49,7 @@ def error(*arguments: str) -> str:
 
 def expected(case: str, in_batch: bool) -> float:
     """What captioning the video and the image adds, by the estimate of the whole with and without."""
-    price = terms().price
+    price = judge_budget().price
     estimator = Estimator(CLAUDE.claude, price, CASES[case])
     letters = CASES[case].caption_tokens * CASES[case].chars_per_token
     total = 0.0
@@ -77,7 +77,7 @@ def test_they_are_an_error_that_says_how_many_and_what_they_would_cost(source: P
 
 
 def test_asked_for_they_are_captioned(api: ClaudeApi, source: Path, tmp_path: Path) -> None:
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms(uncaptioned="caption"))
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget(uncaptioned="caption"))
     assert outcomes(tmp_path / "out") == [("kept", "")] * 3 + [("failed", "source_missing")]
     assert len(api.exchanges) == 2 + 3 + 3
 
@@ -86,7 +86,7 @@ def test_left_out_they_end_for_the_lack_of_a_caption_and_nobody_is_asked_about_t
     api: ClaudeApi, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    build_inline(source, out, CLAUDE, terms=terms(uncaptioned="skip"))
+    build_inline(source, out, CLAUDE, judge_budget=judge_budget(uncaptioned="skip"))
     ends = [("kept", ""), ("rejected", "no_caption"), ("rejected", "no_caption"), ("failed", "source_missing")]
     assert outcomes(out) == ends
     assert len(api.exchanges) == 2
@@ -99,16 +99,16 @@ def test_a_plan_that_stands_goes_on_without_the_flag_and_is_the_same_dataset(
     api: ClaudeApi, source: Path, tmp_path: Path, given: str
 ) -> None:
     out = tmp_path / "out"
-    build_inline(source, out, CLAUDE, terms=terms(uncaptioned=given))  # type: ignore[arg-type]
+    build_inline(source, out, CLAUDE, judge_budget=judge_budget(uncaptioned=given))  # type: ignore[arg-type]
     before = outcomes(out)
-    build_inline(source, out, CLAUDE, terms=terms())
+    build_inline(source, out, CLAUDE, judge_budget=judge_budget())
     assert outcomes(out) == before
     fingerprints = {json.loads((out / "summary.json").read_text())["fingerprint"]}
     build_inline(
         write_csv(source.with_name("all.csv"), [{"video": "a.mp4", "caption": "it"}]),
         tmp_path / "other",
         CLAUDE,
-        terms=terms(),
+        judge_budget=judge_budget(),
     )
     fingerprints.add(json.loads((tmp_path / "other" / "summary.json").read_text())["fingerprint"])
     assert len(fingerprints) == 1
@@ -121,11 +121,11 @@ def test_a_plan_of_the_other_choice_is_refused_once_anything_was_done_by_it(
     """Before that it is made anew."""
     place, given = Storage.at(tmp_path / "out"), Source.at(str(source))
     for choice in (first, then, first):
-        prepare(place, given, CLAUDE, terms(uncaptioned=choice))  # type: ignore[arg-type]
+        prepare(place, given, CLAUDE, judge_budget(uncaptioned=choice))  # type: ignore[arg-type]
         assert (Plan(place, CLAUDE).skipped > 0) == (choice == "skip")
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     with pytest.raises(UsageError, match=r"was planned as with --.+ 2 clips without a caption"):
-        prepare(place, given, CLAUDE, terms(uncaptioned=then))  # type: ignore[arg-type]
+        prepare(place, given, CLAUDE, judge_budget(uncaptioned=then))  # type: ignore[arg-type]
     flag = "--skip-uncaptioned" if then == "skip" else "--caption-missing"
     told = error("--source", str(source), "--out", str(tmp_path / "out"), *CLAUDE_FLAGS, "--estimate", flag)
     assert f"leave {flag} out" in told

@@ -15,7 +15,7 @@ from nextscene.common.fence import LOCK
 from nextscene.common.hashing import file_sha256
 from nextscene.common.lease import Holder
 from nextscene.common.storage import Storage
-from nextscene.curation.config import BEFORE
+from nextscene.curation.config import LEGACY_VALUES
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.recorded_budget import RecordedBudget, record_budget
@@ -28,7 +28,7 @@ from nextscene.shards.format.layout import CONFIG, PLAN, TERMS
 from nextscene.shards.format.receipt import sealed_shards
 from tests.command import SMALL_FLAGS
 from tests.fakes.claude_api import AnswerRules, ClaudeApi
-from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, judge_budget, spans, stored
 from tests.fakes.without_ray import build, command
 from tests.support import SMALL, assert_same_clips, build_inline, captioned_spans, ledger
 
@@ -147,10 +147,10 @@ def test_batches_are_kept_too_and_may_be_left(api: ClaudeApi, tmp_path: Path) ->
     build("--source", source, "--out", out, *CLAUDE_FLAGS, "--stop-after", "1")
     plan = recorded(out).plan_sha256
     assert RecordedBudget.read(Storage.at(out)) == RecordedBudget(plan_sha256=plan)
-    record_budget(Storage.at(out), terms("5", in_batches=True), plan)
+    record_budget(Storage.at(out), judge_budget("5", in_batches=True), plan)
     begun = BegunDataset.at(Storage.at(out))
     for given, then in ((None, True), (False, False), (True, True)):
-        found = begun.terms(CLAUDE, None, given, "mistake", None).terms
+        found = begun.judge_budget(CLAUDE, None, given, "mistake", None).judge_budget
         assert found and (found.in_batches, found.budget) == (then, 5)
     build("--out", out, "--no-batches")
     assert api.batches == [] and RecordedBudget.read(Storage.at(out)) == RecordedBudget(Decimal(5), plan_sha256=plan)
@@ -301,7 +301,7 @@ def test_a_setting_that_is_new_keeps_the_old_behavior_in_an_old_out(
     api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if a rule were new: an OUT from before tolerated 3 damaged frames, a new one by default none."""
-    monkeypatch.setitem(BEFORE, "rules.max_damaged_frames", 3)
+    monkeypatch.setitem(LEGACY_VALUES, "rules.max_damaged_frames", 3)
     source, out, whole = spans(tmp_path, [f"thing {number}" for number in range(3)]), tmp_path / "out", tmp_path / "new"
     new = ("--source", source, *CLAUDE_FLAGS)
     old = (*new, "--rules.max-damaged-frames", "3")
@@ -368,7 +368,7 @@ def test_every_setting_that_came_later_says_what_was_before_it() -> None:
     from nextscene.curation.config import BuildConfig
 
     later = {name for name in flat(BuildConfig()) if not name.startswith("limits.")} - {*FIRST} - HAD_THEIR_DEFAULT
-    assert later == {name for name in BEFORE if name != "cut_version"}
+    assert later == {name for name in LEGACY_VALUES if name != "cut_version"}
 
 
 # ---- what goes together ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from nextscene.common.storage import StorageFault
 from nextscene.pipelines.show import main, visible
 from nextscene.shards.format.layout import ShardName
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.loopback import CLAUDE, calls, spans, stored, terms
+from tests.fakes.loopback import CLAUDE, calls, judge_budget, spans, stored
 from tests.shards.samples import sample, sample_of, seal_dataset, texts
 from tests.support import SMALL, build_inline, ledger, make_video, write_csv
 
@@ -342,7 +342,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
         for name, value in api.env.items():
             patch.setenv(name, value)
-        build_inline(source, folder / "out", CLAUDE, terms=terms())
+        build_inline(source, folder / "out", CLAUDE, judge_budget=judge_budget())
         yield folder / "out"
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from nextscene.curation.config import RunLimits
 from nextscene.curation.media import header_child, header_reader
-from nextscene.curation.media.header_reader import HEADERS, HeaderError, HeaderReader
+from nextscene.curation.media.header_reader import HEADER_READER, HeaderError, HeaderReader
 from nextscene.curation.media.probe import UnreadableFile
 from tests.curation.measuring import ended_alike
 from tests.hostile.__main__ import FILES
@@ -36,7 +36,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reader() -> Iterator[HeaderReader]:
-    HEADERS.close()
+    HEADER_READER.close()
     reader = HeaderReader()
     yield reader
     reader.close()
@@ -101,7 +101,7 @@ def test_a_file_that_exceeds_a_bound_says_which_and_the_next_one_is_measured(
 def test_what_is_read_for_the_child_has_an_end(
     video: Path, reader: HeaderReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(header_reader, "_MOST_READS", 2)
+    monkeypatch.setattr(header_reader, "_MAX_READS", 2)
     with video.open("rb") as file, pytest.raises(HeaderError, match="its headers take more than 2 reads"):
         reader.measure(file, TIGHT)
     reader.measure(video, TIGHT)
@@ -159,8 +159,8 @@ def test_the_child_ends_with_its_parent(video: Path) -> None:
     program = (
         "import os, pathlib, psutil, signal, sys\n"
         "from nextscene.curation.config import Limits\n"
-        "from nextscene.curation.media.header_reader import HEADERS\n"
-        "HEADERS.measure(pathlib.Path(sys.argv[1]), Limits())\n"
+        "from nextscene.curation.media.header_reader import HEADER_READER\n"
+        "HEADER_READER.measure(pathlib.Path(sys.argv[1]), Limits())\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -10,7 +10,7 @@ import pytest
 from tests.curation.report.made import Made, write_source
 from tests.curation.report.pages import report
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.loopback import CLAUDE, terms
+from tests.fakes.loopback import CLAUDE, judge_budget
 from tests.support import build_inline, ledger
 
 
@@ -23,5 +23,5 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         patched.setattr("nextscene.judge.spending.cached_client._STORE_SECONDS", 0.02)
         for name, value in api.env.items():
             patched.setenv(name, value)
-        build_inline(source, out, config, terms=terms())
+        build_inline(source, out, config, judge_budget=judge_budget())
     yield Made(source, out, config, ledger(out, config), report(out, config, source))

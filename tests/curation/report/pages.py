@@ -71,7 +71,7 @@ class Page:
         (node,) = self.nodes(selector)
         return folded(node)
 
-    def endings(self) -> dict[tuple[str, str], int]:
+    def outcomes(self) -> dict[tuple[str, str], int]:
         """(outcome, reason) → clips, as the table shows them."""
         found = {}
         for line in self.nodes("#outcomes tbody tr"):

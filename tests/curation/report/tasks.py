@@ -18,25 +18,25 @@ class Local:
 class Good(Local):
     name: str
 
-    def strip(self) -> Filmstrip:
+    def make(self) -> Filmstrip:
         return Filmstrip((self.name.encode(),))
 
 
 @dataclass(frozen=True)
 class Deadly(Local):
-    def strip(self) -> Filmstrip:
+    def make(self) -> Filmstrip:
         os.kill(os.getpid(), signal.SIGSEGV)
         return Filmstrip()
 
 
 @dataclass(frozen=True)
 class Endless(Local):
-    def strip(self) -> Filmstrip:
+    def make(self) -> Filmstrip:
         time.sleep(600)
         return Filmstrip()
 
 
 @dataclass(frozen=True)
 class Greedy(Local):
-    def strip(self) -> Filmstrip:
+    def make(self) -> Filmstrip:
         return Filmstrip((bytes(16 << 30),))

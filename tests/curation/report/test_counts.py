@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from nextscene.common.errors import DamagedRecord
 from nextscene.curation.ledger import SCHEMA, Row
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.curation.report.counts import MOST_WORDS, Counts, words
+from nextscene.curation.report.counts import MAX_WORDS, Counts, word_count
 from tests.curation.report.pages import row
 
-endings = st.sampled_from(
+outcomes = st.sampled_from(
     [("kept", "Pass"), ("dropped", "Fail"), ("failed", "Pass"), ("rejected", ""), ("refused", "")]
 )
 
@@ -28,7 +28,7 @@ def ledgers(draw: st.DrawFn) -> list[Row]:
 
 @st.composite
 def rows(draw: st.DrawFn, number: int) -> Row:
-    outcome, verdict = draw(endings)
+    outcome, verdict = draw(outcomes)
     small = st.integers(0, 9)
     return row(
         number,
@@ -90,9 +90,9 @@ def test_each_kept_clip_stands_once_in_each_distribution(values: list[Row]) -> N
 
 
 def test_a_long_text_counts_as_the_longest_that_is_told_apart() -> None:
-    assert words("a  b\nc\u3000d ") == 4
-    assert words("") == 0
-    assert words("word " * (MOST_WORDS + 1)) == MOST_WORDS
+    assert word_count("a  b\nc\u3000d ") == 4
+    assert word_count("") == 0
+    assert word_count("word " * (MAX_WORDS + 1)) == MAX_WORDS
 
 
 def test_an_end_that_no_clip_can_have_is_named() -> None:

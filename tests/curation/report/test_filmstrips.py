@@ -16,7 +16,7 @@ from nextscene.common import filesystem
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.report.filmstrips import FRAMES, Filmstrip, InShard, InSource
+from nextscene.curation.report.filmstrips import FRAMES, Filmstrip, ShardFilmstripTask, SourceFilmstripTask
 from nextscene.shards.format.layout import ShardName
 from nextscene.shards.format.sample import Sample
 from tests.shards.samples import NAME, sample, sample_of, seal_samples
@@ -35,11 +35,11 @@ def fade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def sealed(folder: Path, mp4: bytes) -> InShard:
+def sealed(folder: Path, mp4: bytes) -> ShardFilmstripTask:
     """The one clip of a shard."""
     plain = sample(1)
     out, _ = seal_samples(folder, [sample_of(plain.record, mp4, "before")])
-    return InShard(out, NAME, plain.key, hashlib.sha256(mp4).hexdigest())
+    return ShardFilmstripTask(out, NAME, plain.key, hashlib.sha256(mp4).hexdigest())
 
 
 def images(strip: Filmstrip) -> list[Image.Image]:
@@ -57,55 +57,55 @@ def luma(shown: float) -> float:
 
 
 def test_a_kept_clip_is_shown_at_even_distances_from_its_first_frame_on(fade: Path, tmp_path: Path) -> None:
-    shown = brightness(sealed(tmp_path, fade.read_bytes()).strip())
+    shown = brightness(sealed(tmp_path, fade.read_bytes()).make())
     assert len(shown) == FRAMES
     assert shown == pytest.approx([luma(GREYS[place]) for place in (0, 32, 48, 80)], abs=4)
 
 
 def test_a_short_clip_without_enough_key_frames_is_shown_to_its_last_frame(fade: Path, tmp_path: Path) -> None:
     run_ffmpeg("-i", str(fade), "-frames:v", "10", "-qp", "4", "-g", "16", "-bf", "0", str(tmp_path / "short.mp4"))
-    shown = brightness(sealed(tmp_path / "out", (tmp_path / "short.mp4").read_bytes()).strip())
+    shown = brightness(sealed(tmp_path / "out", (tmp_path / "short.mp4").read_bytes()).make())
     assert shown == pytest.approx([luma(GREYS[place]) for place in (0, 3, 6, 9)], abs=4)
 
 
 def test_an_image_is_shown_once(tmp_path: Path) -> None:
     video = make_video(tmp_path / "one.mp4", 1, "512x512", "16", "-frames:v", "1")
-    (image,) = images(sealed(tmp_path / "out", video.read_bytes()).strip())
+    (image,) = images(sealed(tmp_path / "out", video.read_bytes()).make())
     assert image.size == (135, 135)
 
 
 @pytest.mark.parametrize(("size", "box"), [("832x480", (234, 135)), ("480x832", (78, 135)), ("160x96", (160, 96))])
 def test_frames_keep_their_shape_inside_a_small_box(size: str, box: tuple[int, int], tmp_path: Path) -> None:
     video = make_video(tmp_path / "video.mp4", 1, size)
-    assert {image.size for image in images(sealed(tmp_path / "out", video.read_bytes()).strip())} == {box}
+    assert {image.size for image in images(sealed(tmp_path / "out", video.read_bytes()).make())} == {box}
 
 
 def test_even_noise_stays_below_the_bound(tmp_path: Path) -> None:
     noise = "nullsrc=size=832x480:rate=16:duration=1,geq=random(1)*255:128:128"
     run_ffmpeg("-f", "lavfi", "-i", noise, "-preset", "ultrafast", "-qp", "10", str(tmp_path / "noise.mp4"))
-    strip = sealed(tmp_path / "out", (tmp_path / "noise.mp4").read_bytes()).strip()
+    strip = sealed(tmp_path / "out", (tmp_path / "noise.mp4").read_bytes()).make()
     assert len(strip.frames) == FRAMES
     assert max(map(len, strip.frames)) <= 8 << 10
 
 
 def test_the_same_clip_gives_the_same_bytes(fade: Path, tmp_path: Path) -> None:
     one, other = (sealed(tmp_path / name, fade.read_bytes()) for name in "ab")
-    assert one.strip() == other.strip()
+    assert one.make() == other.make()
 
 
 def test_a_clip_that_cannot_be_read_or_decoded_says_so(fade: Path, tmp_path: Path) -> None:
     whole = fade.read_bytes()
     task = sealed(tmp_path / "out", whole)
-    assert "not the one that the ledger names" in replace(task, mp4_sha256="0" * 64).strip().missing
-    assert "cannot be read from its shard" in replace(task, clip_id="f" * 24).strip().missing
-    assert "cannot be read from its shard" in replace(task, shard=ShardName("train", 8)).strip().missing
-    assert "cannot be decoded" in sealed(tmp_path / "text", b"no video at all").strip().missing
-    assert "cannot be decoded" in sealed(tmp_path / "cut", whole[:2000]).strip().missing
+    assert "not the one that the ledger names" in replace(task, mp4_sha256="0" * 64).make().missing
+    assert "cannot be read from its shard" in replace(task, clip_id="f" * 24).make().missing
+    assert "cannot be read from its shard" in replace(task, shard=ShardName("train", 8)).make().missing
+    assert "cannot be decoded" in sealed(tmp_path / "text", b"no video at all").make().missing
+    assert "cannot be decoded" in sealed(tmp_path / "cut", whole[:2000]).make().missing
     tar = tmp_path / "out" / NAME.tar
     damaged = bytearray(tar.read_bytes())
     damaged[len(damaged) // 2] ^= 255
     tar.write_bytes(damaged)
-    assert "cannot be read from its shard" in task.strip().missing
+    assert "cannot be read from its shard" in task.make().missing
 
 
 def planned(name: str, **values: int) -> PlannedClip:
@@ -117,7 +117,7 @@ def planned(name: str, **values: int) -> PlannedClip:
 
 def test_a_clip_that_is_in_no_shard_is_shown_from_its_span_of_the_source(fade: Path) -> None:
     clip = planned(fade.name, start_ms=1000, end_ms=3500)
-    shown = brightness(InSource(Storage.at(fade.parent), clip, BuildConfig()).strip())
+    shown = brightness(SourceFilmstripTask(Storage.at(fade.parent), clip, BuildConfig()).make())
     assert shown == pytest.approx([luma(GREYS[16 + place]) for place in (0, 13, 26, 39)], abs=6)
 
 
@@ -136,7 +136,7 @@ def test_a_source_that_shows_nothing_says_why(clip: PlannedClip, why: str, tmp_p
     make_video(tmp_path / "video.mp4", 0.5)
     run_ffmpeg("-f", "lavfi", "-i", "sine=duration=0.5", str(tmp_path / "sound.mp4"))
     (tmp_path / "note.mp4").write_text("these are words")
-    strip = InSource(Storage.at(tmp_path), clip, BuildConfig()).strip()
+    strip = SourceFilmstripTask(Storage.at(tmp_path), clip, BuildConfig()).make()
     assert strip.frames == ()
     assert why in strip.missing
 
@@ -147,7 +147,7 @@ def test_a_sample_is_not_taken_for_another(fade: Path, tmp_path: Path) -> None:
     out, _ = seal_samples(tmp_path / "out", contents)
 
     def strip(of: Sample) -> Filmstrip:
-        return InShard(out, NAME, of.key, of.record.mp4_sha256).strip()
+        return ShardFilmstripTask(out, NAME, of.key, of.record.mp4_sha256).make()
 
     assert strip(contents[0]) != strip(contents[1])
     assert brightness(strip(contents[0]))[0] == pytest.approx(0, abs=4)
@@ -157,6 +157,10 @@ def test_a_large_file_in_an_object_store_is_not_fetched_for_a_picture(monkeypatc
     monkeypatch.setattr(filesystem, "SCHEMES", ("mock",))
     far = Storage.at("mock://bucket/")
     whole = planned("far.mp4", size=100 << 20)
-    assert InSource(far, whole, BuildConfig()).strip().missing.startswith("its source is 100 MB in an object store")
+    assert (
+        SourceFilmstripTask(far, whole, BuildConfig())
+        .make()
+        .missing.startswith("its source is 100 MB in an object store")
+    )
     member = replace(whole, offset=512, length=1 << 20)
-    assert "object store" not in InSource(far, member, BuildConfig()).strip().missing
+    assert "object store" not in SourceFilmstripTask(far, member, BuildConfig()).make().missing

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_outcomes_are_the_ledgers_and_add_up_to_what_was_planned(made: Made) -> None:
-    assert made.page.endings() == Counter((row.outcome, row.reason) for row in made.rows)
-    assert len(made.page.endings()) >= 6
-    assert sum(made.page.endings().values()) == len(made.rows) == len(MARKERS) + len(HOSTILE) + 2
+    assert made.page.outcomes() == Counter((row.outcome, row.reason) for row in made.rows)
+    assert len(made.page.outcomes()) >= 6
+    assert sum(made.page.outcomes().values()) == len(made.rows) == len(MARKERS) + len(HOSTILE) + 2
     parts, planned = made.page.text("#sum").removesuffix(" planned.").split(" = ")
     assert sum(int(part.split()[0]) for part in parts.split(" + ")) == int(planned) == len(made.rows)
 
@@ -123,7 +123,7 @@ def test_the_same_dataset_gives_the_same_page(made: Made) -> None:
 
 def test_without_the_source_the_page_says_so(made: Made) -> None:
     page = report(made.out, made.config, None)
-    assert page.endings() == made.page.endings()
+    assert page.outcomes() == made.page.outcomes()
     cards = page.cards()
     for row in made.rows:
         assert (pictures(cards[row.clip_id]) > 0) == row.kept
@@ -138,7 +138,7 @@ def test_the_words_of_the_judge_film_say_that_it_is_not_the_papers_method(tmp_pa
     assert page.text("h1") == "3 scenes, and what happened next"
     assert page.text("#method").startswith("Not the paper’s method.")
     assert JUDGES["film"].method in page.text("#method")
-    assert page.endings() == {("kept", ""): 3, ("rejected", "first_shot"): 1}
+    assert page.outcomes() == {("kept", ""): 3, ("rejected", "first_shot"): 1}
     assert page.text("#cost") == "Nothing: the judge film asks nobody."
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_shard_costs_its_own_pictures(tmp_path: Path) -> None:
     data[middle] ^= 255
     tar.write_bytes(data)
     page = report(tmp_path / "out", SMALL)
-    assert page.endings() == {("kept", ""): 6}
+    assert page.outcomes() == {("kept", ""): 6}
     for clip_id, card in page.cards().items():
         damaged = clip_id == clips[0]
         assert (pictures(card) == 0) == damaged
@@ -188,7 +188,7 @@ def test_a_run_that_is_not_at_its_end_counts_what_is_committed(tmp_path: Path) -
     for lost in (ShardName("train", 1).receipt, ShardName("train", 1).ledger, "summary.json"):
         out.delete(lost)
     page = report(tmp_path / "out", SMALL)
-    assert page.endings() == {("kept", ""): 4}
+    assert page.outcomes() == {("kept", ""): 4}
     assert page.text("#sum") == "4 kept + 2 not decided yet = 6 planned."
 
 
@@ -200,5 +200,5 @@ def test_before_anything_is_decided_there_is_a_page_too(tmp_path: Path) -> None:
             out.delete(entry.path)
     page = report(tmp_path / "out", SMALL)
     assert page.text("#sum") == "2 not decided yet = 2 planned."
-    assert page.endings() == {}
+    assert page.outcomes() == {}
     assert page.cards() == {}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscene.curation.report.counts import MOST_WORDS, Counts
+from nextscene.curation.report.counts import MAX_WORDS, Counts
 from nextscene.curation.report.plots import Plot, _quartiles, plots
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -22,7 +22,7 @@ def some_counts() -> Counts:
     counts.frames = Counter({16: 3, 40: 12, 81: 6})
     counts.short_sides = Counter({(480, False): 5, (720, True): 20, (1080, True): 1})
     counts.scene_words = Counter({7: 4, 9: 8, 12: 2})
-    counts.caption_words = Counter({3: 1, MOST_WORDS: 2})
+    counts.caption_words = Counter({3: 1, MAX_WORDS: 2})
     return counts
 
 
@@ -58,7 +58,7 @@ def test_words_say_what_the_bars_show() -> None:
         "Most common: 720 pixels, of 20 of the 26 clips that could be measured. Pale: clips that were not kept."
     )
     assert scenes.summary == "Half of the texts have 7 to 9 words, the middle one 9, the longest 12."
-    assert captions.summary.endswith(f"the longest {MOST_WORDS} or more.")
+    assert captions.summary.endswith(f"the longest {MAX_WORDS} or more.")
 
 
 def test_one_size_of_all_clips_is_said_once() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nextscene.curation.ledger import Row
 from nextscene.curation.plan import _split
-from nextscene.curation.report.sampling import SampledClip, Sampler, allot
+from nextscene.curation.report.sampling import SampledClip, Sampler, allocate
 from tests.curation.report.pages import row
 
 sizes = st.dictionaries(st.tuples(st.sampled_from("abc"), st.text("xyz", max_size=3)), st.integers(1, 5000))
@@ -20,20 +20,20 @@ most = st.integers(1, 300)
 
 @given(sizes, most)
 def test_all_places_are_given_or_everything_is_shown(counts: dict[tuple[str, str], int], most: int) -> None:
-    seats = allot(counts, most)
+    seats = allocate(counts, most)
     assert sum(seats.values()) == min(most, sum(counts.values()))
     assert all(1 <= seats[stratum] <= counts[stratum] for stratum in seats)
 
 
 @given(sizes, most)
 def test_no_reason_is_left_out_while_there_are_places(counts: dict[tuple[str, str], int], most: int) -> None:
-    seats = allot(counts, most)
+    seats = allocate(counts, most)
     assert len(seats) == min(most, len(counts))
 
 
 @given(sizes, most)
 def test_what_is_more_frequent_is_not_shown_less(counts: dict[tuple[str, str], int], most: int) -> None:
-    seats = allot(counts, most)
+    seats = allocate(counts, most)
     by_size = sorted(counts, key=lambda stratum: counts[stratum])
     for smaller, larger in pairwise(by_size):
         if counts[smaller] < counts[larger]:

@@ -74,8 +74,8 @@ def test_the_counts_are_exact_the_clips_a_sample_and_the_memory_that_of_a_ledger
         folder.mkdir()
     (out, counts), (small, _) = made(folders[0], CLIPS), made(folders[1], CLIPS // 4)
     page = report(out, CONFIG)
-    assert page.endings() == counts
-    assert sum(page.endings().values()) == CLIPS
+    assert page.outcomes() == counts
+    assert sum(page.outcomes().values()) == CLIPS
     assert page.text("#shown").startswith("Showing 240 of 100,000 clips: a sample")
     cards = page.nodes(".card")
     assert len(cards) == 240
@@ -90,7 +90,7 @@ def test_the_worst_that_240_cards_can_hold_is_below_the_bound(monkeypatch: pytes
     turned_down = attempts.replace("S", "&" * 10_000)
     rows = [row(number, verdict="Pass", turned_down=turned_down, **texts) for number in range(240)]
     strip = Filmstrip((bytes(8 << 10),) * FRAMES)
-    cards = [make.card(each, strip, 16) for each in rows]
+    cards = [make.make_card(each, strip, 16) for each in rows]
     facts = make.PageFacts(CONFIG, "f" * 64, 240, make.Counts(), None)
     facts.counts.add(rows)
     page = Page(make.render(facts, cards))

@@ -29,11 +29,11 @@ from tests.fakes.loopback import (
     asked_of,
     calls,
     files_of,
+    judge_budget,
     outcomes,
     spans,
     spoil,
     stored,
-    terms,
     true_cost,
 )
 from tests.support import (
@@ -159,7 +159,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
             return made
 
         patch.setattr(api, "new_id", noted)
-        build_inline(source, run.out, CLAUDE, terms=terms())
+        build_inline(source, run.out, CLAUDE, judge_budget=judge_budget())
         yield run
 
 
@@ -266,14 +266,16 @@ def test_it_is_conserved_and_told_in_the_summary(asked: Asked) -> None:
 
 def test_the_same_run_again_asks_nothing_and_writes_nothing(asked: Asked, api: ClaudeApi) -> None:
     before = files_of(asked.out)
-    build_inline(asked.source, asked.out, CLAUDE, terms=terms())
+    build_inline(asked.source, asked.out, CLAUDE, judge_budget=judge_budget())
     assert files_of(asked.out) == before
     assert api.exchanges == []
 
 
 def test_the_same_run_elsewhere_makes_the_same_dataset(asked: Asked, api: ClaudeApi, tmp_path: Path) -> None:
     """Other ids of requests, other tokens of thought, one call at a time: none of it is content."""
-    build_inline(asked.source, tmp_path / "out", replace(CLAUDE, limits=RunLimits(calls_at_once=1)), terms=terms())
+    build_inline(
+        asked.source, tmp_path / "out", replace(CLAUDE, limits=RunLimits(calls_at_once=1)), judge_budget=judge_budget()
+    )
     assert_same_dataset(asked.out, tmp_path / "out", CLAUDE)
     assert api.max_in_flight == 1
 
@@ -282,13 +284,13 @@ def test_in_batches_the_same_dataset_costs_half(asked: Asked, api: ClaudeApi, tm
     api.rules = asked.api.rules
     config = replace(CLAUDE, unit_size=len(ENDS))
     source = asked.source
-    build_inline(source, tmp_path / "one by one", config, terms=terms())
+    build_inline(source, tmp_path / "one by one", config, judge_budget=judge_budget())
     spent = account(tmp_path / "one by one").spent
     asked_before = len(api.exchanges)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nextscene.curation.run.unit_judge.patience", _hasty)
         patch.setattr("nextscene.judge.api.batch_api._FIRST_POLL_SECONDS", 0.05)
-        build_inline(source, tmp_path / "out", config, terms=terms(in_batches=True))
+        build_inline(source, tmp_path / "out", config, judge_budget=judge_budget(in_batches=True))
     assert len(api.exchanges) == asked_before and api.batches
     one, other = ledger(tmp_path / "one by one", config), ledger(tmp_path / "out", config)
     columns = "clip_id outcome reason detail caption scene_description turned_down rounds verdict mp4_sha256".split()
@@ -312,7 +314,7 @@ def test_what_fails_with_the_server_time_after_time_while_others_are_answered_en
     monkeypatch.setattr("nextscene.judge.api.client.backoff", lambda tries: 0.02)
     monkeypatch.setattr("nextscene.judge.api.client._STRIKES", 3)
     source = spans(tmp_path, ["bad thing ALWAYS-500", *(f"thing {i} FAIL3" for i in range(3))])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert outcomes(tmp_path / "out") == [("failed", "judge_error"), *[("dropped", "no_pass")] * 3]
     row = ledger(tmp_path / "out", CLAUDE)[0]
     assert re.fullmatch(r"describe: \d+ times .+; last: HTTP 500: Internal server error", row.detail)
@@ -324,7 +326,7 @@ def test_what_fails_with_the_server_time_after_time_while_others_are_answered_en
 def test_equal_questions_of_two_clips_are_paid_once_and_the_copy_says_so(api: ClaudeApi, tmp_path: Path) -> None:
     """In one unit, and in another one."""
     source = spans(tmp_path, ["the same", "the same", "another", "a third", "the same"])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert len(api.exchanges) == 3 * 2
     rows = ledger(tmp_path / "out", CLAUDE)
     assert [row.outcome for row in rows] == ["kept"] * 5
@@ -340,7 +342,7 @@ def test_equal_questions_of_two_clips_are_paid_once_and_the_copy_says_so(api: Cl
 
 def test_the_rows_of_a_unit_do_not_count_an_answer_twice(api: ClaudeApi, tmp_path: Path) -> None:
     source = spans(tmp_path, ["the same", "the same"])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     dollars = sum(row.usd for row in ledger(tmp_path / "out", CLAUDE))
     assert dollars == pytest.approx(float(account(tmp_path / "out").spent), abs=1e-12)
 
@@ -369,7 +371,7 @@ def test_clips_without_a_caption_are_captioned_from_their_frames(api: ClaudeApi,
     spoil(make_video(tmp_path / "spoiled.mp4", 0.5))
     rows = [{"video": name, "caption": ""} for name in ("long.mp4", "short.mp4", "still.png", "spoiled.mp4")]
     source = write_csv(tmp_path / "clips.csv", [*rows, {"video": "long.mp4", "id": "x", "caption": "a given caption"}])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms(uncaptioned="caption"))
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget(uncaptioned="caption"))
     long, short, still, spoiled, given = ledger(tmp_path / "out", CLAUDE)
     for row, frames in ((long, 8), (short, 4), (still, 1)):
         assert row.outcome == "kept"
@@ -387,7 +389,7 @@ def test_clips_without_a_caption_are_captioned_from_their_frames(api: ClaudeApi,
     assert len(api.exchanges) == 3 * 3 + 2
     assert account(tmp_path / "out").spent == true_cost(api.exchanges)
     assert_conserved(tmp_path / "out", CLAUDE)
-    build_inline(source, tmp_path / "again", CLAUDE, terms=terms(uncaptioned="caption"))
+    build_inline(source, tmp_path / "again", CLAUDE, judge_budget=judge_budget(uncaptioned="caption"))
     assert_same_dataset(tmp_path / "out", tmp_path / "again", CLAUDE)
     assert len(set(api.paid)) == len(api.exchanges) / 2
 
@@ -400,7 +402,7 @@ def test_a_clip_whose_caption_is_refused_is_refused(api: ClaudeApi, tmp_path: Pa
 
     api.rules = Blind()
     make_video(tmp_path / "in" / "a.mp4", 0.25)
-    build_inline(tmp_path / "in", tmp_path / "out", CLAUDE, terms=terms(uncaptioned="caption"))
+    build_inline(tmp_path / "in", tmp_path / "out", CLAUDE, judge_budget=judge_budget(uncaptioned="caption"))
     (row,) = ledger(tmp_path / "out", CLAUDE)
     assert (row.outcome, row.reason, row.caption, row.captioned_by) == ("refused", "frontier_llm", "", MODEL)
     assert_conserved(tmp_path / "out", CLAUDE)

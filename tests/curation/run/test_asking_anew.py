@@ -24,11 +24,11 @@ from tests.fakes.loopback import (
     after_answers,
     asked_of,
     calls,
+    judge_budget,
     outcomes,
     reach_spend_limit,
     spans,
     stored,
-    terms,
     true_cost,
 )
 from tests.support import assert_conserved, build_inline, ledger, make_video, problems, write_csv
@@ -60,7 +60,7 @@ ANEW = frozenset({"refused", "failed", "dropped"})
 def mixed(api: ClaudeApi, tmp_path: Path) -> Path:
     """A run of which four clips ended badly, in two of three units."""
     source = spans(tmp_path, [BAD[0], *GOOD[:3], *BAD[1:], *GOOD[3:]])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert outcomes(tmp_path / "out") == [
         ("refused", "frontier_llm"),
         ("kept", ""),
@@ -78,7 +78,7 @@ def mixed(api: ClaudeApi, tmp_path: Path) -> Path:
 def test_a_retry_asks_anew_about_those_clips_alone(api: ClaudeApi, mixed: Path) -> None:
     out, before, rows = mixed.parent / "out", len(api.exchanges), ledger(mixed.parent / "out", CLAUDE)
     api.rules = Milder()
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
+    build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     anew = api.exchanges[before:]
     assert len(anew) == 4 * 2 == sum(len(asked_of(anew, caption)) for caption in BAD)
     after = ledger(out, CLAUDE)
@@ -95,7 +95,7 @@ def test_a_retry_asks_anew_about_those_clips_alone(api: ClaudeApi, mixed: Path) 
 def test_a_retry_of_refusals_leaves_what_was_dropped_or_failed(api: ClaudeApi, mixed: Path) -> None:
     out, before = mixed.parent / "out", len(api.exchanges)
     api.rules = Milder()
-    build_inline(mixed, out, CLAUDE, frozenset({"refused"}), terms())
+    build_inline(mixed, out, CLAUDE, frozenset({"refused"}), judge_budget())
     assert [row.reason for row in ledger(out, CLAUDE)] == ["", "", "", "", "no_pass", "unreadable_answer", "", "", ""]
     assert len(api.exchanges) == before + 2 * 2
     assert_conserved(out, CLAUDE)
@@ -106,11 +106,11 @@ def test_a_retry_that_was_stopped_does_not_ask_the_same_again(api: ClaudeApi, mi
     api.rules = Milder()
     after_answers(api, answers=3, happens=lambda: reach_spend_limit(api))
     with pytest.raises(RunStopped):
-        build_inline(mixed, out, CLAUDE, ANEW, terms())
+        build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     (problem,) = problems(out, CLAUDE)
     assert "SHA256SUMS is missing: the last run was not concluded; run the build again" in problem
     api.account = "good"
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
+    build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     assert_conserved(out, CLAUDE)
     anew = [exchange.digest for exchange in api.exchanges[before:] if exchange.status == 200]
     assert len(anew) == len(set(anew)) == 8
@@ -123,10 +123,10 @@ def test_a_retry_after_a_retry_asks_once_more_about_what_is_still_bad(api: Claud
     """The second asking mends one clip of the first shard; the third must not give the answers of the second."""
     out = mixed.parent / "out"
     api.rules = _forgetting("GARBLED")
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
+    build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     assert [row.outcome for row in ledger(out, CLAUDE)].count("kept") == 6
     before, api.rules = len(api.exchanges), Milder()
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
+    build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     assert len(api.exchanges) == before + 3 * 2
     rows = ledger(out, CLAUDE)
     assert [row.outcome for row in rows] == ["kept"] * 9
@@ -139,7 +139,7 @@ def test_a_retry_in_vain_is_on_record_and_the_next_one_asks_once_more(api: Claud
     out = mixed.parent / "out"
     for times in (1, 2):
         before = len(api.exchanges)
-        build_inline(mixed, out, CLAUDE, ANEW, terms())
+        build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
         anew = api.exchanges[before:]
         assert len(anew) == sum(len(asked_of(anew, caption)) for caption in BAD) == 1 + 6 + 3 + 2
         rows = ledger(out, CLAUDE)
@@ -151,9 +151,9 @@ def test_a_retry_in_vain_is_on_record_and_the_next_one_asks_once_more(api: Claud
 def test_a_retry_repeated_with_nothing_left_to_retry_asks_nothing(api: ClaudeApi, mixed: Path) -> None:
     out = mixed.parent / "out"
     api.rules = Milder()
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
+    build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     before = len(api.exchanges)
-    build_inline(mixed, out, CLAUDE, ANEW, terms())
+    build_inline(mixed, out, CLAUDE, ANEW, judge_budget())
     assert len(api.exchanges) == before
 
 
@@ -172,11 +172,11 @@ def test_the_answers_of_a_clip_that_failed_for_another_reason_are_used_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(unit, "_cut_clip", slow)
-        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+        build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     first, other = ledger(tmp_path / "out", CLAUDE)
     assert (first.outcome, len(calls(first)), other.outcome) == ("failed", 4, "kept")
     before, spent = len(api.exchanges), account(tmp_path / "out").spent
-    build_inline(source, tmp_path / "out", CLAUDE, ANEW, terms())
+    build_inline(source, tmp_path / "out", CLAUDE, ANEW, judge_budget())
     mended, same = ledger(tmp_path / "out", CLAUDE)
     assert (mended.outcome, mended.sample, mended.calls) == ("kept", 0, first.calls)
     assert mended.scene_description == first.scene_description and same == other
@@ -190,11 +190,11 @@ def test_a_source_put_in_place_is_asked_about_for_the_first_time_and_its_neighbo
     make_video(tmp_path / "in" / "a.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing"}, {"video": "late.mp4", "caption": "a late thing"}]
     source = write_csv(tmp_path / "in" / "clips.csv", rows)
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert outcomes(tmp_path / "out") == [("kept", ""), ("failed", "source_missing")]
     assert len(api.exchanges) == 2
     make_video(tmp_path / "in" / "late.mp4", 0.25)
-    build_inline(source, tmp_path / "out", CLAUDE, ANEW, terms())
+    build_inline(source, tmp_path / "out", CLAUDE, ANEW, judge_budget())
     assert [(row.outcome, row.sample) for row in ledger(tmp_path / "out", CLAUDE)] == [("kept", 0), ("kept", 0)]
     assert len(api.exchanges) == len(set(api.paid)) == 4
     assert_conserved(tmp_path / "out", CLAUDE)

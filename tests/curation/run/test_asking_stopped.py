@@ -39,11 +39,11 @@ from tests.fakes.loopback import (
     after_answers,
     calls,
     files_of,
+    judge_budget,
     outcomes,
     reach_spend_limit,
     spans,
     stored,
-    terms,
     true_cost,
 )
 from tests.fakes.without_ray import in_this_process
@@ -69,11 +69,11 @@ def test_when_the_account_stops_the_run_what_was_answered_is_not_asked_again(api
     source = spans(tmp_path, [f"thing {i} of many FAIL1" for i in range(6)])
     after_answers(api, answers=7, happens=lambda: reach_spend_limit(api))
     with pytest.raises(RunStopped, match="spend limit"):
-        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+        build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     before = {answer.request_id for answer in stored(tmp_path / "out").values()}
     assert len(before) >= 7 and account(tmp_path / "out").spent == true_cost(api.exchanges)
     api.account = "good"
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert sorted(api.paid) == sorted(set(api.paid)) and len(api.paid) == 6 * 4
     assert before <= {answer.request_id for answer in stored(tmp_path / "out").values()}
     assert account(tmp_path / "out").spent == true_cost(api.exchanges)
@@ -104,14 +104,14 @@ def test_what_is_wrong_with_the_account_or_the_server_stops_the_run_with_the_rem
     config = replace(CLAUDE, limits=RunLimits(outage_seconds=0.5))
     source = spans(tmp_path, ["a", "b"])
     with pytest.raises(kind, match=words) as raised:
-        build_inline(source, tmp_path / "out", config, terms=terms())
+        build_inline(source, tmp_path / "out", config, judge_budget=judge_budget())
     assert len(str(raised.value).splitlines()) == 1
     assert ledger(tmp_path / "out", config) == [] and stored(tmp_path / "out") == {}
     statement = account(tmp_path / "out")
     # A connection that broke off may have cost an answer; an error that was told has not.
     assert statement.spent == 0 and (statement.lost > 0) == (trouble == "deaf")
     api.account, api.models = "good", frozenset({MODEL})
-    build_inline(source, tmp_path / "out", config, terms=terms())
+    build_inline(source, tmp_path / "out", config, judge_budget=judge_budget())
     assert outcomes(tmp_path / "out") == [("kept", "")] * 2
     assert_conserved(tmp_path / "out", config)
 
@@ -126,15 +126,15 @@ def test_what_was_paid_for_a_clip_whose_file_has_gone_since_stands_in_its_row(
         (source / f"{name}.txt").write_text(caption)
     if retried:
         api.rules = AnswerRules(pass_rate=0.0)
-        build_inline(source, out, CLAUDE, terms=terms())
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget())
         api.rules, outcomes_again = AnswerRules(), frozenset({"dropped"})
     paid_before = account(out).spent if retried else Decimal(0)
     with monkeypatch.context() as patch, pytest.raises(StorageFault):
         patch.setattr("nextscene.curation.stages.unit._cut_clip", _die)
-        build_inline(source, out, CLAUDE, outcomes_again, terms())
+        build_inline(source, out, CLAUDE, outcomes_again, judge_budget())
     assert account(out).spent > paid_before
     (source / "a.mp4").unlink()
-    build_inline(source, out, CLAUDE, outcomes_again, terms())
+    build_inline(source, out, CLAUDE, outcomes_again, judge_budget())
     rows = ledger(out, CLAUDE)
     assert [row.reason for row in rows] == ["source_changed", "", ""]
     in_rows = [call for row in rows for call in calls(row)]
@@ -154,7 +154,7 @@ def test_what_was_paid_for_a_clip_that_then_fails_stays_in_its_row(
         raise KeyError("a mistake of ours")
 
     monkeypatch.setattr("nextscene.curation.stages.unit._cut_clip", changed)
-    build_inline(spans(tmp_path, ["a", "b"]), tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(spans(tmp_path, ["a", "b"]), tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     rows = ledger(tmp_path / "out")
     assert [row.reason for row in rows] == ["unexpected"] * 2
     assert account(tmp_path / "out").spent == sum(Decimal(call["usd"]) for row in rows for call in calls(row)) > 0
@@ -165,12 +165,12 @@ def test_after_a_model_that_is_not_there_another_may_be_chosen(api: ClaudeApi, t
     source, out, other = spans(tmp_path, ["a", "b"]), tmp_path / "out", "claude-haiku-5-5"
     api.models = frozenset({other})
     with pytest.raises(UsageError, match="choose another model"):
-        build_inline(source, out, CLAUDE, terms=terms())
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget())
     config = replace(CLAUDE, claude=ClaudeConfig(model=other), unit_size=1)
-    build_inline(source, out, config, terms=terms(model=other))
+    build_inline(source, out, config, judge_budget=judge_budget(model=other))
     assert [row.judge_model for row in ledger(out, config)] == [other] * 2
     assert_conserved(out, config)
-    build_inline(source, tmp_path / "elsewhere", config, terms=terms(model=other))
+    build_inline(source, tmp_path / "elsewhere", config, judge_budget=judge_budget(model=other))
     assert_same_dataset(out, tmp_path / "elsewhere", config)
 
 
@@ -189,7 +189,7 @@ def test_a_plan_by_which_anything_was_done_stands(api: ClaudeApi, tmp_path: Path
     source, out = spans(tmp_path, ["a", "b"]), Storage.at(tmp_path / "out")
     api.models = frozenset()
     with pytest.raises(UsageError, match="choose another model"):
-        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+        build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     if done in TOUCHED:
         out.write(TOUCHED[done], b"x")
     else:

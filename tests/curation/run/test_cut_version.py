@@ -19,7 +19,7 @@ from nextscene.curation.stages.cut import cut
 from nextscene.curation.stages.keyframes import extract_keyframes
 from nextscene.curation.stages.keyframes_v1 import extract_keyframes_v1
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.loopback import CLAUDE, stored, terms
+from tests.fakes.loopback import CLAUDE, judge_budget, stored
 from tests.support import (
     SMALL,
     as_before_sums,
@@ -125,15 +125,15 @@ def test_captions_that_were_bought_stay_with_their_clips(
     run_ffmpeg("-f", "lavfi", "-i", picture, *encoding, str(tmp_path / "film.ts"))
     rows = [{"video": "film.ts", "start": start, "end": 4.5} for start in (1.5, 2.0, 3.0, 3.5)]
     source = written(tmp_path / "clips.csv", rows)
-    paid = terms(uncaptioned="caption")
+    paid = judge_budget(uncaptioned="caption")
     with monkeypatch.context() as patch, pytest.raises(RunStopped, match="killed"):
         patch.setattr("nextscene.curation.stages.unit.extract_keyframes", extract_keyframes_v1)
         patch.setattr("nextscene.curation.stages.unit.cut", first_cut(0))
-        build_inline(source, tmp_path / "out", CLAUDE, terms=paid)
+        build_inline(source, tmp_path / "out", CLAUDE, judge_budget=paid)
     as_written_by_the_first_version(tmp_path / "out")
     asked, answers = len(api.exchanges), stored(tmp_path / "out")
     assert asked == len(answers) >= 12  # four captions, four scenes, four verdicts
-    build_inline(source, tmp_path / "out", CLAUDE, terms=paid)
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=paid)
     assert len(api.exchanges) == asked and stored(tmp_path / "out") == answers
     assert_conserved(tmp_path / "out", CLAUDE)
     with (tmp_path / "film.ts").open("rb") as file:

@@ -19,7 +19,7 @@ from nextscene.curation.run.crash_counts import CLIP_CRASHES_ALLOWED
 from nextscene.curation.run.engine import Engine
 from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.curation.stages import unit
-from nextscene.curation.stages.describe import Asked
+from nextscene.curation.stages.describe import AskResult
 from nextscene.curation.stages.unit import UnitContext, try_clip
 from nextscene.shards.format.layout import ShardName, UnitName
 from tests.curation.planning import planned
@@ -88,7 +88,7 @@ class Cluster:
     def start(self, kind: str) -> Reference:
         self.log.append(kind)
         planned_results = self.results.get(kind, [])
-        usual = {"cut": [("kept", "")], "seal": "a receipt", "decide": Asked()}.get(kind)
+        usual = {"cut": [("kept", "")], "seal": "a receipt", "decide": AskResult()}.get(kind)
         reference = Reference(kind, planned_results.pop(0) if planned_results else usual, self.looks.get(kind, 1))
         self.running.append(reference)
         self.most_asked = max(self.most_asked, sum(each.kind == "decide" for each in self.running))
@@ -281,7 +281,7 @@ def test_a_clip_with_a_caption_is_not_looked_at_when_it_is_tried(
     make_video(tmp_path / "a.mp4", 0.25)
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "a caption"}])
     (alone,) = planned(source, tmp_path / "out", CLAUDE)
-    monkeypatch.setattr(unit, "look", _kill)
+    monkeypatch.setattr(unit, "extract_keyframes", _kill)
     try_clip(UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), "", "r"), alone)
 
 
@@ -362,13 +362,13 @@ BUDGET = RunStopped("the budget is used up")
 @pytest.mark.parametrize(
     ("asked", "cuts"),
     [
-        (Asked(BUDGET, is_partial=True, has_scenes=True), 1),
-        (Asked(BUDGET, is_partial=True, has_scenes=False), 0),
-        (Asked(None, is_partial=True, has_scenes=False), 1),  # the clips that were to be begun were all rejected
+        (AskResult(BUDGET, is_partial=True, has_scenes=True), 1),
+        (AskResult(BUDGET, is_partial=True, has_scenes=False), 0),
+        (AskResult(None, is_partial=True, has_scenes=False), 1),  # the clips that were to be begun were all rejected
     ],
 )
 def test_what_a_unit_has_decided_is_cut_and_its_shard_is_not_sealed_as_whole(
-    run: Callable[..., int], asked: Asked, cuts: int
+    run: Callable[..., int], asked: AskResult, cuts: int
 ) -> None:
     cluster = Cluster(results={"decide": [asked]})
     run(cluster, 1)
@@ -376,7 +376,7 @@ def test_what_a_unit_has_decided_is_cut_and_its_shard_is_not_sealed_as_whole(
 
 
 def test_once_the_asking_has_ended_nothing_new_is_begun(run: Callable[..., int]) -> None:
-    cluster = Cluster(results={"decide": [Asked(BUDGET, is_partial=True, has_scenes=True)]})
+    cluster = Cluster(results={"decide": [AskResult(BUDGET, is_partial=True, has_scenes=True)]})
     run(cluster, 100)
     assert cluster.log.count("screen") < 10
     assert cluster.log.count("decide") == cluster.log.count("cut") < 10

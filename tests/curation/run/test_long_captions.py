@@ -14,7 +14,7 @@ from nextscene.curation.run.run import BuildRequest, build
 from nextscene.judge.api.backoff import RetryPolicy
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.loopback import CLAUDE, account, asked_of, loopback, outcomes, spans, terms, true_cost
+from tests.fakes.loopback import CLAUDE, account, asked_of, judge_budget, loopback, outcomes, spans, true_cost
 from tests.support import assert_conserved, build_inline, ledger
 
 CONTEXT = 20_000
@@ -34,7 +34,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeApi]:
 
 
 def terms_of_small_context(in_batches: bool = False) -> JudgeBudget:
-    given = terms("1", in_batches=in_batches)
+    given = judge_budget("1", in_batches=in_batches)
     return replace(given, price=replace(given.price, context=CONTEXT))
 
 
@@ -47,7 +47,7 @@ def test_a_caption_that_does_not_fit_is_the_end_of_its_clip_alone(
     config = replace(CLAUDE, limits=replace(CLAUDE.limits, batch_clips=4))
     given = terms_of_small_context(in_batches)
     for retry in (frozenset[str](), frozenset(["failed"])):
-        build_inline(source, tmp_path / "out", config, retry=retry, terms=given)
+        build_inline(source, tmp_path / "out", config, retry=retry, judge_budget=given)
         assert outcomes(tmp_path / "out") == [("failed", "caption_too_long"), ("kept", "")] * 2
         assert_conserved(tmp_path / "out", config)
     surely, _, perhaps, _ = ledger(tmp_path / "out", config)
@@ -82,12 +82,12 @@ def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
     config = replace(CLAUDE, limits=replace(CLAUDE.limits, batch_clips=6))
     for _ in range(2):
         with pytest.raises(RunStopped, match=r"the clip \S+ is not decided: .* Raise budget_usd, or shorten"):
-            build_inline(source, out, config, terms=terms("0.05", in_batches=in_batches))
+            build_inline(source, out, config, judge_budget=judge_budget("0.05", in_batches=in_batches))
         assert [row.position for row in ledger(out, config)] == [i for i in range(6) if i != long_at]
         assert {row.outcome for row in ledger(out, config)} == {"kept"}
         assert asked_of(api.exchanges, LONG) == []
         assert sum(len(batch.bodies) for batch in api.batches) + len(api.exchanges) == 2 * 5
-    build_inline(source, out, config, terms=terms("1", in_batches=in_batches))
+    build_inline(source, out, config, judge_budget=judge_budget("1", in_batches=in_batches))
     assert outcomes(out) == [("kept", "")] * 6
     assert_conserved(out, config)
 
@@ -96,7 +96,7 @@ def test_a_caption_too_dear_for_the_whole_budget_leaves_it_to_the_others(
 def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path) -> None:
     api.context = 1_000_000
     source, out = spans(tmp_path, ordered(6, long_at=1)), tmp_path / "out"
-    order = BuildRequest(str(source), str(out), CLAUDE, workers=1, terms=terms("0.05"))
+    order = BuildRequest(str(source), str(out), CLAUDE, workers=1, judge_budget=judge_budget("0.05"))
     with pytest.raises(RunStopped, match="Raise budget_usd, or shorten"):
         build(order, BuildProgress())
     assert [row.position for row in ledger(out, CLAUDE)] == [i for i in range(6) if i != 1]
@@ -106,5 +106,5 @@ def test_the_engine_goes_on_with_the_other_units(api: ClaudeApi, tmp_path: Path)
 def test_a_budget_that_no_question_fits_ends_the_asking(api: ClaudeApi, tmp_path: Path) -> None:
     source, out = spans(tmp_path, ordered(6, long_at=0)), tmp_path / "out"
     with pytest.raises(RunStopped, match="is used up"):
-        build_inline(source, out, CLAUDE, terms=terms("0.01"))
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget("0.01"))
     assert api.exchanges == [] and ledger(out, CLAUDE) == []

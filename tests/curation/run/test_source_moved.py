@@ -23,7 +23,7 @@ from nextscene.curation.sources import Source
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import PLAN, UNIT_LEDGERS
 from tests.command import SMALL_FLAGS
-from tests.fakes.loopback import CLAUDE, terms
+from tests.fakes.loopback import CLAUDE, judge_budget
 from tests.support import SMALL, build_inline, ledger, make_video, problems, write_csv
 
 COUNT = 6
@@ -242,10 +242,10 @@ def test_a_moved_source_without_captions_goes_on_as_it_was_planned(folder: Path,
     """What was to become of them was said when it was planned, and need not be said again."""
     (folder / "3.txt").unlink()
     out = Storage.at(tmp_path / "out")
-    prepare(out, Source.at(str(folder)), CLAUDE, terms(uncaptioned="caption"))
+    prepare(out, Source.at(str(folder)), CLAUDE, judge_budget(uncaptioned="caption"))
     out.write(f"{UNIT_LEDGERS}/begun", b"")
     folder.rename(tmp_path / "moved")
-    recorded = prepare(out, Source.at(str(tmp_path / "moved")), CLAUDE, terms())
+    recorded = prepare(out, Source.at(str(tmp_path / "moved")), CLAUDE, judge_budget())
     assert recorded.source == str(tmp_path / "moved")
 
 

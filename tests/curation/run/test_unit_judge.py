@@ -27,7 +27,7 @@ from nextscene.judge.spending.cached_client import CachedClient
 from nextscene.shards.format.layout import ShardName, UnitName
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.claude_api import Limits as Pace
-from tests.fakes.loopback import CLAUDE, account, stored, terms
+from tests.fakes.loopback import CLAUDE, account, judge_budget, stored
 from tests.support import SMALL
 
 CLIP = Screened(Measured(False, 854, 480, 1.0, "AVC"))
@@ -70,7 +70,7 @@ def decide(out: Storage, *units: Unit, **changes: object) -> list[Decision]:
     config = replace(CLAUDE, **changes)  # type: ignore[arg-type]
 
     async def all_of_them() -> list[Decision]:
-        asked = UnitJudge(config, terms(), out, "r")
+        asked = UnitJudge(config, judge_budget(), out, "r")
         try:
             return await asyncio.gather(*(asked.decide(one, [CLIP] * len(one.clips)) for one in units))
         finally:
@@ -86,7 +86,7 @@ def test_a_judge_whose_run_is_gone_sends_nothing(out: Storage, monkeypatch: pyte
             monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:
-            judge = UnitJudge(CLAUDE, terms(), out, "r")
+            judge = UnitJudge(CLAUDE, judge_budget(), out, "r")
             try:
                 return await judge.decide(unit("a", "b"), [CLIP, CLIP])
             finally:
@@ -107,7 +107,7 @@ def test_what_did_not_pass_the_screen_is_not_asked_about(out: Storage, monkeypat
             monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:
-            judge = UnitJudge(CLAUDE, terms(), out, "r")
+            judge = UnitJudge(CLAUDE, judge_budget(), out, "r")
             found = [None, ClipOutcome("rejected", "too_small", ""), CLIP, UNDECIDED]
             decision = await judge.decide(unit("a", "b", "c", "d"), found)
             await judge.end()
@@ -157,7 +157,7 @@ def test_a_unit_that_is_asked_about_again_while_it_is_being_decided_is_decided_o
             monkeypatch.setenv(name, value)
 
         async def asked() -> list[Decision]:
-            judge, one = UnitJudge(CLAUDE, terms(), out, "r"), unit("a", "b FAIL1", "c")
+            judge, one = UnitJudge(CLAUDE, judge_budget(), out, "r"), unit("a", "b FAIL1", "c")
             found = await asyncio.gather(*(judge.decide(one, [CLIP] * 3) for _ in range(3)))
             await judge.end()
             return found
@@ -175,7 +175,7 @@ def test_a_key_that_is_missing_where_the_judge_runs_is_told_with_the_host(
 ) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    judge = UnitJudge(CLAUDE, terms(), out, "r")
+    judge = UnitJudge(CLAUDE, judge_budget(), out, "r")
     end = asyncio.run(judge.decide(unit("a"), [CLIP])).end
     assert isinstance(end, UsageError) and "ANTHROPIC_API_KEY is not set" in str(end)
     assert str(end).startswith(f"{socket.gethostname()}: ")
@@ -207,7 +207,7 @@ def test_enough_units_wait_for_every_call_that_may_be_made_and_not_one_more(
     unit_size: int, calls: int, batch: int, in_batches: bool, pictured: bool
 ) -> None:
     config = replace(CLAUDE, unit_size=unit_size, limits=RunLimits(calls_at_once=calls, batch_clips=batch))
-    clips = unit_size * max_units_waiting(config, terms(in_batches=in_batches), pictured)
+    clips = unit_size * max_units_waiting(config, judge_budget(in_batches=in_batches), pictured)
     wanted = batch if in_batches else 2 * calls
     wanted = min(wanted, 2000) if pictured else wanted
     assert wanted <= clips < wanted + unit_size
@@ -231,7 +231,7 @@ def test_a_node_that_would_ask_with_another_key_or_at_another_address_asks_nothi
         monkeypatch.setenv(name, value)
 
         async def asked() -> Decision:
-            judge = UnitJudge(CLAUDE, terms(), out, "r", checked)
+            judge = UnitJudge(CLAUDE, judge_budget(), out, "r", checked)
             try:
                 return await judge.decide(unit("a"), [CLIP])
             finally:

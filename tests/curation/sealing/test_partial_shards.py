@@ -26,7 +26,7 @@ from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.loading.dataset import ClipDataset
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.claude_api.account import GOOD
-from tests.fakes.loopback import account, after_answers, reach_spend_limit, spans, stored, terms
+from tests.fakes.loopback import account, after_answers, judge_budget, reach_spend_limit, spans, stored
 from tests.faults.kill_at_step import TINY
 from tests.support import assert_conserved, assert_same_clips, build_inline, captioned_spans, ledger, problems
 
@@ -199,15 +199,15 @@ def test_what_was_decided_before_the_asking_ended_is_sealed(api: ClaudeApi, sour
         api.account = GOOD
         after_answers(api, 5, lambda: reach_spend_limit(api))
         with pytest.raises(RunStopped, match="spend limit"):
-            build_inline(source, out, ASKED, terms=terms())
+            build_inline(source, out, ASKED, judge_budget=judge_budget())
         assert len(sealed_positions(out)) > before
         before = len(sealed_positions(out))
         rows = ledger(out, ASKED)
         assert sum(row.kept for row in rows) == sum(shard.count for shard in Manifest.read(Storage.at(out)).shards)
         assert_unfinished(out)
     api.account = GOOD
-    build_inline(source, out, ASKED, terms=terms())
-    build_inline(source, tmp_path / "calm", ASKED, terms=terms())
+    build_inline(source, out, ASKED, judge_budget=judge_budget())
+    build_inline(source, tmp_path / "calm", ASKED, judge_budget=judge_budget())
     assert_same_clips(tmp_path / "calm", out, ASKED)
     assert_conserved(out, ASKED)
     assert account(out).spent == sum(answer.usd for answer in stored(out).values())
@@ -218,18 +218,18 @@ def test_a_key_that_is_refused_from_the_first_call_on_seals_nothing(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-wrong")
     with pytest.raises(UsageError, match="does not accept the key"):
-        build_inline(source, tmp_path / "out", ASKED, terms=terms())
+        build_inline(source, tmp_path / "out", ASKED, judge_budget=judge_budget())
     assert has_only_plan(Storage.at(tmp_path / "out"))
 
 
 def test_a_retry_that_the_asking_ends_leaves_the_sealed_shard_as_it_is(api: ClaudeApi, tmp_path: Path) -> None:
     out = tmp_path / "out"
     source = spans(tmp_path, ["a cat", "a dog REFUSE-DESCRIBE", "a bird REFUSE-DESCRIBE"])
-    build_inline(source, out, ASKED, terms=terms())
+    build_inline(source, out, ASKED, judge_budget=judge_budget())
     before = {shard.path: shard.sha256 for shard in Manifest.read(Storage.at(out)).shards}
     api.account = "spend_limit"
     with pytest.raises(RunStopped, match="spend limit"):
-        build_inline(source, out, ASKED, retry=frozenset({"refused"}), terms=terms())
+        build_inline(source, out, ASKED, retry=frozenset({"refused"}), judge_budget=judge_budget())
     assert {shard.path: shard.sha256 for shard in Manifest.read(Storage.at(out)).shards} == before
     assert CommittedState.read(Storage.at(out), ASKED.units_per_shard).complete(Plan(Storage.at(out), ASKED))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nextscene.curation.sealing.retry_advice import advise_retries, not_retryable
-from nextscene.curation.stages.describe import ASKED_IN_VAIN
+from nextscene.curation.stages.describe import JUDGE_FAILURES
 from tests.fakes.without_ray import build, without_ray
 from tests.support import REPOSITORY, SMALL, build_inline, make_video, write_csv
 
@@ -26,7 +26,7 @@ def test_what_a_rule_or_a_file_decides_is_not_advised_to_be_retried() -> None:
 
 
 def test_what_the_judge_let_down_may_be_asked_again() -> None:
-    for reason in ASKED_IN_VAIN:
+    for reason in JUDGE_FAILURES:
         assert [one.outcomes for one in advise_retries([("failed", reason, 1)])] == ["failed"]
 
 

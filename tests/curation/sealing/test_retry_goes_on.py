@@ -22,10 +22,10 @@ from tests.fakes.loopback import (
     after_answers,
     asked_of,
     calls,
+    judge_budget,
     reach_spend_limit,
     spans,
     spoil,
-    terms,
     true_cost,
 )
 from tests.support import assert_conserved, assert_same_dataset, build_inline, ledger, make_video, problems, write_csv
@@ -40,7 +40,7 @@ ANSWERS = {"one GARBLED": 3, "three FAIL3": 6, "five REFUSE-VERIFY": 2}
 
 
 def build(source: Path, out: Path, retry: frozenset[str] = frozenset()) -> None:
-    build_inline(source, out, SMALL_SHARDS, retry, terms())
+    build_inline(source, out, SMALL_SHARDS, retry, judge_budget())
 
 
 def in_rows(out: Path) -> Decimal:
@@ -140,7 +140,7 @@ def test_a_clip_that_ends_as_before_keeps_what_was_paid_for_it_in_between(api: C
     make_video(tmp_path / "in" / "b.mp4", 0.25)
     rows = [{"video": "a.mp4", "caption": "one thing"}, {"video": "b.mp4", "caption": "another"}]
     source, out = write_csv(tmp_path / "in" / "clips.csv", rows), tmp_path / "out"
-    prepare(Storage.at(out), Source.at(str(source)), SMALL_SHARDS, terms())
+    prepare(Storage.at(out), Source.at(str(source)), SMALL_SHARDS, judge_budget())
     film.rename(away)
     build(source, out)
     away.rename(film)

@@ -227,4 +227,4 @@ def test_a_source_of_one_clip_with_a_bad_caption_has_a_dataset_in_which_it_faile
     (tmp_path / "a.mp4").write_bytes(b"x")
     write_csv(tmp_path / "clips.csv", [{"video": "a.mp4", "caption": "a\0b"}])
     (row,) = planned(tmp_path / "clips.csv", tmp_path / "plan", SMALL)
-    assert row.ending and (row.ending.outcome, row.ending.reason) == ("failed", "bad_caption")
+    assert row.source_outcome and (row.source_outcome.outcome, row.source_outcome.reason) == ("failed", "bad_caption")

@@ -18,7 +18,7 @@ import pytest
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.sources import OPEN_END, Clip, Source
-from nextscene.curation.sources.columns import meant_for
+from nextscene.curation.sources.columns import likely_column
 from nextscene.curation.sources.tables import READERS
 
 
@@ -201,13 +201,13 @@ NOT_MEANT = {
 
 @pytest.mark.parametrize("known", sorted(MEANT))
 def test_which_names_are_mistaken_for_a_column(known: str) -> None:
-    assert [name for name in MEANT[known].split() if not meant_for(known, [name])] == []
-    assert [name for name in NOT_MEANT[known].split() if meant_for(known, [name])] == []
+    assert [name for name in MEANT[known].split() if not likely_column(known, [name])] == []
+    assert [name for name in NOT_MEANT[known].split() if likely_column(known, [name])] == []
 
 
 @pytest.mark.parametrize("name", [" start", "start ", "Start (sec)", "start-time", "start.time", "\ufeffstart"])
 def test_names_are_compared_by_their_words(name: str) -> None:
-    assert meant_for("start", ["video", name]) == name
+    assert likely_column("start", ["video", name]) == name
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -332,7 +332,7 @@ def test_a_comma_wins_and_other_separators_are_then_letters(tmp_path: Path) -> N
 def test_a_row_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_LETTERS", 1000)
+    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_CHARACTERS", 1000)
     path = tmp_path / f"clips.{kind}"
     path.write_text('video,caption\na.mp4,"' + "x\n" * 2000 if kind == "csv" else '{"video": "' + "a" * 2000 + '"}')
     said = mistake(path)
@@ -340,7 +340,7 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory(
 
 
 def test_rows_of_many_lines_are_long_each_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_LETTERS", 100)
+    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_CHARACTERS", 100)
     path = tmp_path / "clips.csv"
     path.write_text("video,caption\n" + 'a.mp4,"{}"\n'.format("x\n" * 40) * 20)
     assert len(clips(path)) == 20
@@ -369,7 +369,7 @@ def test_a_long_value_that_a_parquet_names_in_every_row_is_held_a_few_times(tmp_
 
 
 def test_a_row_of_a_parquet_may_be_as_long_as_one_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_LETTERS", 1000)
+    monkeypatch.setattr("nextscene.curation.sources.tables.MAX_ROW_CHARACTERS", 1000)
     path = tmp_path / "clips.parquet"
     pq.write_table(pa.table({"video": ["a.mp4"] * 40, "caption": ["x" * 900] * 39 + ["x" * 1100]}), path)
     assert "row 40: longer than" in mistake(path)

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import Plan
 from nextscene.curation.sources import Clip, SkippedFiles, Source
+from nextscene.curation.sources.caption_files import is_text
 from nextscene.curation.sources.clip import MEDIA_SUFFIXES
-from nextscene.curation.sources.sidecar import is_text
-from nextscene.curation.sources.skipped_files import MOST_KINDS
+from nextscene.curation.sources.skipped_files import MAX_KINDS
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import PLAN
 from tests.curation.planning import plan_of
@@ -142,7 +142,7 @@ def test_few_kinds_are_told_apart_however_many_there_are() -> None:
     for _ in range(10):
         passed.add("a.a very long end of a name that is a sentence")
         passed.add("a.\x1b[31m")
-    assert len(passed.counts) == MOST_KINDS + 1
+    assert len(passed.counts) == MAX_KINDS + 1
     assert sum(passed.counts.values()) == 20_020
 
 

@@ -20,7 +20,7 @@ from nextscene.curation.plan import Plan
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sources import Source
 from nextscene.curation.sources.reader import SourceReader
-from nextscene.curation.stages.parallel_clips import ClipWorkspace, side_by_side
+from nextscene.curation.stages.parallel_clips import ClipWorkspace, map_clips
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from tests.faults.kill_at_step import TINY
 from tests.support import captioned_spans
@@ -32,13 +32,13 @@ def test_results_come_in_order_and_few_are_held(tmp_path: Path) -> None:
     begun: list[int] = []
     both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
-    def step(item: int, bench: ClipWorkspace) -> tuple[int, Path]:
+    def step(item: int, workspace: ClipWorkspace) -> tuple[int, Path]:
         begun.append(item)
         both.wait()  # two are at work at once, or this never ends
-        return item, bench.scratch
+        return item, workspace.scratch
 
     found = []
-    for item, scratch in side_by_side(partial(SourceReader, Storage.at(tmp_path)), step, range(20), 2):
+    for item, scratch in map_clips(partial(SourceReader, Storage.at(tmp_path)), step, range(20), 2):
         found.append(item)
         assert scratch.is_dir()
         assert len(begun) <= len(found) + 3
@@ -50,16 +50,16 @@ def test_no_two_share_a_bench(tmp_path: Path) -> None:
     at_work: set[Path] = set()
     seen: set[Path] = set()
 
-    def step(_: int, bench: ClipWorkspace) -> None:
+    def step(_: int, workspace: ClipWorkspace) -> None:
         with taken:
-            assert bench.scratch not in at_work
-            at_work.add(bench.scratch)
-            seen.add(bench.scratch)
-        (bench.scratch / "clip.mp4").write_bytes(b"")
+            assert workspace.scratch not in at_work
+            at_work.add(workspace.scratch)
+            seen.add(workspace.scratch)
+        (workspace.scratch / "clip.mp4").write_bytes(b"")
         with taken:
-            at_work.remove(bench.scratch)
+            at_work.remove(workspace.scratch)
 
-    assert len([*side_by_side(partial(SourceReader, Storage.at(tmp_path)), step, range(200), 3)]) == 200
+    assert len([*map_clips(partial(SourceReader, Storage.at(tmp_path)), step, range(200), 3)]) == 200
     assert len(seen) <= 3
     assert not any(scratch.exists() for scratch in seen)
 
@@ -74,7 +74,7 @@ def test_the_first_fault_ends_it(tmp_path: Path) -> None:
         return item
 
     with pytest.raises(ZeroDivisionError):
-        list(side_by_side(partial(SourceReader, Storage.at(tmp_path)), step, range(1000), 2))
+        list(map_clips(partial(SourceReader, Storage.at(tmp_path)), step, range(1000), 2))
     assert len(begun) < 20
 
 

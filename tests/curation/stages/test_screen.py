@@ -25,7 +25,7 @@ from nextscene.curation.stages.screen import screen, size_rule, span_rule
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName
 from tests.curation.planning import planned
-from tests.fakes.loopback import CLAUDE, spoil, terms
+from tests.fakes.loopback import CLAUDE, judge_budget, spoil
 from tests.support import SMALL, assert_same_dataset, build_inline, ledger, make_video, problems, run_ffmpeg, write_csv
 
 RULES = Rules()
@@ -40,8 +40,8 @@ def image(width: int, height: int) -> Measured:
     return Measured(True, width, height, 0.0, "PNG")
 
 
-def reason(ending: ClipOutcome | Measured | None) -> str:
-    return f"{ending.outcome}: {ending.reason}" if isinstance(ending, ClipOutcome) else "fine"
+def reason(outcome: ClipOutcome | Measured | None) -> str:
+    return f"{outcome.outcome}: {outcome.reason}" if isinstance(outcome, ClipOutcome) else "fine"
 
 
 # ---- rules -----------------------------------------------------------------------------------------------------
@@ -52,16 +52,16 @@ def test_a_video_is_kept_from_the_smallest_size_on_and_the_reason_says_which_sid
     width: int, height: int
 ) -> None:
     wanted = {(True, True): "fine", (False, True): "rejected: too_narrow", (True, False): "rejected: too_low"}
-    ending = size_rule(CLIP, video(width, height), RULES)
-    assert reason(ending) == wanted.get((width >= 832, height >= 480), "rejected: too_small")
-    if ending:
-        assert f"{width}×{height}" in ending.detail and "832×480" in ending.detail
+    outcome = size_rule(CLIP, video(width, height), RULES)
+    assert reason(outcome) == wanted.get((width >= 832, height >= 480), "rejected: too_small")
+    if outcome:
+        assert f"{width}×{height}" in outcome.detail and "832×480" in outcome.detail
 
 
 @given(st.integers(500, 520), st.integers(500, 520))
 def test_an_image_is_kept_by_its_shorter_side(width: int, height: int) -> None:
-    ending = size_rule(CLIP, image(width, height), RULES)
-    assert reason(ending) == ("fine" if width >= 512 and height >= 512 else "rejected: too_small")
+    outcome = size_rule(CLIP, image(width, height), RULES)
+    assert reason(outcome) == ("fine" if width >= 512 and height >= 512 else "rejected: too_small")
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 2000), st.integers(1, 2000))
@@ -76,10 +76,10 @@ def test_a_span_begins_before_the_end_of_the_file_and_ends_at_most_a_tenth_of_a_
 ) -> None:
     clip = replace(CLIP, start_ms=start, end_ms=end)
     inside = start < duration and (end == OPEN_END or end <= duration + 100)
-    ending = span_rule(clip, video(900, 500, duration / 1000), RULES)
+    outcome = span_rule(clip, video(900, 500, duration / 1000), RULES)
     if (start, end) == (0, OPEN_END):
         inside = True
-    assert reason(ending) == ("fine" if inside else "rejected: span_outside")
+    assert reason(outcome) == ("fine" if inside else "rejected: span_outside")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_the_edges_of_a_span(start: int, end: int, duration: float, wanted: str)
 
 def test_the_detail_names_span_and_duration() -> None:
     clip = replace(CLIP, start_ms=1_500, end_ms=12_000)
-    ending = span_rule(clip, video(900, 500, 10.0), RULES)
-    assert ending is not None and "1.500–12.000 s" in ending.detail and "10.000 s" in ending.detail
+    outcome = span_rule(clip, video(900, 500, 10.0), RULES)
+    assert outcome is not None and "1.500–12.000 s" in outcome.detail and "10.000 s" in outcome.detail
 
 
 def test_an_image_has_no_span() -> None:
@@ -151,7 +151,7 @@ def screened(source: Path, folder: Path, scratch: Path) -> dict[str, Measured | 
 
 def test_files_are_judged_as_they_are_shown(footage: Path, tmp_path: Path) -> None:
     found = screened(footage, tmp_path / "out", tmp_path)
-    assert {name: reason(ending) for name, ending in found.items()} == {
+    assert {name: reason(outcome) for name, outcome in found.items()} == {
         "plain.mp4": "fine",
         "flipped.mp4": "fine",
         "plain turned.mp4": "rejected: too_narrow",
@@ -238,9 +238,9 @@ def test_a_file_of_another_size_was_changed(one: tuple[Path, PlannedClip, Source
     with path.open("ab") as file:
         file.write(b"x")
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
-    ending = screen(clip, reader, SMALL)
-    assert reason(ending) == "failed: source_changed" and isinstance(ending, ClipOutcome)
-    assert "a.mp4" in ending.detail and f"{before.st_size} bytes, now {before.st_size + 1}" in ending.detail
+    outcome = screen(clip, reader, SMALL)
+    assert reason(outcome) == "failed: source_changed" and isinstance(outcome, ClipOutcome)
+    assert "a.mp4" in outcome.detail and f"{before.st_size} bytes, now {before.st_size + 1}" in outcome.detail
 
 
 def test_a_file_of_another_time_is_as_planned_if_its_ends_are(one: tuple[Path, PlannedClip, SourceReader]) -> None:
@@ -250,17 +250,17 @@ def test_a_file_of_another_time_is_as_planned_if_its_ends_are(one: tuple[Path, P
     data = path.read_bytes()
     for at in (0, len(data) - 1):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        ending = screen(clip, reader, SMALL)
-        assert reason(ending) == "failed: source_changed" and isinstance(ending, ClipOutcome)
-        assert "as many bytes, of other contents" in ending.detail
+        outcome = screen(clip, reader, SMALL)
+        assert reason(outcome) == "failed: source_changed" and isinstance(outcome, ClipOutcome)
+        assert "as many bytes, of other contents" in outcome.detail
     assert reason(screen(replace(clip, digest=""), reader, SMALL)) != "failed: source_changed", "as older plans have it"
 
 
 def test_a_file_that_is_gone_was_changed(one: tuple[Path, PlannedClip, SourceReader]) -> None:
     path, clip, reader = one
     path.unlink()
-    ending = screen(clip, reader, SMALL)
-    assert reason(ending) == "failed: source_changed" and isinstance(ending, ClipOutcome) and "gone" in ending.detail
+    outcome = screen(clip, reader, SMALL)
+    assert reason(outcome) == "failed: source_changed" and isinstance(outcome, ClipOutcome) and "gone" in outcome.detail
 
 
 def test_a_folder_that_is_gone_is_a_fault_of_the_storage(one: tuple[Path, PlannedClip, SourceReader]) -> None:
@@ -277,9 +277,9 @@ def test_a_file_that_was_never_there_is_missing_until_it_comes(tmp_path: Path) -
     clip, other, _ = planned(manifest, tmp_path / "out", SMALL)
     reader = SourceReader(Source.at(str(manifest)).root, tmp_path)
     for absent in (clip, other):
-        ending = screen(absent, reader, SMALL)
-        assert reason(ending) == "failed: source_missing" and isinstance(ending, ClipOutcome)
-        assert absent.location in ending.detail
+        outcome = screen(absent, reader, SMALL)
+        assert reason(outcome) == "failed: source_missing" and isinstance(outcome, ClipOutcome)
+        assert absent.location in outcome.detail
     make_video(tmp_path / "in" / "a.mp4", 0.25, "832x480")
     assert reason(screen(clip, reader, SMALL)) == "fine"
 
@@ -319,7 +319,7 @@ def test_a_header_that_no_ledger_can_hold_does_not_change_the_end_of_a_clip(
 ) -> None:
     make_video(tmp_path / "small.mp4", 0.25, "320x240")
     lie = Measured(False, 2**70, 240, math.inf, "AVC", end=math.inf)
-    monkeypatch.setattr("nextscene.curation.stages.screen.HEADERS.measure", lambda *_: lie)
+    monkeypatch.setattr("nextscene.curation.stages.screen.HEADER_READER.measure", lambda *_: lie)
     build_inline(write_csv(tmp_path / "clips.csv", [{"video": "small.mp4", "caption": "a"}]), tmp_path / "out", SMALL)
     (row,) = ledger(tmp_path / "out")
     assert (row.outcome, row.reason, row.source_width, row.source_height) == ("rejected", "too_low", -1, 240)
@@ -334,8 +334,8 @@ def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
     monkeypatch.setattr(
         "nextscene.curation.stages.unit.look", lambda *_: ClipOutcome("failed", "short_decode", "no frame")
     )
-    prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, terms(uncaptioned="caption"))
-    job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", terms())
+    prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, judge_budget(uncaptioned="caption"))
+    job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", judge_budget())
     (unit,) = Plan(job.out, CLAUDE).units(ShardName("train", 0))
     cut_unit(job, unit, screen_unit(job, unit), [None])
     (row,) = ledger(tmp_path / "out", CLAUDE)

@@ -24,7 +24,7 @@ from typing import Any
 
 
 def _screen(module: Any) -> None:
-    measure = module.HEADERS.measure
+    measure = module.HEADER_READER.measure
     hangs = [b"HANGS-WORKER", *([b"HOLDS-WORKER"] if "FAULT_HOLD" in os.environ else [])]
 
     def fault_injected(file: Path, limits: Any) -> Any:
@@ -38,7 +38,7 @@ def _screen(module: Any) -> None:
                 time.sleep(1)
         return measure(file, limits)
 
-    module.HEADERS.measure = fault_injected
+    module.HEADER_READER.measure = fault_injected
 
 
 def _storage(module: Any) -> None:

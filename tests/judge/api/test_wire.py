@@ -177,10 +177,10 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def ask(api: ClaudeApi, asking: Asking, settings: ClaudeConfig, files: Path) -> Any:
     async def asked() -> Any:
-        terms = price(settings.model)
-        client = await CachedClient.open(Storage.at(files), files / JOURNALS, terms, RetryPolicy(), Decimal(1))
+        judge_budget = price(settings.model)
+        client = await CachedClient.open(Storage.at(files), files / JOURNALS, judge_budget, RetryPolicy(), Decimal(1))
         try:
-            return await asking(ClaudeJudge(settings, terms, client))
+            return await asking(ClaudeJudge(settings, judge_budget, client))
         finally:
             await client.close()
 

@@ -14,7 +14,7 @@ import pytest
 
 from nextscene.judge.api.backoff import RetryPolicy
 from tests.fakes.claude_api import ClaudeApi
-from tests.fakes.loopback import CLAUDE, account, calls, loopback, spans, stored, terms
+from tests.fakes.loopback import CLAUDE, account, calls, judge_budget, loopback, spans, stored
 from tests.support import build_inline, ledger, problems, write_csv
 
 KINDS = ["", "FAIL1", "", "FAIL2", "REFUSE-VERIFY", "TRUNCATE-ONCE", "FAIL3"]
@@ -55,10 +55,10 @@ def test_no_question_is_bought_twice_by_another_plan_over_the_same_answers(
     with source.open() as file:
         rows = list(csv.DictReader(file))
     other = write_csv(source.with_name("other.csv"), change(rows))
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms(in_batches=first))
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget(in_batches=first))
     shutil.copytree(tmp_path / "out" / "calls", tmp_path / "again" / "calls")
     before = {row.clip_id: (row.outcome, row.scene_description) for row in ledger(tmp_path / "out", CLAUDE)}
-    build_inline(other, tmp_path / "again", CLAUDE, terms=terms(in_batches=then))
+    build_inline(other, tmp_path / "again", CLAUDE, judge_budget=judge_budget(in_batches=then))
 
     after = {row.clip_id: row for row in ledger(tmp_path / "again", CLAUDE)}
     assert len(after) == len(change(rows))
@@ -77,10 +77,10 @@ def test_no_question_is_bought_twice_by_another_plan_over_the_same_answers(
 def test_the_answers_of_two_datasets_that_bought_the_same_may_be_put_together(tmp_path: Path, api: ClaudeApi) -> None:
     source, both = spans(tmp_path / "source", CAPTIONS[:3]), tmp_path / "both"
     for name in ("one", "other"):
-        build_inline(source, tmp_path / name, CLAUDE, terms=terms())
+        build_inline(source, tmp_path / name, CLAUDE, judge_budget=judge_budget())
         shutil.copytree(tmp_path / name / "calls", both / "calls", dirs_exist_ok=True)
     paid = len(api.paid)
-    build_inline(source, both, CLAUDE, terms=terms())
+    build_inline(source, both, CLAUDE, judge_budget=judge_budget())
     assert len(api.paid) == paid
     assert account(both).spent == account(tmp_path / "one").spent + account(tmp_path / "other").spent
     assert not problems(both, CLAUDE)

@@ -116,8 +116,8 @@ def test_500_clips_in_bad_weather_each_end_right_and_nothing_is_asked_or_paid_tw
 
     for (marker, caption), scene in zip(asked, scenes, strict=True):
         outcome, reason, rounds, answers, _ = ENDS[marker]
-        ending = scene.ending
-        assert (ending.outcome if ending else "kept", ending.reason if ending else "") == (outcome, reason), caption
+        end = scene.outcome
+        assert (end.outcome if end else "kept", end.reason if end else "") == (outcome, reason), caption
         assert (scene.rounds, len(scene.calls)) == (rounds, answers), caption
         assert scene.verdict == {"kept": "Pass", "dropped": "Fail"}.get(outcome, "")
         assert bool(scene.text) is (outcome in ("kept", "dropped"))

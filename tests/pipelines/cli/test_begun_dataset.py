@@ -156,8 +156,11 @@ def test_between_any_two_changes_of_a_beginning_the_budget_is_not_lost(
         (out / LOCK).unlink(missing_ok=True)
         begun.append((out / CONFIG).exists())
         if begun[-1]:
-            asking = BegunDataset.at(Storage.at(out)).terms(CLAUDE, None, None, "mistake", None)
-            assert asking.terms and (asking.terms.budget, asking.judge_unavailable) == (Decimal("0.03"), "")
+            asking = BegunDataset.at(Storage.at(out)).judge_budget(CLAUDE, None, None, "mistake", None)
+            assert asking.judge_budget and (asking.judge_budget.budget, asking.judge_unavailable) == (
+                Decimal("0.03"),
+                "",
+            )
         else:
             assert "--source is missing" in refused("--out", out)
     assert {False, True} == set(begun) and begun == sorted(begun)

@@ -19,7 +19,7 @@ from nextscene.judge.spending.estimate import CASES
 from nextscene.pipelines.build_nsp import main
 from nextscene.prompts import load
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, Exchange, Question
-from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, spans, stored, terms, true_cost
+from tests.fakes.loopback import CLAUDE, CLAUDE_FLAGS, account, judge_budget, spans, stored, true_cost
 from tests.support import REPOSITORY, build_inline, make_video, write_csv
 
 pytestmark = pytest.mark.slow
@@ -128,13 +128,13 @@ def test_told_the_pass_rate_and_the_lengths_it_is_within_a_tenth_of_what_the_run
     assert api.exchanges == [] and not out.exists()
     stop_after(api, 170)
     with pytest.raises(RunStopped):
-        build_inline(source, out, CLAUDE, terms=terms())
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget())
     half, api.account = list(api.exchanges), "good"
     middle, before = learned(half), tree(out)
     left = estimate(source, out, "--assume", middle)
     assert tree(out) == before and len(api.exchanges) == len(half)
 
-    build_inline(source, out, CLAUDE, terms=terms())
+    build_inline(source, out, CLAUDE, judge_budget=judge_budget())
     whole = [exchange for exchange in api.exchanges if exchange.status == 200]
     truth, truth_left = used(whole), used(api.exchanges[len(half) :])
     informed = estimate(source, tmp_path / "elsewhere", "--assume", learned(whole))
@@ -162,7 +162,7 @@ def test_when_all_pass_the_calls_that_are_left_are_counted_exactly(
     api.rules = AnswerRules(pass_rate=1.0)
     stop_after(api, 21)
     with pytest.raises(RunStopped):
-        build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+        build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     found = estimate(source, tmp_path / "out", "--assume", "pass_rate=1,screened=1")
     assert found["calls"] == (2 * CLIPS - len(stored(tmp_path / "out")),) * 3
     assert 21 <= len(stored(tmp_path / "out")) == len(api.paid)
@@ -225,7 +225,7 @@ def test_a_source_that_has_moved_is_estimated_as_it_was_and_another_is_refused(a
     source, out = spans(tmp_path / "in", [f"thing {number}" for number in range(12)]), tmp_path / "out"
     stop_after(api, 11)
     with pytest.raises(RunStopped):
-        build_inline(source, out, CLAUDE, terms=terms())
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget())
     before, left = tree(out), estimate(source, out)
     (tmp_path / "in").rename(tmp_path / "moved")
     moved = tmp_path / "moved" / source.name
@@ -246,7 +246,7 @@ def test_no_file_of_the_source_is_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_dataset_of_other_settings_is_not_estimated(api: ClaudeApi, tmp_path: Path) -> None:
     source = spans(tmp_path / "in", ["one thing", "another"])
-    build_inline(source, tmp_path / "out", CLAUDE, terms=terms())
+    build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     before, asked = tree(tmp_path), len(api.exchanges)
     code, stdout, stderr = run(source, tmp_path / "out", "--claude.rounds", "2")
     assert (code, stdout) == (2, "")
@@ -259,7 +259,7 @@ def test_a_plan_by_which_nothing_was_asked_yet_does_not_bind_the_estimate(api: C
     source, out = spans(tmp_path / "in", ["one thing", "another"]), tmp_path / "out"
     api.models = frozenset()
     with pytest.raises(UsageError):
-        build_inline(source, out, CLAUDE, terms=terms())
+        build_inline(source, out, CLAUDE, judge_budget=judge_budget())
     before = tree(tmp_path)
     here, elsewhere = (estimate(source, place, "--claude.rounds", "2") for place in (out, tmp_path / "elsewhere"))
     assert here == elsewhere and here.clips == 2

@@ -5,16 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 
 from nextscene.common.errors import UsageError
-from nextscene.curation.captioning_cost import Uncaptioned
+from nextscene.curation.captioning_cost import UncaptionedClips
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.sources import MISSING, Clip, SkippedFiles, Source
 from nextscene.judge.spending.estimate import CASES
 
-_MOST_SHOWN = 80
+_MAX_SHOWN = 80
 
 
-class Survey:
+class SourceCheck:
     """Counts the clips of a source. `missing` are those whose file was not found."""
 
     def __init__(self, config: BuildConfig) -> None:
@@ -25,7 +25,7 @@ class Survey:
         self.clips = 0
         self._nowhere = 0
         self.missing = 0
-        self.uncaptioned = Uncaptioned(config)
+        self.uncaptioned = UncaptionedClips(config)
 
     def add(self, clip: Clip) -> None:
         self.clips += 1
@@ -41,9 +41,9 @@ class Survey:
         else:
             self.uncaptioned.add(clip.name)
 
-    def check(self, source: Source, passed: SkippedFiles, terms: JudgeBudget | None) -> None:
+    def check(self, source: Source, skipped: SkippedFiles, judge_budget: JudgeBudget | None) -> None:
         """Raises UsageError for a source that is empty or not there, or lacks the captions its judge needs."""
-        others = f", but {passed}" if passed.counts else ""
+        others = f", but {skipped}" if skipped.counts else ""
         if not self.clips:
             raise UsageError(f"--source {source.display_uri}: no videos or images in it{others}")
         if self._nowhere == self.clips:
@@ -53,22 +53,22 @@ class Survey:
         if not self._captioned and not self._config.judge_kind.can_caption:
             raise UsageError(
                 f"--source {source.display_uri}: no clip has a caption, which --judge {self._config.judge} needs;"
-                f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(passed)}"
+                f" give a manifest with a `caption` column, or a .txt beside each video{self._instead(skipped)}"
             )
-        if self.uncaptioned.count and terms is not None and terms.uncaptioned == "mistake":
+        if self.uncaptioned.count and judge_budget is not None and judge_budget.uncaptioned == "mistake":
             raise UsageError(
                 f"--source {source.display_uri}: {self.uncaptioned.count:,} of {self.clips:,} clips have no caption;"
-                f" captioning them first would cost {self._captioning(terms)}; give --caption-missing to have that"
-                " done, or --skip-uncaptioned to leave those clips out"
+                f" captioning them first would cost {self._captioning(judge_budget)}; give --caption-missing to have"
+                " that done, or --skip-uncaptioned to leave those clips out"
             )
 
     @staticmethod
-    def _instead(passed: SkippedFiles) -> str:
+    def _instead(skipped: SkippedFiles) -> str:
         """What else the source holds, which may be what was meant: a manifest among the videos."""
-        return f" (the source also holds {passed})" if passed.counts else ""
+        return f" (the source also holds {skipped})" if skipped.counts else ""
 
     def _nothing_there(self, source: Source) -> str:
-        example = self._first_missing[:_MOST_SHOWN]
+        example = self._first_missing[:_MAX_SHOWN]
         said = f"none of the {self.clips:,} files it names is there, such as {example!r}"
         if not source.is_manifest:
             return said
@@ -78,11 +78,11 @@ class Survey:
             return f"{said}; write out what ~ and variables stand for, no shell does it in a manifest"
         return f"{said}; names are relative to {source.root.display_uri}"
 
-    def _captioning(self, terms: JudgeBudget) -> str:
-        low, high = (self.uncaptioned.bill(terms.price, CASES[case]) for case in ("low", "high"))
+    def _captioning(self, judge_budget: JudgeBudget) -> str:
+        low, high = (self.uncaptioned.bill(judge_budget.price, CASES[case]) for case in ("low", "high"))
 
         def between(in_batch: bool) -> str:
-            return f"{_usd(low.usd(terms.price, in_batch))} to {_usd(high.usd(terms.price, in_batch))}"
+            return f"{_usd(low.usd(judge_budget.price, in_batch))} to {_usd(high.usd(judge_budget.price, in_batch))}"
 
         return f"{between(in_batch=False)} (with --batches {between(in_batch=True)})"
 
