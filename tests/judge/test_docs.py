@@ -1,9 +1,10 @@
-"""docs/judge.md: its prices are those of the table, its flags those of the command."""
+"""docs/judge.md: its prices are those of the table, its flags those of the command, and its Python runs."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.estimate import CASES, Estimator, PendingClip
 from nextscene.judge.spending.prices import Prices
 from nextscene.pipelines.build_nsp import main
+from tests.fakes.claude_api import ClaudeApi
 from tests.support import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "judge.md").read_text(encoding="utf-8")
@@ -43,3 +45,18 @@ def test_every_flag_that_the_page_names_is_one_of_the_command() -> None:
     known = {name for parameter in main.params for name in (*parameter.opts, *parameter.secondary_opts)}
     named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", PAGE))
     assert named and named <= known
+
+
+def test_the_python_asks_once_and_finds_the_answers_when_run_again(
+    api: ClaudeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"^```python$(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    names = {"__name__": "program"}
+    exec(program, names)  # the page's own code
+    first = capsys.readouterr().out
+    assert ": Pass, " in first
+    asked = len(api.exchanges)
+    exec(program, names)
+    assert capsys.readouterr().out == first
+    assert len(api.exchanges) == asked == 2
