@@ -1,8 +1,8 @@
 """Message batches: half the price, answers within a day.
 
-A batch is written down before it is created, with the questions it holds; its id is added after. What is cut off
-between the two is looked for in the account's list of batches, for as long as it may still appear there, so no batch is
-created twice. It stands as open until its answers are stored and its cost is in the account.
+A record of the batch and its questions is written before the batch is created; its id is added after. If a run dies
+between the two, the next one looks for the batch in the account's list for as long as it may still appear there, so no
+batch is created twice. The record is deleted once the answers are stored and their cost is recorded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -22,9 +22,9 @@ import anthropic
 from nextscene.judge.api.answer import Answer
 from nextscene.judge.api.backoff import OutageDetector, RetryPolicy
 from nextscene.judge.api.batch_api import BatchApi, CreationFailed, CreationUncertain
+from nextscene.judge.api.batch_gatherer import MAX_BYTES, MAX_REQUESTS, BatchGatherer, BatchQuestion
 from nextscene.judge.api.batch_record import BatchRecord
 from nextscene.judge.api.batch_results import BatchNeverCreated, MissingFromBatch, UnreadableResult
-from nextscene.judge.api.client import worst_cost
 from nextscene.judge.api.errors import ApiError, Kind
 from nextscene.judge.api.request import Request
 from nextscene.judge.api.shared_errors import SharedErrors
@@ -36,25 +36,15 @@ from nextscene.judge.spending.budget import Budget
 from nextscene.judge.spending.call_journal import Pending
 from nextscene.judge.spending.prices import Price
 
-# The API takes 100,000 requests and 256 MB; less is lost where less is sent at once.
-MAX_REQUESTS = 10_000
-MAX_BYTES = 64 << 20
-_BYTES_AROUND_A_REQUEST = 100
-_SUBMISSIONS = 3
-_CREATIONS = 8
+_MAX_SUBMISSIONS = 3
+_MAX_CREATIONS = 8
 _FIRST_LOOK_SECONDS = 5.0
-_LONGEST_LOOK_SECONDS = 300.0
+_MAX_LOOK_SECONDS = 300.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Question:
-    request: Request
-    clip_id: str
-
-
 class Batches:
-    """Gathers questions into batches and hands out their answers. For one event loop."""
+    """Sends questions in batches and returns their answers. For one event loop."""
 
     def __init__(
         self,
@@ -72,39 +62,35 @@ class Batches:
     ) -> None:
         self._shared_errors = shared_errors
         self._api = BatchApi(api, price, outage, shared_errors, shutdown)
-        self._price = price
+        self._gatherer = BatchGatherer(price, budget, shutdown, retry_policy.quiet_seconds, max_requests, max_bytes)
         self._budget = budget
         self._cache = cache
         self._files = files
         self._retry_policy = retry_policy
         self._shutdown = shutdown
         shutdown.add_listener(self._fail_all)
-        self._max_requests = max_requests
-        self._max_bytes = max_bytes
-        self._gathered: dict[str, _Question] = {}
-        self._joined_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gathering = False
-        # A result is an answer, or why there is none. Exceptions are results here since nobody may ask for them.
+        # An exception is set as a result: a future whose exception nobody retrieves would log an error.
         self._results: dict[str, asyncio.Future[Answer | Exception]] = {}
         self._creating: set[str] = set()
         self.open: dict[str, BatchRecord] = {}
         self._unlisted: dict[str, BatchRecord] = {}
 
     def resume(self, batches: Iterable[BatchRecord]) -> None:
-        """Goes on with the batches that earlier runs left open."""
+        """Collect the batches that earlier runs left open."""
         for batch in batches:
             self.open[batch.name] = batch
             self._create_futures(batch.questions)
             self._start(self._finish(batch))
 
     def contains(self, key: str) -> bool:
-        """Whether the question is in a batch already."""
+        """Return whether the question is in a batch."""
         return key in self._results
 
     async def result(self, key: str) -> Answer:
-        """The answer to a question in a batch. Raises MissingFromBatch, RequestFailed, JudgeUsageError or
-        JudgeStopped.
+        """Return the answer to a question in a batch.
+
+        Raise MissingFromBatch, RequestFailed, JudgeUsageError or JudgeStopped.
         """
         found = await asyncio.shield(self._results[key])
         if isinstance(found, Exception):
@@ -112,14 +98,15 @@ class Batches:
         return found
 
     async def ask(self, request: Request, clip_id: str) -> Answer:
-        """The answer, stored. Raises RequestFailed, JudgeUsageError or JudgeStopped."""
+        """Return the answer, which is stored by then. Raise RequestFailed, JudgeUsageError or JudgeStopped."""
         misses: list[MissingFromBatch] = []
         while (
-            len(misses) < _CREATIONS and sum(not isinstance(miss, BatchNeverCreated) for miss in misses) < _SUBMISSIONS
+            len(misses) < _MAX_CREATIONS
+            and sum(not isinstance(miss, BatchNeverCreated) for miss in misses) < _MAX_SUBMISSIONS
         ):
             self._shutdown.check()
             if not self.contains(request.key):
-                self._enqueue(_Question(request, clip_id))
+                self._enqueue(BatchQuestion(request, clip_id))
             try:
                 return await self.result(request.key)
             except MissingFromBatch as miss:
@@ -128,67 +115,37 @@ class Batches:
 
     @property
     def unlisted(self) -> set[str]:
-        """The questions of batches that may exist, although the API does not list them."""
+        """The keys of questions in batches that may exist although the API does not list them."""
         return {key for batch in self._unlisted.values() for key in batch.questions}
 
     def unlisted_error(self) -> JudgeStopped:
-        """What ends a run that has nothing else to ask than what is missing."""
+        """Return the error that ends a run which waits only for unlisted batches."""
         latest = max(map(self._appears_until, self._unlisted.values()))
         return JudgeStopped(
             f"{len(self.unlisted):,} questions may be in a batch whose creation broke off, and which the API does not"
             " list yet; the same command looks for it again, and asks them anew after"
-            f" {datetime.fromtimestamp(latest, UTC):%Y-%m-%d %H:%M} UTC (see --limits.batch-appear-hours)"
+            f" {datetime.fromtimestamp(latest, UTC):%Y-%m-%d %H:%M} UTC (see limits.batch_appear_hours)"
         )
 
     async def until_created(self, seconds: float) -> None:
-        """Return once no creation is under way, or so many seconds have gone by."""
+        """Return once no batch is being created, after `seconds` at the latest."""
         deadline = time.monotonic() + seconds
         while self._creating and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
-    # ---- gathering ---------------------------------------------------------------------------------------------
+    # ---- the life of a batch -----------------------------------------------------------------------------------
 
-    def _enqueue(self, question: _Question) -> None:
+    def _enqueue(self, question: BatchQuestion) -> None:
         self._create_futures([question.request.key])
-        self._gathered[question.request.key] = question
-        self._joined_at = time.monotonic()
-        if not self._gathering:
-            self._gathering = True
-            self._start(self._gather())
+        if self._gatherer.add(question):
+            self._start(self._gatherer.run(lambda questions, worsts: self._start(self._submit(questions, worsts))))
 
     def _create_futures(self, keys: Iterable[str]) -> None:
         loop = asyncio.get_running_loop()
         for key in keys:
             self._results.setdefault(key, loop.create_future())
 
-    async def _gather(self) -> None:
-        while self._gathered:
-            quiet = time.monotonic() - self._joined_at
-            if len(self._gathered) < self._max_requests and quiet < self._retry_policy.quiet_seconds:
-                await self._shutdown.sleep(min(0.2, self._retry_policy.quiet_seconds - quiet))
-                continue
-            questions = self._fill()
-            worsts = [worst_cost(self._price, question.request, in_batch=True) for question in questions]
-            count = await self._budget.reserve_as_many(worsts)
-            for question in questions[:count]:
-                del self._gathered[question.request.key]
-            self._start(self._submit(questions[:count], worsts[:count]))
-        self._gathering = False
-
-    def _fill(self) -> list[_Question]:
-        """As many of those that wait as one batch takes."""
-        questions: list[_Question] = []
-        size = 0
-        for question in self._gathered.values():
-            size += question.request.bytes + _BYTES_AROUND_A_REQUEST
-            if questions and (size > self._max_bytes or len(questions) == self._max_requests):
-                break
-            questions.append(question)
-        return questions
-
-    # ---- the life of a batch -----------------------------------------------------------------------------------
-
-    async def _submit(self, questions: list[_Question], worsts: list[Decimal]) -> None:
+    async def _submit(self, questions: list[BatchQuestion], worsts: list[Decimal]) -> None:
         clips = {question.request.key: question.clip_id for question in questions}
         aliases = {question.request.key: question.request.alias for question in questions if question.request.alias}
         batch = BatchRecord(
@@ -219,7 +176,7 @@ class Batches:
         await self._collect(batch)
 
     async def _locate(self, batch: BatchRecord) -> str:
-        """The id of a batch that may have been created, once it is listed; "" when it cannot appear any more."""
+        """Return the id of a batch that may have been created, once it is listed; "" once it can no longer appear."""
         pause = _FIRST_LOOK_SECONDS
         self._budget.hold(batch.worst)
         try:
@@ -233,13 +190,13 @@ class Batches:
                 else:
                     self._unlisted[batch.name] = batch
                 await self._shutdown.sleep(pause if at_work else min(pause, left))
-                pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+                pause = min(2 * pause, _MAX_LOOK_SECONDS)
         finally:
             self._unlisted.pop(batch.name, None)
             self._budget.release_hold(batch.worst)
 
     def _appears_until(self, batch: BatchRecord) -> float:
-        """In seconds since 1970."""
+        """Return until when a batch may appear in the list, in seconds since 1970."""
         return batch.planned_at + 3600 * self._retry_policy.batch_appear_hours
 
     @property
@@ -253,9 +210,9 @@ class Batches:
         return batch
 
     async def _collect(self, batch: BatchRecord) -> None:
-        """Store the answers, then forget the batch, then hand them out."""
+        """Store the answers, then delete the record, then deliver them."""
         await self._api.until_ended(batch.batch_id, batch.path)
-        results = {key: _named(batch, key, result) for key, result in (await self._api.results(batch)).items()}
+        results = {key: _with_clip(batch, key, result) for key, result in (await self._api.results(batch)).items()}
         answers = [result for result in results.values() if isinstance(result, Answer)]
         self._cache.add_new(answers)
         await self._cache.store()
@@ -275,14 +232,14 @@ class Batches:
                 raise result
 
     async def _check_shared(self, results: Mapping[str, Answer | Exception]) -> None:
-        """Raise JudgeStopped where none of many could be answered."""
+        """Raise JudgeStopped if many questions in a row got no answer."""
         for key, result in results.items():
             if isinstance(result, MissingFromBatch):
                 kind: Kind = "unreadable" if isinstance(result, UnreadableResult) else "server"
                 await self._shared_errors.check(ApiError(kind, str(result)), key)
 
     async def _discard(self, batch: BatchRecord) -> None:
-        """It was never created."""
+        """Delete the record of a batch that was not created."""
         await asyncio.to_thread(self._files.delete, batch.path)
         self._budget.release_batch(batch.worst)
         self._deliver(batch, dict.fromkeys(batch.questions, BatchNeverCreated("it was not created")))
@@ -290,7 +247,7 @@ class Batches:
     def _deliver(self, batch: BatchRecord, results: dict[str, Answer | Exception]) -> None:
         del self.open[batch.name]
         for key in batch.questions:
-            expected = self._results.pop(key, None)  # it may stand in two batches, of OUTs that were put together
+            expected = self._results.pop(key, None)  # merged datasets may have the question in two batches
             if expected and not expected.done():
                 expected.set_result(results.get(key) or MissingFromBatch("the batch holds no result for it"))
 
@@ -307,14 +264,14 @@ class Batches:
             self._shutdown.trigger(error)
 
     def _fail_all(self, reason: Exception) -> None:
-        """Nobody waits any longer. What is open stays open, for another run to collect."""
+        """Give everybody who waits the reason. Open batches stay on record, for another run to collect."""
         for result in self._results.values():
             if not result.done():
                 result.set_result(reason)
 
 
-def _named(batch: BatchRecord, key: str, result: Answer | Exception) -> Answer | Exception:
-    """Say for whom an answer was bought."""
+def _with_clip(batch: BatchRecord, key: str, result: Answer | Exception) -> Answer | Exception:
+    """Return an answer with its clip and alias; any other result as it is."""
     if not isinstance(result, Answer):
         return result
     return replace(result, clip_id=batch.questions[key], alias=batch.aliases.get(key, ""))

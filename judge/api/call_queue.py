@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 
-from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS, AdaptiveConcurrencyLimit, Permit, TokenBuckets
+from nextscene.judge.api.rate_limiter import MAX_PAUSE_SECONDS, AdaptiveConcurrencyLimit, Permit, TokenBuckets
 
 
 class CallQueue:
@@ -44,7 +44,7 @@ class CallQueue:
     def pause(self, seconds: float) -> None:
         """Hold back all calls for that many seconds, two minutes at most."""
         now = asyncio.get_running_loop().time()
-        self._paused_until = max(self._paused_until, now + min(seconds, LONGEST_PAUSE_SECONDS))
+        self._paused_until = max(self._paused_until, now + min(seconds, MAX_PAUSE_SECONDS))
 
     def close(self, reason: Exception) -> None:
         """Let no further call go; raise `reason` in those that wait."""

@@ -17,7 +17,7 @@ import httpx2
 
 from nextscene.common.text import readable_text
 from nextscene.judge.api.answer import InvalidResponse, NotFromModel
-from nextscene.judge.api.rate_limiter import LONGEST_PAUSE_SECONDS
+from nextscene.judge.api.rate_limiter import MAX_PAUSE_SECONDS
 from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
 
 Kind = Literal["mistake", "stop", "item", "denied", "pause", "busy", "server", "lost", "unreadable"]
@@ -150,11 +150,11 @@ def status_of_type(error_type: str) -> int:
 def _retry_after_seconds(header: str | None) -> float:
     """Seconds from now, of a header that tells them or a date."""
     with suppress(ValueError, TypeError, OverflowError):
-        return min(LONGEST_PAUSE_SECONDS, max(0.0, float(header or 0)))
+        return min(MAX_PAUSE_SECONDS, max(0.0, float(header or 0)))
     with suppress(ValueError, TypeError, OverflowError):
         then = parsedate_to_datetime(header or "")
         left = then.replace(tzinfo=then.tzinfo or UTC).timestamp() - time.time()
-        return min(LONGEST_PAUSE_SECONDS, max(0.0, left))
+        return min(MAX_PAUSE_SECONDS, max(0.0, left))
     return 0.0
 
 

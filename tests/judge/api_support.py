@@ -72,7 +72,7 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(nextscene.judge.spending.budget, "_GRACE_SECONDS", 0.05)
     patch.setattr(nextscene.judge.spending.admission, "_GRACE_SECONDS", 0.05)
     patch.setattr(nextscene.judge.api.batches, "_FIRST_LOOK_SECONDS", 0.2)
-    patch.setattr(nextscene.judge.api.batches, "_LONGEST_LOOK_SECONDS", 0.4)
+    patch.setattr(nextscene.judge.api.batches, "_MAX_LOOK_SECONDS", 0.4)
     patch.setattr(nextscene.judge.spending.cached_client, "_ONLY_MISSING_SECONDS", 3.0)
     patch.setattr(nextscene.judge.api.batch_api, "_FIRST_POLL_SECONDS", 0.05)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nextscene.common.text import MAX_TEXT_BYTES
 from nextscene.judge.api.backoff import RetryPolicy
-from nextscene.judge.api.batches import MAX_BYTES
+from nextscene.judge.api.batch_gatherer import MAX_BYTES
 from nextscene.judge.api.client import connect, worst_cost
 from nextscene.judge.api.request import Frame, Request, Task
 from nextscene.judge.base import Question
