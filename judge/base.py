@@ -1,4 +1,4 @@
-"""What every judge is: it describes the scene before a clip, and says whether a description and a caption agree."""
+"""The interface of judges: describe the scene before a clip, and verify it against the caption."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nextscene.judge.api.request import Frame, Task
 
 @dataclass(frozen=True)
 class Question:
-    """What a judge is told of a clip. Text that is not known is "".
+    """The facts about a clip that a judge answers from. Unknown text is "".
 
-    The lower its `priority`, the sooner it is asked about; `attempt` tells apart the times that it is asked about anew
-    on purpose. `frames` are there where the caption is not; an answer that an earlier release bought for
-    `earlier_frames` counts for them. `content` stands for the clip's bytes: a caption bought for the same content stays
-    the clip's, even if the frames are taken otherwise. "" is none.
+    The lowest `priority` is answered first. `attempt` counts deliberate retries, each of which is a new question.
+    `frames` are given where there is no caption; an answer that an earlier release bought for `earlier_frames` counts
+    for them. `content` identifies the bytes of the clip, "" if unknown: a caption bought for the same content is used
+    again, even if the frames are taken differently.
     """
 
     clip_id: str
@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Call:
-    """A paid call: what was asked, by which template, and what came back."""
+    """A paid call: the task, the template of its prompt, and the answer."""
 
     task: Task
     prompt: str
@@ -39,7 +39,7 @@ class Call:
     answer: Answer
 
     def record(self) -> dict[str, Any]:
-        """Its provenance and its cost as flat JSON, without the text."""
+        """Return the provenance and the cost as flat JSON, without the text."""
         answer = asdict(self.answer)
         usage: dict[str, Any] = answer.pop("usage")
         del answer["text"], answer["explanation"]
@@ -52,7 +52,7 @@ Calls = tuple[Call, ...]
 
 @dataclass(frozen=True)
 class JudgeText:
-    """A text, and the calls that it took."""
+    """A text, and the calls that were made for it."""
 
     text: str
     calls: Calls = ()
@@ -60,7 +60,7 @@ class JudgeText:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict on one description, with the reason in words and numbers, by `model`."""
+    """The verdict on one description, with a reason in words and numbers, by `model`."""
 
     verdict: Literal["Pass", "Fail"]
     reason: str
@@ -69,7 +69,7 @@ class Verdict:
 
 
 class NoVerdict(Exception):
-    """There is no answer for this clip: `outcome` and `reason` are what the ledger says of it."""
+    """The judge has no answer for this clip. `outcome` and `reason` go into the ledger."""
 
     def __init__(
         self, outcome: Literal["rejected", "refused", "failed"], reason: str, detail: str, calls: Calls = ()
@@ -82,22 +82,24 @@ class NoVerdict(Exception):
 
 
 class Judge(Protocol):
-    """All questions may take seconds or hours, and many clips may be asked about at once. All raise Declined."""
+    """The interface of a judge. Methods may take hours, may run concurrently, and raise NoVerdict for a clip without
+    answer.
+    """
 
     name: str
     rounds: int
-    """How often a clip may be described anew after a Fail, the first time included."""
+    """The maximal number of descriptions of one clip: the first one, and one after each Fail."""
     prompt_sha256: str
-    """Of the template that asks for a description; "" where no prompt is used."""
+    """sha256 of the template that asks for a description; "" if no prompt is used."""
 
     async def caption(self, question: Question) -> JudgeText:
-        """What a clip shows that came without a caption."""
+        """Return a caption for a clip that came without one."""
         ...
 
     async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
-        """The scene just before the clip, unlike those `rejected_scenes`."""
+        """Return the scene just before the clip, unlike the `rejected_scenes`."""
         ...
 
     async def verify(self, question: Question, scene: str) -> Verdict:
-        """Whether the clip's caption is something new that follows from `scene`."""
+        """Return whether the caption is new content that follows from `scene`."""
         ...

@@ -1,4 +1,7 @@
-"""How the asking goes, apart from what asks: who is told of it need not load the SDK."""
+"""Progress of the calls, in a module that does not load the SDK.
+
+Tested in tests/judge/spending/test_cached_client.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True)
 class CallProgress:
-    """How the asking goes. Money in US dollars; `trouble` is the last fault if nothing was answered since."""
+    """Progress of the calls. Money in US dollars; `trouble` is the last error, "" if anything was answered since."""
 
     answers: int
     spent: Decimal

@@ -1,4 +1,4 @@
-"""The judge `claude`: the paper's prompts, put to a language model (arXiv 2512.13015, supplement, 10.1 and 11.1)."""
+"""The judge `claude`: prompts of the paper, sent to a language model (arXiv 2512.13015, supplement, 10.1 and 11.1)."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ T = TypeVar("T")
 
 _LABEL = re.compile(r"^\W*description\s*:\W*", re.IGNORECASE)
 _MAX_REPEATS = 1
-"""How often an answer that nobody can read is asked for anew."""
+"""How often a question is repeated after an unreadable answer."""
 
 
 class RequestClient(Protocol):
-    """Who brings the answer to a request: CachedClient, or what stands in for it when nothing may be asked."""
+    """A client that answers requests: CachedClient, or a replay of stored answers."""
 
     async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
-        """Raises RequestFailed."""
+        """Return the answer. Raise RequestFailed."""
         ...
 
     async def has_answer(self, request: Request) -> bool:
-        """Whether it was asked before: the answer is stored, or on its way in a batch."""
+        """Return whether the answer is stored, or on its way in a batch."""
         ...
 
 
@@ -99,7 +99,7 @@ class ClaudeJudge:
                 await client.close()
 
     async def caption(self, question: Question) -> JudgeText:
-        """What the clip's frames show, in one line."""
+        """Return a one-line caption of the frames of the clip."""
         if not question.frames:
             raise NoVerdict("rejected", "no_caption", "the source gives no caption for it, and no frames could be seen")
         request = self._requests.caption(question)
@@ -109,16 +109,16 @@ class ClaudeJudge:
         return await self._text(request, question)
 
     async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
-        """The likely event just before the clip, in one line."""
+        """Return the likely event just before the clip, in one line."""
         return await self._text(self._requests.describe(question, rejected_scenes), question)
 
     async def verify(self, question: Question, scene: str) -> Verdict:
-        """The model's verdict, with its reason."""
+        """Return the model's verdict on the scene, with its reason."""
         request = self._requests.verify(question, scene)
         return await self._ask_verdict(request, question)
 
     async def check_consistency(self, question: Question, scene: str) -> Verdict:
-        """Whether a video that was made of `scene`, of which the caption tells, goes on from it (template 10.1)."""
+        """Return whether a video generated from `scene`, described by the caption, continues it (template 10.1)."""
         return await self._ask_verdict(self._requests.consistency(question, scene), question)
 
     async def _ask_verdict(self, request: Request, question: Question) -> Verdict:
@@ -132,7 +132,7 @@ class ClaudeJudge:
     async def _ask_readable(
         self, request: Request, question: Question, read: Callable[[str], T | None]
     ) -> tuple[T, tuple[Call, ...]]:
-        """What `read` makes of the answer. One that was cut off or says nothing is asked for once more."""
+        """Return the parsed answer. A question whose answer is cut off or unreadable is asked once more."""
         try:
             request.text.encode()
         except UnicodeEncodeError as error:
@@ -186,5 +186,5 @@ CLAUDE = JudgeKind(
 
 
 def _one_line(text: str) -> str | None:
-    """The text without a leading `Description:`, on one line; None if nothing is left."""
+    """Return the text without a leading `Description:`, on one line; None if nothing is left."""
     return " ".join(_LABEL.sub("", text).split()) or None

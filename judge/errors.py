@@ -1,4 +1,4 @@
-"""The ways in which asking ends without an answer. Each message is one line: the thing, the reason, the remedy."""
+"""Errors of the judge. Each message is one line: the thing, the reason, the remedy."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from nextscene.common.errors import StoppedError, UsageError
 
 
 class JudgeUsageError(UsageError):
-    """The key, the model or a setting cannot work as given."""
+    """The key, the model or a setting is invalid."""
 
 
 class JudgeStopped(StoppedError):
-    """The budget, the account or the network does not let it go on. All answers so far are stored."""
+    """The budget, the account or the network does not allow further questions. All answers so far are stored."""
 
 
 class OverBudget(JudgeStopped):
-    """One long question may cost more than the budget has left, and is not asked. Shorter ones go on."""
+    """One long question may cost more than is left of the budget, and is skipped; shorter ones are still asked."""
 
 
 JUDGE_ERROR = "judge_error"
@@ -22,7 +22,7 @@ CAPTION_TOO_LONG = "caption_too_long"
 
 
 class RequestFailed(Exception):
-    """One question has no answer: `reason` is a word to count by, `detail` the last error."""
+    """One question got no answer: `reason` is a word to count by, `detail` the last error."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)

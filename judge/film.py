@@ -1,7 +1,7 @@
-"""The embedded judge: the scene before a shot is the caption of the shot before it in the same film.
+"""The judge `film`: the scene before a shot is the caption of the preceding shot of the same film.
 
-It needs no key and no network, and what it says did happen. It is not the paper's method, which asks a language model
-to imagine the scene; all that is made with it says `film`.
+It needs no key and no network, and its scenes did happen. It is not the paper's method, which asks a language model to
+imagine the scene; all data made with it is marked `film`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FUNCTION_WORDS = frozenset(
 
 
 class FilmJudge:
-    """Pass when scene and caption share less than `max_overlap` of their content words. Has one round."""
+    """Pass a scene that shares less than `max_overlap` of its content words with the caption. One round."""
 
     name = "film"
     rounds = 1
@@ -34,17 +34,17 @@ class FilmJudge:
         self.max_overlap = max_overlap
 
     async def caption(self, question: Question) -> JudgeText:
-        """It cannot see: raises Declined."""
+        """Raise NoVerdict: this judge cannot see."""
         raise NoVerdict("rejected", "no_caption", "the source gives no caption for it")
 
     async def describe(self, question: Question, rejected_scenes: tuple[str, ...] = ()) -> JudgeText:
-        """The caption of the preceding shot, word for word. Raises Declined for the first shot of a source."""
+        """Return the caption of the preceding shot, unchanged. Raise NoVerdict for the first shot of a source."""
         if not question.preceding_caption:
             raise NoVerdict("rejected", "first_shot", "no captioned shot comes before it in the same source video")
         return JudgeText(question.preceding_caption)
 
     async def verify(self, question: Question, scene: str) -> Verdict:
-        """The paper's redundancy check as a rule on words."""
+        """Apply the redundancy check of the paper as a rule on words."""
         share, common = overlap(scene, question.caption)
         passed = share < self.max_overlap
         sign = "<" if passed else "≥"
@@ -66,14 +66,14 @@ FILM = JudgeKind(
 
 
 def overlap(scene: str, caption: str) -> tuple[float, set[str]]:
-    """|common| / |the smaller set of content words|, in [0, 1], and the common words. 0 where a text has none."""
+    """Return |common| / |the smaller set of content words|, in [0, 1], and the common words; 0 if a text has none."""
     before, now = content_words(scene), content_words(caption)
     common = before & now
     return len(common) / max(1, min(len(before), len(now))), common
 
 
 def content_words(text: str) -> set[str]:
-    """The words that carry content, in lower case, without possessive and plural endings."""
+    """Return the content words in lower case, without possessive and plural endings."""
     words = (word.removesuffix("'s") for word in _WORD.findall(text.casefold().replace("’", "'")))
     return {_singular(word) for word in words if word not in _FUNCTION_WORDS}
 

@@ -1,10 +1,10 @@
-"""Text of strangers, made such that it stays a value in the template that it is put into."""
+"""Escaping of text from data, so that it stays a value in the template that it is put into."""
 
 from __future__ import annotations
 
 import re
 
-# What the paper's templates call the values, and the answer.
+# The names that the templates of the paper give to the values and to the answer.
 _NAMES = r"scene\s+description|description|caption|input|output|verdict|criteria"
 _LABEL = re.compile(rf"[\W_]*(?:{_NAMES})[\W_]*?[:\uff1a]", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""The version of the prompts that some answers were begun with, where no configuration says it."""
+"""The version of the prompts with which a folder of answers was begun, where no configuration records it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PROMPTS = f"{CALLS}/prompts.json"
 
 
 def prompt_version(files: AnswerFiles) -> Literal[1, 2]:
-    """Return what is noted beside the answers, else 1 where there are some, else the newest, which is noted now.
+    """Return the version recorded beside the answers; else 1 if there are answers; else the newest, and record it.
 
-    Raises JudgeStopped for a note that is damaged.
+    Raise JudgeStopped for a damaged record.
     """
     try:
         version = json.loads(files.read(PROMPTS))["version"]

@@ -1,4 +1,7 @@
-"""The questions to the model: templates, and what is put into them."""
+"""Requests to the model: templates, filled with the texts of a clip.
+
+Tested in tests/judge/api/test_wire.py.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ _DESCRIPTION = "[What likely happened just before this moment]"
 
 
 class RequestBuilder:
-    """The wording of each question on the wire. `docs/reproduction.md` shows them.
+    """Builds the request of each task. `docs/reproduction.md` shows the texts.
 
-    Version 2 of the prompts puts strangers' text in by `as_value`, and says in the system prompt that it is data.
+    Version 2 of the prompts escapes text from data by `as_value`, and says in the system prompt that it is data.
     """
 
     def __init__(self, settings: ClaudeConfig, price: Price) -> None:
@@ -26,13 +29,13 @@ class RequestBuilder:
         self._effort = settings.effort if price.takes_effort else ""
 
     def caption(self, question: Question) -> Request:
-        """The frames, each after its time, then our caption prompt."""
+        """Return the request for a caption: the frames, each after its time, then our prompt."""
         prompt = load("caption")
         subject = f"{question.clip_id} {question.content}" if question.content else ""
         return self._request("caption", prompt, question, text=prompt.text, frames=question.frames, subject=subject)
 
     def describe(self, question: Question, rejected_scenes: tuple[str, ...]) -> Request:
-        """The template up to `Description:`, from where the model goes on; what follows there is the system prompt."""
+        """Return the request for a scene: the template up to `Description:`; the rest of it is the system prompt."""
         prompt = load("preceding_description")
         instruction, _, guidelines = prompt.text.partition(_DESCRIPTION)
         text = instruction.strip().replace(prompt.markers["caption"], self.value(question.caption))
@@ -42,19 +45,19 @@ class RequestBuilder:
         return self._request("describe", prompt, question, text=text, system=self._system(guidelines.strip()))
 
     def verify(self, question: Question, scene: str) -> Request:
-        """The template, then scene and caption, under the names that the paper's template 10.1 gives them."""
+        """Return the request to verify a scene: the template, then scene and caption, named as in template 10.1."""
         prompt = load("verification")
         text = f"{prompt.text}\nScene Description: {self.value(scene)}\nCaption: {self.value(question.caption)}"
         return self._request("verify", prompt, question, text=text, system=self._system(), schema=SCHEMA)
 
     def consistency(self, question: Question, scene: str) -> Request:
-        """The template, scene and caption in their places."""
+        """Return the request for a consistency verdict: the template with scene and caption filled in."""
         prompt = load("causal_consistency")
         text = prompt.fill(scene_description=self.value(scene), caption=self.value(question.caption))
         return self._request("consistency", prompt, question, text=text, system=self._system(), schema=SCHEMA)
 
     def value(self, text: str) -> str:
-        """Return a stranger's text as it is put into a template."""
+        """Return a text from data, escaped for a template."""
         return text if self._settings.prompt_version == 1 else as_value(text)
 
     def _system(self, *parts: str) -> str:

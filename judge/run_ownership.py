@@ -1,4 +1,4 @@
-"""Whether a judge still asks for a run that holds its OUT."""
+"""The check that a judge still works for a live run that holds the lock of its output."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _READ_SECONDS = 2.0
 
 
 class RunOwnershipCheck:
-    """Ends the asking for a run that has died or lost its lock: from then on nothing more is paid for.
+    """Stops the calls of a run that has died or lost its lock, so that nothing more is paid for.
 
-    Called before each question: the process is looked for at most ten times a second, the lock read every two seconds.
+    `check` is called before each question: it looks for the process ten times a second at most, and reads the lock
+    every two seconds.
     """
 
     def __init__(self, out: Storage, run_id: str) -> None:
@@ -40,7 +41,7 @@ class RunOwnershipCheck:
             raise self._stopped(f"its process, {self._holder.pid} on {self._holder.host}, has ended")
 
     def _read_lock(self) -> None:
-        """Raise JudgeStopped where the lock cannot be read, is another's, or has not changed for too long."""
+        """Raise JudgeStopped if the lock cannot be read, belongs to another run, or has not changed for too long."""
         try:
             content, store_age = self._out.read_with_age(LOCK)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Pass or Fail out of what a judge wrote, which is not always quite what it was asked for."""
+"""Parsing of verdicts: Pass or Fail from the text of a model, also where it does not keep to the schema."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _WORD = "(?:[Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
 _NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}({_WORD})\b(?!\W{{0,8}}(?:[/|]|\bor\b)\W{{0,8}}{_WORD}\b)")
 _ALONE = re.compile(rf"\W*({_WORD})\W*")
 _MAX_BRACES = 100
-"""An answer has one object; to try each brace of a text of braces would take hours."""
+"""An answer has one object; trying each brace of a text full of braces would take hours."""
 
 
 def parse_verdict(text: str) -> tuple[VerdictWord, str] | None:
-    """Verdict and reason, None where there is no verdict or there are both.
+    """Return verdict and reason, or None if there is no verdict or both.
 
-    Takes JSON, also inside other text, then `verdict: …` in any case, then the bare word.
+    Accept JSON, also inside other text, else `verdict: …` in any case, else the bare word.
     """
     found = [
         (verdict, _reason(value.get("reason", "")))
@@ -57,7 +57,7 @@ def _reason(value: Any) -> str:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, none inside another. What is no object is tried from each of its braces on."""
+    """Yield the JSON objects in a text, none inside another. After invalid JSON, continue at the next brace."""
     at = 0
     decoder = json.JSONDecoder()
     for _ in range(_MAX_BRACES):

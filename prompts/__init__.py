@@ -1,7 +1,7 @@
 """The prompt templates, as text files beside this module: loaded by name, their fields checked, their text hashed.
 
-The first three are the paper's own words (arXiv 2512.13015, supplement, sections 10 and 11.1), with line wraps
-removed and nothing else changed. `docs/reproduction.md` says how each is sent.
+The first three are the words of the paper (arXiv 2512.13015, supplement, sections 10 and 11.1), with line wraps removed
+and nothing else changed. `docs/reproduction.md` says how each is sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PromptError(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """One template. `sha256` is that of `text` in UTF-8 and stands in every record made with it."""
+    """A template. `sha256` is that of `text` in UTF-8, and is part of every record made with it."""
 
     name: str
     text: str
@@ -48,9 +48,9 @@ class Prompt:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def fill(self, **values: str) -> str:
-        """The text with each field's marker replaced by its value, in one pass: a value is never searched for markers.
+        """Return the text with each marker replaced by its value, in one pass: values are never searched for markers.
 
-        Raises PromptError when the names given are not exactly the template's fields.
+        Raise PromptError if the names given are not exactly the fields of the template.
         """
         if values.keys() != self.markers.keys():
             raise PromptError(
@@ -65,7 +65,7 @@ class Prompt:
 
 @cache
 def load(name: str) -> Prompt:
-    """The template of that name, without the file's last newline. Raises PromptError if there is none."""
+    """Return the template of a name, without the last newline of its file. Raise PromptError if it does not exist."""
     if name not in _MARKERS:
         raise PromptError(f"no prompt {name!r}; there are {', '.join(NAMES)}")
     text = resources.files(__package__).joinpath(f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")

@@ -1,1 +1,1 @@
-"""Asking the Claude API: requests, retries, rate limits, batches."""
+"""The client of the Claude API: requests, retries, rate limits, batches."""

@@ -1,4 +1,4 @@
-"""A finished call: what came back for one question, and what it cost."""
+"""The answer to one question: its text and its cost."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _STATUS: Mapping[str, Status] = {
     "model_context_window_exceeded": "truncated",
 }
 _MAX_TOKENS = 10**9
-_BELIEVED = 4
-"""So many times the worst case may be a prompt that was counted otherwise than here. More is a mistake."""
+_MAX_COST_RATIO = 4
+"""An answer that costs more than this many times the worst case is counted as unreadable."""
 _NAMES = ("stop_reason", "model_served", "message_id", "request_id")
 
 
 class InvalidResponse(ValueError):
-    """What came back is not a message of this API that can be read; it may have been charged for."""
+    """The response is not a readable message of this API; it may have been charged for."""
 
 
 class NotFromModel(InvalidResponse):
-    """What came back was made by no model: a login page, an answer of a proxy. It was not charged for."""
+    """The response does not come from a model, as a login page or a proxy error. It was not charged for."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was paid for. Unknown text is "". `usd` is exact; `tries` counts the requests that it took.
+    """The answer to a paid call. Unknown text is "". `usd` is exact; `tries` counts the requests that were sent.
 
-    Whatever the API sent, each text can be written down, and `category` is a word to count by.
-    `clip_id` is the clip that it was bought for; `alias` is another name to find it by. A `shared` answer was paid for
-    by an equal question of another clip; here it cost nothing.
+    All texts are sanitized, so that files can hold them, and `category` is a word to count by. `clip_id` is the clip
+    that the answer was bought for; `alias` is another key to find it by. A `shared` answer was paid for by an equal
+    question of another clip and costs nothing here.
     """
 
     key: str
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it is found by."""
+        """The keys under which the answer is found."""
         return (self.key, self.alias) if self.alias else (self.key,)
 
     def is_same_call(self, other: Answer) -> bool:
@@ -77,17 +77,17 @@ class Answer:
         batch_id: str = "",
         tries: int = 1,
     ) -> Answer:
-        """From a message as the API sends it. It costs what the model that gave it does.
+        """Return the answer in a message of the API, priced as the model that served it.
 
-        Raises InvalidResponse, also for usage that nobody can believe: negative, or far beyond `worst`, in US dollars,
-        which an answer of the model that was asked can cost.
+        Raise InvalidResponse, also for implausible usage: negative, or costing far more than `worst`, in US dollars,
+        the worst case of the request.
         """
         try:
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
             reason = message["stop_reason"]
             details = message.get("stop_details") or {}
             usage, served = _usage(message["usage"]), str(message["model"])
-            if worst is not None and price.cost(usage, in_batch=bool(batch_id)) > _BELIEVED * worst:
+            if worst is not None and price.cost(usage, in_batch=bool(batch_id)) > _MAX_COST_RATIO * worst:
                 raise ValueError(f"it counts {usage.prompt_tokens:,} and {usage.output_tokens:,} tokens")
             return Answer(
                 key=key,
@@ -109,18 +109,18 @@ class Answer:
             raise InvalidResponse(f"what came back is not a message: {error!r}") from error
 
     def to_line(self) -> bytes:
-        """One line of JSON with its newline."""
+        """Return one line of JSON with its newline."""
         value = asdict(self) | {"usd": str(self.usd)}
         return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
     @staticmethod
     def from_line(line: bytes) -> Answer:
-        """Raises ValueError, KeyError or TypeError for a line that is none."""
+        """Return the answer of a line. Raise ValueError, KeyError or TypeError for an invalid line."""
         value = json.loads(line)
         return Answer(**{**value, "usage": Usage(**value["usage"]), "usd": Decimal(value["usd"])})._sanitized()
 
     def _sanitized(self) -> Answer:
-        """With texts that files can hold. One that is too long to be data is none, and `explanation` says so."""
+        """Return the answer with storable texts. A text that is too long is dropped, as `explanation` says."""
         text, explanation = storable_text(self.text), readable_text(str(self.explanation or ""))
         if (size := len(text.encode())) > MAX_TEXT_BYTES:
             text, explanation = "", f"an answer of {size:,} bytes, {MAX_TEXT_BYTES:,} are the most"
@@ -142,7 +142,7 @@ def _usage(value: Mapping[str, Any]) -> Usage:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens. Raises ValueError for what no answer has, or TypeError."""
+    """Return a number of tokens. Raise ValueError for an implausible one, or TypeError."""
     if not 0 <= (count := int(value)) <= _MAX_TOKENS:
         raise ValueError("it counts so many tokens as no answer has")
     return count

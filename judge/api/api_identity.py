@@ -1,4 +1,4 @@
-"""With which key, and at which address, the judge asks: compared between processes without carrying either."""
+"""The API key and address of a process, compared between processes without revealing either."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SALT_BYTES = 16
 
 @dataclass(frozen=True)
 class ApiIdentity:
-    """Salted hashes of the key and of the address that one process asks with."""
+    """Salted hashes of the API key and the address of one process."""
 
     salt: bytes
     key_sha256: str
@@ -23,13 +23,13 @@ class ApiIdentity:
 
     @staticmethod
     def current(salt: bytes | None = None) -> ApiIdentity:
-        """Return that of this process, with a new salt if none is given."""
+        """Return the identity of this process, with a new salt if none is given."""
         salt = salt or secrets.token_bytes(_SALT_BYTES)
         key, address = f"{key_name()}={secret_of(key_name())}", os.environ.get(_ADDRESS, "").strip().rstrip("/")
         return ApiIdentity(salt, _hashed(salt, key), _hashed(salt, address))
 
     def differences(self) -> list[str]:
-        """Return the environment variables that are set otherwise in this process."""
+        """Return the environment variables that differ in this process."""
         here = ApiIdentity.current(self.salt)
         wrong = ["/".join(KEYS)] if here.key_sha256 != self.key_sha256 else []
         return wrong + ([_ADDRESS] if here.address_sha256 != self.address_sha256 else [])

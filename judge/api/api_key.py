@@ -1,4 +1,4 @@
-"""The key of this process for the Claude API: whether it has one, and that none is ever shown."""
+"""The API key of this process: checked before use, and redacted from all texts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _OTHER_PROVIDERS = ("sk-proj-", "sk-or-", "AKIA", "ASIA", "AIza", "hf_", "gsk_",
 
 
 def check_key(instead: str = "") -> None:
-    """Raises JudgeUsageError where this process has no key for the API, or a key or an address that cannot be one.
+    """Raise JudgeUsageError if this process has no API key, or a key or an address that cannot be valid.
 
-    `instead` is what a command offers that does without one, at the end of the line that says how to have one.
+    `instead` is what a command offers without a key, appended to the remedy.
     """
     _check_address()
     secrets = configured_secrets()
@@ -42,14 +42,14 @@ def _check_address() -> None:
 
 
 def redact(text: str) -> str:
-    """The text without the secrets of this process."""
+    """Return the text without the secrets of this process."""
     for secret in configured_secrets().values():
         text = text.replace(secret, "***")
     return text
 
 
 def key_name() -> str:
-    """Return the variable that the key is taken from: the first if both are set."""
+    """Return the name of the variable with the key: the first one if both are set."""
     return next((name for name in KEYS if secret_of(name)), KEYS[0])
 
 

@@ -1,4 +1,4 @@
-"""How long to wait, and when waiting is over."""
+"""Retry policy, exponential backoff, and the detection of outages."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LONGEST_WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How many calls at once are too many, and how many seconds too long: for one call, and for an outage of all.
+    """The limits of concurrency and patience: for one call, and for an outage of the whole API.
 
-    A batch is sent off once no question has joined it for `quiet_seconds`, or it is full. One whose creation broke off
-    may still appear within `batch_appear_hours`.
+    A batch is sent once no question has arrived for `quiet_seconds`, or once it is full. A batch whose creation broke
+    off may still appear within `batch_appear_hours`.
     """
 
     calls_at_once: int = 256
@@ -30,17 +30,17 @@ class RetryPolicy:
 
 
 class OutageDetector:
-    """Watches for the time in which nothing at all is answered. Before the first contact it is less patient."""
+    """Detects an outage: a time without any answer. Before the first contact it is detected sooner."""
 
     def __init__(self, retry_policy: RetryPolicy) -> None:
         self._retry_policy = retry_policy
         self._failing_since: float | None = None
         self._has_reached = self._has_answered = False
         self.last_error: ApiError | None = None
-        """What went wrong since the last answer."""
+        """The last error since the last answer."""
 
     def child(self) -> OutageDetector:
-        """A watch over one thing alone, which may fail for too long while others are answered."""
+        """Return a detector for one operation, which may fail for too long while others succeed."""
         watch = OutageDetector(self._retry_policy)
         watch._has_reached, watch._has_answered = self._has_reached, self._has_answered
         return watch
@@ -50,11 +50,10 @@ class OutageDetector:
         self._has_reached = self._has_answered = True
 
     def record_error(self, fault: ApiError, tolerate_outage: bool = False) -> bool:
-        """Raises JudgeUsageError or JudgeStopped if this fault ends the run, or has lasted for too long.
+        """Return whether the outage has lasted for too long. Raise JudgeStopped for that unless `tolerate_outage`.
 
-        What was accepted before and is not any more is no mistake.
-
-        Where the latter is `tolerate_outage`, it returns whether it has.
+        Raise JudgeUsageError or JudgeStopped for an error that ends the run. A key or model that was accepted before
+        and is not any more raises JudgeStopped.
         """
         if fault.kind == "mistake" and not self._has_answered:
             raise JudgeUsageError(fault.message)
@@ -77,6 +76,6 @@ class OutageDetector:
 
 
 def backoff(tries: int) -> float:
-    """Seconds before the next try: twice as long each time, up to a minute, and never the same for two callers."""
+    """Return the seconds before the next try: 0.5 · 2ⁿ up to a minute, times a random factor in [0.5, 1] (jitter)."""
     longest: float = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(tries - 1, 10))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,4 +1,7 @@
-"""What is asked of the Message Batches API, each thing until it is answered."""
+"""Calls to the Message Batches API, each retried until it is answered.
+
+Tested in tests/judge/api/test_batches.py.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +35,19 @@ _UPLOAD_SECONDS = 600.0
 _FIRST_POLL_SECONDS = 1.0
 _LONGEST_POLL_SECONDS = 60.0
 _MAX_NOT_FOUND = 3
-"""So often in a row is a batch not known that it is not there."""
+"""A batch that is unknown this many times in a row does not exist."""
 _READINGS = 5
 _STATES = ("in_progress", "canceling", "ended")
-# How far the server's clock may be from ours.
+# The largest difference between the clock of the server and ours.
 _CLOCKS_APART = timedelta(hours=1)
 
 
 class CreationUncertain(Exception):
-    """Nobody knows whether the batch was created. It may be listed later."""
+    """It is unknown whether the batch was created. It may be listed later."""
 
 
 class CreationFailed(Exception):
-    """The batch surely was not created; `reason` is what ends the run."""
+    """The batch was certainly not created; `reason` is what ends the run."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__(reason)
@@ -52,7 +55,7 @@ class CreationFailed(Exception):
 
 
 class BatchApi:
-    """Raises JudgeUsageError or JudgeStopped from all of its methods."""
+    """The Message Batches API. All methods raise JudgeUsageError or JudgeStopped."""
 
     def __init__(
         self,
@@ -70,9 +73,9 @@ class BatchApi:
         self._short: Counter[frozenset[str]] = Counter()
 
     async def create(self, batch: BatchRecord, requests: list[Request]) -> str:
-        """The new batch's id. It is tried again where it surely was not created.
+        """Return the id of the new batch. Retry if it was certainly not created.
 
-        Raises NotCreated or MayAppear, and nothing else.
+        Raise CreationFailed or CreationUncertain, and nothing else.
         """
         items: Any = [{"custom_id": request.key, "params": request.body} for request in requests]
         tries, outage = 0, self._outage.child()
@@ -91,7 +94,7 @@ class BatchApi:
                 return batch_id
             except Exception as error:  # noqa: BLE001
                 fault = classify_exception(error, redact)
-            # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
+            # Not in the except block: the exception must not be chained to the SDK's error, which may quote the key.
             if fault.may_be_done:
                 raise CreationUncertain(fault.message)
             try:
@@ -106,10 +109,10 @@ class BatchApi:
                 raise CreationFailed(end) from end
 
     async def locate(self, batch: BatchRecord, known: Collection[str]) -> tuple[str, bool]:
-        """The id under which the account lists this batch, "" if it does not.
+        """Return the id under which the account lists this batch, "" if it does not.
 
-        And whether a batch that is still at work may be this one: what is in it shows once it has ended. `known` are
-        ids of other batches.
+        Return too whether a batch that is still being processed may be this one: its content is visible once it has
+        ended. `known` are the ids of other batches.
         """
         at_work = False
         for candidate in await self._retry_read(lambda: self._candidates(batch, known)):
@@ -122,7 +125,7 @@ class BatchApi:
         return "", at_work
 
     async def _candidates(self, batch: BatchRecord, known: Collection[str]) -> list[MessageBatch]:
-        """The batches of this size that were created since this one was planned."""
+        """Return the batches of this size that were created since this one was planned."""
         earliest = datetime.fromtimestamp(batch.planned_at, UTC) - _CLOCKS_APART
         found = []
         async for listed in self._api.messages.batches.list(limit=100):
@@ -133,14 +136,14 @@ class BatchApi:
         return found
 
     async def _has_our_questions(self, batch: BatchRecord, batch_id: str) -> bool:
-        # One question alone proves nothing: an earlier batch may have ended without an answer to it.
+        # A single question proves nothing: an earlier batch may have ended without an answer to it.
         held = {
             entry.custom_id async for entry in self._entries(batch_id) if entry and isinstance(entry.custom_id, str)
         }
         return held == batch.questions.keys()
 
     async def until_ended(self, batch_id: str, record: str) -> None:
-        """Returns once the batch has ended, and its results can be read. `record` is our own file about it."""
+        """Return once the batch has ended and its results can be read. `record` is the path of our record of it."""
         if await self._ended(batch_id) is None:
             raise JudgeStopped(
                 f"the batch {batch_id} cannot be collected: this account does not know it, or the API keeps its results"
@@ -148,7 +151,7 @@ class BatchApi:
             )
 
     async def _ended(self, batch_id: str) -> MessageBatch | None:
-        """The batch once it has ended; None if it, or what it held, is not there any more."""
+        """Return the batch once it has ended; None if it or its results no longer exist."""
         pause, gone = _FIRST_POLL_SECONDS, 0
         while True:
             batch = await self._retry_read(lambda: self._retrieve(batch_id))
@@ -170,7 +173,7 @@ class BatchApi:
         return batch
 
     async def results(self, batch: BatchRecord) -> dict[str, Answer | Exception]:
-        """Key → answer, or why there is none: MissingFromBatch, RequestFailed, or what ends the run."""
+        """Return key → answer, or why there is none: MissingFromBatch, RequestFailed, or what ends the run."""
         read = await self._retry_read(lambda: self._read(batch))
         some_answered = any(isinstance(result, Answer) for result in read.values())
         faults = {key: result for key, result in read.items() if isinstance(result, ApiError)}
@@ -180,7 +183,7 @@ class BatchApi:
         )
 
     async def _read(self, batch: BatchRecord) -> dict[str, Result]:
-        """All results. What is missing again and again is not there."""
+        """Return all results. A result that is missing in several reads does not exist."""
         try:
             return await read_results(self._entries(batch.batch_id), batch, self._price)
         except TruncatedResults as short:
@@ -190,7 +193,7 @@ class BatchApi:
             return short.results | unread(short.missing)
 
     async def _end_of(self, fault: ApiError, key: str, some_answered: bool) -> Exception:
-        """What a question ends with in whose place the batch holds a fault."""
+        """Return the exception for a question with an error in its place in the batch."""
         if fault.kind in ("mistake", "stop"):
             return JudgeStopped(fault.message)
         if some_answered:
@@ -202,7 +205,7 @@ class BatchApi:
         return RequestFailed(fault.reason, fault.message)
 
     async def _entries(self, batch_id: str) -> AsyncIterator[MessageBatchIndividualResponse | None]:
-        """The lines of a batch's results; None for one that is no result, at which the SDK's own reader would end."""
+        """Yield the results of a batch; None for an invalid line, at which the reader of the SDK would stop."""
         async with self._api.messages.batches.with_streaming_response.results(batch_id) as response:
             last = ""
             async for line in response.iter_lines():
@@ -213,7 +216,7 @@ class BatchApi:
                 yield entry
 
     async def _retry_read(self, action: Callable[[], Awaitable[T]]) -> T:
-        """What only reads may be done again and again."""
+        """Retry an operation that only reads until it succeeds."""
         tries = 0
         while True:
             tries += 1
@@ -222,7 +225,7 @@ class BatchApi:
                 self._outage.record_success()
                 return found
             except Exception as error:  # noqa: BLE001
-                # What the SDK stumbles over, as it checks no types, is not of the API.
+                # The SDK does not check types: an error within it means that the response is not from the API.
                 stumbled = type(error) in (AttributeError, TypeError, anthropic.AnthropicError)
                 odd = NotFromModel(f"what came back is nothing of the Claude API ({type(error).__name__})")
                 fault = classify_exception(odd if stumbled else error, redact)
@@ -236,7 +239,7 @@ class BatchApi:
 
 
 def _id(created: httpx2.Response) -> str:
-    """Of the batch that was created. Raises NotFromModel or InvalidResponse where the response does not tell."""
+    """Return the id of the created batch. Raise NotFromModel or InvalidResponse if the response has none."""
     value = read_message(created)
     if not isinstance(value.get("id"), str):
         raise InvalidResponse("what came back has no batch's id")

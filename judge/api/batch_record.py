@@ -1,4 +1,4 @@
-"""The record of a batch from before it is created until its answers are stored and paid."""
+"""The record of a batch, kept from before its creation until its answers are stored and their cost is recorded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BATCHES = f"{CALLS}/batches"
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """`questions` maps the key of each question to the clip that it is asked for, `aliases` to its alias if it has one.
+    """A batch on record. `questions` maps the key of each question to its clip, `aliases` to its alias if it has one.
 
-    `worst` is what is reserved for all, in US dollars. An older version noted a folder's name in the clip's place.
-    `batch_id` is the API's, "" until it is known. `planned_at` is in seconds since 1970. `dearest` is the worst
-    case of one question, which an older version did not note.
+    `worst` is the reserved worst-case cost of all questions and `dearest` that of one question, in US dollars; an older
+    version did not record `dearest`, and recorded a folder name in place of the clip. `batch_id` is the id of the API,
+    "" until it is known. `planned_at` is in seconds since 1970.
     """
 
     name: str
@@ -42,7 +42,7 @@ class BatchRecord:
 
     @staticmethod
     def read_all(files: AnswerFiles) -> list[BatchRecord]:
-        """Every batch that stands as open. Raises JudgeStopped for a record that is damaged."""
+        """Return the records of all open batches. Raise JudgeStopped for a damaged record."""
         found = []
         for entry in files.files(BATCHES):
             try:

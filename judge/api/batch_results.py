@@ -1,4 +1,7 @@
-"""The results of a batch, as the API lists them: for each question its answer, or why there is none."""
+"""The results of a batch: for each question its answer, or the reason why there is none.
+
+Tested in tests/judge/api/test_batches.py.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,22 @@ from nextscene.judge.spending.prices import Price
 
 
 class MissingFromBatch(Exception):
-    """The batch has ended without an answer to this question, which may be asked again."""
+    """The batch has ended without an answer to this question, which may be sent again."""
 
 
 class BatchNeverCreated(MissingFromBatch):
-    """The batch that should have held this question does not exist."""
+    """The batch of this question was not created."""
 
 
 class UnreadableResult(MissingFromBatch):
-    """There was an answer, charged for, that nobody can read."""
+    """There was an answer, charged for, that cannot be read."""
 
 
 Result = Answer | ApiError | MissingFromBatch
 
 
 class TruncatedResults(InvalidResponse):
-    """The results have come without those of `missing`, and with nothing that could be those."""
+    """The results end without those of `missing`, and hold no line that could be one of them."""
 
     def __init__(self, batch: BatchRecord, missing: frozenset[str], results: dict[str, Result]) -> None:
         super().__init__(f"the results of batch {batch.batch_id} end {len(missing):,} too early")
@@ -42,9 +45,9 @@ class TruncatedResults(InvalidResponse):
 async def read_results(
     entries: AsyncIterable[MessageBatchIndividualResponse | None], batch: BatchRecord, price: Price
 ) -> dict[str, Result]:
-    """Key → result. Of several results of one question the one that was paid for counts.
+    """Return key → result. Of several results of one question the paid one counts.
 
-    Raises TooShort, and NotFromModel where none of it is a result.
+    Raise TruncatedResults, and NotFromModel if no line is a result.
     """
     results: dict[str, Result] = {}
     unreadable = 0
@@ -65,12 +68,12 @@ async def read_results(
 
 
 def unread(keys: Iterable[str]) -> dict[str, Result]:
-    """The results of questions whose lines are not there, or cannot be read."""
+    """Return the results of questions whose lines are missing or unreadable."""
     return {key: UnreadableResult("a line of the batch's results cannot be read") for key in keys}
 
 
 def entry_of(line: str) -> MessageBatchIndividualResponse | None:
-    """A line of the results as the SDK makes it, which checks no types; None for one that is no result."""
+    """Return a line of the results as the SDK parses it, without type checks; None if it is not a result."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -81,7 +84,7 @@ def entry_of(line: str) -> MessageBatchIndividualResponse | None:
 
 
 def _of(entry: MessageBatchIndividualResponse, batch: BatchRecord, price: Price) -> Result:
-    """Whatever stands there is the one question's own end. The SDK checks no types."""
+    """Return the result of one question from its entry, whose types the SDK does not check."""
     try:
         result = entry.result
         if result.type == "succeeded":

@@ -123,7 +123,7 @@ class Batches:
         latest = max(map(self._appears_until, self._unlisted.values()))
         return JudgeStopped(
             f"{len(self.unlisted):,} questions may be in a batch whose creation broke off, and which the API does not"
-            " list yet; the same command looks for it again, and asks them anew after"
+            " list yet; the same command looks for it again, and asks the questions again after"
             f" {datetime.fromtimestamp(latest, UTC):%Y-%m-%d %H:%M} UTC (see limits.batch_appear_hours)"
         )
 

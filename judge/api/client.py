@@ -1,4 +1,4 @@
-"""One question to the API, asked until it is answered, within the limits and the budget."""
+"""The client of the Messages API: sends one question, with retries, within the limits and the budget."""
 
 from __future__ import annotations
 
@@ -33,16 +33,13 @@ _BETWEEN = "; is there a login page or a proxy between, or another server at ANT
 _CHECK_SECONDS = 15.0
 _MAX_FAILURES = 8
 _READINGS = 3
-"""So many answers to one question are paid for that nobody can read."""
+"""A question is given up after this many unreadable answers, which are paid for."""
 _FEW_CALLS = 16
-"""So few questions, the last of many, may each be at fault themselves when they alone are left and fail."""
+"""With this few calls left, repeated server errors are blamed on the questions, not on an outage."""
 
 
 def connect(retry_policy: RetryPolicy) -> anthropic.AsyncAnthropic:
-    """The SDK's client. It never tries again by itself: it knows neither the budget nor the other calls.
-
-    Raises JudgeUsageError.
-    """
+    """Return a client of the SDK. It does not retry by itself: it knows neither the budget nor the other calls."""
     check_key()
     key = configured_secrets()
     connections = httpx2.Limits(max_connections=None, max_keepalive_connections=retry_policy.calls_at_once)
@@ -62,9 +59,9 @@ def connect(retry_policy: RetryPolicy) -> anthropic.AsyncAnthropic:
 
 
 async def check_accepted(retry_policy: RetryPolicy, model: str) -> None:
-    """Raise JudgeUsageError where the API says that it does not accept the key. Costs nothing.
+    """Raise JudgeUsageError if the API rejects the key. Costs nothing.
 
-    Whatever else it meets is left to those who ask: an address that counts no tokens may answer all the same.
+    Other errors are left to the calls themselves: an address that does not count tokens may answer questions.
     """
     async with connect(retry_policy) as api:
         with suppress(TimeoutError):
@@ -75,12 +72,12 @@ async def check_accepted(retry_policy: RetryPolicy, model: str) -> None:
 
 
 def worst_cost(price: Price, request: Request, in_batch: bool) -> Decimal:
-    """More than the answer can cost, in US dollars."""
+    """Return an upper bound of the cost of the answer, in US dollars."""
     return price.cost(Usage(min(request.max_input_tokens, price.context), request.max_tokens), in_batch)
 
 
 def check_length(price: Price, request: Request) -> None:
-    """Raise RequestFailed for a question that cannot be answered, since its prompt cannot fit the model's context."""
+    """Raise RequestFailed for a question whose prompt cannot fit the context of the model."""
     if request.min_input_tokens > price.context:
         raise RequestFailed(
             CAPTION_TOO_LONG,
@@ -90,7 +87,7 @@ def check_length(price: Price, request: Request) -> None:
 
 
 class Client:
-    """Sends questions one by one, many at once. For one event loop."""
+    """Sends questions in single calls, many at once. For one event loop."""
 
     def __init__(
         self,
@@ -116,9 +113,9 @@ class Client:
         shutdown.add_listener(self.queue.close)
 
     async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
-        """Return the answer, whatever it says, on the journal by then. `clip_id` is whom it is bought for.
+        """Return the answer, which is on the journal by then. `clip_id` is the clip that it is bought for.
 
-        Raises RequestFailed for this question, JudgeUsageError or JudgeStopped for all.
+        Raise RequestFailed for this question, JudgeUsageError or JudgeStopped for all.
         """
         self._pending_calls += 1
         try:
@@ -139,7 +136,7 @@ class Client:
             if unread >= _READINGS:
                 raise RequestFailed(JUDGE_ERROR, f"{unread} times; last: {outcome.message}")
             if outcome.kind in ("server", "lost", "unreadable"):
-                # In an outage nobody is answered; what fails while others are answered fails by itself.
+                # In an outage nothing is answered: an error while others are answered is the question's own.
                 failures += answered_before != self._answered
                 answered_before = self._answered
                 if failures >= _MAX_FAILURES:
@@ -161,7 +158,7 @@ class Client:
             worst = worst_cost(self._dearest, request, in_batch=False)
             await self._budget.reserve(call, request.key, worst, priority)
             outcome = await self._sent(request, clip_id, call, tries)
-            # Not in the except block: what is raised here must not lead to the SDK's error, which may quote the key.
+            # Not in the except block: the exception must not be chained to the SDK's error, which may quote the key.
             if isinstance(outcome, Answer):
                 self._budget.settle(call, outcome)
                 self._record_success(outcome, permit)
@@ -179,7 +176,7 @@ class Client:
             self.queue.release()
 
     async def _check_shared(self, fault: ApiError, request: Request) -> None:
-        """Before a question is given up: in an outage it is not at fault."""
+        """Raise JudgeStopped if the error is an outage, before the question is given up."""
         try:
             await self.shared_errors.check(fault, request.key)
         except JudgeStopped as end:
@@ -191,7 +188,7 @@ class Client:
             return await self._once(request, clip_id, tries)
         except Exception as error:  # noqa: BLE001
             fault = error
-        except BaseException:  # called off
+        except BaseException:  # cancelled
             self._budget.mark_lost(call)
             raise
         try:
@@ -202,7 +199,7 @@ class Client:
 
     def _record_success(self, answer: Answer, permit: Permit) -> None:
         self._answered += 1
-        served = self._price.served_by(answer.model_served)  # others may be served by it too
+        served = self._price.served_by(answer.model_served)  # it may serve others too
         self._dearest = max(self._dearest, served, key=lambda price: price.output)
         self.outage.record_success()
         self.shared_errors.record_success()
@@ -239,7 +236,7 @@ class Client:
 
 
 def read_message(response: httpx2.Response) -> dict[str, Any]:
-    """The object that a response of status 200 holds. Raises NotFromModel or InvalidResponse."""
+    """Return the object in a response of status 200. Raise NotFromModel or InvalidResponse."""
     kind = response.headers.get("content-type", "").partition(";")[0]
     try:
         value = response.json()

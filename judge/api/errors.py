@@ -1,4 +1,4 @@
-"""What an error of the API means for the call, for the others, and for the account."""
+"""Classification of API errors: what each means for its call, for the other calls, and for the account."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from nextscene.judge.api.rate_limiter import MAX_PAUSE_SECONDS
 from nextscene.judge.errors import CAPTION_TOO_LONG, JUDGE_ERROR
 
 Kind = Literal["mistake", "stop", "item", "denied", "pause", "busy", "server", "lost", "unreadable"]
-"""`mistake` and `stop` end the run, `item` ends the one question, and `denied` does either: see `shared_errors.py`.
-The others are tried again: after the pause that the server asks for; more slowly; after a while; `lost`, where an
-answer may have been made, charged for, and lost; and, a few times only, `unreadable`, where one came that nobody can
-read."""
+"""`mistake` and `stop` end the run, `item` ends one question, `denied` does either (see `shared_errors.py`). The others
+are retried: `pause` after the time that the server asks for, `busy` with fewer calls, `server` after a backoff, `lost`,
+where an answer may have been made and charged for, and, a few times only, `unreadable`, where one was received."""
 
 _SPEND_CODES = frozenset(
     [
@@ -67,17 +66,17 @@ class ApiError:
     message: str
     retry_after: float = 0.0
     reached: bool = True
-    """Whether the server answered at all."""
+    """True if the server sent a response."""
     reason: str = JUDGE_ERROR
-    """What an `item` counts as."""
+    """The reason that an `item` is counted under."""
     rejects_key: bool = False
     may_be_done: bool = False
-    """Whether the server may have done what was asked all the same. An answer with such a status is not charged for,
-    but a batch may have been created."""
+    """True if the server may have done the operation in spite of the error. An answer with such a status is not charged
+    for, but a batch may have been created."""
 
 
 def classify_exception(error: Exception, redact: Callable[[str], str]) -> ApiError:
-    """The meaning of what the SDK raised. What it raised for a reason of its own is raised again."""
+    """Return the meaning of an exception of the SDK or the network. Raise any other exception again."""
     if isinstance(error, anthropic.APIStatusError):
         return _classify_status_error(error, redact)
     if isinstance(error, anthropic.APIConnectionError):
@@ -108,7 +107,7 @@ def _classify_status_error(error: anthropic.APIStatusError, redact: Callable[[st
 
 
 def classify_status(status: int, code: str, words: str, retry_after: float = 0.0) -> ApiError:
-    """What an HTTP status, the API's code for it, and its words mean."""
+    """Return the meaning of an HTTP status with the error code and message of the API."""
     message = readable_text(f"HTTP {status}{f' {code}' if code else ''}: {words}")
     if _CREDIT_WORDS in words:
         status = 402
@@ -143,12 +142,12 @@ def classify_status(status: int, code: str, words: str, retry_after: float = 0.0
 
 
 def status_of_type(error_type: str) -> int:
-    """The HTTP status that goes with the API's name for an error, as items of a batch have no other."""
+    """Return the HTTP status of an error type of the API, since batch items have no status."""
     return _STATUS.get(error_type, 500)
 
 
 def _retry_after_seconds(header: str | None) -> float:
-    """Seconds from now, of a header that tells them or a date."""
+    """Return the seconds in a `retry-after` header, which has seconds or a date."""
     with suppress(ValueError, TypeError, OverflowError):
         return min(MAX_PAUSE_SECONDS, max(0.0, float(header or 0)))
     with suppress(ValueError, TypeError, OverflowError):
@@ -159,7 +158,7 @@ def _retry_after_seconds(header: str | None) -> float:
 
 
 def _host(location: str) -> str:
-    """Where a redirect leads, without what may be a secret."""
+    """Return scheme and host of a redirect, without parts that may be secret."""
     with suppress(ValueError):
         parts = urlsplit(location)
         if parts.hostname:

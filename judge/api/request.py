@@ -1,4 +1,4 @@
-"""One question as it goes over the wire, and the key under which its answer is kept."""
+"""A request as it is sent, and the key under which its answer is stored."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, Literal
 Task = Literal["caption", "describe", "verify", "consistency"]
 
 PATCH = 28
-"""Pixels along the side of the square that an image token stands for."""
+"""The side of the square of pixels that an image token covers."""
 
-# What the API may add to a prompt by itself: how to answer in a given form.
+# The API may add instructions for the output format to a prompt.
 _ADDED_TOKENS = 500
-# Prose has about 4. Only text that repeats itself has more than 5, and that is no caption.
+# Prose has about 4. Only repetitive text has more than 5, which is not a caption.
 _MAX_BYTES_PER_TOKEN = 5
 _ORDINARY_CHARS = 8000
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture of a clip, `seconds` after the clip's begin."""
+    """A picture of a clip, `seconds` after the begin of the clip."""
 
     seconds: float
     width: int
@@ -61,42 +61,42 @@ class Request:
 
     @cached_property
     def body(self) -> dict[str, Any]:
-        """The body of POST /v1/messages, all of it."""
+        """The whole body of POST /v1/messages."""
         return self._body([base64.b64encode(frame.jpeg).decode() for frame in self.frames])
 
     @cached_property
     def key(self) -> str:
-        """sha256 in hexadecimal digits: of the body, each image replaced by its own, and of `attempt` and `repeat`."""
+        """sha256 in hexadecimal digits of the body, with each image replaced by its sha256, `attempt` and `repeat`."""
         body = self._body([hashlib.sha256(frame.jpeg).hexdigest() for frame in self.frames])
         return _digest([body, self.attempt, self.repeat])
 
     @cached_property
     def alias(self) -> str:
-        """Another key, of the same question about the same subject whatever its frames are; "" without a subject."""
+        """Another key: of the same question about the same subject, whatever its frames; "" without a subject."""
         if not self.subject:
             return ""
         return _digest([self.subject, replace(self, frames=()).body, self.attempt, self.repeat])
 
     @property
     def with_ordinary_length(self) -> Request:
-        """The same where its text is not longer than those of nearly all questions, else its begin."""
+        """The request, with its text truncated to the length that nearly all questions have."""
         return replace(self, text=self.text[:_ORDINARY_CHARS])
 
     @property
     def bytes(self) -> int:
-        """The body's size on the wire, as good as exactly: not below it."""
+        """The size of the body on the wire: never more than this."""
         return len(json.dumps(self.body))
 
     @property
     def max_input_tokens(self) -> int:
-        """More than the prompt can have: no token is shorter than a byte."""
+        """An upper bound of the tokens of the prompt: no token is shorter than a byte."""
         schema = len(json.dumps(self.schema)) if self.schema else 0
         pictures = sum(frame.tokens + len(_time(frame)) for frame in self.frames)
         return self._written + schema + pictures + _ADDED_TOKENS
 
     @property
     def min_input_tokens(self) -> int:
-        """Fewer than the prompt has, if its text is prose."""
+        """A lower bound of the tokens of the prompt, if its text is prose."""
         return self._written // _MAX_BYTES_PER_TOKEN + sum(frame.tokens for frame in self.frames)
 
     @property

@@ -1,4 +1,7 @@
-"""Faults that one question meets: whether they are its own, or common to all, which ends the run."""
+"""Errors that all questions share: an outage or a denied account, told apart from the error of one question.
+
+Tested in tests/judge/api/test_client.py.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ from nextscene.judge.errors import JudgeStopped
 _HARMLESS = "A dog runs across a field."
 _PROBE_SECONDS = 60.0
 _COMMON = 20
-"""So many questions in a row that fail for the same reason, with no answer between them, are not each at fault."""
+"""This many questions in a row that fail for the same reason, without an answer between them, share the error."""
 _CHANGING = re.compile(r"[0-9a-fA-F-]{6,}|\d+")
 _WHAT = {"denied": "denies every question", "unreadable": "gives no answer that can be read"}
 
 
 class SharedErrors:
-    """Of questions that are about to end without an answer, or were charged for in vain. For one event loop.
+    """Checks errors of questions that are about to be given up. For one event loop.
 
-    A question's own fault is told from that of the account or the network by counting the tokens of a harmless prompt,
-    which is free.
+    The error of one question is told from that of the account or the network by counting the tokens of a harmless
+    prompt, which is free.
     """
 
     def __init__(self, api: anthropic.AsyncAnthropic, model: str, redact: Callable[[str], str]) -> None:
@@ -37,12 +40,12 @@ class SharedErrors:
         self._probed: ApiError | None = None
 
     def record_success(self) -> None:
-        """Some question was answered."""
+        """Note that a question was answered."""
         self._in_a_row.clear()
 
     async def check(self, fault: ApiError, key: str) -> None:
-        """Raise JudgeStopped where all questions would meet the fault that this one has met."""
-        # The words of what cannot be read depend on where it ends.
+        """Raise JudgeStopped if all questions would get this error."""
+        # The message of an unreadable answer depends on where it ends.
         reason = fault.kind if fault.kind == "unreadable" else _CHANGING.sub("", fault.message)
         if reason != self._reason:
             self._reason = reason
@@ -55,7 +58,7 @@ class SharedErrors:
             self._raise_if_common(fault, await self._harmless())
 
     def _raise_if_common(self, fault: ApiError, harmless: ApiError | None) -> None:
-        """`harmless` is what a harmless prompt has met."""
+        """Raise JudgeStopped if `harmless`, the error of a harmless prompt, shows that the error is shared."""
         if harmless is None:
             return
         if harmless.kind == "stop":
@@ -69,16 +72,16 @@ class SharedErrors:
             raise JudgeStopped(f"the Claude API gives no answer (last: {harmless.message})")
 
     async def _harmless(self) -> ApiError | None:
-        """What a harmless prompt meets by now; None if it is taken, or the address does not count tokens."""
+        """Return the current error of a harmless prompt; None if it is accepted, or if tokens cannot be counted."""
         arrived = asyncio.get_running_loop().time()
         async with self._probing:
-            if self._probed_at <= arrived:  # else another question asked for it after this one had come
+            if self._probed_at <= arrived:  # else another question has probed since this one arrived
                 self._probed_at = asyncio.get_running_loop().time()
                 self._probed = await self.probe()
             return self._probed
 
     async def probe(self) -> ApiError | None:
-        """Return what a harmless prompt meets, None if it is taken."""
+        """Return the error of a harmless prompt, None if it is accepted."""
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await self._api.messages.count_tokens(

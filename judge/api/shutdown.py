@@ -1,4 +1,4 @@
-"""What stands open while anything may be asked. Whoever meets the end of the run closes it, for all."""
+"""The shutdown signal of a run: the first error that ends it stops all calls."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from nextscene.judge.errors import JudgeStopped
 
 
 class ShutdownSignal:
-    """Closes once, with a reason, and tells those who listen. For one event loop.
+    """A signal that is triggered once, with a reason, and calls its listeners. For one event loop.
 
-    `check_ownership` raises JudgeStopped once the run that asks is gone.
+    `check_ownership` raises JudgeStopped once the run is gone.
     """
 
     def __init__(self, check_ownership: Callable[[], None] = lambda: None) -> None:
@@ -21,11 +21,11 @@ class ShutdownSignal:
         self._listeners: list[Callable[[Exception], None]] = []
 
     def add_listener(self, listener: Callable[[Exception], None]) -> None:
-        """`listener` is called with the reason when the gate closes."""
+        """Call `listener` with the reason when the signal is triggered."""
         self._listeners.append(listener)
 
     def trigger(self, reason: Exception) -> None:
-        """From now on nothing is sent. The first reason counts."""
+        """Stop all calls. The first reason counts."""
         if self.reason is None:
             self.reason = reason
             self._triggered.set()
@@ -33,7 +33,7 @@ class ShutdownSignal:
                 listener(reason)
 
     def check(self) -> None:
-        """Raises the reason for which nothing may be sent."""
+        """Raise the reason if the signal is triggered, or if the run is gone."""
         if self.reason is None:
             try:
                 self.check_ownership()
@@ -43,7 +43,7 @@ class ShutdownSignal:
             raise self.reason
 
     async def sleep(self, seconds: float) -> None:
-        """Waits for so long, or raises the reason as soon as the gate is closed."""
+        """Wait, or raise the reason as soon as the signal is triggered."""
         try:
             async with asyncio.timeout(seconds):
                 await self._triggered.wait()

@@ -1,1 +1,1 @@
-"""What asking costs: prices, the budget, and stored answers, so that no question is paid for twice."""
+"""The cost of answers: prices, the budget, and stored answers, so that no question is paid for twice."""

@@ -1,4 +1,4 @@
-"""Admission: no more clips are admitted than the budget can finish, at what they are expected to cost."""
+"""Admission control: no more clips are started than the budget can finish, at their expected cost."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nextscene.judge.spending.budget import Budget
 
 _ZERO = Decimal(0)
 _MIN_REMAINING_SHARE = Decimal("0.25")
-"""What a clip that is not decided may still cost, as a share of what it was expected to, however much it has cost."""
+"""The least that an undecided clip may still cost, as a share of its expected cost."""
 _PRIOR_CLIPS = 10
-"""The estimate counts as much as so many clips that are decided."""
+"""The weight of the estimate, in decided clips."""
 _GRACE_SECONDS = 1.0
 
 
 @dataclass
 class _AdmittedClip:
-    """One clip that is being decided: what it was expected to cost and what was paid for it, in US dollars."""
+    """A clip that is being decided: its expected cost and what was paid for it, in US dollars."""
 
     expected: Decimal
     paid: Decimal = _ZERO
@@ -32,7 +32,7 @@ class _AdmittedClip:
 
 @dataclass(order=True)
 class _ClipWaiter:
-    """A clip that waits to be admitted with a call of these costs; the lowest `priority` goes first."""
+    """A clip that waits to be admitted for a call of these costs; the lowest `priority` goes first."""
 
     priority: int
     clip_id: str
@@ -58,7 +58,7 @@ class Admission:
 
     @contextmanager
     def announce(self, clip_id: str, expected: Decimal) -> Iterator[None]:
-        """Announce a clip, for the time of its decision. `expected` is what deciding it costs, in US dollars."""
+        """Announce a clip for the time of its decision. `expected` is the expected cost of that, in US dollars."""
         clip = self._clips[clip_id] = _AdmittedClip(expected)
         try:
             yield
@@ -70,10 +70,10 @@ class Admission:
             self._admit_waiting()
 
     async def admit(self, clip_id: str, worst: Decimal, ordinary: Decimal, priority: int) -> None:
-        """Return once the clip may have a call that costs `worst` at most, `ordinary` if its text were a short one.
+        """Return once the clip may have a call that costs `worst` at most, or `ordinary` if its text were short.
 
-        Raises OverBudget where its length makes it dearer than what is left, JudgeStopped when the budget cannot finish
-        another clip and none is under way.
+        Raise OverBudget if only its length makes it cost more than is left, JudgeStopped if the budget cannot finish
+        another clip and none is in progress.
         """
         self._shutdown.check()
         if self._budget.limit is None:
@@ -89,7 +89,7 @@ class Admission:
         await granted
 
     def record_cost(self, clip_id: str, usd: Decimal) -> None:
-        """Count an answer, a new or a stored one."""
+        """Count the cost of an answer, new or stored."""
         if clip := self._clips.get(clip_id):
             clip.admitted = True
             clip.paid += usd
@@ -97,12 +97,12 @@ class Admission:
 
     @property
     def _remaining(self) -> Decimal:
-        """What may be spent yet, if all that is set aside for calls under way is given back."""
+        """The rest of the budget, if all that is reserved for calls in flight is given back."""
         return (self._budget.limit or _ZERO) - self._budget.spent - self._budget.lost - self._budget.held
 
     @property
     def _scale(self) -> Decimal:
-        """What clips cost, over what was expected."""
+        """The ratio of actual to expected cost."""
         if not self._decided_expected:
             return Decimal(1)
         prior = _PRIOR_CLIPS * max(clip.expected for clip in self._clips.values()) if self._clips else _ZERO

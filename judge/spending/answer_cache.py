@@ -1,6 +1,6 @@
-"""The cache of answers: what was paid for once is never asked again, whoever asks, in whatever order.
+"""The cache of answers: a question that was paid for is never paid for again.
 
-An answer counts once it is on the local journal, which survives a SIGKILL, and is in a segment within a second.
+An answer counts once it is on the local journal, which survives a SIGKILL. It is stored in a segment within a second.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from nextscene.judge.spending.call_journal import CallJournal, discard, recover
 from nextscene.judge.spending.stored_answers import StoredAnswers
 
 _INDEX_AFTER = 512
-"""New segments, until the index is written anew."""
+"""The number of new segments after which the index is written."""
 
 
 class AnswerCache:
-    """All answers ever paid for on some files. For one event loop, and one process at a time on the same files.
+    """All answers that were ever paid for on some files. For one event loop, and one process at a time on the same
+    files.
 
-    `spent` (US dollars) and `answers` count everything that is stored or on the journal, each answer once.
-    `recovered` is what dead runs left on their journals: their answers are in here by now.
+    `spent` (US dollars) and `answers` count everything that is stored or on the journal, each answer once. `recovered`
+    are the journals of dead runs, whose answers are included.
     """
 
     def __init__(self, files: AnswerFiles, journals: Path) -> None:
-        """Read what is newer than the index. Raises JudgeStopped for a segment that is damaged, OSError."""
+        """Read the segments newer than the index. Raise JudgeStopped for a damaged segment, OSError."""
         self._files = files
         self._journals = journals
-        # First, since a killed run's judge may live a moment longer, and store what it receives until then.
+        # First, since the judge of a killed run may live a moment longer, and store answers until then.
         self.recovered = recover(journals)
         self._stored = StoredAnswers(files)
         self._new_segments = self._stored.newly_indexed
@@ -45,7 +46,7 @@ class AnswerCache:
                     self.add(answer)
 
     async def get(self, key: str) -> Answer | None:
-        """Return the answer to a question, None where there is none. Raises JudgeStopped."""
+        """Return the answer to a question, or None. Raise JudgeStopped."""
         if answer := self._unstored_by_name.get(key):
             return answer
         if locations := self._stored.locations(key):
@@ -53,13 +54,13 @@ class AnswerCache:
         return None
 
     def look_up(self, key: str) -> Answer | None:
-        """Return the answer to a question as `get` does, at once: for single ones."""
+        """Return the answer to a question as `get` does, but synchronously: for single questions."""
         return self._unstored_by_name.get(key) or self._stored.get(key)
 
     def add(self, answer: Answer, call: str = "") -> None:
-        """Take in a new answer, that of `call` on the journal.
+        """Add a new answer, that of `call` on the journal.
 
-        Raises JudgeStopped where that cannot be written; it is stored with the others all the same.
+        Raise JudgeStopped if the journal cannot be written; the answer is stored all the same.
         """
         self._unstored[f"{answer.key} {answer.message_id}"] = answer
         for name in answer.names:
@@ -72,13 +73,13 @@ class AnswerCache:
             self.journal.record_stray_answer(answer)
 
     def add_new(self, answers: Iterable[Answer]) -> None:
-        """Take in those of the answers that are not here yet, as when a batch is collected once more."""
+        """Add the answers that are not in the cache yet, as when a batch is collected a second time."""
         for answer in answers:
             if not self._contains(answer):
                 self.add(answer)
 
     async def store(self) -> None:
-        """Return once all answers that were taken in before are in segments. Raises what keeps them from there."""
+        """Return once all answers added before are in segments. Raise what prevents that."""
         async with self._storing:
             answers = list(self._unstored.values())
             if not answers:
@@ -97,14 +98,14 @@ class AnswerCache:
                 await self._write_index()
 
     async def close(self) -> None:
-        """Store what is left, and the index: the journal is needed no more, but by calls without an end."""
+        """Store the remaining answers and the index. The journal is deleted."""
         await self.store()
         if self._new_segments:
             await self._write_index()
         self.journal.delete()
 
     def delete_recovered_journals(self) -> None:
-        """Delete the journals of dead runs, once what they tell is stored and on account."""
+        """Delete the journals of dead runs, once their content is stored and accounted for."""
         for found in self.recovered:
             discard(self._journals, found)
 

@@ -37,7 +37,7 @@ class AnswerLocation(NamedTuple):
 
 @dataclass
 class _Segment:
-    """What an indexed segment holds: the answers that count, and their cost in US dollars."""
+    """An indexed segment: the number of its answers that count, and their cost in US dollars."""
 
     path: str
     answers: int
@@ -45,7 +45,7 @@ class _Segment:
 
 
 class AnswerIndex:
-    """Key → places of the lines that may answer it. Two keys may share a prefix, so the reader compares the key."""
+    """Key → locations of the lines that may answer it. Two keys may share a prefix, so the reader compares the key."""
 
     def __init__(self) -> None:
         self._segments: list[_Segment] = []
@@ -67,7 +67,7 @@ class AnswerIndex:
         return path in self._numbers
 
     def find(self, key: str) -> Iterator[AnswerLocation]:
-        """Yield the places of lines under a key of this prefix, those of the oldest segment first."""
+        """Yield the locations of lines under a key of this prefix, those of the oldest segment first."""
         prefix = _prefix(key)
         if not len(self._sorted["prefix"]) and not self._recent_count:
             return
@@ -79,9 +79,9 @@ class AnswerIndex:
             yield AnswerLocation(self._segments[segment].path, offset, length)
 
     def may_contain(self, keys: Sequence[str]) -> list[bool]:
-        """Return for each key whether a line of its prefix is indexed; faster than to find one after another.
+        """Return for each key whether a line of its prefix is indexed; faster than single look-ups.
 
-        Raises ValueError or OverflowError for a key that is none.
+        Raise ValueError or OverflowError for an invalid key.
         """
         prefixes = list(map(_prefix, keys))
         wanted, known = np.array(prefixes, np.uint64), self._sorted["prefix"]
@@ -92,9 +92,9 @@ class AnswerIndex:
         return [there or prefix in self._recent for there, prefix in zip(is_sorted_in.tolist(), prefixes, strict=True)]
 
     def add(self, path: str, lines: Iterable[tuple[str, int, int]], answers: int, usd: Decimal) -> None:
-        """Take in a segment: `lines` are (key, offset, length), `answers` and `usd` count those that count.
+        """Add a segment: `lines` are (key, offset, length); `answers` and `usd` sum up the answers that count.
 
-        Raises ValueError for a key that is none, and has taken in nothing then.
+        Raise ValueError for an invalid key, and add nothing then.
         """
         places = [(_prefix(key), offset, length) for key, offset, length in lines]
         number = self._numbers[path] = len(self._segments)
@@ -106,7 +106,7 @@ class AnswerIndex:
             self._merge()
 
     def keep_only(self, paths: Iterable[str]) -> None:
-        """Drop the segments that are not there any more."""
+        """Drop the segments that no longer exist."""
         there = set(paths)
         gone = [number for number, segment in enumerate(self._segments) if segment.path not in there]
         if not gone:
@@ -121,7 +121,7 @@ class AnswerIndex:
         self._numbers = {segment.path: number for number, segment in enumerate(self._segments)}
 
     def to_bytes(self) -> bytes:
-        """The contents of its file."""
+        """Return the content of the index file."""
         self._merge()
         segments = [[segment.path, segment.answers, str(segment.usd)] for segment in self._segments]
         names = np.frombuffer(json.dumps(segments).encode(), np.uint8)
@@ -131,7 +131,7 @@ class AnswerIndex:
 
     @staticmethod
     def read(files: AnswerFiles) -> AnswerIndex:
-        """The published index; an empty one where none can be read."""
+        """Return the published index; an empty one if it is missing or damaged."""
         index = AnswerIndex()
         try:
             with np.load(io.BytesIO(files.read(INDEX)), allow_pickle=False) as arrays:
@@ -149,13 +149,13 @@ class AnswerIndex:
         return index
 
     def _merge(self) -> None:
-        """Put the recent places among the sorted ones."""
+        """Merge the recent locations into the sorted ones."""
         if not self._recent_count:
             return
         places = ((prefix, *place) for prefix, found in self._recent.items() for place in found)
         recent = np.array(list(places), np.uint64)
         recent = recent[np.argsort(recent[:, 0], kind="stable")]
-        # What is sorted stays so: to sort all of it again each time would take long.
+        # Insert into the sorted columns: sorting all of them each time would take long.
         at = np.searchsorted(self._sorted["prefix"], recent[:, 0], "right")
         self._sorted = {
             name: np.insert(self._sorted[name], at, recent[:, column].astype(_TYPES[name]))
@@ -173,5 +173,5 @@ def _is_sound(columns: dict[str, NDArray[Any]], segments: int) -> bool:
 
 
 def _prefix(key: str) -> int:
-    """The first 64 bits of a key, which is a sha256 in hexadecimal digits."""
+    """Return the first 64 bits of a key, which is a sha256 in hexadecimal digits."""
     return int(key[:_PREFIX_DIGITS], 16)

@@ -1,7 +1,7 @@
 """Segments: immutable gzip files of answers, one JSON line each, below `calls/`.
 
-A name begins with the time, so that the oldest stands first, and ends with the beginning of the file's sha256. Older
-versions kept a folder of segments for each unit of work; those are read as they lie.
+A name begins with the time, so that the oldest comes first, and ends with the begin of the sha256 of the file. Older
+versions kept a folder of segments for each unit of work; those are read where they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nextscene.judge.errors import JudgeStopped
 CALLS = "calls"
 SEGMENT_SUFFIX = ".jsonl.gz"
 MAX_ANSWERS = 1000
-"""In one new segment: to read one answer is to read its whole segment."""
+"""The most answers in a new segment: reading one answer reads its whole segment."""
 
 _NEW = f"{CALLS}/answers"
 # The oldest segments have a random name.
@@ -37,10 +37,10 @@ class ListedFile(Protocol):
 
 
 class AnswerFiles(Protocol):
-    """Where calls are kept: small files below one root, each written whole or not at all."""
+    """The files of calls: small files below one root, each written atomically."""
 
     def read(self, path: str) -> bytes:
-        """Raises FileNotFoundError."""
+        """Return the content of a file. Raise FileNotFoundError."""
         ...
 
     def write(self, path: str, data: bytes) -> None: ...
@@ -48,7 +48,7 @@ class AnswerFiles(Protocol):
     def delete(self, path: str) -> None: ...
 
     def files(self, folder: str, recursive: bool = False) -> Sequence[ListedFile]:
-        """Those in a folder, and with `recursive` also in the folders below; none if there is no such folder."""
+        """List the files in a folder, with `recursive` also in its subfolders; none if there is no such folder."""
         ...
 
 
@@ -70,7 +70,7 @@ def write_segments(files: AnswerFiles, answers: Sequence[Answer]) -> list[tuple[
 
 
 def read_segment(files: AnswerFiles, path: str) -> bytes:
-    """Return a segment's lines. Raises FileNotFoundError, or JudgeStopped for one that is damaged."""
+    """Return the lines of a segment. Raise FileNotFoundError, or JudgeStopped for a damaged segment."""
     try:
         data = files.read(path)
         if not data:
@@ -85,11 +85,11 @@ def read_segment(files: AnswerFiles, path: str) -> bytes:
 
 
 def raw_answers(path: str, lines: bytes) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield offset, length and JSON of each line. Raises JudgeStopped for one that is damaged."""
+    """Yield offset, length and JSON of each line. Raise JudgeStopped for a damaged line."""
     offset = 0
     for line in lines.splitlines(keepends=True):
         try:
-            value = json.loads(line.decode())  # of bytes it would guess the encoding, line by line
+            value = json.loads(line.decode())  # given bytes, it would guess the encoding of each line
             if not isinstance(value, dict):
                 raise TypeError("a line is not an object")
         except _UNREADABLE as error:
@@ -99,7 +99,7 @@ def raw_answers(path: str, lines: bytes) -> Iterator[tuple[int, int, dict[str, A
 
 
 def answer_of(path: str, line: bytes) -> Answer:
-    """Return the answer that a line says. Raises JudgeStopped for one that is damaged."""
+    """Return the answer of a line. Raise JudgeStopped for a damaged line."""
     try:
         return Answer.from_line(line)
     except _UNREADABLE as error:
@@ -107,7 +107,7 @@ def answer_of(path: str, line: bytes) -> Answer:
 
 
 def read_answers(files: AnswerFiles) -> Iterator[Answer]:
-    """Yield every stored answer of every segment; one may come twice. Raises JudgeStopped."""
+    """Yield every stored answer of every segment; an answer may occur twice. Raise JudgeStopped."""
     for path in list_segments(files):
         lines = read_segment(files, path)
         yield from (answer_of(path, line) for line in lines.splitlines())

@@ -1,9 +1,12 @@
-"""The budget: what was spent, what may have been, and a bound that is never passed.
+"""The budget: the amount spent, the amount that may have been spent, and a limit that is never exceeded.
 
-The worst case of a call is reserved before it is sent: on the local journal, call by call, and in `calls/account.json`
-as an allowance for those of the next moments. So what was under way in a run that was killed is known by the call where
-its journal is at hand, and bounded where the whole machine is gone. A call without an end is lost, at its worst case,
-until its question has an answer; from then on it counts as much as that answer cost.
+The worst-case cost of a call is reserved before it is sent: on the local journal, call by call, and in
+`calls/account.json` as an allowance for the next calls. So the calls in flight in a killed run are known from its
+journal, or, if the whole machine is lost, bounded by the allowance. A call without an end is lost, at its worst-case
+cost, until its question has an answer; from then on it counts as much as that answer.
+
+Tested in tests/judge/spending/test_budget.py, and against the loopback API in
+tests/judge/spending/test_budget_against_api.py.
 """
 
 from __future__ import annotations
@@ -27,14 +30,14 @@ from nextscene.judge.spending.call_journal import Pending
 _ZERO = Decimal(0)
 _MARGIN = Decimal("0.25")
 _GRACE_SECONDS = 1.0
-"""For calls that are on their way here, once none that waits has room."""
+"""The time for calls that are about to arrive, once none of the waiting ones has room."""
 _log = logging.getLogger(__name__)
 
 
 class Budget:
-    """One run's hold on the budget. `limit`, in US dollars, bounds all runs together; None is no bound.
+    """The budget of one run. `limit`, in US dollars, bounds all runs together; None for no limit.
 
-    `cache` counts what was spent. `in_batches` is what open batches have reserved, in all. For one event loop.
+    `cache` counts what was spent. `in_batches` is what open batches have reserved, in total. For one event loop.
     """
 
     def __init__(
@@ -56,11 +59,11 @@ class Budget:
         self._settled_lost = before.lost - worst_of(self._lost_calls.values())
         self._under_way: dict[str, Pending] = {}
         self.held = _ZERO
-        """What is set aside for batches of which nobody knows whether they exist: nothing comes back soon."""
+        """The reserved cost of batches of which it is unknown whether they exist."""
         self.reserved = in_batches
         self._allowance = _ZERO
         self._written_record: BudgetRecord | None = None
-        self._queue = BudgetQueue(self._take, self._may_have_room_later)
+        self._queue = BudgetQueue(self._try_reserve, self._may_have_room_later)
         self._change_waiters: list[asyncio.Future[None]] = []
         self._writing = asyncio.Lock()
 
@@ -74,16 +77,16 @@ class Budget:
 
     @property
     def lost(self) -> Decimal:
-        """What may have been charged for answers that never came."""
+        """The cost of calls whose answers were lost, at worst."""
         return self._settled_lost + worst_of(self._lost_calls.values())
 
     @property
     def committed(self) -> Decimal:
-        """What is gone at worst."""
+        """The worst-case total: spent, lost, reserved and held."""
         return self.spent + self.lost + self.reserved + self.held
 
     async def start(self) -> None:
-        """Put the reconciled record on file, before anything is sent."""
+        """Write the reconciled record, before anything is sent."""
         for key in {pending.key for pending in self._lost_calls.values()}:
             if answer := await self._cache.get(key):
                 self._settle_lost(answer)
@@ -96,9 +99,9 @@ class Budget:
     # ---- single calls ------------------------------------------------------------------------------------------
 
     async def reserve(self, call: str, key: str, worst: Decimal, priority: int = 0) -> None:
-        """Return once `worst` is set aside for a call and on the journal. Calls that wait go by their priority.
+        """Return once `worst` is reserved for a call and on the journal. The lowest `priority` goes first.
 
-        Raises JudgeStopped when the budget has no room for any call that waits, even with nothing under way.
+        Raise JudgeStopped if the budget has no room for any waiting call, even with nothing in flight.
         """
         await self._wait_and_reserve(worst, priority)
         try:
@@ -110,7 +113,7 @@ class Budget:
         self._under_way[call] = Pending(key, worst)
 
     def settle(self, call: str, answer: Answer) -> None:
-        """The call was answered; what was set aside for it is free again."""
+        """Record the answer of a call, and free its reservation."""
         pending = self._under_way.pop(call)
         try:
             self._cache.add(answer, call)
@@ -119,22 +122,22 @@ class Budget:
             self._unreserve(pending.worst)
 
     def mark_lost(self, call: str) -> None:
-        """The call's answer is lost, and may have been charged for."""
+        """Record that the answer of a call is lost, and may have been charged for."""
         pending = self._lost_calls[call] = self._under_way.pop(call)
         self._unreserve(pending.worst)
 
     def release(self, call: str) -> None:
-        """The call was surely not charged for."""
+        """Record that a call was certainly not charged for."""
         self._cache.journal.record_ended(call)
         self._unreserve(self._under_way.pop(call).worst)
 
     # ---- batches -----------------------------------------------------------------------------------------------
 
     async def reserve_as_many(self, worsts: Sequence[Decimal]) -> int:
-        """Set aside as many of `worsts`, from the first on, as there is room for, and return how many those are.
+        """Reserve as many of `worsts`, from the first on, as there is room for, and return their number.
 
-        Waits while calls under way may still make room for all. Raises JudgeStopped when there is room for none, or
-        for few while less than a tenth of the budget is left: a batch takes its hour however small it is.
+        Wait while calls in flight may still make room for all. Raise JudgeStopped if there is room for none, or for few
+        while less than a tenth of the budget is left: a batch takes about an hour however small it is.
         """
         totals = list(accumulate(worsts))
         while not self.has_room(totals[-1]) and self.reserved:
@@ -150,7 +153,7 @@ class Budget:
     def settle_batch(
         self, worst: Decimal, answers: Iterable[Answer], lost: Mapping[str, Pending] = MappingProxyType({})
     ) -> None:
-        """A batch's answers are stored. `lost` are the calls whose answers came and could not be read, by name."""
+        """Record a batch whose answers are stored. `lost` are the calls whose answers could not be read, by name."""
         for answer in answers:
             self._settle_lost(answer)
         for call, pending in lost.items():
@@ -159,29 +162,29 @@ class Budget:
         self._unreserve(worst)
 
     def hold(self, worst: Decimal) -> None:
-        """A batch may or may not have been created; what is set aside for it stays so until that is known."""
+        """Hold the reservation of a batch until it is known whether the batch exists."""
         self.held += worst
         self._unreserve(worst)
 
     def release_hold(self, worst: Decimal) -> None:
-        """It is known by now."""
+        """Return a held reservation to the ordinary ones."""
         self.held -= worst
         self.reserved += worst
 
     def release_batch(self, worst: Decimal) -> None:
-        """The batch was surely not created."""
+        """Free the reservation of a batch that was certainly not created."""
         self._unreserve(worst)
 
     # ---- the record --------------------------------------------------------------------------------------------
 
     async def write(self) -> None:
-        """Put the record on file, with an allowance for the calls of the next moments."""
+        """Write the record, with an allowance for the next calls."""
         await self._write_record(self._next_allowance)
 
     async def close(self, all_stored: bool = True) -> None:
-        """Put the last record on file: nothing is under way but batches.
+        """Write the last record: only batches are left open.
 
-        It stays open unless `all_stored`: where the journal with the answers is out of reach, it bounds their cost.
+        It stays open unless `all_stored`: if the journal with the answers cannot be read, it bounds their cost.
         """
         for call in list(self._under_way):
             self.mark_lost(call)
@@ -225,7 +228,7 @@ class Budget:
         if self._queue and not self.reserved:
             asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._stop_if_exhausted)
 
-    def _take(self, worst: Decimal) -> bool:
+    def _try_reserve(self, worst: Decimal) -> bool:
         if not self.has_room(worst):
             return False
         self.reserved += worst
@@ -235,7 +238,7 @@ class Budget:
         return self.limit is None or self.committed - self.reserved + worst <= self.limit
 
     def _stop_if_exhausted(self) -> None:
-        """Tell all that wait, if still nobody is under way who could give something back."""
+        """Stop all waiting calls if nothing is in flight that could give something back."""
         if self._queue and not self.reserved:
             self._close(JudgeStopped(self.exhausted_message(self._queue.least)))
 
@@ -255,9 +258,9 @@ class Budget:
                 change.set_result(None)
 
     def _settle_lost(self, answer: Answer) -> None:
-        """Lost calls whose question has an answer now cost as much as that, as far as anybody can know.
+        """Count lost calls whose question has an answer now as much as that answer.
 
-        One of a batch tells nothing: it costs less than a call that was lost alone.
+        An answer in a batch says nothing: it costs less than a single call.
         """
         for call in [call for call, pending in self._lost_calls.items() if pending.key == answer.key]:
             worst = self._lost_calls.pop(call).worst
@@ -271,14 +274,14 @@ class Budget:
         return wanted if self.limit is None else min(wanted, max(self.limit, self.committed))
 
     async def _write_record(self, wanted: Callable[[], Decimal | None], is_open: bool = True) -> None:
-        # A write cannot be called off, and must not land after a later one.
+        # A write cannot be cancelled, and must not overtake a later one.
         await asyncio.shield(self._write_record_in_turn(wanted, is_open))
 
     async def _write_record_in_turn(self, wanted: Callable[[], Decimal | None], is_open: bool) -> None:
         async with self._writing:
             if (allowance := wanted()) is None:
                 return
-            # While the file is being written no more may be reserved than both the old and the new one allow.
+            # While the file is being written, reservations must fit both the old and the new allowance.
             self._allowance = min(self._allowance, allowance)
             record = BudgetRecord(
                 self.spent,
@@ -297,11 +300,11 @@ class Budget:
 
 
 def _rebuilt(cache: AnswerCache) -> BudgetRecord:
-    """The record of an account that is gone or empty: what is stored was spent."""
+    """Return the record for a missing or empty file: what is stored was spent."""
     if cache.answers:
         _log.warning(
-            "%s is empty or gone; it is made anew from %s stored answers, which cost $%.4f; what may have been charged"
-            " for answers that never came is not known any more",
+            "%s is empty or missing; it is rebuilt from %s stored answers, which cost $%.4f; charges for answers that"
+            " were never received are not included",
             ACCOUNT,
             f"{cache.answers:,}",
             cache.spent,

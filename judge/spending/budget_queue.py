@@ -1,4 +1,7 @@
-"""The queue of calls that wait for room in the budget."""
+"""The queue of calls that wait for room in the budget.
+
+Tested in tests/judge/spending/test_budget.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from decimal import Decimal
 
 @dataclass(order=True)
 class _CallWaiter:
-    """A call that waits; the lowest `priority` goes first."""
+    """A waiting call; the lowest `priority` goes first."""
 
     priority: int
     arrival: int
@@ -21,49 +24,49 @@ class _CallWaiter:
 
 
 class BudgetQueue:
-    """Calls wait here until there is room for their worst case, in US dollars. For one event loop.
+    """Calls wait here until there is room for their worst-case cost, in US dollars. For one event loop.
 
-    `take` sets aside a worst case and returns True if there is room for it now; `may_fit` tells whether there could be
-    once the calls under way are settled.
+    `try_reserve` reserves a cost and returns True if there is room for it now; `may_have_room_later` returns whether
+    there could be once the calls in flight are settled.
     """
 
-    def __init__(self, take: Callable[[Decimal], bool], may_fit: Callable[[Decimal], bool]) -> None:
-        self._take = take
-        self._may_have_room_later = may_fit
+    def __init__(self, try_reserve: Callable[[Decimal], bool], may_have_room_later: Callable[[Decimal], bool]) -> None:
+        self._try_reserve = try_reserve
+        self._may_have_room_later = may_have_room_later
         self._waiting: list[_CallWaiter] = []
         self._arrivals = itertools.count()
 
     def __bool__(self) -> bool:
-        """Whether any call waits."""
+        """Return whether any call waits."""
         return bool(self._waiting)
 
     @property
     def least(self) -> Decimal:
-        """The least that a call which waits may cost."""
+        """The lowest worst-case cost of the waiting calls."""
         return min(waiter.worst for waiter in self._waiting)
 
     def join(self, worst: Decimal, priority: int) -> asyncio.Future[None]:
-        """Return what `grant` sets once there is room. It raises what the queue was closed with."""
+        """Return the future that `grant` sets once there is room. It raises the reason of `close`."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         insort(self._waiting, _CallWaiter(priority, next(self._arrivals), worst, granted))
         return granted
 
     def grant(self) -> None:
-        """Let those go for whom there is room. A call that could have room in a moment is not overtaken."""
-        still: list[_CallWaiter] = []
+        """Grant the calls that have room. A call that may have room in a moment is not overtaken."""
+        still_waiting: list[_CallWaiter] = []
         blocked = False
         for waiter in self._waiting:
             if waiter.granted.done():
                 continue
-            if not blocked and self._take(waiter.worst):
+            if not blocked and self._try_reserve(waiter.worst):
                 waiter.granted.set_result(None)
                 continue
-            still.append(waiter)
+            still_waiting.append(waiter)
             blocked = blocked or self._may_have_room_later(waiter.worst)
-        self._waiting = still
+        self._waiting = still_waiting
 
     def close(self, reason: Exception) -> None:
-        """Tell all that wait why there is no room for them."""
+        """Raise `reason` in all waiting calls."""
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if not waiter.granted.done():

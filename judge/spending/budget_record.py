@@ -1,4 +1,7 @@
-"""What is on file of the budget: `calls/account.json`."""
+"""The record of the budget on disk: `calls/account.json`.
+
+Tested in tests/judge/spending/test_budget.py.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ _ZERO = Decimal(0)
 
 @dataclass(frozen=True)
 class BudgetRecord:
-    """`calls/account.json`, in US dollars.
+    """The content of `calls/account.json`, in US dollars.
 
-    `allowance` bounds all that was spent or lost or is under way. `lost_calls` are the calls without an end whose
-    question has no answer yet; `lost` is what they and those before them may have cost. `is_open` while a run works;
-    its journal is `journal`, and knows of each call what this record may not know yet.
+    `allowance` bounds all that was spent, lost or in flight. `lost_calls` are the calls without an end whose question
+    has no answer yet; `lost` is the worst-case cost of all lost calls. `is_open` while a run works; `journal` is the
+    name of its journal, which knows each call earlier than this record.
     """
 
     spent: Decimal = _ZERO
@@ -34,7 +37,7 @@ class BudgetRecord:
 
     @staticmethod
     def read(files: AnswerFiles) -> BudgetRecord | None:
-        """The record on file; None where it is gone or empty. Raises JudgeStopped for one that is damaged."""
+        """Return the record on disk; None if it is missing or empty. Raise JudgeStopped for a damaged one."""
         try:
             data = files.read(ACCOUNT)
             if not data.strip(b"\0"):
@@ -72,9 +75,9 @@ class BudgetRecord:
     def reconciled(
         self, spent: Decimal, answers: int, in_batches: Decimal, recovered: Collection[Recovered] = ()
     ) -> BudgetRecord:
-        """The record as it is once nobody is at work any more: `spent` and `answers` are what is stored.
+        """Return the record once no run is at work: `spent` and `answers` are those of the stored answers.
 
-        `in_batches` is the worst case of the batches that are open; `recovered` are the journals of dead runs.
+        `in_batches` is the worst-case cost of the open batches; `recovered` are the journals of dead runs.
         """
         calls, lost = self.lost_calls, self.lost
         if journal := next((one for one in recovered if one.name == self.journal), None):

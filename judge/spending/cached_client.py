@@ -1,4 +1,4 @@
-"""Every question is paid for once: it is looked up, or joined to an equal one under way, or asked and stored."""
+"""The client that pays for each question once: look it up, or join an equal one in flight, or ask and store it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ONLY_MISSING_SECONDS = 60.0
 
 
 class CachedClient:
-    """The way from a question to its stored answer. For one event loop, and one process at a time on the same files."""
+    """The client with cache and budget. For one event loop, and one process at a time on the same files."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class CachedClient:
         in_batches: bool,
         check_ownership: Callable[[], None],
     ) -> None:
-        """As in `open`, which is how to make one."""
+        """As in `open`, which creates one."""
         self._price = price
         self._cache = cache
         self._use_batches = in_batches
@@ -81,12 +81,11 @@ class CachedClient:
         in_batches: bool = False,
         check_ownership: Callable[[], None] = lambda: None,
     ) -> CachedClient:
-        """Read what is stored, and bring the books in order.
+        """Read what is stored, and reconcile the records.
 
-        `journals` is a local folder that only runs on these files use. `limit` is in US dollars and bounds all that was
-        ever spent on them; None is no bound. `check_ownership` is called before anything is sent or put on account, and
-        raises JudgeStopped once the run is gone. Raises JudgeUsageError without a key, JudgeStopped for damaged
-        records.
+        `journals` is a local folder that only runs on these files use. `limit`, in US dollars, bounds all that was ever
+        spent on them; None for no limit. `check_ownership` is called before anything is sent or recorded, and raises
+        JudgeStopped once the run is gone. Raise JudgeUsageError without a key, JudgeStopped for damaged records.
         """
         check_key()
         cache = await asyncio.to_thread(AnswerCache, files, journals)
@@ -95,9 +94,10 @@ class CachedClient:
         return client
 
     async def ask(self, request: Request, priority: int, clip_id: str = "") -> Answer:
-        """Return the answer, stored or new. The lowest `priority` goes first; `clip_id` is whom it is bought for.
+        """Return the answer, stored or new. The lowest `priority` goes first; `clip_id` is the clip that it is bought
+        for.
 
-        Raises RequestFailed or OverBudget for this question, JudgeUsageError or JudgeStopped for all.
+        Raise RequestFailed or OverBudget for this question, JudgeUsageError or JudgeStopped for all.
         """
         answer = await self._get_stored(request)
         if answer is None:
@@ -113,15 +113,15 @@ class CachedClient:
         return answer
 
     def announce(self, clip_id: str, expected: Decimal) -> AbstractContextManager[None]:
-        """Announce a clip for the time of its decision, which is expected to cost so much, in US dollars."""
+        """Announce a clip for the time of its decision, with its expected cost in US dollars."""
         return self._admission.announce(clip_id, expected)
 
     async def has_answer(self, request: Request) -> bool:
-        """Whether it was asked before: the answer is stored, or on its way in a batch."""
+        """Return whether the answer is stored, or on its way in a batch."""
         return self._batches.contains(request.key) or await self._get_stored(request) is not None
 
     def look_up(self, key: str) -> Answer | None:
-        """Return the answer that is stored under a key, None where there is none. Raises JudgeStopped."""
+        """Return the answer stored under a key, or None. Raise JudgeStopped."""
         return self._cache.look_up(key)
 
     async def flush(self) -> None:
@@ -129,9 +129,9 @@ class CachedClient:
         await self._cache.store()
 
     async def close(self) -> None:
-        """Ask nothing more, wait a little for the answers under way, store them, and put the record in order.
+        """Stop asking, wait a little for the answers in flight, store them, and write the records.
 
-        Where nothing could be stored, which everybody was told, the journal keeps the answers for the next run.
+        If nothing could be stored, which every caller was told, the journal keeps the answers for the next run.
         """
         if self._closed:
             return
@@ -144,7 +144,7 @@ class CachedClient:
         for task in self._tasks:
             task.cancel()
         try:
-            with suppress(JudgeStopped):  # the run is gone, and the account another's
+            with suppress(JudgeStopped):  # the run is gone, and the record belongs to another
                 await (self._write_all() if storable else self._budget.close(all_stored=False))
         finally:
             self._cache.journal.close()
@@ -156,7 +156,7 @@ class CachedClient:
         await self._cache.close()
 
     def progress(self) -> CallProgress:
-        """Return how the asking goes now."""
+        """Return the current progress."""
         trouble = self._client.outage.last_error
         return CallProgress(
             answers=self._cache.answers,
@@ -179,7 +179,7 @@ class CachedClient:
         ]
 
     async def _end_if_only_missing(self) -> None:
-        """Close the gate once nobody waits for anything but batches of which nobody knows whether they exist."""
+        """Shut down once all callers wait only for batches of which it is unknown whether they exist."""
         since = time.monotonic()
         while True:
             await asyncio.sleep(_ONLY_MISSING_SECONDS / 20)
@@ -189,7 +189,7 @@ class CachedClient:
                 self._shutdown.trigger(self._batches.unlisted_error())
 
     def _join_or_start(self, request: Request, priority: int, clip_id: str) -> asyncio.Future[Answer]:
-        """The answer to come to an equal question under way, or to this one, asked now."""
+        """Return the future answer to an equal question in flight, or to this one, sent now."""
         key = request.key
         if key not in self._in_flight:
             self._in_flight[key] = asyncio.ensure_future(self._fetch(request, priority, clip_id))
@@ -197,12 +197,12 @@ class CachedClient:
         return self._in_flight[key]
 
     async def _fetch(self, request: Request, priority: int, clip_id: str) -> Answer:
-        if stored := await self._get_stored(request):  # since it was looked for
+        if stored := await self._get_stored(request):  # stored in the meantime
             return stored
         if self._use_batches:
             return await self._batches.ask(request, clip_id)
         if self._batches.contains(request.key):
-            with suppress(MissingFromBatch):  # then as any other
+            with suppress(MissingFromBatch):  # then ask it in a single call
                 return await self._batches.result(request.key)
         return await self._client.ask(request, priority, clip_id)
 
@@ -214,6 +214,6 @@ class CachedClient:
         try:
             while True:
                 await asyncio.sleep(seconds)
-                await asyncio.shield(action())  # what is being written cannot be called off
+                await asyncio.shield(action())  # a write cannot be cancelled
         except Exception as fault:  # noqa: BLE001
-            self._shutdown.trigger(fault)  # what cannot be stored must not be paid for
+            self._shutdown.trigger(fault)  # an answer that cannot be stored must not be paid for

@@ -1,6 +1,6 @@
-"""The journal: a local file of the calls under way, and of answers until they are stored.
+"""The journal: a local file of the calls in flight, and of answers until they are stored.
 
-Each record is one line, written at once, so what was written survives a SIGKILL. The writer holds the file's lock.
+Each record is one line, written at once, so that it survives a SIGKILL. The writer holds a lock on the file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pending:
-    """A call that was sent: the key of its question, and the most it can cost, in US dollars."""
+    """A call that was sent: the key of its question, and its worst-case cost in US dollars."""
 
     key: str
     worst: Decimal
@@ -43,10 +43,9 @@ class Pending:
 
 @dataclass
 class Recovered:
-    """What a dead run's journal holds: answers that may not be stored yet, and what was lost or had no end.
+    """The content of the journal of a dead run: answers that may not be stored yet, and calls without an end.
 
-    `calls` were under way, or lost and their questions not answered since. `lost`, in US dollars, is what all others
-    that were lost count.
+    `calls` were in flight, or lost and not answered since. `lost`, in US dollars, is the cost of all other lost calls.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Recovered:
 
 
 class CallJournal:
-    """The journal of one run, in a folder where each run has its own. Methods raise JudgeStopped for a full disk."""
+    """The journal of one run, in a folder of such journals. Methods raise JudgeStopped for a full disk."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -74,7 +73,7 @@ class CallJournal:
         return self._path.stem
 
     def begin(self, calls: Mapping[str, Pending], lost: Decimal) -> None:
-        """Take over what earlier runs lost, as in `Recovered`."""
+        """Take over the lost calls of earlier runs, as in `Recovered`."""
         self._calls, self._lost = dict(calls), lost
         self._append(self._state())
 
@@ -89,22 +88,22 @@ class CallJournal:
         self._calls.pop(call, None)
 
     def record_ended(self, call: str) -> None:
-        """Note that a call has ended without an answer, and without being charged for."""
+        """Note that a call has ended without an answer and without a charge."""
         self._append(_line({"ended": call}))
         self._calls.pop(call, None)
 
     def record_settled(self, lost: Decimal, call: str = "") -> None:
-        """Note what lost calls count in all whose questions have answers, in US dollars; `call` is a further one."""
+        """Note the total cost of lost calls whose questions have answers, in US dollars; `call` is a further one."""
         self._append((_line({"ended": call}) if call else b"") + _line({"lost": str(lost)}))
         self._calls.pop(call, None)
         self._lost = lost
 
     def record_stray_answer(self, answer: Answer) -> None:
-        """Note an answer until it is stored."""
+        """Note an answer without a call, as of a batch, until it is stored."""
         self._append(answer.to_line())
 
     def mark_all_stored(self) -> None:
-        """Every answer noted so far is stored: begin anew once the file is long."""
+        """Note that all answers are stored: start a new file once the old one is long."""
         if self._size < _TRUNCATE_BYTES:
             return
         draft, state = self._path.with_suffix(_DRAFT), self._state()
@@ -116,7 +115,7 @@ class CallJournal:
             except OSError:
                 os.close(file)
                 raise
-        except OSError as error:  # nothing is lost: it goes on as it is
+        except OSError as error:  # nothing is lost: the old file is used further
             _log.warning("cannot write %s: %s; make room there", draft, error.strerror)
             with suppress(OSError):
                 draft.unlink()
@@ -125,11 +124,11 @@ class CallJournal:
         self._file, self._size = file, len(state)
 
     def delete(self) -> None:
-        """Delete it, when all answers are stored and the record of the budget knows the rest."""
+        """Delete the journal, once all answers are stored and the budget record has the rest."""
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it: from now on it is a dead run's."""
+        """Release the lock: the journal counts as that of a dead run from now on."""
         os.close(self._file)
 
     def _state(self) -> bytes:
@@ -139,7 +138,7 @@ class CallJournal:
         try:
             _write(self._file, line)
         except OSError as error:
-            with suppress(OSError):  # else a part of this line would spoil the next one
+            with suppress(OSError):  # else a part of this line would corrupt the next one
                 os.ftruncate(self._file, self._size)
             raise JudgeStopped(f"cannot write {self._path}: {error.strerror}; make room there") from error
         self._size += len(line)
@@ -153,9 +152,9 @@ class CallJournal:
 
 
 def recover(folder: Path) -> list[Recovered]:
-    """Read the journals of dead runs. One whose writer still lives is waited for, a little.
+    """Return the journals of dead runs. Wait a little for a writer that is still alive.
 
-    The writer of a run that was killed may outlive it for a moment, and still receive answers.
+    The writer of a killed run may outlive it for a moment, and still receive answers.
     """
     for draft in folder.glob(f"*{_DRAFT}"):
         draft.unlink(missing_ok=True)
@@ -163,7 +162,7 @@ def recover(folder: Path) -> list[Recovered]:
 
 
 def discard(folder: Path, recovered: Recovered) -> None:
-    """Delete a journal that was recovered, once all of it is stored."""
+    """Delete a recovered journal, once all of it is stored."""
     (folder / f"{recovered.name}{_SUFFIX}").unlink(missing_ok=True)
 
 
@@ -216,5 +215,5 @@ def _read(path: Path) -> Recovered:
             else:
                 found.answers.append(Answer.from_line(line))
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
-            continue  # cut short as its writer was killed, or as the machine went down
+            continue  # cut off when its writer was killed, or the machine went down
     return found

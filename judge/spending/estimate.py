@@ -1,4 +1,4 @@
-"""What asking will cost, before anything is asked: calls, tokens and dollars, from assumptions that are shown."""
+"""Estimates of the cost before anything is asked: calls, tokens and dollars, from explicit assumptions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from nextscene.judge.spending.prices import Price, Usage
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is not known beforehand. Tokens are those of one answer, thinking included."""
+    """The unknowns of an estimate. Tokens are those of one answer, thinking included."""
 
     screened: float
-    """The share of clips that the rules let pass; only those are asked about."""
+    """The share of clips that pass the rules; only those are asked about."""
     pass_rate: float
     """The share of rounds that end with a Pass."""
     scene_tokens: float
     verdict_tokens: float
     caption_tokens: float
     chars_per_token: float
-    """Of prompts and scenes; smaller is dearer."""
+    """Characters per token of prompts and scenes; smaller means a higher cost."""
     schema_tokens: float
-    """What the API adds to a prompt that asks for JSON."""
+    """The tokens that the API adds to a prompt that asks for JSON."""
 
 
 CASES = {
@@ -39,8 +39,9 @@ CASES = {
 
 
 def parse_assumptions(text: str) -> dict[str, Assumptions]:
-    """The three cases with what `text` fixes in all of them: `pass_rate=0.8,scene_tokens=40`. Raises
-    JudgeUsageError.
+    """Return the three cases, with the values in `text` fixed in all of them: `pass_rate=0.8,scene_tokens=40`.
+
+    Raise JudgeUsageError.
     """
     known = [field.name for field in fields(Assumptions)]
     fixed: dict[str, float] = {}
@@ -63,7 +64,7 @@ def parse_assumptions(text: str) -> dict[str, Assumptions]:
 
 @dataclass(frozen=True)
 class Bill:
-    """Expected sums. Dollars are those of calls one by one and of the same in batches."""
+    """Expected totals of calls and tokens."""
 
     calls: float = 0.0
     input_tokens: float = 0.0
@@ -78,29 +79,29 @@ class Bill:
         return Bill(self.calls * times, self.input_tokens * times, self.output_tokens * times)
 
     def usd(self, price: Price, in_batch: bool) -> Decimal:
-        """Prompts are taken to be shorter than those that cost more."""
+        """Return US dollars, at single-call or batch prices; prompts are assumed to be below the long-prompt price."""
         tokens = Usage(round(self.input_tokens), round(self.output_tokens))
         return replace(price, long_prompt=2**63).cost(tokens, in_batch)
 
 
 @dataclass(frozen=True)
 class PendingClip:
-    """A clip that is not decided: its caption, and how far the judge has come with it by answers that are stored.
+    """A clip that is not decided: its caption, and the progress of the judge by stored answers.
 
-    `pictures` are those it must be captioned from, if it has no caption.
+    `pictures` is the number of frames that it must be captioned from, if it has no caption.
     """
 
     caption: str
     pictures: int = 0
     rounds_done: int = 0
     described: bool = False
-    """Whether the scene of the round that is under way is there already."""
+    """True if the scene of the current round is stored."""
     captioned: bool = False
-    """Whether the judge has captioned it already."""
+    """True if the judge has captioned it."""
 
 
 class Estimator:
-    """Bills for clips under one set of assumptions."""
+    """Estimates the cost of clips under one set of assumptions."""
 
     def __init__(self, settings: ClaudeConfig, price: Price, assumptions: Assumptions) -> None:
         self._settings = settings
@@ -108,7 +109,7 @@ class Estimator:
         self._requests = RequestBuilder(settings, price)
         picture = Frame(0.0, round(settings.frame_height * 832 / 480), settings.frame_height, b"")
         self._picture_tokens = picture.tokens + len("0.00 s:") / assumptions.chars_per_token
-        # The templates' own lengths, from the real wording around nothing.
+        # The lengths of the templates, from real requests with empty texts.
         empty = Question("", "")
         scene = "x" * round(assumptions.scene_tokens * assumptions.chars_per_token)
         self._describe = [
@@ -118,7 +119,7 @@ class Estimator:
         self._caption = _length(self._requests.caption(empty))
 
     def bill(self, clip: PendingClip) -> Bill:
-        """What is expected of one clip that passes the screen or has passed it."""
+        """Return the expected cost of one clip that passes the screen or has passed it."""
         assumed = self._assumed
         total = Bill()
         letters = float(len(self._requests.value(clip.caption)))
@@ -136,7 +137,7 @@ class Estimator:
         return total * assumed.screened if untouched else total
 
     def captioning(self, pictures: int) -> Bill:
-        """The part of it that captioning the clip from so many pictures is expected to cost."""
+        """Return the expected cost of captioning the clip from so many pictures, which `bill` includes."""
         return self._captioning(pictures) * self._assumed.screened
 
     def _captioning(self, pictures: int) -> Bill:

@@ -1,4 +1,4 @@
-"""What tokens cost: a dated table, exact arithmetic."""
+"""Prices of tokens: a dated table, with exact arithmetic."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MILLION = Decimal(1_000_000)
 _MOST = Decimal(1_000_000)
 _RELEASE = re.compile(r"-\d{8}$")
 _CONTEXT = 1_000_000
-"""Of a model whose context the table does not tell: too many tokens set too much money aside, too few would not do."""
+"""The context of a model for which the table gives none: too large reserves too much, too small too little."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer, as the API counts them: `input_tokens` are those that no cache was read or written for."""
+    """The tokens of one answer, as the API counts them: `input_tokens` excludes cache reads and writes."""
 
     input_tokens: int
     output_tokens: int
@@ -41,9 +41,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Price:
-    """One model's prices, in US dollars a token, and its bounds, in tokens: `context` is the most that a prompt has.
+    """The prices of one model, in US dollars per token, and its limits in tokens: `context` bounds the prompt.
 
-    `table` holds the prices of all models by their names.
+    `table` holds the prices of all models by name.
     """
 
     model: str
@@ -60,14 +60,14 @@ class Price:
     table: Mapping[str, Price] = field(default_factory=dict, repr=False, compare=False)
 
     def served_by(self, model: str) -> Price:
-        """Return the price of the model that gave an answer, this one where that has none in the table.
+        """Return the price of the model that served an answer, this one if that is not in the table.
 
-        A dated release, as in `claude-sonnet-5-5-20261001`, costs what its model does.
+        A dated release, as in `claude-sonnet-5-5-20261001`, costs as much as its model.
         """
         return self.table.get(model) or self.table.get(_RELEASE.sub("", model)) or self
 
     def cost(self, usage: Usage, in_batch: bool) -> Decimal:
-        """US dollars for one answer."""
+        """Return the cost of one answer in US dollars."""
         usd = (
             usage.input_tokens * self.input
             + usage.output_tokens * self.output
@@ -82,7 +82,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """The table: what is known of each model on the day `dated`. `text` is what it was read from."""
+    """The price table of the day `dated`. `text` is its source."""
 
     dated: date
     models: dict[str, Price]
@@ -91,19 +91,19 @@ class Prices:
 
     @staticmethod
     def load(file: Path | None = None) -> Prices:
-        """The table beside this module, or another of its form. Raises JudgeUsageError."""
+        """Return the table beside this module, or that of a file of the same form. Raise JudgeUsageError."""
         shown = str(file or "judge/spending/prices.toml")
         try:
             data = (file or resources.files(__package__).joinpath("prices.toml")).read_bytes()
         except OSError as error:
             raise JudgeUsageError(
-                f"{shown} is no table of prices: {error}; see judge/spending/prices.toml for the form"
+                f"{shown} is not a table of prices: {error}; see judge/spending/prices.toml for the form"
             ) from error
         return Prices.parse(data, shown)
 
     @staticmethod
     def parse(data: bytes, shown: str) -> Prices:
-        """The table that is written in TOML. `shown` is where. Raises JudgeUsageError."""
+        """Return the table in a TOML text. `shown` names it in errors. Raise JudgeUsageError."""
         try:
             text = data.decode()
             table = tomllib.loads(text, parse_float=Decimal)
@@ -120,7 +120,7 @@ class Prices:
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             reason = "a value is of another type" if isinstance(error, (TypeError, AttributeError)) else error
             raise JudgeUsageError(
-                f"{shown} is no table of prices: {reason}; see judge/spending/prices.toml for the form"
+                f"{shown} is not a table of prices: {reason}; see judge/spending/prices.toml for the form"
             ) from error
 
     def for_model(self, model: str, setting: str = "model") -> Price:

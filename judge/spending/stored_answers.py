@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 
 
 class StoredAnswers:
-    """What is stored when this is made, and what is added later. Finding is for one thread, reading for any.
+    """Answers stored when this is created, and those added later. Look-ups are for one thread, reads for any.
 
-    Raises JudgeStopped for a segment that is damaged.
+    Methods raise JudgeStopped for a damaged segment.
     """
 
     def __init__(self, files: AnswerFiles, on_damage: Callable[[str], None] | None = None) -> None:
@@ -57,11 +57,11 @@ class StoredAnswers:
         return self.index.answers
 
     def get(self, key: str) -> Answer | None:
-        """Return the answer to a question, None where there is none."""
+        """Return the answer to a question, or None."""
         return self.read(key, self.locations(key))
 
     def locations(self, key: str) -> list[AnswerLocation]:
-        """Return where the answer may lie."""
+        """Return the locations where the answer may be."""
         return list(self.index.find(key))
 
     def read(self, key: str, locations: Sequence[AnswerLocation]) -> Answer | None:
@@ -69,14 +69,14 @@ class StoredAnswers:
         return min(self._answers_at(key, locations), key=lambda answer: answer.shared, default=None)
 
     def get_all(self, key: str) -> list[Answer]:
-        """Return all answers to a question: more than one where it was asked in several datasets."""
+        """Return all answers to a question: more than one if it was asked in several datasets."""
         return self._answers_at(key, self.locations(key))
 
     def _answers_at(self, key: str, locations: Sequence[AnswerLocation]) -> list[Answer]:
         return [answer for location in locations if key in (answer := self._answer(location)).names]
 
     def contains(self, answer: Answer) -> bool:
-        """Whether this very answer is stored: one call's, and not another's to an equal question."""
+        """Return whether this answer is stored: that of the same call, not another one to an equal question."""
         found = (self._answer(location) for location in self.locations(answer.key))
         return any(one.is_same_call(answer) for one in found if not one.shared)
 
@@ -146,7 +146,7 @@ class StoredAnswers:
 
 
 def _ahead(pool: ThreadPoolExecutor, files: AnswerFiles, paths: Sequence[str]) -> Iterator[tuple[str, Future[bytes]]]:
-    """Read segments a few at a time ahead of their use, in order."""
+    """Yield segments in order, while the next ones are read."""
     todo = iter(paths)
     under_way: deque[tuple[str, Future[bytes]]] = deque()
 

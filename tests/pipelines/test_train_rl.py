@@ -156,7 +156,7 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
         (["--budget-usd", "3", "--reward.kind", "retrieval"], "--budget-usd: nothing is paid for"),
         (["--budget-usd", "nan"], "no amount of money"),
         (["--budget-usd", "0"], "0.0 is not in the range x>0"),
-        (["--prices", "RECIPE"], "recipe.toml is no table of prices"),
+        (["--prices", "RECIPE"], "recipe.toml is not a table of prices"),
         (["--judge-model", "claude-sonnet-9"], "give its prices with --prices"),
         (["--policy.candidates", "1"], "none to compare it with"),
         (["--policy.best-of", "3"], "must be even"),

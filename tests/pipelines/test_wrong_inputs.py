@@ -140,7 +140,7 @@ WRONG = [
     wrong(f"{BUILD} --config {{film}}", "--config: file", "is a directory; name a file that is there"),
     wrong("train --stage sft --recipe {mix.toml} --data a --qwen q --ltx l --out {out}", "as [[mix]]"),
     wrong(f"{CLAUDE} --prices {{empty.toml}}", "{empty.toml}: 'model' is missing; see judge/spending/prices.toml"),
-    wrong(f"{CLAUDE} --prices {{prices.toml}}", "no table of prices: a value is of another type"),
+    wrong(f"{CLAUDE} --prices {{prices.toml}}", "not a table of prices: a value is of another type"),
     # keys
     wrong(CLAUDE, "ANTHROPIC_API_KEY is not set; set it, or use --judge film or --judge none"),
     wrong(CLAUDE, "ANTHROPIC_API_KEY is not set", ANTHROPIC_API_KEY=" \n"),
