@@ -73,7 +73,7 @@ def create_file(path: Path, draft: Path, data: bytes) -> bool:
 
 
 def unlink_if_equal(final: Path, before: bytes) -> bool:
-    """Removes a small file that holds `before`; whether it did. Of two that try, one does."""
+    """Remove a small file that holds `before`; whether it did. Of two that try, one does."""
     mine = draft_of(final)
     try:
         if final.read_bytes() != before:
@@ -92,7 +92,7 @@ def unlink_if_equal(final: Path, before: bytes) -> bool:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, if its file system has locks. One that was stopped as it held it is waited for briefly:
+    """Hold the folder's lock, if its file system has locks. One that was stopped as it held it is waited for briefly:
     what is done inside is wrong only where three meet.
     """
     handle = os.open(folder, os.O_RDONLY)

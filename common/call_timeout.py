@@ -13,7 +13,7 @@ _LOOK_SECONDS = 0.1
 
 
 def call_with_timeout(action: Callable[[], T], seconds: float) -> T:
-    """Calls it in a thread, and returns or raises what it does. Raises TimeoutError when it takes longer.
+    """Call it in a thread, and returns or raises what it does. Raise TimeoutError when it takes longer.
 
     Where the wait is interrupted by a signal, the call is given a few seconds to end first.
     """

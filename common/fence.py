@@ -21,7 +21,7 @@ class FencedFiles(Protocol):
     def display_uri(self) -> str: ...
 
     def read(self, path: str) -> bytes:
-        """Raises FileNotFoundError."""
+        """Raise FileNotFoundError."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Fence:
     owner: str
 
     def check(self) -> None:
-        """Raises StorageFault where the lock is gone, or names another."""
+        """Raise StorageFault where the lock is gone, or names another."""
         try:
             content = self.storage.read(self.path)
         except FileNotFoundError:

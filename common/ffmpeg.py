@@ -29,7 +29,7 @@ def executable() -> str:
 def build() -> str:
     """The build's version and a digest of all it says of itself; other builds make other bytes.
 
-    Raises UsageError for a binary that does not answer or cannot encode H.264 or convert HDR.
+    Raise UsageError for a binary that does not answer or cannot encode H.264 or convert HDR.
     """
     try:
         answer = subprocess.run(

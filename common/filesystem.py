@@ -55,7 +55,7 @@ def split_query(uri: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=64)
 def connect(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of a URI or a local path, and the path inside it. Raises BadLocation, StorageFault."""
+    """The file system of a URI or a local path, and the path inside it. Raise BadLocation, StorageFault."""
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
     shown = split_query(uri)[0]
@@ -98,7 +98,7 @@ os.register_at_fork(after_in_child=connect.cache_clear)
 
 
 def with_retries(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
-    """What `action` returns, tried a few times. Raises StorageFault, or FileNotFoundError at once."""
+    """What `action` returns, tried a few times. Raise StorageFault, or FileNotFoundError at once."""
     try:
         return Retrying(
             stop=stop_after_attempt(_TRIES) | stop_after_delay(_TRYING_SECONDS),

@@ -50,7 +50,7 @@ class Holder:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether the lock holds what no run writes: it was cut short by a crash, or overwritten."""
+        """Return whether the lock holds what no run writes: it was cut short by a crash, or overwritten."""
         return self.run_id == _NOBODY
 
     @property
@@ -63,13 +63,13 @@ class Holder:
 
     @property
     def state(self) -> ProcessState:
-        """Whether its process is there, as far as that can be seen from here."""
+        """Return whether its process is there, as far as that can be seen from here."""
         if self.is_unreadable:
             return ProcessState.ENDED
         return self.process.state if self.older_start is None else self._state_by_older_start()
 
     def is_over(self, unchanged: float, store_age: float | None) -> bool:
-        """Whether its lease has ended.
+        """Return whether its lease has ended.
 
         `unchanged` is for how many seconds the lock was watched without a change, `store_age` how long ago it was
         written by the store's own clock, if it has one. A process that is seen to live never loses its lease.

@@ -13,7 +13,7 @@ from nextscene.common.storage import Storage, StorageFault
 def local_state(storage: Storage, path: str) -> Path:
     """Return the folder `path` below a local storage; for an object store, a folder of this user below TMPDIR.
 
-    The same storage has the same folder each time, on the same machine. Raises StorageFault.
+    The same storage has the same folder each time, on the same machine. Raise StorageFault.
     """
     if (below := storage.local_path(path)) is not None:
         storage.check_anchor()

@@ -14,9 +14,9 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def is_inside(inner: Storage, outer: Storage, path: str = "") -> bool:
-    """Whether `path` in `inner` is `outer` or in it, after links and `..` on a disk and repeated slashes are resolved.
+    """Return whether `path` in `inner` is `outer` or in it, after links and `..` on a disk and repeated slashes are resolved.
 
-    Neither need exist. A bucket behind another endpoint is another place. Raises BadLocation, StorageFault.
+    Neither need exist. A bucket behind another endpoint is another place. Raise BadLocation, StorageFault.
     """
     here, there = inner.local_path(path), outer.local_path("")
     if here is not None and there is not None:

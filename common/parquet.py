@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 def read_table(out: Storage, path: str) -> pa.Table:
-    """A small file, whole. Raises FileNotFoundError, or DamagedRecord for what is not Parquet."""
+    """A small file, whole. Raise FileNotFoundError, or DamagedRecord for what is not Parquet."""
     return read_open(open_table(out, path), path)
 
 
 def open_table(out: Storage, path: str) -> pq.ParquetFile:
-    """A small file, of which only the footer is looked at. Raises as `read_table`."""
+    """A small file, of which only the footer is looked at. Raise as `read_table`."""
     return _understood(path, partial(pq.ParquetFile, io.BytesIO(out.read(path))))
 
 

@@ -50,7 +50,7 @@ class ProcessIdentity:
 
     @property
     def shares_kernel(self) -> bool:
-        """Whether its monotonic clock is the one here."""
+        """Return whether its monotonic clock is the one here."""
         return bool(self.boot_id) and (self.boot_id, self.time_space) == (boot_id(), namespace("time"))
 
     @property

@@ -96,7 +96,7 @@ class Heartbeat:
             raise RunStopped(self._lost)
 
     def end(self) -> None:
-        """Gives the lock up. If that fails, it is a dead run's: the next takes it over."""
+        """Give the lock up. If that fails, it is a dead run's: the next takes it over."""
         self._stop.set()
         self._thread.join()
         if not self._lost:
@@ -142,9 +142,9 @@ class Heartbeat:
 
 @contextmanager
 def hold_lock(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[Heartbeat]:
-    """Holds OUT. Takes over from a dead run; one that may live on another host is waited for.
+    """Hold OUT. Takes over from a dead run; one that may live on another host is waited for.
 
-    Raises RunStopped at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
+    Raise RunStopped at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
     """
     heartbeat = Heartbeat(out, *_taken(out, run_id, wait_seconds))
     try:

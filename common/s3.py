@@ -58,7 +58,7 @@ class S3Bucket:
     # ---- whole files -------------------------------------------------------------------------------------------
 
     def upload(self, key: str, file: BinaryIO) -> None:
-        """Writes a local file, from its beginning. When this is interrupted, nothing has changed at `key`."""
+        """Write a local file, from its beginning. When this is interrupted, nothing has changed at `key`."""
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if size > _ONE_REQUEST_BYTES:
@@ -68,7 +68,7 @@ class S3Bucket:
                 self._client.put_object(Bucket=self._name, Key=key, Body=file, ContentLength=size)
 
     def delete(self, key: str) -> None:
-        """Deletes the object; it need not exist."""
+        """Delete the object; it need not exist."""
         with _as_oserror():
             self._client.delete_object(Bucket=self._name, Key=key)
 
@@ -97,7 +97,7 @@ class S3Bucket:
             _log.info("an unfinished upload of %s is left: %s", upload["Key"], fault)
 
     def abort_uploads(self, prefix: str, ours: Callable[[str], bool]) -> None:
-        """Aborts all uploads that killed writers left below `prefix`, of keys that are `ours`.
+        """Abort all uploads that killed writers left below `prefix`, of keys that are `ours`.
 
         Not every key may list them; that is told, and stops nobody.
         """
@@ -129,11 +129,11 @@ class S3Bucket:
     # ---- one writer at a time ----------------------------------------------------------------------------------
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes `data` unless `key` exists; whether it did. Of two that write the very same, both did."""
+        """Write `data` unless `key` exists; whether it did. Of two that write the very same, both did."""
         return self._put_if(key, data, {"IfNoneMatch": "*"})
 
     def compare_and_swap(self, key: str, before: bytes, after: bytes) -> bool:
-        """Writes `after` where `before` stands; whether it did."""
+        """Write `after` where `before` stands; whether it did."""
         try:
             now, etag = self._get(key)
         except FileNotFoundError:
@@ -158,7 +158,7 @@ class S3Bucket:
         return True
 
     def _refuses(self, key: str, data: bytes) -> bool:
-        """Whether the store turns down writes that must fail. They are of what stands there already."""
+        """Return whether the store turns down writes that must fail. They are of what stands there already."""
         for condition in ({"IfNoneMatch": "*"}, {"IfMatch": _NO_SUCH_ETAG}):
             try:
                 self._put(key, data, condition)
@@ -188,7 +188,7 @@ class S3Bucket:
 
 @lru_cache(maxsize=256)
 def open_bucket(uri: str) -> S3Bucket:
-    """The bucket of an s3:// URI, with the endpoint, region and so on that Arrow reads it with. Raises BadLocation."""
+    """The bucket of an s3:// URI, with the endpoint, region and so on that Arrow reads it with. Raise BadLocation."""
     filesystem, path = connect(uri)
     options: dict[str, Any] = filesystem.__reduce__()[1][0]  # all that Arrow took from the URI and the environment
     query = parse_qs(split_query(uri)[1].removeprefix("?"))
@@ -228,7 +228,7 @@ def _client(endpoint: str, region: str, tls: bool, verify: bool | str | None) ->
 
 
 def forget() -> None:
-    """Forgets all connections: those of a process are not those of its children."""
+    """Forget all connections: those of a process are not those of its children."""
     for found in (open_bucket, _bucket, _client):
         found.cache_clear()
 

@@ -36,7 +36,7 @@ def scratch_folder() -> Iterator[Path]:
 def claim_temporary_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
     """A new folder, and the lock that says that it is in use for as long as a process has it open.
 
-    Removes the folders of that prefix that nobody uses any more. Raises OSError.
+    Removes the folders of that prefix that nobody uses any more. Raise OSError.
     """
     _remove_orphans(parent, prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))

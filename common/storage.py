@@ -100,7 +100,7 @@ class Storage(StorageReader):
             raise storage_fault("write", path, self.display_uri, fault) from fault
 
     def write(self, path: str, data: bytes) -> None:
-        """Publishes `data` at `path`."""
+        """Publish `data` at `path`."""
         if self.is_local:
             with self.atomic_writer(path) as file:
                 file.write(data)
@@ -108,12 +108,12 @@ class Storage(StorageReader):
             self._upload(path, io.BytesIO(data))
 
     def write_if_changed(self, path: str, data: bytes) -> None:
-        """Publishes `data` at `path` unless that is what stands there."""
+        """Publish `data` at `path` unless that is what stands there."""
         if not self._holds(path, data):
             self.write(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Writes a small file unless it exists; whether it did.
+        """Write a small file unless it exists; whether it did.
 
         Of several that try one succeeds, on a disk and in S3; in other object stores not always only one.
         """
@@ -125,7 +125,7 @@ class Storage(StorageReader):
             return self._create(path, data)
 
     def compare_and_swap(self, path: str, before: bytes, after: bytes) -> bool:
-        """Replaces a small file where it holds `before`; whether it did. Exact on a disk and in S3."""
+        """Replace a small file where it holds `before`; whether it did. Exact on a disk and in S3."""
         self.check_may_write()
         if (bucket := self._bucket) is not None:
             return self._try("write", path, lambda: bucket.compare_and_swap(self._key(path), before, after))
@@ -137,7 +137,7 @@ class Storage(StorageReader):
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Whether it is the storage that compares, so that a writer which is stopped in the middle replaces nothing."""
+        """Return whether it is the storage that compares, so that a writer which is stopped in the middle replaces nothing."""
         return self._bucket is not None
 
     def take_over(self, path: str, before: bytes, after: bytes) -> bool:
@@ -148,7 +148,7 @@ class Storage(StorageReader):
             return self._withdraw(path, before) and self._create(path, after)
 
     def delete_if_equal(self, path: str, before: bytes) -> None:
-        """Deletes a small file if it holds `before`. In S3 it is emptied: few stores delete on a condition."""
+        """Delete a small file if it holds `before`. In S3 it is emptied: few stores delete on a condition."""
         if self._bucket is not None:
             self.compare_and_swap(path, before, b"")
             return
@@ -156,7 +156,7 @@ class Storage(StorageReader):
             self._withdraw(path, before)
 
     def delete(self, path: str) -> None:
-        """Deletes the file; it need not exist."""
+        """Delete the file; it need not exist."""
         self.check_may_write()
         bucket = self._bucket
 
@@ -170,7 +170,7 @@ class Storage(StorageReader):
         self._try("delete", path, once)
 
     def remove_drafts(self, owns: Callable[[str], bool], folder: str = "") -> None:
-        """Deletes what killed writers left unfinished in a folder and below, of files that `owns` knows by their paths.
+        """Delete what killed writers left unfinished in a folder and below, of files that `owns` knows by their paths.
 
         Only where nobody else writes may this be called.
         """
@@ -183,7 +183,7 @@ class Storage(StorageReader):
                 self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
     def abort_uploads(self, owns: Callable[[str], bool], folder: str = "") -> None:
-        """Ends what killed writers were uploading to an object store; as `remove_drafts`, which is for a disk."""
+        """End what killed writers were uploading to an object store; as `remove_drafts`, which is for a disk."""
         if (bucket := self._bucket) is not None:
             root, top = (f"{key}/" if key else "" for key in (self._key(""), self._key(folder)))
             bucket.abort_uploads(top, lambda key: owns(key.removeprefix(root)))
@@ -195,7 +195,7 @@ class Storage(StorageReader):
                     self.delete(str(path))
 
     def check_anchor(self, remotely: bool = False) -> None:
-        """Raises StorageFault where the anchor is gone. In an object store it is looked for only on demand."""
+        """Raise StorageFault where the anchor is gone. In an object store it is looked for only on demand."""
         if not self.anchor:
             return
         if self.is_local:
@@ -205,7 +205,7 @@ class Storage(StorageReader):
             raise StorageFault(f"cannot write in {self.display_uri}: its {self.anchor} was deleted")
 
     def check_may_write(self) -> None:
-        """Raises StorageFault where the anchor is gone, or the fence names another owner."""
+        """Raise StorageFault where the anchor is gone, or the fence names another owner."""
         self.check_anchor()
         if self.fence is not None:
             self.fence.check()
@@ -223,7 +223,7 @@ class Storage(StorageReader):
         return place
 
     def _withdraw(self, path: str, before: bytes) -> bool:
-        """Removes a small file that holds `before`; whether it did."""
+        """Remove a small file that holds `before`; whether it did."""
         self.check_anchor()
         if not self.is_local:
             if not self._holds(path, before):

@@ -54,7 +54,7 @@ class StorageReader:
         return split_query(self.uri)[0]
 
     def full_path(self, path: str) -> str:
-        """The path inside the file system. Raises BadLocation for one that leaves the root."""
+        """The path inside the file system. Raise BadLocation for one that leaves the root."""
         parts = PurePosixPath(path).parts
         if ".." in parts or path.startswith("/"):
             raise BadLocation(f"{path!r} leaves {self.display_uri}")
@@ -102,7 +102,7 @@ class StorageReader:
         return bool(info.type == pafs.FileType.Directory)
 
     def has_parent_of(self, path: str) -> bool:
-        """Whether the folder of `path` is there and not empty: a disk that is not mounted is an empty folder.
+        """Return whether the folder of `path` is there and not empty: a disk that is not mounted is an empty folder.
 
         An object store has no folders: there its bucket must be.
         """
@@ -122,12 +122,12 @@ class StorageReader:
         return self._try("look up", "", lambda: [folder for folder in (root, *root.parents) if not folder.exists()])
 
     def open(self, path: str) -> BinaryIO:
-        """The file, seekable, for reading. Raises FileNotFoundError."""
+        """The file, seekable, for reading. Raise FileNotFoundError."""
         file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full_path(path)))
         return file
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
-        """`size` bytes from `offset` (default: to the end). Raises FileNotFoundError."""
+        """`size` bytes from `offset` (default: to the end). Raise FileNotFoundError."""
 
         def once() -> bytes:
             with self._place[0].open_input_file(self.full_path(path)) as file:
@@ -139,14 +139,14 @@ class StorageReader:
         """A small file, and how many seconds ago it was written, both times by the storage's own clock.
 
         None where that clock is not told: of a disk, whose times may come from the clock of whoever writes.
-        Raises FileNotFoundError.
+        Raise FileNotFoundError.
         """
         if (bucket := self._bucket) is not None:
             return self._try("read", path, lambda: bucket.read_with_age(self._key(path)))
         return self.read(path), None
 
     def copy_to(self, target: Path, path: str, offset: int = 0, size: int | None = None) -> None:
-        """Copies `size` bytes from `offset` of a file to a local one, in bounded memory. Raises FileNotFoundError."""
+        """Copy `size` bytes from `offset` of a file to a local one, in bounded memory. Raise FileNotFoundError."""
 
         def once() -> None:
             with self._place[0].open_input_file(self.full_path(path)) as source, target.open("wb") as out:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 
 def parse_json(data: bytes) -> Any:
-    """Raises ValueError for what is not strict JSON: NaN and infinities, broken UTF-8, nesting without end."""
+    """Raise ValueError for what is not strict JSON: NaN and infinities, broken UTF-8, nesting without end."""
     try:
         return json.loads(data.decode(), parse_constant=_refuse)
     except RecursionError as error:
@@ -16,7 +16,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def check_types(value: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """`value` if it is an object of exactly these fields, each of exactly its type. Raises ValueError."""
+    """`value` if it is an object of exactly these fields, each of exactly its type. Raise ValueError."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     for name, kind in kinds.items():

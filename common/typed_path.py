@@ -13,7 +13,7 @@ _VARIABLE = re.compile(r"(?:^|/)(\$\w+|\$\{\w+\}|%\w+%)")
 
 
 def check_typed_path(text: str) -> str:
-    """The text. Raises BadLocation for a path that is not there and that a slip made, with what is meant.
+    """The text. Raise BadLocation for a path that is not there and that a slip made, with what is meant.
 
     What is there is what is named, however it is called.
     """

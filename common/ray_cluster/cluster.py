@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def inside_job() -> bool:
-    """Whether this process was started by `ray job submit`."""
+    """Return whether this process was started by `ray job submit`."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
@@ -40,7 +40,7 @@ def cluster_address(given: str | None) -> str | None:
 def connected(workers: int | None, address: str | None, training: bool = False) -> Iterator[None]:
     """Connects to the cluster at `address`, or starts Ray on this machine with `workers` CPUs, on loopback.
 
-    `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raises
+    `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raise
     UsageError for an address that cannot work or where no cluster answers, RunStopped where Ray does not start or
     answer within its time. What this process does on signals stays as it is.
     """
@@ -60,7 +60,7 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
 
 @contextmanager
 def _driver(address: str, training: bool) -> Iterator[None]:
-    """Makes this process a driver of the cluster. Raises UsageError, RunStopped.
+    """Make this process a driver of the cluster. Raise UsageError, RunStopped.
 
     Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and
     a call that hangs there could not be ended.

@@ -76,7 +76,7 @@ class RayProcess:
             )
 
     def address(self, seconds: float, to_import: float = _IMPORT_SECONDS) -> str:
-        """The address of the cluster, once it is ready. Raises NotReady when it is not `seconds` after the import."""
+        """The address of the cluster, once it is ready. Raise NotReady when it is not `seconds` after the import."""
         self._next(to_import)
         return self._next(seconds)["address"]
 
@@ -100,7 +100,7 @@ class RayProcess:
         return []
 
     def end(self, keep: bool = False) -> None:
-        """Ends it with all that it started; `keep` leaves its folder."""
+        """End it with all that it started; `keep` leaves its folder."""
         if keep:
             with suppress(OSError):
                 self._line.send_bytes(b"keep")
@@ -113,7 +113,7 @@ class RayProcess:
 
 
 def check_cluster(address: str) -> None:
-    """Connects from a process beside this one, which Ray may hang or abort. Raises UsageError, RunStopped."""
+    """Connects from a process beside this one, which Ray may hang or abort. Raise UsageError, RunStopped."""
     process = RayProcess({"address": address})
     try:
         process.address(_ANSWER_SECONDS, to_import=_ANSWER_SECONDS)
@@ -125,7 +125,7 @@ def check_cluster(address: str) -> None:
 
 @contextmanager
 def own_ray(workers: int | None) -> Iterator[str]:
-    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raises UsageError, RunStopped.
+    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raise UsageError, RunStopped.
 
     Its logs stay where it did not start, or where one of its main processes died.
     """
@@ -140,7 +140,7 @@ def own_ray(workers: int | None) -> Iterator[str]:
 
 
 class _OwnRay:
-    """A session of Ray and its folder. Raises UsageError, RunStopped for a folder that it cannot have."""
+    """A session of Ray and its folder. Raise UsageError, RunStopped for a folder that it cannot have."""
 
     def __init__(self, workers: int | None) -> None:
         self.folder, self._lock = _folder()
@@ -157,12 +157,12 @@ class _OwnRay:
         self._process = RayProcess(settings, self.folder / "ray.log", self._lock)
 
     def start(self) -> None:
-        """Raises NotReady."""
+        """Raise NotReady."""
         self.address = self._process.address(_START_SECONDS)
         self._servers = [process for process in self._process.children() if process.name() in SERVERS]
 
     def died(self) -> bool:
-        """Whether a server of it has ended, though nobody ended it."""
+        """Return whether a server of it has ended, though nobody ended it."""
         return not all(map(runs, self._servers))
 
     def end(self, keep: bool) -> None:

@@ -60,7 +60,7 @@ class RayProcesses:
 
     @property
     def server_died(self) -> bool:
-        """Whether one has died without which Ray cannot go on."""
+        """Return whether one has died without which Ray cannot go on."""
         return self._server_died
 
     def cause(self) -> str:

@@ -51,7 +51,7 @@ def main(descriptor: int, settings: Mapping[str, Any]) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raises OSError where nobody listens: Ray itself would try for minutes."""
+    """Raise OSError where nobody listens: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
@@ -114,7 +114,7 @@ def end_family(*family: psutil.Process) -> None:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether it has not ended."""
+    """Return whether it has not ended."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

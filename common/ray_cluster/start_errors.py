@@ -34,7 +34,7 @@ class StartFault:
 
 
 def check_address(address: str) -> None:
-    """Raises UsageError for what cannot be the address of a cluster."""
+    """Raise UsageError for what cannot be the address of a cluster."""
     wanted = "give HEAD:PORT, as `ray start` tells it, or auto for the cluster of this machine"
     if address == "auto":
         return

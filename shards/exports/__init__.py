@@ -19,10 +19,10 @@ _READERS = (wids, croissant, huggingface)
 
 
 def publish(out: Storage, manifest: Manifest, about: DatasetFacts) -> Checksums:
-    """Writes the dataset card, croissant.json, an index for wids and Energon's folder, for what `manifest` lists.
+    """Write the dataset card, croissant.json, an index for wids and Energon's folder, for what `manifest` lists.
 
-    The same shards give the same files. Returns the sha256 of each file but of an Energon index that stood there.
-    Raises DamagedRecord for a receipt that does not fit, StorageFault.
+    The same shards give the same files. Return the sha256 of each file but of an Energon index that stood there.
+    Raise DamagedRecord for a receipt that does not fit, StorageFault.
     """
     sums = energon.publish(out, manifest, receipts_of(out, manifest.shards))
     for reader in _READERS:

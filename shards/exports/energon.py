@@ -58,9 +58,9 @@ CREATE INDEX idx_sample_parts_full
 
 
 def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Checksums:
-    """Writes `.nv-meta`. `receipts` are those of the manifest's shards, in its order; one is held at a time.
+    """Write `.nv-meta`. `receipts` are those of the manifest's shards, in its order; one is held at a time.
 
-    Returns the sha256 of each file but of an index that stood there. Raises StorageFault, also where TMPDIR has no
+    Return the sha256 of each file but of an index that stood there. Raise StorageFault, also where TMPDIR has no
     room for the index.
     """
     small_files, sums = dict(files(manifest)), {}
@@ -79,9 +79,9 @@ def files(manifest: Manifest) -> Iterator[tuple[str, bytes]]:
 
 
 def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
-    """Whether the index has a row for each sample and member of `receipts`, in order, and no other.
+    """Return whether the index has a row for each sample and member of `receipts`, in order, and no other.
 
-    Raises FileNotFoundError, StorageFault.
+    Raise FileNotFoundError, StorageFault.
     """
     with tempfile.TemporaryDirectory() as folder:
         database = out.local_path(INDEX)
@@ -97,7 +97,7 @@ def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
 
 
 def _is_whole(out: Storage) -> bool:
-    """Whether the index is there, and as long as its own header says."""
+    """Return whether the index is there, and as long as its own header says."""
     entry = out.stat(INDEX)
     if entry is None or entry.size < _HEADER_BYTES:
         return False
@@ -135,7 +135,7 @@ def _split_yaml(manifest: Manifest) -> str:
 
 
 def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> str:
-    """Returns the sha256 of what was written."""
+    """Return the sha256 of what was written."""
     try:
         # SQLite writes here and there in its file, which neither an object store nor many a network disk allows.
         with scratch_folder() as folder:

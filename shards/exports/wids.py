@@ -33,7 +33,7 @@ def facts(data: bytes) -> Any:
 
 
 def tidy(out: Storage, manifest: Manifest) -> None:
-    """Deletes the indexes of splits that have no sample any more."""
+    """Delete the indexes of splits that have no sample any more."""
     gone = [layout.wids(split) for split in layout.SPLITS if split not in manifest.splits]
     for entry in out.stats(gone):
         if entry:

@@ -18,7 +18,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)\n")
 
 
 def read_checksums(out: Storage) -> Checksums | None:
-    """None where there is no such file. Raises DamagedRecord for one that `write_checksums` did not write."""
+    """None where there is no such file. Raise DamagedRecord for one that `write_checksums` did not write."""
     try:
         data = out.read(CHECKSUMS)
     except FileNotFoundError:
@@ -35,7 +35,7 @@ def write_checksums(out: Storage, sums: Checksums) -> None:
 
 
 def update_checksum(out: Storage, path: str, sha256: str) -> None:
-    """Bring the line of a file that was written anew up to date, if there are lines. Raises DamagedRecord."""
+    """Bring the line of a file that was written anew up to date, if there are lines. Raise DamagedRecord."""
     sums = read_checksums(out)
     if sums is not None:
         write_checksums(out, {**sums, path: sha256})

@@ -70,7 +70,7 @@ class NotOurs(BadLocation):
 def claim(out: Storage, kind: str) -> Storage:
     """The folder as one of `kind`, marked, made where there is none; it is written to only while the mark stands.
 
-    Raises NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
+    Raise NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
     and where no folder can be; StorageFault.
     """
     with _marked(out, kind):
@@ -78,7 +78,7 @@ def claim(out: Storage, kind: str) -> Storage:
 
 
 def check(out: Storage, kind: str) -> bool:
-    """Whether the folder is marked as one of `kind` already. Raises NotOurs where `claim` would for what it holds."""
+    """Return whether the folder is marked as one of `kind` already. Raise NotOurs where `claim` would for what it holds."""
     check_folder(out)
     marked = _is_marked(out, kind)
     if not marked and not UNMARKED_KINDS[kind].left(out):
@@ -106,7 +106,7 @@ def claimed(out: Storage, kind: str) -> Iterator[Storage]:
 
 
 def check_folder(out: Storage) -> None:
-    """Raises NotOurs where a file is, or is in the way of, what should be a local folder."""
+    """Raise NotOurs where a file is, or is in the way of, what should be a local folder."""
     folder = out.local_path("")
     if folder is None:
         return
@@ -126,7 +126,7 @@ def check_folder(out: Storage) -> None:
 
 
 def _is_marked(out: Storage, kind: str) -> bool:
-    """Raises NotOurs for a mark of another kind."""
+    """Raise NotOurs for a mark of another kind."""
     data = read_piece(out, MARK)
     if not data or (
         _is_torn(data) and UNMARKED_KINDS[kind].left(out)
@@ -170,14 +170,14 @@ class _Mark:
             return False
 
     def is_mine(self) -> bool:
-        """Whether nobody else works in the folder; from then on nobody begins to. Raises OSError without locks."""
+        """Return whether nobody else works in the folder; from then on nobody begins to. Raise OSError without locks."""
         fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self.stands()
 
 
 @contextmanager
 def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
-    """Marks the folder if it is not; for the block, no other process removes the mark. None in an object store."""
+    """Mark the folder if it is not; for the block, no other process removes the mark. None in an object store."""
     for _ in range(_TRIES):
         is_new = not check(out, kind)
         if is_new:

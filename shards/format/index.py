@@ -45,7 +45,7 @@ class Index:
     def read(out: Storage, manifest: Manifest, split: str) -> Index:
         """From its file; from the receipts where that is missing or of another manifest.
 
-        Raises DamagedRecord for a file that contradicts the manifest, or a receipt that does.
+        Raise DamagedRecord for a file that contradicts the manifest, or a receipt that does.
         """
         shards = manifest.of_split(split)
         table = _published(out, layout.index(split), shards)
@@ -99,7 +99,7 @@ class Index:
         return self._column(f"{member}{_SIZE}")
 
     def find(self, key: str) -> int:
-        """The number of a sample. Raises KeyError."""
+        """The number of a sample. Raise KeyError."""
         number: int = pc.index(self.table["key"], key).as_py()
         if number < 0:
             raise KeyError(key)
@@ -108,7 +108,7 @@ class Index:
     def join(self, other: Index) -> npt.NDArray[np.int64]:
         """[samples]: the number that each sample here has in `other`, a set with the same keys in any order.
 
-        Raises DamagedRecord, naming the first key that `other` lacks.
+        Raise DamagedRecord, naming the first key that `other` lacks.
         """
         numbers = pc.index_in(self.table["key"], value_set=other.table["key"].combine_chunks())
         if numbers.null_count:
@@ -126,7 +126,7 @@ class Index:
         return {name: self.table[name].to_numpy() for name in self.table.column_names if name != "key"}
 
     def _fits(self) -> bool:
-        """Whether samples of bounded size fill each shard of the manifest without a gap, as in a receipt."""
+        """Return whether samples of bounded size fill each shard of the manifest without a gap, as in a receipt."""
         table = self.table
         if not table.schema.remove_metadata().equals(_schema(self.members)) or any(c.null_count for c in table.columns):
             return False
@@ -147,9 +147,9 @@ class Index:
 
 
 def publish_indexes(out: Storage, manifest: Manifest) -> Checksums:
-    """Writes the index of each split, from its receipts, unless it stands there; in bounded memory.
+    """Write the index of each split, from its receipts, unless it stands there; in bounded memory.
 
-    Returns the sha256 of each that was written.
+    Return the sha256 of each that was written.
     """
     wanted = {layout.index(split): manifest.of_split(split) for split in manifest.splits}
     for entry in out.files(layout.INDEX):
@@ -172,7 +172,7 @@ def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> str:
 
 
 def check_index(out: Storage, manifest: Manifest, split: str) -> None:
-    """Raises DamagedRecord for an index that does not say what the receipts say, or is missing."""
+    """Raise DamagedRecord for an index that does not say what the receipts say, or is missing."""
     path, shards = layout.index(split), manifest.of_split(split)
     table = _published(out, path, shards)
     if table is None:

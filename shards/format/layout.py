@@ -48,7 +48,7 @@ def wids(split: str) -> str:
 
 
 def owns(path: str) -> bool:
-    """Whether a file below OUT has a name that we give, so that it may be deleted or replaced as ours."""
+    """Return whether a file below OUT has a name that we give, so that it may be deleted or replaced as ours."""
     if path in _FIXED or _CALL.fullmatch(path) or _PROBE.fullmatch(path):
         return True
     return ShardName.of(path) is not None or UnitName.of(path) is not None

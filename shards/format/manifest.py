@@ -27,14 +27,14 @@ class ManifestShard:
 
     @property
     def name(self) -> ShardName:
-        """Raises DamagedRecord for a path that is not a shard's."""
+        """Raise DamagedRecord for a path that is not a shard's."""
         name = ShardName.of(self.path)
         if name is None or self.path != name.tar:
             raise DamagedRecord(f"{MANIFEST} lists {self.path!r}, which is not where a shard can be")
         return name
 
     def receipt(self, out: Storage) -> Receipt:
-        """Raises DamagedRecord where there is none, or one of another tar."""
+        """Raise DamagedRecord where there is none, or one of another tar."""
         try:
             receipt = Receipt.read(out, self.name)
         except FileNotFoundError:
@@ -47,7 +47,7 @@ class ManifestShard:
 
 
 def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Receipt]:
-    """In the order of the shards; few at a time are held. Raises DamagedRecord for one that does not fit."""
+    """In the order of the shards; few at a time are held. Raise DamagedRecord for one that does not fit."""
     return prefetch_map(methodcaller("receipt", out), shards)
 
 
@@ -83,7 +83,7 @@ class Manifest:
 
     @staticmethod
     def read(out: Storage) -> Manifest:
-        """Raises FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
+        """Raise FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
         try:
             value = parse_json(out.read(MANIFEST))
             version = value.get("schema_version") if isinstance(value, dict) else None

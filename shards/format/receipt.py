@@ -101,7 +101,7 @@ class Receipt:
 
     @staticmethod
     def read(out: Storage, name: ShardName) -> Receipt:
-        """Raises FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
+        """Raise FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
         try:
             receipt = Receipt._of(parse_json(out.read(name.receipt)))
         except ValueError as error:
@@ -124,7 +124,7 @@ class Receipt:
         return Receipt(**{**fields, "members": members, "clip_ids": clip_ids, "places": places})
 
     def _adds_up(self) -> bool:
-        """Whether samples of bounded size fill the tar without a gap, from its first byte to its end mark."""
+        """Return whether samples of bounded size fill the tar without a gap, from its first byte to its end mark."""
         if not self.count == len(self.clip_ids) == len(self.places):
             return False
         edges = [0, *(place.end for place in self.places)]

@@ -19,7 +19,7 @@ class FlatRecord:
     def to_bytes(self: DataclassInstance) -> bytes:
         """Canonical UTF-8 JSON: keys sorted, no spaces. The same record gives the same bytes.
 
-        Raises ValueError for what `from_bytes` would refuse: a number that is not finite, or text that is not Unicode.
+        Raise ValueError for what `from_bytes` would refuse: a number that is not finite, or text that is not Unicode.
         """
         values = asdict(self)
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -27,7 +27,7 @@ class FlatRecord:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Raises ValueError if a field is missing, unknown or of another type, a number not finite, or text no text."""
+        """Raise ValueError if a field is missing, unknown or of another type, a number not finite, or text no text."""
         kinds = _kinds(cls)
         values = check_types(parse_json(data), kinds)
         for name, kind in kinds.items():

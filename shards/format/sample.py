@@ -69,7 +69,7 @@ class Sample:
 
     @staticmethod
     def of(group: MemberGroup, shard: str) -> Sample:
-        """Raises DamagedShard, naming `shard` and the sample, for no text, or no record or another sample's."""
+        """Raise DamagedShard, naming `shard` and the sample, for no text, or no record or another sample's."""
         try:
             sample = Sample(group.key, *group.contents)
             sample.text.decode()
@@ -82,7 +82,7 @@ class Sample:
 
 
 def read_samples(file: BinaryIO, shard: str) -> Iterator[Sample]:
-    """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
+    """The samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
     for group in read_groups(file, shard, MEMBERS):
         yield Sample.of(group, shard)
 

@@ -20,10 +20,10 @@ from nextscene.shards.format.tar import END, DamagedShard, MemberGroup, group_by
 def seal(
     out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: SampleType = CLIPS
 ) -> Receipt:
-    """Concatenates `parts` into the shard, reads the whole back and publishes it. No clips, no tar.
+    """Concatenate `parts` into the shard, reads the whole back and publishes it. No clips, no tar.
 
     The shard exists once the receipt that is returned is published too; sealing twice writes the same bytes twice.
-    Raises DamagedShard when the parts do not hold exactly `clip_ids` in that order, StorageFault when OUT fails.
+    Raise DamagedShard when the parts do not hold exactly `clip_ids` in that order, StorageFault when OUT fails.
     """
     if not clip_ids:
         for path in (name.tar, name.offsets):  # of the same name, from before what it was made of was lost
@@ -44,7 +44,7 @@ def seal(
 def check_sealed(
     out: Storage, receipt: Receipt, kind: SampleType = CLIPS, look: Callable[[MemberGroup], None] | None = None
 ) -> None:
-    """Reads a sealed shard whole and compares it with its receipt and its offsets. Raises DamagedShard.
+    """Read a sealed shard whole and compares it with its receipt and its offsets. Raise DamagedShard.
 
     `look` is shown each sample, in order.
     """
@@ -66,7 +66,7 @@ def check_sealed(
 def read_back(
     tar: BinaryIO, name: ShardName, kind: SampleType, look: Callable[[MemberGroup], None] | None = None
 ) -> Receipt:
-    """Reads a tar to its end, each sample examined: the receipt that it deserves. Raises DamagedShard."""
+    """Read a tar to its end, each sample examined: the receipt that it deserves. Raise DamagedShard."""
     tar.seek(0)
     clip_ids, places = [], []
     for group in read_groups(tar, str(name), kind.members):

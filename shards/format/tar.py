@@ -48,7 +48,7 @@ class MemberGroup:
 
 
 def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[MemberGroup]:
-    """The samples of a whole tar, in order, each checked for form. Raises DamagedShard, naming `shard`."""
+    """The samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
     keys: set[str] = set()
     while True:
         offset = file.tell()

@@ -34,7 +34,7 @@ _OF_SYSTEMS = re.compile(
 
 
 def is_ignored(out: Storage, name: str) -> bool:
-    """Whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
+    """Return whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
     if _OF_SYSTEMS.fullmatch(name):
         return True
     if name.endswith("/"):

@@ -42,9 +42,9 @@ class ClipTransform:
         return shapes
 
     def into(self, video: Pixels, sample: Sample, stored: Shape, shard: str) -> Record:
-        """Decodes a sample of a stored shape into `video`, of its delivered shape.
+        """Decode a sample of a stored shape into `video`, of its delivered shape.
 
-        Raises DamagedShard, naming shard and sample.
+        Raise DamagedShard, naming shard and sample.
         """
         try:
             decode(sample.mp4, (stored.width, stored.height), video, self.backend)
@@ -55,7 +55,7 @@ class ClipTransform:
     def item(self, sample: Sample, stored: Shape, shard: str) -> dict[str, Any]:
         """`video`: uint8 [frames, height, width, RGB]; `text`: what a model is conditioned on; `caption`; `fps`; `key`.
 
-        Raises DamagedShard.
+        Raise DamagedShard.
         """
         frames, width, height = self.shapes(np.array([stored]))[0]
         video = np.empty((frames, height, width, 3), np.uint8)

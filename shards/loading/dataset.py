@@ -23,7 +23,7 @@ class SplitDataset(ABC):
     """[samples, 3]: frames, width and height of each sample as it is delivered."""
 
     def __init__(self, location: str, split: str, checksums: bool, members: tuple[str, ...], called: str) -> None:
-        """Raises what `SplitReader` raises, and DatasetNotFound for samples of other members."""
+        """Raise what `SplitReader` raises, and DatasetNotFound for samples of other members."""
         self._reader = SplitReader(location, split, checksums)
         if self._reader.index.members != members:
             raise DatasetNotFound(f"{location} holds samples of {', '.join(self._reader.index.members)}, not {called}")
@@ -36,7 +36,7 @@ class SplitDataset(ABC):
         return len(self._reader)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """Raises IndexError, or DamagedShard for a sample that is not whole."""
+        """Raise IndexError, or DamagedShard for a sample that is not whole."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         return self._item(number)
@@ -72,9 +72,9 @@ class ClipDataset(SplitDataset):
         backend: Backend = "pyav",
         checksums: bool = True,
     ) -> None:
-        """Opens a dataset at a path or URI. `ClipTransform` explains the options; `checksums` are of every byte read.
+        """Open a dataset at a path or URI. `ClipTransform` explains the options; `checksums` are of every byte read.
 
-        Raises ValueError for a `max_frames` that is not 8k + 1, and what `SplitReader` raises.
+        Raise ValueError for a `max_frames` that is not 8k + 1, and what `SplitReader` raises.
         """
         self._delivery = ClipTransform(max_frames, size, backend)
         super().__init__(location, split, checksums, MEMBERS, "clips")
@@ -86,7 +86,7 @@ class ClipDataset(SplitDataset):
         return ArraySpec((frames, height, width, 3), "uint8")
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Reads clip `number` and fills `memory` with its pixels. Raises DamagedShard."""
+        """Read clip `number` and fills `memory` with its pixels. Raise DamagedShard."""
         sample, stored, shard = self._sample(number)
         record = self._delivery.into(memory, sample, stored, shard)
         return SampleText(sample.text.decode(), record.caption, record.fps, sample.key)

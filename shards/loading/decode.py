@@ -35,10 +35,10 @@ class NoDecoder(UsageError, ValueError):
 
 
 def decode(mp4: bytes, size: tuple[int, int], out: Pixels, backend: Backend = "pyav") -> None:
-    """Fills `out`, [frames, height, width, 3], with the first frames of a video of `size` (width, height).
+    """Fill `out`, [frames, height, width, 3], with the first frames of a video of `size` (width, height).
 
     RGB by BT.709, full range. Where `out` has another size, the picture is scaled to cover it, and its centre is cut
-    out. Raises DamagedVideo for fewer frames or another size, NoDecoder where the library cannot be loaded.
+    out. Raise DamagedVideo for fewer frames or another size, NoDecoder where the library cannot be loaded.
     """
     target = (out.shape[2], out.shape[1])
     found = 0

@@ -74,7 +74,7 @@ class LatentSample:
 
     @staticmethod
     def of(group: MemberGroup, shard: str) -> LatentSample:
-        """Raises DamagedShard, naming `shard` and the sample, for no record or another sample's, or another size."""
+        """Raise DamagedShard, naming `shard` and the sample, for no record or another sample's, or another size."""
         try:
             record = LatentRecord.from_bytes(group.contents[0])
         except ValueError as error:
@@ -94,7 +94,7 @@ class LatentDataset(SplitDataset):
     """
 
     def __init__(self, location: str, split: str = "train", *, checksums: bool = True) -> None:
-        """Opens a set at a path or URI. Raises what `SplitReader` raises."""
+        """Open a set at a path or URI. Raise what `SplitReader` raises."""
         super().__init__(location, split, checksums, MEMBERS, "latents")
         index = self._reader.index
         self.shapes = index.shapes
@@ -109,7 +109,7 @@ class LatentDataset(SplitDataset):
         return ArraySpec((self._planes, frames, height, width), "float16")
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Reads latent `number` and fills `memory` with it. Raises DamagedShard."""
+        """Read latent `number` and fills `memory` with it. Raise DamagedShard."""
         sample = self._sample(number)
         memory[:] = sample.latent
         record = sample.record

@@ -89,7 +89,7 @@ class Loader:
         return {"position": self._position, **self._identity}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where another loader stopped. Raises StateMismatch for one of other clips or another order."""
+        """Goes on where another loader stopped. Raise StateMismatch for one of other clips or another order."""
         for name, value in self._identity.items():
             if state.get(name) != value:
                 meaning = _OTHER_CLIPS if name == "clips" else ""
@@ -105,7 +105,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """From the present position on. It ends, with RuntimeError, when another iteration begins or a state is loaded.
 
-        Raises TooManyBadClips; NoDecoder; DatasetChanged where a retry has replaced the shards; StorageFault.
+        Raise TooManyBadClips; NoDecoder; DatasetChanged where a retry has replaced the shards; StorageFault.
         """
         self._iteration += 1
         mine = self._iteration

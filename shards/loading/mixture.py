@@ -51,7 +51,7 @@ class Mixture:
     """Sets of one kind as a `SampleSet`, numbered through one after another."""
 
     def __init__(self, sets: Sequence[SplitDataset], weights: Sequence[float]) -> None:
-        """`weights`, one a set, are shares of the micro-batches. Raises ValueError for what does not mix."""
+        """`weights`, one a set, are shares of the micro-batches. Raise ValueError for what does not mix."""
         if len(sets) != len(weights):
             raise ValueError(f"{len(sets)} sets and {len(weights)} weights")
         self._turns = WeightedInterleave(tuple(weights))
@@ -79,7 +79,7 @@ class Mixture:
         return self._sets[source].array_spec(own)
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Reads a sample and fills `memory`, which has its form; the words say from which set. Raises DamagedShard."""
+        """Read a sample and fills `memory`, which has its form; the words say from which set. Raise DamagedShard."""
         source, own = self._place(number)
         return self._sets[source].decode_into(memory, own)._replace(source=source)
 

@@ -31,7 +31,7 @@ class MissingShard(DamagedShard):
 def read_group(
     out: Storage, shard: ShardName, key: str, place: SampleLocation, members: Sequence[str], checksums: bool = True
 ) -> MemberGroup:
-    """One sample of a tar, from where its index says it is. Raises DamagedShard, naming shard and sample.
+    """One sample of a tar, from where its index says it is. Raise DamagedShard, naming shard and sample.
 
     Headers, names, order and sizes are always compared with what was sealed; contents by their checksum, on request.
     """
@@ -63,13 +63,13 @@ class ShardReader:
         return len(self._places)
 
     def sample(self, key: str) -> Sample:
-        """Raises KeyError for a key that is not in the shard, DamagedShard for one that is not whole."""
+        """Raise KeyError for a key that is not in the shard, DamagedShard for one that is not whole."""
         name = self.receipt.name
         return Sample.of(read_group(self._out, name, key, self._places[key], self.receipt.members), str(name))
 
 
 def open_split(location: str, split: str) -> tuple[Storage, Manifest]:
-    """The dataset at a path or URI. Raises DatasetNotFound where there is none, or no sample of that split in it."""
+    """The dataset at a path or URI. Raise DatasetNotFound where there is none, or no sample of that split in it."""
     out = Storage.at(location)
     try:
         manifest = Manifest.read(out)
@@ -88,7 +88,7 @@ class SplitReader:
     """
 
     def __init__(self, location: str, split: str, checksums: bool = True) -> None:
-        """Raises DatasetNotFound where there is none, DamagedRecord, DamagedShard or StorageFault."""
+        """Raise DatasetNotFound where there is none, DamagedRecord, DamagedShard or StorageFault."""
         self._out, manifest = open_split(location, split)
         self._checksums = checksums
         self.index = Index.read(self._out, manifest, split)
@@ -109,7 +109,7 @@ class SplitReader:
         return self.index.shards[int(self.index.shard[number])].name
 
     def group(self, number: int) -> MemberGroup:
-        """The members of one sample. Raises DamagedShard, or DatasetChanged."""
+        """The members of one sample. Raise DamagedShard, or DatasetChanged."""
         index, shard = self.index, self.shard_of(number)
         try:
             return read_group(self._out, shard, index.key(number), index.place(number), index.members, self._checksums)
@@ -121,7 +121,7 @@ class SplitReader:
             raise
 
     def _check_files(self) -> None:
-        """Before anything is read: every tar is there and as long as it was. Raises DamagedShard, naming the first."""
+        """Before anything is read: every tar is there and as long as it was. Raise DamagedShard, naming the first."""
         shards = self.index.shards
         for shard, entry in zip(shards, self._out.stats([shard.path for shard in shards]), strict=True):
             if entry is None:

@@ -66,4 +66,4 @@ class SampleSet(Protocol):
         """The same for all samples of a bucket."""
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Reads a sample and fills `memory`, which has its form. Raises DamagedShard."""
+        """Read a sample and fills `memory`, which has its form. Raise DamagedShard."""
