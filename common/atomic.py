@@ -25,20 +25,20 @@ _LOCK_WAIT_SECONDS = 0.02
 
 
 def final_name_of_draft(name: str) -> str | None:
-    """The name of the file that a draft of this name was to become, or None for what is not a draft."""
+    """Return the name of the file that a draft was to become, or None if `name` is not that of a draft."""
     found = _DRAFT.fullmatch(name)
     return found["final"] if found else None
 
 
 def draft_of(final: P) -> P:
-    """A name beside the final one, under which nothing counts."""
+    """Return a new name for a draft, in the same folder as `final`. Readers and listings ignore drafts."""
     return final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace a file atomically. For a file with one writer: a killed writer's draft is overwritten by the next.
+    """Replace a file atomically. Raise OSError.
 
-    Raise OSError.
+    For a file with one writer at a time: the next writer overwrites the draft that a killed one left.
     """
     draft = path.with_name(f".{path.name}{UNFINISHED}")
     write_synced(draft, data)
@@ -73,7 +73,7 @@ def create_file(path: Path, draft: Path, data: bytes) -> bool:
 
 
 def unlink_if_equal(final: Path, before: bytes) -> bool:
-    """Remove a small file that holds `before`; whether it did. Of two that try, one does."""
+    """Delete a small file if it contains `before`, and return whether it did. At most one concurrent caller does."""
     mine = draft_of(final)
     try:
         if final.read_bytes() != before:
@@ -82,7 +82,7 @@ def unlink_if_equal(final: Path, before: bytes) -> bool:
         if mine.read_bytes() == before:
             return True
         with suppress(FileExistsError):
-            os.link(mine, final)  # another was first, and has it back
+            os.link(mine, final)  # another process replaced the file meanwhile: restore what it wrote
     except FileNotFoundError:
         pass
     finally:
@@ -92,8 +92,10 @@ def unlink_if_equal(final: Path, before: bytes) -> bool:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, if its file system has locks. One that was stopped as it held it is waited for briefly:
-    what is done inside is wrong only where three meet.
+    """Hold the folder's lock, where the file system has locks.
+
+    Wait two seconds at most: a holder may be suspended. Without the lock a race needs three processes at the same
+    moment.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,7 @@
-"""A clock that stands while its process is paused, so that nobody else is called silent for that time."""
+"""A clock that stops while its process is suspended, so that others are not called silent for that time.
+
+Tested in tests/common/test_run_lock.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ _LONGEST_STEP_SECONDS = 2.0
 class AwakeClock:
     """Seconds during which this process was running. Read it at least every two seconds.
 
-    Longer between two readings, the process was paused, by a signal or with its whole machine: that counts as two.
+    If more time passes between two readings, the process was suspended, by a signal or with its machine: count two
+    seconds.
     """
 
     def __init__(self) -> None:

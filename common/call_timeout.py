@@ -1,4 +1,7 @@
-"""A call that may hang for ever, waited for within bounds."""
+"""A call with a timeout, for functions that may hang.
+
+Tested in tests/common/ray_cluster/test_cluster.py.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ _LOOK_SECONDS = 0.1
 
 
 def call_with_timeout(action: Callable[[], T], seconds: float) -> T:
-    """Call it in a thread, and returns or raises what it does. Raise TimeoutError when it takes longer.
+    """Call `action` in a thread, and return its result or raise its error. Raise TimeoutError after `seconds`.
 
-    Where the wait is interrupted by a signal, the call is given a few seconds to end first.
+    If a signal interrupts the wait, the call still has ten seconds to end.
     """
     ended = threading.Event()
     results: list[T] = []
@@ -24,7 +27,7 @@ def call_with_timeout(action: Callable[[], T], seconds: float) -> T:
     def call() -> None:
         try:
             results.append(action())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
             errors.append(error)
         finally:
             ended.set()
@@ -43,7 +46,7 @@ def call_with_timeout(action: Callable[[], T], seconds: float) -> T:
 
 
 def _wait(ended: threading.Event, seconds: float) -> None:
-    """In short waits: a signal that another thread raises would not end a long one."""
+    """Wait in short steps: a signal that arrives in another thread does not end a long wait."""
     until = time.monotonic() + seconds
     while not ended.wait(_LOOK_SECONDS) and time.monotonic() < until:
         pass

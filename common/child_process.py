@@ -1,4 +1,4 @@
-"""A child process at work on a stranger's file: one run of it, within bounds of time and memory."""
+"""A child process that works on an untrusted file, bounded in time and memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Protocol
 from nextscene.common.environment import clean_environment
 
 _EVIDENCE_BYTES = 64 << 10
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two looks at a child
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05  # seconds between two polls of a child
 _FOR_THE_RUN = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT)
 _CPUS_OF_ONE = 4  # ffmpeg's reader, decoder, scaler and encoder are threads of their own
-# Where in its memory ffmpeg keeps what speaks: other at each run.
+# ffmpeg prints the address of the object that logs: it differs in each run.
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
@@ -36,9 +36,9 @@ class ChildLimits(Protocol):
 
 @dataclass(frozen=True)
 class ChildResult:
-    """How a child ended. `code` is the exit status, negative for a signal, None when its time was up.
+    """How a child ended: `code` is its exit status, negative for a signal, None after a timeout.
 
-    `stderr` is the end of what it said.
+    `stderr` is the end of its standard error.
     """
 
     code: int | None
@@ -63,7 +63,7 @@ def run(line: Sequence[str], limits: ChildLimits) -> ChildResult:
         try:
             used = _used_until_end(child, limits.clip_seconds)
         finally:
-            # Also on an interrupt, and for whatever the child may have started itself.
+            # Also on an interrupt, and for processes that the child started.
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             code = child.returncode if used else None
@@ -76,9 +76,9 @@ def run(line: Sequence[str], limits: ChildLimits) -> ChildResult:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """What is started meanwhile does not hear the signals that a scheduler sends to every process of a job.
+    """Block signals for the block: a child started in it ignores those that a scheduler sends to a whole job.
 
-    It would end in the middle of a file, as if that were broken. Whether to stop is for the run to decide.
+    Otherwise the child would end in the middle of a file, as if the file were damaged. The run decides whether to stop.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RUN)
     try:
@@ -88,7 +88,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _bound(pid: int, limits: ChildLimits) -> None:
-    """A child that outlives its killed parent still ends: the kernel holds it to its CPU time and memory."""
+    """Limit the child's CPU time and memory in the kernel, so that it ends even if its parent is killed."""
     if not hasattr(resource, "prlimit"):
         return
     memory = limits.clip_memory_mb << 20
@@ -101,7 +101,7 @@ def _bound(pid: int, limits: ChildLimits) -> None:
 
 
 def _used_until_end(child: subprocess.Popen[bytes], seconds: float) -> resource.struct_rusage | None:
-    """Wait for the child's end, and return what it used; None when its time is up."""
+    """Wait for the child's end, and return its resource usage; None after a timeout."""
     until, pause = time.monotonic() + seconds, _SHORTEST_PAUSE
     while (used := _reap(child, os.WNOHANG)) is None and time.monotonic() < until:
         time.sleep(pause)
@@ -110,7 +110,7 @@ def _used_until_end(child: subprocess.Popen[bytes], seconds: float) -> resource.
 
 
 def _reap(child: subprocess.Popen[bytes], options: int = 0) -> resource.struct_rusage | None:
-    """What the child has used, it alone: others of this process may end meanwhile. None while it has not ended."""
+    """Return the resource usage of this child alone, or None while it runs. Other children are not reaped."""
     pid, status, used = os.wait4(child.pid, options)
     if not pid:
         return None

@@ -1,4 +1,7 @@
-"""A Python program of ours that runs beside this process and answers its requests through a pipe."""
+"""A Python program of this package that runs beside this process and answers requests through a pipe.
+
+Tested in tests/common/test_child_process.py.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,32 @@ _EVIDENCE_BYTES = 4 << 10
 
 
 class ChildServer:
-    """One run of a program: `python SCRIPT DESCRIPTOR ARGUMENTS…`, the descriptor being its end of the pipe.
+    """One run of a program: `python SCRIPT DESCRIPTOR ARGUMENTS…`; the descriptor is its end of the pipe.
 
-    Its first message says that it is ready: what it takes to start counts against no request. It must end when the pipe
-    is closed. Raise ChildProcessError for one that does not start.
+    Its first message means that it is ready, so that the time of its start counts against no request. It must end when
+    the pipe is closed. Raise ChildProcessError if it does not start.
     """
 
     def __init__(self, script: str, *arguments: str, environment: Mapping[str, str]) -> None:
-        self.line, theirs = Pipe()
+        self.pipe, child_end = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        with theirs:
+        with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", script, str(theirs.fileno()), *arguments],
+                [sys.executable, "-P", script, str(child_end.fileno()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
                 start_new_session=True,
                 env=environment,
             )
         with suppress(EOFError, OSError):
-            if self.line.poll(_START_SECONDS):
-                self.line.recv_bytes()
+            if self.pipe.poll(_START_SECONDS):
+                self.pipe.recv_bytes()
                 return
-        said = self.last_words()
+        reason = self.last_stderr_line()
         self.end()
-        raise ChildProcessError(f"{script} does not start{said}")
+        raise ChildProcessError(f"{script} does not start{reason}")
 
     @property
     def pid(self) -> int:
@@ -52,27 +55,27 @@ class ChildServer:
         return self._process.poll() is None
 
     def cpu_seconds(self) -> float:
-        """What it has used until now."""
+        """Return the CPU time that it has used so far."""
         used = psutil.Process(self._process.pid).cpu_times()
         return float(used.user + used.system)
 
-    def death(self) -> int:
-        """Wait for its end and return its exit status, negative for a signal."""
-        self.line.close()
+    def wait(self) -> int:
+        """Close the pipe, wait for its end, and return its exit status, negative for a signal."""
+        self.pipe.close()
         return self._process.wait()
 
-    def last_words(self) -> str:
-        """The last line that it wrote to stderr, as the end of a sentence."""
+    def last_stderr_line(self) -> str:
+        """Return the last line that it wrote to stderr, as "; LINE", or ""."""
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _EVIDENCE_BYTES))
         lines = self._errors.read().decode("utf-8", "replace").splitlines()
         return f"; {lines[-1]}" if lines else ""
 
     def kill(self) -> None:
-        """Also from another thread."""
+        """Kill it. May be called from another thread."""
         self._process.kill()
 
     def end(self) -> None:
-        self.line.close()
+        self.pipe.close()
         self.kill()
         self._process.wait()
         self._errors.close()

@@ -1,33 +1,38 @@
-"""The clocks that leases are counted by. No clock of one machine is ever compared with that of another."""
+"""The clocks that leases are measured by. Clocks of two machines are never compared.
+
+Tested in tests/common/test_run_lock.py.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 
-_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has one, which goes on during a sleep
+_SINCE_BOOT = getattr(
+    time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC
+)  # the monotonic clock of macOS runs during a suspend
 
 
 def utc_seconds() -> float:
-    """Return the wall clock's time, which is for people alone: it may be wrong, and it may be set."""
+    """Return the time of day, for people only: it may be wrong, and it may be set."""
     return time.time()
 
 
 def awake() -> float:
-    """Return seconds that stand still while the machine is suspended, the same in all processes under one kernel."""
+    """Return the monotonic clock, which stops while the machine is suspended. All processes of one kernel share it."""
     return time.monotonic()
 
 
 def elapsed() -> float:
-    """Return seconds that go on while the machine is suspended."""
+    """Return the clock since boot, which runs while the machine is suspended."""
     return time.clock_gettime(_SINCE_BOOT)
 
 
 def sleep(seconds: float) -> None:
-    """Do nothing for so long."""
+    """Sleep for `seconds`."""
     time.sleep(seconds)
 
 
 def wait(event: threading.Event, seconds: float) -> bool:
-    """Wait for the event, but no longer; return whether it came."""
+    """Wait for the event, `seconds` at most; return whether it was set."""
     return event.wait(seconds)

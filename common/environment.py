@@ -1,4 +1,4 @@
-"""The environment of child processes that read strangers' files: no key, no token, no credential."""
+"""The environment of child processes that read untrusted files: without keys, tokens and credentials."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _NOT_OF_STORAGE = ("ANTHROPIC_", "RAY_")
 
 
 def own_python_environment() -> dict[str, str]:
-    """Return our environment for a Python program that imports what this process can import."""
+    """Return this process's environment for a Python program that imports what this process can import."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def clean_environment() -> dict[str, str]:
-    """Return what a program needs to start and to find its libraries, and nothing else of our own environment."""
+    """Return only the variables that a program needs to start and to find its libraries."""
     return {name: value for name, value in os.environ.items() if name in _KEPT}
 
 
 def clean_python_environment() -> dict[str, str]:
-    """Likewise for a Python program that imports what this process can import."""
+    """Return `clean_environment` for a Python program that imports what this process can import."""
     return {**clean_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def storage_environment() -> dict[str, str]:
-    """Return the environment of a Python program that reads object stores itself: all of ours but the judge's keys."""
+    """Return the environment of a Python program that reads object stores: without the keys of the judge."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OF_STORAGE)}
     return {**ours, **clean_python_environment()}

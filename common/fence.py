@@ -1,4 +1,7 @@
-"""What stands between a writer and a folder whose lock it may have lost."""
+"""A fence: a check before each write that the run lock of the folder still names this run.
+
+Tested in tests/common/test_run_lock.py.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,31 @@ from typing import Protocol
 from nextscene.common.filesystem import StorageFault
 
 LOCK = "run.lock"
-"""The lock of a folder, below it: see `common.run_lock`."""
+"""The path of a folder's lock below the folder; see `common.run_lock`."""
 
 DAMAGED = "is damaged: something that is not a run wrote to it; keep other programs from that folder"
 
 
 class FencedFiles(Protocol):
-    """What the lock is read from: a storage."""
+    """The storage that the lock is read from."""
 
     @property
     def display_uri(self) -> str: ...
 
     def read(self, path: str) -> bytes:
-        """Raise FileNotFoundError."""
+        """Return the content. Raise FileNotFoundError."""
 
 
 @dataclass(frozen=True)
 class Fence:
-    """A lock that must name its owner whenever something is written."""
+    """A lock file that must name its owner whenever something is written."""
 
     storage: FencedFiles
     path: str
     owner: str
 
     def check(self) -> None:
-        """Raise StorageFault where the lock is gone, or names another."""
+        """Raise StorageFault if the lock is gone, or names another owner."""
         try:
             content = self.storage.read(self.path)
         except FileNotFoundError:

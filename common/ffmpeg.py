@@ -1,4 +1,7 @@
-"""The ffmpeg binary: which build it is, and one bounded run of it."""
+"""The ffmpeg binary: its build, and one bounded run of it.
+
+Tested in tests/common/test_environment.py.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _ANSWER_SECONDS = 30
 
 @cache
 def executable() -> str:
-    """imageio-ffmpeg's own binary, or the one that IMAGEIO_FFMPEG_EXE names."""
+    """Return the path of imageio-ffmpeg's binary, or of the one that IMAGEIO_FFMPEG_EXE names. Raise UsageError."""
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -27,9 +30,9 @@ def executable() -> str:
 
 @cache
 def build() -> str:
-    """The build's version and a digest of all it says of itself; other builds make other bytes.
+    """Return the version and a digest of all that the binary prints about itself: other builds write other bytes.
 
-    Raise UsageError for a binary that does not answer or cannot encode H.264 or convert HDR.
+    Raise UsageError if the binary does not answer, or cannot encode H.264 or convert HDR.
     """
     try:
         answer = subprocess.run(

@@ -1,4 +1,4 @@
-"""A file system found by its URI, and what is tried of it a few times before it is called a fault."""
+"""File systems by URI, and retries of their operations before a StorageFault is raised."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nextscene.common.text import first_line
 
 T = TypeVar("T")
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
-"""The schemes of the places that can be read and written; file is a local path."""
+"""The schemes that can be read and written; `file` is a local path."""
 
 _INSTEAD = {
     "hf": "fetch it with `hf download`, and give the folder",
@@ -34,28 +34,28 @@ _INSTEAD = {
     "s3n": "write s3://…",
     "az": "write abfs://ACCOUNT.dfs.core.windows.net/CONTAINER/…",
 }
-_TRIES, _TRYING_SECONDS = 4, 12.0  # a store that is silent takes a quarter of a minute for each try
-_GCS_TRYING_SECONDS = 3  # of Google's client itself, which would else try for a quarter of an hour
+_TRIES, _TRYING_SECONDS = 4, 12.0  # a silent store takes 15 s for each try
+_GCS_TRYING_SECONDS = 3  # of Google's client itself, which tries for 15 minutes otherwise
 _log = logging.getLogger(__name__)
 
 
 class StorageFault(StoppedError):
-    """The disk, the network, a permission or a credential failed; nothing half-written was published."""
+    """The disk, the network, a permission or a credential failed. No incomplete file was published."""
 
 
 class BadLocation(UsageError, ValueError):
-    """A location that can never work: an unknown scheme, credentials in the URI, a path that leaves the root."""
+    """A location that cannot work: an unknown scheme, credentials in the URI, a path that leaves the root."""
 
 
 def split_query(uri: str) -> tuple[str, str]:
-    """A URI without its query, and the query with its `?`. The name of a local file may hold one and has no query."""
+    """Return a URI without its query, and the query with its `?`. A local path has no query, whatever it contains."""
     place, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
     return place, f"{mark}{query}"
 
 
 @lru_cache(maxsize=64)
 def connect(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of a URI or a local path, and the path inside it. Raise BadLocation, StorageFault."""
+    """Return the file system of a URI or a local path, and the path in it. Raise BadLocation, StorageFault."""
     if "://" not in uri:
         return pafs.LocalFileSystem(), uri
     shown = split_query(uri)[0]
@@ -63,15 +63,15 @@ def connect(uri: str) -> tuple[pafs.FileSystem, str]:
 
     def once() -> tuple[pafs.FileSystem, str]:
         try:
-            found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(_patient(uri))
+            found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(_limit_gcs_retries(uri))
         except (ValueError, NotImplementedError) as error:
-            raise BadLocation(f"{shown}: {first_line(error).replace(_patient(uri), shown)}") from error
+            raise BadLocation(f"{shown}: {first_line(error).replace(_limit_gcs_retries(uri), shown)}") from error
         return found
 
-    filesystem, path = with_retries("reach", "", shown, once)  # it asks the network where a bucket is
+    filesystem, path = with_retries("reach", "", shown, once)  # looks the bucket's region up on the network
     if filesystem.type_name == "s3" and "tls_" not in uri:
         make, options = filesystem.__reduce__()
-        filesystem = make(*options)  # this one tries 3 times, that of a URI 11 times, which is minutes
+        filesystem = make(*options)  # retries 3 times; a file system made from a URI retries 11 times, for minutes
     return filesystem, path.rstrip("/").removeprefix("/" if shown.startswith("abfs") else "")
 
 
@@ -85,20 +85,20 @@ def _check_scheme(shown: str) -> None:
         raise BadLocation(f"{shown} names no container; write {scheme}://ACCOUNT.dfs.core.windows.net/CONTAINER/…")
 
 
-def _patient(uri: str) -> str:
-    """The URI with a bound to how long Google's client tries, where it has none of its own."""
+def _limit_gcs_retries(uri: str) -> str:
+    """Return the URI with a limit on how long Google's client retries, unless it has one."""
     place, query = split_query(uri)
     if not place.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in query:
         return uri
     return f"{place}{query}{'&' if query else '?'}retry_limit_seconds={_GCS_TRYING_SECONDS}"
 
 
-# The connections of a process are not those of its children: they would read each other's answers.
+# A forked child must not share connections: parent and child would read each other's answers.
 os.register_at_fork(after_in_child=connect.cache_clear)
 
 
 def with_retries(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
-    """What `action` returns, tried a few times. Raise StorageFault, or FileNotFoundError at once."""
+    """Return what `action` returns, after a few tries. Raise StorageFault; FileNotFoundError at once."""
     try:
         return Retrying(
             stop=stop_after_attempt(_TRIES) | stop_after_delay(_TRYING_SECONDS),
@@ -109,10 +109,11 @@ def with_retries(verb: str, path: str, root: str, action: Callable[[], T]) -> T:
         )(action)
     except FileNotFoundError:
         raise
-    except (OSError, ArrowException) as fault:  # Arrow's is of what a store said and Arrow has no class for
+    except (OSError, ArrowException) as fault:  # ArrowException: an answer of the store that Arrow has no class for
         raise storage_fault(verb, path, root, fault) from fault
 
 
 def storage_fault(verb: str, path: str, root: str, fault: OSError | ArrowException) -> StorageFault:
+    """Return the StorageFault for a failed operation on `path` in `root`."""
     reason = isinstance(fault, OSError) and fault.strerror
     return StorageFault(f"cannot {verb} {path or '.'} in {root}: {reason or first_line(fault)}")

@@ -1,4 +1,7 @@
-"""What stands in a lock, and when the lease that it gives is over."""
+"""The content of a lock file, and the end of the lease that it grants.
+
+Tested in tests/common/test_run_lock.py.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from nextscene.common.process_identity import ProcessIdentity, ProcessState, nam
 
 STALE_SECONDS = 60.0
 STORE_STALE_SECONDS = 2 * STALE_SECONDS
-"""By a store's own clock, whose times of writing are whole seconds, and which may be set as well."""
+"""The limit by a store's own clock, whose times are whole seconds, and which may be set too."""
 
 _NOBODY = "?"
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. Each heartbeat changes `count`, so that one lock never looks like the next.
+    """The holder of a lock. Each heartbeat increments `count`, so that the content changes.
 
-    `awake` is when the heartbeat was made by the kernel's monotonic clock, `beat` by the wall clock, for people.
-    `older_start` is the start of the process as versions wrote it that knew no boot ids.
+    `awake` is the time of the heartbeat by the kernel's monotonic clock, `beat` by the wall clock, for people.
+    `older_start` is the start of the process as older versions wrote it, which knew no boot ids.
     """
 
     run_id: str
@@ -50,12 +53,12 @@ class Holder:
 
     @property
     def is_unreadable(self) -> bool:
-        """Return whether the lock holds what no run writes: it was cut short by a crash, or overwritten."""
+        """Return whether the lock contains what no run writes: it was cut short by a crash, or overwritten."""
         return self.run_id == _NOBODY
 
     @property
-    def beat_shown(self) -> str:
-        """When its heartbeat was made, by the wall clock of its host."""
+    def beat_text(self) -> str:
+        """Return when its heartbeat was made, by the wall clock of its host."""
         try:
             return f"{datetime.fromtimestamp(self.beat, UTC):%Y-%m-%d %H:%M:%S} UTC"
         except (ValueError, OverflowError, OSError):
@@ -63,16 +66,16 @@ class Holder:
 
     @property
     def state(self) -> ProcessState:
-        """Return whether its process is there, as far as that can be seen from here."""
+        """Return whether its process runs, as far as that can be seen from here."""
         if self.is_unreadable:
             return ProcessState.ENDED
         return self.process.state if self.older_start is None else self._state_by_older_start()
 
-    def is_over(self, unchanged: float, store_age: float | None) -> bool:
-        """Return whether its lease has ended.
+    def has_expired(self, unchanged: float, store_age: float | None) -> bool:
+        """Return whether its lease has expired.
 
-        `unchanged` is for how many seconds the lock was watched without a change, `store_age` how long ago it was
-        written by the store's own clock, if it has one. A process that is seen to live never loses its lease.
+        `unchanged` is for how many seconds the lock was watched without a change; `store_age` how long ago it was
+        written by the store's own clock, if there is one. A process that is seen to run never loses its lease.
         """
         if (state := self.state) is not ProcessState.UNKNOWN:
             return state is ProcessState.ENDED
@@ -81,11 +84,11 @@ class Holder:
 
     @property
     def age(self) -> float | None:
-        """How many seconds ago the heartbeat was made, by the clock of the kernel; None where that is another's."""
+        """Return the age of the heartbeat in seconds by the kernel's clock; None if it is another kernel's."""
         return clocks.awake() - self.awake if self.process.shares_kernel else None
 
     def _state_by_older_start(self) -> ProcessState:
-        """Such a start moved with the wall clock, and another host may have the name: it proves life, never death."""
+        """Compare the older start, which moves with the wall clock: it can prove life, never death. Host names repeat."""
         if (self.host, self.process.pid_space) != (socket.gethostname(), namespace("pid")):
             return ProcessState.UNKNOWN
         try:
@@ -96,10 +99,10 @@ class Holder:
             return ProcessState.UNKNOWN
 
     def to_bytes(self) -> bytes:
-        """As older versions read it too.
+        """Return the content of the lock file, which older versions can read too.
 
-        They know these six fields, and take a lock with any other for a dead run's. With a `pid_space` that is none of
-        theirs they take this run for one of another host, and go by `beat`.
+        They know these six fields, and take a lock with any other field for that of a dead run. They do not know this
+        `pid_space`, take the run for one of another host, and go by `beat`.
         """
         process = self.process
         return json.dumps(
@@ -122,7 +125,7 @@ class Holder:
 
     @staticmethod
     def of(data: bytes) -> Holder:
-        """A lock cut short by a crash is held by nobody."""
+        """Return the holder that a lock file names. One cut short by a crash has no holder."""
         try:
             return _holder(json.loads(data))
         except (ValueError, TypeError, KeyError):
@@ -145,33 +148,33 @@ def _holder(value: dict[str, Any]) -> Holder:
 
 
 class LeaseWatch:
-    """Counts for how long a lock was watched, and for how long of that it did not change.
+    """Measures how long a lock was watched, and for how long of that it did not change.
 
-    Of the time between two looks at most `most_gap` counts: what was stopped meanwhile may have been stopped together
-    with the lock's holder.
+    Of the time between two readings at most `max_gap` counts: whatever suspended the watcher may have suspended the
+    holder too.
     """
 
-    def __init__(self, most_gap: float = math.inf) -> None:
+    def __init__(self, max_gap: float = math.inf) -> None:
         self.watched = self.unchanged = 0.0
         self.has_changed = False
-        self._most_gap = most_gap
+        self._max_gap = max_gap
         self._content: bytes | None = None
-        self._looked = 0.0
+        self._read_at = 0.0
 
-    def look(self, content: bytes) -> float:
+    def observe(self, content: bytes) -> float:
         """Return for how many seconds the lock has had this content."""
         now = clocks.awake()
         if self._content is not None:
-            gap = min(now - self._looked, self._most_gap)
+            gap = min(now - self._read_at, self._max_gap)
             self.watched += gap
             self.unchanged += gap
         if content != self._content:
             self.has_changed = self.has_changed or self._content is not None
             self.unchanged = 0.0
-        self._content, self._looked = content, now
+        self._content, self._read_at = content, now
         return self.unchanged
 
 
 def next_beat(holder: Holder) -> Holder:
-    """Return what its next heartbeat writes."""
+    """Return the holder as its next heartbeat writes it."""
     return replace(holder, count=holder.count + 1, awake=clocks.awake(), beat=clocks.utc_seconds())

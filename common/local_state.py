@@ -1,4 +1,7 @@
-"""A folder on a local disk that belongs to a storage, wherever that lies."""
+"""A folder on a local disk that belongs to a storage, even if that is an object store.
+
+Tested in tests/judge/spending/test_journal.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from nextscene.common.storage import Storage, StorageFault
 def local_state(storage: Storage, path: str) -> Path:
     """Return the folder `path` below a local storage; for an object store, a folder of this user below TMPDIR.
 
-    The same storage has the same folder each time, on the same machine. Raise StorageFault.
+    On one machine the same storage always has the same folder. Raise StorageFault.
     """
     if (below := storage.local_path(path)) is not None:
         storage.check_anchor()

@@ -1,4 +1,4 @@
-"""Whether one place lies in another, by whatever names the two are called."""
+"""Containment of one location in another, even if the two have different names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def is_inside(inner: Storage, outer: Storage, path: str = "") -> bool:
-    """Return whether `path` in `inner` is `outer` or in it, after links and `..` on a disk and repeated slashes are resolved.
+    """Return whether `path` in `inner` is `outer` or lies in it.
 
-    Neither need exist. A bucket behind another endpoint is another place. Raise BadLocation, StorageFault.
+    Links and `..` on a disk and repeated slashes are resolved. Neither need exist. Buckets at different endpoints are
+    different. Raise BadLocation, StorageFault.
     """
     here, there = inner.local_path(path), outer.local_path("")
     if here is not None and there is not None:
@@ -33,7 +34,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _same_store(one: str, other: str) -> bool:
     stores = connect(one)[0], connect(other)[0]
-    if all(store.type_name == "s3" for store in stores):  # which a region or a credential tells apart, too
+    if all(store.type_name == "s3" for store in stores):  # not equal if only the region or a credential differs
         return _endpoint(one) == _endpoint(other)
     return bool(stores[0] == stores[1])
 

@@ -1,6 +1,7 @@
-"""Reading Parquet, whole or in pieces: never with Arrow's threads, and with one error for what is none.
+"""Reading Parquet, whole or in pieces, without Arrow's threads, and with one error for what is not Parquet.
 
-A process that ends while Arrow's threads start is aborted, and one that forks after it loses them.
+A process that exits while Arrow's threads start is aborted, and a fork loses them. Tested in
+tests/curation/test_plan.py.
 """
 
 from __future__ import annotations
@@ -23,29 +24,30 @@ T = TypeVar("T")
 
 
 def read_table(out: Storage, path: str) -> pa.Table:
-    """A small file, whole. Raise FileNotFoundError, or DamagedRecord for what is not Parquet."""
+    """Return a small file as a table. Raise FileNotFoundError, or DamagedRecord if it is not Parquet."""
     return read_open(open_table(out, path), path)
 
 
 def open_table(out: Storage, path: str) -> pq.ParquetFile:
-    """A small file, of which only the footer is looked at. Raise as `read_table`."""
-    return _understood(path, partial(pq.ParquetFile, io.BytesIO(out.read(path))))
+    """Return a small file with only its footer parsed. Raise as `read_table`."""
+    return _translated(path, partial(pq.ParquetFile, io.BytesIO(out.read(path))))
 
 
 def read_open(file: pq.ParquetFile, path: str) -> pa.Table:
-    return _understood(path, partial(file.read, use_threads=False))
+    """Return the table of an open file. Raise DamagedRecord."""
+    return _translated(path, partial(file.read, use_threads=False))
 
 
-def _understood(path: str, action: Callable[[], T]) -> T:
+def _translated(path: str, action: Callable[[], T]) -> T:
     try:
         return action()
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # Arrow raises each for bytes it cannot use
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # Arrow raises each of these for invalid bytes
         raise _damaged(path, error) from error
 
 
 @contextmanager
 def translate_errors(out: Storage, path: str) -> Iterator[None]:
-    """What is wrong with a file that is read in pieces becomes DamagedRecord, what is with its storage StorageFault."""
+    """Raise DamagedRecord for damage of a file that the block reads in pieces, StorageFault for a failed storage."""
     try:
         yield
     except FileNotFoundError:
@@ -53,7 +55,7 @@ def translate_errors(out: Storage, path: str) -> Iterator[None]:
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
         raise _damaged(path, error) from error
     except OSError as error:
-        if out.is_local and error.errno is None:  # so Arrow calls bytes that it cannot use
+        if out.is_local and error.errno is None:  # Arrow's error for invalid bytes
             raise _damaged(path, error) from error
         raise storage_fault("read", path, out.display_uri, error) from error
 

@@ -1,4 +1,4 @@
-"""Reading many small files in order, a few of them at once: an object store takes its time over each."""
+"""Prefetching: many small files read in order, a few at a time, since each read of an object store takes long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _AT_ONCE = 16
 def prefetch_map(
     read: Callable[[A], B], items: Iterable[A], at_once: int = _AT_ONCE, held: int = _AT_ONCE
 ) -> Iterator[B]:
-    """`map(read, items)`, with up to `at_once` reads under way; those and what is not yet taken are `held` at most."""
+    """Yield `map(read, items)` with up to `at_once` concurrent reads.
+
+    Reads under way and results not yet taken are `held` at most.
+    """
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(at_once) as readers:
         try:

@@ -1,4 +1,7 @@
-"""Who a process is, so that it is told from every other, and whether it is still there."""
+"""The identity of a process, and whether it still runs.
+
+Tested in tests/common/test_run_lock.py.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ import psutil
 
 _PROC = Path("/proc")
 _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
-_STATE, _START = 0, 19  # of what stands behind the name in /proc/PID/stat
+_STATE, _START = 0, 19  # indices of the fields after the name in /proc/PID/stat
 _ENDED = frozenset("ZXx")
 
 
 class ProcessState(Enum):
-    """What can be said of a process from here."""
+    """What can be known of a process from here."""
 
     ALIVE = auto()
     ENDED = auto()
@@ -29,10 +32,9 @@ class ProcessState(Enum):
 class ProcessIdentity:
     """A process by its boot, its namespaces, its number and its start.
 
-    Containers on one machine share the boot, but not the namespace of process numbers; host names may repeat, and are
-    for people. `start` is counted in ticks since the boot and never made a time of day, which would move with the wall
-    clock. Without /proc, as on macOS, there is no `boot_id`, the host name stands in for it, and `start` is what psutil
-    says, which such systems note once.
+    Containers on one machine share the boot, but not the PID namespace; host names may repeat, and are for people.
+    `start` is in ticks since the boot, never a time of day, which would move with the wall clock. Without /proc, as on
+    macOS, `boot_id` is "", the host name stands in for it, and `start` is psutil's.
     """
 
     host: str
@@ -50,12 +52,12 @@ class ProcessIdentity:
 
     @property
     def shares_kernel(self) -> bool:
-        """Return whether its monotonic clock is the one here."""
+        """Return whether its monotonic clock is that of this process."""
         return bool(self.boot_id) and (self.boot_id, self.time_space) == (boot_id(), namespace("time"))
 
     @property
     def state(self) -> ProcessState:
-        """Where its number means something here, the process is looked for; elsewhere nothing is known of it."""
+        """Return the state of the process; UNKNOWN if its number has no meaning in this boot and namespace."""
         if (self.boot_id, self.pid_space, self.time_space) != (boot_id(), namespace("pid"), namespace("time")):
             return ProcessState.UNKNOWN
         if not self.boot_id and self.host != socket.gethostname():
@@ -68,11 +70,11 @@ class ProcessIdentity:
             return ProcessState.ENDED
         except PermissionError:
             pass
-        return ProcessState.UNKNOWN  # it is there, and hidden from this user
+        return ProcessState.UNKNOWN  # it runs, and is hidden from this user
 
 
 def boot_id() -> str:
-    """Return what tells this boot of this machine from every other; "" where the system does not say."""
+    """Return the id of this boot of this machine, or "" if the system has none."""
     return _boot_id()
 
 
@@ -85,7 +87,7 @@ def _boot_id() -> str:
 
 
 def namespace(kind: str) -> str:
-    """Return "" where the system has none."""
+    """Return the id of a namespace of this process, such as "pid", or "" if the system has none."""
     try:
         return os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115 - it is a link to no path
     except OSError:
@@ -93,7 +95,7 @@ def namespace(kind: str) -> str:
 
 
 def _start_of(pid: int | str) -> str | None:
-    """Return when a process started; None where that is not told. Raise ProcessLookupError for one that has ended."""
+    """Return when a process started, or None if that is unknown. Raise ProcessLookupError if it has ended."""
     if not _PROC.joinpath("self/stat").exists():
         return _start_by_psutil(None if pid == "self" else int(pid))
     if pid != "self" and not _proc_has_our_numbers():
@@ -101,7 +103,7 @@ def _start_of(pid: int | str) -> str | None:
     try:
         stat = _PROC.joinpath(str(pid), "stat").read_text(errors="replace")
     except (FileNotFoundError, PermissionError):
-        return None  # ended, or hidden: a signal tells
+        return None  # ended, or hidden: the caller sends signal 0 to find out
     fields = stat.rpartition(")")[2].split()
     if fields[_STATE] in _ENDED:
         raise ProcessLookupError(pid)
@@ -109,7 +111,7 @@ def _start_of(pid: int | str) -> str | None:
 
 
 def _proc_has_our_numbers() -> bool:
-    """Return whether /proc is of this process's own namespace, and not of one around it."""
+    """Return whether /proc shows this process's own PID namespace, and not an outer one."""
     return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - it is a link to a number
 
 

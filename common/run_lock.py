@@ -1,4 +1,4 @@
-"""The lock that keeps a second driver out of OUT: a file with a heartbeat."""
+"""The run lock: a file with a heartbeat that keeps a second driver out of OUT."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from nextscene.common.storage import Storage, StorageFault
 
 BEAT_SECONDS = 10.0
 CONFIRM_SECONDS = 45.0
-"""So long after its last heartbeat a run still counts on its lease, which others take from it later."""
+"""How long after its last heartbeat a run relies on its lease; others take the lock over only later."""
 
 WAIT_SECONDS = 90.0
-_LOOK_SECONDS = 1.0
-_MOST_GAP_SECONDS = 10.0
-_RACES = 10
+_POLL_SECONDS = 1.0
+_MAX_GAP_SECONDS = 10.0
+_MAX_RACES = 10
 _UNWRITTEN = f"the heartbeat could not be written for {STALE_SECONDS:.0f} s"
 _log = logging.getLogger(__name__)
 
 
 def holder(out: Storage) -> Holder | None:
-    """Who holds OUT's lock, dead or alive. An empty one was given up where it could not be deleted."""
+    """Return the holder of OUT's lock, dead or alive, or None. An empty lock was given up where it could not be
+    deleted.
+    """
     data = _read(out)
     return Holder.of(data) if data else None
 
@@ -35,37 +37,37 @@ def holder(out: Storage) -> Holder | None:
 def is_running(out: Storage) -> bool:
     """Return whether the run that holds OUT's lock is alive.
 
-    Where its process cannot be seen, and no clock tells the age of its heartbeat, the next one is waited for.
+    If its process cannot be seen, and no clock gives the age of its heartbeat, wait for the next one.
     """
     watch = LeaseWatch()
     while True:
         content, age = _look(out)
         if not content:
             return False
-        found, unchanged = Holder.of(content), watch.look(content)
+        found, unchanged = Holder.of(content), watch.observe(content)
         if found.state is ProcessState.ALIVE or watch.has_changed:
             return True
-        if found.is_over(unchanged, age):
+        if found.has_expired(unchanged, age):
             return False
         if found.age is not None or age is not None:
             return True
         if unchanged > 1.5 * BEAT_SECONDS:
             return False
-        clocks.sleep(_LOOK_SECONDS)
+        clocks.sleep(_POLL_SECONDS)
 
 
 def live_holder(out: Storage) -> Holder | None:
-    """Who holds OUT's lock and is alive, seen as `is_running` does."""
+    """Return the holder of OUT's lock if it is alive by `is_running`, else None."""
     found = holder(out)
     return found if found and is_running(out) else None
 
 
 class Heartbeat:
-    """The beating of a held lock. `check` is cheap and is called wherever the run is about to change OUT."""
+    """The heartbeat of a held lock. `check` is cheap; it is called wherever the run is about to change OUT."""
 
     def __init__(self, out: Storage, me: Holder, since: float) -> None:
         self.out = out.with_fence(LOCK, me.run_id)
-        """OUT, into which is written only while this run holds the lock: by the driver and by its workers."""
+        """OUT, written to only while this run holds the lock, by the driver and by its workers."""
         self._lock = out.with_anchor(LOCK)
         self._me = me
         self._last = since
@@ -77,9 +79,9 @@ class Heartbeat:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise RunStopped when another run has taken the lock, or the heartbeat could not be written for long.
+        """Raise RunStopped if another run has taken the lock, or the heartbeat could not be written for long.
 
-        A run that was stopped, as its machine was suspended, looks at its lock before it goes on.
+        After a suspend, a run checks its lock before it continues.
         """
         since = clocks.awake()
         while not self._lost and self._is_unconfirmed:
@@ -91,12 +93,12 @@ class Heartbeat:
                 finally:
                     self._beating.release()
             if not self._lost and self._is_unconfirmed:
-                clocks.sleep(_LOOK_SECONDS)
+                clocks.sleep(_POLL_SECONDS)
         if self._lost:
             raise RunStopped(self._lost)
 
     def end(self) -> None:
-        """Give the lock up. If that fails, it is a dead run's: the next takes it over."""
+        """Release the lock. If that fails, the lock is that of a dead run, and the next run takes it over."""
         self._stop.set()
         self._thread.join()
         if not self._lost:
@@ -116,15 +118,15 @@ class Heartbeat:
                 self._beat()
 
     def _beat(self) -> None:
-        """To be called by one thread at a time."""
+        """Write a heartbeat. Call it in one thread at a time."""
         begun = clocks.elapsed()
         try:
             self._me = next_beat(self._me)
             mine = self._mine()
             if mine is None or not self._lock.compare_and_swap(LOCK, mine, self._me.to_bytes()):
-                self._lost = f"run.lock of {self._lock.display_uri} {describe_loss(self._lock)}; this run steps back"
+                self._lost = f"run.lock of {self._lock.display_uri} {describe_loss(self._lock)}; this run stops"
             elif not self._lock.has_conditional_writes and clocks.elapsed() - begun >= STALE_SECONDS:
-                # Another may have taken the lock in the middle, and this heartbeat have replaced what it wrote.
+                # Another run may have taken the lock meanwhile, and this heartbeat replaced its content.
                 self._lost = f"this run was stopped while it wrote its heartbeat to {self._lock.display_uri}"
             self._last, self._failing = begun, None
         except StorageFault as fault:
@@ -135,18 +137,18 @@ class Heartbeat:
                 self._lost = f"{_UNWRITTEN}: {fault}"
 
     def _mine(self) -> bytes | None:
-        """What the lock holds; None if that is not this run."""
+        """Return the content of the lock, or None if it is not this run's."""
         data = _read(self._lock)
         return data if data and Holder.of(data).run_id == self._me.run_id else None
 
 
 @contextmanager
 def hold_lock(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[Heartbeat]:
-    """Hold OUT. Takes over from a dead run; one that may live on another host is waited for.
+    """Hold the lock of OUT for the block. Take it over from a dead run; wait for one that may live on another host.
 
-    Raise RunStopped at once for a run that is seen to live here, else when it still holds OUT after `wait_seconds`.
+    Raise RunStopped at once if its process is seen to live here, else if it still holds OUT after `wait_seconds`.
     """
-    heartbeat = Heartbeat(out, *_taken(out, run_id, wait_seconds))
+    heartbeat = Heartbeat(out, *_acquire(out, run_id, wait_seconds))
     try:
         yield heartbeat
     finally:
@@ -154,7 +156,7 @@ def hold_lock(out: Storage, run_id: str, wait_seconds: float = WAIT_SECONDS) -> 
 
 
 def describe_loss(out: Storage) -> str:
-    """Return what has become of a lock that was held: who has it now, or that it is gone or damaged."""
+    """Return what happened to a lock that was held: who has it now, or that it is gone or damaged."""
     now = holder(out)
     if now is None:
         return "is gone: is the disk mounted? Did another run end it?"
@@ -163,11 +165,11 @@ def describe_loss(out: Storage) -> str:
     return f"was taken by another run, on {now.host}, process {now.pid}"
 
 
-def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, float]:
-    """Return what was written into the lock, and since when it is held."""
-    watch, told = LeaseWatch(_MOST_GAP_SECONDS), False
+def _acquire(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, float]:
+    """Take the lock; return its content and the time since which it is held."""
+    watch, has_warned = LeaseWatch(_MAX_GAP_SECONDS), False
     races = 0
-    while races < _RACES:
+    while races < _MAX_RACES:
         since, me = clocks.elapsed(), Holder.me(run_id)
         if out.create(LOCK, me.to_bytes()):
             return me, since
@@ -175,34 +177,33 @@ def _taken(out: Storage, run_id: str, wait_seconds: float) -> tuple[Holder, floa
         other = Holder.of(before) if before else None
         if before is None:
             races += 1
-        elif other is None or other.is_over(watch.look(before), store_age):
+        elif other is None or other.has_expired(watch.observe(before), store_age):
             if out.take_over(LOCK, before, me.to_bytes()):
                 return me, since
             races += 1
         elif other.state is ProcessState.ALIVE or watch.watched >= wait_seconds:
-            raise RunStopped(_kept_out(out, other, watch))
+            raise RunStopped(_why_refused(out, other, watch))
         else:
-            if not told:
+            if not has_warned:
                 _log.warning(
-                    "--out %s: a run on %s, process %s, holds it; for up to %.0f s it is waited for that it ends or"
-                    " is found dead",
+                    "%s: a run on %s, process %s, holds its lock; waiting up to %.0f s for its end",
                     out.display_uri,
                     other.host,
                     other.pid,
                     wait_seconds,
                 )
-                told = True
-            clocks.sleep(_LOOK_SECONDS)
-    raise RunStopped(f"--out {out.display_uri}: several runs are starting there at once; start one")
+                has_warned = True
+            clocks.sleep(_POLL_SECONDS)
+    raise RunStopped(f"{out.display_uri}: several runs are starting there at once; start one")
 
 
-def _kept_out(out: Storage, other: Holder, watch: LeaseWatch) -> str:
-    who = f"--out {out.display_uri}: a run on {other.host}, process {other.pid}, "
+def _why_refused(out: Storage, other: Holder, watch: LeaseWatch) -> str:
+    who = f"{out.display_uri}: a run on {other.host}, process {other.pid}, "
     if other.state is ProcessState.ALIVE or watch.has_changed:
         return f"{who}is at work there; wait for it, or stop it"
     return (
-        f"{who}holds it, and was watched for {watch.watched:.0f} s only: whether it is dead is known after"
-        f" {STALE_SECONDS:.0f} s without a heartbeat; let this one wait for so long, by --limits.lock-wait-seconds"
+        f"{who}holds its lock, and was watched for {watch.watched:.0f} s only: whether it is dead is known after"
+        f" {STALE_SECONDS:.0f} s without a heartbeat; let this one wait that long (limits.lock_wait_seconds)"
     )
 
 

@@ -1,6 +1,8 @@
-"""Writes to S3, whole or not at all, by boto3. Arrow's stream would commit what it has when its writer is interrupted.
+"""Atomic writes to S3, by boto3. Arrow's stream would publish an incomplete object when its writer is interrupted.
 
-What Arrow reads from and what is written to here is the same place, however its URI or the environment names it.
+Both reach the same place: what Arrow takes from the URI and the environment is handed to boto3.
+
+Tested in tests/interop/.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ from urllib.parse import parse_qs
 
 from nextscene.common.filesystem import BadLocation, connect, split_query
 
-# S3 takes no more in one request, and no more parts of a file. A part is held in memory.
+# Limits of S3 for one request and for the parts of a file. A part is held in memory.
 _ONE_REQUEST_BYTES = 5 << 30
 _PART_BYTES = 64 << 20
-_MOST_PARTS = 10_000
+_MAX_PARTS = 10_000
 _CONNECTIONS = 64
 _NO_SUCH_ETAG = '"00000000000000000000000000000000"'
 _log = logging.getLogger(__name__)
 
 
 class _ConditionFailed(OSError):
-    """The store refused a conditional write: something else stands there."""
+    """The store refused a conditional write, since the object is another one."""
 
 
 class _NotImplemented(OSError):
@@ -34,7 +36,7 @@ class _NotImplemented(OSError):
 
 
 class _Client(Protocol):
-    """The calls of boto3's client that are made here."""
+    """The calls of boto3's client that are used here."""
 
     def put_object(self, **request: Any) -> dict[str, Any]: ...
     def get_object(self, **request: Any) -> dict[str, Any]: ...
@@ -47,18 +49,18 @@ class _Client(Protocol):
 
 
 class S3Bucket:
-    """A bucket to write to. What goes wrong is an OSError; a key that is not there is FileNotFoundError for readers."""
+    """A bucket to write to. Failures are OSErrors; a missing key is FileNotFoundError for readers."""
 
     def __init__(self, name: str, client: _Client) -> None:
         self._name = name
         self._client = client
         self._conditional: bool | None = None
-        """Whether conditional writes are exact here; None until the first was tried."""
+        """Whether the store supports conditional writes; None until one was tried."""
 
     # ---- whole files -------------------------------------------------------------------------------------------
 
     def upload(self, key: str, file: BinaryIO) -> None:
-        """Write a local file, from its beginning. When this is interrupted, nothing has changed at `key`."""
+        """Upload a local file, from its beginning. If interrupted, the object at `key` is unchanged."""
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if size > _ONE_REQUEST_BYTES:
@@ -73,7 +75,8 @@ class S3Bucket:
             self._client.delete_object(Bucket=self._name, Key=key)
 
     def _upload_parts(self, key: str, file: BinaryIO, size: int) -> None:
-        part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
+        """Upload in parts (multipart), each held in memory."""
+        part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
         with _as_oserror():
             upload: dict[str, Any] = {"Bucket": self._name, "Key": key}
             upload["UploadId"] = self._client.create_multipart_upload(**upload)["UploadId"]
@@ -89,7 +92,7 @@ class S3Bucket:
                 raise
 
     def _abort(self, upload: dict[str, Any]) -> None:
-        """The store would bill for it for ever. If this fails too, the next run does it."""
+        """Abort an upload, which the store would bill for otherwise. If this fails too, the next run aborts it."""
         try:
             with _as_oserror():
                 self._client.abort_multipart_upload(**upload)
@@ -97,9 +100,9 @@ class S3Bucket:
             _log.info("an unfinished upload of %s is left: %s", upload["Key"], fault)
 
     def abort_uploads(self, prefix: str, ours: Callable[[str], bool]) -> None:
-        """Abort all uploads that killed writers left below `prefix`, of keys that are `ours`.
+        """Abort all unfinished uploads below `prefix` whose keys are `ours`: killed writers left them.
 
-        Not every key may list them; that is told, and stops nobody.
+        A credential may lack the right to list them; then log a warning.
         """
         try:
             with _as_oserror():
@@ -118,7 +121,7 @@ class S3Bucket:
             )
 
     def read_with_age(self, key: str) -> tuple[bytes, float | None]:
-        """A small object, and for how many seconds it has stood there, by the store's own clock if that is told."""
+        """Return a small object and its age in seconds by the store's own clock; None if the store sends no time."""
         try:
             with _as_oserror():
                 found = self._client.get_object(Bucket=self._name, Key=key)
@@ -129,17 +132,17 @@ class S3Bucket:
     # ---- one writer at a time ----------------------------------------------------------------------------------
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write `data` unless `key` exists; whether it did. Of two that write the very same, both did."""
+        """Write `data` unless `key` exists; return whether it was. Two writers of the same bytes both succeed."""
         return self._put_if(key, data, {"IfNoneMatch": "*"})
 
     def compare_and_swap(self, key: str, before: bytes, after: bytes) -> bool:
-        """Write `after` where `before` stands; whether it did."""
+        """Write `after` if the object contains `before`; return whether it was written."""
         try:
             now, etag = self._get(key)
         except FileNotFoundError:
             return False
         if now == after:
-            return True  # it was written by an earlier try, the answer to which was lost
+            return True  # an earlier try wrote it, and its response was lost
         return now == before and self._put_if(key, after, {"IfMatch": etag})
 
     def _put_if(self, key: str, data: bytes, condition: dict[str, str]) -> bool:
@@ -148,17 +151,17 @@ class S3Bucket:
             if self._conditional is None:
                 self._conditional = self._refuses(key, data)
         except _ConditionFailed:
-            return self._holds(key, data)  # also the second try of a write whose answer was lost
+            return self._holds(key, data)  # also on the second try of a write whose response was lost
         except _NotImplemented:
             self._conditional = False
             self._put(key, data, {})
         if not self._conditional:
-            _told_once(self._name)
+            _warn_once(self._name)
             return self._holds(key, data)
         return True
 
     def _refuses(self, key: str, data: bytes) -> bool:
-        """Return whether the store turns down writes that must fail. They are of what stands there already."""
+        """Return whether the store refuses conditional writes that must fail. They write what is there already."""
         for condition in ({"IfNoneMatch": "*"}, {"IfMatch": _NO_SUCH_ETAG}):
             try:
                 self._put(key, data, condition)
@@ -188,9 +191,9 @@ class S3Bucket:
 
 @lru_cache(maxsize=256)
 def open_bucket(uri: str) -> S3Bucket:
-    """The bucket of an s3:// URI, with the endpoint, region and so on that Arrow reads it with. Raise BadLocation."""
+    """Return the bucket of an s3:// URI, with the endpoint, region and so on that Arrow uses. Raise BadLocation."""
     filesystem, path = connect(uri)
-    options: dict[str, Any] = filesystem.__reduce__()[1][0]  # all that Arrow took from the URI and the environment
+    options: dict[str, Any] = filesystem.__reduce__()[1][0]  # what Arrow took from the URI and the environment
     query = parse_qs(split_query(uri)[1].removeprefix("?"))
     if "tls_ca_dir_path" in query:
         raise BadLocation(f"{split_query(uri)[0]}: tls_ca_dir_path is not supported; give tls_ca_file_path")
@@ -214,10 +217,10 @@ def _client(endpoint: str, region: str, tls: bool, verify: bool | str | None) ->
     config = Config(
         s3={"addressing_style": "path" if endpoint else "auto"},
         ignore_configured_endpoint_urls=True,
-        proxies={},  # Arrow takes none from the environment
+        proxies={},  # as Arrow, which uses no proxy of the environment
         retries={"mode": "standard", "total_max_attempts": 3},
         max_pool_connections=_CONNECTIONS,
-        # The newer checksums are unknown to many a store that is not AWS.
+        # Many stores other than AWS do not know the newer checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
@@ -227,26 +230,26 @@ def _client(endpoint: str, region: str, tls: bool, verify: bool | str | None) ->
     return client
 
 
-def forget() -> None:
-    """Forget all connections: those of a process are not those of its children."""
+def clear_connections() -> None:
+    """Forget all connections, in a forked child: it must not share those of its parent."""
     for found in (open_bucket, _bucket, _client):
         found.cache_clear()
 
 
-os.register_at_fork(after_in_child=forget)
+os.register_at_fork(after_in_child=clear_connections)
 
 
 def _age_of(found: Mapping[str, Any]) -> float | None:
-    """Both times are the store's, and in whole seconds."""
-    told = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    """Return the age in whole seconds. Both times are the store's."""
+    date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
     try:
-        return float((parsedate_to_datetime(told) - found["LastModified"]).total_seconds())
+        return float((parsedate_to_datetime(date) - found["LastModified"]).total_seconds())
     except (ValueError, TypeError, KeyError):
         return None
 
 
 @lru_cache(maxsize=64)
-def _told_once(bucket: str) -> None:
+def _warn_once(bucket: str) -> None:
     _log.warning(
         "s3://%s has no conditional writes: of runs that are started at the same moment, two may not see each other;"
         " start one at a time",
@@ -256,17 +259,17 @@ def _told_once(bucket: str) -> None:
 
 @contextmanager
 def _as_oserror() -> Iterator[None]:
-    """What boto3 raises becomes an OSError that says no more than the store did, or what a condition came to."""
+    """Raise OSError with the store's message for an error of boto3, or the outcome of a condition."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except ClientError as error:
-        said = error.response.get("Error", {})
-        code, status = said.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        details = error.response.get("Error", {})
+        code, status = details.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in ("PreconditionFailed", "NoSuchKey") or status == 412:
             raise _ConditionFailed from error
-        text = f"{code}: {said.get('Message', '')} ({error.operation_name})"
+        text = f"{code}: {details.get('Message', '')} ({error.operation_name})"
         if code == "NotImplemented" or status == 501:
             raise _NotImplemented(text) from error
         raise OSError(text) from error

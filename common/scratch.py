@@ -1,4 +1,7 @@
-"""A folder on the local disk for the time of one piece of work, gone with it even if the worker is killed."""
+"""A temporary folder for one piece of work. It is deleted later even if the process was killed.
+
+Tested in tests/faults/test_object_store.py.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _YOUNG_SECONDS = 60.0
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A new folder below TMPDIR. Also removes those whose owner died: nobody holds their lock any more."""
+    """Yield a new folder below TMPDIR, and delete it. Also delete those whose process died: their lock is free.
+
+    Raise StorageFault.
+    """
     parent = Path(tempfile.gettempdir())
     try:
         folder, lock = claim_temporary_folder(parent, _PREFIX)
@@ -34,9 +40,9 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def claim_temporary_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
-    """A new folder, and the lock that says that it is in use for as long as a process has it open.
+    """Return a new folder, and the open lock file that marks it as in use.
 
-    Removes the folders of that prefix that nobody uses any more. Raise OSError.
+    Delete the folders with that prefix that no process uses any more. Raise OSError.
     """
     _remove_orphans(parent, prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -46,7 +52,7 @@ def claim_temporary_folder(parent: Path, prefix: str) -> tuple[Path, TextIO]:
 
 
 def release_folder(folder: Path) -> None:
-    """Give up a claimed folder without removing it: nothing of ours will, from now on."""
+    """Give up a claimed folder without deleting it: from now on this package never deletes it."""
     (folder / _LOCK).unlink(missing_ok=True)
 
 
@@ -59,4 +65,4 @@ def _remove_orphans(parent: Path, prefix: str) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            continue  # in use, gone by now, another user's, or not one of ours
+            continue  # in use, already deleted, another user's, or another program's

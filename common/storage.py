@@ -42,9 +42,9 @@ T = TypeVar("T")
 class Storage(StorageReader):
     """Files below `uri`: a local folder, or a prefix such as `s3://bucket/prefix` (any scheme of `pyarrow.fs`).
 
-    `anchor` names a file that must stand there whenever something is written: where a disk is not mounted any more,
-    there is none, and what is written would land on the disk below. `fence` is a lock that must still be its owner's
-    then: a writer that was stopped for long may have lost it.
+    `anchor` names a file that must exist whenever something is written: it is missing if the disk is not mounted, and
+    the write would land on the disk below. `fence` is a lock that must still name its owner then: a writer that was
+    suspended for long may have lost it.
     """
 
     anchor: str = ""
@@ -58,15 +58,15 @@ class Storage(StorageReader):
         return storage
 
     def with_anchor(self, path: str) -> Storage:
-        """The same storage, into which is written only while the file `path` stands there."""
+        """Return the same storage, which is written to only while the file `path` exists in it."""
         return replace(self, anchor=path)
 
     def with_fence(self, lock: str, owner: str) -> Storage:
-        """The same storage, into which is written only while the file `lock` names its `owner`."""
+        """Return the same storage, which is written to only while the file `lock` names its `owner`."""
         return replace(self, fence=Fence(replace(self, fence=None), lock, owner))
 
     def subfolder(self, folder: str) -> Storage:
-        """The storage of a folder below the root, with the same anchor and fence."""
+        """Return the storage of a folder below the root, with the same anchor and fence."""
         place, query = split_query(self.uri)
         up = "../" * len(PurePosixPath(folder).parts) if self.anchor else ""
         return Storage(f"{place}/{folder}{query}", up + self.anchor, self.fence)
@@ -75,10 +75,10 @@ class Storage(StorageReader):
 
     @contextmanager
     def atomic_writer(self, path: str) -> Iterator[BinaryIO]:
-        """A local file, open for writing and reading. When the block ends well it becomes `path`, at once and whole.
+        """Yield a local file, open for writing and reading; when the block ends, publish it at `path` atomically.
 
-        On disk: a temporary neighbour, synced, then renamed. In an object store: one upload of a local temporary
-        file. When the block raises, nothing is published and the temporary file is gone.
+        On disk: a draft beside it, synced, then renamed. In an object store: one upload of a local temporary file. If
+        the block raises, nothing is published, and the temporary file is deleted.
         """
         self.check_anchor()
         try:
@@ -95,12 +95,12 @@ class Storage(StorageReader):
                     yield file
                     self._upload(path, file)
         except FileNotFoundError:
-            raise  # the block read what is not there
+            raise  # the block read a missing file
         except OSError as fault:
             raise storage_fault("write", path, self.display_uri, fault) from fault
 
     def write(self, path: str, data: bytes) -> None:
-        """Publish `data` at `path`."""
+        """Publish `data` at `path`, atomically."""
         if self.is_local:
             with self.atomic_writer(path) as file:
                 file.write(data)
@@ -108,28 +108,28 @@ class Storage(StorageReader):
             self._upload(path, io.BytesIO(data))
 
     def write_if_changed(self, path: str, data: bytes) -> None:
-        """Publish `data` at `path` unless that is what stands there."""
+        """Publish `data` at `path` unless the file has that content."""
         if not self._holds(path, data):
             self.write(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a small file unless it exists; whether it did.
+        """Write a small file unless it exists; return whether it was written.
 
-        Of several that try one succeeds, on a disk and in S3; in other object stores not always only one.
+        Of concurrent callers exactly one succeeds, on a disk and in S3; in other object stores sometimes several.
         """
         self.check_may_write()
         if (bucket := self._bucket) is not None:
-            # Also asked of stores that have no conditional writes.
+            # `stat` also serves stores without conditional writes.
             return self.stat(path) is None and self._try("create", path, lambda: bucket.create(self._key(path), data))
-        with self._alone_at(path):
+        with self._exclusive(path):
             return self._create(path, data)
 
     def compare_and_swap(self, path: str, before: bytes, after: bytes) -> bool:
-        """Replace a small file where it holds `before`; whether it did. Exact on a disk and in S3."""
+        """Replace a small file if it contains `before`; return whether it was replaced. Exact on a disk and in S3."""
         self.check_may_write()
         if (bucket := self._bucket) is not None:
             return self._try("write", path, lambda: bucket.compare_and_swap(self._key(path), before, after))
-        with self._alone_at(path):
+        with self._exclusive(path):
             if not self._holds(path, before):
                 return False
             self.write(path, after)
@@ -137,26 +137,26 @@ class Storage(StorageReader):
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Return whether it is the storage that compares, so that a writer which is stopped in the middle replaces nothing."""
+        """Return whether the storage itself compares, so that a writer suspended in the middle replaces nothing."""
         return self._bucket is not None
 
     def take_over(self, path: str, before: bytes, after: bytes) -> bool:
-        """As `compare_and_swap`, where others may try the same: only one of them succeeds."""
+        """Replace a small file as `compare_and_swap` does, when others may try the same: only one of them succeeds."""
         if self._bucket is not None:
             return self.compare_and_swap(path, before, after)
-        with self._alone_at(path):
-            return self._withdraw(path, before) and self._create(path, after)
+        with self._exclusive(path):
+            return self._delete_if_equal(path, before) and self._create(path, after)
 
     def delete_if_equal(self, path: str, before: bytes) -> None:
-        """Delete a small file if it holds `before`. In S3 it is emptied: few stores delete on a condition."""
+        """Delete a small file if it contains `before`. In S3 it is emptied: few stores delete conditionally."""
         if self._bucket is not None:
             self.compare_and_swap(path, before, b"")
             return
-        with self._alone_at(path):
-            self._withdraw(path, before)
+        with self._exclusive(path):
+            self._delete_if_equal(path, before)
 
     def delete(self, path: str) -> None:
-        """Delete the file; it need not exist."""
+        """Delete the file if it exists."""
         self.check_may_write()
         bucket = self._bucket
 
@@ -170,9 +170,9 @@ class Storage(StorageReader):
         self._try("delete", path, once)
 
     def remove_drafts(self, owns: Callable[[str], bool], folder: str = "") -> None:
-        """Delete what killed writers left unfinished in a folder and below, of files that `owns` knows by their paths.
+        """Delete the drafts that killed writers left in a folder and below, of files whose paths `owns` accepts.
 
-        Only where nobody else writes may this be called.
+        On a disk only. Call it only while nobody else writes there.
         """
         root, top = self.local_path(""), self.local_path(folder)
         if root is None or top is None:
@@ -183,7 +183,7 @@ class Storage(StorageReader):
                 self._try("delete", draft.name, partial(draft.unlink, missing_ok=True))
 
     def abort_uploads(self, owns: Callable[[str], bool], folder: str = "") -> None:
-        """End what killed writers were uploading to an object store; as `remove_drafts`, which is for a disk."""
+        """Abort the uploads that killed writers left in an object store, of files whose paths `owns` accepts."""
         if (bucket := self._bucket) is not None:
             root, top = (f"{key}/" if key else "" for key in (self._key(""), self._key(folder)))
             bucket.abort_uploads(top, lambda key: owns(key.removeprefix(root)))
@@ -195,7 +195,7 @@ class Storage(StorageReader):
                     self.delete(str(path))
 
     def check_anchor(self, remotely: bool = False) -> None:
-        """Raise StorageFault where the anchor is gone. In an object store it is looked for only on demand."""
+        """Raise StorageFault if the anchor is gone. In an object store it is looked up only if `remotely`."""
         if not self.anchor:
             return
         if self.is_local:
@@ -205,7 +205,7 @@ class Storage(StorageReader):
             raise StorageFault(f"cannot write in {self.display_uri}: its {self.anchor} was deleted")
 
     def check_may_write(self) -> None:
-        """Raise StorageFault where the anchor is gone, or the fence names another owner."""
+        """Raise StorageFault if the anchor is gone, or the fence names another owner."""
         self.check_anchor()
         if self.fence is not None:
             self.fence.check()
@@ -218,12 +218,12 @@ class Storage(StorageReader):
     @property
     def _anchor(self) -> Path:
         place = Path(self.full_path(""))
-        for part in PurePosixPath(self.anchor).parts:  # no other `..` is resolved: it may lead out of a link
+        for part in PurePosixPath(self.anchor).parts:  # resolve no other `..`: it may lead out of a link
             place = place.parent if part == ".." else place / part
         return place
 
-    def _withdraw(self, path: str, before: bytes) -> bool:
-        """Remove a small file that holds `before`; whether it did."""
+    def _delete_if_equal(self, path: str, before: bytes) -> bool:
+        """Delete a small file if it contains `before`; return whether it was deleted."""
         self.check_anchor()
         if not self.is_local:
             if not self._holds(path, before):
@@ -246,8 +246,8 @@ class Storage(StorageReader):
         return self._try_here("create", path, once)
 
     @contextmanager
-    def _alone_at(self, path: str) -> Iterator[None]:
-        """Keeps out others that change the same small file on a disk."""
+    def _exclusive(self, path: str) -> Iterator[None]:
+        """Keep other processes from changing the same small file on a disk."""
         folder = Path(self.full_path(path)).parent if self.is_local else None
         if folder is None or not folder.is_dir():
             yield
@@ -257,11 +257,11 @@ class Storage(StorageReader):
 
     @contextmanager
     def _draft(self, path: str) -> Iterator[Path]:
-        """The name of a temporary neighbour of `path`, in a folder that is there."""
+        """Yield the name of a draft beside `path`, in a folder that exists; delete the draft at the end."""
         final = Path(self.full_path(path))
         try:
             if self.anchor:
-                # Never the anchor's own folder or what that lies in: where these are missing, the disk is.
+                # Never the anchor's own folder or its parents: if they are missing, the disk is not mounted.
                 for folder in reversed((final.parent, *final.parent.parents)):
                     if self._anchor.parent in folder.parents:
                         folder.mkdir(exist_ok=True)
@@ -297,12 +297,12 @@ class Storage(StorageReader):
             self._try("upload", path, lambda: self._upload_draft(path, source))
 
     def _upload_draft(self, path: str, source: BinaryIO) -> None:
-        """An interrupted stream makes an object of what it has, so it is given another name first."""
+        """Upload under a draft's name, then move: an interrupted stream publishes an incomplete object."""
         filesystem, final = self._place[0], self.full_path(path)
         draft = str(draft_of(PurePosixPath(final)))
         source.seek(0)
         try:
-            # No compression by suffix, which would be undone by nobody.
+            # Without this, Arrow compresses by the suffix, which no reader undoes.
             with filesystem.open_output_stream(draft, compression=None) as out:
                 shutil.copyfileobj(source, out, COPY_BYTES)
             filesystem.move(draft, final)
@@ -312,7 +312,7 @@ class Storage(StorageReader):
             raise
 
     def _try_here(self, verb: str, path: str, action: Callable[[], T]) -> T:
-        """On a disk, where a folder that was there before may be gone."""
+        """Try on a disk, where the folder of the file may be deleted meanwhile."""
         try:
             return self._try(verb, path, action)
         except FileNotFoundError as gone:

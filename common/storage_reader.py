@@ -27,7 +27,7 @@ _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 @dataclass(frozen=True)
 class Entry:
-    """A file, as its storage lists it. `mtime_ns` is 0 where the storage keeps no time."""
+    """A file as its storage lists it. `mtime_ns` is 0 if the storage keeps no time."""
 
     path: str
     size: int
@@ -50,11 +50,11 @@ class StorageReader:
 
     @property
     def display_uri(self) -> str:
-        """The URI without its query, for people."""
+        """Return the URI without its query, for messages."""
         return split_query(self.uri)[0]
 
     def full_path(self, path: str) -> str:
-        """The path inside the file system. Raise BadLocation for one that leaves the root."""
+        """Return the path inside the file system. Raise BadLocation for one that leaves the root."""
         parts = PurePosixPath(path).parts
         if ".." in parts or path.startswith("/"):
             raise BadLocation(f"{path!r} leaves {self.display_uri}")
@@ -62,15 +62,15 @@ class StorageReader:
         return f"{base}/{path}" if path else base
 
     def local_path(self, path: str) -> Path | None:
-        """The file itself where the storage is a local disk, else None."""
+        """Return the local path of a file, or None if the storage is not on a local disk."""
         return Path(self.full_path(path)) if self.is_local else None
 
     def stat(self, path: str) -> Entry | None:
-        """The file at `path`, or None if there is no such file."""
+        """Return the file at `path`, or None if there is no such file."""
         return self.stats([path])[0]
 
     def stats(self, paths: list[str]) -> list[Entry | None]:
-        """`stat` for many paths at once (in parallel where the storage is remote)."""
+        """Return `stat` of many paths at once, in parallel if the storage is remote."""
         full = [self.full_path(path) for path in paths]
 
         def once() -> list[pafs.FileInfo | None]:
@@ -89,7 +89,7 @@ class StorageReader:
         ]
 
     def _info(self, full: str) -> pafs.FileInfo | None:
-        """None for a name that no file can have: too long, or a link that leads to itself."""
+        """Return None for an impossible name: too long, or a link to itself."""
         try:
             return self._place[0].get_file_info(full)
         except OSError as fault:
@@ -102,9 +102,9 @@ class StorageReader:
         return bool(info.type == pafs.FileType.Directory)
 
     def has_parent_of(self, path: str) -> bool:
-        """Return whether the folder of `path` is there and not empty: a disk that is not mounted is an empty folder.
+        """Return whether the folder of `path` exists and is not empty: an unmounted disk is an empty folder.
 
-        An object store has no folders: there its bucket must be.
+        An object store has no folders: there, return whether the bucket exists.
         """
         local = self.local_path(path)
         if local is not None:
@@ -115,19 +115,19 @@ class StorageReader:
         return bool(info.type == pafs.FileType.Directory)
 
     def missing_folders(self) -> list[Path]:
-        """The folders that a first write would make, the root before its parents; none in an object store."""
+        """Return the folders that a first write would create, the root before its parents; none in an object store."""
         root = self.local_path("")
         if root is None:
             return []
         return self._try("look up", "", lambda: [folder for folder in (root, *root.parents) if not folder.exists()])
 
     def open(self, path: str) -> BinaryIO:
-        """The file, seekable, for reading. Raise FileNotFoundError."""
+        """Return the file, seekable, open for reading. Raise FileNotFoundError."""
         file: BinaryIO = self._try("open", path, lambda: self._place[0].open_input_file(self.full_path(path)))
         return file
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
-        """`size` bytes from `offset` (default: to the end). Raise FileNotFoundError."""
+        """Return `size` bytes from `offset` (default: to the end). Raise FileNotFoundError."""
 
         def once() -> bytes:
             with self._place[0].open_input_file(self.full_path(path)) as file:
@@ -136,10 +136,9 @@ class StorageReader:
         return self._try("read", path, once)
 
     def read_with_age(self, path: str) -> tuple[bytes, float | None]:
-        """A small file, and how many seconds ago it was written, both times by the storage's own clock.
+        """Return a small file and its age in seconds by the storage's own clock. Raise FileNotFoundError.
 
-        None where that clock is not told: of a disk, whose times may come from the clock of whoever writes.
-        Raise FileNotFoundError.
+        The age is None for a disk, whose times may come from the clock of the writer, and if a store sends no time.
         """
         if (bucket := self._bucket) is not None:
             return self._try("read", path, lambda: bucket.read_with_age(self._key(path)))
@@ -159,7 +158,7 @@ class StorageReader:
         self._try("fetch", path, once)
 
     def files(self, folder: str = "", recursive: bool = False) -> list[Entry]:
-        """The files in a folder, by path; none if there is no such folder. For folders of a bounded size."""
+        """Return the files in a folder of a bounded size, sorted by path; none if there is no such folder."""
 
         def once() -> list[pafs.FileInfo]:
             selector = pafs.FileSelector(self.full_path(folder), recursive=recursive, allow_not_found=True)
@@ -177,7 +176,7 @@ class StorageReader:
         )
 
     def names(self, folder: str) -> Iterator[str]:
-        """The names in a folder, in no order, folders with a "/" behind. Meant for folders of any size."""
+        """Yield the names in a folder, in any order, folders with a "/" appended. For folders of any size."""
         if self.is_local:
             try:
                 with self._try("list", folder, lambda: os.scandir(self.full_path(folder))) as entries:
@@ -200,7 +199,7 @@ class StorageReader:
     def _bucket(self) -> S3Bucket | None:
         if not self.uri.startswith("s3://"):
             return None
-        from nextscene.common.s3 import open_bucket  # late: it is needed for S3 alone
+        from nextscene.common.s3 import open_bucket  # late: only S3 needs boto3
 
         return open_bucket(self.uri)
 

@@ -1,4 +1,7 @@
-"""JSON from strangers: whatever it is, it becomes plain values or a ValueError."""
+"""Strict JSON from untrusted input: plain values, or a ValueError.
+
+Tested in tests/shards/format/test_sample.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any, NoReturn
 
 
 def parse_json(data: bytes) -> Any:
-    """Raise ValueError for what is not strict JSON: NaN and infinities, broken UTF-8, nesting without end."""
+    """Return the value. Raise ValueError for what is not strict JSON: NaN, infinities, invalid UTF-8, deep nesting."""
     try:
         return json.loads(data.decode(), parse_constant=_refuse)
     except RecursionError as error:
@@ -16,7 +19,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def check_types(value: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """`value` if it is an object of exactly these fields, each of exactly its type. Raise ValueError."""
+    """Return `value` if it is an object with exactly these fields, each of exactly its type. Raise ValueError."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     for name, kind in kinds.items():

@@ -1,4 +1,7 @@
-"""Text of strangers, made such that every file can hold it and gives it back unchanged."""
+"""Untrusted text made safe to store and to print.
+
+Tested in tests/curation/test_storable_row.py.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,18 @@ MAX_TEXT_BYTES = 1 << 20
 MAX_EVIDENCE = 4096
 MAX_NAME = 200
 _MAX_WORD = 64
-# Half of a two-part character cannot be written at all; a control character can steer the terminal it is read on.
-_UNSOUND = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# A lone surrogate cannot be encoded in UTF-8; a control character can control the reader's terminal.
+_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _BETWEEN_WORDS = re.compile(r"[^\w.-]+", re.ASCII)
 
 
 def readable_text(text: str, longest: int = MAX_EVIDENCE) -> str:
-    """Return a text that is there to be read: control characters but for tab, line feed and carriage return, and halves
-    of two-part characters are spelled out; what is longer than `longest` characters is cut, with a mark that says so.
+    """Return a text for people to read, `longest` characters at most.
+
+    Control characters other than tab, line feed and carriage return, and lone surrogates are escaped. A longer text is
+    cut, with a mark that says so.
     """
-    spelled = _UNSOUND.sub(lambda found: ascii(found[0])[1:-1], text[:longest])
+    spelled = _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text[:longest])
     if max(len(text), len(spelled)) <= longest:
         return spelled
     mark = f"… (cut, of {len(text):,} characters)"
@@ -27,7 +32,7 @@ def readable_text(text: str, longest: int = MAX_EVIDENCE) -> str:
 
 
 def storable_text(text: str) -> str:
-    """Return a text that is data, with `?` for zero bytes and halves of two-part characters."""
+    """Return a text that is data, with `?` for zero bytes and lone surrogates."""
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 

@@ -1,4 +1,7 @@
-"""A place as somebody typed it: what shells, other systems and clipboards leave in a path, and nobody means."""
+"""Typing mistakes in paths: what shells, other systems and clipboards leave in them.
+
+Tested in tests/pipelines/test_wrong_inputs.py.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ _VARIABLE = re.compile(r"(?:^|/)(\$\w+|\$\{\w+\}|%\w+%)")
 
 
 def check_typed_path(text: str) -> str:
-    """The text. Raise BadLocation for a path that is not there and that a slip made, with what is meant.
+    """Return the text. Raise BadLocation for a path that does not exist and contains a typing mistake, with the remedy.
 
-    What is there is what is named, however it is called.
+    A path that exists is taken as it is.
     """
     if not text.strip():
         return text

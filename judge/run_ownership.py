@@ -54,7 +54,7 @@ class RunOwnershipCheck:
                 return  # that it ended is the cause, and not that it gave its lock up
             raise self._stopped(f"its lock {describe_loss(self._out)}")
         self._holder = found
-        if found.state is ProcessState.UNKNOWN and found.is_over(self._watch.look(content), store_age):
+        if found.state is ProcessState.UNKNOWN and found.has_expired(self._watch.observe(content), store_age):
             raise self._stopped(
                 f"its heartbeat has not been written for a minute, on {found.host}, process {found.pid}"
             )

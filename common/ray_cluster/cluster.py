@@ -1,7 +1,7 @@
-"""The Ray cluster that a run works on: the one it is inside of, the one it is told, or its own.
+"""The Ray cluster that a run works on: the one that the process is in, the one at a given address, or its own.
 
-Ray is imported late, here and in the engine: it reads its environment as it is imported, and a run that has nothing to
-do should not wait for it.
+Ray is imported late, here and in the engine: it reads its environment on import, and a run with nothing to do should
+not wait for it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from contextlib import contextmanager
 
 from nextscene.common.call_timeout import call_with_timeout
 from nextscene.common.ray_cluster.local_ray import check_cluster, own_ray
-from nextscene.common.ray_cluster.start_errors import StartFault, check_address, no_answer, of_cluster
+from nextscene.common.ray_cluster.start_errors import StartFault, check_address, cluster_error, no_answer
 
 _ANSWER_SECONDS = 60
 _CONNECT_SECONDS = 25.0
 _DISCONNECT_SECONDS = 10.0
-_OF_A_CLUSTER = ("RAY_GCS_SERVER_PORT", "RAY_REDIS_ADDRESS")
+_CLUSTER_VARIABLES = ("RAY_GCS_SERVER_PORT", "RAY_REDIS_ADDRESS")
 _log = logging.getLogger(__name__)
 
 
@@ -31,24 +31,24 @@ def inside_job() -> bool:
 
 
 def cluster_address(given: str | None) -> str | None:
-    """Where the cluster to use is: `given`, else RAY_ADDRESS. None for a Ray of our own on this machine."""
+    """Return `given`, else RAY_ADDRESS, else the cluster of this job. None for a Ray of our own on this machine."""
     address = given or os.environ.get("RAY_ADDRESS") or ("auto" if inside_job() else None)
     return None if address == "local" else address
 
 
 @contextmanager
 def connected(workers: int | None, address: str | None, training: bool = False) -> Iterator[None]:
-    """Connects to the cluster at `address`, or starts Ray on this machine with `workers` CPUs, on loopback.
+    """Connect to the cluster at `address`, or start Ray on this machine with `workers` CPUs, on loopback.
 
-    `training` is for Ray Train: what its workers print is brought here, and all of them know this cluster. Raise
-    UsageError for an address that cannot work or where no cluster answers, RunStopped where Ray does not start or
-    answer within its time. What this process does on signals stays as it is.
+    `training` is for Ray Train: the output of its workers is printed here, and all of them know this cluster. Raise
+    UsageError for an address that cannot work or does not answer, RunStopped if Ray does not start or answer in time.
+    The signal handlers of this process stay as they are.
     """
     address = cluster_address(address)
-    # Under `uv run`, Ray would otherwise resolve the whole environment anew in each worker.
+    # Under `uv run`, Ray would otherwise resolve the whole environment in each worker again.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     if address is None:
-        _keep_to_ourselves()
+        _isolate()
         with own_ray(workers) as ours, _driver(ours, training):
             yield
     else:
@@ -62,13 +62,13 @@ def connected(workers: int | None, address: str | None, training: bool = False) 
 def _driver(address: str, training: bool) -> Iterator[None]:
     """Make this process a driver of the cluster. Raise UsageError, RunStopped.
 
-    Ray is called in a thread: only in the main thread would it put its own answer to SIGTERM in the place of ours, and
-    a call that hangs there could not be ended.
+    Ray is called in a thread: in the main thread it would replace our handler of SIGTERM, and a call that hangs could
+    not be ended.
     """
     import ray
 
-    logging.getLogger("ray._private.worker").addFilter(_not_of_sigterm)
-    setup = {"worker_process_setup_hook": _know_the_cluster} if training else None
+    logging.getLogger("ray._private.worker").addFilter(_is_not_about_sigterm)
+    setup = {"worker_process_setup_hook": _set_up_worker} if training else None
     options = {"logging_level": logging.WARNING, "log_to_driver": training, "runtime_env": setup}
     try:
         try:
@@ -76,24 +76,25 @@ def _driver(address: str, training: bool) -> Iterator[None]:
         except TimeoutError as late:
             raise no_answer(address, f"not connected within {_CONNECT_SECONDS:g} s") from late
         except (Exception, SystemExit) as error:
-            raise of_cluster(address, StartFault(type(error).__name__, str(error), str(error.__cause__))) from error
+            raise cluster_error(address, StartFault(type(error).__name__, str(error), str(error.__cause__))) from error
         yield
     finally:
         try:
             call_with_timeout(ray.shutdown, _DISCONNECT_SECONDS)
         except TimeoutError:
-            atexit.unregister(ray.shutdown)  # it would wait at exit, too
-            _log.warning("Ray at %s was left without a goodbye: it did not answer", address)
+            atexit.unregister(ray.shutdown)  # it would also wait at exit
+            _log.warning("Ray at %s did not answer when the run disconnected from it", address)
 
 
-def _not_of_sigterm(record: logging.LogRecord) -> bool:
+def _is_not_about_sigterm(record: logging.LogRecord) -> bool:
     return "SIGTERM handler is not set" not in record.getMessage()
 
 
-def _know_the_cluster() -> None:
-    """Run by each process of a job as it starts. Ray Train frees what a run holds once a cluster says that it is gone.
+def _set_up_worker() -> None:
+    """Set up each worker process of a job: Ray Train shall ask this cluster whether the run still exists.
 
-    It would ask any cluster on its machine. One that has no dashboard cannot say, which it would tell every second.
+    Otherwise it would ask any cluster on its machine. A cluster without a dashboard cannot answer, and each second a
+    line would say so.
     """
     import ray
 
@@ -101,17 +102,17 @@ def _know_the_cluster() -> None:
     logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
 
 
-def _keep_to_ourselves() -> None:
-    """Loopback for a Ray of this run alone, and a token that is written nowhere.
+def _isolate() -> None:
+    """Keep a Ray of our own to loopback, with a token that is never written to a file.
 
-    Left to itself Ray would write one into the home directory, and any cluster started later would ask for it.
+    Otherwise Ray would write a token into the home directory, and any cluster started later would ask for it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ["RAY_enable_metrics_collection"] = "0"  # noqa: SIM112 - Ray's own spelling; no port for metrics
     # The one switch by which all of Ray's processes listen on loopback alone; it is meant for other systems.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    for name in _OF_A_CLUSTER:
+    for name in _CLUSTER_VARIABLES:
         os.environ.pop(name, None)
-    if "ray" not in sys.modules:  # whatever was set for another cluster
+    if "ray" not in sys.modules:  # replaces what was set for another cluster
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -1,9 +1,11 @@
-"""The process that works on Ray for a run, started and watched by `common.ray_cluster.supervisor`.
+"""The driver process, which works on Ray for a run. `common.ray_cluster.supervisor` starts and watches it.
 
-Ray ends the process that it is in when its servers are gone, and some of its calls wait without bound. Here it can do
-so: the run itself, which holds the lock and says how it ended, is another process.
+Ray ends the process that it is in when its servers are gone, and some of its calls wait without a limit. So it works in
+this process; the run itself, which holds the lock and reports the end, is another one.
 
-Usage: python ray_driver.py DESCRIPTOR, the descriptor being its end of the pipe.
+Usage: python driver.py DESCRIPTOR; the descriptor is its end of the pipe.
+
+Tested in tests/common/ray_cluster/test_supervisor.py.
 """
 
 from __future__ import annotations
@@ -43,16 +45,16 @@ _CLUSTER_EVERY_SECONDS = 2.0
 
 
 class Driver:
-    """What a request is given: it tells how it goes, and is told when to stop."""
+    """The connection of a request to the supervisor: reports progress, and learns when to stop."""
 
-    def __init__(self, line: Connection) -> None:
-        self._line = line
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
         self._sending = threading.Lock()
         self._stop_reason = ""
         self._moves = 0
 
     def check(self) -> None:
-        """Raise RunStopped once the supervisor has said so. To be called every moment."""
+        """Raise RunStopped once the supervisor has asked to stop. Call it every moment."""
         self._moves += 1
         if self._stop_reason:
             raise RunStopped(self._stop_reason)
@@ -62,13 +64,13 @@ class Driver:
 
     def send(self, message: Any) -> None:
         with self._sending:
-            self._line.send(message)
+            self._pipe.send(message)
 
     def listen(self) -> None:
-        """Obey the supervisor until it is gone; this process goes too then, and Ray's with it."""
+        """Obey the supervisor until it is gone; then end this process, and with it our Ray."""
         try:
             while True:
-                message = self._line.recv()
+                message = self._pipe.recv()
                 if isinstance(message, Stop):
                     self._stop_reason = message.reason
                 else:
@@ -77,7 +79,7 @@ class Driver:
             os._exit(1)
 
     def report_alive(self) -> None:
-        """Say again and again that this process runs, and for how long its main thread has waited in one call."""
+        """Report every second that this process runs, and how long its main thread has waited in one call of Ray."""
         clock, pause = AwakeClock(), threading.Event()
         moves, since = -1, 0.0
         while not pause.wait(_ALIVE_EVERY_SECONDS):
@@ -87,12 +89,12 @@ class Driver:
             self.send(Alive(now - since))
 
     def report_cluster(self) -> None:
-        """Say whenever the cluster has answered. While it does not, this thread waits in Ray."""
+        """Report each answer of the cluster. While it does not answer, this thread waits in Ray."""
         import ray
 
         me, pause = ray.get_runtime_context().get_node_id(), threading.Event()
         while not pause.wait(_CLUSTER_EVERY_SECONDS):
-            with suppress(ray.exceptions.RayError, RuntimeError):  # the supervisor counts how long none has come
+            with suppress(ray.exceptions.RayError, RuntimeError):  # the supervisor counts the seconds without an answer
                 alive = [node["Alive"] for node in ray.nodes() if node["NodeID"] == me]
                 self.send(ClusterAnswered(any(alive)))
 
@@ -119,8 +121,9 @@ class _LogHandler(logging.Handler):
 
 
 class _Stream(io.TextIOBase):
-    """Stands in for stdout or stderr: the supervisor prints the lines. Ray's native code, whose traces are not for the
-    user, still writes to this process's own.
+    """A replacement of stdout or stderr whose lines the supervisor prints.
+
+    Ray's native code, whose traces are not for the user, still writes to this process's own streams.
     """
 
     def __init__(self, driver: Driver, name: str) -> None:
@@ -142,8 +145,8 @@ def _outcome(request: RayRequest, driver: Driver) -> Ended:
 
 def _failed(error: BaseException) -> Ended:
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    except Exception:  # noqa: BLE001 - whatever its constructor does
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - its constructor may raise anything
         error = RuntimeError(f"{type(error).__name__}: {error}")
     return Ended(error=error, traceback=traceback.format_exc())
 
@@ -153,12 +156,12 @@ def _start(target: Any) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Receive a request, do it, and end without Ray's own farewells, which may wait."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever was ignored when the command was started
-    line = Connection(descriptor)
-    line.send_bytes(b"ready")
-    request: RayRequest = line.recv()
-    driver = Driver(line)
+    """Receive a request, do it, and end without Ray's shutdown, which may hang."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also if the command was started with SIGINT ignored
+    pipe = Connection(descriptor)
+    pipe.send_bytes(b"ready")
+    request: RayRequest = pipe.recv()
+    driver = Driver(pipe)
     logging.basicConfig(level=logging.WARNING, handlers=[_LogHandler(driver)])
     if request.training:
         sys.stdout, sys.stderr = _Stream(driver, "stdout"), _Stream(driver, "stderr")

@@ -1,6 +1,8 @@
-"""A Ray of a run's own, in a process beside it: started within a time, ended whatever state it is in.
+"""A Ray of our own, in a child process: it starts within a time limit and is ended in whatever state it is.
 
-Its folder lies below RAY_TMPDIR, else TMPDIR, and goes with it, also after a SIGKILL of either process.
+Its folder lies below RAY_TMPDIR, else TMPDIR, and is deleted with it, even after a SIGKILL of either process.
+
+Tested in tests/common/ray_cluster/test_cluster.py.
 """
 
 from __future__ import annotations
@@ -24,28 +26,29 @@ import psutil
 
 from nextscene.common.environment import own_python_environment
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.ray_cluster.logs import last_words
+from nextscene.common.ray_cluster import start_child
+from nextscene.common.ray_cluster.logs import last_error_line
 from nextscene.common.ray_cluster.start_child import SERVERS, end_family, runs
-from nextscene.common.ray_cluster.start_errors import StartFault, of_cluster, of_start
+from nextscene.common.ray_cluster.start_errors import StartFault, cluster_error, start_error
 from nextscene.common.scratch import claim_temporary_folder, release_folder
 
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 100 << 20
 _PREFIX = "ns-ray-"
 _SOCKET_FOLDER_CHARACTERS = 27  # a socket's path has 107 at most; our folder and Ray add up to 80
-_LEAST_FREE_BYTES = 64 << 20
+_MIN_FREE_BYTES = 64 << 20
 _IMPORT_SECONDS = 60.0
 _START_SECONDS = 50.0
 _ANSWER_SECONDS = 25.0
 _END_SECONDS = 20.0
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _ELSEWHERE = "free some, or set RAY_TMPDIR or TMPDIR to a folder that can be written to"
 _TRIES = 2
 _log = logging.getLogger(__name__)
 
 
 class NotReady(Exception):
-    """Ray, or the cluster, was not ready: what it said, or nothing within the time."""
+    """Ray, or the cluster, was not ready: the error that it raised, or a timeout."""
 
     def __init__(self, fault: StartFault | None, seconds: float = 0) -> None:
         super().__init__()
@@ -53,40 +56,34 @@ class NotReady(Exception):
 
 
 class RayProcess:
-    """One run of `ray_child.py`."""
+    """One run of `start_child.py`."""
 
     def __init__(self, settings: Mapping[str, Any], output: Path | None = None, lock: TextIO | None = None) -> None:
-        self._line, theirs = Pipe()
+        self._pipe, child_end = Pipe()
         held = [lock.fileno()] if lock else []
-        with theirs, (output or Path(os.devnull)).open("ab") as said:
+        with child_end, (output or Path(os.devnull)).open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    str(Path(__file__).with_name("ray_child.py")),
-                    str(theirs.fileno()),
-                    json.dumps(settings),
-                ],
+                [sys.executable, "-P", start_child.__file__, str(child_end.fileno()), json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                pass_fds=[theirs.fileno(), *held],
+                stdout=log,
+                stderr=log,
+                pass_fds=[child_end.fileno(), *held],
                 start_new_session=True,
                 env=own_python_environment(),
             )
 
     def address(self, seconds: float, to_import: float = _IMPORT_SECONDS) -> str:
-        """The address of the cluster, once it is ready. Raise NotReady when it is not `seconds` after the import."""
+        """Return the cluster's address once it is ready. Raise NotReady if that takes `seconds` after the import."""
         self._next(to_import)
         return self._next(seconds)["address"]
 
     def _next(self, seconds: float) -> dict[str, str]:
         try:
             until = time.monotonic() + seconds
-            while not self._line.poll(_LOOK_SECONDS):  # a signal that another thread raises would not end a long wait
+            while not self._pipe.poll(_POLL_SECONDS):  # short waits: a long one ignores signals of other threads
                 if time.monotonic() > until:
                     raise NotReady(None, seconds)
-            message: dict[str, str] = json.loads(self._line.recv_bytes())
+            message: dict[str, str] = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError) as end:
             raise NotReady(StartFault("ChildProcessError", f"its process ended with {self._process.wait()}")) from end
         if message["state"] == "failed":
@@ -94,17 +91,17 @@ class RayProcess:
         return message
 
     def children(self) -> list[psutil.Process]:
-        """The processes that it started itself."""
+        """Return the processes that it started itself."""
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self._process.pid).children()
         return []
 
     def end(self, keep: bool = False) -> None:
-        """End it with all that it started; `keep` leaves its folder."""
+        """End it with all processes that it started; `keep` leaves its folder."""
         if keep:
             with suppress(OSError):
-                self._line.send_bytes(b"keep")
-        self._line.close()
+                self._pipe.send_bytes(b"keep")
+        self._pipe.close()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -113,21 +110,22 @@ class RayProcess:
 
 
 def check_cluster(address: str) -> None:
-    """Connects from a process beside this one, which Ray may hang or abort. Raise UsageError, RunStopped."""
+    """Connect from a child process, since Ray may hang or abort. Raise UsageError, RunStopped."""
     process = RayProcess({"address": address})
     try:
         process.address(_ANSWER_SECONDS, to_import=_ANSWER_SECONDS)
     except NotReady as end:
-        raise of_cluster(address, end.fault) from end
+        raise cluster_error(address, end.fault) from end
     finally:
         process.end()
 
 
 @contextmanager
 def own_ray(workers: int | None) -> Iterator[str]:
-    """Ray on this machine alone, on loopback, with `workers` CPUs; yields its address. Raise UsageError, RunStopped.
+    """Start Ray on this machine alone, on loopback, with `workers` CPUs; yield its address. Raise UsageError,
+    RunStopped.
 
-    Its logs stay where it did not start, or where one of its main processes died.
+    Its logs are kept if it does not start, or if one of its servers dies.
     """
     own = _started(workers)
     try:
@@ -140,7 +138,7 @@ def own_ray(workers: int | None) -> Iterator[str]:
 
 
 class _OwnRay:
-    """A session of Ray and its folder. Raise UsageError, RunStopped for a folder that it cannot have."""
+    """A session of Ray and its folder. Raise UsageError, RunStopped if the folder cannot be made."""
 
     def __init__(self, workers: int | None) -> None:
         self.folder, self._lock = _folder()
@@ -162,7 +160,7 @@ class _OwnRay:
         self._servers = [process for process in self._process.children() if process.name() in SERVERS]
 
     def died(self) -> bool:
-        """Return whether a server of it has ended, though nobody ended it."""
+        """Return whether one of its servers has ended though nobody ended it."""
         return not all(map(runs, self._servers))
 
     def end(self, keep: bool) -> None:
@@ -183,8 +181,8 @@ def _started(workers: int | None) -> _OwnRay:
             own.end(keep=not tries_left)
             if not tries_left:
                 _check_space(own.folder.parent)
-                raise of_start(end.fault, str(own.folder), last_words(own.folder)) from end
-            _log.info("Ray did not start, and is started anew: %s", end.fault.line)
+                raise start_error(end.fault, str(own.folder), last_error_line(own.folder)) from end
+            _log.info("Ray did not start, and is started again: %s", end.fault.line)
         except BaseException:
             own.end(keep=False)
             raise
@@ -220,17 +218,17 @@ def _place() -> Path:
 
 def _check_space(place: Path) -> None:
     free = shutil.disk_usage(place).free
-    if free < _LEAST_FREE_BYTES:
+    if free < _MIN_FREE_BYTES:
         raise RunStopped(
-            f"Ray needs {_LEAST_FREE_BYTES >> 20} MB in {place}, where {free / 2**20:.0f} MB are left; {_ELSEWHERE}"
+            f"Ray needs {_MIN_FREE_BYTES >> 20} MB in {place}, where {free / 2**20:.0f} MB are left; {_ELSEWHERE}"
         )
 
 
 def _check_file_size() -> None:
-    """Ray's servers die without a word where a file may not be as large as the memory that they share."""
-    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if most != resource.RLIM_INFINITY and most < _OBJECT_STORE_BYTES:
+    """Raise RunStopped where a file may not be as large as the servers' shared memory: they would die silently."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and limit < _OBJECT_STORE_BYTES:
         raise RunStopped(
-            f"Ray needs files of {_OBJECT_STORE_BYTES >> 20} MB, and this shell allows {most / 2**20:.1f} MB;"
+            f"Ray needs files of {_OBJECT_STORE_BYTES >> 20} MB, and this shell allows {limit / 2**20:.1f} MB;"
             " raise that by ulimit -f unlimited"
         )

@@ -1,4 +1,7 @@
-"""What supervisor and driver process tell each other."""
+"""The messages between supervisor and driver process, and the interfaces of their work.
+
+Tested in tests/common/ray_cluster/test_supervisor.py.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from typing import Any, Protocol
 
 
 class ToSupervisor(Protocol):
-    """What a request calls again and again as it works."""
+    """The calls that a request makes regularly while it works."""
 
     def check(self) -> None:
-        """Raise RunStopped once the work is to end."""
+        """Raise RunStopped once the work shall end."""
 
     def tick(self, *progress: Any) -> None:
         """Report progress, in whatever terms the caller of `supervise` understands."""
 
 
 class RayRequest(Protocol):
-    """What is to be done on Ray. It pickles; `workers`, `address` and `training` are those of `cluster.connected`."""
+    """A piece of work on Ray, picklable; `workers`, `address` and `training` are those of `cluster.connected`."""
 
     @property
     def workers(self) -> int | None: ...
@@ -31,27 +34,27 @@ class RayRequest(Protocol):
 
     @property
     def stop_seconds(self) -> float:
-        """How long it may take to end once it is told to."""
+        """Return how long it may take to end after it was asked to stop."""
 
     def work(self, supervisor: ToSupervisor) -> Any:
-        """Do it, in a process that is connected, and return what it came to."""
+        """Do the work, in a process that is connected, and return its result."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """To the driver: end in order, for this reason."""
+    """To the driver: stop the work in order, for this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Leave:
-    """To the driver: end now, as at an interrupt."""
+    """To the driver: end now, as after an interrupt."""
 
 
 @dataclass(frozen=True)
 class Connected:
-    """Ray is there. `processes` are its servers on this machine, name and process number."""
+    """Ray is ready. `processes` are its servers on this machine, each with name and process number."""
 
     processes: tuple[tuple[str, int], ...]
 
@@ -65,28 +68,28 @@ class Moved:
 
 @dataclass(frozen=True)
 class Alive:
-    """The driver process runs. Its work has been waiting in one call of Ray for so many seconds."""
+    """The driver process runs. Its main thread has waited in one call of Ray for so many seconds."""
 
     in_ray_seconds: float
 
 
 @dataclass(frozen=True)
 class ClusterAnswered:
-    """The cluster's control service (GCS) has answered, and said whether it takes this machine's node for alive."""
+    """The cluster's control service (GCS) has answered, and said whether this machine's node is alive."""
 
     node_is_alive: bool
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A log record, its text made."""
+    """A log record with its text formatted."""
 
     record: logging.LogRecord
 
 
 @dataclass(frozen=True)
 class Printed:
-    """Whole lines for `stream`, "stdout" or "stderr"."""
+    """Complete lines for `stream`, "stdout" or "stderr"."""
 
     stream: str
     lines: str
@@ -94,7 +97,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class Ended:
-    """What the request came to, or the error that ended it, with its traceback as text."""
+    """The result of the request, or the error that ended it, with its traceback as text."""
 
     result: Any = None
     error: BaseException | None = None

@@ -1,4 +1,7 @@
-"""Ray's servers on this machine, and which of them died or is paused: by that a failure of Ray is explained."""
+"""Ray's servers on this machine: which of them died or is suspended explains a failure of Ray.
+
+Tested in tests/common/ray_cluster/test_supervisor.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _LOOK_FOR_AGENTS_SECONDS = 5.0
 def servers_of(session: str, raylet_socket: str) -> tuple[tuple[str, int], ...]:
     """Return name and process number of the servers on this machine that a driver of a Ray session depends on.
 
-    Of several nodes on one machine, its raylet is that of its own.
+    If several nodes run on one machine, only the raylet of the driver's own node counts.
     """
     marks, found = {"gcs_server": f"/{session}/", "raylet": f"={raylet_socket}\0"}, []
     for process in psutil.process_iter():
@@ -31,7 +34,7 @@ def servers_of(session: str, raylet_socket: str) -> tuple[tuple[str, int], ...]:
 
 
 class RayProcesses:
-    """The servers of the Ray that a run works on, and their agents, looked at again and again."""
+    """The servers of the Ray that a run works on, and their agents, polled regularly."""
 
     def __init__(self, servers: Iterable[tuple[str, int]] = ()) -> None:
         self._known: dict[psutil.Process, str] = {}
@@ -43,8 +46,8 @@ class RayProcesses:
             with suppress(psutil.NoSuchProcess):
                 self._known[psutil.Process(pid)] = name
 
-    def look(self) -> None:
-        """Note who has died, and who is or was paused."""
+    def poll(self) -> None:
+        """Note which have died, and which are or were suspended."""
         self._find_agents()
         dead = []
         for process, name in list(self._known.items()):
@@ -60,15 +63,15 @@ class RayProcesses:
 
     @property
     def server_died(self) -> bool:
-        """Return whether one has died without which Ray cannot go on."""
+        """Return whether a server has died that Ray cannot work without."""
         return self._server_died
 
     def cause(self) -> str:
-        """Return why Ray fails, as a sentence; "" where nothing is to be seen on this machine.
+        """Return why Ray fails, as a sentence, or "" if nothing can be seen on this machine.
 
-        Who died first is the cause, since one takes others with it: all that were found dead in one look.
+        The first that died is the cause, since one takes others with it: all that were found dead in one poll.
         """
-        self.look()
+        self.poll()
         if self._first_dead:
             return f"Ray's {' and '.join(self._first_dead)} died"
         if self._paused:
@@ -76,7 +79,7 @@ class RayProcesses:
         return ""
 
     def _find_agents(self) -> None:
-        """They start later than their raylet, or, where a user's Ray is worked on, long before."""
+        """Find the agents: they start later than their raylet, or long before if the Ray is a user's."""
         if time.monotonic() - self._agents_looked_for < _LOOK_FOR_AGENTS_SECONDS:
             return
         self._agents_looked_for = time.monotonic()

@@ -1,7 +1,9 @@
-"""A program that `ray_process.py` starts: it starts Ray, or tries an address, and says how that went.
+"""A program that `local_ray.py` starts: it starts Ray, or tries an address, and reports the result.
 
-The Ray that it started lives until the pipe is closed or the parent dies; then its processes and its folder go, too.
-Whatever Ray prints, and even if it aborts its process, the command itself is not touched by it.
+The Ray that it started lives until the pipe is closed or the parent dies; then its processes end, and its folder is
+deleted. The command itself is not affected by what Ray prints, or if Ray aborts its process.
+
+Tested in tests/common/ray_cluster/test_cluster.py.
 """
 
 from __future__ import annotations
@@ -25,57 +27,62 @@ import psutil
 _CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 5.0
-_MOST_LOOKS = 20
+_MAX_ROUNDS = 20
 SERVERS = ("gcs_server", "raylet")
-"""The processes without which there is no cluster."""
+"""The servers of a cluster: if one dies, the cluster is lost."""
 
 
 def main(descriptor: int, settings: Mapping[str, Any]) -> None:
     """Messages are JSON: `imported`, then `ready` with the cluster's address, or `failed` with what Ray raised."""
-    line = Connection(descriptor)
+    pipe = Connection(descriptor)
     servers: list[psutil.Process] = []
-    threading.Thread(target=_keep, args=(line, settings.get("_temp_dir"), servers), daemon=True).start()
+    threading.Thread(target=_clean_up, args=(pipe, settings.get("_temp_dir"), servers), daemon=True).start()
     try:
         _reach(settings["address"])
         import ray
 
-        _say(line, {"state": "imported"})
+        _send(pipe, {"state": "imported"})
         ray.init(**settings, logging_level=logging.WARNING, log_to_driver=False)
         address = ray.get_runtime_context().gcs_address
-    except Exception as error:  # noqa: BLE001 - whatever Ray raises is told, and sorted by the parent
-        _say(line, {"state": "failed", "kind": type(error).__name__, "text": str(error), "cause": str(error.__cause__)})
+    except Exception as error:  # noqa: BLE001 - the parent classifies what Ray raises
+        _send(
+            pipe, {"state": "failed", "kind": type(error).__name__, "text": str(error), "cause": str(error.__cause__)}
+        )
     else:
         servers += [child for child in psutil.Process().children() if child.name() in SERVERS]
-        _say(line, {"state": "ready", "address": address})
+        _send(pipe, {"state": "ready", "address": address})
     threading.Event().wait()
 
 
 def _reach(address: str) -> None:
-    """Raise OSError where nobody listens: Ray itself would try for minutes."""
+    """Raise OSError if nobody listens: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
-def _say(line: Connection, message: Mapping[str, str]) -> None:
-    with suppress(OSError):  # the parent is gone, which `_keep` sees to
-        line.send_bytes(json.dumps(message).encode())
+def _send(pipe: Connection, message: Mapping[str, str]) -> None:
+    with suppress(OSError):  # the parent is gone, which `_clean_up` handles
+        pipe.send_bytes(json.dumps(message).encode())
 
 
-def _keep(line: Connection, folder: str | None, servers: list[psutil.Process]) -> None:
-    """The folder stays, for its logs, where a server died or the parent sends `keep` before it closes the pipe."""
+def _clean_up(pipe: Connection, folder: str | None, servers: list[psutil.Process]) -> None:
+    """Wait for the end of the parent, then end Ray and delete its folder.
+
+    The folder is kept, for its logs, if a server died or the parent sends `keep` before it closes the pipe.
+    """
     parent, keep = os.getppid(), False
     with suppress(EOFError, OSError):
         while os.getppid() == parent:
-            if line.poll(_LOOK_SECONDS):
-                keep = line.recv_bytes() == b"keep"
+            if pipe.poll(_LOOK_SECONDS):
+                keep = pipe.recv_bytes() == b"keep"
     keep = keep or not all(map(runs, servers))
     family = psutil.Process().children(recursive=True)
-    if servers:  # else it is starting, and would not answer
+    if servers:  # otherwise it is starting, and would not answer
         _shut_down()
     end_family(*family)
     if folder and keep:
-        from nextscene.common.scratch import release_folder  # late: it imports much, and is seldom needed
+        from nextscene.common.scratch import release_folder  # late: a large import that is rarely needed
 
         release_folder(Path(folder))
     elif folder:
@@ -92,9 +99,9 @@ def _shut_down() -> None:
 
 
 def end_family(*family: psutil.Process) -> None:
-    """Kill these processes and their children. They are stopped first, so that none starts another meanwhile."""
+    """Kill these processes and their children. They are suspended first, so that none can start another."""
     known = set(family)
-    for _ in range(_MOST_LOOKS):
+    for _ in range(_MAX_ROUNDS):
         for process in known:
             with suppress(psutil.Error):
                 process.suspend()
@@ -114,7 +121,7 @@ def end_family(*family: psutil.Process) -> None:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Return whether it has not ended."""
+    """Return whether a process has not ended."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

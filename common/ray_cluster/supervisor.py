@@ -1,4 +1,4 @@
-"""Supervises the process that works on Ray: however Ray fails, the run learns of it within a bound, and says why.
+"""The supervisor of the driver process: any failure of Ray is noticed within a time limit, and explained.
 
 Seconds of silence count only while this process itself was running.
 """
@@ -37,26 +37,26 @@ from nextscene.common.ray_cluster.messages import (
 from nextscene.common.ray_cluster.server_processes import PAUSED, RayProcesses, state_of
 from nextscene.common.ray_cluster.start_child import end_family
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _PAUSE_SECONDS = 0.1
-_START_SECONDS = 240.0  # two tries, which have bounds of their own
+_START_SECONDS = 240.0  # two tries, each with limits of its own
 _CLUSTER_SILENT_SECONDS = 45.0  # after 60 Ray ends the driver process
 _IN_RAY_SECONDS = 60.0
 _DRIVER_SILENT_SECONDS = 45.0
 _LEAVE_SECONDS = 30.0  # longer than the driver waits for its Ray to end
 _CHILDREN_SECONDS = 20.0
 _SETTLE_SECONDS = 5.0
-"""Until the death that explains a failure of Ray can be seen."""
+"""Time until the death that explains a failure of Ray can be seen."""
 
-_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 """How the driver process ends when it is not Ray that ends it. Ray's servers then end with it."""
 
 
 def supervise(request: RayRequest, tick: Callable[..., None], check: Callable[[], None]) -> Any:
-    """Do the request in a process of its own, and return what it came to.
+    """Do the request in a process of its own, and return its result.
 
-    `check` is called every moment; what it raises ends the work in order. Raise what the work raised, and RunStopped,
-    with its cause, when Ray or that process fails or does not answer.
+    `check` is called every moment; a RunStopped that it raises stops the work in order. Raise what the work raised;
+    RunStopped, with its cause, if Ray or that process fails or does not answer.
     """
     supervisor = _Supervisor(request, tick)
     try:
@@ -82,7 +82,7 @@ class _Supervisor:
         self._begun = self._heard = self._cluster_heard = self._clock.seconds()
         self._in_ray_seconds = 0.0
         self._node_is_alive = True
-        self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._listening = threading.Thread(target=self._listen, name="ray driver", daemon=True)
         self._listening.start()
         self._send(request)
@@ -108,16 +108,14 @@ class _Supervisor:
         raise error
 
     def _check_again(self) -> None:
-        """Raise RunStopped for a fault, once all that was told is heard: the work may have ended, and Ray after
-        it.
-        """
-        while self._receive() or (self._ended is None and self._driver.line.poll()):
+        """Raise RunStopped for a fault after all messages are received: the work may have ended before Ray did."""
+        while self._receive() or (self._ended is None and self._driver.pipe.poll()):
             pass
         if self._ended is None and (fault := self._fault()):
             raise RunStopped(fault)
 
     def end(self) -> None:
-        """End the driver process and all that it started: in order if it can, for some seconds."""
+        """End the driver process and all processes that it started: in order if that takes only some seconds."""
         if self._ended is None:
             self._send(Leave())
         until = self._clock.seconds() + _LEAVE_SECONDS
@@ -132,27 +130,32 @@ class _Supervisor:
             self._driver.kill()
             self._listening.join(_PAUSE_SECONDS)
             self._driver.end()
-            _, left = psutil.wait_procs(children, _CHILDREN_SECONDS)  # they end what they have started
+            _, left = psutil.wait_procs(children, _CHILDREN_SECONDS)  # each ends its own children
             end_family(*left)
 
-    # ---- what the driver tells -----------------------------------------------------------------------------------
+    # ---- messages of the driver -----------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """In a thread: half a message of a driver that is paused is waited for, and no signal cuts one in two."""
+        """Receive in a thread: it waits for the rest of a message if the driver is suspended, and no signal interrupts
+        it.
+        """
         try:
             while True:
-                self._told.put(self._driver.line.recv())
+                self._messages.put(self._driver.pipe.recv())
         except (EOFError, OSError):
-            self._told.put(None)
+            self._messages.put(None)
 
     def _receive(self) -> bool:
-        """Take what is told within a moment; whether more may come. Raise EOFError once the driver process has died."""
+        """Handle a message that arrives within a moment; return whether more may come.
+
+        Raise EOFError once the driver process has died.
+        """
         try:
-            message = self._told.get(timeout=_LOOK_SECONDS)
+            message = self._messages.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             return False
         if message is None:
-            self._told.put(None)  # for whoever asks next
+            self._messages.put(None)  # for the next call
             raise EOFError
         now = self._heard = self._clock.seconds()
         match message:
@@ -168,7 +171,7 @@ class _Supervisor:
             case Logged():
                 logging.getLogger(message.record.name).handle(message.record)
             case Printed():
-                with suppress(OSError):  # whoever read it has had enough
+                with suppress(OSError):  # the reader has closed the stream
                     print(message.lines, end="", file=getattr(sys, message.stream), flush=True)
             case Ended():
                 self._ended = message
@@ -176,20 +179,20 @@ class _Supervisor:
         return True
 
     def _send(self, message: Any) -> None:
-        with suppress(OSError):  # it has died, which the next look finds
-            self._driver.line.send(message)
+        with suppress(OSError):  # it has died, which the next poll finds
+            self._driver.pipe.send(message)
 
     def _ask_to_stop(self, stop: RunStopped) -> None:
         if self._stop is None:
             self._stop, self._stop_at = stop, self._clock.seconds()
             self._send(Stop(str(stop)))
 
-    # ---- what is wrong -------------------------------------------------------------------------------------------
+    # ---- faults -------------------------------------------------------------------------------------------
 
     def _fault(self) -> str:
-        """Return why the work cannot go on, "" as long as it can."""
+        """Return why the work cannot continue, or "" if it can."""
         now = self._clock.seconds()
-        self._servers.look()
+        self._servers.poll()
         if self._servers.server_died:
             return self._servers.cause()
         if not self._node_is_alive:
@@ -204,7 +207,7 @@ class _Supervisor:
         return ""
 
     def _silences(self, now: float) -> list[tuple[str, float, float]]:
-        """What was not heard of, since how many seconds, and how many of these are allowed."""
+        """Return each part that may be silent: its message, the seconds of silence, and the limit."""
         if not self._is_connected:
             return [("Ray does not start", now - self._begun, _START_SECONDS)]
         driver = f"the process that works on Ray ({self._driver.pid})"
@@ -216,10 +219,10 @@ class _Supervisor:
         ]
 
     def _death(self) -> str:
-        code = self._driver.death()
-        cause = "" if code in _BY_OTHERS else self._cause_within(_SETTLE_SECONDS)
+        code = self._driver.wait()
+        cause = "" if code in _KILLED else self._cause_within(_SETTLE_SECONDS)
         how = f"by signal {-code}" if code < 0 else f"with status {code}"
-        return cause or f"the process that works on Ray ended {how}{self._driver.last_words()}"
+        return cause or f"the process that works on Ray ended {how}{self._driver.last_stderr_line()}"
 
     def _cause_within(self, seconds: float) -> str:
         until = self._clock.seconds() + seconds

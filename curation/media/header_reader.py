@@ -121,31 +121,31 @@ def _answer(child: ChildServer, file: BinaryIO | Path, limits: RunLimits) -> dic
 
 def _send(child: ChildServer, data: bytes, limits: RunLimits) -> None:
     try:
-        child.line.send_bytes(data)
+        child.pipe.send_bytes(data)
     except OSError:
         raise _death(child, limits) from None
 
 
 def _receive(child: ChildServer, limits: RunLimits) -> bytes:
     used = -1.0
-    while not child.line.poll(limits.clip_seconds):
+    while not child.pipe.poll(limits.clip_seconds):
         before, used = used, child.cpu_seconds()
         if used - before < _AT_WORK_SECONDS:  # else the kernel ends it when its time is up
             raise TimeoutError(errno.ETIMEDOUT, f"its disk has not answered in {limits.clip_seconds:g} s")
     try:
-        return child.line.recv_bytes(_MAX_ANSWER_BYTES)
+        return child.pipe.recv_bytes(_MAX_ANSWER_BYTES)
     except (EOFError, OSError):
         raise _death(child, limits) from None
 
 
 def _death(child: ChildServer, limits: RunLimits) -> HeaderError:
-    code = child.death()
+    code = child.wait()
     if code == -signal.SIGXCPU:
         return HeaderError(f"its headers take more than {limits.header_seconds:g} s of CPU time")
     if code == header_child.OUT_OF_MEMORY:
         return HeaderError(f"its headers take more than {limits.header_memory_mb:,} MB of memory")
     ended = f"status {code}" if code >= 0 else signal.Signals(-code).name
-    return HeaderError(f"its headers end the process that reads them: {ended}{child.last_words()}")
+    return HeaderError(f"its headers end the process that reads them: {ended}{child.last_stderr_line()}")
 
 
 HEADER_READER = HeaderReader()

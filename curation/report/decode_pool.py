@@ -69,7 +69,7 @@ class _Worker:
     def decode(self, task: FilmstripTask) -> Filmstrip:
         try:
             self._child = self._child or self._open()
-            line = self._child.line
+            line = self._child.pipe
             line.send(task)
             if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own bound comes first
                 strip: Filmstrip = line.recv()

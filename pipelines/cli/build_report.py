@@ -171,7 +171,7 @@ def print_status(now: Status, config: BuildConfig, out: Storage) -> None:
     else:
         console.out.print(
             f"run       {now.runner.run_id} on {now.runner.host}, process {now.runner.pid}:"
-            f" {'at work' if now.running else 'died'} (last heartbeat {now.runner.beat_shown})",
+            f" {'at work' if now.running else 'died'} (last heartbeat {now.runner.beat_text})",
             markup=False,
         )
     if not now.running and (now.retry or now.tally.total < now.planned):

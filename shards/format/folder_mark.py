@@ -78,7 +78,7 @@ def claim(out: Storage, kind: str) -> Storage:
 
 
 def check(out: Storage, kind: str) -> bool:
-    """Return whether the folder is marked as one of `kind` already. Raise NotOurs where `claim` would for what it holds."""
+    """Return whether the folder has the mark of `kind`. Raise NotOurs if `claim` would, for what the folder holds."""
     check_folder(out)
     marked = _is_marked(out, kind)
     if not marked and not UNMARKED_KINDS[kind].left(out):
@@ -170,7 +170,9 @@ class _Mark:
             return False
 
     def is_mine(self) -> bool:
-        """Return whether nobody else works in the folder; from then on nobody begins to. Raise OSError without locks."""
+        """Return whether no other process works in the folder; from then on none begins to. Raise OSError without
+        locks.
+        """
         fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self.stands()
 

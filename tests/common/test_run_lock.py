@@ -197,7 +197,7 @@ def test_a_run_elsewhere_that_beats_is_waited_for_and_then_keeps_others_out(
 
 def test_without_a_wait_it_keeps_others_out_at_once(out: Storage, clocks: FakeClocks) -> None:
     put(out, elsewhere())
-    with pytest.raises(RunStopped, match="lock-wait-seconds"), hold_lock(out, "mine", 0):
+    with pytest.raises(RunStopped, match="lock_wait_seconds"), hold_lock(out, "mine", 0):
         pytest.fail("two runs at once")
     assert clocks.slept == 0
 
@@ -320,8 +320,8 @@ def test_an_older_version_takes_a_living_run_for_one_of_another_host_and_a_given
 
 
 def test_the_time_of_a_heartbeat_is_shown_whatever_it_is() -> None:
-    assert elsewhere(beat=1_700_000_000.0).beat_shown == "2023-11-14 22:13:20 UTC"
-    assert elsewhere(beat=1e300).beat_shown == elsewhere(beat=float("nan")).beat_shown == "unknown"
+    assert elsewhere(beat=1_700_000_000.0).beat_text == "2023-11-14 22:13:20 UTC"
+    assert elsewhere(beat=1e300).beat_text == elsewhere(beat=float("nan")).beat_text == "unknown"
 
 
 def test_what_is_written_is_read_again() -> None:
@@ -435,7 +435,7 @@ def test_a_run_that_was_stopped_finds_out_that_another_has_taken_over(
         heartbeat.check()
         put(out, elsewhere())
         getattr(clocks, how)(600)
-        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7; this run steps back"):
+        with pytest.raises(RunStopped, match="taken by another run, on another-host, process 7; this run stops"):
             heartbeat.check()
     assert holder(out) == elsewhere()
 

@@ -43,7 +43,7 @@ VICTIMS = {
     "runtime env agent": "ray::RuntimeEnvAgent",
     "worker": "ray::cut_unit,ray::screen_unit,ray::IDLE",
     "judge": "ray::_JudgeActor",
-    "driver process": "ray_driver.py",
+    "driver process": "ray_cluster/driver.py",
 }
 HOWS = {"SIGKILL": 0.0, "stop 10 s": 10.0, "stop 45 s": 45.0, "stop 90 s": 90.0}
 WAYS = ("one by one", "batches")

@@ -42,11 +42,11 @@ def made() -> Iterator[Store]:
 @pytest.fixture
 def out(made: Store, request: pytest.FixtureRequest) -> Iterator[Storage]:
     """An empty place behind the proxy, whose doings end with the test."""
-    s3.forget()
+    s3.clear_connections()
     yield Storage.at(made.through_proxy(f"test-{hash(request.node.name):x}"))
     made.proxy.fate = lambda method, path: ""
     made.proxy.conditions = "kept"
-    s3.forget()
+    s3.clear_connections()
 
 
 @pytest.fixture

@@ -153,14 +153,14 @@ def undisturbed(
 
 def _killed(rank: int, world: int, job: TrainingJob) -> None:
     """Dies when the files of step 2 are all written, and only their folder's name is not yet."""
-    rename = Path.rename
+    rename = Path.replace
 
     def die(draft: Path, final: Path) -> Path:
         if final.name == "step-2":
             os.kill(os.getpid(), signal.SIGKILL)
         return rename(draft, final)
 
-    with patch.object(Path, "rename", die):
+    with patch.object(Path, "replace", die):
         on_rank(rank, world, job)
 
 

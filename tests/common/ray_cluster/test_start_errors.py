@@ -6,7 +6,7 @@ import pytest
 from ray._private.utils import check_version_info
 
 from nextscene.common.errors import RunStopped, UsageError
-from nextscene.common.ray_cluster.start_errors import StartFault, check_address, of_cluster, of_start
+from nextscene.common.ray_cluster.start_errors import StartFault, check_address, cluster_error, start_error
 
 HERE = "head:6379"
 
@@ -14,7 +14,7 @@ HERE = "head:6379"
 def test_another_version_is_a_mistake_that_names_all_four() -> None:
     with pytest.raises(RuntimeError) as raised:
         check_version_info({"ray_version": "2.51.0", "python_version": "3.12.9"}, "node 10.0.0.7")
-    ended = of_cluster(HERE, StartFault("RuntimeError", str(raised.value)))
+    ended = cluster_error(HERE, StartFault("RuntimeError", str(raised.value)))
     assert isinstance(ended, UsageError)
     assert f"{HERE} has Ray 2.51.0 on Python 3.12.9, and this command Ray 2." in str(ended)
     assert "install the same versions" in str(ended)
@@ -48,7 +48,7 @@ def test_another_version_is_a_mistake_that_names_all_four() -> None:
 def test_a_fault_is_one_line_that_names_the_address_and_a_remedy(
     fault: StartFault, kind: type[Exception], words: str
 ) -> None:
-    ended = of_cluster(HERE, fault)
+    ended = cluster_error(HERE, fault)
     assert type(ended) is kind
     assert HERE in str(ended)
     assert words in str(ended)
@@ -56,7 +56,9 @@ def test_a_fault_is_one_line_that_names_the_address_and_a_remedy(
 
 
 def test_a_start_that_fails_says_where_the_logs_are() -> None:
-    assert "its logs are in /tmp/x" in str(of_start(StartFault("Exception", "The current node\ntimed out"), "/tmp/x"))
+    assert "its logs are in /tmp/x" in str(
+        start_error(StartFault("Exception", "The current node\ntimed out"), "/tmp/x")
+    )
 
 
 @pytest.mark.parametrize("address", ["auto", "head:6379", "10.0.0.7:6379", "[::1]:6379", "a-b.c_d:1"])
@@ -71,5 +73,5 @@ def test_an_address_of_a_cluster(address: str) -> None:
 def test_what_is_no_address_is_a_mistake_before_ray_sees_it(address: str) -> None:
     with pytest.raises(UsageError) as raised:
         check_address(address)
-    assert f"--ray-address {address}" in str(raised.value)
+    assert f"the Ray address {address}" in str(raised.value)
     assert "give HEAD:PORT" in str(raised.value)

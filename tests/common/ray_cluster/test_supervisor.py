@@ -245,7 +245,7 @@ def test_one_that_goes_on_after_a_pause_is_still_named_as_the_cause(raylet: psut
     servers = RayProcesses([("raylet", raylet.pid)])
     assert servers.cause() == ""
     pause(raylet)
-    servers.look()
+    servers.poll()
     raylet.send_signal(signal.SIGCONT)
     assert servers.cause() == f"Ray's raylet (process {raylet.pid}) was paused"
     assert not servers.server_died
@@ -256,7 +256,7 @@ def test_who_died_first_is_the_cause(raylet: psutil.Popen, tmp_path: Path) -> No
         servers = RayProcesses([("raylet", raylet.pid), ("GCS server", gcs.pid)])
         gcs.kill()
         gcs.wait()
-        servers.look()
+        servers.poll()
         raylet.kill()
         raylet.wait()
         assert servers.cause() == f"Ray's GCS server (process {gcs.pid}) died"
