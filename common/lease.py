@@ -88,7 +88,7 @@ class Holder:
         return clocks.awake() - self.awake if self.process.shares_kernel else None
 
     def _state_by_older_start(self) -> ProcessState:
-        """Compare the older start, which moves with the wall clock: it can prove life, never death. Host names repeat."""
+        """Compare the older start, which moves with the wall clock: it can prove life, never death."""
         if (self.host, self.process.pid_space) != (socket.gethostname(), namespace("pid")):
             return ProcessState.UNKNOWN
         try:
