@@ -206,7 +206,7 @@ def publish_summary(
 
 def _listed(receipts: Iterable[Receipt], sums: Checksums) -> Iterator[Receipt]:
     for receipt in receipts:
-        sums |= receipt.sums
+        sums |= receipt.checksums
         yield receipt
 
 

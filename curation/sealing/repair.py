@@ -156,7 +156,7 @@ def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
             continue
         if receipt := _receipt_of_files(out, name, sums.get(name.ledger, "")):
             _log.warning("%s was lost; tar and ledger are whole and give it again", name.receipt)
-            if receipt.sums[name.receipt] != sums.get(name.receipt):
+            if receipt.checksums[name.receipt] != sums.get(name.receipt):
                 out.delete(CHECKSUMS)
             out.write(name.offsets, receipt.offsets)
             receipt.publish(out)

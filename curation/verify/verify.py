@@ -186,7 +186,7 @@ class _Proof:
 
     def _lines_of(self, receipt: Receipt) -> Iterator[str]:
         """What SHA256SUMS says otherwise than a receipt, with which tar, offsets and ledger are compared."""
-        for path, sha256 in receipt.sums.items():
+        for path, sha256 in receipt.checksums.items():
             if path != receipt.name.receipt and (changed := self._listed.fault(path, sha256)):
                 yield f"{CHECKSUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
 

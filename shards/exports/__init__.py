@@ -1,4 +1,7 @@
-"""What other people's readers want to find beside the shards. Written from manifest and receipts; we never read it."""
+"""Files beside the shards that other readers expect, made from manifest and receipts. This package never reads them.
+
+Tested in tests/shards/exports/test_exports.py.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,28 @@ _READERS = (wids, croissant, huggingface)
 def publish(out: Storage, manifest: Manifest, about: DatasetFacts) -> Checksums:
     """Write the dataset card, croissant.json, an index for wids and Energon's folder, for what `manifest` lists.
 
-    The same shards give the same files. Return the sha256 of each file but of an Energon index that stood there.
-    Raise DamagedRecord for a receipt that does not fit, StorageFault.
+    The same shards give the same files. Return the SHA-256 of each file, except of an Energon index that was up to
+    date. Raise DamagedRecord for a wrong receipt, StorageFault.
     """
     sums = energon.publish(out, manifest, receipts_of(out, manifest.shards))
     for reader in _READERS:
         for path, data in reader.files(manifest, about):
             out.write_if_changed(path, data)
             sums[path] = hashlib.sha256(data).hexdigest()
-    wids.tidy(out, manifest)
+    wids.delete_old_indexes(out, manifest)
     return sums
 
 
 def paths(manifest: Manifest, about: DatasetFacts) -> set[str]:
-    """What `publish` writes."""
+    """Return the paths that `publish` writes."""
     files = chain(energon.files(manifest), *(reader.files(manifest, about) for reader in _READERS))
     return {energon.INDEX, *(path for path, _ in files)}
 
 
 def wrong(out: Storage, manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
-    """The path of each file that stands there and names other shards, samples or counts than `publish` would.
+    """Yield the path of each file that names other shards, samples or counts than `publish` would.
 
-    Their wording may be that of another version, and the title that of another place.
+    Its wording may be that of another version, and the title that of another folder.
     """
     for path, data in energon.files(manifest):
         if _differs(out, path, data, bytes):

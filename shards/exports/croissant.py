@@ -1,7 +1,9 @@
 """Croissant 1.1: the shards with their hashes and the members of each sample, as JSON-LD (croissant.json).
 
-Each kind of member is a record set of its own, with the key that joins them: mlcroissant reads a record set from one
-kind of file only, and JSON inside an archive as text. So the fields of the JSON are a table here.
+Each kind of member is a record set of its own, joined by key: mlcroissant reads a record set from one kind of file
+only, and JSON inside an archive as text. So the fields of the JSON are a table here.
+
+Tested in tests/shards/exports/test_exports.py.
 """
 
 from __future__ import annotations
@@ -68,16 +70,16 @@ _CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-"""The context of the Croissant 1.1 specification, as it stands there."""
+"""The context of the Croissant 1.1 specification, verbatim."""
 
 
 def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:
-    """(path, contents). Publisher, licence, citation and date are left out: the one who publishes knows them."""
+    """Yield (path, content). Publisher, license, citation and date are omitted: only the publisher knows them."""
     yield CROISSANT, (json.dumps(_dataset(manifest, about), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def facts(data: bytes) -> Any:
-    """What the file says of the tars."""
+    """Return what the file says of the tars."""
     return [node for node in json.loads(data)["distribution"] if node["@type"] == "cr:FileObject"]
 
 

@@ -1,4 +1,7 @@
-"""What the cards say of a dataset beside its shards."""
+"""The facts of a dataset that its cards state and its shards do not.
+
+Tested in tests/shards/exports/test_exports.py.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,15 @@ RECORD_FIELDS: Mapping[str, str] = {
     "source_height": "pixels of the source video as displayed",
     "provenance": "further columns of the source's manifest as a JSON object, or empty",
 }
-"""What each field of a sample's JSON means, in a few words."""
+"""The meaning of each field of a sample's JSON, in a few words."""
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a run knows of the dataset and its shards do not say.
+    """The facts that a run knows of a dataset and its shards do not state.
 
     `outcomes` are (outcome, reason, count) of all planned clips; `method` is one sentence. `machine_written` says
-    whether a language model wrote texts of it.
+    whether a language model wrote some of the texts.
     """
 
     title: str

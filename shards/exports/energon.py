@@ -1,6 +1,8 @@
-"""Megatron-Energon: what its `energon prepare` would write about the shards, from what is known of them already.
+"""Megatron-Energon: the files that its `energon prepare` would write, made from manifest and receipts.
 
-The `.tar.idx` beside each tar is part of this and is written when the shard is sealed.
+The `.tar.idx` beside each tar belongs to them and is written when the shard is sealed.
+
+Tested in tests/shards/exports/test_exports.py.
 """
 
 from __future__ import annotations
@@ -60,12 +62,12 @@ CREATE INDEX idx_sample_parts_full
 def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Checksums:
     """Write `.nv-meta`. `receipts` are those of the manifest's shards, in its order; one is held at a time.
 
-    Return the sha256 of each file but of an index that stood there. Raise StorageFault, also where TMPDIR has no
-    room for the index.
+    Return the SHA-256 of each file, except of an index that was up to date. Raise StorageFault, also if TMPDIR has no
+    space for the index.
     """
     small_files, sums = dict(files(manifest)), {}
-    # The identity is written behind the index that it stands for.
-    if not _is_whole(out) or not _stands(out, _IDENTITY, small_files[_IDENTITY]):
+    # The identity is written after the index that it names.
+    if not _is_whole(out) or not _is_current(out, _IDENTITY, small_files[_IDENTITY]):
         sums[INDEX] = _publish_index(out, receipts)
     for path, data in small_files.items():
         out.write_if_changed(path, data)
@@ -73,7 +75,7 @@ def publish(out: Storage, manifest: Manifest, receipts: Iterable[Receipt]) -> Ch
 
 
 def files(manifest: Manifest) -> Iterator[tuple[str, bytes]]:
-    """(path, contents) of all but the index."""
+    """Yield (path, content) of all files except the index."""
     for name, text in _small_files(manifest):
         yield f"{_FOLDER}/{name}", text.encode()
 
@@ -89,7 +91,7 @@ def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
             database = Path(folder) / "index.sqlite"
             out.copy_to(database, INDEX)
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as index:
-            index.text_factory = bytes  # a changed key may be no text
+            index.text_factory = bytes  # a damaged key may be invalid UTF-8
             try:
                 return all(_holds(index, receipts))
             except sqlite3.Error:
@@ -97,7 +99,7 @@ def index_fits(out: Storage, receipts: Iterable[Receipt]) -> bool:
 
 
 def _is_whole(out: Storage) -> bool:
-    """Return whether the index is there, and as long as its own header says."""
+    """Return whether the index exists and has the length that its own header states."""
     entry = out.stat(INDEX)
     if entry is None or entry.size < _HEADER_BYTES:
         return False
@@ -106,7 +108,7 @@ def _is_whole(out: Storage) -> bool:
     return entry.size == (65536 if page_bytes == 1 else page_bytes) * pages
 
 
-def _stands(out: Storage, path: str, data: bytes) -> bool:
+def _is_current(out: Storage, path: str, data: bytes) -> bool:
     try:
         return out.read(path) == data
     except FileNotFoundError:
@@ -121,13 +123,13 @@ def _small_files(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _identity(manifest: Manifest) -> uuid.UUID:
-    """Energon's sign that an index is still the one it saw: the same for the same shards, another for others."""
+    """Return the id by which Energon knows an index again: the same for the same shards, another for others."""
     listed = json.dumps([(shard.path, shard.sha256) for shard in manifest.shards])
     return uuid.uuid5(uuid.NAMESPACE_OID, listed)
 
 
 def _split_yaml(manifest: Manifest) -> str:
-    """Each tar by its name: a pattern could mean one that a retry has left behind."""
+    """Return each tar by its name: a pattern could match one that a retry has left behind."""
     lines = ["split_parts:" if manifest.splits else "split_parts: {}"]
     for split in manifest.splits:
         lines += [f"  {split}:", *(f"  - {shard.path}" for shard in manifest.of_split(split))]
@@ -135,9 +137,9 @@ def _split_yaml(manifest: Manifest) -> str:
 
 
 def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> str:
-    """Return the sha256 of what was written."""
+    """Publish the index and return its SHA-256."""
     try:
-        # SQLite writes here and there in its file, which neither an object store nor many a network disk allows.
+        # SQLite writes at random offsets, which object stores and many network disks do not support.
         with scratch_folder() as folder:
             database = folder / "index.sqlite"
             _write_index(database, receipts)
@@ -150,7 +152,7 @@ def _publish_index(out: Storage, receipts: Iterable[Receipt]) -> str:
 
 
 def _write_index(database: Path, receipts: Iterable[Receipt]) -> None:
-    """The tables of `energon prepare`, row for row."""
+    """Write the tables of `energon prepare`, row for row."""
     with closing(sqlite3.connect(database, isolation_level=None)) as index:
         index.executescript(_TABLES)
         index.execute("BEGIN")
@@ -162,7 +164,7 @@ def _write_index(database: Path, receipts: Iterable[Receipt]) -> None:
 
 
 def _holds(index: sqlite3.Connection, receipts: Iterable[Receipt]) -> Iterator[bool]:
-    """For each receipt, whether the next rows of both tables are its own; at the end, whether those were all."""
+    """Yield, for each receipt, whether the next rows of both tables are its own; at the end, whether no row is left."""
     samples = index.execute("SELECT * FROM samples ORDER BY rowid")
     parts = index.execute("SELECT * FROM sample_parts ORDER BY rowid")
     for tar, receipt in enumerate(receipts):

@@ -1,6 +1,8 @@
 """Hugging Face: the dataset card (README.md). Its header lists the tars, with the types and the number of samples.
 
-Without it `datasets` would guess, and take the JSON files beside the tars for the data.
+Without the list, `datasets` would guess, and take the JSON files beside the tars for data.
+
+Tested in tests/shards/exports/test_exports.py.
 """
 
 from __future__ import annotations
@@ -41,13 +43,13 @@ and each later state of it, a folder of its own.
 
 
 def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:
-    """(path, contents). Licence, language and citation are left out: the one who publishes knows them."""
+    """Yield (path, content). License, language and citation are omitted: only the publisher knows them."""
     header = ["---", *_header(manifest, about), "---"]
     yield CARD, "\n".join([*header, "", *_body(manifest, about), ""]).encode()
 
 
 def facts(data: bytes) -> list[str]:
-    """What the card says of shards, splits and outcomes: its header but for the title, and the tables of counts."""
+    """Return what the card says of shards, splits and outcomes: its header except the title, and the count tables."""
     header, body = data.decode().split("---\n", 2)[1:]
     named = [line for line in header.splitlines() if not line.startswith("pretty_name:")]
     return named + [line for line in body.splitlines() if line.startswith(("| ", "**")) and not line.startswith("| `")]
@@ -68,7 +70,7 @@ def _header(manifest: Manifest, about: DatasetFacts) -> Iterator[str]:
 
 
 def _data_files(manifest: Manifest) -> Iterator[str]:
-    """Each tar by its name: a pattern could mean one that a retry has left behind."""
+    """Yield each tar by its name: a pattern could match one that a retry has left behind."""
     yield "configs:"
     yield "- config_name: default"
     yield "  data_files:"
@@ -80,7 +82,7 @@ def _data_files(manifest: Manifest) -> Iterator[str]:
 
 
 def _dataset_info(manifest: Manifest) -> Iterator[str]:
-    """`datasets` takes the types from here instead of guessing them, and counts the samples that it finds."""
+    """Yield the types, which `datasets` would guess otherwise, and the counts, which it checks."""
     yield "dataset_info:"
     yield "  features:"
     yield "  - name: json"
@@ -148,16 +150,16 @@ def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _train_first(manifest: Manifest) -> list[str]:
-    """Viewers show the first split."""
+    """Return the splits with train first: viewers show the first one."""
     return sorted(manifest.splits, key=lambda split: split != "train")
 
 
 def _plain(text: str) -> str:
-    """On one line, with nothing that Markdown would take for HTML or for the edge of a cell."""
+    """Return the text on one line, escaped so that Markdown sees no HTML and no edge of a table cell."""
     return html.escape(" ".join(text.split())).replace("|", "&#124;")
 
 
 def _quoted(text: str) -> str:
-    """A string in YAML, whose escapes are Python's."""
+    """Return a YAML string, whose escapes are those of Python."""
     escaped = text.encode("unicode_escape").decode().replace('"', '\\"')
     return f'"{escaped}"'

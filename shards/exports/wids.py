@@ -1,4 +1,7 @@
-"""wids, which came with webdataset up to 0.2.111: one index a split, with the shards and what they hold."""
+"""wids, part of webdataset up to 0.2.111: one index per split, which lists the shards and their sample counts.
+
+Tested in tests/shards/exports/test_exports.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from nextscene.shards.format.manifest import Manifest
 
 
 def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]]:
-    """(path, contents) for each split that has a sample. Readers find the shards relative to the index."""
+    """Yield (path, content) for each split that has a sample. Readers find the shards relative to the index."""
     for split in manifest.splits:
         shards = [
             {"url": shard.path, "nsamples": shard.count, "filesize": shard.bytes} for shard in manifest.of_split(split)
@@ -28,11 +31,11 @@ def files(manifest: Manifest, about: DatasetFacts) -> Iterator[tuple[str, bytes]
 
 
 def facts(data: bytes) -> Any:
-    """What an index says of the shards."""
+    """Return what an index says of the shards."""
     return {name: value for name, value in json.loads(data).items() if name != "name"}
 
 
-def tidy(out: Storage, manifest: Manifest) -> None:
+def delete_old_indexes(out: Storage, manifest: Manifest) -> None:
     """Delete the indexes of splits that have no sample any more."""
     gone = [layout.wids(split) for split in layout.SPLITS if split not in manifest.splits]
     for entry in out.stats(gone):

@@ -1,4 +1,7 @@
-"""SHA256SUMS: the sha256 of every published file, as it was written. `sha256sum -c SHA256SUMS` proves a copy."""
+"""The checksums in SHA256SUMS: the SHA-256 of every published file. `sha256sum -c SHA256SUMS` checks a copy.
+
+Tested in tests/curation/verify/test_verify.py.
+"""
 
 from __future__ import annotations
 
@@ -12,54 +15,54 @@ Checksums = dict[str, str]
 """Path → sha256 in hexadecimal digits."""
 
 NOT_LISTED = f"{CHECKSUMS} does not list it"
-"""Its own fault, and not that of the file."""
+"""A fault of SHA256SUMS, and not of the file."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)\n")
 
 
 def read_checksums(out: Storage) -> Checksums | None:
-    """None where there is no such file. Raise DamagedRecord for one that `write_checksums` did not write."""
+    """Return the checksums, or None if there is no such file. Raise DamagedRecord for one that was changed."""
     try:
         data = out.read(CHECKSUMS)
     except FileNotFoundError:
         return None
-    sums = {path: sha256 for sha256, path in _LINE.findall(data.decode(errors="replace"))}
-    if not sums or _lines(sums) != data:
-        raise DamagedRecord(f"{CHECKSUMS} was changed; delete it and run the build again to write it anew")
-    return sums
+    checksums = {path: sha256 for sha256, path in _LINE.findall(data.decode(errors="replace"))}
+    if not checksums or _lines(checksums) != data:
+        raise DamagedRecord(f"{CHECKSUMS} was changed; delete it and run the build again to write it")
+    return checksums
 
 
-def write_checksums(out: Storage, sums: Checksums) -> None:
-    """Publish the lines. Until then OUT has no such file: a run deletes it before it changes what it lists."""
-    out.write(CHECKSUMS, _lines(sums))
+def write_checksums(out: Storage, checksums: Checksums) -> None:
+    """Publish the checksums. A run deletes the file before it changes any listed file."""
+    out.write(CHECKSUMS, _lines(checksums))
 
 
 def update_checksum(out: Storage, path: str, sha256: str) -> None:
-    """Bring the line of a file that was written anew up to date, if there are lines. Raise DamagedRecord."""
-    sums = read_checksums(out)
-    if sums is not None:
-        write_checksums(out, {**sums, path: sha256})
+    """Replace the checksum of a file that was written again, if there are checksums. Raise DamagedRecord."""
+    checksums = read_checksums(out)
+    if checksums is not None:
+        write_checksums(out, {**checksums, path: sha256})
 
 
 class ListedChecksums:
-    """What SHA256SUMS lists, compared line by line with what there is; without the file, nothing is compared."""
+    """The checksums that SHA256SUMS lists, compared one by one with the files; without it, nothing is compared."""
 
-    def __init__(self, sums: Checksums | None) -> None:
-        self._sums = sums
-        self.left = dict(sums or {})
+    def __init__(self, checksums: Checksums | None) -> None:
+        self._checksums = checksums
+        self.left = dict(checksums or {})
         self.total = len(self.left)
         self.compared = 0
 
     def fault(self, path: str, sha256: str) -> str:
-        """What is wrong with a file of this hash; "" for nothing."""
-        if self._sums is None:
+        """Return what is wrong with a file of this SHA-256, or ""."""
+        if self._checksums is None:
             return ""
-        if path not in self._sums:
+        if path not in self._checksums:
             return NOT_LISTED
         self.left.pop(path, None)
         self.compared += 1
-        return "" if self._sums[path] == sha256 else f"it is not the file that was written, by {CHECKSUMS}"
+        return "" if self._checksums[path] == sha256 else f"it is not the file that was written, by {CHECKSUMS}"
 
 
-def _lines(sums: Checksums) -> bytes:
-    return "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(sums.items())).encode()
+def _lines(checksums: Checksums) -> bytes:
+    return "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(checksums.items())).encode()

@@ -1,4 +1,7 @@
-"""What to say where a dataset was meant and none is: what is there instead, or where one lies nearby."""
+"""Hints for a folder that is not a dataset: what it holds instead, or where a dataset lies nearby.
+
+Tested in tests/pipelines/test_wrong_inputs.py.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from nextscene.shards.format.unmarked_folders import (
 
 _PARENTS = 4
 _CHILDREN = 200
-_MOST_OFFERED = 3
+_MAX_SUGGESTIONS = 3
 _MODEL = "a trained model"
-_OF_MODELS = {"about.json": "a checkpoint", "model_index.json": "a model", "config.json": "a model"}
+_MODEL_FILES = {"about.json": "a checkpoint", "model_index.json": "a model", "config.json": "a model"}
 
 
 def describe_folder(out: Storage) -> str:
-    """What a folder holds of the things that the commands make or read, in words; "" where that is not known."""
+    """Return what a folder holds, of the things that this package writes or reads, in words; "" if unknown."""
     data = read_piece(out, MARK)
     fields = json_fields(data)
     if {"recipe", "determining"} <= fields:
@@ -35,24 +38,24 @@ def describe_folder(out: Storage) -> str:
     if "kind" in fields and (words := KIND_NAMES.get(str(json.loads(data)["kind"]))):
         return words
     for kind in (LATENTS, *UNMARKED_KINDS):
-        if UNMARKED_KINDS[kind].left(out):
+        if UNMARKED_KINDS[kind].is_held(out):
             return KIND_NAMES[kind]
-    return next((words for file, words in _OF_MODELS.items() if out.stat(file)), "")
+    return next((words for file, words in _MODEL_FILES.items() if out.stat(file)), "")
 
 
 def explain_missing_dataset(out: Storage) -> str:
-    """Why a place is not a dataset, as a phrase that follows its name, with the one that may be meant."""
+    """Return why a folder is not a dataset, as a phrase that follows its name, and the dataset that may be meant."""
     local = out.local_path("")
     if local is not None and not local.exists():
-        return f"holds no dataset: it is not there; name one that build_nsp.py made{_meant(local)}"
+        return f"holds no dataset: it is not there; name one that build_nsp.py made{_suggestion(local)}"
     if local is not None and local.is_file():
-        return f"is a file, and holds no dataset; name the folder of one{_meant(local)}"
+        return f"is a file, and holds no dataset; name the folder of one{_suggestion(local)}"
     if held := describe_folder(out):
-        return f"holds no dataset, but {held}; name one that build_nsp.py made{_meant(local)}"
-    return f"holds no dataset: there is no {MANIFEST} and no {CONFIG} in it; build one first{_meant(local)}"
+        return f"holds no dataset, but {held}; name one that build_nsp.py made{_suggestion(local)}"
+    return f"holds no dataset: there is no {MANIFEST} and no {CONFIG} in it; build one first{_suggestion(local)}"
 
 
-def _meant(local: Path | None) -> str:
+def _suggestion(local: Path | None) -> str:
     if local is None:
         return ""
     near = suggest_folders(local, _is_dataset)
@@ -60,8 +63,8 @@ def _meant(local: Path | None) -> str:
 
 
 def suggest_folders(local: Path, is_meant: Callable[[Path], bool]) -> list[Path]:
-    """Folders that may be meant: what a place lies in, or a few that lie in it."""
-    return list(islice(filter(is_meant, (*local.parents[:_PARENTS], *_children(local))), _MOST_OFFERED))
+    """Return folders that may be meant: some that a folder lies in, or a few that lie in it."""
+    return list(islice(filter(is_meant, (*local.parents[:_PARENTS], *_children(local))), _MAX_SUGGESTIONS))
 
 
 def _children(local: Path) -> Iterable[Path]:
@@ -71,6 +74,6 @@ def _children(local: Path) -> Iterable[Path]:
 
 def _is_dataset(folder: Path) -> bool:
     try:
-        return UNMARKED_KINDS[DATASET].left(Storage.at(folder))
-    except StorageFault:  # it is only looked at to be offered
+        return UNMARKED_KINDS[DATASET].is_held(Storage.at(folder))
+    except StorageFault:  # it was only a suggestion
         return False

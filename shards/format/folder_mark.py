@@ -1,7 +1,7 @@
-"""The mark of a folder that we write, `nextscene.json`: whatever holds something else is left alone.
+"""The mark of a folder that this package writes, `nextscene.json`: a folder with other content is left alone.
 
 Every command that writes or deletes claims its folder first. The mark is written before anything else, so that what a
-killed run leaves is known as ours. What versions before the mark have left is known by what it holds.
+killed run leaves is known as ours. Folders of versions before the mark are known by their content.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ KIND_NAMES = {
 }
 _VERSION = 1
 _TRIES = 100
-_NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_IMPOSSIBLE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class NotOurs(BadLocation):
-    """A folder that holds something else than what is to be written there, or a place where none can be."""
+    """A folder that holds other content than is to be written there, or a place where no folder can be."""
 
 
 def claim(out: Storage, kind: str) -> Storage:
-    """The folder as one of `kind`, marked, made where there is none; it is written to only while the mark stands.
+    """Mark the folder as one of `kind`, create it if necessary, and return it anchored to the mark.
 
     Raise NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
     and where no folder can be; StorageFault.
@@ -81,16 +81,17 @@ def check(out: Storage, kind: str) -> bool:
     """Return whether the folder has the mark of `kind`. Raise NotOurs if `claim` would, for what the folder holds."""
     check_folder(out)
     marked = _is_marked(out, kind)
-    if not marked and not UNMARKED_KINDS[kind].left(out):
+    if not marked and not UNMARKED_KINDS[kind].is_held(out):
         _check_empty(out, kind)
     return marked
 
 
 @contextmanager
 def claimed(out: Storage, kind: str) -> Iterator[Storage]:
-    """`claim` for a block. Where an error ends it and nothing was made, a new mark and new folders are gone again.
+    """Claim the folder for a block. If an error ends the block and nothing was written, undo the claim.
 
-    They stay where another process has claimed the folder meanwhile, where that cannot be known, and in object stores.
+    The mark and new folders are kept if another process has claimed the folder meanwhile, if that cannot be known, and
+    in object stores.
     """
     folders, before = out.missing_folders(), _names(out)
     with _marked(out, kind) as mark:
@@ -101,12 +102,12 @@ def claimed(out: Storage, kind: str) -> Iterator[Storage]:
                 if mark and mark.is_new and mark.is_mine() and _names(out) == before:
                     out.delete(MARK)
                     for folder in folders:
-                        folder.rmdir()  # fails where something else is there by now
+                        folder.rmdir()  # fails if it is not empty
             raise
 
 
 def check_folder(out: Storage) -> None:
-    """Raise NotOurs where a file is, or is in the way of, what should be a local folder."""
+    """Raise NotOurs if a file is where a local folder should be, or in the way of one."""
     folder = out.local_path("")
     if folder is None:
         return
@@ -126,11 +127,9 @@ def check_folder(out: Storage) -> None:
 
 
 def _is_marked(out: Storage, kind: str) -> bool:
-    """Raise NotOurs for a mark of another kind."""
+    """Return whether the folder has the mark of `kind`. Raise NotOurs for a mark of another kind."""
     data = read_piece(out, MARK)
-    if not data or (
-        _is_torn(data) and UNMARKED_KINDS[kind].left(out)
-    ):  # none, or a machine went down as it was written
+    if not data or (_is_torn(data) and UNMARKED_KINDS[kind].is_held(out)):  # no mark, or one cut short by a crash
         return False
     value = json.loads(data) if {"kind", "version"} == json_fields(data) else {}
     if str(value.get("kind")) not in KIND_NAMES or value["version"] != _VERSION:
@@ -157,13 +156,13 @@ def _is_torn(data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Mark:
-    """A local mark that is open, and whether it was not there before. Whoever works in its folder shares its lock."""
+    """A local mark that is open, and whether it is new. Every process that works in the folder shares its lock."""
 
     path: Path
     handle: int
     is_new: bool
 
-    def stands(self) -> bool:
+    def exists(self) -> bool:
         try:
             return os.path.samestat(os.fstat(self.handle), self.path.stat())
         except FileNotFoundError:
@@ -174,12 +173,12 @@ class _Mark:
         locks.
         """
         fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self.stands()
+        return self.exists()
 
 
 @contextmanager
 def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
-    """Mark the folder if it is not; for the block, no other process removes the mark. None in an object store."""
+    """Mark the folder if it has no mark; for the block, no other process removes it. None in an object store."""
     for _ in range(_TRIES):
         is_new = not check(out, kind)
         if is_new:
@@ -193,18 +192,20 @@ def _marked(out: Storage, kind: str) -> Iterator[_Mark | None]:
         except FileNotFoundError:
             continue
         try:
-            with suppress(OSError):  # a file system without locks, where no mark is ever removed
+            with suppress(OSError):  # a file system without locks: marks are never removed there
                 fcntl.flock(handle, fcntl.LOCK_SH)
-            if (mark := _Mark(path, handle, is_new)).stands():
+            if (mark := _Mark(path, handle, is_new)).exists():
                 yield mark
                 return
         finally:
             os.close(handle)
-    raise StorageFault(f"cannot write in {out.display_uri}: its {MARK} is removed again and again; start once more")
+    raise StorageFault(
+        f"cannot write in {out.display_uri}: its {MARK} is removed again and again; run the command again"
+    )
 
 
 def _mark(out: Storage, kind: str) -> None:
-    """Does nothing where another process has just done it, or has removed the folder."""
+    """Write the mark. Do nothing if another process has just written it, or has removed the folder."""
     folder, mark = out.local_path(""), (json.dumps({"kind": kind, "version": _VERSION}) + "\n").encode()
     try:
         if folder is not None:
@@ -224,7 +225,7 @@ def _mark(out: Storage, kind: str) -> None:
 
 
 def _failure(out: Storage, fault: OSError) -> NotOurs | StorageFault:
-    if fault.errno in _NO_PLACE:
+    if fault.errno in _IMPOSSIBLE:
         return NotOurs(f"{out.display_uri} is not a place for a folder: {fault.strerror}; name another folder")
     if fault.errno in _FORBIDDEN:
         return StorageFault(
@@ -239,11 +240,11 @@ def _check_empty(out: Storage, kind: str) -> None:
     if not out.is_local and out.stat("") is not None:
         raise NotOurs(f"{out.display_uri} is a file; name a folder")
     for other, earlier in UNMARKED_KINDS.items():
-        if other != kind and earlier.left(out):
+        if other != kind and earlier.is_held(out):
             raise NotOurs(f"{out.display_uri} holds {KIND_NAMES[other]}, not {KIND_NAMES[kind]}; name another folder")
     for name in list_names(out):
-        if name != MARK and not is_ignored(out, name) and not UNMARKED_KINDS[kind].begun(out, name):
-            if _is_marked(out, kind):  # by another process, meanwhile
+        if name != MARK and not is_ignored(out, name) and not UNMARKED_KINDS[kind].may_be_begun(out, name):
+            if _is_marked(out, kind):  # another process has marked it meanwhile
                 return
             raise NotOurs(
                 f"{out.display_uri} holds {name!r} and no {MARK}, so it is not ours; name a folder that is empty or new"
@@ -251,5 +252,5 @@ def _check_empty(out: Storage, kind: str) -> None:
 
 
 def _names(out: Storage) -> set[str]:
-    """What lies in the folder, but for the mark and a lock that is given up."""
+    """Return the names in the folder, other than the mark and a lock that was given up."""
     return {*list_names(out)} - ({MARK} if read_piece(out, LOCK) else {MARK, LOCK})

@@ -1,4 +1,4 @@
-"""The index of a split: where each sample lies and what shape it has. All receipts of the split in one table."""
+"""The index of a split: the location and shape of each sample, from all receipts of the split in one table."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from nextscene.shards.format.sample_type import MAX_SIDE
 from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 
 _SHARDS_KEY = b"nextscene.shards"
-_ROWS_A_GROUP = 1 << 16
-_SIZE = "_bytes"
+_ROWS_PER_GROUP = 1 << 16
+_SIZE_SUFFIX = "_bytes"
 
 
 @dataclass(frozen=True)
 class Index:
-    """The samples of a split, numbered through in the order of its shards.
+    """The samples of a split, numbered in the order of its shards.
 
-    Columns: `key`; `shard`, its place in `shards`; `offset`; `<member>_bytes` for each member; `crc32`; `frames`,
-    `width`, `height`. See `SampleLocation` for their meaning.
+    Columns: `key`; `shard`, the number of its shard in `shards`; `offset`; `<member>_bytes` for each member; `crc32`;
+    `frames`, `width`, `height`. See `SampleLocation` for their meaning.
     """
 
     shards: tuple[ManifestShard, ...]
@@ -43,15 +43,17 @@ class Index:
 
     @staticmethod
     def read(out: Storage, manifest: Manifest, split: str) -> Index:
-        """From its file; from the receipts where that is missing or of another manifest.
+        """Return the index from its file, or from the receipts if the file is missing or of another manifest.
 
-        Raise DamagedRecord for a file that contradicts the manifest, or a receipt that does.
+        Raise DamagedRecord for a file or receipt that contradicts the manifest.
         """
         shards = manifest.of_split(split)
         table = _published(out, layout.index(split), shards)
         index = Index(shards, table.combine_chunks()) if table else Index.of_receipts(out, shards)
         if not index._fits():
-            raise DamagedRecord(f"{layout.index(split)} or the receipts do not fit {layout.MANIFEST}; see --verify")
+            raise DamagedRecord(
+                f"{layout.index(split)} or the receipts do not fit {layout.MANIFEST}; verify the dataset"
+            )
         return index
 
     @staticmethod
@@ -62,51 +64,51 @@ class Index:
         return len(self.table)
 
     def __reduce__(self) -> tuple[type[Index], tuple[tuple[ManifestShard, ...], pa.Table]]:
-        """Pickles without what is computed from the table, which is as large again."""
+        """Pickle without the cached arrays, which are as large as the table."""
         return Index, (self.shards, self.table)
 
     @cached_property
     def members(self) -> tuple[str, ...]:
-        return tuple(name.removesuffix(_SIZE) for name in self.table.column_names if name.endswith(_SIZE))
+        return tuple(name.removesuffix(_SIZE_SUFFIX) for name in self.table.column_names if name.endswith(_SIZE_SUFFIX))
 
     @cached_property
     def shapes(self) -> npt.NDArray[np.int64]:
-        """[samples, 3]: frames, width and height of each."""
+        """Return the shapes, [samples, 3]: frames, width and height."""
         return np.stack([self._column(name) for name in ("frames", "width", "height")], axis=1)
 
     @cached_property
     def shard(self) -> npt.NDArray[np.int64]:
-        """[samples]: in which shard each is."""
+        """Return the number of each sample's shard, [samples]."""
         return self._column("shard")
 
     def key(self, number: int) -> str:
         return str(self.table["key"][number])
 
     def key_bytes(self) -> bytes:
-        """All keys, in order, each with its length: what tells one set of samples from another."""
+        """Return all keys, in order, with their lengths: two sets of samples differ in it."""
         column = self.table["key"].combine_chunks()
         text = np.frombuffer(column.buffers()[2], np.uint8)
         ends = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
         return text[ends[0] : ends[-1]].tobytes() + np.diff(ends).astype("<i4").tobytes()
 
-    def place(self, number: int) -> SampleLocation:
+    def location(self, number: int) -> SampleLocation:
         sizes = tuple(int(self.sizes(member)[number]) for member in self.members)
         offset, crc32 = (int(self._column(name)[number]) for name in ("offset", "crc32"))
         return SampleLocation(offset, sizes, crc32, *map(int, self.shapes[number]))
 
     def sizes(self, member: str) -> npt.NDArray[np.int64]:
-        """[samples]: the bytes of this member of each."""
-        return self._column(f"{member}{_SIZE}")
+        """Return the bytes of this member of each sample, [samples]."""
+        return self._column(f"{member}{_SIZE_SUFFIX}")
 
     def find(self, key: str) -> int:
-        """The number of a sample. Raise KeyError."""
+        """Return the number of the sample with this key. Raise KeyError."""
         number: int = pc.index(self.table["key"], key).as_py()
         if number < 0:
             raise KeyError(key)
         return number
 
     def join(self, other: Index) -> npt.NDArray[np.int64]:
-        """[samples]: the number that each sample here has in `other`, a set with the same keys in any order.
+        """Return the number of each sample in `other`, [samples], a set with the same keys in any order.
 
         Raise DamagedRecord, naming the first key that `other` lacks.
         """
@@ -147,15 +149,15 @@ class Index:
 
 
 def publish_indexes(out: Storage, manifest: Manifest) -> Checksums:
-    """Write the index of each split, from its receipts, unless it stands there; in bounded memory.
+    """Write the index of each split from its receipts, unless it is up to date; in bounded memory.
 
-    Return the sha256 of each that was written.
+    Return the SHA-256 of each file that was written.
     """
     wanted = {layout.index(split): manifest.of_split(split) for split in manifest.splits}
     for entry in out.files(layout.INDEX):
         if entry.path not in wanted and layout.owns(entry.path):
             out.delete(entry.path)
-    return {path: _publish(out, path, shards) for path, shards in wanted.items() if not _stands(out, path, shards)}
+    return {path: _publish(out, path, shards) for path, shards in wanted.items() if not _is_current(out, path, shards)}
 
 
 def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> str:
@@ -165,24 +167,24 @@ def _publish(out: Storage, path: str, shards: Sequence[ManifestShard]) -> str:
             if writer is None:
                 schema = table.schema.with_metadata({_SHARDS_KEY: _digest(shards)})
                 writer = pq.ParquetWriter(file, schema, compression="zstd")
-            writer.write_table(table.cast(schema), row_group_size=_ROWS_A_GROUP)
+            writer.write_table(table.cast(schema), row_group_size=_ROWS_PER_GROUP)
         if writer:
             writer.close()
         return sha256_of(file)
 
 
 def check_index(out: Storage, manifest: Manifest, split: str) -> None:
-    """Raise DamagedRecord for an index that does not say what the receipts say, or is missing."""
+    """Raise DamagedRecord for an index that is missing, or contradicts the receipts."""
     path, shards = layout.index(split), manifest.of_split(split)
     table = _published(out, path, shards)
     if table is None:
         raise DamagedRecord(f"{path} is missing, or of another manifest; run the build again to write it")
     if not table.equals(Index.of_receipts(out, shards).table):
-        raise DamagedRecord(f"{path} does not say what the receipts say; delete it and run the build again")
+        raise DamagedRecord(f"{path} contradicts the receipts; delete it and run the build again")
 
 
 def _published(out: Storage, path: str, shards: Sequence[ManifestShard]) -> pa.Table | None:
-    """The table in a split's file; None where there is none, or one of another manifest."""
+    """Return the table in a split's file, or None if there is no file, or one of another manifest."""
     try:
         file = open_table(out, path)
         if (file.schema_arrow.metadata or {}).get(_SHARDS_KEY) != _digest(shards):
@@ -196,7 +198,7 @@ def _published(out: Storage, path: str, shards: Sequence[ManifestShard]) -> pa.T
         raise DamagedRecord(f"{damage}; delete it, and the receipts are read instead") from damage
 
 
-def _stands(out: Storage, path: str, shards: Sequence[ManifestShard]) -> bool:
+def _is_current(out: Storage, path: str, shards: Sequence[ManifestShard]) -> bool:
     try:
         return _published(out, path, shards) is not None
     except DamagedRecord:
@@ -218,17 +220,17 @@ def _table(receipt: Receipt, number: int) -> pa.Table:
 
 
 def _schema(members: Sequence[str]) -> pa.Schema:
-    sizes = [f"{member}{_SIZE}" for member in members]
+    sizes = [f"{member}{_SIZE_SUFFIX}" for member in members]
     numbers = ["shard", "offset", *sizes, "crc32", "frames", "width", "height"]
     return pa.schema([("key", pa.string()), *((name, pa.int64()) for name in numbers)])
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in fewer tables: each becomes a row group, and readers pay for each of those."""
+    """Merge tables: each becomes a row group, which costs readers time."""
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)
-        if sum(map(len, waiting)) >= _ROWS_A_GROUP:
+        if sum(map(len, waiting)) >= _ROWS_PER_GROUP:
             yield pa.concat_tables(waiting)
             waiting = []
     if waiting:

@@ -1,4 +1,7 @@
-"""Where each thing lies below OUT. The only place that knows."""
+"""The layout of a dataset: the paths of all files below OUT. No other module composes them.
+
+Tested in tests/shards/format/test_receipt.py.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ UNIT_LEDGERS = "ledger/units"
 PARTS = "parts"
 CRASHES = "parts/crashes"
 LATENTS = "latents"
-CALLS = "calls"  # where `judge.spending.answer_cache` keeps what was paid for
+CALLS = "calls"  # the answers that were paid for, of `judge.spending.answer_cache`
 TERMS = "calls/terms.json"
 ENERGON = ".nv-meta"
 
 SPLITS = ("train", "test")
 
-_SHARDS_A_FOLDER = 1000
+_SHARDS_PER_FOLDER = 1000
 _SHARD_FILE = re.compile(r"[a-z]+/(?P<split>[a-z]+)/\d{3,}/nsp-(?P<index>\d{6,})(?:-r(?P<revision>\d+))?\..+")
 _UNIT_FILE = re.compile(r"(?:.+/)?(?P<split>[a-z]+)-(?P<index>\d{8,})(?:-r(?P<revision>\d+))?\.[a-z]+")
 _SHARD_PART = re.compile(rf"{PARTS}/(?P<split>[a-z]+)/nsp-(?P<index>\d{{6,}})(?:-r(?P<revision>\d+))?")
@@ -48,7 +51,7 @@ def wids(split: str) -> str:
 
 
 def owns(path: str) -> bool:
-    """Return whether a file below OUT has a name that we give, so that it may be deleted or replaced as ours."""
+    """Return whether this package writes a file of that name below OUT, so that it may be deleted or replaced."""
     if path in _FIXED or _CALL.fullmatch(path) or _PROBE.fullmatch(path):
         return True
     return ShardName.of(path) is not None or UnitName.of(path) is not None
@@ -56,7 +59,7 @@ def owns(path: str) -> bool:
 
 @dataclass(frozen=True, order=True)
 class ShardName:
-    """One shard of a split. A retry seals the shard anew under the next `revision`."""
+    """One shard of a split. A retry seals the shard again under the next `revision`."""
 
     split: str
     index: int
@@ -79,7 +82,7 @@ class ShardName:
 
     @property
     def partial(self) -> str:
-        """The mark of a shard that was sealed before all of its clips were decided; there before any other file."""
+        """Return the path of the mark of a shard sealed before all its clips were decided. It is written first."""
         return f"{SHARDS}/{self._folder}/{self._stem}.partial"
 
     @property
@@ -88,17 +91,17 @@ class ShardName:
 
     @property
     def part(self) -> str:
-        """Where the shard is put together if it is not made of units."""
+        """Return where the shard is assembled if it is not made of units."""
         return f"{PARTS}/{self}"
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that is written of it, the receipt last."""
+        """Return all files of the shard, the receipt last."""
         return self.part, self.partial, self.tar, self.offsets, self.ledger, self.receipt
 
     @property
     def _folder(self) -> str:
-        return f"{self.split}/{self.index // _SHARDS_A_FOLDER:03d}"
+        return f"{self.split}/{self.index // _SHARDS_PER_FOLDER:03d}"
 
     @property
     def _stem(self) -> str:
@@ -106,7 +109,7 @@ class ShardName:
 
     @staticmethod
     def of(path: str) -> ShardName | None:
-        """The shard that writes a file of this name, or None if none does."""
+        """Return the shard that a file of this name belongs to, or None."""
         found = _SHARD_FILE.fullmatch(path) or _SHARD_PART.fullmatch(path)
         name = ShardName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
         return name if name and path in name.files else None
@@ -114,7 +117,7 @@ class ShardName:
 
 @dataclass(frozen=True, order=True)
 class UnitName:
-    """One unit of a split, numbered through the split; `revision` is that of the shard it is (re)made for."""
+    """One unit of a split, numbered in the split; `revision` is that of the shard it is made for."""
 
     split: str
     index: int
@@ -133,7 +136,9 @@ class UnitName:
 
     @property
     def partial_ledger(self) -> str:
-        """The rows of a unit of which some clips are not decided: no commit, and forgotten with the run."""
+        """Return the path of the rows of a unit whose clips are not all decided. They are not committed, and end with
+        the run.
+        """
         return f"{PARTS}/{self}.parquet"
 
     @property
@@ -142,12 +147,12 @@ class UnitName:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that is written of it, the ledger first."""
+        """Return all files of the unit, the ledger first."""
         return self.ledger, self.partial_ledger, self.part, self.crashes
 
     @staticmethod
     def of(path: str) -> UnitName | None:
-        """The unit that writes a file of this name, or None if none does."""
+        """Return the unit that a file of this name belongs to, or None."""
         found = _UNIT_FILE.fullmatch(path)
         name = UnitName(found["split"], int(found["index"]), int(found["revision"] or 0)) if found else None
         return name if name and path in name.files else None

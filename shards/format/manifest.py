@@ -1,4 +1,7 @@
-"""The manifest (`manifest.json`): the list of a dataset's tars, which readers open first."""
+"""The manifest (`manifest.json`): the list of a dataset's tars, which readers open first.
+
+Tested in tests/shards/format/test_receipt.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from nextscene.shards.format.sample import SCHEMA_VERSION
 
 @dataclass(frozen=True)
 class ManifestShard:
-    """One tar of the dataset, as readers need it."""
+    """One tar of the dataset, with what readers need to know of it."""
 
     path: str
     split: str
@@ -27,33 +30,33 @@ class ManifestShard:
 
     @property
     def name(self) -> ShardName:
-        """Raise DamagedRecord for a path that is not a shard's."""
+        """Return the name of the shard. Raise DamagedRecord for a path that is not a shard's."""
         name = ShardName.of(self.path)
         if name is None or self.path != name.tar:
             raise DamagedRecord(f"{MANIFEST} lists {self.path!r}, which is not where a shard can be")
         return name
 
     def receipt(self, out: Storage) -> Receipt:
-        """Raise DamagedRecord where there is none, or one of another tar."""
+        """Return the receipt of the shard. Raise DamagedRecord if it is missing, or that of another tar."""
         try:
             receipt = Receipt.read(out, self.name)
         except FileNotFoundError:
             receipt = Receipt.empty(self.name, ())
         if (receipt.sha256, receipt.bytes, receipt.count) != (self.sha256, self.bytes, self.count):
             raise DamagedRecord(
-                f"{MANIFEST} lists {self.path}, which has no receipt that fits; --verify names the cause"
+                f"{MANIFEST} lists {self.path}, whose receipt is missing or of another tar; verify the dataset"
             )
         return receipt
 
 
 def receipts_of(out: Storage, shards: Iterable[ManifestShard]) -> Iterator[Receipt]:
-    """In the order of the shards; few at a time are held. Raise DamagedRecord for one that does not fit."""
+    """Yield the receipts of the shards, prefetched a few at a time. Raise DamagedRecord for a wrong one."""
     return prefetch_map(methodcaller("receipt", out), shards)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The tars that make up the dataset, in order. `complete` says whether every planned shard is sealed, and whole."""
+    """The tars of the dataset, in order. `complete` says whether all planned shards are sealed and not partial."""
 
     fingerprint: str
     complete: bool
@@ -62,14 +65,16 @@ class Manifest:
 
     @staticmethod
     def of(receipts: Iterable[Receipt], fingerprint: str, complete: bool) -> Manifest:
-        """Of a stream of receipts, each is let go at once: those of a million clips would fill the memory."""
+        """Return the manifest of a stream of receipts. It holds one at a time: those of a million clips fill the
+        memory.
+        """
         named = ((r.name, ManifestShard(r.name.tar, r.split, r.sha256, r.bytes, r.count)) for r in receipts if r.count)
         shards = tuple(shard for _, shard in sorted(named, key=lambda one: one[0]))
         return Manifest(fingerprint, complete, shards)
 
     @property
     def splits(self) -> list[str]:
-        """The splits that have a sample."""
+        """Return the splits that have a sample."""
         return list(dict.fromkeys(shard.split for shard in self.shards))
 
     def of_split(self, split: str) -> tuple[ManifestShard, ...]:
@@ -83,14 +88,14 @@ class Manifest:
 
     @staticmethod
     def read(out: Storage) -> Manifest:
-        """Raise FileNotFoundError, or DamagedRecord for a manifest this version cannot read."""
+        """Return the manifest. Raise FileNotFoundError, or DamagedRecord if this version cannot read it."""
         try:
             value = parse_json(out.read(MANIFEST))
             version = value.get("schema_version") if isinstance(value, dict) else None
             if type(version) is int and version != SCHEMA_VERSION:
                 raise DamagedRecord(
                     f"{MANIFEST} in {out.display_uri} has schema version {version}, not {SCHEMA_VERSION}; read it"
-                    " with the version of this package that wrote it, or build anew into another folder"
+                    " with the version of this package that wrote it, or build again into another folder"
                 )
             fields = check_types(value, _MANIFEST)
             shards = tuple(ManifestShard(**check_types(shard, _MANIFEST_SHARD)) for shard in fields["shards"])

@@ -1,4 +1,4 @@
-"""What vouches for the shards: a receipt beside each, and the manifest that lists them. Readers open the manifest."""
+"""The receipt of a sealed shard: its checksum and the location of each sample in its tar."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from nextscene.shards.format.tar import BLOCK, END, MAX_MEMBER_BYTES
 
 
 class SampleLocation(NamedTuple):
-    """Where a sample lies in its tar, and what it is.
+    """The location of a sample in its tar, and its shape.
 
-    `offset` is that of its first header. `sizes` are the bytes of its members, in order: each stands behind a header
-    of one block and is padded to whole blocks. `crc32` is over all of that.
+    `offset` is that of its first header. `sizes` are the bytes of its members, in order: each follows a header of one
+    block and is padded to whole blocks. `crc32` covers all of that.
     """
 
     offset: int
@@ -36,12 +36,12 @@ class SampleLocation(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where the next sample begins, or the end mark."""
+        """Return where the next sample begins, or the end mark."""
         return self._edges()[-1]
 
     @property
     def contents(self) -> list[int]:
-        """Where the contents of each member begin."""
+        """Return where the content of each member begins."""
         return [edge + BLOCK for edge in self._edges()[:-1]]
 
     def _edges(self) -> list[int]:
@@ -51,10 +51,10 @@ class SampleLocation(NamedTuple):
 
 @dataclass(frozen=True)
 class Receipt:
-    """A sealed shard. `bytes` and `sha256` are of its tar; a shard without kept clips has no tar, 0 and "".
+    """The receipt of a sealed shard. `bytes` and `sha256` are of its tar; without kept clips there is no tar, 0 and "".
 
-    `clip_ids` and `places` are parallel, in the order of the tar. `ledger_sha256` is of its ledger file, as written;
-    "" where there is no ledger, and where an older version sealed the shard.
+    `clip_ids` and `places` are parallel, in the order of the tar. `ledger_sha256` is of its ledger file; "" if there is
+    no ledger, or if an older version sealed the shard.
     """
 
     split: str
@@ -78,13 +78,13 @@ class Receipt:
 
     @property
     def offsets(self) -> builtins.bytes:
-        """Energon's `.tar.idx`: little-endian uint64, where each sample begins, then where the last one ends."""
+        """Return Energon's `.tar.idx`: little-endian uint64, the start of each sample, then the end of the last one."""
         starts = [place.offset for place in self.places]
         return np.array([*starts, self.places[-1].end if self.places else 0], dtype="<u8").tobytes()
 
     @property
-    def sums(self) -> dict[str, str]:
-        """Path → sha256 of each of the shard's files, as far as they are known."""
+    def checksums(self) -> dict[str, str]:
+        """Return path → SHA-256 of each of the shard's files, as far as known."""
         name = self.name
         tar = {name.tar: self.sha256, name.offsets: _sha256(self.offsets)} if self.count else {}
         ledger = {name.ledger: self.ledger_sha256} if self.ledger_sha256 else {}
@@ -101,7 +101,9 @@ class Receipt:
 
     @staticmethod
     def read(out: Storage, name: ShardName) -> Receipt:
-        """Raise FileNotFoundError, or DamagedRecord for a receipt that is not this shard's or contradicts itself."""
+        """Return the receipt of a shard. Raise FileNotFoundError, or DamagedRecord if it is another shard's or
+        inconsistent.
+        """
         try:
             receipt = Receipt._of(parse_json(out.read(name.receipt)))
         except ValueError as error:
@@ -109,7 +111,7 @@ class Receipt:
         if receipt.name != name:
             raise DamagedRecord(f"{name.receipt} is the receipt of {receipt.name}")
         if not receipt._adds_up():
-            raise DamagedRecord(f"{name.receipt} does not add up: its clips do not fill {receipt.bytes:,} bytes")
+            raise DamagedRecord(f"{name.receipt} is inconsistent: its clips do not fill {receipt.bytes:,} bytes")
         return receipt
 
     @staticmethod
@@ -151,18 +153,18 @@ def _place(numbers: Any, members: int) -> SampleLocation:
     if type(numbers) is not list or len(numbers) != members + 5 or not all(type(number) is int for number in numbers):
         raise ValueError(f"a place of {members} members is {numbers!r:.100}")
     place = SampleLocation(numbers[0], tuple(numbers[1 : members + 1]), *numbers[members + 1 :])
-    if not (0 <= place.crc32 < 1 << 32 and Shape(*place[3:]).possible):
+    if not (0 <= place.crc32 < 1 << 32 and Shape(*place[3:]).is_possible):
         raise ValueError(f"a sample with the checksum {place.crc32} and the shape {place[3:]}")
     return place
 
 
 def sealed_shards(out: Storage) -> dict[tuple[str, int], ShardName]:
-    """The newest revision of each shard that has a receipt, by (split, index)."""
+    """Return the newest revision of each shard that has a receipt, by (split, index)."""
     return sealed_and_partial(out)[0]
 
 
 def sealed_and_partial(out: Storage) -> tuple[dict[tuple[str, int], ShardName], frozenset[ShardName]]:
-    """As `sealed_shards`, and which of those were sealed before all of their clips were decided."""
+    """Return `sealed_shards`, and those of them that were sealed before all their clips were decided."""
     newest: dict[tuple[str, int], ShardName] = {}
     marked = set()
     for entry in out.files(SHARDS, recursive=True):

@@ -1,4 +1,7 @@
-"""A record in a shard: flat JSON of one fixed schema, which readers that guess a schema guess right."""
+"""A record in a shard: flat JSON with a fixed schema, which readers that infer schemas infer correctly.
+
+Tested in tests/shards/format/test_sample.py.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class FlatRecord:
-    """For dataclasses whose fields are text, integers and numbers with decimals: always every field, never null."""
+    """A base of dataclasses of strings, integers and floats: every field is always present, never null."""
 
     def to_bytes(self: DataclassInstance) -> bytes:
-        """Canonical UTF-8 JSON: keys sorted, no spaces. The same record gives the same bytes.
+        """Return canonical UTF-8 JSON: sorted keys, no spaces. The same record gives the same bytes.
 
-        Raise ValueError for what `from_bytes` would refuse: a number that is not finite, or text that is not Unicode.
+        Raise ValueError for what `from_bytes` would refuse: a number that is not finite, or invalid Unicode.
         """
         values = asdict(self)
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -27,14 +30,14 @@ class FlatRecord:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Raise ValueError if a field is missing, unknown or of another type, a number not finite, or text no text."""
+        """Return the record. Raise ValueError for fields missing, unknown, of another type or not finite."""
         kinds = _kinds(cls)
         values = check_types(parse_json(data), kinds)
         for name, kind in kinds.items():
             if kind is float and not math.isfinite(values[name]):
                 raise ValueError(f"{name!r} is not finite")
             if kind is str:
-                values[name].encode()  # JSON can hold halves of letters
+                values[name].encode()  # raises for a lone surrogate, which JSON can hold
         return cls(**values)
 
 

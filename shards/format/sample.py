@@ -1,4 +1,4 @@
-"""One clip in a shard: its three members, the fixed schema of its JSON, and how it is proved whole."""
+"""One clip in a shard: its three members, the fixed schema of its JSON, and its validation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KEY = re.compile(r"[a-z0-9]{16,32}")
 
 @dataclass(frozen=True)
 class Record(FlatRecord):
-    """What `<key>.json` says of a clip.
+    """The content of `<key>.json`: the facts of a clip.
 
-    Unknown text is "", an unknown number -1. `start` and `end` are seconds in the source video; the clip shows
-    `frames` frames of it from `start` on, at `fps` frames a second.
+    Unknown text is "", an unknown number -1. `start` and `end` are seconds in the source video; the clip shows `frames`
+    frames from `start` on, at `fps` frames per second.
     """
 
     clip_id: str
@@ -48,7 +48,7 @@ class Record(FlatRecord):
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip in a shard. `text` is what a model is conditioned on."""
+    """One clip in a shard. `text` is the conditioning of a model."""
 
     key: str
     json: bytes
@@ -64,12 +64,14 @@ class Sample:
         return Record.from_bytes(self.json)
 
     def to_bytes(self) -> bytes:
-        """As it stands in a tar, without the end mark."""
+        """Return the sample as it is in a tar, without the end mark."""
         return group_bytes(self.key, MEMBERS, (self.json, self.mp4, self.text))
 
     @staticmethod
     def of(group: MemberGroup, shard: str) -> Sample:
-        """Raise DamagedShard, naming `shard` and the sample, for no text, or no record or another sample's."""
+        """Return the sample of a group. Raise DamagedShard, naming `shard` and the sample, for text or a record that is
+        wrong.
+        """
         try:
             sample = Sample(group.key, *group.contents)
             sample.text.decode()
@@ -82,7 +84,7 @@ class Sample:
 
 
 def read_samples(file: BinaryIO, shard: str) -> Iterator[Sample]:
-    """The samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
+    """Yield the samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
     for group in read_groups(file, shard, MEMBERS):
         yield Sample.of(group, shard)
 
@@ -93,7 +95,7 @@ def _validate(group: MemberGroup, shard: str) -> Shape:
     if hashlib.sha256(sample.mp4).hexdigest() != record.mp4_sha256:
         raise DamagedShard(f"{shard}: sample {sample.key!r}: the video is not the one its record names")
     shape = Shape(record.frames, record.width, record.height)
-    if not shape.possible:
+    if not shape.is_possible:
         raise DamagedShard(f"{shard}: sample {sample.key!r}: no video has {shape}")
     return shape
 

@@ -1,4 +1,7 @@
-"""What a set of shards holds. Sets of several kinds, clips and what is computed from them, join by their keys."""
+"""Types of samples: clips, and what is computed from them. Datasets of several types join by key.
+
+Tested in tests/shards/format/test_sample.py.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,22 @@ MAX_SIDE = 1 << 16
 
 
 class Shape(NamedTuple):
-    """What samples are batched by: frames, their width and their height, in pixels or in cells of a latent."""
+    """The shape that samples are batched by: frames, width and height, in pixels or in cells of a latent."""
 
     frames: int
     width: int
     height: int
 
     @property
-    def possible(self) -> bool:
+    def is_possible(self) -> bool:
         return all(0 < side <= MAX_SIDE for side in self)
 
 
 @dataclass(frozen=True)
 class SampleType:
-    """The members of every sample, in order, and what proves one whole.
+    """The members of every sample, in order, and the validation of its contents.
 
-    `validate(group, shard)` returns the sample's shape, and raises DamagedShard for contents that are not what they
-    should be.
+    `validate(group, shard)` returns the sample's shape, and raises DamagedShard for invalid contents.
     """
 
     members: tuple[str, ...]

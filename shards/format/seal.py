@@ -1,4 +1,4 @@
-"""Sealing: the parts of a shard's units become one published tar with its offsets. And looking at one again."""
+"""Sealing a shard: concatenate its parts, read the whole back, publish the tar with its offsets. And checking one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nextscene.shards.format.tar import END, DamagedShard, MemberGroup, group_by
 def seal(
     out: Storage, name: ShardName, parts: Sequence[str], clip_ids: Sequence[str], kind: SampleType = CLIPS
 ) -> Receipt:
-    """Concatenate `parts` into the shard, reads the whole back and publishes it. No clips, no tar.
+    """Concatenate `parts` into the shard, read it back and publish it. Without clips no tar is written.
 
-    The shard exists once the receipt that is returned is published too; sealing twice writes the same bytes twice.
-    Raise DamagedShard when the parts do not hold exactly `clip_ids` in that order, StorageFault when OUT fails.
+    The shard exists once the returned receipt is published too. Sealing is deterministic: the same parts give the same
+    bytes. Raise DamagedShard if the parts do not hold exactly `clip_ids` in that order, StorageFault if OUT fails.
     """
     if not clip_ids:
-        for path in (name.tar, name.offsets):  # of the same name, from before what it was made of was lost
+        for path in (name.tar, name.offsets):  # written under this name before its sources were lost
             out.delete(path)
         return Receipt.empty(name, kind.members)
     with out.atomic_writer(name.tar) as tar:
@@ -44,9 +44,9 @@ def seal(
 def check_sealed(
     out: Storage, receipt: Receipt, kind: SampleType = CLIPS, look: Callable[[MemberGroup], None] | None = None
 ) -> None:
-    """Read a sealed shard whole and compares it with its receipt and its offsets. Raise DamagedShard.
+    """Read a sealed shard completely and compare it with its receipt and its offsets. Raise DamagedShard.
 
-    `look` is shown each sample, in order.
+    `look` is called with each sample, in order.
     """
     name = receipt.name
     if not receipt.count:
@@ -66,7 +66,7 @@ def check_sealed(
 def read_back(
     tar: BinaryIO, name: ShardName, kind: SampleType, look: Callable[[MemberGroup], None] | None = None
 ) -> Receipt:
-    """Read a tar to its end, each sample examined: the receipt that it deserves. Raise DamagedShard."""
+    """Read a tar to its end, validate each sample, and return its receipt. Raise DamagedShard."""
     tar.seek(0)
     clip_ids, places = [], []
     for group in read_groups(tar, str(name), kind.members):

@@ -1,8 +1,8 @@
-"""The tar that holds samples: written so that the same samples give the same bytes, read so that no damage passes.
+"""The tar of a shard: deterministic when written, and strict when read, so that no damage goes unnoticed.
 
 Plain USTAR, one-block headers, the members of each sample in one order, mtime 0, uid and gid 0, mode 0644. Every common
-tar reader opens it; ours also refuses what they skip in silence: a file cut between members, a broken header taken for
-the end, a header or padding other than we write, a sample with a member missing or there twice, bytes behind the end.
+tar reader opens it. This reader also refuses what those skip silently: a file cut between members, a broken header
+taken for the end, a header or padding other than written here, a missing or repeated member, bytes after the end.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MAX_MEMBER_BYTES = 1 << 30
 
 
 class DamagedShard(DataError):
-    """A tar that is not what was written. The message names the shard, the sample and what is wrong."""
+    """A tar that is not as it was written. The message names the shard, the sample and the fault."""
 
 
 def group_bytes(key: str, members: Sequence[str], contents: Sequence[bytes]) -> bytes:
-    """The members of one sample as they stand in a tar: headers and padded contents, without the end mark."""
+    """Return the members of one sample as they are in a tar: headers and padded contents, without the end mark."""
     pieces = []
     for member, data in zip(members, contents, strict=True):
         pieces += [_header(f"{key}.{member}", len(data)), data, bytes(-len(data) % BLOCK)]
@@ -40,7 +40,7 @@ def _header(name: str, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class MemberGroup:
-    """The contents of a sample's members, in order, and where its first header begins in the tar."""
+    """The contents of a sample's members, in order, and the offset of its first header in the tar."""
 
     offset: int
     key: str
@@ -48,7 +48,7 @@ class MemberGroup:
 
 
 def read_groups(file: BinaryIO, shard: str, members: Sequence[str]) -> Iterator[MemberGroup]:
-    """The samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
+    """Yield the samples of a whole tar, in order, each checked for form. Raise DamagedShard, naming `shard`."""
     keys: set[str] = set()
     while True:
         offset = file.tell()
@@ -84,7 +84,7 @@ def _read_member(file: BinaryIO, header: bytes, shard: str, key: str) -> tuple[s
     padding = file.read(-info.size % BLOCK)
     if len(data) < info.size or len(padding) < -info.size % BLOCK:
         raise DamagedShard(f"{where}: {info.name} is cut short")
-    # The checksum of a header does not cover all of itself, and nothing covers the padding.
+    # The checksum of a header does not cover the whole header, and nothing covers the padding.
     if header != _header(info.name, info.size) or padding.strip(b"\0"):
         raise DamagedShard(f"{where}: {info.name} has a header or padding that was not written so")
     return info.name, data

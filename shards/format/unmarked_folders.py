@@ -1,5 +1,6 @@
-"""What folders hold that have no mark: those of versions before it, those of runs that were killed as they began, and
-what does not count.
+"""Folders without a mark: those of older versions, those of runs killed as they began, and names to ignore.
+
+Tested in tests/shards/format/test_folder_mark.py.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ VIDEOS = "videos"
 EVALUATION = "evaluation"
 TOYS = "toys"
 
-# ---- what does not count -----------------------------------------------------------------------------------------
+# ---- names to ignore -----------------------------------------------------------------------------------------
 
-_OF_SYSTEMS = re.compile(
+_SYSTEM_NAMES = re.compile(
     r"lost\+found/|@eaDir/|\.snapshots?/|\.Trash-\d+/|\.nfs[0-9a-f]+|\.directory|\.gitignore|\.gitkeep"
     r"|\.Trashes/|\.fseventsd/|\.Spotlight-V100/|\.TemporaryItems/|\.DS_Store|\._.*|\.localized"
     r"|System Volume Information/|\$RECYCLE\.BIN/|Thumbs\.db|desktop\.ini"
 )
-"""What file systems, desktops and git leave in folders that are empty for people."""
+"""Names that file systems, desktops and git leave in folders that people call empty."""
 
 
 def is_ignored(out: Storage, name: str) -> bool:
-    """Return whether a name in a folder means nothing: a system's, or what a run leaves that was killed as it began."""
-    if _OF_SYSTEMS.fullmatch(name):
+    """Return whether a name in a folder does not count: one of a system, or one that a run killed at its start left."""
+    if _SYSTEM_NAMES.fullmatch(name):
         return True
     if name.endswith("/"):
         return not any(out.names(name))
@@ -47,25 +48,33 @@ def is_ignored(out: Storage, name: str) -> bool:
     return not data or name.startswith(".probe-") or (name == LOCK and b'"run_id"' in data)
 
 
-# ---- versions before the mark ------------------------------------------------------------------------------------
+# ---- older versions ------------------------------------------------------------------------------------
 
 PIECE = 1 << 16
 _RECORDS = "videos.jsonl"
 _STEP = re.compile(r"step-\d+(\.unfinished)?/")
-_OF_CHECKPOINT = ("recipe", "stage", "step", "samples", "world", "model", "bridge")  # it begins so, and may be long
-_OF_JOURNAL = {"event", "step", "lr"}
+_CHECKPOINT_FIELDS = (
+    "recipe",
+    "stage",
+    "step",
+    "samples",
+    "world",
+    "model",
+    "bridge",
+)  # the first fields of a file that may be long
+_METRICS_FIELDS = {"event", "step", "lr"}
 
 
 @dataclass(frozen=True)
 class UnmarkedKind:
-    """How a folder of a kind is known that has no mark.
+    """The tests by which a folder without a mark is known as one of a kind.
 
-    `left` says whether it holds such; `begun`, of a name in it, whether a run of this kind may have left that which was
-    killed before it came to anything.
+    `is_held` returns whether the folder holds content of this kind; `may_be_begun`, whether a run of this kind may have
+    left a name in it before it wrote any content.
     """
 
-    left: Callable[[Storage], bool]
-    begun: Callable[[Storage, str], bool] = lambda _out, _name: False
+    is_held: Callable[[Storage], bool]
+    may_be_begun: Callable[[Storage, str], bool] = lambda _out, _name: False
 
 
 def _holds_dataset(out: Storage) -> bool:
@@ -91,18 +100,18 @@ def _is_export(out: Storage, folder: str) -> bool:
 
 
 def _is_stage(out: Storage, folder: str) -> bool:
-    """A checkpoint of ours, or before the first what is written of the steps."""
+    """Return whether a folder is that of a training stage: it has a checkpoint, or metrics before the first one."""
     if not out.is_folder(f"{folder}checkpoints"):
         return False
-    if json_fields(read_piece(out, f"{folder}metrics.jsonl").partition(b"\n")[0]) >= _OF_JOURNAL:
+    if json_fields(read_piece(out, f"{folder}metrics.jsonl").partition(b"\n")[0]) >= _METRICS_FIELDS:
         return True
     steps = filter(_STEP.fullmatch, out.names(f"{folder}checkpoints"))
     abouts = (read_piece(out, f"{folder}checkpoints/{step}about.json") for step in steps)
-    return any(all(f'"{name}":'.encode() in about for name in _OF_CHECKPOINT) for about in abouts)
+    return any(all(f'"{name}":'.encode() in about for name in _CHECKPOINT_FIELDS) for about in abouts)
 
 
 def _holds_videos(out: Storage, folder: str = "") -> bool:
-    """The first record, or what claims the file of one that is to come."""
+    """Return whether there is a record of a video, or the claim of a file to come."""
     fields = json_fields(read_piece(out, f"{folder}{_RECORDS}").partition(b"\n")[0])
     return fields == {"file"} or {"file", "scene"} <= fields
 
@@ -116,13 +125,14 @@ def _holds_toys(out: Storage, folder: str = "") -> bool:
 
 
 def _is_account(out: Storage, name: str) -> bool:
-    """Paid answers: with their account, or before the first."""
+    """Return whether a folder holds paid answers: with their account, or before the first answer."""
     return name == f"{CALLS}/" and (out.stat(f"{CALLS}/account.json") is not None or not any(out.names(CALLS)))
 
 
 def _is_ours(out: Storage, name: str) -> bool:
-    """A folder with a mark of its own, as `make train` makes the toy checkpoints below the run, and before it; or a
-    stage before its first step.
+    """Return whether a folder has a mark, holds toy checkpoints, or is a stage before its first step.
+
+    `make train` makes the toy checkpoints below the run's folder, before the run itself.
     """
     if not name.endswith("/"):
         return False
@@ -157,12 +167,12 @@ UNMARKED_KINDS = {
 
 
 def _folders(out: Storage) -> Iterator[str]:
-    if out.is_local:  # none of those that are asked for lies in an object store
+    if out.is_local:  # none of these kinds was written to object stores
         yield from (name for name in list_names(out) if name.endswith("/"))
 
 
 def list_names(out: Storage) -> Iterator[str]:
-    """The names in the folder; none where there is none, or where a start that failed removes it meanwhile."""
+    """Yield the names in the folder; none if there is no folder, or if it is being removed."""
     try:
         yield from out.names("") if out.is_folder() else ()
     except StorageFault as fault:
@@ -173,18 +183,18 @@ def list_names(out: Storage) -> Iterator[str]:
 
 
 def read_piece(out: Storage, path: str, from_end: bool = False) -> bytes:
-    """The begin or the end of a file; nothing where there is none."""
+    """Return the beginning or the end of a file, or b"" if there is no such file."""
     entry = out.stat(path)
     if entry is None:
         return b""
     try:
         return out.read(path, max(0, entry.size - PIECE) if from_end else 0, min(entry.size, PIECE))
-    except FileNotFoundError:  # gone since
+    except FileNotFoundError:  # deleted meanwhile
         return b""
 
 
 def json_fields(data: bytes) -> set[str]:
-    """The names in a JSON object; none of what is not one."""
+    """Return the names in a JSON object, or none if the data is not one."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

@@ -28,7 +28,7 @@ class ClipTransform:
     def __post_init__(self) -> None:
         if self.max_frames < 1 or self.max_frames % 8 != 1:
             raise ValueError(f"max_frames {self.max_frames} is not of the form 8k + 1, as 65 and 81 are")
-        if self.size is not None and not Shape(1, *self.size).possible:
+        if self.size is not None and not Shape(1, *self.size).is_possible:
             raise ValueError(f"size {self.size} is not a width and a height in pixels")
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend {self.backend!r} is none of {', '.join(get_args(Backend))}")

@@ -136,7 +136,7 @@ def _validate(group: MemberGroup, shard: str) -> Shape:
     if not np.isfinite(sample.latent).all():
         raise _damaged(group, shard, "its latent holds numbers that are not finite")
     shape = Shape(record.latent_frames, record.latent_width, record.latent_height)
-    if not (shape.possible and Shape(record.frames, record.width, record.height).possible):
+    if not (shape.is_possible and Shape(record.frames, record.width, record.height).is_possible):
         raise _damaged(group, shard, f"no latent of a video has {shape}")
     return shape
 

@@ -112,7 +112,9 @@ class SplitReader:
         """The members of one sample. Raise DamagedShard, or DatasetChanged."""
         index, shard = self.index, self.shard_of(number)
         try:
-            return read_group(self._out, shard, index.key(number), index.place(number), index.members, self._checksums)
+            return read_group(
+                self._out, shard, index.key(number), index.location(number), index.members, self._checksums
+            )
         except MissingShard as missing:
             if shard.tar not in (listed.path for listed in Manifest.read(self._out).shards):
                 raise DatasetChanged(

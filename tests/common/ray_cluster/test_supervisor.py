@@ -42,7 +42,7 @@ class Script(list[tuple[str, Any]]):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor.driver, "__file__", scripted_driver.__file__)
-    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor, "_POLL_SECONDS", 0.05)
     for name in ("_LEAVE_SECONDS", "_SETTLE_SECONDS"):
         monkeypatch.setattr(supervisor, name, 0.3)
 

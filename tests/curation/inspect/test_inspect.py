@@ -332,7 +332,7 @@ def test_a_receipt_that_points_out_of_its_tar_makes_nobody_read_there(out: Path,
     receipt = json.loads(path.read_text())
     receipt["places"][0][column] = value
     path.write_text(json.dumps(receipt))
-    with pytest.raises(DamagedRecord, match=f"{TRAIN.receipt} does not add up"):
+    with pytest.raises(DamagedRecord, match=f"{TRAIN.receipt} is inconsistent"):
         shard_history(opened(out), TRAIN)
 
 

@@ -58,7 +58,8 @@ def test_the_index_says_of_every_sample_what_its_receipt_says(contents: list[Sam
         for key, place in zip(receipt.clip_ids, receipt.places, strict=True)
     ]
     assert wanted == [
-        (found.shards[found.shard[number]].path, found.key(number), found.place(number)) for number in range(len(found))
+        (found.shards[found.shard[number]].path, found.key(number), found.location(number))
+        for number in range(len(found))
     ]
     assert [found.find(one.key) for one in contents] == list(range(len(contents)))
     assert found.shapes.tolist() == [list(place[3:]) for _, _, place in wanted]
@@ -163,14 +164,14 @@ def test_an_index_pickles_without_what_is_computed_from_it(out: Storage) -> None
     before = len(pickle.dumps(index))
     assert len(index.shapes) == len(index.shard) == 3
     assert len(pickle.dumps(index)) == before
-    assert pickle.loads(pickle.dumps(index)).place(2) == index.place(2)
+    assert pickle.loads(pickle.dumps(index)).location(2) == index.location(2)
 
 
 def test_a_wrong_number_in_an_index_is_found_when_it_is_checked(out: Storage) -> None:
     table = pq.read_table(str(out.local_path(TRAIN)))
     frames = table["frames"].to_numpy() + 1
     pq.write_table(table.set_column(table.column_names.index("frames"), "frames", [frames]), str(out.local_path(TRAIN)))
-    with pytest.raises(DamagedRecord, match=f"{TRAIN} does not say what the receipts say"):
+    with pytest.raises(DamagedRecord, match=f"{TRAIN} contradicts the receipts"):
         check_index(out, Manifest.read(out), "train")
 
 
