@@ -1,6 +1,6 @@
-"""Memory for batches that is used again and again, by this process and the workers it forks.
+"""A buffer pool in shared memory: batches reuse it, in this process and in the workers that it forks.
 
-To touch fresh memory takes a third of the time of decoding into it; what was touched before costs next to nothing.
+The page faults of fresh memory cost a third of the time of decoding into it; memory that is reused costs almost none.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from nextscene.shards.loading.sample_set import Memory
 
 
 class BufferSlot(NamedTuple):
-    """A micro-batch in a room: the shape of its array, samples first, and numpy's name for the type of its numbers."""
+    """A micro-batch in a buffer: the number of the buffer, the array's shape, samples first, and its numpy type."""
 
-    room: int
+    buffer: int
     shape: tuple[int, ...]
     dtype: str = "uint8"
 
 
 class BufferPool:
-    """So many rooms of so many bytes. A worker sees the same memory if it was forked after this was made."""
+    """`buffers` buffers of `size` bytes. A worker shares the memory if it is forked after the pool is made."""
 
-    def __init__(self, rooms: int, size: int) -> None:
+    def __init__(self, buffers: int, size: int) -> None:
         self._size = size
-        self._memory = mmap.mmap(-1, rooms * size)
-        self._free = list(range(rooms))
+        self._memory = mmap.mmap(-1, buffers * size)
+        self._free = list(range(buffers))
 
     def acquire(self) -> int | None:
-        """A room nobody uses, the last one that was left, or None."""
+        """Return the number of a free buffer, the one that was released last, or None if there is none."""
         return self._free.pop() if self._free else None
 
-    def memory(self, lodged: BufferSlot) -> Memory:
-        """The memory itself."""
-        numbers = np.frombuffer(self._memory, lodged.dtype, math.prod(lodged.shape), lodged.room * self._size)
-        return numbers.reshape(lodged.shape)
+    def memory(self, slot: BufferSlot) -> Memory:
+        """Return the shared memory as an array."""
+        numbers = np.frombuffer(self._memory, slot.dtype, math.prod(slot.shape), slot.buffer * self._size)
+        return numbers.reshape(slot.shape)
 
-    def tensor(self, lodged: BufferSlot) -> torch.Tensor:
-        """The same as a tensor. The room is free again when the last view of it is gone."""
-        memory = self.memory(lodged)
-        weakref.finalize(memory, self._free.append, lodged.room).atexit = False
+    def tensor(self, slot: BufferSlot) -> torch.Tensor:
+        """Return the shared memory as a tensor. The buffer is released when the last view of it is gone."""
+        memory = self.memory(slot)
+        weakref.finalize(memory, self._free.append, slot.buffer).atexit = False
         return torch.from_numpy(memory)

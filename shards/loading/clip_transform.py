@@ -1,4 +1,7 @@
-"""How clips are delivered to a model: how long, how large, decoded by what."""
+"""The transform of clips for a model: how long, how large, and the decoder.
+
+Tested in tests/shards/loading/test_dataset.py.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,11 @@ from nextscene.shards.loading.shuffle import IntArray
 
 @dataclass(frozen=True)
 class ClipTransform:
-    """A video is cut to the longest 8k + 1 frames that it has, at most `max_frames`: an autoencoder takes no others.
+    """A transform: a video is cut to its longest 8k + 1 frames, `max_frames` at most, since an autoencoder takes no
+    others.
 
-    `size` (width, height) is what videos are scaled and cropped to, by default their own; images keep theirs.
+    `size` (width, height) is the size to scale and crop videos to, by default their own; images keep theirs. Raise
+    ValueError for values that cannot work.
     """
 
     max_frames: int = 81
@@ -31,18 +36,18 @@ class ClipTransform:
         if self.size is not None and not Shape(1, *self.size).is_possible:
             raise ValueError(f"size {self.size} is not a width and a height in pixels")
         if self.backend not in get_args(Backend):
-            raise ValueError(f"backend {self.backend!r} is none of {', '.join(get_args(Backend))}")
+            raise ValueError(f"backend {self.backend!r} is not one of {', '.join(get_args(Backend))}")
 
     def shapes(self, stored: IntArray) -> IntArray:
-        """[clips, 3], frames, width and height as they are stored: the same as they are delivered."""
+        """Return the shapes after the transform of the `stored` shapes, [clips, 3]: frames, width, height."""
         shapes = stored.copy()
         if self.size is not None:
             shapes[stored[:, 0] > 1, 1:] = self.size
         shapes[:, 0] = (np.minimum(stored[:, 0], self.max_frames) - 1) // 8 * 8 + 1
         return shapes
 
-    def into(self, video: Pixels, sample: Sample, stored: Shape, shard: str) -> Record:
-        """Decode a sample of a stored shape into `video`, of its delivered shape.
+    def decode_into(self, video: Pixels, sample: Sample, stored: Shape, shard: str) -> Record:
+        """Decode a sample of a stored shape into `video`, which has the shape after the transform.
 
         Raise DamagedShard, naming shard and sample.
         """
@@ -53,12 +58,12 @@ class ClipTransform:
         return sample.record
 
     def item(self, sample: Sample, stored: Shape, shard: str) -> dict[str, Any]:
-        """`video`: uint8 [frames, height, width, RGB]; `text`: what a model is conditioned on; `caption`; `fps`; `key`.
+        """Return `video`: uint8 [frames, height, width, RGB]; `text`, the conditioning; `caption`; `fps`; `key`.
 
         Raise DamagedShard.
         """
         frames, width, height = self.shapes(np.array([stored]))[0]
         video = np.empty((frames, height, width, 3), np.uint8)
-        record = self.into(video, sample, stored, shard)
+        record = self.decode_into(video, sample, stored, shard)
         text = sample.text.decode()
         return {"video": video, "text": text, "caption": record.caption, "fps": record.fps, "key": sample.key}

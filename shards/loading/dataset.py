@@ -17,13 +17,13 @@ from nextscene.shards.loading.shuffle import IntArray, ShuffleOrder
 
 
 class SplitDataset(ABC):
-    """The samples of one split, of whatever kind: a `SampleSet`."""
+    """The samples of one split, of any type: a `SampleSet`."""
 
     shapes: IntArray
-    """[samples, 3]: frames, width and height of each sample as it is delivered."""
+    """[samples, 3]: frames, width and height of each sample after the transform."""
 
     def __init__(self, location: str, split: str, checksums: bool, members: tuple[str, ...], called: str) -> None:
-        """Raise what `SplitReader` raises, and DatasetNotFound for samples of other members."""
+        """Raise what `SplitReader` raises, and DatasetNotFound for samples with other members."""
         self._reader = SplitReader(location, split, checksums)
         if self._reader.index.members != members:
             raise DatasetNotFound(f"{location} holds samples of {', '.join(self._reader.index.members)}, not {called}")
@@ -36,17 +36,17 @@ class SplitDataset(ABC):
         return len(self._reader)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """Raise IndexError, or DamagedShard for a sample that is not whole."""
+        """Return a sample. Raise IndexError, or DamagedShard for a bad sample."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         return self._item(number)
 
-    def order(self, micro_batch: int, seed: int, window: int) -> ShuffleOrder:
+    def batch_order(self, micro_batch: int, seed: int, window: int) -> ShuffleOrder:
         return ShuffleOrder(self._reader.index.shard, assign_buckets(self.shapes), micro_batch, seed, window)
 
     @property
     def fingerprint(self) -> int:
-        """A checksum of keys and shapes, in order."""
+        """Return a checksum of keys and shapes, in order."""
         return zlib.crc32(self.shapes.astype("<i8").tobytes(), zlib.crc32(self._reader.index.key_bytes()))
 
     @abstractmethod
@@ -60,7 +60,7 @@ class SplitDataset(ABC):
 
 
 class ClipDataset(SplitDataset):
-    """The clips of one split, decoded. What its items are, `ClipTransform.item` says."""
+    """The clips of one split, decoded. `ClipTransform.item` describes its items."""
 
     def __init__(
         self,
@@ -72,27 +72,28 @@ class ClipDataset(SplitDataset):
         backend: Backend = "pyav",
         checksums: bool = True,
     ) -> None:
-        """Open a dataset at a path or URI. `ClipTransform` explains the options; `checksums` are of every byte read.
+        """Open a dataset at a path or URI. `ClipTransform` explains the options; `checksums` checks every byte that is
+        read.
 
         Raise ValueError for a `max_frames` that is not 8k + 1, and what `SplitReader` raises.
         """
-        self._delivery = ClipTransform(max_frames, size, backend)
+        self._transform = ClipTransform(max_frames, size, backend)
         super().__init__(location, split, checksums, MEMBERS, "clips")
-        self.shapes = self._delivery.shapes(self._reader.index.shapes)
+        self.shapes = self._transform.shapes(self._reader.index.shapes)
 
     def array_spec(self, number: int) -> ArraySpec:
-        """Pixels: [frames, height, width, RGB]."""
+        """Return the spec of the pixels: [frames, height, width, RGB]."""
         frames, width, height = map(int, self.shapes[number])
         return ArraySpec((frames, height, width, 3), "uint8")
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Read clip `number` and fills `memory` with its pixels. Raise DamagedShard."""
+        """Read clip `number` and fill `memory` with its pixels. Raise DamagedShard."""
         sample, stored, shard = self._sample(number)
-        record = self._delivery.into(memory, sample, stored, shard)
+        record = self._transform.decode_into(memory, sample, stored, shard)
         return SampleText(sample.text.decode(), record.caption, record.fps, sample.key)
 
     def _item(self, number: int) -> dict[str, Any]:
-        return self._delivery.item(*self._sample(number))
+        return self._transform.item(*self._sample(number))
 
     def _sample(self, number: int) -> tuple[Sample, Shape, str]:
         shard = str(self._reader.shard_of(number))

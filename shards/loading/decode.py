@@ -21,24 +21,24 @@ from nextscene.shards.loading.mp4_boxes import samples_promised
 Pixels = npt.NDArray[np.uint8]
 Backend = Literal["pyav", "decord"]
 
-# A decoder pads what it decodes to whole blocks; a stream that asks for much more lies about its size.
+# A decoder pads frames to whole blocks; a stream that needs much more has a false size.
 _MAX_PIXELS_OVER_SIZE = 2
-_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_MACHINE_ERRORS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class DamagedVideo(DataError, ValueError):
-    """A video that does not hold the frames it should."""
+    """A video without the frames that it should have."""
 
 
 class NoDecoder(UsageError, ValueError):
-    """A decoding library that is not there."""
+    """A decoding library that is not installed."""
 
 
 def decode(mp4: bytes, size: tuple[int, int], out: Pixels, backend: Backend = "pyav") -> None:
     """Fill `out`, [frames, height, width, 3], with the first frames of a video of `size` (width, height).
 
-    RGB by BT.709, full range. Where `out` has another size, the picture is scaled to cover it, and its centre is cut
-    out. Raise DamagedVideo for fewer frames or another size, NoDecoder where the library cannot be loaded.
+    RGB by BT.709, full range. If `out` has another size, the picture is scaled to cover it and cropped to its center.
+    Raise DamagedVideo for fewer frames or another size, NoDecoder if the library cannot be loaded.
     """
     target = (out.shape[2], out.shape[1])
     found = 0
@@ -50,8 +50,8 @@ def decode(mp4: bytes, size: tuple[int, int], out: Pixels, backend: Backend = "p
             found += 1
     except (DamagedVideo, NoDecoder, MemoryError):
         raise
-    except Exception as error:  # each library has errors of its own, and some raise bare RuntimeErrors
-        if isinstance(error, OSError) and error.errno in _MACHINE:
+    except Exception as error:  # the libraries raise many classes of errors, some bare RuntimeErrors
+        if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             raise
         raise DamagedVideo(f"{backend} fails after {found} frames: {first_line(error)}") from error
     if found < len(out):
@@ -96,7 +96,7 @@ def _fitted(pictures: Iterable[Pixels], size: tuple[int, int], target: tuple[int
 
 
 class _Fit:
-    """From a decoded frame to RGB pixels of the target's size."""
+    """The conversion of a decoded frame to RGB pixels of the target's size."""
 
     def __init__(self, size: tuple[int, int], target: tuple[int, int]) -> None:
         self._size = size

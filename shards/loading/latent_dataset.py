@@ -1,4 +1,4 @@
-"""Latents in shards: what an autoencoder makes of a clip, computed once. They join the clips by key."""
+"""Latents in shards: the output of an autoencoder for each clip, computed once. They join the clips by key."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Latent = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class LatentRecord(FlatRecord):
-    """What `<key>.json` says of a latent.
+    """The content of `<key>.json` of a latent.
 
-    `text`, `caption` and `fps` are the clip's; `frames`, `width` and `height` are its own as the encoder got it.
+    `text`, `caption` and `fps` are the clip's; `frames`, `width` and `height` are those that the encoder got.
     """
 
     clip_id: str
@@ -46,25 +46,25 @@ class LatentRecord(FlatRecord):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the array: the posterior's mean in each channel, then the log-variance that they share."""
+        """Return the shape of the array: the mean of each channel, then the log-variance that they share."""
         return self.channels + 1, self.latent_frames, self.latent_height, self.latent_width
 
 
 @dataclass(frozen=True)
 class LatentSample:
-    """A record and its array, float16 [channels + 1, frames, height, width]; raw little-endian in the shard."""
+    """A record and its array, float16 [channels + 1, frames, height, width], little-endian in the shard."""
 
     record: LatentRecord
     latent: Latent
 
     @property
     def contents(self) -> tuple[bytes, bytes]:
-        """Of its members."""
+        """Return the contents of its members."""
         return self.record.to_bytes(), self.latent.astype(_STORED).tobytes()
 
     @staticmethod
     def of_clip(words: SampleText, delivered: Shape, latent: Latent) -> LatentSample:
-        """As an encoder makes it of a clip that was delivered to it in this shape."""
+        """Return the latent of a clip that the encoder got in the shape `delivered`."""
         digest = hashlib.sha256(latent.astype(_STORED).tobytes()).hexdigest()
         planes, frames, height, width = latent.shape
         record = LatentRecord(
@@ -74,7 +74,7 @@ class LatentSample:
 
     @staticmethod
     def of(group: MemberGroup, shard: str) -> LatentSample:
-        """Raise DamagedShard, naming `shard` and the sample, for no record or another sample's, or another size."""
+        """Return the latent of a group. Raise DamagedShard, naming `shard` and the sample, if record or size is wrong."""
         try:
             record = LatentRecord.from_bytes(group.contents[0])
         except ValueError as error:
@@ -104,12 +104,12 @@ class LatentDataset(SplitDataset):
             raise DamagedRecord(f"{location} holds latents whose sizes are not those of their shapes")
 
     def array_spec(self, number: int) -> ArraySpec:
-        """The posterior: [channels + 1, frames, height, width]."""
+        """Return the spec of the posterior: [channels + 1, frames, height, width]."""
         frames, width, height = map(int, self.shapes[number])
         return ArraySpec((self._planes, frames, height, width), "float16")
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Read latent `number` and fills `memory` with it. Raise DamagedShard."""
+        """Read latent `number` and fill `memory` with it. Raise DamagedShard."""
         sample = self._sample(number)
         memory[:] = sample.latent
         record = sample.record

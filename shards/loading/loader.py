@@ -1,4 +1,7 @@
-"""Batches for training: samples in an endless order, decoded by workers, resumed anywhere by a few integers."""
+"""Batches for training: samples in an endless shuffled order, prefetched by workers, resumed anywhere.
+
+The order is deterministic: it depends on the data and the seed alone. The state to resume from is a few integers.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ from nextscene.shards.loading.shuffle import SampleRef
 
 __all__ = ["Batch", "Loader", "StateMismatch", "TooManyBadClips"]
 
-_ROOMS_IN_USE = 3  # one that is being filled, one that the caller has, one that it still has from before
+_BUFFERS_IN_USE = 3  # one being filled, one that the caller has, one that it has not yet released
 
-_OTHER_CLIPS = " (another dataset or split, max_frames, size or weights, or shards made anew)"
+_OTHER_CLIPS = " (another dataset or split, max_frames, size or weights, or shards made again)"
 
 _log = logging.getLogger(__name__)
 
 
 class TooManyBadClips(DamagedShard):
-    """More clips were bad than may be skipped. The message names the last one and what is wrong with it."""
+    """More clips were bad than may be skipped. The message names the last one and its fault."""
 
 
 class StateMismatch(UsageError, ValueError):
@@ -37,10 +40,11 @@ class StateMismatch(UsageError, ValueError):
 
 
 class Loader:
-    """An endless iterator over this rank's micro-batches, which the same seed gives in the same order anywhere.
+    """An endless iterator over this rank's micro-batches, in the same order for the same seed.
 
-    Ranks take the micro-batches of one global sequence in turn. `position` is how many of those all ranks together have
-    been given; ranks that are at the same step have the same state, and any number of ranks may go on from it.
+    The ranks take the micro-batches of one global sequence in turn. `position` is the number of micro-batches that all
+    ranks together have been given. Ranks at the same step have the same state, and any number of ranks may resume from
+    it.
     """
 
     def __init__(
@@ -56,22 +60,23 @@ class Loader:
         window: int = 8,
         skip_at_most: int = 0,
     ) -> None:
-        """`workers` processes decode ahead by `prefetch` micro-batches each; 0 decodes in this one, on demand.
+        """Make a loader. `micro_batch` is the batch size per rank; `window`, the number of shards shuffled together.
 
-        Of bad clips, up to `skip_at_most` different ones, counted in each loader from its making on, are replaced by
-        others of their bucket, with a warning; the next one, by default the first, raises TooManyBadClips.
+        `workers` processes prefetch `prefetch` micro-batches each; 0 decodes in this process, on demand. Up to
+        `skip_at_most` different bad clips, counted in each loader from its start, are replaced by others of their
+        bucket, with a warning; the next one, by default the first, raises TooManyBadClips.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of a world of {world}")
         if workers < 0 or prefetch < 1:
             raise ValueError(f"{workers} workers that are {prefetch} micro-batches ahead: at least 0 and 1")
         self._clips = clips
-        self._order = clips.order(micro_batch, seed, window)
+        self._order = clips.batch_order(micro_batch, seed, window)
         self._rank, self._world = rank, world
         self._skip_at_most = skip_at_most
         self._bad: set[str] = set()
         self._position = 0
-        self._identity = {"seed": seed, "micro_batch": micro_batch, "window": window, "clips": clips.fingerprint}
+        self._settings = {"seed": seed, "micro_batch": micro_batch, "window": window, "clips": clips.fingerprint}
         self._workers, self._prefetch = workers, prefetch
         self._iteration = 0
         self._largest = _largest(clips, self._order) * micro_batch
@@ -82,15 +87,15 @@ class Loader:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next micro-batch is part of."""
+        """Return the epoch that the next micro-batch is part of."""
         return self._order.epoch_at(self._position)
 
     def state_dict(self) -> dict[str, int]:
-        return {"position": self._position, **self._identity}
+        return {"position": self._position, **self._settings}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where another loader stopped. Raise StateMismatch for one of other clips or another order."""
-        for name, value in self._identity.items():
+        """Resume where another loader stopped. Raise StateMismatch for a state of other clips or another order."""
+        for name, value in self._settings.items():
             if state.get(name) != value:
                 meaning = _OTHER_CLIPS if name == "clips" else ""
                 raise StateMismatch(
@@ -103,39 +108,39 @@ class Loader:
         self._iteration += 1
 
     def __iter__(self) -> Iterator[Batch]:
-        """From the present position on. It ends, with RuntimeError, when another iteration begins or a state is loaded.
+        """Iterate from the present position. Raise RuntimeError once another iteration begins or a state is loaded.
 
-        Raise TooManyBadClips; NoDecoder; DatasetChanged where a retry has replaced the shards; StorageFault.
+        Raise TooManyBadClips; NoDecoder; DatasetChanged if a retry has replaced the shards; StorageFault.
         """
         self._iteration += 1
         mine = self._iteration
-        # Of its own: what an iteration before this one has under way would take its rooms with it.
-        rooms = BufferPool(self._workers * self._prefetch + _ROOMS_IN_USE, self._largest)
-        for assembled in self._assembled(rooms):
+        # A pool for each iteration: an earlier one may still hold buffers of tasks under way.
+        buffers = BufferPool(self._workers * self._prefetch + _BUFFERS_IN_USE, self._largest)
+        for collated in self._collated(buffers):
             if mine != self._iteration:
                 raise RuntimeError("this iteration was ended by a later one, or by a state that was loaded")
-            if isinstance(assembled, DamagedShard):
+            if isinstance(collated, DamagedShard):
                 advice = "" if self._skip_at_most else ". To train without such clips, raise skip_at_most"
-                raise TooManyBadClips(f"{assembled}{advice}") from assembled
-            if isinstance(assembled, Exception):
-                raise assembled
-            self._count(assembled.batch.bad)
+                raise TooManyBadClips(f"{collated}{advice}") from collated
+            if isinstance(collated, Exception):
+                raise collated
+            self._count(collated.batch.bad)
             self._position += self._world
-            yield _handed_over(assembled, rooms)
+            yield _with_tensor(collated, buffers)
 
-    def _assembled(self, rooms: BufferPool) -> Iterator[CollatedBatch | Exception]:
-        draws = self._order.batches(self._position, self._rank, self._world)
+    def _collated(self, buffers: BufferPool) -> Iterator[CollatedBatch | Exception]:
+        refs = self._order.batches(self._position, self._rank, self._world)
         return iter(
             DataLoader(
-                Collator(self._clips, self._order.bucket, rooms, skipping=self._skip_at_most > 0),
+                Collator(self._clips, self._order.bucket, buffers, skip_bad=self._skip_at_most > 0),
                 batch_size=None,
-                sampler=_Tasks(draws, rooms),
+                sampler=_Tasks(refs, buffers),
                 num_workers=self._workers,
                 prefetch_factor=self._prefetch if self._workers else None,
-                collate_fn=_as_it_is,
-                generator=torch.Generator(),  # else the seeds of the workers are drawn from the trainer's own
-                worker_init_fn=_set_aside,
-                multiprocessing_context="fork" if self._workers else None,  # only so the rooms are the same
+                collate_fn=_identity,
+                generator=torch.Generator(),  # otherwise the workers' seeds come from the trainer's generator
+                worker_init_fn=_set_up_worker,
+                multiprocessing_context="fork" if self._workers else None,  # only forked workers share the buffers
             )
         )
 
@@ -148,11 +153,12 @@ class Loader:
             raise TooManyBadClips(f"{len(self._bad)} clips are bad, {self._skip_at_most} may be: {bad[-1]}")
 
 
-def _set_aside(_worker: int) -> None:
-    """What was garbage as the worker was forked is not its own to let go: threads that belong to it are not there.
+def _set_up_worker(_worker: int) -> None:
+    """Freeze the garbage collector and ignore signals, in a forked worker.
 
-    Signals that ask a whole group or job to end are the trainer's to answer, which still wants a step's batches; a
-    worker ends when the trainer says so, or is gone.
+    Finalizers of the parent's objects must not run there: they may need threads that the fork lost. Signals to a whole
+    group or job are for the trainer, which still needs a step's batches; a worker ends when the trainer says so, or is
+    gone.
     """
     gc.freeze()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -160,26 +166,26 @@ def _set_aside(_worker: int) -> None:
 
 
 class _Tasks:
-    """The sampler: what DataLoader hands out to its workers."""
+    """The sampler: the tasks that DataLoader gives to its workers."""
 
-    def __init__(self, draws: Iterator[list[SampleRef]], rooms: BufferPool) -> None:
-        self._draws = draws
-        self._rooms = rooms
+    def __init__(self, refs: Iterator[list[SampleRef]], buffers: BufferPool) -> None:
+        self._refs = refs
+        self._buffers = buffers
 
     def __iter__(self) -> Iterator[CollateTask]:
-        return (CollateTask(draws, self._rooms.acquire()) for draws in self._draws)
+        return (CollateTask(refs, self._buffers.acquire()) for refs in self._refs)
 
 
-def _handed_over(assembled: CollatedBatch, rooms: BufferPool) -> Batch:
-    if assembled.lodged is None:
-        return assembled.batch
-    return assembled.batch._replace(video=rooms.tensor(assembled.lodged))
+def _with_tensor(collated: CollatedBatch, buffers: BufferPool) -> Batch:
+    if collated.slot is None:
+        return collated.batch
+    return collated.batch._replace(video=buffers.tensor(collated.slot))
 
 
 def _largest(clips: SampleSet, order: BatchOrder) -> int:
-    """The bytes of a sample of the largest bucket."""
+    """Return the bytes of a sample of the largest bucket."""
     return max(clips.array_spec(int(number)).bytes for number in np.unique(order.bucket, return_index=True)[1])
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""Random access to the samples of sealed shards: each is one ranged read, and each read is checked."""
+"""Random access to the samples of sealed shards: one ranged read for each sample, and each read is checked."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from nextscene.shards.format.tar import DamagedShard, MemberGroup, group_bytes
 
 
 class DatasetNotFound(UsageError, ValueError):
-    """There is no dataset, or no such split of one, where one was looked for."""
+    """There is no dataset, or no such split of it."""
 
 
 class DatasetChanged(StoppedError):
-    """Shards were made anew and replaced since the dataset was opened. Opened again, it is whole."""
+    """Shards were sealed again and replaced since the dataset was opened. Opening it again helps."""
 
 
 class MissingShard(DamagedShard):
-    """A tar that is not there."""
+    """A tar that is missing."""
 
 
 def read_group(
     out: Storage, shard: ShardName, key: str, place: SampleLocation, members: Sequence[str], checksums: bool = True
 ) -> MemberGroup:
-    """One sample of a tar, from where its index says it is. Raise DamagedShard, naming shard and sample.
+    """Return one sample of a tar, from where its index says it is. Raise DamagedShard, naming shard and sample.
 
-    Headers, names, order and sizes are always compared with what was sealed; contents by their checksum, on request.
+    Headers, names, order and sizes are always compared with what was sealed; contents by their checksum if `checksums`.
     """
     where = f"{shard}: sample {key!r}"
     try:
@@ -63,13 +63,13 @@ class ShardReader:
         return len(self._places)
 
     def sample(self, key: str) -> Sample:
-        """Raise KeyError for a key that is not in the shard, DamagedShard for one that is not whole."""
+        """Return a sample. Raise KeyError for a key that is not in the shard, DamagedShard for a damaged sample."""
         name = self.receipt.name
         return Sample.of(read_group(self._out, name, key, self._places[key], self.receipt.members), str(name))
 
 
 def open_split(location: str, split: str) -> tuple[Storage, Manifest]:
-    """The dataset at a path or URI. Raise DatasetNotFound where there is none, or no sample of that split in it."""
+    """Open the dataset at a path or URI. Raise DatasetNotFound if there is none, or no sample of that split in it."""
     out = Storage.at(location)
     try:
         manifest = Manifest.read(out)
@@ -82,13 +82,13 @@ def open_split(location: str, split: str) -> tuple[Storage, Manifest]:
 
 
 class SplitReader:
-    """One split of a sealed dataset, opened by its manifest; its samples have numbers, in the order of the shards.
+    """One split of a sealed dataset, opened by its manifest; its samples are numbered in the order of the shards.
 
-    Nothing stays open between two reads, so a reader may be pickled or forked.
+    No file stays open between two reads, so a reader may be pickled or forked.
     """
 
     def __init__(self, location: str, split: str, checksums: bool = True) -> None:
-        """Raise DatasetNotFound where there is none, DamagedRecord, DamagedShard or StorageFault."""
+        """Open the split. Raise DatasetNotFound, DamagedRecord, DamagedShard, StorageFault."""
         self._out, manifest = open_split(location, split)
         self._checksums = checksums
         self.index = Index.read(self._out, manifest, split)
@@ -109,7 +109,7 @@ class SplitReader:
         return self.index.shards[int(self.index.shard[number])].name
 
     def group(self, number: int) -> MemberGroup:
-        """The members of one sample. Raise DamagedShard, or DatasetChanged."""
+        """Return the members of one sample. Raise DamagedShard, DatasetChanged."""
         index, shard = self.index, self.shard_of(number)
         try:
             return read_group(
@@ -118,12 +118,12 @@ class SplitReader:
         except MissingShard as missing:
             if shard.tar not in (listed.path for listed in Manifest.read(self._out).shards):
                 raise DatasetChanged(
-                    f"{shard} was made anew since {self._out.display_uri} was opened; open it again"
+                    f"{shard} was sealed again since {self._out.display_uri} was opened; open it again"
                 ) from missing
             raise
 
     def _check_files(self) -> None:
-        """Before anything is read: every tar is there and as long as it was. Raise DamagedShard, naming the first."""
+        """Check that every tar exists and has its length. Raise DamagedShard, naming the first that does not."""
         shards = self.index.shards
         for shard, entry in zip(shards, self._out.stats([shard.path for shard in shards]), strict=True):
             if entry is None:

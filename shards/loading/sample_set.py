@@ -1,4 +1,7 @@
-"""What a `Loader` draws from: numbered samples, an order to draw them in, and memory to put one into."""
+"""The interface of a `Loader` to its data: numbered samples, a shuffled order, and arrays to decode into.
+
+Tested in tests/shards/loading/test_loader.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Memory = npt.NDArray[Any]
 
 
 class ArraySpec(NamedTuple):
-    """How a sample lies in memory: the shape of its array, and numpy's name for the type of its numbers."""
+    """The array of a sample: its shape, and numpy's name of its type."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -26,7 +29,7 @@ class ArraySpec(NamedTuple):
 
 
 class SampleText(NamedTuple):
-    """What goes with a sample's array. `source` is the set of a mixture that it comes from, by its number there."""
+    """The fields that accompany a sample's array. `source` is the number of its dataset in a mixture."""
 
     text: str
     caption: str
@@ -36,34 +39,34 @@ class SampleText(NamedTuple):
 
 
 class BatchOrder(Protocol):
-    """An endless sequence of micro-batches, each of one bucket. See `shards.loading.shuffle.Order`."""
+    """An endless sequence of micro-batches, each of one bucket. See `shards.loading.shuffle.ShuffleOrder`."""
 
     @property
     def bucket(self) -> IntArray:
-        """[samples]: what each goes with."""
+        """Return the bucket of each sample, [samples]."""
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
-        """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th."""
+        """Yield every `world`-th micro-batch from `position` on, beginning with the `rank`-th."""
 
     def epoch_at(self, position: int) -> int:
-        """The epoch in which the micro-batch at this place in the sequence is completed."""
+        """Return the epoch in which the micro-batch at this position is completed."""
 
 
 class SampleSet(Protocol):
-    """Samples of one kind, numbered from 0 on."""
+    """Samples of one type, numbered from 0."""
 
     @property
     def shapes(self) -> IntArray:
-        """[samples, 3]: frames, width and height of each."""
+        """Return the shapes, [samples, 3]: frames, width and height."""
 
     @property
     def fingerprint(self) -> int:
-        """A checksum of keys and shapes, in order."""
+        """Return a checksum of keys and shapes, in order."""
 
-    def order(self, micro_batch: int, seed: int, window: int) -> BatchOrder: ...
+    def batch_order(self, micro_batch: int, seed: int, window: int) -> BatchOrder: ...
 
     def array_spec(self, number: int) -> ArraySpec:
-        """The same for all samples of a bucket."""
+        """Return the spec of a sample, which is the same for all samples of a bucket."""
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
-        """Read a sample and fills `memory`, which has its form. Raise DamagedShard."""
+        """Read a sample and fill `memory`, which fits its spec. Raise DamagedShard."""

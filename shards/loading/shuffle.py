@@ -1,9 +1,9 @@
-"""The order of training: an endless sequence of micro-batches that depends on the data and a seed alone.
+"""The shuffled order of training: an endless, deterministic sequence of micro-batches, by the data and a seed alone.
 
-Epoch after epoch, the shards are shuffled, then the samples within a window of consecutive shards, so that reads stay
-near each other. Each sample joins the micro-batch that its bucket has open; the sequence is that of their completion.
-What an epoch leaves open, the next one completes: no micro-batch is short, no sample is left out, and all are drawn
-equally often.
+In each epoch the shards are shuffled, then the samples within a window of consecutive shards, so that reads stay close
+together. Each sample joins the open micro-batch of its bucket; the sequence is the order in which micro-batches are
+completed. The next epoch completes what an epoch leaves open: every micro-batch has its full batch size, no sample is
+left out, and all are used equally often.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class SampleRef(NamedTuple):
-    """One use of a sample. The pair is unique in the sequence, so that randomness can be seeded by it."""
+    """One use of a sample. The pair is unique in the sequence, so that it can seed randomness."""
 
     number: int
     epoch: int
@@ -29,9 +29,10 @@ class SampleRef(NamedTuple):
 
 @dataclass(frozen=True)
 class ShuffleOrder:
-    """The sequence for samples of which `shard` and `bucket` ([samples]) say where they lie and what they go with.
+    """The sequence for samples with the given `shard` and `bucket`, both [samples].
 
-    Every micro-batch has `micro_batch` samples of one bucket. `window` is how many shards are shuffled as one.
+    Every micro-batch has `micro_batch` samples of one bucket. `window` is the number of shards that are shuffled
+    together.
     """
 
     shard: IntArray
@@ -47,28 +48,28 @@ class ShuffleOrder:
             raise ValueError(f"a micro-batch of {self.micro_batch} or a window of {self.window}: at least 1")
 
     def epoch(self, epoch: int) -> IntArray:
-        """[samples]: the numbers of all samples, in the order of this epoch."""
-        return self._in_order(np.arange(len(self.shard)), epoch)
+        """Return the numbers of all samples in the order of this epoch, [samples]."""
+        return self._shuffled(np.arange(len(self.shard)), epoch)
 
-    def _in_order(self, numbers: IntArray, epoch: int) -> IntArray:
-        """These samples, as they follow each other in an epoch."""
+    def _shuffled(self, numbers: IntArray, epoch: int) -> IntArray:
+        """Return these samples in their order in an epoch."""
         shards = self._shards
         turn = np.empty(int(shards[-1]) + 1, np.int64)
         shuffled = shards[np.argsort(splitmix64(shards, self.seed, epoch, 1), kind="stable")]
         turn[shuffled] = np.arange(len(shards)) // self.window
-        chance = splitmix64(numbers, self.seed, epoch, 2)
-        return numbers[np.lexsort((chance, turn[self.shard[numbers]]))]
+        random = splitmix64(numbers, self.seed, epoch, 2)
+        return numbers[np.lexsort((random, turn[self.shard[numbers]]))]
 
     @cached_property
     def _shards(self) -> IntArray:
         return np.unique(self.shard)
 
     def batches(self, position: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[SampleRef]]:
-        """From `position` in the sequence on, every `world`-th micro-batch, beginning with the `rank`-th. Endless."""
+        """Yield every `world`-th micro-batch from `position` on, beginning with the `rank`-th. Endless."""
         return map(BatchLookup(self).batch, count(position + rank, world))
 
     def epoch_at(self, position: int) -> int:
-        """The epoch in which the micro-batch at this place in the sequence is completed."""
+        """Return the epoch in which the micro-batch at this position is completed."""
         low, high = 0, 1
         while self.begin(high) <= position:
             low, high = high, 2 * high
@@ -78,16 +79,16 @@ class ShuffleOrder:
         return low
 
     def begin(self, epoch: int) -> int:
-        """How many micro-batches are completed before an epoch."""
+        """Return how many micro-batches are completed before an epoch."""
         return sum(epoch * size // self.micro_batch for size in self._sizes)
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """Samples in each bucket, as integers that do not overflow."""
+        """Return the samples in each bucket, as integers that do not overflow."""
         return [int(size) for size in np.unique(self.bucket, return_counts=True)[1]]
 
     def completed_in(self, epoch: int) -> IntArray:
-        """[micro-batches, micro_batch, 2]: number and epoch of each draw, in order of completion."""
+        """Return [micro-batches, micro_batch, 2]: number and epoch of each sample ref, in order of completion."""
         order = self.epoch(epoch)
         by_bucket = np.split(order[np.argsort(self.bucket[order], kind="stable")], np.cumsum(self._sizes)[:-1])
         batches = np.concatenate([self._completed_of(members, epoch) for members in by_bucket])
@@ -96,18 +97,18 @@ class ShuffleOrder:
         return batches[np.argsort(place[batches[:, -1, 0]], kind="stable")]
 
     def _completed_of(self, members: IntArray, epoch: int) -> IntArray:
-        """The same of one bucket, whose members are in the order of this epoch."""
+        """Return the same for one bucket, whose members are in the order of this epoch."""
         waiting = epoch * len(members) % self.micro_batch
-        runs = [_draws(members, epoch)]
+        runs = [_refs(members, epoch)]
         for before in range(epoch - 1, epoch - 1 - -(-waiting // len(members)), -1):
-            runs.insert(0, _draws(self._in_order(np.sort(members), before), before))
-        draws = np.concatenate(runs)[(len(runs) - 1) * len(members) - waiting :]
-        whole = len(draws) // self.micro_batch
-        return draws[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2)
+            runs.insert(0, _refs(self._shuffled(np.sort(members), before), before))
+        refs = np.concatenate(runs)[(len(runs) - 1) * len(members) - waiting :]
+        whole = len(refs) // self.micro_batch
+        return refs[: whole * self.micro_batch].reshape(whole, self.micro_batch, 2)
 
 
 class BatchLookup:
-    """The micro-batches of an order by their places. It holds the epoch of the last one, for those that follow."""
+    """Random access to the micro-batches of an order. It caches the epoch of the last one."""
 
     def __init__(self, order: ShuffleOrder) -> None:
         self._order = order
@@ -121,12 +122,12 @@ class BatchLookup:
         return [SampleRef(int(number), int(epoch)) for number, epoch in self._completed[place - self._begin]]
 
 
-def _draws(numbers: IntArray, epoch: int) -> IntArray:
+def _refs(numbers: IntArray, epoch: int) -> IntArray:
     return np.stack([numbers, np.full_like(numbers, epoch)], axis=1)
 
 
 def splitmix64(numbers: IntArray, *seeds: int) -> npt.NDArray[np.uint64]:
-    """An even 64-bit hash (the finaliser of SplitMix64): the same on every machine and with every version of numpy."""
+    """Return an even 64-bit hash, the finalizer of SplitMix64: the same on every machine and with every numpy."""
     mixed = np.zeros(len(numbers), np.uint64)
     for word in (*seeds, numbers.astype(np.uint64)):
         mixed = mixed + np.asarray(word % 2**64 if isinstance(word, int) else word, np.uint64) + np.uint64(GOLDEN)
@@ -137,4 +138,4 @@ def splitmix64(numbers: IntArray, *seeds: int) -> npt.NDArray[np.uint64]:
 
 
 GOLDEN = 0x9E3779B97F4A7C15
-"""The golden ratio's fraction in 2⁻⁶⁴: its multiples lie evenly."""
+"""The fraction of the golden ratio in units of 2⁻⁶⁴: its multiples are spread evenly."""

@@ -1,7 +1,8 @@
-"""The streaming recipe: whole shards from front to back with the webdataset library, where ranged reads are dear.
+"""Streaming: whole shards from front to back with the webdataset library, for stores where ranged reads are slow.
 
-Shards go to ranks and workers in turn, so an epoch is exact only over all of them together, ranks may get different
-numbers of clips, and a run cannot be resumed in the middle of one. `shards.loading.loader` has none of these limits.
+Shards go to ranks and workers in turn, so only all of them together see each clip once per epoch; ranks may get
+different numbers of clips, and a run cannot be resumed within an epoch. `shards.loading.loader` has none of these
+limits.
 """
 
 from __future__ import annotations
@@ -29,19 +30,18 @@ def stream(
     location: str,
     split: str = "train",
     *,
-    delivery: ClipTransform = _AS_STORED,
+    transform: ClipTransform = _AS_STORED,
     seed: int = 0,
     epoch: int = 0,
     rank: int = 0,
     world: int = 1,
     buffer: int = 64,
 ) -> webdataset.DataPipeline:
-    """One epoch of this rank's shards: an iterable dataset for DataLoader, of the items that `ClipTransform.item`
-    makes.
+    """Return one epoch of this rank's shards: an iterable dataset for DataLoader, of the items of `ClipTransform.item`.
 
-    Shards are shuffled by seed and epoch, clips in a buffer of so many, before they are decoded. Damage is raised as
-    by the other readers, and a shard with fewer clips than the manifest says is damaged; add stages with `.compose`.
-    Make a new one for each epoch.
+    Shards are shuffled by seed and epoch, clips in a buffer of `buffer`, before they are decoded. Damage is raised as
+    by the other readers; a shard with fewer clips than the manifest says is damaged. Add stages with `.compose`. Make a
+    new one for each epoch.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} of a world of {world}")
@@ -53,12 +53,12 @@ def stream(
         webdataset.split_by_worker,
         _SampleStream(out),
         webdataset.detshuffle(buffer, buffer // 2, seed=seed, epoch=epoch - 1),
-        _Items(delivery),
+        _Items(transform),
     )
 
 
 class _SampleStream:
-    """A stage: the samples of each shard, with their shard's name."""
+    """A stage: the samples of each shard, each with the name of its shard."""
 
     def __init__(self, out: Storage) -> None:
         self._out = out
@@ -80,12 +80,12 @@ class _SampleStream:
 
 
 class _Items:
-    """A stage: samples decoded."""
+    """A stage: decoded samples."""
 
-    def __init__(self, delivery: ClipTransform) -> None:
-        self._delivery = delivery
+    def __init__(self, transform: ClipTransform) -> None:
+        self._transform = transform
 
     def __call__(self, samples: Iterable[tuple[Sample, str]]) -> Iterator[dict[str, Any]]:
         for sample, shard in samples:
             record = sample.record
-            yield self._delivery.item(sample, Shape(record.frames, record.width, record.height), shard)
+            yield self._transform.item(sample, Shape(record.frames, record.width, record.height), shard)

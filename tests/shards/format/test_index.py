@@ -178,20 +178,20 @@ def test_a_wrong_number_in_an_index_is_found_when_it_is_checked(out: Storage) ->
 def test_a_manifest_without_the_receipts_it_lists_is_refused(out: Storage) -> None:
     out.delete(TRAIN)
     out.delete(ShardName("train", 2).receipt)
-    with pytest.raises(DamagedRecord, match=r"nsp-000002.tar, which has no receipt"):
+    with pytest.raises(DamagedRecord, match=r"nsp-000002.tar, whose receipt is missing"):
         read(out)
 
 
 # ---- sets that belong together -----------------------------------------------------------------------------------
 
 
-def examine(group: MemberGroup, shard: str) -> Shape:
+def validate(group: MemberGroup, shard: str) -> Shape:
     if len(group.contents[1]) % 8:
         raise DamagedShard(f"{shard}: sample {group.key!r}: half a number")
     return Shape(1, 2, 3)
 
 
-LATENTS = SampleType(("json", "npy"), examine)
+LATENTS = SampleType(("json", "npy"), validate)
 
 
 def seal_latents(folder: Path, keys: list[str]) -> Index:

@@ -188,7 +188,7 @@ def test_the_manifest_comes_back_as_it_was_published(tmp_path: Path) -> None:
 def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     out = Storage.at(tmp_path)
     replace(Manifest.of([RECEIPT], "f" * 64, True), schema_version=99).publish(out)
-    with pytest.raises(ValueError, match=r"manifest.json in .* has schema version 99, not 2; .* build anew"):
+    with pytest.raises(ValueError, match=r"manifest.json in .* has schema version 99, not 2; .* build again"):
         Manifest.read(out)
 
 

@@ -99,7 +99,7 @@ def test_a_size_that_no_picture_has_is_refused(out: Storage, size: tuple[int, in
 
 
 def test_a_decoder_that_there_is_none_of_is_refused_with_those_there_are(out: Storage) -> None:
-    with pytest.raises(ValueError, match="'pyAV' is none of pyav, decord"):
+    with pytest.raises(ValueError, match="'pyAV' is not one of pyav, decord"):
         ClipDataset(out.uri, backend="pyAV")  # type: ignore[arg-type]
 
 

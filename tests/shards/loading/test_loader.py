@@ -338,7 +338,7 @@ def test_a_worker_that_dies_is_told_and_the_position_stays(clips: ClipDataset, m
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_that_are_kept_stay_as_they_are(clips: ClipDataset, workers: int) -> None:
-    """More of them than there are rooms, while others are let go."""
+    """More of them than there are buffers, while others are released."""
     kept = []
     for number, batch in enumerate(islice(Loader(clips, micro_batch=2, seed=4, workers=workers), 40)):
         if number % 3:
@@ -346,6 +346,6 @@ def test_batches_that_are_kept_stay_as_they_are(clips: ClipDataset, workers: int
     assert all(batch.video.equal(then) for batch, then in kept)
 
 
-def test_rooms_are_used_again(clips: ClipDataset) -> None:
+def test_buffers_are_used_again(clips: ClipDataset) -> None:
     places = [batch.video.data_ptr() for batch in islice(Loader(clips, micro_batch=2, workers=1), 40)]
     assert len(set(places)) <= 5

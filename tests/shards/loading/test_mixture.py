@@ -44,7 +44,7 @@ def by_hand(order: MixtureOrder) -> Iterator[list[SampleRef]]:
     """The same sequence, turn by turn and sample by sample."""
     each = [order_by_hand(one) for one in order.orders]
     for place in count():
-        source = turn_by_hand(order.turns.weights, place)
+        source = turn_by_hand(order.interleave.weights, place)
         yield [SampleRef(begins(order)[source] + draw.number, draw.epoch) for draw in next(each[source])]
 
 
@@ -72,9 +72,9 @@ def test_each_set_goes_on_in_its_own_order_unbroken_and_has_its_share(order: Mix
         sources = {int(np.searchsorted(begins(order), draw.number, side="right")) - 1 for draw in batch}
         (source,) = sources
         drawn[source].append([SampleRef(draw.number - begins(order)[source], draw.epoch) for draw in batch])
-    for (source, batches), weight in zip(drawn.items(), order.turns.weights, strict=True):
+    for (source, batches), weight in zip(drawn.items(), order.interleave.weights, strict=True):
         assert batches == list(islice(order.orders[source].batches(), len(batches)))
-        assert abs(len(batches) - 80 * weight / sum(order.turns.weights)) <= 3
+        assert abs(len(batches) - 80 * weight / sum(order.interleave.weights)) <= 3
 
 
 @given(mixed(), st.integers(0, 60))
@@ -133,7 +133,7 @@ def told(batch: Batch) -> list[tuple[list[str], list[int], list[SampleRef]]]:
 def test_a_loader_gives_the_clips_of_all_sets_and_says_of_which(sets: list[ClipDataset], workers: int) -> None:
     mixture = Mixture(sets, [1, 2])
     assert len(mixture) == 13
-    order = mixture.order(2, 5, 8)
+    order = mixture.batch_order(2, 5, 8)
     batches = take(Loader(mixture, micro_batch=2, seed=5, workers=workers), 15)
     for batch, draws in zip(batches, order.batches(), strict=False):
         source = int(draws[0].number >= len(FIRST))

@@ -39,7 +39,7 @@ def test_all_ranks_and_workers_together_see_each_clip_once(out: Storage, workers
 def test_items_are_those_of_the_map_style_dataset(out: Storage) -> None:
     clips = ClipDataset(out.uri, max_frames=9, size=(40, 24))
     known = {item["key"]: item for item in clips}
-    for item in stream(out.uri, delivery=ClipTransform(max_frames=9, size=(40, 24))):
+    for item in stream(out.uri, transform=ClipTransform(max_frames=9, size=(40, 24))):
         wanted = known.pop(item["key"])
         assert (item["video"] == wanted["video"]).all()
         assert {**item, "video": None} == {**wanted, "video": None}
