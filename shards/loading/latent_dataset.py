@@ -74,7 +74,7 @@ class LatentSample:
 
     @staticmethod
     def of(group: MemberGroup, shard: str) -> LatentSample:
-        """Return the latent of a group. Raise DamagedShard, naming `shard` and the sample, if record or size is wrong."""
+        """Return the latent of a group. Raise DamagedShard, naming shard and sample, if record or size is wrong."""
         try:
             record = LatentRecord.from_bytes(group.contents[0])
         except ValueError as error:

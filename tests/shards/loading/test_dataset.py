@@ -116,5 +116,5 @@ def test_a_dataset_that_was_made_anew_under_a_reader_is_told_as_that(tmp_path: P
     replace(manifest, shards=manifest.shards[1:]).publish(out)
     out.delete(manifest.shards[0].path)
     assert clips[4]["key"] == f"{4:024x}"
-    with pytest.raises(DatasetChanged, match=r"train/nsp-000000 was made anew .*open it again"):
+    with pytest.raises(DatasetChanged, match=r"train/nsp-000000 was sealed again .*open it again"):
         clips[0]
