@@ -19,7 +19,7 @@ from nextscene.shards.format.sample import SCHEMA_VERSION
 CUT_VERSION = 2
 """Version of the cut's own logic. It counts up when the same file and settings give other bytes or another outcome."""
 
-LEGACY_VALUES: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1}
+LEGACY_VALUES: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1, "rules.further": ""}
 """Setting → its value in datasets that were begun before the setting existed, which may differ from the default.
 
 Every new setting gets an entry. A dataset with this value makes the same decisions as one without the setting, and has
@@ -43,6 +43,7 @@ class Rules:
     min_image_side: int = setting(512, "Smallest shorter side of an image, in pixels.")
     hdr: Literal["convert", "reject"] = setting("convert", "Convert HDR video to BT.709, or reject it.")
     max_damaged_frames: int = setting(0, "Damaged frames that a clip may have.")
+    further: str = setting("", "Names of further rules, separated by commas.")
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,10 @@ def fingerprint(identity_settings: Mapping[str, Any]) -> str:
 
 def as_tables(config: BuildConfig) -> dict[str, Any]:
     """Return the configuration as nested tables, for TOML."""
-    return asdict(config)
+    tree = asdict(config)
+    if not config.rules.further:  # as versions that do not know it wrote it, which can go on with it
+        del tree["rules"]["further"]
+    return tree
 
 
 def legacy_value(name: str) -> Any:

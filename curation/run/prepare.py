@@ -19,6 +19,7 @@ from nextscene.curation.config import CUT_VERSION, LEGACY_VALUES, BuildConfig, a
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan, write_plan
 from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig
+from nextscene.curation.rules.registry import active_rules
 from nextscene.curation.run.cut_version import discard_clips, needs_recut
 from nextscene.curation.run.recorded_budget import record_budget
 from nextscene.curation.run.source_moved import compare_moved
@@ -72,6 +73,7 @@ def prepare(
 
     What an older version of the cut left of an unfinished dataset is discarded.
     """
+    active_rules(config.rules, needs_frames=False)  # an unknown one is refused before any work
     identity_settings = config.identity_settings(ffmpeg.build())
     try:
         _note_if_moved(out, source, config, identity_settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,8 +17,11 @@ from nextscene.curation.media.probe import Measured
 from nextscene.curation.media.seek import Span
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.judge.api.request import Frame
+from nextscene.judge.config import ClaudeConfig
 
 _QUALITY = 4
+_FOR_RULES = ClaudeConfig(frames=8, frame_height=336)
+"""Fixed, so that a rule decides the same under every judge."""
 
 
 def extract_keyframes(
@@ -53,6 +57,13 @@ def extract_keyframes(
         return done
     found = frames_in(scratch, places, config)
     return found or ClipOutcome("failed", "short_decode", "no frame could be decoded to caption it from")
+
+
+def frames_for_rules(
+    source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
+) -> tuple[Frame, ...] | ClipOutcome:
+    """Return the frames that rules look at: as `extract_keyframes`, whatever the settings of the judge are."""
+    return extract_keyframes(source, span, measured, replace(config, claude=_FOR_RULES), scratch)
 
 
 def frames_in(scratch: Path, places: Sequence[int], config: BuildConfig) -> tuple[Frame, ...]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nextscene.common.storage import StorageFault
-from nextscene.curation.config import BuildConfig, Rules
+from nextscene.curation.config import BuildConfig
 from nextscene.curation.media.header_reader import HEADER_READER, HeaderError
-from nextscene.curation.media.probe import UNKNOWN_DURATION, ImplausibleHeader, Measured, NoVideo, UnreadableFile
+from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile
 from nextscene.curation.outcome import ClipOutcome, Undecided
 from nextscene.curation.plan import PlannedClip
-from nextscene.curation.sources import MISSING, OPEN_END
+from nextscene.curation.rules.base import ClipFacts
+from nextscene.curation.rules.registry import active_rules, first_rejection
+from nextscene.curation.sources import MISSING
 from nextscene.curation.sources.reader import SourceChanged, SourceReader
 from nextscene.judge.api.request import Frame
-
-_SPAN_SLACK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,49 +34,6 @@ class Screened:
 
 ScreenResult = Screened | ClipOutcome | Undecided | None
 """What is known of a clip before it is asked about; None where its earlier end stands."""
-
-Rule = Callable[[PlannedClip, Measured, Rules], ClipOutcome | None]
-
-
-def size_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> ClipOutcome | None:
-    """The displayed size must be at least the configured one; an image's shorter side likewise."""
-    shown = f"shown {measured.width}×{measured.height}"
-    if measured.is_image:
-        if min(measured.width, measured.height) >= rules.min_image_side:
-            return None
-        return ClipOutcome("rejected", "too_small", f"{shown}, shorter side below {rules.min_image_side}")
-    narrow, low = measured.width < rules.min_width, measured.height < rules.min_height
-    if not narrow and not low:
-        return None
-    reason = "too_small" if narrow and low else "too_narrow" if narrow else "too_low"
-    return ClipOutcome("rejected", reason, f"{shown}, below {rules.min_width}×{rules.min_height}")
-
-
-def span_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> ClipOutcome | None:
-    """The span must lie inside the file. An image has no span."""
-    if clip.start_ms == 0 and clip.end_ms == OPEN_END:
-        return None
-    if measured.is_image:
-        return ClipOutcome("rejected", "span_outside", "a span of an image")
-    if measured.end == UNKNOWN_DURATION:
-        return None
-    end = clip.start_ms / 1000 if clip.end_ms == OPEN_END else clip.end_ms / 1000
-    if clip.start_ms / 1000 < measured.end and end <= measured.end + _SPAN_SLACK_SECONDS:
-        return None
-    span = f"{clip.start_ms / 1000:.3f}–{'' if clip.end_ms == OPEN_END else f'{end:.3f}'} s"
-    return ClipOutcome("rejected", "span_outside", f"span {span} of a video of {measured.end:.3f} s")
-
-
-def color_rule(clip: PlannedClip, measured: Measured, rules: Rules) -> ClipOutcome | None:
-    """What the headers say of color must have a meaning, and HDR be wanted."""
-    if measured.color.unknown:
-        return ClipOutcome("rejected", "unknown_color", f"nobody knows how to show {measured.color.unknown}")
-    if measured.color.is_hdr and rules.hdr == "reject":
-        return ClipOutcome("rejected", "hdr", f"its transfer is {measured.color.transfer}")
-    return None
-
-
-RULES: tuple[Rule, ...] = (size_rule, span_rule, color_rule)
 
 
 def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Measured | ClipOutcome:
@@ -99,7 +55,5 @@ def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Meas
         return ClipOutcome("failed", "header_error", str(error))
     except OSError as fault:
         raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
-    for rule in RULES:
-        if outcome := rule(clip, measured, config.rules):
-            return replace(outcome, measured=measured)
-    return measured
+    rejection = first_rejection(active_rules(config.rules, needs_frames=False), ClipFacts(clip, measured, config))
+    return replace(rejection, measured=measured) if rejection else measured

@@ -30,11 +30,13 @@ from nextscene.curation.media.seek import Span
 from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.curation.paid_calls import with_calls
 from nextscene.curation.plan import PlannedClip, Unit
+from nextscene.curation.rules.base import ClipFacts
+from nextscene.curation.rules.registry import active_rules, first_rejection
 from nextscene.curation.run.source_sentinels import planned_in
 from nextscene.curation.sources.reader import SentinelFile, SourceChanged, SourceReader
 from nextscene.curation.stages.cut import Cut, cut
 from nextscene.curation.stages.describe import DescribedScene
-from nextscene.curation.stages.keyframes import extract_keyframes
+from nextscene.curation.stages.keyframes import extract_keyframes, frames_for_rules
 from nextscene.curation.stages.keyframes_v1 import extract_keyframes_v1
 from nextscene.curation.stages.parallel_clips import ClipWorkspace, map_clips
 from nextscene.curation.stages.previous_revision import PreviousRevision
@@ -133,6 +135,8 @@ def _screen_and_extract(context: UnitContext, clip: PlannedClip, workspace: Clip
     measured = _outcome_of_error(lambda: screen(clip, workspace.reader, context.config))
     if isinstance(measured, ClipOutcome):
         return measured
+    if rejection := _rejected_by_frames(context, clip, measured, workspace):
+        return replace(rejection, measured=measured)
     if clip.caption or not context.config.judge_kind.can_caption:
         return Screened(measured)
     frames = _run_on_file(
@@ -150,6 +154,23 @@ def _screen_and_extract(context: UnitContext, clip: PlannedClip, workspace: Clip
             lambda source: extract_keyframes_v1(source, _span(clip), measured, context.config, workspace.scratch),
         )
     return Screened(measured, frames, earlier_frames=() if isinstance(earlier, ClipOutcome) else earlier)
+
+
+def _rejected_by_frames(
+    context: UnitContext, clip: PlannedClip, measured: Measured, workspace: ClipWorkspace
+) -> ClipOutcome | None:
+    """Return the outcome by the first rule over frames that a clip does not pass. Decode nothing without such rules."""
+    rules = active_rules(context.config.rules, needs_frames=True)
+    if not rules:
+        return None
+    frames = _run_on_file(
+        clip,
+        workspace,
+        lambda source: frames_for_rules(source, _span(clip), measured, context.config, workspace.scratch),
+    )
+    if isinstance(frames, ClipOutcome):
+        return frames
+    return _outcome_of_error(lambda: first_rejection(rules, ClipFacts(clip, measured, context.config, frames)))
 
 
 def cut_unit(

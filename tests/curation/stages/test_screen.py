@@ -18,17 +18,18 @@ from nextscene.curation.config import Rules
 from nextscene.curation.media.probe import UNKNOWN_DURATION, Measured, measure
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.rules.base import ClipFacts
+from nextscene.curation.rules.headers import size_rule, span_rule
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sources import OPEN_END, Source
 from nextscene.curation.sources.reader import SourceReader
-from nextscene.curation.stages.screen import screen, size_rule, span_rule
+from nextscene.curation.stages.screen import screen
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.shards.format.layout import ShardName
 from tests.curation.planning import planned
 from tests.fakes.loopback import CLAUDE, judge_budget, spoil
 from tests.support import SMALL, assert_same_dataset, build_inline, ledger, make_video, problems, run_ffmpeg, write_csv
 
-RULES = Rules()
 CLIP = PlannedClip(0, "0" * 24, "train", 0, 0, "", "a", "a", "a", 0, OPEN_END, "", "", 0, -1, 1, 0)
 
 
@@ -38,6 +39,10 @@ def video(width: int, height: int, duration: float = 10.0) -> Measured:
 
 def image(width: int, height: int) -> Measured:
     return Measured(True, width, height, 0.0, "PNG")
+
+
+def facts(clip: PlannedClip, measured: Measured, rules: Rules | None = None) -> ClipFacts:
+    return ClipFacts(clip, measured, replace(SMALL, rules=rules or Rules()))
 
 
 def reason(outcome: ClipOutcome | Measured | None) -> str:
@@ -67,7 +72,9 @@ def test_an_image_is_kept_by_its_shorter_side(width: int, height: int) -> None:
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 2000), st.integers(1, 2000))
 def test_the_sizes_are_those_of_the_configuration(width: int, height: int, least_width: int, least_height: int) -> None:
     rules = Rules(min_width=least_width, min_height=least_height)
-    assert (size_rule(CLIP, video(width, height), rules) is None) is (width >= least_width and height >= least_height)
+    assert (size_rule(facts(CLIP, video(width, height), rules)) is None) is (
+        width >= least_width and height >= least_height
+    )
 
 
 @given(st.integers(0, 12_000), st.one_of(st.just(OPEN_END), st.integers(1, 12_000)), st.integers(1, 10_000))
@@ -96,7 +103,7 @@ def test_a_span_begins_before_the_end_of_the_file_and_ends_at_most_a_tenth_of_a_
 )
 def test_the_edges_of_a_span(start: int, end: int, duration: float, wanted: str) -> None:
     clip = replace(CLIP, start_ms=start, end_ms=end)
-    assert reason(span_rule(clip, video(900, 500, duration), RULES)) == wanted
+    assert reason(span_rule(facts(clip, video(900, 500, duration)))) == wanted
 
 
 def test_the_detail_names_span_and_duration() -> None:
@@ -106,9 +113,9 @@ def test_the_detail_names_span_and_duration() -> None:
 
 
 def test_an_image_has_no_span() -> None:
-    assert reason(span_rule(replace(CLIP, start_ms=0, end_ms=1000), image(600, 600), RULES)) == "rejected: span_outside"
-    assert reason(span_rule(replace(CLIP, start_ms=500), image(600, 600), RULES)) == "rejected: span_outside"
-    assert span_rule(CLIP, image(600, 600), RULES) is None
+    assert reason(span_rule(facts(replace(CLIP, start_ms=0, end_ms=1000), image(600, 600)))) == "rejected: span_outside"
+    assert reason(span_rule(facts(replace(CLIP, start_ms=500), image(600, 600)))) == "rejected: span_outside"
+    assert span_rule(facts(CLIP, image(600, 600))) is None
 
 
 # ---- files -----------------------------------------------------------------------------------------------------
@@ -332,7 +339,7 @@ def test_what_was_measured_is_kept_where_no_picture_can_be_taken_for_a_caption(
     make_video(tmp_path / "a.mp4", 0.25, "832x480")
     source = write_csv(tmp_path / "clips.csv", [{"video": "a.mp4"}])
     monkeypatch.setattr(
-        "nextscene.curation.stages.unit.look", lambda *_: ClipOutcome("failed", "short_decode", "no frame")
+        "nextscene.curation.stages.unit.extract_keyframes", lambda *_: ClipOutcome("failed", "short_decode", "no frame")
     )
     prepare(Storage.at(tmp_path / "out"), Source.at(str(source)), CLAUDE, judge_budget(uncaptioned="caption"))
     job = UnitContext(CLAUDE, Storage.at(tmp_path), Storage.at(tmp_path / "out"), ffmpeg.build(), "r", judge_budget())
