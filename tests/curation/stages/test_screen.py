@@ -57,7 +57,7 @@ def test_a_video_is_kept_from_the_smallest_size_on_and_the_reason_says_which_sid
     width: int, height: int
 ) -> None:
     wanted = {(True, True): "fine", (False, True): "rejected: too_narrow", (True, False): "rejected: too_low"}
-    outcome = size_rule(CLIP, video(width, height), RULES)
+    outcome = size_rule(facts(CLIP, video(width, height)))
     assert reason(outcome) == wanted.get((width >= 832, height >= 480), "rejected: too_small")
     if outcome:
         assert f"{width}×{height}" in outcome.detail and "832×480" in outcome.detail
@@ -65,7 +65,7 @@ def test_a_video_is_kept_from_the_smallest_size_on_and_the_reason_says_which_sid
 
 @given(st.integers(500, 520), st.integers(500, 520))
 def test_an_image_is_kept_by_its_shorter_side(width: int, height: int) -> None:
-    outcome = size_rule(CLIP, image(width, height), RULES)
+    outcome = size_rule(facts(CLIP, image(width, height)))
     assert reason(outcome) == ("fine" if width >= 512 and height >= 512 else "rejected: too_small")
 
 
@@ -83,7 +83,7 @@ def test_a_span_begins_before_the_end_of_the_file_and_ends_at_most_a_tenth_of_a_
 ) -> None:
     clip = replace(CLIP, start_ms=start, end_ms=end)
     inside = start < duration and (end == OPEN_END or end <= duration + 100)
-    outcome = span_rule(clip, video(900, 500, duration / 1000), RULES)
+    outcome = span_rule(facts(clip, video(900, 500, duration / 1000)))
     if (start, end) == (0, OPEN_END):
         inside = True
     assert reason(outcome) == ("fine" if inside else "rejected: span_outside")
@@ -108,7 +108,7 @@ def test_the_edges_of_a_span(start: int, end: int, duration: float, wanted: str)
 
 def test_the_detail_names_span_and_duration() -> None:
     clip = replace(CLIP, start_ms=1_500, end_ms=12_000)
-    outcome = span_rule(clip, video(900, 500, 10.0), RULES)
+    outcome = span_rule(facts(clip, video(900, 500, 10.0)))
     assert outcome is not None and "1.500–12.000 s" in outcome.detail and "10.000 s" in outcome.detail
 
 
