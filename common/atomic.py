@@ -1,7 +1,4 @@
-"""Atomic changes of files on a local disk: write a draft, sync it, rename it; create and delete exclusively.
-
-Tested in tests/common/test_storage.py.
-"""
+"""Atomic changes of files on a local disk: write a draft, sync it, rename it; create and delete exclusively."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A folder on a local disk that belongs to a storage, even if that is an object store.
 
-Tested in tests/judge/spending/test_journal.py.
+Tested in tests/faults/test_lost_mount.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The check of a location that a user gives: a local path, or the URI of an object store.
-
-Tested in tests/common/test_storage.py.
-"""
+"""The check of a location that a user gives: a local path, or the URI of an object store."""
 
 from __future__ import annotations
 

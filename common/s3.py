@@ -2,7 +2,7 @@
 
 Both reach the same place: what Arrow takes from the URI and the environment is handed to boto3.
 
-Tested in tests/interop/.
+Tested in tests/interop/test_s3.py.
 """
 
 from __future__ import annotations

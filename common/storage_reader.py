@@ -1,7 +1,4 @@
-"""The reading side of a storage: look up, open, read, fetch and list files below one root.
-
-Tested in tests/common/test_storage.py.
-"""
+"""The reading side of a storage: look up, open, read, fetch and list files below one root."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The cause in the logs of a Ray that did not start: the last line that names an error.
-
-Tested in tests/common/ray_cluster/test_cluster.py.
-"""
+"""The cause in the logs of a Ray that did not start: the last line that names an error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Errors of a Ray that does not start or answer, classified: a user's mistake, or a stop to resume from.
-
-Tested in tests/common/ray_cluster/test_cluster.py.
-"""
+"""Errors of a Ray that does not start or answer, classified: a user's mistake, or a stop to resume from."""
 
 from __future__ import annotations
 
