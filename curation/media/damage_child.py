@@ -1,6 +1,6 @@
 """Finding damage: a span decoded packet by packet, each fault with its time. Run in a process of its own.
 
-    python examine.py SOURCE CONTAINERS STREAM FIRST SECONDS TARGET
+    python damage_child.py SOURCE CONTAINERS STREAM FIRST SECONDS TARGET
 
 `FIRST` is the time of the clip's first frame, `SECONDS` the most that the clip lasts. Writes to `TARGET` one line of
 JSON for each fault that the clip shows: its time, and what demuxer or decoder said.

@@ -23,8 +23,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from nextscene.common.sized_file import SizedFile
 from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, UnreadableFile, measure
-from nextscene.curation.sources.sized_file import SizedFile
 
 BUFFER_BYTES = 64 << 10
 OUT_OF_MEMORY = errno.ENOMEM

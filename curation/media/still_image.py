@@ -1,6 +1,6 @@
 """A still image as plain R'G'B': run in a process of its own, since a stranger's file is decoded here.
 
-    python still.py SOURCE TARGET
+    python still_image.py SOURCE TARGET
 
 writes a PPM of 8 bits: turned upright, in sRGB by its ICC profile, what is transparent composited over white. Ends with
 one line on stderr and status 1 for an image that is damaged, status 2 for one of a kind that cannot be shown.

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol, cast
 
+from nextscene.common.sized_file import SizedFile
 from nextscene.common.storage import Entry, Storage, StorageFault
 from nextscene.curation.sources.clip import MISSING, WHOLE_FILE, locate
 from nextscene.curation.sources.digest import Region, digest, region_of
-from nextscene.curation.sources.sized_file import SizedFile
 
 _READ_BYTES = 4 << 20
 _MAX_SUFFIX = 16

@@ -85,7 +85,13 @@ def test_no_child_of_a_build_and_of_its_page_gets_a_secret(
     write_report(Storage.at(tmp_path / "out"), SMALL, "", Storage.at(folder))
     assert [row.reason for row in ledger(tmp_path / "out")] == ["", "damaged", "too_small", ""]
     programs = {word.rpartition("/")[2] for line, _ in started for word in line[:3]}
-    assert {"header_child.py", "still.py", "examine.py", "darkroom.py", Path(ffmpeg.executable()).name} <= programs
+    assert {
+        "header_child.py",
+        "still_image.py",
+        "damage_child.py",
+        "decode_pool.py",
+        Path(ffmpeg.executable()).name,
+    } <= programs
     for line, environment in started:
         assert environment is not None and not set(SECRETS) & set(environment), line
 

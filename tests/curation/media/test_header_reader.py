@@ -158,9 +158,9 @@ def test_a_fault_of_storage_while_reading_for_the_child_is_told_as_it_is(video: 
 def test_the_child_ends_with_its_parent(video: Path) -> None:
     program = (
         "import os, pathlib, psutil, signal, sys\n"
-        "from nextscene.curation.config import Limits\n"
+        "from nextscene.curation.config import RunLimits\n"
         "from nextscene.curation.media.header_reader import HEADER_READER\n"
-        "HEADER_READER.measure(pathlib.Path(sys.argv[1]), Limits())\n"
+        "HEADER_READER.measure(pathlib.Path(sys.argv[1]), RunLimits())\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

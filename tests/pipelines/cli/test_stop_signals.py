@@ -135,7 +135,7 @@ def test_a_signal_at_any_moment_of_a_commands_end_is_answered_in_order() -> None
 
         def trace(frame: FrameType, event: str, _argument: Any) -> Any:
             nonlocal count
-            if frame.f_code.co_name == "run" and frame.f_code.co_filename.endswith("endings.py"):
+            if frame.f_code.co_name == "run" and frame.f_code.co_filename.endswith("exit_codes.py"):
                 frame.f_trace_opcodes = True
                 if event == "opcode" and signal.getsignal(signal.SIGTERM) != nobody_before:
                     count += 1
@@ -237,14 +237,14 @@ import threading, time, click
 from pathlib import Path
 from nextscene.pipelines.cli.stop_signals import STOPS
 STOPS.install()
-from nextscene.pipelines.cli.exit_codes import ends
+from nextscene.pipelines.cli.exit_codes import handle_errors
 
 def work():
     while not Path("go").exists():
         time.sleep(0.01)
 
 @click.command()
-@ends("all is kept")
+@handle_errors("all is kept")
 def main():
     threading.Thread(target=work).start()
 
