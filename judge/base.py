@@ -1,4 +1,7 @@
-"""The interface of judges: describe the scene before a clip, and verify it against the caption."""
+"""The interface of judges: describe the scene before a clip, and verify it against the caption.
+
+Tested in tests/judge/test_claude.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settings that decide the answers of the judge `claude`."""
+"""Settings that decide the answers of the judge `claude`.
+
+Tested in tests/judge/test_claude.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Errors of the judge. Each message is one line: the thing, the reason, the remedy."""
+"""Errors of the judge. Each message is one line: the thing, the reason, the remedy.
+
+Tested in tests/judge/api/test_client.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Escaping of text from data, so that it stays a value in the template that it is put into."""
+"""Escaping of text from data, so that it stays a value in the template that it is put into.
+
+Tested in tests/judge/api/test_wire.py.
+"""
 
 from __future__ import annotations
 

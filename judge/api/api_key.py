@@ -1,4 +1,7 @@
-"""The API key of this process: checked before use, and redacted from all texts."""
+"""The API key of this process: checked before use, and redacted from all texts.
+
+Tested in tests/judge/api/test_client.py.
+"""
 
 from __future__ import annotations
 

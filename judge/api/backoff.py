@@ -1,4 +1,7 @@
-"""Retry policy, exponential backoff, and the detection of outages."""
+"""Retry policy, exponential backoff, and the detection of outages.
+
+Tested in tests/judge/api/test_client.py.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Calls to the Message Batches API, each retried until it is answered.
-
-Tested in tests/judge/api/test_batches.py.
-"""
+"""Calls to the Message Batches API, each retried until it is answered."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Gathering of questions into batches: sent off when full, or when no further question arrives.
-
-Tested in tests/judge/api/test_batches.py.
-"""
+"""Gathering of questions into batches: sent off when full, or when no further question arrives."""
 
 from __future__ import annotations
 

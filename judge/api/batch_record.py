@@ -1,4 +1,7 @@
-"""The record of a batch, kept from before its creation until its answers are stored and their cost is recorded."""
+"""The record of a batch, kept from before its creation until its answers are stored and their cost is recorded.
+
+Tested in tests/judge/api/test_batches.py.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The results of a batch: for each question its answer, or the reason why there is none.
-
-Tested in tests/judge/api/test_batches.py.
-"""
+"""The results of a batch: for each question its answer, or the reason why there is none."""
 
 from __future__ import annotations
 

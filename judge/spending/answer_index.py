@@ -2,6 +2,8 @@
 
 It is kept in `calls/index.npz`, so that a run reads only the segments that are newer. It is derived: without it, or if
 it is damaged, the segments are read again.
+
+Tested in tests/judge/spending/test_answer_cache.py.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A name begins with the time, so that the oldest comes first, and ends with the begin of the sha256 of the file. Older
 versions kept a folder of segments for each unit of work; those are read where they are.
+
+Tested in tests/judge/spending/test_answer_cache.py.
 """
 
 from __future__ import annotations

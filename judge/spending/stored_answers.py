@@ -1,4 +1,7 @@
-"""Stored answers, found by the key of their question: segments, and the index over them."""
+"""Stored answers, found by the key of their question: segments, and the index over them.
+
+Tested in tests/judge/spending/test_answer_cache.py.
+"""
 
 from __future__ import annotations
 

@@ -179,9 +179,9 @@ def test_another_table_takes_the_place_of_ours() -> None:
 
 
 def test_a_model_may_cost_nothing() -> None:
-    free = load(CUSTOM.replace("0.3", "0").replace("1.7", "0")).of("ours")
+    free = load(CUSTOM.replace("0.3", "0").replace("1.7", "0")).for_model("ours")
     assert free.cost(Usage(10**9, 10**9, 10**9, 10**9, 10**9), False) == 0
-    half = load(CUSTOM.replace("0.3", "0")).of("ours")
+    half = load(CUSTOM.replace("0.3", "0")).for_model("ours")
     assert half.cost(Usage(1_000_000, 1_000_000), False) == Decimal("1.7")
 
 
