@@ -25,7 +25,8 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect.status import status
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.run import BuildRequest, build, open_out
+from nextscene.curation.run.locations import open_out
+from nextscene.curation.run.run import BuildRequest, build
 from nextscene.curation.verify.verify import verify
 from nextscene.judge.config import ClaudeConfig
 from nextscene.pipelines.cli import console

@@ -16,7 +16,7 @@ import click
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.run import claim_out, open_out
+from nextscene.curation.run.locations import claim_out, open_out
 from nextscene.curation.sources import Source
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of

@@ -28,7 +28,7 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.inspect import ClipHistory, DatasetOverview, OpenDataset, ShardHistory
 from nextscene.curation.ledger import Row
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.run import open_out
+from nextscene.curation.run.locations import open_out
 from nextscene.curation.sources import OPEN_END
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.begun_dataset import config_of
@@ -70,7 +70,7 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a caption may hold what the terminal cannot show
     place = open_out(out)
-    story = inspect.look(place, _config(place), lambda opened: _story(opened, what))
+    story = inspect.read_dataset(place, _config(place), lambda opened: _story(opened, what))
     damages = _damages(story)
     written = _extracted(place, story, folder) if folder is not None and not damages else []
     if as_json:

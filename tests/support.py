@@ -23,8 +23,9 @@ from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.ledger import RUN_SPECIFIC, Row
 from nextscene.curation.plan import Plan
 from nextscene.curation.recorded_config import RecordedConfig
-from nextscene.curation.run.prepare import has_only_plan, prepare
-from nextscene.curation.run.run import claim_out, open_out
+from nextscene.curation.run.existing_plan import has_only_plan
+from nextscene.curation.run.locations import claim_out, open_out
+from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.source_sentinels import read_sentinels
 from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.committed import CommittedState, clean_up, discard_superseded, read_progress

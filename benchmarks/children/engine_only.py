@@ -14,8 +14,8 @@ from nextscene.common.ray_cluster.cluster import connected
 from nextscene.common.run_lock import hold_lock
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
+from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import open_out
 from nextscene.curation.sealing.committed import CommittedState, read_progress
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import Source

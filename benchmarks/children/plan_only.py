@@ -12,8 +12,8 @@ import time
 from benchmarks.children.memory import peak_bytes
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.plan import Plan
+from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import open_out
 from nextscene.curation.sealing.committed import CommittedState, clean_up
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import Source

@@ -2,7 +2,7 @@
 
 from nextscene.curation.inspect.clip import ClipHistory, clip_history
 from nextscene.curation.inspect.find import find_clip, find_shard, shard_named
-from nextscene.curation.inspect.open_dataset import OpenDataset, look
+from nextscene.curation.inspect.open_dataset import OpenDataset, read_dataset
 from nextscene.curation.inspect.overview import DatasetOverview, dataset_overview
 from nextscene.curation.inspect.sample import extract
 from nextscene.curation.inspect.shard import ShardHistory, shard_history
@@ -17,7 +17,7 @@ __all__ = [
     "extract",
     "find_clip",
     "find_shard",
-    "look",
+    "read_dataset",
     "shard_history",
     "shard_named",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
+from nextscene.common.consistent_read import read_consistently
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
@@ -20,7 +21,6 @@ from nextscene.shards.format.manifest import Manifest
 from nextscene.shards.format.receipt import sealed_and_partial
 
 T = TypeVar("T")
-_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,13 @@ class OpenDataset:
 
 def _sealed(out: Storage) -> CommittedState:
     """As far as it is known without a plan."""
-    sealed, partial = sealed_and_partial(out)
-    return CommittedState(sealed, frozenset(), partial)
+    sealed, partial_ones = sealed_and_partial(out)
+    return CommittedState(sealed, frozenset(), partial_ones)
 
 
-def look(out: Storage, config: BuildConfig | None, see: Callable[[OpenDataset], T]) -> T:
-    """What `see` makes of a dataset; it looks again where a run at work moved a file from under it.
+def read_dataset(out: Storage, config: BuildConfig | None, read: Callable[[OpenDataset], T]) -> T:
+    """Return what `read` makes of a dataset, read again if a run at work replaced a file meanwhile.
 
-    Raises what `OpenDataset.at` and `see` raise, and FileNotFoundError for a file that is gone for good.
+    Raise as `OpenDataset.at` and `read`, and FileNotFoundError for a file that is missing.
     """
-    for _ in range(_LOOKS - 1):
-        opened = OpenDataset.at(out, config)
-        try:
-            return see(opened)
-        except FileNotFoundError:
-            if OpenDataset.at(out, config).state == opened.state:
-                raise
-    return see(OpenDataset.at(out, config))
+    return read_consistently(partial(OpenDataset.at, out, config), read)

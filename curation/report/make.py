@@ -6,7 +6,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+from nextscene.common.consistent_read import read_consistently
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Row, read_ledger
@@ -24,7 +26,6 @@ from nextscene.shards.format.layout import REPORT, ShardName
 
 MAX_CARDS = 240
 _PICTURE_SECONDS = 20.0
-_MAX_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,19 @@ _ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOME
 
 
 def _read(out: Storage, units_per_shard: int) -> tuple[CommittedState, Counts, list[Row]]:
-    """The state, what is counted in it, and the rows that are shown. Holds one ledger file at a time."""
-    for look in range(1, _MAX_TRIES + 1):
-        state, counts, sampler = CommittedState.read(out, units_per_shard), Counts(), Sampler(MAX_CARDS)
-        try:
-            for rows in state.ledgers(out):
-                counts.add(rows)
-                sampler.add(rows)
-            return state, counts, list(_rows(out, state, sampler.picks()))
-        except FileNotFoundError:
-            # A run at work has sealed a shard since, and its units' ledgers are gone.
-            if look == _MAX_TRIES:
-                raise
-    raise AssertionError("unreachable")
+    """Return the state, its counts and the rows that are shown. Hold one ledger file in memory at a time.
+
+    A run at work may seal a shard meanwhile, and delete the ledgers of its units.
+    """
+    return read_consistently(partial(CommittedState.read, out, units_per_shard), partial(_count_and_sample, out))
+
+
+def _count_and_sample(out: Storage, state: CommittedState) -> tuple[CommittedState, Counts, list[Row]]:
+    counts, sampler = Counts(), Sampler(MAX_CARDS)
+    for rows in state.ledgers(out):
+        counts.add(rows)
+        sampler.add(rows)
+    return state, counts, list(_rows(out, state, sampler.picks()))
 
 
 def _rows(out: Storage, state: CommittedState, picks: Iterable[SampledClip]) -> Iterator[Row]:

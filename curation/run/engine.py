@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import exceptions
 
-from nextscene.common.errors import LeftUndecided, RayFailed, RunStopped, UsageError
-from nextscene.common.storage import StorageFault
+from nextscene.common.errors import LeftUndecided, RayFailed, RunStopped
 from nextscene.curation.progress import StageCounts, Tick
 from nextscene.curation.run.cluster_size import ClusterSize
 from nextscene.curation.run.crash_counts import UNIT_CRASHES_ALLOWED, CrashCounts
 from nextscene.curation.run.judge_actor import UNITS_AT_ONCE, JudgeActor
+from nextscene.curation.run.step_errors import NODE_LOST, WORKER_DIED, cause_of, first_line
+from nextscene.curation.run.step_tasks import StepTasks
 from nextscene.curation.run.step_timeouts import GRACE_SECONDS, StepTimeouts
 from nextscene.curation.run.unit_progress import PRIORITY, Step, UnitProgress
 from nextscene.curation.sealing.remaining import ShardWork
-from nextscene.curation.sealing.repair import seal_or_redo
 from nextscene.curation.stages.describe import AskResult
-from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit, try_clip
+from nextscene.curation.stages.unit import UnitContext
 from nextscene.shards.format.layout import ShardName
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_WORKER_DIED = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.TaskCancelledError)
-_NODE_LOST = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OwnerDiedError)
 _DEATHS_ALLOWED = 3
 _TICK_SECONDS = 0.5
 
@@ -55,10 +53,8 @@ class Engine:
         self._timeouts = StepTimeouts()
         self._waiting = waiting
         self._check = check
-        cpu_task = ray.remote(num_cpus=1, max_retries=0)
-        self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
-        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_redo)
         self._judge = JudgeActor(job)
+        self._tasks = StepTasks(job, self._judge)
         self._counts = StageCounts()
         self._seal_deaths: Counter[ShardName] = Counter()
         self._ready: list[tuple[int, int, Step]] = []
@@ -163,43 +159,27 @@ class Engine:
             self._start_now(Step("decide", shard, flight, cpus=0))
 
     def _start_now(self, step: Step) -> None:
-        reference = self._submit(step)
+        reference = self._tasks.submit(step)
         self._running[reference] = step
         self._timeouts.begin(reference, step.kind)
-
-    def _submit(self, step: Step) -> Any:
-        job, flight = self._job, step.flight
-        if flight is None:
-            return self._seal.remote(job.out, step.shard.name, step.shard.units)
-        if step.kind == "screen":
-            counter = self._judge.counter("screened", flight.unit.name)
-            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus, counter)
-            return flight.screened
-        if step.kind == "decide":
-            flight.scenes, asked = self._judge.decide(flight.unit, flight.screened)
-            return asked
-        if step.kind == "try":
-            return self._try.remote(job, flight.untried[0])
-        cut, counter = self._cut.options(num_cpus=step.cpus), self._judge.counter("cut", flight.unit.name)
-        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus, counter)
 
     # ---- how it ended ------------------------------------------------------------------------------------------
 
     def _finish(self, step: Step, reference: Any) -> None:
         try:
             result = ray.get(reference)
-        except (*_WORKER_DIED, exceptions.RayActorError) as death:
+        except (*WORKER_DIED, exceptions.RayActorError) as death:
             if step.kind == "decide":
                 self._judge_died(step, reference)
             else:
-                self._worker_died(step, _first_line(death))
-        except _NODE_LOST as loss:
+                self._worker_died(step, first_line(death))
+        except NODE_LOST as loss:
             _log.info("%s lost with its node, done anew: %s", step.kind, loss)
             self._again(step)
         except exceptions.RayTaskError as error:
-            self._stop = self._stop or _cause(error)
+            self._stop = self._stop or cause_of(error)
         except exceptions.RayError as error:
-            self._stop = self._stop or RayFailed(f"Ray failed at {step.kind} of {step.name}: {_first_line(error)}")
+            self._stop = self._stop or RayFailed(f"Ray failed at {step.kind} of {step.name}: {first_line(error)}")
         else:
             if step.kind == "decide":
                 self._judge.decided(reference)
@@ -309,14 +289,3 @@ class Engine:
         else:
             flight.merge()
             self._push(Step("screen", flight.shard, flight))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _cause(error: exceptions.RayTaskError) -> Exception:
-    if isinstance(error.cause, (RunStopped, StorageFault, UsageError)):
-        return error.cause
-    _log.error("%s", error)
-    return RunStopped(f"a worker met what it should not have: {error.cause!r}; the lines above say where")

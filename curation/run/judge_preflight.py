@@ -11,8 +11,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
+from nextscene.curation.run.existing_plan import check_settings
 from nextscene.curation.run.minimum_budget import check_budget, has_stored_answers
-from nextscene.curation.run.prepare import check_settings
 from nextscene.curation.run.unit_judge import patience
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source

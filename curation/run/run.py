@@ -5,26 +5,25 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nextscene.common.errors import AskingEnded, DamagedRecord, RunStopped, SourceGone, UsageError
-from nextscene.common.location import is_inside
 from nextscene.common.ray_cluster.supervisor import supervise
 from nextscene.common.run_lock import Heartbeat, hold_lock
-from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.common.typed_path import check_typed_path
+from nextscene.common.storage import StorageFault
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
 from nextscene.curation.plan import Plan
 from nextscene.curation.progress import StageProgress, Stages, Tick
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.build_on_ray import BuildOnRay
-from nextscene.curation.run.judge_preflight import is_finished, preflight
-from nextscene.curation.run.prepare import has_only_plan, prepare, with_recorded_prompt_version
+from nextscene.curation.run.existing_plan import has_only_plan
+from nextscene.curation.run.judge_preflight import preflight
+from nextscene.curation.run.locations import claim_out, open_for_build
+from nextscene.curation.run.prepare import prepare, with_recorded_prompt_version
 from nextscene.curation.run.recorded_budget import describe_budget, record_budget
 from nextscene.curation.run.source_changes import SourceComparison, compare_unless_replanned, read_previous_config
 from nextscene.curation.run.source_sentinels import read_sentinels
@@ -33,12 +32,10 @@ from nextscene.curation.sealing.partial_shards import seal_partial_shards
 from nextscene.curation.sealing.remaining import WorkLeft, count_retried
 from nextscene.curation.sealing.repair import repair_commits
 from nextscene.curation.sealing.retry import OpenRetry, check_open_retry, end_retry, open_retry, start_or_resume_retry
-from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext
 from nextscene.curation.summary import BuildSummary, publish_summary, sums_of_last_run
 from nextscene.judge.api.api_identity import ApiIdentity
 from nextscene.shards.format.checksums import Checksums, write_checksums
-from nextscene.shards.format.folder_mark import DATASET, NotOurs, check_folder, claimed
 from nextscene.shards.format.layout import CHECKSUMS, REPORT
 
 if TYPE_CHECKING:
@@ -83,78 +80,6 @@ class BuildResult:
     retry: OpenRetry | None
 
 
-def open_out(location: str) -> Storage:
-    """OUT as storage, for reading. Raises UsageError for a location that cannot be one."""
-    try:
-        out = Storage.at(check_typed_path(location))
-        check_folder(out)
-    except BadLocation as mistake:
-        raise UsageError(f"--out {mistake}") from mistake
-    return out
-
-
-def open_source_and_out(source_location: str, out_location: str) -> tuple[Source, Storage]:
-    """Source and OUT. Raises UsageError where one lies in the other: a set must not be made of its own shards.
-
-    Raises SourceGone where nothing is at the place that OUT was planned from.
-    """
-    out = open_out(out_location)
-    source = _source_of(out, source_location)
-    if not source.path and is_inside(out, source.root):
-        raise UsageError(
-            f"--out {out.display_uri} lies inside --source {source.display_uri}, and the next run would take its"
-            " shards for videos; name a folder elsewhere"
-        )
-    if is_inside(source.root, out, source.path):
-        raise UsageError(
-            f"--source {source.display_uri} lies inside --out {out.display_uri}, which is to hold the dataset alone;"
-            " name another --out"
-        )
-    return replace(source, out=out), out
-
-
-def _source_of(out: Storage, location: str) -> Source:
-    """Raises UsageError for a place where nothing is, SourceGone where OUT was planned from it."""
-    try:
-        return Source.at(location)
-    except UsageError as mistake:
-        try:
-            recorded = RecordedConfig.read(out)
-        except UsageError:
-            recorded = None
-        if recorded and recorded.source == Storage.at(location).display_uri:
-            raise SourceGone(
-                f"--source {recorded.source} is not there, and {out.display_uri} was planned from it; is its disk"
-                " mounted? If it has moved, name its new place",
-                location,
-            ) from mistake
-        raise
-
-
-def _opened(order: BuildRequest) -> tuple[Source, Storage, SourceGone | None]:
-    """Source and OUT, and what is raised if the source of a finished OUT is needed, where nothing is there.
-
-    Raises as `open_source_and_out`.
-    """
-    try:
-        return *open_source_and_out(order.source, order.out), None
-    except SourceGone as gone:
-        out = open_out(order.out)
-        if not is_finished(out, order.config):
-            raise
-        return Source.expected(gone.location), out, gone
-
-
-@contextmanager
-def claim_out(out: Storage) -> Iterator[Storage]:
-    """OUT for writing, as `claimed` has it. Raises UsageError where it is not a dataset's, and not new."""
-    try:
-        with claimed(out, DATASET) as ours:
-            yield ours
-    except NotOurs as mistake:
-        raise UsageError(f"--out {mistake}") from mistake
-
-
 def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     """Makes the dataset, or what is left of it. Calling it again does only what is not done.
 
@@ -162,7 +87,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
     must stop; all that was committed stands, and the same call goes on.
     """
     begun = time.monotonic()
-    source, place, gone = _opened(order)
+    source, place, gone = open_for_build(order.source, order.out, order.config)
     order = replace(order, config=with_recorded_prompt_version(place, order.config))
     if order.config.judge_kind.pays:
         why = preflight(place, source, order.config, order.judge_budget, order.retry, order.judge_unavailable)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from nextscene.common.consistent_read import read_consistently
 from nextscene.common.prefetch import prefetch_map
 from nextscene.common.storage import Storage
 from nextscene.curation.ledger import Row, Tally, read_ledger
@@ -14,8 +15,6 @@ from nextscene.curation.sealing.seal_shard import discard_shard
 from nextscene.curation.shared_out import sweep_probes
 from nextscene.shards.format.layout import CRASHES, LEDGER, PARTS, SHARDS, UNIT_LEDGERS, ShardName, UnitName, owns
 from nextscene.shards.format.receipt import Receipt, sealed_and_partial
-
-_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,18 @@ class CommittedState:
 
 
 def read_progress(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
-    """The state and the counts of all committed clips. Raises FileNotFoundError for a ledger that is gone."""
-    for look in range(1, _LOOKS + 1):
-        state, tally = CommittedState.read(out, units_per_shard), Tally.empty()
-        try:
-            for rows in state.ledgers(out):
-                tally.add(rows)
-        except FileNotFoundError:
-            # A shard was sealed between the listing and the reading, by a run at work or a worker that outlived one.
-            if look == _LOOKS:
-                raise
-        else:
-            return state, tally
-    raise AssertionError("unreachable")
+    """Return the state and the counts of all committed clips. Raise FileNotFoundError if a ledger is missing.
+
+    A run at work, or a worker that outlived one, may seal a shard between the listing and the reading.
+    """
+    return read_consistently(partial(CommittedState.read, out, units_per_shard), partial(_with_tally, out))
+
+
+def _with_tally(out: Storage, state: CommittedState) -> tuple[CommittedState, Tally]:
+    tally = Tally.empty()
+    for rows in state.ledgers(out):
+        tally.add(rows)
+    return state, tally
 
 
 def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:

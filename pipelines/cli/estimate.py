@@ -10,14 +10,11 @@ from nextscene.common import ffmpeg
 from nextscene.common.errors import UsageError
 from nextscene.curation.inspect.cost_estimate import estimate
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.run.prepare import (
-    check_settings,
-    differs_on_uncaptioned,
-    find_existing_plan,
-    moved,
-    with_recorded_prompt_version,
-)
-from nextscene.curation.run.run import BuildRequest, open_source_and_out
+from nextscene.curation.run.existing_plan import check_settings, find_existing_plan
+from nextscene.curation.run.locations import open_source_and_out
+from nextscene.curation.run.prepare import differs_on_uncaptioned, with_recorded_prompt_version
+from nextscene.curation.run.run import BuildRequest
+from nextscene.curation.run.source_moved import find_moved_source
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import count_retried
 from nextscene.curation.sealing.retry import open_retry
@@ -41,7 +38,8 @@ def print_estimate(order: BuildRequest, assumed: str) -> int:
     if judge_budget is None:
         check_settings(out, source, identity_settings)
         raise UsageError(order.judge_unavailable)
-    recorded = moved(out, source, config, identity_settings) or find_existing_plan(out, source, identity_settings)
+    moved = find_moved_source(out, source, config, identity_settings)
+    recorded = moved or find_existing_plan(out, source, identity_settings)
     planned = recorded is not None and not differs_on_uncaptioned(out, config, judge_budget)
     found = estimate(source, out, config, planned, judge_budget, cases)
     bills, captioning = found.bills.values(), found.captioning.values()

@@ -55,7 +55,7 @@ def _run(source: str, out: str, config: BuildConfig, clips: int, retry: str, fat
 
 def main() -> None:
     forked = multiprocessing.get_context("fork")
-    source, config = sys.argv[1], replace(TINY, judge=sys.argv[2])  # type: ignore[arg-type]
+    source, config = sys.argv[1], replace(TINY, judge=sys.argv[2])
     for line in sys.stdin:
         deadly, clips, retry, out = line.rstrip("\n").split(" ", 3)
         steps = forked.Value("i", lock=False)

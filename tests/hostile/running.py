@@ -18,8 +18,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.outcome import ClipOutcome
 from nextscene.curation.plan import Plan
+from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import open_out
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sealing.seal_shard import seal_shard

@@ -23,13 +23,13 @@ from nextscene.curation.inspect import (
     extract,
     find_clip,
     find_shard,
-    look,
+    read_dataset,
     shard_history,
     shard_named,
 )
 from nextscene.curation.plan import Plan
+from nextscene.curation.run.locations import open_out
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import open_out
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import ShardWork, remaining
 from nextscene.curation.sealing.seal_shard import seal_shard
@@ -283,14 +283,14 @@ def test_what_is_moved_while_it_is_looked_at_is_looked_at_again(tmp_path: Path) 
             seal_shard(job.out, work.name, work.units)
         return shard_history(now, find_shard(now, TRAIN)).decided
 
-    assert look(job.out, SMALL, see) == 4
+    assert read_dataset(job.out, SMALL, see) == 4
     assert len(seen) == 2
 
 
 def test_what_is_gone_for_good_is_said_to_be(out: Path) -> None:
     (out / "ledger/train/000/nsp-000000.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="nsp-000000"):
-        look(Storage.at(out), SMALL, lambda now: shard_history(now, TRAIN))
+        read_dataset(Storage.at(out), SMALL, lambda now: shard_history(now, TRAIN))
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.ledger import SCHEMA, read_ledger, write_ledger
 from nextscene.curation.recorded_config import RecordedConfig
+from nextscene.curation.run.locations import open_source_and_out
 from nextscene.curation.run.prepare import prepare
-from nextscene.curation.run.run import open_source_and_out
 from nextscene.curation.sources import Source
 from nextscene.pipelines.build_nsp import main
 from nextscene.shards.format.layout import PLAN, UNIT_LEDGERS

@@ -16,7 +16,8 @@ from nextscene.curation.inspect.find import ClipLocation
 from nextscene.curation.inspect.open_dataset import OpenDataset
 from nextscene.curation.inspect.status import status
 from nextscene.curation.plan import Plan
-from nextscene.curation.run.prepare import has_only_plan, prepare
+from nextscene.curation.run.existing_plan import has_only_plan
+from nextscene.curation.run.prepare import prepare
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sources import Source
 from nextscene.curation.stages.describe import DescribedScene

@@ -16,11 +16,12 @@ import pytest
 
 from nextscene.common import ffmpeg
 from nextscene.common.errors import RunStopped, UsageError
+from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import EncodeConfig
 from nextscene.curation.plan import Plan, write_plan
 from nextscene.curation.run.crash_counts import CrashCounts
-from nextscene.curation.run.prepare import file_sha256, prepare
+from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.unit_judge import UnitJudge
 from nextscene.curation.sealing.seal_shard import CannotSeal, seal_shard
 from nextscene.curation.sources import Source

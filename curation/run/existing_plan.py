@@ -1,0 +1,104 @@
+"""The plan that OUT already has: whether a run with other settings may continue it, and whether work began."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Any
+
+from nextscene.common.config_loader import flat
+from nextscene.common.errors import UsageError
+from nextscene.common.storage import Storage
+from nextscene.curation.config import BuildConfig, legacy_value
+from nextscene.curation.recorded_config import CUT, SCHEMA, DamagedConfig, RecordedConfig
+from nextscene.curation.sources import Source
+from nextscene.judge.errors import JudgeStopped
+from nextscene.judge.registry import JUDGES, is_paid
+from nextscene.judge.spending.answer_index import INDEX
+from nextscene.judge.spending.answer_segments import CALLS
+from nextscene.judge.spending.budget_record import ACCOUNT
+from nextscene.judge.spending.call_journal import JOURNALS
+from nextscene.judge.spending.stored_answers import StoredAnswers
+from nextscene.shards.format.layout import CRASHES, PARTS, TERMS, UNIT_LEDGERS
+from nextscene.shards.format.receipt import sealed_shards
+
+_PROMPTS = "prompts."
+
+
+def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str, Any]) -> RecordedConfig | None:
+    """The plan in OUT that a run with these settings goes on with; None where it is to make one.
+
+    Raises UsageError, naming each setting in which this run differs from the one that OUT was planned for.
+    """
+    recorded = RecordedConfig.read(out)
+    if recorded is None:
+        return None
+    different = settings_differences(recorded, identity_settings, source.display_uri)
+    if not different:
+        return recorded
+    if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):
+        return None  # it was asked in vain from the first question on, of a model that is not there perhaps
+    raise UsageError(
+        f"--out {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
+        " or choose another --out"
+    )
+
+
+def check_settings(out: Storage, source: Source, identity_settings: dict[str, Any]) -> None:
+    """Raise as `find_existing_plan` where a setting differs; where only the source does, it may have moved."""
+    with suppress(DamagedConfig):
+        recorded = RecordedConfig.read(out)
+        if recorded and settings_differences(recorded, identity_settings, recorded.source):
+            find_existing_plan(out, source, identity_settings)
+
+
+def _remedy(different: Collection[str]) -> str:
+    if "ffmpeg" in different:
+        return "Install the imageio-ffmpeg that it was begun with"
+    if set(different) <= {_PROMPTS, SCHEMA}:
+        return "Use the version of this program that it was begun with"
+    return "Leave out what differs, to go on with what it was begun with"
+
+
+def settings_differences(recorded: RecordedConfig, identity_settings: dict[str, Any], source: str) -> dict[str, str]:
+    """What a run with these settings and this source would do otherwise, in the order in which a person would look.
+
+    What follows from another judge, or from another version of the prompts, is not told beside that.
+    """
+    before, now = {**recorded.identity_settings, "source": recorded.source}, {**identity_settings, "source": source}
+    followers: tuple[str, ...] = (CUT,)  # which is no setting
+    if before.get("judge") != now.get("judge"):
+        followers += (_PROMPTS, *(f"{kind.settings}." for kind in JUDGES.values() if kind.settings))
+    elif _value(before, "claude.prompt_version") != _value(now, "claude.prompt_version"):
+        followers += (_PROMPTS,)
+    names = [name for name in _in_order(before | now) if not name.startswith(followers)]
+    differ = [name for name in names if _value(before, name) != _value(now, name)]
+    told = {name: f"{name} is {_value(now, name)}, was {_value(before, name)}" for name in differ}
+    prompts = [name.removeprefix(_PROMPTS) for name in told if name.startswith(_PROMPTS)]
+    if prompts:
+        told = {name: text for name, text in told.items() if not name.startswith(_PROMPTS)}
+        told[_PROMPTS] = f"the prompts {', '.join(prompts)} are those of another version"
+    return told
+
+
+def _in_order(named: dict[str, Any]) -> Iterator[str]:
+    """The names of what decides a dataset: source and judge, the settings, the rest."""
+    order = dict.fromkeys(["source", *flat(BuildConfig())])
+    yield from (name for name in order if name in named)
+    yield from sorted(named.keys() - order.keys(), key=lambda name: (name in ("ffmpeg", SCHEMA), name))
+
+
+def _value(decided: dict[str, Any], name: str) -> Any:
+    """What a run has of a setting: one that is newer than it is as it was before."""
+    return decided[name] if name in decided else legacy_value(name)
+
+
+def has_only_plan(out: Storage) -> bool:
+    """Whether OUT holds a plan at most: nothing was decided by it, and no answer was paid for."""
+    done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
+    try:
+        asked = done or StoredAnswers(out).count
+    except JudgeStopped:
+        return False
+    left = (entry for entry in out.files(CALLS, recursive=True) if entry.path not in (ACCOUNT, INDEX, TERMS))
+    return not asked and all(entry.path.startswith(JOURNALS) and not entry.size for entry in left)

@@ -1,0 +1,106 @@
+"""Restoring a damaged plan or `config.toml` of OUT, by planning the source again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from typing import Any
+
+from nextscene.common.errors import DamagedRecord, UsageError
+from nextscene.common.hashing import file_sha256
+from nextscene.common.scratch import scratch_folder
+from nextscene.common.storage import Storage
+from nextscene.curation.config import CUT_VERSION, BuildConfig, as_tables, fingerprint
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.plan import Plan, write_plan
+from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
+from nextscene.curation.run.existing_plan import has_only_plan
+from nextscene.curation.sources import Source
+from nextscene.shards.format.layout import PLAN
+from nextscene.shards.format.manifest import Manifest
+
+_log = logging.getLogger(__name__)
+
+
+def rebuild_config(
+    out: Storage,
+    source: Source,
+    config: BuildConfig,
+    judge_budget: JudgeBudget | None,
+    identity_settings: dict[str, Any],
+    damage: DamagedConfig,
+) -> RecordedConfig | None:
+    """What the damaged `config.toml` must have said, published; None where nothing was done by it.
+
+    Raises `damage` where this run's settings are not shown to be those that OUT was made with.
+    """
+    if has_only_plan(out):
+        _log.warning("%s; nothing was decided, so it is planned anew", damage.why)
+        return None
+    known = _known_fingerprint(out)
+    try:
+        plan_sha256 = file_sha256(out, PLAN)
+        with scratch_folder() as folder:
+            same_plan = _replan_matches(Storage.at(folder), source, config, judge_budget, plan_sha256)
+    except FileNotFoundError:
+        same_plan = False
+    if not same_plan or known not in ("", fingerprint(identity_settings)):
+        raise damage
+    _log.warning("%s; plan and settings of this run are those of what was done, so it is written anew", damage.why)
+    recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tables(config), CUT_VERSION)
+    recorded.publish(out)
+    return recorded
+
+
+def _known_fingerprint(out: Storage) -> str:
+    """The fingerprint of the settings that OUT was made with, as the manifest says; "" where there is none."""
+    try:
+        return Manifest.read(out).fingerprint
+    except (FileNotFoundError, DamagedRecord):
+        return ""
+
+
+def restore_plan(
+    out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None, recorded: RecordedConfig
+) -> None:
+    """Derives a plan that is gone or cut short from the source again, if that gives the very same.
+
+    Raises UsageError for one that was changed, or cannot be had again.
+    """
+    try:
+        if file_sha256(out, PLAN) == recorded.plan_sha256:
+            return
+        Plan(out, config)
+    except FileNotFoundError:
+        how = "is missing"
+    except DamagedRecord as damage:
+        how = f"is damaged ({damage})"
+    else:
+        raise UsageError(
+            f"--out {out.display_uri}: {PLAN} was changed after it was made; restore it, or choose another --out"
+        )
+    with scratch_folder() as folder:
+        draft = Storage.at(folder)
+        if not _replan_matches(draft, source, config, judge_budget, recorded.plan_sha256):
+            raise UsageError(
+                f"--out {out.display_uri}: {PLAN} {how}, and the source does not give the same again; restore it, or"
+                " choose another --out"
+            )
+        _log.warning("%s %s; the source gives the same again", PLAN, how)
+        with draft.open(PLAN) as made, out.atomic_writer(PLAN) as file:
+            shutil.copyfileobj(made, file, 1 << 20)
+
+
+def _replan_matches(
+    draft: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None, plan_sha256: str
+) -> bool:
+    """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
+
+    What was to become of clips without a caption need not be told again: either way is tried.
+    """
+    ways = [judge_budget]
+    if judge_budget and judge_budget.uncaptioned == "mistake":
+        ways = [replace(judge_budget, uncaptioned="caption"), replace(judge_budget, uncaptioned="skip")]
+    forms = (False, True)  # the first reads no contents
+    return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)

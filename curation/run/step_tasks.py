@@ -1,0 +1,43 @@
+"""Each kind of step as a Ray task, or as a question to the judge's actor.
+
+Tested in tests/curation/run/test_engine.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from nextscene.curation.run.judge_actor import JudgeActor
+from nextscene.curation.run.unit_progress import Step
+from nextscene.curation.sealing.repair import seal_or_redo
+from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit, try_clip
+
+
+class StepTasks:
+    """Starts steps. Ray's own retries are off: the engine decides what is repeated."""
+
+    def __init__(self, job: UnitContext, judge: JudgeActor) -> None:
+        self._job = job
+        self._judge = judge
+        cpu_task = ray.remote(num_cpus=1, max_retries=0)
+        self._screen, self._cut = cpu_task(screen_unit), cpu_task(cut_unit)
+        self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_redo)
+
+    def submit(self, step: Step) -> Any:
+        """Start the step. Return the reference to its result."""
+        job, flight = self._job, step.flight
+        if flight is None:
+            return self._seal.remote(job.out, step.shard.name, step.shard.units)
+        if step.kind == "screen":
+            counter = self._judge.counter("screened", flight.unit.name)
+            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus, counter)
+            return flight.screened
+        if step.kind == "decide":
+            flight.scenes, asked = self._judge.decide(flight.unit, flight.screened)
+            return asked
+        if step.kind == "try":
+            return self._try.remote(job, flight.untried[0])
+        cut, counter = self._cut.options(num_cpus=step.cpus), self._judge.counter("cut", flight.unit.name)
+        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus, counter)
