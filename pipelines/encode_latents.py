@@ -96,15 +96,15 @@ def _encode(
     check_weights(ltx / "vae")
     encoding = LatentEncoding.for_vae(ltx / "vae", max_frames, size)
     place = Storage.at(encoding.location(data) if out is None else out)
-    from nextscene.training.data.encode_latents import (  # late, as all that imports torch: --help need not wait
-        LatentEncoder,
-        open_vae,
-    )
+    import torch  # late, as all that imports torch: --help need not wait
+
+    from nextscene.training.data.encode_latents import LatentEncoder
+    from nextscene.training.model.pretrained import open_vae
 
     begun = time.monotonic()
     encoder = LatentEncoder(data, place, encoding, rank, world)
     encoder.check(check_vae(ltx))
-    vae = open_vae(ltx / "vae", _device(device))
+    vae = open_vae(ltx, torch.float32).to(_device(device))  # bfloat16 would be coarser than what is stored
     watch = console.ProgressLine("encoding")
     if rank == 0:
         watch.begin(encoder.planned, encoder.done)

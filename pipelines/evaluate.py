@@ -47,7 +47,7 @@ from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
     from nextscene.evaluation.comparison import Result
-    from nextscene.training.recipe import PromptForm
+    from nextscene.training.config import PromptForm
     from nextscene.training.rewards.asking import JudgeThread
 
 _FILE = LocalPath(exists=True, dir_okay=False)
@@ -305,7 +305,7 @@ def _evaluate(
                 fill(folder, opening, records[name], plan.batch, f"generating {name}")
             found = Comparison(_judged(asking, models, out, records, settings))
         finally:
-            asking.end()
+            asking.close()
         judge = {name: value for name, value in asdict(asking.settings).items() if name != "rounds"}  # asked once
         found.write(out, plan.about() | {"judge": judge, "spent_usd": str(asking.report().spent)})
     found.print(asking.report())

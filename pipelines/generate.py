@@ -44,7 +44,7 @@ from nextscene.training.generation.open_generator import GeneratorSpec, of_check
 from nextscene.training.model.model_folders import export_of
 
 if TYPE_CHECKING:
-    from nextscene.training.recipe import PromptForm
+    from nextscene.training.config import PromptForm
 
 _FILE = LocalPath(exists=True, dir_okay=False)
 _GO_ON = "the videos that are finished are kept; run the same command again to go on"

@@ -67,7 +67,7 @@ _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
 
 
 @click.command(cls=Command)
-@click.option("--stage", "stage", type=click.Choice(STAGES), required=True, help="Stage of the training.")
+@click.option("--stage", "stage", type=click.Choice(list(STAGES)), required=True, help="Stage of the training.")
 @click.option(
     "--data",
     multiple=True,

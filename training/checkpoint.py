@@ -103,7 +103,7 @@ class Checkpoints:
                 f"a checkpoint could not be written in {self._folder}: {failure or 'by another rank'}"
             )
 
-    def end(self) -> None:
+    def close(self) -> None:
         self._committer.shutdown()
 
     def _commit(self, written: Future[Any], draft: Path, final: Path, about: CheckpointInfo) -> None:

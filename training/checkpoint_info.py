@@ -1,29 +1,34 @@
-"""Which checkpoints there are, and what each says of itself: known before torch is loaded."""
+"""Descriptions of checkpoints, which can be read without loading torch.
+
+Tested in tests/training/test_checkpoint.py.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nextscene.common.errors import UsageError
+from nextscene.training.recipe import with_current_names
 
 VERSION = 1
 ABOUT = "about.json"
 METRICS = "metrics.jsonl"
-"""In the folder of a run: a line for each step and evaluation."""
+"""File in the folder of a stage, with a line for each step and each validation."""
 NAME = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint is of.
+    """The description of a checkpoint; its fields are the keys of `about.json`.
 
-    `model` is the fingerprint of the pretrained, `bridge` the bridge's configuration. `parameters` are the names of all
-    that this run and those before it trained, `averaged` of those that have a moving average. `determining` is the
-    recipe's, `loader` the state of the sequence, `world` how many ranks wrote it.
+    `model` is the fingerprint of the pretrained models, `bridge` the configuration of the bridge. `parameters` names
+    all parameters that this stage and those before it trained, `averaged` those of them that have a moving average.
+    `determining` are the recipe's identity settings, `loader` is the position in the data, `world` the number of ranks
+    that wrote the checkpoint.
     """
 
     recipe: str
@@ -41,32 +46,36 @@ class CheckpointInfo:
 
     @staticmethod
     def read(checkpoint: Path) -> CheckpointInfo:
-        """Raises UsageError for a folder that is no checkpoint, or one of another version."""
+        """Return the description of a checkpoint, its settings by the names that they have today.
+
+        Raise UsageError for a folder that is not a complete checkpoint, or one of another version.
+        """
         try:
-            about = CheckpointInfo(**json.loads((checkpoint / ABOUT).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            info = CheckpointInfo(**json.loads((checkpoint / ABOUT).read_text(encoding="utf-8")))
+            info = replace(info, determining=with_current_names(info.determining))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             reason = f"there is no {ABOUT} in it" if isinstance(error, OSError) else f"its {ABOUT} is damaged: {error}"
-            places = (checkpoint, checkpoint / "checkpoints", *checkpoint.glob("*/checkpoints"))
-            near = next(filter(None, map(latest, places)), None)
-            meant = f"; is {near} meant?" if near else "; name a folder such as RUN/sft/checkpoints/step-100"
-            raise UsageError(f"{checkpoint} is no whole checkpoint: {reason}{meant}") from error
-        if about.version != VERSION:
-            raise UsageError(f"{checkpoint} is of version {about.version}, not {VERSION}")
-        return about
+            folders = (checkpoint, checkpoint / "checkpoints", *checkpoint.glob("*/checkpoints"))
+            near = next(filter(None, map(latest, folders)), None)
+            suggestion = f"; is {near} meant?" if near else "; name a folder such as RUN/sft/checkpoints/step-100"
+            raise UsageError(f"{checkpoint} is not a complete checkpoint: {reason}{suggestion}") from error
+        if info.version != VERSION:
+            raise UsageError(f"{checkpoint} is of version {info.version}, not {VERSION}")
+        return info
 
 
 def checkpoints(run: Path, recipe: str) -> Path:
-    """The folder of those of a stage."""
+    """Return the folder of the checkpoints of a stage."""
     return run / recipe / "checkpoints"
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder."""
+    """Return the newest complete checkpoint in a folder, None if there is none."""
     found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name)]
     return max(found, key=step_of, default=None)
 
 
 def step_of(checkpoint: Path) -> int:
-    """-1 for a name that no checkpoint has."""
+    """Return the step of a checkpoint, -1 for a name that no checkpoint has."""
     found = NAME.fullmatch(checkpoint.name)
     return int(found[1]) if found else -1

@@ -1,4 +1,7 @@
-"""All that a stage needs, put together: data, model, optimiser, and the state that it goes on from."""
+"""A stage of training put together: data, model, optimizer, and the checkpoint that it starts from.
+
+Tested in tests/training/test_trainer.py and tests/training/test_checkpoint.py.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from nextscene.common.config_loader import differences
 from nextscene.common.errors import UsageError
-from nextscene.common.storage import Storage
-from nextscene.shards.format.layout import MARK
 from nextscene.shards.loading.loader import Loader, StateMismatch
 from nextscene.shards.loading.mixture import Mixture
 from nextscene.training import checkpoint
@@ -34,17 +36,18 @@ from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.optimizer.build import build_optimizer, state_tensors
 from nextscene.training.optimizer.ema import EMA
 from nextscene.training.recipe import STAGES, Recipe
-from nextscene.training.rewards.base import Reward
-from nextscene.training.rewards.retrieval import Retrieval
+from nextscene.training.rewards import REWARDS
+from nextscene.training.rewards.base import Reward, RewardContext
 from nextscene.training.validation import Validator
 
 
 @dataclass
 class StageState:
-    """A stage, ready for its next step. `carried` names the parameters that no original holds.
+    """A stage, ready for its next step.
 
-    Those are all that this stage and those before it trained, and the whole bridge, trained or not. `start` keeps the
-    weights that the stage began with, and `reward` judges, in the stage `rl`.
+    `saved_parameters` names the parameters that differ from the pretrained models: all that this stage and those before
+    it trained, and the whole bridge. `reference` keeps the weights that a stage of reinforcement learning began with:
+    the reference model of its KL divergence. `heldout` and `seen` measure clips of the test and of the training split.
     """
 
     job: TrainingJob
@@ -52,7 +55,7 @@ class StageState:
     model: UnifiedModel
     trained_parameters: dict[str, nn.Parameter]
     saved_parameters: list[str]
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     ema: EMA | None
     reference: EMA | None
     loader: Loader
@@ -67,20 +70,19 @@ class StageState:
     gradient_accumulation_steps: int
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint holds, by name, as it lies in memory."""
+        """Return every tensor of a checkpoint by its name there, sharded as it is in memory."""
         named = dict(self.model.named_parameters())
         found = {f"model.{name}": named[name].detach() for name in self.saved_parameters}
-        found |= {
-            f"optimiser.{name}": value for name, value in state_tensors(self.optimiser, self.trained_parameters).items()
-        }
+        state = state_tensors(self.optimizer, self.trained_parameters)
+        found |= {f"optimiser.{name}": value for name, value in state.items()}
         if self.ema:
             found |= {f"average.{name}": value for name, value in self.ema.shadows.items()}
         if self.reference:
             found |= {f"start.{name}": value for name, value in self.reference.shadows.items()}
         return found
 
-    def about(self, step: int, loader: Mapping[str, int]) -> CheckpointInfo:
-        """`loader` is the state of the data when that many steps had been taken."""
+    def checkpoint_info(self, step: int, loader: Mapping[str, int]) -> CheckpointInfo:
+        """Return the description of a checkpoint after `step` steps, with the state that `loader` had then."""
         recipe = self.job.recipe
         return CheckpointInfo(
             recipe=recipe.name,
@@ -98,7 +100,7 @@ class StageState:
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
-        """The model as it is evaluated and handed on: with the averaged weights where there are any."""
+        """Put the averaged weights (EMA) into the model, if there are any, for validation and export."""
         if self.ema:
             with self.ema.swapped_in():
                 yield
@@ -107,13 +109,13 @@ class StageState:
 
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
-        """The model as the stage `rl` began with it."""
+        """Put the weights of the reference model into the model. Only for a stage of reinforcement learning."""
         assert self.reference  # noqa: S101 – that stage has it
         with self.reference.swapped_in():
             yield
 
-    def result(self) -> dict[str, Tensor]:
-        """Whole tensors, on the CPU, of all that was trained; on the leading process, elsewhere none."""
+    def export_weights(self) -> dict[str, Tensor]:
+        """Return full tensors on the CPU, averaged where there is an average; empty on ranks other than the leader."""
         with self.ema_weights():
             named = dict(self.model.named_parameters())
             whole: dict[str, Tensor] = {}
@@ -126,130 +128,120 @@ class StageState:
 
 
 def bridge_config(model: UnifiedModel) -> dict[str, Any]:
+    """Return the architecture of the model's bridge, as checkpoints record it."""
     return architecture_config(model.bridge.config)
 
 
 def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> StageState:
-    """Raises UsageError for whatever does not fit, before anything is written.
+    """Return the stage, resumed if it has a checkpoint. All ranks call this alike.
 
-    What it takes to ask Claude is imported only where that is to be asked.
+    Raise UsageError, before anything is written, for whatever does not fit. What it takes to ask Claude is imported
+    only if the recipe asks Claude.
     """
     recipe, pretrained = job.recipe, job.pretrained
-    accumulation = _accumulation(recipe, world)
-    if recipe.asks_claude:
-        from nextscene.training.rewards.consistency import check_terms
-
-        check_terms(recipe.reward, job.prices, world)
-    going_on = world.from_leader(latest(job.checkpoints))
-    if going_on and not job.resume:
-        raise UsageError(f"{job.folder} holds a run at {going_on.name}; go on with --resume, or choose another --out")
-    begin = going_on or job.init
+    accumulation = _gradient_accumulation_steps(recipe, world)
+    if recipe.is_reinforcement_learning:
+        REWARDS[recipe.reward.kind].load().check(job, world)
+    resumed = world.from_leader(latest(job.checkpoints))
+    if resumed and not job.resume:
+        raise UsageError(f"{job.folder} holds a run at {resumed.name}; go on with --resume, or choose another --out")
+    begin = resumed or job.init
     before = CheckpointInfo.read(begin) if begin else None
     if before:
-        _check_fits(job, before, going_on is not None, begin)
+        _check_fits(job, before, resumed is not None, begin)
 
     vae = pretrained.vae(_dtype(job)).to(world.device)
     ratios = Ratios.of(vae)
     sets = MixDatasets(recipe, job.data, pretrained, observer.note if world.is_leader else lambda _: None)
     training, heldout = sets.training(ratios), sets.heldout()
 
-    model = _model(job, ratios, world)
+    model = _build_model(job, ratios, world)
     if before and before.bridge != bridge_config(model):
         raise UsageError(f"{begin} has a bridge of {before.bridge}, this recipe one of {bridge_config(model)}")
     parallelize(model, recipe.parallel, world)
     learnt = trained_parameters(model)
     bridge = {name for name, _ in model.named_parameters() if name.startswith("bridge.")}
-    carried = sorted({*learnt, *bridge, *(before.parameters if before else [])})
-    if begin and before and not going_on:
+    if begin and before and not resumed:
         checkpoint.load_weights(begin, before, dict(model.named_parameters()))
-    chosen = build_optimizer(learnt, recipe.optimiser)  # now: Prodigy measures from where the weights are
-    average = EMA(learnt, recipe.optimiser.ema) if recipe.optimiser.ema else None
-    start = EMA(learnt, 1.0) if recipe.stage == "rl" else None
 
-    data, scheduler = recipe.data, pretrained.scheduler()
-    loader = Loader(
-        training,
+    scheduler = pretrained.scheduler()
+    loader = _build_loader(recipe, training, world)
+    prompter = Prompter(pretrained.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
+    encoder = BatchEncoder(vae, prompter, recipe.mix, world.device)
+    state = StageState(
+        job,
+        world,
+        model,
+        trained_parameters=learnt,
+        saved_parameters=sorted({*learnt, *bridge, *(before.parameters if before else [])}),
+        optimizer=build_optimizer(learnt, recipe.optimizer),  # Prodigy measures distance from the weights of now
+        ema=EMA(learnt, recipe.optimizer.ema) if recipe.optimizer.ema else None,
+        reference=EMA(learnt, 1.0) if recipe.is_reinforcement_learning else None,
+        loader=loader,
+        encoder=encoder,
+        scheduler=scheduler,
+        batches=BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed),
+        reward=build_reward(RewardContext(job, world, training, encoder)) if recipe.is_reinforcement_learning else None,
+        heldout=_build_validator(recipe, heldout, encoder, scheduler, world),
+        seen=_build_validator(recipe, training, encoder, scheduler, world),
+        step=0,
+        steps=recipe.total_steps(len(training)),
+        gradient_accumulation_steps=accumulation,
+    )
+    if resumed and before:
+        _resume(state, resumed, before)
+    if world.is_leader:
+        _report(state, sets.encoded, begin, observer)
+    return state
+
+
+def _gradient_accumulation_steps(recipe: Recipe, world: World) -> int:
+    try:
+        steps = recipe.gradient_accumulation_steps(world.size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if world.size % recipe.parallel.replicas:
+        raise UsageError(f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it")
+    return steps
+
+
+def build_reward(context: RewardContext) -> Reward:
+    """Return the reward that the recipe names."""
+    return REWARDS[context.job.recipe.reward.kind].load().build(context)
+
+
+def _build_loader(recipe: Recipe, clips: Mixture, world: World) -> Loader:
+    data = recipe.data
+    return Loader(
+        clips,
         micro_batch=data.micro_batch,
         seed=recipe.seed,
         rank=world.rank,
         world=world.size,
         workers=data.workers,
         window=data.window,
-        skip_at_most=data.skip_at_most,
+        skip_at_most=data.max_bad_clips,
     )
-    prompter = Prompter(pretrained.tokenizer(), recipe.model.max_tokens - recipe.model.queries)
-    encoder = BatchEncoder(vae, prompter, recipe.mix, world.device)
-    batches = BatchPreparer(loader, encoder, recipe.objective, scheduler, recipe.seed)
-    reward = build_reward(job, world, training, encoder) if recipe.stage == "rl" else None
-    panels = {
-        name: Validator(clips, recipe.keeping.evaluate_clips, encoder, scheduler, world)
-        if clips and recipe.keeping.evaluate_clips
-        else None
-        for name, clips in {"heldout": heldout, "seen": training}.items()
-    }
-    state = StageState(
-        job,
-        world,
-        model,
-        learnt,
-        carried,
-        chosen,
-        average,
-        start,
-        loader,
-        encoder,
-        scheduler,
-        batches,
-        reward,
-        **panels,
-        step=0,
-        steps=recipe.total_steps(len(training)),
-        gradient_accumulation_steps=accumulation,
-    )
-    if going_on and before:
-        checkpoint.load(going_on, state.tensors())
-        try:
-            loader.load_state_dict(before.loader)
-        except StateMismatch as error:
-            raise UsageError(f"{going_on} does not go on with this --data: {error}") from error
-        state.step = before.step
-    if world.is_leader:
-        _tell(state, sets.encoded, begin, observer)
-    return state
 
 
-def _accumulation(recipe: Recipe, world: World) -> int:
-    try:
-        accumulation = recipe.gradient_accumulation_steps(world.size)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if world.size % recipe.parallel.replicas:
-        raise UsageError(f"parallel.replicas {recipe.parallel.replicas}: {world.size} processes are no multiple of it")
-    return accumulation
-
-
-def build_reward(job: TrainingJob, world: World, clips: Mixture, encoder: BatchEncoder) -> Reward:
-    """What the recipe names."""
-    settings = job.recipe.reward
-    if not job.recipe.asks_claude:
-        return Retrieval(clips, settings.others, encoder)
-    from nextscene.training.rewards.captioner import QwenCaptioner
-    from nextscene.training.rewards.consistency import CausalConsistency
-
-    own = settings.captioner == "qwen"
-    captioner = QwenCaptioner(job.pretrained.qwen, settings.judge, world.device) if own else None
-    run = Storage.at(job.run)
-    if run.stat(MARK):  # as the command that trains has claimed it
-        run = run.with_anchor(MARK)
-    return CausalConsistency(settings, run.subfolder(job.recipe.name), job.prices, job.budget, world, captioner)
+def _build_validator(
+    recipe: Recipe,
+    clips: Mixture | None,
+    encoder: BatchEncoder,
+    scheduler: FlowMatchEulerDiscreteScheduler,
+    world: World,
+) -> Validator | None:
+    max_clips = recipe.logging.evaluate_clips
+    return Validator(clips, max_clips, encoder, scheduler, world) if clips and max_clips else None
 
 
 def _dtype(job: TrainingJob) -> torch.dtype:
+    """Return the precision of computation. Mixed precision keeps trained weights in float32 all the same."""
     return torch.bfloat16 if job.recipe.parallel.precision == "bf16" else torch.float32
 
 
-def _model(job: TrainingJob, ratios: Ratios, world: World) -> UnifiedModel:
-    """With what is trained in float32, and what is frozen as it is computed in."""
+def _build_model(job: TrainingJob, ratios: Ratios, world: World) -> UnifiedModel:
+    """Return the model, its trained parts in float32, its frozen parts in the precision of computation."""
     recipe, pretrained, dtype = job.recipe, job.pretrained, _dtype(job)
     language, transformer = pretrained.language(dtype), pretrained.transformer(dtype)
     bridge = new_bridge(language, transformer, recipe.model.queries, recipe.model.hidden, recipe.seed)
@@ -261,32 +253,37 @@ def _model(job: TrainingJob, ratios: Ratios, world: World) -> UnifiedModel:
 
 
 def _check_fits(job: TrainingJob, before: CheckpointInfo, same_run: bool, begin: Path | None) -> None:
-    recipe = job.recipe
+    recipe, stages = job.recipe, list(STAGES)
     if before.model != job.pretrained.fingerprint:
         raise UsageError(f"{begin} was trained from other models than --qwen and --ltx name; name those")
     if same_run:
-        now, then = recipe.identity_settings(), before.determining
-        different = [
-            f"{name} is {now.get(name)!r}, was {then.get(name)!r}"
-            for name in sorted(now.keys() | then.keys())
-            if now.get(name) != then.get(name)
-        ]
-        if different:
+        pairs = differences(before.determining, recipe.identity_settings())
+        if pairs:
+            listed = "; ".join(f"{name} is {now!r}, was {then!r}" for name, (then, now) in pairs.items())
             raise UsageError(
-                f"{begin} is of a run with other settings: {'; '.join(different)}. Run with the same, or choose another"
-                " --out"
+                f"{begin} is of a run with other settings: {listed}. Run with the same, or choose another --out"
             )
-    elif STAGES.index(before.stage) > STAGES.index(recipe.stage):
+    elif before.stage in stages and stages.index(before.stage) > stages.index(recipe.stage):
         raise UsageError(
             f"{begin} is of the stage {before.stage}, which comes after {recipe.stage}; name one of a stage before"
         )
 
 
-def _tell(state: StageState, encoded: bool, begin: Path | None, observer: TrainingObserver) -> None:
-    """What is trained, exactly: users of such models ask for nothing more often."""
+def _resume(state: StageState, checkpoint_folder: Path, info: CheckpointInfo) -> None:
+    """Load model, optimizer, averages and the position in the data from a checkpoint of this stage."""
+    checkpoint.load(checkpoint_folder, state.tensors())
+    try:
+        state.loader.load_state_dict(info.loader)
+    except StateMismatch as error:
+        raise UsageError(f"{checkpoint_folder} does not fit this --data: {error}") from error
+    state.step = info.step
+
+
+def _report(state: StageState, encoded: bool, begin: Path | None, observer: TrainingObserver) -> None:
+    """Tell the observer which parameters are trained, and write their names to a file."""
     lines = describe_parameters(state.trained_parameters)
     count = sum(parameter.numel() for parameter in state.trained_parameters.values())
-    observer.note(f"{count:,} parameters are trained, all else is frozen:")
+    observer.note(f"{count:,} parameters are trained, all others are frozen:")
     for line in lines:
         observer.note(f"  {line}")
     observer.note(f"data from {'latents' if encoded else 'clips, encoded as they are read'}")

@@ -1,4 +1,7 @@
-"""A fixed set of clips, looked at again and again: their loss under noise that never changes, and pictures."""
+"""Validation: the loss on a fixed set of clips under fixed noise, and sample videos of them.
+
+Tested in tests/training/test_trainer.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
-from nextscene.shards.loading.sample_set import SampleText
+from nextscene.shards.loading.sample_set import SampleText, decode_sample
 from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 from nextscene.training.data.batches import BatchEncoder
 from nextscene.training.data.sample_noise import sample_noise
@@ -35,7 +38,7 @@ _FRAMES_SHOWN = 5
 
 
 class ValidationLoss(NamedTuple):
-    """Means over the clips of a panel: the model's loss, and that of predicting no velocity at all."""
+    """Mean losses over the clips of a validator: that of the model, and that of predicting a velocity of zero."""
 
     model: float
     zero: float
@@ -43,45 +46,51 @@ class ValidationLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class _ValidationClip:
-    """One of this rank's. `weight` 0 marks one that only keeps this rank in step with the others."""
+    """A clip of this rank. A `weight` of 0 marks padding, which keeps all ranks in step."""
 
     number: int
-    words: SampleText
+    sample: SampleText
     text: str
     latents: Latents
     weight: float
-    other: str = ""
+    other_text: str = ""
 
     @staticmethod
     def read(clips: Mixture, number: int, encoder: BatchEncoder, weight: float) -> _ValidationClip:
-        memory = np.empty(*clips.array_spec(number))
-        words = clips.decode_into(memory, number)
-        text = encoder.text(words.source, words.text, words.caption)
-        return _ValidationClip(number, words, text, encoder.latents(torch.from_numpy(memory[None])), weight)
+        array, sample = decode_sample(clips, number)
+        text = encoder.select_text(sample.source, sample.text, sample.caption)
+        return _ValidationClip(number, sample, text, encoder.latents(torch.from_numpy(array[None])), weight)
 
 
 class Validator:
-    """Up to `most` clips of a mixture, the same on any number of ranks; each rank keeps the latents of its share."""
+    """Up to `max_clips` clips of a mixture, the same for any number of ranks, each of which holds its share of them."""
 
     def __init__(
-        self, clips: Mixture, most: int, encoder: BatchEncoder, scheduler: FlowMatchEulerDiscreteScheduler, world: World
+        self,
+        clips: Mixture,
+        max_clips: int,
+        encoder: BatchEncoder,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        world: World,
     ) -> None:
         everything = np.arange(len(clips))
-        chosen = [int(number) for number in everything[np.argsort(splitmix64(everything, _SEED), kind="stable")][:most]]
+        order = np.argsort(splitmix64(everything, _SEED), kind="stable")
+        chosen = [int(number) for number in everything[order][:max_clips]]
         places = range(world.rank, -(-len(chosen) // world.size) * world.size, world.size)
         mine = [
             _ValidationClip.read(clips, chosen[place % len(chosen)], encoder, float(place < len(chosen)))
             for place in places
         ]
-        texts = _gathered({place: clip.text for place, clip in zip(places, mine, strict=True)}, world)
+        texts = _all_gather({place: clip.text for place, clip in zip(places, mine, strict=True)}, world)
         self.count = len(chosen)
         self._encoder, self._scheduler, self._world = encoder, scheduler, world
         self._clips = [
-            replace(clip, other=texts[(place + 1) % len(chosen)]) for place, clip in zip(places, mine, strict=True)
+            replace(clip, other_text=texts[(place + 1) % len(chosen)]) for place, clip in zip(places, mine, strict=True)
         ]
 
     @torch.no_grad()
     def loss(self, model: UnifiedModel) -> ValidationLoss:
+        """Return the validation loss. All ranks call this alike."""
         sums = torch.zeros(3, dtype=torch.float64)
         for clip in self._clips:
             own, zero = self._losses(model, clip, clip.text)
@@ -91,47 +100,48 @@ class Validator:
 
     @torch.no_grad()
     def text_ablation(self, model: UnifiedModel) -> TextAblation:
+        """Compare the loss under each clip's own text with that under another's. All ranks call this alike."""
         sums = torch.zeros(3, dtype=torch.float64)
         for clip in self._clips:
-            gain = self._losses(model, clip, clip.other)[0] - self._losses(model, clip, clip.text)[0]
+            gain = self._losses(model, clip, clip.other_text)[0] - self._losses(model, clip, clip.text)[0]
             sums += clip.weight * torch.tensor([1.0, gain, float(gain > 0)], dtype=torch.float64)
         clips, gain, lower = self._world.all_reduce_sum(sums).tolist()
         return TextAblation(int(clips), gain / clips, lower / clips)
 
     def _losses(self, model: UnifiedModel, clip: _ValidationClip, text: str) -> tuple[float, float]:
-        """The model's loss and that of predicting zero, over σ at the quantiles of training's density."""
+        """Return the model's loss and that of predicting zero, over σ at the quantiles of the training density."""
         encoder = self._encoder
         grid = Grid(*clip.latents.mean.shape[2:])
-        draws = [SampleRef(clip.number, level) for level in range(_LEVELS)]
-        random = sample_noise(_SEED, draws, clip.latents.mean.shape[1:])
+        refs = [SampleRef(clip.number, level) for level in range(_LEVELS)]
+        random = sample_noise(_SEED, refs, clip.latents.mean.shape[1:])
         clean = encoder.normalized_tokens(clip.latents.sample(random.posterior.to(encoder.device)))
         noise = pack(random.noise.to(encoder.device))
         normal = [NormalDist().inv_cdf((level + 0.5) / _LEVELS) for level in range(_LEVELS)]
         sigma = torch.sigmoid(torch.tensor(normal) + mu(self._scheduler, grid.tokens)).to(encoder.device)
-        condition = model.condition(encoder.tokenize([text], [clip.words.source])).expand(_LEVELS, -1, -1)
-        fps = torch.full((_LEVELS,), clip.words.fps, device=encoder.device)
+        condition = model.condition(encoder.tokenize([text], [clip.sample.source])).expand(_LEVELS, -1, -1)
+        fps = torch.full((_LEVELS,), clip.sample.fps, device=encoder.device)
         predicted = model.velocity(noised(clean, noise, sigma), sigma, condition, grid, fps)
         losses = loss_per_sample(predicted, clean, noise)
         return losses.mean().item(), loss_per_sample(torch.zeros_like(predicted), clean, noise).mean().item()
 
     @torch.no_grad()
-    def save_samples(self, model: UnifiedModel, folder: Path, most: int, steps: int, guidance: float) -> None:
-        """A picture for each of up to `most` clips: some of its frames, and below what the model makes of its text."""
-        for clip in self._clips[: -(-min(most, self.count) // self._world.size)]:
-            made = self._drawn(model, clip, steps, guidance)
+    def save_samples(self, model: UnifiedModel, folder: Path, max_clips: int, steps: int, guidance: float) -> None:
+        """Write a picture for each of up to `max_clips` clips: its frames, and below those of a sample video."""
+        for clip in self._clips[: -(-min(max_clips, self.count) // self._world.size)]:
+            sampled = self._sample_video(model, clip, steps, guidance)
             if clip.weight:
                 folder.mkdir(parents=True, exist_ok=True)
-                _strip(self._pixels(clip.latents.mean), made).save(folder / f"{clip.words.key}.png")
-                (folder / f"{clip.words.key}.txt").write_text(f"{clip.text}\n", encoding="utf-8")
+                key = clip.sample.key
+                _filmstrip(self._pixels(clip.latents.mean), sampled).save(folder / f"{key}.png")
+                (folder / f"{key}.txt").write_text(f"{clip.text}\n", encoding="utf-8")
 
-    def _drawn(self, model: UnifiedModel, clip: _ValidationClip, steps: int, guidance: float) -> Tensor:
+    def _sample_video(self, model: UnifiedModel, clip: _ValidationClip, steps: int, guidance: float) -> Tensor:
         encoder = self._encoder
-        grid = Grid(*clip.latents.mean.shape[2:])
-        condition = model.condition(encoder.tokenize(["", clip.text], [clip.words.source] * 2))
-        fps = torch.full((2,), clip.words.fps, device=encoder.device)
-        noise = pack(
-            sample_noise(_SEED, [SampleRef(clip.number, 0)], clip.latents.mean.shape[1:]).noise.to(encoder.device)
-        )
+        shape = clip.latents.mean.shape[1:]
+        grid = Grid(*shape[1:])
+        condition = model.condition(encoder.tokenize(["", clip.text], [clip.sample.source] * 2))
+        fps = torch.full((2,), clip.sample.fps, device=encoder.device)
+        noise = pack(sample_noise(_SEED, [SampleRef(clip.number, 0)], shape).noise.to(encoder.device))
         tokens = integrate(
             guided(lambda tokens, sigma: model.velocity(tokens, sigma, condition, grid, fps), guidance),
             noise,
@@ -143,17 +153,18 @@ class Validator:
         return decode(self._encoder.vae, latents)[0].cpu()
 
 
-def _gathered(mine: dict[int, str], world: World) -> dict[int, str]:
-    boxes: list[dict[int, str]] = [{} for _ in range(world.size)]
-    dist.all_gather_object(boxes, mine)
-    return {place: text for box in boxes for place, text in box.items()}
+def _all_gather(mine: dict[int, str], world: World) -> dict[int, str]:
+    """Return the entries of all ranks together."""
+    parts: list[dict[int, str]] = [{} for _ in range(world.size)]
+    dist.all_gather_object(parts, mine)
+    return {place: text for part in parts for place, text in part.items()}
 
 
-def _strip(*videos: Tensor) -> Image.Image:
-    """A row for each of uint8 videos [F, H, W, RGB], of frames that lie evenly over it."""
-    return Image.fromarray(np.concatenate([np.concatenate(list(_some(video)), axis=1) for video in videos]))
+def _filmstrip(*videos: Tensor) -> Image.Image:
+    """Return a picture with a row for each of uint8 videos [F, H, W, RGB], of frames evenly spread over it."""
+    return Image.fromarray(np.concatenate([np.concatenate(list(_spread_frames(one)), axis=1) for one in videos]))
 
 
-def _some(video: Tensor) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+def _spread_frames(video: Tensor) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
     for place in np.linspace(0, len(video) - 1, min(_FRAMES_SHOWN, len(video))).round():
         yield video[int(place)].numpy()

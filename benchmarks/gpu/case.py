@@ -110,9 +110,9 @@ class _Step:
         self._condition = _reader(self.model, case, size)
         learnt = trained_parameters(self.model)
         self._parameters = list(learnt.values())
-        self._clip = settings.optimiser.clip
-        self._optimiser = build_optimizer(learnt, settings.optimiser)
-        self._average = EMA(learnt, settings.optimiser.ema)
+        self._clip = settings.optimizer.max_grad_norm
+        self._optimizer = build_optimizer(learnt, settings.optimizer)
+        self._average = EMA(learnt, settings.optimizer.ema)
         self._clips = case.micro_batch
         self.grid = self.model.ratios.grid(*(size.image if case.stage == "connector" else size.clip))
         with world.device:
@@ -132,8 +132,8 @@ class _Step:
         length = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if not math.isfinite(length + loss.item()):
             raise ArithmeticError(f"a loss of {loss.item()}, and a gradient of norm {length}")
-        self._optimiser.step()
-        self._optimiser.zero_grad()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
         self._average.update()
         if self._clean.is_cuda:
             torch.cuda.synchronize()

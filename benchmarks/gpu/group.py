@@ -1,7 +1,7 @@
 """How long the stage `rl` takes at the published size, on one GPU, with random weights: one group, and what it teaches.
 
 Measured, by the recipe `rl`, for one scene whose clip has 65 frames of 832×480: to make 24 candidates in 20 guided
-steps and decode them, and one optimiser step from the 8 that are kept, over 11 of their steps; the peak memory of both.
+steps and decode them, and one optimizer step from the 8 that are kept, over 11 of their steps; the peak memory of both.
 The reward is a coin's, and costs no time. `ratio_off` says how far from 1 the ratio of probabilities is at worst, which
 would be 1 if every sum came out the same twice.
 """
@@ -52,17 +52,18 @@ class Coin:
     def verdicts(self) -> list[RewardVerdict]:
         return [RewardVerdict(float(number % 2), "tossed") for number in range(len(self.asked))]
 
-    def end(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[str, Any]:
     model = models.unified(size, settings, world.device)
     parallelize(model, settings.parallel, world)
     learnt = trained_parameters(model)
-    chosen = build_optimizer(learnt, settings.optimiser)
+    chosen = build_optimizer(learnt, settings.optimizer)
     start = EMA(learnt, 1.0)
     vae = models.vae(size, world.device, model.dtype)
     encoder = BatchEncoder(vae, cast(Any, AnyWords(size)), settings.mix, world.device)
+    coin = Coin()
     state = SimpleNamespace(
         job=SimpleNamespace(recipe=settings, folder=folder),
         world=world,
@@ -71,22 +72,22 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
         gradient_accumulation_steps=1,
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         reference_weights=start.swapped_in,
+        reward=coin,
     )
-    coin = Coin()
-    method = grpo.Grpo(cast(Any, state), cast(Any, SimpleNamespace(count_group=lambda *_: None)), coin)
+    method = grpo.Grpo(cast(Any, state), cast(Any, SimpleNamespace(count_group=lambda *_: None)))
     begun = time.perf_counter()
     output = method.compute_gradient(_scenes(size, encoder), 0)
-    norm = torch.nn.utils.clip_grad_norm_(list(learnt.values()), settings.optimiser.clip)
+    norm = torch.nn.utils.clip_grad_norm_(list(learnt.values()), settings.optimizer.max_grad_norm)
     chosen.step()
     chosen.zero_grad()
     length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # known when the device is done
     ended = time.perf_counter()
     figures: dict[str, Any] = {
-        "candidates": settings.policy.candidates,
+        "candidates": settings.policy.group_size,
         "group_seconds": coin.asked[-1] - begun,
         "update_seconds": ended - coin.asked[-1],
         "gradient_norm": length,
-        **output.numbers,
+        **output.metrics,
     }
     if world.device.type == "cuda":
         figures["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
@@ -113,7 +114,7 @@ def main(out: Path, precision: Literal["bf16", "fp32"], toy: bool) -> None:
     settings = recipe("rl")
     settings = replace(settings, parallel=replace(settings.parallel, precision=precision))
     if toy:
-        settings = replace(settings, policy=replace(settings.policy, candidates=4, best_of=2, steps=4))
+        settings = replace(settings, policy=replace(settings.policy, group_size=4, best_of=2, steps=4))
     settings = replace(settings, data=replace(settings.data, global_batch=1))
     with process_group() as world, tempfile.TemporaryDirectory() as folder:
         figures = measured(TOY if toy else PUBLISHED, settings, world, Path(folder))

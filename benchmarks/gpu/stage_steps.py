@@ -1,6 +1,6 @@
 """How fast the stages of training are at the published size, on one GPU, with random weights.
 
-Measured: a whole optimiser step as the recipes have it, with Prodigy, averaged weights, clipping and selective
+Measured: a whole optimizer step as the recipes have it, with Prodigy, averaged weights, clipping and selective
 checkpointing of activations, from one micro-batch without accumulation: of the connector stage on images of 512×512,
 and of fine-tuning, which the generator stages are like, on clips of 65 frames of 832×480. Texts have 128 tokens,
 latents are given. With and without compilation.

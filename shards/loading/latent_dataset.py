@@ -15,7 +15,7 @@ from nextscene.shards.format.record import FlatRecord
 from nextscene.shards.format.sample_type import SampleType, Shape
 from nextscene.shards.format.tar import DamagedShard, MemberGroup
 from nextscene.shards.loading.dataset import SplitDataset
-from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText
+from nextscene.shards.loading.sample_set import ArraySpec, Memory, SampleText, decode_sample
 
 MEMBERS = ("json", "latent")
 _STORED = "<f2"
@@ -116,8 +116,7 @@ class LatentDataset(SplitDataset):
         return SampleText(record.text, record.caption, record.fps, record.clip_id)
 
     def _item(self, number: int) -> dict[str, Any]:
-        latent = np.empty(*self.array_spec(number))
-        words = self.decode_into(latent, number)
+        latent, words = decode_sample(self, number)
         return {"latent": latent, "text": words.text, "caption": words.caption, "fps": words.fps, "key": words.key}
 
     def _sample(self, number: int) -> LatentSample:

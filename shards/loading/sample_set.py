@@ -70,3 +70,9 @@ class SampleSet(Protocol):
 
     def decode_into(self, memory: Memory, number: int) -> SampleText:
         """Read a sample and fill `memory`, which fits its spec. Raise DamagedShard."""
+
+
+def decode_sample(samples: SampleSet, number: int) -> tuple[Memory, SampleText]:
+    """Return a sample in an array of its own, and its text. Raise DamagedShard as `SampleSet.decode_into`."""
+    array = np.empty(*samples.array_spec(number))
+    return array, samples.decode_into(array, number)

@@ -245,7 +245,7 @@ def test_a_video_that_is_somebody_s_is_not_lost(given: Given) -> None:
         (["--scene", "a", "--run", "RUN", "--ltx", "LTX"], ["--run goes without --ltx"]),
         (["--scene", "a", "--run", "/nowhere"], ["/nowhere holds no trained model", "a checkpoint"]),
         (["--scene", "a", "--checkpoint", "c"], ["--checkpoint needs --qwen"]),
-        (["--scene", "a", "--checkpoint", "c", "--qwen", "QWEN", "--ltx", "LTX"], ["c is no whole checkpoint"]),
+        (["--scene", "a", "--checkpoint", "c", "--qwen", "QWEN", "--ltx", "LTX"], ["c is not a complete checkpoint"]),
         (["--scene", "a", "--original", "--ltx", "/nowhere"], ["--ltx /nowhere holds no scheduler"]),
         (["--scene", "a", "--original", "--ltx", "LTX", "--form", "nsp"], ["leave --form out"]),
         (["--scene", "a\udcff", "--run", "RUN"], ["--scene is no text in UTF-8"]),

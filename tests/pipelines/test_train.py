@@ -51,7 +51,7 @@ precision = "fp32"
 checkpointing = "none"
 compile = false
 
-[keeping]
+[logging]
 evaluate_clips = 0
 """
 
@@ -153,16 +153,16 @@ LATER += [word for name in ("blip3o", "vidgen", "openvid", "opens2v") for word i
         ([*LATER, "--init", "previous"], ["connector", "not finished"]),
         ([*LATER, "--data", "a"], ["--data a", "blip3o=a"]),
         (["--init", "previous"], ["--init previous", "goes on from none"]),
-        (["--init", "/nowhere"], ["/nowhere is no whole checkpoint"]),
+        (["--init", "/nowhere"], ["/nowhere is not a complete checkpoint"]),
         (["--data.global-batch", "14"], ["13 samples", "global batch of 14", "data.global_batch"]),
         (["--data.micro-batch", "3"], ["data.global_batch 2", "data.micro_batch 3"]),
         (["--data.width", "30"], ["30×24", "multiples of 4", "data.width"]),
         (["--data.max-frames", "8"], ["max_frames 8", "data.max_frames"]),
         (["--workers", "2"], ["--workers", "--launcher ray", "torchrun"]),
         (["--launcher", "ray", "--workers", "3"], ["3 processes cannot share", "1 or 2"]),
-        (["--optimiser.kind", "sgd"], ["'sgd'", "prodigy"]),
-        (["--optimiser.lr", "-1"], ["optimiser.lr", "at least 0"]),
-        (["--optimiser.lr", "1e38"], ["optimiser.lr", "1e+30"]),
+        (["--optimizer.kind", "sgd"], ["'sgd'", "prodigy"]),
+        (["--optimizer.lr", "-1"], ["optimizer.lr", "at least 0"]),
+        (["--optimizer.lr", "1e38"], ["optimizer.lr", "1e+30"]),
         (["--seed", "99999999999999999999"], ["seed must not be above"]),
         (["--model.max-tokens", "16"], ["alone has", "model.max_tokens less model.queries leaves"]),
         (["--out", "s3://b/x"], ["s3://b/x is no local path"]),
@@ -205,9 +205,9 @@ def test_a_run_tells_what_it_trains_and_what_it_came_to_and_is_not_written_over(
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_clips_and_what_to_do(given: Given) -> None:
-    line = given.error(3, "--steps", "9", "--optimiser.kind", "adamw", "--optimiser.lr", "1e20")
+    line = given.error(3, "--steps", "9", "--optimizer.kind", "adamw", "--optimizer.lr", "1e20")
     assert "a loss of nan" in line and "0000000000" in line
-    assert "optimiser.lr" in line and "go on from the beginning" in line
+    assert "optimizer.lr" in line and "go on from the beginning" in line
     assert len(given.steps) < 9 and latest(given.checkpoints) is None
 
 
@@ -236,7 +236,7 @@ def test_a_run_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(StepProgress, "step", interrupted)
-        ended, stdout, stderr = given.run("--steps", "9", "--keeping.checkpoint-every", "0")
+        ended, stdout, stderr = given.run("--steps", "9", "--logging.checkpoint-every", "0")
     assert (ended, stdout) == (code, ""), stderr
     assert "stopped at step 3 of 9; go on with --resume" in stderr
     assert given.steps == [1, 2, 3]
@@ -263,7 +263,7 @@ def test_a_run_that_is_told_to_stop_before_its_first_step_takes_none(
 
 
 def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
-    diverging = ["--steps", "9", "--optimiser.kind", "adamw", "--optimiser.lr", "1e20"]
+    diverging = ["--steps", "9", "--optimizer.kind", "adamw", "--optimizer.lr", "1e20"]
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "first")
     line = given.error(3, *diverging)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
@@ -274,7 +274,7 @@ def test_a_stop_for_a_reason_is_not_undone_by_torchruns_restart(given: Given, mo
 def test_what_torchrun_learns_until_it_is_told_to_stop_is_what_one_process_learns(given: Given, here: Place) -> None:
     """One of its processes is told, alone: both stop at one step, and are not started again. One process goes on."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
-    flags = given.flags("--steps", "10000", "--keeping.checkpoint-every", "0", "--resume")
+    flags = given.flags("--steps", "10000", "--logging.checkpoint-every", "0", "--resume")
     with here.start(sys.executable, *launcher, "pipelines/train.py", *flags) as command:
         command.until(lambda: len(given.steps) >= 2)
         ranks = psutil.Process(command.pid).children()

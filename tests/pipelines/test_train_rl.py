@@ -43,13 +43,13 @@ workers = 0
 queries = 4
 max_tokens = 256
 
-[optimiser]
+[optimizer]
 kind = "adamw"
 lr = 1e-3
 ema = 0.0
 
 [policy]
-candidates = 4
+group_size = 4
 best_of = 2
 batch = 2
 steps = 3
@@ -62,7 +62,7 @@ precision = "fp32"
 checkpointing = "none"
 compile = false
 
-[keeping]
+[logging]
 evaluate_clips = 0
 """
 
@@ -158,9 +158,9 @@ def test_without_a_key_it_ends_before_anything_is_trained(given: Given, monkeypa
         (["--budget-usd", "0"], "0.0 is not in the range x>0"),
         (["--prices", "RECIPE"], "recipe.toml is not a table of prices"),
         (["--judge-model", "claude-sonnet-9"], "give its prices with --prices"),
-        (["--policy.candidates", "1"], "none to compare it with"),
+        (["--policy.group-size", "1"], "must be at least 2"),
         (["--policy.best-of", "3"], "must be even"),
-        (["--policy.best-of", "8"], "at most policy.candidates 4"),
+        (["--policy.best-of", "8"], "at most policy.group_size 4"),
         (["--judge-model", "claude-3-7-sonnet-20250219"], "was retired on 2026-02-19"),
         (["--reward.captioner", "qwen"], "cannot be shown pictures"),
     ],

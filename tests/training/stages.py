@@ -10,10 +10,7 @@ from typing import Any
 import torch
 
 from nextscene.shards.format.layout import ShardName
-from nextscene.training.distributed.process_group import current_world, process_group
-from nextscene.training.job import TrainingJob
-from nextscene.training.model.pretrained import PretrainedModels
-from nextscene.training.recipe import (
+from nextscene.training.config import (
     DataConfig,
     LoggingConfig,
     MixConfig,
@@ -21,8 +18,11 @@ from nextscene.training.recipe import (
     ObjectiveConfig,
     OptimizerConfig,
     ParallelConfig,
-    Recipe,
 )
+from nextscene.training.distributed.process_group import current_world, process_group
+from nextscene.training.job import TrainingJob
+from nextscene.training.model.pretrained import PretrainedModels
+from nextscene.training.recipe import Recipe
 from nextscene.training.summary import StageSummary
 from nextscene.training.trainer import train
 from tests.shards.clips import clip
@@ -38,9 +38,9 @@ SMALL = Recipe(
     data=DataConfig(micro_batch=1, global_batch=4, max_frames=9, width=32, height=24, workers=0),
     model=ModelConfig(queries=4, max_tokens=256),
     objective=ObjectiveConfig(dropout=0.25),
-    optimiser=OptimizerConfig(ema=0.9),
+    optimizer=OptimizerConfig(ema=0.9),
     parallel=ParallelConfig(precision="fp32", checkpointing="none", compile=False),
-    keeping=LoggingConfig(checkpoint_every=2, evaluate_every=0, evaluate_clips=3, sample_clips=1, sample_steps=2),
+    logging=LoggingConfig(checkpoint_every=2, evaluate_every=0, evaluate_clips=3, sample_clips=1, sample_steps=2),
 )
 """The VAE of the tests folds 4 frames and 4 pixels of a side: 9 frames of 32×24 are 3×6×8 tokens."""
 

@@ -32,8 +32,8 @@ ABOUT = CheckpointInfo("sft", "sft", 0, 0, 1, "model", {}, ["a"], [], {}, {})
 RECIPE = replace(
     SMALL,
     steps=3,
-    optimiser=replace(SMALL.optimiser, lr=30.0),
-    keeping=replace(SMALL.keeping, checkpoint_every=1, evaluate_clips=0),
+    optimizer=replace(SMALL.optimizer, lr=30.0),
+    logging=replace(SMALL.logging, checkpoint_every=1, evaluate_clips=0),
 )
 
 # ---- the folder of a run ----------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def saved(folder: Path, steps: list[int], keep_last: int = 2) -> None:
         for step in steps:
             checkpoints.save(values(step), replace(ABOUT, step=step))
         checkpoints.wait()
-        checkpoints.end()
+        checkpoints.close()
 
 
 def loaded(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ def test_what_is_saved_is_what_stood_when_it_was_asked_for(tmp_path: Path) -> No
         for tensor in tensors.values():
             tensor.fill_(7)
         checkpoints.wait()
-        checkpoints.end()
+        checkpoints.close()
     assert torch.equal(loaded(tmp_path / "step-1")["a"], values(1)["a"])
 
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path: Path) -> No
             checkpoints.save(values(1), replace(ABOUT, step=1))
             with pytest.raises(TrainingStopped, match=r"could not be written in .*No space left"):
                 checkpoints.wait()
-        checkpoints.end()
+        checkpoints.close()
     assert latest(tmp_path) is None
 
 
@@ -227,7 +227,7 @@ def test_a_run_does_not_go_on_with_other_models(again: TrainingJob, tmp_path: Pa
     [
         ({"seed": 5}, "seed is 5, was 0"),
         ({"trainable": ("bridge.*",)}, "trainable is ['bridge.*'], was ['bridge.*', 'transformer.*']"),
-        ({"optimiser": replace(RECIPE.optimiser, kind="adamw")}, "optimiser.kind is 'adamw', was 'prodigy'"),
+        ({"optimizer": replace(RECIPE.optimizer, kind="adamw")}, "optimizer.kind is 'adamw', was 'prodigy'"),
         ({"data": replace(RECIPE.data, global_batch=2)}, "data.global_batch is 2, was 4"),
     ],
 )
@@ -235,14 +235,55 @@ def test_a_run_does_not_go_on_with_other_settings(again: TrainingJob, changes: d
     assert words in refused(replace(again, recipe=replace(again.recipe, **changes)))
 
 
+OLD_NAMES = {
+    "optimizer.kind": "optimiser.kind",
+    "optimizer.beta1": "optimiser.beta1",
+    "optimizer.beta2": "optimiser.beta2",
+    "optimizer.weight_decay": "optimiser.weight_decay",
+    "optimizer.ema": "optimiser.ema",
+    "policy.group_size": "policy.candidates",
+    "policy.clip_range": "policy.clip",
+    "policy.kl_coef": "policy.kl",
+    "policy.normalize": "policy.normalise",
+}
+"""Today's name of each identity setting that was renamed → its name in the runs of the version before."""
+
+
+def record_with_old_names(checkpoint: Path) -> set[str]:
+    """Rewrite the description of a checkpoint as the version before wrote it. Return the old names in it."""
+    info = json.loads((checkpoint / "about.json").read_text())
+    info["determining"] = {OLD_NAMES.get(name, name): value for name, value in info["determining"].items()}
+    (checkpoint / "about.json").write_text(json.dumps(info))
+    return info["determining"].keys() & set(OLD_NAMES.values())
+
+
+def test_a_run_of_the_version_before_is_resumed(again: TrainingJob) -> None:
+    shutil.rmtree(again.checkpoints / "step-3")
+    assert len(record_with_old_names(again.checkpoints / "step-2")) == 5
+    watcher = Quiet()
+    with process_group() as world:
+        assert train(again, world, watcher).finished
+    assert list(watcher.losses) == [3]
+
+
+def test_policy_settings_of_the_version_before_are_read_by_their_names_of_today(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, stage="rl", data=replace(RECIPE.data, micro_batch=1))
+    info = replace(ABOUT, determining=recipe.identity_settings())
+    (tmp_path / "about.json").write_text(json.dumps(asdict(info)))
+    assert len(record_with_old_names(tmp_path)) == 9
+    assert CheckpointInfo.read(tmp_path).determining == recipe.identity_settings()
+
+
 def test_a_run_does_not_go_on_with_other_data(again: TrainingJob, tmp_path: Path) -> None:
     clip_dataset(tmp_path / "other", [9] * 5)
     message = refused(replace(again, data={"data": str(tmp_path / "other")}))
-    assert "step-3 does not go on with this --data" in message and "another dataset" in message
+    assert "step-3 does not fit this --data" in message and "another dataset" in message
 
 
 def test_a_run_may_go_on_for_longer_and_with_a_lower_rate(again: TrainingJob) -> None:
-    recipe = replace(again.recipe, steps=4, optimiser=replace(again.recipe.optimiser, lr=1.0, clip=0.5, warmup=9))
+    recipe = replace(
+        again.recipe, steps=4, optimizer=replace(again.recipe.optimizer, lr=1.0, max_grad_norm=0.5, warmup=9)
+    )
     observer = Quiet()
     with process_group() as world:
         assert train(replace(again, recipe=recipe), world, observer).finished
@@ -266,9 +307,9 @@ def test_a_stage_does_not_begin_with_another_bridge(undisturbed: tuple[TrainingJ
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "is no whole checkpoint"),
-        ("{", "is no whole checkpoint"),
-        ("{}", "is no whole checkpoint"),
+        (None, "is not a complete checkpoint"),
+        ("{", "is not a complete checkpoint"),
+        ("{}", "is not a complete checkpoint"),
         (json.dumps(asdict(ABOUT) | {"version": 99}), "is of version 99, not 1"),
     ],
 )

@@ -93,7 +93,7 @@ def one_group(folder: Path, precision: Literal["bf16", "fp32"]) -> dict[str, Any
     settings = recipe("rl")
     settings = replace(
         settings,
-        policy=replace(settings.policy, candidates=4, best_of=2, steps=3),
+        policy=replace(settings.policy, group_size=4, best_of=2, steps=3),
         parallel=replace(settings.parallel, precision=precision),
         data=replace(settings.data, global_batch=1),
     )

@@ -14,8 +14,11 @@ from torch import nn
 from nextscene.common.config_loader import SettingsError
 from nextscene.pipelines.cli.options import chosen
 from nextscene.pipelines.train import RECIPES
+from nextscene.training.config import DataConfig, MixConfig, ModelConfig, ObjectiveConfig
 from nextscene.training.model.trainable import describe_parameters
-from nextscene.training.recipe import STAGES, DataConfig, MixConfig, ModelConfig, ObjectiveConfig, Recipe
+from nextscene.training.objectives import OBJECTIVES
+from nextscene.training.recipe import STAGES, Recipe
+from nextscene.training.rewards import REWARDS
 
 PAPER = ("connector", "generator-2", "generator-3", "sft", "rl")
 TINY = ("connector", "generator", "sft", "rl")
@@ -57,10 +60,10 @@ def test_pre_training_has_the_papers_epochs_and_batches(name: str, epochs: float
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_all_stages_have_the_papers_optimiser_queries_lengths_and_sizes(name: str) -> None:
+def test_all_stages_have_the_papers_optimizer_queries_lengths_and_sizes(name: str) -> None:
     recipe = shipped(name)
     if recipe.stage != "rl":  # of which the paper does not say
-        assert (recipe.optimiser.kind, recipe.optimiser.lr, recipe.optimiser.warmup) == ("prodigy", 1.0, 0)
+        assert (recipe.optimizer.kind, recipe.optimizer.lr, recipe.optimizer.warmup) == ("prodigy", 1.0, 0)
     assert recipe.model == ModelConfig(queries=256, hidden=0, max_tokens=1024)
     assert recipe.objective.dropout == 0.1
     assert (recipe.data.max_frames, recipe.data.width, recipe.data.height) == (65, 832, 480)
@@ -70,7 +73,7 @@ def test_all_stages_have_the_papers_optimiser_queries_lengths_and_sizes(name: st
 def test_the_stages_follow_one_another_and_only_the_first_leaves_the_transformer_alone(names: tuple[str, ...]) -> None:
     recipes = [shipped(name) for name in names]
     assert [recipe.after for recipe in recipes] == ["", *(recipe.name for recipe in recipes[:-1])]
-    assert sorted(recipes, key=lambda recipe: STAGES.index(recipe.stage)) == recipes
+    assert sorted(recipes, key=lambda recipe: list(STAGES).index(recipe.stage)) == recipes
     assert {recipe.stage for recipe in recipes} == set(STAGES)
     assert [recipe.trainable for recipe in recipes] == [
         ("bridge.*",),
@@ -90,7 +93,7 @@ def test_reinforcement_learning_has_the_papers_numbers() -> None:
     recipe = shipped("rl")
     policy = recipe.policy
     assert (recipe.steps, recipe.gradient_accumulation_steps(16), recipe.data.micro_batch) == (60, 1, 1)
-    assert (policy.candidates, policy.best_of, policy.batch, policy.steps, policy.guidance) == (24, 8, 1, 20, 3.0)
+    assert (policy.group_size, policy.best_of, policy.batch, policy.steps, policy.guidance) == (24, 8, 1, 20, 3.0)
     assert recipe.reward.kind == "causal_consistency"
     assert shipped("tiny/rl").reward.kind == "retrieval"  # which costs nothing
 
@@ -101,7 +104,7 @@ def test_reinforcement_learning_has_the_papers_numbers() -> None:
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        ("[optimser]\nlr = 1.0", ["optimser.lr", "optimiser.lr"]),
+        ("[optimser]\nlr = 1.0", ["optimser.lr", "optimizer.lr"]),
         ("epoch = 3.0", ["epoch", "'epochs'"]),
         ("[data]\nmicrobatch = 8", ["data.microbatch", "'data.micro_batch'"]),
         ("[[mix]]\nnam = 'a'", ["mix", "'nam'", "'name'"]),
@@ -114,11 +117,11 @@ def test_reinforcement_learning_has_the_papers_numbers() -> None:
         ("trainable = 'bridge.*'", ["trainable", "a list of texts"]),
         ("[data]\nglobal_batch = 12", ["data.global_batch 12", "data.micro_batch 8"]),
         ("[data]\nmicro_batch = 0", ["data.micro_batch", "above 0"]),
-        ("[optimiser]\nkind = 'sgd'", ["optimiser.kind", "prodigy, adamw"]),
-        ("[optimiser]\nema = 1.0", ["optimiser.ema", "between 0 and 1"]),
+        ("[optimizer]\nkind = 'sgd'", ["optimizer.kind", "prodigy, adamw"]),
+        ("[optimizer]\nema = 1.0", ["optimizer.ema", "between 0 and 1"]),
         ("[objective]\ndropout = 1.5", ["objective.dropout", "between 0 and 1"]),
-        ("[optimiser]\nlr = nan", ["optimiser.lr", "nan"]),
-        ("[optimiser]\nclip = inf", ["optimiser.clip", "inf"]),
+        ("[optimizer]\nlr = nan", ["optimizer.lr", "nan"]),
+        ("[optimizer]\nmax_grad_norm = inf", ["optimizer.max_grad_norm", "inf"]),
         ("epochs = 0.0", ["either steps or epochs"]),
         ("name = '../elsewhere'", ["name", "a folder's"]),
         ("steps = ", ["recipe.toml"]),
@@ -156,13 +159,13 @@ def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: in
     [
         ({"steps": 9}, True),
         ({"epochs": 9.0}, True),
-        ({"keeping": replace(Recipe().keeping, checkpoint_every=1)}, True),
+        ({"logging": replace(Recipe().logging, checkpoint_every=1)}, True),
         ({"parallel": replace(Recipe().parallel, checkpointing="full", replicas=4)}, True),
         ({"parallel": replace(Recipe().parallel, precision="fp32")}, False),
-        ({"data": replace(Recipe().data, workers=0, skip_at_most=3)}, True),
+        ({"data": replace(Recipe().data, workers=0, max_bad_clips=3)}, True),
         ({"data": replace(Recipe().data, window=2)}, False),
-        ({"optimiser": replace(Recipe().optimiser, lr=0.5, clip=0.1, warmup=10)}, True),
-        ({"optimiser": replace(Recipe().optimiser, beta2=0.9)}, False),
+        ({"optimizer": replace(Recipe().optimizer, lr=0.5, max_grad_norm=0.1, warmup=10)}, True),
+        ({"optimizer": replace(Recipe().optimizer, beta2=0.9)}, False),
         ({"mix": (MixConfig(weight=2.0),)}, False),
         ({"objective": ObjectiveConfig(dropout=0.2)}, False),
         ({"seed": 1}, False),
@@ -170,6 +173,54 @@ def test_epochs_show_each_sample_as_often_as_they_say(epochs: float, samples: in
 )
 def test_what_decides_what_is_learnt_may_not_change_on_the_way(changes: dict[str, Any], same: bool) -> None:
     assert (replace(Recipe(), **changes).identity_settings() == Recipe().identity_settings()) is same
+
+
+# ---- names of the version before -----------------------------------------------------------------------------------
+
+OLD = """\
+[optimiser]
+kind = "adamw"
+clip = 0.5
+[data]
+micro_batch = 1
+skip_at_most = 3
+[policy]
+candidates = 6
+best_of = 2
+clip = 1e-2
+kl = 0.5
+normalise = "step"
+[keeping]
+keep_last = 7
+"""
+
+
+def test_recipes_with_old_names_work_and_each_name_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = written(tmp_path, OLD)
+    assert (recipe.optimizer.kind, recipe.optimizer.max_grad_norm) == ("adamw", 0.5)
+    assert (recipe.data.max_bad_clips, recipe.logging.keep_last) == (3, 7)
+    policy = recipe.policy
+    assert (policy.group_size, policy.clip_range, policy.kl_coef, policy.normalize) == (6, 1e-2, 0.5, "step")
+    warned = [line.getMessage() for line in caplog.records]
+    assert len(warned) == 8
+    assert "optimiser.clip is now called optimizer.max_grad_norm" in "\n".join(warned)
+
+
+# ---- registries ------------------------------------------------------------------------------------------------------
+
+
+def test_every_stage_has_an_objective_and_every_reward_a_class() -> None:
+    assert set(STAGES.values()) == set(OBJECTIVES)
+    for name, entry in REWARDS.items():
+        assert getattr(entry.load(), "name", None) == name
+
+
+def test_a_stage_that_is_registered_can_be_named_in_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "sft-2" in mistake(tmp_path, "stage = 'sft-2'")
+    monkeypatch.setitem(STAGES, "sft-2", "flow_matching")
+    assert written(tmp_path, "stage = 'sft-2'").stage == "sft-2"
 
 
 # ---- how what is trained is told --------------------------------------------------------------------------------

@@ -38,10 +38,10 @@ from tests.training.stages import SMALL, Quiet, Stage, by_ranks, on_rank, replac
 # So large a rate that a step can be seen in the loss of the next, and a bound that all gradients are above.
 RECIPE = replace(
     SMALL,
-    optimiser=replace(SMALL.optimiser, lr=30.0, warmup=2, clip=0.2),
-    keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
+    optimizer=replace(SMALL.optimizer, lr=30.0, warmup=2, max_grad_norm=0.2),
+    logging=replace(SMALL.logging, evaluate_clips=0, checkpoint_every=0),
 )
-ADAMW = replace(RECIPE, optimiser=replace(RECIPE.optimiser, kind="adamw", lr=0.01), steps=2)
+ADAMW = replace(RECIPE, optimizer=replace(RECIPE.optimizer, kind="adamw", lr=0.01), steps=2)
 CONNECTOR = replace(RECIPE, name="connector", stage="connector", trainable=("bridge.*",), steps=2)
 ATTENTION = replace(RECIPE, trainable=("bridge.connector.*", "transformer.transformer_blocks.*.attn2.*"), steps=2)
 
@@ -80,14 +80,14 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 @pytest.fixture(scope="module")
 def whole(stage: Stage) -> Ran:
     """Four steps by one rank, undisturbed, evaluated, and each kept."""
-    keeping = replace(SMALL.keeping, checkpoint_every=1, keep_last=4)
-    return ran(stage.job("whole", replace(RECIPE, keeping=keeping)))
+    keeping = replace(SMALL.logging, checkpoint_every=1, keep_last=4)
+    return ran(stage.job("whole", replace(RECIPE, logging=keeping)))
 
 
 @pytest.fixture(scope="module")
 def shared(stage: Stage) -> Ran:
     """The same by two ranks."""
-    return ran(stage.job("shared", replace(RECIPE, keeping=SMALL.keeping)), 2)
+    return ran(stage.job("shared", replace(RECIPE, logging=SMALL.logging)), 2)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Plain:
 
 
 def plainly(job: TrainingJob, batch: int) -> Plain:
-    """One process, one model, one gradient of the mean over the samples, and Prodigy's authors' own optimiser."""
+    """One process, one model, one gradient of the mean over the samples, and Prodigy's authors' own optimizer."""
     recipe, pretrained = job.recipe, job.pretrained
     vae, scheduler = pretrained.vae(torch.float32), pretrained.scheduler()
     language, transformer = pretrained.language(torch.float32), pretrained.transformer(torch.float32)
@@ -153,7 +153,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
     named = {name: value for name, value in model.named_parameters() if not name.startswith("language.")}
     matrices = [value for name, value in named.items() if name.endswith(".weight") and value.ndim == 2]
     vectors = [value for value in named.values() if all(value is not matrix for matrix in matrices)]
-    optimiser = Prodigy(
+    optimizer = Prodigy(
         [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
         betas=(0.9, 0.99),
         use_bias_correction=True,
@@ -171,7 +171,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         loss = torch.stack(
             [
                 loss_per_sample(
-                    model(one.words, noised(one.clean, one.noise, one.sigma), one.sigma, one.grid, one.fps),
+                    model(one.text_tokens, noised(one.clean, one.noise, one.sigma), one.sigma, one.grid, one.fps),
                     one.clean,
                     one.noise,
                 ).mean()
@@ -181,10 +181,10 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
         gradients = torch.autograd.grad(loss, list(named.values()))
         norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))
         for value, gradient in zip(named.values(), gradients, strict=True):
-            value.grad = gradient * min(1.0, recipe.optimiser.clip / norm)
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.optimiser.lr * (0.5 if step == 0 else 1.0)
-        optimiser.step()
+            value.grad = gradient * min(1.0, recipe.optimizer.max_grad_norm / norm)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.optimizer.lr * (0.5 if step == 0 else 1.0)
+        optimizer.step()
         plain.losses.append(loss.item())
         plain.norms.append(norm)
         plain.frames.append({one.grid.frames for one in batch})
@@ -195,7 +195,7 @@ def plainly(job: TrainingJob, batch: int) -> Plain:
 def test_ranks_learn_what_one_plain_process_does_from_images_and_videos_mixed(whole: Ran, shared: Ran) -> None:
     plain = plainly(whole.job, batch=4)
     assert {1, 3} in plain.frames  # or the mean over tokens would be that over samples
-    assert min(plain.norms) > RECIPE.optimiser.clip
+    assert min(plain.norms) > RECIPE.optimizer.max_grad_norm
     begun = whole.job.pretrained.transformer(torch.float32).state_dict()
     assert max((plain.weights[f"transformer.{name}"] - value).abs().max() for name, value in begun.items()) > 5e-3
     for got in (whole, shared):

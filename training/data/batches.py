@@ -1,4 +1,7 @@
-"""From batches of shards to what a step of training takes: words, latents, noise."""
+"""From batches of shards to micro-batches of training: text tokens, latents, noise.
+
+Tested in tests/training/test_trainer.py.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +23,35 @@ from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import Latents, LatentScale, encode, pack
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.recipe import MixConfig, ObjectiveConfig
+from nextscene.training.config import MixConfig, ObjectiveConfig
 
 _ENCODED_FRAMES = 65  # at once: a clip of the paper's, or as many images
 
 
 class TrainingBatch(NamedTuple):
-    """A micro-batch of B samples of S tokens each. `encoded` is how many clips went through the VAE for it.
+    """A micro-batch of B samples with S latent tokens each.
 
-    `texts` are what the samples are conditioned on; of some the `words` have been left out.
+    `texts` are the texts of the samples; `text_tokens` are those that the model sees, some of them left out (dropout).
+    `clean`, `noise` [B, S, C] and `sigma` [B] define the noisy latents. `fps` is [B]. `refs` name the samples, `keys`
+    their clips. `vae_encoded` is the number of clips that went through the VAE.
     """
 
-    words: TokenBatch
+    text_tokens: TokenBatch
     texts: list[str]
     sources: list[int]
-    draws: list[SampleRef]
+    refs: list[SampleRef]
     clean: Tensor
     noise: Tensor
     sigma: Tensor
     fps: Tensor
     grid: Grid
     keys: list[str]
-    encoded: int
+    vae_encoded: int
 
 
 @dataclass(frozen=True)
 class BatchEncoder:
-    """Makes latents and words, on `device`, of what shards hold."""
+    """Turns the content of shards into latents and text tokens on `device`."""
 
     vae: AutoencoderKLLTXVideo
     prompter: Prompter
@@ -54,7 +59,7 @@ class BatchEncoder:
     device: torch.device
 
     def latents(self, video: Tensor) -> Latents:
-        """The posterior of uint8 clips, or that which a set of latents holds: [B, C + 1, F', H', W']."""
+        """Return the posterior of clips: encoded from uint8 pixels, or as stored, [B, C + 1, F', H', W']."""
         if video.dtype == torch.uint8:
             pieces = [
                 encode(self.vae, piece) for piece in torch.split(video, max(1, _ENCODED_FRAMES // video.shape[1]))
@@ -64,19 +69,20 @@ class BatchEncoder:
         return Latents(stored[:, :-1], stored[:, -1:])
 
     def normalized_tokens(self, latents: Tensor) -> Tensor:
-        """Tokens [B, S, C] of latents [B, C, F', H', W']."""
+        """Return normalized tokens [B, S, C] of latents [B, C, F', H', W']."""
         return pack(LatentScale.of(self.vae).normalize(latents))
 
-    def text(self, source: int, scene: str, caption: str) -> str:
-        """What a sample of that set of the mix is conditioned on."""
+    def select_text(self, source: int, scene: str, caption: str) -> str:
+        """Return the text that the mix gives to the model for a sample of its dataset number `source`."""
         return scene if self.mix[source].text == "scene" else caption
 
     def tokenize(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
+        """Return the tokens of texts, each in the prompt of its dataset in the mix."""
         return self.prompter.tokenize(texts, [self.mix[source].prompt for source in sources]).to(self.device)
 
 
 class BatchPreparer:
-    """An endless iterator over this rank's micro-batches. `waited` adds up the seconds spent waiting for one."""
+    """An endless iterable of this rank's micro-batches. `wait_seconds` is the total time spent waiting for data."""
 
     def __init__(
         self,
@@ -92,6 +98,7 @@ class BatchPreparer:
 
     @property
     def vae_config(self) -> dict[str, Any]:
+        """The architecture of the VAE."""
         return architecture_config(self._encoder.vae.config)
 
     def __iter__(self) -> Iterator[TrainingBatch]:
@@ -106,7 +113,7 @@ class BatchPreparer:
         encoder = self._encoder
         posterior = encoder.latents(batch.video)
         random = sample_noise(self._seed, batch.refs, posterior.mean.shape[1:])
-        texts = [encoder.text(*told) for told in zip(batch.source, batch.text, batch.caption, strict=True)]
+        texts = [encoder.select_text(*one) for one in zip(batch.source, batch.text, batch.caption, strict=True)]
         dropped = (random.drop < self._objective.dropout).tolist()
         given = ["" if drop else text for drop, text in zip(dropped, texts, strict=True)]
         grid = Grid(*posterior.mean.shape[2:])
@@ -128,7 +135,7 @@ class BatchPreparer:
 
 
 def check_fits(shapes: Sequence[Sequence[int]], ratios: Ratios, name: str) -> None:
-    """Before anything is trained: raises ValueError for a set `name` with a shape that the VAE does not take."""
+    """Raise ValueError if the dataset `name` has a shape [frames, width, height] that the VAE does not take."""
     for frames, width, height in shapes:
         try:
             ratios.grid(frames, height, width)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLLTXVideo
-from safetensors import SafetensorError
 
 from nextscene.shards.format import folder_mark
 from nextscene.common.prefetch import prefetch_map
@@ -28,7 +27,7 @@ from nextscene.shards.format.layout import CARD, MANIFEST, PARTS, SHARDS, ShardN
 from nextscene.shards.format.receipt import Receipt
 from nextscene.shards.format.manifest import Manifest, ManifestShard, receipts_of
 from nextscene.common.errors import DamagedRecord
-from nextscene.shards.loading.sample_set import SampleText
+from nextscene.shards.loading.sample_set import SampleText, decode_sample
 from nextscene.shards.format.seal import seal
 from nextscene.common.storage import Storage
 from nextscene.shards.format.tar import group_bytes
@@ -42,17 +41,6 @@ _CARD = """\
 Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encoding}); they join the clips by key.
 `shards.loading.latent_dataset.LatentDataset` reads them. If they are deleted, pipelines/encode_latents.py makes them again.
 """
-
-
-def open_vae(folder: Path, device: torch.device) -> AutoencoderKLLTXVideo:
-    """In float32: bfloat16 would be coarser than what is stored. Raises UsageError for files that are no VAE."""
-    try:
-        vae = AutoencoderKLLTXVideo.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UsageError(f"{folder} cannot be opened as a VAE: {first_line(error)}") from error
-    return vae.requires_grad_(requires_grad=False).eval().to(device)
 
 
 class LatentEncoder:
@@ -111,7 +99,7 @@ class LatentEncoder:
         for shard in self._left(self._mine):
             clips = self._clips[shard.split]
             batches = [*_batches_of_one_shape(clips, shard, batch)]
-            read = prefetch_map(partial(_read, clips), chain.from_iterable(batches))
+            read = prefetch_map(partial(decode_sample, clips), chain.from_iterable(batches))
             samples: dict[int, LatentSample] = {}
             for numbers in batches:
                 samples.update(zip(numbers, _encode_batch(vae, islice(read, len(numbers))), strict=True))
@@ -191,11 +179,6 @@ def _batches_of_one_shape(clips: ClipDataset, shard: ManifestShard, batch: int) 
     for bucket in range(int(buckets.max()) + 1):
         own = numbers[buckets == bucket].tolist()
         yield from (own[at : at + batch] for at in range(0, len(own), batch))
-
-
-def _read(clips: ClipDataset, number: int) -> tuple[Pixels, SampleText]:
-    video = np.empty(*clips.array_spec(number))
-    return video, clips.decode_into(video, number)
 
 
 def _encode_batch(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, SampleText]]) -> list[LatentSample]:

@@ -1,6 +1,6 @@
-"""All that is random about a sample, seeded by its place in the sequence: the same for any number of ranks.
+"""Per-sample RNG: the random numbers of a sample depend on its number and epoch alone, not on ranks or batches.
 
-Nothing else in training draws random numbers, so there is no generator's state to save.
+Nothing else in training is random, so checkpoints need no state of a generator.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor
 from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 
 
-class SampleNoise(NamedTuple):
-    """For each of B samples: `drop` [B] and `uniform` [B, 2] in [0, 1), `normal` [B], and noise of the latents' shape.
+NOISE_STREAM = 3
+"""Stream of the numbers below. The order of the samples uses 1 and 2, the candidates of GRPO use 4 and above."""
 
-    `posterior` is for the VAE's posterior, `noise` is what the flow goes to. All of it is drawn on the CPU, which gives
-    the same numbers everywhere.
+
+class SampleNoise(NamedTuple):
+    """The random numbers of B samples, drawn on the CPU, where they are the same on every machine.
+
+    `drop` [B] and `uniform` [B, 2] are uniform in [0, 1), `normal` [B] is standard normal. `posterior` and `noise`
+    [B, C, F', H', W'] are standard normal: the one samples the VAE's posterior, the other is the noise of the flow.
     """
 
     drop: Tensor
@@ -29,17 +33,20 @@ class SampleNoise(NamedTuple):
     noise: Tensor
 
 
-def sample_noise(seed: int, draws: Sequence[SampleRef], shape: Sequence[int]) -> SampleNoise:
-    """`shape` is that of one sample's latents [C, F', H', W']."""
-    return SampleNoise(*map(torch.stack, zip(*(_of(seed, draw, shape) for draw in draws), strict=True)))
+def sample_rng(seed: int, ref: SampleRef, stream: int) -> torch.Generator:
+    """Return the generator of one sample in one epoch. Different streams are independent."""
+    rng = torch.Generator()
+    rng.manual_seed(int(splitmix64(np.array([ref.number]), seed, ref.epoch, stream)[0]) >> 1)
+    return rng
 
 
-def _of(seed: int, draw: SampleRef, shape: Sequence[int]) -> tuple[Tensor, ...]:
-    own = torch.Generator()
-    own.manual_seed(int(splitmix64(np.array([draw.number]), seed, draw.epoch, _STREAM)[0]) >> 1)
-    uniform = torch.rand(3, generator=own)
-    normal = torch.randn((), generator=own)
-    return uniform[0], uniform[1:], normal, torch.randn(shape, generator=own), torch.randn(shape, generator=own)
+def sample_noise(seed: int, refs: Sequence[SampleRef], shape: Sequence[int]) -> SampleNoise:
+    """Return the random numbers of samples whose latents have `shape` [C, F', H', W'] each."""
+    return SampleNoise(*map(torch.stack, zip(*(_draw(seed, ref, shape) for ref in refs), strict=True)))
 
 
-_STREAM = 3  # the order of the samples uses 1 and 2
+def _draw(seed: int, ref: SampleRef, shape: Sequence[int]) -> tuple[Tensor, ...]:
+    rng = sample_rng(seed, ref, NOISE_STREAM)
+    uniform = torch.rand(3, generator=rng)
+    normal = torch.randn((), generator=rng)
+    return uniform[0], uniform[1:], normal, torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)

@@ -16,9 +16,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from nextscene.training.config import ParallelConfig
 from nextscene.training.distributed.process_group import World
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import ParallelConfig
 
 # LTX's transformer ends in a view; nothing here changes one in place, which is what is warned of.
 warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")

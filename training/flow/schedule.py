@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from nextscene.training.recipe import TimestepDensity
+from nextscene.training.config import TimestepDensity
 
 
 def mu(scheduler: FlowMatchEulerDiscreteScheduler, tokens: int) -> float:

@@ -1,7 +1,7 @@
-"""The flow with noise mixed in on the way: the same distributions at each σ, and a probability for each step.
+"""The stochastic sampler of GRPO: the flow as an SDE, which gives each step a probability.
 
-A step from σ to σ' goes to a mean, from there by a deviation times standard normal noise. The last one, to σ' = 0, is
-the flow's own, without noise: a clip would keep it.
+The distribution at each σ is that of the flow. A step from σ to σ' reaches a mean plus a deviation times standard
+normal noise. The last step, to σ' = 0, has no noise, because the video would show it.
 """
 
 from __future__ import annotations
@@ -11,37 +11,39 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from nextscene.training.recipe import PolicyConfig
+from nextscene.training.config import PolicyConfig
 
 
 class Transition(NamedTuple):
-    """Where a step leads: `mean` [B, S, C] in float32, and the deviation around it, 0 for a step without noise."""
+    """The normal distribution of a step: `mean` [B, S, C] in float32, and the deviation, 0 for a step without noise."""
 
     mean: Tensor
     deviation: float
 
-    def to(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Tensor) -> Tensor:
+        """Return the tokens that the step reaches with standard normal `noise` [B, S, C]."""
         return self.mean + self.deviation * noise
 
     def log_prob(self, reached: Tensor) -> Tensor:
-        """[B], of a step with noise: the mean over tokens and channels, not their sum, as all public trainers have it.
+        """Return the log-probability (logprob) of the tokens that a noisy step reached, [B].
 
-        That is what makes their bounds on the ratio, and ours, as small as they are.
+        It is the mean over tokens and channels, not the sum, as in all public trainers. That is why the clip ranges of
+        the ratio are so small, theirs and ours.
         """
         distance = ((reached - self.mean) / self.deviation).square().flatten(1).mean(1)
         return -0.5 * distance - math.log(self.deviation) - 0.5 * math.log(2 * math.pi)
 
     def kl_divergence(self, other: Tensor) -> Tensor:
-        """[B]: the Kullback–Leibler divergence from one with the same deviation around `other`, a mean likewise."""
+        """Return the KL divergence from a step with the mean `other` and the same deviation, [B], a mean likewise."""
         return ((self.mean - other) / self.deviation).square().flatten(1).mean(1) / 2
 
 
 def transition(policy: PolicyConfig, tokens: Tensor, velocity: Tensor, now: float, then: float) -> Transition:
-    """The step from `tokens` [B, S, C] at σ = `now` to σ = `then`, by the `velocity` there.
+    """Return the step from `tokens` [B, S, C] at σ = `now` to σ = `then`, by the `velocity` there.
 
-    `dance` mixes in the same noise at each σ (DanceGRPO), `flow` more where there is more (Flow-GRPO): both discretise
-    dx = (v + s² / 2σ · (x + (1 - σ) v)) dσ + s dw, the paper's formula. `cps` keeps the coefficients of signal and
-    noise as they are at each σ, and renews a part of the noise.
+    `dance` adds noise of the same strength s at each σ (DanceGRPO), `flow` more at higher σ (Flow-GRPO): both
+    discretize dx = (v + s² / 2σ · (x + (1 - σ) v)) dσ + s dw, the paper's formula. `cps` preserves the coefficients of
+    signal and noise at each σ, and renews a part of the noise.
     """
     if then == 0:
         return Transition(tokens + (then - now) * velocity, 0.0)

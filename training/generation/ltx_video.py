@@ -36,7 +36,7 @@ class LtxVideo:
             return decode_tokens(self._pipeline.vae, self.latents(texts, seeds), self._grid)
 
     def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """[B, S, C], normalised."""
+        """[B, S, C], normalized."""
         sampling = self.sampling
         tokens: Tensor = self._pipeline(
             prompt=list(texts),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nextscene.training.checkpoint import load_weights
 from nextscene.training.checkpoint_info import CheckpointInfo
+from nextscene.training.config import ModelConfig, PromptForm
 from nextscene.training.flow.sampler import guided, integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.generation.base import Sampling
@@ -30,7 +31,6 @@ from nextscene.training.model.model_folders import read_export_info
 from nextscene.training.model.pretrained import PretrainedModels
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import ModelConfig, PromptForm
 
 
 class NextScene:
@@ -62,7 +62,7 @@ class NextScene:
 
     @torch.no_grad()
     def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """[B, S, C], normalised. The texts are read once, before the first step."""
+        """[B, S, C], normalized. The texts are read once, before the first step."""
         sampling, device = self.sampling, self._vae.device
         condition = self._condition(texts)
         if guiding := sampling.guidance != 1:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nextscene.common.errors import UsageError
 from nextscene.training.checkpoint_info import CheckpointInfo
+from nextscene.training.config import PromptForm
 from nextscene.training.generation.base import ORIGINAL_FPS, Generator, Sampling
 from nextscene.training.model.grid import Ratios
 from nextscene.training.model.model_folders import (
@@ -20,7 +21,6 @@ from nextscene.training.model.model_folders import (
     fingerprint,
     read_export_info,
 )
-from nextscene.training.recipe import PromptForm
 
 if TYPE_CHECKING:
     import torch

@@ -36,7 +36,7 @@ def seeded_noise(seeds: Sequence[int], channels: int, grid: Grid) -> Tensor:
 
 
 def decode_tokens(vae: AutoencoderKLLTXVideo, tokens: Tensor, grid: Grid) -> Tensor:
-    """uint8 [B, F, H, W, RGB], on the CPU, of normalised latents [B, S, C].
+    """uint8 [B, F, H, W, RGB], on the CPU, of normalized latents [B, S, C].
 
     One by one: of all that is done to a video, its decoding takes the most memory.
     """

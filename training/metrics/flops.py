@@ -18,7 +18,7 @@ from diffusers import AutoencoderKLLTXVideo
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLTextConfig
 
-from nextscene.training.recipe import PolicyConfig
+from nextscene.training.config import PolicyConfig
 
 Config = Mapping[str, Any]
 
@@ -210,13 +210,13 @@ def grpo_flops(
     without = one.forward if policy.detach_unconditional else learnt
     texts, learns = 2, learnt_steps > 0
     return StepFlops(
-        transformer=policy.candidates * policy.steps * 2 * one.forward
+        transformer=policy.group_size * policy.steps * 2 * one.forward
         + policy.best_of * learnt_steps * (learnt + without),
         language=(1 + learns) * sizes.encoding_text(texts).forward
         + sizes.encoding_queries(texts).forward
         + learns * sizes.encoding_queries(texts).frozen,
         connector=sizes.connecting(texts).forward + learns * sizes.connecting(texts).trained,
-        vae=policy.candidates * decode,
+        vae=policy.group_size * decode,
     )
 
 

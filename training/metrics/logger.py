@@ -34,7 +34,7 @@ class MetricsLogger:
         self._file = (folder / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 
-    def write(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
+    def log(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
         """A number that is not finite is left out: JSON has none."""
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self._file.write(json.dumps({"event": event, "step": step, **finite}) + "\n")

@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from nextscene.training.config import PolicyConfig
 from nextscene.training.data.batches import BatchPreparer, TrainingBatch
 from nextscene.training.distributed.process_group import World
 from nextscene.training.metrics.flops import (
@@ -20,7 +21,6 @@ from nextscene.training.metrics.flops import (
 )
 from nextscene.training.model.grid import Grid
 from nextscene.training.model.unified import UnifiedModel
-from nextscene.training.recipe import PolicyConfig
 
 
 class Throughput:
@@ -37,7 +37,7 @@ class Throughput:
         self._peak = peak_flops(name, model.dtype)
         self._trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
 
-    def begin(self) -> None:
+    def start_step(self) -> None:
         self._begun, self._waited = time.perf_counter(), self._batches.wait_seconds
         self._samples = self._tokens = 0
         self._work = StepFlops(0, 0, 0, 0)
@@ -45,14 +45,14 @@ class Throughput:
     def count_micro_batch(self, batch: TrainingBatch) -> None:
         """A micro-batch of flow matching."""
         clips, grid = len(batch.keys), batch.grid
-        prefix = batch.words.ids.shape[1]
-        encode = self._vae(grid).encode if batch.encoded else 0
+        prefix = batch.text_tokens.ids.shape[1]
+        encode = self._vae(grid).encode if batch.vae_encoded else 0
         self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
 
     def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
         """The candidates of one scene, of each of which `learnt_steps` are learnt from, if it is kept."""
         work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
-        self._add(policy.candidates, grid, work)
+        self._add(policy.group_size, grid, work)
 
     def _add(self, clips: int, grid: Grid, work: StepFlops) -> None:
         self._samples += clips
@@ -71,7 +71,7 @@ class Throughput:
         frames = (grid.frames - 1) * ratios.temporal + 1
         return vae_flops(self._batches.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
 
-    def end(self) -> dict[str, float]:
+    def end_step(self) -> dict[str, float]:
         """The numbers of a step, at whose end its loss is known here: no work of the device is left out of its time."""
         seconds = time.perf_counter() - self._begun
         work = self._work

@@ -1,7 +1,8 @@
-"""Qwen2.5-VL's language model, frozen: the text is read once without gradient, then the queries read it.
+"""Qwen2.5-VL's language model, frozen: the text is encoded once without gradient, then the queries attend to it.
 
-Qwen is causal and the queries come last, so no token of the text sees one. Its keys and values can be computed apart,
-and gradients flow through the queries' positions only: exact, and several times cheaper than both as one sequence.
+Qwen is causal and the queries come last, so no token of the text attends to a query. The keys and values of the text
+can be computed first, and gradients pass the positions of the queries only. The result is exact, and several times
+cheaper than one sequence of both.
 """
 
 from __future__ import annotations
@@ -21,43 +22,45 @@ class TokenBatch(NamedTuple):
     mask: Tensor
 
     def to(self, device: torch.device) -> TokenBatch:
+        """Return the batch on another device."""
         return TokenBatch(self.ids.to(device), self.mask.to(device))
 
     @property
     def lengths(self) -> Tensor:
-        """[B]: tokens of each text."""
+        """Tokens of each text, [B]."""
         return self.mask.sum(1)
 
 
 class Prefix(NamedTuple):
-    """Texts that were read: their keys and values in every layer, and their words."""
+    """Encoded texts: their keys and values in every layer (the KV cache), and their tokens."""
 
     cache: DynamicCache
-    words: TokenBatch
+    text_tokens: TokenBatch
 
 
 @torch.no_grad()
-def encode_text(language: Qwen2_5_VLTextModel, words: TokenBatch) -> Prefix:
-    positions = (words.mask.cumsum(1) - 1).clamp(min=0)
+def encode_text(language: Qwen2_5_VLTextModel, text_tokens: TokenBatch) -> Prefix:
+    """Return the KV cache of texts, without gradient."""
+    positions = (text_tokens.mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=language.config)
     language(
-        input_ids=words.ids,
-        attention_mask=words.mask,
+        input_ids=text_tokens.ids,
+        attention_mask=text_tokens.mask,
         position_ids=_three(positions),
         past_key_values=cache,
         use_cache=True,
     )
-    return Prefix(cache, words)
+    return Prefix(cache, text_tokens)
 
 
 def encode_queries(language: Qwen2_5_VLTextModel, prefix: Prefix, queries: Tensor) -> Tensor:
-    """[B, Q, width]: the last hidden states, after the final norm, at the queries [B, Q, width] behind the text."""
-    words = prefix.words
+    """Return the last hidden states, after the final norm, at the queries behind the text, both [B, Q, width]."""
+    text_tokens = prefix.text_tokens
     count = queries.shape[1]
-    positions = words.lengths[:, None] + torch.arange(count, device=queries.device)
+    positions = text_tokens.lengths[:, None] + torch.arange(count, device=queries.device)
     states: Tensor = language(
         inputs_embeds=queries.to(language.dtype),
-        attention_mask=torch.cat([words.mask, words.mask.new_ones(len(words.mask), count)], dim=1),
+        attention_mask=torch.cat([text_tokens.mask, text_tokens.mask.new_ones(len(text_tokens.mask), count)], dim=1),
         position_ids=_three(positions),
         past_key_values=_read_only(prefix.cache),
         use_cache=True,
@@ -66,12 +69,12 @@ def encode_queries(language: Qwen2_5_VLTextModel, prefix: Prefix, queries: Tenso
 
 
 def _three(positions: Tensor) -> Tensor:
-    """[3, B, L]: M-RoPE's three axes, which are one for text."""
+    """Return the positions [3, B, L] of M-RoPE's three axes, which are equal for text."""
     return positions.expand(3, *positions.shape)
 
 
 class _ReadOnlyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of the text in one layer. New ones are seen, not kept: it may be run again for its gradient."""
+    """Keys and values of the text in one layer. New ones are not stored, so that the layer can be recomputed."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)

@@ -1,4 +1,4 @@
-"""Between pixels and what the transformer sees: the VAE's latents, normalised and packed into a sequence of tokens."""
+"""Between pixels and what the transformer sees: the VAE's latents, normalized and packed into a sequence of tokens."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def encode(vae: AutoencoderKLLTXVideo, video: Tensor) -> Latents:
 
 @torch.no_grad()
 def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
-    """uint8 clips [B, F, H, W, RGB] from latents [B, C, F', H', W'] that are not normalised."""
+    """uint8 clips [B, F, H, W, RGB] from latents [B, C, F', H', W'] that are not normalized."""
     pixels: Tensor = vae.decode(latents.to(vae.dtype), None, return_dict=False)[0]
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
 
 
 class LatentScale(NamedTuple):
-    """Mean and deviation of each channel [1, C, 1, 1, 1], by which latents are normalised before the transformer."""
+    """Mean and deviation of each channel [1, C, 1, 1, 1], by which latents are normalized before the transformer."""
 
     mean: Tensor
     deviation: Tensor

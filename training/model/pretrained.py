@@ -61,7 +61,7 @@ class PretrainedModels:
         )
 
     def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-        return open_vae(self.ltx, dtype).requires_grad_(requires_grad=False)
+        return open_vae(self.ltx, dtype)
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
         from diffusers import FlowMatchEulerDiscreteScheduler
@@ -75,12 +75,15 @@ class PretrainedModels:
 
 
 def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
-    """Raises UsageError as `open_pretrained`, and for one of LTX-Video 0.9.1 or later."""
+    """Return the frozen VAE of an LTX-Video folder.
+
+    Raise UsageError as `open_pretrained`, and for LTX-Video 0.9.1 or later, whose decoder takes a timestep.
+    """
     from diffusers import AutoencoderKLLTXVideo
 
     check_vae(ltx)
     vae = open_pretrained(AutoencoderKLLTXVideo, ltx, subfolder="vae", torch_dtype=dtype, low_cpu_mem_usage=False)
-    return vae.eval()
+    return vae.requires_grad_(requires_grad=False).eval()
 
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:

@@ -9,8 +9,8 @@ import torch
 
 from nextscene.common.errors import UsageError
 from nextscene.prompts import load
+from nextscene.training.config import PromptForm
 from nextscene.training.model.language import TokenBatch
-from nextscene.training.recipe import PromptForm
 
 _TEMPLATES: dict[PromptForm, tuple[str, str]] = {
     "nsp": ("next_scene", "scene_description"),

@@ -1,4 +1,4 @@
-"""The model whole: texts in, the velocity of noisy latents out."""
+"""The whole model: from texts to the velocity of noisy latents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nextscene.training.model.language import TokenBatch, encode_queries, encode
 
 
 class UnifiedModel(nn.Module):
-    """`language` is always frozen. The three parts are called, and sharded, one by one.
+    """Qwen, the bridge and LTX. `language` is always frozen. The parts are called, and sharded, one by one.
 
-    `condition` is what LTX takes in place of its own text encoder's output; `velocity` is LTX itself, which computes in
-    `dtype`, whatever its parameters are kept in.
+    `condition` replaces the output of LTX's own text encoder. `velocity` is LTX, which computes in `dtype`, whatever
+    the precision of its parameters (mixed precision).
     """
 
     def __init__(
@@ -34,17 +34,17 @@ class UnifiedModel(nn.Module):
         self.ratios = ratios
         self.dtype = dtype
 
-    def condition(self, words: TokenBatch) -> Tensor:
-        """[B, queries, caption channels], float32."""
-        prefix = encode_text(self.language, words)
-        states = encode_queries(self.language, prefix, self.bridge.queries(len(words.ids)))
+    def condition(self, text_tokens: TokenBatch) -> Tensor:
+        """Return the condition of texts, [B, queries, caption channels] in float32."""
+        prefix = encode_text(self.language, text_tokens)
+        states = encode_queries(self.language, prefix, self.bridge.queries(len(text_tokens.ids)))
         condition: Tensor = self.bridge.connector(states)
         return condition
 
     def velocity(self, tokens: Tensor, sigma: Tensor, condition: Tensor, grid: Grid, fps: Tensor) -> Tensor:
-        """[B, S, C] in float32, for tokens [B, S, C] at σ [B] that show clips of `fps` [B] frames a second.
+        """Return the velocity [B, S, C] in float32, for tokens [B, S, C] at σ [B] of clips with `fps` [B].
 
-        All queries are valid, so nothing is masked. The timestep stays a float: 1,000 σ.
+        All queries are valid, so nothing is masked. The timestep is the float 1,000 σ.
         """
         predicted: Tensor = self.transformer(
             hidden_states=tokens.to(self.dtype),
@@ -56,15 +56,15 @@ class UnifiedModel(nn.Module):
         )[0]
         return predicted.float()
 
-    def forward(self, words: TokenBatch, tokens: Tensor, sigma: Tensor, grid: Grid, fps: Tensor) -> Tensor:
-        """One micro-batch of training: `velocity` under `condition`."""
-        return self.velocity(tokens, sigma, self.condition(words), grid, fps)
+    def forward(self, text_tokens: TokenBatch, tokens: Tensor, sigma: Tensor, grid: Grid, fps: Tensor) -> Tensor:
+        """Return the velocity of a micro-batch under the condition of its texts."""
+        return self.velocity(tokens, sigma, self.condition(text_tokens), grid, fps)
 
 
 def coordinates(grid: Grid, ratios: Ratios, fps: Tensor) -> Tensor:
-    """[B, 3, S]: where each token lies, in seconds and in pixels down and across, as LTX's rotary embedding takes them.
+    """Return the place of each token in seconds and in pixels down and across, [B, 3, S], for LTX's rotary embedding.
 
-    The clip's own frame rate decides how fast its time goes; clips of a batch may differ in it.
+    `fps` [B] is the frame rate of each clip.
     """
     axes = [torch.arange(side, dtype=torch.float32, device=fps.device) for side in grid]
     frame, row, column = (axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij"))

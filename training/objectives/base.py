@@ -1,4 +1,7 @@
-"""What every way to learn is: it takes what it needs from the batches, and leaves a gradient on the parameters."""
+"""Interface of a training objective: consume micro-batches, accumulate gradients.
+
+Tested in tests/training/test_trainer.py.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,26 @@ from nextscene.training.data.batches import TrainingBatch
 
 
 class StepOutput(NamedTuple):
-    """What one step was learnt from: the same on all ranks but for `keys`, which name the clips of this one.
+    """The outcome of one optimizer step, the same on all ranks but for `keys`, the clips of this rank.
 
-    `numbers` are for the journal. Where `learnt` is false there was nothing in it, and there is no gradient. `note` is
-    what one should be told of it, if anything.
+    `metrics` are logged. `has_gradient` is False if the step taught nothing and its update must be skipped. `note` is a
+    line for the user, or "".
     """
 
     loss: float
-    numbers: Mapping[str, float]
+    metrics: Mapping[str, float]
     keys: list[str]
-    learnt: bool = True
+    has_gradient: bool = True
     note: str = ""
 
 
 class Objective(Protocol):
-    """Flow matching, or GRPO. All ranks do equally much at each step."""
+    """Flow matching, or GRPO. All ranks do the same amount of work in each step."""
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
-        """The gradient of the step after `step` others: that of the mean over the global batch."""
+        """Leave the gradient of the mean over the global batch on the parameters. `step` others were taken before."""
         ...
 
-    def end(self) -> None:
-        """Nothing more is learnt."""
+    def close(self) -> None:
+        """Release what the objective holds."""
         ...

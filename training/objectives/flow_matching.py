@@ -1,4 +1,4 @@
-"""Learning from clips: the flow-matching loss of a global batch, whatever the ranks have of it."""
+"""The flow-matching objective: its loss over a global batch, by gradient accumulation over micro-batches."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nextscene.training.stage import StageState
 
 
 class FlowMatching:
-    """The method of all stages but `rl`."""
+    """The objective of all stages but reinforcement learning."""
 
     def __init__(self, state: StageState, throughput: Throughput) -> None:
         self._state, self._throughput = state, throughput
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
-        """The losses are told by noise level too."""
+        """Accumulate the gradient of a global batch. The metrics have the mean loss of each range of noise levels."""
         state, world = self._state, self._state.world
         sums = torch.zeros(2, SIGMA_BUCKETS, device=world.device)
         keys: list[str] = []
@@ -32,9 +32,9 @@ class FlowMatching:
             for part in sharded_modules(state.model):
                 part.set_requires_gradient_sync(turn == state.gradient_accumulation_steps - 1)
             noisy = noised(batch.clean, batch.noise, batch.sigma)
-            predicted = state.model(batch.words, noisy, batch.sigma, batch.grid, batch.fps)
+            predicted = state.model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
             losses = loss_per_sample(predicted, batch.clean, batch.noise)
-            # The gradients of the ranks are averaged, so each counts for as many.
+            # FSDP averages the gradients of the ranks, so each rank's loss counts `world.size` times.
             torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
             bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())
@@ -42,11 +42,11 @@ class FlowMatching:
             self._throughput.count_micro_batch(batch)
             keys += batch.keys
         losses, counts = world.all_reduce_sum(sums).tolist()
-        numbers = {
+        metrics = {
             sigma_bucket_name(level): total / count if count else math.nan
             for level, (total, count) in enumerate(zip(losses, counts, strict=True))
         }
-        return StepOutput(sum(losses) / sum(counts), numbers, keys)
+        return StepOutput(sum(losses) / sum(counts), metrics, keys)
 
-    def end(self) -> None:
-        """Nothing is held."""
+    def close(self) -> None:
+        """Do nothing: the objective holds nothing."""

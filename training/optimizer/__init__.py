@@ -1,1 +1,1 @@
-"""What moves the weights: the optimiser, and the average of where it has been."""
+"""What moves the weights: the optimizer, and the average of where it has been."""

@@ -1,4 +1,4 @@
-"""The optimiser that a recipe names, and all of its state by name, as checkpoints take it."""
+"""The optimizer that a recipe names, and all of its state by name, as checkpoints take it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from nextscene.training.config import OptimizerConfig
 from nextscene.training.optimizer.prodigy import Prodigy
-from nextscene.training.recipe import OptimizerConfig
 
 
 def build_optimizer(named: Mapping[str, nn.Parameter], chosen: OptimizerConfig) -> torch.optim.Optimizer:

@@ -1,1 +1,31 @@
-"""What a video that the model made of a scene is worth: 1 for a Pass, 0 for a Fail, and nothing where nobody said."""
+"""Rewards of the stage `rl`.
+
+A new reward is a file here with a class as `rewards.base.RewardClass` describes it, and an entry in REWARDS.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from nextscene.training.rewards.base import RewardClass
+
+
+class RewardEntry(NamedTuple):
+    """Where the class of a reward is. Its module is imported only if a recipe names the reward."""
+
+    module: str
+    class_name: str
+    asks_claude: bool = False
+
+    def load(self) -> RewardClass:
+        """Return the class."""
+        return cast("RewardClass", getattr(import_module(self.module), self.class_name))
+
+
+REWARDS = {
+    "causal_consistency": RewardEntry("nextscene.training.rewards.consistency", "CausalConsistency", asks_claude=True),
+    "retrieval": RewardEntry("nextscene.training.rewards.retrieval", "Retrieval"),
+}
+"""Name of each reward, as `reward.kind` has it in recipes → its class."""

@@ -84,7 +84,7 @@ class JudgeThread:
     def report(self) -> CallProgress:
         return self._client.progress()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Asks nothing more; what is under way is waited for, a little, and stored. Never raises, never hangs."""
         with suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(self._over.set)

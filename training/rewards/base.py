@@ -1,4 +1,4 @@
-"""What every reward is: it is given candidates as they are made, and gives a verdict on each."""
+"""Interface of a reward: it takes candidate videos as they are made, and returns a verdict on each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nextscene.shards.loading.mixture import Mixture
+    from nextscene.training.data.batches import BatchEncoder
+    from nextscene.training.distributed.process_group import World
+    from nextscene.training.job import TrainingJob
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the videos that were made of a scene.
+    """A video that the policy made of a scene.
 
-    `clip_id` is of the clip that follows the scene in truth, `clean` [S, C] are that clip's normalised latents.
-    `tokens` [S, C] are those of the video, `video` itself is uint8 [F, H, W, RGB] on the CPU, at `fps`.
-    `step` and `number` say when it was made and which of its group it is.
+    `clip_id` names the clip that truly followed the scene, and `clean` [S, C] are that clip's normalized latents.
+    `tokens` [S, C] are the latents of the candidate, `video` its pixels, uint8 [F, H, W, RGB] on the CPU, at `fps`.
+    `step` is the step of training, and `number` the place of the candidate in its group.
     """
 
     clip_id: str
@@ -32,10 +37,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RewardVerdict:
-    """`reward` is None where there is no judgement, never 0 for that; `reason` says why in any case.
+    """The reward of a candidate, and the reason for it.
 
-    `caption` is what the judge was told that the video shows, `model` who judged; `usd` is what it cost. `again` tells
-    that there may be a judgement if it is asked about another time.
+    `reward` is None if there is no judgement; a missing judgement is never 0. `caption` is the caption that the judge
+    was given, `model` the judge, and `usd` the cost. `retryable` is True if asking again may give a judgement.
     """
 
     reward: float | None
@@ -47,30 +52,52 @@ class RewardVerdict:
 
 
 def known_rewards(rewards: Iterable[float | None]) -> list[float]:
-    """Those that were given. What nobody judged is nothing, not a Fail: an outage would be learnt from."""
+    """Return the rewards that are known. A missing one is no Fail: training would learn from an outage."""
     return [reward for reward in rewards if reward is not None]
 
 
 class Reward(Protocol):
-    """Judges while the next candidates are made. All ranks call it alike, with as many candidates each.
+    """Judges candidates while the next ones are made. All ranks call it alike, with as many candidates each.
 
-    `name` says which it is, in records and pictures.
+    `name` identifies the reward in records and pictures.
     """
 
     name: str
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """Takes up some candidates of this rank's, and waits for no judgement."""
+        """Take some candidates of this rank, and return without waiting for a judgement."""
         ...
 
     def verdicts(self) -> list[RewardVerdict]:
-        """One for each candidate of this rank's since the last call, in the order of asking. Waits for the last.
+        """Wait, and return a verdict for each candidate of this rank since the last call, in the order of asking.
 
-        Raises TrainingPaused, on all ranks alike, where the budget or the account does not let it go on, and
-        UsageError for a key or a model with which it never did.
+        Raise TrainingPaused, on all ranks alike, if the budget or the account ends the asking, and UsageError for a key
+        or a model that can never work.
         """
         ...
 
-    def end(self) -> None:
-        """Asks nothing more; what is under way is waited for, a little, and stored."""
+    def close(self) -> None:
+        """Ask nothing more. Wait a little for calls in flight, and store their answers."""
+        ...
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """Everything that a reward may be built from. `clips` is the training split of the mix."""
+
+    job: TrainingJob
+    world: World
+    clips: Mixture
+    encoder: BatchEncoder
+
+
+class RewardClass(Protocol):
+    """The class of a reward, as `rewards.REWARDS` lists it."""
+
+    def check(self, job: TrainingJob, world: World) -> None:
+        """Raise UsageError, on all ranks alike, if the reward cannot work. Called before anything large is loaded."""
+        ...
+
+    def build(self, context: RewardContext) -> Reward:
+        """Return the reward of a stage."""
         ...

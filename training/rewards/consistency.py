@@ -1,6 +1,6 @@
-"""The paper's reward: a video is captioned by one who never sees the scene, and its caption is judged beside the scene.
+"""The paper's reward: a captioner that never sees the scene describes the video, and a judge compares the two.
 
-The template is 10.1 of the supplement: Pass is 1, Fail is 0. Where nobody answers there is no reward.
+The prompt is template 10.1 of the supplement. Pass is 1 and Fail is 0; without an answer there is no reward.
 """
 
 from __future__ import annotations
@@ -19,63 +19,52 @@ from nextscene.judge.api.api_key import check_key
 from nextscene.judge.base import Question
 from nextscene.judge.errors import JudgeStopped, JudgeUsageError
 from nextscene.judge.spending.prices import Prices
-from nextscene.training import recipe
+from nextscene.shards.format.layout import MARK
+from nextscene.training.config import RewardConfig
 from nextscene.training.distributed.process_group import World
 from nextscene.training.errors import TrainingPaused, TrainingStopped
+from nextscene.training.job import TrainingJob
 from nextscene.training.rewards.asking import JudgeThread, RewardResult, to_verdicts
-from nextscene.training.rewards.base import Candidate, RewardVerdict
+from nextscene.training.rewards.base import Candidate, RewardContext, RewardVerdict
 from nextscene.training.rewards.frames import jpeg_frames
 
 Captioner = Callable[[Tensor, float], str]
-"""From uint8 [F, H, W, RGB] at so many frames a second to what it shows, in one line."""
+"""uint8 [F, H, W, RGB] and its frames per second → a caption in one line."""
 
 _FLAG = "--judge-model"
-_PATIENCE = timedelta(days=1)  # the judge has patience of its own, and the API limits on how fast it may be asked
-_Asked = tuple[Question, str]
-"""About a video, and the scene that it was made of."""
+_TIMEOUT = timedelta(days=1)  # the judge retries by itself, and the API limits its rate
+_SceneQuestion = tuple[Question, str]
+"""A question about a video, and the scene that the video was made of."""
 _Failure = UsageError | TrainingPaused
 
 
-def check_terms(settings: recipe.RewardConfig, prices: Prices, world: World) -> None:
-    """Before anything large is loaded. Raises UsageError, on all processes alike, without a price or a key."""
-    mistake = ""
-    try:
-        prices.for_model(settings.judge.model, _FLAG)
-        if world.is_leader:
-            check_key(instead=", or train with --reward.kind retrieval")
-    except JudgeUsageError as error:
-        mistake = str(error)
-    if mistake := world.from_leader(mistake):
-        raise UsageError(mistake)
-
-
 class CausalConsistency:
-    """Only the leading process asks, with the key of its environment; the others hand it their questions.
-
-    Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
-    `captioner` is of this process; without one the judge captions. Raises UsageError or TrainingStopped on all
-    processes alike.
-    """
+    """The reward `causal_consistency`. Only the leading rank calls the API; the others send it their questions."""
 
     name = "causal_consistency"
 
     def __init__(
         self,
-        settings: recipe.RewardConfig,
+        config: RewardConfig,
         files: Storage,
         prices: Prices,
         budget: Decimal | None,
         world: World,
         captioner: Captioner | None = None,
     ) -> None:
-        self._settings, self._world, self._captioner = settings.judge, world, captioner
-        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        self._desk: _RequestBroker | None = None
+        """Store answers in `files`, in calls/, and spend at most `budget` US dollars on them in all runs together.
+
+        Without a `captioner` in this process the judge captions. Raise UsageError or TrainingStopped on all ranks
+        alike.
+        """
+        self._settings, self._world, self._captioner = config.judge, world, captioner
+        self._group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+        self._broker: _RequestBroker | None = None
         mistake, stop = "", ""
         if world.is_leader:
             try:
-                price = prices.for_model(settings.judge.model, _FLAG)
-                self._desk = _RequestBroker(JudgeThread(settings.judge, price, files, budget), world.size)
+                price = prices.for_model(config.judge.model, _FLAG)
+                self._broker = _RequestBroker(JudgeThread(config.judge, price, files, budget), world.size)
             except JudgeUsageError as error:
                 mistake = str(error)
             except (JudgeStopped, StorageFault) as error:
@@ -86,28 +75,55 @@ class CausalConsistency:
         if stop:
             raise TrainingStopped(stop)
 
+    @staticmethod
+    def check(job: TrainingJob, world: World) -> None:
+        """Raise UsageError, on all ranks alike, without a price of the judge's model or without a key."""
+        mistake = ""
+        try:
+            job.prices.for_model(job.recipe.reward.judge.model, _FLAG)
+            if world.is_leader:
+                check_key(instead=", or train with --reward.kind retrieval")
+        except JudgeUsageError as error:
+            mistake = str(error)
+        if mistake := world.from_leader(mistake):
+            raise UsageError(mistake)
+
+    @classmethod
+    def build(cls, context: RewardContext) -> CausalConsistency:
+        """Return the reward, with the captioner that the recipe names. Its answers are in the folder of the stage."""
+        job, world = context.job, context.world
+        config, captioner = job.recipe.reward, None
+        if config.captioner == "qwen":
+            from nextscene.training.rewards.captioner import QwenCaptioner
+
+            captioner = QwenCaptioner(job.pretrained.qwen, config.judge, world.device)
+        run = Storage.at(job.run)
+        if run.stat(MARK):  # as the command that trains has claimed it
+            run = run.with_anchor(MARK)
+        return cls(config, run.subfolder(job.recipe.name), job.prices, job.budget, world, captioner)
+
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """As in `RewardConfig`. What keeps them from being asked about is told by `verdicts`."""
-        mine = [self._asked(candidate) for candidate in candidates]
-        everyones: list[list[_Asked]] = [[] for _ in range(self._world.size)]
-        dist.gather_object(mine, everyones if self._desk else None, group=self._group)
-        if self._desk:
-            self._desk.take(everyones)
+        """Send the candidates to the leading rank. `verdicts` raises what keeps them from being judged."""
+        mine = [self._question(candidate) for candidate in candidates]
+        questions: list[list[_SceneQuestion]] = [[] for _ in range(self._world.size)]
+        dist.gather_object(mine, questions if self._broker else None, group=self._group)
+        if self._broker:
+            self._broker.submit(questions)
 
     def verdicts(self) -> list[RewardVerdict]:
-        """As in `RewardConfig`. What was paid for once, for several candidates, is counted with the first of them."""
+        """Return the verdicts of this rank. The first of several candidates that share an answer has its cost."""
         box: list[list[RewardVerdict] | _Failure] = [[]]
-        dist.scatter_object_list(box, self._desk.hand_out() if self._desk else None, group=self._group)
+        dist.scatter_object_list(box, self._broker.results() if self._broker else None, group=self._group)
         if isinstance(box[0], Exception):
             raise box[0]
         return box[0]
 
-    def end(self) -> None:
-        """As in `RewardConfig`."""
-        if self._desk:
-            self._desk.asking.end()
+    def close(self) -> None:
+        """Ask nothing more, and store the answers of calls in flight."""
+        if self._broker:
+            self._broker.judge.close()
 
-    def _asked(self, candidate: Candidate) -> _Asked:
+    def _question(self, candidate: Candidate) -> _SceneQuestion:
         video, fps, settings = candidate.video, candidate.fps, self._settings
         if self._captioner:
             return Question(candidate.clip_id, self._captioner(video, fps)), candidate.scene
@@ -116,41 +132,41 @@ class CausalConsistency:
 
 
 class _RequestBroker:
-    """Where the questions of all processes come together."""
+    """The questions of all ranks, on the leading one."""
 
-    def __init__(self, asking: JudgeThread, ranks: int) -> None:
-        self.asking = asking
-        self._under_way: list[list[Future[RewardResult]]] = [[] for _ in range(ranks)]
+    def __init__(self, judge: JudgeThread, ranks: int) -> None:
+        self.judge = judge
+        self._in_flight: list[list[Future[RewardResult]]] = [[] for _ in range(ranks)]
         self._failure: _Failure | None = None
 
-    def take(self, everyones: Sequence[Sequence[_Asked]]) -> None:
-        """[ranks]: asks on behalf of each."""
+    def submit(self, questions: Sequence[Sequence[_SceneQuestion]]) -> None:
+        """Submit the questions of each rank, [ranks]."""
         if self._failure:
             return
         try:
-            for under_way, asked in zip(self._under_way, everyones, strict=True):
-                for question, scene in asked:
-                    under_way.append(self.asking.submit(question, scene))
+            for in_flight, own in zip(self._in_flight, questions, strict=True):
+                for question, scene in own:
+                    in_flight.append(self.judge.submit(question, scene))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
 
-    def hand_out(self) -> list[list[RewardVerdict] | _Failure]:
-        """[ranks]: the verdicts of each once all are there, or the one reason why there will be none."""
+    def results(self) -> list[list[RewardVerdict] | _Failure]:
+        """Wait for all answers. Return the verdicts of each rank, [ranks], or the one error that ends the asking."""
         try:
-            dealt = [] if self._failure else self._collected()
+            results = [] if self._failure else self._collected()
         except JudgeUsageError as error:
             self._failure = UsageError(str(error))
         except (JudgeStopped, StorageFault) as error:
             self._failure = TrainingPaused(str(error))
         if self._failure:
-            return [self._failure] * len(self._under_way)
-        return dealt
+            return [self._failure] * len(self._in_flight)
+        return results
 
     def _collected(self) -> list[list[RewardVerdict] | _Failure]:
-        found = iter(to_verdicts(future.result() for under_way in self._under_way for future in under_way))
-        dealt: list[list[RewardVerdict] | _Failure] = [
-            [next(found) for _ in under_way] for under_way in self._under_way
+        found = iter(to_verdicts(future.result() for in_flight in self._in_flight for future in in_flight))
+        results: list[list[RewardVerdict] | _Failure] = [
+            [next(found) for _ in in_flight] for in_flight in self._in_flight
         ]
-        self.asking.flush()
-        self._under_way = [[] for _ in self._under_way]
-        return dealt
+        self.judge.flush()
+        self._in_flight = [[] for _ in self._in_flight]
+        return results

@@ -1,6 +1,8 @@
-"""The embedded reward: is the video nearer to the clip that did follow the scene than most other clips are?
+"""The reward `retrieval`: is the video nearer to the clip that truly followed the scene than most other clips are?
 
-It asks nobody and costs nothing. It is not the paper's, and all that is made with it says `retrieval`.
+It calls no API and costs nothing. It is not the reward of the paper, and its records name it `retrieval`.
+
+Tested in tests/pipelines/test_train_rl.py.
 """
 
 from __future__ import annotations
@@ -13,38 +15,50 @@ import torch
 from torch import Tensor
 
 from nextscene.shards.loading.mixture import Mixture
+from nextscene.shards.loading.sample_set import decode_sample
 from nextscene.shards.loading.shuffle import splitmix64
 from nextscene.training.data.batches import BatchEncoder
-from nextscene.training.rewards.base import Candidate, RewardVerdict
+from nextscene.training.distributed.process_group import World
+from nextscene.training.job import TrainingJob
+from nextscene.training.rewards.base import Candidate, RewardContext, RewardVerdict
 
 _SEED = 0x07E5
 
 
 class Retrieval:
-    """Pass if the mean squared distance of a video's latents to the true clip's is below the median to the others'.
+    """Pass if the mean squared distance of a video's latents to the true clip's is below the median to other clips'.
 
-    The others are the same `most` clips always, of which those count that have the video's form.
+    The other clips are always the same `max_clips`; those with latents of the video's shape count.
     """
 
     name = "retrieval"
 
-    def __init__(self, clips: Mixture, most: int, encoder: BatchEncoder) -> None:
+    def __init__(self, clips: Mixture, max_clips: int, encoder: BatchEncoder) -> None:
         everything = np.arange(len(clips))
-        chosen = np.argsort(splitmix64(everything, _SEED), kind="stable")[:most]
+        chosen = np.argsort(splitmix64(everything, _SEED), kind="stable")[:max_clips]
         self._others = dict(_read(clips, int(number), encoder) for number in chosen)
         self._verdicts: list[RewardVerdict] = []
 
+    @staticmethod
+    def check(job: TrainingJob, world: World) -> None:
+        """Accept everything: the reward needs no key and no price."""
+
+    @classmethod
+    def build(cls, context: RewardContext) -> Retrieval:
+        """Return the reward over the clips of the training split."""
+        return cls(context.clips, context.job.recipe.reward.others, context.encoder)
+
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """Says at once."""
+        """Judge the candidates at once."""
         self._verdicts += [self._verdict(candidate) for candidate in candidates]
 
     def verdicts(self) -> list[RewardVerdict]:
-        """Missing only where no other clip has the form."""
+        """Return the verdicts. One is missing only if no other clip has the shape of the video."""
         found, self._verdicts = self._verdicts, []
         return found
 
-    def end(self) -> None:
-        """Nothing is under way."""
+    def close(self) -> None:
+        """Do nothing: no call is in flight."""
 
     def _verdict(self, candidate: Candidate) -> RewardVerdict:
         others = [
@@ -62,13 +76,13 @@ class Retrieval:
 
 
 def _read(clips: Mixture, number: int, encoder: BatchEncoder) -> tuple[str, Tensor]:
-    memory = np.empty(*clips.array_spec(number))
-    words = clips.decode_into(memory, number)
-    posterior = encoder.latents(torch.from_numpy(memory[None]))
-    rng = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(number))
-    # Drawn from its posterior, as the true clip's latents are: those in the middle are nearer to everything.
-    return words.key, encoder.normalized_tokens(posterior.sample(rng.to(encoder.device)))[0].cpu()
+    array, sample = decode_sample(clips, number)
+    posterior = encoder.latents(torch.from_numpy(array[None]))
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(number))
+    # A sample of the posterior, as the true clip's latents are: its mean would be nearer to every video.
+    return sample.key, encoder.normalized_tokens(posterior.sample(noise.to(encoder.device)))[0].cpu()
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
+    """Return the mean squared distance of two tensors."""
     return float((one - other).square().mean())

@@ -9,12 +9,12 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LT
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
+from nextscene.training.config import TimestepDensity
 from nextscene.training.flow.objective import loss_per_sample, noised
 from nextscene.training.flow.schedule import mu, training_sigma
 from nextscene.training.model.grid import Grid, Ratios
 from nextscene.training.model.latents import LatentScale, encode, pack
 from nextscene.training.model.unified import coordinates
-from nextscene.training.recipe import TimestepDensity
 from nextscene.training.tiny.autoencoder import LATENTS
 
 CONDITION_SIZE = 0.01 * 5.5**0.5
@@ -65,8 +65,8 @@ def pretrain(
     )
     with torch.no_grad():
         transformer.caption_projection.linear_1.weight.div_(CONDITION_SIZE)
-    optimiser = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=max(steps, 2), pct_start=0.1)
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=_RATE, betas=(0.9, 0.99))
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=max(steps, 2), pct_start=0.1)
     places = coordinates(grid, Ratios.of(vae), torch.full((_BATCH,), fps))
     shift = mu(ltx_scheduler(), grid.tokens)
     for _ in range(steps):
@@ -84,9 +84,9 @@ def pretrain(
         )[0]
         torch.autograd.backward(loss_per_sample(predicted, clean[chosen], noise).mean())
         torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         falling.step()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         tick()
     return transformer.eval()
 

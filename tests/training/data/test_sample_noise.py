@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextscene.shards.loading.shuffle import SampleRef
 from nextscene.training.data.sample_noise import SampleNoise, sample_noise
-from nextscene.training.recipe import ObjectiveConfig
+from nextscene.training.config import ObjectiveConfig
 
 SHAPE = (2, 1, 3, 3)
 DRAWS = st.lists(st.builds(SampleRef, st.integers(0, 2**40), st.integers(0, 2**20)), min_size=1, max_size=6)

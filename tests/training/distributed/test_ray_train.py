@@ -24,7 +24,7 @@ RECIPE = replace(
     stage="connector",
     trainable=("bridge.*",),
     steps=8,
-    keeping=replace(SMALL.keeping, checkpoint_every=2, evaluate_clips=0),
+    logging=replace(SMALL.logging, checkpoint_every=2, evaluate_clips=0),
 )
 
 
@@ -45,9 +45,9 @@ mix = [{{ text = "caption", prompt = "t2v" }}]
 data = {{ micro_batch = 1, global_batch = 4, max_frames = 9, width = 32, height = 24, workers = 0 }}
 model = {{ queries = 4, max_tokens = 256 }}
 objective = {{ dropout = 0.25 }}
-optimiser = {{ ema = 0.9 }}
+optimizer = {{ ema = 0.9 }}
 parallel = {{ precision = "fp32", checkpointing = "none", compile = false }}
-keeping = {{ checkpoint_every = 2, evaluate_clips = 0 }}
+logging = {{ checkpoint_every = 2, evaluate_clips = 0 }}
 """
 
 

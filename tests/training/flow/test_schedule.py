@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nextscene.training.config import TimestepDensity
 from nextscene.training.flow.schedule import mu, sampling_sigmas, training_sigma
-from nextscene.training.recipe import TimestepDensity
 from tests.training.pretrained import scheduler
 
 CLIP, IMAGE = 3510, 256

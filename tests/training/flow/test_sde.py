@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from nextscene.training.config import PolicyConfig
 from nextscene.training.flow.sampler import integrate
 from nextscene.training.flow.schedule import sampling_sigmas
 from nextscene.training.flow.sde import transition
 from nextscene.training.objectives.grpo.rollout import rollout
-from nextscene.training.recipe import PolicyConfig
 from tests.training.pretrained import scheduler
 
 ODE = PolicyConfig(eta=0.0)
@@ -71,7 +71,7 @@ def sampled(policy: PolicyConfig, sigmas: list[float], count: int = 40_000) -> T
     noise = torch.randn(1, count, 1, generator=rng)
     if not policy.eta:
         return integrate(true_velocity, noise, torch.tensor(sigmas)).flatten()
-    return rollout(policy, true_velocity, noise, sigmas, [rng]).ends.flatten()
+    return rollout(policy, true_velocity, noise, sigmas, [rng]).final.flatten()
 
 
 @pytest.mark.parametrize("policy", ALL, ids=names)
@@ -132,10 +132,10 @@ def test_a_walk_is_kept_as_it_was_taken(policy: PolicyConfig) -> None:
     rollouts = rollout(
         policy, true_velocity, torch.randn(1, 4, 3), sigmas, [torch.Generator().manual_seed(n) for n in (1, 2)]
     )
-    assert rollouts.tokens.shape == (6, 2, 4, 3)
-    assert torch.equal(rollouts.tokens[0, 0], rollouts.tokens[0, 1])  # one noise for all
-    assert not torch.equal(rollouts.tokens[1, 0], rollouts.tokens[1, 1])  # and a rng for each
+    assert rollouts.trajectory.shape == (6, 2, 4, 3)
+    assert torch.equal(rollouts.trajectory[0, 0], rollouts.trajectory[0, 1])  # one noise for all
+    assert not torch.equal(rollouts.trajectory[1, 0], rollouts.trajectory[1, 1])  # and noise of its own for each
     for place, (now, then) in enumerate(pairwise(sigmas[:-1])):
-        began, reached = rollouts.tokens[place], rollouts.tokens[place + 1]
+        began, reached = rollouts.trajectory[place], rollouts.trajectory[place + 1]
         step = transition(policy, began, true_velocity(began, torch.full((2,), now)), now, then)
         assert torch.equal(step.log_prob(reached), rollouts.log_probs[place])

@@ -155,13 +155,13 @@ def test_what_guidance_goes_away_from_is_read_once_and_not_at_all_without_guidan
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    words = Prompter.words
+    tokenize = Prompter.tokenize
 
     def noting(self: Prompter, texts: Sequence[str], forms: Sequence[Any]) -> Any:
         read.extend(texts)
-        return words(self, texts, forms)
+        return tokenize(self, texts, forms)
 
-    monkeypatch.setattr(Prompter, "words", noting)
+    monkeypatch.setattr(Prompter, "tokenize", noting)
     model = ours(exported)
     for seed in (1, 2):
         model.latents(TEXTS, [seed, seed])
@@ -183,8 +183,8 @@ def run(pretrained: PretrainedModels, tmp_path_factory: pytest.TempPathFactory) 
         steps=2,
         trainable=("bridge.*", "transformer.*"),
         data=replace(SMALL.data, global_batch=1),
-        optimiser=replace(SMALL.optimiser, kind="adamw", lr=0.05, ema=0.5),
-        keeping=replace(SMALL.keeping, evaluate_clips=0),
+        optimizer=replace(SMALL.optimizer, kind="adamw", lr=0.05, ema=0.5),
+        logging=replace(SMALL.logging, evaluate_clips=0),
     )
     with process_group() as world:
         train(make_job(make_data(folder / "data"), pretrained, folder / "run", recipe), world, Quiet())

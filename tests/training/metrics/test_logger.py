@@ -17,7 +17,7 @@ from nextscene.training.metrics.logger import SIGMA_BUCKETS, MetricsLogger, read
 def write(folder: Path, after: int, steps: range, scale: float = 1.0) -> None:
     journal = MetricsLogger(folder, after)
     for step in steps:
-        journal.write("step", step, {"loss": scale / step, "d": 1e-6})
+        journal.log("step", step, {"loss": scale / step, "d": 1e-6})
     journal.close()
 
 
@@ -27,7 +27,7 @@ def steps(folder: Path) -> list[int]:
 
 def test_a_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
     journal = MetricsLogger(tmp_path, 0)
-    journal.write("step", 1, {"loss": 0.5})
+    journal.log("step", 1, {"loss": 0.5})
     assert read_metrics(tmp_path) == [{"event": "step", "step": 1, "loss": 0.5}]
     journal.close()
 
@@ -54,7 +54,7 @@ def test_a_last_line_that_was_half_written_is_not_there(tmp_path: Path, half: st
 
 def test_a_number_that_is_none_is_left_out_and_the_file_stays_json(tmp_path: Path) -> None:
     journal = MetricsLogger(tmp_path, 0)
-    journal.write("step", 1, {"loss": math.nan, "gradient_norm": math.inf, "lr": 1.0})
+    journal.log("step", 1, {"loss": math.nan, "gradient_norm": math.inf, "lr": 1.0})
     journal.close()
 
     def forbidden(word: str) -> float:
@@ -88,7 +88,7 @@ def test_the_curves_are_a_picture_that_more_is_seen_in_with_each_thing_written(t
         ("step", 2, {"loss": 2.0} | levels),
         ("evaluation", 2, {"heldout_loss": 1.0, "zero_loss": 2.0}),
     ):
-        journal.write(event, step, numbers)
+        journal.log(event, step, numbers)
         journal.save_curves()
         with Image.open(tmp_path / "curves.png") as picture:
             assert picture.format == "PNG"

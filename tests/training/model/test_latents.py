@@ -34,7 +34,7 @@ def latents() -> Tensor:
     return torch.randn(2, 8, 3, 6, 5, generator=torch.Generator().manual_seed(3))
 
 
-# ---- packed and normalised -----------------------------------------------------------------------------------------
+# ---- packed and normalized -----------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 3), SIDES, SIDES, SIDES, SIDES)
@@ -51,7 +51,7 @@ def test_latents_are_packed_as_the_pipeline_packs_them_and_come_back(
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.4])
-def test_latents_are_normalised_as_the_pipeline_normalises_them_and_come_back(latents: Tensor, factor: float) -> None:
+def test_latents_are_normalized_as_the_pipeline_normalizes_them_and_come_back(latents: Tensor, factor: float) -> None:
     vae = pretrained.vae()
     vae.register_to_config(scaling_factor=factor)
     scale, statistics = LatentScale.of(vae), (vae.latents_mean, vae.latents_std, factor)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextModel
 
 from nextscene.common.errors import UsageError
+from nextscene.training.config import LoggingConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.model.bridge import Bridge
 from nextscene.training.model.export import check_replaceable, export, open_export
 from nextscene.training.model.model_folders import architecture_config, read_export_info
 from nextscene.training.model.pretrained import PretrainedModels, new_bridge, open_vae
-from nextscene.training.recipe import LoggingConfig
 from nextscene.training.summary import StageSummary
 from nextscene.training.trainer import train
 from tests.training import pretrained as toy
@@ -323,7 +323,7 @@ def test_what_was_not_trained_of_the_transformer_is_the_originals(
 def test_what_was_not_trained_of_the_bridge_is_what_the_stage_began_with(
     pretrained: PretrainedModels, tmp_path: Path
 ) -> None:
-    recipe = replace(SMALL, steps=1, trainable=("bridge.connector.*",), keeping=LoggingConfig(evaluate_clips=0))
+    recipe = replace(SMALL, steps=1, trainable=("bridge.connector.*",), logging=LoggingConfig(evaluate_clips=0))
     job = make_job(make_data(tmp_path / "data"), pretrained, tmp_path / "run", recipe)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:

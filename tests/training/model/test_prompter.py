@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from nextscene.training.config import PromptForm
 from nextscene.training.model.prompter import Prompter
-from nextscene.training.recipe import PromptForm
 from tests.training import pretrained
 
 # Written out: the system's turn that Qwen's published template puts first, the user's with the paper's sentence, and

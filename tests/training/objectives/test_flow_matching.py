@@ -11,8 +11,8 @@ LEARNING = replace(
     SMALL,
     steps=40,
     data=replace(SMALL.data, micro_batch=4),
-    optimiser=replace(SMALL.optimiser, kind="adamw", ema=0.0),
-    keeping=replace(SMALL.keeping, checkpoint_every=0, sample_clips=0),
+    optimizer=replace(SMALL.optimizer, kind="adamw", ema=0.0),
+    logging=replace(SMALL.logging, checkpoint_every=0, sample_clips=0),
 )
 
 
@@ -20,7 +20,7 @@ def test_the_loss_on_held_out_clips_falls_and_does_not_where_nothing_is_learnt(t
     data, pretrained = make_data(tmp_path / "data"), make_originals(tmp_path / "originals")
 
     def trained(lr: float) -> StageSummary:
-        recipe = replace(LEARNING, optimiser=replace(LEARNING.optimiser, lr=lr))
+        recipe = replace(LEARNING, optimizer=replace(LEARNING.optimizer, lr=lr))
         summary: StageSummary
         summary, _ = by_ranks(1, on_rank, make_job(data, pretrained, tmp_path / f"{lr}", recipe))
         return summary

@@ -1,4 +1,4 @@
-"""What the optimiser's tests have in common: a small regression, whole or sharded, and a watch on who waits."""
+"""What the optimizer's tests have in common: a small regression, whole or sharded, and a watch on who waits."""
 
 from __future__ import annotations
 

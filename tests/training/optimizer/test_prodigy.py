@@ -36,14 +36,14 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def train(layers: nn.Module, optimiser: Any, steps: int, part: int = 0, parts: int = 1) -> list[float]:
+def train(layers: nn.Module, optimizer: Any, steps: int, part: int = 0, parts: int = 1) -> list[float]:
     """The losses before each step."""
     losses = []
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         now = loss(layers, part, parts)
         now.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(now.item())
     return losses
 
@@ -65,8 +65,8 @@ def assert_same(ours: Prodigy, theirs: prodigyopt.Prodigy, rtol: float = 1e-6) -
                 torch.testing.assert_close(ours.state[one][name], wanted, rtol=rtol, atol=rtol * scale)
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 # ---- as the package ------------------------------------------------------------------------------------------------
@@ -108,12 +108,12 @@ def test_any_gradients_and_any_warm_up_are_taken_as_prodigyopt_takes_them(data: 
         gradients = [
             _normal(generator, *value.shape) * (kind == "some") for value, kind in zip(begin, kinds, strict=True)
         ]
-        for optimiser in (ours, theirs):
-            for parameter, gradient, kind in zip(_parameters(optimiser), gradients, kinds, strict=True):
+        for optimizer in (ours, theirs):
+            for parameter, gradient, kind in zip(_parameters(optimizer), gradients, kinds, strict=True):
                 parameter.grad = None if kind == "none" else gradient.clone()
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = lr
-            optimiser.step()
+            optimizer.step()
         assert_same(ours, theirs)
 
 
@@ -135,21 +135,21 @@ def test_a_group_may_stand_still_while_the_others_move() -> None:
 def test_a_group_that_stands_still_neither_decays_nor_goes_on_by_its_momentum() -> None:
     """In prodigyopt it does both."""
     layers = model()
-    optimiser = Prodigy([{"params": layers[0].parameters()}, {"params": layers[2].parameters()}], weight_decay=0.1)
-    train(layers, optimiser, 20)
-    optimiser.param_groups[0]["lr"] = 0.0
+    optimizer = Prodigy([{"params": layers[0].parameters()}, {"params": layers[2].parameters()}], weight_decay=0.1)
+    train(layers, optimizer, 20)
+    optimizer.param_groups[0]["lr"] = 0.0
     before = deepcopy(layers)
-    train(layers, optimiser, 5)
+    train(layers, optimizer, 5)
     assert layers[0].weight.equal(before[0].weight) and not layers[2].weight.equal(before[2].weight)
 
 
 def test_with_an_lr_of_zero_nothing_changes() -> None:
     layers = model()
-    optimiser = Prodigy(layers.parameters(), lr=0.0, weight_decay=0.1)
-    before = deepcopy([*layers.parameters(), *_tensors(optimiser)])
-    train(layers, optimiser, 3)
+    optimizer = Prodigy(layers.parameters(), lr=0.0, weight_decay=0.1)
+    before = deepcopy([*layers.parameters(), *_tensors(optimizer)])
+    train(layers, optimizer, 3)
     assert all(
-        one.equal(other) for one, other in zip([*layers.parameters(), *_tensors(optimiser)], before, strict=True)
+        one.equal(other) for one, other in zip([*layers.parameters(), *_tensors(optimizer)], before, strict=True)
     )
 
 
@@ -163,9 +163,9 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
 
 def test_groups_whose_lr_differs_are_refused() -> None:
     layers = model()
-    optimiser = Prodigy([{"params": layers[0].parameters(), "lr": 0.5}, {"params": layers[2].parameters()}])
+    optimizer = Prodigy([{"params": layers[0].parameters(), "lr": 0.5}, {"params": layers[2].parameters()}])
     with pytest.raises(ValueError, match="share one estimate"):
-        optimiser.step()
+        optimizer.step()
 
 
 # ---- as its theory -------------------------------------------------------------------------------------------------
@@ -178,14 +178,14 @@ def test_on_a_convex_problem_d_grows_towards_the_distance_and_never_beyond(seed:
     generator = torch.Generator().manual_seed(seed)
     scales, solution = _normal(generator, 10).exp(), _normal(generator, 10) * far
     parameter = torch.zeros(10, dtype=torch.float64, requires_grad=True)
-    optimiser = Prodigy([parameter])
+    optimizer = Prodigy([parameter])
     estimates = []
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         away = scales * (parameter - solution)
         (away.square() if square else away.abs()).sum().backward()
-        optimiser.step()
-        estimates.append(optimiser.d.item())
+        optimizer.step()
+        estimates.append(optimizer.d.item())
     assert estimates == sorted(estimates)
     distance = solution.abs().max().item()
     assert distance / 1000 < estimates[-1] <= distance * (1 + 1e-9)
@@ -194,9 +194,9 @@ def test_on_a_convex_problem_d_grows_towards_the_distance_and_never_beyond(seed:
 # ---- as a program --------------------------------------------------------------------------------------------------
 
 
-def _tensors(optimiser: Prodigy) -> list[Tensor]:
+def _tensors(optimizer: Prodigy) -> list[Tensor]:
     """All of its state."""
-    return [tensor for kept in (*optimiser.state.values(), optimiser.shared) for tensor in kept.values()]
+    return [tensor for kept in (*optimizer.state.values(), optimizer.shared) for tensor in kept.values()]
 
 
 def _copied_in_place(source: Prodigy, target: Prodigy) -> None:
@@ -210,37 +210,37 @@ def _as_state_dict(source: Prodigy, target: Prodigy) -> None:
 
 @pytest.mark.parametrize("hand_over", [_copied_in_place, _as_state_dict])
 @pytest.mark.parametrize("steps", [0, 1, 40])
-def test_a_fresh_optimiser_goes_on_by_the_state_of_another_to_the_bit(
+def test_a_fresh_optimizer_goes_on_by_the_state_of_another_to_the_bit(
     hand_over: Callable[[Prodigy, Prodigy], None], steps: int
 ) -> None:
     options = OPTIONS[-1]
     layers = model()
-    optimiser = Prodigy(layers.parameters(), **options)
-    train(layers, optimiser, steps)
+    optimizer = Prodigy(layers.parameters(), **options)
+    train(layers, optimizer, steps)
     copy = deepcopy(layers)
     with torch.no_grad():
         fresh = Prodigy(copy.parameters(), **options)
-    hand_over(optimiser, fresh)
-    assert train(copy, fresh, 20) == train(layers, optimiser, 20)
-    assert all(one.equal(other) for one, other in zip(_tensors(fresh), _tensors(optimiser), strict=True))
+    hand_over(optimizer, fresh)
+    assert train(copy, fresh, 20) == train(layers, optimizer, 20)
+    assert all(one.equal(other) for one, other in zip(_tensors(fresh), _tensors(optimizer), strict=True))
 
 
 def test_the_state_is_there_before_the_first_step_and_stays_in_its_place() -> None:
     layers = model()
-    optimiser = Prodigy(layers.parameters())
-    before = [tensor.data_ptr() for tensor in _tensors(optimiser)]
-    train(layers, optimiser, 3)
-    assert [tensor.data_ptr() for tensor in _tensors(optimiser)] == before
+    optimizer = Prodigy(layers.parameters())
+    before = [tensor.data_ptr() for tensor in _tensors(optimizer)]
+    train(layers, optimizer, 3)
+    assert [tensor.data_ptr() for tensor in _tensors(optimizer)] == before
     assert len(before) == 4 * 4 + 4
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_a_step_never_waits_for_the_device(options: dict[str, Any]) -> None:
     layers = model(torch.float32)
-    optimiser = Prodigy(layers.parameters(), **options)
+    optimizer = Prodigy(layers.parameters(), **options)
     loss(layers).backward()
     with NobodyWaits():
-        optimiser.step()
+        optimizer.step()
 
 
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,27 +311,27 @@ def alone() -> Seen:
 
 def _train_sharded(rank: int, world: int, shape: tuple[int, ...], folder: Path) -> Seen:
     layers = sharded(init_device_mesh("cpu", shape, mesh_dim_names=("replicas", "shards")[-len(shape) :]))
-    optimiser = Prodigy(layers.parameters(), **OPTIONS[-1])
-    seen = _watched(layers, optimiser, STEPS, rank, world)
-    dcp.save(_saved(layers, optimiser), checkpoint_id=folder)
-    return seen + _watched(layers, optimiser, STEPS, rank, world)
+    optimizer = Prodigy(layers.parameters(), **OPTIONS[-1])
+    seen = _watched(layers, optimizer, STEPS, rank, world)
+    dcp.save(_saved(layers, optimizer), checkpoint_id=folder)
+    return seen + _watched(layers, optimizer, STEPS, rank, world)
 
 
 def _resume_sharded(rank: int, world: int, folder: Path) -> Seen:
     layers = sharded(init_device_mesh("cpu", (world,)))
-    optimiser = Prodigy(layers.parameters(), **OPTIONS[-1])
-    dcp.load(_saved(layers, optimiser), checkpoint_id=folder)
-    return _watched(layers, optimiser, STEPS, rank, world)
+    optimizer = Prodigy(layers.parameters(), **OPTIONS[-1])
+    dcp.load(_saved(layers, optimizer), checkpoint_id=folder)
+    return _watched(layers, optimizer, STEPS, rank, world)
 
 
-def _saved(layers: nn.Module, optimiser: Prodigy) -> dict[str, Any]:
+def _saved(layers: nn.Module, optimizer: Prodigy) -> dict[str, Any]:
     """The very tensors, so that loading copies into them."""
-    state = {name: optimiser.state[parameter] for name, parameter in layers.named_parameters()}
-    return {"model": dict(layers.named_parameters()), "state": state, "shared": optimiser.shared}
+    state = {name: optimizer.state[parameter] for name, parameter in layers.named_parameters()}
+    return {"model": dict(layers.named_parameters()), "state": state, "shared": optimizer.shared}
 
 
-def _watched(layers: nn.Module, optimiser: Prodigy, steps: int, part: int = 0, parts: int = 1) -> Seen:
-    return [(*train(layers, optimiser, 1, part, parts), optimiser.d.item()) for _ in range(steps)]
+def _watched(layers: nn.Module, optimizer: Prodigy, steps: int, part: int = 0, parts: int = 1) -> Seen:
+    return [(*train(layers, optimizer, 1, part, parts), optimizer.d.item()) for _ in range(steps)]
 
 
 def _mean(ranks: list[Seen]) -> list[float]:

@@ -34,7 +34,7 @@ def asking(folder: Path, budget: str | None = None) -> Iterator[JudgeThread]:
     try:
         yield asking
     finally:
-        asking.end()
+        asking.close()
 
 
 def judged(folder: Path, numbers: range | list[int]) -> list[RewardVerdict]:
@@ -143,8 +143,8 @@ def test_the_end_comes_again_and_after_a_failure(api: ClaudeApi, tmp_path: Path)
     api.account = "no_credit"
     with asking(tmp_path) as asker:
         assert isinstance(asker.submit(question(1), SCENE).exception(), JudgeStopped)
-        asker.end()
-    asker.end()
+        asker.close()
+    asker.close()
     assert not any(thread.name == "judge" for thread in threading.enumerate())
 
 

@@ -17,9 +17,9 @@ from nextscene.common.storage import Storage
 from nextscene.judge.config import ClaudeConfig
 from nextscene.judge.spending.budget_record import ACCOUNT, BudgetRecord
 from nextscene.judge.spending.prices import Prices
+from nextscene.training.config import RewardConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingStopped
-from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.base import RewardVerdict
 from nextscene.training.rewards.consistency import CausalConsistency
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule, Limits
@@ -54,7 +54,7 @@ def judge(rank: int, world: int, folder: Path, settings: ClaudeConfig = SETTINGS
             return f"{type(end).__name__}: {end}"
         finally:
             if reward:
-                reward.end()
+                reward.close()
 
 
 def asked(rank: int, step: int) -> list[list[int]]:
@@ -150,7 +150,7 @@ def beside(rank: int, world: int, folder: Path) -> list[float | None]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         found = [verdict.reward for verdict in reward.verdicts()]
-        reward.end()
+        reward.close()
         return found
 
 
@@ -170,7 +170,7 @@ def told(rank: int, world: int, folder: Path) -> list[RewardVerdict]:
     )
     reward.ask([candidate(rank)])
     found = reward.verdicts()
-    reward.end()
+    reward.close()
     return found
 
 

@@ -1,4 +1,4 @@
-"""What each candidate of a group was better or worse by, and which of them are learnt from."""
+"""Group-relative advantages, and the choice of candidates and timesteps to learn from."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ _EPS = 1e-8
 
 
 def standard_deviation(rewards: Sequence[float]) -> float:
-    """The unbiased standard deviation; 0 where there are fewer than two."""
+    """Return the unbiased standard deviation, 0 of fewer than two rewards."""
     return float(torch.tensor(rewards, dtype=torch.float64).std()) if len(rewards) > 1 else 0.0
 
 
 def advantages(
-    rewards: Sequence[float | None], normalise: Literal["group", "step", "none"], step_deviation: float
+    rewards: Sequence[float | None], normalize: Literal["group", "step", "none"], step_deviation: float
 ) -> list[float | None]:
-    """Each reward less the mean of its group, in units of a deviation; None where there is no reward.
+    """Return each reward minus the mean of its group, divided by a deviation; None for a missing reward.
 
-    All are 0 where the group has no spread: there is nothing to be learnt from it. `step_deviation` is that of all
-    rewards of the step.
+    All are 0 if the rewards of the group are equal. `step_deviation` is the deviation of all rewards of the step.
     """
     given = known_rewards(rewards)
     own = standard_deviation(given)
     if own == 0:
         return [None if reward is None else 0.0 for reward in rewards]
     mean = sum(given) / len(given)
-    unit = {"group": own, "step": step_deviation, "none": 1.0}[normalise] + (_EPS if normalise != "none" else 0)
+    unit = {"group": own, "step": step_deviation, "none": 1.0}[normalize] + (_EPS if normalize != "none" else 0)
     return [None if reward is None else (reward - mean) / unit for reward in rewards]
 
 
 class Selected(NamedTuple):
-    """One that is learnt from: its number in the group, its advantage, and what it weighs."""
+    """A candidate to learn from: its number in the group, its advantage, and its weight in the loss."""
 
     number: int
     advantage: float
@@ -44,10 +43,10 @@ class Selected(NamedTuple):
 
 
 def select_best_and_worst(advantage: Sequence[float | None], keep: int, rng: torch.Generator) -> list[Selected]:
-    """`keep` / 2 of the highest and as many of the lowest; equal ones are taken by lot.
+    """Return the `keep` / 2 candidates of the highest advantage and as many of the lowest; ties are broken by lot.
 
-    Where fewer than `keep` were judged, all of those. The list is filled up with the first of the group at a weight of
-    0, so that all ranks have equally much to do.
+    If fewer than `keep` were judged, return all of those. The list is padded with the first candidate at a weight of 0,
+    so that all ranks do the same amount of work.
     """
     lot = torch.randperm(len(advantage), generator=rng).tolist()
     judged = [Selected(number, value) for number in lot if (value := advantage[number]) is not None]
@@ -58,7 +57,7 @@ def select_best_and_worst(advantage: Sequence[float | None], keep: int, rng: tor
 
 
 def select_timesteps(noisy: int, fraction: float, rng: torch.Generator) -> list[int]:
-    """Which of the steps with noise are learnt from, in the order of learning: at least one, drawn anew each time."""
+    """Return the noisy steps to learn from, at least one, in the order of learning, drawn by lot."""
     count = max(1, round(fraction * noisy))
     order: Tensor = torch.randperm(noisy, generator=rng)
     return order[:count].tolist()

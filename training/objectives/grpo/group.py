@@ -1,4 +1,7 @@
-"""One scene and its candidates: how they are made, and the reward's first sight of them."""
+"""A scene and its group of candidates: sampling them, and decoding them for the reward.
+
+Tested in tests/training/objectives/grpo/test_gradient.py.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.config import PolicyConfig
 from nextscene.training.data.batches import BatchEncoder, TrainingBatch
 from nextscene.training.flow.sampler import Velocity, guided
 from nextscene.training.model.grid import Grid
@@ -16,28 +20,28 @@ from nextscene.training.model.language import TokenBatch
 from nextscene.training.model.latents import LatentScale, decode, unpack
 from nextscene.training.model.unified import UnifiedModel
 from nextscene.training.objectives.grpo.rollout import Rollout, candidate_rng, rollout
-from nextscene.training.recipe import PolicyConfig
 from nextscene.training.rewards.base import Candidate
 
 
 @dataclass(frozen=True)
 class CandidateScene:
-    """What candidates are made of, in the form of the clip that followed it, whose latents are `clean` [1, S, C].
+    """The input of a group. `clean` [1, S, C] are the latents of the clip that truly followed the scene.
 
-    `words` are two: the instruction alone, and with the scene. `noise` [1, S, C] is where all candidates begin.
+    `text_tokens` are two rows: the prompt without the scene, and with it. All candidates start at `noise` [1, S, C].
     """
 
     clip_id: str
     text: str
-    words: TokenBatch
+    text_tokens: TokenBatch
     grid: Grid
     fps: Tensor
     clean: Tensor
     noise: Tensor
-    draw: SampleRef
+    ref: SampleRef
 
     @staticmethod
     def of(batch: TrainingBatch, encoder: BatchEncoder) -> CandidateScene:
+        """Return the scene of a micro-batch of one sample."""
         (text,), (source,) = batch.texts, batch.sources
         return CandidateScene(
             batch.keys[0],
@@ -47,13 +51,16 @@ class CandidateScene:
             batch.fps,
             batch.clean,
             batch.noise,
-            batch.draws[0],
+            batch.refs[0],
         )
 
 
 @dataclass(frozen=True)
 class CandidateGroup:
-    """`rollouts` hold `policy.batch` candidates each, `pictures` [H, W, RGB] the frame in the middle of each video."""
+    """A scene and its candidates.
+
+    Each of `rollouts` has `policy.batch` candidates. `pictures` [H, W, RGB] are the middle frames of the videos.
+    """
 
     scene: CandidateScene
     sigmas: list[float]
@@ -62,7 +69,7 @@ class CandidateGroup:
 
 
 def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor, scene: CandidateScene) -> Velocity:
-    """Guided by `condition` [2, queries, channels], without the scene and with it, for any number of candidates."""
+    """Return the guided velocity for any number of candidates, by the condition [2, queries, channels] of the scene."""
 
     def under(given: Tensor) -> Velocity:
         def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
@@ -75,32 +82,31 @@ def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor
         return guided(under(condition), policy.guidance)
     without, given = under(condition[:1]), under(condition[1:])
 
-    def apart(tokens: Tensor, sigma: Tensor) -> Tensor:
+    def detached(tokens: Tensor, sigma: Tensor) -> Tensor:
         with torch.no_grad():
-            away = without(tokens, sigma)
-        return away + policy.guidance * (given(tokens, sigma) - away)
+            base = without(tokens, sigma)
+        return base + policy.guidance * (given(tokens, sigma) - base)
 
-    return apart
+    return detached
 
 
 @torch.no_grad()
 def generate_candidates(
     model: UnifiedModel, policy: PolicyConfig, scene: CandidateScene, sigmas: list[float], seed: int
 ) -> Iterator[tuple[int, Rollout]]:
-    """The group, `policy.batch` at once, each time with the number of the first."""
-    velocity = policy_velocity(model, policy, model.condition(scene.words), scene)
-    for first in range(0, policy.candidates, policy.batch):
-        rngs = [candidate_rng(seed, scene.draw, first + place) for place in range(policy.batch)]
+    """Sample the candidates of a group, `policy.batch` at once. Yield the number of the first, and their rollout."""
+    velocity = policy_velocity(model, policy, model.condition(scene.text_tokens), scene)
+    for first in range(0, policy.group_size, policy.batch):
+        rngs = [candidate_rng(seed, scene.ref, first + place) for place in range(policy.batch)]
         yield first, rollout(policy, velocity, scene.noise, sigmas, rngs)
 
 
-def to_candidates(
-    scene: CandidateScene, rollouts: Rollout, first: int, step: int, encoder: BatchEncoder
-) -> list[Candidate]:
-    """The candidates of `rollouts` as the reward is given them, of which `first` is the number of the first."""
+def to_candidates(scene: CandidateScene, one: Rollout, first: int, step: int, encoder: BatchEncoder) -> list[Candidate]:
+    """Decode the videos of a rollout, and return them as candidates numbered from `first` on."""
+    scale = LatentScale.of(encoder.vae)
     found = []
-    for place, tokens in enumerate(rollouts.ends):
-        latents = LatentScale.of(encoder.vae).denormalize(unpack(tokens[None].to(encoder.device), scene.grid))
+    for place, tokens in enumerate(one.final):
+        latents = scale.denormalize(unpack(tokens[None].to(encoder.device), scene.grid))
         video = decode(encoder.vae, latents)[0].cpu()
         found.append(
             Candidate(

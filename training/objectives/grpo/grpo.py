@@ -1,7 +1,7 @@
-"""Group-relative policy optimisation on the flow: of a scene's candidates, the better ones are made likelier.
+"""Group-relative policy optimization (GRPO) on the flow: make the better candidates of a scene more likely.
 
-All candidates of a step are made, and judged, before anything is learnt from them, and they are learnt from once. So
-the ratio of a step's probability to that which it was taken with is 1, but for how rounding falls; it is watched.
+All candidates of a step are sampled and judged before the update, and each is used once. So the probability ratio of
+the policy before and after sampling is 1 up to rounding; its largest difference from 1 is logged.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from nextscene.training.objectives.grpo.group import (
     to_candidates,
 )
 from nextscene.training.objectives.grpo.rollout import Rollout, candidate_rng, expand_sigma
-from nextscene.training.rewards.base import Reward, RewardVerdict, known_rewards
+from nextscene.training.rewards.base import RewardVerdict, known_rewards
 from nextscene.training.stage import StageState
 
-_NOT_JUDGED = "none of its videos can be judged, however often one asks"
+_NOT_JUDGED = "none of its videos can ever be judged"
 _CLIPPED = "{:.1%} of the ratios were clipped, though all should be 1; at worst one is off by {:.1e}"
 
 
 @dataclass(frozen=True)
 class _JudgedGroup:
-    """A group with what it is worth, and what of it is learnt from."""
+    """A group with its verdicts and advantages, and the candidates and timesteps to learn from."""
 
     group: CandidateGroup
     verdicts: list[RewardVerdict]
@@ -65,56 +65,68 @@ class _JudgedGroup:
 
 @dataclass
 class _StepStatistics:
-    """What is seen of the ratios and divergences of a step, on this rank."""
+    """Statistics of the ratios and KL divergences of a step, on this rank."""
 
     loss: float = 0.0
     terms: int = 0
     clipped: int = 0
-    farthest: float = 0.0
+    max_ratio_error: float = 0.0
     divergences: list[float] = field(default_factory=list)
 
 
 class Grpo:
-    """The method of the stage `rl`."""
+    """The objective of reinforcement learning."""
 
-    def __init__(self, state: StageState, throughput: Throughput, reward: Reward) -> None:
-        self._state, self._throughput, self._reward = state, throughput, reward
+    def __init__(self, state: StageState, throughput: Throughput) -> None:
+        assert state.reward  # noqa: S101 – a stage of reinforcement learning has one
+        self._state, self._throughput, self._reward = state, throughput, state.reward
         self._recipe = state.job.recipe
         self._policy = self._recipe.policy
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
-        """Raises TrainingPaused where none of the step's candidates was judged, this time, and as the reward does."""
+        """Accumulate the gradient of a step.
+
+        Raise TrainingPaused if no candidate was judged but asking again may help, and what the reward raises.
+        """
         state, world = self._state, self._state.world
-        groups = [self._made(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
-        judged, numbers = self._judged(groups, step)
+        groups = [self._generate_group(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
+        judged, metrics = self._score_groups(groups, step)
         keys = [group.scene.clip_id for group in groups]
         for one in judged:
             write_page(state.job.folder, step + 1, one.group, one.verdicts, one.advantages, one.kept, self._reward.name)
-        teaches = numbers["groups_without_spread"] < 1
+        teaches = metrics["groups_without_spread"] < 1
         for one in judged:
             scene, learnt = one.group.scene, len(one.steps) if teaches else 0
-            self._throughput.count_group(scene.grid, scene.words.ids.shape[1], self._policy, learnt)
+            self._throughput.count_group(scene.grid, scene.text_tokens.ids.shape[1], self._policy, learnt)
         if not teaches:
-            why = "all candidates of each scene got the same reward" if "reward_mean" in numbers else _NOT_JUDGED
-            return StepOutput(0.0, numbers, keys, learnt=False, note=f"{why}; nothing was learnt")
-        means = self._means_at_start(judged)
-        seen = _StepStatistics()
+            why = "all candidates of each scene got the same reward" if "reward_mean" in metrics else _NOT_JUDGED
+            return StepOutput(0.0, metrics, keys, has_gradient=False, note=f"{why}; nothing was learnt")
+        means = self._reference_means(judged)
+        statistics = _StepStatistics()
         for place, one in enumerate(judged):
-            self._learn_from(one, means[place], seen, last=place == len(judged) - 1)
+            self._accumulate_gradient(one, means[place], statistics, last=place == len(judged) - 1)
         loss, terms, clipped, divergence, measured = world.all_reduce_sum(
             torch.tensor(
-                [seen.loss, seen.terms, seen.clipped, sum(seen.divergences), len(seen.divergences)], dtype=torch.float64
+                [
+                    statistics.loss,
+                    statistics.terms,
+                    statistics.clipped,
+                    sum(statistics.divergences),
+                    len(statistics.divergences),
+                ],
+                dtype=torch.float64,
             )
         ).tolist()
-        off, clip_share = world.all_reduce_max(seen.farthest), clipped / terms
-        numbers |= {"ratio_off": off, "clip_share": clip_share, "kl_to_start": divergence / measured}
-        return StepOutput(loss, numbers, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
+        off, clip_share = world.all_reduce_max(statistics.max_ratio_error), clipped / terms
+        metrics |= {"ratio_off": off, "clip_share": clip_share, "kl_to_start": divergence / measured}
+        return StepOutput(loss, metrics, keys, note=_CLIPPED.format(clip_share, off) if clipped else "")
 
-    def end(self) -> None:
-        self._reward.end()
+    def close(self) -> None:
+        """Close the reward."""
+        self._reward.close()
 
-    def _made(self, batch: TrainingBatch, step: int) -> CandidateGroup:
-        """A group of candidates; the reward is asked about each as soon as it is made."""
+    def _generate_group(self, batch: TrainingBatch, step: int) -> CandidateGroup:
+        """Sample a group of candidates. The reward is asked about each as soon as it is decoded."""
         state, encoder = self._state, self._state.encoder
         scene = CandidateScene.of(batch, encoder)
         sigmas = sampling_sigmas(state.scheduler, self._policy.steps, scene.grid.tokens).tolist()
@@ -126,10 +138,10 @@ class Grpo:
             pictures += [one.video[len(one.video) // 2].clone() for one in videos]  # not to keep all of the video
         return CandidateGroup(scene, sigmas, rollouts, pictures)
 
-    def _judged(self, groups: Sequence[CandidateGroup], step: int) -> tuple[list[_JudgedGroup], dict[str, float]]:
+    def _score_groups(self, groups: Sequence[CandidateGroup], step: int) -> tuple[list[_JudgedGroup], dict[str, float]]:
         policy, world = self._policy, self._state.world
         verdicts = self._reward.verdicts()
-        size = policy.candidates
+        size = policy.group_size
         of_group = [verdicts[size * place : size * (place + 1)] for place in range(len(groups))]
         rewards = [known_rewards(verdict.reward for verdict in own) for own in of_group]
         given = [reward for own in rewards for reward in own]
@@ -156,7 +168,7 @@ class Grpo:
             )
         mean = total / max(1, count)
         all_spread = math.sqrt(max(0.0, squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
-        judged = [self._chosen(group, own, all_spread) for group, own in zip(groups, of_group, strict=True)]
+        judged = [self._select(group, own, all_spread) for group, own in zip(groups, of_group, strict=True)]
         return judged, {
             **({"reward_mean": mean} if count else {}),
             "reward_deviation": spread / scenes,
@@ -165,83 +177,83 @@ class Grpo:
             "usd": usd,
         }
 
-    def _chosen(self, group: CandidateGroup, verdicts: list[RewardVerdict], step_deviation: float) -> _JudgedGroup:
+    def _select(self, group: CandidateGroup, verdicts: list[RewardVerdict], step_deviation: float) -> _JudgedGroup:
         policy = self._policy
-        better = advantages([verdict.reward for verdict in verdicts], policy.normalise, step_deviation)
-        rng = candidate_rng(self._recipe.seed, group.scene.draw, -1)
+        better = advantages([verdict.reward for verdict in verdicts], policy.normalize, step_deviation)
+        rng = candidate_rng(self._recipe.seed, group.scene.ref, -1)
         kept = select_best_and_worst(better, policy.best_of, rng)
         noisy = len(group.rollouts[0].log_probs)
         return _JudgedGroup(group, verdicts, better, kept, select_timesteps(noisy, policy.fraction, rng))
 
-    def _learn_from(
-        self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], seen: _StepStatistics, last: bool
+    def _accumulate_gradient(
+        self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], statistics: _StepStatistics, last: bool
     ) -> None:
-        """Adds one group's gradient. The condition's own is gathered first, and goes through Qwen only once."""
+        """Add the gradient of one group. That of the condition is summed first, and goes through Qwen only once."""
         model, scene = self._state.model, one.group.scene
-        condition = model.condition(scene.words)
+        condition = model.condition(scene.text_tokens)
         given = condition.detach().requires_grad_(condition.requires_grad)
         velocity = policy_velocity(model, self._policy, given, scene)
         batches = one.batches(self._policy.batch)
         for place, kept in enumerate(batches):
             for turn, step in enumerate(one.steps):
                 ends = place == len(batches) - 1 and turn == len(one.steps) - 1
-                self._synchronise(last and ends)
-                start = means.get((place, step))
-                loss = self._loss(one, kept, step, velocity, start, seen)
+                self._set_gradient_sync(last and ends)
+                reference_mean = means.get((place, step))
+                loss = self._policy_loss(one, kept, step, velocity, reference_mean, statistics)
                 torch.autograd.backward(loss * self._share(one))
         if condition.requires_grad:
             torch.autograd.backward(condition, given.grad)
 
     def _share(self, one: _JudgedGroup) -> float:
-        """Of one candidate's step in the mean over the global batch; the gradients of the ranks are averaged."""
+        """Return the weight of one candidate's step in the mean over the global batch; FSDP averages over the ranks."""
         terms = self._policy.best_of * len(one.steps) * self._recipe.data.global_batch
         return self._state.world.size / terms
 
-    def _loss(
+    def _policy_loss(
         self,
         one: _JudgedGroup,
         kept: Sequence[Selected],
         step: int,
         velocity: Velocity,
-        start: Tensor | None,
-        seen: _StepStatistics,
+        reference_mean: Tensor | None,
+        statistics: _StepStatistics,
     ) -> Tensor:
-        """The clipped objective of one step of a batch of candidates, summed over them."""
+        """Return the clipped objective of one timestep, with its KL penalty, summed over a batch of candidates."""
         policy, device = self._policy, self._state.world.device
         tokens, reached, before = _transitions(one.group.rollouts, kept, step, device)
         now, then = one.group.sigmas[step], one.group.sigmas[step + 1]
         move = transition(policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then)
         ratio = torch.exp(move.log_prob(reached) - before)
         advantage = torch.tensor([candidate.advantage for candidate in kept], device=device)
-        bounded = ratio.clamp(1 - policy.clip, 1 + policy.clip)
+        bounded = ratio.clamp(1 - policy.clip_range, 1 + policy.clip_range)
         loss = torch.maximum(-advantage * ratio, -advantage * bounded).sum()
-        seen.loss += loss.item() * self._share(one) / self._state.world.size
+        statistics.loss += loss.item() * self._share(one) / self._state.world.size
         away = (ratio.detach() - 1).abs()
-        seen.terms += len(kept)
-        seen.clipped += int((away > policy.clip).sum())
-        seen.farthest = max(seen.farthest, away.max().item())
-        if start is not None:
-            divergence = move.kl_divergence(start.to(device))
-            seen.divergences += divergence.tolist()
+        statistics.terms += len(kept)
+        statistics.clipped += int((away > policy.clip_range).sum())
+        statistics.max_ratio_error = max(statistics.max_ratio_error, away.max().item())
+        if reference_mean is not None:
+            divergence = move.kl_divergence(reference_mean.to(device))
+            statistics.divergences += divergence.tolist()
             weight = torch.tensor([candidate.weight for candidate in kept], device=device)
-            loss = loss + policy.kl * (weight * divergence).sum()
+            loss = loss + policy.kl_coef * (weight * divergence).sum()
         return loss
 
     @torch.no_grad()
-    def _means_at_start(self, judged: Sequence[_JudgedGroup]) -> list[dict[tuple[int, int], Tensor]]:
-        """Where the weights that the stage began with would lead: for all that is learnt from where that counts.
+    def _reference_means(self, judged: Sequence[_JudgedGroup]) -> list[dict[tuple[int, int], Tensor]]:
+        """Return the means of the reference model's steps for each group, by batch and timestep.
 
-        Otherwise for one step of one batch of each group, to be told. By batch and step.
+        Without a KL penalty only one timestep of one batch of each group is computed, to log the divergence.
         """
         state, policy = self._state, self._policy
         found: list[dict[tuple[int, int], Tensor]] = []
         with state.reference_weights():
             for one in judged:
                 scene = one.group.scene
-                velocity = policy_velocity(state.model, policy, state.model.condition(scene.words), scene)
+                velocity = policy_velocity(state.model, policy, state.model.condition(scene.text_tokens), scene)
                 wanted = [(place, step) for place in range(len(one.batches(policy.batch))) for step in one.steps]
                 means = {}
-                for place, step in wanted if policy.kl else wanted[:1]:
+                for place, step in wanted if policy.kl_coef else wanted[:1]:
                     kept = one.batches(policy.batch)[place]
                     tokens, _, _ = _transitions(one.group.rollouts, kept, step, state.world.device)
                     now, then = one.group.sigmas[step], one.group.sigmas[step + 1]
@@ -251,19 +263,19 @@ class Grpo:
                 found.append(means)
         return found
 
-    def _synchronise(self, wanted: bool) -> None:
+    def _set_gradient_sync(self, enabled: bool) -> None:
         for part in sharded_modules(self._state.model):
-            part.set_requires_gradient_sync(wanted)
+            part.set_requires_gradient_sync(enabled)
 
 
 def _transitions(
     rollouts: Sequence[Rollout], kept: Sequence[Selected], step: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A step as some candidates took it: from where, to where [B, S, C], and with which log-probability [B]."""
-    size = rollouts[0].ends.shape[0]
+    """Return a timestep of some candidates: tokens before and after it [B, S, C], and its log-probability [B]."""
+    size = rollouts[0].final.shape[0]
     own = [(rollouts[one.number // size], one.number % size) for one in kept]
     began, reached, probable = zip(
-        *((walk.tokens[step, row], walk.tokens[step + 1, row], walk.log_probs[step, row]) for walk, row in own),
+        *((one.trajectory[step, row], one.trajectory[step + 1, row], one.log_probs[step, row]) for one, row in own),
         strict=True,
     )
     return torch.stack(began).to(device), torch.stack(reached).to(device), torch.stack(probable).to(device)

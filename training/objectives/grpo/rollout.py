@@ -1,4 +1,7 @@
-"""Candidates: videos of one scene, from the same noise, that part by the noise that is mixed in on the way."""
+"""Rollouts: candidate videos of one scene from the same initial noise, which differ by the noise added on the way.
+
+Tested in tests/training/flow/test_sde.py.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +9,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nextscene.shards.loading.shuffle import SampleRef, splitmix64
+from nextscene.shards.loading.shuffle import SampleRef
+from nextscene.training.config import PolicyConfig
+from nextscene.training.data.sample_noise import sample_rng
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.sde import transition
-from nextscene.training.recipe import PolicyConfig
 
-_STREAM = 4  # 1 to 3 are of the order of the samples, and of what is random about each
+_STREAM = 4  # 1 to 3 are of the order of the samples, and of the noise of each
 
 
-def candidate_rng(seed: int, draw: SampleRef, number: int) -> torch.Generator:
-    """The rng of one candidate of the scene that was drawn; number -1 is that of the group."""
-    made = torch.Generator()
-    stream = _STREAM + number + 1
-    made.manual_seed(int(splitmix64(np.array([draw.number]), seed, draw.epoch, stream)[0]) >> 1)
-    return made
+def candidate_rng(seed: int, ref: SampleRef, number: int) -> torch.Generator:
+    """Return the generator of candidate `number` of a scene; number -1 is that of the group."""
+    return sample_rng(seed, ref, _STREAM + number + 1)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """B candidates on their way, on the CPU, where they wait for their rewards.
+    """B sampled trajectories, on the CPU, where they wait for their rewards.
 
-    `tokens` [T + 1, B, S, C] are where each of the T steps with noise began, and where the last of them led.
-    `log_probs` [T, B] is of each as it was taken. `ends` [B, S, C] are the videos' latents, normalised.
+    `trajectory` [T + 1, B, S, C] are the tokens at the start of each of the T noisy steps, and at the end of the last.
+    `log_probs` [T, B] are the log-probabilities (logprobs) of those steps. `final` [B, S, C] are the normalized latents
+    of the videos.
     """
 
-    tokens: Tensor
+    trajectory: Tensor
     log_probs: Tensor
-    ends: Tensor
+    final: Tensor
 
 
 @torch.no_grad()
 def rollout(
     policy: PolicyConfig, velocity: Velocity, noise: Tensor, sigmas: Sequence[float], rngs: Sequence[torch.Generator]
 ) -> Rollout:
-    """From the one `noise` [1, S, C] at σ = 1 to σ = 0, once for each of `rngs`."""
+    """Sample a trajectory for each of `rngs`, from the one `noise` [1, S, C] at σ = 1 to σ = 0."""
     device = noise.device
     tokens = noise.float().expand(len(rngs), -1, -1)
-    visited, probable = [_kept(tokens)], []
+    visited, log_probs = [_to_cpu(tokens)], []
     for now, then in pairwise(sigmas):
         step = transition(policy, tokens, velocity(tokens, expand_sigma(now, tokens)), now, then)
         if step.deviation:
             drawn = torch.stack([torch.randn(noise.shape[1:], generator=rng) for rng in rngs])
-            tokens = step.to(drawn.to(device))
-            probable.append(step.log_prob(tokens))
-            visited.append(_kept(tokens))
+            tokens = step.sample(drawn.to(device))
+            log_probs.append(step.log_prob(tokens))
+            visited.append(_to_cpu(tokens))
         else:
             tokens = step.mean
-    return Rollout(torch.stack(visited), torch.stack(probable).cpu(), tokens.cpu())
+    return Rollout(torch.stack(visited), torch.stack(log_probs).cpu(), tokens.cpu())
 
 
 def expand_sigma(sigma: float, tokens: Tensor) -> Tensor:
-    """[B]"""
+    """Return σ once for each row of tokens, [B]."""
     return torch.full((len(tokens),), sigma, device=tokens.device)
 
 
-def _kept(tokens: Tensor) -> Tensor:
+def _to_cpu(tokens: Tensor) -> Tensor:
     return tokens.to("cpu", copy=True)

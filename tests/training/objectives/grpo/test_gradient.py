@@ -48,13 +48,15 @@ def gradients(_rank: int, _world: int, job: TrainingJob, judge: Judge) -> Gradie
     with judged_by(judge):
         state = build_stage(job, current_world(), Quiet())
         assert state.reward
-        method = Grpo(state, Throughput(state.model, state.batches, state.world), state.reward)
+        method = Grpo(state, Throughput(state.model, state.batches, state.world))
         judged: list[_JudgedGroup] = []
-        learn_from = method._learn_from
+        learn_from = method._accumulate_gradient
         with patch.object(
-            method, "_learn_from", lambda one, *rest, **how: (judged.append(one), learn_from(one, *rest, **how))
+            method,
+            "_accumulate_gradient",
+            lambda one, *rest, **how: (judged.append(one), learn_from(one, *rest, **how)),
         ):
-            method._throughput.begin()
+            method._throughput.start_step()
             method.compute_gradient(iter(state.batches), 0)
     ours = {name: whole(value.grad) for name, value in state.trained_parameters.items()}
     for value in state.trained_parameters.values():
@@ -81,8 +83,8 @@ def reinforce(model: Any, judged: list[_JudgedGroup], recipe: Recipe) -> None:
             rollouts, row = one.group.rollouts[kept.number // size], kept.number % size
             for step in one.steps:
                 now, then = list(pairwise(one.group.sigmas))[step]
-                x, reached = rollouts.tokens[step, row][None], rollouts.tokens[step + 1, row][None]
-                condition = model.condition(scene.words)
+                x, reached = rollouts.trajectory[step, row][None], rollouts.trajectory[step + 1, row][None]
+                condition = model.condition(scene.text_tokens)
                 v_without, v_given = (
                     model.velocity(x, torch.tensor([now]), condition[branch : branch + 1], scene.grid, scene.fps)
                     for branch in (0, 1)
@@ -130,10 +132,10 @@ def work(_rank: int, _world: int, job: TrainingJob) -> tuple[int, int]:
         state = build_stage(job, current_world(), Quiet())
         assert state.reward
         throughput = Throughput(state.model, state.batches, state.world)
-        method = Grpo(state, throughput, state.reward)
-        throughput.begin()
+        method = Grpo(state, throughput)
+        throughput.start_step()
         batch = next(iter(state.batches))
-        prefix = CandidateScene.of(batch, state.encoder).words.ids.shape[1]
+        prefix = CandidateScene.of(batch, state.encoder).text_tokens.ids.shape[1]
         sizes = throughput._sizes(batch.grid, prefix)
         throughput._vae(batch.grid)  # which is counted as it is first asked for
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from nextscene.training.checkpoint_info import latest
+from nextscene.training.config import PolicyConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import read_metrics
 from nextscene.training.objectives.grpo.group import generate_candidates
 from nextscene.training.objectives.grpo.rollout import Rollout
-from nextscene.training.recipe import PolicyConfig, Recipe
+from nextscene.training.recipe import Recipe
 from nextscene.training.rewards.base import Candidate, RewardVerdict
 from nextscene.training.trainer import train
 from tests.training.objectives.grpo.toys import (
@@ -106,7 +107,7 @@ def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: TrainingJob) 
     assert (alone.folder / "curves.png").is_file()
     for page in pages:
         assert page["judged_by"] == "toy"
-        assert len(page["candidates"]) == RL.policy.candidates
+        assert len(page["candidates"]) == RL.policy.group_size
         learnt = [one for one in page["candidates"] if one["learnt_from"]]
         worth = sorted(one["reward"] for one in page["candidates"])
         assert sorted(one["reward"] for one in learnt) == worth[:2] + worth[-2:]
@@ -114,7 +115,7 @@ def test_the_candidates_of_a_step_are_there_to_be_looked_at(alone: TrainingJob) 
 
 
 def test_nothing_is_learnt_where_all_are_worth_the_same(stage: Stage) -> None:
-    job = on_ranks(stage, "same", 1, all_pass, replace(RL, steps=2, keeping=replace(RL.keeping, checkpoint_every=1)))
+    job = on_ranks(stage, "same", 1, all_pass, replace(RL, steps=2, logging=replace(RL.logging, checkpoint_every=1)))
     first, second = weights(job, 1), weights(job, 2)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [line["groups_without_spread"] for line in steps(job)] == [1.0, 1.0]
@@ -159,7 +160,7 @@ def refused_at_the_second_step(candidate: Candidate) -> float | RewardVerdict:
 
 
 def test_a_step_that_can_never_be_judged_is_passed(stage: Stage) -> None:
-    job = stage.job("refused", replace(RL, steps=3, keeping=replace(RL.keeping, checkpoint_every=1)))
+    job = stage.job("refused", replace(RL, steps=3, logging=replace(RL.logging, checkpoint_every=1)))
     summary, observer = by_ranks(1, rl_on_rank, job, refused_at_the_second_step)
     assert summary.finished
     (told,) = [note for note in observer.notes if note.startswith("step 2")]
@@ -200,7 +201,7 @@ def test_videos_become_brighter_over_twenty_updates_and_do_not_where_nothing_is_
 
     def rewards(lr: float) -> list[float]:
         one_scene = replace(RL.data, global_batch=1)
-        recipe = replace(RL, steps=20, data=one_scene, optimiser=replace(RL.optimiser, lr=lr))
+        recipe = replace(RL, steps=20, data=one_scene, optimizer=replace(RL.optimizer, lr=lr))
         return [line["reward_mean"] for line in steps(on_ranks(stage, f"bright-{lr}", 1, brightness, recipe))]
 
     learnt, control = rewards(3e-3), rewards(0.0)
@@ -211,7 +212,7 @@ def test_videos_become_brighter_over_twenty_updates_and_do_not_where_nothing_is_
 
 
 def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob) -> None:
-    kept = on_ranks(stage, "kept", 1, brightness, replace(policy(kl=1000.0), steps=3))
+    kept = on_ranks(stage, "kept", 1, brightness, replace(policy(kl_coef=1000.0), steps=3))
     far, near = (steps(job)[2]["kl_to_start"] for job in (alone, kept))
     assert near < far
 
@@ -222,9 +223,9 @@ def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"candidates": 1}, "none to compare it with"),
+        ({"group_size": 1}, "must be at least 2"),
         ({"best_of": 3}, "even"),
-        ({"best_of": 8}, "at most policy.candidates 6"),
+        ({"best_of": 8}, "at most policy.group_size 6"),
         ({"batch": 3}, "must divide"),
         ({"steps": 1}, "at least 2"),
         ({"fraction": 1.5}, "at most 1"),
@@ -234,4 +235,4 @@ def test_a_penalty_keeps_it_near_where_it_began(stage: Stage, alone: TrainingJob
 )
 def test_a_policy_that_cannot_be_is_refused(changes: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        replace(RL, policy=replace(PolicyConfig(candidates=6, best_of=4), **changes))
+        replace(RL, policy=replace(PolicyConfig(group_size=6, best_of=4), **changes))

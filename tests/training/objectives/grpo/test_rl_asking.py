@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from nextscene.training.config import RewardConfig
 from nextscene.training.distributed.process_group import current_world
 from nextscene.training.errors import TrainingPaused
 from nextscene.training.job import TrainingJob
 from nextscene.training.metrics.logger import read_metrics
-from nextscene.training.recipe import RewardConfig
 from nextscene.training.rewards.consistency import CausalConsistency
 from nextscene.training.trainer import train
 from tests.fakes.claude_api import AnswerRules, ClaudeApi, FaultSchedule
@@ -29,7 +29,7 @@ from tests.training.stages import Quiet, make_data, make_job, make_originals, re
 
 pytestmark = pytest.mark.slow
 
-ASKED = replace(RL, steps=3, reward=RewardConfig(judge=SETTINGS), keeping=replace(RL.keeping, checkpoint_every=1))
+ASKED = replace(RL, steps=3, reward=RewardConfig(judge=SETTINGS), logging=replace(RL.logging, checkpoint_every=1))
 RULES = AnswerRules(pass_rate=0.5, marked={"GARBLED": 0.1, "REFUSE-VERIFY": 0.1})
 STORMY = FaultSchedule(rates={"429": 0.1, "529": 0.1, "500": 0.1, "drop-before": 0.1})
 UNTIL_ALL_IS_STORED = 2.0
@@ -77,7 +77,7 @@ def weights(job: TrainingJob) -> dict[str, torch.Tensor]:
 
 def test_a_worker_killed_in_a_rollout_costs_nothing_and_changes_nothing(api: ClaudeApi, job: TrainingJob) -> None:
     api.rules, api.faults = RULES, STORMY
-    a_step = ASKED.policy.candidates // ASKED.policy.batch
+    a_step = ASKED.policy.group_size // ASKED.policy.batch
     with pytest.raises(RankFailed):
         run(asking, 2, job, a_step + 2, limit=240.0)
     asked_before = len(api.paid)

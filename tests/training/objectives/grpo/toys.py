@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from nextscene.training.config import MixConfig, OptimizerConfig, PolicyConfig, RewardConfig
 from nextscene.training.job import TrainingJob
-from nextscene.training.recipe import MixConfig, OptimizerConfig, PolicyConfig, Recipe, RewardConfig
+from nextscene.training.recipe import Recipe
 from nextscene.training.rewards.base import Candidate, RewardVerdict
 from nextscene.training.summary import StageSummary
 from tests.training.stages import SMALL, Quiet, on_rank
@@ -19,10 +20,10 @@ RL: Recipe = replace(
     stage="rl",
     mix=(MixConfig(),),
     data=replace(SMALL.data, global_batch=2),
-    optimiser=OptimizerConfig(kind="adamw", lr=1e-3, ema=0.0),
+    optimizer=OptimizerConfig(kind="adamw", lr=1e-3, ema=0.0),
     reward=RewardConfig(kind="retrieval"),
-    policy=PolicyConfig(candidates=6, best_of=4, batch=2, steps=4, eta=0.7, clip=0.1),
-    keeping=replace(SMALL.keeping, evaluate_clips=0, checkpoint_every=0),
+    policy=PolicyConfig(group_size=6, best_of=4, batch=2, steps=4, eta=0.7, clip_range=0.1),
+    logging=replace(SMALL.logging, evaluate_clips=0, checkpoint_every=0),
 )
 
 
@@ -50,7 +51,7 @@ class Toy:
         found, self._verdicts = self._verdicts, []
         return found
 
-    def end(self) -> None: ...
+    def close(self) -> None: ...
 
     def _verdict(self, said: float | RewardVerdict | None) -> RewardVerdict:
         return said if isinstance(said, RewardVerdict) else RewardVerdict(said, "it is a toy", retryable=said is None)
