@@ -46,8 +46,8 @@ class Call:
         answer = asdict(self.answer)
         usage: dict[str, Any] = answer.pop("usage")
         del answer["text"], answer["explanation"]
-        asked: dict[str, Any] = {"task": self.task, "prompt": self.prompt, "prompt_sha256": self.prompt_sha256}
-        return asked | answer | usage | {"usd": str(self.answer.usd)}
+        request: dict[str, Any] = {"task": self.task, "prompt": self.prompt, "prompt_sha256": self.prompt_sha256}
+        return request | answer | usage | {"usd": str(self.answer.usd)}
 
 
 Calls = tuple[Call, ...]

@@ -170,7 +170,7 @@ class ClaudeJudge:
 
 _FIRST_PROMPTS = ("caption", "preceding_description", "retry", "verification")
 _PROMPTS = {1: _FIRST_PROMPTS, 2: (*_FIRST_PROMPTS, "notice")}
-"""Of each version of the prompts."""
+"""Version of the prompts → their names."""
 
 CLAUDE = JudgeKind(
     name="claude",

@@ -1,4 +1,4 @@
-"""What tests of the judge `claude` share: its terms, its sources, and what it stored, spent and decided."""
+"""Helpers of tests of the judge `claude`: its budget, its sources, and what it stored, spent and decided."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def account(out: Path | str) -> BudgetRecord:
 
 
 def true_cost(exchanges: Sequence[Exchange]) -> Decimal:
-    """What the server charges for its answers, delivered or not: $2 and $10 a million tokens."""
+    """Return the cost of all answers of the server, delivered or not: $2 and $10 per million tokens."""
     usages = [exchange.usage for exchange in exchanges if exchange.usage]
     tokens = sum(2 * usage["input_tokens"] + 10 * usage["output_tokens"] for usage in usages)
     return Decimal(tokens) / 1_000_000
@@ -121,5 +121,5 @@ def outcomes(out: Path) -> list[tuple[str, str]]:
 
 
 def calls(row: Row) -> list[dict[str, Any]]:
-    """What a row says was paid for it, in order."""
+    """Return the paid calls of a row, in order."""
     return json.loads(row.calls) if row.calls else []

@@ -42,7 +42,7 @@ def inline(request: BuildOnRay, _: object, check: Callable[[], None]) -> RunStop
 
 
 def in_this_process(request: BuildOnRay, tick: Tick, check: Callable[[], None]) -> Exception | None:
-    """Likewise, for a test that has another engine stand in for ours."""
+    """As above, for a test that replaces our engine."""
     return request.work(cast(ToSupervisor, SimpleNamespace(tick=tick, check=check)))
 
 
@@ -67,7 +67,7 @@ def command(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
 
 
 def build(*arguments: object, code: int = 0, env: Mapping[str, str] | None = None) -> str:
-    """What the command says on stdout."""
+    """Return the standard output of the command."""
     result = command(*arguments, env=env)
     assert result.exit_code == code, result.output
     return result.stdout

@@ -65,7 +65,7 @@ def captions(count: int) -> list[str]:
 
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
-    """Shortens the waits that only make a test slow."""
+    """Shorten the waits that only make a test slow."""
     patch.setattr(nextscene.judge.api.backoff, "_FIRST_WAIT_SECONDS", 0.02)
     patch.setattr(nextscene.judge.api.backoff, "_LONGEST_WAIT_SECONDS", 1.0)
     patch.setattr(nextscene.judge.spending.cached_client, "_STORE_SECONDS", 0.05)
@@ -96,7 +96,7 @@ async def open_client(
     retry_policy: RetryPolicy = RETRY_POLICY,
     check_ownership: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[CachedClient]:
-    """One run's asking, ended with the block."""
+    """Open the client of one run, closed with the block."""
     limit = None if budget is None else Decimal(budget)
     client = await CachedClient.open(
         Storage.at(out), out / JOURNALS, PRICE, retry_policy, limit, in_batches, check_ownership
@@ -129,7 +129,7 @@ def ask_all(
 
 
 async def all_collected(client: CachedClient) -> None:
-    """What is stored is answered at once, also while the batch that brought it is still being collected."""
+    """Wait until no batch is open: stored answers are given while their batch is still being collected."""
     while client.progress().in_batches:
         await asyncio.sleep(0.02)
 
@@ -143,7 +143,7 @@ def dollars(usage: dict[str, Any]) -> Decimal:
 
 
 def interactive_cost(api: ClaudeApi) -> Decimal:
-    """Of all answers that were made, delivered or not."""
+    """Return the cost of all answers that were made, delivered or not."""
     return sum((dollars(exchange.usage) for exchange in list(api.exchanges) if exchange.usage), Decimal(0))
 
 
@@ -168,7 +168,7 @@ def asked_in_batches(api: ClaudeApi) -> Counter[str]:
 
 
 def digest_of(request: Request) -> str:
-    """How the server's log names the question."""
+    """Return the name of the question in the server's log."""
     return digest(request.body)
 
 
@@ -210,7 +210,7 @@ def _die() -> None:
 
 
 def _at(owner: type, method: str, *, when: Callable[..., bool] = lambda *_: True, after: bool = False) -> Deadly:
-    """Dies on entering the method, or as it returns."""
+    """Kill the process when it enters the method, or when it returns."""
     real = getattr(owner, method)
 
     async def dying_async(*given: Any, **named: Any) -> Any:
@@ -243,7 +243,7 @@ STEPS: dict[str, Deadly] = {
     "once the account is settled": _at(Budget, "settle_batch", after=True),
     "once the record is deleted": _at(Batches, "_deliver"),
 }
-"""Where a process that asks in a batch can be made to kill itself."""
+"""The steps at which a process that asks in a batch can kill itself."""
 
 
 @contextmanager

@@ -17,13 +17,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def rules() -> AnswerRules:
-    """What the API answers; a file that wants another has a fixture of this name."""
+    """The rules of the answers; a test file that needs others has a fixture of this name."""
     return AnswerRules()
 
 
 @pytest.fixture
 def limits() -> Limits:
-    """Likewise, of how much it takes and how fast."""
+    """The limits of the API; a test file that needs others has a fixture of this name."""
     return Limits()
 
 

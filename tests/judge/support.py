@@ -1,4 +1,4 @@
-"""What the specifications of the judge room share: messages, answers, files in memory, time that only timers move."""
+"""Helpers of the tests of the judge: messages, answers, files in memory, and simulated time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REFUSAL: dict[str, Any] = {
 }
 TOKENS = Usage(100, 10)
 USD = Decimal("0.0003")
-"""What `TOKENS` cost at $2 and $10 a million."""
+"""The cost of `TOKENS` at $2 and $10 per million."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class MemoryFiles:
 
 
 def without_threads() -> AbstractContextManager[object]:
-    """What would be done in a thread is done at once, with a chance for others to run before and after."""
+    """Run the work of threads at once, with a chance for other tasks before and after."""
 
     async def inline(work: Callable[..., T], /, *args: Any) -> T:
         await asyncio.sleep(0)
@@ -99,7 +99,7 @@ def without_threads() -> AbstractContextManager[object]:
 
 
 async def until_quiet() -> None:
-    """Lets everything run that waits for no timer and no thread."""
+    """Run every task that waits for no timer and no thread."""
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -128,6 +128,6 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def in_no_time(work: Coroutine[Any, Any, T]) -> T:
-    """Runs to the end in simulated time, which `loop.time()` tells. A deadlock is an error at once."""
+    """Run to the end in simulated time, as `loop.time()` tells. A deadlock is an error at once."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(work)

@@ -1,4 +1,4 @@
-"""What was begun with one version of the prompts ends with it."""
+"""A dataset begun with one version of the prompts ends with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered: always the same to the same question.
+"""The rules of the answers: the same question always gets the same answer.
 
 A caption that holds one of these words changes what happens to its clip:
 

@@ -1,4 +1,4 @@
-"""What makes a request body invalid before anything is answered."""
+"""Validation of request bodies."""
 
 from __future__ import annotations
 

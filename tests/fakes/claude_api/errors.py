@@ -1,4 +1,4 @@
-"""What the API says when it does not answer."""
+"""Error responses of the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that come and go. Whether the n-th arrival of a body meets one depends on (seed, digest, n) alone."""
+"""Transient faults, drawn from (seed, digest, n) alone for the n-th arrival of a body."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class FaultSchedule:
             raise ValueError("the rates sum to more than 1")
 
     def fault(self, digest: str, arrival: int) -> str:
-        """The fault that this arrival (1-based) of this body meets, "" for none."""
+        """Return the fault that this arrival (1-based) of this body meets, "" for none."""
         fault = self._draw(digest, arrival)
         spent = fault and sum(self._draw(digest, earlier) != "" for earlier in range(1, arrival)) >= self.max_per_body
         return "" if spent else fault
 
     def raise_fault(self, fault: str) -> None:
-        """Raises the faults that come in place of an answer; the others are a matter of how the answer is sent."""
+        """Raise a fault that comes in place of an answer; the others change how the answer is sent."""
         match fault:
             case "429":
                 raise ServerError(429, "This request would exceed your rate limit.", cause=fault)
@@ -73,7 +73,7 @@ class FaultSchedule:
                 raise Hangup(fault)
 
     def sent_message(self, message: dict[str, Any], fault: str) -> dict[str, Any]:
-        """What is sent of a message, which may say something else of its tokens than what is billed."""
+        """Return the message as it is sent, whose usage may differ from what is billed."""
         return message | {"usage": _USAGES[fault]} if fault in _USAGES else message
 
     def _draw(self, digest: str, arrival: int) -> str:

@@ -73,7 +73,7 @@ class RateLimiter:
         self._buckets = {name: _Bucket(name, rate, size, now) for name, (rate, size) in wanted.items() if rate}
 
     def enter(self, in_flight: int, input_tokens: int) -> None:
-        """Takes one request from the buckets, or raises the 429 that says which limit it would exceed."""
+        """Take one request from the buckets, or raise the 429 that names the exceeded limit."""
         if self.limits.concurrent is not None and in_flight > self.limits.concurrent:
             raise ServerError(429, "Number of concurrent connections has exceeded your rate limit.", cause="concurrent")
         self._fill()

@@ -197,7 +197,7 @@ class Routes:
         return guarded
 
     def _admit(self, request: web.Request) -> None:
-        """What is demanded of every request. Of a POST, whose body is logged or thrown away, once that is read."""
+        """Check what every request must have; of a POST once its body is read, which is logged or dropped."""
         bearer = request.headers.get("Authorization", "")
         if bearer != f"Bearer {KEY}":
             sent = bearer.removeprefix("Bearer ") or request.headers.get("x-api-key", "")

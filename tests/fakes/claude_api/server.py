@@ -123,12 +123,12 @@ class ClaudeApi:
         return self.batch_store.batches
 
     def reveal_batches(self) -> None:
-        """Tells of every batch from now on."""
+        """List every batch from now on."""
         for batch in self.batches:
             batch.hidden = False
 
     def finish_batches(self) -> None:
-        """Ends every batch that has not ended."""
+        """End every batch that has not ended."""
         done: Future[None] = Future()
 
         def finish() -> None:

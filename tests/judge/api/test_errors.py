@@ -1,4 +1,4 @@
-"""What an answer that is none means: each status and each way in which a connection can fail, over real HTTP."""
+"""Each error status and each way in which a connection can fail, over real HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 Script = tuple[bytes, str]
-"""What is sent back for a request, and what then becomes of the connection: it is closed, reset, or left hanging."""
+"""The response to a request, and what then happens to the connection: closed, reset, or left open."""
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ MESSAGE = json.dumps(
 
 
 async def fault_of(url: str, seconds: float = 5.0) -> ApiError:
-    """What one request to this server is found to have met."""
+    """Return the error of one request to this server."""
     async with connect(RetryPolicy(call_seconds=seconds)).with_options(base_url=url) as api:
         try:
             await api.messages.create(**describe("a dog runs").body)

@@ -75,13 +75,13 @@ class Measured:
     mean: float
     """Calls inside, over the time that counts."""
     rejected: float
-    """Of all calls sent in that time."""
+    """The share of all calls sent in that time."""
     accepted: float
-    """A second."""
+    """Calls per second."""
 
 
 def measured(server: Server, ramp_up: float, until: float, at_once: int = 256) -> Measured:
-    """What the server sees of a flow with more to ask than there is time for."""
+    """Return what the server records of a queue with more calls than there is time for."""
 
     async def work() -> Measured:
         loop = asyncio.get_running_loop()
@@ -138,8 +138,8 @@ def test_without_a_limit_it_grows_to_what_the_caller_allows() -> None:
 
 
 @pytest.mark.parametrize("turning", [0, 30])
-def test_bad_weather_for_one_call_in_twenty_does_not_close_the_window(turning: float) -> None:
-    """Whether it was bad from the first call on or turned so once the limit was known."""
+def test_rejections_of_one_call_in_twenty_leave_most_of_the_limit(turning: float) -> None:
+    """Both for rejections from the first call on and from the time when the limit was known."""
     free = measured(Server(10**9, bad_luck=0.05, turning=turning), ramp_up=60, until=260)
     assert free.mean > 0.6 * 256
     limited = measured(Server(64, bad_luck=0.05, turning=turning), ramp_up=60, until=260)
@@ -176,7 +176,7 @@ class Rate:
 
 
 def rate_of(limits: Limits, seconds: float, tokens: Callable[[random.Random], tuple[int, int]]) -> tuple[Rate, float]:
-    """What a server with these limits sees in so many seconds, after the first twenty."""
+    """Return what a server with these limits records in so many seconds, after the first twenty."""
 
     async def work() -> tuple[Rate, float]:
         loop, lot, ramp_up = asyncio.get_running_loop(), random.Random(3), 20.0

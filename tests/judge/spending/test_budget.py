@@ -69,7 +69,7 @@ def on_file(files: MemoryFiles) -> BudgetRecord:
 
 
 class Books(RuleBasedStateMachine):
-    """What the server may have charged, beside what the budget says. A question in doubt is charged at its worst."""
+    """A server that charges, beside the budget. A question in doubt is charged at its worst-case cost."""
 
     def __init__(self) -> None:
         super().__init__()

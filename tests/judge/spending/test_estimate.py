@@ -1,4 +1,4 @@
-"""What asking will cost: against closed forms, the real wording, and a server that counts."""
+"""Estimates against closed forms, the real wording, and a server that counts."""
 
 from __future__ import annotations
 
