@@ -67,6 +67,6 @@ def test_a_model_that_costs_nothing_is_asked_within_the_least_budget(tmp_path: P
     prices = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
     free = replace(budget.price, table={}, **dict.fromkeys(prices, Decimal(0)))
     out = tmp_path / "out"
-    build_inline(spans(tmp_path, ["a red kite", "a blue boat"]), out, CLAUDE, terms=replace(budget, price=free))
+    build_inline(spans(tmp_path, ["a red kite", "a blue boat"]), out, CLAUDE, judge_budget=replace(budget, price=free))
     assert account(out).answers >= 4 and account(out).spent == account(out).lost == 0
     assert all(row.outcome in ("kept", "dropped") and row.usd == 0 for row in ledger(out))
