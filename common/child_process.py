@@ -36,7 +36,7 @@ class ChildLimits(Protocol):
 
 @dataclass(frozen=True)
 class ChildResult:
-    """How a child ended: `code` is its exit status, negative for a signal, None after a timeout.
+    """The end of a child: `code` is its exit status, negative for a signal, None after a timeout.
 
     `stderr` is the end of its standard error.
     """

@@ -21,7 +21,7 @@ _ENDED = frozenset("ZXx")
 
 
 class ProcessState(Enum):
-    """What can be known of a process from here."""
+    """The state of a process, as far as it can be seen from here."""
 
     ALIVE = auto()
     ENDED = auto()

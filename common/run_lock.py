@@ -16,7 +16,7 @@ from nextscene.common.storage import Storage, StorageFault
 
 BEAT_SECONDS = 10.0
 CONFIRM_SECONDS = 45.0
-"""How long after its last heartbeat a run relies on its lease; others take the lock over only later."""
+"""Seconds after its last heartbeat that a run relies on its lease; others take the lock over only later."""
 
 WAIT_SECONDS = 90.0
 _POLL_SECONDS = 1.0

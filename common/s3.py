@@ -55,7 +55,7 @@ class S3Bucket:
         self._name = name
         self._client = client
         self._conditional: bool | None = None
-        """Whether the store supports conditional writes; None until one was tried."""
+        """True if the store supports conditional writes; None until one was tried."""
 
     # ---- whole files -------------------------------------------------------------------------------------------
 

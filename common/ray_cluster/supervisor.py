@@ -49,7 +49,7 @@ _SETTLE_SECONDS = 5.0
 """Time until the death that explains a failure of Ray can be seen."""
 
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
-"""How the driver process ends when it is not Ray that ends it. Ray's servers then end with it."""
+"""Exit codes of a driver process that was ended by others than Ray. Ray's servers then end with it."""
 
 
 def supervise(request: RayRequest, tick: Callable[..., None], check: Callable[[], None]) -> Any:
