@@ -48,6 +48,11 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
 
 
+def without_python(page: Path) -> str:
+    """Return a page without its programs, which may name files that a reader will add."""
+    return re.sub(r"^```python$.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+
+
 def slug(heading: str) -> str:
     """Return the anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -80,7 +85,7 @@ def test_each_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 @pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
 def test_each_path_is_in_the_tree(page: Path) -> None:
-    named = set(re.findall(rf"(?<![\w/.:-])(?:{ROOMS})/[\w./-]*\w", text_of(page)))
+    named = set(re.findall(rf"(?<![\w/.:-])(?:{ROOMS})/[\w./-]*\w", without_python(page)))
     others = {path for path in named if path.startswith("shards/train") or path == "samples/s"}  # in OUT; a unit
     assert sorted(path for path in named - others if not (REPOSITORY / path).exists()) == []
 
@@ -89,7 +94,7 @@ def test_each_path_is_in_the_tree(page: Path) -> None:
 def test_each_module_is_in_the_tree(page: Path) -> None:
     """`room.module.name`, with or without the package's name before it, and `python -m module`."""
     lost = []
-    for name in re.findall(rf"(?<![\w/.-])(?:nextscene\.)?((?:{ROOMS})(?:\.\w+)+)", text_of(page)):
+    for name in re.findall(rf"(?<![\w/.-])(?:nextscene\.)?((?:{ROOMS})(?:\.\w+)+)", without_python(page)):
         if name.endswith((".json", ".md", ".txt")):
             continue
         parts = name.split(".")
