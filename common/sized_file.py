@@ -1,4 +1,4 @@
-"""A file that is read by offset, for libraries that want one to seek in."""
+"""A file object over reads by offset, for libraries that need to seek."""
 
 from __future__ import annotations
 

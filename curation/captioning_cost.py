@@ -1,4 +1,4 @@
-"""What captioning clips that have no caption would cost, before anybody is asked."""
+"""Expected cost of captioning the clips that have no caption. Tested in tests/pipelines/cli/test_estimate.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nextscene.judge.spending.prices import Price
 
 
 class UncaptionedClips:
-    """Clips without a caption, counted by the pictures that each would be captioned from."""
+    """Clips without a caption, counted by the number of frames that each would be captioned from."""
 
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
@@ -25,12 +25,12 @@ class UncaptionedClips:
         return self._clips.total()
 
     def bill(self, price: Price, assumed: Assumptions) -> Bill:
-        """What is expected of captioning them all; nothing that is asked about them afterwards is in it."""
+        """Return the expected cost of captioning them all, without the calls that follow."""
         estimator = Estimator(self._config.claude, price, assumed)
         bills = (estimator.captioning(pictures) * clips for pictures, clips in self._clips.items())
         return sum(bills, Bill())
 
 
 def frames_to_caption(name: str, config: BuildConfig) -> int:
-    """How many pictures a clip is captioned from. A video is taken to be long enough for all."""
+    """Return the number of frames that a clip is captioned from. A video is assumed to be long enough for all."""
     return 1 if is_image(name) else config.claude.frames

@@ -1,4 +1,4 @@
-"""What a shard says of a clip: derived from plan and ledger alone, so that it can be derived again."""
+"""Records of kept clips, derived from plan and ledger alone, so that `--verify` can derive them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nextscene.shards.format.sample import Record
 
 
 def record_of(config: BuildConfig, clip: PlannedClip, row: Row) -> Record:
-    """What the shard says of a kept clip: nothing that plan and ledger do not."""
+    """Return the record of a kept clip, made from its rows in plan and ledger alone."""
     if clip.end_ms != OPEN_END:
         end = clip.end_ms / 1000
     elif row.duration != UNKNOWN_DURATION:
@@ -42,5 +42,5 @@ def record_of(config: BuildConfig, clip: PlannedClip, row: Row) -> Record:
 
 
 def conditioning_text(row: Row) -> str:
-    """What a model is conditioned on."""
+    """Return the text that a model is conditioned on: the scene, or the caption if there is none."""
     return row.scene_description or row.caption

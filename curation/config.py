@@ -141,7 +141,7 @@ class BuildConfig:
 
     @property
     def judge_settings(self) -> Any:
-        """The settings that decide the judge's answers; None if it has none."""
+        """Return the settings that decide the judge's answers; None if it has none."""
         table = self.judge_kind.settings
         return getattr(self, table) if table else None
 

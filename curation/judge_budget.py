@@ -1,4 +1,4 @@
-"""How the judge `claude` is paid."""
+"""Price and budget of a judge that costs money."""
 
 from __future__ import annotations
 

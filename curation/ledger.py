@@ -1,4 +1,4 @@
-"""The ledger: one row a clip with its outcome, its reasons and what was measured. A unit's file is its commit."""
+"""The ledger: one row per clip with outcome, reason and measurements. Writing a unit's file commits the unit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 def _evidence(longest: int = MAX_EVIDENCE) -> str:
-    """A column of text that is there to be read: `curation.storable_row` cleans it and cuts what is longer."""
+    """Return a column of text that is there to be read: `curation.storable_row` cleans it and cuts what is longer."""
     found: str = field(default="", metadata={"evidence": longest})
     return found
 
 
 def _run_specific(default: T) -> T:
-    """A column that tells of the run, not of the data: two runs of one plan agree in all columns but these."""
+    """Return a column that tells of the run, not of the data: two runs of one plan agree in all columns but these."""
     return field(default=default, metadata={"run_specific": True})
 
 
@@ -36,7 +36,7 @@ def _run_specific(default: T) -> T:
 class Row:
     """One clip. Sizes are in pixels, `duration` in seconds; unknown text is "", an unknown number -1.
 
-    `remark` is a word to count by for what was accepted and told: `retimed`, a file of another time than was planned.
+    `remark` is a word to count by for accepted deviations: `retimed`, the file has another modification time.
     """
 
     position: int
@@ -101,7 +101,7 @@ SCHEMA = pa.schema(
 
 
 def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
-    """Publishes rows as Parquet, in the order given. Returns the sha256 of the file."""
+    """Write rows as Parquet, in the order given, and return the sha256 of the file."""
     columns = [pa.array([getattr(row, f.name) for row in rows], f.type) for f in SCHEMA]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
@@ -110,7 +110,7 @@ def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
 
 
 def read_ledger(out: Storage, path: str) -> list[Row]:
-    """The rows of one ledger file. Raises FileNotFoundError, or DamagedRecord for a file that is not one."""
+    """Return the rows of one ledger file. Raise FileNotFoundError, or DamagedRecord for a file that is not one."""
     table = read_table(out, path)
     if table.schema.names != [
         name for name in SCHEMA.names if name in table.schema.names or name not in _OPTIONAL_COLUMNS
@@ -121,7 +121,7 @@ def read_ledger(out: Storage, path: str) -> list[Row]:
     except UnicodeDecodeError as error:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
     if unknown := {row.outcome for row in rows} - {*OUTCOMES}:
-        raise DamagedRecord(f"{path} names an outcome that there is none of: {min(unknown)!r}")
+        raise DamagedRecord(f"{path} has an unknown outcome: {min(unknown)!r}")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The one end of each clip."""
+"""The outcome of a clip: kept, or why not. Tested in tests/curation/stages/test_screen.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantin
 OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")
 Undecided = Literal["undecided"]
 UNDECIDED: Undecided = "undecided"
-"""What stands for the end of a clip that has none yet."""
+"""Stands for the outcome of a clip that is not decided yet."""
 NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 
 
@@ -20,8 +20,8 @@ NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 class ClipOutcome:
     """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence.
 
-    `retimed` says that the clip's file was looked at and has another time than was planned; `measured` is what its
-    headers say, as far as they were read.
+    `retimed`: the clip's file has another modification time than the planned one. `measured` has the values of its
+    headers, as far as they were read.
     """
 
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""What was paid for a clip in all: the calls of this asking, and of those before it."""
+"""All paid calls for a clip: those of this attempt, and of earlier ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_calls(row: Row, calls: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def with_earlier_calls(row: Row, earlier: Row | None) -> Row:
-    """Return the row of a clip that was done anew, with what was paid for it before in front of its own calls."""
+    """Return the row of a retried clip, with the calls that were paid for it before in front of its own."""
     if earlier is None or not earlier.calls:
         return row
     calls, keys = json.loads(row.calls) if row.calls else [], keys_of(row)

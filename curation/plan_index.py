@@ -1,4 +1,4 @@
-"""A plan held to be looked up: what it says of each clip, in arrays that are sorted by id."""
+"""An in-memory index of the plan: its columns as arrays that are sorted by clip id."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from nextscene.common.parquet import translate_errors
 from nextscene.common.storage import Storage
+from nextscene.curation.duplicate_clips import id64
 from nextscene.curation.sources import WHOLE_FILE, Clip, span_text
 from nextscene.shards.format.layout import PLAN
 
@@ -36,10 +37,10 @@ _Ints = npt.NDArray[np.int64]
 
 
 class PlanIndex:
-    """Rows are numbered by id. Texts are kept as hashes, so that a clip takes some 70 bytes."""
+    """Rows are numbered in the order of ids. Texts are kept as hashes, so a clip takes about 70 bytes."""
 
     def __init__(self, out: Storage) -> None:
-        """Raises DamagedRecord for a plan that cannot be read."""
+        """Raise DamagedRecord for a plan that cannot be read."""
         self._out = out
         self._tars: dict[str, tuple[int, tuple[int, int]]] = {}
         self._known: set[int] = set()
@@ -77,13 +78,15 @@ class PlanIndex:
         return len(self._ids)
 
     def rows_of(self, clip_ids: list[str]) -> list[int | None]:
-        """The rows of these clips; None for one that was not planned."""
+        """Return the row numbers of these clips; None for a clip that was not planned."""
         wanted = np.array([*map(id64, clip_ids)], np.uint64)
         rows = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
         return [int(row) if self._ids[row] == one else None for row, one in zip(rows, wanted, strict=True)]
 
     def is_known_tar(self, root: Storage, path: str) -> bool:
-        """Whether a tar has the size and the time that it was planned with; then all of its clips are as they were."""
+        """Return whether a tar has the size and the time that it was planned with; then all of its clips are as they
+        were.
+        """
         if path not in self._tars:
             return False
         number, planned = self._tars[path]
@@ -94,11 +97,11 @@ class PlanIndex:
         return is_known
 
     def unseen(self, seen: npt.NDArray[np.bool_]) -> _Ints:
-        """The rows that are not in `seen`, and lie in no known tar."""
+        """Return the rows that are not in `seen`, and lie in no known tar."""
         return np.flatnonzero(~seen & ~np.isin(self._tar, [*self._known]))
 
     def is_recaptioned(self, row: int, clip: Clip) -> bool:
-        """Whether its caption is another; of a clip with a flaw only a plan that knows flaws can tell."""
+        """Return whether its caption is another; of a clip with a flaw only a plan that knows flaws can tell."""
         knows = self._knows_flaws or not clip.flaw
         return knows and int(self._texts[row]) != _text_hash(clip.caption, clip.flaw)
 
@@ -106,7 +109,7 @@ class PlanIndex:
         return clip.length == WHOLE_FILE and int(self._names[row]) != hash(clip.name)
 
     def is_elsewhere(self, row: int, clip: Clip) -> bool:
-        """Whether it is made of other bytes of its tar."""
+        """Return whether it is made of other bytes of its tar."""
         return int(self._places[row]) != _place_hash(clip.offset, clip.length)
 
     def has_other_columns(self, row: int, clip: Clip) -> bool:
@@ -115,12 +118,13 @@ class PlanIndex:
     def is_preceded_otherwise(self, row: int, preceding: str) -> bool:
         return int(self._preceding[row]) != hash(preceding)
 
-    def names_of(self, rows: _Ints, most: int) -> list[str]:
-        """What a few of these rows are called, with their spans."""
+    def names_of(self, rows: _Ints, max_names: int) -> list[str]:
+        """Return the names of at most `max_names` of these rows, with their spans."""
         wanted = set(self._ids[rows].tolist())
         told = self._rows_with(wanted, "name", "start_ms", "end_ms")
         return [
-            f"{row['name']}{span_text(row['start_ms'], row['end_ms'])}" for row in islice(told, min(most, len(rows)))
+            f"{row['name']}{span_text(row['start_ms'], row['end_ms'])}"
+            for row in islice(told, min(max_names, len(rows)))
         ]
 
     def digests_of(self, rows: Collection[int]) -> dict[int, str]:
@@ -134,7 +138,7 @@ class PlanIndex:
             yield from batch.take(pa.array(here, pa.int64())).to_pylist()
 
     def _tar_of(self, location: str, length: int, size: int, mtime_ns: int) -> int:
-        """The number of the tar that a clip lies in; -1 for one in a file of its own."""
+        """Return the number of the tar that a clip lies in; -1 for one in a file of its own."""
         if length == WHOLE_FILE:
             return -1
         return self._tars.setdefault(location, (len(self._tars), (size, mtime_ns)))[0]
@@ -146,10 +150,6 @@ class PlanIndex:
             self._knows_flaws = "flaw" in plan.schema_arrow.names
             self.knows_columns = "digest" in plan.schema_arrow.names  # which came after their form of today
             yield from plan.iter_batches(_AT_ONCE, columns=there, use_threads=False)
-
-
-def id64(clip_id: str) -> int:
-    return int(clip_id[:16], 16)
 
 
 def _text_hash(caption: str, flaw: str) -> int:

@@ -1,4 +1,4 @@
-"""How a run, or a proof of one, is watched: what is done of it, counted as it happens."""
+"""Progress of a run or of a verification, counted as it happens."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Stages:
 
 
 class Progress(Protocol):
-    """Told in clips how far a proof is."""
+    """Receives the progress of a verification, in clips."""
 
     def begin(self, planned: int, decided: int) -> None:
-        """The plan stands; `decided` of its clips are done already."""
+        """Called once the plan is there; `decided` of its clips are done already."""
 
     def advance(self, clips: int) -> None:
-        """So many more are done."""
+        """Called when more clips are done."""
 
     def tick(self) -> None:
-        """Called every moment while the work goes on."""
+        """Called continually during the work."""
 
 
 class StageProgress(Protocol):
-    """Told how far a run is."""
+    """Receives the progress of a run."""
 
     def begin(self, planned: Stages, done: Stages) -> None:
-        """The plan stands; so much of it is done already. Told once more where some is to be done anew."""
+        """Called once the plan is there, with what is done already; called again if some of that must be redone."""
 
     def tick(self, done: Stages, asking: CallProgress | None) -> None:
-        """Called every moment, with what is done by now, and how the asking goes where answers are paid for."""
+        """Called continually, with what is done so far and the progress of paid calls."""
 
 
 Tick = Callable[[Stages, "CallProgress | None"], None]
-"""Called every moment, with what a run has done by now, and how the asking goes."""
+"""Called continually, with what a run has done so far and the progress of its calls."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class _UnitInProgress:
 
 
 class StageCounts:
-    """What a run has done. A step that is done anew counts once, and no unit for more clips than it begins."""
+    """Counts of what a run has done. A repeated step counts once; a unit, at most the clips that the run decides."""
 
     def __init__(self) -> None:
         self._clips: Counter[ClipStage] = Counter()
@@ -76,7 +76,7 @@ class StageCounts:
         self._under_way[unit.name] = _UnitInProgress(sum(map(unit.decides, unit.clips)), Counter())
 
     def reach(self, stage: ClipStage, name: UnitName, clips: int) -> None:
-        """So many clips of the unit have reached the stage by now. What comes late, of a unit at its end, is known."""
+        """Record that `clips` clips of the unit have reached the stage. Reports about a finished unit are ignored."""
         unit = self._under_way.get(name)
         more = min(clips, unit.clips) - unit.reached[stage] if unit else 0
         if unit and more > 0:

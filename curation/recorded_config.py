@@ -1,4 +1,7 @@
-"""`config.toml`: what decided the dataset in OUT, as the version wrote it that began it."""
+"""`config.toml`: the settings that decide the dataset in OUT, as written by the version that began it.
+
+Tested in tests/pipelines/test_out_alone.py.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _PROMPTS = "prompts."
 
 
 def is_record(file: Path) -> bool:
-    """Whether a local file is the `config.toml` of a dataset."""
+    """Return whether a local file is the `config.toml` of a dataset."""
     try:
         with file.open("rb") as opened:
             return opened.read(len(_BEGIN)) == _BEGIN
@@ -34,7 +37,7 @@ def is_record(file: Path) -> bool:
 
 
 class DamagedConfig(UsageError):
-    """`config.toml` is ours and cannot be read. `why` says so without a remedy."""
+    """`config.toml` is ours but cannot be read. `why` gives the reason without the remedy."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; give the command that built it as it was given then, or choose another --out")
@@ -43,9 +46,9 @@ class DamagedConfig(UsageError):
 
 @dataclass(frozen=True)
 class RecordedConfig:
-    """`config.toml`: what decided the dataset in OUT. Its existence is the commit of the plan.
+    """The contents of `config.toml`. Its existence commits the plan.
 
-    `begun_with_cut` is the version of the cut that work on it began with.
+    `begun_with_cut` is the version of the cut with which the work on it began.
     """
 
     identity_settings: dict[str, Any]
@@ -60,7 +63,7 @@ class RecordedConfig:
 
     @property
     def cut_version(self) -> int:
-        """The version of the cut that made what is in OUT; the first did not note it."""
+        """Return the version of the cut that made what is in OUT; the first did not note it."""
         return int(self.identity_settings.get(CUT, LEGACY_VALUES[CUT]))
 
     @property
@@ -71,10 +74,10 @@ class RecordedConfig:
 
     @staticmethod
     def read(out: Storage) -> RecordedConfig | None:
-        """None where there is no plan yet.
+        """Return None if there is no plan yet.
 
-        Raises DamagedConfig, or UsageError for a file that is not ours, was changed, or has what this version does
-        not know.
+        Raise DamagedConfig, or UsageError for a file that is not ours, was changed, or has settings that this version
+        does not know.
         """
         try:
             data = out.read(CONFIG)
@@ -108,7 +111,7 @@ class RecordedConfig:
         return recorded
 
     def _unknown(self) -> Iterator[str]:
-        """What this version does not know: a setting that is newer, or is there no more, and newer records."""
+        """Yield what this version does not know: newer or removed settings, and a newer schema of records."""
         named = dict.fromkeys([*flatten(self.config), *self.identity_settings])
         known = _NO_SETTINGS | flat(BuildConfig()).keys()
         yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))

@@ -1,4 +1,4 @@
-"""Whether every node of a cluster sees OUT: a probe file is written there, and each node looks for it."""
+"""Check that every node of a cluster sees OUT, by a probe file. Tested in tests/pipelines/test_ray_job.py."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ANSWER_SECONDS = 60
 
 
 def check_shared(out: Storage) -> None:
-    """Raises UsageError when OUT is a local folder that some node of the cluster does not see.
+    """Raise UsageError when OUT is a local folder that some node of the cluster does not see.
 
-    Raises RunStopped where a node does not say.
+    Raise RunStopped where a node does not say.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -45,7 +45,7 @@ def check_shared(out: Storage) -> None:
 
 
 def _result(seen: Any, node: Mapping[str, Any]) -> bool:
-    """Whether the node sees OUT; one that has gone meanwhile need not."""
+    """Return whether the node sees OUT; one that has gone meanwhile need not."""
     import ray
 
     try:
@@ -58,7 +58,7 @@ def _result(seen: Any, node: Mapping[str, Any]) -> bool:
 
 
 def sweep_probes(out: Storage) -> None:
-    """Deletes what `check_shared` left in OUT when it was killed."""
+    """Delete what `check_shared` left in OUT when it was killed."""
     for entry in out.files():
         if entry.path.startswith(_PROBE) and owns(entry.path):
             out.delete(entry.path)

@@ -1,4 +1,7 @@
-"""What is noticed of a source's clips as they are planned, and refused where it cannot be meant."""
+"""Checks of a source while it is planned: clips, files and captions must be there.
+
+Tested in tests/curation/test_plan.py.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class SourceCheck:
             self.uncaptioned.add(clip.name)
 
     def check(self, source: Source, skipped: SkippedFiles, judge_budget: JudgeBudget | None) -> None:
-        """Raises UsageError for a source that is empty or not there, or lacks the captions its judge needs."""
+        """Raise UsageError for a source that is empty or not there, or lacks the captions its judge needs."""
         others = f", but {skipped}" if skipped.counts else ""
         if not self.clips:
             raise UsageError(f"--source {source.display_uri}: no videos or images in it{others}")
@@ -64,7 +67,7 @@ class SourceCheck:
 
     @staticmethod
     def _instead(skipped: SkippedFiles) -> str:
-        """What else the source holds, which may be what was meant: a manifest among the videos."""
+        """Return the other files of the source, one of which may be meant: a manifest among the videos."""
         return f" (the source also holds {skipped})" if skipped.counts else ""
 
     def _nothing_there(self, source: Source) -> str:

@@ -1,6 +1,6 @@
-"""Rows that a ledger can hold: whatever strangers wrote, it is written down as evidence, or it ends the one clip.
+"""Rows that can be stored in a ledger: untrusted text is cleaned, or it fails the one clip that it belongs to.
 
-Strangers are the source, the headers of its files, what FFmpeg says of them, and the judge's answers.
+Untrusted are the source, the headers of its files, FFmpeg's messages about them, and the judge's answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nextscene.common.text import readable_text
 from nextscene.curation.ledger import Row
 
 UNWRITABLE = "unwritable"
-"""The reason of a row that lacks what no ledger can hold."""
+"""The reason of a row from which a value was removed that Parquet cannot store."""
 
 _INT64 = range(-(2**63), 2**63)
 _MAX_BYTES = 16 << 20
@@ -24,7 +24,7 @@ _NOT_CUT: dict[str, Any] = {"frames": -1, "width": -1, "height": -1, "bytes": -1
 def storable(row: Row) -> Row:
     """Return the row with its evidence cleaned and cut to size.
 
-    A row with anything else that no ledger can hold comes back as `failed: unwritable`, without that.
+    A row with another value that cannot be stored comes back as `failed: unwritable`, without that value.
     """
     columns = fields(Row)
     cleaned: dict[str, Any] = {
@@ -40,16 +40,16 @@ def storable(row: Row) -> Row:
 
 
 def storable_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the columns that a ledger can hold."""
+    """Return the columns whose values can be stored."""
     return {name: value for name, value in columns.items() if not _why_not(value)}
 
 
 def _why_not(value: str | int | float) -> str:
-    """Why a column cannot hold a value, as a phrase; "" where it can."""
+    """Return why a value cannot be stored, as a phrase; "" if it can."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"it is {value}"
     if isinstance(value, int):
-        return "" if value in _INT64 else "it is no number of 64 bits"
+        return "" if value in _INT64 else "it does not fit in 64 bits"
     try:
         size = len(value.encode())
     except UnicodeEncodeError:

@@ -1,4 +1,7 @@
-"""What a run came to: counted from the ledgers and receipts in OUT, never from memory of having made them."""
+"""The summary of a dataset, always counted from the ledgers and receipts in OUT.
+
+Tested in tests/curation/verify/test_verify.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import PurePosixPath
+from typing import Any
 
 from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.hashing import file_sha256
@@ -50,7 +54,9 @@ class Spending:
 
     @staticmethod
     def read(out: Storage, at_work: bool) -> Spending:
-        """While a run is `at_work`, what it has under way is not lost. Raises RunStopped for a damaged account."""
+        """Read the budget record. While a run is `at_work`, its open calls are not lost. Raise StoppedError if
+        damaged.
+        """
         try:
             batches = BatchRecord.read_all(out)
             record = BudgetRecord.read(out)
@@ -64,14 +70,18 @@ class Spending:
         return Spending(record.answers, float(record.spent), float(record.lost), waiting)
 
 
+_BEFORE: dict[str, Any] = {"passed_over": None, "retimed": 0, "shards_partial": 0}
+"""What summaries of older versions lack."""
+
+
 @dataclass(frozen=True)
 class BuildSummary:
-    """The account of a dataset. `outcomes` are (outcome, reason, count); bytes are those of the tars.
+    """Counts of a dataset: `summary.json`. `outcomes` are (outcome, reason, count); `bytes` are those of the tars.
 
-    `shards_partial` of the sealed shards have clips that are not decided yet.
-    `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
-    `retimed` clips have a file of another time than was planned.
-    `spending` is None where nothing is paid for.
+    `shards_partial` counts the sealed shards that have undecided clips.
+    `passed_over` counts, by suffix, the files of the source that gave no clip; None if the plan did not count them.
+    `retimed` counts the clips whose file has another modification time than the planned one.
+    `spending` is None for a judge that costs nothing.
     """
 
     judge: str
@@ -100,18 +110,35 @@ class BuildSummary:
 
     @property
     def balanced(self) -> bool:
-        """No clip lost, none twice: planned = all outcomes and what is left, kept = samples in shards."""
+        """No clip is lost or counted twice: planned = all outcomes + undecided, kept = samples in shards."""
         is_all = self.decided == self.planned if self.complete else self.decided < self.planned
         return is_all and self.count("kept") == self.samples
 
     @property
     def keeps_nothing(self) -> bool:
-        """Every clip is decided, and none is kept."""
+        """Return every clip is decided, and none is kept."""
         return self.complete and not self.count("kept")
 
     @property
     def needs_attention(self) -> bool:
         return not self.balanced or self.keeps_nothing or self.count(*NEEDS_ATTENTION) > 0
+
+    @staticmethod
+    def read(out: Storage) -> BuildSummary | None:
+        """Return the summary of the last run, None if no run has finished. Raise DamagedRecord for an invalid file."""
+        try:
+            value = json.loads(out.read(SUMMARY))
+            if not isinstance(value["planned"], int) or not isinstance(value["judge"], str):
+                raise ValueError("`judge` must be a string and `planned` an integer")
+            outcomes = tuple((str(outcome), str(reason), int(count)) for outcome, reason, count in value["outcomes"])
+            spending = None if value["spending"] is None else Spending(**value["spending"])
+            numbers = {"tars": int(value["tars"]), "bytes": int(value["bytes"]), "seconds": float(value["seconds"])}
+            known = {field.name: value[field.name] for field in fields(BuildSummary) if field.name in value}
+            return BuildSummary(**{**_BEFORE, **known, **numbers, "outcomes": outcomes, "spending": spending})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamagedRecord(f"{SUMMARY} is not a summary: {error}") from error
 
     def to_bytes(self) -> builtins.bytes:
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
@@ -126,7 +153,7 @@ def summarize(
     seconds: float,
     spending: Spending | None,
 ) -> BuildSummary:
-    """The account of what is sealed now."""
+    """Return the account of what is sealed now."""
     judge = recorded.identity_settings["judge"]
     return BuildSummary(
         judge=judge,
@@ -149,7 +176,7 @@ def summarize(
 
 
 def dataset_facts(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
-    """What the cards for other readers are told."""
+    """Return the facts for the dataset card and the other readers' metadata."""
     title = PurePosixPath(out.display_uri).name
     return exports.DatasetFacts(
         title, summary.judge, summary.method, JUDGES[summary.judge].is_language_model, summary.outcomes
@@ -157,7 +184,7 @@ def dataset_facts(out: Storage, summary: BuildSummary) -> exports.DatasetFacts:
 
 
 def sums_of_last_run(out: Storage) -> Checksums:
-    """What SHA256SUMS lists as a run begins; nothing where it is not there, or was changed."""
+    """Return the checksums of the last run; an empty dict if the file is missing or was changed."""
     try:
         return read_checksums(out) or {}
     except DamagedRecord:
@@ -173,9 +200,9 @@ def publish_summary(
     seconds: float,
     before: Mapping[str, str],
 ) -> tuple[BuildSummary, Checksums | None]:
-    """Publishes the manifest, what readers want to find beside it, and the summary, for what is sealed now.
+    """Publish the manifest, what readers want to find beside it, and the summary, for what is sealed now.
 
-    Returns what SHA256SUMS is to list beside the page, or None where it stands, since the run changed nothing. `before`
+    Return what SHA256SUMS is to list beside the page, or None where it stands, since the run changed nothing. `before`
     is what it listed before the run.
     """
     sums: Checksums = {}
@@ -225,7 +252,7 @@ def _hash(out: Storage, path: str) -> str:
 
 
 def _set_aside(out: Storage, path: str) -> None:
-    """Keeps what somebody has written into a file that is written anew."""
+    """Keep what somebody has written into a file that is written anew."""
     with suppress(FileNotFoundError):
         data = out.read(path)
         aside = PurePosixPath(path).with_stem(

@@ -10,7 +10,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.captioning_cost import UncaptionedClips, frames_to_caption
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import Plan, PlannedClip, write_plan
+from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.remaining import remaining
 from nextscene.curation.sources import MISSING, Source

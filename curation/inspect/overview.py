@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from nextscene.common.errors import DamagedRecord, RunStopped
 from nextscene.common.parquet import read_table
@@ -18,10 +16,10 @@ from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.retry import open_retry
 from nextscene.curation.sealing.retry_advice import RetryAdvice, accepted_retries
-from nextscene.curation.summary import Spending
+from nextscene.curation.summary import BuildSummary, Spending
 from nextscene.judge.registry import JUDGES, is_paid
 from nextscene.judge.spending.answer_segments import CALLS
-from nextscene.shards.format.layout import MANIFEST, SHARDS, SUMMARY
+from nextscene.shards.format.layout import MANIFEST, SHARDS
 from nextscene.shards.format.receipt import Receipt
 
 
@@ -88,7 +86,7 @@ def dataset_overview(opened: OpenDataset) -> DatasetOverview:
         judge=judge,
         method=JUDGES[judge].method if judge in JUDGES else "",
         complete=_complete(opened),
-        planned=opened.plan.clips if opened.plan else summary.get("planned"),
+        planned=opened.plan.clips if opened.plan else summary.planned if summary else None,
         outcomes=outcomes,
         splits=tuple(_sizes(opened, ends)),
         spending=_spending(opened, judge, runner),
@@ -109,20 +107,11 @@ def _complete(opened: OpenDataset) -> bool:
     return opened.manifest is not None and opened.manifest.complete
 
 
-def _summary(opened: OpenDataset) -> dict[str, Any]:
-    """What the last run counted, where all was done by then; else nothing, and the ledgers are counted now."""
+def _summary(opened: OpenDataset) -> BuildSummary | None:
+    """Return the summary of the last run if that run finished the dataset; else None, and the ledgers are counted."""
     if opened.manifest is None or not opened.manifest.complete:
-        return {}
-    try:
-        value = json.loads(opened.out.read(SUMMARY))
-        if not isinstance(value["planned"], int) or not isinstance(value["judge"], str):
-            raise ValueError("the judge is no text, or the planned clips are no number")
-        checked = [(str(outcome), str(reason), int(count)) for outcome, reason, count in value["outcomes"]]
-        return {**value, "outcomes": tuple(checked)}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedRecord(f"{SUMMARY} is not a summary: {error}") from error
+        return None
+    return BuildSummary.read(opened.out)
 
 
 def _ends(opened: OpenDataset) -> _Ends | None:
@@ -147,9 +136,9 @@ def _retries(opened: OpenDataset, outcomes: tuple[tuple[str, str, int], ...] | N
     return accepted_retries(outcomes or (), recorded.cut_version, open_retry(opened.out)) if recorded else []
 
 
-def _outcomes(summary: dict[str, Any], ends: _Ends | None) -> tuple[tuple[str, str, int], ...] | None:
+def _outcomes(summary: BuildSummary | None, ends: _Ends | None) -> tuple[tuple[str, str, int], ...] | None:
     if ends is None:
-        return summary.get("outcomes")
+        return summary.outcomes if summary else None
     tally = Tally.empty()
     for (_, outcome, reason, _), count in ends.items():
         tally.by_reason[outcome, reason] = tally.by_reason.get((outcome, reason), 0) + count
@@ -184,12 +173,12 @@ def _first_receipt(opened: OpenDataset) -> Receipt | None:
     return next((receipt for receipt in receipts if receipt.count), None)
 
 
-def _judge(opened: OpenDataset, summary: dict[str, Any], first: Receipt | None) -> str:
+def _judge(opened: OpenDataset, summary: BuildSummary | None, first: Receipt | None) -> str:
     """Where no other file says it, the first sample does."""
     if opened.config:
         return opened.config.judge
     if summary or first is None:
-        return str(summary.get("judge", ""))
+        return summary.judge if summary else ""
     return SampleReader(opened.out, first).read(0).record.judge
 
 

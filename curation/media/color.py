@@ -1,4 +1,6 @@
-"""Color: what headers say of it, and the filters that turn it into the BT.709 of every clip.
+"""Color: its description in headers, and the ffmpeg filters that convert it to BT.709.
+
+Tested in tests/colors/test_colors.py.
 
 `docs/data-format.md` has the conversion in formulas.
 """
@@ -21,7 +23,7 @@ _HD_SIDE = 1280
 _BT709 = {"out_color_matrix": "bt709", "out_range": "tv"}
 _SCALING = {"flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
 TO_BT709 = {**_BT709, **_SCALING}
-"""What the filter `scale` is told, so that its pictures are what the tags say."""
+"""Options of the filter `scale` for an output that matches the tags."""
 BT709_TO_JPEG = {
     "in_color_matrix": "bt709",
     "in_range": "tv",
@@ -146,7 +148,7 @@ class Color:
 
     @property
     def unknown(self) -> str:
-        """The first word that no conversion is known for, or ""."""
+        """Return the first word that no conversion is known for, or ""."""
         checked = (
             (self.matrix, _MATRICES),
             (self.primaries, _PRIMARIES),
@@ -155,7 +157,7 @@ class Color:
         return next((word for word, known in checked if word and word not in known), "")
 
     def matrix_of(self, longer_side: int) -> str:
-        """The matrix in ffmpeg's words; "" if the decoder knows it best."""
+        """Return the matrix in ffmpeg's words; "" if the decoder knows it best."""
         if self.is_jpeg:
             return ""
         if self.matrix:
@@ -166,7 +168,7 @@ class Color:
 
     @property
     def is_plain(self) -> bool:
-        """Whether matrix and range are all that has to be converted."""
+        """Return whether matrix and range are all that has to be converted."""
         return self.primaries in ("", "BT.709") and self.transfer in _OF_A_DISPLAY
 
     @property
@@ -181,7 +183,7 @@ class Color:
 def scaled(
     stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str, size: Mapping[str, Any], crop: tuple[int, int] | None
 ) -> ffmpeg_line.nodes.Stream:
-    """The stream at another size, cropped about its center, in BT.709 of limited range and tagged so.
+    """Return the stream at another size, cropped about its center, in BT.709 of limited range and tagged so.
 
     `matrix` is `Color.matrix_of`, or "gbr" where the stream is R'G'B' by now.
     """
@@ -198,7 +200,7 @@ def scaled(
 
 
 def tagged(stream: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.Stream:
-    """The encoder believes the tags of its frames more than its own options."""
+    """Tag the frames as BT.709: the encoder trusts the tags of its frames more than its own options."""
     tags = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "range": "tv"}
     return stream.filter("setsar", sar=1).filter("setparams", **tags)
 

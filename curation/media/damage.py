@@ -1,4 +1,4 @@
-"""Damage: which complaints of a decoder are about what the clip shows."""
+"""Damage: which decoder errors affect the frames of the clip. Tested in tests/damage/test_damage.py."""
 
 from __future__ import annotations
 

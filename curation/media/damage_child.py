@@ -1,4 +1,4 @@
-"""Finding damage: a span decoded packet by packet, each fault with its time. Run in a process of its own.
+"""Finding damage: decodes a span packet by packet and times each fault. Runs in a process of its own.
 
     python damage_child.py SOURCE CONTAINERS STREAM FIRST SECONDS TARGET
 
@@ -58,7 +58,7 @@ class Video:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, float]]:
-        """The container, the video, and the time stamp from which times count."""
+        """Yield the container, the video, and the time stamp from which times count."""
         options = {"protocol_whitelist": "file", "format_whitelist": self.containers}
         with av.open(self.source, options=options) as container:
             videos = [one for one in container.streams.video if not one.disposition & _COVER]
@@ -88,7 +88,7 @@ def faults(video: Video, first: float, seconds: float) -> Iterator[DecodeFault]:
 
 
 def _before_two_keyframes(video: Video, first: float) -> float:
-    """A time to decode from: two keyframes lie between it and the clip, or it is the begin of the file.
+    """Return a time to decode from: two keyframes lie between it and the clip, or it is the begin of the file.
 
     After the first of them a decoder may miss what came before, and says so; from the second on it misses nothing.
     """

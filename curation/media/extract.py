@@ -57,7 +57,7 @@ class Extracted:
 
     @property
     def last_words(self) -> str:
-        """The last thing that ffmpeg said, as the end of a sentence."""
+        """Return the last thing that ffmpeg said, as the end of a sentence."""
         return f"; {said}" if (said := _last_line(self.stderr)) else ""
 
 
@@ -66,7 +66,7 @@ def extract(
 ) -> Extracted | ClipOutcome:
     """Decode a span, and make of its frames what `finish` says.
 
-    Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
+    Whatever the file does to the decoder becomes the clip's outcome. Raise StorageFault if the scratch disk is full.
     """
     if measured.is_image:
         return _extract_image(source, measured, config, scratch, finish)
@@ -187,7 +187,9 @@ def _run(line: list[str], config: BuildConfig, scratch: Path) -> child_process.C
 def _picture(
     source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: BuildConfig, noted: Path
 ) -> ffmpeg_line.nodes.Stream:
-    """The clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a file."""
+    """Return the clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a
+    file.
+    """
     # A picture of another size would begin the clip anew in the middle of it.
     options = {**options, "format_whitelist": CONTAINERS, "drop_changed": "1"}
     if measured.decoder:
@@ -217,7 +219,7 @@ def _picture(
 
 
 def _covering_size(width: int, height: int) -> dict[str, str]:
-    """The smallest size in square pixels that covers a box, for the filter `scale`."""
+    """Return the smallest size in square pixels that covers a box, for the filter `scale`."""
     return {"w": f"max({width},ceil({height}*iw*sar/ih/2)*2)", "h": f"max({height},ceil({width}*ih/(iw*sar)/2)*2)"}
 
 
@@ -229,14 +231,16 @@ def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
 
 
 def _decoded_times(path: Path) -> list[float]:
-    """The time of each decoded frame on the clock of the file, in seconds, in the order of display."""
+    """Return the time of each decoded frame on the clock of the file, in seconds, in the order of display."""
     if not path.exists():
         return []
     return [int(found[1]) / _MICROSECONDS for found in map(_TIME.search, path.read_text().splitlines()) if found]
 
 
 def _first_shown(times: Sequence[float], span: Span, config: BuildConfig) -> float | None:
-    """The time of the frame that is shown as the clip begins: the last that has come, or without a start the first."""
+    """Return the time of the frame that is shown as the clip begins: the last that has come, or without a start the
+    first.
+    """
     if span.start == 0:
         return next(iter(times), None)
     begin = span.start + 0.5 / config.encode.fps
@@ -244,12 +248,14 @@ def _first_shown(times: Sequence[float], span: Span, config: BuildConfig) -> flo
 
 
 def _going_back(times: Sequence[float], end: float) -> tuple[float, float] | None:
-    """Where time stamps go back before the end of the clip, as at the join of two recordings."""
+    """Return two times between which time stamps go back before the end of the clip, as at the join of two recordings."""
     return next(((one, other) for one, other in pairwise(times) if other < one <= end), None)
 
 
 def expected_frames(span: Span, measured: Measured, config: BuildConfig, first: float = 0.0) -> int:
-    """How many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown duration."""
+    """Return how many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown
+    duration.
+    """
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
     if measured.seeking != "index" and span.length is not None:
@@ -261,7 +267,7 @@ def expected_frames(span: Span, measured: Measured, config: BuildConfig, first: 
 
 
 def max_frames(span: Span, measured: Measured, config: BuildConfig) -> int:
-    """How many frames a clip may have. The last source frame of a span may last longer than the span."""
+    """Return how many frames a clip may have. The last source frame of a span may last longer than the span."""
     if measured.is_image:
         return 1
     most = config.encode.max_frames
@@ -273,8 +279,8 @@ def _frame_count(seconds: float, config: BuildConfig) -> int:
 
 
 def failure_outcome(done: child_process.ChildResult, config: BuildConfig, program: str = "ffmpeg") -> ClipOutcome:
-    """What a child's end says of the clip."""
-    said = _last_line(done.stderr) or "it said nothing"
+    """Return the clip's outcome for a child process that failed."""
+    said = _last_line(done.stderr) or "no message"
     if done.code is None:
         return ClipOutcome("failed", "cut_timeout", f"{program} not done in {config.limits.clip_seconds:g} s: {said}")
     if opening := _NOT_OPENED.search(done.stderr):
@@ -285,7 +291,7 @@ def failure_outcome(done: child_process.ChildResult, config: BuildConfig, progra
 
 
 def _last_line(stderr: str) -> str:
-    """The last thing that was said."""
+    """Return the last thing that was said."""
     return _LEVEL.sub("", stderr.splitlines()[-1])[:_EVIDENCE_CHARACTERS] if stderr else ""
 
 

@@ -1,4 +1,4 @@
-"""The process that reads the headers of strangers' files. Run by `header_reader.py`, with its end of a pipe:
+"""The process that reads the headers of untrusted files. Run by `header_reader.py`, with its end of a pipe:
 
     python header_child.py DESCRIPTOR
 

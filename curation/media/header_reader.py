@@ -1,4 +1,4 @@
-"""Headers read in a child process, within bounds of CPU time and memory: a stranger's file may hang or kill its reader.
+"""Headers read in a child process, with limits on CPU time and memory: an untrusted file may hang or kill its reader.
 
 Each process that reads headers has one such child, which is kept from file to file. It holds no credential: what is on
 no local disk is read for it.

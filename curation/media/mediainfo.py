@@ -1,4 +1,4 @@
-"""MediaInfo: the few words of its report on a file that are needed."""
+"""MediaInfo: the needed fields of its report on a file. Tested in tests/curation/media/test_probe.py."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MediaInfoReport:
         return report.splitlines()
 
     def tracks(self) -> tuple[str, str, list[Track]]:
-        """The container, how long it lasts, and its videos."""
+        """Return the container, how long it lasts, and its videos."""
         lines = [line.split("|") for line in self.report(_REPORT)]
         container, lasts = next((fields[1:3] for fields in lines if fields[0] == "General"), ("", ""))
         return container, lasts, [Track(*fields[1:]) for fields in lines if fields[0] == "Video"]
@@ -55,7 +55,7 @@ class MediaInfoReport:
         return number(brightest.split(" ")[0], 0.0) or number(mastered.split(" ")[0], 0.0)
 
     def color_of_image(self) -> Color:
-        """The tags of a still AV1 frame; its matrix is gone by the time that it is decoded."""
+        """Return the tags of a still AV1 frame; its matrix is gone by the time that it is decoded."""
         lines = self.report(_LIGHT_REPORT.format(kind="Image"))
         transfer, primaries = lines[-1].split("|")[2:] if lines else ("", "")
         return Color(transfer=transfer, primaries=primaries)
@@ -94,7 +94,7 @@ class Track:
 
     @property
     def color(self) -> Color:
-        """The color of it but for the peak of its light."""
+        """Return the color of it but for the peak of its light."""
         # Where a stream says two things of itself, "HLG / BT.2020 (10-bit)", the first is what it is meant for.
         matrix, transfer, primaries = (
             word.partition(" / ")[0] for word in (self.matrix, self.transfer, self.primaries)
@@ -104,7 +104,7 @@ class Track:
 
 
 def number(text: str, default: float) -> float:
-    """A number of a report, or the default where there is none, or none that is finite."""
+    """Return a number of a report, or the default where there is none, or none that is finite."""
     try:
         found = float(text)
     except ValueError:
@@ -113,6 +113,6 @@ def number(text: str, default: float) -> float:
 
 
 def milliseconds(text: str, default: float) -> float:
-    """How long something lasts by a report; the default where no video lasts so long, or so short."""
+    """Return how long something lasts by a report; the default where no video lasts so long, or so short."""
     found = number(text, default)
     return found if 0 <= found <= _LONGEST_MILLISECONDS else default

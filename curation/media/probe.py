@@ -1,4 +1,4 @@
-"""What the headers of a file say, without decoding a frame."""
+"""Probing: the properties of a file by its headers, without decoding a frame."""
 
 from __future__ import annotations
 
@@ -149,7 +149,9 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether MediaInfo must not see it: it goes where a playlist or an XML manifest sends it, over the network too."""
+    """Return whether MediaInfo must not see it: it goes where a playlist or an XML manifest sends it, over the network
+    too.
+    """
     if head.startswith(_UTF_16):
         head = head.decode("utf-16", "replace").encode()
     words = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -164,7 +166,7 @@ def _is_image(head: bytes) -> bool:
 
 
 def _measured_image(file: BinaryIO) -> Measured | None:
-    """An image by its own headers, turned as its Exif says; None if it is of another kind after all."""
+    """Return an image by its own headers, turned as its Exif says; None if it is of another kind after all."""
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -187,7 +189,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """What stands in front of the pixels; `getexif` would decode a whole PNG to look behind them."""
+    """Return the Exif data in front of the pixels; `getexif` would decode a whole PNG to look behind them."""
     if image.format != "PNG":
         return image.getexif()
     exif = Image.Exif()
@@ -219,7 +221,9 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
 
 
 def _measured_recording(file: BinaryIO) -> Measured | None:
-    """By FFmpeg, a recording that begins in the middle of a picture, which MediaInfo gives up; None if it does, too."""
+    """Probe with FFmpeg a recording that begins in the middle of a picture, which MediaInfo gives up; None if it does,
+    too.
+    """
     try:
         with _demuxed(file) as container:
             videos = [stream for stream in container.streams.video if _kind(stream) == "video"]
@@ -273,7 +277,7 @@ def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
 
 
 def _matroska_roll(file: BinaryIO) -> float:
-    """By how many degrees a Matroska has its pictures turned, which MediaInfo does not tell."""
+    """Return the rotation of a Matroska in degrees, which MediaInfo does not report."""
     file.seek(0)
     head = file.read(_MATROSKA_HEAD_BYTES).partition(_CLUSTER)[0]
     if found := _ROLL.search(head):

@@ -1,4 +1,7 @@
-"""Where decoding has to begin, so that the frame at the start of a span is decoded whole, and by which clock."""
+"""Seeking: where decoding must begin so that the first frame of a span is whole.
+
+Tested in tests/moments/test_moments.py.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,9 @@ def _before_keyframe(packets: Sequence[_Packet]) -> Iterator[float]:
 def _packets_before(
     source: Path, span: Span, measured: Measured, ticks: ClockOptions, limits: RunLimits, scratch: Path
 ) -> list[_Packet]:
-    """The packets from the last keyframe on that is shown by the span's start; none if that is the first there is."""
+    """Return the packets from the last keyframe on that is shown by the span's start; none if that is the first there
+    is.
+    """
     report = scratch / "packets.txt"
     options = [word for name, value in ticks.items() for word in (f"-{name}", value) if word is not None]
     step = _FIRST_STEP_SECONDS

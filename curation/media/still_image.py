@@ -57,7 +57,7 @@ def _of_eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """By the profile that the image carries; one that does not fit its pixels is no help and is left out."""
+    """Convert by the image's own profile; one that does not fit its pixels is ignored."""
     has_alpha = image.has_transparency_data
     if image.mode in ("P", "PA", "1"):
         image = image.convert("RGBA" if has_alpha else "RGB")

@@ -1,4 +1,4 @@
-"""Writing: pictures that were made, not cut, become a clip that is encoded as those of the data are by default."""
+"""Writing generated frames as a video, encoded as the clips of a dataset are by default."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class EncodeFailed(OSError):
 
 
 def encode_video(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: float) -> None:
-    """Publishes pictures [F, H, W, RGB] as an MP4 at `path` in `out`, whole or not at all.
+    """Publish pictures [F, H, W, RGB] as an MP4 at `path` in `out`, whole or not at all.
 
-    Raises ValueError for sides that are not even, NotWritten, StorageFault.
+    Raise ValueError for sides that are not even, NotWritten, StorageFault.
     """
     _, height, width, _ = video.shape
     if height % 2 or width % 2:
-        raise ValueError(f"{width}×{height} pixels cannot be written: two by two of them share a colour")
+        raise ValueError(f"{width}×{height} pixels cannot be written: two by two of them share a color")
     with scratch_folder() as folder:
         raw, clip = folder / "raw", folder / "clip.mp4"
         np.ascontiguousarray(video).tofile(raw)

@@ -1,4 +1,4 @@
-"""What the page says of one clip."""
+"""The data of a clip's card on the page. Tested in tests/curation/report/test_page.py."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Card:
 
 
 def make_card(row: Row, strip: Filmstrip, fps: int) -> Card:
-    """`fps` is that of the shards. Raises DamagedRecord for a row whose `turned_down` is not what a ledger holds."""
+    """`fps` is that of the shards. Raise DamagedRecord for a row whose `turned_down` is not what a ledger holds."""
     attempts = _attempts(row)
     return Card(
         clip_id=row.clip_id,
@@ -107,7 +107,7 @@ def _attempts(row: Row) -> tuple[Attempt, ...]:
 
 
 def _span(row: Row) -> str:
-    """The clip's place in its source video, or "" for the whole of it."""
+    """Return the clip's place in its source video, or "" for the whole of it."""
     if row.end_ms != OPEN_END:
         return f"{_clock(row.start_ms)}–{_clock(row.end_ms)}"
     return f"from {_clock(row.start_ms)}" if row.start_ms else ""

@@ -1,4 +1,4 @@
-"""What the page counts: every committed clip, a ledger file at a time, in memory that does not grow with the clips."""
+"""Counts for the page over every committed clip, one ledger file at a time, in constant memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Counts:
     _last_source: str | None = None
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Counts the rows of one ledger file. Raises DamagedRecord for a clip that ended in no known outcome."""
+        """Count the rows of one ledger file. Raise DamagedRecord for a clip that ended in no known outcome."""
         for row in rows:
             if row.outcome not in OUTCOMES:
                 raise DamagedRecord(f"the ledger ends clip {row.clip_id} in {row.outcome!r}, which is no outcome")
@@ -85,12 +85,12 @@ class Counts:
 
     @property
     def retimed(self) -> int:
-        """How many clips have a file of another time than was planned."""
+        """Return how many clips have a file of another time than was planned."""
         return self.tally.remarks[RETIMED]
 
     @property
     def sources(self) -> int:
-        """How many different source videos the clips are of."""
+        """Return how many different source videos the clips are of."""
         return len(np.unique(np.frombuffer(self._sources, dtype=np.uint64))) if self._sources else 0
 
     @property
@@ -99,5 +99,5 @@ class Counts:
 
 
 def word_count(text: str) -> int:
-    """How many words a text has, as white space parts them, at most MOST_WORDS."""
+    """Return the number of words in a text, separated by white space, at most MAX_WORDS."""
     return min(len(text.split()), MAX_WORDS)

@@ -1,4 +1,4 @@
-"""Where pictures are developed: child processes, which may hang or die of a stranger's video without harm."""
+"""A pool of child processes that decode pictures. An untrusted video may hang or kill one without harm."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ _SLACK_SECONDS = 10.0
 
 
 def decode_all(tasks: Sequence[FilmstripTask], limits: RunLimits) -> list[Filmstrip]:
-    """A strip for each task, in order, within the limits' time and memory for each."""
+    """Return a strip for each task, in order, within the limits' time and memory for each."""
     if not tasks:
         return []
     count = min(_MAX_WORKERS, os.cpu_count() or 1, len(tasks))
-    rooms: SimpleQueue[_Worker] = SimpleQueue()
+    workers: SimpleQueue[_Worker] = SimpleQueue()
 
     def one(task: FilmstripTask) -> Filmstrip:
-        room = rooms.get()
+        worker = workers.get()
         try:
-            return room.decode(task)
+            return worker.decode(task)
         finally:
-            rooms.put(room)
+            workers.put(worker)
 
     environment = clean_python_environment() if all(task.is_local for task in tasks) else storage_environment()
     with _workers(count, limits, environment) as opened, ThreadPoolExecutor(count) as threads:
-        for room in opened:
-            rooms.put(room)
+        for worker in opened:
+            workers.put(worker)
         try:
             return list(threads.map(one, tasks))
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            for room in opened:
-                room.stop()
+            for worker in opened:
+                worker.stop()
             raise
 
 
 @contextmanager
 def _workers(count: int, limits: RunLimits, environment: Mapping[str, str]) -> Iterator[list[_Worker]]:
-    rooms = [_Worker(limits, environment) for _ in range(count)]
+    workers = [_Worker(limits, environment) for _ in range(count)]
     try:
-        yield rooms
+        yield workers
     finally:
-        for room in rooms:
-            room.close()
+        for worker in workers:
+            worker.close()
 
 
 class _Worker:
@@ -74,9 +74,9 @@ class _Worker:
             if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own bound comes first
                 strip: Filmstrip = line.recv()
                 return strip
-            why = "no picture of it was done in time"
+            why = "decoding took too long"
         except (EOFError, OSError):
-            why = "it ended the process that was to decode it"
+            why = "it killed the process that decoded it"
         self.close()
         return Filmstrip(missing=why)
 
@@ -85,7 +85,7 @@ class _Worker:
         return ChildServer(__file__, str(memory), environment=self._environment)
 
     def stop(self) -> None:
-        """From another thread: what is being developed ends now."""
+        """End the current task at once. Called from another thread."""
         if child := self._child:
             child.kill()
 
@@ -96,7 +96,7 @@ class _Worker:
 
 
 def _serve(line: Connection, memory: int) -> None:
-    """Develops until the parent hangs up, which it also does by dying."""
+    """Decode until the parent closes the pipe, which its death does as well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
     with suppress(ValueError):  # a lower bound is set already
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

@@ -1,6 +1,6 @@
 """Filmstrips: a few small JPEGs of a clip, out of its shard, or out of the source where it is in none.
 
-Nothing here is run in the process that makes the page: what decodes a stranger's video may hang or die of it.
+Nothing here runs in the process that makes the page: decoding an untrusted video may hang or kill the process.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class FilmstripTask(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether all that it reads lies on local disks."""
+        """Return whether all that it reads lies on local disks."""
 
     def make(self) -> Filmstrip: ...
 
@@ -151,7 +151,7 @@ class SourceFilmstripTask:
 
 
 def _small(image: Image.Image) -> bytes:
-    """A JPEG that fits the box of a frame, at the best quality that fits the bound."""
+    """Return a JPEG that fits the box of a frame, at the best quality that fits the bound."""
     image = image.convert("RGB")
     image.thumbnail(_BOX, Image.Resampling.LANCZOS)
     data = b""

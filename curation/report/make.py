@@ -1,4 +1,7 @@
-"""Making `report.html`: the ledger is counted, clips are drawn from it, their pictures developed, the page written."""
+"""Making `report.html`: count the ledger, sample clips, decode their pictures, write the page.
+
+Tested in tests/curation/report/test_page.py.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from nextscene.curation.report.cards import make_card
 from nextscene.curation.report.counts import Counts
 from nextscene.curation.report.decode_pool import decode_all
 from nextscene.curation.report.filmstrips import Filmstrip, FilmstripTask, ShardFilmstripTask, SourceFilmstripTask
-from nextscene.curation.report.last_run import LastRun
 from nextscene.curation.report.page import PageFacts, render
 from nextscene.curation.report.sampling import SampledClip, Sampler
 from nextscene.curation.sealing.committed import CommittedState
+from nextscene.curation.summary import BuildSummary
 from nextscene.shards.format.layout import REPORT, ShardName
 
 MAX_CARDS = 240
@@ -37,10 +40,10 @@ class PublishedPage:
 
 
 def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: Storage | None) -> PublishedPage:
-    """Publishes the page of what is committed in OUT now.
+    """Publish the page of what is committed in OUT now.
 
     `source` is what the locations in the plan are relative to; with None, clips that are in no shard have no picture.
-    A clip that no picture can be made of is on the page all the same, with the reason. Raises FileNotFoundError for a
+    A clip that no picture can be made of is on the page all the same, with the reason. Raise FileNotFoundError for a
     ledger that is gone, DamagedRecord for one that cannot be read, StorageFault when OUT fails.
     """
     plan = Plan(out, config)
@@ -49,7 +52,7 @@ def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: St
     limits = replace(config.limits, clip_seconds=min(config.limits.clip_seconds, _PICTURE_SECONDS))
     strips = _Filmstrips(out, replace(config, limits=limits), source, plan, state).of(rows)
     cards = [make_card(row, strip, config.encode.fps) for row, strip in zip(rows, strips, strict=True)]
-    facts = PageFacts(config, fingerprint, plan.clips, counts, LastRun.read(out), plan.passed_over)
+    facts = PageFacts(config, fingerprint, plan.clips, counts, BuildSummary.read(out), plan.passed_over)
     page = render(facts, cards).encode()
     out.write(REPORT, page)
     damages = [f"clip {row.clip_id}: {one.missing}" for row, one in zip(rows, strips, strict=True) if one.damaged]
@@ -72,16 +75,16 @@ def _count_and_sample(out: Storage, state: CommittedState) -> tuple[CommittedSta
     for rows in state.ledgers(out):
         counts.add(rows)
         sampler.add(rows)
-    return state, counts, list(_rows(out, state, sampler.picks()))
+    return state, counts, list(_rows(out, state, sampler.sampled()))
 
 
-def _rows(out: Storage, state: CommittedState, picks: Iterable[SampledClip]) -> Iterator[Row]:
-    """The rows of the clips that were drawn, a ledger file at a time."""
+def _rows(out: Storage, state: CommittedState, sampled: Iterable[SampledClip]) -> Iterator[Row]:
+    """Yield the rows of the clips that were drawn, a ledger file at a time."""
     units = {(unit.split, unit.index): unit.ledger for unit in sorted(state.committed)}
     wanted: dict[str, set[str]] = defaultdict(set)
-    for pick in picks:
-        sealed = state.sealed.get((pick.split, pick.shard))
-        wanted[sealed.ledger if sealed else units[pick.split, pick.unit]].add(pick.clip_id)
+    for clip in sampled:
+        sealed = state.sealed.get((clip.split, clip.shard))
+        wanted[sealed.ledger if sealed else units[clip.split, clip.unit]].add(clip.clip_id)
     for path, clip_ids in wanted.items():
         yield from (row for row in read_ledger(out, path) if row.clip_id in clip_ids)
 
@@ -111,15 +114,15 @@ class _Filmstrips:
                 return Filmstrip(missing="its shard is not sealed yet")
             return ShardFilmstripTask(self._out, shard, row.clip_id, row.mp4_sha256)
         if row.outcome == "quarantined":
-            return Filmstrip(missing="it ended the processes that opened it, so it is left closed")
+            return Filmstrip(missing="it kills the process that opens it, so it is not opened")
         if self._source is None:
-            return Filmstrip(missing="it is in no shard, and its source is not at hand")
+            return Filmstrip(missing="it is in no shard, and its source is not available")
         if clip is None:
             return Filmstrip(missing="it is in no shard, and not in the plan")
         return SourceFilmstripTask(self._source, clip, self._config)
 
     def _planned(self, rows: Iterable[Row]) -> dict[str, PlannedClip]:
-        """The plan's word on these clips; it is read a shard at a time."""
+        """Return the plan's word on these clips; it is read a shard at a time."""
         wanted: dict[ShardName, set[str]] = defaultdict(set)
         for row in rows:
             wanted[ShardName(row.split, row.shard)].add(row.clip_id)

@@ -1,4 +1,4 @@
-"""The page itself: one HTML file that needs nothing else, and lets nothing else in."""
+"""The page: one HTML file that loads nothing from outside, which its content security policy forbids."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nextscene.curation.config import BuildConfig
 from nextscene.curation.outcome import OUTCOMES
 from nextscene.curation.report.cards import Card
 from nextscene.curation.report.counts import Counts
-from nextscene.curation.report.last_run import LastRun
 from nextscene.curation.report.plots import plots
+from nextscene.curation.summary import BuildSummary
 
 _HERE = Path(__file__).parent
 _MAX_REASONS = 100
@@ -24,17 +24,17 @@ _MAX_NOT_KEPT = 100
 _UNITS = ("kB", "MB", "GB", "TB")
 _MEANINGS = {
     "kept": "in the shards",
-    "rejected": "a rule turned it down",
+    "rejected": "rejected by a rule",
     "dropped": "no scene passed the verification",
-    "refused": "the judge would not answer",
+    "refused": "the judge did not answer",
     "failed": "an error, with the evidence in the ledger",
-    "quarantined": "it ends the process that opens it",
+    "quarantined": "it kills the process that opens it",
 }
 
 
 @dataclass(frozen=True)
 class PageFacts:
-    """What the page tells but for the clips. `planned` is the number of clips in the plan.
+    """The page's data apart from the clips. `planned` is the number of clips in the plan.
 
     `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
     """
@@ -43,13 +43,13 @@ class PageFacts:
     fingerprint: str
     planned: int
     counts: Counts
-    concluded: LastRun | None
+    last_run: BuildSummary | None
     passed_over: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A part of a whole, drawn: where it begins and how wide it is, in percent, in the colour of an outcome."""
+    """A part of a whole, drawn: where it begins and how wide it is, in percent, in the color of an outcome."""
 
     outcome: str
     name: str
@@ -69,7 +69,7 @@ class OutcomeRow:
 
 
 def render(facts: PageFacts, cards: Sequence[Card]) -> str:
-    """The page as text. The same facts and cards give the same page."""
+    """Return the page as text. The same facts and cards give the same page."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -79,7 +79,7 @@ def render(facts: PageFacts, cards: Sequence[Card]) -> str:
     return environment.get_template("page.html.jinja").render(
         facts=facts,
         counts=counts,
-        concluded=facts.concluded,
+        last_run=facts.last_run,
         judge=facts.config.judge_kind,
         meanings=_MEANINGS,
         bars=_outcome_bars(facts),
@@ -118,7 +118,7 @@ def _hash(text: str) -> str:
 
 
 def _outcome_bars(facts: PageFacts) -> list[Bar]:
-    """Every planned clip: the outcomes in their order, and what is not decided."""
+    """Return every planned clip: the outcomes in their order, and what is not decided."""
     sizes: dict[str, int] = {outcome: facts.counts.tally.count(outcome) for outcome in OUTCOMES}
     sizes["undecided"] = facts.planned - facts.counts.decided
     bars, begin = [], 0.0
@@ -149,7 +149,7 @@ def _round_bars(counts: Counts) -> list[Bar]:
 
 
 def _filter_values(cards: Sequence[Card]) -> dict[str, list[str]]:
-    """What the cards can be filtered by, where there is more than one of it."""
+    """Return what the cards can be filtered by, where there is more than one of it."""
     found: dict[str, list[str]] = {
         "outcome": [outcome for outcome in OUTCOMES if any(card.outcome == outcome for card in cards)],
         "reason": sorted({card.reason for card in cards if card.reason}),
@@ -160,7 +160,7 @@ def _filter_values(cards: Sequence[Card]) -> dict[str, list[str]]:
 
 
 def _percent(share: float) -> str:
-    """A share of 100: never 0 % or 100 % of what is only nearly so."""
+    """Return a share of 100: never 0 % or 100 % of what is only nearly so."""
     if 0 < share < 0.1:
         return "< 0.1%"
     if 99.9 < share < 100:
@@ -169,7 +169,7 @@ def _percent(share: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A time as people say it."""
+    """Return a time as people say it."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     if hours:

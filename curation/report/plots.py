@@ -1,4 +1,4 @@
-"""Distributions as SVG that takes its colours from the page, so that it reads on light and on dark."""
+"""Histograms as SVG that takes its colors from the page, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nextscene.curation.report.counts import MAX_WORDS, Counts
 
-# Drawn in these, and handed over as classes that page.css gives a colour.
+# Drawn in these, and handed over as classes that page.css gives a color.
 _COLORS = {"#000001": "ink", "#000002": "quiet", "#000003": "line", "#000004": "bar", "#000005": "pale"}
 _INK, _QUIET, _LINE, _BAR, _PALE = _COLORS
 _STYLE: dict[str, str | float | bool] = {
@@ -54,7 +54,7 @@ class Plot:
 
 
 def plots(counts: Counts, fps: int) -> list[Plot]:
-    """The distributions that there is something to show of. The same counts give the same bytes."""
+    """Return the distributions that there is something to show of. The same counts give the same bytes."""
     with style.context(["default", _STYLE]):  # and nothing of the user's own
         found = [
             _lengths(counts.frames, fps),
@@ -136,7 +136,7 @@ def _histogram(bins: Sequence[tuple[float, int]], width: float, unit: str, name:
 
 
 def _quartiles(counted: Counter[int]) -> tuple[int, int, int]:
-    """The values below which lie a quarter, half and three quarters; each of them was counted."""
+    """Return the values below which lie a quarter, half and three quarters; each of them was counted."""
     values = sorted(counted)
     sums = list(accumulate(counted[value] for value in values))
     low, middle, high = (
@@ -165,7 +165,9 @@ def _svg(figure: Figure, name: str) -> Markup:
 
 
 def _for_page(svg: str) -> Markup:
-    """The figure without style sheets, which the page's policy forbids, and without fixed colours and idle ids."""
+    """Return the figure without style sheets, which the page's policy forbids, and without fixed colors and unused
+    ids.
+    """
     root = ET.fromstring(svg)  # noqa: S314 matplotlib wrote it, out of numbers
     for parent in list(root.iter()):
         for child in list(parent):

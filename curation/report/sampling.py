@@ -1,4 +1,4 @@
-"""Which clips the page shows: the same of the same ledger, and some of every way to end."""
+"""Stratified, deterministic sampling of the clips on the page: some of every outcome and reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_PER_STRATUM = 12
 
 @dataclass(frozen=True, order=True)
 class SampledClip:
-    """A clip and where its row stands: in the ledger of its shard, or of its unit where that is not sealed."""
+    """A sampled clip, and the unit and shard whose ledger has its row."""
 
     clip_id: str
     split: str
@@ -26,10 +26,10 @@ class SampledClip:
 
 
 class Sampler:
-    """Draws at most `most` clips out of a stream of rows, by a hash of their ids; order and files do not matter."""
+    """Samples at most `max_clips` clips of a stream of rows by a hash of their ids, whatever the order of rows."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_clips: int) -> None:
+        self._max_clips = max_clips
         self._seen: dict[Stratum, int] = {}
         # Of each stratum those with the smallest hashes, as a heap whose first is the largest of them.
         self._drawn: dict[Stratum, list[tuple[int, SampledClip]]] = {}
@@ -40,37 +40,39 @@ class Sampler:
             self._seen[stratum] = self._seen.get(stratum, 0) + 1
             heap = self._drawn.setdefault(stratum, [])
             entry = (-_hash_rank(row.clip_id), SampledClip(row.clip_id, row.split, row.unit, row.shard))
-            if len(heap) < self._most:
+            if len(heap) < self._max_clips:
                 heapq.heappush(heap, entry)
             else:
                 heapq.heappushpop(heap, entry)
 
-    def picks(self) -> list[SampledClip]:
-        """The sample, in the order of the ids."""
-        seats = allocate(self._seen, self._most)
-        return sorted(pick for stratum, seat in seats.items() for _, pick in heapq.nlargest(seat, self._drawn[stratum]))
+    def sampled(self) -> list[SampledClip]:
+        """Return the sample, in the order of the ids."""
+        shares = allocate(self._seen, self._max_clips)
+        return sorted(
+            clip for stratum, share in shares.items() for _, clip in heapq.nlargest(share, self._drawn[stratum])
+        )
 
 
-def allocate(sizes: Mapping[Stratum, int], most: int) -> dict[Stratum, int]:
-    """How many of each stratum are shown: a few of each, the rest of the `most` in proportion to size.
+def allocate(sizes: Mapping[Stratum, int], max_clips: int) -> dict[Stratum, int]:
+    """Return how many of each stratum are shown: a few of each, the rest of the `max_clips` in proportion to size.
 
     No stratum gets more than it has. With more strata than places the largest get one each.
     """
-    strata = sorted(sizes, key=lambda stratum: (-sizes[stratum], stratum))[:most]
+    strata = sorted(sizes, key=lambda stratum: (-sizes[stratum], stratum))[:max_clips]
     if not strata:
         return {}
-    few = max(1, min(_MIN_PER_STRATUM, most // len(strata)))
-    seats = {stratum: min(sizes[stratum], few) for stratum in strata}
-    free = most - sum(seats.values())
-    waiting = sum(sizes[stratum] - seats[stratum] for stratum in strata)
+    few = max(1, min(_MIN_PER_STRATUM, max_clips // len(strata)))
+    shares = {stratum: min(sizes[stratum], few) for stratum in strata}
+    free = max_clips - sum(shares.values())
+    waiting = sum(sizes[stratum] - shares[stratum] for stratum in strata)
     if waiting <= free:
         return {stratum: sizes[stratum] for stratum in strata}
     for stratum in strata:
-        seats[stratum] += free * (sizes[stratum] - seats[stratum]) // waiting
+        shares[stratum] += free * (sizes[stratum] - shares[stratum]) // waiting
     # What rounding left is less than one for each that still has more, and those are the largest.
-    for stratum in strata[: most - sum(seats.values())]:
-        seats[stratum] += 1
-    return seats
+    for stratum in strata[: max_clips - sum(shares.values())]:
+        shares[stratum] += 1
+    return shares
 
 
 def _hash_rank(clip_id: str) -> int:

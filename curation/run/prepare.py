@@ -11,7 +11,8 @@ from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
 from nextscene.curation.config import CUT_VERSION, LEGACY_VALUES, BuildConfig, as_tables
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import Plan, write_plan
+from nextscene.curation.plan import Plan
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
 from nextscene.curation.rules.registry import active_rules
 from nextscene.curation.run.cut_version import discard_clips, needs_recut

@@ -13,7 +13,8 @@ from nextscene.common.scratch import scratch_folder
 from nextscene.common.storage import Storage
 from nextscene.curation.config import CUT_VERSION, BuildConfig, as_tables, fingerprint
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import Plan, write_plan
+from nextscene.curation.plan import Plan
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.recorded_config import DamagedConfig, RecordedConfig
 from nextscene.curation.run.existing_plan import has_only_plan
 from nextscene.curation.sources import Source

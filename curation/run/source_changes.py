@@ -16,8 +16,8 @@ import numpy as np
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import BadLocation, Storage, StorageFault
-from nextscene.curation.plan import with_preceding_captions
 from nextscene.curation.plan_index import PlanIndex
+from nextscene.curation.plan_writer import with_preceding_captions
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sources import MISSING, SIZE_NOT_READ, WHOLE_FILE, Clip, Region, Source, digests, span_text
 from nextscene.judge.registry import JUDGES

@@ -63,7 +63,7 @@ class Source:
 
     @staticmethod
     def at(location: str) -> Source:
-        """Raises UsageError for a location that does not exist."""
+        """Raise UsageError for a location that does not exist."""
         try:
             here = Storage.at(check_typed_path(location))
         except BadLocation as mistake:
@@ -78,7 +78,7 @@ class Source:
 
     @staticmethod
     def expected(location: str) -> Source:
-        """The source that was at a location where nothing is now. Raises BadLocation."""
+        """Return the source that was at a location where nothing is now. Raise BadLocation."""
         here = Storage.at(location)
         parent, name = split_location(here.uri)
         is_file = PurePosixPath(name).suffix.lower() in {*READERS, ".tar", *MEDIA_SUFFIXES}
@@ -93,7 +93,7 @@ class Source:
         return PurePosixPath(self.path).suffix.lower() in READERS
 
     def clips(self, skipped: SkippedFiles | None = None, digests: bool = True) -> Iterator[Clip]:
-        """All clips in source order, each with size, time and digest of its file. Raises UsageError at a bad row.
+        """Yield all clips in source order, each with size, time and digest of its file. Raise UsageError at a bad row.
 
         What no clip is made of is counted in `skipped` as the clips are drawn. Without `digests` none is made, and no
         contents are read.
@@ -102,7 +102,7 @@ class Source:
         return _with_digests(self, found) if digests else found
 
     def scan(self, is_known: Callable[[str], bool], complete: bool = False) -> Iterator[Clip]:
-        """The clips, told as cheaply as can be, to be compared with those of a plan. Raises as `clips`.
+        """Yield the clips, told as cheaply as can be, to be compared with those of a plan. Raise as `clips`.
 
         No contents of videos are read, nor tars of which all `is_known`. In an object store no file is looked up, so
         that sizes are NOT_LOOKED, and captions beside videos are not read, but where it is to be told `complete`.
@@ -111,7 +111,7 @@ class Source:
         return _with_stats(self, self._found(SkippedFiles(), folder_filter), only_local=not complete)
 
     def region_of(self, clip: Clip) -> Region | None:
-        """What planning reads of a clip's file: of an object store nothing, as that costs time and money."""
+        """Return what planning reads of a clip's file: of an object store nothing, as that costs time and money."""
         storage, path = locate(self.root, clip.location)
         file = storage.local_path(path)
         return region_in(file, clip) if file and clip.size != MISSING else None

@@ -1,4 +1,4 @@
-"""A caption as its source spells it: what of it is text, and why a clip may have to end for it."""
+"""Captions as a source gives them: cleaned, or with the reason why the clip must fail."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ NO_CAPTION = Caption()
 
 
 def outcome_of_flaw(flaw: str, detail: str) -> ClipOutcome | None:
-    """The end of a clip that its source alone decides; None for a clip without a flaw."""
+    """Return the end of a clip that its source alone decides; None for a clip without a flaw."""
     if not flaw:
         return None
     return ClipOutcome("rejected" if flaw == "no_caption" else "failed", flaw, detail)
 
 
 def read_caption(data: bytes) -> Caption:
-    """The caption in a file of its own."""
+    """Return the caption in a file of its own."""
     if len(data) <= MAX_TEXT_BYTES and data.startswith(_UTF_16):
         return bad_caption("it is UTF-16, not UTF-8")
     return caption_of(data.decode("utf-8", "surrogateescape"))
 
 
 def caption_of(text: str) -> Caption:
-    """The caption that a text is, without white space and byte order marks around it.
+    """Return the caption that a text is, without white space and byte order marks around it.
 
     Bytes that are not UTF-8 stand in `text` as `surrogateescape` leaves them. A text that shows nothing is none.
     """
@@ -74,7 +74,7 @@ REMEDY = "mend it and plan anew, into another --out"
 
 
 def not_unicode(text: str) -> str:
-    """What makes a text none that can be written down, as a phrase; "" for a sound one."""
+    """Return what makes a text none that can be written down, as a phrase; "" for a sound one."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,7 @@
-"""Captions in files of their own: which names can hold a video's caption, and which of them does."""
+"""Caption files: which of the files beside a video has its caption.
+
+Tested in tests/curation/sources/test_suffixes.py.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ TEXT_SUFFIXES = (".txt", ".caption")
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is one that a caption could have."""
+    """Return whether a name is one that a caption could have."""
     return name.lower().endswith(TEXT_SUFFIXES)
 
 
 def caption_name(video: str, names: Collection[str]) -> str:
-    """Which of `names` holds the caption of `video`; "" if none does.
+    """Return which of `names` holds the caption of `video`; "" if none does.
 
     For `clip.mp4` the first of `clip.txt`, `clip.caption`, `clip.mp4.txt` and `clip.mp4.caption` that is there, their
     suffixes in small letters before any others.

@@ -1,4 +1,4 @@
-"""What stands in a cell: checked for its type, never coerced from another."""
+"""Values of table cells: their types are checked, never coerced."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _REMEDIES: Mapping[type, str] = {
 
 
 class WrongType(ValueError):
-    """A value that its column cannot have. The message is a phrase that names the type and the remedy."""
+    """A value of a type that its column cannot have. The message is a phrase with the type and the remedy."""
 
 
 class InvalidValue(ValueError):
-    """A value of the right type that no clip can have. `reason` is a word to count by, the message a phrase."""
+    """A value of the right type that is not valid for a clip. `reason` is a word to count by, the message a phrase."""
 
     def __init__(self, reason: str, what: str) -> None:
         super().__init__(what)
@@ -49,7 +49,7 @@ def check_name(text: str, column: str) -> None:
 
 
 def text_of(value: Any) -> str:
-    """The text of a cell, "" where it is absent. Raises NotMeant."""
+    """Return the text of a cell, "" where it is absent. Raise NotMeant."""
     if is_absent(value):
         return ""
     if isinstance(value, str):
@@ -76,7 +76,7 @@ def video_of(value: Any) -> str:
 def milliseconds_of(value: Any) -> int | None:
     """Seconds, as a number or the text of one, in milliseconds; None where they are absent.
 
-    Raises NotMeant, or Unusable for a time that no video has.
+    Raise NotMeant, or Unusable for a time that no video has.
     """
     if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return None
@@ -94,9 +94,9 @@ def milliseconds_of(value: Any) -> int | None:
 
 
 def provenance_of(others: Mapping[str, Any]) -> str:
-    """The values under their names as a JSON object, "" for none; what is absent or empty is left out.
+    """Return the values under their names as a JSON object, "" for none; what is absent or empty is left out.
 
-    Raises Unusable for values that nest too deep, are no text that can be written down, or are too long.
+    Raise Unusable for values that nest too deep, are no text that can be written down, or are too long.
     """
     given = {name: value for name, value in others.items() if not is_absent(value) and value != ""}
     if not given:
@@ -121,12 +121,12 @@ def provenance_of(others: Mapping[str, Any]) -> str:
 
 
 def is_absent(value: Any) -> bool:
-    """Whether there is no value: NaN is how pandas spells that."""
+    """Return whether there is no value: NaN is how pandas spells that."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def abbreviated(value: Any) -> str:
-    """A value in a message, cut short, and no larger on the way there; of an object its names."""
+    """Return a value in a message, cut short, and no larger on the way there; of an object its names."""
     if isinstance(value, Mapping):
         text = f"{{{', '.join(map(str, islice(value, 4)))}}}"
     elif isinstance(value, (list, tuple)):
@@ -139,7 +139,7 @@ def abbreviated(value: Any) -> str:
 
 
 def _with_type(value: Any) -> str:
-    """A value with its type, in words."""
+    """Return a value with its type, in words."""
     if isinstance(value, bool):
         return f"{str(value).lower()}, a truth value"
     names = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes", int: "a number", float: "a number"}

@@ -1,4 +1,4 @@
-"""A clip as its source gives it, and how its bytes are found."""
+"""A clip as its source gives it, and the location of its bytes. Tested in tests/curation/sources/test_sources.py."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Clip:
 
     @property
     def has_place(self) -> bool:
-        """Whether its source says where it is; a row that cannot be used does not."""
+        """Return whether its source says where it is; a row that cannot be used does not."""
         return not self.flaw or self.location != ""
 
     @property
@@ -61,7 +61,7 @@ class Clip:
 
 
 def span_text(start_ms: int, end_ms: int) -> str:
-    """A clip's place in its file, to stand behind the file's name; "" for the whole of it."""
+    """Return a clip's place in its file, to stand behind the file's name; "" for the whole of it."""
     if end_ms == OPEN_END:
         return f" from {start_ms / 1000:g} s" if start_ms else ""
     return f" {start_ms / 1000:g}–{end_ms / 1000:g} s"
@@ -76,7 +76,7 @@ def is_image(name: str) -> bool:
 
 
 def locate(root: Storage, location: str) -> tuple[Storage, str]:
-    """The storage and path of a clip's `location`. Raises BadLocation.
+    """Return the storage and path of a clip's `location`. Raise BadLocation.
 
     A relative location lies below `root`; one that climbs out of it, an absolute path and a URI stand for themselves.
     """
@@ -93,7 +93,7 @@ def locate(root: Storage, location: str) -> tuple[Storage, str]:
 
 
 def split_location(uri: str) -> tuple[str, str]:
-    """The URI of the parent folder, and the last name. A query stays with the parent."""
+    """Return the URI of the parent folder, and the last name. A query stays with the parent."""
     place, query = split_query(uri)
     parent, _, name = place.rpartition("/")
     return f"{parent or '/'}{query}", name

@@ -1,4 +1,6 @@
-"""The columns of a table of clips, and the names that are mistaken for them.
+"""The columns of a table of clips, and similar names that were probably meant for them.
+
+Tested in tests/curation/sources/test_sources.py.
 
 A column that is not known is kept as provenance. Where it is likely to be meant for a known one that is not there, and
 ignoring it would change the clips, it is a mistake: a clip would be cut from 0, or captioned a second time.
@@ -61,7 +63,7 @@ class Columns:
         self._hinted = False
 
     def check(self, names: Sequence[str], where: str) -> None:
-        """Raises UsageError for columns without `video`, or with one that is likely to be meant for another."""
+        """Raise UsageError for columns without `video`, or with one that is likely to be meant for another."""
         if names == self._sound:
             return
         _refuse_twice(names, where)
@@ -89,14 +91,14 @@ class Columns:
 
 
 def _refuse_twice(names: Iterable[str], where: str) -> None:
-    """Raises UsageError for a name that two columns have; names that are empty are no names."""
+    """Raise UsageError for a name that two columns have; names that are empty are no names."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         raise UsageError(f"{where}: {twice[0][:_MAX_NAME]!r} is there twice; rename one of the two, or drop it")
 
 
 def likely_column(known: str, names: Sequence[str]) -> str | None:
-    """The first of `names` that is likely to be meant for `known`, where that is not there itself."""
+    """Return the first of `names` that is likely to be meant for `known`, where that is not there itself."""
     if known in names:
         return None
     others = (name for name in names if name not in COLUMNS and len(name) <= _MAX_NAME)
@@ -104,7 +106,7 @@ def likely_column(known: str, names: Sequence[str]) -> str | None:
 
 
 def _duration_column(names: Sequence[str]) -> str | None:
-    """The first of `names` that is likely to say how long a clip is."""
+    """Return the first of `names` that is likely to say how long a clip is."""
     return next((name for name in names if _LENGTH.fullmatch(_words(name))), None)
 
 

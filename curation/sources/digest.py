@@ -1,4 +1,7 @@
-"""What tells whether a file still has the contents that it was planned with, though its time is another."""
+"""Digests that tell whether a file with another modification time still has the planned contents.
+
+Tested in tests/curation/run/test_source_changes.py.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def region_of(file: Path, clip: ByteRange) -> Region:
 
 
 def digest(where: Region) -> str:
-    """Return the sha256 of the first and the last MiB of a clip's bytes. Raises OSError."""
+    """Return the sha256 of the first and the last MiB of a clip's bytes. Raise OSError."""
     path, offset, length = where
     with path.open("rb") as file:
         end = path.stat().st_size if length == WHOLE_FILE else offset + length

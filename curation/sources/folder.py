@@ -1,4 +1,7 @@
-"""A folder, searched to its depths: videos, images and tars, and beside them their captions."""
+"""A folder as a source, searched recursively: videos, images and tars, with caption files beside them.
+
+Tested in tests/curation/sources/test_sources.py.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,9 @@ class FolderFilter:
 def clips_of_folder(
     root: Storage, skipped: SkippedFiles, out: Storage | None = None, folder_filter: FolderFilter | None = None
 ) -> Iterator[Clip]:
-    """The clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `skipped`.
+    """Yield the clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `skipped`.
 
-    Where it is `folder_filter` some is left out. Raises UsageError for a link that leads to `out`.
+    Where it is `folder_filter` some is left out. Raise UsageError for a link that leads to `out`.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), skipped, barred):
@@ -55,7 +58,7 @@ def clips_of_folder(
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
-    """The clip of one file in `root`, with the caption that lies beside it."""
+    """Yield the clip of one file in `root`, with the caption that lies beside it."""
     stem = PurePosixPath(name).stem
     yield _clip(root, name, caption_name(name, [other for other in root.names("") if other.startswith(f"{stem}.")]))
 
@@ -81,7 +84,8 @@ def _sorted(names: Iterator[str]) -> Iterator[str]:
 
 
 def _with_texts(names: Iterator[str], skipped: SkippedFiles) -> Iterator[tuple[str, str]]:
-    """The folders, tars, videos and images among the sorted names, each with the name of its caption, "" for none.
+    """Yield the folders, tars, videos and images among the sorted names, each with the name of its caption, "" for
+    none.
 
     All names that begin with a stem and a dot stand together, so no others are kept in memory.
     """
@@ -147,7 +151,7 @@ def _visible(names: Iterator[str], skipped: SkippedFiles) -> Iterator[str]:
 
 
 def _identity(root: Storage, folder: str) -> object:
-    """What tells a folder from all others, by whatever links it is reached."""
+    """Return what tells a folder from all others, by whatever links it is reached."""
     local = root.local_path(folder)
     if local is None:
         return folder

@@ -1,4 +1,4 @@
-"""A table of clips: CSV, JSON lines or Parquet with `video` and, where wanted, `caption`, `start`, `end` and `id`."""
+"""A manifest as a source: CSV, JSON lines or Parquet with `video` and, optionally, `caption`, `start`, `end`, `id`."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 
 def clips_of_manifest(root: Storage, path: str) -> Iterator[Clip]:
-    """The clips of a manifest in row order; columns it does not know are kept as provenance.
+    """Yield the clips of a manifest in row order; columns it does not know are kept as provenance.
 
-    Raises UsageError for a table without `video` or with columns that are mistaken for others, and for a row with a
+    Raise UsageError for a table without `video` or with columns that are mistaken for others, and for a row with a
     value of another type than its column has, without a video, or whose span ends before it begins. What cannot be used
     or written down of a row is its clip's own end.
     """
@@ -89,7 +89,7 @@ def _flawed(caption: Caption, flaw: InvalidValue, row_name: str) -> Caption:
 
 
 def _clip_without_location(row: Mapping[str, Any], name: str, caption: Caption) -> Clip:
-    """The clip of a row that names no file or no span of it: nowhere, and told apart by what the row says."""
+    """Return the clip of a row that names no file or no span of it: nowhere, and told apart by what the row says."""
     said = [
         row[column] if isinstance(row.get(column), _SCALARS) else None for column in ("id", "video", "start", "end")
     ]

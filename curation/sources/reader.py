@@ -1,4 +1,7 @@
-"""A clip's bytes: as an open file for its headers, as a local file for the decoder."""
+"""Reading a clip's bytes: as an open file for its headers, as a local file for the decoder.
+
+Tested in tests/curation/run/test_source_moved.py.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class SourceChanged(Exception):
 
 @dataclass(frozen=True)
 class SentinelFile:
-    """A planned file by which is seen whether the source is there at all."""
+    """A planned file that is checked to tell a missing source from a single changed file."""
 
     name: str
     location: str
@@ -101,10 +104,10 @@ class SourceReader:
 
     @contextmanager
     def open(self, clip: LocatedClip) -> Iterator[BinaryIO | Path]:
-        """The clip's file for reading its headers: a path where it is a whole local file, else a seekable file.
+        """Yield the clip's file for reading its headers: a path where it is a whole local file, else a seekable file.
 
         The path is a link, alone in a folder: libraries read faster by path, all the more if the suffix is right, but
-        look around in the folder for other parts of the file. Raises SourceChanged, StorageFault.
+        look around in the folder for other parts of the file. Raise SourceChanged, StorageFault.
         """
         storage, path = self._unchanged(clip)
         local = storage.local_path(path)
@@ -123,7 +126,9 @@ class SourceReader:
         return link
 
     def fetch(self, clip: LocatedClip) -> Path:
-        """A local file with the clip's bytes, which may be the source itself. Raises SourceChanged, StorageFault."""
+        """Return a local file with the clip's bytes, which may be the source itself. Raise SourceChanged,
+        StorageFault.
+        """
         storage, path = self._unchanged(clip, contents_too=True)
         local = storage.local_path(path)
         if local is not None and clip.length == WHOLE_FILE:
@@ -137,7 +142,7 @@ class SourceReader:
         return copy
 
     def read_through(self, clip: LocatedClip) -> None:
-        """Reads the clip's file to its end: is a failure its contents' or its storage's? Raises StorageFault."""
+        """Read the clip's file to its end: is a failure its contents' or its storage's? Raise StorageFault."""
         storage, path = self._unchanged(clip, contents_too=True)
         with storage.open(path) as file:
             try:
@@ -147,11 +152,11 @@ class SourceReader:
                 raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
     def was_retimed(self, clip: LocatedClip) -> bool:
-        """Whether the file that was read last is this clip's, and has another time than was planned."""
+        """Return whether the file that was read last is this clip's, and has another time than was planned."""
         return self._retimed == clip.location
 
     def _unchanged(self, clip: LocatedClip, contents_too: bool = False) -> tuple[Storage, str]:
-        """Where the clip's file is. Its contents are compared where it is to be decoded, or has another time."""
+        """Return where the clip's file is. Its contents are compared where it is to be decoded, or has another time."""
         if fault := self._fault(clip, contents_too):
             self._raise(clip, fault)
         return locate(self._root, clip.location)
@@ -181,16 +186,16 @@ class SourceReader:
         raise SourceChanged(f"{clip.name} {fault}")
 
     def _any_is_there(self, clip: LocatedClip, files: Sequence[SentinelFile]) -> bool:
-        """Whether any file but the clip's is as it was planned."""
+        """Return whether any file but the clip's is as it was planned."""
         return any(file.location != clip.location and not self._fault(file) for file in files)
 
     def _is_lost(self, folder: str) -> bool:
-        """Whether a folder on a disk is gone or empty."""
+        """Return whether a folder on a disk is gone or empty."""
         storage, path = locate(self._root, f"{folder}/-")
         return storage.is_local and not storage.has_parent_of(path)
 
     def _lost(self, clip: LocatedClip, folder: str) -> str:
-        """Why nothing can be read of a folder, by the topmost that is gone or empty: there a disk is missing."""
+        """Return why nothing can be read of a folder, by the topmost that is gone or empty: there a disk is missing."""
         for above in _folders(folder):
             if not self._is_lost(above):
                 break
@@ -202,7 +207,9 @@ class SourceReader:
         return f"{storage.display_uri}/{path}".removesuffix("/-")
 
     def _fault(self, clip: LocatedClip, contents_too: bool = False) -> str:
-        """Why the file is not the one that was planned; "" if it is, or may be: another time alone says nothing."""
+        """Return why the file is not the one that was planned; "" if it is, or may be: another time alone says
+        nothing.
+        """
         storage, path = locate(self._root, clip.location)
         self._retimed = ""
         entry = storage.stat(path)
@@ -233,7 +240,7 @@ class SourceReader:
 
 
 def _folders(location: str) -> Iterator[str]:
-    """The folders that a location lies in, the nearest first, but not the root."""
+    """Yield the folders that a location lies in, the nearest first, but not the root."""
     folder = location.rpartition("/")[0]
     while folder and not folder.endswith("/"):
         yield folder

@@ -1,4 +1,4 @@
-"""What a source holds and no clip is made of, counted by suffix."""
+"""Files of a source that give no clip, counted by suffix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SkippedFiles:
         self._counts: Counter[str] = Counter()
 
     def add(self, name: str) -> None:
-        """Counts a file by the last part of its path."""
+        """Count a file by the last part of its path."""
         name = name.rpartition("/")[2]
         if name.startswith("."):
             self.add_kind(HIDDEN)
@@ -47,12 +47,12 @@ class SkippedFiles:
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """Counts in words: `3 .gif, 1 hidden`."""
+    """Count in words: `3 .gif, 1 hidden`."""
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
 
 
 def skipped_line(counts: Mapping[str, int] | None) -> str:
-    """Counts for a line on a terminal; None where a plan has none."""
+    """Count for a line on a terminal; None where a plan has none."""
     if counts is None:
         return "not counted, by the version that made this plan"
     return f"passed over in the source: {format_counts(counts) or 'nothing'}"

@@ -84,7 +84,7 @@ class _Record:
 
 
 def _separator(header: str) -> str:
-    """The first separator by which a header has the column `video`; else the one by which it nearly has it."""
+    """Return the first separator by which a header has the column `video`; else the one by which it nearly has it."""
     names = {separator: next(csv.reader([header], delimiter=separator), []) for separator in _SEPARATORS}
     for separator in _SEPARATORS:
         if "video" in names[separator]:
@@ -120,7 +120,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _object(text: str) -> tuple[Any, list[str]]:
-    """What a JSON text spells, and the names of its outermost object as they stand there. Raises ValueError."""
+    """Return what a JSON text spells, and the names of its outermost object as they stand there. Raise ValueError."""
     names: list[str] = []
 
     def remember(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -174,7 +174,9 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """The type with times as exact as Python's: of finer ones Arrow makes other values where pandas is installed."""
+    """Return the type with times as exact as Python's: of finer ones Arrow makes other values where pandas is
+    installed.
+    """
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return pa.timestamp("us", kind.tz)
     if pa.types.is_duration(kind) and kind.unit == "ns":
@@ -203,7 +205,7 @@ def _text(root: Storage, path: str, newline: str) -> io.TextIOWrapper:
 
 
 def _lines(text: io.TextIOWrapper, where: str) -> Iterator[str]:
-    """The lines with their ends. Raises UsageError for one that is too long to be held."""
+    """Yield the lines with their ends. Raise UsageError for one that is too long to be held."""
     number = 0
     while line := text.readline(MAX_ROW_CHARACTERS + 1):
         number += 1

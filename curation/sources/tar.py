@@ -58,15 +58,15 @@ class _Member:
 
     @property
     def sample(self) -> str:
-        """What it belongs to: a video is a sample of its own, and `clip.mp4.txt` belongs to `clip.mp4`."""
+        """Return what it belongs to: a video is a sample of its own, and `clip.mp4.txt` belongs to `clip.mp4`."""
         of_video = is_media(self.stem) and not is_media(self.name)
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
 
 def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Clip]:
-    """A clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
+    """Yield a clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
 
-    Reads headers and captions only. Raises UsageError for a tar that is compressed, damaged or ungrouped.
+    Reads headers and captions only. Raise UsageError for a tar that is compressed, damaged or ungrouped.
     """
     where = f"{root.display_uri}/{path}"
     seen_video = False
@@ -102,7 +102,9 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Cl
 
 
 def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
-    """The members that clips are made of: an image with a further dot (`a.thumb.jpg`) only where nothing else is."""
+    """Return the members that clips are made of: an image with a further dot (`a.thumb.jpg`) only where nothing else
+    is.
+    """
     media = [member for member in group if is_media(member.name)]
     videos = [member for member in media if not (member.is_dotted and is_image(member.name))] or media
     stems: dict[str, str] = {}
@@ -167,12 +169,12 @@ def _opened(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _BoundedReader]]:
 
 
 def _has_contents(info: tarfile.TarInfo) -> bool:
-    """Whether as many bytes follow the header as it says: behind links none do, behind sparse files fewer."""
+    """Return whether as many bytes follow the header as it says: behind links none do, behind sparse files fewer."""
     return (info.isreg() or info.type not in tarfile.SUPPORTED_TYPES) and not info.issparse()
 
 
 def _is_skipped(info: tarfile.TarInfo, name: str, skipped: SkippedFiles) -> bool:
-    """Whether a member is no plain file with a name and a suffix, and is counted as what it is."""
+    """Return whether a member is no plain file with a name and a suffix, and is counted as what it is."""
     base = name.rpartition("/")[2]
     if not_unicode(name) or "\0" in name:
         skipped.add_kind(NOT_UTF8)
@@ -188,7 +190,7 @@ def _is_skipped(info: tarfile.TarInfo, name: str, skipped: SkippedFiles) -> bool
 
 
 def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
-    """What may hold captions, by the names before the last dot."""
+    """Return what may hold captions, by the names before the last dot."""
     texts: dict[str, list[_Member]] = {}
     for member in group:
         if is_text(member.name) or member.name.lower().endswith(".json"):
@@ -197,7 +199,9 @@ def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
 
 
 def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[Caption, str]:
-    """A video's caption and the member that has it: `.txt`, else `caption` in `.json`, else another text beside it."""
+    """Return a video's caption and the member that has it: `.txt`, else `caption` in `.json`, else another text beside
+    it.
+    """
     of_stem, of_name = (texts.get(name.lower(), ()) for name in (video.stem, video.name))
     near = {member.name: member for member in (*of_stem, *of_name) if is_text(member.name)}
     beside = caption_name(video.name, near)
@@ -233,7 +237,7 @@ def _json_caption(member: _Member, where: str, alone: bool) -> Caption:
 
 
 class _BoundedReader:
-    """A file that refuses to read much for one member: its headers may claim any size, any number, and any length."""
+    """A file that limits the bytes read for one member, since its headers may claim any size."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,1 +1,1 @@
-"""What is done with the clips of one unit: screen, describe, cut."""
+"""The steps on the clips of one unit: screen, describe, cut."""

@@ -1,4 +1,7 @@
-"""Cutting: one pass of ffmpeg from a span of a source to the clip that stands in the shard."""
+"""Cutting: one run of ffmpeg turns a span of a source into the MP4 in the shard.
+
+Tested in tests/curation/stages/test_real_clips.py and tests/moments/test_moments.py.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,19 @@ class Cut:
 def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path) -> Cut | ClipOutcome:
     """Decode, resample, scale and encode one clip in a child process.
 
-    Whatever the file does to the decoder is the clip's own end. Raise StorageFault when the scratch disk is full.
+    Whatever the file does to the decoder becomes the clip's outcome. Raise StorageFault if the scratch disk is full.
     """
     target = scratch / "clip.mp4"
     encode = config.encode
 
-    def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
+    def finish(picture: ffmpeg_line.nodes.Stream, max_frames: int) -> ffmpeg_line.nodes.OutputStream:
         return ffmpeg_line.output(
-            picture, f"file:{target}", **encoder_options(encode), frames=most, r=encode.fps, video_track_timescale=16384
+            picture,
+            f"file:{target}",
+            **encoder_options(encode),
+            frames=max_frames,
+            r=encode.fps,
+            video_track_timescale=16384,
         )
 
     done = extract(source, span, measured, config, scratch, finish)
@@ -84,7 +92,7 @@ def encoder_options(encode: EncodeConfig) -> dict[str, str | int]:
 
 
 def _read(target: Path, done: Extracted) -> Cut:
-    """The clip that ffmpeg left; one without frames if there is none."""
+    """Return the clip that ffmpeg left; one without frames if there is none."""
     try:
         with av.open(str(target)) as container:
             video = container.streams.video[0]

@@ -1,4 +1,7 @@
-"""The rounds: describe the scene before a clip, verify it, and on a Fail ask for another."""
+"""The rounds of a clip: describe the scene before it, verify it, and after a Fail describe another.
+
+Tested in tests/judge/test_claude.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.judge.base import Call, Judge, NoVerdict, Question
 
 JUDGE_FAILURES = frozenset(["judge_error", "truncated", "unreadable_answer"])
-"""The reasons of a `failed` clip that are the judge's. `caption_too_long` is the caption's: nothing was answered."""
+"""Reasons for which a retry asks the judge again. `caption_too_long` is not one: the judge was never asked."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RejectedScene:
 
 @dataclass(frozen=True)
 class DescribedScene:
-    """What the judge made of a clip. Under `none`, and where the judge declined, there is no text and no verdict.
+    """The judge's result for a clip. Without a judge, and without a verdict, text and verdict are empty.
 
     `caption` is the clip's, or the judge's where the clip had none. `calls` are all that were paid for, in order.
     """
@@ -41,9 +44,9 @@ class DescribedScene:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided of a unit's clips: a scene, None for one that needs none, or UNDECIDED.
+    """The judge's decisions on a unit's clips: a scene, None for a clip that needs none, or UNDECIDED.
 
-    `end` is what ended the asking before all were.
+    `end` is the error that ended the asking before all clips were decided.
     """
 
     scenes: list[DescribedScene | Undecided | None]
@@ -58,7 +61,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class AskResult:
-    """How the asking about a unit went: what ended it, whether a clip is left undecided, whether any has a scene."""
+    """How the asking about a unit ended: its error, whether a clip is undecided, whether any clip has a scene."""
 
     end: RunStopped | UsageError | None = None
     is_partial: bool = False
@@ -66,7 +69,7 @@ class AskResult:
 
 
 async def describe_clips(judge: Judge | None, question: Question) -> DescribedScene:
-    """Up to `judge.rounds` rounds for one clip. Ends with a Pass, with `dropped`, or with why the judge declined."""
+    """Run up to `judge.rounds` rounds for one clip, until a Pass, `dropped`, or the judge gives no verdict."""
     if judge is None:
         outcome = (
             None if question.caption else ClipOutcome("rejected", "no_caption", "the source gives no caption for it")
@@ -96,7 +99,7 @@ async def describe_clips(judge: Judge | None, question: Question) -> DescribedSc
 
 
 async def _round(judge: Judge, question: Question, scene: DescribedScene) -> DescribedScene:
-    """Raises Declined, with this round's calls."""
+    """Raise Declined, with this round's calls."""
     said = await judge.describe(question, tuple(attempt.scene for attempt in scene.turned_down))
     try:
         opinion = await judge.verify(question, said.text)

@@ -1,4 +1,4 @@
-"""Looking: a few pictures of a clip, for a judge that has to say what it shows."""
+"""Keyframes: a few JPEGs of a clip, for a judge that captions it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ _FOR_RULES = ClaudeConfig(frames=8, frame_height=336)
 def extract_keyframes(
     source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
 ) -> tuple[Frame, ...] | ClipOutcome:
-    """Up to `claude.frames` JPEGs, evenly spread over what the clip will show, its first and last frame among them.
+    """Return up to `claude.frames` JPEGs, evenly spread over what the clip will show, its first and last frame among
+    them.
 
-    The same file gives the same bytes. Raises StorageFault when the scratch disk is full.
+    The same file gives the same bytes. Raise StorageFault when the scratch disk is full.
     """
     shown = expected_frames(span, measured, config)
     places = evenly_spaced(shown, config.claude.frames)
     chosen = "+".join(f"eq(n,{place})" for place in places)
     scaling = {"w": -2, "h": config.claude.frame_height, **BT709_TO_JPEG}
 
-    def finish(picture: ffmpeg_line.nodes.Stream, most: int) -> ffmpeg_line.nodes.OutputStream:
+    def finish(picture: ffmpeg_line.nodes.Stream, max_frames: int) -> ffmpeg_line.nodes.OutputStream:
         picture = picture.filter("select", chosen).filter("scale", **scaling)
         return ffmpeg_line.output(
             picture,
@@ -67,7 +68,7 @@ def frames_for_rules(
 
 
 def frames_in(scratch: Path, places: Sequence[int], config: BuildConfig) -> tuple[Frame, ...]:
-    """The pictures that ffmpeg left, in order, with the times of their places in the clip."""
+    """Return the pictures that ffmpeg left, in order, with the times of their places in the clip."""
     files = sorted(scratch.glob("look-*.jpg"))
     return tuple(_frame(file, place / config.encode.fps) for file, place in zip(files, places, strict=False))
 

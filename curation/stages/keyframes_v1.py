@@ -1,6 +1,7 @@
-"""Pictures for captioning as the first version of the cut took them: captions were bought for them, and stay.
+"""Keyframes exactly as the first version of the cut made them, to find captions that were paid for then.
 
-The bytes of these pictures are part of the stored question, so this must not change. No new question is asked of them.
+Their bytes are part of the key of the stored answer, so this must not change. No new question uses them.
+Tested in tests/curation/run/test_cut_version.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _OUTPUT = (
 def extract_keyframes_v1(
     source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
 ) -> tuple[Frame, ...]:
-    """Return the JPEGs that `look` gave for this clip in the first version; none where it gave none."""
+    """Return the JPEGs that the first version gave for this clip; empty if it gave none."""
     if measured.is_image and measured.codec not in _DEMUXERS:
         return ()
     places = evenly_spaced(_frames(span, measured, config), config.claude.frames)
@@ -58,7 +59,7 @@ def extract_keyframes_v1(
 
 
 def _frames(span: Span, measured: Measured, config: BuildConfig) -> int:
-    """How many frames the clip was taken to have."""
+    """Return how many frames the clip was taken to have."""
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
     left = round((measured.duration - span.start) * config.encode.fps)

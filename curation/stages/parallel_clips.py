@@ -1,4 +1,4 @@
-"""Clips of one unit at work side by side: each thread has a reader and a scratch folder of its own."""
+"""Parallel work on the clips of one unit: each thread has its own reader and scratch folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class ClipWorkspace:
-    """Where one clip at a time is worked on."""
+    """The reader and scratch folder of one thread."""
 
     reader: SourceReader
     scratch: Path

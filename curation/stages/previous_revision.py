@@ -1,4 +1,4 @@
-"""What a shard's sealed revision says of the clips of a unit that is worked on for the next one."""
+"""Rows and samples of a shard's previous revision, for a retry. Tested in tests/curation/sealing/test_retry.py."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PreviousRevision:
         return row, self._reader.sample(clip_id) if row.kept and self._reader else None
 
     def with_its_calls(self, row: Row) -> Row:
-        """The row with what was paid for its clip before, whatever became of it now."""
+        """Return the row with what was paid for its clip before, whatever became of it now."""
         return with_earlier_calls(row, self._rows.get(row.clip_id))
 
     def next_sample(self, clip_id: str) -> int:
-        """Which asking of the judge it is: a new one if the last gave no scene, else the last, whose answers count."""
+        """Return the attempt number of the judge's questions: a new one if the last gave no scene, else the same."""
         row = self._rows.get(clip_id)
         if row is None:
             return 0

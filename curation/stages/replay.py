@@ -1,4 +1,7 @@
-"""What was asked about a clip that is not decided, by the answers that are stored. Asks nothing."""
+"""Replay of the questions about a clip from stored answers; sends nothing.
+
+Tested in tests/judge/spending/test_estimate.py.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class _NotStored(Exception):
 
 
 def content_of(clip: PlannedClip) -> str:
-    """What stands for the bytes of a clip's file, as far as the plan knows them."""
+    """Return the plan's identification of the bytes of a clip's file."""
     return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
 
 
@@ -39,7 +42,7 @@ class Replay:
         clip: PlannedClip,
         sample: int = 0,
     ) -> None:
-        """`look_up` gives the answer that is stored under a key. Raises JudgeStopped for a segment that is damaged."""
+        """`look_up` gives the answer that is stored under a key. Raise JudgeStopped for a segment that is damaged."""
         self._look_up = look_up
         self._calls: list[Call] = []
         frames = () if clip.caption else _NO_FRAMES

@@ -1,4 +1,4 @@
-"""Screening: cheap rules over headers, before any decode and any money."""
+"""Screening: cheap rules on file headers, before anything is decoded or paid for."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Screened:
 
 
 ScreenResult = Screened | ClipOutcome | Undecided | None
-"""What is known of a clip before it is asked about; None where its earlier end stands."""
+"""The result of screening; None if the clip's earlier outcome is taken over."""
 
 
 def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Measured | ClipOutcome:
-    """The clip's measurements, or why it ends here. Raises StorageFault when its storage cannot be read."""
+    """Return the clip's measurements, or why it ends here. Raise StorageFault when its storage cannot be read."""
     if clip.size == MISSING and reader.stat(clip) is None:
         return ClipOutcome("failed", "source_missing", f"no file at {clip.name}")
     try:

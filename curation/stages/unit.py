@@ -1,6 +1,7 @@
-"""What is done with one unit: its clips are screened, then, once their scenes are decided, cut and committed.
+"""Processing of one unit: screen its clips; once their scenes are decided, cut and commit them.
 
-These are plain functions of a job and a unit. The engine runs them on Ray; a test may call them one after another.
+These are plain functions of a context and a unit. The engine runs them on Ray; a test can call them directly.
+Tested in tests/curation/stages/test_parallel_clips.py and tests/curation/run/test_resume.py.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from nextscene.shards.format.sample import Sample
 T = TypeVar("T")
 
 Counted = Callable[[int], None]
-"""Told how many clips of a unit are done."""
+"""Called with the number of clips of a unit that are done."""
 
 
 def _ignore_count(_: int) -> None: ...
@@ -58,7 +59,7 @@ def _ignore_count(_: int) -> None: ...
 
 @dataclass(frozen=True)
 class UnitContext:
-    """What a worker must know of the run. Pickles; holds no key and no credential.
+    """All that a worker needs to know of the run. Can be pickled; has no key and no credential.
 
     `begun_with_cut` is the version of the cut with which work on the dataset began. `api_identity` is
     checked on the node that asks.
@@ -79,7 +80,7 @@ class UnitContext:
         return SourceReader(self.root, scratch, self.sentinels, partial(planned_in, self.out))
 
     def check_worker(self) -> None:
-        """Raises RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
+        """Raise RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
         if self.out.stat(CONFIG) is None:
             if not self.out.is_local:
                 self.out.check_anchor(remotely=True)
@@ -96,7 +97,7 @@ class UnitContext:
 def screen_unit(
     context: UnitContext, unit: Unit, at_once: int = 1, counted: Counted = _ignore_count
 ) -> list[ScreenResult]:
-    """What is known of each clip, or its outcome; None for a clip whose earlier end stands. Raises StorageFault.
+    """Return what is known of each clip, or its outcome; None for a clip whose earlier end stands. Raise StorageFault.
 
     So many clips `at_once` are worked on; those of `unit.deferred` are not looked at. Each that is done is `counted`.
     """
@@ -181,12 +182,12 @@ def cut_unit(
     at_once: int = 1,
     counted: Counted = _ignore_count,
 ) -> list[tuple[str, str]]:
-    """Cuts what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
+    """Cut what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
 
     With undecided clips it is not committed: the rows of the others go into its partial ledger. Each clip that is cut
     is `counted`.
 
-    Returns (outcome, reason) of each clip. Raises StorageFault; the unit is then as if it had not been worked on.
+    Return (outcome, reason) of each clip. Raise StorageFault; the unit is then as if it had not been worked on.
     """
     context.check_worker()
     earlier = PreviousRevision(context.out, unit)
@@ -208,7 +209,7 @@ def cut_unit(
 
 
 def try_clip(context: UnitContext, clip: PlannedClip) -> None:
-    """Does to one clip what a unit would do, and throws the result away: does it kill the worker when it is alone?"""
+    """Process one clip and discard the result, to learn whether it kills its worker when it is alone."""
     with scratch_folder() as scratch:
         workspace = ClipWorkspace(context.reader(scratch), scratch)
         found = _screen_clip(context, clip, workspace)
@@ -219,7 +220,7 @@ def try_clip(context: UnitContext, clip: PlannedClip) -> None:
 def _make_row(
     context: UnitContext, known: tuple[PlannedClip, ScreenResult, DescribedScene | None], workspace: ClipWorkspace
 ) -> tuple[Row, Sample | None] | None:
-    """The clip's row, which can be written whatever stands in it, and its sample if it is kept.
+    """Return the clip's row, which can be written whatever stands in it, and its sample if it is kept.
 
     None where its earlier end stands.
     """
@@ -271,7 +272,7 @@ def _finish_clip(
 def _row_before_cut(
     context: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome, scene: DescribedScene | None
 ) -> Row:
-    """What is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
+    """Return what is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
     row = _planned_row(context, clip, found)
     columns: dict[str, Any] = {}
     if measured := found.measured:
@@ -319,7 +320,7 @@ def _cut_clip(
 def _run_on_file(
     clip: PlannedClip, workspace: ClipWorkspace, step: Callable[[Path], T | ClipOutcome]
 ) -> T | ClipOutcome:
-    """A step on the clip's file. Before its failure is believed, the file is read to its end."""
+    """Run a step on the clip's file. If it fails, read the file to its end, to tell a storage fault from a bad clip."""
 
     def attempt() -> T | ClipOutcome:
         try:
@@ -338,7 +339,7 @@ def _span(clip: PlannedClip) -> Span:
 
 
 def _outcome_of_error(step: Callable[[], T]) -> T | ClipOutcome:
-    """A mistake of ours ends the one clip that met it, on record, and not the other million."""
+    """Run a step; an unexpected error fails this one clip, with its place in the code, and not the whole run."""
     try:
         return step()
     except (StorageFault, RunStopped):

@@ -180,7 +180,7 @@ def test_one_that_ends_with_an_error_fails_its_clip_with_its_last_words(
 def test_one_that_fails_in_silence_and_one_that_talks_without_end(source: Path, fake: Path, tmp_path: Path) -> None:
     behave(fake, "if times == 1: sys.exit(1)\nsys.stderr.write('x' * 5_000_000 + '\\nthe end\\xff')\nsys.exit(2)")
     silent, talker = build(source, tmp_path)
-    assert silent == "failed cut_error: ffmpeg ended with status 1: it said nothing"
+    assert silent == "failed cut_error: ffmpeg ended with status 1: no message"
     assert talker.startswith("failed cut_error: ffmpeg ended with status 2: the end") and len(talker) < 200
 
 

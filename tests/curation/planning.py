@@ -10,7 +10,8 @@ from typing import cast
 from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.judge_budget import JudgeBudget
-from nextscene.curation.plan import Plan, PlannedClip, write_plan
+from nextscene.curation.plan import Plan, PlannedClip
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.sources import Clip, SkippedFiles, Source
 
 

@@ -251,7 +251,7 @@ def test_under_film_rows_out_of_time_order_are_refused_by_name(tmp_path: Path) -
 
 def test_under_film_the_rows_of_a_video_stand_together(tmp_path: Path) -> None:
     clips = [*film("a.mp4", 2), *film("b.mp4", 1), *film("a.mp4", 4)[2:]]
-    assert "stand apart" in refused(clips, tmp_path, replace(SMALL, judge="film"))
+    assert "not together" in refused(clips, tmp_path, replace(SMALL, judge="film"))
 
 
 def test_without_film_rows_may_stand_in_any_order(tmp_path: Path) -> None:

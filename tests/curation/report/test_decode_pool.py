@@ -20,8 +20,8 @@ def test_a_strip_stands_where_its_task_stood_and_no_process_is_left(monkeypatch:
     strips = decode_all(tasks, RunLimits(clip_seconds=3.0))
     for place, name in ((0, b"a"), (2, b"b"), (4, b"c"), (6, b"d"), (7, b"e")):
         assert strips[place] == Filmstrip((name,))
-    assert strips[1].missing == "it ended the process that was to decode it"
-    assert strips[3].missing == "no picture of it was done in time"
+    assert strips[1].missing == "it killed the process that decoded it"
+    assert strips[3].missing == "decoding took too long"
     assert strips[5].missing == "it takes more memory than a clip may"
     assert not any(decode_pool.__file__ in process.cmdline() for process in psutil.Process().children())
 

@@ -127,7 +127,7 @@ def test_without_the_source_the_page_says_so(made: Made) -> None:
     cards = page.cards()
     for row in made.rows:
         assert (pictures(cards[row.clip_id]) > 0) == row.kept
-        assert row.kept or "its source is not at hand" in folded(cards[row.clip_id])
+        assert row.kept or "its source is not available" in folded(cards[row.clip_id])
 
 
 def test_the_words_of_the_judge_film_say_that_it_is_not_the_papers_method(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_words_of_the_judge_film_say_that_it_is_not_the_papers_method(tmp_pa
     assert page.text("#method").startswith("Not the paper’s method.")
     assert JUDGES["film"].method in page.text("#method")
     assert page.outcomes() == {("kept", ""): 3, ("rejected", "first_shot"): 1}
-    assert page.text("#cost") == "Nothing: the judge film asks nobody."
+    assert page.text("#cost") == "Nothing: the judge film makes no paid calls."
 
 
 def test_without_scenes_there_are_captions_and_no_rounds(tmp_path: Path) -> None:
@@ -162,7 +162,11 @@ def test_files_of_another_time_than_planned_are_told(tmp_path: Path) -> None:
     prepare(Storage.at(tmp_path / "other"), Source.at(str(source)), SMALL)
     os.utime(tmp_path / "film.mp4", ns=(1, 10**18))
     build_inline(source, tmp_path / "other", SMALL)
-    assert report(tmp_path / "other", SMALL).text("#retimed").startswith("The files of 3 clips have another time than")
+    assert (
+        report(tmp_path / "other", SMALL)
+        .text("#retimed")
+        .startswith("The files of 3 clips had another modification time than")
+    )
 
 
 def test_a_damaged_shard_costs_its_own_pictures(tmp_path: Path) -> None:

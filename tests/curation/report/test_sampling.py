@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextscene.curation.ledger import Row
-from nextscene.curation.plan import _split
+from nextscene.curation.plan_writer import _split
 from nextscene.curation.report.sampling import SampledClip, Sampler, allocate
 from tests.curation.report.pages import row
 
@@ -44,7 +44,7 @@ def draw(rows: list[Row], most: int, file_rows: int = 100) -> list[SampledClip]:
     sampler = Sampler(most)
     for begin in range(0, len(rows), file_rows):
         sampler.add(rows[begin : begin + file_rows])
-    return sampler.picks()
+    return sampler.sampled()
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 60), st.integers(1, 90))

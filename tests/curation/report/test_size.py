@@ -14,7 +14,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import CUT_VERSION, BuildConfig
 from nextscene.curation.ledger import Row, write_ledger
 from nextscene.curation.outcome import OUTCOMES
-from nextscene.curation.plan import write_plan
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.report import make
 from nextscene.curation.report.filmstrips import FRAMES, Filmstrip

@@ -14,7 +14,7 @@ import pytest
 
 from nextscene.common.errors import UsageError
 from nextscene.common.storage import Storage
-from nextscene.curation.plan import write_plan
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.source_changes import SourceComparison, compare
@@ -152,7 +152,7 @@ def test_rows_of_a_film_in_an_order_that_planning_refuses_are_not_the_same(sourc
     out = planned(source, "film.csv", tmp_path / "out")
     edit("film.csv", lambda rows: [rows[1], rows[0], *rows[2:]])(source)
     now = found(out, source, "film.csv")
-    assert not now.is_same and "comes late" in source_line(now)
+    assert not now.is_same and "out of order" in source_line(now)
 
 
 def test_a_file_that_was_missing_and_is_there_is_told(source: Path, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from nextscene.common.errors import RunStopped, UsageError
 from nextscene.common.hashing import file_sha256
 from nextscene.common.storage import Storage, StorageFault
 from nextscene.curation.config import EncodeConfig
-from nextscene.curation.plan import Plan, write_plan
+from nextscene.curation.plan import Plan
+from nextscene.curation.plan_writer import write_plan
 from nextscene.curation.run.crash_counts import CrashCounts
 from nextscene.curation.run.prepare import prepare
 from nextscene.curation.run.unit_judge import UnitJudge

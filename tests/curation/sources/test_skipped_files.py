@@ -309,7 +309,7 @@ def test_where_nothing_was_passed_over_no_line_says_so_and_the_page_does(tmp_pat
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["passed_over"] == {}
     said = CliRunner().invoke(main, ["--out", str(tmp_path / "out"), "--status"])
     assert "passed over" not in said.stdout
-    assert report(tmp_path / "out", SMALL).text("#passed-over") == "Passed over in the source: nothing."
+    assert report(tmp_path / "out", SMALL).text("#passed-over") == "Files of the source that gave no clip: nothing."
 
 
 def test_the_counts_are_part_of_a_plan_that_is_the_same_for_the_same(tmp_path: Path) -> None:

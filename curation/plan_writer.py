@@ -1,0 +1,194 @@
+"""Writing the plan: clips in source order are assigned to splits, units and shards.
+
+The file is written as a stream, in row groups of whole shards. Tested in tests/curation/test_plan.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nextscene.common.errors import UsageError
+from nextscene.common.hashing import sha256_of
+from nextscene.common.storage import Storage
+from nextscene.curation.config import BuildConfig
+from nextscene.curation.duplicate_clips import id64, one_line, refuse_duplicates
+from nextscene.curation.judge_budget import JudgeBudget
+from nextscene.curation.plan import (
+    PASSED_OVER_KEY,
+    SCHEMA,
+    SCHEMA_WITHOUT_DIGESTS,
+    SHARDS_KEY,
+    SKIPPED_KEY,
+    UNCAPTIONED_KEY,
+    PlannedClip,
+)
+from nextscene.curation.source_check import SourceCheck
+from nextscene.curation.sources import Clip, SkippedFiles, Source
+from nextscene.judge.registry import JUDGES
+from nextscene.shards.format.layout import PLAN, SPLITS
+
+# The footer, which stays in memory, grows with the number of row groups; to read a shard, its whole group is read.
+_ROWS_PER_GROUP = 8192
+
+
+def write_plan(
+    out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None = None, digests: bool = True
+) -> str:
+    """Write `plan.parquet` atomically and return its sha256.
+
+    Without `digests` no contents are read, and the plan lacks that column, as in older versions. `judge_budget` decides
+    what happens to clips without a caption if the judge could be paid to caption them.
+    Raise UsageError for a source that is empty or missing, has a clip twice, or lacks the captions its judge needs.
+    """
+    schema = SCHEMA if digests else SCHEMA_WITHOUT_DIGESTS
+    # Statistics would put two captions of each row group into the footer, which every reader loads whole.
+    with (
+        out.atomic_writer(PLAN) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
+    ):
+        skipped, check, table = SkippedFiles(), SourceCheck(config), _PlanWriter(file, writer, config)
+        clips = source.clips(skipped, digests)
+        leaves_out = judge_budget is not None and judge_budget.uncaptioned == "skip"
+        for position, (clip, preceding) in enumerate(with_preceding_captions(clips, source, config.judge)):
+            check.add(clip)
+            table.add(position, _left_out(clip) if leaves_out and not (clip.caption or clip.flaw) else clip, preceding)
+        table.end()
+        check.check(source, skipped, judge_budget)
+        uncaptioned = check.uncaptioned.count
+        table.close(
+            {
+                UNCAPTIONED_KEY: 0 if leaves_out else uncaptioned,
+                SKIPPED_KEY: uncaptioned if leaves_out else 0,
+                PASSED_OVER_KEY: skipped.counts,
+            }
+        )
+        refuse_duplicates(file, table.ids, source)
+        return sha256_of(file)
+
+
+def _left_out(clip: Clip) -> Clip:
+    return replace(clip, flaw="no_caption", flaw_detail="the source gives no caption for it, and it was to be left out")
+
+
+class _PlanWriter:
+    """Buffers rows until they fill a shard of their split, and full shards until they fill a row group."""
+
+    def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: BuildConfig) -> None:
+        self._file = file
+        self._writer = writer
+        self._config = config
+        self._filling: dict[str, list[PlannedClip]] = {split: [] for split in SPLITS}
+        self._counts = dict.fromkeys(SPLITS, 0)
+        self._shards: list[str] = []
+        self._waiting: list[pa.Table] = []
+        self.ids = array("Q")
+
+    def add(self, position: int, clip: Clip, preceding: str) -> None:
+        config = self._config
+        clip_id = clip.clip_id
+        split = _split(clip_id if config.split_by == "clip" else clip.name, config.test)
+        unit = self._counts[split] // config.unit_size
+        self._counts[split] += 1
+        self.ids.append(id64(clip_id))
+        rows = self._filling[split]
+        rows.append(
+            PlannedClip(
+                position,
+                clip_id,
+                split,
+                unit,
+                unit // config.units_per_shard,
+                preceding,
+                clip.name,
+                clip.identity,
+                clip.location,
+                clip.start_ms,
+                clip.end_ms,
+                clip.caption,
+                clip.provenance,
+                clip.offset,
+                clip.length,
+                clip.size,
+                clip.mtime_ns,
+                clip.flaw,
+                clip.flaw_detail,
+                clip.digest,
+            )
+        )
+        if len(rows) == config.unit_size * config.units_per_shard:
+            self._end_shard(split)
+
+    def end(self) -> None:
+        """Write the buffered rows."""
+        for split in SPLITS:
+            if self._filling[split]:
+                self._end_shard(split)
+        self._write_group()
+
+    def close(self, metadata: Mapping[str, Any]) -> None:
+        """Finish the file. `metadata` is stored beside the rows, as JSON."""
+        self._writer.add_key_value_metadata({SHARDS_KEY: ",".join(self._shards)})
+        self._writer.add_key_value_metadata({name: json.dumps(value) for name, value in metadata.items()})
+        self._writer.close()
+
+    def _end_shard(self, split: str) -> None:
+        rows = self._filling[split]
+        schema = self._writer.schema
+        columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=schema))
+        self._shards.append(f"{split} {len(rows)}")
+        rows.clear()
+        if sum(table.num_rows for table in self._waiting) >= _ROWS_PER_GROUP:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        if self._waiting:
+            group = pa.concat_tables(self._waiting)
+            self._writer.write_table(group, row_group_size=group.num_rows)
+            self._waiting.clear()
+
+
+def _split(key: str, test: float) -> str:
+    """Return "test" for a fraction `test` of all keys, by their hash, so that it depends on nothing but the key."""
+    return "test" if int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) < test * 2**64 else "train"
+
+
+def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
+    """Yield each clip with the caption of the clip before it in the same video; "" for a judge that does not use it.
+
+    Raise UsageError if the rows of a video are not together and in time order.
+    """
+    if not JUDGES[judge].reads_preceding:
+        yield from ((clip, "") for clip in clips)
+        return
+    in_order = f"under --judge {judge} the rows of a video must be together, in time order: sort by video and start"
+    videos = array("Q")
+    last: Clip | None = None
+    is_next = True
+    for clip in clips:
+        if not clip.has_place:
+            yield clip, ""
+            is_next = False  # its place among the others is unknown
+            continue
+        if last is None or clip.name != last.name:
+            videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))
+            yield clip, ""
+        elif clip.start_ms < last.start_ms:
+            raise UsageError(
+                f"--source {source.display_uri}: {one_line(clip.name)} at {clip.start_ms / 1000} s is out of order;"
+                f" {in_order}"
+            )
+        else:
+            yield clip, last.caption if is_next else ""
+        last, is_next = clip, True
+    if len(np.unique(np.frombuffer(videos, dtype=np.uint64))) < len(videos):
+        raise UsageError(f"--source {source.display_uri}: the rows of a video are not together; {in_order}")
