@@ -116,7 +116,7 @@ class BuildSummary:
 
     @property
     def keeps_nothing(self) -> bool:
-        """Return every clip is decided, and none is kept."""
+        """Return whether every clip is decided and none is kept."""
         return self.complete and not self.count("kept")
 
     @property
@@ -153,7 +153,7 @@ def summarize(
     seconds: float,
     spending: Spending | None,
 ) -> BuildSummary:
-    """Return the account of what is sealed now."""
+    """Return the summary of what is sealed now."""
     judge = recorded.identity_settings["judge"]
     return BuildSummary(
         judge=judge,

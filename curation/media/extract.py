@@ -248,7 +248,7 @@ def _first_shown(times: Sequence[float], span: Span, config: BuildConfig) -> flo
 
 
 def _going_back(times: Sequence[float], end: float) -> tuple[float, float] | None:
-    """Return two times between which time stamps go back before the end of the clip, as at the join of two recordings."""
+    """Return two times between which time stamps go back within the clip, as at the join of two recordings."""
     return next(((one, other) for one, other in pairwise(times) if other < one <= end), None)
 
 

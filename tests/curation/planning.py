@@ -21,7 +21,7 @@ class Listed:
 
     listed: Sequence[Clip]
     others: Sequence[str] = ()
-    shown: str = "here"
+    display_uri: str = "here"
     is_manifest: bool = False
 
     def clips(self, passed: SkippedFiles, digests: bool) -> Iterator[Clip]:
