@@ -220,7 +220,7 @@ def _build_loader(recipe: Recipe, clips: Mixture, world: World) -> Loader:
         world=world.size,
         workers=data.workers,
         window=data.window,
-        skip_at_most=data.max_bad_clips,
+        max_bad_clips=data.max_bad_clips,
     )
 
 

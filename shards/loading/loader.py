@@ -58,12 +58,12 @@ class Loader:
         workers: int = 0,
         prefetch: int = 2,
         window: int = 8,
-        skip_at_most: int = 0,
+        max_bad_clips: int = 0,
     ) -> None:
         """Make a loader. `micro_batch` is the batch size per rank; `window`, the number of shards shuffled together.
 
         `workers` processes prefetch `prefetch` micro-batches each; 0 decodes in this process, on demand. Up to
-        `skip_at_most` different bad clips, counted in each loader from its start, are replaced by others of their
+        `max_bad_clips` different bad clips, counted in each loader from its start, are replaced by others of their
         bucket, with a warning; the next one, by default the first, raises TooManyBadClips.
         """
         if not 0 <= rank < world:
@@ -73,7 +73,7 @@ class Loader:
         self._clips = clips
         self._order = clips.batch_order(micro_batch, seed, window)
         self._rank, self._world = rank, world
-        self._skip_at_most = skip_at_most
+        self._max_bad_clips = max_bad_clips
         self._bad: set[str] = set()
         self._position = 0
         self._settings = {"seed": seed, "micro_batch": micro_batch, "window": window, "clips": clips.fingerprint}
@@ -120,7 +120,7 @@ class Loader:
             if mine != self._iteration:
                 raise RuntimeError("this iteration was ended by a later one, or by a state that was loaded")
             if isinstance(collated, DamagedShard):
-                advice = "" if self._skip_at_most else ". To train without such clips, raise skip_at_most"
+                advice = "" if self._max_bad_clips else ". To train without such clips, raise max_bad_clips"
                 raise TooManyBadClips(f"{collated}{advice}") from collated
             if isinstance(collated, Exception):
                 raise collated
@@ -132,7 +132,7 @@ class Loader:
         refs = self._order.batches(self._position, self._rank, self._world)
         return iter(
             DataLoader(
-                Collator(self._clips, self._order.bucket, buffers, skip_bad=self._skip_at_most > 0),
+                Collator(self._clips, self._order.bucket, buffers, skip_bad=self._max_bad_clips > 0),
                 batch_size=None,
                 sampler=_Tasks(refs, buffers),
                 num_workers=self._workers,
@@ -149,8 +149,8 @@ class Loader:
             if clip not in self._bad:
                 self._bad.add(clip)
                 _log.warning("skipped %s", clip)
-        if len(self._bad) > self._skip_at_most:
-            raise TooManyBadClips(f"{len(self._bad)} clips are bad, {self._skip_at_most} may be: {bad[-1]}")
+        if len(self._bad) > self._max_bad_clips:
+            raise TooManyBadClips(f"{len(self._bad)} clips are bad, {self._max_bad_clips} may be: {bad[-1]}")
 
 
 def _set_up_worker(_worker: int) -> None:

@@ -222,7 +222,7 @@ def test_a_flipped_bit_is_told_by_the_loader(tmp_path: Path, workers: int) -> No
     tar = bytearray(storage.read(name.tar))
     tar[tar.index(f"{1:024x}.latent".encode()) + 512] ^= 1
     storage.write(name.tar, bytes(tar))
-    loader = Loader(LatentDataset(storage.uri), micro_batch=1, workers=workers, skip_at_most=1)
+    loader = Loader(LatentDataset(storage.uri), micro_batch=1, workers=workers, max_bad_clips=1)
     batches = list(islice(loader, 9))
     assert {key for batch in batches for key in batch.keys} == {f"{0:024x}", f"{2:024x}"}
     assert {line for batch in batches for line in batch.bad} == {

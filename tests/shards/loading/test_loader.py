@@ -198,7 +198,7 @@ def test_a_bad_clip_is_raised_by_default_with_shard_sample_and_reason(spoilt: Cl
 def test_skipped_clips_are_replaced_by_others_of_their_bucket_and_told_once(
     spoilt: ClipDataset, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loader = Loader(spoilt, micro_batch=2, workers=workers, skip_at_most=2)
+    loader = Loader(spoilt, micro_batch=2, workers=workers, max_bad_clips=2)
     with caplog.at_level(logging.WARNING):
         batches = take(loader, 32)  # four epochs
     whole = take(Loader(ClipDataset(spoilt.reader.location, checksums=False), micro_batch=2), 32)
@@ -214,11 +214,11 @@ def test_skipped_clips_are_replaced_by_others_of_their_bucket_and_told_once(
 
 def test_one_more_than_may_be_skipped_is_too_many(spoilt: ClipDataset) -> None:
     with pytest.raises(TooManyBadClips, match=r"2 clips are bad, 1 may be: train/nsp-00000[01]: sample"):
-        take(Loader(spoilt, micro_batch=2, skip_at_most=1), 16)
+        take(Loader(spoilt, micro_batch=2, max_bad_clips=1), 16)
 
 
 def test_the_draws_of_a_batch_stay_those_of_the_order_whoever_stands_in(spoilt: ClipDataset) -> None:
-    loader = Loader(spoilt, micro_batch=2, skip_at_most=2)
+    loader = Loader(spoilt, micro_batch=2, max_bad_clips=2)
     whole = Loader(ClipDataset(spoilt.reader.location, checksums=False), micro_batch=2)
     assert [batch.refs for batch in take(loader, 24)] == [batch.refs for batch in take(whole, 24)]
 
@@ -226,7 +226,7 @@ def test_the_draws_of_a_batch_stay_those_of_the_order_whoever_stands_in(spoilt: 
 def test_a_bucket_without_a_whole_clip_gives_way_to_another_so_that_every_rank_has_its_batch(tmp_path: Path) -> None:
     out = clip_dataset(tmp_path, [9, 9, 17, 17, 17])
     spoil(out, 0, 1)
-    batches = take(Loader(ClipDataset(out.uri), micro_batch=1, skip_at_most=2), 10)
+    batches = take(Loader(ClipDataset(out.uri), micro_batch=1, max_bad_clips=2), 10)
     assert {batch.video.shape[1] for batch in batches} == {17}
     assert {key for batch in batches for key in batch.keys} == {f"{number:024x}" for number in (2, 3, 4)}
 
@@ -235,7 +235,7 @@ def test_where_no_clip_is_whole_that_is_told(tmp_path: Path) -> None:
     out = clip_dataset(tmp_path, [9, 9, 17])
     spoil(out, 0, 1, 2)
     with pytest.raises(TooManyBadClips, match="no other clip is whole"):
-        take(Loader(ClipDataset(out.uri), micro_batch=1, skip_at_most=9), 1)
+        take(Loader(ClipDataset(out.uri), micro_batch=1, max_bad_clips=9), 1)
 
 
 def test_those_who_stand_in_for_a_lost_shard_are_many_and_each_lost_clip_is_tried_once(
@@ -247,14 +247,14 @@ def test_those_who_stand_in_for_a_lost_shard_are_many_and_each_lost_clip_is_trie
     tried: Counter[int] = Counter()
     decode = clips.decode_into
     monkeypatch.setattr(clips, "decode_into", lambda video, number: tried.update([number]) or decode(video, number))
-    batches = take(Loader(clips, micro_batch=1, skip_at_most=8), 32)
+    batches = take(Loader(clips, micro_batch=1, max_bad_clips=8), 32)
     drawn = Counter(batch.keys[0] for batch in batches)
     assert len(drawn) == 24 and max(drawn.values()) <= 4
     assert all(tried[number] == 1 for number in range(8))
 
 
 def test_the_ceiling_holds_also_after_it_was_reached(spoilt: ClipDataset) -> None:
-    loader = Loader(spoilt, micro_batch=2, skip_at_most=1)
+    loader = Loader(spoilt, micro_batch=2, max_bad_clips=1)
     for _ in range(2):
         with pytest.raises(TooManyBadClips, match="2 clips are bad, 1 may be"):
             take(loader, 16)
@@ -313,7 +313,7 @@ def test_a_fault_in_a_worker_comes_out_as_it_is_and_is_no_bad_clip(
 
     monkeypatch.setattr(clips, "decode_into", fail)
     with pytest.raises(type(fault), match=f"^{fault}$"):
-        take(Loader(clips, micro_batch=2, workers=1, skip_at_most=100), 1)
+        take(Loader(clips, micro_batch=2, workers=1, max_bad_clips=100), 1)
 
 
 def test_signals_to_a_whole_group_are_left_to_the_trainer_who_still_gets_batches(clips: ClipDataset) -> None:

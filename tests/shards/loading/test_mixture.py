@@ -183,7 +183,7 @@ def test_a_bad_clip_is_replaced_by_one_of_its_own_set(tmp_path: Path) -> None:
     data[data.index(f"{1:024x}.mp4".encode()) + 1000] ^= 1
     out.write(shard, bytes(data))
     mixture = Mixture([ClipDataset(str(folder)) for folder in folders], [1, 1])
-    batches = take(Loader(mixture, micro_batch=1, skip_at_most=1), 24)
+    batches = take(Loader(mixture, micro_batch=1, max_bad_clips=1), 24)
     assert [batch.source[0] for batch in batches] == [int(batch.refs[0].number >= 3) for batch in batches]
     drawn = Counter((batch.source[0], int(batch.keys[0], 16)) for batch in batches)
     assert (1, 1) not in drawn and len(drawn) == 5
