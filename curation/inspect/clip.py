@@ -1,4 +1,7 @@
-"""The whole history of one clip, from its place in the plan to its place in a shard."""
+"""The whole history of one clip, from its place in the plan to its place in a shard.
+
+Tested in tests/curation/inspect/test_inspect.py.
+"""
 
 from __future__ import annotations
 

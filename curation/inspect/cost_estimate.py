@@ -1,4 +1,7 @@
-"""What a run would pay for: every clip that is not decided yet, less the answers that are stored already."""
+"""What a run would pay for: every clip that is not decided yet, less the answers that are stored already.
+
+Tested in tests/pipelines/cli/test_estimate.py.
+"""
 
 from __future__ import annotations
 

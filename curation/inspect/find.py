@@ -1,4 +1,7 @@
-"""Finding a clip by its id or the beginning of one, and a shard by its name, without looking at all there are."""
+"""Finding a clip by its id, a prefix of it or its file, and a shard by its name, without reading everything.
+
+Tested in tests/curation/inspect/test_inspect.py.
+"""
 
 from __future__ import annotations
 

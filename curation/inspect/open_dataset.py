@@ -1,4 +1,7 @@
-"""A dataset opened to be looked at: also while a run is at work in it, and where only some of its files were copied."""
+"""A dataset opened for reading, also while a run works on it, or if only some of its files were copied.
+
+Tested in tests/curation/inspect/test_inspect.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A dataset at a glance: who judged, how its clips ended, how large it is."""
+"""A dataset at a glance: who judged, how its clips ended, how large it is.
+
+Tested in tests/curation/inspect/test_inspect.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A sample where it lies: read, checked, and taken out."""
+"""A sample where it lies: read, checked, and taken out.
+
+Tested in tests/curation/inspect/test_inspect.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One shard: its receipt, its samples, and the clips planned for it that are not in it."""
+"""One shard: its receipt, its samples, and the clips planned for it that are not in it.
+
+Tested in tests/curation/inspect/test_inspect.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How far a run is: read from OUT alone, while it goes on, after it, and after it died."""
+"""How far a run is: read from OUT alone, while it goes on, after it, and after it died.
+
+Tested in tests/pipelines/test_show.py.
+"""
 
 from __future__ import annotations
 

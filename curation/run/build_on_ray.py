@@ -1,4 +1,7 @@
-"""The work of a build as a request to the driver process: what is left of the plan, through the engine."""
+"""The work of a build as a request to the driver process: what is left of the plan, through the engine.
+
+Tested in tests/curation/run/test_engine.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from nextscene.curation.stages.unit import UnitContext
 
 @dataclass(frozen=True)
 class BuildOnRay:
-    """Does `left` with so many CPUs, all if None, of the cluster at `address`, its own if None."""
+    """The work `left`, on at most `workers` CPUs (None: all) of the cluster at `address` (None: one of its own)."""
 
     job: UnitContext
     left: WorkLeft
@@ -24,7 +27,7 @@ class BuildOnRay:
     stop_seconds: float = 900.0
 
     def work(self, supervisor: ToSupervisor) -> Exception | None:
-        """Return what ended the asking, or put clips off. Raise as `Engine.run`."""
+        """Return the error that ended the asking or left clips undecided. Raise as `Engine.run`."""
         from nextscene.curation.run.engine import Engine  # Ray may be imported only now
 
         check_shared(self.job.out)

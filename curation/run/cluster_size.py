@@ -1,4 +1,7 @@
-"""How many CPUs a run may use now: nodes join the cluster and leave it."""
+"""The number of CPUs that a run may use now: nodes join the cluster and leave it.
+
+Tested in tests/curation/run/test_engine.py.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,29 @@ import ray
 from nextscene.common.awake_clock import AwakeClock
 from nextscene.common.errors import RunStopped
 
-_LOOK_SECONDS = 5.0
+_UPDATE_SECONDS = 5.0
 _WARN_SECONDS = 60.0
 _WITHOUT_CPU_SECONDS = 1800.0
 _log = logging.getLogger(__name__)
 
 
 class ClusterSize:
-    """`slots` is how many CPUs are used at once, at most `workers` of them; `node_cpus` what any node has."""
+    """`slots` is the number of CPUs to use, at most `workers`; `node_cpus` the least that a node has."""
 
     def __init__(self, workers: int | None) -> None:
         self._workers = workers
         self._clock = AwakeClock()
-        self._looked = float("-inf")
+        self._updated = float("-inf")
         self._had_cpus = self._warned = 0.0
         self.slots = 1
         self.node_cpus = 1
 
-    def look(self) -> None:
-        """Raise RunStopped where no node has had a CPU for long: until then one may join."""
+    def update(self) -> None:
+        """Count the CPUs again. Raise RunStopped if no node has had a CPU for half an hour."""
         now = self._clock.seconds()
-        if now - self._looked < _LOOK_SECONDS:
+        if now - self._updated < _UPDATE_SECONDS:
             return
-        self._looked = now
+        self._updated = now
         cpus = int(ray.cluster_resources().get("CPU", 0))
         self.slots = max(1, cpus if self._workers is None else min(self._workers, cpus))
         of_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]

@@ -1,4 +1,7 @@
-"""How often a unit, and each of its clips alone, ended its worker: counted in OUT, so that a resume still knows."""
+"""Counts of the crashes that a unit, and each of its clips alone, caused; kept in OUT for a resumed run.
+
+Tested in tests/curation/run/test_engine.py.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ UNIT_CRASHES_ALLOWED = 4
 
 @dataclass
 class CrashCounts:
-    """Counts for one unit. A clip that was alone in its worker twice when that died is quarantined."""
+    """Counts for one unit. A clip is quarantined once it was alone in its worker at two crashes."""
 
     unit: int = 0
     clips: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def read(out: Storage, name: UnitName) -> CrashCounts:
-        """Counts that are damaged are none, with a warning: who kills a worker is found once more."""
+        """Return the counts; zero, with a warning, if they are damaged: the crashes then repeat and are counted again."""
         try:
             value = check_types(parse_json(out.read(name.crashes)), {"unit": int, "clips": dict})
             return CrashCounts(value["unit"], check_types(value["clips"], dict.fromkeys(value["clips"], int)))

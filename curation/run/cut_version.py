@@ -1,4 +1,4 @@
-"""Datasets that an older version of the cut began: two ways of cutting never meet in one OUT."""
+"""Datasets that an older version of the cut began: clips of two versions are never mixed in one OUT."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def needs_recut(out: Storage, config: BuildConfig, version: int, retry: bool) -> bool:
-    """Whether what the cut's `version` left in OUT has to go before work goes on there.
+    """Return whether the clips that the cut's `version` made in OUT must be discarded before work continues.
 
     A finished dataset stays as it is. Raise UsageError for one that clips would have to be added to, and for a
     version that is newer than this one.

@@ -67,9 +67,10 @@ class Engine:
         self._asking: CallProgress | None = None
 
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
-        """Works until nothing is left. Raises RunStopped, StorageFault or UsageError.
+        """Work until nothing is left. Raise RunStopped, StorageFault or UsageError.
 
-        What the judge has decided when the asking ends is still cut; what ended it, or put clips off, is returned.
+        Clips that were decided before the asking ended are still cut. Return the error that ended it, or left clips
+        undecided.
         """
         try:
             self._work(work, tick)
@@ -82,7 +83,7 @@ class Engine:
     def _work(self, work: Iterator[ShardWork], tick: Tick) -> None:
         units = self._units(work)
         while True:
-            self._size.look()
+            self._size.update()
             self._admit(units)
             self._start_ready()
             if self._over:
@@ -107,7 +108,7 @@ class Engine:
         else:
             self._counts.take(counts)
             for reference, step in self._running.items():
-                if step.flight and any(name == step.flight.unit.name for _, name in counts):
+                if step.progress and any(name == step.progress.unit.name for _, name in counts):
                     self._timeouts.progress(reference)
         tick(self._counts.stages, self._asking)
 
@@ -131,13 +132,13 @@ class Engine:
 
     def _admit(self, units: Iterator[UnitProgress]) -> None:
         window = min(2 * self._size.slots + 2 + self._waiting, UNITS_AT_ONCE)
-        while not self._ending and self._in_flight < window and (flight := next(units, None)):
+        while not self._ending and self._in_flight < window and (progress := next(units, None)):
             self._in_flight += 1
-            self._counts.begin(flight.unit)
-            if flight.crashes.unit:
-                self._isolate(flight)
+            self._counts.begin(progress.unit)
+            if progress.crashes.unit:
+                self._try_clips_alone(progress)
             else:
-                self._push(Step("screen", flight.shard, flight))
+                self._push(Step("screen", progress.shard, progress))
 
     def _start_ready(self) -> None:
         if self._ending:
@@ -146,17 +147,17 @@ class Engine:
         free = self._size.slots - sum(step.cpus for step in self._running.values())
         while free > 0 and self._ready:
             share = free // len(self._ready)
-            step = heapq.heappop(self._ready)[2].over(min(share, self._size.node_cpus))
+            step = heapq.heappop(self._ready)[2].with_cpus(min(share, self._size.node_cpus))
             self._start_now(step)
             free -= step.cpus
 
     def _push(self, step: Step) -> None:
         heapq.heappush(self._ready, (PRIORITY[step.kind], next(self._order), step))
 
-    def _ask(self, flight: UnitProgress, shard: ShardWork) -> None:
+    def _ask(self, progress: UnitProgress, shard: ShardWork) -> None:
         """A question to the judge holds no CPU, so it waits for none."""
         if not self._ending:
-            self._start_now(Step("decide", shard, flight, cpus=0))
+            self._start_now(Step("decide", shard, progress, cpus=0))
 
     def _start_now(self, step: Step) -> None:
         reference = self._tasks.submit(step)
@@ -186,45 +187,45 @@ class Engine:
             self._next(step, result)
 
     def _next(self, step: Step, result: Any) -> None:
-        flight = step.flight
-        if flight is None:
+        progress = step.progress
+        if progress is None:
             self._counts.sealed += result is not None
             return
         if step.kind == "screen":
-            self._counts.complete("screened", flight.unit)
-            self._ask(flight, step.shard)
+            self._counts.complete("screened", progress.unit)
+            self._ask(progress, step.shard)
         elif step.kind == "decide":
-            self._asked(step, flight, result)
+            self._asked(step, progress, result)
         elif step.kind == "try":
-            flight.untried.pop(0)
-            self._try_next(flight)
+            progress.untried.pop(0)
+            self._try_next_clip(progress)
         else:
             self._in_flight -= 1
-            if not flight.is_partial:
-                self._counts.complete("cut", flight.unit)
-                step.shard.todo.remove(flight.unit)
-            self._counts.end(flight.unit.name)
+            if not progress.is_partial:
+                self._counts.complete("cut", progress.unit)
+                step.shard.todo.remove(progress.unit)
+            self._counts.end(progress.unit.name)
             if step.shard.is_done:
                 self._push(Step("seal", step.shard))
 
-    def _asked(self, step: Step, flight: UnitProgress, asked: AskResult) -> None:
+    def _asked(self, step: Step, progress: UnitProgress, asked: AskResult) -> None:
         if isinstance(asked.end, LeftUndecided):
             self._left_undecided = self._left_undecided or asked.end
         else:
             self._judge_ended = self._judge_ended or asked.end
-        flight.is_partial = asked.is_partial
+        progress.is_partial = asked.is_partial
         if not asked.is_partial:
-            self._counts.complete("asked", flight.unit)
+            self._counts.complete("asked", progress.unit)
         if asked.end and not asked.has_scenes:
             self._in_flight -= 1  # asked in vain, it is as if it had not been begun
         else:
-            self._push(Step("cut", step.shard, flight))
+            self._push(Step("cut", step.shard, progress))
 
     def _again(self, step: Step) -> None:
-        if step.flight is None or step.kind == "try":
+        if step.progress is None or step.kind == "try":
             self._push(step)
         else:
-            self._push(Step("screen", step.shard, step.flight))
+            self._push(Step("screen", step.shard, step.progress))
 
     def _judge_died(self, step: Step, reference: Any) -> None:
         """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
@@ -232,8 +233,8 @@ class Engine:
             self._judge.died(reference)
         except RunStopped as stop:
             self._stop = self._stop or stop
-        if step.flight:
-            self._ask(step.flight, step.shard)
+        if step.progress:
+            self._ask(step.progress, step.shard)
 
     def _end_silent_steps(self) -> None:
         """A worker that hangs is ended, which counts as its death."""
@@ -250,23 +251,23 @@ class Engine:
     # ---- a unit that kills its worker --------------------------------------------------------------------------
 
     def _worker_died(self, step: Step, evidence: str) -> None:
-        flight = step.flight
-        if flight is None:
+        progress = step.progress
+        if progress is None:
             self._seal_deaths[step.shard.name] += 1
             if self._seal_deaths[step.shard.name] <= _DEATHS_ALLOWED:
                 self._push(step)
             else:
                 self._stop = self._stop or RunStopped(f"sealing {step.shard.name} kills its worker: {evidence}")
             return
-        out, name, crashes = self._job.out, flight.unit.name, flight.crashes
+        out, name, crashes = self._job.out, progress.unit.name, progress.crashes
         if step.kind == "try":
-            clip = flight.untried[0].clip_id
+            clip = progress.untried[0].clip_id
             crashes.clips[clip] = crashes.clips.get(clip, 0) + 1
             crashes.publish(out, name)
             if clip in crashes.quarantined:
                 _log.warning("clip %s is quarantined: it killed its worker twice, alone", clip)
-                flight.untried.pop(0)
-            self._try_next(flight)
+                progress.untried.pop(0)
+            self._try_next_clip(progress)
             return
         crashes.unit += 1
         crashes.publish(out, name)
@@ -277,15 +278,15 @@ class Engine:
             )
             return
         _log.warning("the worker of unit %s died (%s); its clips are tried one by one", name, evidence)
-        self._isolate(flight)
+        self._try_clips_alone(progress)
 
-    def _isolate(self, flight: UnitProgress) -> None:
-        flight.split()
-        self._try_next(flight)
+    def _try_clips_alone(self, progress: UnitProgress) -> None:
+        progress.split()
+        self._try_next_clip(progress)
 
-    def _try_next(self, flight: UnitProgress) -> None:
-        if flight.untried:
-            self._push(Step("try", flight.shard, flight))
+    def _try_next_clip(self, progress: UnitProgress) -> None:
+        if progress.untried:
+            self._push(Step("try", progress.shard, progress))
         else:
-            flight.merge()
-            self._push(Step("screen", flight.shard, flight))
+            progress.merge()
+            self._push(Step("screen", progress.shard, progress))

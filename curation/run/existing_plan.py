@@ -1,4 +1,7 @@
-"""The plan that OUT already has: whether a run with other settings may continue it, and whether work began."""
+"""The plan that OUT already has: whether a run with other settings may continue it, and whether work began.
+
+Tested in tests/curation/run/test_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ _PROMPTS = "prompts."
 
 
 def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str, Any]) -> RecordedConfig | None:
-    """The plan in OUT that a run with these settings goes on with; None where it is to make one.
+    """Return the record of the plan in OUT that a run with these settings continues; None if it has to make one.
 
-    Raises UsageError, naming each setting in which this run differs from the one that OUT was planned for.
+    Raise UsageError, naming each setting in which this run differs from the one that OUT was planned for.
     """
     recorded = RecordedConfig.read(out)
     if recorded is None:
@@ -61,9 +64,9 @@ def _remedy(different: Collection[str]) -> str:
 
 
 def settings_differences(recorded: RecordedConfig, identity_settings: dict[str, Any], source: str) -> dict[str, str]:
-    """What a run with these settings and this source would do otherwise, in the order in which a person would look.
+    """Return name → description of each setting that differs from the recorded ones, the most important first.
 
-    What follows from another judge, or from another version of the prompts, is not told beside that.
+    Settings that differ only because the judge, or the version of the prompts, does are left out.
     """
     before, now = {**recorded.identity_settings, "source": recorded.source}, {**identity_settings, "source": source}
     followers: tuple[str, ...] = (CUT,)  # which is no setting
@@ -94,7 +97,7 @@ def _value(decided: dict[str, Any], name: str) -> Any:
 
 
 def has_only_plan(out: Storage) -> bool:
-    """Whether OUT holds a plan at most: nothing was decided by it, and no answer was paid for."""
+    """Return whether OUT holds a plan at most: no clip is decided, and no answer was paid for."""
     done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
     try:
         asked = done or StoredAnswers(out).count

@@ -1,4 +1,7 @@
-"""What keeps a run from asking the judge `claude`, told before anything is changed, or only once it would ask."""
+"""What keeps a run from asking the judge `claude`, told before anything is changed, or only once it would ask.
+
+Tested in tests/curation/run/test_asking_stopped.py.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ def preflight(
     retry: Collection[str],
     known: str,
 ) -> str:
-    """Why nothing may be asked, "" where it may: what is `known` already, or that there is no key.
+    """Return why the judge cannot be asked, "" if it can: `known`, or a missing key. Write nothing.
 
-    Raises UsageError where it is certain that something is to be asked, for settings that OUT was not begun with, for
-    a budget that decides nothing, and for a key that the API does not accept. Writes nothing.
+    Raise UsageError if it certainly has to be asked and cannot be, for settings that OUT was not begun with, for a
+    budget that decides no clip, and for a key that the API does not accept.
     """
     check_settings(out, source, config.identity_settings(ffmpeg.build()))
-    why = known or _of_the_key(out)
+    why = known or _missing_key(out)
     is_to_ask = bool(retry) or not is_finished(out, config)
     if why and is_to_ask:
         raise UsageError(why)
@@ -47,16 +50,13 @@ def preflight(
 
 
 def _check_accepted(config: BuildConfig) -> None:
-    """Raise UsageError for a key that the API does not accept, before all clips are screened in vain."""
+    """Raise JudgeUsageError, before any clip is screened, for a key that the API does not accept."""
     from nextscene.judge.api.client import check_accepted  # it loads the SDK
 
-    try:
-        asyncio.run(check_accepted(patience(config.limits), config.claude.model))
-    except JudgeUsageError as mistake:
-        raise UsageError(str(mistake)) from mistake
+    asyncio.run(check_accepted(patience(config.limits), config.claude.model))
 
 
-def _of_the_key(out: Storage) -> str:
+def _missing_key(out: Storage) -> str:
     try:
         is_begun = out.stat(CONFIG) is not None  # then another judge would be refused
         check_key(instead="" if is_begun else ", or use --judge film or --judge none")
@@ -66,7 +66,7 @@ def _of_the_key(out: Storage) -> str:
 
 
 def is_finished(out: Storage, config: BuildConfig) -> bool:
-    """Whether every clip of the plan in OUT is decided and sealed."""
+    """Return whether every clip of the plan in OUT is decided and sealed."""
     try:
         return CommittedState.read(out, config.units_per_shard).complete(Plan(out, config))
     except (FileNotFoundError, DamagedRecord):

@@ -1,4 +1,4 @@
-"""The least budget that something can be decided with: a clip's description and its verification, at their worst."""
+"""The smallest budget that can decide a clip: its description and its verification at the highest cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a run begins: the plan and configuration that stand in OUT, made once and from then on only compared."""
+"""The plan and the configuration of a run: written to OUT once, and compared from then on.
+
+Tested in tests/curation/run/test_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,9 @@ def with_recorded_prompt_version(out: Storage, config: BuildConfig) -> BuildConf
 def prepare(
     out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None = None, retry: bool = False
 ) -> RecordedConfig:
-    """The plan in OUT, written now if there is none. Raises UsageError if OUT holds the plan of another run.
+    """Return the record of the plan in OUT, written now if there is none. Raise UsageError if OUT holds another plan.
 
-    What an older version of the cut left of an unfinished dataset is discarded.
+    Clips that an older version of the cut made in an unfinished dataset are discarded.
     """
     active_rules(config.rules, needs_frames=False)  # an unknown one is refused before any work
     identity_settings = config.identity_settings(ffmpeg.build())

@@ -1,6 +1,8 @@
 """The terms of asking that were given last for OUT, so that a run which is not told them keeps to them.
 
 They lie beside the paid answers: like these they are no part of the dataset.
+
+Tested in tests/pipelines/cli/test_begun_dataset.py.
 """
 
 from __future__ import annotations

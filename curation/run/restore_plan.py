@@ -1,4 +1,7 @@
-"""Restoring a damaged plan or `config.toml` of OUT, by planning the source again."""
+"""Restoring a damaged plan or `config.toml` of OUT, by planning the source again.
+
+Tested in tests/curation/sealing/test_repair.py.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,9 @@ def rebuild_config(
     identity_settings: dict[str, Any],
     damage: DamagedConfig,
 ) -> RecordedConfig | None:
-    """What the damaged `config.toml` must have said, published; None where nothing was done by it.
+    """Publish and return what the damaged `config.toml` must have said; return None if no work was done by it.
 
-    Raises `damage` where this run's settings are not shown to be those that OUT was made with.
+    Raise `damage` if it cannot be shown that OUT was made with this run's settings.
     """
     if has_only_plan(out):
         _log.warning("%s; nothing was decided, so it is planned anew", damage.why)
@@ -65,9 +68,9 @@ def _known_fingerprint(out: Storage) -> str:
 def restore_plan(
     out: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None, recorded: RecordedConfig
 ) -> None:
-    """Derives a plan that is gone or cut short from the source again, if that gives the very same.
+    """Plan the source again if the plan is missing or damaged, and publish it if its sha256 is the recorded one.
 
-    Raises UsageError for one that was changed, or cannot be had again.
+    Raise UsageError for a plan that was changed, or if planning gives another.
     """
     try:
         if file_sha256(out, PLAN) == recorded.plan_sha256:

@@ -27,17 +27,17 @@ class StepTasks:
 
     def submit(self, step: Step) -> Any:
         """Start the step. Return the reference to its result."""
-        job, flight = self._job, step.flight
-        if flight is None:
+        job, progress = self._job, step.progress
+        if progress is None:
             return self._seal.remote(job.out, step.shard.name, step.shard.units)
         if step.kind == "screen":
-            counter = self._judge.counter("screened", flight.unit.name)
-            flight.screened = self._screen.options(num_cpus=step.cpus).remote(job, flight.unit, step.cpus, counter)
-            return flight.screened
+            counter = self._judge.counter("screened", progress.unit.name)
+            progress.screened = self._screen.options(num_cpus=step.cpus).remote(job, progress.unit, step.cpus, counter)
+            return progress.screened
         if step.kind == "decide":
-            flight.scenes, asked = self._judge.decide(flight.unit, flight.screened)
+            progress.scenes, asked = self._judge.decide(progress.unit, progress.screened)
             return asked
         if step.kind == "try":
-            return self._try.remote(job, flight.untried[0])
-        cut, counter = self._cut.options(num_cpus=step.cpus), self._judge.counter("cut", flight.unit.name)
-        return cut.remote(job, flight.unit, flight.screened, flight.scenes, step.cpus, counter)
+            return self._try.remote(job, progress.untried[0])
+        cut, counter = self._cut.options(num_cpus=step.cpus), self._judge.counter("cut", progress.unit.name)
+        return cut.remote(job, progress.unit, progress.screened, progress.scenes, step.cpus, counter)

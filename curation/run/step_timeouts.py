@@ -1,4 +1,7 @@
-"""Which steps have shown no sign of life for so long that their worker must hang."""
+"""Which steps have shown no sign of life for so long that their worker must hang.
+
+Tested in tests/curation/run/test_engine.py.
+"""
 
 from __future__ import annotations
 

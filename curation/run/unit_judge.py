@@ -101,12 +101,12 @@ class UnitJudge:
             if self._client:
                 await self._client.flush()  # a clip is committed after its answers
         except (JudgeUsageError, JudgeStopped) as end:
-            return Decision([UNDECIDED] * len(unit.clips), _told(end))
+            return Decision([UNDECIDED] * len(unit.clips), _as_end_of_run(end))
         ends.sort(key=lambda end: isinstance(end, OverBudget))  # what ends all the asking goes first
-        return Decision(_charge_each_answer_once(unit, scenes), _told(ends[0]) if ends else None)
+        return Decision(_charge_each_answer_once(unit, scenes), _as_end_of_run(ends[0]) if ends else None)
 
     def report(self) -> CallProgress | None:
-        """How the asking goes, if anything is paid for."""
+        """Return the progress of the calls; None if nothing is paid for."""
         return self._client.progress() if self._client else None
 
     async def end(self) -> None:
@@ -189,11 +189,11 @@ class UnitJudge:
             )
 
 
-def _told(end: Exception) -> RunStopped | UsageError:
-    """The judge's end as the run's."""
+def _as_end_of_run(end: Exception) -> RunStopped | UsageError:
+    """Return the error that ends the run, for the one that ended the asking."""
     if isinstance(end, OverBudget):
         return LeftUndecided(str(end))
-    return UsageError(str(end)) if isinstance(end, JudgeUsageError) else AskingEnded(str(end))
+    return end if isinstance(end, UsageError) else AskingEnded(str(end))
 
 
 def _charge_each_answer_once(

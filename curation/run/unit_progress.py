@@ -1,4 +1,7 @@
-"""A unit on its way through the engine, and the steps that lie on it."""
+"""A unit on its way through the engine, and the steps that lie on it.
+
+Tested in tests/curation/run/test_engine.py.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,12 @@ class UnitProgress:
     is_partial: bool = False
 
     def split(self) -> None:
-        """From now on its clips are tried one by one."""
+        """List its clips, to be tried one by one."""
         quarantined = self.crashes.quarantined
         self.untried = [clip for clip in self.unit.clips if self.unit.decides(clip) and clip.clip_id not in quarantined]
 
     def merge(self) -> None:
-        """All were tried: it is one unit again, in which those that kill are not touched."""
+        """Make it one unit again, with the clips that kill their worker quarantined."""
         whole = replace(self.unit, quarantined=self.crashes.quarantined)
         self.shard.todo[self.shard.todo.index(self.unit)] = whole
         self.unit = whole
@@ -44,23 +47,23 @@ class UnitProgress:
 
 @dataclass(frozen=True)
 class Step:
-    """What is done next with a unit, or with a shard where there is none. It keeps so many `cpus` busy."""
+    """The next step of a unit, or of a shard if `progress` is None. It uses `cpus`."""
 
     kind: Kind
     shard: ShardWork
-    flight: UnitProgress | None = None
+    progress: UnitProgress | None = None
     cpus: int = 1
 
     @property
     def name(self) -> UnitName | ShardName:
-        """Of the unit, or of the shard where there is none."""
-        return self.flight.unit.name if self.flight else self.shard.name
+        """The name of the unit, or of the shard for a step without a unit."""
+        return self.progress.unit.name if self.progress else self.shard.name
 
-    def over(self, cpus: int) -> Step:
-        """The step as it is done with so many: where units are few, the clips of one are worked on side by side."""
+    def with_cpus(self, cpus: int) -> Step:
+        """Return the step with so many CPUs: if units are few, the clips of one are worked on in parallel."""
         return replace(self, cpus=max(1, min(cpus, self._clips)))
 
     @property
     def _clips(self) -> int:
-        """How many clips it can work on at once."""
-        return len(self.flight.unit.clips) if self.flight and self.kind in ("screen", "cut") else 1
+        """The number of clips it can work on at once."""
+        return len(self.progress.unit.clips) if self.progress and self.kind in ("screen", "cut") else 1

@@ -1,4 +1,7 @@
-"""What has been done so far, read from the files that commit it: receipts for shards, ledgers for units."""
+"""The progress of a dataset, read from the files that commit it: receipts for shards, ledgers for units.
+
+Tested in tests/curation/run/test_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -101,5 +104,5 @@ def discard_superseded(out: Storage, state: CommittedState) -> None:
 
 
 def _is_obsolete(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
-    """Whether the unit's files count for nothing: its shard is sealed. A retry that was not sealed begins anew."""
+    """Return whether its shard is sealed: its own files then no longer count, and an unsealed retry starts again."""
     return (unit.split, unit.index // units_per_shard) in sealed

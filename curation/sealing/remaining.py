@@ -1,4 +1,7 @@
-"""What is left to do: the shards that are not sealed, and those that a retry opens again."""
+"""The work that is left: shards that are not sealed, and those that a retry opens again.
+
+Tested in tests/curation/run/test_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def remaining(plan: Plan, state: CommittedState, out: Storage) -> Iterator[Shard
 
 
 def first_clips(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
-    """The part of the work that has the first of the clips, so many."""
+    """Yield the work on the first `clips` clips only."""
     for shard in work:
         begun: list[Unit] = []
         for unit in shard.todo if clips else ():

@@ -1,4 +1,4 @@
-"""Commits whose files are empty, short or gone: taken back and told, one line each, so that the run makes them anew.
+"""Repair of commits whose files are empty, short or missing: each is taken back, and the run makes it again.
 
 A disk can lose what it had acknowledged, and older versions left empty objects behind when they were interrupted.
 """
@@ -39,7 +39,7 @@ Sizes = Mapping[str, int]
 
 
 def repair_commits(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
-    """The state and counts of what is committed and whole. Only the lock's holder may call this.
+    """Return the state and counts of what is committed and whole. Only the lock's holder may call this.
 
     Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
     sealed shard is damaged and some of it is whole, or where so much is gone that a disk must be missing.

@@ -1,4 +1,4 @@
-"""A retry under way: what it does anew, and how its shards stood when it began, so that it can be stopped and go on."""
+"""An open retry: its outcomes, and the revisions of its shards when it began, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class OpenRetry:
         return ",".join(sorted(self.outcomes))
 
     def is_pending(self, sealed: ShardName) -> bool:
-        """Whether a shard, by its sealed revision, is still to be done: it is none of those that the retry has made."""
+        """Return whether the retry has still to do a shard, by the shard's sealed revision."""
         revision = self._revisions.get((sealed.split, sealed.index))
         return revision is not None and sealed.revision <= revision
 

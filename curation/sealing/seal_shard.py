@@ -1,4 +1,7 @@
-"""Ending a shard: its units' parts become the tar, its units' ledgers become one, and the receipt makes it so."""
+"""Ending a shard: its units' parts become the tar, its units' ledgers become one, and the receipt makes it so.
+
+Tested in tests/curation/sealing/test_partial_shards.py.
+"""
 
 from __future__ import annotations
 

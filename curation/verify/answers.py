@@ -1,4 +1,7 @@
-"""Proving what the ledger says of paid calls, by the answers that are stored."""
+"""Proving what the ledger says of paid calls, by the answers that are stored.
+
+Tested in tests/curation/verify/test_verify.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Proving what sums up a dataset, by making it again from receipts and ledgers."""
+"""Proving what sums up a dataset, by making it again from receipts and ledgers.
+
+Tested in tests/curation/verify/test_verify.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Proving one shard: its tar against its receipt, and each row of its ledger against plan and record."""
+"""Proving one shard: its tar against its receipt, and each row of its ledger against plan and record.
+
+Tested in tests/curation/verify/test_verify.py.
+"""
 
 from __future__ import annotations
 
