@@ -28,7 +28,7 @@ class CrashCounts:
 
     @staticmethod
     def read(out: Storage, name: UnitName) -> CrashCounts:
-        """Return the counts; zero, with a warning, if they are damaged: the crashes then repeat and are counted again."""
+        """Return the counts; zero, with a warning, if they are damaged: repeated crashes are then counted again."""
         try:
             value = check_types(parse_json(out.read(name.crashes)), {"unit": int, "clips": dict})
             return CrashCounts(value["unit"], check_types(value["clips"], dict.fromkeys(value["clips"], int)))
