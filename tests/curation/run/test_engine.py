@@ -261,8 +261,8 @@ def _kill(*_: Any) -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("killer", ["screen", "look", "cut"])
-def test_a_clip_that_kills_when_it_is_screened_looked_at_or_cut_does_so_alone_too(
+@pytest.mark.parametrize("killer", ["screen", "extract_keyframes", "cut"])
+def test_a_clip_kills_its_worker_alone_at_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killer: str
 ) -> None:
     make_video(tmp_path / "a.mp4", 0.25)
