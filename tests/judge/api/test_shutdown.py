@@ -70,7 +70,7 @@ def test_who_sleeps_is_woken_by_the_end_and_not_before_his_time_without_one() ->
         loop, shutdown = asyncio.get_running_loop(), ShutdownSignal()
         await shutdown.sleep(10)
         assert loop.time() >= 10
-        loop.call_later(1, shutdown.close, OVER)
+        loop.call_later(1, shutdown.trigger, OVER)
         with pytest.raises(JudgeStopped, match="it is over"):
             await shutdown.sleep(1000)
         assert loop.time() < 20
