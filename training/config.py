@@ -1,4 +1,7 @@
-"""The tables of a recipe: a frozen dataclass for each, every setting with its default and the sentence of `--help`."""
+"""The tables of a recipe: a frozen dataclass for each, every setting with its default and the sentence of `--help`.
+
+Tested in tests/training/test_recipe.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Errors that stop a training run. Wrong usage is `common.errors.UsageError`."""
+"""Errors that stop a training run. Wrong usage is `common.errors.UsageError`.
+
+Tested in tests/training/test_checkpoint.py.
+"""
 
 from __future__ import annotations
 

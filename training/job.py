@@ -1,4 +1,7 @@
-"""What a run of a stage is told, and who watches it."""
+"""What a run of a stage is told, and who watches it.
+
+Tested in tests/training/test_trainer.py.
+"""
 
 from __future__ import annotations
 

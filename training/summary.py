@@ -1,4 +1,7 @@
-"""What a stage came to, as it is kept beside its checkpoints and told at the end."""
+"""What a stage came to, as it is kept beside its checkpoints and told at the end.
+
+Tested in tests/training/model/test_pretrained.py.
+"""
 
 from __future__ import annotations
 

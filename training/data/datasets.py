@@ -1,4 +1,7 @@
-"""The datasets of a recipe's mix, opened: as clips, or as their latents where those were computed for this very VAE."""
+"""The datasets of a recipe's mix, opened: as clips, or as their latents where those were computed for this very VAE.
+
+Tested in tests/training/test_trainer.py.
+"""
 
 from __future__ import annotations
 

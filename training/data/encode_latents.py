@@ -1,6 +1,8 @@
 """Makes the latents of a dataset: a set of shards parallel to its own, made one by one, and each only once.
 
 A latent is the posterior of the VAE, so that training still draws from it anew each time.
+
+Tested in tests/training/data/test_latent_cache.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Whether each dataset of a recipe's mix is given, and no other."""
+"""Whether each dataset of a recipe's mix is given, and no other.
+
+Tested in tests/pipelines/test_train.py.
+"""
 
 from __future__ import annotations
 

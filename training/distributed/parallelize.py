@@ -1,6 +1,8 @@
 """How the model lies on the devices: sharded by FSDP2, keeping less for the backward pass, compiled by the block.
 
 Parts that are trained and parts that are frozen never share a group: they are kept in different precisions.
+
+Tested in tests/training/test_trainer.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which process of a group this is, as torchrun says it in the environment: read before torch is."""
+"""Which process of a group this is, as torchrun says it in the environment: read before torch is.
+
+Tested in tests/pipelines/test_train.py.
+"""
 
 from __future__ import annotations
 

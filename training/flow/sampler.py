@@ -1,4 +1,7 @@
-"""From noise to latents along the flow, with classifier-free guidance, by Euler's method, as LTXPipeline goes."""
+"""From noise to latents along the flow, with classifier-free guidance, by Euler's method, as LTXPipeline goes.
+
+Tested in tests/training/flow/test_schedule.py.
+"""
 
 from __future__ import annotations
 

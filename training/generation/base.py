@@ -1,4 +1,7 @@
-"""What makes videos of texts, and what is said of the videos that are wanted."""
+"""What makes videos of texts, and what is said of the videos that are wanted.
+
+Tested in tests/training/generation/test_generation.py.
+"""
 
 from __future__ import annotations
 

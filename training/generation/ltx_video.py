@@ -1,4 +1,7 @@
-"""The original LTX-Video as a generator: diffusers' own pipeline, with the text encoder that it was published with."""
+"""The original LTX-Video as a generator: diffusers' own pipeline, with the text encoder that it was published with.
+
+Tested in tests/training/generation/test_generation.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The model that is trained here, as a generator: opened from an export, or from a checkpoint of a run."""
+"""The model that is trained here, as a generator: opened from an export, or from a checkpoint of a run.
+
+Tested in tests/training/generation/test_generation.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which generators there are, each known by name and form before it takes its time and memory."""
+"""Which generators there are, each known by name and form before it takes its time and memory.
+
+Tested in tests/training/generation/test_generation.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What all generators do alike: begin with noise of the seed alone, decode what came of it, say when it is too much."""
+"""What all generators do alike: begin with noise of the seed alone, decode what came of it, say when it is too much.
+
+Tested in tests/training/generation/test_generation.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How fast a step is, and on what its time goes."""
+"""How fast a step is, and on what its time goes.
+
+Tested in tests/training/metrics/test_flops.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Between Qwen and LTX: the learnable queries that Qwen reads last, and the connector (paper, section 13)."""
+"""Between Qwen and LTX: the learnable queries that Qwen reads last, and the connector (paper, section 13).
+
+Tested in tests/training/model/test_unified.py.
+"""
 
 from __future__ import annotations
 

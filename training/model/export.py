@@ -1,4 +1,7 @@
-"""A trained model as folders that `from_pretrained` opens, in the layout of diffusers."""
+"""A trained model as folders that `from_pretrained` opens, in the layout of diffusers.
+
+Tested in tests/training/model/test_pretrained.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which lengths and sizes of video there are for a VAE: told by its configuration alone, without torch."""
+"""Which lengths and sizes of video there are for a VAE: told by its configuration alone, without torch.
+
+Tested in tests/training/model/test_latents.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the folders of models hold, and whether that is whole: told without torch, and without reading weights."""
+"""What the folders of models hold, and whether that is whole: told without torch, and without reading weights.
+
+Tested in tests/training/model/test_pretrained.py.
+"""
 
 from __future__ import annotations
 

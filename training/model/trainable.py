@@ -1,4 +1,7 @@
-"""Which parameters a stage trains: found by patterns over their names, told exactly."""
+"""Which parameters a stage trains: found by patterns over their names, told exactly.
+
+Tested in tests/training/test_recipe.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The optimizer that a recipe names, and all of its state by name, as checkpoints take it."""
+"""The optimizer that a recipe names, and all of its state by name, as checkpoints take it.
+
+Tested in tests/training/test_trainer.py.
+"""
 
 from __future__ import annotations
 

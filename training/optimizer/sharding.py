@@ -1,4 +1,7 @@
-"""What of a tensor lies in this process, and which processes hold the rest of it."""
+"""What of a tensor lies in this process, and which processes hold the rest of it.
+
+Tested in tests/training/optimizer/test_prodigy.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Interface of a reward: it takes candidate videos as they are made, and returns a verdict on each."""
+"""Interface of a reward: it takes candidate videos as they are made, and returns a verdict on each.
+
+Tested in tests/training/objectives/grpo/test_grpo.py.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The class has all it takes: its encoder folds 2×2×2 blocks three times, which is a linear map of a block of vectors to
 one. Without its residual blocks it is linear but for one norm and one SiLU at each end. Those are passed by a large
 constant in a channel of its own: beside it the norm is a fixed factor, and the SiLU of what is small is half of it.
+
+Tested in tests/training/tiny/test_make.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A small LTX-Video transformer, trained on captions through a text encoder of its own: what the stages begin with."""
+"""A small LTX-Video transformer, trained on captions through a text encoder of its own: what the stages begin with.
+
+Tested in tests/training/tiny/test_make.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a step made of a scene, to be looked at: a picture of all candidates with their verdicts, and the records."""
+"""What a step made of a scene, to be looked at: a picture of all candidates with their verdicts, and the records.
+
+Tested in tests/training/objectives/grpo/test_grpo.py.
+"""
 
 from __future__ import annotations
 
