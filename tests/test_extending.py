@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -11,10 +12,15 @@ from typing import Any
 
 import pytest
 
+from nextscene.common.config_loader import from_names, from_tree
 from nextscene.curation.config import Rules
 from nextscene.curation.rules.registry import RULES
 from nextscene.curation.sources.tables import READERS
 from nextscene.judge.registry import JUDGES
+from nextscene.training.config import RewardConfig
+from nextscene.training.recipe import STAGES, Recipe
+from nextscene.training.rewards import REWARDS, RewardEntry
+from nextscene.training.rewards.base import Candidate
 from tests.fakes.claude_api import ClaudeApi
 from tests.fakes.loopback import CLAUDE, account, judge_budget, loopback, spans
 from tests.support import REPOSITORY, SMALL, build_inline, ledger, make_video, problems, run_ffmpeg
@@ -59,6 +65,26 @@ def test_a_source_a_rule_and_a_judge_of_the_page_build_a_dataset(
     assert summary.method == JUDGES["local"].method
     assert "a model on one machine wrote each scene" in (out / "README.md").read_text()
     assert problems(out, config) == []
+
+
+def test_the_reward_of_the_page_scores_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    reward = example("training/rewards/motion.py")["Motion"].build(None)
+    still = torch.zeros(3, 4, 4, 3, dtype=torch.uint8)
+    moving = (torch.arange(3) * 10).to(torch.uint8)[:, None, None, None].expand(3, 4, 4, 3)
+    tokens = torch.zeros(1, 1)
+    reward.ask([Candidate("c", "s", 0, i, tokens, tokens, video, 16.0) for i, video in enumerate((still, moving))])
+    assert [verdict.reward for verdict in reward.verdicts()] == [0.0, 1.0] and reward.verdicts() == []
+    monkeypatch.setitem(REWARDS, "motion", RewardEntry("training.rewards.motion", "Motion"))
+    assert from_names(RewardConfig, {"kind": "motion"}, "recipe").kind == "motion"
+
+
+def test_the_stage_of_the_page_is_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert toml
+    monkeypatch.setitem(STAGES, "polish", "flow_matching")
+    recipe = from_tree(Recipe, tomllib.loads(toml[1]), "polish.toml")
+    assert (recipe.stage, recipe.steps, recipe.trainable) == ("polish", 100, ("transformer.*",))
 
 
 @pytest.mark.slow
