@@ -1,4 +1,7 @@
-"""Price and budget of a judge that costs money."""
+"""Price and budget of a judge that costs money.
+
+Tested in tests/pipelines/cli/test_begun_dataset.py.
+"""
 
 from __future__ import annotations
 

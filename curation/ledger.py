@@ -1,4 +1,7 @@
-"""The ledger: one row per clip with outcome, reason and measurements. Writing a unit's file commits the unit."""
+"""The ledger: one row per clip with outcome, reason and measurements. Writing a unit's file commits the unit.
+
+Tested in tests/curation/test_hostile_rows.py.
+"""
 
 from __future__ import annotations
 

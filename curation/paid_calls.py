@@ -1,4 +1,7 @@
-"""All paid calls for a clip: those of this attempt, and of earlier ones."""
+"""All paid calls for a clip: those of this attempt, and of earlier ones.
+
+Tested in tests/curation/run/test_asking_anew.py.
+"""
 
 from __future__ import annotations
 

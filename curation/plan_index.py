@@ -1,4 +1,7 @@
-"""An in-memory index of the plan: its columns as arrays that are sorted by clip id."""
+"""An in-memory index of the plan: its columns as arrays that are sorted by clip id.
+
+Tested in tests/curation/run/test_source_changes.py.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@
 
 `FIRST` is the time of the clip's first frame, `SECONDS` the most that the clip lasts. Writes to `TARGET` one line of
 JSON for each fault that the clip shows: its time, and what demuxer or decoder said.
+
+Tested in tests/damage/test_damage.py.
 """
 
 from __future__ import annotations

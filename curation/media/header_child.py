@@ -5,6 +5,8 @@
 Each request is a JSON object: the bounds, and `path`, or null if the parent reads the file for it. The answer is a JSON
 object with `measured`, `raised` or `fault`; any number of `read`s may come before it, which the parent answers with
 bytes. The process ends when the parent hangs up, which it also does by dying, and when a request exceeds the bounds.
+
+Tested in tests/curation/media/test_header_reader.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A manifest as a source: CSV, JSON lines or Parquet with `video` and, optionally, `caption`, `start`, `end`, `id`."""
+"""A manifest as a source: CSV, JSON lines or Parquet with `video` and, optionally, `caption`, `start`, `end`, `id`.
+
+Tested in tests/curation/sources/test_sources.py.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Tables of clips as files: CSV, JSON lines and Parquet, read a row at a time.
 
 Bytes that are not UTF-8 come out as `surrogateescape` leaves them, so that they are the matter of one row.
+
+Tested in tests/curation/sources/test_cell_values.py.
 """
 
 from __future__ import annotations
