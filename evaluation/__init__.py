@@ -1,4 +1,38 @@
-"""Judging generated videos: scores of models, and how they compare."""
+"""Evaluation of models by videos that they generate: `evaluate`, and the scenes, scores and comparisons it works with.
+
+Names are imported when they are first used: `evaluate` imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if __name__ != "nextscene.evaluation":  # one module under two names would be two modules
     raise ImportError(f"{__name__} is a part of nextscene; import nextscene.evaluation")
+
+if TYPE_CHECKING:
+    from nextscene.evaluation.comparison import EvaluationResult, ModelResult
+    from nextscene.evaluation.run import evaluate
+    from nextscene.evaluation.scenes import dataset_scenes
+    from nextscene.evaluation.score import Score
+
+__all__ = ["EvaluationResult", "ModelResult", "Score", "dataset_scenes", "evaluate"]
+
+_MODULE_OF = {
+    "EvaluationResult": "comparison",
+    "ModelResult": "comparison",
+    "Score": "score",
+    "dataset_scenes": "scenes",
+    "evaluate": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,6 +15,8 @@ from nextscene.common.storage import Storage
 from nextscene.curation.media.video_writer import encode_video
 
 RECORDS = "videos.jsonl"
+VIDEOS = "videos"
+"""The folder of a model's videos in an evaluation."""
 Record = Mapping[str, Any]
 _FLAGS = {"scene": "the scene", "seed": "its seed (--seed)", "model": "the model"}
 """Other fields of a record are called as the flags that set them."""

@@ -37,6 +37,7 @@ from nextscene.pipelines.cli.estimate import ASSUMED, print_estimate
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.options import BudgetAmount, NoBound, options
 from nextscene.pipelines.cli.paths import LocalPath
+from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 from nextscene.shards.format.dataset_hints import describe_folder, explain_missing_dataset
@@ -245,7 +246,7 @@ def _look(out: Storage, verifying: bool) -> int:
             " unfinished work; verify again when it has ended.",
             markup=False,
         )
-    watch = console.ProgressLine("verifying")
+    watch = ProgressLine("verifying")
     try:
         found = list(verify(out, recorded, config, watch))
     finally:

@@ -22,6 +22,7 @@ from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out, located
+from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import LATENTS
 from nextscene.shards.format.manifest import Manifest
@@ -105,7 +106,7 @@ def _encode(
     encoder = LatentEncoder(data, place, encoding, rank, world)
     encoder.check(check_vae(ltx))
     vae = open_vae(ltx, torch.float32).to(_device(device))  # bfloat16 would be coarser than what is stored
-    watch = console.ProgressLine("encoding")
+    watch = ProgressLine("encoding")
     if rank == 0:
         watch.begin(encoder.planned, encoder.done)
     try:

@@ -11,11 +11,13 @@ from nextscene.common.hashing import path_sha256
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
+import hashlib
 import shutil
 import subprocess
 import tarfile
 import tempfile
 import zipfile
+from importlib import resources
 
 import click
 
@@ -33,7 +35,7 @@ _FILM_IN_ZIP = "moviepy_10_minutes/resources/bbb.mp4"
 _FILM = "big_buck_bunny.mp4"
 _FILM_SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
 _LIST = "shots.csv"
-_SHOTS = Path(__file__).resolve().parent.parent / "samples" / "big_buck_bunny.csv"
+_SHOTS = resources.files("nextscene.samples") / "big_buck_bunny.csv"
 
 
 @click.command(cls=Command)
@@ -50,7 +52,7 @@ def main(folder: Path) -> None:
     film, shots = folder / _FILM, folder / _LIST
     try:
         check_free(folder.absolute())
-        for file, sha256 in {film: _FILM_SHA256, shots: path_sha256(_SHOTS)}.items():
+        for file, sha256 in {film: _FILM_SHA256, shots: hashlib.sha256(_SHOTS.read_bytes()).hexdigest()}.items():
             if file.exists() and path_sha256(file) != sha256:
                 console.fail(
                     f"{file} is there already, and is not ours; delete it, or name another folder", console.USAGE
@@ -85,8 +87,8 @@ def _download(scratch: Path) -> Path:
     done = subprocess.run([*command, _PACKAGE], capture_output=True, text=True, check=False)
     archive = scratch / _ARCHIVE
     if done.returncode or not archive.exists():
-        said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        console.fail(f"pip could not download the source archive of {_PACKAGE}; it said: {said}", console.STOPPED)
+        reason = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        console.fail(f"pip could not download the source archive of {_PACKAGE}; it said: {reason}", console.STOPPED)
     if path_sha256(archive) != _ARCHIVE_SHA256:
         console.fail(f"{_ARCHIVE} is not the file this was made for: another sha256", console.STOPPED)
     return archive

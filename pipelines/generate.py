@@ -23,21 +23,13 @@ from nextscene.common.storage import Storage
 from nextscene.curation.media.video_writer import encode_video
 from nextscene.curation.sources.clip import is_media
 from nextscene.evaluation.video_folder import RECORDS, Record, VideoFolder
+from nextscene.evaluation.videos import generate, make_missing, open_generator, video_record
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
-from nextscene.pipelines.cli.generation import (
-    MOST_SEED,
-    SAMPLES,
-    fill,
-    made,
-    open_generator,
-    record,
-    sampling_options,
-    scenes_in,
-    wrong_with,
-)
+from nextscene.pipelines.cli.generation import MOST_SEED, SAMPLES, sampling_options, scenes_in, wrong_with
 from nextscene.pipelines.cli.paths import LocalPath, check_out, check_writable
+from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import VIDEOS, claimed
 from nextscene.training.generation.open_generator import GeneratorSpec, of_checkpoint, of_export, of_original
@@ -116,7 +108,7 @@ def main(
     begun = time.monotonic()
     opening = _opening(run, checkpoint, original, qwen, ltx, form, asked)
     wanted = enumerate(text for text in texts for _ in range(samples))
-    records = [record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
+    records = [video_record(opening, f"{number:04}.mp4", text, seed + number) for number, text in wanted]
     count = _one(opening, records, out) if alone else _many(opening, records, out, batch)
     _print_summary(records, count, out, alone, time.monotonic() - begun)
 
@@ -173,7 +165,7 @@ def _opening(
 def _one(opening: GeneratorSpec, records: Sequence[Record], out: Path) -> int:
     check_writable(out.absolute().parent)
     encode_video(
-        made(open_generator(opening), records)[0], Storage.at(out.absolute().parent), out.name, opening.sampling.fps
+        generate(open_generator(opening), records)[0], Storage.at(out.absolute().parent), out.name, opening.sampling.fps
     )
     return 1
 
@@ -181,7 +173,7 @@ def _one(opening: GeneratorSpec, records: Sequence[Record], out: Path) -> int:
 def _many(opening: GeneratorSpec, records: Sequence[Record], out: Path, batch: int) -> int:
     VideoFolder(Storage.at(out)).check(records)  # before the lock, which is a change too
     with claimed(Storage.at(out), VIDEOS) as place, hold_lock(place, uuid.uuid4().hex) as heartbeat:
-        return fill(VideoFolder(heartbeat.out), opening, records, batch)
+        return make_missing(VideoFolder(heartbeat.out), opening, records, batch, ProgressLine("generating", "videos"))
 
 
 def _print_summary(records: Sequence[Record], count: int, out: Path, alone: bool, seconds: float) -> None:

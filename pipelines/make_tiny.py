@@ -10,22 +10,19 @@ if __name__ == "__main__":
 from nextscene.pipelines.cli import startup  # noqa: F401  before all that may be missing, and all that takes its time
 
 # isort: split
+import itertools
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.command import Command
 from nextscene.pipelines.cli.exit_codes import handle_errors
 from nextscene.pipelines.cli.paths import LocalPath, check_dataset, check_out
+from nextscene.pipelines.cli.progress import ProgressBar
 from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.folder_mark import TOYS
 
-_LINE_EVERY_SECONDS = 5.0
 _GO_ON = "nothing was written; run the same command again"
 
 
@@ -58,30 +55,21 @@ def _make(data: str, out: Path, steps: int) -> None:
     if is_made(data, out, steps):
         console.out.print(f"Nothing to do: {out} holds the toy checkpoints of {data}.", markup=False)
         return
-    with _progress(len(clips) + 1 + steps) as tick:
+    total, done = len(clips) + 1 + steps, itertools.count(1)
+    bar = ProgressBar("steps")
+    bar.begin(total, 0)
+
+    def tick(what: str) -> None:
+        now = next(done)
+        bar.show(now, what, f"{what}: {now} of {total}")
+
+    try:
         make_toy_models(data, out, steps, min(2, os.cpu_count() or 1), tick)
+    finally:
+        bar.end()
     console.out.print(f"made      {out}/qwen and {out}/ltx, of {len(clips):,} clips", markup=False)
     training = command("train", "--recipe", "tiny", "--data", data, "--qwen", out / "qwen", "--ltx", out / "ltx")
     console.out.print(f"next      {training} …", markup=False)
-
-
-@contextmanager
-def _progress(ticks: int) -> Iterator[Callable[[str], None]]:
-    """A live bar on a terminal, otherwise a line every few seconds."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    on_terminal = console.err.is_terminal
-    with Progress(*columns, console=console.err, transient=True, disable=not on_terminal) as bar:
-        task = bar.add_task("", total=ticks)
-        told = time.monotonic()
-
-        def tick(what: str) -> None:
-            nonlocal told
-            bar.update(task, advance=1, description=what)
-            if not on_terminal and time.monotonic() - told >= _LINE_EVERY_SECONDS:
-                told = time.monotonic()
-                console.err.print(f"{what}: {bar.tasks[0].completed:.0f} of {ticks}", markup=False)
-
-        yield tick
 
 
 if __name__ == "__main__":

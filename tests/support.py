@@ -37,7 +37,7 @@ from nextscene.curation.sources import Source
 from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit
 from nextscene.curation.summary import BuildSummary, publish_summary, sums_of_last_run
 from nextscene.curation.verify.verify import verify
-from nextscene.pipelines.cli.console import ProgressLine
+from nextscene.pipelines.cli.progress import ProgressLine
 from nextscene.shards.format.checksums import write_checksums
 from nextscene.shards.format.layout import CHECKSUMS
 from nextscene.shards.format.manifest import Manifest

@@ -1,25 +1,18 @@
-"""What the commands share that make videos: what one may choose of them, a file of scenes, and filling a folder."""
+"""Flags of the commands that make videos, and files of scenes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from nextscene.common.config_loader import leaves
 from nextscene.common.errors import UsageError
-from nextscene.evaluation.video_folder import Record, VideoFolder
 from nextscene.pipelines.cli import console
 from nextscene.pipelines.cli.options import Finite, in_toml, setting_option
 from nextscene.training.generation.base import ORIGINAL_FPS, Sampling
-
-if TYPE_CHECKING:
-    from nextscene.training.generation.base import Generator
-    from nextscene.training.generation.open_generator import GeneratorSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,56 +74,3 @@ def wrong_with(scene: str) -> str:
         return "holds a zero byte, and is no text"
     size = len(scene.encode())
     return f"has {size:,} bytes, and {_LONGEST_SCENE:,} are the most" if size > _LONGEST_SCENE else ""
-
-
-def record(opening: GeneratorSpec, file: str, scene: str, seed: int) -> Record:
-    """How one video is to be made."""
-    return {"file": file, "scene": scene, "seed": seed, "model": opening.name, **asdict(opening.sampling)}
-
-
-def fill(
-    folder: VideoFolder, opening: GeneratorSpec, records: Sequence[Record], batch: int, verb: str = "generating"
-) -> int:
-    """How many had to be made. While some are written, the next are made."""
-    left = [record for record in records if not folder.holds(record)]
-    if not left:
-        return 0
-    folder.check(left)
-    generator = open_generator(opening)
-    folder.claim(left)
-    watch = console.ProgressLine(verb)
-    watch.begin(len(records), len(records) - len(left))
-    try:
-        with ThreadPoolExecutor(1) as writer:
-            writing: Future[None] | None = None
-            for at in range(0, len(left), batch):
-                some = left[at : at + batch]
-                videos = made(generator, some)
-                if writing:
-                    writing.result()
-                writing = writer.submit(folder.put, some, videos)
-                watch.advance(len(some))
-                watch.tick()
-            if writing:
-                writing.result()
-    finally:
-        watch.end()
-    return len(left)
-
-
-def open_generator(opening: GeneratorSpec) -> Generator:
-    """On the device of this process."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    from nextscene.training.distributed.process_group import local_device
-
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
-    of_transformers.set_verbosity_error()  # that vision tower and head are left out is meant
-    return opening.open(local_device())
-
-
-def made(generator: Generator, records: Sequence[Record]) -> Any:
-    """uint8 [B, F, H, W, RGB], for numpy."""
-    return generator.videos([one["scene"] for one in records], [one["seed"] for one in records]).numpy()

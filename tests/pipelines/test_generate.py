@@ -160,7 +160,7 @@ def test_what_stands_there_made_alike_is_not_made_again_and_nothing_is_opened_fo
     given.make()
     stamps, records = given.stamps, given.records
     with monkeypatch.context() as patch:
-        patch.setattr("nextscene.pipelines.cli.generation.open_generator", lambda _: pytest.fail("a model was opened"))
+        patch.setattr("nextscene.evaluation.videos.open_generator", lambda _: pytest.fail("a model was opened"))
         assert "0 videos" in given.make() and "3 stood there already" in given.make("--batch", "2")
     assert (given.stamps, given.records) == (stamps, records)
     (given.out / "0001.mp4").unlink()

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from nextscene.curation.progress import Stages
 from nextscene.judge.call_progress import CallProgress
-from nextscene.pipelines.cli import stage_progress
+from nextscene.pipelines.cli import progress
 from nextscene.pipelines.cli.stage_progress import BuildProgress
 
 PLANNED = Stages(30, 30, 30, 2)
@@ -20,10 +20,8 @@ ASKING = CallProgress(answers=1234, spent=Decimal("1.5"), lost=Decimal(0), under
 
 def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> str:
     page = io.StringIO()
-    monkeypatch.setattr(
-        stage_progress, "err", Console(file=page, force_terminal=is_terminal, width=200, soft_wrap=True)
-    )
-    monkeypatch.setattr(stage_progress, "_LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "err", Console(file=page, force_terminal=is_terminal, width=200, soft_wrap=True))
+    monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", 0.0)
     watch = BuildProgress()
     watch.begin(PLANNED, Stages())
     for done in ticks:
@@ -35,7 +33,7 @@ def told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, *ticks: Stages) -> 
 def test_a_line_tells_every_stage_and_the_dollars(monkeypatch: pytest.MonkeyPatch) -> None:
     line = told(monkeypatch, False, Stages(20, 11, 5, 1))
     assert line.startswith("screened 20, asked 11, cut 5 of 30 clips, sealed 1 of 2 shards; ")
-    assert line.endswith("clips a second; $1.50 for 1,234 answers, 7 under way\n")
+    assert line.endswith("clips a second; $1.50 for 1,234 answers, 7 in flight\n")
 
 
 def test_the_bar_moves_before_any_clip_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +48,7 @@ def test_what_a_retry_does_anew_is_a_bar_of_its_own_and_counts_from_where_it_beg
 ) -> None:
     at: list[str] = []
     ended: list[int] = []
-    monkeypatch.setattr(stage_progress, "err", Console(file=io.StringIO(), force_terminal=True, width=200))
+    monkeypatch.setattr(progress, "err", Console(file=io.StringIO(), force_terminal=True, width=200))
     monkeypatch.setattr(Progress, "update", lambda *_, completed, description: at.append(description))
     monkeypatch.setattr(Progress, "stop", lambda _: ended.append(len(at)))
     watch = BuildProgress()

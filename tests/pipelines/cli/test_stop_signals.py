@@ -30,7 +30,7 @@ ENTRIES = {
     "show": ("open_out", ["o"]),
     "report": ("open_out", ["o"]),
     "make_tiny": ("_make", ["--data", "d", "--out", "o"]),
-    "fetch_film": ("_sha256", ["o"]),
+    "fetch_film": ("check_free", ["o"]),
 }
 """Of each command what it calls first, and the least that it must be given."""
 

@@ -1,0 +1,83 @@
+"""Videos of a model, made into a folder as far as they are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nextscene.evaluation.progress import Progress
+from nextscene.evaluation.seeds import video_seed
+from nextscene.evaluation.video_folder import Record, VideoFolder
+
+if TYPE_CHECKING:
+    from nextscene.training.generation.base import Generator
+    from nextscene.training.generation.open_generator import GeneratorSpec
+
+
+def video_record(spec: GeneratorSpec, file: str, scene: str, seed: int) -> Record:
+    """Return the record of a video that is to be made: all that decides it."""
+    return {"file": file, "scene": scene, "seed": seed, "model": spec.name, **asdict(spec.sampling)}
+
+
+def plan_videos(
+    spec: GeneratorSpec, scenes: Sequence[str], samples: int, seed: int, name_file: Callable[[int, int], str]
+) -> list[Record]:
+    """Return the records of `samples` videos of each scene. `name_file` is given the numbers of scene and sample."""
+    return [
+        video_record(spec, name_file(number, sample), scene, video_seed(seed, scene, sample))
+        for number, scene in enumerate(scenes)
+        for sample in range(samples)
+    ]
+
+
+def make_missing(
+    folder: VideoFolder, spec: GeneratorSpec, records: Sequence[Record], batch: int, progress: Progress
+) -> int:
+    """Make the videos that the folder does not hold, `batch` at a time, and return how many that were.
+
+    While some are encoded, the next are generated. The model is opened only if a video is missing. Raise UsageError if
+    another video is in the way, or as `VideoFolder.put`.
+    """
+    missing = [record for record in records if not folder.holds(record)]
+    if not missing:
+        return 0
+    folder.check(missing)
+    generator = open_generator(spec)
+    folder.claim(missing)
+    progress.begin(len(records), len(records) - len(missing))
+    try:
+        with ThreadPoolExecutor(1) as writer:
+            writing: Future[None] | None = None
+            for at in range(0, len(missing), batch):
+                some = missing[at : at + batch]
+                videos = generate(generator, some)
+                if writing:
+                    writing.result()
+                writing = writer.submit(folder.put, some, videos)
+                progress.advance(len(some))
+                progress.tick()
+            if writing:
+                writing.result()
+    finally:
+        progress.end()
+    return len(missing)
+
+
+def open_generator(spec: GeneratorSpec) -> Generator:
+    """Open the model on the device of this process, without progress bars of the libraries."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    from nextscene.training.distributed.process_group import local_device
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    of_transformers.set_verbosity_error()  # it would warn that vision tower and head are missing, which is intended
+    return spec.open(local_device())
+
+
+def generate(generator: Generator, records: Sequence[Record]) -> Any:
+    """Return the videos of these records, uint8 [B, F, H, W, RGB], as a NumPy array."""
+    return generator.videos([one["scene"] for one in records], [one["seed"] for one in records]).numpy()
