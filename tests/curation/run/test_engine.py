@@ -14,7 +14,7 @@ from ray import exceptions
 from nextscene.common.errors import RunStopped
 from nextscene.common.storage import Storage
 from nextscene.curation.plan import PlannedClip, Unit
-from nextscene.curation.run import cluster_size, engine, step_timeouts
+from nextscene.curation.run import cluster_size, engine, step_tasks, step_timeouts
 from nextscene.curation.run.crash_counts import CLIP_CRASHES_ALLOWED
 from nextscene.curation.run.engine import Engine
 from nextscene.curation.sealing.remaining import ShardWork
@@ -163,6 +163,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         cluster: Cluster, units: int, waiting: int = 4, check: Callable[[], None] = lambda: None, clips: int = 1
     ) -> int:
         monkeypatch.setattr(engine, "ray", cluster)
+        monkeypatch.setattr(step_tasks, "ray", cluster)
         monkeypatch.setattr(cluster_size, "ray", cluster)
         monkeypatch.setattr(engine, "JudgeActor", lambda _: cluster)
         done: list[int] = []
