@@ -1,4 +1,19 @@
-"""The ways a run ends early. Each message is one line that names the thing, the reason and the remedy."""
+"""The errors that a user can act on. Each message is one line that names the thing, the reason and the remedy.
+
+    NextSceneError
+    ├── UsageError      exit 2: the command, the configuration or the source cannot work as given
+    │   ├── SettingsError, BadLocation, NotOurs, DatasetNotFound, StateMismatch, NoDecoder, DamagedConfig
+    │   └── JudgeUsageError
+    ├── DataError       exit 1: a file of a dataset is damaged
+    │   └── DamagedRecord, DamagedShard (MissingShard, TooManyBadClips), DamagedVideo
+    └── StoppedError    exit 3: storage, network, account or machine failed; the same command continues
+        ├── RunStopped (RayFailed, AskingEnded, LeftUndecided, SourceGone, CannotSeal)
+        ├── StorageFault, DatasetChanged
+        ├── JudgeStopped (OverBudget)
+        └── TrainingStopped (WorkersLost, TrainingPaused)
+
+`pipelines.cli.exit_codes` turns them into a line and an exit code.
+"""
 
 
 class NextSceneError(Exception):
@@ -18,7 +33,7 @@ class DataError(NextSceneError):
 
 
 class StoppedError(NextSceneError):
-    """Storage, network, account or machine failed. All that was finished is kept; the same command goes on."""
+    """Storage, network, account or machine failed. All finished work is kept; the same command continues."""
 
     exit_code = 3
 
@@ -28,19 +43,19 @@ class RunStopped(StoppedError):
 
 
 class RayFailed(RunStopped):
-    """Ray failed under a step. Why is for the supervisor to find out, who sees Ray's servers."""
+    """Ray failed during a step. The supervisor, which sees Ray's servers, finds the cause."""
 
 
 class AskingEnded(RunStopped):
-    """The budget, the account or the network ended the asking. All that was decided is sealed, and on the page."""
+    """The budget, the account or the network ended the judging. All decided clips are sealed, and on the page."""
 
 
 class LeftUndecided(AskingEnded):
-    """The money left is too little for some clips. The run goes on with the others, and ends with this."""
+    """The remaining budget is too small for some clips. The run continues with the others, and ends with this."""
 
 
 class SourceGone(RunStopped):
-    """Nothing is where the source was that OUT was planned from, at `location`."""
+    """The source that OUT was planned from is missing at `location`."""
 
     def __init__(self, message: str, location: str) -> None:
         super().__init__(message, location)

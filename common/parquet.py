@@ -2,6 +2,8 @@
 
 A process that exits while Arrow's threads start is aborted, and a fork loses them. Tested in
 tests/curation/test_plan.py.
+
+Tested in tests/shards/format/test_index.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A file object over reads by offset, for libraries that need to seek."""
+"""A file object over reads by offset, for libraries that need to seek.
+
+Tested in tests/curation/media/test_header_reader.py.
+"""
 
 from __future__ import annotations
 

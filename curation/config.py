@@ -1,4 +1,7 @@
-"""Settings of a build: those that decide the bytes of the dataset, and the few that do not."""
+"""Settings of a build: those that decide the bytes of the dataset, and the few that do not.
+
+Tested in tests/pipelines/cli/test_options.py.
+"""
 
 from __future__ import annotations
 

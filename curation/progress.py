@@ -31,7 +31,7 @@ class Stages:
         )
 
 
-class Progress(Protocol):
+class ProofProgress(Protocol):
     """Receives the progress of a verification, in clips."""
 
     def begin(self, planned: int, decided: int) -> None:

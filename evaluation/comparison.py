@@ -1,4 +1,7 @@
-"""The result of an evaluation: each model's score, and how the models compare."""
+"""The result of an evaluation: each model's score, and how the models compare.
+
+Tested in tests/evaluation/test_run.py.
+"""
 
 from __future__ import annotations
 

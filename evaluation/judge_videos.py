@@ -1,4 +1,7 @@
-"""Videos of a folder put to the judge: a question about each, what came of it, and the record of that."""
+"""Videos of a folder put to the judge: a question about each, what came of it, and the record of that.
+
+Tested in tests/evaluation/test_run.py.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from nextscene.judge.call_progress import CallProgress
 
 
-class Progress(Protocol):
+class VideoProgress(Protocol):
     """Progress of one part of the work, in videos."""
 
     def begin(self, planned: int, decided: int) -> None:
@@ -27,7 +27,7 @@ class Progress(Protocol):
         """The part ends, also with an error."""
 
 
-NewProgress = Callable[[str], Progress]
+NewProgress = Callable[[str], VideoProgress]
 """Returns the progress of a part that is described by a few words, such as `generating sft`."""
 
 

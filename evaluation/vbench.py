@@ -1,4 +1,7 @@
-"""Folders of videos for VBench, which judges them itself."""
+"""Folders of videos for VBench, which judges them itself.
+
+Tested in tests/pipelines/test_generate.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A folder of generated videos, and `videos.jsonl`, which has a line on how each of them was made."""
+"""A folder of generated videos, and `videos.jsonl`, which has a line on how each of them was made.
+
+Tested in tests/pipelines/test_generate.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Videos of a model, made into a folder as far as they are not there yet."""
+"""Videos of a model, made into a folder as far as they are not there yet.
+
+Tested in tests/pipelines/test_generate.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nextscene.evaluation.progress import Progress
+from nextscene.evaluation.progress import VideoProgress
 from nextscene.evaluation.seeds import video_seed
 from nextscene.evaluation.video_folder import Record, VideoFolder
 
@@ -33,7 +36,7 @@ def plan_videos(
 
 
 def make_missing(
-    folder: VideoFolder, spec: GeneratorSpec, records: Sequence[Record], batch: int, progress: Progress
+    folder: VideoFolder, spec: GeneratorSpec, records: Sequence[Record], batch: int, progress: VideoProgress
 ) -> int:
     """Make the videos that the folder does not hold, `batch` at a time, and return how many that were.
 

@@ -1,4 +1,7 @@
-"""`nextscene encode`: the latents of a dataset, computed once instead of in every epoch of training."""
+"""`nextscene encode`: the latents of a dataset, computed once instead of in every epoch of training.
+
+Tested in tests/training/data/test_latent_cache.py.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """WebDataset tars as input: members that share a name up to the first dot belong together.
 
 A video whose own name has dots (`Movie.2019.1080p.mp4`) is a sample of its own, named up to the last one.
+
+Tested in tests/curation/sources/test_sources.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from nextscene.common.storage import Storage
 from nextscene.curation.config import BuildConfig
 from nextscene.curation.ledger import Tally
 from nextscene.curation.plan import Plan
-from nextscene.curation.progress import Progress
+from nextscene.curation.progress import ProofProgress
 from nextscene.curation.recorded_config import RecordedConfig
 from nextscene.curation.sealing.committed import CommittedState
 from nextscene.curation.sealing.retry import OpenRetry
@@ -64,7 +64,7 @@ class Finding:
     wrong: bool = True
 
 
-def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress: Progress) -> Iterator[Finding]:
+def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress: ProofProgress) -> Iterator[Finding]:
     """Yield each thing that is wrong, as one line that names file and remedy; then what was covered, and by what.
 
     Reads every file; `progress` is told of each shard that was looked at.

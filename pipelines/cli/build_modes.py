@@ -1,6 +1,8 @@
 """The modes of a build as commands of their own: `nextscene status`, `verify`, `retry` and `estimate`.
 
 Each calls the command `build` with the flag of that mode.
+
+Tested in tests/pipelines/test_out_alone.py.
 """
 
 from __future__ import annotations

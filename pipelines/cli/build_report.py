@@ -1,4 +1,7 @@
-"""What a build says at its end: the account, the source beside the plan, and what may be done next."""
+"""What a build says at its end: the account, the source beside the plan, and what may be done next.
+
+Tested in tests/pipelines/test_out_alone.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How every command ends: with one line where it could not do what it was asked, and with an exit code."""
+"""How every command ends: with one line where it could not do what it was asked, and with an exit code.
+
+Tested in tests/pipelines/cli/test_stop_signals.py.
+"""
 
 from __future__ import annotations
 

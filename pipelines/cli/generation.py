@@ -1,4 +1,7 @@
-"""Flags of the commands that make videos, and files of scenes."""
+"""Flags of the commands that make videos, and files of scenes.
+
+Tested in tests/pipelines/test_generate.py.
+"""
 
 from __future__ import annotations
 

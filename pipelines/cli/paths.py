@@ -1,4 +1,7 @@
-"""Where the commands of the trainer write: a local folder, apart from the data."""
+"""Where the commands of the trainer write: a local folder, apart from the data.
+
+Tested in tests/pipelines/test_wrong_models.py.
+"""
 
 from __future__ import annotations
 

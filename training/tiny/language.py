@@ -1,4 +1,7 @@
-"""A toy Qwen2.5-VL with random weights, laid out as the published one, and tokenizers made of a dataset's words."""
+"""A toy Qwen2.5-VL with random weights, laid out as the published one, and tokenizers made of a dataset's words.
+
+Tested in tests/training/tiny/test_make.py.
+"""
 
 from __future__ import annotations
 

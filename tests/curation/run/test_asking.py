@@ -312,7 +312,7 @@ def test_what_fails_with_the_server_time_after_time_while_others_are_answered_en
 ) -> None:
     """The patience of the real run is shortened."""
     monkeypatch.setattr("nextscene.judge.api.client.backoff", lambda tries: 0.02)
-    monkeypatch.setattr("nextscene.judge.api.client._STRIKES", 3)
+    monkeypatch.setattr("nextscene.judge.api.client._MAX_FAILURES", 3)
     source = spans(tmp_path, ["bad thing ALWAYS-500", *(f"thing {i} FAIL3" for i in range(3))])
     build_inline(source, tmp_path / "out", CLAUDE, judge_budget=judge_budget())
     assert outcomes(tmp_path / "out") == [("failed", "judge_error"), *[("dropped", "no_pass")] * 3]

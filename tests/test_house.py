@@ -1,0 +1,55 @@
+"""How the code is laid out and written: one name for one thing, a test for each module, plain words."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support import REPOSITORY
+from tests.test_imports import BELOW
+
+TESTED_IN = re.compile(r"Tested in (tests/[\w/]+\.py)")
+
+
+def modules() -> Iterator[Path]:
+    """Yield every module of the rooms, as its path below the repository."""
+    for room in BELOW:
+        for path in sorted((REPOSITORY / room).rglob("*.py")):
+            yield path.relative_to(REPOSITORY)
+
+
+def tree(module: Path) -> ast.Module:
+    return ast.parse((REPOSITORY / module).read_text(encoding="utf-8"))
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    names = Counter(
+        node.name for module in modules() for node in ast.walk(tree(module)) if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_module_has_a_test_of_its_name_or_says_where_it_is_tested() -> None:
+    without = []
+    for module in modules():
+        docstring = ast.get_docstring(tree(module)) or ""
+        named = TESTED_IN.findall(docstring)
+        assert all((REPOSITORY / path).is_file() for path in named), module
+        own = REPOSITORY / "tests" / module.parent / f"test_{module.name}"
+        if module.name != "__init__.py" and not own.is_file() and not named:
+            without.append(str(module))
+    assert without == []
+
+
+def test_every_test_of_a_room_lies_where_its_module_lies() -> None:
+    """Folders of tests mirror those of the rooms, so that a test is found by the path of what it tests."""
+    astray = [
+        str(path.parent.relative_to(REPOSITORY))
+        for room in BELOW
+        for path in (REPOSITORY / "tests" / room).rglob("test_*.py")
+        if not (REPOSITORY / path.parent.relative_to(REPOSITORY / "tests")).is_dir()
+    ]
+    assert astray == []
