@@ -32,5 +32,5 @@ class UncaptionedClips:
 
 
 def frames_to_caption(name: str, config: BuildConfig) -> int:
-    """Return the number of frames that a clip is captioned from. A video is assumed to be long enough for all."""
+    """Return the number of frames to caption a clip from. A video is assumed to be long enough for all of them."""
     return 1 if is_image(name) else config.claude.frames

@@ -20,13 +20,13 @@ from nextscene.prompts import load
 from nextscene.shards.format.sample import SCHEMA_VERSION
 
 CUT_VERSION = 2
-"""Version of the cut's own logic. It counts up when the same file and settings give other bytes or another outcome."""
+"""Version of the cut's own logic. It is raised when the same file and settings give other bytes or another outcome."""
 
 LEGACY_VALUES: dict[str, Any] = {"claude.prompt_version": 1, "cut_version": 1, "rules.further": ""}
 """Setting → its value in datasets that were begun before the setting existed, which may differ from the default.
 
-Every new setting gets an entry. A dataset with this value makes the same decisions as one without the setting, and has
-the same fingerprint.
+Every new setting gets an entry. A dataset with this value makes the same decisions and has the same fingerprint as one
+without the setting.
 """
 
 _MAX_CRF = 51
@@ -76,7 +76,7 @@ class FilmConfig:
 
 @dataclass(frozen=True)
 class RunLimits:
-    """Limits of time and memory. They protect the run and do not change what it makes."""
+    """Limits of time and memory. They protect the run and do not change its output."""
 
     clip_seconds: float = setting(120.0, "Seconds to decode and encode one clip.")
     clip_memory_mb: int = setting(4096, "Megabytes of memory to decode and encode one clip.")
@@ -149,7 +149,7 @@ class BuildConfig:
         return getattr(self, table) if table else None
 
     def identity_settings(self, ffmpeg_build: str) -> dict[str, Any]:
-        """Return dotted name → value of everything that decides the dataset's bytes, to compare two runs."""
+        """Return all settings that decide the dataset's bytes, as dotted name → value, to compare two runs."""
         unused = {"limits", *(kind.settings for kind in JUDGES.values())} - {self.judge_kind.settings}
         chosen = {
             name: value
@@ -169,11 +169,11 @@ def fingerprint(identity_settings: Mapping[str, Any]) -> str:
 def as_tables(config: BuildConfig) -> dict[str, Any]:
     """Return the configuration as nested tables, for TOML."""
     tree = asdict(config)
-    if not config.rules.further:  # as versions that do not know it wrote it, which can go on with it
+    if not config.rules.further:  # leave it out, so that versions that do not know the setting can continue the dataset
         del tree["rules"]["further"]
     return tree
 
 
 def legacy_value(name: str) -> Any:
-    """Return the value of a setting in datasets that were begun before it existed; None for an unknown name."""
+    """Return a setting's value in datasets that were begun before the setting existed; None for an unknown name."""
     return LEGACY_VALUES[name] if name in LEGACY_VALUES else flat(BuildConfig()).get(name)

@@ -1,4 +1,6 @@
-"""Refusing a source that gives the same clip twice: ids are compared as numbers, then the rows of those that repeat.
+"""The check that a source does not give the same clip twice.
+
+The ids are compared as numbers first, and then the rows of the ids that repeat.
 
 Tested in tests/curation/test_plan.py.
 """
@@ -17,7 +19,7 @@ from nextscene.curation.sources import Source
 
 
 def refuse_duplicates(plan: BinaryIO, ids: array[int], source: Source) -> None:
-    """Raise UsageError if two clips of a written plan have the same id. `ids` are the `id64` of all of its clips."""
+    """Raise UsageError if two clips of a written plan have the same id. `ids` has the `id64` of each of its clips."""
     values = np.sort(np.frombuffer(ids, dtype=np.uint64))
     suspects = {int(value) for value in values[1:][values[1:] == values[:-1]]}
     if not suspects:
@@ -45,5 +47,5 @@ def id64(clip_id: str) -> int:
 
 
 def one_line(name: str) -> str:
-    """Return a name as it stands in a message: short, and on one line."""
+    """Return a name as a message shows it: short and on one line."""
     return readable_text(" ".join(name.split()), MAX_NAME)

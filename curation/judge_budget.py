@@ -14,11 +14,12 @@ from nextscene.judge.spending.prices import Price
 
 @dataclass(frozen=True)
 class JudgeBudget:
-    """Price, budget and way of asking. Not part of what decides the dataset: each run may have its own.
+    """Price, budget and way of asking. They do not decide the dataset: each run may have its own.
 
-    `uncaptioned` says what becomes of clips without a caption when a plan is made: they are a mistake, captioned by
-    the judge first, or left out. A plan that stands has decided it. `prices` is the table that `--prices` gave, as
-    text; "" is that of this program. `is_limit_given` is False where nobody said how much may be spent.
+    `uncaptioned` says what happens to clips without a caption when a plan is made: they are a mistake, captioned by
+    the judge first, or left out. In an existing plan this is already decided. `prices` is the text of the table that
+    `--prices` gave; "" stands for this program's own table. `is_limit_given` is False if nobody said how much may be
+    spent.
     """
 
     price: Price

@@ -25,21 +25,22 @@ T = TypeVar("T")
 
 
 def _evidence(longest: int = MAX_EVIDENCE) -> str:
-    """Return a column of text that is there to be read: `curation.storable_row` cleans it and cuts what is longer."""
+    """Return a column of text for people to read. `curation.storable_row` cleans it and cuts it to `longest`."""
     found: str = field(default="", metadata={"evidence": longest})
     return found
 
 
 def _run_specific(default: T) -> T:
-    """Return a column that tells of the run, not of the data: two runs of one plan agree in all columns but these."""
+    """Return a column that describes the run, not the data: two runs of one plan agree in all other columns."""
     return field(default=default, metadata={"run_specific": True})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One clip. Sizes are in pixels, `duration` in seconds; unknown text is "", an unknown number -1.
+    """One clip. Sizes are in pixels, `duration` is in seconds. Unknown text is "", an unknown number is -1.
 
-    `remark` is a word to count by for accepted deviations: `retimed`, the file has another modification time.
+    `remark` is a word to count accepted deviations by: `retimed` if the file has another modification time than
+    planned.
     """
 
     position: int
@@ -90,7 +91,7 @@ class Row:
 
 RETIMED = "retimed"
 _OPTIONAL_COLUMNS = frozenset(["remark"])
-"""Columns that ledgers of older versions lack."""
+"""Columns that are missing in ledgers of older versions."""
 
 RUN_SPECIFIC = tuple(f.name for f in fields(Row) if f.metadata.get("run_specific"))
 
@@ -104,7 +105,7 @@ SCHEMA = pa.schema(
 
 
 def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
-    """Write rows as Parquet, in the order given, and return the sha256 of the file."""
+    """Write rows as Parquet in the given order, and return the sha256 of the file."""
     columns = [pa.array([getattr(row, f.name) for row in rows], f.type) for f in SCHEMA]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
@@ -113,7 +114,7 @@ def write_ledger(out: Storage, path: str, rows: Sequence[Row]) -> str:
 
 
 def read_ledger(out: Storage, path: str) -> list[Row]:
-    """Return the rows of one ledger file. Raise FileNotFoundError, or DamagedRecord for a file that is not one."""
+    """Return the rows of one ledger file. Raise FileNotFoundError, or DamagedRecord if the file is not a ledger."""
     table = read_table(out, path)
     if table.schema.names != [
         name for name in SCHEMA.names if name in table.schema.names or name not in _OPTIONAL_COLUMNS
@@ -153,7 +154,7 @@ class Tally:
         return sum(count for (name, _), count in self.by_reason.items() if name == outcome)
 
     def lines(self) -> Iterator[tuple[str, str, int]]:
-        """(outcome, reason, count), kept first, then by outcome and falling count."""
+        """Yield (outcome, reason, count): kept first, then in the order of outcomes, the largest counts first."""
         order = {outcome: place for place, outcome in enumerate(OUTCOMES)}
         for (outcome, reason), count in sorted(
             self.by_reason.items(),

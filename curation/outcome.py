@@ -1,4 +1,4 @@
-"""The outcome of a clip: kept, or why not. Tested in tests/curation/stages/test_screen.py."""
+"""The outcome of a clip: kept, or the reason why not. Tested in tests/curation/stages/test_screen.py."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Outcome = Literal["kept", "rejected", "dropped", "refused", "failed", "quarantin
 OUTCOMES: tuple[Outcome, ...] = ("kept", "rejected", "dropped", "refused", "failed", "quarantined")
 Undecided = Literal["undecided"]
 UNDECIDED: Undecided = "undecided"
-"""Stands for the outcome of a clip that is not decided yet."""
+"""Placeholder for the outcome of a clip that is not decided yet."""
 NEEDS_ATTENTION: tuple[Outcome, ...] = ("failed", "quarantined")
 
 
 @dataclass(frozen=True)
 class ClipOutcome:
-    """Why a clip is not kept. `reason` is a word to count by; `detail` names the numbers or the evidence.
+    """The reason why a clip is not kept. `reason` is a word to count by; `detail` gives the numbers or the evidence.
 
-    `retimed`: the clip's file has another modification time than the planned one. `measured` has the values of its
+    `retimed` is true if the clip's file has another modification time than planned. `measured` has the values of its
     headers, as far as they were read.
     """
 

@@ -1,4 +1,4 @@
-"""All paid calls for a clip: those of this attempt, and of earlier ones.
+"""All paid calls for a clip: those of this attempt and of earlier attempts.
 
 Tested in tests/curation/run/test_asking_anew.py.
 """
@@ -18,14 +18,14 @@ _USAGE = tuple(item.name for item in fields(Usage))
 
 
 def with_calls(row: Row, calls: Sequence[Mapping[str, Any]]) -> Row:
-    """Return the row with these calls, as `Call.record` gives them, and their sums."""
+    """Return the row with these calls, in the form of `Call.record`, and their sums."""
     prompt_tokens, output_tokens, usd = sums_of(calls)
     listed = json.dumps(calls, ensure_ascii=False) if calls else ""
     return replace(row, calls=listed, input_tokens=prompt_tokens, output_tokens=output_tokens, usd=usd)
 
 
 def with_earlier_calls(row: Row, earlier: Row | None) -> Row:
-    """Return the row of a retried clip, with the calls that were paid for it before in front of its own."""
+    """Return the row of a retried clip with all its calls: those paid earlier come first, each call once."""
     if earlier is None or not earlier.calls:
         return row
     calls, keys = json.loads(row.calls) if row.calls else [], keys_of(row)

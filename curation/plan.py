@@ -1,6 +1,6 @@
 """The plan: an immutable table that assigns each clip to a unit and a shard, written before any work begins.
 
-It is read as a stream, one shard at a time, so that only the disk limits its size. `plan_writer` writes it.
+It is read one shard at a time, so that only the disk limits its size. `plan_writer` writes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ PASSED_OVER_KEY = "nextscene.passed_over"
 class PlannedClip:
     """One row of the plan. `position` is the index in source order; `unit` and `shard` count within the split.
 
-    Older plans lack `flaw` and the columns after it. `digest` is of the first and last MiB of the clip's bytes.
+    Older plans lack `flaw` and the columns after it. `digest` is that of the first and the last MiB of the clip's
+    bytes.
     """
 
     position: int
@@ -73,8 +74,8 @@ SCHEMA_WITHOUT_DIGESTS = SCHEMA.remove(SCHEMA.get_field_index("digest"))
 class Unit:
     """Consecutive clips of one split, in source order, that are processed, committed and retried together.
 
-    A retry processes only the clips in `redo` and takes over the rest; None means all of them. Clips in `quarantined`
-    are not opened; those in `deferred` are left undecided.
+    A retry processes only the clips in `redo` and keeps the earlier results of the rest; None means all clips. Clips in
+    `quarantined` are not opened. Clips in `deferred` are left undecided.
     """
 
     name: UnitName
@@ -93,14 +94,14 @@ class Unit:
 
 
 class Plan:
-    """A written plan. Gives its units one shard at a time.
+    """A written plan that gives its units one shard at a time.
 
-    `uncaptioned` clips are captioned by the judge, if it can; `skipped` ones are rejected for lack of a caption.
-    `passed_over` counts, by suffix, the files of the source that gave no clip; None in a plan that did not count them.
+    `uncaptioned` counts the clips that the judge captions, if it can; `skipped` those rejected for lack of a caption.
+    `passed_over` counts the files of the source that gave no clip, by suffix; None if the plan did not count them.
     """
 
     def __init__(self, out: Storage, config: BuildConfig) -> None:
-        """Raise FileNotFoundError, or DamagedRecord for a file that is not a plan."""
+        """Raise FileNotFoundError, or DamagedRecord if the file is not a plan."""
         self._config = config
         self._places: dict[ShardName, tuple[int, int]] = {}
         self.clips = 0
@@ -145,7 +146,7 @@ class Plan:
         ]
 
     def _rows_of(self, shard: ShardName) -> pa.Table:
-        """Return a shard's rows, which lie in one row group. The last group is cached: shards are read in order."""
+        """Return a shard's rows, which are in one row group. The last group is cached, as shards are read in order."""
         first, clips = self._places[shard]
         group = bisect_right(self._group_ends, first)
         if self._group[0] != group:
@@ -154,6 +155,6 @@ class Plan:
         return self._group[1].slice(first - begin, clips)
 
     def rows(self) -> Iterable[dict[str, Any]]:
-        """Yield every row as plain values, in the order of the file, for checks."""
+        """Yield every row as plain values in the order of the file, for checks."""
         for batch in self._file.iter_batches(batch_size=1024, use_threads=False):
             yield from batch.to_pylist()

@@ -1,4 +1,4 @@
-"""An in-memory index of the plan: its columns as arrays that are sorted by clip id.
+"""An in-memory index of the plan: its columns as arrays sorted by clip id.
 
 Tested in tests/curation/run/test_source_changes.py.
 """
@@ -40,10 +40,13 @@ _Ints = npt.NDArray[np.int64]
 
 
 class PlanIndex:
-    """Rows are numbered in the order of ids. Texts are kept as hashes, so a clip takes about 70 bytes."""
+    """An index of the plan's rows, numbered in the order of ids.
+
+    Texts are kept as hashes, so that a clip takes about 70 bytes.
+    """
 
     def __init__(self, out: Storage) -> None:
-        """Raise DamagedRecord for a plan that cannot be read."""
+        """Raise DamagedRecord if the plan cannot be read."""
         self._out = out
         self._tars: dict[str, tuple[int, tuple[int, int]]] = {}
         self._known: set[int] = set()
@@ -81,15 +84,13 @@ class PlanIndex:
         return len(self._ids)
 
     def rows_of(self, clip_ids: list[str]) -> list[int | None]:
-        """Return the row numbers of these clips; None for a clip that was not planned."""
+        """Return the row number of each of these clips; None for a clip that was not planned."""
         wanted = np.array([*map(id64, clip_ids)], np.uint64)
         rows = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
         return [int(row) if self._ids[row] == one else None for row, one in zip(rows, wanted, strict=True)]
 
     def is_known_tar(self, root: Storage, path: str) -> bool:
-        """Return whether a tar has the size and the time that it was planned with; then all of its clips are as they
-        were.
-        """
+        """Return whether a tar still has its planned size and modification time: then all its clips are unchanged."""
         if path not in self._tars:
             return False
         number, planned = self._tars[path]
@@ -100,11 +101,13 @@ class PlanIndex:
         return is_known
 
     def unseen(self, seen: npt.NDArray[np.bool_]) -> _Ints:
-        """Return the rows that are not in `seen`, and lie in no known tar."""
+        """Return the rows that are neither in `seen` nor in a tar that is known to be unchanged."""
         return np.flatnonzero(~seen & ~np.isin(self._tar, [*self._known]))
 
     def is_recaptioned(self, row: int, clip: Clip) -> bool:
-        """Return whether its caption is another; of a clip with a flaw only a plan that knows flaws can tell."""
+        """Return whether the clip has another caption. For a clip with a flaw, return False if the plan has no flaws
+        column.
+        """
         knows = self._knows_flaws or not clip.flaw
         return knows and int(self._texts[row]) != _text_hash(clip.caption, clip.flaw)
 
@@ -112,7 +115,7 @@ class PlanIndex:
         return clip.length == WHOLE_FILE and int(self._names[row]) != hash(clip.name)
 
     def is_elsewhere(self, row: int, clip: Clip) -> bool:
-        """Return whether it is made of other bytes of its tar."""
+        """Return whether the clip's bytes are elsewhere in its tar."""
         return int(self._places[row]) != _place_hash(clip.offset, clip.length)
 
     def has_other_columns(self, row: int, clip: Clip) -> bool:
@@ -122,7 +125,7 @@ class PlanIndex:
         return int(self._preceding[row]) != hash(preceding)
 
     def names_of(self, rows: _Ints, max_names: int) -> list[str]:
-        """Return the names of at most `max_names` of these rows, with their spans."""
+        """Return the names and spans of at most `max_names` of these rows."""
         wanted = set(self._ids[rows].tolist())
         told = self._rows_with(wanted, "name", "start_ms", "end_ms")
         return [
@@ -131,7 +134,7 @@ class PlanIndex:
         ]
 
     def digests_of(self, rows: Collection[int]) -> dict[int, str]:
-        """Row → digest of its contents, "" where the plan does not know it."""
+        """Return row → digest of the clip's contents; "" if the plan has none."""
         row_of = {int(self._ids[row]): row for row in rows}
         return {row_of[id64(row["clip_id"])]: row.get("digest", "") for row in self._rows_with(row_of.keys(), "digest")}
 
@@ -141,7 +144,7 @@ class PlanIndex:
             yield from batch.take(pa.array(here, pa.int64())).to_pylist()
 
     def _tar_of(self, location: str, length: int, size: int, mtime_ns: int) -> int:
-        """Return the number of the tar that a clip lies in; -1 for one in a file of its own."""
+        """Return the number of the tar that a clip is in; -1 for a clip in a file of its own."""
         if length == WHOLE_FILE:
             return -1
         return self._tars.setdefault(location, (len(self._tars), (size, mtime_ns)))[0]
@@ -151,12 +154,15 @@ class PlanIndex:
             plan = pq.ParquetFile(file)
             there = [name for name in names if name in plan.schema_arrow.names]
             self._knows_flaws = "flaw" in plan.schema_arrow.names
-            self.knows_columns = "digest" in plan.schema_arrow.names  # which came after their form of today
+            # Plans with digests also have `provenance` in today's form, so that it can be compared.
+            self.knows_columns = "digest" in plan.schema_arrow.names
             yield from plan.iter_batches(_AT_ONCE, columns=there, use_threads=False)
 
 
 def _text_hash(caption: str, flaw: str) -> int:
-    """For comparing within this process. A clip that is left out for want of a caption has none, and no flaw."""
+    """Return a hash of caption and flaw, valid within this process. A clip left out for lack of a caption counts as
+    one without a flaw.
+    """
     return hash((caption, "" if flaw == _NO_CAPTION else flaw))
 
 

@@ -1,4 +1,4 @@
-"""Writing the plan: clips in source order are assigned to splits, units and shards.
+"""The writer of the plan, which assigns clips in source order to splits, units and shards.
 
 The file is written as a stream, in row groups of whole shards. Tested in tests/curation/test_plan.py.
 """
@@ -36,7 +36,7 @@ from nextscene.curation.sources import Clip, SkippedFiles, Source
 from nextscene.judge.registry import JUDGES
 from nextscene.shards.format.layout import PLAN, SPLITS
 
-# The footer, which stays in memory, grows with the number of row groups; to read a shard, its whole group is read.
+# A compromise: more groups make the footer larger, which stays in memory, and a shard is read with its whole group.
 _ROWS_PER_GROUP = 8192
 
 
@@ -45,12 +45,12 @@ def write_plan(
 ) -> str:
     """Write `plan.parquet` atomically and return its sha256.
 
-    Without `digests` no contents are read, and the plan lacks that column, as in older versions. `judge_budget` decides
+    Without `digests` no contents are read and the plan lacks that column, as in older versions. `judge_budget` decides
     what happens to clips without a caption if the judge could be paid to caption them.
-    Raise UsageError for a source that is empty or missing, has a clip twice, or lacks the captions its judge needs.
+    Raise UsageError if the source is empty or missing, has a clip twice, or lacks the captions that its judge needs.
     """
     schema = SCHEMA if digests else SCHEMA_WITHOUT_DIGESTS
-    # Statistics would put two captions of each row group into the footer, which every reader loads whole.
+    # Statistics would put two captions of each row group into the footer, which every reader loads as a whole.
     with (
         out.atomic_writer(PLAN) as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
@@ -80,7 +80,7 @@ def _left_out(clip: Clip) -> Clip:
 
 
 class _PlanWriter:
-    """Buffers rows until they fill a shard of their split, and full shards until they fill a row group."""
+    """A buffer of rows until they fill a shard of their split, and of full shards until they fill a row group."""
 
     def __init__(self, file: BinaryIO, writer: pq.ParquetWriter, config: BuildConfig) -> None:
         self._file = file
@@ -135,7 +135,7 @@ class _PlanWriter:
         self._write_group()
 
     def close(self, metadata: Mapping[str, Any]) -> None:
-        """Finish the file. `metadata` is stored beside the rows, as JSON."""
+        """Finish the file. Each value of `metadata` is stored beside the rows as JSON."""
         self._writer.add_key_value_metadata({SHARDS_KEY: ",".join(self._shards)})
         self._writer.add_key_value_metadata({name: json.dumps(value) for name, value in metadata.items()})
         self._writer.close()
@@ -158,14 +158,14 @@ class _PlanWriter:
 
 
 def _split(key: str, test: float) -> str:
-    """Return "test" for a fraction `test` of all keys, by their hash, so that it depends on nothing but the key."""
+    """Return "test" for a fraction `test` of all keys, else "train". The hash decides: only the key matters."""
     return "test" if int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) < test * 2**64 else "train"
 
 
 def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -> Iterator[tuple[Clip, str]]:
-    """Yield each clip with the caption of the clip before it in the same video; "" for a judge that does not use it.
+    """Yield each clip with the caption of the clip before it in the same video; "" if the judge does not use it.
 
-    Raise UsageError if the rows of a video are not together and in time order.
+    Raise UsageError if the rows of a video are not together or not in time order.
     """
     if not JUDGES[judge].reads_preceding:
         yield from ((clip, "") for clip in clips)
@@ -177,7 +177,7 @@ def with_preceding_captions(clips: Iterator[Clip], source: Source, judge: str) -
     for clip in clips:
         if not clip.has_place:
             yield clip, ""
-            is_next = False  # its place among the others is unknown
+            is_next = False  # its place among the other clips is unknown
             continue
         if last is None or clip.name != last.name:
             videos.append(int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:8]))

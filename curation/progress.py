@@ -18,7 +18,7 @@ ClipStage = Literal["screened", "asked", "cut"]
 
 @dataclass(frozen=True)
 class Stages:
-    """How many clips were screened, asked about and cut, and how many shards sealed."""
+    """Numbers of clips screened, asked about and cut, and of shards sealed."""
 
     screened: int = 0
     asked: int = 0
@@ -32,30 +32,30 @@ class Stages:
 
 
 class ProofProgress(Protocol):
-    """Receives the progress of a verification, in clips."""
+    """A receiver of the progress of a verification, in clips."""
 
     def begin(self, planned: int, decided: int) -> None:
-        """Called once the plan is there; `decided` of its clips are done already."""
+        """Begin, once the plan has been read; `decided` of its `planned` clips are decided already."""
 
     def advance(self, clips: int) -> None:
-        """Called when more clips are done."""
+        """Receive that `clips` more clips are done."""
 
     def tick(self) -> None:
-        """Called continually during the work."""
+        """Show the progress; called again and again during the work."""
 
 
 class StageProgress(Protocol):
-    """Receives the progress of a run."""
+    """A receiver of the progress of a run."""
 
     def begin(self, planned: Stages, done: Stages) -> None:
-        """Called once the plan is there, with what is done already; called again if some of that must be redone."""
+        """Begin with what is done already, once the plan is there; called again if some of that must be redone."""
 
     def tick(self, done: Stages, asking: CallProgress | None) -> None:
-        """Called continually, with what is done so far and the progress of paid calls."""
+        """Receive what is done so far and the progress of paid calls; called again and again during the run."""
 
 
 Tick = Callable[[Stages, "CallProgress | None"], None]
-"""Called continually, with what a run has done so far and the progress of its calls."""
+"""Called again and again with what a run has done so far and the progress of its calls."""
 
 
 @dataclass
@@ -65,7 +65,10 @@ class _UnitInProgress:
 
 
 class StageCounts:
-    """Counts of what a run has done. A repeated step counts once; a unit, at most the clips that the run decides."""
+    """Counts of what a run has done.
+
+    A repeated step counts once. A unit counts at most as many clips as the run decides.
+    """
 
     def __init__(self) -> None:
         self._clips: Counter[ClipStage] = Counter()

@@ -1,4 +1,4 @@
-"""`config.toml`: the settings that decide the dataset in OUT, as written by the version that began it.
+"""`config.toml`: the settings that decide the dataset in OUT, written by the version that began it.
 
 Tested in tests/pipelines/test_out_alone.py.
 """
@@ -37,7 +37,7 @@ def is_record(file: Path) -> bool:
 
 
 class DamagedConfig(UsageError):
-    """`config.toml` is ours but cannot be read. `why` gives the reason without the remedy."""
+    """A damaged `config.toml` that this program wrote. `why` is the reason without the remedy."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; give the command that built it as it was given then, or choose another --out")
@@ -48,7 +48,7 @@ class DamagedConfig(UsageError):
 class RecordedConfig:
     """The contents of `config.toml`. Its existence commits the plan.
 
-    `begun_with_cut` is the version of the cut with which the work on it began.
+    `begun_with_cut` is the version of the cut with which work on the dataset began.
     """
 
     identity_settings: dict[str, Any]
@@ -63,21 +63,21 @@ class RecordedConfig:
 
     @property
     def cut_version(self) -> int:
-        """Return the version of the cut that made what is in OUT; the first did not note it."""
+        """Return the version of the cut that made the clips in OUT. The first version did not record itself."""
         return int(self.identity_settings.get(CUT, LEGACY_VALUES[CUT]))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Dotted name → value of every setting of this version; what OUT does not know is as it was before."""
+        """Return dotted name → value of every setting of this version; one that OUT lacks has its legacy value."""
         known = flatten(self.config)
         return {name: known[name] if name in known else legacy_value(name) for name in flat(BuildConfig())}
 
     @staticmethod
     def read(out: Storage) -> RecordedConfig | None:
-        """Return None if there is no plan yet.
+        """Return the recorded configuration of OUT; None if there is no plan yet.
 
-        Raise DamagedConfig, or UsageError for a file that is not ours, was changed, or has settings that this version
-        does not know.
+        Raise DamagedConfig, or UsageError if the file is not that of a dataset, was changed, or has settings that this
+        version does not know.
         """
         try:
             data = out.read(CONFIG)
@@ -111,7 +111,7 @@ class RecordedConfig:
         return recorded
 
     def _unknown(self) -> Iterator[str]:
-        """Yield what this version does not know: newer or removed settings, and a newer schema of records."""
+        """Yield the names that this version does not know: newer or removed settings, and a newer schema of records."""
         named = dict.fromkeys([*flatten(self.config), *self.identity_settings])
         known = _NO_SETTINGS | flat(BuildConfig()).keys()
         yield from (name for name in named if name not in known and not name.startswith(_PROMPTS))

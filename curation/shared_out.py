@@ -1,4 +1,4 @@
-"""Check that every node of a cluster sees OUT, by a probe file. Tested in tests/pipelines/test_ray_job.py."""
+"""The check that every node of a cluster sees OUT, by a probe file. Tested in tests/pipelines/test_ray_job.py."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ANSWER_SECONDS = 60
 
 
 def check_shared(out: Storage) -> None:
-    """Raise UsageError when OUT is a local folder that some node of the cluster does not see.
+    """Raise UsageError if OUT is a local folder that some node of the cluster does not see.
 
-    Raise RunStopped where a node does not say.
+    Raise RunStopped if a node does not answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -45,7 +45,7 @@ def check_shared(out: Storage) -> None:
 
 
 def _result(seen: Any, node: Mapping[str, Any]) -> bool:
-    """Return whether the node sees OUT; one that has gone meanwhile need not."""
+    """Return whether the node sees OUT; True if the node has left the cluster. Raise RunStopped if the check failed."""
     import ray
 
     try:
@@ -58,7 +58,7 @@ def _result(seen: Any, node: Mapping[str, Any]) -> bool:
 
 
 def sweep_probes(out: Storage) -> None:
-    """Delete what `check_shared` left in OUT when it was killed."""
+    """Delete the probe files that `check_shared` left in OUT when it was killed."""
     for entry in out.files():
         if entry.path.startswith(_PROBE) and owns(entry.path):
             out.delete(entry.path)

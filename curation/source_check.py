@@ -1,4 +1,4 @@
-"""Checks of a source while it is planned: clips, files and captions must be there.
+"""Checks of a source while it is planned: clips, files and captions must exist.
 
 Tested in tests/curation/test_plan.py.
 """
@@ -18,7 +18,7 @@ _MAX_SHOWN = 80
 
 
 class SourceCheck:
-    """Counts the clips of a source. `missing` are those whose file was not found."""
+    """Counts of a source's clips. `missing` counts those whose file was not found."""
 
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
@@ -38,14 +38,14 @@ class SourceCheck:
         elif clip.size == MISSING:
             self.missing += 1
             self._first_missing = self._first_missing or clip.name
-        # A caption that cannot be used is the end of its clip, and not the lack of one.
+        # A clip whose caption cannot be used fails; it does not count as one without a caption.
         if clip.caption or clip.flaw:
             self._captioned += 1
         else:
             self.uncaptioned.add(clip.name)
 
     def check(self, source: Source, skipped: SkippedFiles, judge_budget: JudgeBudget | None) -> None:
-        """Raise UsageError for a source that is empty or not there, or lacks the captions its judge needs."""
+        """Raise UsageError if the source is empty or missing, or lacks the captions that its judge needs."""
         others = f", but {skipped}" if skipped.counts else ""
         if not self.clips:
             raise UsageError(f"--source {source.display_uri}: no videos or images in it{others}")
@@ -67,7 +67,7 @@ class SourceCheck:
 
     @staticmethod
     def _instead(skipped: SkippedFiles) -> str:
-        """Return the other files of the source, one of which may be meant: a manifest among the videos."""
+        """Return the other files of the source as a phrase: one may be the one meant, such as a manifest."""
         return f" (the source also holds {skipped})" if skipped.counts else ""
 
     def _nothing_there(self, source: Source) -> str:

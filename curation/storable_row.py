@@ -1,6 +1,6 @@
 """Rows that can be stored in a ledger: untrusted text is cleaned, or it fails the one clip that it belongs to.
 
-Untrusted are the source, the headers of its files, FFmpeg's messages about them, and the judge's answers.
+Untrusted text comes from the source, the headers of its files, FFmpeg's messages about them, and the judge's answers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _NOT_CUT: dict[str, Any] = {"frames": -1, "width": -1, "height": -1, "bytes": -1
 
 
 def storable(row: Row) -> Row:
-    """Return the row with its evidence cleaned and cut to size.
+    """Return the row with its evidence columns cleaned and cut to size.
 
-    A row with another value that cannot be stored comes back as `failed: unwritable`, without that value.
+    If another value cannot be stored, return the row as `failed: unwritable` without that value.
     """
     columns = fields(Row)
     cleaned: dict[str, Any] = {
@@ -45,7 +45,7 @@ def storable_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why_not(value: str | int | float) -> str:
-    """Return why a value cannot be stored, as a phrase; "" if it can."""
+    """Return the reason why a value cannot be stored, as a phrase; "" if it can be stored."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"it is {value}"
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The summary of a dataset, always counted from the ledgers and receipts in OUT.
+"""The summary of a dataset, always counted again from the ledgers and receipts in OUT.
 
 Tested in tests/curation/verify/test_verify.py.
 """
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Spending:
-    """What was paid for, in US dollars. `lost_usd` may have been charged for answers that never came.
+    """Paid answers and their cost in US dollars. `lost_usd` may have been charged for answers that never arrived.
 
     `in_batches` counts the questions of batches that have not been collected.
     """
@@ -54,8 +54,8 @@ class Spending:
 
     @staticmethod
     def read(out: Storage, at_work: bool) -> Spending:
-        """Read the budget record. While a run is `at_work`, its open calls are not lost. Raise StoppedError if
-        damaged.
+        """Read the budget record. While a run is `at_work`, its open calls are not lost. Raise RunStopped if the record
+        is damaged.
         """
         try:
             batches = BatchRecord.read_all(out)
@@ -71,16 +71,16 @@ class Spending:
 
 
 _BEFORE: dict[str, Any] = {"passed_over": None, "retimed": 0, "shards_partial": 0}
-"""What summaries of older versions lack."""
+"""Values for the fields that summaries of older versions lack."""
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """Counts of a dataset: `summary.json`. `outcomes` are (outcome, reason, count); `bytes` are those of the tars.
+    """Counts of a dataset: `summary.json`. `outcomes` are (outcome, reason, count); `bytes` is the size of all tars.
 
     `shards_partial` counts the sealed shards that have undecided clips.
-    `passed_over` counts, by suffix, the files of the source that gave no clip; None if the plan did not count them.
-    `retimed` counts the clips whose file has another modification time than the planned one.
+    `passed_over` counts the files of the source that gave no clip, by suffix; None if the plan did not count them.
+    `retimed` counts the clips whose file has another modification time than planned.
     `spending` is None for a judge that costs nothing.
     """
 
@@ -110,7 +110,7 @@ class BuildSummary:
 
     @property
     def balanced(self) -> bool:
-        """No clip is lost or counted twice: planned = all outcomes + undecided, kept = samples in shards."""
+        """Return whether no clip is lost or double: planned = all outcomes + undecided, kept = samples in shards."""
         is_all = self.decided == self.planned if self.complete else self.decided < self.planned
         return is_all and self.count("kept") == self.samples
 
@@ -125,7 +125,7 @@ class BuildSummary:
 
     @staticmethod
     def read(out: Storage) -> BuildSummary | None:
-        """Return the summary of the last run, None if no run has finished. Raise DamagedRecord for an invalid file."""
+        """Return the summary of the last run; None if no run has finished. Raise DamagedRecord for an invalid file."""
         try:
             value = json.loads(out.read(SUMMARY))
             if not isinstance(value["planned"], int) or not isinstance(value["judge"], str):
@@ -153,7 +153,7 @@ def summarize(
     seconds: float,
     spending: Spending | None,
 ) -> BuildSummary:
-    """Return the summary of what is sealed now."""
+    """Return the summary of the shards that are sealed now."""
     judge = recorded.identity_settings["judge"]
     return BuildSummary(
         judge=judge,
@@ -200,10 +200,10 @@ def publish_summary(
     seconds: float,
     before: Mapping[str, str],
 ) -> tuple[BuildSummary, Checksums | None]:
-    """Publish the manifest, what readers want to find beside it, and the summary, for what is sealed now.
+    """Publish the manifest, the indexes and exports that readers expect, and the summary of what is sealed now.
 
-    Return what SHA256SUMS is to list beside the page, or None where it stands, since the run changed nothing. `before`
-    is what it listed before the run.
+    Return the summary, and the checksums that SHA256SUMS is to list beside that of the page. The checksums are None if
+    nothing changed, so that SHA256SUMS stays as it is. `before` are the checksums that it listed before the run.
     """
     sums: Checksums = {}
     manifest = Manifest.of(_listed(state.receipts(out), sums), recorded.fingerprint, state.complete(plan))
@@ -216,7 +216,8 @@ def publish_summary(
     if CARD in changed:
         _set_aside(out, CARD)
     kept = {ENERGON_INDEX, *map(index, manifest.splits)}
-    for path in kept - before.keys() | kept & changed:  # nobody knows what was written there, or it is there no more
+    # These were never listed, were changed, or are gone: their contents are not known to be right.
+    for path in kept - before.keys() | kept & changed:
         out.delete(path)
     sums |= {path: before[path] for path in kept & before.keys()}
     sums |= publish_indexes(out, manifest)
@@ -238,7 +239,7 @@ def _listed(receipts: Iterable[Receipt], sums: Checksums) -> Iterator[Receipt]:
 
 
 def _changed(out: Storage, sums: Mapping[str, str]) -> set[str]:
-    """Of the files that sum up the dataset, those that are not what was written; a run looks after shards itself."""
+    """Return the summary files that are not as they were written. Shards and ledgers are checked elsewhere."""
     return {
         path for path, sha256 in sums.items() if not path.startswith((SHARDS, LEDGER)) and _hash(out, path) != sha256
     }
@@ -252,7 +253,7 @@ def _hash(out: Storage, path: str) -> str:
 
 
 def _set_aside(out: Storage, path: str) -> None:
-    """Keep what somebody has written into a file that is written anew."""
+    """Keep a copy of a file that somebody edited, under another name, before it is written again."""
     with suppress(FileNotFoundError):
         data = out.read(path)
         aside = PurePosixPath(path).with_stem(
