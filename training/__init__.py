@@ -1,4 +1,4 @@
-"""The model, its stages and the one loop that trains it. Only `training.distributed.ray_train` imports ray."""
+"""The model, its training stages, and the training loop. Only `training.distributed.ray_train` imports ray."""
 
-if __name__ != "nextscene.training":  # one module under two names would be two modules
+if __name__ != "nextscene.training":  # imported under two names, a module would exist twice
     raise ImportError(f"{__name__} is a part of nextscene; import nextscene.training")

@@ -1,9 +1,10 @@
-"""Checkpoints: sharded over the ranks, written behind training's back, committed with one rename.
+"""Checkpoints: sharded over the ranks, written in the background, committed with one rename.
 
     RUN/<recipe>/checkpoints/step-N/    torch.distributed.checkpoint's files, and about.json
 
-A folder of that name is whole. What a killed run left is a `step-N.unfinished`, which the next one deletes. A folder
-with anything else in it is never deleted. Any number of ranks may load what any other number saved.
+A folder of that name is complete. A killed run leaves a `step-N.unfinished`, which the next run deletes. A folder that
+contains any other file is never deleted. A checkpoint can be loaded by any number of ranks, not only by the number that
+saved it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nextscene.training.checkpoint_info import ABOUT, NAME, CheckpointInfo, step
 from nextscene.training.distributed.process_group import World
 from nextscene.training.errors import TrainingStopped
 
-# One process may read what many wrote.
+# A process alone may read a checkpoint that many wrote; torch warns about that.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 _UNFINISHED = ".unfinished"
@@ -37,7 +38,10 @@ _WRITTEN = re.compile(r"about\.json|(__\d+)?\.metadata(\.tmp)?|.+\.distcp")
 
 
 def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Fills tensors in place, by their names; sharded ones with their own part. Raises UsageError."""
+    """Fill tensors in place, by their names; sharded ones with their own part.
+
+    Raise UsageError if the checkpoint cannot be loaded.
+    """
     try:
         dcp.state_dict_loader.load(dict(tensors), checkpoint_id=str(checkpoint))
     except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
@@ -47,7 +51,10 @@ def load(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(checkpoint: Path, about: CheckpointInfo, parameters: Mapping[str, Tensor]) -> None:
-    """Fills a model's parameters, by their names, with what the stage came to: averaged where it averaged."""
+    """Fill a model's parameters, by their names, with the weights of the checkpoint.
+
+    A parameter that has a moving average gets the average.
+    """
     averaged = set(about.averaged)
     load(
         checkpoint,
@@ -65,11 +72,11 @@ def _first_cause(error: BaseException) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one run. At most one is being written; to save again waits for it."""
+    """The checkpoints of one run. At most one is written at a time; the next `save` waits for it."""
 
     def __init__(self, folder: Path, world: World, keep_last: int) -> None:
         self._folder, self._world, self._keep_last = folder, world, keep_last
-        self._group = dist.new_group(backend="gloo")  # of its own: it is used from another thread
+        self._group = dist.new_group(backend="gloo")  # a separate group, because another thread uses it
         self._committer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         if world.is_leader:
@@ -80,16 +87,16 @@ class Checkpoints:
         world.barrier()
 
     def save(self, tensors: Mapping[str, Tensor], about: CheckpointInfo) -> None:
-        """Copies the tensors and returns; they are written while training goes on."""
+        """Copy the tensors and return. They are written while training continues."""
         self.wait()
         final = self._folder / f"step-{about.step}"
         draft = final.with_name(final.name + _UNFINISHED)
         written = dcp.state_dict_saver.async_save(dict(tensors), checkpoint_id=str(draft), process_group=self._group)
-        assert isinstance(written, Future)  # noqa: S101 – what writes in a thread gives one
+        assert isinstance(written, Future)  # noqa: S101 – saving in a thread returns a Future
         self._writing = self._committer.submit(self._commit, written, draft, final, about)
 
     def wait(self) -> None:
-        """Returns when nothing is being written any more, on no rank. Raises TrainingStopped where that failed."""
+        """Wait until no rank writes a checkpoint. Raise TrainingStopped if a rank failed to write it."""
         if self._writing is None:
             return
         writing, self._writing = self._writing, None
@@ -107,7 +114,7 @@ class Checkpoints:
         self._committer.shutdown()
 
     def _commit(self, written: Future[Any], draft: Path, final: Path, about: CheckpointInfo) -> None:
-        written.result()  # on the leader: all ranks have written, and the table of contents stands
+        written.result()  # on the leader: all ranks have written, and so has the table of contents
         if not self._world.is_leader:
             return
         atomic.write_synced(draft / ABOUT, json.dumps(asdict(about), indent=1).encode())
@@ -118,7 +125,7 @@ class Checkpoints:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is a folder that holds nothing but what is written for a checkpoint."""
+    """Return True for a folder that contains only the files of a checkpoint."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     return all(_WRITTEN.fullmatch(file.name) and file.is_file() for file in folder.iterdir())

@@ -70,7 +70,7 @@ def checkpoints(run: Path, recipe: str) -> Path:
 
 
 def latest(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint in a folder, None if there is none."""
+    """Return the newest complete checkpoint in a folder, or None."""
     found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name)]
     return max(found, key=step_of, default=None)
 

@@ -9,12 +9,12 @@ from nextscene.common.errors import StoppedError
 
 
 class TrainingStopped(StoppedError):
-    """A run that cannot go on as it is. Its checkpoints are whole, and the message says what to change."""
+    """A run that cannot continue as it is. Its checkpoints are complete, and the message says what to change."""
 
 
 class WorkersLost(TrainingStopped):
-    """Ray failed, or lost more workers than may be replaced."""
+    """A failure of Ray, or the loss of more workers than may be replaced."""
 
 
 class TrainingPaused(TrainingStopped):
-    """It cannot go on for now, for want of money or of a connection: what was learnt so far is sound, and is kept."""
+    """A run that cannot continue now, for lack of budget or of a connection. The weights so far are valid and saved."""

@@ -1,4 +1,4 @@
-"""What a run of a stage is told, and who watches it.
+"""The description of a training job, and the interface of its observer.
 
 Tested in tests/training/test_trainer.py.
 """
@@ -24,10 +24,11 @@ from nextscene.training.recipe import Recipe
 class TrainingJob:
     """One stage, to be trained into `run`/<recipe>.
 
-    `data` gives each dataset of the mix its location. `init` is the checkpoint whose weights are begun with, if any;
-    `resume` goes on from the newest checkpoint of this very stage, where there is one. `budget`, in US dollars, bounds
-    what the judge of the stage `rl` may cost by `prices`, in all tries together; None is no bound. `owner` is what the
-    lock of `run` must name whenever something is written there; "" where there is no lock.
+    `data` maps the name of each dataset of the mix to its location. `init` is the checkpoint whose weights training
+    starts from, or None. With `resume`, training continues from the newest checkpoint of this same stage, if there is
+    one. `budget` limits the cost of the judge in the stage `rl`, in US dollars by `prices`, over all attempts together;
+    None is no limit. `owner` is the owner that the lock of `run` must name whenever something is written there; "" if
+    there is no lock.
     """
 
     recipe: Recipe
@@ -41,7 +42,7 @@ class TrainingJob:
     owner: str = ""
 
     def check_owner(self) -> None:
-        """Raise TrainingStopped where the lock of `run` was lost: a training that was stopped for long may have."""
+        """Raise TrainingStopped if the lock of `run` was lost, as can happen while a process is suspended for long."""
         if self.owner:
             try:
                 Storage.at(self.run).with_fence(LOCK, self.owner).check_may_write()
@@ -62,17 +63,17 @@ class TrainingJob:
 
 
 class TrainingObserver(Protocol):
-    """Told on the leading process how the run goes; asked on each whether it is to stop."""
+    """An observer of a run. The leading process reports progress to it; every process asks it whether to stop."""
 
     def begin(self, steps: int, done: int) -> None:
-        """Of `steps` steps, `done` stand in a checkpoint."""
+        """Report the start of a run of `steps` steps, of which a checkpoint has `done`."""
 
     def note(self, line: str) -> None:
-        """Something worth a line."""
+        """Report a line of text."""
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        """A step was taken."""
+        """Report that step number `step` is done, with its metrics."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the run is to end after this step, with a checkpoint."""
+        """True if the run is to end after this step, with a checkpoint."""

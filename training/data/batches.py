@@ -1,4 +1,4 @@
-"""From batches of shards to micro-batches of training: text tokens, latents, noise.
+"""Preparation of micro-batches: from samples of the shards to text tokens, latents and noise.
 
 Tested in tests/training/test_trainer.py.
 """
@@ -25,13 +25,14 @@ from nextscene.training.model.latents import Latents, LatentScale, encode, pack
 from nextscene.training.model.prompter import Prompter
 from nextscene.training.config import MixConfig, ObjectiveConfig
 
-_ENCODED_FRAMES = 65  # at once: a clip of the paper's, or as many images
+_ENCODED_FRAMES = 65  # frames encoded at once: a clip of the paper's length, or as many images
 
 
 class TrainingBatch(NamedTuple):
     """A micro-batch of B samples with S latent tokens each.
 
-    `texts` are the texts of the samples; `text_tokens` are those that the model sees, some of them left out (dropout).
+    `texts` are the texts of the samples. `text_tokens` are the tokens that the model is given; a text that is dropped
+    (dropout) is replaced by the empty text.
     `clean`, `noise` [B, S, C] and `sigma` [B] define the noisy latents. `fps` is [B]. `refs` name the samples, `keys`
     their clips. `vae_encoded` is the number of clips that went through the VAE.
     """
@@ -51,7 +52,7 @@ class TrainingBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchEncoder:
-    """Turns the content of shards into latents and text tokens on `device`."""
+    """An encoder of samples of the shards into latents and text tokens on `device`."""
 
     vae: AutoencoderKLLTXVideo
     prompter: Prompter

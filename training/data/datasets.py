@@ -1,4 +1,4 @@
-"""The datasets of a recipe's mix, opened: as clips, or as their latents where those were computed for this very VAE.
+"""The datasets of a recipe's mix, opened as clips, or as latents if all of them have latents of the VAE in use.
 
 Tested in tests/training/test_trainer.py.
 """
@@ -27,11 +27,15 @@ from nextscene.training.recipe import Recipe
 
 
 class MixDatasets:
-    """The mix of a recipe. Raises UsageError for a dataset that is not given, or that no mix names."""
+    """The datasets of a recipe's mix."""
 
     def __init__(
         self, recipe: Recipe, data: Mapping[str, str], pretrained: PretrainedModels, note: Callable[[str], None]
     ) -> None:
+        """Raise UsageError for a dataset that is not given, or that the mix does not name, or for an invalid shape.
+
+        `data` maps the name of each dataset to its location. `note` is called with a line for the user.
+        """
         names = [mix.name for mix in recipe.mix]
         check_names(recipe, data)
         self._recipe = recipe
@@ -50,14 +54,14 @@ class MixDatasets:
 
     @property
     def encoded(self) -> bool:
-        """Whether latents are read, not pixels."""
+        """True if latents are read, not pixels."""
         return bool(self._latents)
 
     def training(self, ratios: Ratios) -> Mixture:
-        """The training splits.
+        """Return the training splits.
 
-        Raises UsageError for too few samples, without the text that they are to be learnt from, or with clips that
-        the VAE does not take.
+        Raise UsageError if there are too few samples, if the samples lack the text that the mix trains on, or if there
+        are clips whose shape the VAE does not accept.
         """
         sets = [self._open(place, "train") for place in self._latents or self._clips]
         for mix, place, opened_set in zip(self._recipe.mix, self._clips, sets, strict=True):
@@ -67,7 +71,7 @@ class MixDatasets:
                     " with a judge"
                 )
             if self.encoded:
-                continue  # their shapes are the VAE's own
+                continue  # the VAE accepted their shapes when it encoded them
             try:
                 check_fits(np.unique(opened_set.shapes, axis=0).tolist(), ratios, mix.name)
             except ValueError as error:
@@ -78,7 +82,7 @@ class MixDatasets:
         return Mixture(sets, [mix.weight or len(own) for mix, own in zip(self._recipe.mix, sets, strict=True)])
 
     def heldout(self) -> Mixture | None:
-        """The test splits, of those that have one."""
+        """Return the test splits, or None if a dataset has no test split."""
         places = self._latents or self._clips
         if not all("test" in Manifest.read(Storage.at(place)).splits for place in places):
             return None
@@ -92,6 +96,9 @@ class MixDatasets:
 
 
 def _has_scenes(location: str) -> bool:
-    """A judge was asked about all clips of a dataset, or about none."""
+    """Return True if the samples of a dataset have scene descriptions.
+
+    The first sample is enough: a judge was asked about all clips of a dataset, or about none.
+    """
     reader = SplitReader(location, "train")
     return bool(Sample.of(reader.group(0), str(reader.shard_of(0))).record.scene_description)

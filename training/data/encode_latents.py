@@ -1,6 +1,6 @@
-"""Makes the latents of a dataset: a set of shards parallel to its own, made one by one, and each only once.
+"""Encoding of a dataset into latents: a second set of shards parallel to its own, each made once.
 
-A latent is the posterior of the VAE, so that training still draws from it anew each time.
+A latent is the posterior of the VAE, so that training still draws a new sample from it each time.
 
 Tested in tests/training/data/test_latent_cache.py.
 """
@@ -46,14 +46,15 @@ Latents of the clips of a dataset, made by the autoencoder of LTX-Video ({encodi
 
 
 class LatentEncoder:
-    """Encodes every `world`-th shard, beginning with the `rank`-th, unless it is made already: then it has its receipt.
+    """An encoder of every `world`-th shard, starting with the `rank`-th. A shard that has its receipt is skipped.
 
-    The ranks need not know of each other, nor work at the same time.
+    The ranks do not communicate and need not run at the same time.
     """
 
     def __init__(self, data: str, out: Storage, encoding: LatentEncoding, rank: int = 0, world: int = 1) -> None:
-        """Raises UsageError where there is no dataset, or `out` holds other latents, NotOurs where it holds no
-        latents; else as ClipDataset does.
+        """Raise UsageError if there is no dataset, if it is empty, or if `out` contains other latents.
+
+        Raise NotOurs if `out` contains something other than latents. Raise also the errors of ClipDataset.
         """
         self._data, self._out, self._encoding = Storage.at(data), out, encoding
         try:
@@ -71,16 +72,16 @@ class LatentEncoder:
 
     @property
     def planned(self) -> int:
-        """The clips of this rank's shards."""
+        """Number of clips in this rank's shards."""
         return _clips_in(self._mine)
 
     @property
     def done(self) -> int:
-        """Those in shards that are made."""
+        """Number of those clips whose shards are made."""
         return self.planned - _clips_in(self._left(self._mine))
 
     def check(self, ratios: Ratios) -> None:
-        """Raises UsageError for clips of a length or size that the VAE does not take."""
+        """Raise UsageError for clips of a length or size that the VAE does not accept."""
         for split, clips in self._clips.items():
             for frames, width, height in np.unique(clips.shapes, axis=0).tolist():
                 try:
@@ -89,10 +90,10 @@ class LatentEncoder:
                     raise UsageError(f"the VAE does not take all clips of {split}: {error}") from error
 
     def run(self, vae: AutoencoderKLLTXVideo, batch: int) -> Iterator[int]:
-        """Encodes up to `batch` clips at once, and yields how many each time. A shard's latents are held in memory.
+        """Encode up to `batch` clips at once, and yield their number each time. A shard's latents are kept in memory.
 
-        Raises DamagedShard for a clip or a latent that is bad, naming it; DatasetChanged; StorageFault; TrainingStopped
-        where so many clips do not fit the GPU.
+        Raise DamagedShard for a bad clip or latent, and name it. Raise TrainingStopped if `batch` clips do not fit into
+        the GPU's memory. Raise also DatasetChanged and StorageFault.
         """
         self._out = folder_mark.claim(self._out, folder_mark.LATENTS)
         self._out.write_if_changed(CARD, _CARD.format(encoding=self._encoding).encode())
@@ -109,9 +110,9 @@ class LatentEncoder:
             self._seal(shard.name, [samples[number] for number in sorted(samples)])
 
     def finish(self) -> Manifest | None:
-        """Publishes the manifest and clears up, if the shards of all ranks are made; otherwise None.
+        """Publish the manifest, clean up and return the manifest; return None if a shard of any rank is not made.
 
-        Raises DamagedRecord for a shard that was made of other clips than there are now.
+        Raise DamagedRecord for a shard that was made from other clips than the dataset has now.
         """
         if self._left(self._source.shards):
             return None
@@ -131,7 +132,7 @@ class LatentEncoder:
             raise UsageError(f"{self._out.display_uri} holds other data than these latents; choose another place")
 
     def _left(self, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
-        """Those that are not made; an empty receipt is none."""
+        """Return the shards that are not made. An empty receipt does not count."""
         entries = self._out.stats([shard.name.receipt for shard in shards])
         return [shard for shard, receipt in zip(shards, entries, strict=True) if not (receipt and receipt.size)]
 
@@ -155,7 +156,7 @@ class LatentEncoder:
             yield ours
 
     def _clear_up(self) -> None:
-        """Deletes what was made of shards that a retry has replaced, and what killed runs left."""
+        """Delete the latents of shards that a retry has replaced, and the leftovers of killed runs."""
         names = {shard.name for shard in self._source.shards}
         for entry in self._out.files(SHARDS, recursive=True):
             name = ShardName.of(entry.path)
@@ -164,7 +165,7 @@ class LatentEncoder:
         for entry in self._out.files(PARTS, recursive=True):
             if owns(entry.path):
                 self._out.delete(entry.path)
-        for folder in ("",) if self._alone else (SHARDS, PARTS):  # another may be publishing the same manifest
+        for folder in ("",) if self._alone else (SHARDS, PARTS):  # another rank may be publishing the same manifest
             self._out.remove_drafts(owns, folder)
             self._out.abort_uploads(owns, folder)
 
@@ -174,7 +175,7 @@ def _clips_in(shards: Iterable[ManifestShard]) -> int:
 
 
 def _batches_of_one_shape(clips: ClipDataset, shard: ManifestShard, batch: int) -> Iterator[list[int]]:
-    """The numbers of a shard's clips, those of one shape together, up to `batch` at once: the same in every run."""
+    """Yield the numbers of a shard's clips in batches of one shape, at most `batch` each, in the same order each run."""
     index = clips.reader.index
     numbers = np.flatnonzero(index.shard == index.shards.index(shard))
     buckets = np.unique(clips.shapes[numbers], axis=0, return_inverse=True)[1].reshape(-1)
@@ -184,7 +185,10 @@ def _batches_of_one_shape(clips: ClipDataset, shard: ManifestShard, batch: int) 
 
 
 def _encode_batch(vae: AutoencoderKLLTXVideo, clips: Iterable[tuple[Pixels, SampleText]]) -> list[LatentSample]:
-    """Of clips of one shape."""
+    """Encode clips of one shape and return their latents.
+
+    Raise TrainingStopped if they do not fit into the GPU's memory.
+    """
     videos, words = zip(*clips, strict=True)
     try:
         posterior = encode(vae, torch.from_numpy(np.stack(videos)))

@@ -1,4 +1,5 @@
-"""What the latents of a dataset depend on, and where they lie: so that a trainer finds those that fit its VAE."""
+"""The settings that the latents of a dataset depend on, and their location, by which a trainer finds those of its VAE.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class LatentEncoding:
-    """The VAE, by the checksum of its configuration and weights, and how clips are delivered to it."""
+    """The settings that latents depend on: the VAE and the shape of its clips.
+
+    `vae` is the SHA-256 of its configuration and weights. `max_frames` is the number of frames that clips are cut to,
+    `size` the width and height in pixels that videos are scaled to.
+    """
 
     vae: str
     max_frames: int
@@ -28,7 +33,10 @@ class LatentEncoding:
 
     @staticmethod
     def for_vae(vae: Path, max_frames: int, size: tuple[int, int]) -> LatentEncoding:
-        """`vae` is its folder, `size` a width and a height. Raises UsageError for what cannot be."""
+        """Return the encoding by the VAE in the folder `vae`; `size` is a width and a height in pixels.
+
+        Raise UsageError for an invalid length or size, and for a folder that does not contain a VAE.
+        """
         try:
             ClipTransform(max_frames, size)
         except ValueError as error:
@@ -46,7 +54,7 @@ class LatentEncoding:
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def location(self, data: str) -> str:
-        """Where the latents of a dataset lie, unless somebody wanted them elsewhere."""
+        """Return the default location of the latents of the dataset at `data`."""
         place, query = split_query(latents_folder(data))
         return f"{place}/{self.fingerprint[:16]}{query}"
 
@@ -55,21 +63,21 @@ class LatentEncoding:
 
 
 def latents_folder(data: str) -> str:
-    """The folder in a dataset where the sets of its latents lie."""
+    """Return the folder in a dataset that contains its latents, one folder for each encoding."""
     place, query = split_query(data)
     return f"{place.rstrip('/')}/{LATENTS}{query}"
 
 
 @cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    """Of a file, which is the same as long as its size and time are."""
+    """Return the SHA-256 of a file, computed again only if its size or time of modification has changed."""
     return path_sha256(path)
 
 
 def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -> str | None:
-    """Where the latents of a dataset lie, if there are such of every shard that its manifest has now.
+    """Return the location of the latents of a dataset, or None if they do not cover exactly its present shards.
 
-    Raises UsageError where `vae` is no VAE's folder; DamagedRecord; StorageFault.
+    Raise UsageError if the folder `vae` does not contain a VAE. Raise also DamagedRecord and StorageFault.
     """
     if not Storage.at(data).is_folder(LATENTS):
         return None
@@ -84,5 +92,5 @@ def find_latents(data: str, vae: Path, max_frames: int, size: tuple[int, int]) -
 
 
 def _shards(manifest: Manifest) -> list[tuple[str, int]]:
-    """Which there are, by name and revision, and how many samples each has."""
+    """Return the path of each shard, which names it and its revision, and its number of samples."""
     return [(shard.path, shard.count) for shard in manifest.shards]

@@ -1,4 +1,4 @@
-"""Whether each dataset of a recipe's mix is given, and no other.
+"""Check of the names of the given datasets against a recipe's mix.
 
 Tested in tests/pipelines/test_train.py.
 """
@@ -12,7 +12,7 @@ from nextscene.training.recipe import Recipe
 
 
 def check_names(recipe: Recipe, given: Iterable[str]) -> None:
-    """Raises UsageError for a name that is missing, or that the recipe does not have."""
+    """Raise UsageError for a name of the recipe's mix that is not given, or a given name that the mix does not have."""
     names, given = [mix.name for mix in recipe.mix], list(given)
     for name in names:
         if name not in given:

@@ -16,11 +16,11 @@ from nextscene.shards.loading.shuffle import SampleRef, splitmix64
 
 
 NOISE_STREAM = 3
-"""Stream of the numbers below. The order of the samples uses 1 and 2, the candidates of GRPO use 4 and above."""
+"""RNG stream of SampleNoise. The order of the samples uses 1 and 2, the candidates of GRPO use 4 and above."""
 
 
 class SampleNoise(NamedTuple):
-    """The random numbers of B samples, drawn on the CPU, where they are the same on every machine.
+    """The random numbers of B samples, drawn on the CPU, because its numbers are the same on every machine.
 
     `drop` [B] and `uniform` [B, 2] are uniform in [0, 1), `normal` [B] is standard normal. `posterior` and `noise`
     [B, C, F', H', W'] are standard normal: the one samples the VAE's posterior, the other is the noise of the flow.

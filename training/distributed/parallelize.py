@@ -1,6 +1,6 @@
-"""How the model lies on the devices: sharded by FSDP2, keeping less for the backward pass, compiled by the block.
+"""Placement of the model on the devices: FSDP2 sharding, activation checkpointing, compilation of each block.
 
-Parts that are trained and parts that are frozen never share a group: they are kept in different precisions.
+Trained and frozen parts are never sharded in one group, because they are kept in different precisions.
 
 Tested in tests/training/test_trainer.py.
 """
@@ -22,17 +22,17 @@ from nextscene.training.config import ParallelConfig
 from nextscene.training.distributed.process_group import World
 from nextscene.training.model.unified import UnifiedModel
 
-# LTX's transformer ends in a view; nothing here changes one in place, which is what is warned of.
+# LTX's transformer returns a view. The warning is about changing such a view in place, which nothing here does.
 warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
 def parallelize(model: UnifiedModel, parallel: ParallelConfig, world: World) -> None:
-    """Changes `model` in place. Its parts must be on their device; what is trained, in float32."""
+    """Shard `model` in place. Its parts must be on their device, and the trained ones must be in float32."""
     if parallel.checkpointing != "none":
         for block in (*model.language.layers, *model.transformer.transformer_blocks):
             _checkpoint_activations(block, parallel.checkpointing == "selective")
     if parallel.compile and world.device.type == "cuda":
-        # Not Qwen's layers: to the compiler each is another program, by its own place in the cache.
+        # Not Qwen's layers: each uses its own index into the KV cache, so the compiler would compile each separately.
         for block in model.transformer.transformer_blocks:
             block.compile()
     mesh = world.mesh(parallel.replicas)
@@ -44,7 +44,7 @@ def parallelize(model: UnifiedModel, parallel: ParallelConfig, world: World) -> 
     )
     for part in (*model.transformer.transformer_blocks, model.transformer):
         _shard(part, mesh, policy)
-    for part in (model.bridge.queries, model.bridge.connector):  # apart: Qwen is called between them
+    for part in (model.bridge.queries, model.bridge.connector):  # separately: Qwen is called between them
         _shard(part, mesh, MixedPrecisionPolicy())
     if not parallel.gather_language:
         for part in (*model.language.layers, model.language):
@@ -52,12 +52,13 @@ def parallelize(model: UnifiedModel, parallel: ParallelConfig, world: World) -> 
 
 
 def _shard(part: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
-    # After each forward pass only the shards remain, also of the outermost: what is evaluated is never out of date.
+    # The outermost module too is resharded after each forward pass: full weights that were kept would be out of date
+    # in validation after the weights change.
     fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def sharded_modules(model: UnifiedModel) -> list[FSDPModule]:
-    """The outermost sharded modules, which have gradients to reduce."""
+    """Return the outermost sharded modules that may have gradients to reduce."""
     parts = (model.bridge.queries, model.bridge.connector, model.transformer)
     return [part for part in parts if isinstance(part, FSDPModule)]
 
@@ -67,14 +68,16 @@ def _is_trained(module: nn.Module) -> bool:
 
 
 def _checkpoint_activations(block: nn.Module, selective: bool) -> None:
-    """Has the block's activations computed again in the backward pass: all, or all but products and attention.
+    """Recompute the block's activations in the backward pass: all, or all but matrix products and attention.
 
-    Not by the models' own switches: transformers' drops the cache of the text without an error.
+    The models' own switches are not used: that of transformers drops the KV cache of the text without an error.
     """
     contexts: dict[str, Any] = {"context_fn": _keeping_products} if selective else {}
     inner = block.forward
 
-    def forward(*inputs: Any, **named: Any) -> Any:  # a function: of a bare `checkpoint` the compiler sees nothing
+    def forward(
+        *inputs: Any, **named: Any
+    ) -> Any:  # a function, because the compiler cannot see into a bare `checkpoint`
         return checkpoint(inner, *inputs, use_reentrant=False, **contexts, **named)
 
     block.forward = forward

@@ -1,4 +1,4 @@
-"""The processes that train together, and what they tell each other besides gradients."""
+"""The processes that train together, and their communication besides gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """One process among `size`, and the device that it computes on."""
+    """One process of a group of `size`, with its rank and the device that it computes on."""
 
     rank: int
     size: int
@@ -33,7 +33,10 @@ class World:
         return self.rank == 0
 
     def mesh(self, replicas: int) -> DeviceMesh:
-        """One dimension to shard over; with `replicas` one to replicate over before it."""
+        """Return a mesh of all devices with one dimension, for sharding.
+
+        If `replicas` is more than 1, a dimension for replication comes before it.
+        """
         if replicas == 1:
             return init_device_mesh(self.device.type, (self.size,), mesh_dim_names=("shard",))
         return init_device_mesh(
@@ -41,25 +44,25 @@ class World:
         )
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in float64."""
+        """Return the sum over all processes, in float64."""
         total = values.to(self.device, torch.float64)
         dist.all_reduce(total)
         return total
 
     def all_reduce_max(self, value: float) -> float:
-        """Of those that the processes have."""
+        """Return the maximum over all processes."""
         found = torch.tensor([value], device=self.device, dtype=torch.float64)
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return float(found)
 
     def from_leader(self, value: T | None) -> T:
-        """What the leading process gives, everywhere."""
+        """Return the leading process's `value` on every process."""
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
     def barrier(self) -> None:
-        """Waits for all."""
+        """Wait until all processes have called this."""
         dist.barrier()
 
     def any_rank(self, flag: bool) -> bool:
@@ -67,7 +70,7 @@ class World:
 
 
 def local_device() -> torch.device:
-    """The GPU of this process, or the CPU where there is none."""
+    """Return the GPU of this process, or the CPU if no GPU is available."""
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else _CPU
 
 
@@ -75,13 +78,16 @@ _CPU = torch.device("cpu")
 
 
 def current_world() -> World:
-    """The world of a process group that has been set up already, by Ray Train for one."""
+    """Return the world of a process group that is already initialized, for example by Ray Train."""
     return World(dist.get_rank(), dist.get_world_size(), local_device())
 
 
 @contextmanager
 def process_group() -> Iterator[World]:
-    """The world that torchrun's variables describe, or one of this process alone."""
+    """Initialize the process group that torchrun's environment variables describe, or a group of this process alone.
+
+    Yield its world, and destroy the group at the end. Raise TrainingStopped if the processes cannot connect.
+    """
     device = local_device()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""A stage on Ray Train: workers on any nodes; a lost one is replaced, and all go on from the last checkpoint."""
+"""A stage on Ray Train, on any nodes: a lost worker is replaced, and all continue from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ _STOP = "stop-requested"
 def train_on_ray(
     job: TrainingJob, workers: int, gpus: bool, failures: int, stopping: Callable[[], bool]
 ) -> StageSummary:
-    """Runs the stage on `workers` workers of the cluster that this process is connected to.
+    """Run the stage on `workers` workers of the cluster that this process is connected to.
 
-    `job.run` must be a folder that all nodes see. Up to `failures` lost workers are replaced. Once `stopping`, the
-    workers end after a step, with a checkpoint, those that Ray starts again meanwhile too. Raises UsageError,
-    TrainingStopped and DamagedShard as `train` does, and WorkersLost when too many were lost, or Ray itself.
+    `job.run` must be a folder that all nodes can access. Up to `failures` lost workers are replaced. Once `stopping`
+    returns True, the workers end after a step, with a checkpoint; so do workers that Ray restarts after that.
+
+    Raise UsageError, TrainingStopped and DamagedShard as `train` does, and WorkersLost if too many workers were lost or
+    Ray itself failed.
     """
     request = job.folder / _STOP
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -69,10 +71,10 @@ def train_on_ray(
 
 
 def _fit(trainer: TorchTrainer, look: Callable[[], object]) -> Any:
-    """What `trainer.fit` returns or raises, while `look` is called now and then.
+    """Return or raise the outcome of `trainer.fit`, and call `look` regularly while it runs.
 
-    In the main thread `fit` would put an answer of its own to SIGINT, which ends without a checkpoint, in the place of
-    ours.
+    It runs in another thread, because in the main thread it would replace our SIGINT handler with its own, which ends
+    the run without a checkpoint.
     """
     ended: list[Any] = []
     failed: list[BaseException] = []
@@ -94,22 +96,22 @@ def _fit(trainer: TorchTrainer, look: Callable[[], object]) -> Any:
 
 
 def _work(config: Mapping[str, Any]) -> StageSummary | Exception:
-    """What each worker runs. What the user must mend is returned: Ray would try it again."""
-    from nextscene.training.trainer import train  # late: the driver needs none of it
+    """Train as one worker. Errors that the user must fix are returned, because Ray retries after a raised error."""
+    from nextscene.training.trainer import train  # imported late: the driver does not need it
 
     job: TrainingJob = config["job"]
     try:
-        # Whether there may be a run already was seen to before; when this is not the first try, there is.
+        # Always resume: the command has checked for an earlier run, and a retry continues this one.
         return train(replace(job, resume=True), current_world(), _Lines(job.recipe.name, job.folder / _STOP))
     except (UsageError, TrainingStopped, DamagedShard) as error:
         return error
 
 
 class _Lines:
-    """Progress, told by the leading worker; Ray brings its lines to the driver."""
+    """An observer that prints the progress of the leading worker. Ray forwards its lines to the driver."""
 
     def __init__(self, name: str, request: Path) -> None:
-        """`request` is a file that is there once the run is to stop."""
+        """Report for the recipe `name`. The file `request` exists once the run is to stop."""
         self._name, self._steps, self._request = name, 0, request
         self._told = time.monotonic()
 

@@ -1,4 +1,7 @@
-"""Torchrun starts its processes again when one of them fails. One that ended on purpose leaves word not to go on."""
+"""Notices that prevent useless restarts: torchrun restarts all processes if one exits with an error.
+
+A process that ends on purpose leaves a notice, so that the restarted processes do not continue.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ _WORD = "ended.json"
 
 @dataclass(frozen=True)
 class RestartNotice:
-    """Why the processes of a torchrun ended on purpose: `code` is what they exited with."""
+    """A record that the processes of a torchrun job ended on purpose.
+
+    `job` is the ID of the job, `code` the exit code of the processes, `why` the reason.
+    """
 
     job: str
     code: int
@@ -23,7 +29,7 @@ class RestartNotice:
 
     @staticmethod
     def read(folder: Path) -> RestartNotice | None:
-        """That of an earlier start of this process by the same torchrun; None where there is none, or another's."""
+        """Return the notice that this torchrun job left in the folder before it restarted this process, or None."""
         if not _restarted():
             return None
         try:
@@ -34,14 +40,17 @@ class RestartNotice:
 
     @staticmethod
     def write(folder: Path, code: int, why: str) -> None:
-        """Every process does, before it exits: torchrun acts as soon as one has. Without torchrun nothing is left."""
+        """Write the notice, if torchrun started this process and the folder exists.
+
+        Every process does this before it exits, because torchrun restarts them as soon as one has exited.
+        """
         if _job() and folder.is_dir():
             word = asdict(RestartNotice(_job(), code, why))
             Storage.at(folder).write(_WORD, json.dumps(word).encode())
 
 
 def delete_notice(folder: Path) -> None:
-    """The leading process does as torchrun starts it first: what another torchrun was told is over."""
+    """Delete the notice of an earlier torchrun job. The leading process does this when torchrun first starts it."""
     if not _restarted():
         with suppress(FileNotFoundError):
             (folder / _WORD).unlink()

@@ -1,4 +1,4 @@
-"""Which process of a group this is, as torchrun says it in the environment: read before torch is.
+"""The rank and world size of this process, from torchrun's environment variables, read without importing torch.
 
 Tested in tests/pipelines/test_train.py.
 """
@@ -14,8 +14,10 @@ _ALONE = "start the command by torchrun, or unset RANK and WORLD_SIZE"
 
 
 def rank_and_world(meeting: bool = False) -> tuple[int, int]:
-    """0 and 1 for a process alone. Raises UsageError for what is no process of a group, and where `meeting` is
-    wanted and no place for it is named.
+    """Return the rank of this process and the world size: 0 and 1 for a process alone.
+
+    Raise UsageError if the variables are inconsistent. With `meeting`, raise it also if the process belongs to a group
+    and the address or the port at which its processes connect is missing or invalid.
     """
     rank, world = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     if not (_is_number(rank) and _is_number(world) and int(rank) < int(world)):

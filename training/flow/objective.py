@@ -1,4 +1,4 @@
-"""The flow-matching loss: how far the predicted velocity is from noise minus data."""
+"""The flow-matching loss: the squared error of the predicted velocity against noise minus data."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 def noised(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """(1 - σ) x0 + σ e for tokens [B, S, C] and σ [B]."""
+    """Return the noisy tokens (1 - σ) x0 + σ e, for clean tokens x0 and noise e, both [B, S, C], and σ [B]."""
     weight = sigma.view(-1, *[1] * (clean.ndim - 1))
     return (1 - weight) * clean + weight * noise
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """dx/dσ, which the network is to predict."""
+    """Return the velocity dx/dσ = e - x0, which the network learns to predict."""
     return noise - clean
 
 
 def loss_per_sample(predicted: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """[B], float32: the mean over a sample's tokens and channels of the squared error."""
+    """Return the mean squared error over each sample's tokens and channels, [B] in float32."""
     return (predicted.float() - velocity(clean, noise)).square().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""From noise to latents along the flow, with classifier-free guidance, by Euler's method, as LTXPipeline goes.
+"""The sampler: from noise to latents along the flow by Euler's method with classifier-free guidance, as in LTXPipeline.
 
 Tested in tests/training/flow/test_schedule.py.
 """
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(tokens [B, S, C], σ [B]) → predicted velocity [B, S, C], for a condition of its own for each of the B."""
+"""(tokens [B, S, C], σ [B]) → predicted velocity [B, S, C]. Each of the B rows has its own condition."""
 
 
 def guided(velocity: Velocity, scale: float) -> Velocity:
-    """v_u + scale × (v_c - v_u), in float32; `velocity` is asked once for both, [unconditional, conditional]."""
+    """Return the velocity with classifier-free guidance: v_u + scale × (v_c - v_u), in float32.
+
+    `velocity` is called once for both halves of a doubled batch, [unconditional, conditional].
+    """
 
     def both(tokens: Tensor, sigma: Tensor) -> Tensor:
         without, given = velocity(torch.cat([tokens, tokens]), torch.cat([sigma, sigma])).float().chunk(2)
@@ -27,7 +30,10 @@ def guided(velocity: Velocity, scale: float) -> Velocity:
 
 @torch.no_grad()
 def integrate(velocity: Velocity, noise: Tensor, sigmas: Tensor) -> Tensor:
-    """The tokens at σ = 0, from `noise` [B, S, C] at σ = 1, in float32; a step from each of `sigmas` to the next."""
+    """Integrate the flow from `noise` [B, S, C] at σ = 1, and return the tokens at σ = 0, in float32.
+
+    It takes one Euler step from each of `sigmas` to the next.
+    """
     tokens = noise.float()
     for now, then in pairwise(sigmas):
         at = now.to(tokens.device).expand(len(tokens))

@@ -27,14 +27,17 @@ class Transition(NamedTuple):
     def log_prob(self, reached: Tensor) -> Tensor:
         """Return the log-probability (logprob) of the tokens that a noisy step reached, [B].
 
-        It is the mean over tokens and channels, not the sum, as in all public trainers. That is why the clip ranges of
-        the ratio are so small, theirs and ours.
+        It is the mean over tokens and channels, not the sum, as in all public trainers. That is why the clip range of
+        the ratio is so small, in those trainers and here.
         """
         distance = ((reached - self.mean) / self.deviation).square().flatten(1).mean(1)
         return -0.5 * distance - math.log(self.deviation) - 0.5 * math.log(2 * math.pi)
 
     def kl_divergence(self, other: Tensor) -> Tensor:
-        """Return the KL divergence from a step with the mean `other` and the same deviation, [B], a mean likewise."""
+        """Return the KL divergence from a step with the mean `other` and the same deviation, [B].
+
+        It too is the mean over tokens and channels.
+        """
         return ((self.mean - other) / self.deviation).square().flatten(1).mean(1) / 2
 
 

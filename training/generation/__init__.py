@@ -1,1 +1,1 @@
-"""Videos out of texts: by the model that was trained here, and by the original LTX-Video beside it."""
+"""Generation of videos from texts, by the trained model or by the original LTX-Video."""

@@ -1,4 +1,4 @@
-"""What makes videos of texts, and what is said of the videos that are wanted.
+"""Interface of a generator of videos from texts, and the sampling settings.
 
 Tested in tests/training/generation/test_generation.py.
 """
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ORIGINAL_FPS = 25.0
-"""Of LTX-Video's own pipeline, which nothing of the data of this model speaks against."""
+"""Frames per second of LTX-Video's own pipeline. Our data gives no reason to use another for the original model."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The paper's (section 13), at the frame rate of the training clips, which goes into the rotary embedding too."""
+    """Sampling settings. The defaults are the paper's (section 13), with the frame rate of the training clips.
+
+    The rotary embedding depends on the frame rate too.
+    """
 
     frames: int = setting(65, "Frames of a video, 8k + 1.")
     width: int = setting(832, "Its width in pixels, a multiple of 32.")
@@ -31,11 +34,14 @@ class Sampling:
 
 
 class Generator(Protocol):
-    """A model that makes videos, in a form that never changes. `name` says which it is, in records."""
+    """A model that makes videos, all with the same sampling settings. `name` identifies it in records."""
 
     name: str
     sampling: Sampling
 
     def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """uint8 [B, F, H, W, RGB], on the CPU. Text and seed decide a video, whatever it is made beside of."""
+        """Return videos, uint8 [B, F, H, W, RGB], on the CPU.
+
+        A video depends only on its text and its seed, not on the rest of the batch.
+        """
         ...

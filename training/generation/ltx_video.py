@@ -1,4 +1,4 @@
-"""The original LTX-Video as a generator: diffusers' own pipeline, with the text encoder that it was published with.
+"""The original LTX-Video as a generator: diffusers' own pipeline, with its published text encoder.
 
 Tested in tests/training/generation/test_generation.py.
 """
@@ -26,10 +26,10 @@ from nextscene.training.model.pretrained import open_pretrained, open_vae
 
 
 class LtxVideo:
-    """A `Generator`. Texts are given to it as they are, and guidance goes away from the empty one."""
+    """A `Generator`. Texts are passed on unchanged, and the unconditional text of guidance is empty."""
 
     def __init__(self, name: str, sampling: Sampling, pipeline: LTXPipeline) -> None:
-        """Raises UsageError for a length or a size that the VAE does not make."""
+        """Raise UsageError for a length or a size that the VAE cannot produce."""
         self.name, self.sampling = name, sampling
         self._pipeline = pipeline
         self._grid = latent_grid(Ratios.of(pipeline.vae), sampling)
@@ -39,7 +39,7 @@ class LtxVideo:
             return decode_tokens(self._pipeline.vae, self.latents(texts, seeds), self._grid)
 
     def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """[B, S, C], normalized."""
+        """Return the normalized latents of videos, [B, S, C]."""
         sampling = self.sampling
         tokens: Tensor = self._pipeline(
             prompt=list(texts),
@@ -56,7 +56,11 @@ class LtxVideo:
 
 
 def from_folder(ltx: Path, name: str, sampling: Sampling, device: torch.device) -> LtxVideo:
-    """Of a folder that is whole. Raises UsageError for what cannot be opened."""
+    """Return the generator of a complete LTX-Video folder, on `device`.
+
+    Raise UsageError for a part that cannot be opened, and TrainingStopped if the model does not fit into the GPU's
+    memory.
+    """
     dtype = inference_dtype(device)
     pipeline = LTXPipeline(
         scheduler=open_pretrained(FlowMatchEulerDiscreteScheduler, ltx, subfolder="scheduler"),

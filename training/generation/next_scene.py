@@ -1,4 +1,4 @@
-"""The model that is trained here, as a generator: opened from an export, or from a checkpoint of a run.
+"""The trained model as a generator, opened from an export or from a checkpoint of a run.
 
 Tested in tests/training/generation/test_generation.py.
 """
@@ -37,7 +37,7 @@ from nextscene.training.model.unified import UnifiedModel
 
 
 class NextScene:
-    """A `Generator`. `form` is the prompt that texts are put into. Model and VAE are taken over, and moved."""
+    """A `Generator`. `form` is the prompt that texts are put into. Model and VAE are changed and moved in place."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class NextScene:
         prompter: Prompter,
         device: torch.device,
     ) -> None:
-        """Raises UsageError for a length or a size that the VAE does not make."""
+        """Raise UsageError for a length or a size that the VAE cannot produce."""
         self.name, self.sampling = name, sampling
         self._form: PromptForm = form
         self._grid = latent_grid(Ratios.of(vae), sampling)
@@ -65,7 +65,7 @@ class NextScene:
 
     @torch.no_grad()
     def latents(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """[B, S, C], normalized. The texts are read once, before the first step."""
+        """Return the normalized latents of videos, [B, S, C]. The texts are encoded once, before the first step."""
         sampling, device = self.sampling, self._vae.device
         condition = self._condition(texts)
         if guiding := sampling.guidance != 1:
@@ -80,7 +80,7 @@ class NextScene:
 
     @cached_property
     def _unconditional(self) -> Tensor:
-        """[1, queries, caption channels]: what guidance goes away from, the same for all videos."""
+        """The unconditional condition of guidance, the same for all videos: [1, queries, caption channels]."""
         return self._condition([""])
 
     def _condition(self, texts: Sequence[str]) -> Tensor:
@@ -89,11 +89,11 @@ class NextScene:
 
 
 class _OnHost(nn.Module):
-    """The table of Qwen's tokens, on the CPU: a text needs a few rows of it, and it is 1.1 GB."""
+    """Qwen's token embeddings, kept on the CPU: they take 1.1 GB, and a text needs only a few rows."""
 
     def __init__(self, table: nn.Embedding) -> None:
         super().__init__()
-        self._table = (table.cpu(),)  # hidden from what moves modules
+        self._table = (table.cpu(),)  # in a tuple, so that `to` does not move it with the model
 
     def forward(self, ids: Tensor) -> Tensor:
         rows: Tensor = self._table[0](ids.cpu())
@@ -101,7 +101,10 @@ class _OnHost(nn.Module):
 
 
 def from_export(folder: Path, name: str, sampling: Sampling, form: PromptForm, device: torch.device) -> NextScene:
-    """Of RUN/export. Raises UsageError for what cannot be opened, and as NextScene does."""
+    """Return the generator of RUN/export.
+
+    Raise UsageError for a part that cannot be opened, and the errors of NextScene.
+    """
     about, dtype = read_export_info(folder), inference_dtype(device)
     bridge, exported = open_export(folder)
     vae = exported.vae(dtype)
@@ -113,7 +116,10 @@ def from_export(folder: Path, name: str, sampling: Sampling, form: PromptForm, d
 def from_checkpoint(
     folder: Path, pretrained: PretrainedModels, name: str, sampling: Sampling, form: PromptForm, device: torch.device
 ) -> NextScene:
-    """Of RUN/<recipe>/checkpoints/step-N, with the averaged weights where there are any. Raises as `from_export`."""
+    """Return the generator of RUN/<recipe>/checkpoints/step-N, with the averaged weights if there are any.
+
+    Raise the errors of `from_export`.
+    """
     about, dtype = CheckpointInfo.read(folder), inference_dtype(device)
     vae = pretrained.vae(dtype)
     bridge = Bridge(**about.bridge)
@@ -127,12 +133,12 @@ def from_checkpoint(
 
 
 def _lighten(model: UnifiedModel, vae: AutoencoderKLLTXVideo) -> None:
-    """Leaves out of the GPU's memory what need not be there. Nothing comes out otherwise."""
+    """Keep out of the GPU's memory what is not needed there. The results do not change."""
     model.language.embed_tokens = _OnHost(model.language.embed_tokens)
     del vae.encoder
 
 
 def _prompter(pretrained: PretrainedModels, bridge: Bridge, determining: Mapping[str, Any]) -> Prompter:
-    """With the bound on the text that it was trained under."""
+    """Return the prompter with the text length that the model was trained with."""
     most = determining.get("model.max_tokens", ModelConfig().max_tokens)
     return Prompter(pretrained.tokenizer(), most - bridge.config.num_queries)

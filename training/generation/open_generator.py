@@ -1,4 +1,4 @@
-"""Which generators there are, each known by name and form before it takes its time and memory.
+"""The available generators. Name and sampling settings are known before the slow opening of the model.
 
 Tested in tests/training/generation/test_generation.py.
 """
@@ -35,10 +35,10 @@ _TRAINED_AT = {"frames": "data.max_frames", "width": "data.width", "height": "da
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """A generator that can be opened on a device. `name` and `sampling` are those that it will have.
+    """A generator that can be opened on a device. `name` and `sampling` are those of the opened generator.
 
-    What gives one raises UsageError for a folder that does not hold it whole, and for a length or a size that
-    it does not make. Nothing large is read for that, and torch is not loaded.
+    The functions that return a spec raise UsageError for an incomplete folder, and for a length or a size that the
+    generator cannot produce. They read nothing large, and do not import torch.
     """
 
     name: str
@@ -47,7 +47,10 @@ class GeneratorSpec:
 
 
 def of_export(folder: Path, form: PromptForm = "nsp", **asked: Any) -> GeneratorSpec:
-    """RUN/export. `asked` are fields of `Sampling`; frames and size are otherwise those that it was trained at."""
+    """Return the generator of RUN/export.
+
+    `asked` are fields of `Sampling`. Frames and size default to those that the model was trained with.
+    """
     about = read_export_info(folder)
     check_openable(folder / "language_model", folder)
     check_weights(folder / "bridge")
@@ -65,7 +68,10 @@ def of_export(folder: Path, form: PromptForm = "nsp", **asked: Any) -> Generator
 
 
 def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: PromptForm = "nsp", **asked: Any) -> GeneratorSpec:
-    """RUN/<recipe>/checkpoints/step-N, and the pretrained that it was trained from."""
+    """Return the generator of RUN/<recipe>/checkpoints/step-N, with the pretrained models that it was trained from.
+
+    `asked` is as in `of_export`.
+    """
     about = CheckpointInfo.read(folder)
     check_openable(qwen, ltx)
     if about.model != fingerprint(qwen, ltx):
@@ -84,7 +90,7 @@ def of_checkpoint(folder: Path, qwen: Path, ltx: Path, form: PromptForm = "nsp",
 
 
 def of_original(ltx: Path, **asked: Any) -> GeneratorSpec:
-    """The original LTX-Video."""
+    """Return the original LTX-Video. `asked` are fields of `Sampling`."""
     check_published(ltx)
     name = f"ltx-video-{_digest((ltx / 'transformer').glob('*.safetensors'))}"
     sampling = replace(Sampling(fps=ORIGINAL_FPS), **asked)
@@ -115,7 +121,7 @@ def _sampling(determining: Mapping[str, Any], asked: Mapping[str, Any]) -> Sampl
 
 
 def _digest(files: Iterable[Path]) -> str:
-    """Of weights: of samples of their bytes, since to read all of them takes as long as to open them."""
+    """Return a short digest of weights, from samples of their bytes: reading all takes as long as opening the model."""
     digest = hashlib.sha256()
     for path in sorted(files):
         size = path.stat().st_size

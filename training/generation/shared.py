@@ -1,4 +1,4 @@
-"""What all generators do alike: begin with noise of the seed alone, decode what came of it, say when it is too much.
+"""Steps that all generators share: noise from the seed alone, decoding, and the report of too little GPU memory.
 
 Tested in tests/training/generation/test_generation.py.
 """
@@ -24,7 +24,7 @@ def inference_dtype(device: torch.device) -> torch.dtype:
 
 
 def latent_grid(ratios: Ratios, sampling: Sampling) -> Grid:
-    """Raises UsageError for a length or a size that the VAE does not make."""
+    """Return the latent grid of the videos. Raise UsageError for a length or a size that the VAE cannot produce."""
     try:
         return ratios.grid(sampling.frames, sampling.height, sampling.width)
     except ValueError as error:
@@ -32,16 +32,16 @@ def latent_grid(ratios: Ratios, sampling: Sampling) -> Grid:
 
 
 def seeded_noise(seeds: Sequence[int], channels: int, grid: Grid) -> Tensor:
-    """[B, S, C], on the CPU, as LTXPipeline draws it from a generator of each seed."""
+    """Return noise [B, S, C] on the CPU, drawn from one generator for each seed, as LTXPipeline draws it."""
     return pack(
         torch.stack([torch.randn(channels, *grid, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     )
 
 
 def decode_tokens(vae: AutoencoderKLLTXVideo, tokens: Tensor, grid: Grid) -> Tensor:
-    """uint8 [B, F, H, W, RGB], on the CPU, of normalized latents [B, S, C].
+    """Decode normalized latents [B, S, C], and return videos, uint8 [B, F, H, W, RGB], on the CPU.
 
-    One by one: of all that is done to a video, its decoding takes the most memory.
+    They are decoded one by one, because decoding takes more memory than any other step.
     """
     latents = LatentScale.of(vae).denormalize(unpack(tokens, grid))
     return torch.cat([decode(vae, latent).cpu() for latent in torch.split(latents, 1)])
@@ -49,7 +49,7 @@ def decode_tokens(vae: AutoencoderKLLTXVideo, tokens: Tensor, grid: Grid) -> Ten
 
 @contextmanager
 def reporting_out_of_memory(what: str) -> Iterator[None]:
-    """Raises TrainingStopped where it does not fit the GPU."""
+    """Raise TrainingStopped, with `what` in its message, if the body runs out of GPU memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
