@@ -1,4 +1,4 @@
-"""The work of a build as a request to the driver process: what is left of the plan, through the engine.
+"""A request to the driver process: run the engine on the work that is left of the plan.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -17,7 +17,10 @@ from nextscene.curation.stages.unit import UnitContext
 
 @dataclass(frozen=True)
 class BuildOnRay:
-    """The work `left`, on at most `workers` CPUs (None: all) of the cluster at `address` (None: one of its own)."""
+    """A request to do the work `left` on at most `workers` CPUs (None: all) of the Ray cluster at `address`.
+
+    If `address` is None, the request starts a cluster of its own.
+    """
 
     job: UnitContext
     left: WorkLeft
@@ -27,8 +30,8 @@ class BuildOnRay:
     stop_seconds: float = 900.0
 
     def work(self, supervisor: ToSupervisor) -> Exception | None:
-        """Return the error that ended the asking or left clips undecided. Raise as `Engine.run`."""
-        from nextscene.curation.run.engine import Engine  # Ray may be imported only now
+        """Return the error that ended the asking or left clips undecided, or None. Raise as `Engine.run`."""
+        from nextscene.curation.run.engine import Engine  # Ray must not be imported before this
 
         check_shared(self.job.out)
         plan = Plan(self.job.out, self.job.config)

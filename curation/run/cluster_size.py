@@ -1,4 +1,4 @@
-"""The number of CPUs that a run may use now: nodes join the cluster and leave it.
+"""The number of CPUs that a run may use now, which changes as nodes join and leave the cluster.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterSize:
-    """`slots` is the number of CPUs to use, at most `workers`; `node_cpus` the least that a node has."""
+    """The size of the cluster: `slots` CPUs to use, at most `workers`; the smallest node has `node_cpus`."""
 
     def __init__(self, workers: int | None) -> None:
         self._workers = workers

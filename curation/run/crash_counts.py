@@ -1,4 +1,4 @@
-"""Counts of the crashes that a unit, and each of its clips alone, caused; kept in OUT for a resumed run.
+"""Counts of the crashes caused by a unit and by each of its clips alone; kept in OUT for a resumed run.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -21,14 +21,17 @@ UNIT_CRASHES_ALLOWED = 4
 
 @dataclass
 class CrashCounts:
-    """Counts for one unit. A clip is quarantined once it was alone in its worker at two crashes."""
+    """Counts for one unit. A clip is quarantined after two crashes in which it was alone in its worker."""
 
     unit: int = 0
     clips: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def read(out: Storage, name: UnitName) -> CrashCounts:
-        """Return the counts; zero, with a warning, if they are damaged: repeated crashes are then counted again."""
+        """Return the counts; zeros if none are recorded.
+
+        If the record is damaged, return zeros and log a warning: crashes that repeat are counted again.
+        """
         try:
             value = check_types(parse_json(out.read(name.crashes)), {"unit": int, "clips": dict})
             return CrashCounts(value["unit"], check_types(value["clips"], dict.fromkeys(value["clips"], int)))

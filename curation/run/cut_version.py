@@ -1,4 +1,4 @@
-"""Datasets that an older version of the cut began: clips of two versions are never mixed in one OUT."""
+"""Rules for datasets begun with an older version of the cut: one OUT never mixes clips of two versions."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 def needs_recut(out: Storage, config: BuildConfig, version: int, retry: bool) -> bool:
-    """Return whether the clips that the cut's `version` made in OUT must be discarded before work continues.
+    """Return whether the clips in OUT, which the cut's `version` made, must be discarded before work continues.
 
-    A finished dataset stays as it is. Raise UsageError for one that clips would have to be added to, and for a
-    version that is newer than this one.
+    A finished dataset is left as it is. Raise UsageError for a finished dataset that `retry` would add clips to, and
+    for a version that is newer than this one.
     """
     if version > CUT_VERSION:
         raise UsageError(
@@ -51,7 +51,10 @@ def needs_recut(out: Storage, config: BuildConfig, version: int, retry: bool) ->
 
 
 def discard_clips(out: Storage) -> None:
-    """Delete all shards, ledgers and parts of an unfinished OUT, and say so; plan, crashes and paid answers stay."""
+    """Delete all shards, ledgers and parts of an unfinished OUT, and log a warning.
+
+    The plan, the paid answers, and the crash counts of units without a ledger or part are kept.
+    """
     _log.warning(
         "%s was begun by an older version, which cut clips in another way: all its clips are cut anew;"
         " stored answers are used again, nothing is asked twice",

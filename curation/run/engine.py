@@ -1,8 +1,8 @@
-"""The engine: units on their way through screen, judge and cut on Ray, a bounded number at a time, then their shards.
+"""The engine: takes units through screen, judge and cut on Ray, a bounded number at a time, then seals their shards.
 
-Every step is one Ray task whose input is a reference to the step before; no video goes through the object store. Ray's
-own retries are off. A step ends in one of four ways: it is done; its worker died, which is counted against the unit;
-its node was lost, which is counted against nobody; or it stops the run.
+Every step is one Ray task; its input is a reference to the result of the previous step. No video goes through the
+object store. Ray's own retries are off. A step ends in one of four ways: it is done; its worker died, which counts
+against the unit; its node was lost, which counts against nothing; or it stops the run.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _TICK_SECONDS = 0.5
 
 
 class Engine:
-    """Runs shards of work to their receipts.
+    """The scheduler of a run's steps, from the first screen to the receipt of each shard.
 
-    `workers` limits the CPUs it uses; None is all that the cluster has. `waiting` is how many units may wait for the
-    judge besides those that keep the CPUs busy.
+    `workers` limits the CPUs that it uses; None means all CPUs of the cluster. `waiting` units may wait for the judge,
+    in addition to those that keep the CPUs busy.
     """
 
     def __init__(self, job: UnitContext, workers: int | None, waiting: int, check: Callable[[], None]) -> None:
@@ -69,8 +69,8 @@ class Engine:
     def run(self, work: Iterator[ShardWork], tick: Tick) -> Exception | None:
         """Work until nothing is left. Raise RunStopped, StorageFault or UsageError.
 
-        Clips that were decided before the asking ended are still cut. Return the error that ended it, or left clips
-        undecided.
+        Clips that were decided before the asking ended are still cut. Return the error that ended the asking or left
+        clips undecided, or None.
         """
         try:
             self._work(work, tick)
@@ -114,14 +114,17 @@ class Engine:
 
     @property
     def _over(self) -> bool:
-        """Once it stops, no answer is waited for: each would be paid for, and in batches they may take a day."""
+        """Return whether no step has to be waited for.
+
+        A stopped run does not wait for answers: each would be paid for, and those of batches may take a day.
+        """
         return all(self._stop and step.kind == "decide" for step in self._running.values())
 
     @property
     def _ending(self) -> bool:
         return bool(self._stop or self._judge_ended)
 
-    # ---- what to start -----------------------------------------------------------------------------------------
+    # ---- starting steps ----------------------------------------------------------------------------------------
 
     def _units(self, work: Iterator[ShardWork]) -> Iterator[UnitProgress]:
         for shard in work:
@@ -155,7 +158,7 @@ class Engine:
         heapq.heappush(self._ready, (PRIORITY[step.kind], next(self._order), step))
 
     def _ask(self, progress: UnitProgress, shard: ShardWork) -> None:
-        """A question to the judge holds no CPU, so it waits for none."""
+        """Start the question about a unit immediately, because it uses no CPU. Ignore it if the asking is ending."""
         if not self._ending:
             self._start_now(Step("decide", shard, progress, cpus=0))
 
@@ -164,7 +167,7 @@ class Engine:
         self._running[reference] = step
         self._timeouts.begin(reference, step.kind)
 
-    # ---- how it ended ------------------------------------------------------------------------------------------
+    # ---- finishing steps ---------------------------------------------------------------------------------------
 
     def _finish(self, step: Step, reference: Any) -> None:
         try:
@@ -217,7 +220,7 @@ class Engine:
         if not asked.is_partial:
             self._counts.complete("asked", progress.unit)
         if asked.end and not asked.has_scenes:
-            self._in_flight -= 1  # asked in vain, it is as if it had not been begun
+            self._in_flight -= 1  # no scene came back: the unit counts as not begun
         else:
             self._push(Step("cut", step.shard, progress))
 
@@ -228,7 +231,7 @@ class Engine:
             self._push(Step("screen", step.shard, step.progress))
 
     def _judge_died(self, step: Step, reference: Any) -> None:
-        """Its answers are kept elsewhere, so a new one takes over and is asked the same again."""
+        """Replace the judge and ask the same question again: the answers that it had received are stored elsewhere."""
         try:
             self._judge.died(reference)
         except RunStopped as stop:
@@ -237,7 +240,7 @@ class Engine:
             self._ask(step.progress, step.shard)
 
     def _end_silent_steps(self) -> None:
-        """A worker that hangs is ended, which counts as its death."""
+        """Kill workers that hang, which counts as their death. Stop the run if one cannot be killed."""
         for reference in self._timeouts.silent():
             step = self._running[reference]
             _log.warning("%s of %s shows no sign of life; its worker is ended", step.kind, step.name)
@@ -248,7 +251,7 @@ class Engine:
                 f"the worker of {step.kind} of {step.name} hangs, and could not be ended within {GRACE_SECONDS:.0f} s"
             )
 
-    # ---- a unit that kills its worker --------------------------------------------------------------------------
+    # ---- units that kill their worker --------------------------------------------------------------------------
 
     def _worker_died(self, step: Step, evidence: str) -> None:
         progress = step.progress

@@ -1,4 +1,4 @@
-"""The plan that OUT already has: whether a run with other settings may continue it, and whether work began.
+"""Checks whether a run with its settings may continue the plan that OUT already has, and whether work on it has begun.
 
 Tested in tests/curation/run/test_resume.py.
 """
@@ -29,9 +29,9 @@ _PROMPTS = "prompts."
 
 
 def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str, Any]) -> RecordedConfig | None:
-    """Return the record of the plan in OUT that a run with these settings continues; None if it has to make one.
+    """Return the record of the plan in OUT that a run with these settings continues; None if it has to make a plan.
 
-    Raise UsageError, naming each setting in which this run differs from the one that OUT was planned for.
+    Raise UsageError if settings of this run differ from those that OUT was planned with; the message names each.
     """
     recorded = RecordedConfig.read(out)
     if recorded is None:
@@ -40,7 +40,7 @@ def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str
     if not different:
         return recorded
     if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):
-        return None  # it was asked in vain from the first question on, of a model that is not there perhaps
+        return None  # no question was ever answered, perhaps because the model does not exist
     raise UsageError(
         f"--out {out.display_uri} holds another plan: {'; '.join(different.values())}. {_remedy(different.keys())},"
         " or choose another --out"
@@ -48,7 +48,7 @@ def find_existing_plan(out: Storage, source: Source, identity_settings: dict[str
 
 
 def check_settings(out: Storage, source: Source, identity_settings: dict[str, Any]) -> None:
-    """Raise as `find_existing_plan` where a setting differs; where only the source does, it may have moved."""
+    """Raise as `find_existing_plan` if a setting differs. A different source alone is accepted: it may have moved."""
     with suppress(DamagedConfig):
         recorded = RecordedConfig.read(out)
         if recorded and settings_differences(recorded, identity_settings, recorded.source):
@@ -64,12 +64,12 @@ def _remedy(different: Collection[str]) -> str:
 
 
 def settings_differences(recorded: RecordedConfig, identity_settings: dict[str, Any], source: str) -> dict[str, str]:
-    """Return name → description of each setting that differs from the recorded ones, the most important first.
+    """Return name → description of each setting that differs from the recorded one, the most important first.
 
-    Settings that differ only because the judge, or the version of the prompts, does are left out.
+    Settings that differ only because the judge or the version of the prompts differs are left out.
     """
     before, now = {**recorded.identity_settings, "source": recorded.source}, {**identity_settings, "source": source}
-    followers: tuple[str, ...] = (CUT,)  # which is no setting
+    followers: tuple[str, ...] = (CUT,)  # which is not a setting
     if before.get("judge") != now.get("judge"):
         followers += (_PROMPTS, *(f"{kind.settings}." for kind in JUDGES.values() if kind.settings))
     elif _value(before, "claude.prompt_version") != _value(now, "claude.prompt_version"):
@@ -85,19 +85,19 @@ def settings_differences(recorded: RecordedConfig, identity_settings: dict[str, 
 
 
 def _in_order(named: dict[str, Any]) -> Iterator[str]:
-    """The names of what decides a dataset: source and judge, the settings, the rest."""
+    """Yield the names of what decides a dataset, in order: the source, the settings (the judge first), all others."""
     order = dict.fromkeys(["source", *flat(BuildConfig())])
     yield from (name for name in order if name in named)
     yield from sorted(named.keys() - order.keys(), key=lambda name: (name in ("ffmpeg", SCHEMA), name))
 
 
 def _value(decided: dict[str, Any], name: str) -> Any:
-    """What a run has of a setting: one that is newer than it is as it was before."""
+    """Return the value of a setting; for one that did not exist when the dataset was begun, its legacy value."""
     return decided[name] if name in decided else legacy_value(name)
 
 
 def has_only_plan(out: Storage) -> bool:
-    """Return whether OUT holds a plan at most: no clip is decided, and no answer was paid for."""
+    """Return whether OUT has at most a plan: no clip is decided, and no answer was paid for."""
     done = sealed_shards(out) or any(out.files(folder) for folder in (UNIT_LEDGERS, PARTS, CRASHES))
     try:
         asked = done or StoredAnswers(out).count

@@ -1,4 +1,4 @@
-"""The one judge of a run as a Ray actor, and the driver's hold on it."""
+"""The one judge of a run as a Ray actor, and its proxy in the driver."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 _DEATHS_ALLOWED = 3
 UNITS_AT_ONCE = 10_000
-"""It is asked about no more, so that no other call has to wait for a unit to be decided."""
-_CALLS_AT_ONCE = 2 * UNITS_AT_ONCE + 100  # a unit is asked about twice where the first reply may be lost
+"""Units that the judge is asked about at a time. The bound keeps other calls from waiting until a unit is decided."""
+_CALLS_AT_ONCE = 2 * UNITS_AT_ONCE + 100  # a unit is asked about twice if the first reply may be lost
 _LAST_WORDS_SECONDS = 15.0
 _START_SECONDS = 180.0
 _SILENT_SECONDS = 60.0
 _AT_WORK_SECONDS = 1.0
-"""Of CPU time. An actor that has used less of it while it was silent does not run."""
+"""CPU time. An actor that has used less of it while it was silent is not running."""
 _COUNT_EVERY_SECONDS = 0.25
 
 Counts = dict[tuple[ClipStage, UnitName], int]
-"""How many clips of a unit have come through a stage."""
+"""(stage, unit) → the number of clips of the unit that have completed the stage."""
 
 
 class _JudgeActor:
-    """It holds no CPU: it waits for answers."""
+    """The judge in its own process. It reserves no CPU, because it waits for answers."""
 
     def __init__(self, job: UnitContext) -> None:
         self._judging = UnitJudge(job.config, job.judge_budget, job.out, job.run_id, job.api_identity)
@@ -58,7 +58,7 @@ class _JudgeActor:
         self._counts[stage, name] = clips
 
     async def report(self) -> tuple[int, CallProgress | None, Counts]:
-        """Its process number, how the asking goes, and what was counted since the last report."""
+        """Return the process ID, the progress of the asking, and the counts since the last report."""
         counts, self._counts = self._counts, {}
         return os.getpid(), self._judging.report(), counts
 
@@ -67,7 +67,10 @@ class _JudgeActor:
 
 
 class Counter:
-    """Tells the actor how far a task is with its unit, now and then: what is displayed need not be exact."""
+    """A callback that reports a task's progress with its unit to the actor.
+
+    It reports only now and then, because what is displayed need not be exact.
+    """
 
     def __init__(self, actor: Any, stage: ClipStage, name: UnitName) -> None:
         self._actor = actor
@@ -82,9 +85,10 @@ class Counter:
 
 
 class JudgeActor:
-    """Asks on the driver's node. What the judge was told is on file, so one that dies is replaced, a few times.
+    """The driver's proxy of the judge actor, which runs on the driver's node.
 
-    No method waits for the actor but `end`, which has a bound.
+    The judge's answers are stored in files, so an actor that dies is replaced, up to three times. Only `end` waits for
+    the actor, for a limited time.
     """
 
     def __init__(self, job: UnitContext) -> None:
@@ -99,24 +103,25 @@ class JudgeActor:
         self._actor = self._started()
 
     def decide(self, unit: Unit, screened: Any) -> tuple[Any, Any]:
-        """References to the unit's scenes and to how the asking went; `screened` is one too."""
+        """Return references to the unit's scenes and to its `AskResult`; `screened` is a reference too."""
         scenes, asked = self._actor.decide.options(num_returns=2).remote(unit, screened)
         self._asked.add(asked)
         return scenes, asked
 
     def decided(self, asked: Any) -> None:
-        """The reply has come."""
+        """Record that the reply has arrived."""
         self._asked.discard(asked)
 
     def died(self, asked: Any) -> None:
-        """A reply did not come. Replace the actor, if it is the one that was asked. Raise RunStopped at last."""
+        """Replace the actor, if the lost reply was asked of the present one. Raise RunStopped after too many deaths."""
         if asked in self._asked:
             self._replace("its process died")
 
     def report(self) -> tuple[CallProgress | None, Counts]:
-        """How the asking went a moment ago, and what was counted since the last report. Never waits.
+        """Return the progress of the asking a moment ago, and the counts since the last report. Never wait.
 
-        Replace an actor that is silent for long and does not run. Raise RunStopped as `died`.
+        Replace an actor that has been silent for too long and is not running. Raise RunStopped as `died`, or if the
+        actor's process does not start.
         """
         counts: Counts = {}
         now = self._clock.seconds()
@@ -136,7 +141,7 @@ class JudgeActor:
         return Counter(self._actor, stage, name)
 
     def end(self) -> None:
-        """Lets it store the answers that are under way, and ends it."""
+        """Let the actor store the answers that are on their way, for a limited time, then end it."""
         with suppress(exceptions.RayError):
             ray.get(self._actor.end.remote(), timeout=_LAST_WORDS_SECONDS)
         ray.kill(self._actor)
@@ -156,7 +161,7 @@ class JudgeActor:
     def _replace(self, why: str) -> None:
         self._deaths += 1
         ray.kill(self._actor)
-        if self._process is not None:  # one that only cannot be reached would go on asking
+        if self._process is not None:  # a process that merely cannot be reached would continue to ask
             with suppress(psutil.NoSuchProcess):
                 self._process.kill()
         if self._deaths > _DEATHS_ALLOWED:
@@ -175,7 +180,7 @@ class JudgeActor:
 
 
 def _process(pid: int) -> psutil.Process | None:
-    """It is on this node; None where its process cannot be seen from here all the same."""
+    """Return the actor's process, which runs on this node; None if it cannot be seen from this process."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         if _JudgeActor.__name__ in " ".join(process.cmdline()):
@@ -184,7 +189,7 @@ def _process(pid: int) -> psutil.Process | None:
 
 
 def _cpu_seconds(process: psutil.Process | None) -> float:
-    """What it has used; 0 for one that is gone."""
+    """Return the CPU time that the process has used, in seconds; 0 if the process is gone."""
     with suppress(psutil.Error):
         if process is not None:
             used = process.cpu_times()

@@ -1,4 +1,4 @@
-"""What keeps a run from asking the judge `claude`, told before anything is changed, or only once it would ask.
+"""Checks that a run can ask the judge `claude`, made before the run changes anything.
 
 Tested in tests/curation/run/test_asking_stopped.py.
 """
@@ -32,10 +32,11 @@ def preflight(
     retry: Collection[str],
     known: str,
 ) -> str:
-    """Return why the judge cannot be asked, "" if it can: `known`, or a missing key. Write nothing.
+    """Return the reason why the judge cannot be asked, "" if it can: `known`, or a missing key. Write nothing.
 
-    Raise UsageError if it certainly has to be asked and cannot be, for settings that OUT was not begun with, for a
-    budget that decides no clip, and for a key that the API does not accept.
+    The caller raises the returned reason once the judge has to be asked. Raise UsageError if the judge certainly has
+    to be asked and cannot be, for settings that OUT was not begun with, for a budget that cannot decide a clip, and for
+    a key that the API does not accept.
     """
     check_settings(out, source, config.identity_settings(ffmpeg.build()))
     why = known or _missing_key(out)
@@ -44,21 +45,21 @@ def preflight(
         raise UsageError(why)
     if judge_budget:
         check_budget(out, config.claude, judge_budget)
-        if is_to_ask and not has_stored_answers(out):  # with stored answers nothing else may be needed
+        if is_to_ask and not has_stored_answers(out):  # with stored answers the key may not be needed
             _check_accepted(config)
     return why
 
 
 def _check_accepted(config: BuildConfig) -> None:
     """Raise JudgeUsageError, before any clip is screened, for a key that the API does not accept."""
-    from nextscene.judge.api.client import check_accepted  # it loads the SDK
+    from nextscene.judge.api.client import check_accepted  # here, because it loads the SDK
 
     asyncio.run(check_accepted(patience(config.limits), config.claude.model))
 
 
 def _missing_key(out: Storage) -> str:
     try:
-        is_begun = out.stat(CONFIG) is not None  # then another judge would be refused
+        is_begun = out.stat(CONFIG) is not None  # then OUT would refuse another judge
         check_key(instead="" if is_begun else ", or use --judge film or --judge none")
     except JudgeUsageError as mistake:
         return str(mistake)

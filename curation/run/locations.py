@@ -1,4 +1,4 @@
-"""Opening the source and OUT, before a run reads or writes either.
+"""Functions that open the source and OUT, before a run reads or writes either.
 
 Tested in tests/pipelines/test_bad_input.py.
 """
@@ -31,7 +31,7 @@ def open_out(location: str) -> Storage:
 
 
 def open_source_and_out(source_location: str, out_location: str) -> tuple[Source, Storage]:
-    """Return source and OUT. Raise UsageError if one lies inside the other: a run must not read its own shards.
+    """Return source and OUT. Raise UsageError if one is inside the other: a run must not read its own shards.
 
     Raise SourceGone if nothing is at the location that OUT was planned from.
     """
@@ -51,7 +51,7 @@ def open_source_and_out(source_location: str, out_location: str) -> tuple[Source
 
 
 def _source_of(out: Storage, location: str) -> Source:
-    """Return the source. Raise UsageError if nothing is there, SourceGone if OUT was planned from there."""
+    """Return the source. If nothing is there, raise SourceGone if OUT was planned from there, otherwise UsageError."""
     try:
         return Source.at(location)
     except UsageError as mistake:
@@ -73,7 +73,7 @@ def open_for_build(
 ) -> tuple[Source, Storage, SourceGone | None]:
     """Return source, OUT and None; for a finished OUT whose source is missing, the expected source and the error.
 
-    A finished dataset may need nothing of its source: the caller raises the error once it does. Raise as
+    A finished dataset may not need its source: the caller raises the error once it does. Raise as
     `open_source_and_out`.
     """
     try:

@@ -14,14 +14,14 @@ from nextscene.judge.request_builder import RequestBuilder
 from nextscene.judge.spending.stored_answers import StoredAnswers
 from nextscene.shards.format.manifest import Manifest
 
-_CAPTION = "x" * 120  # bytes, as long as captions are in docs/judge.md
+_CAPTION = "x" * 120  # bytes: the length of captions in docs/judge.md
 _SCENE = "x" * 200
 _STEP = Decimal("0.001")
 
 
 def minimum_budget(settings: ClaudeConfig, judge_budget: JudgeBudget) -> Decimal:
-    """US dollars, rounded up to a tenth of a cent."""
-    from nextscene.judge.api.client import worst_cost  # it loads the SDK
+    """Return the smallest budget in US dollars, rounded up to a tenth of a cent."""
+    from nextscene.judge.api.client import worst_cost  # here, because it loads the SDK
 
     requests, question = RequestBuilder(settings, judge_budget.price), Question("", _CAPTION)
     calls = requests.describe(question, ()), requests.verify(question, _SCENE)
@@ -30,9 +30,9 @@ def minimum_budget(settings: ClaudeConfig, judge_budget: JudgeBudget) -> Decimal
 
 
 def check_budget(out: Storage, settings: ClaudeConfig, judge_budget: JudgeBudget) -> None:
-    """Raise UsageError for a budget that nothing can be decided with, before anything is paid for.
+    """Raise UsageError for a budget that cannot decide a clip, before anything is paid for.
 
-    Where answers are stored they may be all that is needed.
+    Accept any budget if answers are stored, because no others may be needed, and for a complete dataset.
     """
     if judge_budget.budget is None or judge_budget.budget >= (least := minimum_budget(settings, judge_budget)):
         return
@@ -44,7 +44,7 @@ def check_budget(out: Storage, settings: ClaudeConfig, judge_budget: JudgeBudget
 
 
 def has_stored_answers(out: Storage) -> bool:
-    """Return whether anything was paid for, also where what is stored of it is damaged."""
+    """Return whether answers are stored that were paid for; True also if the stored answers are damaged."""
     try:
         return StoredAnswers(out).count > 0
     except JudgeStopped:

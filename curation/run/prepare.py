@@ -1,4 +1,4 @@
-"""The plan and the configuration of a run: written to OUT once, and compared from then on.
+"""Preparation of OUT: the first run writes plan and configuration, later runs compare theirs with the recorded ones.
 
 Tested in tests/curation/run/test_resume.py.
 """
@@ -32,7 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 def with_recorded_prompt_version(out: Storage, config: BuildConfig) -> BuildConfig:
-    """The configuration with the version of the prompts that OUT was begun with. Raises UsageError."""
+    """Return the configuration with the version of the prompts that OUT was begun with.
+
+    If that record is damaged, return the configuration unchanged. Raise UsageError for other faults of the record.
+    """
     try:
         recorded = RecordedConfig.read(out)
     except DamagedConfig:
@@ -50,9 +53,9 @@ def prepare(
 ) -> RecordedConfig:
     """Return the record of the plan in OUT, written now if there is none. Raise UsageError if OUT holds another plan.
 
-    Clips that an older version of the cut made in an unfinished dataset are discarded.
+    Discard the clips of an unfinished dataset if an older version of the cut made them.
     """
-    active_rules(config.rules, needs_frames=False)  # an unknown one is refused before any work
+    active_rules(config.rules, needs_frames=False)  # refuse an unknown rule before any work
     identity_settings = config.identity_settings(ffmpeg.build())
     try:
         _note_if_moved(out, source, config, identity_settings)
@@ -65,13 +68,12 @@ def prepare(
         recorded = None
     if recorded is None:
         if out.stat(CONFIG) is not None:
-            for earlier in (CHECKSUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # its commit last
+            for earlier in (CHECKSUMS, MANIFEST, SUMMARY, REPORT, RETRY, CONFIG):  # CONFIG last: it commits the plan
                 out.delete(earlier)
         plan_sha256 = write_plan(out, source, config, judge_budget)
         if judge_budget:
-            record_budget(
-                out, judge_budget, plan_sha256
-            )  # before the plan counts: what goes on with it needs the budget
+            # before the plan is committed: a run that continues it needs the budget
+            record_budget(out, judge_budget, plan_sha256)
         recorded = RecordedConfig(identity_settings, source.display_uri, plan_sha256, as_tables(config), CUT_VERSION)
         recorded.publish(out)
         return recorded
@@ -85,16 +87,16 @@ def prepare(
 
 
 def _note_if_moved(out: Storage, source: Source, config: BuildConfig, identity_settings: dict[str, Any]) -> None:
-    """Record where the source lies now. Raise as `find_moved_source`."""
+    """Record the new location of a source that has moved. Raise as `find_moved_source`."""
     if recorded := find_moved_source(out, source, config, identity_settings):
         out.delete(CHECKSUMS)
         recorded.publish(out)
 
 
 def differs_on_uncaptioned(out: Storage, config: BuildConfig, judge_budget: JudgeBudget) -> bool:
-    """Whether a plan, by which nothing was done yet, does with clips without a caption what is not wanted now.
+    """Return whether the plan treats clips without a caption differently from what this run asks.
 
-    Raises UsageError for one by which something was done.
+    Raise UsageError if it does and work on the plan has begun.
     """
     plan = Plan(out, config)
     skips, captions = (judge_budget.uncaptioned == "skip", judge_budget.uncaptioned == "caption")

@@ -1,6 +1,6 @@
-"""The terms of asking that were given last for OUT, so that a run which is not told them keeps to them.
+"""The budget and the way of asking that were last given for OUT; a run without these settings uses them again.
 
-They lie beside the paid answers: like these they are no part of the dataset.
+They are stored with the paid answers and, like these, are not part of the dataset.
 
 Tested in tests/pipelines/cli/test_begun_dataset.py.
 """
@@ -27,9 +27,9 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class RecordedBudget:
-    """`calls/terms.json`. A `budget` of None is none; `prices` is as in `JudgeBudget`.
+    """The contents of `calls/terms.json`. A `budget` of None means no limit; `prices` is as in `JudgeBudget`.
 
-    `plan_sha256` is of the plan that they were given for; "" where an older version noted them.
+    `plan_sha256` identifies the plan that the budget was given for; "" in a record of an older version.
     """
 
     budget: Decimal | None = None
@@ -39,7 +39,7 @@ class RecordedBudget:
 
     @staticmethod
     def read(out: Storage) -> RecordedBudget | None:
-        """What is noted; None where nothing is. Raises UsageError for a note that is damaged."""
+        """Return the record; None if there is none. Raise UsageError if the record is damaged."""
         try:
             value = json.loads(out.read(TERMS))
             budget, in_batches = value["budget_usd"], value["batches"]
@@ -62,13 +62,13 @@ class RecordedBudget:
         return kept
 
     def belongs_to(self, out: Storage) -> bool:
-        """Whether they were given for the plan in OUT, not for another dataset whose answers were copied."""
+        """Return whether the budget was given for the plan in OUT, not for a dataset whose answers were copied."""
         planned = _planned(out)
         return planned is not None and self.plan_sha256 in ("", planned)
 
 
 def _planned(out: Storage) -> str | None:
-    """The sha256 of the plan in OUT; None where there is none."""
+    """Return the sha256 of the plan in OUT; None if there is none."""
     try:
         if recorded := RecordedConfig.read(out):
             return recorded.plan_sha256
@@ -81,7 +81,7 @@ def _planned(out: Storage) -> str | None:
 
 
 def record_budget(out: Storage, judge_budget: JudgeBudget, plan_sha256: str) -> None:
-    """Note what counts from now on for this plan, where it is not what is noted, and where a bound or none was told."""
+    """Record the budget for this plan, if the user gave a limit or asked for no limit, and the record differs."""
     now = RecordedBudget(judge_budget.budget, judge_budget.in_batches, judge_budget.prices, plan_sha256)
     if judge_budget.is_limit_given and RecordedBudget.read(out) != now:
         noted = {
@@ -94,7 +94,7 @@ def record_budget(out: Storage, judge_budget: JudgeBudget, plan_sha256: str) -> 
 
 
 def spent_so_far(out: Storage) -> Decimal | None:
-    """US dollars that were spent on OUT by all that is stored there; None where nothing is, or it cannot be read."""
+    """Return the US dollars spent on OUT by the records there; None if nothing is stored or it cannot be read."""
     try:
         record = BudgetRecord.read(out)
         if record:
@@ -106,7 +106,7 @@ def spent_so_far(out: Storage) -> Decimal | None:
 
 
 def describe_budget(out: Storage, judge_budget: JudgeBudget) -> str:
-    """Who is asked, how, and how much is spent on OUT at most, for a line before the first question."""
+    """Return a line to show before the first question: the model, the way of asking, the limit and the prices."""
     how = "in batches" if judge_budget.in_batches else "one by one"
     bound = (
         "without a bound: there is no --budget-usd"
@@ -121,6 +121,6 @@ def describe_budget(out: Storage, judge_budget: JudgeBudget) -> str:
     try:
         record = BudgetRecord.read(out)
     except JudgeStopped:
-        record = None  # told when the asking begins
+        record = None  # reported when the asking begins
     spent = f"; ${record.spent:,.4f} is spent" if record and record.spent else ""
     return f"{price.model} is asked, {how}, {bound}{prices}{spent}"

@@ -1,4 +1,4 @@
-"""Restoring a damaged plan or `config.toml` of OUT, by planning the source again.
+"""Restoration of a damaged plan or `config.toml` of OUT, by planning the source again.
 
 Tested in tests/curation/sealing/test_repair.py.
 """
@@ -35,7 +35,7 @@ def rebuild_config(
     identity_settings: dict[str, Any],
     damage: DamagedConfig,
 ) -> RecordedConfig | None:
-    """Publish and return what the damaged `config.toml` must have said; return None if no work was done by it.
+    """Publish and return the contents that the damaged `config.toml` must have had; return None if no work was done.
 
     Raise `damage` if it cannot be shown that OUT was made with this run's settings.
     """
@@ -58,7 +58,7 @@ def rebuild_config(
 
 
 def _known_fingerprint(out: Storage) -> str:
-    """The fingerprint of the settings that OUT was made with, as the manifest says; "" where there is none."""
+    """Return the manifest's fingerprint of the settings that OUT was made with; "" if there is no readable manifest."""
     try:
         return Manifest.read(out).fingerprint
     except (FileNotFoundError, DamagedRecord):
@@ -70,7 +70,7 @@ def restore_plan(
 ) -> None:
     """Plan the source again if the plan is missing or damaged, and publish it if its sha256 is the recorded one.
 
-    Raise UsageError for a plan that was changed, or if planning gives another.
+    Raise UsageError if the plan was changed, or if planning gives a different plan.
     """
     try:
         if file_sha256(out, PLAN) == recorded.plan_sha256:
@@ -99,12 +99,13 @@ def restore_plan(
 def _replan_matches(
     draft: Storage, source: Source, config: BuildConfig, judge_budget: JudgeBudget | None, plan_sha256: str
 ) -> bool:
-    """Whether the source gives the plan of this sha256, which is then in `draft`. Older versions had no digests.
+    """Return whether the source gives the plan with this sha256, and if so leave that plan in `draft`.
 
-    What was to become of clips without a caption need not be told again: either way is tried.
+    Try the plan with and without digests, because older versions wrote none. If the run does not say what happens to
+    clips without a caption, try both ways.
     """
     ways = [judge_budget]
     if judge_budget and judge_budget.uncaptioned == "mistake":
         ways = [replace(judge_budget, uncaptioned="caption"), replace(judge_budget, uncaptioned="skip")]
-    forms = (False, True)  # the first reads no contents
+    forms = (False, True)  # first without digests, which reads no contents
     return any(write_plan(draft, source, config, way, form) == plan_sha256 for way in ways for form in forms)

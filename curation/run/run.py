@@ -1,4 +1,4 @@
-"""A run: from the lock and the plan, over whatever is left to do, to the manifest and the summary."""
+"""A run: takes the lock, prepares the plan, does the work that is left, and writes the manifest and the summary."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What the user asked for. `retry` names outcomes whose clips are done anew; `judge_budget` are judge `claude`'s.
+    """The user's request. `retry` names the outcomes whose clips are processed again.
 
-    At most `stop_after` of the undecided clips are begun; None is all of them. `preflight` says why claude may not be
-    asked under these terms, which are None where its price is not known.
+    At most `stop_after` of the undecided clips are begun; None means all of them. `judge_budget` is for the judge
+    `claude`; it is None if the price is not known. `judge_unavailable` is the reason why claude cannot be asked, or "".
     """
 
     source: str
@@ -66,10 +66,10 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """How a run ended: the account, whether there was nothing left to do, and the source beside the plan.
+    """The result of a run. `idle` is True if nothing was left to do; `source` compares the source with the plan.
 
-    `config` is what the dataset was begun with, `cut_version` is that of the cut that made it, `retry` one that is not
-    finished.
+    `config` is the configuration that the dataset was begun with, `cut_version` the version of the cut that made it,
+    `retry` a retry that is not finished.
     """
 
     summary: BuildSummary
@@ -81,10 +81,10 @@ class BuildResult:
 
 
 def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
-    """Makes the dataset, or what is left of it. Calling it again does only what is not done.
+    """Make the dataset, or the part of it that is missing. Calling it again does only the work that is not done.
 
-    Raises UsageError for what cannot work as given, nearly always before any work, RunStopped or StorageFault when it
-    must stop; all that was committed stands, and the same call goes on.
+    Raise UsageError for a request that cannot work, nearly always before any work; raise RunStopped or StorageFault if
+    the run must stop. Committed work is kept, and the same call continues it.
     """
     begun = time.monotonic()
     source, place, gone = open_for_build(order.source, order.out, order.config)
@@ -126,7 +126,7 @@ def build(order: BuildRequest, progress: StageProgress) -> BuildResult:
 
 
 class _Run:
-    """One run over a plan that stands, under a lock that is held."""
+    """One run of an existing plan, by the holder of the lock."""
 
     def __init__(
         self,
@@ -179,7 +179,10 @@ class _Run:
         return summary
 
     def _finish(self, state: CommittedState) -> CommittedState:
-        """Works until every shard is sealed: those of units that had to be taken back need more than one round."""
+        """Work until every shard is sealed, or once if `stop_after` is set. Raise RunStopped after three rounds.
+
+        One round is not enough for shards with units whose damaged commits had to be undone.
+        """
         for _ in range(_ROUNDS):
             self._work(WorkLeft(state, self._order.stop_after))
             state = CommittedState.read(self._out, self._job.config.units_per_shard)
@@ -197,7 +200,7 @@ class _Run:
             self._work(WorkLeft(state, retry=retry))
 
     def _before_work(self) -> None:
-        """Say who is asked and what that may cost, once. Raises SourceGone, UsageError."""
+        """Log once which model is asked and what that may cost. Raise SourceGone or UsageError if work cannot begin."""
         if self._gone:
             raise self._gone
         if self._order.judge_unavailable:
@@ -206,7 +209,7 @@ class _Run:
             _log.warning("%s", describe_budget(self._out, self._order.judge_budget))
 
     def _begin(self, clips: int, shards: int) -> None:
-        """Tell that so much of the plan is done before the work that comes now."""
+        """Report the progress before the next work: this many clips and shards of the plan are done."""
         self._reached = Stages(clips, clips, clips, shards)
         planned = self._plan.clips
         self._progress.begin(Stages(planned, planned, planned, self._shards), self._reached)
@@ -235,7 +238,7 @@ class _Run:
         return tick
 
     def _conclude_as_it_is(self, with_page: bool = False) -> None:
-        """What is sealed by now can be read; if that cannot even be written down, the first fault is what counts."""
+        """Publish the shards sealed so far. Suppress errors: the error that ended the run is the one to report."""
         with suppress(StorageFault, RunStopped, DamagedRecord, FileNotFoundError):
             if with_page:
                 self._conclude_with_page()
@@ -258,8 +261,8 @@ class _Run:
         return concluded
 
     def _report(self) -> str:
-        """Returns the sha256 of the page."""
-        from nextscene.curation.report.make import write_report  # it loads the plots, which no worker needs
+        """Write the page and return its sha256."""
+        from nextscene.curation.report.make import write_report  # here: it loads plots that no worker needs
 
         self._heartbeat.check()
         return write_report(self._out, self._job.config, self._recorded.fingerprint, self._job.root).sha256

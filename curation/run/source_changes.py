@@ -1,6 +1,6 @@
-"""The source as it is now beside the plan: what is new in it, gone, or other than it was planned.
+"""Comparison of the source as it is now with the plan: clips that are new, gone, or different.
 
-A plan stands for good, so nothing of this becomes part of the dataset; it is there to be told.
+A plan never changes, so the comparison does not change the dataset; it is only reported to the user.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_READ = 256
 
 
 class DifferenceKind(StrEnum):
-    """How a clip differs from the plan, in words that follow "clips". Each clip counts under one of them."""
+    """A kind of difference from the plan, as words that follow "clips". Each clip counts under one kind."""
 
     NEW = "new"
     GONE = "gone"
@@ -47,7 +47,7 @@ class DifferenceKind(StrEnum):
 
 @dataclass
 class SourceDifference:
-    """Some clips, counted, and the names of the first."""
+    """A number of clips, and the names of the first two."""
 
     count: int = 0
     names: list[str] = field(default_factory=list)
@@ -60,11 +60,11 @@ class SourceDifference:
 
 @dataclass
 class SourceComparison:
-    """How the source differs from the plan. `unread` is why it could not be compared, "" where it was.
+    """The differences between the source and the plan. `unread` is why they could not be compared, "" if they were.
 
-    Clips that were compared in part are counted: `unchecked_sizes` without size and time, `unchecked_captions` without
-    caption, `unchecked_contents` without the contents of a file whose time has changed, `unchecked_columns` without
-    the further columns, which older versions recorded in another way.
+    `has_order` is True for a manifest. Clips that were compared only in part are counted: `unchecked_sizes` without
+    size and time, `unchecked_captions` without caption, `unchecked_contents` without the contents of a file whose time
+    has changed, `unchecked_columns` without the further columns, which older versions recorded differently.
     """
 
     kinds: dict[DifferenceKind, SourceDifference] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class SourceComparison:
             found.count += count
 
     def told(self, but: Iterable[DifferenceKind] = ()) -> str:
-        """The kinds that there are with their counts and examples, `but` for some; "" for none."""
+        """Return the kinds found, except those in `but`, as text with counts and examples; "" if there are none."""
         return ", ".join(
             _counted(self.kinds[kind], kind) for kind in DifferenceKind if kind in self.kinds and kind not in but
         )
@@ -101,26 +101,26 @@ def _counted(clips: SourceDifference, kind: DifferenceKind) -> str:
 
 
 def read_previous_config(out: Storage) -> RecordedConfig | None:
-    """What stands in OUT before a run prepares it, as far as it can be read."""
+    """Return the record that OUT has before a run prepares it; None if there is none or it cannot be read."""
     try:
         return RecordedConfig.read(out)
     except UsageError:
-        return None  # what is wrong with it is told as the run is prepared
+        return None  # `prepare` reports what is wrong with it
 
 
 def compare_unless_replanned(
     out: Storage, source: Source, before: RecordedConfig | None, now: RecordedConfig
 ) -> SourceComparison:
-    """`compare`, but where the plan was just made of the source."""
+    """Return the comparison; an empty one if this run has just made the plan from the source."""
     if before is None or before.plan_sha256 != now.plan_sha256:
         return SourceComparison()
     return compare(out, source, str(now.identity_settings.get("judge", "")))
 
 
 def compare(out: Storage, source: Source, judge: str) -> SourceComparison:
-    """Compare all that is cheap to see: of contents only those of a few files that have another time than planned.
+    """Compare what is cheap to compare. Contents are read only of a few files whose modification time has changed.
 
-    Raises DamagedRecord for a plan that cannot be read.
+    Return the reason in `unread` if the source cannot be read. Raise DamagedRecord if the plan cannot be read.
     """
     try:
         return differences(out, source, judge)
@@ -129,9 +129,9 @@ def compare(out: Storage, source: Source, judge: str) -> SourceComparison:
 
 
 def differences(out: Storage, source: Source, judge: str, moved: bool = False) -> SourceComparison:
-    """Like `compare`. Of a source that has `moved` each file is looked up, and no contents are read.
+    """Compare as `compare`. If the source has `moved`, look up each file and read no contents.
 
-    Raises UsageError for a source that could not be planned, StorageFault, BadLocation, and as `compare`.
+    Raise UsageError for a source that could not be planned; raise StorageFault, BadLocation, and as `compare`.
     """
     planned = PlanIndex(out)
     comparison = _Comparison(planned, source, judge)
@@ -169,7 +169,7 @@ class _Comparison:
                     self._found.add(kind, _name(clip))
 
     def end(self, contents: bool) -> SourceComparison:
-        """What was found, when all clips were looked at."""
+        """Return the comparison, once all clips have been looked at. Compare `contents` if asked."""
         for row, clip in self._respelled:
             if self._seen[row]:
                 self._found.add(DifferenceKind.NEW, _name(clip))
@@ -187,7 +187,10 @@ class _Comparison:
         return self._found
 
     def _add_new(self, clip: Clip) -> None:
-        """A file whose name is only written otherwise, as some disks do it, is told so."""
+        """Add a clip that was not planned.
+
+        Keep it apart if only the Unicode form of its name differs, because some disks change that.
+        """
         if not clip.identity.isascii():
             forms = {unicodedata.normalize(form, clip.identity) for form in ("NFC", "NFD")} - {clip.identity}
             rows = self._planned.rows_of([replace(clip, identity=form).clip_id for form in sorted(forms)])
@@ -197,7 +200,7 @@ class _Comparison:
         self._found.add(DifferenceKind.NEW, _name(clip))
 
     def _kind(self, row: int, clip: Clip, preceding: str) -> DifferenceKind | None:
-        """The first that applies, of those that are seen without reading contents."""
+        """Return the first kind that applies, of those visible without reading contents; None if none applies."""
         planned, size = self._planned, int(self._planned.sizes[row])
         if clip.size == SIZE_NOT_READ:
             self._found.unchecked_sizes += 1
@@ -231,7 +234,7 @@ class _Comparison:
             self._retimed.setdefault(region, []).append((row, _name(clip)))
 
     def _compare_contents(self) -> None:
-        """Of a few files that have another time, whether they are what they were, where the plan knows it."""
+        """Compare the contents of a few files whose time has changed with their digests, where the plan has these."""
         planned = self._planned.digests_of([row for rows in self._retimed.values() for row, _ in rows])
         now = digests(region for region, rows in self._retimed.items() if any(planned[row] for row, _ in rows))
         for region, rows in self._retimed.items():
@@ -243,7 +246,7 @@ class _Comparison:
                     self._found.add(DifferenceKind.CONTENTS, name)
 
     def _compare_order(self) -> None:
-        """Among the clips that were planned and are there, so that one more or less in front moves no other."""
+        """Compare the order of the planned clips that exist: a clip added or removed before them does not move them."""
         rows = np.frombuffer(self._order, np.int64)
         places = np.empty(len(rows), np.int64)
         places[np.argsort(self._planned.positions[rows])] = np.arange(len(rows))

@@ -1,4 +1,4 @@
-"""A source that lies elsewhere than where it was planned: is it the same?"""
+"""A check that a source at another location than the planned one is the same source."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _ACCEPTED = frozenset(
         DifferenceKind.ORDER,
     ]
 )
-"""What stays as it was planned. All else would make other clips, or none."""
+"""Differences that leave the clips as they were planned. All others would give other clips, or none."""
 
 
 def _compare_moved(out: Storage, source: Source, judge: str) -> tuple[str, str]:
-    """What makes it another source than the one planned, and what else is other in it, in words; "" for nothing.
+    """Return as text the differences that make it another source than the planned one, and those that do not.
 
-    Reads no contents, which are looked at clip by clip. Raises UsageError for what planning refuses.
+    Either is "" if there are none. Contents are not read: they are checked later, clip by clip. Raise UsageError for a
+    source that planning refuses.
     """
     found = differences(out, source, judge, moved=True)
     return found.told(but=_ACCEPTED), found.told(but=frozenset(DifferenceKind) - _ACCEPTED)
@@ -42,10 +43,10 @@ def _compare_moved(out: Storage, source: Source, judge: str) -> tuple[str, str]:
 def find_moved_source(
     out: Storage, source: Source, config: BuildConfig, identity_settings: dict[str, Any]
 ) -> RecordedConfig | None:
-    """Return OUT's record with the place of a source that has moved, if it is the one that was planned.
+    """Return OUT's record with the new location of a source that has moved, if it is the planned source.
 
-    None where it has not moved, or something else is not as it was. Writes nothing into OUT. Raises UsageError for
-    another source.
+    Return None if it has not moved, or if something else prevents the comparison. Write nothing into OUT. Raise
+    UsageError for another source.
     """
     recorded = RecordedConfig.read(out)
     if (
@@ -55,15 +56,15 @@ def find_moved_source(
     ):
         return None
     if is_paid(recorded.identity_settings.get("judge")) and has_only_plan(out):
-        return None  # it is planned anew
+        return None  # it will be planned again
     try:
         Plan(out, config)
     except (FileNotFoundError, DamagedRecord):
-        return None  # and then nothing says what was planned
+        return None  # without a plan there is nothing to compare with
     try:
         different, others = _compare_moved(out, source, config.judge)
     except UsageError:
-        return None  # it could not be planned at all
+        return None  # such a source could not be planned
     if different:
         raise UsageError(
             f"--out {out.display_uri} was made of {recorded.source}, and {source.display_uri} is another source:"

@@ -1,4 +1,4 @@
-"""Planned files by which is seen whether a source, or a folder of it, is there at all."""
+"""Sentinels: planned files whose absence shows that a source, or a folder of it, is missing as a whole."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _COUNT = 16
 
 T = TypeVar("T")
 _Place = tuple[int, int]
-"""A row group of the plan, and a row in it."""
+"""(row group of the plan, row in that group)."""
 
 
 def read_sentinels(out: Storage) -> tuple[SentinelFile, ...]:
-    """Return a few planned files, spread over the plan, of which little is read. Raises DamagedRecord."""
+    """Return up to 16 planned files, spread over the plan, reading little of it. Raise DamagedRecord."""
     with translate_errors(out, PLAN):
         file = pq.ParquetFile(out.open(PLAN))
         groups = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
@@ -35,9 +35,9 @@ def read_sentinels(out: Storage) -> tuple[SentinelFile, ...]:
 
 
 def planned_in(out: Storage, folder: str) -> PlannedFolder:
-    """Return what was planned from a folder and those below it. Reads the locations of the whole plan.
+    """Return what was planned from a folder and its subfolders, reading the locations of the whole plan.
 
-    Raises StorageFault.
+    Raise StorageFault if the plan cannot be read.
     """
     clips = 0
     places: list[_Place] = []
@@ -66,7 +66,7 @@ def _spread(items: Sequence[T]) -> list[T]:
 
 
 def _read(file: pq.ParquetFile, places: Sequence[_Place]) -> list[SentinelFile]:
-    """Return the files of these rows, each once, but for those that were not there when they were planned."""
+    """Return the files of these rows, each once, without those that were missing when they were planned."""
     names = [field.name for field in fields(SentinelFile) if field.name in file.schema_arrow.names]
     found: dict[str, SentinelFile] = {}
     for group in sorted({group for group, _ in places}):

@@ -1,4 +1,4 @@
-"""How a step on Ray ended early: its worker died, its node was lost, or an error stops the run.
+"""Errors that end a step on Ray early: its worker died, its node was lost, or an error stops the run.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -18,12 +18,12 @@ _log = logging.getLogger(__name__)
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of its message, or its class where it has none."""
+    """Return the first line of the error's message, or the name of its class if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def cause_of(error: exceptions.RayTaskError) -> Exception:
-    """Return what the step raised, if a run may end with that. Anything else is logged and becomes RunStopped."""
+    """Return the error that the step raised, if a run may end with it; log any other error and return RunStopped."""
     if isinstance(error.cause, (RunStopped, StorageFault, UsageError)):
         return error.cause
     _log.error("%s", error)

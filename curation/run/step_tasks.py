@@ -1,4 +1,4 @@
-"""Each kind of step as a Ray task, or as a question to the judge's actor.
+"""The kinds of steps as Ray tasks, or as questions to the judge's actor.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -16,7 +16,7 @@ from nextscene.curation.stages.unit import UnitContext, cut_unit, screen_unit, t
 
 
 class StepTasks:
-    """Starts steps. Ray's own retries are off: the engine decides what is repeated."""
+    """The Ray task of each kind of step. Ray's own retries are off: the engine decides which steps are repeated."""
 
     def __init__(self, job: UnitContext, judge: JudgeActor) -> None:
         self._job = job
@@ -26,7 +26,7 @@ class StepTasks:
         self._try, self._seal = cpu_task(try_clip), cpu_task(seal_or_redo)
 
     def submit(self, step: Step) -> Any:
-        """Start the step. Return the reference to its result."""
+        """Start the step and return the reference to its result."""
         job, progress = self._job, step.progress
         if progress is None:
             return self._seal.remote(job.out, step.shard.name, step.shard.units)

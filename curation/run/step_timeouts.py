@@ -1,4 +1,4 @@
-"""Which steps have shown no sign of life for so long that their worker must hang.
+"""Timeouts of steps: finds those without progress for so long that their worker must hang.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -12,13 +12,13 @@ from nextscene.common.awake_clock import AwakeClock
 from nextscene.curation.run.unit_progress import Kind
 
 _SILENT_SECONDS: dict[Kind, float] = {"screen": 1800.0, "cut": 1800.0, "try": 1800.0, "seal": 7200.0}
-"""More than the bounds of one clip add up to, and than it takes to copy a shard. Questions have bounds of their own."""
+"""More than all limits of one clip together, and than a shard takes to copy. Questions have their own limits."""
 GRACE_SECONDS = 120.0
-"""In which a worker that is ended by force should be gone."""
+"""Time in which a worker that is killed should be gone."""
 
 
 class StepTimeouts:
-    """When each step that is under way was begun, or last showed progress."""
+    """The time at which each running step was begun or last showed progress."""
 
     def __init__(self) -> None:
         self._clock = AwakeClock()
@@ -38,7 +38,7 @@ class StepTimeouts:
         self._cancelled.pop(reference, None)
 
     def silent(self) -> Iterator[Any]:
-        """Yield each step that has become silent for too long, once."""
+        """Yield, once, each step that has been silent for too long."""
         now = self._clock.seconds()
         for reference, (kind, seen) in list(self._seen.items()):
             if now - seen > _SILENT_SECONDS[kind]:
@@ -47,7 +47,7 @@ class StepTimeouts:
                 yield reference
 
     def stuck(self) -> Iterator[Any]:
-        """Yield each step that was silent, and has not ended within the grace period since, once."""
+        """Yield, once, each silent step that has not ended within the grace period since it was yielded by `silent`."""
         now = self._clock.seconds()
         for reference, cancelled in list(self._cancelled.items()):
             if now - cancelled > GRACE_SECONDS:

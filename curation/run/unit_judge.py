@@ -1,4 +1,4 @@
-"""A run's judge: made from its configuration, asked about units for as long as the run holds its OUT."""
+"""A run's judge: made from the configuration, and asked about units while the run holds the lock of OUT."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PICTURED_CLIPS = 2000
 
 
 class UnitJudge:
-    """Asks about whole units. For one event loop."""
+    """The judge of whole units. Each instance serves one event loop."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class UnitJudge:
     async def decide(
         self, unit: Unit, screened: Sequence[ScreenResult], counted: Callable[[int], None] = lambda _: None
     ) -> Decision:
-        """The scene of each clip that passed the screen, None for the others, UNDECIDED where the asking has ended.
+        """Return a scene for each clip that passed the screen, None for the others, UNDECIDED if the asking has ended.
 
-        Asked about a unit that is being decided, as when the first asker could not be told, it joins that. `counted` is
-        told how many clips are through, whenever one more is.
-        Raises StorageFault once all questions that were under way have their answers.
+        If the unit is already being decided, for instance because the first reply was lost, wait for that decision.
+        Call `counted` with the number of decided clips each time it grows.
+        Raise StorageFault once all questions that were in progress have their answers.
         """
         name = unit.name
         if name not in self._under_way:
@@ -99,10 +99,10 @@ class UnitJudge:
                     raise scene
                 scenes.append(UNDECIDED if isinstance(scene, BaseException) else scene)
             if self._client:
-                await self._client.flush()  # a clip is committed after its answers
+                await self._client.flush()  # answers must be stored before their clip is committed
         except (JudgeUsageError, JudgeStopped) as end:
             return Decision([UNDECIDED] * len(unit.clips), _as_end_of_run(end))
-        ends.sort(key=lambda end: isinstance(end, OverBudget))  # what ends all the asking goes first
+        ends.sort(key=lambda end: isinstance(end, OverBudget))  # an error that ends all the asking goes first
         return Decision(_charge_each_answer_once(unit, scenes), _as_end_of_run(ends[0]) if ends else None)
 
     def report(self) -> CallProgress | None:
@@ -110,14 +110,17 @@ class UnitJudge:
         return self._client.progress() if self._client else None
 
     async def end(self) -> None:
-        """Asks nothing more; what is under way is waited for, a little, and stored."""
+        """Ask nothing more. Wait a short time for calls in progress, and store their answers."""
         if self._client:
             await self._client.close()
 
     async def _scene(
         self, judge: Judge | None, clip: PlannedClip, found: ScreenResult, sample: int
     ) -> DescribedScene | Undecided | None:
-        """`sample` is that of a clip which ends before it is asked about."""
+        """Return the clip's scene, or None if it needs none, or UNDECIDED.
+
+        `sample` is used only for a clip that has an outcome before it is asked about.
+        """
         if found is None:
             return None
         if isinstance(found, ClipOutcome):
@@ -141,7 +144,10 @@ class UnitJudge:
             return await describe_clips(judge, question)
 
     def _earlier_calls(self, clip: PlannedClip, sample: int) -> DescribedScene | None:
-        """What was paid for a clip that ends unasked, as one whose file has gone since; None where nothing was."""
+        """Return the calls already paid for a clip that ends without questions; None if there are none.
+
+        An example is a clip whose file has disappeared since.
+        """
         if self._client is None or self._terms is None or clip.flaw:
             return None
         asked = Replay(self._client.look_up, self._config, self._terms.price, clip, sample).calls
@@ -149,7 +155,7 @@ class UnitJudge:
         return DescribedScene(clip.caption, calls=calls) if calls else None
 
     async def _ready(self) -> Judge | None:
-        """The configured judge, made when it is first needed; None for `none`: the caption itself is the text."""
+        """Return the configured judge, made when it is first needed; None for `none`, which uses the caption itself."""
         async with self._making:
             kind = self._config.judge_kind
             if self._judge is None and not kind.pays:
@@ -173,14 +179,15 @@ class UnitJudge:
                 judge_budget.in_batches,
                 ownership.check,
             )
-        except JudgeUsageError as mistake:  # of this host's environment, which need not be the driver's
+        except JudgeUsageError as mistake:  # in this host's environment, which may differ from the driver's
             raise JudgeUsageError(f"{socket.gethostname()}: {mistake}") from mistake
         self._estimator = Estimator(self._config.claude, judge_budget.price, CASES["expected"])
         return kind.open(self._config.judge_settings, judge_budget.price, self._client)
 
     def _check_identity(self) -> None:
-        """A judge on a cluster has the environment of its node. Raise JudgeUsageError where that would ask
-        otherwise.
+        """Raise JudgeUsageError if this node's environment would ask in another way than the command's.
+
+        A judge on a cluster has the environment of its node.
         """
         if wrong := self._api_identity.differences() if self._api_identity else []:
             raise JudgeUsageError(
@@ -190,7 +197,7 @@ class UnitJudge:
 
 
 def _as_end_of_run(end: Exception) -> RunStopped | UsageError:
-    """Return the error that ends the run, for the one that ended the asking."""
+    """Return the error that ends the run, given the error that ended the asking."""
     if isinstance(end, OverBudget):
         return LeftUndecided(str(end))
     return end if isinstance(end, UsageError) else AskingEnded(str(end))
@@ -199,7 +206,7 @@ def _as_end_of_run(end: Exception) -> RunStopped | UsageError:
 def _charge_each_answer_once(
     unit: Unit, scenes: Sequence[DescribedScene | Undecided | None]
 ) -> list[DescribedScene | Undecided | None]:
-    """An answer's cost stands with the clip that it was bought for; of an older answer, with the first that uses it."""
+    """Charge each answer to the clip that it was bought for; an older answer to the first clip that uses it."""
     seen: set[str] = set()
 
     def counted(call: Call, clip_id: str) -> Call:
@@ -218,9 +225,9 @@ def _charge_each_answer_once(
 
 
 def max_units_waiting(config: BuildConfig, judge_budget: JudgeBudget | None, pictured: bool) -> int:
-    """How many units may wait for answers at once, so that no call that may be made has to wait for a question.
+    """Return how many units may wait for answers at once, so that calls never have to wait for questions.
 
-    Those that are asked about with pictures are kept to what fits in memory while a batch is gathered.
+    If questions have pictures, the number is limited to what fits in memory while a batch is gathered.
     """
     if judge_budget is None:
         return 0

@@ -1,4 +1,4 @@
-"""A unit on its way through the engine, and the steps that lie on it.
+"""The progress of a unit through the engine, and the steps on its way.
 
 Tested in tests/curation/run/test_engine.py.
 """
@@ -14,15 +14,16 @@ from nextscene.curation.sealing.remaining import ShardWork
 from nextscene.shards.format.layout import ShardName, UnitName
 
 Kind = Literal["seal", "cut", "try", "screen", "decide"]
-# Of the steps that need a CPU, what is nearest to its end goes first: as little as possible is under way at any time.
+# Of the steps that need a CPU, those nearest to the end go first, so that as few units as possible are in progress.
 PRIORITY: dict[Kind, int] = {"seal": 0, "cut": 1, "try": 2, "screen": 3}
 
 
 @dataclass
 class UnitProgress:
-    """A unit under way. `screened` and `scenes` refer to what its steps made; `untried` is to be tried clip by clip.
+    """A unit in progress. `screened` and `scenes` are references to the results of its steps.
 
-    `is_partial` is known once it was asked about: some of its clips are not decided.
+    The clips in `untried` are to be tried one by one. `is_partial` is set after the judge was asked: True means that
+    some clips of the unit are not decided.
     """
 
     unit: Unit
@@ -34,12 +35,12 @@ class UnitProgress:
     is_partial: bool = False
 
     def split(self) -> None:
-        """List its clips, to be tried one by one."""
+        """List the clips of the unit in `untried`, to be tried one by one."""
         quarantined = self.crashes.quarantined
         self.untried = [clip for clip in self.unit.clips if self.unit.decides(clip) and clip.clip_id not in quarantined]
 
     def merge(self) -> None:
-        """Make it one unit again, with the clips that kill their worker quarantined."""
+        """Make one unit of the clips again, with those that kill their worker quarantined."""
         whole = replace(self.unit, quarantined=self.crashes.quarantined)
         self.shard.todo[self.shard.todo.index(self.unit)] = whole
         self.unit = whole
@@ -56,14 +57,14 @@ class Step:
 
     @property
     def name(self) -> UnitName | ShardName:
-        """The name of the unit, or of the shard for a step without a unit."""
+        """Return the name of the unit, or of the shard for a step without a unit."""
         return self.progress.unit.name if self.progress else self.shard.name
 
     def with_cpus(self, cpus: int) -> Step:
-        """Return the step with so many CPUs: if units are few, the clips of one are worked on in parallel."""
+        """Return the step with up to this many CPUs, to process a unit's clips in parallel if units are few."""
         return replace(self, cpus=max(1, min(cpus, self._clips)))
 
     @property
     def _clips(self) -> int:
-        """The number of clips it can work on at once."""
+        """Return the number of clips that the step can process at once."""
         return len(self.progress.unit.clips) if self.progress and self.kind in ("screen", "cut") else 1
