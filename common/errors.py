@@ -2,8 +2,8 @@
 
     NextSceneError
     ├── UsageError      exit 2: the command, the configuration or the source cannot work as given
-    │   ├── SettingsError, BadLocation, NotOurs, DatasetNotFound, StateMismatch, NoDecoder, DamagedConfig, UnusablePrompt
-    │   └── JudgeUsageError
+    │   ├── SettingsError, BadLocation, NotOurs, DatasetNotFound, StateMismatch, NoDecoder
+    │   └── DamagedConfig, UnusablePrompt, JudgeUsageError
     ├── DataError       exit 1: a file of a dataset is damaged
     │   └── DamagedRecord, DamagedShard (MissingShard, TooManyBadClips), DamagedVideo
     └── StoppedError    exit 3: storage, network, account or machine failed; the same command continues
@@ -39,7 +39,7 @@ class StoppedError(NextSceneError):
 
 
 class RunStopped(StoppedError):
-    """A build cannot go on for now."""
+    """A build cannot continue for now."""
 
 
 class RayFailed(RunStopped):

@@ -1,4 +1,4 @@
-"""Evaluation of models by videos that they generate: `evaluate`, and the scenes, scores and comparisons it works with.
+"""Evaluation of models by the videos that they generate: `evaluate`, and its scenes, scores and comparisons.
 
 Names are imported when they are first used: `evaluate` imports torch.
 """

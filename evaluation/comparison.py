@@ -20,8 +20,8 @@ from nextscene.judge.call_progress import CallProgress
 class ModelResult:
     """Verdicts on the videos of one model.
 
-    `about` says which model it is and how it made its videos. `rewards` has the verdicts on each scene's videos: 1 for
-    Pass, 0 for Fail, None if there is none; `last_reason` is that of the last video. `usd` is what they cost.
+    `about` is the model and its sampling settings. `rewards` has the verdicts on each scene's videos: 1 for Pass, 0 for
+    Fail, None if the verdict is missing. `last_reason` is the reason of the last verdict. `usd` is the cost of all.
     """
 
     name: str
@@ -40,13 +40,13 @@ class ModelResult:
 
     @cached_property
     def score(self) -> Score | None:
-        """None if no video was judged."""
+        """The score; None if no video was judged."""
         return score(self.rewards)
 
 
 @dataclass(frozen=True)
 class ModelDifference:
-    """How much higher the score of `later` is than that of `earlier`."""
+    """The score of the model `later` minus that of the model `earlier`."""
 
     later: str
     earlier: str
@@ -62,13 +62,13 @@ class EvaluationResult:
 
     @cached_property
     def differences(self) -> tuple[ModelDifference, ...]:
-        """Each model compared with those before it, on the scenes that both have a verdict on."""
+        """Each model compared with those before it, on the scenes for which both have a verdict."""
         pairs = combinations(self.models, 2)
         found = ((later, earlier, difference(later.rewards, earlier.rewards)) for earlier, later in pairs)
         return tuple(ModelDifference(later.name, earlier.name, one) for later, earlier, one in found if one)
 
     def summary(self) -> dict[str, Any]:
-        """Return scores and differences as JSON has them in `summary.json`."""
+        """Return scores and differences in the form of `summary.json`."""
         models = [
             {"name": one.name, **one.about, "score": one.score and asdict(one.score), "usd": str(one.usd)}
             for one in self.models

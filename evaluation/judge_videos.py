@@ -1,4 +1,4 @@
-"""Videos of a folder put to the judge: a question about each, what came of it, and the record of that.
+"""Judging of the videos of a folder: a question about each, and a record of its verdict.
 
 Tested in tests/evaluation/test_run.py.
 """
@@ -32,12 +32,12 @@ _VERDICTS = {1.0: "Pass", 0.0: "Fail", None: ""}
 def judge_folder(
     asking: JudgeThread, folder: Path, records: Sequence[Record], settings: ClaudeConfig, tick: Callable[[int], None]
 ) -> list[Item]:
-    """An item for each video, in order: what was said of it, and of what.
+    """Ask the judge about each video, and return an item for each, in order: its scene, file, caption and verdict.
 
     A record names `file` and `scene`, the video's `frames`, `width`, `height` and `fps`, and how it was made. `tick` is
-    told of each video that is judged (1), and now and then of none (0).
+    called with 1 for each video that is judged, and with 0 every half second while waiting.
 
-    Raises JudgeUsageError, JudgeStopped or StorageFault; TrainingStopped for a video that cannot be decoded.
+    Raise JudgeUsageError, JudgeStopped or StorageFault; TrainingStopped if a video cannot be decoded.
     """
     under_way: deque[Future[RewardResult]] = deque()
     judged: list[RewardResult] = []
@@ -60,12 +60,15 @@ def judge_folder(
 
 
 def reward_of(item: Mapping[str, Any]) -> float | None:
-    """None where nothing was said."""
+    """Return 1 for Pass, 0 for Fail, and None if the verdict is missing."""
     return {"Pass": 1.0, "Fail": 0.0}.get(item["verdict"])
 
 
 def _pixels(folder: Path, record: Record) -> torch.Tensor:
-    """uint8 [F, H, W, RGB], of what the file shows and not of what was generated: a second run sees the same."""
+    """Return the video as uint8 [F, H, W, RGB], decoded from the file, so that a second run sees the same frames.
+
+    Raise TrainingStopped if it cannot be decoded.
+    """
     file, size = folder / record["file"], (record["width"], record["height"])
     pixels = np.empty((record["frames"], *reversed(size), 3), np.uint8)
     try:

@@ -1,4 +1,4 @@
-"""Names of models in an evaluation: each is that of a folder.
+"""Names of models in an evaluation, which are also names of folders.
 
 Tested in tests/evaluation/test_run.py, and tests/pipelines/test_evaluate.py.
 """

@@ -1,4 +1,4 @@
-"""Progress of an evaluation, for whoever shows it.
+"""Interface for the progress of an evaluation.
 
 Tested in tests/evaluation/test_run.py.
 """
@@ -15,24 +15,24 @@ class VideoProgress(Protocol):
     """Progress of one part of the work, in videos."""
 
     def begin(self, planned: int, decided: int) -> None:
-        """The part begins; `decided` of its `planned` videos are done already."""
+        """Begin the part. `decided` of its `planned` videos are done already."""
 
     def advance(self, clips: int) -> None:
-        """Count so many more videos as done."""
+        """Count this many more videos as done."""
 
     def tick(self, asking: CallProgress | None = None) -> None:
-        """Refresh; called often. `asking` is the state of the calls to the judge, if there are any."""
+        """Refresh the display. Called often. `asking` is the state of the calls to the judge, if there are any."""
 
     def end(self) -> None:
-        """The part ends, also with an error."""
+        """End the part. Also called after an error."""
 
 
 NewProgress = Callable[[str], VideoProgress]
-"""Returns the progress of a part that is described by a few words, such as `generating sft`."""
+"""Function from the description of a part, such as `generating sft`, to the object that shows its progress."""
 
 
 class Silent:
-    """A progress that shows nothing."""
+    """A VideoProgress that shows nothing."""
 
     def __init__(self, _part: str = "") -> None: ...
 

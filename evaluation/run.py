@@ -1,4 +1,4 @@
-"""Evaluation of models: each makes videos of the same scenes, and a judge says whether they follow from the scenes."""
+"""Evaluation of models: each generates videos of the same scenes, and a judge says if they follow from the scenes."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def evaluate(
             print(model.name, model.score)
 
     Each model makes `samples` videos of each scene, `batch` at a time, with seeds derived from `seed` and the scene.
-    Claude captions each video without knowing the scene, and says whether the caption follows from it. All is kept in
-    the folder `out`: videos, answers, `items.jsonl` of each model and `summary.json`. What is there already is neither
-    made nor asked again. `price` is that of the judge's model, from the table of prices if it is None; `budget_usd`
-    limits what is spent on `out` over all calls.
+    Claude captions each video without knowing the scene, and then says if the caption follows from the scene. The
+    folder `out` keeps videos, answers, `items.jsonl` of each model and `summary.json`. Videos that are there are not
+    made again, and answers that are there are not asked again. `price` is that of the judge's model; None takes it from
+    the table of prices. `budget_usd` limits what is spent on `out` over all calls.
 
-    Raise UsageError for a name that no model can have, a folder with other contents, or a missing key; JudgeStopped,
-    StorageFault or TrainingStopped if it cannot go on, after which the same call continues.
+    Raise UsageError for a name that is not valid, a folder with other contents, or a missing key; JudgeStopped,
+    StorageFault or TrainingStopped if it cannot continue. The same call continues it later.
     """
     for name in models:
         if problem := explain_bad_name(name):
@@ -74,7 +74,9 @@ def evaluate(
                 make_missing(videos, spec, records[name], batch, progress(f"generating {name}"))
             results = tuple(_judge_all(asking, models, folder, records, judge, progress))
         result = EvaluationResult(results, asking.report())
-        settings = {name: value for name, value in asdict(asking.settings).items() if name != "rounds"}  # asked once
+        settings = {
+            name: value for name, value in asdict(asking.settings).items() if name != "rounds"
+        }  # each video is asked about once
         about = {"scenes": len(scenes), "samples": samples, "seed": seed, "judge": settings}
         summary = {**about, "spent_usd": str(result.calls.spent), **result.summary()}
         folder.write_if_changed(SUMMARY, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())

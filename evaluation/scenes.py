@@ -10,10 +10,10 @@ from nextscene.shards.loading.reader import SplitReader
 
 
 def dataset_scenes(location: str, split: str = "test", max_scenes: int | None = None) -> list[str]:
-    """Return the scenes of a dataset's split, each once, at most `max_scenes` of them.
+    """Return the scenes of a dataset's split without duplicates, at most `max_scenes` of them.
 
     They are ordered by the hash of the sample's key, so the first few are a fair sample of all sources. Raise
-    UsageError if the dataset holds latents or has no scenes.
+    UsageError if the dataset contains latents, or a clip without a scene.
     """
     reader = SplitReader(location, split)
     if reader.index.members != MEMBERS:

@@ -1,4 +1,4 @@
-"""The mean of what a judge said of videos, and how far it could be off, by drawing the scenes anew (bootstrap)."""
+"""The mean of a judge's verdicts on videos, with a bootstrap interval over the scenes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nextscene.training.rewards.base import known_rewards
 
 Rewards = Mapping[str, Sequence[float | None]]
-"""Scene → what was said of each video that was made of it; None where nothing was."""
+"""Scene → the verdict on each of its videos: 1 for Pass, 0 for Fail, None if it is missing."""
 
 _RESAMPLES = 10_000
 _AT_ONCE = 500
@@ -23,9 +23,10 @@ _Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Score:
-    """`low` and `high` bound the middle 95 % of what other scenes of the kind would have given.
+    """A mean verdict, from 0 to 1. `low` and `high` bound its 95 % bootstrap interval over the scenes.
 
-    `judged` videos of `scenes` scenes are in it; `missing` ones, of which nothing was said, are not, for or against.
+    `judged` is the number of videos with a verdict, and `scenes` the number of scenes that have such a video.
+    `missing` videos have no verdict, and do not count.
     """
 
     mean: float
@@ -38,7 +39,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """How much higher the first of two scores is, over the `scenes` of which both have a judged video."""
+    """The first of two scores minus the second, with a 95 % interval, on the `scenes` for which both have a verdict."""
 
     mean: float
     low: float
@@ -47,7 +48,7 @@ class ScoreDifference:
 
 
 def score(rewards: Rewards) -> Score | None:
-    """None where nothing was judged."""
+    """Return the mean of all known rewards, with its interval; None if no video was judged."""
     sums, counts = _sums_and_counts(rewards.values())
     judged = int(counts.sum())
     if not judged:
@@ -58,7 +59,10 @@ def score(rewards: Rewards) -> Score | None:
 
 
 def difference(one: Rewards, other: Rewards) -> ScoreDifference | None:
-    """Scene by scene, so that what is hard for both does not count. None where no scene has both."""
+    """Return the score of `one` minus that of `other`, on the scenes for which both have a verdict; None without any.
+
+    Both are resampled with the same scenes (paired bootstrap), so that scenes that are hard for both cancel out.
+    """
     both = [scene for scene in one if known_rewards(one[scene]) and known_rewards(other.get(scene, ()))]
     if not both:
         return None
@@ -69,13 +73,16 @@ def difference(one: Rewards, other: Rewards) -> ScoreDifference | None:
 
 
 def _sums_and_counts(scenes: Iterable[Sequence[float | None]]) -> tuple[_Numbers, _Numbers]:
-    """[scenes]: of those that have a judged video."""
+    """Return the sums and the counts of known rewards, each [scenes], for the scenes that have a judged video."""
     judged = list(filter(None, map(known_rewards, scenes)))
     return np.array([sum(rewards) for rewards in judged], float), np.array([len(rewards) for rewards in judged], float)
 
 
 def _drawn_anew(sums: _Numbers, counts: _Numbers) -> _Numbers:
-    """[resamples]: the mean over scenes that are drawn anew, the same ones every time. A scene's videos go together."""
+    """Return the mean reward of each bootstrap resample, [resamples].
+
+    Scenes are drawn with replacement, each with all its videos. The seed is fixed: every call draws the same scenes.
+    """
     random = np.random.default_rng(_SEED)
     draws = (random.integers(len(sums), size=(_AT_ONCE, len(sums))) for _ in range(_RESAMPLES // _AT_ONCE))
     return np.concatenate([sums[drawn].sum(1) / counts[drawn].sum(1) for drawn in draws])

@@ -20,11 +20,11 @@ from nextscene.shards.format.folder_mark import EVALUATION, claimed
 from nextscene.training.generation.open_generator import GeneratorSpec
 
 _MAX_NAME_BYTES = 220
-"""Of a file, which leaves room for the name of its draft."""
+"""Limit for the name of a video, which leaves room for the name of its temporary file."""
 
 
 class UnusablePrompt(UsageError):
-    """A prompt after which no file can be named."""
+    """A prompt that cannot be used as a file name."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def fill_folders(
     batch: int = 1,
     progress: NewProgress = Silent,
 ) -> Iterator[VBenchFolder]:
-    """Yield the folder of each model, filled: `out`/NAME/videos/{prompt}-{sample}.mp4, and nothing else.
+    """Make the videos of each model and yield its folder: `out`/NAME/videos/{prompt}-{sample}.mp4, and nothing else.
 
-    Raise UnusablePrompt.
+    Raise UnusablePrompt if a prompt cannot be used as a file name.
     """
     for text in prompts:
         if "/" in text or not text.isprintable() or len(f"{text}-{samples - 1}.mp4".encode()) > _MAX_NAME_BYTES:

@@ -1,4 +1,4 @@
-"""A folder of generated videos, and `videos.jsonl`, which has a line on how each of them was made.
+"""A folder of generated videos, and `videos.jsonl`, which has a line for each that says how it was made.
 
 Tested in tests/pipelines/test_generate.py.
 """
@@ -22,18 +22,20 @@ VIDEOS = "videos"
 """The folder of a model's videos in an evaluation."""
 Record = Mapping[str, Any]
 _FLAGS = {"scene": "the scene", "seed": "its seed (--seed)", "model": "the model"}
-"""Other fields of a record are called as the flags that set them."""
+"""Fields of a record whose name is not that of a flag, in words. All others have the name of their flag."""
 
 
 class VideoFolder:
-    """A video is there if its record is, and the same: the record is written after it.
+    """A folder of videos with a record of each.
 
-    Before, a line with the file's name alone claims it, so that what a killed run left there is known from what is
-    somebody else's. Records lie in `folder`, videos there too or in a folder `inside` it, where there is nothing else.
+    A video is complete if its record is there and equal to the wanted one: the record is written after the video.
+    Before the video is written, a line with only the file's name claims it, to tell the leftovers of a killed run from
+    files of others. Records are in `folder`. Videos are there too, or in the subfolder `inside`, which contains nothing
+    else.
     """
 
     def __init__(self, folder: Storage, inside: str = "") -> None:
-        """`folder` is claimed. Raises UsageError for records of something else."""
+        """Read the records of `folder`, which must be claimed. Raise UsageError if its file has other contents."""
         self._storage, self._inside, self.videos = folder, inside, Path(folder.full_path(inside))
         try:
             lines = self._storage.read(RECORDS).decode().split("\n")[:-1]
@@ -47,7 +49,10 @@ class VideoFolder:
         return self._records.get(record["file"]) == record and (self.videos / record["file"]).is_file()
 
     def check(self, records: Sequence[Record]) -> None:
-        """Raises UsageError where a video is in the way, of which there is another record or none."""
+        """Raise UsageError if a file exists for a record and is neither that video nor claimed.
+
+        Its record differs, or is missing.
+        """
         for record in records:
             video = self.videos / record["file"]
             if not self.holds(record) and video.exists() and self._records.get(record["file"]) != _claim(record):
@@ -56,7 +61,7 @@ class VideoFolder:
                 )
 
     def claim(self, records: Sequence[Record]) -> None:
-        """Before their videos are made, and the folder of these where there is none. Raises as `check`."""
+        """Claim the files of these records before their videos are made, and create the folder. Raise as `check`."""
         self.check(records)
         self._storage.check_anchor()
         self.videos.mkdir(parents=True, exist_ok=True)
@@ -64,7 +69,7 @@ class VideoFolder:
         self._publish()
 
     def _unlike(self, record: Record) -> str:
-        """What of a video that stands there is otherwise than it is wanted, and what to do."""
+        """Return a phrase that says how an existing video differs from the wanted one, and part of the remedy."""
         made = self._records.get(record["file"])
         if made is None:
             return f"and {RECORDS} does not say how it was made;"
@@ -75,7 +80,7 @@ class VideoFolder:
         return f"made otherwise: {'; '.join(told)}; give what it was made with,"
 
     def put(self, records: Sequence[Record], videos: npt.NDArray[np.uint8]) -> None:
-        """Writes videos [B, F, H, W, RGB]. Raises as `encode_video`."""
+        """Write the videos, uint8 [B, F, H, W, RGB], and then their records. Raise as `encode_video`."""
         for record, video in zip(records, videos, strict=True):
             encode_video(video, self._storage, str(PurePosixPath(self._inside, record["file"])), record["fps"])
             self._records[record["file"]] = record

@@ -1,4 +1,4 @@
-"""Videos of a model, made into a folder as far as they are not there yet.
+"""Generation of the videos of a model that are missing in a folder.
 
 Tested in tests/pipelines/test_generate.py.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def video_record(spec: GeneratorSpec, file: str, scene: str, seed: int) -> Record:
-    """Return the record of a video that is to be made: all that decides it."""
+    """Return the record of a video that is to be made: all settings that determine it."""
     return {"file": file, "scene": scene, "seed": seed, "model": spec.name, **asdict(spec.sampling)}
 
 
 def plan_videos(
     spec: GeneratorSpec, scenes: Sequence[str], samples: int, seed: int, name_file: Callable[[int, int], str]
 ) -> list[Record]:
-    """Return the records of `samples` videos of each scene. `name_file` is given the numbers of scene and sample."""
+    """Return the records of `samples` videos of each scene. `name_file` gets the numbers of scene and sample."""
     return [
         video_record(spec, name_file(number, sample), scene, video_seed(seed, scene, sample))
         for number, scene in enumerate(scenes)
@@ -38,10 +38,10 @@ def plan_videos(
 def make_missing(
     folder: VideoFolder, spec: GeneratorSpec, records: Sequence[Record], batch: int, progress: VideoProgress
 ) -> int:
-    """Make the videos that the folder does not hold, `batch` at a time, and return how many that were.
+    """Make the videos that the folder lacks, `batch` at a time, and return their number.
 
-    While some are encoded, the next are generated. The model is opened only if a video is missing. Raise UsageError if
-    another video is in the way, or as `VideoFolder.put`.
+    The next batch is generated while the last one is encoded. The model is opened only if a video is missing. Raise
+    UsageError if another file has the name of a video, and the errors of `VideoFolder.put`.
     """
     missing = [record for record in records if not folder.holds(record)]
     if not missing:
@@ -69,7 +69,7 @@ def make_missing(
 
 
 def open_generator(spec: GeneratorSpec) -> Generator:
-    """Open the model on the device of this process, without progress bars of the libraries."""
+    """Open the model on the device of this process, with the progress bars of the libraries disabled."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 

@@ -1,4 +1,4 @@
-"""`nextscene encode`: the latents of a dataset, computed once instead of in every epoch of training.
+"""`nextscene encode`: computation of the latents of a dataset, once instead of in every epoch of training.
 
 Tested in tests/training/data/test_latent_cache.py.
 """
@@ -100,7 +100,7 @@ def _encode(
     check_weights(ltx / "vae")
     encoding = LatentEncoding.for_vae(ltx / "vae", max_frames, size)
     place = Storage.at(encoding.location(data) if out is None else out)
-    import torch  # late, as all that imports torch: --help need not wait
+    import torch  # imported late, like all modules that import torch, so that --help is fast
 
     from nextscene.training.data.encode_latents import LatentEncoder
     from nextscene.training.model.pretrained import open_vae
@@ -108,7 +108,7 @@ def _encode(
     begun = time.monotonic()
     encoder = LatentEncoder(data, place, encoding, rank, world)
     encoder.check(check_vae(ltx))
-    vae = open_vae(ltx, torch.float32).to(_device(device))  # bfloat16 would be coarser than what is stored
+    vae = open_vae(ltx, torch.float32).to(_device(device))  # bfloat16 is less precise than what is stored
     watch = ProgressLine("encoding")
     if rank == 0:
         watch.begin(encoder.planned, encoder.done)

@@ -1,4 +1,4 @@
-"""`nextscene evaluate`: models scored as in the paper, by a judge of the videos that they make."""
+"""`nextscene evaluate`: scores of models as in the paper, from a judge's verdicts on the videos that they generate."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def main(
     budget = dollars("--budget-usd", budget_usd)
     price = Prices.load(prices).for_model(settings.model, "--judge-model")
     check_key(instead=", or fill folders for VBench by --vbench, which asks nobody")
-    from nextscene.evaluation.run import evaluate  # late, as all that imports torch: --help need not wait
+    from nextscene.evaluation.run import evaluate  # imported late, because it imports torch, so that --help is fast
 
     result = evaluate(opened, texts, out, judge=settings, price=price, budget_usd=budget, progress=_progress, **amount)
     print_evaluation(result)
@@ -176,7 +176,7 @@ def _refuse(flags: Mapping[str, Any], but: Container[str]) -> None:
 
 
 def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | None, max_scenes: int | None) -> list[str]:
-    """Each once."""
+    """Return the scenes or prompts, without duplicates. Raise UsageError unless exactly one source is given."""
     if [data, scenes, vbench].count(None) != 2:
         raise UsageError("name one source of scenes: --data, --scenes or --vbench")
     if data is not None:
@@ -186,7 +186,7 @@ def _texts(data: str | None, split: str, scenes: Path | None, vbench: Path | Non
         except UsageError as error:
             raise UsageError(f"--data {error}") from error
     flag, file = ("--vbench", vbench) if vbench else ("--scenes", scenes)
-    assert file  # noqa: S101 – one of them is there
+    assert file  # noqa: S101 – exactly one of the three is given
     return list(dict.fromkeys(scenes_in(flag, file)))[:max_scenes]
 
 

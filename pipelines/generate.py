@@ -1,4 +1,4 @@
-"""`nextscene generate`: videos of what happens next, after one scene or after every scene of a file."""
+"""`nextscene generate`: videos of what happens next, after one scene or after each scene of a file."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _texts(scene: str | None, file: Path | None) -> list[str]:
         return scenes_in("--scenes", file)
     if not scene or not scene.strip():
         raise UsageError("--scene is empty")
-    if any("\ud800" <= letter <= "\udfff" for letter in scene):  # what Python makes of bytes that are no text
+    if any("\ud800" <= letter <= "\udfff" for letter in scene):  # how Python decodes argument bytes that are not UTF-8
         raise UsageError("--scene is no text in UTF-8; give it in UTF-8")
     if wrong := wrong_with(scene):
         raise UsageError(f"--scene {wrong}; give one scene, and a file of them with --scenes")
@@ -155,7 +155,7 @@ def _opening(
 
     if run:
         return of_export(export_of(run), form or "nsp", **asked)
-    assert ltx  # noqa: S101 – seen to above
+    assert ltx  # noqa: S101 – checked above
     if checkpoint:
         assert qwen  # noqa: S101
         return of_checkpoint(checkpoint, qwen, ltx, form or "nsp", **asked)
@@ -171,7 +171,7 @@ def _one(opening: GeneratorSpec, records: Sequence[Record], out: Path) -> int:
 
 
 def _many(opening: GeneratorSpec, records: Sequence[Record], out: Path, batch: int) -> int:
-    VideoFolder(Storage.at(out)).check(records)  # before the lock, which is a change too
+    VideoFolder(Storage.at(out)).check(records)  # before the lock is taken, which already changes the folder
     with claimed(Storage.at(out), VIDEOS) as place, hold_lock(place, uuid.uuid4().hex) as heartbeat:
         return make_missing(VideoFolder(heartbeat.out), opening, records, batch, ProgressLine("generating", "videos"))
 

@@ -1,4 +1,4 @@
-"""`nextscene make-tiny`: a toy Qwen2.5-VL and a toy LTX-Video of a dataset, to try training on a CPU.
+"""`nextscene make-tiny`: toy versions of Qwen2.5-VL and LTX-Video for a dataset, to try training on a CPU.
 
 Tested in tests/training/tiny/test_make.py.
 """

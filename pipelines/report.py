@@ -45,7 +45,9 @@ def main(out: str) -> None:
     if recorded is None:
         raise UsageError(f"{place.display_uri} {explain_missing_dataset(place)}")
     config = config_of(recorded, place)
-    from nextscene.curation.report.make import write_report  # late: the processes that decode pictures load this file
+    from nextscene.curation.report.make import (
+        write_report,
+    )  # imported late: the processes that decode pictures import this file
 
     with claim_out(place) as ours:
         page = write_report(ours, config, recorded.fingerprint, _root(recorded.source))
@@ -61,7 +63,7 @@ def main(out: str) -> None:
 
 
 def _root(source: str) -> Storage | None:
-    """What the plan's locations are relative to, or None if that is not to be had here."""
+    """Return the root of the plan's relative locations; print why and return None if it is not available here."""
     try:
         return Source.at(source).root
     except (UsageError, StorageFault) as absent:

@@ -1,4 +1,4 @@
-"""`nextscene show`: a dataset at a glance, one shard, or the whole history of one clip."""
+"""`nextscene show`: an overview of a dataset, the content of one shard, or the whole history of one clip."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def main(out: str, what: str, as_json: bool, folder: str | None) -> None:
     SIGUSR1, 130 by Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a caption may hold what the terminal cannot show
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a caption may contain characters that the terminal cannot encode
     place = open_out(out)
     story = inspect.read_dataset(place, _config(place), lambda opened: _story(opened, what))
     damages = _damages(story)
@@ -123,9 +125,9 @@ def _extracted(out: Storage, story: Story, folder: str) -> list[str]:
 
 
 def _as_json(out: Storage, story: Story) -> str:
-    """Plain ASCII, so that nothing in it moves a terminal's cursor."""
+    """Return the story as one JSON object in ASCII, so that nothing in it can move a terminal's cursor."""
     value = {"kind": _KINDS[type(story)], "dataset": out.display_uri, **asdict(story)}
-    for column in ("turned_down", "calls"):  # which stand in `rounds` and `calls`, unpacked
+    for column in ("turned_down", "calls"):  # the fields `rounds` and `calls` have them, unpacked
         (value.get("ledger") or {}).pop(column, None)
     return json.dumps(value, indent=1)
 
@@ -134,10 +136,10 @@ def _as_json(out: Storage, story: Story) -> str:
 
 
 class Page:
-    """Lines on stdout. On a terminal those of a table are cut to its width; elsewhere all stand whole and plain."""
+    """Lines on stdout. Lines of a table are cut to the width of the terminal; without a terminal they are complete."""
 
     def __init__(self, out: str) -> None:
-        """`out` is the dataset, as a user names it."""
+        """Create the page. `out` is the location of the dataset, as a user names it."""
         self.out = out
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -145,7 +147,7 @@ class Page:
         self._console.print(f"{visible(label):<9} {visible(text)}".rstrip())
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """The first row is the heading. All columns but the last are as wide as they need."""
+        """Print a table. The first row is the heading. All columns but the last are padded to their longest cell."""
         seen = [[visible(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in seen) for column in range(len(seen[0]) - 1)]
         for row in seen:
@@ -269,7 +271,7 @@ _CALL_COLUMNS = ["task", "model_served", "status", "input_tokens", "output_token
 
 
 def _origin(clip: ClipHistory) -> Iterator[tuple[str, str]]:
-    """Where it comes from, by the plan, else the ledger, else the sample's own record."""
+    """Yield labels and texts about the clip's source, from the plan, else the ledger, else the sample's record."""
     planned, row, record = clip.planned, clip.ledger, clip.sample.record if clip.sample else {}
     if planned:
         yield "plan", f"position {planned.position:,}, unit {planned.unit:,} of {planned.split}"

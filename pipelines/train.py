@@ -1,4 +1,4 @@
-"""`nextscene train`: one stage of the model, trained on datasets that `nextscene build` made."""
+"""`nextscene train`: training of one stage of the model on datasets that `nextscene build` made."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ _FILE = LocalPath(exists=True, dir_okay=False)
 
 
 def _set_by_recipes() -> frozenset[str]:
-    """Return the settings that a recipe of ours sets: their default depends on the recipe."""
+    """Return the settings that at least one of our recipes sets: their default depends on the recipe."""
     files = RECIPES.rglob("*.toml")
     return frozenset(chain.from_iterable(flatten(tomllib.loads(file.read_text(encoding="utf-8"))) for file in files))
 
 
 _NEEDED = ("torch", "transformers", "diffusers")
 _NOT_ASKED = ("reward.judge.rounds", "reward.judge.prompt_version")
-"""A reward asks about each video once, and an RUN begun with one version of the prompts ends with it."""
+"""Settings without a flag: a reward asks about each video once, and a run keeps its version of the prompts."""
 
 
 @click.command(cls=Command)
@@ -187,7 +187,7 @@ def main(
 
 @contextmanager
 def _alone(job: TrainingJob) -> Iterator[TrainingJob]:
-    """No other training writes into --out meanwhile. The leading process sees to it."""
+    """Lock --out, so that no other training writes into it. Only the process of rank 0 takes the lock."""
     if not _leads():
         yield job
         return
@@ -199,7 +199,7 @@ def _alone(job: TrainingJob) -> Iterator[TrainingJob]:
 
 @contextmanager
 def _not_restarted(folder: Path) -> Iterator[None]:
-    """Where training is stopped, by a signal or for a reason of its own, torchrun's restarts do not undo that."""
+    """Prevent torchrun from restarting a training that was stopped, by a signal or by TrainingStopped."""
     try:
         yield
     except (KeyboardInterrupt, TrainingStopped) as stop:
@@ -208,7 +208,7 @@ def _not_restarted(folder: Path) -> Iterator[None]:
 
 
 def _stopped() -> int:
-    """The exit code of a process that was stopped, or that ends because another one was."""
+    """Return the exit code of a process that was stopped, or that ends because another process was."""
     return STOPS.code if STOPS.first else console.STOPPED
 
 
@@ -223,7 +223,7 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
     from nextscene.training.trainer import train
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # that vision tower and head are left out is meant
+    logging.set_verbosity_error()  # it would warn that vision tower and head are missing, which is intended
     watch = StepProgress(job.recipe.name)
     with process_group() as world, watch.stopped_by_signals(), _not_restarted(job.folder):
         summary = train(job, world, watch)
@@ -235,7 +235,11 @@ def _train(job: TrainingJob, launcher: str, workers: int, failures: int, ray_add
 def _job(
     recipe: Recipe, data: Mapping[str, str], out: Path, qwen: Path, ltx: Path, init: str | None, resume: bool
 ) -> TrainingJob:
-    """All that can be known without torch is seen to before that is loaded, and before --out is claimed."""
+    """Return the job. Check all that can be checked without torch, before that is loaded and --out is claimed.
+
+    Raise UsageError for paths, data, models or checkpoints that do not fit, ModuleNotFoundError if a package is
+    missing.
+    """
     paths = {"--out": out, "--qwen": qwen, "--ltx": ltx}
     for flag, path in paths.items():
         if inside_job() and not path.is_absolute():
@@ -260,7 +264,10 @@ def _job(
 
 
 def _beginning(recipe: Recipe, out: Path, init: str | None) -> Path | None:
-    """The checkpoint whose weights are begun with."""
+    """Return the checkpoint whose weights training begins with; None if it begins with the pretrained models.
+
+    Raise UsageError if the stage before is not finished, or 'previous' is given and there is none.
+    """
     if init not in (None, "previous"):
         return Path(check_typed_path(init)).expanduser().absolute()
     if not recipe.after:

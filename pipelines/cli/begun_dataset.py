@@ -1,4 +1,4 @@
-"""What a command need not be told about an OUT that was begun: its source, its settings, the terms of asking."""
+"""Values that a command takes from an OUT that was begun: its source, settings, budget, batches and prices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nextscene.shards.format.layout import CONFIG, MANIFEST, PLAN, TERMS
 
 
 def config_of(recorded: RecordedConfig, out: Storage) -> BuildConfig:
-    """The configuration that OUT was begun with. Raises UsageError for one that this version cannot take."""
+    """Return the configuration that OUT was begun with. Raise UsageError if this version cannot read it."""
     try:
         return from_names(BuildConfig, recorded.settings, f"{out.display_uri}/{CONFIG}")
     except SettingsError as mistake:
@@ -34,7 +34,10 @@ def config_of(recorded: RecordedConfig, out: Storage) -> BuildConfig:
 
 @dataclass(frozen=True)
 class BegunDataset:
-    """What OUT says of itself; nothing where it is new. What a command is told counts instead."""
+    """The record of an OUT. Values given to the command take precedence.
+
+    `recorded` is None if OUT is new, or if its record is damaged; `damage` is the error of a damaged record.
+    """
 
     out: Storage
     recorded: RecordedConfig | None
@@ -42,14 +45,17 @@ class BegunDataset:
 
     @staticmethod
     def at(out: Storage) -> BegunDataset:
-        """Raises UsageError for an OUT that is not ours, or of a version that this one does not know."""
+        """Read the record of `out`. Raise UsageError if OUT is not ours, or of an unknown version."""
         try:
             return BegunDataset(out, RecordedConfig.read(out), None)
         except DamagedConfig as damage:
             return BegunDataset(out, None, damage)
 
     def source(self, given: str | None) -> str:
-        """Raises UsageError where neither the command nor OUT names one."""
+        """Return the source that was given, else that of OUT. Raise UsageError if neither is known.
+
+        Raise DamagedConfig if OUT's record of it is damaged.
+        """
         if given is not None:
             return given
         if self.damage:
@@ -67,7 +73,10 @@ class BegunDataset:
         return self.recorded.source
 
     def config(self, file: Path | None, flags: Mapping[str, Any]) -> BuildConfig:
-        """Flags count before the file, the file before OUT, OUT before the defaults. Raises SettingsError."""
+        """Return the configuration. Flags override the file, the file OUT's record, and that the defaults.
+
+        Raise SettingsError for a setting that is not valid, or a file that is the record of a dataset.
+        """
         if file is not None and is_record(file):
             raise SettingsError(f"--config {file} is the record of a dataset; leave --config out, --out knows it")
         if self.recorded is None:
@@ -84,9 +93,10 @@ class BegunDataset:
         prices: Path | None,
         is_alone: bool = False,
     ) -> JudgeTerms:
-        """How the judge `claude` is paid. What is not told is as in the last run. Raises UsageError, JudgeUsageError.
+        """Return the terms under which the judge `claude` is paid. Values that are not given are those of the last run.
 
-        `is_alone` says that OUT is named without its source: what OUT does not know then has to be told.
+        `is_alone`: OUT is named without its source, so a budget that OUT does not record must be given. Raise
+        UsageError or JudgeUsageError.
         """
         if not config.judge_kind.pays:
             return JudgeTerms()
@@ -108,7 +118,7 @@ class BegunDataset:
         return JudgeTerms(judge_budget, untold)
 
     def _untold(self, noted: RecordedBudget | None, kept: RecordedBudget | None, is_alone: bool) -> str:
-        """Why the command must say what may be spent; "" where OUT says it, or is new."""
+        """Return why a budget must be given to the command; "" if OUT records it, or is new."""
         if kept:
             return ""
         remedy = "give --budget-usd X, which bounds all that is ever spent on it, or --budget-usd none for no bound"
@@ -127,7 +137,11 @@ class BegunDataset:
 
 @dataclass(frozen=True)
 class JudgeTerms:
-    """The terms, None where nobody is asked or no price is known; and why nothing may be asked under them, if so."""
+    """Terms under which the judge is paid.
+
+    `judge_budget` is None if the judge costs nothing, or its price is not known. `judge_unavailable` is why the judge
+    may not be asked, "" if it may.
+    """
 
     judge_budget: JudgeBudget | None = None
     judge_unavailable: str = ""

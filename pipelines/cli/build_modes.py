@@ -1,4 +1,4 @@
-"""The modes of a build as commands of their own: `nextscene status`, `verify`, `retry` and `estimate`.
+"""The modes of a build as separate commands: `nextscene status`, `verify`, `retry` and `estimate`.
 
 Each calls the command `build` with the flag of that mode.
 
@@ -20,7 +20,7 @@ _MODES = frozenset(["verifying", "telling", "retry", "stop_after", "estimating",
 
 
 def _flags_of_build(without: frozenset[str]) -> Callable[[F], F]:
-    """Add the flags of `build` but for those of `without`, by their names as parameters."""
+    """Add the flags of `build` except those in `without`, which has the names of their parameters."""
 
     def decorate(command: F) -> F:
         shown = [one for one in build.params if one.name not in without]

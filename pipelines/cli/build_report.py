@@ -1,4 +1,4 @@
-"""What a build says at its end: the account, the source beside the plan, and what may be done next.
+"""The text that a build prints at its end: its outcomes, changes of the source since the plan, and next commands.
 
 Tested in tests/pipelines/test_out_alone.py.
 """
@@ -25,11 +25,11 @@ from nextscene.pipelines.cli.shell import command
 from nextscene.shards.format.layout import CALLS, REPORT
 
 _NOT_TO_BE_BUILT = frozenset([DifferenceKind.GONE, DifferenceKind.FOUND, DifferenceKind.TWICE])
-"""Kinds of differences for which another dataset would not have more, or could not be planned."""
+"""Kinds of differences for which a new dataset would not have more clips, or could not be planned."""
 
 
 def _build(out: Storage) -> str:
-    """Return the command that continues the build of OUT, which knows all else."""
+    """Return the command that continues the build of OUT. All other values are recorded in OUT."""
     return command("build", "--out", out.display_uri)
 
 
@@ -54,7 +54,7 @@ def print_finished(finished: BuildResult, out: Storage, retry: frozenset[str]) -
 
 
 def _idle(finished: BuildResult, retry: frozenset[str]) -> str:
-    """Why nothing was done."""
+    """Return a sentence that says why nothing was done."""
     summary, found = finished.summary, finished.source
     if retry and not summary.count(*retry):
         there = dict.fromkeys(outcome for outcome, _, _ in summary.outcomes)
@@ -69,7 +69,7 @@ def _idle(finished: BuildResult, retry: frozenset[str]) -> str:
 
 
 def source_line(found: SourceComparison) -> str:
-    """How the source differs from the plan, or why nobody knows."""
+    """Return a line that says how the source differs from the plan, or why that is not known."""
     if found.unread:
         return f"The source was not compared with the plan: {found.unread.rstrip('.')}"
     left_out = f"; {_not_compared(found)}" if _not_compared(found) else ""
@@ -77,7 +77,7 @@ def source_line(found: SourceComparison) -> str:
 
 
 def _same(found: SourceComparison) -> str:
-    """What of the source is as it was planned: no more than was compared."""
+    """Return a phrase that names the parts of the source that are as planned: only those that were compared."""
     left_out = _not_compared(found)
     if not left_out:
         return "the source is as it was planned"
@@ -88,7 +88,7 @@ def _same(found: SourceComparison) -> str:
 
 
 def _not_compared(found: SourceComparison) -> str:
-    """What was not, in words; "" where all was that can be seen."""
+    """Return a phrase that names what was not compared; "" if all was."""
     counts = {
         "sizes and times": (found.unchecked_sizes, ""),
         "captions": (found.unchecked_captions, ""),
@@ -130,7 +130,7 @@ def _print_nothing_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfi
 
 
 def _next(finished: BuildResult, out: Storage) -> Iterator[str]:
-    """Commands, each with what it is for behind a #, as a shell ignores it."""
+    """Yield commands, each followed by its purpose in a # comment, which a shell ignores."""
     summary = finished.summary
     for one in accepted_retries(summary.outcomes, finished.cut_version, finished.retry):
         yield f"{command('retry', out.display_uri, one.outcomes)}  # {one.why}"

@@ -1,4 +1,4 @@
-"""Commands whose misuse is reported as every error is: one line that names the thing, the reason and the remedy."""
+"""Commands that report wrong flags like every other error: in one line that names the thing, the reason, the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHOLE, _NUMBER = type(click.INT), type(click.FLOAT)
 
 
 class Command(click.Command):
-    """A command. What is wrong with its flags ends the process with one line on stderr and exit code 2."""
+    """A command. An error in its flags ends the process with one line on stderr and exit code 2."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"context_settings": CONTEXT, **kwargs})
@@ -36,9 +36,9 @@ class Command(click.Command):
             console.fail(describe_misuse(error, self.get_params(ctx)), console.USAGE)
 
     def _refuse_missing_values(self, ctx: click.Context, args: list[str]) -> None:
-        """Refuse empty values, and flags in the place of values: a shell leaves both where a variable is not set.
+        """Raise UsageError for an empty value, or a flag in place of a value. An unset shell variable causes both.
 
-        An empty path would mean the current folder, which nobody means.
+        An empty path would be read as the current folder, which is never intended.
         """
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         parameters = self.get_params(ctx)
@@ -70,7 +70,7 @@ def renamed(old: str, now: str) -> Callable[[F], F]:
 
 
 def _with_names_of_today(args: Iterable[str], parameters: Iterable[click.Parameter]) -> Iterator[str]:
-    """Yield the words of a command line, with old names of flags replaced. Warn of each."""
+    """Yield the words of a command line, with old names of flags replaced by new ones. Print a warning for each."""
     names = {flag: one.now for one in parameters if isinstance(one, _OldName) for flag in one.opts}
     is_flags = True
     for word in args:
@@ -90,7 +90,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def describe_misuse(error: click.UsageError, parameters: Sequence[click.Parameter]) -> str:
-    """Return the line for what click found wrong with a command line."""
+    """Return the line that reports an error of click about a command line."""
     message = error.message.rstrip(".")
     if isinstance(error, click.NoSuchOption):
         shown = (one for one in parameters if isinstance(one, click.Option) and not one.hidden)
@@ -114,7 +114,7 @@ def _reason(kind: Any, message: str) -> str:
         return f"{value} is not {what}; write it in digits alone, such as {such}"
     if invalid and isinstance(kind, type(click.BOOL)):
         return f"{value} is neither true nor false"
-    if isinstance(kind, click.Path) and " '" in message:  # click names the kind of thing first
+    if isinstance(kind, click.Path) and " '" in message:  # click's message begins with "File" or "Directory"
         thing = "folder" if not kind.file_okay else "file" if not kind.dir_okay else "file or folder"
         return f"{message[:1].lower()}{message[1:]}; name a {thing} that is there"
     return message
@@ -125,9 +125,10 @@ def _name(parameter: click.Parameter) -> str:
 
 
 def nearest(flag: str, known: Iterable[str]) -> str:
-    """Return the flags that may be meant, as text; "" if none is near.
+    """Return the flags that may be meant, joined by "or"; "" if none is similar.
 
-    Those with the same words or the same last part come first, then those spelled alike.
+    Flags with the same words or the same last part are preferred, then one with a similar spelling, then flags whose
+    words are among those of `flag`.
     """
     words = {other: set(re.split(r"[-._]+", other.strip("-"))) for other in dict.fromkeys(known) if other[:2] == "--"}
     given = set(re.split(r"[-._]+", flag.strip("-")))

@@ -1,4 +1,4 @@
-"""Output of a command: the two consoles, one line for an error, text from data made harmless, and exit codes."""
+"""Output of a command: the two consoles, error lines, escaping of text from data, and exit codes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ out = Console(soft_wrap=True, highlight=False, emoji=False)
 
 
 def fail(message: object, code: int) -> NoReturn:
-    """End the process with the message on stderr, one line or those that it has."""
+    """Print the message on stderr, with its line breaks, and end the process with the exit code `code`."""
     line = f"error: {_visible_lines(str(message).strip())}"
-    with suppress(OSError):  # where nothing can be printed, the code still says how it ended
+    with suppress(OSError):  # if nothing can be printed, the exit code still reports the failure
         err.print(line, style="bold red" if err.is_terminal else None, markup=False)
     sys.exit(code)
 
@@ -46,7 +46,7 @@ def _escaped(letter: str) -> str:
 
 
 def log_to_stderr() -> None:
-    """Print warnings of our own packages, one line each."""
+    """Print log records of level warning and above on stderr, with control characters escaped."""
     handler = logging.StreamHandler()
     handler.setFormatter(_VisibleFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -1,4 +1,4 @@
-"""`--estimate`: what a run with the judge `claude` would cost, as a table."""
+"""`--estimate`: a table of the cost of a run with the judge `claude`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ ASSUMED = tuple(field.name for field in fields(Assumptions))
 
 
 def print_estimate(order: BuildRequest, assumed: str) -> int:
-    """What the order would cost under each case of what is assumed. Returns the exit code."""
+    """Print the cost of the order under each case of the assumptions, and return the exit code.
+
+    Raise UsageError for assumptions that are not valid, or if the judge is not available.
+    """
     try:
         cases = parse_assumptions(assumed)
     except JudgeUsageError as mistake:

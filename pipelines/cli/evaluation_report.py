@@ -29,7 +29,7 @@ def print_evaluation(result: EvaluationResult) -> None:
 
 
 def unjudged_models(result: EvaluationResult) -> list[str]:
-    """Return a line for each model of which no video was judged."""
+    """Return a line for each model without a judged video."""
     return [f"{one.name}: nothing was judged; last: {one.last_reason}" for one in result.models if not one.judged]
 
 
@@ -41,7 +41,7 @@ def _table(*columns: str) -> Table:
 
 
 def _in_words(found: Score | ScoreDifference | None, sign: str = "") -> tuple[str, str]:
-    """Return mean and interval."""
+    """Return the mean and the interval as text, each a dash if there is no score."""
     if found is None:
         return "–", "–"
     return f"{found.mean:{sign}.3f}", f"{found.low:{sign}.3f} – {found.high:{sign}.3f}"

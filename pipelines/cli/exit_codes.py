@@ -1,4 +1,4 @@
-"""How every command ends: with one line where it could not do what it was asked, and with an exit code.
+"""Error lines and exit codes of all commands.
 
 Tested in tests/pipelines/cli/test_stop_signals.py.
 """
@@ -18,10 +18,11 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def handle_errors(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str = "{}") -> Callable[[F], F]:
-    """Have a command end as its exit codes say, also when a signal asks it to.
+    """Return a decorator that ends a command with one line and an exit code for each kind of error, or a signal.
 
-    `go_on` tells what is kept and how to go on; it may depend on what the command was given. `damaged` is the line for
-    a damaged dataset, around what is wrong; where it names one of {what was given}, a file that is gone is damage too.
+    `go_on` says what is kept and how to continue; as a function, it gets the command's parameters. `damaged` is the
+    template of the line for a damaged dataset: {} is the error, and {name} the command's parameter of that name. If the
+    template has more than {}, a missing file counts as damage too.
     """
 
     def decorate(command: F) -> F:
@@ -31,7 +32,7 @@ def handle_errors(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str 
             after = go_on if isinstance(go_on, str) else go_on(given)
             before = STOPS.install()
             try:
-                try:  # a signal that comes as the command ends, even within `finally`, is caught all the same
+                try:  # the outer try also catches a signal that arrives in the `finally` below
                     STOPS.begin()
                     command(**given)
                 finally:
@@ -50,7 +51,7 @@ def handle_errors(go_on: str | Callable[[Mapping[str, Any]], str], damaged: str 
 
 
 def _fail(error: Exception, go_on: str, damaged: str) -> None:
-    """End the process with the error's line and exit code. Return for errors that a command may not end with."""
+    """End the process with the line and exit code of the error. Return if the error is of none of the known kinds."""
     match error:
         case NotOurs():
             console.fail(f"--out {error}", error.exit_code)
@@ -63,6 +64,6 @@ def _fail(error: Exception, go_on: str, damaged: str) -> None:
         case FileNotFoundError() if damaged != str(error):
             console.fail(damaged, DataError.exit_code)
         case BrokenPipeError():
-            return  # click's to answer: whoever read the output has had enough
+            return  # click handles it: the reader of the output closed the pipe
         case StoppedError() | OSError():
             console.fail(f"{error}\n{go_on[:1].upper()}{go_on[1:]}.", StoppedError.exit_code)

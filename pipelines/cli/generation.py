@@ -1,4 +1,4 @@
-"""Flags of the commands that make videos, and files of scenes.
+"""Flags of the commands that generate videos, and reading of files of scenes.
 
 Tested in tests/pipelines/test_generate.py.
 """
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MOST_SEED = 2**63 - 1
 SAMPLES, _SIDE = click.IntRange(1, 10_000), click.IntRange(1, 16_384)
 _LONGEST_SCENE = 16 << 10
-"""Several times the most tokens that a model is given."""
+"""In bytes: several times the longest text that a model reads."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 _TYPES = {
@@ -37,7 +37,7 @@ _AS_TRAINED = ("frames", "width", "height")
 
 
 def sampling_options(command: F) -> F:
-    """Add --batch and the flags of `Sampling`, which are None if they are not given."""
+    """Add --batch and the flags of `Sampling` to a command. Flags of `Sampling` that are not given are None."""
     for one in reversed(list(leaves(Sampling))):
         default = in_toml(one.default)
         if one.name in _AS_TRAINED:
@@ -50,8 +50,9 @@ def sampling_options(command: F) -> F:
 
 
 def scenes_in(flag: str, file: Path) -> list[str]:
-    """One from each line that is not blank; those are skipped, and count nowhere. Raises UsageError for a file that
-    is no text, or holds no scene.
+    """Return a scene for each line of the file. Skip blank lines, and print how many there were.
+
+    Raise UsageError if the file is not UTF-8, contains no scene, or has a line that cannot be a scene.
     """
     data = file.read_bytes()
     try:
@@ -72,7 +73,7 @@ def scenes_in(flag: str, file: Path) -> list[str]:
 
 
 def wrong_with(scene: str) -> str:
-    """Why a text can be no scene, as a phrase; "" where it can."""
+    """Return a phrase that says why a text cannot be a scene; "" if it can."""
     if "\0" in scene:
         return "holds a zero byte, and is no text"
     size = len(scene.encode())

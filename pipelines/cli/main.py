@@ -23,7 +23,7 @@ _SIMILAR = 0.5
 
 @dataclass(frozen=True)
 class Subcommand:
-    """Where a subcommand is defined, and the first sentence of its help."""
+    """The module and name of a subcommand, and the first sentence of its help."""
 
     module: str
     sentence: str
@@ -55,7 +55,7 @@ SUBCOMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose subcommands are those of `SUBCOMMANDS`. Misuse ends the process as in `Command`."""
+    """A group with the subcommands of `SUBCOMMANDS`. Errors in its flags end the process as in `Command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*SUBCOMMANDS]

@@ -20,10 +20,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def options(cls: type[Any], without: Container[str] = (), in_recipes: Container[str] = ()) -> Callable[[F], F]:
-    """Add a flag for each setting: `min_width` of `rules` becomes `--rules.min-width`. None means: not given.
+    """Add a flag for each setting: `min_width` of `rules` becomes `--rules.min-width`. A flag not given is None.
 
-    Lists have none, nor have the settings named in `without`. Those named `in_recipes` have a default that depends on
-    the recipe; the help shows the one that holds if the recipe does not set it. Names of earlier versions still work.
+    Lists and the settings in `without` get no flag. The default of the settings in `in_recipes` depends on the recipe;
+    their help shows the default for recipes that do not set them. Names of earlier versions still work.
     """
 
     def decorate(command: F) -> F:
@@ -39,30 +39,34 @@ def options(cls: type[Any], without: Container[str] = (), in_recipes: Container[
 
 
 def setting_option(one: Setting, type: Any, default: str = "", is_in_recipes: bool = False) -> Callable[[F], F]:
-    """The flag of one setting, None if it is not given. `default` is its default in words, if not the field's."""
+    """Return the flag of one setting, which is None if not given.
+
+    `default` is the default that the help shows, that of the field if it is "". `is_in_recipes`: the help calls it the
+    recipe default.
+    """
     kind = "recipe default" if is_in_recipes else "default"
     help_text = f"{one.help}  [{kind}: {default or in_toml(one.default)}]".strip()
     return click.option(_flag(one.name), _parameter(one.name), type=type, help=help_text)
 
 
 def in_toml(value: object) -> str:
-    """Return a setting's value as a person writes it: `true`, `none` for an empty text, numbers as short as they go."""
+    """Return a setting's value as text: `true`, `none` for an empty string, and floats in their shortest form."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def chosen(cls: type[T], file: Path | None, flags: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> T:
-    """Return the settings from click's parameters, else an optional TOML file, else `recorded`, by dotted name.
+    """Return the settings. Each is taken from click's parameters, else from the TOML file, else from `recorded`.
 
-    Raise SettingsError.
+    `recorded` has values by dotted name. Raise SettingsError if a setting is not known or not valid.
     """
     given = {one.name: flags.get(_parameter(one.name)) for one in leaves(cls)}
     return load(cls, file, {name: value for name, value in given.items() if value is not None}, recorded)
 
 
 class Finite(click.FloatRange):
-    """A number in a range. Click's own type takes NaN and infinity."""
+    """A finite number in a range. The type of click accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -72,7 +76,7 @@ class Finite(click.FloatRange):
 
 
 class BudgetAmount(click.FloatRange):
-    """An amount of US dollars above 0, exactly as it was written, or `none` for no limit."""
+    """An amount of US dollars above 0, converted to Decimal as written, or `none` for no limit."""
 
     def __init__(self) -> None:
         super().__init__(0, min_open=True)
@@ -87,7 +91,7 @@ class BudgetAmount(click.FloatRange):
 
 
 def dollars(flag: str, value: float | None) -> Decimal | None:
-    """Return exactly what was written. Raise SettingsError if that is not an amount of money."""
+    """Return the amount as a Decimal of the digits written, or None. Raise SettingsError if it is not finite."""
     if value is not None and not math.isfinite(value):
         raise SettingsError(f"{flag} {value}: no amount of money; leave it out to have no bound")
     return None if value is None else Decimal(str(value))

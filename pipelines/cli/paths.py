@@ -1,4 +1,4 @@
-"""Where the commands of the trainer write: a local folder, apart from the data.
+"""Checks of the paths given to the commands: local output folders outside the data, and datasets.
 
 Tested in tests/pipelines/test_wrong_models.py.
 """
@@ -24,7 +24,7 @@ from nextscene.shards.loading.reader import DatasetNotFound, open_split
 
 
 class LocalPath(click.Path):
-    """A local path: no address, and none that a slip made. A `~` is the home that it stands for."""
+    """Click type: a local path, with `~` expanded. URIs and paths with typing mistakes are rejected."""
 
     def __init__(self, **kind: bool) -> None:
         super().__init__(path_type=Path, **kind)
@@ -39,7 +39,7 @@ class LocalPath(click.Path):
 
 
 def located(flag: str, location: str | Path) -> Storage:
-    """Raises UsageError for a location that cannot be one."""
+    """Return the storage at a location. Raise UsageError, with the flag's name, if the location is not valid."""
     try:
         return Storage.at(check_typed_path(str(location)))
     except BadLocation as mistake:
@@ -47,8 +47,10 @@ def located(flag: str, location: str | Path) -> Storage:
 
 
 def check_out(out: str | Path, kind: str, *data: str, but: str = "") -> None:
-    """Early, before anything is loaded: raises NotOurs where --out cannot be claimed as one of `kind`, UsageError
-    where it is --data or lies in it, since a dataset holds nothing else, `but` in that one place.
+    """Check --out early, before anything is loaded.
+
+    Raise NotOurs if --out cannot be claimed as a folder of `kind`, StorageFault if it is not writable, and UsageError
+    if it is --data or inside it: a dataset contains nothing else. Folders inside `but` are allowed.
     """
     place = located("--out", out)
     for location in data:
@@ -63,7 +65,7 @@ def check_out(out: str | Path, kind: str, *data: str, but: str = "") -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Raises StorageFault where neither the folder nor what it is to lie in can be written to."""
+    """Raise StorageFault if the folder, or its nearest existing parent if it does not exist, is not writable."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not os.access(there, os.W_OK):
         raise StorageFault(
@@ -73,8 +75,10 @@ def check_free(folder: Path) -> None:
 
 
 def check_dataset(flag: str, location: str, split: str = "") -> None:
-    """Early, before anything is loaded: raises UsageError where there is no dataset of clips, or none of that split,
-    if one is named; DamagedRecord, StorageFault.
+    """Check a dataset early, before anything is loaded.
+
+    Raise UsageError if there is no dataset of clips at the location, or it lacks the split that is named. Raise
+    DamagedRecord or StorageFault if it cannot be read.
     """
     place = located(flag, location)
     try:
@@ -95,8 +99,9 @@ def check_dataset(flag: str, location: str, split: str = "") -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """For a single file: makes its folder where there is none. Raises UsageError where none can be, or a dataset lies
-    there; StorageFault where it cannot be written to.
+    """Check the folder of a single output file, and create it if it is missing.
+
+    Raise UsageError if it cannot be created or contains a dataset, StorageFault if it is not writable.
     """
     if (folder / CONFIG).exists() or (folder / MANIFEST).exists():
         raise UsageError(f"--out {folder} holds a dataset; name another folder")

@@ -24,16 +24,16 @@ _LINE_EVERY_SECONDS = 5.0
 
 
 class ProgressBar:
-    """The one display of progress. On a terminal it is a bar, else lines of a log, at most one every five seconds."""
+    """The display of progress of all commands: a bar on a terminal, else log lines, at most one every five seconds."""
 
     def __init__(self, unit: str = "") -> None:
-        """`unit` names what is counted beside the bar; without one, the bar has no numbers."""
+        """Create the display. `unit` names what is counted beside the bar; without one, the bar shows no counts."""
         self._unit = unit
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
 
     def begin(self, total: int, done: int, text: str = "") -> None:
-        """Begin, or begin once more, with `text` beside the bar."""
+        """Begin or restart the bar, with `text` beside it. Without a terminal, or if all is done, show none."""
         self.end()
         if err.is_terminal and done < total:
             counted: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(self._unit)] if self._unit else []
@@ -43,7 +43,7 @@ class ProgressBar:
             self._bar.start()
 
     def show(self, done: int, text: str, line: str) -> None:
-        """Show `text` beside the bar, or print `line` if the last one is old enough."""
+        """Show `text` beside the bar. Without a bar, print `line` if the last line is at least five seconds old."""
         if self._bar:
             self._bar.update(self._task, completed=done, description=text)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
@@ -66,7 +66,7 @@ class ProgressLine:
         self._began = time.monotonic()
 
     def begin(self, planned: int, decided: int) -> None:
-        """`decided` of `planned` are done already."""
+        """Begin. `decided` of `planned` are done already."""
         self._planned, self._done, self._before = planned, decided, decided
         self._bar.begin(planned, decided, self._verb)
 
@@ -74,7 +74,7 @@ class ProgressLine:
         self._done += clips
 
     def tick(self, asking: CallProgress | None = None) -> None:
-        """Show what is done by now, and the state of the calls to the judge, if there are any."""
+        """Show what is done so far, and the state of the calls to the judge if it is given."""
         asked = f"; {calls_in_words(asking)}" if asking else ""
         rate = (self._done - self._before) / max(time.monotonic() - self._began, 1e-9)
         counts = f"{self._done} of {self._planned} {self._unit}, {rate:.1f} a second"

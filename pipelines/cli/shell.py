@@ -1,4 +1,4 @@
-"""Commands as a person can copy them into a shell, in the form in which this one was started."""
+"""Commands to copy into a shell, in the form in which the current command was started."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SCRIPTS = {
     "make-tiny": "make_tiny.py",
     "fetch-film": "fetch_film.py",
 }
-"""Subcommand → script, where the script is not called as the subcommand."""
+"""Subcommand → script, for scripts whose name differs from the subcommand."""
 _MODES = {"status": "--status", "verify": "--verify", "retry": "--retry"}
 
 
 def command(name: str, *words: object) -> str:
-    """Return a command with its arguments, each quoted where a shell would take it for more than one word.
+    """Return a command with its arguments, each quoted if the shell needs it.
 
-    `name` is a subcommand of `nextscene`; for those that are a mode of `build` the first argument is OUT. In a process
-    that was not started as `nextscene …`, the script that does the same is named.
+    `name` is a subcommand of `nextscene`; for modes of `build` the first argument is OUT. In a process that was not
+    started as `nextscene …`, return the command of the equivalent script.
     """
     parts = ("nextscene", name, *words) if _is_subcommand() else ("python", *_script(name, *words))
     return " ".join(_quoted(str(part)) for part in parts)
@@ -40,7 +40,7 @@ def _script(name: str, *words: object) -> tuple[object, ...]:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for a shell. Line breaks, bytes that are not text and the like are escaped, as $'…'."""
+    """Quote a word for a shell. A word with characters that cannot be printed is escaped in the form $'…'."""
     if word.isprintable():
         return shlex.quote(word)
     return "$'" + "".join(_escaped(letter) for letter in word) + "'"

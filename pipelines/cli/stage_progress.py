@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class BuildProgress:
-    """A `curation.progress.StageProgress`.
+    """A `curation.progress.StageProgress` that shows a bar or log lines.
 
-    The bar is as long as the clips' three stages together, so it moves in each stage.
+    The bar counts each clip once for each of its three stages, so it advances in every stage.
     """
 
     def __init__(self) -> None:

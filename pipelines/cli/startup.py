@@ -1,7 +1,7 @@
-"""The first import of every command: it checks that this Python can run it, and handles signals from here on.
+"""The first import of every command: a check of the version of Python, and the installation of signal handlers.
 
-It imports only the standard library, uses no syntax that an old Python cannot read, and does nothing in a process that
-merely imports a command.
+This module imports only the standard library and uses only syntax that an old Python can parse. In a process that only
+imports a command it does nothing.
 
 Tested in tests/pipelines/cli/test_main.py, and tests/pipelines/test_bad_input.py.
 """
@@ -20,7 +20,7 @@ _HERE = Path(__file__).resolve().parents[1]
 
 
 def _is_a_command() -> bool:
-    """Return whether this process was started as one of the scripts of `pipelines/`, or as `nextscene`."""
+    """Return True if this process was started as one of the scripts of `pipelines/`, or as `nextscene`."""
     main = getattr(sys.modules["__main__"], "__file__", None)
     return main is not None and (Path(main).name == "nextscene" or Path(main).resolve().parent == _HERE)
 
@@ -42,7 +42,7 @@ def _fail(what: str) -> None:
 
 
 def _report_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Handle what nobody else handles: a package that is missing before the command has begun."""
+    """Report a package that is missing before the command begins. Installed as `sys.excepthook`."""
     if not isinstance(error, ModuleNotFoundError):
         sys.__excepthook__(kind, error, trace)
         return

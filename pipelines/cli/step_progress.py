@@ -38,7 +38,10 @@ class StepProgress:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """A signal ends the run after the current step; a SIGINT after that, at once."""
+        """Set `stopping` at the first signal, so that the run ends after the current step.
+
+        A SIGINT after that ends it at once.
+        """
 
         def stop(name: str) -> None:
             self.stopping = True

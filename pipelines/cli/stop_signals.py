@@ -1,4 +1,4 @@
-"""The signals that ask a command to end, and the one place that answers them, from the first import to the exit."""
+"""Handling of the signals that ask a command to end, from its first import to its exit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 STOPPED, INTERRUPTED = 3, 130
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""What a terminal sends, and what schedulers do; SIGUSR1 is Slurm's warning before the time is up."""
+"""Signals of terminals and schedulers; SIGUSR1 is Slurm's warning before the time limit."""
 
 
 class StopSignal(KeyboardInterrupt):
-    """A signal that came while a command was at work."""
+    """A signal that arrived while a command was running."""
 
 
 class _Phase(Enum):
@@ -30,25 +30,26 @@ class _Phase(Enum):
 
 
 class StopSignals:
-    """How this process answers signals, by what it is doing.
+    """The signal handler of this process. Its reaction depends on the phase:
 
-    Before the command begins there is nothing to end in order. While it works, a signal raises StopSignal. Once that is
-    on its way, only SIGINT raises it again, to cut short what the end is at. While it notes, nothing is raised for the
-    first signal. As the process exits, signals are passed over, but SIGINT has it exit at once.
+    - STARTING, before the command begins: exit at once, since there is nothing to clean up.
+    - WORKING: raise StopSignal. While that propagates, only SIGINT raises it again, to interrupt the cleanup.
+    - NOTING, within `noted`: call `note` for the first signal and raise nothing. A later SIGINT raises StopSignal.
+    - ENDING, as the process exits: ignore signals, except that SIGINT exits at once.
     """
 
     def __init__(self) -> None:
         self.first: int | None = None
-        """The number of the signal that came first, which decides the exit code."""
+        """The number of the first signal, which determines the exit code."""
         self._phase = _Phase.STARTING
         self._raised: Callable[[], StopSignal | None] = lambda: None
         self._note: Callable[[str], None] = lambda _said: None
 
     def install(self) -> Mapping[signal.Signals, Any]:
-        """Answer the signals that were not ignored when this process was started. Returns who answered them before.
+        """Install the handler for the signals that this process does not ignore, and return the handlers before.
 
-        A process that was started by `nohup`, or by a shell in the background, goes on ignoring what these have it
-        ignore.
+        A process started by `nohup`, or by a shell in the background, continues to ignore the signals that these make
+        it ignore. Outside the main thread, do nothing and return an empty mapping.
         """
         if threading.current_thread() is not threading.main_thread():
             return {}
@@ -60,22 +61,22 @@ class StopSignals:
 
     @staticmethod
     def restore(before: Mapping[signal.Signals, Any]) -> None:
-        """Give the signals back to those who answered them before `install`."""
+        """Restore the handlers that `install` returned."""
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def begin(self) -> None:
-        """From now on a signal raises StopSignal in the main thread."""
+        """Enter the phase WORKING: from now on a signal raises StopSignal in the main thread."""
         self.first, self._raised = None, lambda: None
         self._phase = _Phase.WORKING
 
     def end(self) -> None:
-        """From now on nothing is raised any more."""
+        """Enter the phase ENDING: from now on signals raise nothing."""
         self._phase = _Phase.ENDING
 
     @contextmanager
     def noted(self, note: Callable[[str], None]) -> Iterator[None]:
-        """Meanwhile the first signal calls `note` with its name and raises nothing; a SIGINT after it raises.
+        """Within this context, call `note` with the name of the first signal; raise StopSignal at a SIGINT after it.
 
         `note` runs between any two instructions of the main thread, so it must not print through a buffer.
         """
@@ -83,7 +84,7 @@ class StopSignals:
         try:
             yield
         finally:
-            if self.first is None:  # else the end has begun, and others of the same signal are no reason to raise
+            if self.first is None:  # otherwise the command is ending, and repeats of the signal must not raise
                 self._phase = _Phase.WORKING
 
     @property
@@ -93,7 +94,7 @@ class StopSignals:
 
     @property
     def words(self) -> str:
-        """What the line about the end begins with."""
+        """The first words of the line that reports why the command ended."""
         return "interrupted" if self.first in (None, signal.SIGINT) else f"stopped by {_name(self.first)}"
 
     def _answer(self, number: int, _frame: FrameType | None) -> None:
@@ -111,9 +112,10 @@ class StopSignals:
             raise self._stop()
 
     def _stop(self) -> StopSignal:
-        """Remembered weakly: where somebody else's code has swallowed it, the next signal raises it again.
+        """Return a new StopSignal, and keep a weak reference to it.
 
-        So it must not be a variable of a frame that it has in its own traceback, which would keep it for long.
+        If other code swallows the exception, the reference dies and the next signal raises again. So no frame of its
+        traceback may keep the exception in a variable: that cycle would keep it alive.
         """
         stop = StopSignal(self.words)
         self._raised = weakref.ref(stop)
@@ -125,7 +127,7 @@ def _name(number: int | None) -> str:
 
 
 def _leave_to_the_parent() -> None:
-    """In a forked child: a signal to the whole group is the parent's to answer. SIGTERM ends the child, as it would."""
+    """Reset the handlers in a forked child: the parent handles signals to the process group. SIGTERM ends the child."""
     for number in SIGNALS:
         if signal.getsignal(number) == STOPS._answer:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A stage of the training as a request to the supervised process that works on Ray."""
+"""Training of a stage as a request to the supervised process that runs on Ray."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 _WITHOUT_ROOM_SECONDS = 1800.0
 _SILENT_SECONDS = 7200.0
-"""Longer than loading, a step, an evaluation or a checkpoint should take."""
+"""A limit above the longest expected time of loading, a step, an evaluation or a checkpoint."""
 
 
 @dataclass(frozen=True)
 class TrainOnRay:
-    """Does `job` with so many `ranks` of the cluster at `address`, its own if None. `workers` is of CPUs: all."""
+    """A request to train `job` with `ranks` processes on the Ray cluster at `address`.
+
+    If `address` is None, a cluster is started here. Up to `failures` lost workers are replaced. `workers`, the number
+    of CPUs, is always None: all.
+    """
 
     job: TrainingJob
     ranks: int
@@ -38,12 +42,13 @@ class TrainOnRay:
     workers: None = None
     training: bool = True
     stop_seconds: float = 7200.0
-    """For a step and a checkpoint; of the stage `rl` a step makes videos, and waits for verdicts."""
+    """Time allowed for a step and a checkpoint. In the stage `rl` a step generates videos and waits for verdicts."""
 
     def work(self, supervisor: ToSupervisor) -> StageSummary:
-        """Return what the stage came to, unfinished where the supervisor ended it. Raise as `train_on_ray`.
+        """Train, and return the summary of the stage, which is not finished if the supervisor ended it.
 
-        Raise UsageError or RunStopped for a cluster that is too small for the ranks.
+        Raise UsageError or RunStopped if the cluster is too small for the ranks, RayFailed if workers are lost, and all
+        other errors of `train_on_ray`.
         """
         import torch
 
@@ -68,7 +73,7 @@ class TrainOnRay:
 
 
 class _Silence:
-    """How long no step and no evaluation was written down: a worker that is paused, or lost unseen, says nothing."""
+    """The time since metrics were last written. It detects workers that are paused, or lost without an error."""
 
     def __init__(self, metrics: Path) -> None:
         self._metrics = metrics
@@ -77,7 +82,7 @@ class _Silence:
         self._since = 0.0
 
     def check(self) -> None:
-        """Raise WorkersLost after two hours. To be called every moment."""
+        """Raise WorkersLost if nothing was written for two hours. Must be called at least every two seconds."""
         now, size = self._clock.seconds(), self._size()
         if size != self._seen:
             self._seen, self._since = size, now
@@ -91,9 +96,9 @@ class _Silence:
 
 
 def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], None]) -> None:
-    """Return once the cluster has one of the resource for each rank; nodes may join. Call `check` all the while.
+    """Wait until the cluster has one unit of the resource for each rank; nodes may join. Call `check` every second.
 
-    Raise UsageError where it is this machine `alone`, RunStopped after half an hour.
+    If the cluster is `alone`, this machine only, raise UsageError at once. Raise RunStopped after half an hour.
     """
     import ray
 
@@ -114,9 +119,9 @@ def _wait_for_room(ranks: int, resource: str, alone: bool, check: Callable[[], N
 
 
 def train_supervised(job: TrainingJob, ranks: int, failures: int, address: str | None) -> StageSummary:
-    """Train the stage on Ray until it is done, or a signal has it end after a step, with a checkpoint.
+    """Train the stage on Ray until it is done, or until a signal ends it after a step, with a checkpoint.
 
-    Raise UsageError, TrainingStopped and DamagedShard as `train` does, and RunStopped where Ray fails.
+    Raise UsageError, TrainingStopped and DamagedShard as `train` does, and RunStopped if Ray fails.
     """
     watch = StepProgress(job.recipe.name)
 
