@@ -1,7 +1,7 @@
-"""Where clips come from: a folder, a manifest, WebDataset tars, or a single file.
+"""Sources of clips: a folder, a manifest, WebDataset tars, or a single file.
 
-Every kind yields its clips one at a time, in an order that depends on the input alone, in memory that does not grow
-with their number.
+Every kind yields its clips one at a time, in an order that depends on the input alone. The memory used does not grow
+with the number of clips.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _STAT_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Source:
-    """A place that holds clips. `root` is what relative locations are relative to; `path` is "" for a folder.
+    """A place that has clips. Relative locations are relative to `root`; `path` is "" for a folder.
 
-    `out` is where a dataset is made of them, which no link in a folder may lead to.
+    `out` is where the dataset is built. No link in a source folder may lead to it.
     """
 
     root: Storage
@@ -63,7 +63,7 @@ class Source:
 
     @staticmethod
     def at(location: str) -> Source:
-        """Raise UsageError for a location that does not exist."""
+        """Return the source at a location. Raise UsageError if it does not exist or is not a valid location."""
         try:
             here = Storage.at(check_typed_path(location))
         except BadLocation as mistake:
@@ -78,7 +78,7 @@ class Source:
 
     @staticmethod
     def expected(location: str) -> Source:
-        """Return the source that was at a location where nothing is now. Raise BadLocation."""
+        """Return the source that was at a location where nothing exists now, by its suffix. Raise BadLocation."""
         here = Storage.at(location)
         parent, name = split_location(here.uri)
         is_file = PurePosixPath(name).suffix.lower() in {*READERS, ".tar", *MEDIA_SUFFIXES}
@@ -95,23 +95,26 @@ class Source:
     def clips(self, skipped: SkippedFiles | None = None, digests: bool = True) -> Iterator[Clip]:
         """Yield all clips in source order, each with size, time and digest of its file. Raise UsageError at a bad row.
 
-        What no clip is made of is counted in `skipped` as the clips are drawn. Without `digests` none is made, and no
-        contents are read.
+        Files that give no clip are counted in `skipped` while the clips are drawn. Without `digests` no digests are
+        computed and no contents are read.
         """
         found = _with_stats(self, self._found(skipped or SkippedFiles()))
         return _with_digests(self, found) if digests else found
 
     def scan(self, is_known: Callable[[str], bool], complete: bool = False) -> Iterator[Clip]:
-        """Yield the clips, told as cheaply as can be, to be compared with those of a plan. Raise as `clips`.
+        """Yield the clips as cheaply as possible, to compare them with those of a plan. Raise the errors of `clips`.
 
-        No contents of videos are read, nor tars of which all `is_known`. In an object store no file is looked up, so
-        that sizes are NOT_LOOKED, and captions beside videos are not read, but where it is to be told `complete`.
+        Contents of videos are not read, nor are tars for which `is_known` is true. In an object store, files are not
+        looked up, so that sizes are SIZE_NOT_READ, and captions beside videos are not read. If `complete`, both are
+        done there too.
         """
         folder_filter = FolderFilter(is_known, captions=complete or self.root.is_local)
         return _with_stats(self, self._found(SkippedFiles(), folder_filter), only_local=not complete)
 
     def region_of(self, clip: Clip) -> Region | None:
-        """Return what planning reads of a clip's file: of an object store nothing, as that costs time and money."""
+        """Return the part of a clip's file that planning reads. None in an object store, where reading costs time and
+        money, and for a missing file.
+        """
         storage, path = locate(self.root, clip.location)
         file = storage.local_path(path)
         return region_in(file, clip) if file and clip.size != MISSING else None

@@ -1,4 +1,4 @@
-"""Captions as a source gives them: cleaned, or with the reason why the clip must fail."""
+"""Captions from a source: cleaned, or with the reason why the clip must fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nextscene.curation.outcome import ClipOutcome
 BYTE_ORDER_MARK = "\ufeff"
 
 _STRIPPED = BYTE_ORDER_MARK + "".join(filter(str.isspace, map(chr, range(0x3001))))
-# What takes up room or none and shows nothing, though Unicode counts it among letters, marks and symbols.
+# Characters that show nothing, with or without width, though Unicode counts them as letters, marks or symbols.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )
@@ -21,7 +21,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption, "" for none; or, where what stands there cannot be one, the reason, which is the clip's own end."""
+    """A caption; "" if there is none. If the text cannot be a caption, `flaw` is the reason why its clip ends."""
 
     text: str = ""
     flaw: str = ""
@@ -32,23 +32,24 @@ NO_CAPTION = Caption()
 
 
 def outcome_of_flaw(flaw: str, detail: str) -> ClipOutcome | None:
-    """Return the end of a clip that its source alone decides; None for a clip without a flaw."""
+    """Return the outcome of a clip that its source alone decides; None for a clip without a flaw."""
     if not flaw:
         return None
     return ClipOutcome("rejected" if flaw == "no_caption" else "failed", flaw, detail)
 
 
 def read_caption(data: bytes) -> Caption:
-    """Return the caption in a file of its own."""
+    """Return the caption in a caption file, given the file's bytes."""
     if len(data) <= MAX_TEXT_BYTES and data.startswith(_UTF_16):
         return bad_caption("it is UTF-16, not UTF-8")
     return caption_of(data.decode("utf-8", "surrogateescape"))
 
 
 def caption_of(text: str) -> Caption:
-    """Return the caption that a text is, without white space and byte order marks around it.
+    """Return a text as a caption, without the white space and byte order marks around it.
 
-    Bytes that are not UTF-8 stand in `text` as `surrogateescape` leaves them. A text that shows nothing is none.
+    Bytes that are not UTF-8 appear in `text` as `surrogateescape` decodes them. A text that shows nothing is not a
+    caption: return NO_CAPTION for it.
     """
     if wrong := not_unicode(text):
         return bad_caption(wrong)
@@ -74,7 +75,7 @@ REMEDY = "mend it and plan anew, into another --out"
 
 
 def not_unicode(text: str) -> str:
-    """Return what makes a text none that can be written down, as a phrase; "" for a sound one."""
+    """Return why a text cannot be written as UTF-8, as a phrase; "" if it can."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""Caption files: which of the files beside a video has its caption.
+"""Caption files beside a video, and the choice of the one that has its caption.
 
 Tested in tests/curation/sources/test_suffixes.py.
 """
@@ -11,15 +11,15 @@ TEXT_SUFFIXES = (".txt", ".caption")
 
 
 def is_text(name: str) -> bool:
-    """Return whether a name is one that a caption could have."""
+    """Return whether a name is that of a possible caption file."""
     return name.lower().endswith(TEXT_SUFFIXES)
 
 
 def caption_name(video: str, names: Collection[str]) -> str:
-    """Return which of `names` holds the caption of `video`; "" if none does.
+    """Return which of `names` is the caption file of `video`; "" if there is none.
 
-    For `clip.mp4` the first of `clip.txt`, `clip.caption`, `clip.mp4.txt` and `clip.mp4.caption` that is there, their
-    suffixes in small letters before any others.
+    For `clip.mp4` it is the first that exists of `clip.txt`, `clip.caption`, `clip.mp4.txt` and `clip.mp4.caption`.
+    Suffixes in small letters come before others.
     """
     for stem in (video.rpartition(".")[0], video):
         for suffix in TEXT_SUFFIXES:

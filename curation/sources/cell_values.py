@@ -1,4 +1,4 @@
-"""Values of table cells: their types are checked, never coerced."""
+"""Values of table cells. Their types are checked and never coerced."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ _REMEDIES: Mapping[type, str] = {
 
 
 class WrongType(ValueError):
-    """A value of a type that its column cannot have. The message is a phrase with the type and the remedy."""
+    """An error: a value whose type its column cannot have. The message is a phrase with the type and the remedy."""
 
 
 class InvalidValue(ValueError):
-    """A value of the right type that is not valid for a clip. `reason` is a word to count by, the message a phrase."""
+    """An error: a value of the right type that is not valid for a clip.
+
+    `reason` is a word to count by, and the message is a phrase.
+    """
 
     def __init__(self, reason: str, what: str) -> None:
         super().__init__(what)
@@ -40,7 +43,7 @@ class InvalidValue(ValueError):
 
 
 def check_name(text: str, column: str) -> None:
-    """Raise Unusable for a name that cannot be written down, or that no file can have."""
+    """Raise InvalidValue for a name that is too long, cannot be written as UTF-8, or that no file can have."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > _MAX_NAME_BYTES:
         raise InvalidValue("bad_name", f"its {column} has {size:,} bytes, {_MAX_NAME_BYTES:,} are the most")
@@ -49,7 +52,7 @@ def check_name(text: str, column: str) -> None:
 
 
 def text_of(value: Any) -> str:
-    """Return the text of a cell, "" where it is absent. Raise NotMeant."""
+    """Return the text of a cell; "" if it is absent. Raise WrongType."""
     if is_absent(value):
         return ""
     if isinstance(value, str):
@@ -59,12 +62,12 @@ def text_of(value: Any) -> str:
 
 
 def id_of(value: Any) -> str:
-    """As `text_of`; a whole number stands for its decimal digits."""
+    """Return the same as `text_of`, but a whole number as its decimal digits."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
 
 
 def video_of(value: Any) -> str:
-    """As `text_of`, and says what to do with files that lie in the table itself."""
+    """Return the same as `text_of`. The message of WrongType gives the remedy for files inside the table itself."""
     if isinstance(value, bytes) or (isinstance(value, Mapping) and value.keys() & {"bytes", "path"}):
         raise WrongType(
             f"is {_with_type(value)}: a file inside the table, which is not supported yet;"
@@ -74,9 +77,9 @@ def video_of(value: Any) -> str:
 
 
 def milliseconds_of(value: Any) -> int | None:
-    """Seconds, as a number or the text of one, in milliseconds; None where they are absent.
+    """Return seconds, given as a number or the text of a number, in milliseconds; None if absent.
 
-    Raise NotMeant, or Unusable for a time that no video has.
+    Raise WrongType, or InvalidValue for a time that no video has.
     """
     if is_absent(value) or (isinstance(value, str) and not value.strip()):
         return None
@@ -94,9 +97,9 @@ def milliseconds_of(value: Any) -> int | None:
 
 
 def provenance_of(others: Mapping[str, Any]) -> str:
-    """Return the values under their names as a JSON object, "" for none; what is absent or empty is left out.
+    """Return the values under their names as a JSON object, without absent and empty ones; "" if none remains.
 
-    Raise Unusable for values that nest too deep, are no text that can be written down, or are too long.
+    Raise InvalidValue for values that nest too deep, cannot be written as UTF-8, or are too long.
     """
     given = {name: value for name, value in others.items() if not is_absent(value) and value != ""}
     if not given:
@@ -121,12 +124,15 @@ def provenance_of(others: Mapping[str, Any]) -> str:
 
 
 def is_absent(value: Any) -> bool:
-    """Return whether there is no value: NaN is how pandas spells that."""
+    """Return whether there is no value: None, or NaN, which pandas writes for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def abbreviated(value: Any) -> str:
-    """Return a value in a message, cut short, and no larger on the way there; of an object its names."""
+    """Return a value for a message, cut short; an object is shown by its names.
+
+    The value is cut before it is formatted, so that a huge one does not take much memory.
+    """
     if isinstance(value, Mapping):
         text = f"{{{', '.join(map(str, islice(value, 4)))}}}"
     elif isinstance(value, (list, tuple)):
@@ -160,7 +166,7 @@ def _written(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """With null for NaN, and the word for infinity: JSON has neither."""
+    """Return the value with None for NaN and a word for infinity, since JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A clip as its source gives it, and the location of its bytes. Tested in tests/curation/sources/test_sources.py."""
+"""A clip from a source, and the location of its bytes. Tested in tests/curation/sources/test_sources.py."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SIZE_NOT_READ = -2
 class Clip:
     """One span of one video, or one image.
 
-    `name` is the video as records name it. `identity` is what the id is made of: no row number, no host, no scheme.
+    `name` is the video's name in records. The id is made from `identity`, which has no row number, host or scheme.
     `location` says where the bytes are: below the source's root, or absolute. A clip inside a tar is the `length`
-    bytes at `offset`. `size` is MISSING if no such file was found. `digest` is that of the clip's bytes, "" where it is
-    not known. `flaw` is the reason of a clip's end that its source alone decides, "" for none.
+    bytes at `offset`. `size` is MISSING if the file was not found. `digest` is that of the clip's bytes; "" if it is
+    not known. `flaw` is the reason of an outcome that the source alone decides; "" if there is none.
     """
 
     name: str
@@ -51,17 +51,17 @@ class Clip:
 
     @property
     def has_place(self) -> bool:
-        """Return whether its source says where it is; a row that cannot be used does not."""
+        """Return whether the source gives the clip's location. A row that cannot be used gives none."""
         return not self.flaw or self.location != ""
 
     @property
     def clip_id(self) -> str:
-        """24 hexadecimal digits of the sha256 over identity and span."""
+        """Return the first 24 hexadecimal digits of the sha256 of identity and span."""
         return hashlib.sha256(f"{self.identity}\0{self.start_ms}\0{self.end_ms}".encode()).hexdigest()[:24]
 
 
 def span_text(start_ms: int, end_ms: int) -> str:
-    """Return a clip's place in its file, to stand behind the file's name; "" for the whole of it."""
+    """Return a clip's span in its file, to write after the file's name; "" for the whole file."""
     if end_ms == OPEN_END:
         return f" from {start_ms / 1000:g} s" if start_ms else ""
     return f" {start_ms / 1000:g}–{end_ms / 1000:g} s"
@@ -78,7 +78,7 @@ def is_image(name: str) -> bool:
 def locate(root: Storage, location: str) -> tuple[Storage, str]:
     """Return the storage and path of a clip's `location`. Raise BadLocation.
 
-    A relative location lies below `root`; one that climbs out of it, an absolute path and a URI stand for themselves.
+    A relative location is below `root`, unless ".." leads out of it. An absolute path or URI does not depend on `root`.
     """
     if "://" in location or location.startswith("/"):
         parent, name = split_location(location)
@@ -93,7 +93,7 @@ def locate(root: Storage, location: str) -> tuple[Storage, str]:
 
 
 def split_location(uri: str) -> tuple[str, str]:
-    """Return the URI of the parent folder, and the last name. A query stays with the parent."""
+    """Return the URI of the parent folder and the last name. A query stays with the parent."""
     place, query = split_query(uri)
     parent, _, name = place.rpartition("/")
     return f"{parent or '/'}{query}", name

@@ -2,8 +2,8 @@
 
 Tested in tests/curation/sources/test_sources.py.
 
-A column that is not known is kept as provenance. Where it is likely to be meant for a known one that is not there, and
-ignoring it would change the clips, it is a mistake: a clip would be cut from 0, or captioned a second time.
+An unknown column is kept as provenance. It is a mistake if it was probably meant for a known column that is missing and
+ignoring it would change the clips: a clip would be cut from 0, or captioned a second time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _MAX_NAME = 40
 _MAX_SHOWN = 20
 
-# Names are compared word by word, in small letters: `startTime (sec)` as "start time sec".
+# Names are compared as words in small letters: `startTime (sec)` as "start time sec".
 _WORD = re.compile(r"[A-Z]*[a-z]+|[A-Z]+|[0-9]+|[^\W\d_A-Za-z]+")
 _BEFORE_A_TIME = "clip|scene|shot|segment|video|time|timestamp|ts|t|frame"
 _AFTER_A_TIME = (
@@ -56,14 +56,14 @@ _ALIKE = 0.9
 
 
 class Columns:
-    """Looks at the columns of each row, and remembers those it has seen: the rows of JSON lines may differ."""
+    """A checker of the columns of each row. It remembers the last valid ones, as rows of JSON lines may differ."""
 
     def __init__(self) -> None:
         self._sound: Sequence[str] | None = None
         self._hinted = False
 
     def check(self, names: Sequence[str], where: str) -> None:
-        """Raise UsageError for columns without `video`, or with one that is likely to be meant for another."""
+        """Raise UsageError if `video` is missing, a name occurs twice, or one was probably meant for a known column."""
         if names == self._sound:
             return
         _refuse_twice(names, where)
@@ -91,14 +91,14 @@ class Columns:
 
 
 def _refuse_twice(names: Iterable[str], where: str) -> None:
-    """Raise UsageError for a name that two columns have; names that are empty are no names."""
+    """Raise UsageError if two columns have the same name. Empty names are ignored."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         raise UsageError(f"{where}: {twice[0][:_MAX_NAME]!r} is there twice; rename one of the two, or drop it")
 
 
 def likely_column(known: str, names: Sequence[str]) -> str | None:
-    """Return the first of `names` that is likely to be meant for `known`, where that is not there itself."""
+    """Return the first of `names` that was probably meant for `known`; None if there is none or `known` is present."""
     if known in names:
         return None
     others = (name for name in names if name not in COLUMNS and len(name) <= _MAX_NAME)
@@ -106,7 +106,7 @@ def likely_column(known: str, names: Sequence[str]) -> str | None:
 
 
 def _duration_column(names: Sequence[str]) -> str | None:
-    """Return the first of `names` that is likely to say how long a clip is."""
+    """Return the first of `names` that probably gives the length of a clip."""
     return next((name for name in names if _LENGTH.fullmatch(_words(name))), None)
 
 

@@ -1,4 +1,4 @@
-"""Digests that tell whether a file with another modification time still has the planned contents.
+"""Digests that show whether a file with another modification time still has the planned contents.
 
 Tested in tests/curation/run/test_source_changes.py.
 """
@@ -17,11 +17,11 @@ _PIECE = 1 << 20
 _AT_ONCE = 8
 
 Region = tuple[Path, int, int]
-"""A local file, and the first byte and the number of bytes of a clip in it; WHOLE_FILE bytes are all."""
+"""A local file, and the offset and number of a clip's bytes in it; WHOLE_FILE stands for all bytes."""
 
 
 class ByteRange(Protocol):
-    """Where a clip's bytes lie in their file."""
+    """The range of a clip's bytes in their file."""
 
     @property
     def offset(self) -> int: ...
@@ -46,7 +46,7 @@ def digest(where: Region) -> str:
 
 
 def digests(regions: Iterable[Region]) -> Mapping[Region, str]:
-    """Return the digest of each; "" of one that cannot be read, whose clip's end will say why."""
+    """Return the digest of each region; "" if it cannot be read. The outcome of its clip will say why."""
     wanted = list(dict.fromkeys(regions))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return dict(zip(wanted, pool.map(_digest_or_none, wanted), strict=True))

@@ -30,7 +30,7 @@ _NAMES_AT_ONCE = 32768
 
 @dataclass(frozen=True)
 class FolderFilter:
-    """What is left out of a folder: tars whose clips are known, and, without `captions`, files with captions."""
+    """A filter for what is left out of a folder: tars that are known, and without `captions` the caption files."""
 
     is_known: Callable[[str], bool]
     captions: bool
@@ -41,13 +41,14 @@ def clips_of_folder(
 ) -> Iterator[Clip]:
     """Yield the clips below `root`, in the order of their relative paths as UTF-8; all else is counted in `skipped`.
 
-    Where it is `folder_filter` some is left out. Raise UsageError for a link that leads to `out`.
+    `folder_filter` leaves some of them out. Raise UsageError for a link that leads to `out` or to a folder above it,
+    and for folders that nest too deep.
     """
     barred = _identity(out, "") if out and out.is_local and out.is_folder() else None
     for folder, name, text in _walk(root, "", (), skipped, barred):
         path = f"{folder}{name}"
         if name.lower().endswith(".tar") and root.stat(path) is None:
-            skipped.add_kind(LINKS)  # to read from a pipe would never end
+            skipped.add_kind(LINKS)  # reading from a pipe would never end
         elif name.lower().endswith(".tar"):
             if folder_filter is None or not folder_filter.is_known(path):
                 yield from clips_of_tar(root, path, skipped)
@@ -58,7 +59,7 @@ def clips_of_folder(
 
 
 def clip_of_file(root: Storage, name: str) -> Iterator[Clip]:
-    """Yield the clip of one file in `root`, with the caption that lies beside it."""
+    """Yield the clip of one file in `root`, with the caption from the file beside it."""
     stem = PurePosixPath(name).stem
     yield _clip(root, name, caption_name(name, [other for other in root.names("") if other.startswith(f"{stem}.")]))
 
@@ -76,7 +77,7 @@ def _clip(root: Storage, path: str, text: str) -> Clip:
 
 
 def _sorted(names: Iterator[str]) -> Iterator[str]:
-    """In order, held in Arrow as sorted runs: a folder of a million names fits."""
+    """Return the names in order. They are kept in Arrow as sorted runs, so that a million names fit into memory."""
     runs = []
     while batch := sorted(islice(names, _NAMES_AT_ONCE)):
         runs.append(pa.array(batch, pa.string()))
@@ -84,10 +85,9 @@ def _sorted(names: Iterator[str]) -> Iterator[str]:
 
 
 def _with_texts(names: Iterator[str], skipped: SkippedFiles) -> Iterator[tuple[str, str]]:
-    """Yield the folders, tars, videos and images among the sorted names, each with the name of its caption, "" for
-    none.
+    """Yield the folders, tars, videos and images among sorted names, each with its caption file's name or "".
 
-    All names that begin with a stem and a dot stand together, so no others are kept in memory.
+    All names that begin with a stem and a dot are next to each other, so only these are kept in memory.
     """
     ahead: deque[str] = deque()
     behind: list[str] = []
@@ -151,7 +151,7 @@ def _visible(names: Iterator[str], skipped: SkippedFiles) -> Iterator[str]:
 
 
 def _identity(root: Storage, folder: str) -> object:
-    """Return what tells a folder from all others, by whatever links it is reached."""
+    """Return a value that identifies a folder, whichever links lead to it."""
     local = root.local_path(folder)
     if local is None:
         return folder
@@ -174,11 +174,14 @@ def _read_caption(root: Storage, path: str) -> Caption:
 
 
 def _read_start(root: Storage, local: Path | None, path: str) -> bytes:
-    """As much of a file as a caption may have, and a byte. A million files are read far faster past the storage."""
+    """Return a file's first bytes: one more than a caption may have.
+
+    A local file is opened directly: for a million files this is far faster than through the storage.
+    """
     if local is not None:
         try:
             with local.open("rb") as file:
                 return file.read(MAX_TEXT_BYTES + 1)
         except OSError:
-            pass  # which is tried again, and told
+            pass  # read again through the storage, which reports the error
     return root.read(path, 0, MAX_TEXT_BYTES + 1)

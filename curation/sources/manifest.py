@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 def clips_of_manifest(root: Storage, path: str) -> Iterator[Clip]:
-    """Yield the clips of a manifest in row order; columns it does not know are kept as provenance.
+    """Yield the clips of a manifest in row order; unknown columns are kept as provenance.
 
-    Raise UsageError for a table without `video` or with columns that are mistaken for others, and for a row with a
-    value of another type than its column has, without a video, or whose span ends before it begins. What cannot be used
-    or written down of a row is its clip's own end.
+    Raise UsageError for a table without `video` or with a column that was probably meant for a known one. Raise it also
+    for a row with a value of the wrong type, without a video, or with an end that is not after its start. A row with a
+    value that cannot be used or written gives a clip that fails.
     """
     where = f"{root.display_uri}/{path}"
     for row_name, row in READERS[PurePosixPath(path).suffix.lower()](root, path):
@@ -59,7 +59,7 @@ def _clip(row: Mapping[str, Any], where: str, row_name: str) -> Clip:
         raise UsageError(f"{where}: `video` is empty")
     given_id = cell("id", id_of).strip()
     caption = caption_of(cell("caption", text_of))
-    name = split_query(video)[0]  # a query may hold a key, and says where the video is, not which it is
+    name = split_query(video)[0]  # a query may contain a key, and says where the video is, not which one it is
     try:
         check_name(video, "video")
         check_name(given_id, "id")
@@ -92,7 +92,7 @@ def _flawed(caption: Caption, flaw: InvalidValue, row_name: str) -> Caption:
 
 
 def _clip_without_location(row: Mapping[str, Any], name: str, caption: Caption) -> Clip:
-    """Return the clip of a row that names no file or no span of it: nowhere, and told apart by what the row says."""
+    """Return the clip of a row whose file or span cannot be used. It has no location; the row's values identify it."""
     said = [
         row[column] if isinstance(row.get(column), _SCALARS) else None for column in ("id", "video", "start", "end")
     ]

@@ -1,4 +1,4 @@
-"""Reading a clip's bytes: as an open file for its headers, as a local file for the decoder.
+"""The reader of a clip's bytes: as an open file for its headers, as a local file for the decoder.
 
 Tested in tests/curation/run/test_source_moved.py.
 """
@@ -20,7 +20,7 @@ from nextscene.curation.sources.digest import Region, digest, region_of
 _READ_BYTES = 4 << 20
 _MAX_SUFFIX = 16
 _ENOUGH = 3
-"""So many other files of a folder, none of which is as planned, are no chance."""
+"""Number of a folder's other files that must all differ from the plan before the folder counts as the wrong one."""
 _REMEDY = (
     "is the right disk mounted? Mount it, or put back what was planned; if it was changed on purpose, plan it anew into"
     " another --out"
@@ -28,12 +28,12 @@ _REMEDY = (
 
 
 class SourceChanged(Exception):
-    """The file is not the one that was planned: other size, other contents, or gone."""
+    """An error: the file is not the planned one. Its size or contents differ, or it is gone."""
 
 
 @dataclass(frozen=True)
 class SentinelFile:
-    """A planned file that is checked to tell a missing source from a single changed file."""
+    """A planned file that is checked to distinguish a missing source from a single changed file."""
 
     name: str
     location: str
@@ -46,7 +46,7 @@ class SentinelFile:
 
 @dataclass(frozen=True)
 class PlannedFolder:
-    """How many clips were planned from the files of a folder and of those below it, and some of these files."""
+    """The number of clips planned from the files of a folder and its subfolders, and some of these files."""
 
     clips: int = 0
     files: tuple[SentinelFile, ...] = ()
@@ -57,7 +57,7 @@ def _not_known(folder: str) -> PlannedFolder:
 
 
 class LocatedClip(Protocol):
-    """What reading needs to know of a clip."""
+    """The attributes of a clip that reading needs."""
 
     @property
     def name(self) -> str: ...
@@ -76,11 +76,11 @@ class LocatedClip(Protocol):
 
 
 class SourceReader:
-    """Reads clips below one root. A remote file, and a member of a tar, is copied to `scratch` for the decoder.
+    """A reader of clips below one root. Remote files and members of tars are copied to `scratch` for the decoder.
 
-    The last copy is kept until another is asked for: the clips of one film lie side by side. Where a clip's file is not
-    what was planned, nor are the others of its folder, which `planned_in` tells, nor any of the `sentinels`, that is
-    the source's fault and not the clip's.
+    The last copy is kept until another is needed, since the clips of one film follow each other. If a clip's file is
+    not as planned, its folder's other files, which `planned_in` gives, and the `sentinels` are checked. If they are not
+    as planned either, the source is at fault and not the clip.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class SourceReader:
 
     @contextmanager
     def open(self, clip: LocatedClip) -> Iterator[BinaryIO | Path]:
-        """Yield the clip's file for reading its headers: a path where it is a whole local file, else a seekable file.
+        """Yield the clip's file for reading its headers: a path if it is a whole local file, else a seekable file.
 
-        The path is a link, alone in a folder: libraries read faster by path, all the more if the suffix is right, but
-        look around in the folder for other parts of the file. Raise SourceChanged, StorageFault.
+        Libraries read faster by path, more so with the right suffix, but search the file's folder for its other parts.
+        Therefore the path is a link that is alone in a folder. Raise SourceChanged, StorageFault.
         """
         storage, path = self._unchanged(clip)
         local = storage.local_path(path)
@@ -118,7 +118,7 @@ class SourceReader:
             yield file if clip.length == WHOLE_FILE else cast(BinaryIO, _Window(file, clip.offset, clip.length))
 
     def _link(self, file: Path) -> Path:
-        suffix = file.suffix if len(file.suffix) <= _MAX_SUFFIX else ""  # "clip" may be longer than the name is
+        suffix = file.suffix if len(file.suffix) <= _MAX_SUFFIX else ""  # with a long suffix, the name may get too long
         link = self._scratch / "alias" / f"clip{suffix}"
         link.parent.mkdir(exist_ok=True)
         link.unlink(missing_ok=True)
@@ -126,9 +126,7 @@ class SourceReader:
         return link
 
     def fetch(self, clip: LocatedClip) -> Path:
-        """Return a local file with the clip's bytes, which may be the source itself. Raise SourceChanged,
-        StorageFault.
-        """
+        """Return a local file with the clip's bytes; it may be the source's own. Raise SourceChanged, StorageFault."""
         storage, path = self._unchanged(clip, contents_too=True)
         local = storage.local_path(path)
         if local is not None and clip.length == WHOLE_FILE:
@@ -142,7 +140,10 @@ class SourceReader:
         return copy
 
     def read_through(self, clip: LocatedClip) -> None:
-        """Read the clip's file to its end: is a failure its contents' or its storage's? Raise StorageFault."""
+        """Read the clip's file to its end, to find out if a failure comes from its storage. Raise StorageFault if so.
+
+        Raise SourceChanged if the file is not the planned one.
+        """
         storage, path = self._unchanged(clip, contents_too=True)
         with storage.open(path) as file:
             try:
@@ -152,19 +153,22 @@ class SourceReader:
                 raise StorageFault(f"cannot read {clip.name}: {fault}") from fault
 
     def was_retimed(self, clip: LocatedClip) -> bool:
-        """Return whether the file that was read last is this clip's, and has another time than was planned."""
+        """Return whether the file checked last is this clip's and has another modification time than planned."""
         return self._retimed == clip.location
 
     def _unchanged(self, clip: LocatedClip, contents_too: bool = False) -> tuple[Storage, str]:
-        """Return where the clip's file is. Its contents are compared where it is to be decoded, or has another time."""
+        """Return the storage and path of the clip's file if it is the planned one. Raise SourceChanged, StorageFault.
+
+        Contents are compared if `contents_too` or if the modification time differs.
+        """
         if fault := self._fault(clip, contents_too):
             self._raise(clip, fault)
         return locate(self._root, clip.location)
 
     def _raise(self, clip: LocatedClip, fault: str) -> NoReturn:
-        """Raise StorageFault where more than the clip's file is not as planned, else SourceChanged.
+        """Raise StorageFault if more than the clip's file is not as planned, else SourceChanged.
 
-        Its folder is asked first, then the one above, until there are files enough to tell.
+        The files of its folder are checked first, then those of the folder above, until there are enough to decide.
         """
         storage, path = locate(self._root, clip.location)
         if not (storage.is_local and self._sentinels) and not storage.has_parent_of(path):
@@ -172,7 +176,7 @@ class SourceReader:
             raise StorageFault(f"cannot read {path} in {storage.display_uri}: its {what}")
         for folder in _folders(clip.location):
             if self._any_is_there(clip, [one for one in self._sentinels if one.location.startswith(f"{folder}/")]):
-                raise SourceChanged(f"{clip.name} {fault}")  # without a look at the plan
+                raise SourceChanged(f"{clip.name} {fault}")  # decided without reading the plan
             planned = self._planned_in(folder)
             if planned.clips > 1 and self._is_lost(folder):
                 raise StorageFault(self._lost(clip, folder))
@@ -186,7 +190,7 @@ class SourceReader:
         raise SourceChanged(f"{clip.name} {fault}")
 
     def _any_is_there(self, clip: LocatedClip, files: Sequence[SentinelFile]) -> bool:
-        """Return whether any file but the clip's is as it was planned."""
+        """Return whether any of the files other than the clip's is as planned."""
         return any(file.location != clip.location and not self._fault(file) for file in files)
 
     def _is_lost(self, folder: str) -> bool:
@@ -195,7 +199,7 @@ class SourceReader:
         return storage.is_local and not storage.has_parent_of(path)
 
     def _lost(self, clip: LocatedClip, folder: str) -> str:
-        """Return why nothing can be read of a folder, by the topmost that is gone or empty: there a disk is missing."""
+        """Return why a folder cannot be read. Name the topmost folder that is gone or empty: its disk is missing."""
         for above in _folders(folder):
             if not self._is_lost(above):
                 break
@@ -207,9 +211,7 @@ class SourceReader:
         return f"{storage.display_uri}/{path}".removesuffix("/-")
 
     def _fault(self, clip: LocatedClip, contents_too: bool = False) -> str:
-        """Return why the file is not the one that was planned; "" if it is, or may be: another time alone says
-        nothing.
-        """
+        """Return why the file is not the planned one; "" if it is or may be. Another time alone proves nothing."""
         storage, path = locate(self._root, clip.location)
         self._retimed = ""
         entry = storage.stat(path)
@@ -228,7 +230,7 @@ class SourceReader:
         return ""
 
     def _digest(self, file: Path, clip: LocatedClip, entry: Entry) -> str:
-        """Of the file as it is. The last one is kept: the clips of one film lie side by side."""
+        """Return the digest of the file as it is now. The last one is cached: clips of one film follow each other."""
         where = region_of(file, clip)
         version = where, entry.size, entry.mtime_ns
         if version != self._digested[0]:
@@ -240,7 +242,7 @@ class SourceReader:
 
 
 def _folders(location: str) -> Iterator[str]:
-    """Yield the folders that a location lies in, the nearest first, but not the root."""
+    """Yield the folders above a location, the nearest first, without the root."""
     folder = location.rpartition("/")[0]
     while folder and not folder.endswith("/"):
         yield folder
@@ -257,7 +259,7 @@ def _not_as_planned(what: str, clip: LocatedClip, fault: str, others: int) -> st
 
 
 class _Window(SizedFile):
-    """`length` bytes of a file from `offset` on."""
+    """The `length` bytes of a file that begin at `offset`."""
 
     def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
         super().__init__(length)

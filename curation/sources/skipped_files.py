@@ -14,11 +14,11 @@ _SUFFIX = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,11}")
 
 
 class SkippedFiles:
-    """How many files were passed over, of each suffix, in memory that does not grow with them.
+    """Numbers of skipped files by suffix, in memory that does not grow with the number of files.
 
-    Suffixes are in lower case; those that look like none, and all beyond MOST_KINDS, count as OTHERS. What is counted
-    by kind: names that begin with a dot (a hidden folder is one, and not looked into), names without a suffix, names
-    that are not UTF-8 (such a folder is one, and not looked into), and in tars links, devices and sparse files.
+    Suffixes are in lower case. Those that do not look like a suffix, and all beyond MAX_KINDS, count as OTHERS. Counted
+    by kind instead are names that begin with a dot, names without a suffix, names that are not UTF-8, and in tars also
+    links, devices and sparse files. A hidden folder, or one whose name is not UTF-8, counts as one and is not searched.
     """
 
     def __init__(self) -> None:
@@ -42,17 +42,17 @@ class SkippedFiles:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Kind → files, the most frequent first."""
+        """Return kind → number of files, the most frequent first."""
         return dict(sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """Count in words: `3 .gif, 1 hidden`."""
+    """Return the counts in words: `3 .gif, 1 hidden`."""
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
 
 
 def skipped_line(counts: Mapping[str, int] | None) -> str:
-    """Count for a line on a terminal; None where a plan has none."""
+    """Return the counts as a line for a terminal. `counts` is None if the plan has none."""
     if counts is None:
         return "not counted, by the version that made this plan"
     return f"passed over in the source: {format_counts(counts) or 'nothing'}"

@@ -1,6 +1,6 @@
 """Tables of clips as files: CSV, JSON lines and Parquet, read a row at a time.
 
-Bytes that are not UTF-8 come out as `surrogateescape` leaves them, so that they are the matter of one row.
+Bytes that are not UTF-8 are decoded with `surrogateescape`, so that they concern only the row that has them.
 
 Tested in tests/curation/sources/test_cell_values.py.
 """
@@ -23,24 +23,24 @@ from nextscene.curation.sources.caption import not_unicode
 from nextscene.curation.sources.columns import Columns, likely_column
 
 MAX_ROW_CHARACTERS = 16 << 20
-"""Of a row. As objects of Python they take up to thirty times as many bytes."""
+"""Longest row, in characters. As Python objects they take up to thirty times as many bytes."""
 MAX_HEADER_CHARACTERS = 1 << 20
 
 Row = tuple[str, Mapping[str, Any]]
-"""A row and what to call it in a message, such as "row 7"."""
+"""A row's name in messages, such as "row 7", and the row."""
 
 _PARQUET_ROWS = 32
 _UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
 _ONE_PER_LINE = "; write one object on each line, with no brackets or commas between them"
 _SEPARATORS = (",", ";", "\t")
 _ARROW_RAISES = (pa.ArrowException, ValueError, OverflowError, OSError)
-"""Each of them for bytes that it cannot use."""
+"""The errors that Arrow raises for bytes that it cannot use."""
 _BINARY = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
 def _csv(root: Storage, path: str) -> Iterator[Row]:
     where = f"{root.display_uri}/{path}"
-    # The module's own bound is shorter than a caption may be.
+    # The csv module's default limit is shorter than a caption may be.
     csv.field_size_limit(MAX_ROW_CHARACTERS)
     with _text(root, path, newline="") as text:
         lines = _Record(_lines(text, where), where)
@@ -64,7 +64,10 @@ def _csv(root: Storage, path: str) -> Iterator[Row]:
 
 
 class _Record:
-    """The lines of a table of which a row may have several. Raise UsageError for a row too long to be held."""
+    """An iterator over the lines of a table whose rows may have several lines.
+
+    Raise UsageError for a row that is too long for memory; the caller sets `letters` to 0 before each row.
+    """
 
     def __init__(self, lines: Iterator[str], where: str) -> None:
         self._lines = enumerate(lines, 1)
@@ -86,7 +89,10 @@ class _Record:
 
 
 def _separator(header: str) -> str:
-    """Return the first separator by which a header has the column `video`; else the one by which it nearly has it."""
+    """Return the first separator with which the header has a column `video`.
+
+    If there is none, return the one with which a column is probably meant for `video`, else with the most columns.
+    """
     names = {separator: next(csv.reader([header], delimiter=separator), []) for separator in _SEPARATORS}
     for separator in _SEPARATORS:
         if "video" in names[separator]:
@@ -122,11 +128,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _object(text: str) -> tuple[Any, list[str]]:
-    """Return what a JSON text spells, and the names of its outermost object as they stand there. Raise ValueError."""
+    """Return the value of a JSON text, and the names in its outermost object, with repeats. Raise ValueError."""
     names: list[str] = []
 
     def remember(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names[:] = [name for name, _ in pairs]  # objects are made from within, the outermost last
+        names[:] = [name for name, _ in pairs]  # inner objects are parsed first, the outermost last
         return dict(pairs)
 
     return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=remember), names
@@ -140,7 +146,7 @@ def _parquet(root: Storage, path: str) -> Iterator[Row]:
             names = table.schema_arrow.names
             Columns().check(names, where)
             number = 0
-            # A column may have one long value in its dictionary, and name it in every row.
+            # A column's dictionary may have one long value to which every row refers.
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
                 if batch.nbytes > MAX_ROW_CHARACTERS:
                     _refuse_long_rows(batch, number, where)
@@ -176,8 +182,9 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Return the type with times as exact as Python's: of finer ones Arrow makes other values where pandas is
-    installed.
+    """Return the type with nanoseconds replaced by microseconds, which are as exact as Python's times.
+
+    From finer times Arrow makes other values if pandas is installed.
     """
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return pa.timestamp("us", kind.tz)
@@ -193,7 +200,9 @@ def _in_microseconds(kind: pa.DataType) -> pa.DataType:
 
 
 def _value(scalar: pa.Scalar) -> Any:
-    """One value of a column of which Python cannot have all: a time that no calendar has is what Arrow calls it."""
+    """Return one value of a column that Python cannot represent as a whole. A time outside Python's calendar becomes
+    Arrow's text for it.
+    """
     try:
         return scalar.as_py()
     except UnicodeDecodeError:  # a text in a list or an object
@@ -207,7 +216,7 @@ def _text(root: Storage, path: str, newline: str) -> io.TextIOWrapper:
 
 
 def _lines(text: io.TextIOWrapper, where: str) -> Iterator[str]:
-    """Yield the lines with their ends. Raise UsageError for one that is too long to be held."""
+    """Yield the lines with their line ends. Raise UsageError for a line that is too long for memory."""
     number = 0
     while line := text.readline(MAX_ROW_CHARACTERS + 1):
         number += 1

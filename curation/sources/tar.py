@@ -1,6 +1,6 @@
 """WebDataset tars as input: members that share a name up to the first dot belong together.
 
-A video whose own name has dots (`Movie.2019.1080p.mp4`) is a sample of its own, named up to the last one.
+A video whose own name has dots (`Movie.2019.1080p.mp4`) is a sample of its own, named up to the last dot.
 
 Tested in tests/curation/sources/test_sources.py.
 """
@@ -36,13 +36,13 @@ from nextscene.curation.sources.skipped_files import LINKS, NOT_UTF8, SPARSE, Sk
 
 _MAX_READ_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 4 << 20
-"""Of all that is said of one member, and of what is said of all of them."""
+"""Limit for the headers of one member, and for the global headers."""
 _MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A file in the tar. `group` is its path up to the first dot of its name; `text` what may be a caption."""
+    """A file in the tar. `group` is its path up to the first dot of its name. `text` may have the caption."""
 
     group: str
     name: str
@@ -60,7 +60,7 @@ class _Member:
 
     @property
     def sample(self) -> str:
-        """Return what it belongs to: a video is a sample of its own, and `clip.mp4.txt` belongs to `clip.mp4`."""
+        """Return the sample that the file belongs to, as its path without suffix; `clip.mp4.txt` belongs to `clip`."""
         of_video = is_media(self.stem) and not is_media(self.name)
         return self.stem.rpartition(".")[0] if of_video else self.stem
 
@@ -68,7 +68,8 @@ class _Member:
 def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Clip]:
     """Yield a clip for each video or image in the tar, in the tar's order; all else is counted in `skipped`.
 
-    Reads headers and captions only. Raise UsageError for a tar that is compressed, damaged or ungrouped.
+    Read headers and captions only. Raise UsageError if the tar is compressed or damaged, if it has no video or image,
+    or if the members of a sample are not together.
     """
     where = f"{root.display_uri}/{path}"
     seen_video = False
@@ -104,8 +105,9 @@ def clips_of_tar(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[Cl
 
 
 def _videos(group: Sequence[_Member], where: str) -> list[_Member]:
-    """Return the members that clips are made of: an image with a further dot (`a.thumb.jpg`) only where nothing else
-    is.
+    """Return the members that become clips. An image with a further dot (`a.thumb.jpg`) does so only if no other does.
+
+    Raise UsageError if a sample has two of them.
     """
     media = [member for member in group if is_media(member.name)]
     videos = [member for member in media if not (member.is_dotted and is_image(member.name))] or media
@@ -128,7 +130,7 @@ def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Membe
             places: dict[str, tuple[int, int]] = {}
             for info in tar:
                 modest.begin_member(tar)
-                # tarfile remembers each member it has passed; a long tar would fill the memory.
+                # tarfile keeps each member that it has passed, and a long tar would fill the memory.
                 tar.members = []  # type: ignore[attr-defined]
                 if info.isdir():
                     continue
@@ -150,7 +152,7 @@ def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Membe
                     places[name] = offset, size
                 folder, slash, base = name.rpartition("/")
                 yield _Member(f"{folder}{slash}{base.partition('.')[0]}", name, offset, size, text)
-            # tarfile takes a header that it cannot read for the end.
+            # tarfile takes a header that it cannot read for the end of the archive.
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise UsageError(f"{where}: not a whole, uncompressed tar: no header at byte {tar.offset}")
@@ -159,7 +161,7 @@ def _members(root: Storage, path: str, skipped: SkippedFiles) -> Iterator[_Membe
                     raise UsageError(f"{where}: something follows its end; if tars were joined, take them apart")
     except (tarfile.ReadError, OverflowError) as error:
         raise UsageError(f"{where}: not a whole, uncompressed tar: {error}") from error
-    except (RecursionError, ValueError) as error:  # which tarfile lets escape
+    except (RecursionError, ValueError) as error:  # tarfile does not translate these
         raise UsageError(f"{where}: not a sound tar: its headers make no sense: {error}") from error
 
 
@@ -171,12 +173,12 @@ def _opened(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _BoundedReader]]:
 
 
 def _has_contents(info: tarfile.TarInfo) -> bool:
-    """Return whether as many bytes follow the header as it says: behind links none do, behind sparse files fewer."""
+    """Return whether the header is followed by as many bytes as it says. Links have none, sparse files have fewer."""
     return (info.isreg() or info.type not in tarfile.SUPPORTED_TYPES) and not info.issparse()
 
 
 def _is_skipped(info: tarfile.TarInfo, name: str, skipped: SkippedFiles) -> bool:
-    """Return whether a member is no plain file with a name and a suffix, and is counted as what it is."""
+    """Return whether a member is skipped, as it is not a plain file with a usable name and suffix. If so, count it."""
     base = name.rpartition("/")[2]
     if not_unicode(name) or "\0" in name:
         skipped.add_kind(NOT_UTF8)
@@ -192,7 +194,7 @@ def _is_skipped(info: tarfile.TarInfo, name: str, skipped: SkippedFiles) -> bool
 
 
 def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
-    """Return what may hold captions, by the names before the last dot."""
+    """Return the members that may have captions, by their names up to the last dot, in small letters."""
     texts: dict[str, list[_Member]] = {}
     for member in group:
         if is_text(member.name) or member.name.lower().endswith(".json"):
@@ -201,8 +203,9 @@ def _captions_by_stem(group: Sequence[_Member]) -> dict[str, list[_Member]]:
 
 
 def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str) -> tuple[Caption, str]:
-    """Return a video's caption and the member that has it: `.txt`, else `caption` in `.json`, else another text beside
-    it.
+    """Return a video's caption and the name of the member that has it.
+
+    It is taken from the `.txt`, else from `caption` in the `.json`, else from another text file of the video.
     """
     of_stem, of_name = (texts.get(name.lower(), ()) for name in (video.stem, video.name))
     near = {member.name: member for member in (*of_stem, *of_name) if is_text(member.name)}
@@ -220,7 +223,11 @@ def _caption(video: _Member, texts: Mapping[str, Sequence[_Member]], where: str)
 
 
 def _json_caption(member: _Member, where: str, alone: bool) -> Caption:
-    """`alone`: nothing else could hold the caption, so that a likely name for it is a mistake."""
+    """Return the caption in a JSON member.
+
+    `alone` means that no other member could have the caption. A name that is probably meant for `caption` is then a
+    mistake: raise UsageError.
+    """
     if member.size > _MAX_JSON_BYTES:
         return too_long(member.size)
     try:
@@ -239,7 +246,7 @@ def _json_caption(member: _Member, where: str, alone: bool) -> Caption:
 
 
 class _BoundedReader:
-    """A file that limits the bytes read for one member, since its headers may claim any size."""
+    """A file that limits the bytes read for one member, since the member's headers may claim any size."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -247,7 +254,7 @@ class _BoundedReader:
         self.seek, self.tell = file.seek, file.tell
 
     def begin_member(self, tar: tarfile.TarFile) -> None:
-        """Raise ReadError where what is said of all members has grown too large to be kept."""
+        """Reset the limit for the next member. Raise ReadError if the global headers have grown too large to keep."""
         self._left = _MAX_HEADER_BYTES
         if sum(len(name) + len(value) for name, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"its global headers have more than {_MAX_HEADER_BYTES:,} bytes")
