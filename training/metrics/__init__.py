@@ -1,1 +1,1 @@
-"""What is measured of training: losses, throughput, FLOPs."""
+"""Measurements of training: losses, throughput, FLOPs."""

@@ -1,7 +1,7 @@
-"""The FLOPs that training a micro-batch takes by the shapes of the models, from which its MFU follows.
+"""The FLOPs of a micro-batch of training, computed from the shapes of the models; MFU is computed from them.
 
-A multiply-add is 2 FLOPs. What counts is the matrix products and convolutions of the models, attention over all pairs
-of tokens; not what activation checkpointing computes again, nor the products that a causal mask could save.
+A multiply-add is 2 FLOPs. Counted are the matrix products and convolutions of the models, with attention over all pairs
+of tokens, even those that a causal mask could skip. Recomputation by activation checkpointing is not counted.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Flops:
-    """What a part of a model costs: `forward` alone, or with its backward pass.
+    """The FLOPs of a part of a model: `forward` alone, or with its backward pass.
 
-    `frozen` adds the gradients that pass through it, `trained` those of its weights too.
+    `frozen` is `forward` and the gradients of its inputs; `trained` adds the gradients of its weights.
     """
 
     forward: int
@@ -42,12 +42,15 @@ class Flops:
 
     @property
     def unreached(self) -> Flops:
-        """Of a part that no gradient passes through unless it is trained."""
+        """The FLOPs if no gradient passes through the part while it is frozen."""
         return replace(self, frozen=self.forward)
 
 
 def _matmul(times: int, rows: int, columns: int, inner: int) -> Flops:
-    """Of activations, [times, rows, inner] × [times, inner, columns]: both factors get a gradient."""
+    """Return the FLOPs of a product of activations, [times, rows, inner] × [times, inner, columns].
+
+    Both factors get a gradient.
+    """
     forward = 2 * times * rows * columns * inner
     return Flops(forward, 3 * forward, 3 * forward)
 
@@ -58,15 +61,16 @@ def _linear(rows: int, inputs: int, outputs: int) -> Flops:
 
 
 def _first_linear(rows: int, inputs: int, outputs: int) -> Flops:
-    """A linear layer whose inputs get no gradient."""
+    """Return the FLOPs of a linear layer whose inputs get no gradient."""
     forward = 2 * rows * inputs * outputs
     return Flops(forward, forward, 2 * forward)
 
 
 def transformer_flops(config: Config, tokens: int, text_tokens: int, clips: int = 1) -> Flops:
-    """Of LTX's transformer, with one timestep a clip.
+    """Return the FLOPs of LTX's transformer, with one timestep for each clip.
 
-    Gradient enters a frozen one by the text: it reaches what follows the first block's attention to the text.
+    A gradient passes through a frozen transformer only to reach the text, so it stops at the first block's attention to
+    the text.
     """
     width: int = config["num_attention_heads"] * config["attention_head_dim"]
     layers: int = config["num_layers"]
@@ -81,7 +85,7 @@ def transformer_flops(config: Config, tokens: int, text_tokens: int, clips: int 
         + _linear(rows, width, 4 * width)
         + _linear(rows, 4 * width, width)
     )
-    first_scores = replace(scores, frozen=2 * scores.forward)  # its queries have none, the keys have
+    first_scores = replace(scores, frozen=2 * scores.forward)  # its queries get no gradient, its keys do
     first_block = (to_itself + query).unreached + first_scores + rest_of_block
     other_blocks = (to_itself + query + scores + rest_of_block) * (layers - 1)
     text = _linear(text_rows, config["caption_channels"], width) + _linear(text_rows, width, width)
@@ -90,14 +94,15 @@ def transformer_flops(config: Config, tokens: int, text_tokens: int, clips: int 
 
 
 def _timestep(width: int, clips: int) -> Flops:
-    """The sinusoids of a timestep become the six modulations of a block."""
+    """Return the FLOPs of the timestep embedding, from sinusoids to the six modulations of a block."""
     return _first_linear(clips, 256, width) + _linear(clips, width, width) + _linear(clips, width, 6 * width)
 
 
 def language_flops(config: Qwen2_5_VLTextConfig, new_tokens: int, past: int = 0, clips: int = 1) -> Flops:
-    """Of Qwen2.5-VL's language model, without a head, on new tokens that attend to themselves and to those before.
+    """Return the FLOPs of Qwen2.5-VL's language model, without its head.
 
-    Gradient is wanted for all new tokens, and none for the embeddings of words.
+    It processes `new_tokens`, which attend to one another and to `past` earlier tokens. All new tokens get a gradient;
+    the word embeddings get none.
     """
     hidden, heads = config.hidden_size, config.num_attention_heads
     of_keys = hidden // heads * (config.num_key_value_heads or heads)
@@ -113,19 +118,22 @@ def language_flops(config: Qwen2_5_VLTextConfig, new_tokens: int, past: int = 0,
 
 
 def connector_flops(hidden: int, width: int, outputs: int, queries: int, clips: int = 1) -> Flops:
-    """Of its two linear layers."""
+    """Return the FLOPs of the connector's two linear layers."""
     return _linear(clips * queries, hidden, width) + _linear(clips * queries, width, outputs)
 
 
 class VaeFlops(NamedTuple):
-    """Of one clip, there and back."""
+    """The FLOPs of encoding and of decoding one clip."""
 
     encode: int
     decode: int
 
 
 def vae_flops(config: Config, frames: int, height: int, width: int) -> VaeFlops:
-    """Of LTX's autoencoder, counted as it runs without memory. Frames and sides are those of the pixels."""
+    """Return the FLOPs of LTX's autoencoder for a clip of `frames` frames of `width`×`height` pixels.
+
+    They are counted in a run on the device `meta`, which takes no memory.
+    """
     return _vae_flops(json.dumps(dict(config), sort_keys=True), frames, height, width)
 
 
@@ -159,7 +167,10 @@ class StepFlops:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """The models, and what goes through them: clips of `tokens` latents, each with a text padded to `prefix` tokens."""
+    """The configurations of the models and the sizes of their inputs.
+
+    Each clip has `tokens` latent tokens, and a text padded to `prefix` tokens.
+    """
 
     transformer: Config
     language: Qwen2_5_VLTextConfig
@@ -183,10 +194,10 @@ class ModelSizes:
 
 
 def flow_matching_flops(sizes: ModelSizes, clips: int, transformer_trained: bool, encode: int = 0) -> StepFlops:
-    """Of a micro-batch of flow matching.
+    """Return the FLOPs of a micro-batch of flow matching.
 
-    The language model is frozen: it reads the text without gradient, then the queries, which are trained as the
-    connector is. `encode` is what it takes to encode a clip, 0 where its latents are stored.
+    The language model is frozen. It reads the text without gradient, then the queries with gradient; queries and
+    connector are trained. `encode` are the FLOPs of encoding a clip, 0 if its latents are stored.
     """
     drawing = sizes.denoising(clips)
     return StepFlops(
@@ -200,10 +211,11 @@ def flow_matching_flops(sizes: ModelSizes, clips: int, transformer_trained: bool
 def grpo_flops(
     sizes: ModelSizes, policy: PolicyConfig, learnt_steps: int, transformer_trained: bool, decode: int
 ) -> StepFlops:
-    """Of one group of the stage `rl`: its candidates made, and of those that are kept so many steps learnt from.
+    """Return the FLOPs of one group of the stage `rl`: sampling its candidates, and learning from the selected ones.
 
-    Each step of each is guided, so it goes through the transformer twice; the condition is made once for all of the
-    sampling and once for all of the learning. `decode` is what it takes to decode a candidate.
+    `learnt_steps` are the steps to learn from of each selected candidate. Guidance takes two passes of the transformer
+    for each step. The condition is computed once for sampling and once for learning. `decode` are the FLOPs of decoding
+    a candidate.
     """
     one = sizes.denoising(clips=1)
     learnt = one.trained if transformer_trained else one.frozen
@@ -221,7 +233,10 @@ def grpo_flops(
 
 
 def peak_flops(device_name: str, dtype: torch.dtype) -> float | None:
-    """FLOPs a second of dense bfloat16 products by NVIDIA's data sheets: A100; H100 and H200 as SXM. None of others."""
+    """Return the peak FLOPs per second of dense bfloat16 products, by NVIDIA's data sheets; None if unknown.
+
+    Known are the A100, and the H100 and H200 as SXM.
+    """
     if dtype is torch.bfloat16:
         for name, peak in _PEAKS.items():
             if re.search(name, device_name):

@@ -1,4 +1,4 @@
-"""What is written down as training goes: a line of JSON for each step and evaluation, TensorBoard, a picture."""
+"""The logs of training: a line of JSON for each step and evaluation, TensorBoard, and a picture of the curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CURVES = "curves.png"
 class MetricsLogger:
     """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder.
 
-    A run that goes on from a step forgets what an earlier one wrote of later steps: they will come again.
+    A run that resumes after a step deletes what an earlier run logged of later steps, because it takes them again.
     """
 
     def __init__(self, folder: Path, after_step: int) -> None:
@@ -35,7 +35,7 @@ class MetricsLogger:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after_step + 1)
 
     def log(self, event: Event, step: int, numbers: Mapping[str, float]) -> None:
-        """A number that is not finite is left out: JSON has none."""
+        """Write the numbers of a step or evaluation, without those that are not finite: JSON cannot express them."""
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self._file.write(json.dumps({"event": event, "step": step, **finite}) + "\n")
         self._file.flush()
@@ -43,7 +43,7 @@ class MetricsLogger:
             self._board.add_scalar(f"{event}/{name}", value, step)
 
     def save_curves(self) -> None:
-        """The picture of all that was written so far."""
+        """Draw everything logged so far, and write the picture."""
         written = read_metrics(self._folder)
         rewarded = any("reward_mean" in line for line in written)
         curves = _OF_REWARDS if rewarded else _OF_LOSSES
@@ -71,7 +71,7 @@ def sigma_bucket_name(bucket: int) -> str:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One number of the journal over the steps, and how its line looks."""
+    """One logged number, to be drawn over the steps, and the style of its line."""
 
     event: Event
     name: str
@@ -113,9 +113,9 @@ _OF_REWARDS = {
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """What stands in `metrics.jsonl`; a last line that a killed run left half is not there."""
+    """Return the lines of `metrics.jsonl`, without an incomplete last line that a killed run left."""
     path = folder / METRICS
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was never finished
+    return [json.loads(line) for line in lines[:-1]]  # the text after the last newline is incomplete

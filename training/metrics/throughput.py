@@ -1,4 +1,4 @@
-"""How fast a step is, and on what its time goes.
+"""Throughput of the training steps, and the share of time spent waiting for data.
 
 Tested in tests/training/metrics/test_flops.py.
 """
@@ -27,11 +27,12 @@ from nextscene.training.model.unified import UnifiedModel
 
 
 class Throughput:
-    """Told of each micro-batch or group, it gives for each step, of all ranks together:
+    """A counter of micro-batches and groups that returns these numbers for each step:
 
-    `samples_per_second`, `tokens_per_second`; `tflops` of transformer, language model, connector and VAE apart; `mfu`,
-    their share of what the GPUs could do at most, known for some; `data_wait`, the share of time without a batch;
-    `peak_memory_gb` of this rank.
+    `samples_per_second` and `tokens_per_second` of all ranks together; `tflops_…` of all ranks, separately for
+    transformer, language model, connector and VAE; `mfu`, the share of the peak FLOPs of all GPUs, for those whose peak
+    is known; `seconds`; `data_wait`, the share of time spent waiting for a batch, and `peak_memory_gb`, both of this
+    rank.
     """
 
     def __init__(self, model: UnifiedModel, batches: BatchPreparer, world: World) -> None:
@@ -46,14 +47,14 @@ class Throughput:
         self._work = StepFlops(0, 0, 0, 0)
 
     def count_micro_batch(self, batch: TrainingBatch) -> None:
-        """A micro-batch of flow matching."""
+        """Count a micro-batch of flow matching."""
         clips, grid = len(batch.keys), batch.grid
         prefix = batch.text_tokens.ids.shape[1]
         encode = self._vae(grid).encode if batch.vae_encoded else 0
         self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
 
     def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
-        """The candidates of one scene, of each of which `learnt_steps` are learnt from, if it is kept."""
+        """Count the candidates of one scene. `learnt_steps` are the steps to learn from of each selected candidate."""
         work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
         self._add(policy.group_size, grid, work)
 
@@ -75,7 +76,11 @@ class Throughput:
         return vae_flops(self._batches.vae_config, frames, grid.height * ratios.spatial, grid.width * ratios.spatial)
 
     def end_step(self) -> dict[str, float]:
-        """The numbers of a step, at whose end its loss is known here: no work of the device is left out of its time."""
+        """Return the numbers of a step.
+
+        Call this when the loss of the step is known on the CPU: then the device has finished its work, and the time
+        includes all of it.
+        """
         seconds = time.perf_counter() - self._begun
         work = self._work
         mine = [self._samples, self._tokens, work.transformer, work.language, work.connector, work.vae]

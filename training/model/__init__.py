@@ -1,1 +1,1 @@
-"""The model of arXiv 2512.13015: Qwen2.5-VL reads, learnable queries and a connector hand over, LTX-Video draws."""
+"""The model of arXiv 2512.13015: Qwen2.5-VL with learnable queries and a connector conditions LTX-Video."""

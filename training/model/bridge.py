@@ -1,4 +1,4 @@
-"""Between Qwen and LTX: the learnable queries that Qwen reads last, and the connector (paper, section 13).
+"""The bridge between Qwen and LTX: learnable queries, which Qwen reads last, and the connector (paper, section 13).
 
 Tested in tests/training/model/test_unified.py.
 """
@@ -14,21 +14,25 @@ from torch import Tensor, nn
 
 
 class Queries(nn.Module):
-    """Vectors [queries, width] that stand behind the text in place of tokens, the same for every text."""
+    """Vectors [queries, width] that follow the text like token embeddings, the same for every text."""
 
     def __init__(self, queries: int, width: int) -> None:
         super().__init__()
         self.embeddings = nn.Parameter(torch.randn(queries, width) / math.sqrt(width))
 
     def forward(self, batch: int) -> Tensor:
-        """[batch, queries, width]; a copy, since a sharded parameter's own memory is gone when this returns."""
+        """Return the queries for each text, [batch, queries, width].
+
+        It is a copy, because the memory of a sharded parameter is freed when this returns.
+        """
         return self.embeddings.repeat(batch, 1, 1)
 
 
 class Connector(nn.Module):
-    """Linear – SiLU – Linear – RMSNorm × scale, all in float32.
+    """The connector: Linear – SiLU – Linear – RMSNorm × scale, all in float32.
 
-    The norm's weight begins at √5.5 and the scale at 0.01, so that what leaves it is of LTX's own order (section 13).
+    The norm's weight is initialized to √5.5 and the scale to 0.01, so that the output has the magnitude that LTX
+    expects (paper, section 13).
     """
 
     def __init__(self, width: int, hidden: int, out: int, eps: float) -> None:
@@ -36,20 +40,22 @@ class Connector(nn.Module):
         self.into = nn.Linear(width, hidden)
         self.out = nn.Linear(hidden, out)
         self.norm = nn.RMSNorm(out, eps=eps)
-        self.scale = nn.Parameter(torch.full((1,), 0.01))  # not a scalar: those cannot be sharded
+        self.scale = nn.Parameter(
+            torch.full((1,), 0.01)
+        )  # one element, not a scalar, because scalars cannot be sharded
         nn.init.constant_(self.norm.weight, math.sqrt(5.5))
 
     def forward(self, states: Tensor) -> Tensor:
-        """[B, queries, width] → [B, queries, out]."""
+        """Return the condition [B, queries, out] for Qwen's states [B, queries, width]."""
         states = self.out(nn.functional.silu(self.into(states.to(self.into.weight.dtype))))
         normal: Tensor = self.norm(states)
         return self.scale * normal
 
 
 class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Queries and connector, as they are saved. `width` is Qwen's, `out` what LTX takes captions in.
+    """Queries and connector, as they are saved. `width` is Qwen's width, `out` the width of LTX's captions.
 
-    The two are called by themselves: Qwen lies between them.
+    The two are called separately, with Qwen between them.
     """
 
     config_name = "config.json"
@@ -64,9 +70,10 @@ class Bridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @torch.no_grad()
     def match_embedding_scale(self, embeddings: Tensor) -> None:
-        """Brings the queries to the root mean square of Qwen's token embeddings [vocabulary, width].
+        """Scale the queries to the root mean square of Qwen's token embeddings [vocabulary, width].
 
-        Much larger ones, which add up over the residual stream, would hardly be moved by the text (paper: unspecified).
+        Much larger queries would dominate the residual stream, so that the text would hardly change them (paper:
+        unspecified).
         """
         size = embeddings.float().square().mean().sqrt()
         queries = self.queries.embeddings

@@ -1,4 +1,4 @@
-"""A trained model as folders that `from_pretrained` opens, in the layout of diffusers.
+"""Exports: a trained model as folders that `from_pretrained` opens, in the layout of diffusers.
 
 Tested in tests/training/model/test_pretrained.py.
 """
@@ -30,10 +30,10 @@ def export(
     pretrained: PretrainedModels,
     about: Mapping[str, Any],
 ) -> None:
-    """Writes `folder`, whole or not at all.
+    """Write an export to `folder`, atomically.
 
-    `bridge` is the configuration of one, `weights` the full tensors by their names in `UnifiedModel` of all that was
-    trained; the rest is copied from the pretrained. `about` goes into `nextscene.json`.
+    `bridge` is the configuration of the bridge. `weights` are the full tensors of everything that was trained, by their
+    names in `UnifiedModel`; the rest is copied from the pretrained models. `about` is written to `nextscene.json`.
     """
     draft = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
@@ -57,19 +57,22 @@ def export(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raises UsageError where an export would replace something else."""
+    """Raise UsageError if an export would replace something else."""
     if folder.exists() and not (folder / _ABOUT).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not an export, and would be replaced by one; move it away")
 
 
 def open_export(folder: Path) -> tuple[Bridge, PretrainedModels]:
-    """The bridge of an export, and the folders of the rest of it. Raises UsageError."""
+    """Return the bridge of an export, and the other models in its folder.
+
+    Raise UsageError for a folder that lacks one of them, or whose bridge cannot be opened.
+    """
     exported = PretrainedModels(folder / "language_model", folder)
     return open_pretrained(Bridge, folder, subfolder="bridge", low_cpu_mem_usage=False), exported
 
 
 def _save(module: Any, trained: Mapping[str, Tensor], folder: Path) -> None:
-    """What was not trained stays as it was opened."""
+    """Save a module with its trained weights. All other weights keep the values that they were opened with."""
     module.load_state_dict({**module.state_dict(), **trained})
     module.save_pretrained(folder)
 

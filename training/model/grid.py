@@ -1,4 +1,4 @@
-"""Which lengths and sizes of video there are for a VAE: told by its configuration alone, without torch.
+"""The lengths and sizes of video that a VAE accepts, computed from its configuration alone, without torch.
 
 Tested in tests/training/model/test_latents.py.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Grid(NamedTuple):
-    """A clip's extent in latent frames and cells: what the tokens of its sequence are laid out on."""
+    """The shape of a clip's latents in frames, rows and columns. Each cell of the grid is one token of the sequence."""
 
     frames: int
     height: int
@@ -22,19 +22,22 @@ class Grid(NamedTuple):
 
 
 class Ratios(NamedTuple):
-    """How many frames, and how many pixels of a side, the VAE folds into one latent: 8 and 32 for LTX-Video 0.9.0."""
+    """The compression ratios of the VAE: frames and pixels of a side for each latent; 8 and 32 for LTX-Video 0.9.0."""
 
     temporal: int
     spatial: int
 
     @staticmethod
     def of(vae: Any) -> Ratios:
-        """`vae` is an AutoencoderKLLTXVideo."""
+        """Return the ratios of an AutoencoderKLLTXVideo."""
         return Ratios(int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio))
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> Ratios:
-        """As diffusers makes them of the VAE's configuration. Raises ValueError for one that is none."""
+        """Return the ratios for a VAE's configuration, computed as in diffusers.
+
+        Raise ValueError if it is not the configuration of such a VAE.
+        """
         try:
             halved = sum(map(bool, config["spatio_temporal_scaling"]))
             temporal = config.get("temporal_compression_ratio") or config["patch_size_t"] * 2**halved
@@ -44,7 +47,10 @@ class Ratios(NamedTuple):
             raise ValueError(f"its configuration lacks {error}") from error
 
     def grid(self, frames: int, height: int, width: int) -> Grid:
-        """Raises ValueError for a clip that the VAE would take, but not give back at its own length or size."""
+        """Return the latent grid of a clip of `frames` frames of `width`×`height` pixels.
+
+        Raise ValueError for a clip that the VAE could encode, but would decode at another length or size.
+        """
         if frames < 1 or (frames - 1) % self.temporal:
             near = _around(frames - 1, self.temporal, 0)
             raise ValueError(
@@ -61,7 +67,10 @@ class Ratios(NamedTuple):
 
 
 def _around(number: int, of: int, least: int) -> list[int]:
-    """The multiples below and above a number, which is one alone where it is one."""
+    """Return the nearest multiples of `of` below and above a number, but not below `least`.
+
+    Return only the number itself if it is such a multiple.
+    """
     below = max(least, number // of * of)
     above = max(least, -(-number // of) * of)
     return sorted({below, above})

@@ -1,4 +1,4 @@
-"""Between pixels and what the transformer sees: the VAE's latents, normalized and packed into a sequence of tokens."""
+"""The VAE's latents: encoding of pixels, decoding, normalization, and packing into the transformer's tokens."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Latents(NamedTuple):
     logvar: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """[B, C, F', H', W'], by standard normal noise of that shape."""
+        """Return a sample of the posterior, [B, C, F', H', W'], by standard normal `noise` of that shape."""
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
 
 def check_shape(vae: AutoencoderKLLTXVideo, frames: int, width: int, height: int) -> None:
-    """Raises ValueError as `Ratios.grid` does."""
+    """Raise ValueError as `Ratios.grid` does."""
     Ratios.of(vae).grid(frames, height, width)
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKLLTXVideo, video: Tensor) -> Latents:
-    """The posterior of uint8 clips [B, F, H, W, RGB], in float32 on the device of the VAE.
+    """Return the posterior of uint8 clips [B, F, H, W, RGB], in float32 on the device of the VAE.
 
-    Raises ValueError for clips whose frames or sides do not fit the VAE's ratios.
+    Raise ValueError for clips whose frames or sides do not fit the VAE's ratios.
     """
     check_shape(vae, video.shape[1], video.shape[3], video.shape[2])
     pixels = video.to(vae.device).movedim(-1, 1).to(vae.dtype) / 127.5 - 1
@@ -41,7 +41,7 @@ def encode(vae: AutoencoderKLLTXVideo, video: Tensor) -> Latents:
 
 @torch.no_grad()
 def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
-    """uint8 clips [B, F, H, W, RGB] from latents [B, C, F', H', W'] that are not normalized."""
+    """Return uint8 clips [B, F, H, W, RGB] for latents [B, C, F', H', W'] that are not normalized."""
     pixels: Tensor = vae.decode(latents.to(vae.dtype), None, return_dict=False)[0]
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
 
@@ -65,10 +65,10 @@ class LatentScale(NamedTuple):
 
 
 def pack(latents: Tensor) -> Tensor:
-    """[B, C, F', H', W'] → tokens [B, F' × H' × W', C]."""
+    """Return latents [B, C, F', H', W'] as tokens [B, F' × H' × W', C]."""
     return latents.flatten(2).transpose(1, 2)
 
 
 def unpack(tokens: Tensor, grid: Grid) -> Tensor:
-    """[B, F' × H' × W', C] → [B, C, F', H', W']."""
+    """Return tokens [B, F' × H' × W', C] as latents [B, C, F', H', W']."""
     return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)

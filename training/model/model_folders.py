@@ -1,4 +1,4 @@
-"""What the folders of models hold, and whether that is whole: told without torch, and without reading weights.
+"""Checks of the folders of models: their files, configurations and sizes, without torch and without reading weights.
 
 Tested in tests/training/model/test_pretrained.py.
 """
@@ -24,11 +24,11 @@ _PUBLISHED = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
 _INDEX = "*.safetensors.index.json"
 _LENGTH = 8
-_LONGEST_HEADER = 100_000_000  # as safetensors has it
+_LONGEST_HEADER = 100_000_000  # the limit of safetensors
 
 
 def check_pretrained(qwen: Path, ltx: Path) -> None:
-    """Raises UsageError where one of the two lacks what it was published with."""
+    """Raise UsageError if one of the two folders lacks a published file or folder, or if they are swapped."""
     if (qwen / "transformer").is_dir() and (ltx / "config.json").is_file():
         raise UsageError(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
     for path in (qwen / "config.json", *(ltx / folder for folder in _LTX)):
@@ -41,7 +41,10 @@ def check_pretrained(qwen: Path, ltx: Path) -> None:
 
 
 def check_openable(qwen: Path, ltx: Path) -> None:
-    """As `check_pretrained`, and that the tokenizer is there and no file of weights is missing or cut short."""
+    """Check the folders like `check_pretrained`, and check the tokenizer and the weights.
+
+    Raise UsageError if there is no tokenizer, or if a file of weights is missing or truncated.
+    """
     check_pretrained(qwen, ltx)
     if not any((qwen / name).is_file() for name in _TOKENIZERS):
         raise UsageError(f"{qwen} holds no tokenizer; take tokenizer.json along")
@@ -50,7 +53,10 @@ def check_openable(qwen: Path, ltx: Path) -> None:
 
 
 def check_published(ltx: Path) -> None:
-    """Raises UsageError for a folder that is not laid out as Lightricks/LTX-Video, text encoder and all."""
+    """Raise UsageError for a folder that is not laid out as Lightricks/LTX-Video, with its text encoder.
+
+    Raise it also for missing or truncated weights, and if the package that reads the tokenizer is not installed.
+    """
     for part in _PUBLISHED:
         if not (ltx / part).is_dir():
             raise UsageError(
@@ -64,7 +70,7 @@ def check_published(ltx: Path) -> None:
 
 
 def check_weights(folder: Path) -> None:
-    """Raises UsageError for weights that are not all there. Only the heads of files are read."""
+    """Raise UsageError for weights that are missing or truncated. Only the headers of files are read."""
     for index in folder.glob(_INDEX):
         for name in sorted(set(_read_json_object(index).get("weight_map", {}).values())):
             if not (folder / name).is_file():
@@ -76,7 +82,7 @@ def check_weights(folder: Path) -> None:
 
 
 def _whole_size(path: Path) -> int:
-    """By its header, which says where each tensor lies."""
+    """Return the size in bytes that a file of weights must have, by the offsets of the tensors in its header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH), "little")
         header = file.read(min(length, _LONGEST_HEADER))
@@ -88,7 +94,10 @@ def _whole_size(path: Path) -> int:
 
 
 def check_vae(ltx: Path) -> Ratios:
-    """By its configuration. Raises UsageError for none, and for one of LTX-Video 0.9.1 or later."""
+    """Return the ratios of the VAE in an LTX-Video folder, from its configuration.
+
+    Raise UsageError if the folder has no VAE, or one of LTX-Video 0.9.1 or later.
+    """
     folder = ltx / "vae"
     if not folder.is_dir():
         raise UsageError(
@@ -107,7 +116,10 @@ def check_vae(ltx: Path) -> Ratios:
 
 
 def fingerprint(qwen: Path, ltx: Path) -> str:
-    """Of both models' configurations: a checkpoint of one shape fits no other. Raises UsageError."""
+    """Return a hash of both models' configurations, because a checkpoint fits only models of its own shape.
+
+    Raise UsageError if a configuration cannot be read, or if the two folders are swapped.
+    """
     digest = hashlib.sha256()
     if (qwen / "transformer").is_dir() and (ltx / "config.json").is_file():
         raise UsageError(f"--qwen {qwen} and --ltx {ltx} are each the other's; swap them")
@@ -117,7 +129,7 @@ def fingerprint(qwen: Path, ltx: Path) -> str:
 
 
 def architecture_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a model's configuration says how it is built, not by which version or from where it was loaded."""
+    """Return the architecture settings of a model's configuration, without its version and its source."""
     return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
@@ -132,11 +144,11 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-# ---- what was trained ----------------------------------------------------------------------------------------------
+# ---- exports -------------------------------------------------------------------------------------------------------
 
 
 def export_of(run: Path) -> Path:
-    """The export of a run, or of one that is named itself. Raises UsageError where there is none."""
+    """Return the export of a run; `run` may also be the export itself. Raise UsageError if there is none."""
     for folder in (run, run / "export"):
         if _is_export(folder):
             return folder
@@ -149,7 +161,7 @@ def export_of(run: Path) -> Path:
 
 
 def read_export_info(folder: Path) -> dict[str, Any]:
-    """What was told of it as it was made. Raises UsageError for a folder that is no export."""
+    """Return the description that was written with an export. Raise UsageError if the folder is not an export."""
     if not _is_export(folder):
         raise UsageError(
             f"{folder} holds no trained model; train a stage to its end, which writes one, or name a checkpoint"

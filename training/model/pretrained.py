@@ -1,6 +1,6 @@
-"""The published checkpoints that training begins with, opened from folders: Qwen2.5-VL and LTX-Video 0.9.0.
+"""The published checkpoints that training starts from, opened from folders: Qwen2.5-VL and LTX-Video 0.9.0.
 
-Whoever only names them should not wait for torch, transformers and diffusers: those are imported as one is opened.
+The slow imports of torch, transformers and diffusers happen only when a model is opened, not when folders are named.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _WORDS = "What happens next?"
 
 @dataclass(frozen=True)
 class PretrainedModels:
-    """`qwen` is laid out as Qwen/Qwen2.5-VL-7B-Instruct, `ltx` as Lightricks/LTX-Video, in the layout of diffusers."""
+    """The folders of the pretrained models. Both are checked, and UsageError is raised for an incomplete one.
+
+    `qwen` is laid out as Qwen/Qwen2.5-VL-7B-Instruct, `ltx` as Lightricks/LTX-Video, in the layout of diffusers.
+    """
 
     qwen: Path
     ltx: Path
@@ -34,7 +37,10 @@ class PretrainedModels:
         check_pretrained(self.qwen, self.ltx)
 
     def tokenizer(self) -> Any:
-        """Of a folder that lacks its files, transformers makes one that knows no word."""
+        """Return Qwen's tokenizer. Raise UsageError if it cannot encode text, or has no chat template.
+
+        From a folder without its files, transformers creates a tokenizer with an empty vocabulary instead of failing.
+        """
         from transformers import AutoTokenizer
 
         tokenizer = open_pretrained(AutoTokenizer, self.qwen)
@@ -45,7 +51,10 @@ class PretrainedModels:
         return tokenizer
 
     def language(self, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
-        """Without vision tower and head, which a prompt of text does not need: 2.4 GB less."""
+        """Return the language model without vision tower and head, which a text prompt does not need: 2.4 GB less.
+
+        Raise UsageError if weights are missing.
+        """
         from transformers import Qwen2_5_VLTextModel
 
         model, found = open_pretrained(Qwen2_5_VLTextModel, self.qwen, dtype=dtype, output_loading_info=True)
@@ -70,7 +79,10 @@ class PretrainedModels:
 
     @property
     def fingerprint(self) -> str:
-        """Of both models' configurations: a checkpoint of one shape fits no other. Raises UsageError."""
+        """The hash of both models' configurations, as `model_folders.fingerprint` returns it.
+
+        Raise UsageError if a configuration cannot be read.
+        """
         return fingerprint(self.qwen, self.ltx)
 
 
@@ -87,7 +99,7 @@ def open_vae(ltx: Path, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
 
 
 def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
-    """What `from_pretrained` gives. Raises UsageError for a folder that it cannot open, with its reason."""
+    """Return the result of `from_pretrained`. Raise UsageError, with the reason, for a folder that cannot be opened."""
     from safetensors import SafetensorError
 
     try:
@@ -100,7 +112,7 @@ def open_pretrained(kind: Any, folder: Path, **how: Any) -> Any:
 def new_bridge(
     language: Qwen2_5_VLTextModel, transformer: LTXVideoTransformer3DModel, queries: int, hidden: int, seed: int
 ) -> Bridge:
-    """As training begins with it: the same one on every rank. `hidden` 0 is Qwen's width."""
+    """Return the initial bridge of training, the same on every rank. `hidden` 0 is Qwen's width."""
     import torch
 
     from nextscene.training.model.bridge import Bridge

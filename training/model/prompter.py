@@ -1,4 +1,4 @@
-"""From scenes and captions to Qwen's tokens: the paper's prompt within Qwen's own chat template."""
+"""Prompts for Qwen: scenes and captions as tokens, in the paper's prompt within Qwen's own chat template."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _TEMPLATES: dict[PromptForm, tuple[str, str]] = {
 
 
 class Prompter:
-    """Makes the words that the queries follow.
+    """A tokenizer of texts in their prompts. The queries follow these tokens.
 
-    `most` bounds the tokens of a text (the paper's 1,024 less the queries): of a longer one its end is cut off, not the
-    template's. Batches are padded to the next multiple of `bucket`, never to the bound. Raises UsageError where
-    the template alone is too long.
+    `most` is the maximum number of tokens of a prompt (the paper's 1,024 minus the queries). The end of a longer text
+    is cut off, never the end of the template. Batches are padded to the next multiple of `bucket`, not to the maximum.
     """
 
     def __init__(self, tokenizer: Any, most: int, bucket: int = 16) -> None:
+        """Raise UsageError if a template alone is too long."""
         self._tokenizer = tokenizer
         self._most, self._bucket = most, bucket
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -38,7 +38,10 @@ class Prompter:
                 )
 
     def tokenize(self, texts: Sequence[str], forms: Sequence[PromptForm]) -> TokenBatch:
-        """An empty text gives the instruction alone, which is what guidance goes away from (paper: unspecified)."""
+        """Return the tokens of texts, each in the prompt of its form.
+
+        An empty text gives the instruction alone, which is the unconditional prompt of guidance (paper: unspecified).
+        """
         rows = [self._bounded(form, text) for form, text in zip(forms, texts, strict=True)]
         length = -(-max(map(len, rows)) // self._bucket) * self._bucket
         ids = torch.full((len(rows), length), self._padding)
@@ -52,13 +55,15 @@ class Prompter:
         ids = self._chat(form, text)
         while len(ids) > self._most:
             kept = self._tokenizer(text, add_special_tokens=False)["input_ids"][: self._most - len(ids)]
-            text = self._tokenizer.decode(kept).rstrip("\ufffd")  # what is left of a letter whose bytes were cut apart
+            text = self._tokenizer.decode(kept).rstrip(
+                "\ufffd"
+            )  # the remains of a character that was cut between its bytes
             ids = self._chat(form, text)
         return ids
 
     def _chat(self, form: PromptForm, text: str) -> list[int]:
         name, field = _TEMPLATES[form]
-        text = text.replace("<|", "< |")  # a text from data is never a turn of the chat
+        text = text.replace("<|", "< |")  # so that text from data cannot start a turn of the chat
         turns = [{"role": "user", "content": load(name).fill(**{field: text})}]
         chat = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return list(self._tokenizer(chat, add_special_tokens=False)["input_ids"])

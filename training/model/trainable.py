@@ -1,4 +1,4 @@
-"""Which parameters a stage trains: found by patterns over their names, told exactly.
+"""The parameters that a stage trains: selection by patterns of their names, and a list for the log.
 
 Tested in tests/training/test_recipe.py.
 """
@@ -17,7 +17,10 @@ from nextscene.training.model.unified import UnifiedModel
 
 
 def set_trainable(model: UnifiedModel, patterns: Sequence[str]) -> None:
-    """Wants gradients for what matches a pattern and nothing else. Raises UsageError if one matches nothing."""
+    """Make exactly the parameters trainable whose names match a pattern.
+
+    Parameters of the language model are never trained. Raise UsageError if a pattern matches nothing.
+    """
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named if not name.startswith("language.")):
@@ -35,7 +38,10 @@ def trained_parameters(model: UnifiedModel) -> dict[str, nn.Parameter]:
 
 
 def describe_parameters(parameters: Mapping[str, nn.Parameter]) -> list[str]:
-    """A line for each; of the layers of a stack one for all: `transformer.transformer_blocks.*.attn1…  28 × […]`."""
+    """Return a line for each parameter, and one line for the same parameter of all layers of a stack.
+
+    For example `transformer.transformer_blocks.*.attn1…  28 × […]`.
+    """
     kinds = Counter(
         (re.sub(r"\.\d+\.", ".*.", name, count=1), "×".join(map(str, parameter.shape)))
         for name, parameter in parameters.items()
