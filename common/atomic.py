@@ -89,7 +89,7 @@ def unlink_if_equal(final: Path, before: bytes) -> bool:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, where the file system has locks.
+    """Hold the folder's lock, if the file system has locks.
 
     Wait two seconds at most: a holder may be suspended. Without the lock a race needs three processes at the same
     moment.

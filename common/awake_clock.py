@@ -1,4 +1,4 @@
-"""A clock that stops while its process is suspended, so that others are not called silent for that time.
+"""A clock that stops while its process is suspended, so that other processes do not count as silent for that time.
 
 Tested in tests/common/test_run_lock.py.
 """

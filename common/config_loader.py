@@ -29,7 +29,7 @@ class SettingsError(UsageError, ValueError):
 class Setting:
     """One setting: its dotted name, its type, its default, and the sentence that explains it ("" if it has none).
 
-    `choices` are all values that it may have; empty where the type alone decides.
+    `choices` are all values that it may have; empty if only the type limits them.
     """
 
     name: str

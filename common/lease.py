@@ -74,8 +74,9 @@ class Holder:
     def has_expired(self, unchanged: float, store_age: float | None) -> bool:
         """Return whether its lease has expired.
 
-        `unchanged` is for how many seconds the lock was watched without a change; `store_age` how long ago it was
-        written by the store's own clock, if there is one. A process that is seen to run never loses its lease.
+        `unchanged` is the number of seconds that the lock was watched without a change; `store_age` is the number of
+        seconds since it was written, by the store's own clock, if there is one. A process that is seen to run never
+        loses its lease.
         """
         if (state := self.state) is not ProcessState.UNKNOWN:
             return state is ProcessState.ENDED
@@ -148,10 +149,10 @@ def _holder(value: dict[str, Any]) -> Holder:
 
 
 class LeaseWatch:
-    """Measures how long a lock was watched, and for how long of that it did not change.
+    """A measurement of how long a lock was watched, and of how long it has not changed, in seconds.
 
-    Of the time between two readings at most `max_gap` counts: whatever suspended the watcher may have suspended the
-    holder too.
+    Between two readings at most `max_gap` seconds count: whatever suspended the watcher may have suspended the holder
+    too.
     """
 
     def __init__(self, max_gap: float = math.inf) -> None:
@@ -162,7 +163,7 @@ class LeaseWatch:
         self._read_at = 0.0
 
     def observe(self, content: bytes) -> float:
-        """Return for how many seconds the lock has had this content."""
+        """Return the number of seconds that the lock has had this content."""
         now = clocks.awake()
         if self._content is not None:
             gap = min(now - self._read_at, self._max_gap)

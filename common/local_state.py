@@ -16,7 +16,7 @@ from nextscene.common.storage import Storage, StorageFault
 def local_state(storage: Storage, path: str) -> Path:
     """Return the folder `path` below a local storage; for an object store, a folder of this user below TMPDIR.
 
-    On one machine the same storage always has the same folder. Raise StorageFault.
+    On one machine a storage always has the same folder. Raise StorageFault.
     """
     if (below := storage.local_path(path)) is not None:
         storage.check_anchor()

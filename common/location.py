@@ -14,10 +14,10 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def is_inside(inner: Storage, outer: Storage, path: str = "") -> bool:
-    """Return whether `path` in `inner` is `outer` or lies in it.
+    """Return whether `path` in `inner` is `outer` or inside it.
 
-    Links and `..` on a disk and repeated slashes are resolved. Neither need exist. Buckets at different endpoints are
-    different. Raise BadLocation, StorageFault.
+    Links and `..` on a disk, and repeated slashes, are resolved. The two locations need not exist. Buckets at different
+    endpoints are different. Raise BadLocation, StorageFault.
     """
     here, there = inner.local_path(path), outer.local_path("")
     if here is not None and there is not None:

@@ -19,7 +19,7 @@ class SizedFile(io.RawIOBase):
 
     @abstractmethod
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes that stand at `offset`, all of them inside the file."""
+        """Return up to `size` bytes from `offset` on. The range asked for is inside the file."""
 
     def readable(self) -> bool:
         return True

@@ -201,7 +201,7 @@ class StorageReader:
         return open_bucket(self.uri)
 
     def _key(self, path: str) -> str:
-        """The path inside the bucket."""
+        """Return the path inside the bucket."""
         return self.full_path(path).partition("/")[2]
 
     def _try(self, verb: str, path: str, action: Callable[[], T]) -> T:

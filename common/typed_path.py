@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"(?:^|/)(\$\w+|\$\{\w+\}|%\w+%)")
 def check_typed_path(text: str) -> str:
     """Return the text. Raise BadLocation for a path that does not exist and contains a typing mistake, with the remedy.
 
-    A path that exists is taken as it is.
+    A path that exists is accepted as it is.
     """
     if not text.strip():
         return text

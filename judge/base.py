@@ -17,8 +17,8 @@ class Question:
     """The facts about a clip that a judge answers from. Unknown text is "".
 
     The lowest `priority` is answered first. `attempt` counts deliberate retries, each of which is a new question.
-    `frames` are given where there is no caption; an answer that an earlier release bought for `earlier_frames` counts
-    for them. `content` identifies the bytes of the clip, "" if unknown: a caption bought for the same content is used
+    `frames` are given if there is no caption; an answer that an earlier release bought for `earlier_frames` counts for
+    them. `content` identifies the bytes of the clip, "" if unknown: a caption bought for the same content is used
     again, even if the frames are taken differently.
     """
 

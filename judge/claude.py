@@ -71,7 +71,7 @@ class ClaudeJudge:
     async def open(
         location: str | Path, *, model: str = ClaudeConfig.model, budget_usd: Decimal | float | str | None = None
     ) -> AsyncIterator[ClaudeJudge]:
-        """Give a judge that pays for each question once; its answers are stored in `calls/` below `location`.
+        """Yield a judge that pays for each question once; its answers are stored in `calls/` below `location`.
 
         `location` is a folder or the URI of one in an object store, locked for the time of the block: the same question
         asked in a later block costs nothing. `budget_usd`, in US dollars, bounds the cost of all blocks on the folder

@@ -24,7 +24,7 @@ _FUNCTION_WORDS = frozenset(
 
 
 class FilmJudge:
-    """Pass a scene that shares less than `max_overlap` of its content words with the caption. One round."""
+    """A judge that passes a scene if its `overlap` with the caption is below `max_overlap`. One round."""
 
     name = "film"
     rounds = 1

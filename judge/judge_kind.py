@@ -33,14 +33,14 @@ class JudgeKind:
     heading: str = "How the scenes were made."
     """The words before `method` on the page."""
     pays: bool = False
-    """Ask an API within a budget, and store each answer. The settings of such a kind are those of `claude`."""
+    """True if it asks an API within a budget, and stores each answer. Its settings are then those of `claude`."""
     can_caption: bool = False
-    """Caption clips that have no caption. The number and size of the frames are `claude.frames` and `frame_height`."""
+    """True if it can caption clips, from as many frames as `claude.frames`, of the height `claude.frame_height`."""
     is_language_model: bool = False
-    """Texts of the dataset are written by a language model, which its card tells."""
+    """True if a language model writes texts of the dataset. The dataset card says so."""
     reads_preceding: bool = False
-    """Needs the caption of the clip before in the same video, so that a source must be in time order."""
+    """True if it needs the caption of the preceding clip of the same video, so a source must be in time order."""
     writes_scenes: bool = True
-    """The conditioning text of a clip is a scene, and not its caption."""
+    """True if the conditioning text of a clip is a scene, and not its caption."""
     has_one_round: bool = False
-    """Describes each clip once, whatever the settings."""
+    """True if it describes each clip only once, whatever the settings."""

@@ -1,4 +1,4 @@
-"""The version of the prompts with which a folder of answers was begun, where no configuration records it."""
+"""The version of the prompts with which a folder of answers was begun, if no configuration records it."""
 
 from __future__ import annotations
 

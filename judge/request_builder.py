@@ -19,7 +19,7 @@ _DESCRIPTION = "[What likely happened just before this moment]"
 
 
 class RequestBuilder:
-    """Builds the request of each task. `docs/reproduction.md` shows the texts.
+    """A builder of the request of each task. `docs/reproduction.md` shows the texts.
 
     Version 2 of the prompts escapes text from data by `as_value`, and says in the system prompt that it is data.
     """

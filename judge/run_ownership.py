@@ -15,7 +15,7 @@ _READ_SECONDS = 2.0
 
 
 class RunOwnershipCheck:
-    """Stops the calls of a run that has died or lost its lock, so that nothing more is paid for.
+    """A check that stops the calls of a run that has died or lost its lock, so that nothing more is paid for.
 
     `check` is called before each question: it looks for the process ten times a second at most, and reads the lock
     every two seconds.

@@ -1,4 +1,4 @@
-"""Parsing of verdicts: Pass or Fail from the text of a model, also where it does not keep to the schema."""
+"""Parsing of verdicts: Pass or Fail from the text of a model, even if it does not follow the schema."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SCHEMA: dict[str, Any] = {
 }
 
 _WORDS: dict[str, VerdictWord] = {"pass": "Pass", "fail": "Fail"}
-# Spelt out, since to ignore case would also take letters that only look the same in another.
+# Spelled out: ignoring case would also accept letters outside ASCII that fold to these.
 _WORD = "(?:[Pp][Aa][Ss][Ss]|[Ff][Aa][Ii][Ll])"
-# Not where the choice is only repeated, as template 10.1 ends with it: "Verdict: Pass / Fail".
+# Does not match if the text only repeats the choice with which template 10.1 ends: "Verdict: Pass / Fail".
 _NAMED = re.compile(rf"\b(?i:verdict|label)\W{{1,8}}({_WORD})\b(?!\W{{0,8}}(?:[/|]|\bor\b)\W{{0,8}}{_WORD}\b)")
 _ALONE = re.compile(rf"\W*({_WORD})\W*")
 _MAX_BRACES = 100

@@ -1,6 +1,6 @@
 """A Ray of our own, in a child process: it starts within a time limit and is ended in whatever state it is.
 
-Its folder lies below RAY_TMPDIR, else TMPDIR, and is deleted with it, even after a SIGKILL of either process.
+Its folder is below RAY_TMPDIR, else TMPDIR, and is deleted with it, even after a SIGKILL of either process.
 
 Tested in tests/common/ray_cluster/test_cluster.py.
 """
@@ -225,7 +225,7 @@ def _check_space(place: Path) -> None:
 
 
 def _check_file_size() -> None:
-    """Raise RunStopped where a file may not be as large as the servers' shared memory: they would die silently."""
+    """Raise RunStopped if the limit of file sizes is below the servers' shared memory: they would die silently."""
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and limit < _OBJECT_STORE_BYTES:
         raise RunStopped(

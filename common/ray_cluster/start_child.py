@@ -33,7 +33,10 @@ SERVERS = ("gcs_server", "raylet")
 
 
 def main(descriptor: int, settings: Mapping[str, Any]) -> None:
-    """Messages are JSON: `imported`, then `ready` with the cluster's address, or `failed` with what Ray raised."""
+    """Start Ray or connect to a cluster, report the result, and wait to be ended.
+
+    The messages are JSON: `imported`, then `ready` with the cluster's address, or `failed` with the error of Ray.
+    """
     pipe = Connection(descriptor)
     servers: list[psutil.Process] = []
     threading.Thread(target=_clean_up, args=(pipe, settings.get("_temp_dir"), servers), daemon=True).start()

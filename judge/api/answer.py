@@ -28,7 +28,7 @@ class InvalidResponse(ValueError):
 
 
 class NotFromModel(InvalidResponse):
-    """The response does not come from a model, as a login page or a proxy error. It was not charged for."""
+    """The response is not from a model, but for example a login page or a proxy error. It was not charged for."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The keys under which the answer is found."""
+        """The keys to find the answer by."""
         return (self.key, self.alias) if self.alias else (self.key,)
 
     def is_same_call(self, other: Answer) -> bool:

@@ -33,7 +33,7 @@ class RetryPolicy:
 
 
 class OutageDetector:
-    """Detects an outage: a time without any answer. Before the first contact it is detected sooner."""
+    """A detector of outages, which are times without any answer. Before the first contact it detects them sooner."""
 
     def __init__(self, retry_policy: RetryPolicy) -> None:
         self._retry_policy = retry_policy

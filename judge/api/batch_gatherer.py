@@ -29,7 +29,7 @@ class BatchQuestion:
 
 
 class BatchGatherer:
-    """Holds questions until a batch is full, or until none has arrived for `quiet_seconds`. For one event loop."""
+    """A buffer of questions until a batch is full, or none has arrived for `quiet_seconds`. For one event loop."""
 
     def __init__(
         self,

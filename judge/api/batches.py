@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class Batches:
-    """Sends questions in batches and returns their answers. For one event loop."""
+    """A sender of questions in batches, which returns their answers. For one event loop."""
 
     def __init__(
         self,
@@ -264,7 +264,7 @@ class Batches:
             self._shutdown.trigger(error)
 
     def _fail_all(self, reason: Exception) -> None:
-        """Give everybody who waits the reason. Open batches stay on record, for another run to collect."""
+        """End all waiting calls with the reason. Open batches stay on record, for another run to collect."""
         for result in self._results.values():
             if not result.done():
                 result.set_result(reason)

@@ -87,7 +87,7 @@ def check_length(price: Price, request: Request) -> None:
 
 
 class Client:
-    """Sends questions in single calls, many at once. For one event loop."""
+    """A client that sends questions in single calls, many at once. For one event loop."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ _WHAT = {"denied": "denies every question", "unreadable": "gives no answer that 
 
 
 class SharedErrors:
-    """Checks errors of questions that are about to be given up. For one event loop.
+    """A check of the errors of questions that are about to be given up. For one event loop.
 
     The error of one question is told from that of the account or the network by counting the tokens of a harmless
     prompt, which is free.
@@ -75,7 +75,7 @@ class SharedErrors:
         """Return the current error of a harmless prompt; None if it is accepted, or if tokens cannot be counted."""
         arrived = asyncio.get_running_loop().time()
         async with self._probing:
-            if self._probed_at <= arrived:  # else another question has probed since this one arrived
+            if self._probed_at <= arrived:  # otherwise another question has probed since this one arrived
                 self._probed_at = asyncio.get_running_loop().time()
                 self._probed = await self.probe()
             return self._probed

@@ -42,7 +42,7 @@ class _ClipWaiter:
 
 
 class Admission:
-    """Admit clips in the order of their priority, while budget is left for the admitted ones and one more.
+    """Admission of clips in the order of their priority, while the budget has room for the admitted ones and one more.
 
     A clip is admitted by its first call or stored answer. Clips that were not announced are never held back. For one
     event loop.

@@ -31,7 +31,7 @@ class AnswerCache:
         """Read the segments newer than the index. Raise JudgeStopped for a damaged segment, OSError."""
         self._files = files
         self._journals = journals
-        # First, since the judge of a killed run may live a moment longer, and store answers until then.
+        # This comes first: the judge of a killed run may live a moment longer, and store answers until then.
         self.recovered = recover(journals)
         self._stored = StoredAnswers(files)
         self._new_segments = self._stored.newly_indexed

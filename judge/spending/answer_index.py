@@ -1,4 +1,4 @@
-"""The index of stored answers: where the answer to each question lies, 20 bytes of memory for each.
+"""The index of stored answers: the location of the answer to each question, in 20 bytes of memory each.
 
 It is kept in `calls/index.npz`, so that a run reads only the segments that are newer. It is derived: without it, or if
 it is damaged, the segments are read again.

@@ -24,7 +24,7 @@ class _CallWaiter:
 
 
 class BudgetQueue:
-    """Calls wait here until there is room for their worst-case cost, in US dollars. For one event loop.
+    """A queue of calls that wait for room for their worst-case cost, in US dollars. For one event loop.
 
     `try_reserve` reserves a cost and returns True if there is room for it now; `may_have_room_later` returns whether
     there could be once the calls in flight are settled.

@@ -45,7 +45,7 @@ class CachedClient:
         in_batches: bool,
         check_ownership: Callable[[], None],
     ) -> None:
-        """As in `open`, which creates one."""
+        """Create the client from its parts. Callers use `open`, which explains the arguments."""
         self._price = price
         self._cache = cache
         self._use_batches = in_batches

@@ -101,7 +101,7 @@ class PendingClip:
 
 
 class Estimator:
-    """Estimates the cost of clips under one set of assumptions."""
+    """An estimator of the cost of clips under one set of assumptions."""
 
     def __init__(self, settings: ClaudeConfig, price: Price, assumptions: Assumptions) -> None:
         self._settings = settings

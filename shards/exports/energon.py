@@ -123,7 +123,7 @@ def _small_files(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _identity(manifest: Manifest) -> uuid.UUID:
-    """Return the id by which Energon knows an index again: the same for the same shards, another for others."""
+    """Return the id by which Energon recognizes an index: equal for equal shards, different for others."""
     listed = json.dumps([(shard.path, shard.sha256) for shard in manifest.shards])
     return uuid.uuid5(uuid.NAMESPACE_OID, listed)
 

@@ -1,4 +1,4 @@
-"""Hints for a folder that is not a dataset: what it holds instead, or where a dataset lies nearby.
+"""Hints for a folder that is not a dataset: what it contains instead, or a dataset nearby.
 
 Tested in tests/pipelines/test_wrong_inputs.py.
 """
@@ -30,7 +30,7 @@ _MODEL_FILES = {"about.json": "a checkpoint", "model_index.json": "a model", "co
 
 
 def describe_folder(out: Storage) -> str:
-    """Return what a folder holds, of the things that this package writes or reads, in words; "" if unknown."""
+    """Return a phrase for what a folder contains, if this package writes or reads such things; "" if unknown."""
     data = read_piece(out, MARK)
     fields = json_fields(data)
     if {"recipe", "determining"} <= fields:
@@ -63,7 +63,7 @@ def _suggestion(local: Path | None) -> str:
 
 
 def suggest_folders(local: Path, is_meant: Callable[[Path], bool]) -> list[Path]:
-    """Return folders that may be meant: some that a folder lies in, or a few that lie in it."""
+    """Return folders that may be meant: a few of the parents and of the subfolders of a folder."""
     return list(islice(filter(is_meant, (*local.parents[:_PARENTS], *_children(local))), _MAX_SUGGESTIONS))
 
 
@@ -75,5 +75,5 @@ def _children(local: Path) -> Iterable[Path]:
 def _is_dataset(folder: Path) -> bool:
     try:
         return UNMARKED_KINDS[DATASET].is_held(Storage.at(folder))
-    except StorageFault:  # it was only a suggestion
+    except StorageFault:  # the folder would only be a suggestion
         return False

@@ -64,21 +64,21 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class NotOurs(BadLocation):
-    """A folder that holds other content than is to be written there, or a place where no folder can be."""
+    """A folder with content of another kind than is to be written there, or a place where a folder cannot be."""
 
 
 def claim(out: Storage, kind: str) -> Storage:
     """Mark the folder as one of `kind`, create it if necessary, and return it anchored to the mark.
 
     Raise NotOurs, before anything is changed, for a folder that is not empty and not of this kind, for a whole bucket,
-    and where no folder can be; StorageFault.
+    and if a folder cannot be there. Raise StorageFault.
     """
     with _marked(out, kind):
         return out.with_anchor(MARK)
 
 
 def check(out: Storage, kind: str) -> bool:
-    """Return whether the folder has the mark of `kind`. Raise NotOurs if `claim` would, for what the folder holds."""
+    """Return whether the folder has the mark of `kind`. Raise NotOurs if `claim` would because of its content."""
     check_folder(out)
     marked = _is_marked(out, kind)
     if not marked and not UNMARKED_KINDS[kind].is_held(out):
@@ -169,8 +169,9 @@ class _Mark:
             return False
 
     def is_mine(self) -> bool:
-        """Return whether no other process works in the folder; from then on none begins to. Raise OSError without
-        locks.
+        """Lock the mark, so that no other process begins to work in the folder; return whether the mark still exists.
+
+        Raise OSError if another process works in the folder, or the file system has no locks.
         """
         fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self.exists()
