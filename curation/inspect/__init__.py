@@ -1,4 +1,4 @@
-"""What is known of a dataset, of one of its shards, of one of its clips: gathered from whatever files say it."""
+"""Inspection of a dataset, a shard or a clip: everything known about it, gathered from all files that exist."""
 
 from nextscene.curation.inspect.clip import ClipHistory, clip_history
 from nextscene.curation.inspect.find import find_clip, find_shard, shard_named

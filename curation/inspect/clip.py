@@ -1,4 +1,4 @@
-"""The whole history of one clip, from its place in the plan to its place in a shard.
+"""The whole history of one clip, from the plan to its sample in a shard.
 
 Tested in tests/curation/inspect/test_inspect.py.
 """
@@ -28,7 +28,7 @@ Standing = Literal["sealed", "committed", "waiting"]
 
 @dataclass(frozen=True)
 class Round:
-    """A scene, and what the judge said of it."""
+    """A scene, and the judge's verdict on it with its reason."""
 
     number: int
     verdict: str
@@ -38,10 +38,12 @@ class Round:
 
 @dataclass(frozen=True)
 class ClipHistory:
-    """One clip. `standing`: in a sealed shard, decided but its shard not sealed yet, or still to be done.
+    """The history of one clip.
 
-    `planned`, `ledger` and `sample` are None where no file says them, or there is nothing to say yet. `calls` are as in
-    the ledger, each with its `answer` where that is stored. `missing` names what a whole dataset would have had more.
+    `standing` is "sealed" in a sealed shard, "committed" if decided but not sealed yet, else "waiting".
+    `planned`, `ledger` and `sample` are None if no file has them, or if they do not exist yet. `calls` are as in the
+    ledger, each with its `answer` if that is stored. `missing` names the files and folders that a whole dataset would
+    have in addition.
     """
 
     clip_id: str
@@ -56,7 +58,10 @@ class ClipHistory:
 
 
 def clip_history(opened: OpenDataset, spot: ClipLocation) -> ClipHistory:
-    """Raises DamagedRecord for records that contradict each other, or FileNotFoundError for one that is gone."""
+    """Return the history of the clip at `spot`.
+
+    Raise DamagedRecord if records contradict each other or are damaged, FileNotFoundError if one is gone.
+    """
     sealed = opened.state.sealed.get((spot.shard.split, spot.shard.index))
     unit = UnitName(spot.shard.split, spot.unit)
     is_partial = sealed in opened.state.partial
@@ -64,7 +69,7 @@ def clip_history(opened: OpenDataset, spot: ClipLocation) -> ClipHistory:
     if opened.has_ledger and (sealed or unit in opened.state.committed):
         row = _row(opened, sealed.ledger if sealed else unit.ledger, spot.clip_id, is_partial)
         if row is None:
-            sealed = None  # the shard is, without this clip
+            sealed = None  # the shard was sealed without this clip
     standing: Standing = "sealed" if sealed else "committed" if row else "waiting"
     calls = _calls(opened, row) if row else _calls_so_far(opened, spot)
     unstored = any("answer" not in call for call in calls)
@@ -99,7 +104,7 @@ def _rounds(row: Row | None) -> tuple[Round, ...]:
 
 
 def _listed(row: Row, column: str) -> list[dict[str, Any]]:
-    """The JSON list in a column of the ledger. Raises DamagedRecord for anything else."""
+    """Return the JSON list in a column of the ledger. Raise DamagedRecord for anything else."""
     wanted = {"turned_down": {"scene", "reason"}, "calls": {"task", "key"}}[column]
     try:
         values = json.loads(getattr(row, column) or "[]")
@@ -125,7 +130,7 @@ def _calls(opened: OpenDataset, row: Row) -> tuple[dict[str, Any], ...]:
 
 
 def _calls_so_far(opened: OpenDataset, spot: ClipLocation) -> tuple[dict[str, Any], ...]:
-    """What was paid for a clip that is not decided."""
+    """Return the calls already paid for a clip that is not decided."""
     config, planned = opened.config, spot.planned
     if config is None or planned is None or not config.judge_kind.pays or not opened.has_calls:
         return ()
@@ -134,7 +139,7 @@ def _calls_so_far(opened: OpenDataset, spot: ClipLocation) -> tuple[dict[str, An
             StoredAnswers(opened.out).get, config, Prices.load().for_model(config.claude.model), planned
         ).calls
     except JudgeUsageError:
-        return ()  # a model whose prices are not known any more
+        return ()  # for example, a model whose prices are no longer known
     except JudgeStopped as damage:
         raise DamagedRecord(str(damage)) from damage
     return tuple(call.record() | {"answer": call.answer.text, "explanation": call.answer.explanation} for call in calls)

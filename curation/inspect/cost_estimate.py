@@ -1,4 +1,4 @@
-"""What a run would pay for: every clip that is not decided yet, less the answers that are stored already.
+"""Estimate of what a run would pay: for all clips that are not decided yet, without answers already stored.
 
 Tested in tests/pipelines/cli/test_estimate.py.
 """
@@ -26,11 +26,11 @@ from nextscene.judge.spending.stored_answers import StoredAnswers
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to be done in OUT, and each case's bill for it.
+    """The work that is left in OUT, and each case's bill for it.
 
-    Of the `clips` that are not decided `missing` have no file, and `flawed` ones end for their caption or for having
-    none: they cost nothing. `captioning` is the part of each bill that captions the `uncaptioned` ones. `passed_over`
-    is as in `Summary`.
+    `clips` are not decided. `missing` of them have no file, and `flawed` ones are decided by a bad or missing caption
+    alone: these cost nothing. `captioning` is the part of each bill for captioning the `uncaptioned` clips.
+    `passed_over` is as in `BuildSummary`.
     """
 
     clips: int
@@ -50,9 +50,10 @@ def estimate(
     judge_budget: JudgeBudget,
     cases: Mapping[str, Assumptions],
 ) -> Estimate:
-    """Asks nothing, and writes nothing into OUT: where nothing is planned there, it plans on the local disk.
+    """Return the estimate. Ask nothing and write nothing into OUT: if there is no plan yet, plan on the local disk.
 
-    Raises UsageError for what planning would refuse, but for clips without a caption, whose price it is there to say.
+    Raise UsageError for a source that planning would refuse. Accept clips without a caption, because the estimate is to
+    tell their price.
     """
     if planned:
         return _estimated(Plan(out, config), out, config, judge_budget.price, cases)
@@ -93,7 +94,7 @@ def _undecided(plan: Plan, out: Storage, config: BuildConfig) -> Iterator[Planne
 
 
 def _far(stored: StoredAnswers, config: BuildConfig, price: Price, clip: PlannedClip) -> PendingClip:
-    """The clip with what is known of it; decided but not cut, it has no round left."""
+    """Return the clip with its progress by stored answers. One that is decided but not cut has no round left."""
     pictures = frames_to_caption(clip.name, config)
     if not stored.count:
         return PendingClip(clip.caption, pictures)

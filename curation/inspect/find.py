@@ -1,4 +1,4 @@
-"""Finding a clip by its id, a prefix of it or its file, and a shard by its name, without reading everything.
+"""Search for a clip by its id, a prefix of it or its file, and for a shard by its name, without reading everything.
 
 Tested in tests/curation/inspect/test_inspect.py.
 """
@@ -42,7 +42,10 @@ _SHARD = re.compile(r"[a-z]+/nsp-\d{6,}(?:-r\d+)?")
 
 @dataclass(frozen=True)
 class ClipLocation:
-    """Where a clip belongs. `shard` is of revision 0; `unit` is -1 and `planned` None where only a shard names it."""
+    """The shard and the unit of a clip. `shard` has revision 0.
+
+    If only an index names the clip, `unit` is -1; if no plan does, `planned` is None.
+    """
 
     clip_id: str
     shard: ShardName
@@ -51,13 +54,13 @@ class ClipLocation:
 
 
 def find_clip(opened: OpenDataset, wanted: str) -> ClipLocation:
-    """The clip of this file, with this `id` of the manifest or this clip id, or the one whose clip id begins so.
+    """Return the clip with this file, manifest `id`, clip id, or unique prefix of a clip id.
 
-    Raises UsageError, naming those that come near, or all that are cut from a file.
+    Raise UsageError if no clip or more than one is found; the message names the nearest, or those of the same name.
     """
     whole = (spot for spot in _spots(opened, wanted) if spot.clip_id == wanted)
     if _WHOLE_ID.fullmatch(wanted) and (spot := next(whole, None)):
-        return spot  # without a look at names
+        return spot  # names need not be searched
     if named := _named_so(opened, wanted):
         return named
     if not _ID.fullmatch(wanted):
@@ -83,10 +86,10 @@ def find_clip(opened: OpenDataset, wanted: str) -> ClipLocation:
 
 
 def _named_so(opened: OpenDataset, wanted: str) -> ClipLocation | None:
-    """The one clip whose file, or `id` in the manifest, is called so; letter by letter, else by its
-    whole name in another writing, else by the last part of it, else by either without its suffix.
+    """Return the one clip whose file or manifest `id` has the name `wanted`, or whose clip id it is; None if none has.
 
-    None where it is a clip's id, or no clip is called so. Raises UsageError where several are.
+    The first of these that any clip matches decides: exactly the same name; the same name in another spelling; the last
+    part of the path; one of the former without the suffix. Raise UsageError if several clips match.
     """
     names = _ways_to_write(opened.out, wanted)
     by_letters: list[tuple[ClipLocation, str]] = []
@@ -113,7 +116,7 @@ def _named_so(opened: OpenDataset, wanted: str) -> ClipLocation | None:
 
 
 def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
-    """The names that a clip may have which is called so: in both Unicode forms, and below its source, as a path is."""
+    """Return the spellings of a name: in both Unicode forms, and for a path also relative to the source."""
     names = {wanted}
     recorded = RecordedConfig.read(out) if wanted and "://" not in wanted and "\0" not in wanted else None
     root = Source.expected(recorded.source).root.local_path("") if recorded else None
@@ -126,9 +129,9 @@ def _ways_to_write(out: Storage, wanted: str) -> frozenset[str]:
 
 
 def _called(opened: OpenDataset, names: frozenset[str]) -> Iterator[tuple[ClipLocation, tuple[str, ...], str]]:
-    """The clips that may be called so, with what they are called, and their span: from the plan, or else the ledgers.
+    """Yield the clips that may have one of the names, each with its own names and its span.
 
-    A clip of exactly this id is among them.
+    Read the plan, or the ledgers if there is no plan. A clip whose id is one of the names is included.
     """
     if opened.has_plan:
         with translate_errors(opened.out, PLAN), opened.out.open(PLAN) as file:
@@ -153,9 +156,9 @@ def _called(opened: OpenDataset, names: frozenset[str]) -> Iterator[tuple[ClipLo
 
 
 def _matching(table: pa.Table, columns: Sequence[str], column: str, names: frozenset[str]) -> list[int]:
-    """The rows in which one of the columns is one of the names, or this column ends in one, as a path does.
+    """Return the rows in which one of `columns` equals a name, or `column` is a path that ends in a name.
 
-    The column may have a suffix that the name lacks.
+    `column` is also compared without its suffix.
     """
     bare = pc.replace_substring_regex(table[column], pattern=_SUFFIX, replacement="")
     each = [
@@ -168,9 +171,9 @@ def _matching(table: pa.Table, columns: Sequence[str], column: str, names: froze
 
 
 def shard_named(out: Storage, text: str) -> ShardName | None:
-    """The shard that `text` names or is a path of; None for what looks like neither.
+    """Return the shard that `text` names or is a path of; None if `text` looks like neither.
 
-    Raises UsageError for a path into another dataset.
+    Raise UsageError for a path into another dataset.
     """
     if _SHARD.fullmatch(text):
         split, _, stem = text.partition("/")
@@ -187,7 +190,10 @@ def shard_named(out: Storage, text: str) -> ShardName | None:
 
 
 def find_shard(opened: OpenDataset, wanted: ShardName) -> ShardName:
-    """The shard at its newest revision, or at the one that is asked for. Raises UsageError, naming what there is."""
+    """Return the shard at its newest revision. A revision other than 0 in `wanted` must be the newest.
+
+    Raise UsageError if the shard or the revision does not exist; the message names those that exist.
+    """
     planned = dict.fromkeys(name for name, _ in opened.plan.shards()) if opened.plan else {}
     newest = opened.state.sealed.get((wanted.split, wanted.index))
     if newest is not None and wanted.revision in (0, newest.revision):
@@ -205,7 +211,10 @@ def find_shard(opened: OpenDataset, wanted: ShardName) -> ShardName:
 
 
 def _spots(opened: OpenDataset, begin: str) -> Iterator[ClipLocation]:
-    """The clips whose ids begin so, some more than once: from the plan, or else from index and ledgers."""
+    """Yield the clips whose ids begin with `begin`, some more than once.
+
+    Read the plan, or index and ledgers if there is no plan.
+    """
     if opened.has_plan:
         yield from _planned(opened.out, begin)
         return
@@ -228,7 +237,10 @@ def _indexed(out: Storage, manifest: Manifest, begin: str) -> Iterator[ClipLocat
 
 
 def _planned(out: Storage, begin: str) -> Iterator[ClipLocation]:
-    """A row group at a time: first its ids alone, all else only where one fits."""
+    """Yield from the plan the clips whose ids begin with `begin`.
+
+    Read one row group at a time: first only its ids, and the other columns only if one matches.
+    """
     with translate_errors(out, PLAN), out.open(PLAN) as file:
         plan = pq.ParquetFile(file)
         for group in range(plan.metadata.num_row_groups):

@@ -1,4 +1,4 @@
-"""Why a finished dataset keeps no clip, and which setting would have it keep some."""
+"""Explanation of a finished dataset that keeps no clip, with the settings that would keep some."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OTHER_JUDGE = "--judge none or --judge claude"
 
 
 def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfig) -> str:
-    """Return the commonest of these ends (outcome, reason, clips), and what to do about each, as one line."""
+    """Return, as one line, the three commonest of these (outcome, reason, clips), and the remedy for each."""
     commonest = sorted(ends, key=lambda end: -end[2])[:_MOST_REASONS]
     counts = ", ".join(f"{count:,} {outcome} {reason}".rstrip() for outcome, reason, count in commonest)
     remedies = dict.fromkeys(_remedy(reason, config) for _, reason, _ in commonest)
@@ -22,7 +22,7 @@ def why_nothing_is_kept(ends: Iterable[tuple[str, str, int]], config: BuildConfi
 
 
 def _remedy(reason: str, config: BuildConfig) -> str:
-    """Return what another build would be given; "" where no setting decides it."""
+    """Return the remedy for another build; "" if no setting changes it."""
     rules, film = config.rules, config.judge == FILM.name
     if reason in _TOO_SMALL:
         sizes = f"--rules.min-width {rules.min_width} --rules.min-height {rules.min_height}"

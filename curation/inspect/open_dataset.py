@@ -1,4 +1,4 @@
-"""A dataset opened for reading, also while a run works on it, or if only some of its files were copied.
+"""A dataset opened for reading, even while a run works on it, or if only some of its files were copied.
 
 Tested in tests/curation/inspect/test_inspect.py.
 """
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OpenDataset:
-    """What stands in `out`. `config` is None where `config.toml` is not there, `manifest` before a run has ended.
+    """The dataset in `out`. `config` is None if `config.toml` is missing, `manifest` before the end of the first run.
 
-    Without `config.toml` nobody knows which units make a shard, and only sealed shards count.
+    Without `config.toml` it is not known which units make a shard, so only sealed shards count.
     """
 
     out: Storage
@@ -40,7 +40,7 @@ class OpenDataset:
 
     @staticmethod
     def at(out: Storage, config: BuildConfig | None) -> OpenDataset:
-        """Raises UsageError where there is no dataset, DamagedRecord for a manifest that cannot be read."""
+        """Return the dataset. Raise UsageError if there is none, DamagedRecord if the manifest cannot be read."""
         try:
             manifest = Manifest.read(out)
         except FileNotFoundError:
@@ -66,19 +66,19 @@ class OpenDataset:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """None where it is not there. Raises DamagedRecord."""
+        """Return the plan; None if it or the configuration is missing. Raise DamagedRecord."""
         if self.config is None or not self.has_plan:
             return None
         return Plan(self.out, self.config)
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
-        """What every OUT has and this one has not."""
+        """Return the names of files and folders that every OUT has and this one lacks."""
         there = {CONFIG: self.config is not None, PLAN: self.has_plan, LEDGER: self.has_ledger}
         return tuple(name for name, is_there in there.items() if not is_there)
 
     def ledgers(self) -> Iterator[tuple[str, bool]]:
-        """The path of every ledger file that counts, and whether its shard is sealed."""
+        """Yield the path of each ledger file that counts, and whether its shard is sealed."""
         if self.has_ledger:
             for shard in self.state.sealed.values():
                 yield shard.ledger, True
@@ -87,13 +87,13 @@ class OpenDataset:
 
 
 def _sealed(out: Storage) -> CommittedState:
-    """As far as it is known without a plan."""
+    """Return the state as far as it is known without a plan: sealed shards only."""
     sealed, partial_ones = sealed_and_partial(out)
     return CommittedState(sealed, frozenset(), partial_ones)
 
 
 def read_dataset(out: Storage, config: BuildConfig | None, read: Callable[[OpenDataset], T]) -> T:
-    """Return what `read` makes of a dataset, read again if a run at work replaced a file meanwhile.
+    """Return the result of `read` for a dataset, read again if a run in progress replaced a file meanwhile.
 
     Raise as `OpenDataset.at` and `read`, and FileNotFoundError for a file that is missing.
     """

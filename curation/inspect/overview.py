@@ -1,4 +1,4 @@
-"""A dataset at a glance: who judged, how its clips ended, how large it is.
+"""Overview of a dataset: its judge, the outcomes of its clips, its size.
 
 Tested in tests/curation/inspect/test_inspect.py.
 """
@@ -28,7 +28,7 @@ from nextscene.shards.format.receipt import Receipt
 
 @dataclass(frozen=True)
 class SplitSize:
-    """One split's sealed shards that hold samples, these samples, and the bytes of the tars."""
+    """The size of one split: its sealed shards that have samples, these samples, and the bytes of the tars."""
 
     split: str
     shards: int
@@ -38,7 +38,7 @@ class SplitSize:
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Whose run it is that holds the dataset's lock, and whether its process is there."""
+    """The run that has the dataset's lock; `alive` is True if its process still runs."""
 
     run_id: str
     host: str
@@ -48,11 +48,11 @@ class LockHolder:
 
 @dataclass(frozen=True)
 class DatasetOverview:
-    """`planned` clips and `outcomes` (outcome, reason, clips) are None where no file says them.
+    """The facts about a dataset. `planned` clips and `outcomes` (outcome, reason, clips) are None if no file has them.
 
-    `complete` is whether every planned shard is sealed. `retries` are those that may
-    help, and that a build accepts. `example` is the first sample's key, "" where there is none;
-    `missing` names what a whole dataset has and this one has not.
+    `complete` is True if every planned shard is sealed. `retries` are those that may help and that a build accepts.
+    `example` is the key of the first sample, "" if there is none; `missing` names the files and folders that a whole
+    dataset has and this one lacks.
     """
 
     judge: str
@@ -76,7 +76,10 @@ class DatasetOverview:
 
 
 def dataset_overview(opened: OpenDataset) -> DatasetOverview:
-    """Raises DamagedRecord, DamagedShard, StorageFault, or FileNotFoundError for a file that a run just moved."""
+    """Return the overview. Raise DamagedRecord, DamagedShard, StorageFault.
+
+    Raise FileNotFoundError for a file that a run has just moved.
+    """
     summary = _summary(opened)
     ends = None if summary else _ends(opened)
     first = _first_receipt(opened)
@@ -101,7 +104,7 @@ def dataset_overview(opened: OpenDataset) -> DatasetOverview:
 
 
 _Ends = Counter[tuple[str, str, str, bool]]
-"""(split, outcome, reason, whether in a sealed shard) → clips."""
+"""(split, outcome, reason, True in a sealed shard) → number of clips."""
 
 
 def _complete(opened: OpenDataset) -> bool:
@@ -118,7 +121,7 @@ def _summary(opened: OpenDataset) -> BuildSummary | None:
 
 
 def _ends(opened: OpenDataset) -> _Ends | None:
-    """None where there are no ledgers."""
+    """Return the counts of the ledgers; None if there are no ledgers."""
     if not opened.has_ledger:
         return None
     counts: _Ends = Counter()
@@ -149,7 +152,7 @@ def _outcomes(summary: BuildSummary | None, ends: _Ends | None) -> tuple[tuple[s
 
 
 def _sizes(opened: OpenDataset, ends: _Ends | None) -> list[SplitSize]:
-    """As the manifest says; while it is not complete, of the shards that are sealed now."""
+    """Return the sizes by the manifest; if it is not complete, those of the shards that are sealed now."""
     manifest = opened.manifest
     if ends is None or (manifest and manifest.complete):
         return _added((shard.split, 1, shard.count, shard.bytes) for shard in (manifest.shards if manifest else ()))
@@ -162,7 +165,7 @@ def _sizes(opened: OpenDataset, ends: _Ends | None) -> list[SplitSize]:
 
 
 def _added(parts: Iterable[tuple[str, int, int, int]]) -> list[SplitSize]:
-    """Of (split, shards, samples, bytes), the sums by split."""
+    """Return the sums of (split, shards, samples, bytes) by split."""
     sums: dict[str, SplitSize] = {}
     for split, shards, samples, size in parts:
         so_far = sums.get(split, SplitSize(split, 0, 0, 0))
@@ -171,13 +174,13 @@ def _added(parts: Iterable[tuple[str, int, int, int]]) -> list[SplitSize]:
 
 
 def _first_receipt(opened: OpenDataset) -> Receipt | None:
-    """Of the first sealed shard that holds a sample."""
+    """Return the receipt of the first sealed shard with a sample; None if there is none."""
     receipts = (Receipt.read(opened.out, name) for name in opened.state.sealed.values())
     return next((receipt for receipt in receipts if receipt.count), None)
 
 
 def _judge(opened: OpenDataset, summary: BuildSummary | None, first: Receipt | None) -> str:
-    """Where no other file says it, the first sample does."""
+    """Return the name of the judge, from the first sample if no other file has it; "" if it is not known."""
     if opened.config:
         return opened.config.judge
     if summary or first is None:

@@ -1,4 +1,4 @@
-"""A sample where it lies: read, checked, and taken out.
+"""Samples in their tars: read, checked, and extracted.
 
 Tested in tests/curation/inspect/test_inspect.py.
 """
@@ -22,9 +22,9 @@ from nextscene.shards.loading.reader import read_group
 
 @dataclass(frozen=True)
 class SampleFound:
-    """Where a sample lies and what it says. `sizes` are the bytes of its members.
+    """The location and the contents of a sample. `sizes` are the bytes of its members.
 
-    `damage` is "" if headers, checksum, record and video fit; else it says what does not, and `record` is empty.
+    `damage` is "" if headers, checksum, record and video match; else it says what does not, and `record` is empty.
     """
 
     key: str
@@ -41,17 +41,17 @@ class SampleFound:
 
 
 class SampleReader:
-    """The samples of one shard, by their number in it, each proved whole when it is read."""
+    """The samples of one shard, by their number in it. Each is checked when it is read."""
 
     def __init__(self, out: Storage, receipt: Receipt) -> None:
-        """Raises DamagedRecord for a receipt of samples that are not clips."""
+        """Raise DamagedRecord for a receipt of samples that are not clips."""
         self._out = out
         self._receipt = receipt
         if receipt.members != MEMBERS:
             raise DamagedRecord(f"{receipt.name.receipt} is of samples of other members than {', '.join(MEMBERS)}")
 
     def read(self, number: int) -> Sample:
-        """Raises DamagedShard for a sample that is not whole."""
+        """Return a sample. Raise DamagedShard if it is not whole."""
         receipt = self._receipt
         key, place, name = receipt.clip_ids[number], receipt.places[number], receipt.name
         if self._tar_damage:
@@ -62,7 +62,7 @@ class SampleReader:
         return Sample.of(group, str(name))
 
     def find(self, number: int) -> SampleFound:
-        """The same with its place; damage is told, not raised."""
+        """Return a sample with its location. Damage is returned in `damage`, not raised."""
         receipt, text, record, damage = self._receipt, "", {}, ""
         try:
             sample = self.read(number)
@@ -94,10 +94,10 @@ class SampleReader:
 
 
 def extract(out: Storage, name: ShardName, keys: Sequence[str], folder: Storage) -> list[str]:
-    """Writes the members of a shard's samples as `<key>.<member>` into `folder`, and returns these names.
+    """Write the members of a shard's samples as `<key>.<member>` into `folder`, and return these names.
 
-    Raises UsageError for a name that is taken, before anything is written; DamagedShard at the first sample that is
-    not whole, with those before it written.
+    Raise UsageError before anything is written if a name exists already. Raise DamagedShard at the first sample that is
+    not whole; the samples before it are then written.
     """
     receipt = Receipt.read(out, name)
     try:

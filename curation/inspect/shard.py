@@ -18,7 +18,7 @@ from nextscene.shards.format.sample import MEMBERS
 
 @dataclass(frozen=True)
 class NotKept:
-    """A clip that is not in the shard, and how it ended. `source` is its file, and its span in that."""
+    """A clip that is not in the shard, and its outcome. `source` is its file and the span in that file."""
 
     clip_id: str
     source: str
@@ -29,10 +29,10 @@ class NotKept:
 
 @dataclass(frozen=True)
 class ShardHistory:
-    """One shard. So far `decided` of its `planned` clips are done, `kept` kept; before it is `sealed` it has no tar.
+    """The history of one shard: `planned` clips, `decided` and `kept` ones so far. It has no tar before it is `sealed`.
 
-    `planned` and `decided` are None where no file says them; `sha256` and `bytes` are those of the tar, "" and 0 where
-    there is none.
+    `planned` and `decided` are None if no file has them. `sha256` and `bytes` are those of the tar; "" and 0 if there
+    is none.
     """
 
     name: str
@@ -53,7 +53,10 @@ class ShardHistory:
 
 
 def shard_history(opened: OpenDataset, name: ShardName) -> ShardHistory:
-    """Reads every sample of the shard. Raises DamagedRecord, or FileNotFoundError for a file that is gone."""
+    """Read every sample of the shard and return its history.
+
+    Raise DamagedRecord, or FileNotFoundError for a file that is gone.
+    """
     sealed = name in opened.state.sealed.values()
     planned = dict(opened.plan.shards()).get(ShardName(name.split, name.index)) if opened.plan else None
     receipt = Receipt.read(opened.out, name) if sealed else Receipt.empty(name, MEMBERS)
@@ -82,7 +85,7 @@ def shard_history(opened: OpenDataset, name: ShardName) -> ShardHistory:
 
 
 def _ledgers(opened: OpenDataset, name: ShardName, sealed: bool, planned: int | None) -> list[str]:
-    """The ledger of a sealed shard, or those of its committed units."""
+    """Return the ledger of a sealed shard, or the ledgers of the committed units of an unsealed one."""
     if sealed:
         return [name.ledger] if opened.has_ledger else []
     units = opened.plan.unit_names(name, planned) if opened.plan and planned else []

@@ -1,4 +1,4 @@
-"""How far a run is: read from OUT alone, while it goes on, after it, and after it died.
+"""The progress of a run, read from OUT alone: during the run, after it, and after it died.
 
 Tested in tests/pipelines/test_show.py.
 """
@@ -20,10 +20,10 @@ from nextscene.curation.summary import Spending
 
 @dataclass(frozen=True)
 class Status:
-    """Counts as of now. `passed_over` and `shards_partial` are as in `Summary`.
+    """The present counts. `passed_over` and `shards_partial` are as in `BuildSummary`.
 
-    `runner` holds the lock; whether it is alive is `running`. `spending` is None where nothing is paid for. Of an open
-    `retry`, `retry_left` shards are left.
+    `runner` is the holder of the lock, None if there is none; `running` is True if it is alive. `spending` is None if
+    nothing is paid for. An open `retry` has `retry_left` shards left.
     """
 
     planned: int
@@ -40,12 +40,15 @@ class Status:
 
     @property
     def keeps_nothing(self) -> bool:
-        """Every clip is decided, and none is kept."""
+        """Return whether every clip is decided and none is kept."""
         return self.tally.total == self.planned and not any(outcome == "kept" for outcome, _, _ in self.tally.lines())
 
 
 def status(out: Storage, config: BuildConfig) -> Status:
-    """Reads the ledgers of a planned OUT. Raises FileNotFoundError for one that is gone, DamagedRecord."""
+    """Return the status of a planned OUT, reading its ledgers.
+
+    Raise FileNotFoundError for a ledger that is gone, and DamagedRecord.
+    """
     plan = Plan(out, config)
     shards_planned = sum(1 for _ in plan.shards())
     state, tally = read_progress(out, config.units_per_shard)

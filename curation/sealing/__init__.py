@@ -1,1 +1,1 @@
-"""What is committed, and what is left: sealed shards, retries, repair of damaged commits."""
+"""The committed and the remaining work: sealed shards, retries, and the repair of damaged commits."""

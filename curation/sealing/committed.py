@@ -24,7 +24,7 @@ from nextscene.shards.format.receipt import Receipt, sealed_and_partial
 class CommittedState:
     """The newest sealed revision of each shard, and the committed units of shards that are not sealed yet.
 
-    Of a `partial` shard some clips are not decided: it is sealed again, as its next revision, with the rest.
+    A `partial` shard has undecided clips: once they are decided, it is sealed again as its next revision.
     """
 
     sealed: dict[tuple[str, int], ShardName]
@@ -39,7 +39,7 @@ class CommittedState:
         return CommittedState(sealed, frozenset(committed), partial_ones)
 
     def ledgers(self, out: Storage) -> Iterator[list[Row]]:
-        """The rows of every committed clip, a file at a time."""
+        """Yield the rows of all committed clips, one ledger file at a time."""
         paths = [shard.ledger for shard in self.sealed.values()] + [unit.ledger for unit in sorted(self.committed)]
         return prefetch_map(partial(read_ledger, out), paths)
 
@@ -50,7 +50,7 @@ class CommittedState:
         return not self.partial and all((shard.split, shard.index) in self.sealed for shard, _ in plan.shards())
 
     def next_revision(self, shard: ShardName) -> ShardName | None:
-        """The name under which a planned shard is to be sealed; None for one that is sealed and whole."""
+        """Return the name under which a planned shard is to be sealed; None if it is sealed with all its clips."""
         sealed = self.sealed.get((shard.split, shard.index))
         if sealed is None:
             return shard
@@ -60,7 +60,8 @@ class CommittedState:
 def read_progress(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
     """Return the state and the counts of all committed clips. Raise FileNotFoundError if a ledger is missing.
 
-    A run at work, or a worker that outlived one, may seal a shard between the listing and the reading.
+    Read again if files are gone and the list has changed: a run in progress, or a worker that outlived its run, may
+    seal a shard between the listing and the reading.
     """
     return read_consistently(partial(CommittedState.read, out, units_per_shard), partial(_with_tally, out))
 
@@ -73,9 +74,10 @@ def _with_tally(out: Storage, state: CommittedState) -> tuple[CommittedState, Ta
 
 
 def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
-    """Finishes the deletions that a killed run began, and forgets its retry and what it had decided of some units.
+    """Finish the deletions that a killed run began, and delete its uncommitted work.
 
-    Only the lock's holder may call this.
+    That is its drafts and uploads, the partial ledgers of units, and the unsealed files of a retry. Only the lock's
+    holder may call this.
     """
     out.remove_drafts(owns)
     out.abort_uploads(owns)
@@ -96,7 +98,7 @@ def clean_up(out: Storage, state: CommittedState, units_per_shard: int) -> None:
 
 
 def discard_superseded(out: Storage, state: CommittedState) -> None:
-    """Deletes the revisions that a retry has replaced, once the manifest names the newer ones."""
+    """Delete the revisions that newer ones have replaced. To be called once the manifest names the newer ones."""
     for entry in out.files(SHARDS, recursive=True):
         name = ShardName.of(entry.path)
         if name and entry.path == name.receipt and name < state.sealed.get((name.split, name.index), name):
@@ -104,5 +106,8 @@ def discard_superseded(out: Storage, state: CommittedState) -> None:
 
 
 def _is_obsolete(unit: UnitName, sealed: dict[tuple[str, int], ShardName], units_per_shard: int) -> bool:
-    """Return whether its shard is sealed: its own files then no longer count, and an unsealed retry starts again."""
+    """Return whether the unit's shard is sealed.
+
+    The unit's own files then no longer count, so an unsealed retry of the shard starts again.
+    """
     return (unit.split, unit.index // units_per_shard) in sealed

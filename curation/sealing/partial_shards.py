@@ -1,7 +1,7 @@
-"""Shards that are sealed before all of their clips are decided, where the asking has ended, or the run was to be short.
+"""Partial shards: sealed before all of their clips are decided, because the asking ended or the run was to be short.
 
-Such a shard has the clips that are decided, and a mark (`ShardName.partial`). It is no more than a reader needs: the
-plan stands, and the next run seals the shard again, as its next revision, with the rest of its clips.
+Such a shard has the clips that are decided, and a mark (`ShardName.partial`). Readers can use it as any other shard.
+The plan does not change: the next run seals the shard again, as its next revision, with the rest of its clips.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 
 def seal_partial_shards(out: Storage, plan: Plan, units_per_shard: int) -> None:
-    """Seal each shard of which clips were decided that no sealed shard has. Raises StorageFault.
+    """Seal each shard that has decided clips which its sealed revision lacks. Raise StorageFault.
 
-    One whose files are damaged is left to the next run, which does its units anew.
+    Leave a shard whose files are damaged to the next run, which processes its units again.
     """
     state = CommittedState.read(out, units_per_shard)
     ledgers = _partial_ledgers(out) | _whole_ledgers(out)
@@ -58,7 +58,10 @@ def _seal_partial_shard(out: Storage, name: ShardName, units: list[UnitName], le
 
 
 def _copy_from_previous(out: Storage, name: ShardName, units: list[UnitName]) -> dict[UnitName, str]:
-    """Parts and ledgers of units of which nothing was decided since the revision before, made of that."""
+    """Write part and ledger of each unit without new decisions, copied from the previous revision of the shard.
+
+    Return unit → path of its ledger.
+    """
     before = ShardName(name.split, name.index, name.revision - 1)
     rows: dict[int, list[Row]] = {unit.index: [] for unit in units}
     for row in read_ledger(out, before.ledger):

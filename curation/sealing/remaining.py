@@ -1,4 +1,4 @@
-"""The work that is left: shards that are not sealed, and those that a retry opens again.
+"""The remaining work: shards that are not sealed, and shards that a retry opens again.
 
 Tested in tests/curation/run/test_resume.py.
 """
@@ -18,9 +18,9 @@ from nextscene.shards.format.layout import ShardName, UnitName
 
 @dataclass
 class ShardWork:
-    """A shard to be finished: the units still to be done, and all that it consists of, at its revision.
+    """A shard to be finished at its revision: the units still `todo`, and all `units` that it consists of.
 
-    With `others` it has more units to be done, which this run leaves to the next.
+    If `others` is True, it has more units to be done, which this run leaves to the next run.
     """
 
     name: ShardName
@@ -35,7 +35,7 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class WorkLeft:
-    """What a run has to do by a state: all that is left, at most `stop_after` clips of it, or what a retry redoes."""
+    """The work of a run, given a state: all that is left, at most `stop_after` clips of it, or the work of a retry."""
 
     state: CommittedState
     stop_after: int | None = None
@@ -49,7 +49,7 @@ class WorkLeft:
 
 
 def remaining(plan: Plan, state: CommittedState, out: Storage) -> Iterator[ShardWork]:
-    """The shards that are not sealed, or not whole, in the order of the plan, read one at a time."""
+    """Yield the shards that are not sealed, or only in part, in the order of the plan, reading one at a time."""
     for shard, clips in plan.shards():
         name = state.next_revision(shard)
         if name is not None:
@@ -71,7 +71,7 @@ def first_clips(work: Iterator[ShardWork], clips: int) -> Iterator[ShardWork]:
 
 
 def _undecided(plan: Plan, state: CommittedState, out: Storage, shard: ShardName) -> frozenset[str] | None:
-    """The clips that a shard was sealed without; None where it was not sealed."""
+    """Return the clips that a shard was sealed without; None if it was not sealed."""
     sealed = state.sealed.get((shard.split, shard.index))
     if sealed is None:
         return None
@@ -80,7 +80,7 @@ def _undecided(plan: Plan, state: CommittedState, out: Storage, shard: ShardName
 
 
 def retried_shards(plan: Plan, state: CommittedState, out: Storage, retry: OpenRetry) -> Iterator[ShardWork]:
-    """The shards of a retry that it has not sealed yet, under their next revision."""
+    """Yield the shards that the retry has not sealed yet, under their next revision."""
     for shard, clips in plan.shards():
         sealed = state.sealed.get((shard.split, shard.index))
         if sealed is None or not retry.is_pending(sealed):
@@ -91,7 +91,7 @@ def retried_shards(plan: Plan, state: CommittedState, out: Storage, retry: OpenR
 
 
 def count_retried(state: CommittedState, out: Storage, retry: OpenRetry) -> tuple[int, int]:
-    """Return how many clips `retried_shards` does anew, and how many shards hold them, where every shard is sealed."""
+    """Return how many clips `retried_shards` processes again, and in how many shards, if every shard is sealed."""
     left = [shard for shard in state.sealed.values() if retry.is_pending(shard)]
     counts = [sum(row.outcome in retry.outcomes for row in read_ledger(out, shard.ledger)) for shard in left]
     return sum(counts), sum(count > 0 for count in counts)
@@ -101,7 +101,7 @@ def _open_units(
     plan: Plan, state: CommittedState, shard: ShardName, clips: int, redo: frozenset[str] | None
 ) -> ShardWork:
     names = plan.unit_names(shard, clips)
-    if state.committed.issuperset(names):  # so that the plan need not be read
+    if state.committed.issuperset(names):  # then the plan need not be read
         return ShardWork(shard, [], names)
     units = [replace(unit, redo=redo) for unit in plan.units(shard) if unit.name not in state.committed]
     return ShardWork(shard, units, names)

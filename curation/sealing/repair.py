@@ -1,6 +1,6 @@
-"""Repair of commits whose files are empty, short or missing: each is taken back, and the run makes it again.
+"""Repair of commits whose files are empty, short or missing: each is undone, and the run makes it again.
 
-A disk can lose what it had acknowledged, and older versions left empty objects behind when they were interrupted.
+A disk can lose data that it had acknowledged, and older versions left empty objects when they were interrupted.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Sizes = Mapping[str, int]
 
 
 def repair_commits(out: Storage, units_per_shard: int) -> tuple[CommittedState, Tally]:
-    """Return the state and counts of what is committed and whole. Only the lock's holder may call this.
+    """Undo damaged commits, and return the state and counts of the others. Only the lock's holder may call this.
 
-    Nothing that is whole is deleted: the source may not give it again. Raises RunStopped, with the remedy, where a
-    sealed shard is damaged and some of it is whole, or where so much is gone that a disk must be missing.
+    Nothing undamaged is deleted: the source may not give it again. Raise RunStopped, with the remedy, if a sealed
+    shard is damaged only in part, or if so much is gone that a disk must be missing.
     """
     folders = (SHARDS, LEDGER, PARTS)
     sizes = {entry.path: entry.size for folder in folders for entry in out.files(folder, recursive=True)}
@@ -69,11 +69,15 @@ def repair_commits(out: Storage, units_per_shard: int) -> tuple[CommittedState, 
 
 
 def seal_or_redo(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt | None:
-    """As `seal_shard`; None where the files of some of the units are not what was committed: they are to be redone."""
+    """Seal as `seal_shard` and return the receipt.
+
+    If files of some units are not what was committed, undo these commits and return None: the next round of the run
+    makes the units again. Raise CannotSeal for a revision after the first, or if no damaged unit is found.
+    """
     try:
         return seal_shard(out, name, units)
     except CannotSeal as damage:
-        if name.revision:  # a retry begins anew by itself
+        if name.revision:  # the next run makes an unsealed later revision again
             raise
         faults = {unit: fault for unit in units if (fault := _fault_of_contents(out, unit))}
         if not faults:
@@ -99,7 +103,7 @@ def _refuse_lost_receipts(out: Storage, sizes: Sizes) -> None:
 
 def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | Literal[False] | None]) -> None:
     tars = [receipt.name.tar for receipt in receipts if receipt and receipt.count]
-    if len(tars) > 1 and not any(path in sizes for path in tars):  # one may have been lost by itself
+    if len(tars) > 1 and not any(path in sizes for path in tars):  # a single tar may have been lost alone
         raise RunStopped(
             f"{out.display_uri}: {len(tars):,} shards have receipts, and none of them has its tar any more"
             f" ({tars[0]}, …); mount the disk that holds them, or delete the receipts to have the shards made anew"
@@ -107,7 +111,7 @@ def _refuse_lost_tars(out: Storage, sizes: Sizes, receipts: Sequence[Receipt | L
 
 
 def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
-    """None for one that is empty or cut short, False for one that only another version can read."""
+    """Return the receipt; None if it is empty or cut short, False if only another version can read it."""
     try:
         parse_json(out.read(name.receipt))
         return Receipt.read(out, name)
@@ -118,7 +122,10 @@ def _receipt(out: Storage, name: ShardName) -> Receipt | Literal[False] | None:
 
 
 def _mend_shard(out: Storage, sizes: Sizes, receipt: Receipt) -> None:
-    """A shard that has lost its tar, or has no clips, is made anew. Raises RunStopped for another damage."""
+    """Undo a shard that has lost its tar, or one without clips that has lost its ledger: the run makes it again.
+
+    Write damaged offsets again. Raise RunStopped for other damage.
+    """
     name = receipt.name
     tar, ledger = sizes.get(name.tar), sizes.get(name.ledger)
     if receipt.count and not tar:
@@ -146,7 +153,10 @@ def _restore(out: Storage, name: ShardName, fault: str) -> str:
 
 
 def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
-    """A shard whose ledger and tar are whole was sealed, though its receipt is gone; unless its units still stand."""
+    """Write the lost receipts of shards whose ledger and tar are whole: such a shard was sealed.
+
+    Skip shards that still have committed units, because these will be sealed.
+    """
     state = CommittedState.read(out, units_per_shard)
     unfinished = {(unit.split, unit.index // units_per_shard) for unit in state.committed}
     sums = sums_of_last_run(out)
@@ -164,9 +174,10 @@ def _recover_receipts(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
 
 
 def _receipt_of_files(out: Storage, name: ShardName, ledger_sha256: str) -> Receipt | None:
-    """What tar and ledger prove; None where they do not fit. Without clips there is nothing to be lost.
+    """Return the receipt that tar and ledger prove; None if they do not match, or if the ledger keeps no clip.
 
-    `ledger_sha256` is known of the ledger as it was written, or "".
+    `ledger_sha256` is the recorded hash of the ledger as it was written, "" if none is known. A shard without clips is
+    simply made again.
     """
     try:
         if ledger_sha256 not in ("", file_sha256(out, name.ledger)):
@@ -188,7 +199,7 @@ def _has(size: int | None) -> str:
 def _take_back_shard(out: Storage, name: ShardName, fault: str) -> None:
     retried = "; ask for its --retry once more" if name.revision else ""
     _log.warning("%s is made anew, from stored answers where they were paid for: %s%s", name, fault, retried)
-    out.delete(name.receipt)  # first: without it the shard is not sealed
+    out.delete(name.receipt)  # first: without its receipt the shard is not sealed
     discard_shard(out, name)
 
 
@@ -207,12 +218,12 @@ def _take_back_units(out: Storage, sizes: Sizes, units_per_shard: int) -> None:
 
 def _take_back_unit(out: Storage, unit: UnitName, fault: str) -> None:
     _log.warning("unit %s is done anew: %s", unit, fault)
-    out.delete(unit.ledger)  # first: without it the unit is not committed
+    out.delete(unit.ledger)  # first: without its ledger the unit is not committed
     out.delete(unit.part)
 
 
 def _fault(out: Storage, sizes: Sizes, unit: UnitName) -> str:
-    """Why a committed unit is to be done anew, as far as its ledger and the size of its part tell."""
+    """Return why a committed unit must be made again, by its ledger and the size of its part; "" if it need not."""
     try:
         if _is_no_table(out, unit.ledger):
             return f"{unit.ledger} is not a whole ledger"
@@ -226,7 +237,7 @@ def _fault(out: Storage, sizes: Sizes, unit: UnitName) -> str:
 
 
 def _fault_of_contents(out: Storage, unit: UnitName) -> str:
-    """Likewise, after its part has been read whole."""
+    """Return why a committed unit must be made again, after reading its whole part; "" if it need not."""
     try:
         kept = [row.clip_id for row in read_ledger(out, unit.ledger) if row.kept]
         with scratch_folder() as folder:
@@ -250,7 +261,10 @@ def _is_no_table(out: Storage, path: str) -> bool:
 
 
 def _drop_empty_calls(out: Storage) -> None:
-    """An empty file of answers can come from an interrupted upload alone, and then nobody has acted on it."""
+    """Delete empty files of answers in an object store.
+
+    Only an interrupted upload leaves such a file, and no answer in it can have been used.
+    """
     if out.is_local:
         return
     for entry in out.files(CALLS, recursive=True):

@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenRetry:
-    """`retry.json`, which is there from the begin of a retry until all of it is done.
+    """The contents of `retry.json`, which exists from the start of a retry until all of its work is done.
 
-    `shards` hold a clip to be done anew, and are named as they were sealed when it began.
+    Each of the `shards` has a clip to be processed again. They are named by the revision sealed when the retry began.
     """
 
     outcomes: frozenset[str]
@@ -32,7 +32,7 @@ class OpenRetry:
 
     @staticmethod
     def read(out: Storage) -> OpenRetry | None:
-        """Return None where no retry is open. Raise DamagedRecord."""
+        """Return the open retry; None if there is none. Raise DamagedRecord."""
         try:
             value = check_types(parse_json(out.read(RETRY)), {"outcomes": list, "shards": list})
             outcomes = frozenset(outcome for outcome in OUTCOMES if outcome in value["outcomes"])
@@ -50,7 +50,7 @@ class OpenRetry:
 
     @property
     def flag(self) -> str:
-        """The flag that it goes on with."""
+        """Return the flag that continues the retry."""
         return f"--retry {self.words}"
 
     @property
@@ -58,7 +58,7 @@ class OpenRetry:
         return ",".join(sorted(self.outcomes))
 
     def is_pending(self, sealed: ShardName) -> bool:
-        """Return whether the retry has still to do a shard, by the shard's sealed revision."""
+        """Return whether the retry still has to process a shard, given the shard's sealed revision."""
         revision = self._revisions.get((sealed.split, sealed.index))
         return revision is not None and sealed.revision <= revision
 
@@ -75,7 +75,7 @@ def _shard_of(path: object) -> ShardName:
 
 
 def open_retry(out: Storage) -> OpenRetry | None:
-    """Return the open retry as far as it can be read: `check_open_retry` tells of a damaged one."""
+    """Return the open retry; None also if it is damaged, which `check_open_retry` reports."""
     try:
         return OpenRetry.read(out)
     except DamagedRecord:
@@ -83,9 +83,9 @@ def open_retry(out: Storage) -> OpenRetry | None:
 
 
 def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
-    """Raise UsageError where another retry is open than that of `outcomes`, or a damaged file does not say which.
+    """Raise UsageError if a retry of other outcomes than `outcomes` is open, or if the record of it is damaged.
 
-    A run without a retry leaves it as it is, and says so.
+    A run without a retry leaves the open one as it is, and logs a warning.
     """
     try:
         retry = OpenRetry.read(out)
@@ -112,7 +112,7 @@ def check_open_retry(out: Storage, outcomes: frozenset[str]) -> None:
 
 
 def start_or_resume_retry(out: Storage, state: CommittedState, outcomes: frozenset[str]) -> OpenRetry | None:
-    """Return the open retry, or a new one, recorded before any of its work; None where no clip has such an outcome."""
+    """Return the open retry, or a new one, recorded before any of its work; None if no clip has such an outcome."""
     if retry := OpenRetry.read(out):
         return retry
     if shards := tuple(_shards_with(out, state, outcomes)):
@@ -130,5 +130,5 @@ def _shards_with(out: Storage, state: CommittedState, outcomes: frozenset[str]) 
 
 
 def end_retry(out: Storage) -> None:
-    """Forget the open retry, all of which is sealed and summed up: the next one begins anew."""
+    """Delete the record of the open retry, once all its shards are sealed and summarized."""
     out.delete(RETRY)

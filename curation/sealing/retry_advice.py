@@ -1,6 +1,6 @@
-"""Which ends a retry can change, and what is to be mended first.
+"""Advice on retries: the outcomes that a retry can change, and what to fix before it.
 
-A rule, a plan and the contents of a file say the same each time they are asked.
+Outcomes decided by a rule, by the plan or by the contents of a file do not change: a retry would repeat them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class RetryAdvice:
-    """A retry that may help: of which outcomes, and why, in words."""
+    """A retry that may help: its outcomes, and the reason as text."""
 
     outcomes: str
     why: str
 
 
 def advise_retries(ends: Iterable[tuple[str, str, int]]) -> list[RetryAdvice]:
-    """Return the retries that can change some of these ends (outcome, reason, clips)."""
+    """Return the retries that can change some of these (outcome, reason, clips)."""
     refused, mended = 0, dict[str, list[str]]()
     for outcome, reason, count in ends:
         if outcome == "refused":
@@ -59,7 +59,7 @@ def accepted_retries(
 ) -> list[RetryAdvice]:
     """Return the retries that may help and that a build accepts.
 
-    It accepts none of what another version of the cut has finished, and before an unfinished one no other.
+    A build accepts no retry of a dataset made by another version of the cut, and only the open retry if there is one.
     """
     if cut_version != CUT_VERSION:
         return []
@@ -69,5 +69,5 @@ def accepted_retries(
 
 
 def not_retryable(ends: Iterable[tuple[str, str, int]]) -> dict[str, int]:
-    """Return reason → clips of what has failed and no retry can change."""
+    """Return reason → number of clips that have failed and that no retry can change."""
     return {reason: count for outcome, reason, count in ends if outcome == "failed" and reason not in _REMEDIES}

@@ -1,4 +1,4 @@
-"""Ending a shard: its units' parts become the tar, its units' ledgers become one, and the receipt makes it so.
+"""Sealing of a shard: its units' parts become the tar, their ledgers become one, and the receipt commits both.
 
 Tested in tests/curation/sealing/test_partial_shards.py.
 """
@@ -23,16 +23,16 @@ class CannotSeal(RunStopped):
 
 
 def seal_shard(out: Storage, name: ShardName, units: Sequence[UnitName]) -> Receipt:
-    """Tar, offsets, ledger, and the receipt last; only then the units' own files go. Raises StorageFault,
-    and CannotSeal when a unit's files are not what was committed.
+    """Write tar, offsets, ledger, and last the receipt; only then delete the units' own files. Return the receipt.
 
-    A retry that changed no outcome, and paid for nothing, leaves the sealed revision as it is and returns its receipt.
+    If a retry has changed no outcome and paid for nothing, leave the sealed revision as it is and return its receipt.
+    Raise StorageFault; raise CannotSeal if a unit's files are not what was committed.
     """
     return _seal(out, name, {unit: unit.ledger for unit in units}, whole=True)
 
 
 def seal_partial(out: Storage, name: ShardName, ledgers: Mapping[UnitName, str]) -> Receipt:
-    """As `seal_shard`, of the clips that are decided: those in the ledgers of these units, which are in order."""
+    """Seal as `seal_shard`, but only the decided clips: those in the `ledgers` of the units, which are in order."""
     return _seal(out, name, ledgers, whole=False)
 
 
@@ -47,7 +47,7 @@ def _seal(out: Storage, name: ShardName, units: Mapping[UnitName, str], *, whole
             receipt = replace(sealed, ledger_sha256=write_ledger(out, name.ledger, rows))
             receipt.publish(out)
     except (DamagedShard, DamagedRecord, FileNotFoundError) as damage:
-        if out.stat(name.receipt):  # a worker that outlived its killed driver was first
+        if out.stat(name.receipt):  # a worker that outlived its killed driver has sealed it already
             return Receipt.read(out, name)
         out.check_anchor()
         raise CannotSeal(f"{name} cannot be sealed, work in progress was damaged: {damage}") from damage
@@ -57,7 +57,10 @@ def _seal(out: Storage, name: ShardName, units: Mapping[UnitName, str], *, whole
 
 
 def _mark(out: Storage, name: ShardName, whole: bool) -> None:
-    """Before any file of the shard: wherever that ends, it is known what a receipt of it is worth."""
+    """Write or delete the mark of a partial shard, before any other file of the shard.
+
+    So, even after an interruption, a receipt is known to be of a whole or of a partial shard.
+    """
     if whole:
         out.delete(name.partial)
     else:
@@ -65,15 +68,15 @@ def _mark(out: Storage, name: ShardName, whole: bool) -> None:
 
 
 def discard_unit(out: Storage, unit: UnitName) -> None:
-    """Deletes what a unit left; the ledger first, so that a ledger without its part is never taken for a commit."""
+    """Delete a unit's files; the ledger first, so that a ledger without its part is never taken for a commit."""
     for path in unit.files:
         out.delete(path)
 
 
 def discard_shard(out: Storage, name: ShardName) -> None:
-    """Deletes a revision that another has replaced; the receipt late, so that an interrupted deletion is seen.
+    """Delete a replaced revision; the receipt almost last, so that an interrupted deletion is noticed.
 
-    The mark goes after it: without that a receipt would promise a whole shard.
+    The mark of a partial shard is deleted after the receipt: a receipt without it would promise a whole shard.
     """
     for path in (name.tar, name.offsets, name.ledger, name.receipt, name.partial):
         out.delete(path)
@@ -87,5 +90,9 @@ def _same_ends(out: Storage, name: ShardName, rows: Sequence[Row]) -> Receipt | 
 
 
 def _end(row: Row) -> tuple[str, str, str, int, frozenset[str]]:
-    """Asked anew in vain is an end of its own: the next retry asks once more. So is what was paid for since."""
+    """Return the values that differ if a retry has changed a row.
+
+    A repeated question without a new outcome changes `sample`: it is sealed, so that the next retry asks once more. New
+    paid calls change the keys.
+    """
     return row.clip_id, row.outcome, row.reason, row.sample, keys_of(row)

@@ -1,1 +1,1 @@
-"""Proving a dataset: files against checksums, rows against what they were made from."""
+"""Verification of a dataset: files against checksums, rows against the data that they were made from."""

@@ -1,4 +1,4 @@
-"""Proving what the ledger says of paid calls, by the answers that are stored.
+"""Verification of the paid calls in the ledgers, by the stored answers.
 
 Tested in tests/curation/verify/test_verify.py.
 """
@@ -24,7 +24,10 @@ from nextscene.judge.spending.stored_answers import StoredAnswers
 
 
 class Answers:
-    """The paid answers about a dataset, if they are at hand: they are not published with it. All of them are read."""
+    """The paid answers about a dataset, all of which are read.
+
+    `at_hand` is False if they are not in OUT: they are not published with the dataset.
+    """
 
     def __init__(self, out: Storage) -> None:
         self._out = out
@@ -34,19 +37,19 @@ class Answers:
         self._in_rows = Decimal(0)
 
     def faults(self, rows: Sequence[Row]) -> list[str]:
-        """What the rows of a shard say of calls that is not so."""
+        """Return the errors in what the rows of a shard say about calls."""
         faults = ((row, self._fault(row)) for row in rows)
         return [f"the row of clip {row.clip_id}: {fault}" for row, fault in faults if fault]
 
     def books(self) -> Iterator[str]:
-        """What is wrong with the answers themselves, and with the account of what they cost."""
+        """Yield what is wrong with the answers themselves, and with the record of what they cost."""
         yield from self._damaged
         if self._stored is None or self._damaged:
             return
         try:
             record = BudgetRecord.read(self._out)
         except JudgeStopped:
-            return  # told as a file that was changed
+            return  # reported as a file that was changed
         if record and not record.is_open and record.spent != self._stored.spent:
             yield (
                 f"{ACCOUNT} says ${record.spent:f} was spent, the stored answers cost ${self._stored.spent:f};"
@@ -54,7 +57,7 @@ class Answers:
             )
 
     def notes(self) -> Iterator[str]:
-        """What there is to know about the answers of all shards that were asked for."""
+        """Yield notes about the answers, once the rows of all shards were passed to `faults`."""
         if self._stored is None:
             yield f"{CALLS}/ is not here: what was paid is proved by the ledgers only"
             return

@@ -1,4 +1,4 @@
-"""Proving what sums up a dataset, by making it again from receipts and ledgers.
+"""Verification of the files that summarize a dataset, by deriving them again from receipts and ledgers.
 
 Tested in tests/curation/verify/test_verify.py.
 """
@@ -22,17 +22,17 @@ from nextscene.shards.format.manifest import Manifest
 
 
 def spending_now(out: Storage, recorded: RecordedConfig) -> Spending | None:
-    """None where nothing is paid for, and where it cannot be known."""
+    """Return the spending as recorded now; None if nothing is paid for, or if it cannot be known."""
     if not is_paid(recorded.identity_settings["judge"]) or out.stat(ACCOUNT) is None:
         return None
     try:
         return Spending.read(out, at_work=False)
     except RunStopped:
-        return None  # told as a file that was changed
+        return None  # reported as a file that was changed
 
 
 def wrong_lists(out: Storage, manifest: Manifest) -> dict[str, str]:
-    """Path → fault of each file that does not list the shards and samples that the receipts do."""
+    """Return path → fault for each file that does not list the same shards and samples as the receipts."""
     wrong = {}
     for split in manifest.splits:
         try:
@@ -46,7 +46,7 @@ def wrong_lists(out: Storage, manifest: Manifest) -> dict[str, str]:
 
 
 def wrong_counts(out: Storage, manifest: Manifest, summary: BuildSummary) -> dict[str, str]:
-    """Path → fault of each file that does not count what receipts, ledgers and account do."""
+    """Return path → fault for each file whose counts differ from those of receipts, ledgers and budget record."""
     cards = exports.wrong(out, manifest, dataset_facts(out, summary))
     wrong = dict.fromkeys(cards, "it does not say what receipts and ledgers say")
     with suppress(FileNotFoundError):
@@ -60,7 +60,7 @@ def wrong_counts(out: Storage, manifest: Manifest, summary: BuildSummary) -> dic
 
 
 def read_by_others(out: Storage) -> set[str]:
-    """The files that other readers would take for those of the dataset."""
+    """Return the files that other readers would take for files of the dataset."""
     found = {entry.path for folder in (INDEX, ENERGON) for entry in out.files(folder)}
     return found | {name for name in out.names("") if name.startswith("wids-") and name.endswith(".json")}
 
@@ -73,7 +73,10 @@ def _reads_as(out: Storage, manifest: Manifest) -> bool:
 
 
 def _counts_as(data: bytes, summary: BuildSummary) -> bool:
-    """Whether it says the same, as far as it says it: its words may be another version's, which counted less."""
+    """Return whether all values in `data` that both versions know are those of the summary.
+
+    Another version may have written fewer values. Seconds and the description of the method are not compared.
+    """
     wanted = json.loads(summary.to_bytes())
     unknown = {"spending"} if summary.spending is None else set()
     try:

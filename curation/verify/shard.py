@@ -1,4 +1,4 @@
-"""Proving one shard: its tar against its receipt, and each row of its ledger against plan and record.
+"""Verification of one shard: its tar against its receipt, each row of its ledger against plan and record.
 
 Tested in tests/curation/verify/test_verify.py.
 """
@@ -29,7 +29,7 @@ _PLANNED_COLUMNS = ("position", "clip_id", "split", "unit", "shard", "start_ms",
 
 @dataclass
 class ShardFindings:
-    """What was read of a shard, and what is wrong with its files, by path."""
+    """The receipt and the rows of a shard, and path → faults of its files."""
 
     receipt: Receipt | None = None
     rows: list[Row] = field(default_factory=list)
@@ -48,9 +48,9 @@ def check_shard(
     clips: Sequence[PlannedClip],
     is_partial: bool,
 ) -> ShardFindings:
-    """Reads all of a sealed shard, of which `clips` are planned, and some undecided if it is partial.
+    """Read a whole sealed shard and return the findings. `clips` are planned for it; a partial one lacks some of them.
 
-    Raises StorageFault.
+    Raise StorageFault.
     """
     found = ShardFindings()
     try:
@@ -125,7 +125,7 @@ def _fits(row: Row, clip: PlannedClip, config: BuildConfig) -> bool:
 
 
 class _ShardSamples:
-    """Compares what stands in a tar with what plan and ledger say should."""
+    """The comparison of the samples in a tar with the plan and the ledger."""
 
     def __init__(
         self, recorded: RecordedConfig, config: BuildConfig, clips: dict[str, PlannedClip], rows: dict[str, Row]
@@ -139,9 +139,9 @@ class _ShardSamples:
     def look(self, group: MemberGroup) -> None:
         row, clip, sample = self._rows.get(group.key), self._clips.get(group.key), Sample(group.key, *group.contents)
         if row is None or clip is None:
-            return  # told by the comparison with the plan
+            return  # reported by the comparison with the plan
         record, wanted = sample.record, record_of(self._config, clip, row)
         if clip.end_ms == OPEN_END and self._recorded.cut_version < CUT_VERSION:
-            wanted = replace(wanted, end=record.end)  # an older version knew the end of fewer files
+            wanted = replace(wanted, end=record.end)  # an older version could tell the end of fewer files
         if (record, sample.text.decode(), len(sample.mp4)) != (wanted, conditioning_text(row), row.bytes):
             self.faults.append(f"the row of clip {row.clip_id} does not say what its sample in the tar says")

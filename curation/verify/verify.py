@@ -1,6 +1,6 @@
-"""Proving a dataset: every file against SHA256SUMS, every row and sum against what it was made from.
+"""Verification of a dataset: each file against SHA256SUMS, each row and sum against the data that it was made from.
 
-A hash proves that a file is the one that was written; deriving its contents again proves that what it says is so.
+A hash proves that a file is the one that was written; deriving its contents again proves that they are correct.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ _UNCOVERED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the proof: something that is wrong, with its remedy, or something to know."""
+    """One line of the result: a fault with its remedy, or, if not `wrong`, a note."""
 
     text: str
     wrong: bool = True
 
 
 def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress: ProofProgress) -> Iterator[Finding]:
-    """Yield each thing that is wrong, as one line that names file and remedy; then what was covered, and by what.
+    """Yield each fault, as one line that names file and remedy; then notes on what was verified, and by what.
 
-    Reads every file; `progress` is told of each shard that was looked at.
+    Read every file, and report each verified shard to `progress`.
     """
     try:
         sums = read_checksums(out)
@@ -105,7 +105,7 @@ def verify(out: Storage, recorded: RecordedConfig, config: BuildConfig, progress
 
 
 class _Proof:
-    """One proof, and what was read for it: receipts without their samples, and the counts of the ledgers."""
+    """One verification, with the data read for it: receipts without their samples, and the counts of the ledgers."""
 
     def __init__(self, out: Storage, recorded: RecordedConfig, config: BuildConfig, listed: ListedChecksums) -> None:
         self._out = out
@@ -119,18 +119,18 @@ class _Proof:
 
     @property
     def by_older(self) -> bool:
-        """Whether an older version sealed all."""
+        """Return whether an older version sealed all shards."""
         return bool(self._receipts) and not any(receipt.ledger_sha256 for receipt in self._receipts)
 
     def mark(self) -> Iterator[str]:
-        """An older version wrote none, and the next run adds it."""
+        """Yield a fault if the mark is not a dataset's. A missing one is not a fault: older versions wrote none."""
         try:
             check(self._out, DATASET)
         except NotOurs:
             yield f"{MARK} is not the mark of a dataset; delete it and run the build again to write it anew"
 
     def roots(self) -> Iterator[str]:
-        """What is wrong with plan and configuration; with these nothing else can be proved."""
+        """Yield what is wrong with plan and configuration. If anything is, nothing else can be verified."""
         changed = self._listed.fault(CONFIG, file_sha256(self._out, CONFIG))
         if fault := changed or self._contradiction():
             yield f"{CONFIG}: {fault}; {_remedy(fault, _RESTORE)}"
@@ -185,17 +185,17 @@ class _Proof:
             yield f"{path}: {faults[0]}{more}; {_shard_anew(name)}"
 
     def _lines_of(self, receipt: Receipt) -> Iterator[str]:
-        """What SHA256SUMS says otherwise than a receipt, with which tar, offsets and ledger are compared."""
+        """Yield where SHA256SUMS differs from a receipt. Tar, offsets and ledger are compared with the receipt."""
         for path, sha256 in receipt.checksums.items():
             if path != receipt.name.receipt and (changed := self._listed.fault(path, sha256)):
                 yield f"{CHECKSUMS}: {path}: {changed}, and its receipt has another sha256; {_SUMS_ANEW}"
 
     def books(self) -> Iterator[str]:
-        """What is wrong with the paid answers and the account of them."""
+        """Yield what is wrong with the paid answers and the record of their cost."""
         return self._answers.books()
 
     def derived(self, plan: Plan, state: CommittedState) -> Iterator[str]:
-        """What is wrong with all that was made from the shards; by hash only, where those are damaged."""
+        """Yield what is wrong with the files made from the shards; by hash only, if receipts are damaged."""
         if not self._receipts_whole:
             yield from self.listed()
             return
@@ -217,19 +217,22 @@ class _Proof:
             yield f"{path} does not belong to the dataset; delete it"
 
     def listed(self) -> Iterator[str]:
-        """What is wrong with the files that sum up the dataset, by hash only: there is nothing to derive them from."""
+        """Yield what is wrong with the files that summarize the dataset, by hash only.
+
+        To be used if there is nothing to derive them from.
+        """
         for path in sorted(path for path in self._still_listed() if ShardName.of(path) is None):
             yield from self._made(path, "")
 
     def _still_listed(self) -> set[str]:
-        """What SHA256SUMS lists and was not compared yet; paid answers need not be there."""
+        """Return what SHA256SUMS lists and was not compared yet, without the budget record if no answers are in OUT."""
         return {path for path in self._listed.left if path != ACCOUNT or self._answers.at_hand}
 
     def _made(self, path: str, wrong: str) -> Iterator[str]:
         try:
             fault = self._listed.fault(path, file_sha256(self._out, path))
         except FileNotFoundError:
-            # An older version did not write all of them.
+            # An older version did not write all of these files.
             if wrong or path in self._listed.left or path in (MANIFEST, ACCOUNT):
                 yield f"{path} is missing; {_RESTORE if path == ACCOUNT else 'run the build again to write it'}"
             return
@@ -238,7 +241,10 @@ class _Proof:
             yield f"{path}: {wrong or fault}; {remedy if wrong else _remedy(fault, remedy)}"
 
     def strangers(self, plan: Plan, state: CommittedState, concluded: bool) -> Iterator[str]:
-        """Files where only the shards and ledgers of the plan should be. An unfinished run may leave more of those."""
+        """Yield files in the folders of shards and ledgers that do not belong there.
+
+        An unfinished run may leave other files of planned shards there.
+        """
         empty = {receipt.name for receipt in self._receipts if not receipt.count}
         known = {path for name in state.sealed.values() for path in _files_of(name, name in empty)}
         known |= {name.partial for name in state.partial}
@@ -265,7 +271,7 @@ class _Proof:
 
 
 def _files_of(name: ShardName, is_empty: bool = False) -> tuple[str, ...]:
-    """Of a sealed shard: a shard without clips has no tar."""
+    """Return the files of a sealed shard: a shard without clips has no tar and no offsets."""
     return (name.receipt, name.ledger) if is_empty else (name.tar, name.offsets, name.receipt, name.ledger)
 
 
