@@ -1,4 +1,4 @@
-"""Color: its description in headers, and the ffmpeg filters that convert it to BT.709.
+"""Color: its description in headers and the ffmpeg filters that convert it to BT.709.
 
 Tested in tests/colors/test_colors.py.
 
@@ -14,7 +14,7 @@ from typing import Any
 import ffmpeg as ffmpeg_line
 
 REFERENCE_WHITE = 203.0
-"""cd/m² of HDR that become the white of SDR (ITU-R BT.2408)."""
+"""Brightness in cd/m² of HDR that becomes the white of SDR (ITU-R BT.2408)."""
 
 _KNEE = 0.75
 _USUAL_PEAK = 1000.0
@@ -31,9 +31,9 @@ BT709_TO_JPEG = {
     "out_range": "pc",
     **_SCALING,
 }
-"""Likewise for a clip's pictures that become JPEGs, which every viewer takes for BT.601 of full range."""
+"""Options of the filter `scale` for JPEGs of a clip's pictures. Every viewer takes JPEGs for full-range BT.601."""
 
-# MediaInfo's words for the code points of ITU-T H.273, and ffmpeg's.
+# MediaInfo's names for the code points of ITU-T H.273 → ffmpeg's names.
 _MATRICES = {
     "Identity": "gbr",
     "BT.709": "bt709",
@@ -48,7 +48,8 @@ _MATRICES = {
     "Chromaticity-derived constant": "chroma-derived-c",
     "ICtCp": "ictcp",
 }
-# All of them have the white of BT.709; DCI P3, whose own is greener, is taken with it too, so that white stays white.
+# All of them have the white of BT.709. DCI P3 has a greener white, but is treated as if it had that of BT.709, so that
+# white stays white.
 _PRIMARIES = {
     "BT.709": "bt709",
     "BT.601 PAL": "bt470bg",
@@ -69,17 +70,17 @@ _TRANSFERS = {
     "PQ": "smpte2084",
     "HLG": "arib-std-b67",
 }
-# All of them are shown by the same display, that of ITU-R BT.1886.
+# Transfers that are all meant for the same display, that of ITU-R BT.1886.
 _OF_A_DISPLAY = frozenset(
     ["", "BT.709", "BT.601", "SMPTE 240M", "BT.2020 (10-bit)", "BT.2020 (12-bit)", "xvYCC", "BT.1361", "sRGB/sYCC"]
 )
 _HDR = frozenset(["PQ", "HLG"])
 _TO_FULL_RANGE = "clip((val-maxval*16/255)*255/219,0,maxval)"
-# What the filter `scale` can read; of the others zscale makes R'G'B' first.
+# Matrices that the filter `scale` can read. Others are converted to R'G'B' by zscale first.
 _PLAIN_MATRICES = frozenset(["", "gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"])
 
 
-# Code points that are not here say nothing, or that nothing is known.
+# Code points that are not listed here mean "unspecified" or are not known.
 _MATRIX_NUMBERS = {
     0: "Identity",
     1: "BT.709",
@@ -120,10 +121,10 @@ _PRIMARIES_NUMBERS = {
 
 @dataclass(frozen=True)
 class Color:
-    """The color of a video as its headers give it, in MediaInfo's words; "" where they are silent.
+    """The color of a video from its headers, in MediaInfo's words; "" if they do not give it.
 
     `is_jpeg` says that the codec itself decides matrix and range. `is_limited_rgb` is R'G'B' from 16 to 235. `peak` is
-    the brightest light in cd/m², 0 if unknown.
+    the brightest light in cd/m²; 0 if unknown.
     """
 
     matrix: str = ""
@@ -134,7 +135,7 @@ class Color:
     peak: float = 0.0
 
     def completed(self, matrix: int, transfer: int, primaries: int) -> Color:
-        """With what is missing taken from the code points of ITU-T H.273."""
+        """Return the color with missing values filled in from code points of ITU-T H.273."""
         return replace(
             self,
             matrix=self.matrix or _MATRIX_NUMBERS.get(matrix, ""),
@@ -148,7 +149,7 @@ class Color:
 
     @property
     def unknown(self) -> str:
-        """Return the first word that no conversion is known for, or ""."""
+        """Return the first of matrix, primaries and transfer that cannot be converted; "" if all can be."""
         checked = (
             (self.matrix, _MATRICES),
             (self.primaries, _PRIMARIES),
@@ -157,7 +158,10 @@ class Color:
         return next((word for word, known in checked if word and word not in known), "")
 
     def matrix_of(self, longer_side: int) -> str:
-        """Return the matrix in ffmpeg's words; "" if the decoder knows it best."""
+        """Return the matrix in ffmpeg's words; "" if the decoder decides it. `longer_side` is in pixels.
+
+        If the headers do not give it, the primaries, the transfer and the size decide.
+        """
         if self.is_jpeg:
             return ""
         if self.matrix:
@@ -168,12 +172,12 @@ class Color:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether matrix and range are all that has to be converted."""
+        """Return whether only matrix and range have to be converted."""
         return self.primaries in ("", "BT.709") and self.transfer in _OF_A_DISPLAY
 
     @property
     def source(self) -> dict[str, str]:
-        """Transfer and primaries as zscale is told."""
+        """Return transfer and primaries as input options of zscale."""
         return {
             "transferin": _TRANSFERS.get(self.transfer, "bt709"),
             "primariesin": _PRIMARIES.get(self.primaries, "bt2020" if self.is_hdr else "bt709"),
@@ -183,9 +187,9 @@ class Color:
 def scaled(
     stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str, size: Mapping[str, Any], crop: tuple[int, int] | None
 ) -> ffmpeg_line.nodes.Stream:
-    """Return the stream at another size, cropped about its center, in BT.709 of limited range and tagged so.
+    """Return the stream scaled to `size` and cropped around its center, converted to limited-range BT.709 and tagged.
 
-    `matrix` is `Color.matrix_of`, or "gbr" where the stream is R'G'B' by now.
+    `matrix` is that of `Color.matrix_of`, or "gbr" if the stream has been converted to R'G'B'.
     """
     if color.is_limited_rgb:
         stream = stream.filter("lutrgb", **dict.fromkeys("rgb", _TO_FULL_RANGE))
@@ -200,13 +204,13 @@ def scaled(
 
 
 def tagged(stream: ffmpeg_line.nodes.Stream) -> ffmpeg_line.nodes.Stream:
-    """Tag the frames as BT.709: the encoder trusts the tags of its frames more than its own options."""
+    """Tag the frames as BT.709. The encoder trusts the tags of its frames more than its own options."""
     tags = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "range": "tv"}
     return stream.filter("setsar", sar=1).filter("setparams", **tags)
 
 
 def over_white(stream: ffmpeg_line.nodes.Stream, matrix: str) -> ffmpeg_line.nodes.Stream:
-    """R'G'B' pictures, what is transparent in them composited over white."""
+    """Return the pictures in R'G'B', composited over white where they are transparent."""
     stream = stream.filter("scale", **_SCALING, **_input_matrix(matrix)).filter("format", pix_fmts="rgba")
     copies = stream.split()
     white = copies[0].filter("drawbox", color="white", thickness="fill", replace=1)
@@ -214,7 +218,7 @@ def over_white(stream: ffmpeg_line.nodes.Stream, matrix: str) -> ffmpeg_line.nod
 
 
 def _as_rgb(stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str) -> ffmpeg_line.nodes.Stream:
-    """R'G'B' of full range, transfer and primaries as they are."""
+    """Convert to full-range R'G'B'. Transfer and primaries stay as they are."""
     stay = {"transfer": color.source["transferin"], "primaries": color.source["primariesin"]}
     stream = stream.filter("zscale", **color.source, **stay, matrixin=matrix, matrix="gbr", range="full")
     return stream.filter("format", pix_fmts="gbrp|gbrp10|gbrp12|gbrp16")
@@ -229,7 +233,10 @@ def _cropped(stream: ffmpeg_line.nodes.Stream, crop: tuple[int, int] | None) -> 
 
 
 def _converted(stream: ffmpeg_line.nodes.Stream, color: Color, matrix: str) -> ffmpeg_line.nodes.Stream:
-    """Through linear light, by zscale; HDR with a smooth knee from the upper quarter of white to the source's peak."""
+    """Convert to BT.709 through linear light, by zscale.
+
+    HDR is compressed by a smooth knee, from the upper quarter of white to the source's peak.
+    """
     source = {**color.source, "matrixin": matrix or "bt470bg"}
     target = {"transfer": "bt709", "matrix": "bt709", "primaries": "bt709", "range": "limited"}
     if color.is_hdr:

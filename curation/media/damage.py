@@ -1,4 +1,4 @@
-"""Damage: which decoder errors affect the frames of the clip. Tested in tests/damage/test_damage.py."""
+"""Damage: the decoder errors that affect the frames of a clip. Tested in tests/damage/test_damage.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nextscene.curation.outcome import ClipOutcome
 class DecodedSpan:
     """A span as it was decoded, in seconds on the clock of the file.
 
-    `first` is the time of the clip's first frame, and `seconds` the most that the clip lasts.
+    `first` is the time of the clip's first frame. `seconds` is the longest duration that the clip may have.
     """
 
     source: Path
@@ -28,10 +28,10 @@ class DecodedSpan:
 
 
 def damage_outcome(part: DecodedSpan, config: BuildConfig, scratch: Path) -> ClipOutcome | None:
-    """Decode the span once more, packet by packet, and return the clip's end if more is damaged than is allowed.
+    """Decode the span again, packet by packet. Return an outcome if more frames are damaged than allowed, else None.
 
-    Ffmpeg says what is wrong, and not when: decoders also complain where nothing is wrong with the clip, at a keyframe
-    with pictures before it that belong to another, or at the begin of a recorded broadcast.
+    Ffmpeg reports what is wrong but not when. Decoders also complain if the clip itself is whole: at a keyframe that is
+    preceded by pictures that depend on an earlier one, or at the beginning of a recorded broadcast.
     """
     target = scratch / "faults.jsonl"
     numbers = [part.stream, f"{part.first:.6f}", f"{part.seconds:.6f}"]

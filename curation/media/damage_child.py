@@ -1,9 +1,9 @@
-"""Finding damage: decodes a span packet by packet and times each fault. Runs in a process of its own.
+"""The search for damage, in a process of its own: a span is decoded packet by packet, and each fault gets its time.
 
     python damage_child.py SOURCE CONTAINERS STREAM FIRST SECONDS TARGET
 
-`FIRST` is the time of the clip's first frame, `SECONDS` the most that the clip lasts. Writes to `TARGET` one line of
-JSON for each fault that the clip shows: its time, and what demuxer or decoder said.
+`FIRST` is the time of the clip's first frame, `SECONDS` the longest duration that the clip may have. Each fault that
+the clip shows becomes a line of JSON in `TARGET`: its time, and the message of the demuxer or decoder.
 
 Tested in tests/damage/test_damage.py.
 """
@@ -24,18 +24,18 @@ _COVER = av.stream.Disposition.attached_pic
 _STEPS = (2.0, 8.0, 32.0, 128.0)
 """Seconds to go back before the clip."""
 _ROUNDING = 0.001
-"""Seconds by which the same time may differ between two libraries."""
+"""Seconds by which two libraries may differ about the same time."""
 _SILENT_DECODER = "libdav1d"
-"""It writes what is wrong into its log, and returns a picture all the same."""
+"""The decoder that reports errors only in its log and returns a picture nevertheless."""
 _MISSES_REFERENCE = re.compile(r"mmco|reference|co located|frame num gap|unref", re.IGNORECASE)
-"""What is said of a picture that refers to some before the first keyframe. It is whole: it need not use them."""
+"""Messages about a picture that refers to pictures before the first keyframe. It is whole: it need not use them."""
 _INTERRUPTIONS = 1000
-"""How often a demuxer may find nothing in a stretch of a file and be asked to go on."""
+"""How often a demuxer may find nothing in a part of a file and be made to continue."""
 
 
 @dataclass(frozen=True)
 class DecodeFault:
-    """What was said of the time between two packets, or of one."""
+    """A message about the time between two packets, or about one packet. Times are in seconds."""
 
     begin: float
     end: float
@@ -44,7 +44,7 @@ class DecodeFault:
 
 @dataclass(frozen=True)
 class ShownFrame:
-    """A frame, or a keyframe, at its time."""
+    """A decoded frame or a keyframe, and its time in seconds."""
 
     time: float
     is_key: bool
@@ -52,7 +52,7 @@ class ShownFrame:
 
 @dataclass(frozen=True)
 class Video:
-    """One of the videos of a file, as ffmpeg names it: `V:1` is the second, covers left out, `i:256` has that id."""
+    """One video of a file, named as in ffmpeg: `V:1` is the second one without counting covers, `i:256` has that id."""
 
     source: str
     containers: str
@@ -60,7 +60,7 @@ class Video:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, float]]:
-        """Yield the container, the video, and the time stamp from which times count."""
+        """Yield the container, the video, and the time stamp in seconds that counts as 0."""
         options = {"protocol_whitelist": "file", "format_whitelist": self.containers}
         with av.open(self.source, options=options) as container:
             videos = [one for one in container.streams.video if not one.disposition & _COVER]
@@ -72,7 +72,7 @@ class Video:
 
 
 def faults(video: Video, first: float, seconds: float) -> Iterator[DecodeFault]:
-    """Yield the faults that the clip shows: also those before it, if its frames are predicted from what they hit."""
+    """Yield the faults that the clip shows, including earlier ones if its frames are predicted from damaged ones."""
     begin = _before_two_keyframes(video, first)
     found: list[DecodeFault] = []
     whole_since = float("-inf")
@@ -90,9 +90,9 @@ def faults(video: Video, first: float, seconds: float) -> Iterator[DecodeFault]:
 
 
 def _before_two_keyframes(video: Video, first: float) -> float:
-    """Return a time to decode from: two keyframes lie between it and the clip, or it is the begin of the file.
+    """Return a time to decode from, with at least two keyframes between it and the clip; else the file's begin.
 
-    After the first of them a decoder may miss what came before, and says so; from the second on it misses nothing.
+    After the first keyframe a decoder may miss earlier pictures and complain; from the second on it misses nothing.
     """
     with video.opened() as (container, stream, origin):
         for begin in (first - step for step in _STEPS if step < first):
@@ -110,7 +110,7 @@ def _before_two_keyframes(video: Video, first: float) -> float:
 def _events(
     container: av.container.InputContainer, video: av.VideoStream, origin: float
 ) -> Iterator[DecodeFault | ShownFrame]:
-    """Yield what goes wrong and what is shown, in the order of decoding."""
+    """Yield the faults and the shown frames in the order of decoding."""
     time, keys = 0.0, 0
     for packet, said in _packets(container, video):
         before = time
@@ -144,7 +144,7 @@ def _events(
 def _packets(
     container: av.container.InputContainer, video: av.VideoStream
 ) -> Iterator[tuple[av.Packet[av.VideoStream], str]]:
-    """Yield each packet with what the demuxer said on the way to it, or ""."""
+    """Yield each packet with the demuxer's first message on the way to it, or ""."""
     demuxer = container.format.name
     packets, interruptions, said = container.demux(video), 0, ""
     while interruptions < _INTERRUPTIONS:

@@ -1,7 +1,7 @@
-"""Extracting: the frames of a span from a source, by one run of ffmpeg into whatever is made of them.
+"""Extraction of the frames of a span from a source, by a run of ffmpeg that also makes the output from them.
 
-A span is decoded from far enough back that its first frame is whole, and what the decoder complained about inside it is
-found out. Each frame of a clip is the last one of the source whose time, rounded to the clip's rate, has come.
+Decoding begins early enough that the span's first frame is whole. If the decoder complains, the span is checked for
+damage. Each frame of a clip is the last source frame that is due, with times rounded to the clip's frame rate.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from nextscene.curation.outcome import ClipOutcome
 _CRASHES_ALLOWED = 3
 _EVIDENCE_CHARACTERS = 2000
 _MICROSECONDS = 1_000_000
-"""The time base in which ffmpeg is told to count."""
-# These decoders show what comes before the first keyframe, though it is predicted from what is not there.
+"""The time base that ffmpeg is set to, in ticks per second."""
+# Codecs whose decoders show pictures before the first keyframe, though these are predicted from missing ones.
 _WITHOUT_SYNC = frozenset(["MPEG-4 Visual", "H.263", "Sorenson Spark", "MS-MPEG4 V2", "MS-MPEG4 V3", "WMV1", "WMV2"])
-# Ffmpeg's word for pictures of another size or format than those before.
+# Ffmpeg's message if pictures have another size or format than earlier ones.
 _CHANGED = "Avoiding reinit"
 _LEVEL = re.compile(r"\[(?:info|warning|error|fatal|panic)\] ")
 _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\]|corrupt")
-# The file's own headers, not the machine's memory.
+# A failure that is caused by the file's headers, not by lack of memory.
 _NOT_OPENED = re.compile(r"Error opening input: (?!Cannot allocate memory)(.+)")
 _TIME = re.compile(r"pts:(-?\d+)")
 
 OutputBuilder = Callable[[ffmpeg_line.nodes.Stream, int], ffmpeg_line.nodes.OutputStream]
-"""What is made of the pictures, and of how many at most: the end of ffmpeg's command line."""
+"""Makes the output, the end of ffmpeg's command line, from a stream of pictures and their highest number."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A run of ffmpeg that came to its end. `stderr` is what it said, `first` the time of the first frame shown."""
+    """A finished run of ffmpeg. `stderr` has its messages; `first` is the time in seconds of the first frame shown."""
 
     cpu_seconds: float
     stderr: str
@@ -57,16 +57,17 @@ class Extracted:
 
     @property
     def last_words(self) -> str:
-        """Return the last thing that ffmpeg said, as the end of a sentence."""
+        """Return ffmpeg's last message as the end of a sentence; "" if there is none."""
         return f"; {said}" if (said := _last_line(self.stderr)) else ""
 
 
 def extract(
     source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path, finish: OutputBuilder
 ) -> Extracted | ClipOutcome:
-    """Decode a span, and make of its frames what `finish` says.
+    """Decode a span and make the output that `finish` defines from its frames.
 
-    Whatever the file does to the decoder becomes the clip's outcome. Raise StorageFault if the scratch disk is full.
+    Return an outcome if the file makes the decoder fail, in whatever way. Raise StorageFault if the scratch disk is
+    full.
     """
     if measured.is_image:
         return _extract_image(source, measured, config, scratch, finish)
@@ -82,7 +83,7 @@ def extract(
 
 
 def _decoded(attempts: _FfmpegRuns, span: Span, config: BuildConfig, most: int) -> Extracted | ClipOutcome:
-    """Begin further and further back, until the frame is there that the span begins with."""
+    """Begin decoding earlier and earlier, until the frame that the span begins with is decoded."""
     for begin in attempts.starting_points():
         done = attempts.run(begin, most)
         if isinstance(done, ClipOutcome):
@@ -95,7 +96,7 @@ def _decoded(attempts: _FfmpegRuns, span: Span, config: BuildConfig, most: int) 
         if back := _going_back(attempts.times, first + most / config.encode.fps):
             return ClipOutcome("failed", "damaged", f"its time stamps go back from {back[0]:.3f} s to {back[1]:.3f} s")
         if span.start == 0 and span.length is not None and (left := _frame_count(span.length - first, config)) < most:
-            done = attempts.run(begin, left)  # the picture begins late, and nothing is shown after the end of the span
+            done = attempts.run(begin, left)  # the video begins late, and nothing may be shown after the span's end
             if isinstance(done, ClipOutcome):
                 return done
         return Extracted(attempts.cpu_seconds, done.stderr, first)
@@ -106,7 +107,7 @@ def _decoded(attempts: _FfmpegRuns, span: Span, config: BuildConfig, most: int) 
 
 
 class _FfmpegRuns:
-    """Runs of ffmpeg on one span. `times` are those of the frames that the last one decoded."""
+    """Runs of ffmpeg on one span. `times` are those of the frames that the last run decoded, in seconds."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class _FfmpegRuns:
         return starting_points(self._source, self._span, self._measured, self._clock, limits, self._scratch)
 
     def run(self, begin: float, most: int) -> child_process.ChildResult | ClipOutcome:
-        """Decode from a time on, and make at most so many frames."""
+        """Decode from the time `begin` in seconds, and make at most `most` frames."""
         noted = self._scratch / "times.txt"
         noted.unlink(missing_ok=True)
         options = self._clock | ({"ss": f"{begin:.3f}", "noaccurate_seek": None} if begin > 0 else {})
@@ -150,7 +151,10 @@ class _FfmpegRuns:
 def _extract_image(
     source: Path, measured: Measured, config: BuildConfig, scratch: Path, finish: OutputBuilder
 ) -> Extracted | ClipOutcome:
-    """Pillow decodes it, in a process of its own: it knows profiles, orientation, transparency and damage."""
+    """Extract the picture of an image. Pillow decodes it in a child process.
+
+    Pillow handles color profiles, orientation and transparency, and reports damage.
+    """
     plain = scratch / "still.ppm"
     shown = child_process.run([sys.executable, "-P", still_image.__file__, str(source), str(plain)], config.limits)
     if shown.code != 0:
@@ -171,7 +175,7 @@ def _extract_image(
 
 
 def _run(line: list[str], config: BuildConfig, scratch: Path) -> child_process.ChildResult | ClipOutcome:
-    """Run ffmpeg. One that crashes gets another chance, since the machine may have been short of memory."""
+    """Run ffmpeg. Repeat it if it crashes, since the machine may have been short of memory."""
     cpu_seconds = 0.0
     for _ in range(_CRASHES_ALLOWED):
         done = ffmpeg.run(line, config.limits)
@@ -187,15 +191,16 @@ def _run(line: list[str], config: BuildConfig, scratch: Path) -> child_process.C
 def _picture(
     source: Path, span: Span, options: dict[str, str | None], measured: Measured, config: BuildConfig, noted: Path
 ) -> ffmpeg_line.nodes.Stream:
-    """Return the clip's frames at the configured rate and size, in square pixels; each decoded frame's time goes to a
-    file.
+    """Return the clip's frames at the configured rate and size, in square pixels.
+
+    The time of each decoded frame is written to the file `noted`.
     """
-    # A picture of another size would begin the clip anew in the middle of it.
+    # Without drop_changed, a picture of another size would make the clip begin again in the middle.
     options = {**options, "format_whitelist": CONTAINERS, "drop_changed": "1"}
     if measured.decoder:
         options["c:v"] = measured.decoder
     if measured.codec == "HEVC":
-        options["err_detect:v"] = "explode"  # else its decoder says nothing of a picture that is cut off
+        options["err_detect:v"] = "explode"  # else its decoder does not report a picture that is cut off
     stream = ffmpeg_line.input(f"file:{source}", threads=1, protocol_whitelist="file", **options)
     stream = stream[measured.stream]
     if measured.codec in _WITHOUT_SYNC:
@@ -206,7 +211,7 @@ def _picture(
         stream = stream.filter("trim", end=f"{span.end:.3f}")
     stream = stream.filter("metadata", mode="add", key="seen", value="1")
     stream = stream.filter("metadata", mode="print", file=str(noted))
-    # From here on times count from the span's start, and where none was given from the first frame.
+    # From here on, times count from the span's start; from the first frame if the span has no start.
     stream = stream.filter("setpts", f"PTS-{round(span.start * _MICROSECONDS)}" if span.start > 0 else "PTS-STARTPTS")
     stream = stream.filter("fps", fps=config.encode.fps, round="near", start_time=0)
     matrix = measured.color.matrix_of(max(measured.width, measured.height))
@@ -224,7 +229,7 @@ def _covering_size(width: int, height: int) -> dict[str, str]:
 
 
 def arguments(line: ffmpeg_line.nodes.OutputStream) -> list[str]:
-    """Ffmpeg's arguments for one output: single-threaded, silent but for warnings, and patient with bad packets."""
+    """Return ffmpeg's arguments for one output: single-threaded, logging only warnings, tolerating bad packets."""
     quiet = ["-hide_banner", "-nostdin", "-loglevel", "level+warning", "-max_error_rate", "1"]
     threads = ["-filter_threads", "1", "-filter_complex_threads", "1"]
     return [*quiet, *threads, *ffmpeg_line.get_args(line, overwrite_output=True)]
@@ -238,8 +243,9 @@ def _decoded_times(path: Path) -> list[float]:
 
 
 def _first_shown(times: Sequence[float], span: Span, config: BuildConfig) -> float | None:
-    """Return the time of the frame that is shown as the clip begins: the last that has come, or without a start the
-    first.
+    """Return the time of the frame with which the clip begins: the last one due by then. None if there is none.
+
+    If the span begins at 0, it is the first frame.
     """
     if span.start == 0:
         return next(iter(times), None)
@@ -248,18 +254,19 @@ def _first_shown(times: Sequence[float], span: Span, config: BuildConfig) -> flo
 
 
 def _going_back(times: Sequence[float], end: float) -> tuple[float, float] | None:
-    """Return two times between which time stamps go back within the clip, as at the join of two recordings."""
+    """Return two times between which time stamps go back in the clip, as where two recordings are joined; else None."""
     return next(((one, other) for one, other in pairwise(times) if other < one <= end), None)
 
 
 def expected_frames(span: Span, measured: Measured, config: BuildConfig, first: float = 0.0) -> int:
-    """Return how many frames span and duration promise if the first frame is shown at `first`; 1 for an unknown
-    duration.
+    """Return how many frames span and duration promise if the first frame is shown at `first` seconds.
+
+    Return 1 for an unknown duration.
     """
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
     if measured.seeking != "index" and span.length is not None:
-        return max_frames(span, measured, config)  # headers of such files tell little of their end
+        return max_frames(span, measured, config)  # headers of such files do not give their end reliably
     left = measured.duration - span.start
     if span.start == 0 and span.length is None:
         left = min(left, measured.end - first)
@@ -267,7 +274,7 @@ def expected_frames(span: Span, measured: Measured, config: BuildConfig, first: 
 
 
 def max_frames(span: Span, measured: Measured, config: BuildConfig) -> int:
-    """Return how many frames a clip may have. The last source frame of a span may last longer than the span."""
+    """Return the highest number of frames of a clip. The last source frame of a span may last longer than the span."""
     if measured.is_image:
         return 1
     most = config.encode.max_frames
@@ -291,13 +298,13 @@ def failure_outcome(done: child_process.ChildResult, config: BuildConfig, progra
 
 
 def _last_line(stderr: str) -> str:
-    """Return the last thing that was said."""
+    """Return the last message without its log level, cut to a length; "" if there is none."""
     return _LEVEL.sub("", stderr.splitlines()[-1])[:_EVIDENCE_CHARACTERS] if stderr else ""
 
 
 def raise_if_disk_full(stderr: str, scratch: Path) -> None:
-    """Raise StorageFault: that is not the clip's fault."""
-    # At the end of a line it is ffmpeg that speaks; elsewhere it may be the name of a file.
+    """Raise StorageFault if the scratch disk is full, since that is not the clip's fault."""
+    # At the end of a line the words are ffmpeg's; elsewhere they may be part of a file's name.
     said = any(line.endswith(f": {os.strerror(errno.ENOSPC)}") for line in stderr.splitlines())
     if said or shutil.disk_usage(scratch).free < 1 << 20:
         raise StorageFault(

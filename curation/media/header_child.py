@@ -1,10 +1,11 @@
-"""The process that reads the headers of untrusted files. Run by `header_reader.py`, with its end of a pipe:
+"""The process that reads the headers of untrusted files. `header_reader.py` starts it with its end of a pipe:
 
     python header_child.py DESCRIPTOR
 
-Each request is a JSON object: the bounds, and `path`, or null if the parent reads the file for it. The answer is a JSON
-object with `measured`, `raised` or `fault`; any number of `read`s may come before it, which the parent answers with
-bytes. The process ends when the parent hangs up, which it also does by dying, and when a request exceeds the bounds.
+Each request is a JSON object: the limits, and `path`, which is null if the parent reads the file for the child. The
+answer is a JSON object with `measured`, `raised` or `fault`. Any number of `read` requests may come before the answer;
+the parent replies to each with bytes. The process ends when the parent closes the pipe or dies, and when a request
+exceeds the limits.
 
 Tested in tests/curation/media/test_header_reader.py.
 """
@@ -30,12 +31,12 @@ from nextscene.curation.media.probe import ImplausibleHeader, NoVideo, Unreadabl
 
 BUFFER_BYTES = 64 << 10
 OUT_OF_MEMORY = errno.ENOMEM
-"""The exit status of a process that the bound on memory has ended."""
+"""The exit status of a process that exceeded the memory limit."""
 _EXPECTED = (UnreadableFile, NoVideo, ImplausibleHeader)
 
 
 class _ServedFile(SizedFile):
-    """A file that the parent reads."""
+    """A file that the parent process reads for this one."""
 
     def __init__(self, line: Connection, size: int) -> None:
         super().__init__(size)
@@ -48,7 +49,7 @@ class _ServedFile(SizedFile):
 
 
 def _answer(line: Connection, path: str | None, size: int) -> dict[str, Any]:
-    """Measure one file. Raise MemoryError."""
+    """Measure one file and return the answer for the parent. Raise MemoryError."""
     try:
         if path is None:
             return {"measured": asdict(measure(io.BufferedReader(_ServedFile(line, size), BUFFER_BYTES)))}
@@ -78,13 +79,13 @@ def _serve(line: Connection) -> None:
             return
         _bound(request["seconds"], request["memory"])
         answer = _answer(line, request["path"], request["size"])
-        # What a file has left of the memory must be enough for those after it.
+        # The memory that this file left over must be enough for the files after it.
         answer["is_last"] = _bytes_in_use() > (at_start + request["memory"]) // 2
         line.send_bytes(json.dumps(answer).encode())
 
 
 def _bound(seconds: float, memory: int) -> None:
-    """Have the kernel end this process after so many more seconds of CPU time, and give it no more memory than that."""
+    """Make the kernel end this process after `seconds` more of CPU time, and limit its memory to `memory` bytes."""
     most = {resource.RLIMIT_CPU: int(time.process_time() + seconds) + 1, resource.RLIMIT_AS: memory}
     for kind, soft in most.items():
         _, hard = resource.getrlimit(kind)
@@ -92,7 +93,7 @@ def _bound(seconds: float, memory: int) -> None:
 
 
 def _bytes_in_use() -> int:
-    """Of the address space, which is what is bounded; 0 where the system does not tell."""
+    """Return the size in bytes of the address space, which is what is limited; 0 if the system does not report it."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
             return int(file.read().split()[0]) * resource.getpagesize()

@@ -1,7 +1,7 @@
-"""Headers read in a child process, with limits on CPU time and memory: an untrusted file may hang or kill its reader.
+"""Headers read in a child process with limits on CPU time and memory, as an untrusted file may hang or kill its reader.
 
-Each process that reads headers has one such child, which is kept from file to file. It holds no credential: what is on
-no local disk is read for it.
+Each process that reads headers has one such child, which is kept from file to file. The child has no credentials: files
+that are not on a local disk are read for it.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from nextscene.curation.media.color import Color
 from nextscene.curation.media.probe import ImplausibleHeader, Measured, NoVideo, UnreadableFile
 
 _MAX_READS = 10_000
-"""Of 64 KiB: what a file takes that is read for the child. Sound ones take some dozen."""
+"""Limit for the reads of 64 KiB that one file may take if it is read for the child. Sound files take some dozens."""
 _MAX_ANSWER_BYTES = 1 << 20
 _AT_WORK_SECONDS = 0.1
-"""Of CPU time. A child that has used less of it in so long a time waits for a disk."""
+"""Least CPU time of a working child within `limits.clip_seconds`. A child that used less waits for a disk."""
 _ERRORS: Mapping[str, type[Exception]] = {
     error.__name__: error for error in (UnreadableFile, NoVideo, ImplausibleHeader, RuntimeError)
 }
 
 
 class HeaderError(Exception):
-    """The headers of a file cannot be read within the bounds."""
+    """An error: the headers of a file cannot be read within the limits."""
 
 
 class HeaderReader:
-    """Measures files in a child process, which is started when first needed and anew after each death."""
+    """A reader of files' headers in a child process, which is started when first needed and again after each death."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: ChildServer | None = None
 
     def measure(self, file: BinaryIO | Path, limits: RunLimits) -> Measured:
-        """Return what `curation.media.probe.measure` does, or raise what it raises.
+        """Return what `curation.media.probe.measure` returns, or raise what it raises.
 
-        A path must be a link without neighbors. Raise HeaderError for a file that exceeds the bounds twice, the second
-        time in a child of its own; OSError when it cannot be read; RunStopped when the child cannot be started.
+        A path must be a link without neighbors. Raise HeaderError if a file exceeds the limits twice, the second time
+        in a new child; OSError if it cannot be read; RunStopped if the child cannot be started.
         """
         with self._lock:
             try:
@@ -84,13 +84,13 @@ class HeaderReader:
             child.end()
 
     def forget(self) -> None:
-        """After a fork: the child is the parent's."""
+        """Drop the child after a fork: it belongs to the parent process."""
         self._lock = threading.Lock()
         self._child = None
 
 
 def _start_child() -> ChildServer:
-    """Raise RunStopped."""
+    """Start a child process. Raise RunStopped if that fails."""
     try:
         return ChildServer(header_child.__file__, environment=clean_python_environment())
     except OSError as error:
@@ -100,7 +100,10 @@ def _start_child() -> ChildServer:
 
 
 def _answer(child: ChildServer, file: BinaryIO | Path, limits: RunLimits) -> dict[str, Any]:
-    """Raise HeaderError if the child does not live to answer, OSError when the file cannot be read."""
+    """Return the child's answer. Raise HeaderError if the child dies before it answers or reads too often.
+
+    Raise OSError if the file cannot be read.
+    """
     served = None if isinstance(file, Path) else file
     request = {
         "path": str(file) if served is None else None,
@@ -130,7 +133,7 @@ def _receive(child: ChildServer, limits: RunLimits) -> bytes:
     used = -1.0
     while not child.pipe.poll(limits.clip_seconds):
         before, used = used, child.cpu_seconds()
-        if used - before < _AT_WORK_SECONDS:  # else the kernel ends it when its time is up
+        if used - before < _AT_WORK_SECONDS:  # a child at work is ended by the kernel when its time is up
             raise TimeoutError(errno.ETIMEDOUT, f"its disk has not answered in {limits.clip_seconds:g} s")
     try:
         return child.pipe.recv_bytes(_MAX_ANSWER_BYTES)
@@ -149,7 +152,7 @@ def _death(child: ChildServer, limits: RunLimits) -> HeaderError:
 
 
 HEADER_READER = HeaderReader()
-"""The one of this process."""
+"""The header reader of this process."""
 
 atexit.register(HEADER_READER.close)
 os.register_at_fork(after_in_child=HEADER_READER.forget)

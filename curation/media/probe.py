@@ -1,4 +1,4 @@
-"""Probing: the properties of a file by its headers, without decoding a frame."""
+"""Probing: the properties of a file from its headers, without decoding a frame."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ UNKNOWN_DURATION = -1.0
 _HEAD_BYTES = 1024
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BINARY = frozenset(range(32)) - frozenset(b"\t\n\f\r")
-"""Bytes of which every container and image has some in its first kilobyte, and no text has any."""
+"""Bytes that occur in the first kilobyte of every container and image, and in no text."""
 
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
-# What any other codec decodes to may have an alpha channel, which headers do not tell.
+# The pictures of all other codecs may have an alpha channel, which headers do not show.
 _WITHOUT_ALPHA = frozenset(
     [
         "AV1",
@@ -53,15 +53,15 @@ _WITHOUT_ALPHA = frozenset(
         "YUV",
     ]
 )
-# Of these MediaInfo reads the container only, not what the pictures say of themselves.
+# For these MediaInfo reads only the container, not the tags inside the pictures.
 _READ_BY_FFMPEG = frozenset(["AV1", "VP8", "VP9"])
-# Their transparency is a second video beside the first, which only these decoders of ffmpeg read.
+# Their transparency is a second video beside the first. Of ffmpeg's decoders only these read it.
 _DECODERS_OF_ALPHA = {"VP8": "libvpx", "VP9": "libvpx-vp9"}
-# Without an index ffmpeg finds a place by guessing, and it need not be a keyframe.
+# Without an index ffmpeg guesses a place to seek to, and it may not be a keyframe.
 _WITHOUT_INDEX = frozenset(["BDAV", "MPEG-PS", "MPEG-TS", "Ogg"])
-# By so many milliseconds the end of a file without an index may be later than its headers tell.
+# Milliseconds by which the end of a file without an index may be later than its headers say.
 _GUESSED = 10_000.0
-# An AVI whose clock ticks faster than any camera has frames that were left out, which ffmpeg miscounts after a seek.
+# An AVI whose frame rate is higher than any camera's has left-out frames, which ffmpeg miscounts after a seek.
 _FASTEST_CAMERA = 240.0
 _MATROSKA_HEAD_BYTES = 64 << 10
 _CLUSTER = b"\x1f\x43\xb6\x75"
@@ -72,26 +72,26 @@ _MAX_ASPECT = 4.0
 
 
 class UnreadableFile(Exception):
-    """No demuxer makes sense of the file."""
+    """An error: no demuxer can read the file."""
 
 
 class NoVideo(Exception):
-    """The file is sound and holds neither video nor image."""
+    """An error: the file is readable but has neither video nor image."""
 
 
 class ImplausibleHeader(Exception):
-    """A header claims what no camera records: the clip would not look as it was meant."""
+    """An error: a header has values that no camera records, so that the clip would not look as intended."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A file as displayed: size in square pixels after rotation.
+    """A file as displayed: `width` and `height` are in square pixels after rotation.
 
-    `duration` is the length of the video in seconds: 0 for an image, UNKNOWN_DURATION if the headers do not tell. `end`
-    is the latest time at which it can end, on the clock of the file, whose zero is the begin of its earliest stream.
-    `stream` is the video as ffmpeg names it: by its number, covers left out, or by its id. `decoder` names one of
-    ffmpeg's where its own choice would leave out transparency. `seeking` is how a place in the file is found: by its
-    index; by looking at packets, where ffmpeg would guess; or not at all, where times are wrong after a seek.
+    `duration` is the length of the video in seconds: 0 for an image, UNKNOWN_DURATION if the headers do not give it.
+    `end` is the latest time in seconds at which it can end. It counts from the begin of the file's earliest stream.
+    `stream` is ffmpeg's name of the video: its number without counting covers, or its id. `decoder` names a decoder of
+    ffmpeg if the default one would ignore transparency; "" stands for the default. `seeking` says how a place in the
+    file is found: by its index; by reading packets, if ffmpeg would guess; or never, if times are wrong after a seek.
     """
 
     is_image: bool
@@ -108,10 +108,10 @@ class Measured:
 
 
 def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
-    """Read a seekable file's headers. Raise Unreadable, NoVideo or ImplausibleHeader, with what the demuxer said.
+    """Measure a seekable file by its headers. Raise UnreadableFile, NoVideo or ImplausibleHeader, with the reason.
 
-    `alias` is the same file by a path, which takes MediaInfo two thirds of the time; a path without neighbors, among
-    which it would look for other parts of the file.
+    `alias` is a path to the same file, with which MediaInfo takes two thirds of the time. The path must not have
+    neighbors, since MediaInfo would search them for other parts of the file.
     """
     if file.seek(0, os.SEEK_END) == 0:
         raise UnreadableFile("the file is empty")
@@ -130,12 +130,12 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
         return recording
     if not shown:
         raise _second_opinion(file)
-    # Of several videos the one that is flagged default is meant, of several of those the first.
+    # Of several videos, choose the first that is not flagged as "not default", else the first.
     place, chosen = next((one for one in shown if one[1].default != "No"), shown[0])
     measured = _measured_video(chosen, place, container, lasts)
     if measured.color.is_hdr:
         measured = replace(measured, color=replace(measured.color, peak=headers.peak(place)))
-    # MPEG-4 tells delays by edit lists, which are part of the duration; what it calls a delay is a time code.
+    # MPEG-4 has delays in edit lists, which are part of the duration. What MediaInfo calls its delay is a time code.
     if chosen.milliseconds_late and container != "MPEG-4" and measured.end != UNKNOWN_DURATION:
         late = max(0.0, chosen.milliseconds_late - headers.earliest_audio())
         measured = replace(measured, end=measured.end + late / 1000)
@@ -149,13 +149,14 @@ def measure(file: BinaryIO, alias: Path | None = None) -> Measured:
 
 
 def _is_text(head: bytes) -> bool:
-    """Return whether MediaInfo must not see it: it goes where a playlist or an XML manifest sends it, over the network
-    too.
+    """Return whether a file is text, which MediaInfo must not read.
+
+    MediaInfo opens whatever a playlist or an XML manifest names, even over the network.
     """
     if head.startswith(_UTF_16):
         head = head.decode("utf-16", "replace").encode()
     words = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    # A transport stream may begin with any byte, but not go on in letters.
+    # A transport stream may begin with any byte, but letters do not follow it.
     is_markup = words.startswith(b"<") and words[:8].isascii() and words[:8].decode().isprintable()
     return is_markup or words.startswith(b"#EXTM3U") or not _BINARY.intersection(head)
 
@@ -166,7 +167,7 @@ def _is_image(head: bytes) -> bool:
 
 
 def _measured_image(file: BinaryIO) -> Measured | None:
-    """Return an image by its own headers, turned as its Exif says; None if it is of another kind after all."""
+    """Return an image measured by its headers, turned as its Exif data says; None if Pillow cannot read it."""
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -180,7 +181,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImplausibleHeader(f"an image of more than {MAX_PIXELS:,} pixels")
-    if orientation in (5, 6, 7, 8) and image.format != "TIFF":  # which Pillow turns by itself
+    if orientation in (5, 6, 7, 8) and image.format != "TIFF":  # Pillow turns a TIFF by itself
         width, height = height, width
     codec = str(image.format)
     return Measured(
@@ -189,7 +190,7 @@ def _measured_image(file: BinaryIO) -> Measured | None:
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """Return the Exif data in front of the pixels; `getexif` would decode a whole PNG to look behind them."""
+    """Return the Exif data before the pixels. For a PNG, `getexif` would decode all pixels to search behind them."""
     if image.format != "PNG":
         return image.getexif()
     exif = Image.Exif()
@@ -199,11 +200,14 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 
 def _measured_video(track: Track, place: int, container: str, whole: str) -> Measured:
-    """Raise ImplausibleHeader."""
+    """Return the measurements of a video from MediaInfo's report. `whole` is the container's duration.
+
+    Raise ImplausibleHeader.
+    """
     width, height = _displayed(track)
     # An edit list may show less than is stored, or promise more than that by starting late.
     lasts = milliseconds(track.shown, milliseconds(whole, 1000 * UNKNOWN_DURATION))
-    # Of a recording that begins in the middle only what can be decoded counts as its video.
+    # If a recording begins in the middle of a picture, only the part that can be decoded counts as its video.
     latest = lasts if container not in _WITHOUT_INDEX or lasts < 0 else max(lasts, milliseconds(whole, 0.0)) + _GUESSED
     return Measured(
         is_image=False,
@@ -221,8 +225,9 @@ def _measured_video(track: Track, place: int, container: str, whole: str) -> Mea
 
 
 def _measured_recording(file: BinaryIO) -> Measured | None:
-    """Probe with FFmpeg a recording that begins in the middle of a picture, which MediaInfo gives up; None if it does,
-    too.
+    """Measure a recording that begins in the middle of a picture, by FFmpeg, since MediaInfo fails on it.
+
+    Return None if FFmpeg fails too.
     """
     try:
         with _demuxed(file) as container:
@@ -246,7 +251,7 @@ def _measured_recording(file: BinaryIO) -> Measured | None:
 
 
 def _displayed(track: Track) -> tuple[int, int]:
-    """Raise ImplausibleHeader for what would come out as no picture of this file."""
+    """Return width and height in square pixels after rotation. Raise ImplausibleHeader for impossible values."""
     aspect = abs(number(track.aspect, 1.0)) or 1.0
     if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         raise ImplausibleHeader(f"pixels {track.aspect} times as wide as high")
@@ -260,7 +265,7 @@ def _displayed(track: Track) -> tuple[int, int]:
 
 
 def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
-    """With FFmpeg's word on color tags that stand in the pictures, and on a layer of transparency."""
+    """Return the measurements with color tags inside the pictures and with transparency, both read by FFmpeg."""
     try:
         with _demuxed(file) as container:
             video = [stream for stream in container.streams.video if _kind(stream) == "video"][place]
@@ -271,13 +276,13 @@ def _completed(measured: Measured, file: BinaryIO, place: int) -> Measured:
                 int(video.codec_context.color_primaries),
             )
     except (av.FFmpegError, IndexError):
-        return measured  # the cut will meet the same, and say so
+        return measured  # the cut will fail in the same way, and report it
     decoder = _DECODERS_OF_ALPHA.get(measured.codec, "") if has_alpha else ""
     return replace(measured, color=color, decoder=decoder, may_have_alpha=bool(decoder))
 
 
 def _matroska_roll(file: BinaryIO) -> float:
-    """Return the rotation of a Matroska in degrees, which MediaInfo does not report."""
+    """Return the rotation of a Matroska file in degrees. MediaInfo does not report it."""
     file.seek(0)
     head = file.read(_MATROSKA_HEAD_BYTES).partition(_CLUSTER)[0]
     if found := _ROLL.search(head):
@@ -287,7 +292,7 @@ def _matroska_roll(file: BinaryIO) -> float:
 
 
 def _turned(measured: Measured, degrees: float) -> Measured:
-    """Raise ImplausibleHeader for a turn that is not a quarter."""
+    """Return the measurements turned by `degrees`. Raise ImplausibleHeader if these are not multiples of 90."""
     if not math.isfinite(degrees) or round(degrees) % 90:
         raise ImplausibleHeader(f"a picture turned by {degrees:g} degrees")
     if round(degrees) % 180 == 90:
@@ -296,7 +301,7 @@ def _turned(measured: Measured, degrees: float) -> Measured:
 
 
 def _second_opinion(file: BinaryIO) -> UnreadableFile | NoVideo:
-    """FFmpeg's word on a file in which MediaInfo sees no video."""
+    """Return the error for a file in which MediaInfo finds no video, as FFmpeg sees the file."""
     try:
         with _demuxed(file) as container:
             kinds = sorted({_kind(stream) for stream in container.streams})
@@ -311,7 +316,7 @@ def _second_opinion(file: BinaryIO) -> UnreadableFile | NoVideo:
 
 @contextmanager
 def _demuxed(file: BinaryIO) -> Iterator[av.container.InputContainer]:
-    """Raise av.FFmpegError, but MemoryError where memory is what is missing."""
+    """Open a file with FFmpeg's demuxers. Raise av.FFmpegError, or MemoryError for a lack of memory."""
     file.seek(0)
     try:
         with av.open(file, "r", options={"protocol_whitelist": "none"}) as container:

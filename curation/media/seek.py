@@ -1,4 +1,4 @@
-"""Seeking: where decoding must begin so that the first frame of a span is whole.
+"""Seeking: the places where decoding must begin so that the first frame of a span is whole.
 
 Tested in tests/moments/test_moments.py.
 """
@@ -16,13 +16,13 @@ from nextscene.curation.config import RunLimits
 from nextscene.curation.media.probe import Measured
 from nextscene.curation.sources import OPEN_END
 
-# What may be inside a file that a stranger made: containers only, no playlists that open further files.
+# Formats allowed for untrusted files: containers only, since playlists would open further files.
 CONTAINERS = "asf,avi,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,m4v,mxf,ogg"
 
 _FIRST_STEP_SECONDS = 12.0
 _STEPS_GROW = 4
 _SEEK_EARLIER_SECONDS = 3 / 23
-"""By so much ffmpeg seeks earlier than it is told in a video whose frames are reordered."""
+"""Seconds by which ffmpeg seeks earlier than requested in a video whose frames are reordered."""
 _WELL_BEFORE_SECONDS = 0.3
 _FLAGS = re.compile(r"F=0x([0-9A-F]+)")
 _KEY_FLAG = 1
@@ -31,7 +31,7 @@ _TIMING = re.compile(r"Duration: (?:(\d+):(\d+):([\d.]+)|N/A), start: (-?[\d.]+)
 
 @dataclass(frozen=True)
 class Span:
-    """What is cut from a file: seconds from its start, and how long, or None to its end."""
+    """The part to cut from a file, in seconds: its start, and its length or None for the rest of the file."""
 
     start: float
     length: float | None
@@ -47,16 +47,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Timing:
-    """When the earliest stream of a file begins, by its own time stamps, and how long it lasts, in seconds."""
+    """The begin of a file's earliest stream by its own time stamps, and the file's duration, in seconds."""
 
     begin: float
     duration: float | None
 
 
 def timing(source: Path, limits: RunLimits) -> Timing | None:
-    """Ffmpeg's word on it, from the first and the last time stamps; None for a file that it cannot open."""
+    """Return ffmpeg's timing of a file, from its first and last time stamps; None if ffmpeg cannot open it."""
     line = ["-hide_banner", "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS]
-    said = ffmpeg.run([*line, "-i", f"file:{source}"], limits).stderr  # without an output it only looks, and complains
+    said = ffmpeg.run([*line, "-i", f"file:{source}"], limits).stderr  # without an output it only reports, and fails
     if not (found := _TIMING.search(said)):
         return None
     hours, minutes, seconds, begin = found.groups()
@@ -65,11 +65,11 @@ def timing(source: Path, limits: RunLimits) -> Timing | None:
 
 
 ClockOptions = dict[str, str | None]
-"""Options for ffmpeg's input by which times count from the begin of the file's earliest stream."""
+"""Options for ffmpeg's input that make times count from the begin of the file's earliest stream."""
 
 
 def clock_options(source: Path, measured: Measured, limits: RunLimits) -> ClockOptions | None:
-    """None for a file of which ffmpeg does not tell when it begins."""
+    """Return the clock options for a file; None if ffmpeg does not report when it begins."""
     if measured.seeking == "index":
         return {"copyts": None, "start_at_zero": None}
     # In a broadcast ffmpeg counts from the earliest of the streams that it uses.
@@ -80,9 +80,9 @@ def clock_options(source: Path, measured: Measured, limits: RunLimits) -> ClockO
 def starting_points(
     source: Path, span: Span, measured: Measured, ticks: ClockOptions, limits: RunLimits, scratch: Path
 ) -> Iterator[float]:
-    """Yield times to begin decoding at, in seconds, each to be tried if the one before was too late.
+    """Yield times in seconds at which to begin decoding. Try each one if the previous one was too late.
 
-    The last is the begin of the file.
+    The last is 0, the begin of the file.
     """
     if span.start > 0 and measured.seeking == "index":
         yield span.start
@@ -93,7 +93,7 @@ def starting_points(
 
 @dataclass(frozen=True)
 class _Packet:
-    """A packet of a video: when it is decoded and shown, in seconds, and whether it is a keyframe."""
+    """A packet of a video: its decoding and display times in seconds, and whether it is a keyframe."""
 
     decoded: float
     shown: float
@@ -101,7 +101,7 @@ class _Packet:
 
 
 def _before_keyframe(packets: Sequence[_Packet]) -> Iterator[float]:
-    """Yield a time for which ffmpeg seeks to the first packet, which is a keyframe, and one well before it."""
+    """Yield a time from which ffmpeg seeks to the first packet, which is a keyframe, and a time well before it."""
     if packets:
         key = packets[0]
         following = packets[1].decoded if len(packets) > 1 else key.decoded
@@ -113,14 +113,15 @@ def _before_keyframe(packets: Sequence[_Packet]) -> Iterator[float]:
 def _packets_before(
     source: Path, span: Span, measured: Measured, ticks: ClockOptions, limits: RunLimits, scratch: Path
 ) -> list[_Packet]:
-    """Return the packets from the last keyframe on that is shown by the span's start; none if that is the first there
-    is.
+    """Return the packets from the last keyframe that is shown by the span's start.
+
+    Return an empty list if none was found after the begin of the file; then decoding must begin there.
     """
     report = scratch / "packets.txt"
     options = [word for name, value in ticks.items() for word in (f"-{name}", value) if word is not None]
     step = _FIRST_STEP_SECONDS
     while (begin := span.start - step) > 0:
-        # Ffmpeg copies packets from the first keyframe on, and decodes none.
+        # Ffmpeg copies packets from the first keyframe on, without decoding.
         ffmpeg.run(
             [
                 "-hide_banner",
@@ -157,7 +158,7 @@ def _packets_before(
 
 
 def _packets(report: Path) -> Iterator[_Packet]:
-    """Read a `framecrc` file, which leaves out the flags of a packet that is a keyframe and nothing else."""
+    """Yield the packets of a `framecrc` file. It leaves out the flags of a packet whose only flag is "keyframe"."""
     if not report.exists():
         return
     base = Fraction(1)

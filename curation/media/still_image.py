@@ -1,9 +1,10 @@
-"""A still image as plain R'G'B': run in a process of its own, since a stranger's file is decoded here.
+"""Conversion of a still image to plain R'G'B', in a process of its own, since untrusted files are decoded here.
 
     python still_image.py SOURCE TARGET
 
-writes a PPM of 8 bits: turned upright, in sRGB by its ICC profile, what is transparent composited over white. Ends with
-one line on stderr and status 1 for an image that is damaged, status 2 for one of a kind that cannot be shown.
+This writes a PPM of 8 bits: turned upright, converted to sRGB by its ICC profile, and composited over white where it is
+transparent. The process ends with one line on stderr and status 1 if the image is damaged, or status 2 if its kind
+cannot be shown.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ MAX_PIXELS = 200_000_000
 
 NOT_SHOWN = 2
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
-# Tags of TIFF.
+# Numbers of TIFF tags.
 _BITS_A_SAMPLE = 258
 _PHOTOMETRIC = 262
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
-"""What Pillow raises for a file that it cannot read."""
+"""The errors that Pillow raises for a file that it cannot read."""
 
 
 class NotShownError(Exception):
-    """Nothing says which numbers are white."""
+    """An error: nothing in the file says which pixel value is white."""
 
 
 def show(source: str, target: str) -> None:
-    """Write the image at `source` as a PPM to `target`. Raise one of `_BROKEN`, or MemoryError."""
+    """Write the image at `source` as a PPM to `target`. Raise NotShownError, one of `_BROKEN`, or MemoryError."""
     with Image.open(source, formats=FORMATS) as image:
         image.load()
         tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
@@ -57,7 +58,7 @@ def _of_eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """Convert by the image's own profile; one that does not fit its pixels is ignored."""
+    """Convert to sRGB by the image's own profile. Ignore a profile that does not fit its pixels."""
     has_alpha = image.has_transparency_data
     if image.mode in ("P", "PA", "1"):
         image = image.convert("RGBA" if has_alpha else "RGB")
@@ -73,7 +74,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 
 def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Raise PyCMSError or OSError for a profile of another color space."""
+    """Convert to sRGB by an ICC profile. Raise PyCMSError or OSError if the profile is for another color space."""
     alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
     solid = image.convert("RGB" if image.mode == "RGBA" else "L") if alpha else image
     transform = ImageCms.buildTransform(

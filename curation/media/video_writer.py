@@ -1,4 +1,4 @@
-"""Writing generated frames as a video, encoded as the clips of a dataset are by default."""
+"""The writer of generated frames as a video, encoded as the clips of a dataset are by default."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _AS_DATA = BuildConfig()
 
 
 class EncodeFailed(OSError):
-    """Ffmpeg did not come to the end of a clip. The message has its last words."""
+    """An error: ffmpeg failed to encode a clip. The message ends with ffmpeg's last one."""
 
 
 def encode_video(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: float) -> None:
-    """Publish pictures [F, H, W, RGB] as an MP4 at `path` in `out`, whole or not at all.
+    """Publish pictures, uint8 [F, H, W, RGB], as an MP4 at `path` in `out`. The file appears atomically.
 
-    Raise ValueError for sides that are not even, NotWritten, StorageFault.
+    Raise ValueError if a side is odd, EncodeFailed, or StorageFault.
     """
     _, height, width, _ = video.shape
     if height % 2 or width % 2:
@@ -44,7 +44,7 @@ def encode_video(video: npt.NDArray[np.uint8], out: Storage, path: str, fps: flo
 
 
 def _command(raw: Path, clip: Path, frames: int, size: tuple[int, int], fps: float) -> list[str]:
-    """Ffmpeg's arguments. At 16 frames a second MP4's own choice of time scale is that of the data."""
+    """Return ffmpeg's arguments. At 16 frames per second, MP4's default time scale is that of the dataset's clips."""
     rate = f"{fps:.12g}"
     stream = ffmpeg_line.input(
         f"file:{raw}",
