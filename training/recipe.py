@@ -25,7 +25,7 @@ from nextscene.training.config import (
 from nextscene.training.rewards import REWARDS
 
 STAGES = {"connector": "flow_matching", "generator": "flow_matching", "sft": "flow_matching", "rl": "grpo"}
-"""Stage → name of its objective in `training.objectives.OBJECTIVES`, in the order in which stages follow one another.
+"""Stage → name of its objective in `training.objectives.OBJECTIVES`, in the order of the stages.
 
 A new stage is an entry here, and a file in `recipes/`.
 """
@@ -179,9 +179,10 @@ class Recipe:
         return micro_batches // world
 
     def identity_settings(self) -> dict[str, Any]:
-        """Return dotted name → value of every setting that decides the result, by which runs are compared.
+        """Return dotted name → value of every setting that decides the result. Runs are compared by these.
 
-        The length of a run may change when it is resumed, and so may what one lowers when it diverges.
+        Settings that may change when a run is resumed are left out: its length, and settings that a user lowers after a
+        divergence, for example.
         """
         free = (*_FREE_TO_CHANGE, *(() if self.is_reinforcement_learning else ("policy.", "reward.")))
         lasting = {
@@ -194,7 +195,7 @@ class Recipe:
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that a run of an earlier version recorded, by the names that they have today."""
+    """Return settings that a run of an earlier version recorded, with their present names."""
     renamed = renamed_settings(Recipe)
     return {renamed.get(name, name): value for name, value in recorded.items()}
 

@@ -1,4 +1,4 @@
-"""A stage of training put together: data, model, optimizer, and the checkpoint that it starts from.
+"""Construction of a training stage: its data, model and optimizer, and the checkpoint that it starts from.
 
 Tested in tests/training/test_trainer.py and tests/training/test_checkpoint.py.
 """
@@ -45,9 +45,10 @@ from nextscene.training.validation import Validator
 class StageState:
     """A stage, ready for its next step.
 
-    `saved_parameters` names the parameters that differ from the pretrained models: all that this stage and those before
-    it trained, and the whole bridge. `reference` keeps the weights that a stage of reinforcement learning began with:
-    the reference model of its KL divergence. `heldout` and `seen` measure clips of the test and of the training split.
+    `saved_parameters` names the parameters that differ from the pretrained models: all that this stage and earlier
+    stages trained, and the whole bridge. `reference` keeps the initial weights of a stage of reinforcement learning,
+    the reference model of its KL divergence. `heldout` and `seen` validate on clips of the test split and of the
+    training split.
     """
 
     job: TrainingJob
@@ -70,7 +71,7 @@ class StageState:
     gradient_accumulation_steps: int
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of a checkpoint by its name there, sharded as it is in memory."""
+        """Return every tensor of a checkpoint, by its name in the checkpoint, sharded as it is in memory."""
         named = dict(self.model.named_parameters())
         found = {f"model.{name}": named[name].detach() for name in self.saved_parameters}
         state = state_tensors(self.optimizer, self.trained_parameters)
@@ -82,7 +83,7 @@ class StageState:
         return found
 
     def checkpoint_info(self, step: int, loader: Mapping[str, int]) -> CheckpointInfo:
-        """Return the description of a checkpoint after `step` steps, with the state that `loader` had then."""
+        """Return the description of a checkpoint after `step` steps, with the state of the loader at that step."""
         recipe = self.job.recipe
         return CheckpointInfo(
             recipe=recipe.name,
@@ -110,12 +111,12 @@ class StageState:
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
         """Put the weights of the reference model into the model. Only for a stage of reinforcement learning."""
-        assert self.reference  # noqa: S101 – that stage has it
+        assert self.reference  # noqa: S101 – every such stage has it
         with self.reference.swapped_in():
             yield
 
     def export_weights(self) -> dict[str, Tensor]:
-        """Return full tensors on the CPU, averaged where there is an average; empty on ranks other than the leader."""
+        """Return full tensors on the CPU, averaged if there is an average. All ranks but the leader return none."""
         with self.ema_weights():
             named = dict(self.model.named_parameters())
             whole: dict[str, Tensor] = {}
@@ -135,8 +136,8 @@ def bridge_config(model: UnifiedModel) -> dict[str, Any]:
 def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> StageState:
     """Return the stage, resumed if it has a checkpoint. All ranks call this alike.
 
-    Raise UsageError, before anything is written, for whatever does not fit. What it takes to ask Claude is imported
-    only if the recipe asks Claude.
+    Raise UsageError, before anything is written, if recipe, data, models, checkpoint and processes do not fit together.
+    The modules that ask Claude are imported only if the recipe needs them.
     """
     recipe, pretrained = job.recipe, job.pretrained
     accumulation = _gradient_accumulation_steps(recipe, world)
@@ -174,7 +175,7 @@ def build_stage(job: TrainingJob, world: World, observer: TrainingObserver) -> S
         model,
         trained_parameters=learnt,
         saved_parameters=sorted({*learnt, *bridge, *(before.parameters if before else [])}),
-        optimizer=build_optimizer(learnt, recipe.optimizer),  # Prodigy measures distance from the weights of now
+        optimizer=build_optimizer(learnt, recipe.optimizer),  # Prodigy measures distance from the present weights
         ema=EMA(learnt, recipe.optimizer.ema) if recipe.optimizer.ema else None,
         reference=EMA(learnt, 1.0) if recipe.is_reinforcement_learning else None,
         loader=loader,

@@ -1,4 +1,4 @@
-"""What a stage came to, as it is kept beside its checkpoints and told at the end.
+"""The summary of a stage, which is stored next to its checkpoints and printed at its end.
 
 Tested in tests/training/model/test_pretrained.py.
 """
@@ -18,9 +18,10 @@ _FILE = "summary.json"
 
 
 class TextAblation(NamedTuple):
-    """The same clips and noise under their own text and under another clip's.
+    """A comparison of the loss under a clip's own text and under another clip's text, with the same clips and noise.
 
-    `gain` is the mean of how much lower the loss is under the own; `share` that of clips for which it is lower.
+    `gain` is the mean difference: the loss under the other text minus that under the own text. `share` is the share of
+    clips with a lower loss under their own text. `clips` is the number of clips.
     """
 
     clips: int
@@ -33,9 +34,13 @@ UNKNOWN = TextAblation(0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class StageSummary:
-    """`heldout_before`, `heldout_after` and `zero` are losses on held-out clips, -1 where there are none.
+    """The summary of a stage after `step` of its `steps`.
 
-    `reward_first` and `reward_last` are means over the first and the last tenth of the steps, -1 where none is given.
+    `heldout_before`, `heldout_after` and `zero` are losses on held-out clips: at the start, at the end, and of
+    predicting a velocity of zero. They are -1 if there are no held-out clips.
+
+    `reward_first` and `reward_last` are mean rewards over the first and the last tenth of the steps that have rewards,
+    -1 if there are none.
 
     `seen` and `heldout` compare a clip's own text with another's, on clips of the training split and of the test split.
     """
@@ -62,7 +67,7 @@ class StageSummary:
 
     @staticmethod
     def read(folder: Path) -> StageSummary | None:
-        """None where none was written. Raises UsageError."""
+        """Return the summary in a folder, or None if there is none. Raise UsageError if it cannot be read."""
         try:
             value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             pairs = {name: TextAblation(*value[name]) for name in ("seen", "heldout")}
@@ -77,7 +82,7 @@ class StageSummary:
 
 
 def describe_step(numbers: Mapping[str, float]) -> str:
-    """The gist of a step, from what is written down of it."""
+    """Return a short description of a step, from its logged numbers: its reward or its loss."""
     if "reward_mean" in numbers:
         return f"reward {numbers['reward_mean']:.2f}"
     return "no reward" if "missing_judgements" in numbers else f"loss {numbers['loss']:.4f}"

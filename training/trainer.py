@@ -1,4 +1,4 @@
-"""The training loop of one stage, from its first step to its export: the same on one CPU and on any number of GPUs."""
+"""The training loop of one stage, from its first step to its export, on one CPU or on any number of GPUs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from nextscene.training.summary import UNKNOWN, StageSummary
 def train(job: TrainingJob, world: World, observer: TrainingObserver) -> StageSummary:
     """Train a stage to its end, or until the observer asks to stop. All ranks call this alike.
 
-    Raise UsageError for whatever does not fit, TrainingStopped if the run cannot continue, TrainingPaused after a
-    checkpoint if it can continue later, and TooManyBadClips.
+    Raise UsageError if recipe, data, models and checkpoint do not fit together, TrainingStopped if the run cannot
+    continue, TrainingPaused, after a checkpoint, if it can continue later, and TooManyBadClips.
     """
     return _Trainer(job, world, observer).run()
 

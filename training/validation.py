@@ -1,4 +1,4 @@
-"""Validation: the loss on a fixed set of clips under fixed noise, and sample videos of them.
+"""Validation: the loss on a fixed set of clips with fixed noise, and sample videos for these clips.
 
 Tested in tests/training/test_trainer.py.
 """
@@ -38,7 +38,7 @@ _FRAMES_SHOWN = 5
 
 
 class ValidationLoss(NamedTuple):
-    """Mean losses over the clips of a validator: that of the model, and that of predicting a velocity of zero."""
+    """The mean losses over the clips of a validator: of the model, and of predicting a velocity of zero."""
 
     model: float
     zero: float
@@ -46,7 +46,7 @@ class ValidationLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class _ValidationClip:
-    """A clip of this rank. A `weight` of 0 marks padding, which keeps all ranks in step."""
+    """A clip of this rank. A `weight` of 0 marks padding, which gives all ranks the same number of clips."""
 
     number: int
     sample: SampleText
@@ -63,7 +63,7 @@ class _ValidationClip:
 
 
 class Validator:
-    """Up to `max_clips` clips of a mixture, the same for any number of ranks, each of which holds its share of them."""
+    """A validator on up to `max_clips` clips of a mixture, the same for any number of ranks, which share the clips."""
 
     def __init__(
         self,
@@ -126,7 +126,10 @@ class Validator:
 
     @torch.no_grad()
     def save_samples(self, model: UnifiedModel, folder: Path, max_clips: int, steps: int, guidance: float) -> None:
-        """Write a picture for each of up to `max_clips` clips: its frames, and below those of a sample video."""
+        """Write a picture for each of up to `max_clips` clips: its frames, with those of a sample video below.
+
+        Write the clip's text next to it.
+        """
         for clip in self._clips[: -(-min(max_clips, self.count) // self._world.size)]:
             sampled = self._sample_video(model, clip, steps, guidance)
             if clip.weight:
@@ -161,7 +164,7 @@ def _all_gather(mine: dict[int, str], world: World) -> dict[int, str]:
 
 
 def _filmstrip(*videos: Tensor) -> Image.Image:
-    """Return a picture with a row for each of uint8 videos [F, H, W, RGB], of frames evenly spread over it."""
+    """Return a picture with a row of evenly spaced frames for each video, uint8 [F, H, W, RGB]."""
     return Image.fromarray(np.concatenate([np.concatenate(list(_spread_frames(one)), axis=1) for one in videos]))
 
 

@@ -1,1 +1,1 @@
-"""Measurements of the model at its published size on one GPU, with random weights: they need no data, and no Ray."""
+"""Measurements of the model at its published size on one GPU, with random weights. They need neither data nor Ray."""

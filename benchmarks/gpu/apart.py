@@ -1,4 +1,4 @@
-"""Each case in a process of its own, so that neither its memory nor its failure is another case's."""
+"""Measurement of each case in a separate process, so that its memory and its failure do not affect another case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _SECONDS_AT_MOST = 240.0
 
 
 def figures_of(module: str, case: Mapping[str, Any], toy: bool) -> Figures:
-    """What `python -m module CASE` prints last, as JSON; of one that fails, the case and how."""
+    """Run `python -m module CASE`, and return its last line of output, parsed as JSON.
+
+    If the process fails or takes too long, return the case with a `failure`.
+    """
     line = [sys.executable, "-m", module, json.dumps(case), *(["--toy"] if toy else [])]
     try:
         done = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=_SECONDS_AT_MOST, check=True)

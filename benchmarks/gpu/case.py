@@ -1,4 +1,4 @@
-"""One case of `benchmarks.gpu.stage_steps`, measured in a process of its own so that its peak memory is its own."""
+"""One case of `benchmarks.gpu.stage_steps`, in a separate process so that the peak memory is that of this case."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ _FPS = 24.0
 
 @dataclass(frozen=True)
 class Case:
-    """A step of a stage. How the text is read: once without gradient, as ours is; in one sequence with the queries, or
-    in one that is padded before.
+    """A step of a stage.
+
+    `reading` is the way in which Qwen reads the text: `once` without gradient, before the queries, as in our training;
+    `plain`, in one sequence with the queries; `padded`, in one sequence with the queries after padding.
     """
 
     stage: Literal["connector", "sft"]
@@ -58,7 +60,7 @@ def recipe(stage: str) -> Recipe:
 
 
 def measured(case: Case, size: Size) -> dict[str, Any]:
-    """The case and its figures; of one for which there is not enough memory, that it does not fit."""
+    """Return the case and its figures. `fits` is False, and there are no figures, if it runs out of GPU memory."""
     with process_group() as world:
         try:
             return asdict(case) | {"fits": True} | _figures(case, size, world)
@@ -87,7 +89,7 @@ def _figures(case: Case, size: Size, world: World) -> dict[str, Any]:
         "seconds": median,
         "samples_per_second": case.micro_batch / median,
         "loss": loss,
-        "graphs": counters["stats"]["unique_graphs"],  # 0 tells that nothing was compiled
+        "graphs": counters["stats"]["unique_graphs"],  # 0 means that nothing was compiled
     }
     if world.device.type != "cuda":
         return figures
@@ -100,7 +102,7 @@ def _figures(case: Case, size: Size, world: World) -> dict[str, Any]:
 
 
 class _Step:
-    """A model and one micro-batch, learnt from again and again: a step of `training.trainer` without accumulation."""
+    """A model and one micro-batch to take optimizer steps on, as `training.trainer` does, without accumulation."""
 
     def __init__(self, case: Case, size: Size, world: World) -> None:
         settings = recipe(case.stage)
@@ -122,7 +124,7 @@ class _Step:
             self._words = TokenBatch(ids, torch.ones_like(ids))
 
     def take(self) -> float:
-        """The loss, known here only when the device is done."""
+        """Take one step and return its loss. Wait until the device is done."""
         noisy = noised(self._clean, self._noise, self._sigma)
         condition = self._condition(self._words)
         predicted = self.model.velocity(noisy, self._sigma, condition, self.grid, self._fps)

@@ -1,9 +1,9 @@
 """How long the stage `rl` takes at the published size, on one GPU, with random weights: one group, and what it teaches.
 
-Measured, by the recipe `rl`, for one scene whose clip has 65 frames of 832×480: to make 24 candidates in 20 guided
-steps and decode them, and one optimizer step from the 8 that are kept, over 11 of their steps; the peak memory of both.
-The reward is a coin's, and costs no time. `ratio_off` says how far from 1 the ratio of probabilities is at worst, which
-would be 1 if every sum came out the same twice.
+Measured, by the recipe `rl`, for one scene whose clip has 65 frames of 832×480: the time to sample 24 candidates in 20
+guided steps and decode them; the time of one optimizer step from the 8 selected candidates, over 11 of their steps; and
+the peak memory of both. The reward is a stand-in that takes no time. `ratio_off` is the largest difference of the
+probability ratio from 1. The ratio would be exactly 1 if repeated computation gave the same rounding.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from nextscene.training.rewards.base import Candidate, RewardVerdict
 
 
 class Coin:
-    """Every other candidate passes, at once. `asked` is when it was told of each."""
+    """A reward that passes every other candidate at once. `asked` has the time at which each candidate arrived."""
 
     name = "coin"
 
@@ -80,7 +80,7 @@ def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[s
     norm = torch.nn.utils.clip_grad_norm_(list(learnt.values()), settings.optimizer.max_grad_norm)
     chosen.step()
     chosen.zero_grad()
-    length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # known when the device is done
+    length = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # waits until the device is done
     ended = time.perf_counter()
     figures: dict[str, Any] = {
         "candidates": settings.policy.group_size,

@@ -1,4 +1,4 @@
-"""The published models with random weights, built on the very device that they are measured on."""
+"""The published models with random weights, built directly on the device that they are measured on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Size:
-    """Configurations of the models, as their classes take them, and what they are measured on.
+    """The configurations of the models, as their classes accept them, and the sizes of the inputs.
 
-    An `image` and a `clip` are frames × height × width; `text` is the tokens of one before the `queries`, and `most`
-    what text and queries are padded to by those who pad (paper, section 13).
+    `image` and `clip` are (frames, height, width). `text` is the number of tokens of a text before the `queries`.
+    `most` is the number of tokens that text and queries are padded to, in the measurements with padding (paper, section
+    13).
     """
 
     language: Mapping[str, Any]
@@ -62,7 +63,7 @@ PUBLISHED = Size(
         "caption_channels": 4096,
         "num_layers": 28,
     },
-    vae={  # of LTX-Video 0.9.0, which folds 8 frames and 32 pixels of a side
+    vae={  # of LTX-Video 0.9.0, which compresses 8 frames, and 32 pixels of a side, into one latent
         "latent_channels": 128,
         "block_out_channels": [128, 256, 512, 512],
         "decoder_block_out_channels": [128, 256, 512, 512],
@@ -140,11 +141,11 @@ TOY = Size(
     image=(1, 64, 64),
     clip=(9, 64, 96),
 )
-"""Of the same kinds, for a CPU."""
+"""Small models of the same kinds, for a CPU."""
 
 
 def language(size: Size, device: torch.device, dtype: torch.dtype) -> Qwen2_5_VLTextModel:
-    """Without vision tower and head, as it is trained with."""
+    """Return the language model without vision tower and head, as training uses it."""
     return _built(lambda: Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**size.language)), device, dtype)
 
 
@@ -157,12 +158,12 @@ def vae(size: Size, device: torch.device, dtype: torch.dtype) -> AutoencoderKLLT
 
 
 def text_encoder(size: Size, device: torch.device, dtype: torch.dtype) -> T5EncoderModel:
-    """What LTX-Video reads with by itself, in place of language model and bridge."""
+    """Return LTX-Video's own text encoder, which the language model and the bridge replace."""
     return _built(lambda: T5EncoderModel(T5Config(**size.text_encoder)), device, dtype)
 
 
 def bridge(size: Size, device: torch.device) -> Bridge:
-    """In float32, as it is always kept, with queries as large as the token embeddings of a new language model."""
+    """Return the bridge in float32, as it is always kept. Its queries have the size of untrained token embeddings."""
     width, out = size.language["hidden_size"], size.transformer["caption_channels"]
     made: Bridge = _built(lambda: Bridge(width, out, size.queries, width), device, torch.float32)
     with torch.no_grad():
@@ -175,7 +176,10 @@ def ratios(size: Size) -> Ratios:
 
 
 def unified(size: Size, recipe: Recipe, device: torch.device) -> UnifiedModel:
-    """The model of a stage as `training.stage` has it: what is trained in float32, all else as it is computed in."""
+    """Return the model of a stage as `training.stage` builds it.
+
+    Trained parts are in float32, frozen parts in the precision of computation.
+    """
     dtype = torch.bfloat16 if recipe.parallel.precision == "bf16" else torch.float32
     drawing = transformer(size, device, dtype)
     model = UnifiedModel(language(size, device, dtype), bridge(size, device), drawing, ratios(size), dtype)
@@ -186,7 +190,7 @@ def unified(size: Size, recipe: Recipe, device: torch.device) -> UnifiedModel:
 
 
 def _built(build: Callable[[], M], device: torch.device, dtype: torch.dtype) -> M:
-    """With the weights that its own class begins with, frozen; rotary frequencies stay in float32."""
+    """Build a frozen model with the initial weights of its class. Rotary frequencies stay in float32."""
     torch.manual_seed(_SEED)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -1,12 +1,12 @@
 """How fast the stages of training are at the published size, on one GPU, with random weights.
 
-Measured: a whole optimizer step as the recipes have it, with Prodigy, averaged weights, clipping and selective
-checkpointing of activations, from one micro-batch without accumulation: of the connector stage on images of 512×512,
-and of fine-tuning, which the generator stages are like, on clips of 65 frames of 832×480. Texts have 128 tokens,
-latents are given. With and without compilation.
+Measured: a whole optimizer step of the recipes, with Prodigy, averaged weights, gradient clipping and selective
+activation checkpointing, from one micro-batch without accumulation, with and without compilation. The stages are the
+connector stage, on images of 512×512, and fine-tuning, which is like the generator stages, on clips of 65 frames of
+832×480. Texts have 128 tokens, and latents are given.
 
-Compared with: the connector stage's step where text and queries go through the language model as one sequence, as it is
-and padded to 1,024 tokens.
+Compared with: a step of the connector stage in which text and queries pass through the language model as one sequence,
+unpadded and padded to 1,024 tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.gpu.case import Case, recipe
 
 
 def cases() -> list[Case]:
-    """What matters most comes first, so that it is there when time runs out."""
+    """Return the cases, the most important first, so that they are measured if time runs out."""
     images, clips = (recipe(stage).data.micro_batch for stage in ("connector", "sft"))
     return [
         Case("connector", "once", False, images),
@@ -36,7 +36,7 @@ def cases() -> list[Case]:
 
 
 def measure(wanted: Sequence[Case], ask: Callable[[Case], Figures]) -> Iterator[list[Figures]]:
-    """All figures so far, after each case. Of one that does not fit, half the micro-batch is tried next."""
+    """Yield all figures so far, after each case. If a case does not fit, try half its micro-batch next."""
     done: list[Figures] = []
     for case in wanted:
         trying = case
@@ -49,7 +49,7 @@ def measure(wanted: Sequence[Case], ask: Callable[[Case], Figures]) -> Iterator[
 
 
 def gains(figures: Sequence[Figures]) -> dict[str, float]:
-    """Samples a second of the connector stage's step with the text read once, over those of the other ways."""
+    """Return the speed-up of the connector stage by reading the text once: its samples per second over the others'."""
     speed = {
         (each["reading"], each["compiled"]): each["samples_per_second"]
         for each in figures
@@ -64,7 +64,7 @@ def gains(figures: Sequence[Figures]) -> dict[str, float]:
 
 
 def table(figures: Sequence[Figures]) -> str:
-    """Markdown."""
+    """Return the figures as a table in Markdown."""
     head = ["stage", "text read", "compiled", "micro-batch", "s a step (range)", "samples/s", "MFU", "peak memory"]
     rows = [head, ["---"] * len(head), *map(_row, figures)]
     lines = [f"| {' | '.join(row)} |" for row in rows]

@@ -1,8 +1,8 @@
 """How long a video takes at the published size, on one GPU, with random weights: ours beside the original LTX-Video.
 
-Measured: 65 frames of 832×480 in 50 guided steps, as the paper's Table 8 has it: the whole, and of it the reading of
-the text, the steps and the decoding; and the peak memory, with all weights in it. Ours reads 128 tokens with Qwen and
-256 queries; the original has 128 tokens read by T5-XXL, and goes through diffusers' own pipeline.
+Measured, for 65 frames of 832×480 in 50 guided steps, as in the paper's Table 8: the total time, the times of text
+encoding, of the steps and of decoding, and the peak memory, including all weights. Ours encodes 128 tokens and 256
+queries with Qwen; the original encodes 128 tokens with T5-XXL, and uses diffusers' own pipeline.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SCHEDULER = {  # of LTX-Video 0.9.0
 
 
 class AnyWords:
-    """In the place of a tokenizer: texts of so many tokens, whichever."""
+    """A stand-in for the prompter that returns random tokens: `size.text` for each text."""
 
     def __init__(self, size: Size) -> None:
         self._size = size
@@ -124,7 +124,7 @@ def original(size: Size, sampling: Sampling, device: torch.device) -> Callable[[
 
 @contextmanager
 def _timed() -> Any:
-    """What it gives says, afterwards, how many seconds it took."""
+    """Measure the body. Yield a function that returns, after the body, the seconds that it took."""
     _finish()
     begun = time.perf_counter()
     ended: list[float] = []
@@ -156,7 +156,7 @@ def measured(model: str, size: Size) -> Figures:
 
 
 def table(figures: list[Figures]) -> str:
-    """Markdown."""
+    """Return the figures as a table in Markdown."""
     lines = ["| model | s a video | text | steps | decoding | peak memory |", "| --- | --- | --- | --- | --- | --- |"]
     for each in figures:
         if "failure" in each:

@@ -12,7 +12,7 @@ from nextscene.training.data.batches import TrainingBatch
 
 
 class StepOutput(NamedTuple):
-    """The outcome of one optimizer step, the same on all ranks but for `keys`, the clips of this rank.
+    """The outcome of one optimizer step, the same on all ranks except for `keys`, the clips of this rank.
 
     `metrics` are logged. `has_gradient` is False if the step taught nothing and its update must be skipped. `note` is a
     line for the user, or "".
@@ -26,10 +26,13 @@ class StepOutput(NamedTuple):
 
 
 class Objective(Protocol):
-    """Flow matching, or GRPO. All ranks do the same amount of work in each step."""
+    """A training objective: flow matching or GRPO. All ranks do the same amount of work in each step."""
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
-        """Leave the gradient of the mean over the global batch on the parameters. `step` others were taken before."""
+        """Accumulate the gradient of the mean loss over the global batch on the parameters.
+
+        `step` is the number of steps taken before.
+        """
         ...
 
     def close(self) -> None:

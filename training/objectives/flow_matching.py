@@ -23,7 +23,7 @@ class FlowMatching:
         self._state, self._throughput = state, throughput
 
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
-        """Accumulate the gradient of a global batch. The metrics have the mean loss of each range of noise levels."""
+        """Accumulate the gradient of a global batch. The metrics are the mean losses of the ranges of noise levels."""
         state, world = self._state, self._state.world
         sums = torch.zeros(2, SIGMA_BUCKETS, device=world.device)
         keys: list[str] = []
@@ -34,7 +34,7 @@ class FlowMatching:
             noisy = noised(batch.clean, batch.noise, batch.sigma)
             predicted = state.model(batch.text_tokens, noisy, batch.sigma, batch.grid, batch.fps)
             losses = loss_per_sample(predicted, batch.clean, batch.noise)
-            # FSDP averages the gradients of the ranks, so each rank's loss counts `world.size` times.
+            # FSDP averages the gradients over the ranks, so the loss is multiplied by `world.size` to give the sum.
             torch.autograd.backward(losses.sum() * (world.size / state.job.recipe.data.global_batch))
             bucket = (batch.sigma * SIGMA_BUCKETS).long().clamp(max=SIGMA_BUCKETS - 1)
             sums[0].index_add_(0, bucket, losses.detach())

@@ -1,1 +1,1 @@
-"""What moves the weights: the optimizer, and the average of where it has been."""
+"""The optimizer, its learning-rate schedule, gradient clipping, and the moving average of the weights."""

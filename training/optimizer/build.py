@@ -1,4 +1,4 @@
-"""The optimizer that a recipe names, and all of its state by name, as checkpoints take it.
+"""Construction of the optimizer that a recipe names, and its state by name for checkpoints.
 
 Tested in tests/training/test_trainer.py.
 """
@@ -15,7 +15,10 @@ from nextscene.training.optimizer.prodigy import Prodigy
 
 
 def build_optimizer(named: Mapping[str, nn.Parameter], chosen: OptimizerConfig) -> torch.optim.Optimizer:
-    """With its whole state made now, so that a checkpoint can be loaded into it. Only weights of products decay."""
+    """Return the optimizer of the named parameters. Only weights of matrix products have weight decay.
+
+    Its whole state is created now, so that a checkpoint can be loaded into it.
+    """
     decaying = [parameter for name, parameter in named.items() if _decays(name, parameter)]
     others = [parameter for name, parameter in named.items() if not _decays(name, parameter)]
     groups = [
@@ -25,7 +28,7 @@ def build_optimizer(named: Mapping[str, nn.Parameter], chosen: OptimizerConfig) 
     ]
     betas = (chosen.beta1, chosen.beta2)
     if chosen.kind == "prodigy":
-        # Bias correction and the safeguard are what its authors advise for diffusion models.
+        # Its authors recommend bias correction and the safeguard for diffusion models.
         return Prodigy(groups, lr=chosen.lr, betas=betas, use_bias_correction=True, safeguard_warmup=True)
     adamw = torch.optim.AdamW(groups, lr=chosen.lr, betas=betas)
     for parameter in named.values():
@@ -42,7 +45,7 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def state_tensors(chosen: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Everything that decides its next step, to be saved and to be filled in place."""
+    """Return all state that decides the next step, by name, to be saved or to be filled in place."""
     found = {
         f"{name}.{key}": value for name, parameter in named.items() for key, value in chosen.state[parameter].items()
     }

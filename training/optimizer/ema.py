@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is often better than the weights of any one step."""
+"""The exponential moving average of the weights, which often works better than the weights of any single step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nextscene.training.optimizer.sharding import local_part
 
 
 class EMA:
-    """Of named parameters, from their present values on: shadow = decay * shadow + (1 - decay) * parameter.
+    """The moving average of named parameters, starting from their present values.
 
-    `shadows` are float32, and sharded as their parameters are.
+    shadow = decay * shadow + (1 - decay) * parameter. `shadows` are float32, and sharded like their parameters.
     """
 
     def __init__(self, named: Mapping[str, Tensor], decay: float) -> None:
-        """Raises ValueError unless `decay` is within 0 and 1."""
+        """Raise ValueError unless `decay` is between 0 and 1, inclusive."""
         if not 0 <= decay <= 1:
             raise ValueError(f"a decay of {decay}: within 0 and 1")
         self._decay = decay
@@ -32,9 +32,9 @@ class EMA:
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """While it lasts, the parameters have the averaged values; then their own again, to the bit.
+        """Give the parameters their averaged values within the context, then their own again, bit for bit.
 
-        A module of FSDP2 must hold its shards alone when it begins and ends: `reshard()` it after a forward pass.
+        A module of FSDP2 must be resharded when the context begins and ends: call `reshard()` after a forward pass.
         """
         with torch.no_grad():
             own = [value.clone() for value in self._values()]

@@ -1,7 +1,7 @@
-"""Prodigy: Adam that finds its own step size d, for parameters that are whole or sharded over processes.
+"""Prodigy: Adam that estimates its own step size d, for parameters that are whole or sharded over processes.
 
-Mishchenko and Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", arXiv 2306.06101; where the
-authors' own package, prodigyopt, differs from the paper, this follows the package.
+Mishchenko and Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", arXiv 2306.06101. If the authors'
+own package, prodigyopt, differs from the paper, this follows the package.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch.optim.optimizer import ParamsT
 
 from nextscene.training.optimizer.sharding import local_part, shard_group, sum_over_group
 
-_PORTION = 2**26  # elements: what is computed on the way takes two tensors of that size, however large the model is
+_PORTION = 2**26  # elements; intermediate results take two tensors of this size, however large the model is
 
 
 class Prodigy(torch.optim.Optimizer):
-    """Of parameters that are plain tensors, or DTensors as FSDP2 makes them; d is the same in all processes.
+    """Prodigy for plain tensors, or for DTensors of FSDP2. d is the same in all processes.
 
-    `state[parameter]` has p0, s, exp_avg and exp_avg_sq, all shaped and sharded as the parameter is; `shared` has d,
-    d_max, numerator and step as scalars. All of it is there from the beginning, and with the weights and the options it
-    is all that decides the next step. A step never waits for the device.
+    `state[parameter]` has p0, s, exp_avg and exp_avg_sq, all shaped and sharded like the parameter. `shared` has d,
+    d_max, numerator and step as scalars. All state exists from the beginning; together with the weights, the gradients
+    and the options it decides the next step. A step never waits for the device.
     """
 
     shared: dict[str, Tensor]
@@ -44,10 +44,10 @@ class Prodigy(torch.optim.Optimizer):
         d_coef: float = 1.0,
         growth_rate: float = math.inf,
     ) -> None:
-        """The options are those of prodigyopt; `weight_decay` is decoupled.
+        """Take the options of prodigyopt; `weight_decay` is decoupled. Raise ValueError for an option out of range.
 
-        A group may have a `weight_decay` of its own, or an `lr` of 0, with which it stands still. The present values of
-        the parameters are those from which distance is measured: load weights before. Raises ValueError.
+        A group may have its own `weight_decay`, or an `lr` of 0, which freezes it. Distance is measured from the values
+        that the parameters have now, so load weights before.
         """
         if lr < 0 or eps <= 0 or d0 <= 0 or not 0 < betas[0] < 1 or not all(0 <= b < 1 for b in (betas[1], beta3 or 0)):
             raise ValueError(f"lr {lr}, eps {eps}, d0 {d0}, betas {betas} and {beta3}: out of range")
@@ -63,14 +63,14 @@ class Prodigy(torch.optim.Optimizer):
             value = parameter.detach()
             zeros = {name: torch.zeros_like(value) for name in ("s", "exp_avg", "exp_avg_sq")}
             self.state[parameter] = {"p0": value.clone(), **zeros}
-        # In double precision: d is compared with d0, and the estimate may grow by a hair's breadth a step.
+        # In double precision, because d is compared with d0, and the estimate may grow by tiny amounts in each step.
         begin = {"d": d0, "d_max": d0, "numerator": 0.0, "step": 0.0}
         device = local_part(parameters[0].detach()).device
         self.shared = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in begin.items()}
 
     @property
     def d(self) -> Tensor:
-        """The estimate of how far the solution is, float64 []: the step size before `lr`."""
+        """The estimated distance to the solution, float64 []. It is the step size before the factor `lr`."""
         return self.shared["d"]
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Prodigy(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # no closure: the gradients are those of one point
-        """Moves the parameters that have a gradient. While all gradients so far are 0, or `lr` is, nothing changes.
+        """Update the parameters that have a gradient. Nothing changes while all gradients so far are 0, or `lr` is 0.
 
-        All processes must call it. Raises ValueError where groups have different `lr` that are not 0.
+        All processes must call this. Raise ValueError if groups have different `lr` other than 0.
         """
         lr = self._lr()
         if lr == 0:
@@ -126,7 +126,10 @@ class Prodigy(torch.optim.Optimizer):
                 yield _Portion(values, gradients, **state, weight_decay=group["weight_decay"])
 
     def _take_in(self, portion: _Portion, rate: Tensor) -> Tensor:
-        """Averages in the gradients. [2]: their inner product with the way back to p0, and the 1-norm of s."""
+        """Update the averages with the gradients.
+
+        Return [2]: the inner product of the gradients with p0 - values, and the 1-norm of s.
+        """
         beta1, beta2, beta3 = self._betas
         along = _way_back(portion.gradients, portion.p0, portion.values)
         scaled = torch._foreach_mul(portion.gradients, self.d.to(portion.dtype))
@@ -141,7 +144,7 @@ class Prodigy(torch.optim.Optimizer):
         return torch.stack([torch.stack(terms).double().sum() for terms in (along, lengths)])
 
     def _estimate(self, added: Tensor, length: Tensor, moving: Tensor) -> None:
-        """The next d, and all else that is shared, unless nothing is moving."""
+        """Update d and the other shared state, unless `moving` is False."""
         d, d_max, numerator, step = (self.shared[name] for name in ("d", "d_max", "numerator", "step"))
         numerator = numerator * self._betas[2] + added
         estimate = numerator / length * self._d_coef
@@ -152,9 +155,9 @@ class Prodigy(torch.optim.Optimizer):
             self.shared[name].copy_(torch.where(moving, value, self.shared[name]))
 
     def _move(self, portion: _Portion, rate: Tensor) -> None:
-        """A step of Adam at this rate, with the eps of the new d."""
+        """Take a step of Adam at this rate, with the eps of the new d."""
         denominators = torch._foreach_sqrt(portion.exp_avg_sq)
-        # Without alpha, the addend would be read back from the device as a number.
+        # Without alpha, torch would read the addend back from the device as a number, and wait for it.
         torch._foreach_add_(denominators, (self.d * self._eps).to(portion.dtype), alpha=1)
         changes = torch._foreach_div(portion.exp_avg, denominators)
         if portion.weight_decay:
@@ -165,7 +168,7 @@ class Prodigy(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class _Portion:
-    """What is worked on at once: the local tensors, none of them empty, of some parameters of a group."""
+    """The local tensors, all non-empty, of those parameters of a group that are updated together."""
 
     values: list[Tensor]
     gradients: list[Tensor]
@@ -181,7 +184,7 @@ class _Portion:
 
 
 def _in_portions(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
-    """The same in lists of at most _PORTION local elements, or one parameter."""
+    """Split the parameters into lists of at most _PORTION local elements. A larger parameter is a list of its own."""
     portion: list[Tensor] = []
     size = 0
     for parameter in parameters:
@@ -196,6 +199,6 @@ def _in_portions(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _way_back(gradients: list[Tensor], p0: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-    """The inner products of gradients and p0 - values."""
+    """Return the inner product of each gradient with p0 - values."""
     ways = torch._foreach_sub(p0, values)
     return [torch.dot(one.flatten(), way.flatten()) for one, way in zip(gradients, ways, strict=True)]

@@ -1,4 +1,4 @@
-"""What of a tensor lies in this process, and which processes hold the rest of it.
+"""The local shard of a tensor, and the group of processes that share the tensor.
 
 Tested in tests/training/optimizer/test_prodigy.py.
 """
@@ -14,14 +14,18 @@ from torch.distributed.tensor import DTensor
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """The part that lies in this process, in the same memory; of a plain tensor, all. To be called without autograd."""
+    """Return this process's part of a tensor, in the same memory; a plain tensor is returned whole.
+
+    Call this without autograd.
+    """
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_group(tensors: Iterable[Tensor]) -> dist.ProcessGroup | None:
-    """The processes that hold the shards of all these tensors, not those with copies of them. None for whole tensors.
+    """Return the group of processes over which all these tensors are sharded, or None if they are whole.
 
-    Raises ValueError where the tensors have not one such group in common.
+    Processes that have copies of the same shards are not part of it. Raise ValueError if the tensors are not all
+    sharded over the same processes.
     """
     groups = {group.group_name if group else "": group for tensor in tensors for group in _groups(tensor)}
     if len(groups) != 1:
@@ -37,9 +41,9 @@ def _groups(tensor: Tensor) -> list[dist.ProcessGroup | None]:
 
 
 def sum_over_group(values: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The sum of a tensor over a group, the same to the last bit in each process of it, and of any copy of the group.
+    """Return the sum of a tensor over a group, bit for bit the same in each process and in each copy of the group.
 
-    That an all-reduce adds in the same order everywhere is no promise; so the parts are gathered, and then added.
+    An all-reduce does not guarantee the same order of addition everywhere, so the parts are gathered and then added.
     """
     if group is None:
         return values

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RewardEntry(NamedTuple):
-    """Where the class of a reward is. Its module is imported only if a recipe names the reward."""
+    """The location of a reward's class. Its module is imported only if a recipe names the reward."""
 
     module: str
     class_name: str

@@ -1,4 +1,4 @@
-"""The judge beside training: questions go to a thread of its own, where they are asked, paid for once, and stored."""
+"""The judge during training, in a thread of its own. Each question is paid for only once, and its answer is stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LAST_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class RewardResult:
-    """What came of a question, and the calls that it took. The rest as in `RewardVerdict`."""
+    """The result of a question, and the API calls that it took. The other fields are those of `RewardVerdict`."""
 
     reward: float | None
     reason: str
@@ -42,12 +42,7 @@ class RewardResult:
 
 
 class JudgeThread:
-    """Asks on, in a thread with an event loop of its own, while its owner does something else.
-
-    Answers are kept in `files`, in calls/; `budget`, in US dollars, bounds all that was ever spent on those.
-    `check_ownership` raises JudgeStopped once that is another run's. Raises JudgeUsageError without a key, JudgeStopped
-    for a store that is damaged, StorageFault.
-    """
+    """A thread with its own event loop that asks the judge while training continues."""
 
     def __init__(
         self,
@@ -58,6 +53,12 @@ class JudgeThread:
         patience: RetryPolicy | None = None,
         check_ownership: Callable[[], None] = lambda: None,
     ) -> None:
+        """Start the thread, and open the store of answers, which is calls/ in `files`.
+
+        `budget` limits the total cost of all stored answers, in US dollars. `check_ownership` raises JudgeStopped if
+        another run has taken over the store. Raise JudgeUsageError without an API key, JudgeStopped if the store is
+        damaged, and StorageFault.
+        """
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._numbers = itertools.count()
@@ -70,23 +71,23 @@ class JudgeThread:
         self._judge = ClaudeJudge(self.settings, price, self._client)
 
     def flush(self) -> None:
-        """Return once every answer so far is stored. Raises StorageFault."""
+        """Wait until every answer so far is stored. Raise StorageFault if one cannot be stored."""
         asyncio.run_coroutine_threadsafe(self._client.flush(), self._loop).result()
 
     def submit(self, question: Question, scene: str) -> Future[RewardResult]:
-        """Whether a video goes on from `scene`; without a caption it is captioned first, from the question's frames.
+        """Ask whether a video continues `scene`. If the question has no caption, its frames are captioned first.
 
-        The future raises JudgeUsageError, JudgeStopped or StorageFault, which end all asking.
+        The future raises JudgeUsageError, JudgeStopped or StorageFault. After one of these no question is answered.
         """
-        placed = replace(question, priority=next(self._numbers))  # what was begun first is ended first
+        placed = replace(question, priority=next(self._numbers))  # finish questions in the order of their start
         return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
 
     def report(self) -> CallProgress:
         return self._client.progress()
 
     def close(self) -> None:
-        """Asks nothing more; what is under way is waited for, a little, and stored. Never raises, never hangs."""
-        with suppress(RuntimeError):  # it has ended
+        """Stop asking. Wait a limited time for calls in flight, and store their answers. It never raises or hangs."""
+        with suppress(RuntimeError):  # the loop has ended already
             self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(_LAST_SECONDS)
 
@@ -106,12 +107,12 @@ class JudgeThread:
             client = await CachedClient.open(
                 files, local_state(files, JOURNALS), price, patience, budget, check_ownership=check_ownership
             )
-        except BaseException as error:  # noqa: BLE001 – raised where it was begun
+        except BaseException as error:  # noqa: BLE001 – raised in the thread that started this one
             self._begun.set_exception(error)
             return
         self._begun.set_result(client)
         await self._over.wait()
-        with suppress(JudgeStopped, StorageFault):  # the account on file covers what it does not know the end of
+        with suppress(JudgeStopped, StorageFault):  # the stored account counts the worst-case cost of unfinished calls
             await client.close()
 
     async def _judged(self, question: Question, scene: str) -> RewardResult:
@@ -130,7 +131,7 @@ class JudgeThread:
 
 
 def to_verdicts(judged: Iterable[RewardResult]) -> list[RewardVerdict]:
-    """A verdict for each, with its cost. Where one answer served several of them, the first has its cost."""
+    """Return a verdict for each result, with its cost. If several results share an answer, the first has its cost."""
     seen: set[str] = set()
 
     def cost(call: Call) -> Decimal:

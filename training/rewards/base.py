@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A video that the policy made of a scene.
+    """A video that the policy generated for a scene.
 
-    `clip_id` names the clip that truly followed the scene, and `clean` [S, C] are that clip's normalized latents.
+    `clip_id` names the clip that actually followed the scene, and `clean` [S, C] are that clip's normalized latents.
     `tokens` [S, C] are the latents of the candidate, `video` its pixels, uint8 [F, H, W, RGB] on the CPU, at `fps`.
     `step` is the step of training, and `number` the place of the candidate in its group.
     """
@@ -42,8 +42,8 @@ class Candidate:
 class RewardVerdict:
     """The reward of a candidate, and the reason for it.
 
-    `reward` is None if there is no judgement; a missing judgement is never 0. `caption` is the caption that the judge
-    was given, `model` the judge, and `usd` the cost. `retryable` is True if asking again may give a judgement.
+    `reward` is None, never 0, if there is no judgement. `caption` is the caption that the judge was given, `model` the
+    judge, and `usd` the cost. `retryable` is True if asking again may give a judgement.
     """
 
     reward: float | None
@@ -55,12 +55,14 @@ class RewardVerdict:
 
 
 def known_rewards(rewards: Iterable[float | None]) -> list[float]:
-    """Return the rewards that are known. A missing one is no Fail: training would learn from an outage."""
+    """Return the rewards that are known. A missing one does not count as Fail: training would learn from an outage."""
     return [reward for reward in rewards if reward is not None]
 
 
 class Reward(Protocol):
-    """Judges candidates while the next ones are made. All ranks call it alike, with as many candidates each.
+    """A reward, which judges candidates while the next ones are sampled.
+
+    All ranks make the same calls, with the same number of candidates each.
 
     `name` identifies the reward in records and pictures.
     """
@@ -80,7 +82,7 @@ class Reward(Protocol):
         ...
 
     def close(self) -> None:
-        """Ask nothing more. Wait a little for calls in flight, and store their answers."""
+        """Stop asking. Wait a limited time for calls in flight, and store their answers."""
         ...
 
 

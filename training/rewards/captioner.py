@@ -1,4 +1,4 @@
-"""The captioner `qwen`: the whole Qwen2.5-VL, beside the model that is trained, says what a video shows."""
+"""The captioner `qwen`: the whole Qwen2.5-VL, loaded next to the trained model, describes a video."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _PICTURE, _BEFORE, _AFTER = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>
 
 
 class QwenCaptioner:
-    """Shown the same pictures as Claude would be, under the same prompt; answers with what is likeliest, word by word.
+    """A captioner that is given the same pictures and prompt as Claude. It decodes greedily.
 
-    It holds all weights of `qwen`, 16.6 GB in bfloat16 for the published ones. Of `settings` the pictures' number and
-    height count. Raises UsageError.
+    It loads all weights of `qwen`, 16.6 GB in bfloat16 for the published model. Only the number and the height of the
+    pictures are taken from `settings`.
     """
 
     def __init__(self, qwen: Path, settings: ClaudeConfig, device: torch.device) -> None:
+        """Raise UsageError if the model cannot be opened, lacks weights, or does not accept pictures."""
         self._settings, self._device = settings, device
         self._tokenizer = open_pretrained(AutoTokenizer, qwen)
         sees = hasattr(open_pretrained(AutoConfig, qwen), "vision_config")
@@ -46,7 +47,7 @@ class QwenCaptioner:
             raise UsageError(f"{qwen} lacks {len(missing)} weights of Qwen2.5-VL, {missing[0]} for one")
         self._model = model.to(device).eval()
         seen = model.config.vision_config
-        # Its other settings are those of the published one. This form of it does without torchvision.
+        # Its other settings are those of the published processor. This implementation does not need torchvision.
         self._processor = Qwen2VLImageProcessorPil(
             patch_size=seen.patch_size, temporal_patch_size=seen.temporal_patch_size, merge_size=seen.spatial_merge_size
         )
@@ -60,7 +61,7 @@ class QwenCaptioner:
 
     @torch.no_grad()
     def __call__(self, video: Tensor, fps: float) -> str:
-        """What uint8 [F, H, W, RGB] shows, in one line."""
+        """Return a caption of a video, uint8 [F, H, W, RGB], in one line."""
         seconds, images = zip(
             *sampled_images(video, fps, self._settings.frames, self._settings.frame_height), strict=True
         )
@@ -81,7 +82,7 @@ class QwenCaptioner:
         return " ".join(said.split())
 
     def _asked(self, seconds: Sequence[float], counts: Sequence[int]) -> str:
-        """Each picture after its time, `counts` tokens long, then the prompt, as a turn of the chat."""
+        """Return the chat turn: each picture after its time, as `counts` tokens, and then the prompt."""
         shown = "".join(
             f"{at:.2f} s:{_BEFORE}{_PICTURE * count}{_AFTER}" for at, count in zip(seconds, counts, strict=True)
         )

@@ -1,4 +1,4 @@
-"""The paper's reward: a captioner that never sees the scene describes the video, and a judge compares the two.
+"""The paper's reward: a captioner describes the video without knowing the scene, and a judge compares the two.
 
 The prompt is template 10.1 of the supplement. Pass is 1 and Fail is 0; without an answer there is no reward.
 """
@@ -34,7 +34,7 @@ Captioner = Callable[[Tensor, float], str]
 _FLAG = "--judge-model"
 _TIMEOUT = timedelta(days=1)  # the judge retries by itself, and the API limits its rate
 _SceneQuestion = tuple[Question, str]
-"""A question about a video, and the scene that the video was made of."""
+"""A question about a video, and the scene that the video was generated for."""
 _Failure = UsageError | TrainingPaused
 
 
@@ -54,8 +54,8 @@ class CausalConsistency:
     ) -> None:
         """Store answers in `files`, in calls/, and spend at most `budget` US dollars on them in all runs together.
 
-        Without a `captioner` in this process the judge captions. Raise UsageError or TrainingStopped on all ranks
-        alike.
+        Without a `captioner` in this process the judge writes the captions. Raise UsageError, on all ranks alike,
+        without a price or an API key, and TrainingStopped if the stored answers cannot be used.
         """
         self._settings, self._world, self._captioner = config.judge, world, captioner
         self._group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
@@ -77,7 +77,7 @@ class CausalConsistency:
 
     @staticmethod
     def check(job: TrainingJob, world: World) -> None:
-        """Raise UsageError, on all ranks alike, without a price of the judge's model or without a key."""
+        """Raise UsageError, on all ranks alike, without a price of the judge's model or without an API key."""
         mistake = ""
         try:
             job.prices.for_model(job.recipe.reward.judge.model, _FLAG)
@@ -98,12 +98,12 @@ class CausalConsistency:
 
             captioner = QwenCaptioner(job.pretrained.qwen, config.judge, world.device)
         run = Storage.at(job.run)
-        if run.stat(MARK):  # as the command that trains has claimed it
+        if run.stat(MARK):  # the training command has claimed the folder
             run = run.with_anchor(MARK)
         return cls(config, run.subfolder(job.recipe.name), job.prices, job.budget, world, captioner)
 
     def ask(self, candidates: Sequence[Candidate]) -> None:
-        """Send the candidates to the leading rank. `verdicts` raises what keeps them from being judged."""
+        """Send the candidates to the leading rank. If they cannot be judged, `verdicts` raises the reason."""
         mine = [self._question(candidate) for candidate in candidates]
         questions: list[list[_SceneQuestion]] = [[] for _ in range(self._world.size)]
         dist.gather_object(mine, questions if self._broker else None, group=self._group)
@@ -111,7 +111,10 @@ class CausalConsistency:
             self._broker.submit(questions)
 
     def verdicts(self) -> list[RewardVerdict]:
-        """Return the verdicts of this rank. The first of several candidates that share an answer has its cost."""
+        """Wait, and return the verdicts of this rank. If candidates share an answer, the first of them has its cost.
+
+        Raise UsageError or TrainingPaused, on all ranks alike, after an error that ended the asking.
+        """
         box: list[list[RewardVerdict] | _Failure] = [[]]
         dist.scatter_object_list(box, self._broker.results() if self._broker else None, group=self._group)
         if isinstance(box[0], Exception):
@@ -119,7 +122,7 @@ class CausalConsistency:
         return box[0]
 
     def close(self) -> None:
-        """Ask nothing more, and store the answers of calls in flight."""
+        """Stop asking, and store the answers of calls in flight."""
         if self._broker:
             self._broker.judge.close()
 
@@ -132,7 +135,7 @@ class CausalConsistency:
 
 
 class _RequestBroker:
-    """The questions of all ranks, on the leading one."""
+    """The questions of all ranks, collected on the leading rank."""
 
     def __init__(self, judge: JudgeThread, ranks: int) -> None:
         self.judge = judge

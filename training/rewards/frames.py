@@ -1,4 +1,4 @@
-"""Pictures of a video that was made, for a judge that has to say what it shows."""
+"""Pictures of a generated video, for a judge or a captioner that has to describe it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ _QUALITY = 90
 
 
 def sampled_images(video: Tensor, fps: float, most: int, height: int) -> Iterator[tuple[float, Image.Image]]:
-    """Up to `most` frames of uint8 [F, H, W, RGB] and their seconds, evenly spread, the first and the last among them.
+    """Yield up to `most` frames of a video, uint8 [F, H, W, RGB], each with its time in seconds.
 
-    They are `height` pixels high, or as high as the video where that is less.
+    They are evenly spaced and include the first and the last frame. They are `height` pixels high, or as high as the
+    video if that is less.
     """
     for place in evenly_spaced(len(video), most):
         image = Image.fromarray(video[place].numpy())
         if height < image.height:
-            width = 2 * round(image.width * height / image.height / 2)  # JPEG halves the colours' resolution
+            width = 2 * round(
+                image.width * height / image.height / 2
+            )  # even, because JPEG halves the resolution of the colors
             image = image.resize((max(2, width), height), Image.Resampling.BICUBIC)
         yield place / fps, image
 
 
 def jpeg_frames(video: Tensor, fps: float, most: int, height: int) -> tuple[Frame, ...]:
-    """The same as JPEGs. The same video gives the same bytes."""
+    """Return the frames of `sampled_images` as JPEGs. The same video gives the same bytes."""
     return tuple(
         Frame(seconds, image.width, image.height, _jpeg(image))
         for seconds, image in sampled_images(video, fps, most, height)

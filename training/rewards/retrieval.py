@@ -1,4 +1,4 @@
-"""The reward `retrieval`: is the video nearer to the clip that truly followed the scene than most other clips are?
+"""The reward `retrieval`: Pass if the video is nearer to the clip that actually followed the scene than to most others.
 
 It calls no API and costs nothing. It is not the reward of the paper, and its records name it `retrieval`.
 
@@ -26,9 +26,10 @@ _SEED = 0x07E5
 
 
 class Retrieval:
-    """Pass if the mean squared distance of a video's latents to the true clip's is below the median to other clips'.
+    """The reward `retrieval`. The distance of two clips is the mean squared distance of their latents.
 
-    The other clips are always the same `max_clips`; those with latents of the video's shape count.
+    Pass if the distance from the video to the true clip is below the median distance from the video to other clips.
+    The other clips are always the same `max_clips`, without those whose latents have another shape than the video's.
     """
 
     name = "retrieval"
@@ -53,7 +54,7 @@ class Retrieval:
         self._verdicts += [self._verdict(candidate) for candidate in candidates]
 
     def verdicts(self) -> list[RewardVerdict]:
-        """Return the verdicts. One is missing only if no other clip has the shape of the video."""
+        """Return the verdicts. A verdict has no reward only if no other clip has the shape of the video."""
         found, self._verdicts = self._verdicts, []
         return found
 
@@ -79,7 +80,7 @@ def _read(clips: Mixture, number: int, encoder: BatchEncoder) -> tuple[str, Tens
     array, sample = decode_sample(clips, number)
     posterior = encoder.latents(torch.from_numpy(array[None]))
     noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(number))
-    # A sample of the posterior, as the true clip's latents are: its mean would be nearer to every video.
+    # A sample of the posterior, like the true clip's latents: the mean would be nearer to every video.
     return sample.key, encoder.normalized_tokens(posterior.sample(noise.to(encoder.device)))[0].cpu()
 
 

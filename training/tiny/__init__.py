@@ -1,4 +1,4 @@
-"""Checkpoints of toy size in the layouts of the published ones, made of a dataset: a CPU can go the whole road.
+"""Toy checkpoints in the layouts of the published ones, made from a dataset, so that a CPU can run all stages.
 
-Their classes are the real ones; what is learnt from them says nothing about the paper's results.
+Their classes are those of the published models. Training results with them say nothing about the paper's results.
 """

@@ -1,8 +1,9 @@
 """A small LTX-Video autoencoder, fitted to videos in closed form: each of its levels is a principal component analysis.
 
-The class has all it takes: its encoder folds 2×2×2 blocks three times, which is a linear map of a block of vectors to
-one. Without its residual blocks it is linear but for one norm and one SiLU at each end. Those are passed by a large
-constant in a channel of its own: beside it the norm is a fixed factor, and the SiLU of what is small is half of it.
+The class needs no change for this. Its encoder folds 2×2×2 blocks three times, each time by a linear map of a block of
+vectors to one vector. Without residual blocks it is linear except for one norm and one SiLU in the encoder and in the
+decoder. A large constant in a channel of its own makes those nearly linear too: the norm becomes a fixed factor, and
+the SiLU of small values is half of them.
 
 Tested in tests/training/tiny/test_make.py.
 """
@@ -21,12 +22,12 @@ LATENTS = 32
 _PATCH = 4
 _LEVELS = 3
 _ROWS = 20_000
-_LARGE = 60.0  # the constant, in root mean squares of the other channels
+_LARGE = 60.0  # the large constant, as a multiple of the root mean square of the other channels
 _LOG_VARIANCE = -8.0
 
 
 class _Basis(NamedTuple):
-    """`vectors` [components, inputs] are orthonormal; `mean` [inputs]."""
+    """A basis of principal components: their mean [inputs], and orthonormal `vectors` [components, inputs]."""
 
     mean: Tensor
     vectors: Tensor
@@ -34,7 +35,10 @@ class _Basis(NamedTuple):
 
 @torch.no_grad()
 def fit(videos: Tensor) -> AutoencoderKLLTXVideo:
-    """For uint8 videos [N, F, H, W, RGB]; its latents' mean and deviation are measured on them."""
+    """Return an autoencoder that is fitted to uint8 videos [N, F, H, W, RGB].
+
+    The mean and the deviation of its latents are measured on these videos.
+    """
     vae = AutoencoderKLLTXVideo(
         latent_channels=LATENTS,
         block_out_channels=(CHANNELS,) * (_LEVELS + 1),
@@ -50,13 +54,17 @@ def fit(videos: Tensor) -> AutoencoderKLLTXVideo:
     _fit_decoder(vae, bases, size, float(pixels.square().mean().sqrt()))
     latents = torch.cat([vae.encode(some).latent_dist.mean for some in torch.split(pixels, 16)])
     vae.latents_mean.copy_(latents.mean((0, 2, 3, 4)))
-    # With the posterior's own variance: a component that these videos do not have is not made of rounding errors.
+    # The variance of the posterior is added, so that normalization does not amplify the rounding errors of a component
+    # that these videos lack.
     vae.latents_std.copy_((latents.var((0, 2, 3, 4)) + math.exp(_LOG_VARIANCE)).sqrt())
     return vae.eval()
 
 
 def _fit_encoder(vae: AutoencoderKLLTXVideo, pixels: Tensor) -> tuple[list[_Basis], float]:
-    """The bases of the levels, from patches on, and the deviation of a latent's values: their unit."""
+    """Fit the encoder to pixels, and return the bases of its levels, the patches' first, and the size of the latents.
+
+    The size is the root mean square of their values, by which they are divided.
+    """
     encoder = vae.encoder
     folds = [block.downsamplers[0].conv for block in encoder.down_blocks if block.downsamplers is not None]
     bases: list[_Basis] = []
@@ -97,26 +105,35 @@ def _fit_decoder(vae: AutoencoderKLLTXVideo, bases: list[_Basis], size: float, b
 
 
 def _undone(constant: float) -> float:
-    """What makes up for the norm, which divides by constant / √CHANNELS, and the SiLU, which halves."""
+    """Return the factor that undoes the norm, which divides by constant / √CHANNELS, and the SiLU, which halves."""
     return 2 * constant / math.sqrt(CHANNELS)
 
 
 def _patches(pixels: Tensor) -> Tensor:
-    """[N, RGB, F, H, W] → [N, RGB × 4 × 4, F, H / 4, W / 4], in the encoder's own order: across before down."""
+    """Return pixels [N, RGB, F, H, W] as patches [N, RGB × 4 × 4, F, H / 4, W / 4].
+
+    The channels are in the encoder's order: columns before rows.
+    """
     count, colours, frames, height, width = pixels.shape
     cut = pixels.reshape(count, colours, frames, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
     return cut.permute(0, 1, 6, 4, 2, 3, 5).flatten(1, 3)
 
 
 def _blocks(features: Tensor) -> Tensor:
-    """[N, C, F, H, W] → [N, C × 2 × 2 × 2, …]: what becomes one vector. The first frame stands for one before it."""
+    """Return features [N, C, F, H, W] as blocks [N, C × 2 × 2 × 2, …], each of which the encoder maps to one vector.
+
+    The first frame is repeated once at the start.
+    """
     led = torch.cat([features[:, :, :1], features], dim=2)
     cut = led.unfold(2, 2, 2).unfold(3, 2, 2).unfold(4, 2, 2)
     return cut.permute(0, 1, 5, 6, 7, 2, 3, 4).flatten(1, 4)
 
 
 def _principal(inputs: Tensor) -> _Basis:
-    """The components that explain most, one fewer than there are channels: the last is the constant's."""
+    """Return the principal components with the largest variance, CHANNELS - 1 at most.
+
+    The last channel is reserved for the large constant.
+    """
     rows = inputs.movedim(1, -1).flatten(0, -2)
     rows = rows[:: max(1, len(rows) // _ROWS)].double()
     mean = rows.mean(0)

@@ -1,4 +1,4 @@
-"""A small LTX-Video transformer, trained on captions through a text encoder of its own: what the stages begin with.
+"""A small LTX-Video transformer, trained on captions with its own text encoder. The stages start from it.
 
 Tested in tests/training/tiny/test_make.py.
 """
@@ -21,7 +21,7 @@ from nextscene.training.model.unified import coordinates
 from nextscene.training.tiny.autoencoder import LATENTS
 
 CONDITION_SIZE = 0.01 * 5.5**0.5
-"""The root mean square of what the connector gives at first, and of what this transformer is made to take."""
+"""The root mean square of the connector's initial output, and of the condition that this transformer is trained on."""
 
 _WIDTH, _HEADS, _LAYERS = 128, 4, 4
 _BATCH = 16
@@ -31,7 +31,7 @@ _TOKENS = 48
 
 
 def ltx_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """As LTX-Video 0.9.0 has it."""
+    """Return the scheduler with the settings of LTX-Video 0.9.0."""
     return FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True,
         base_shift=0.95,
@@ -52,7 +52,10 @@ def pretrain(
     steps: int,
     tick: Callable[[], None],
 ) -> LTXVideoTransformer3DModel:
-    """On uint8 videos [N, F, H, W, RGB] of one shape. `tick` is called after each step."""
+    """Return a transformer trained on uint8 videos [N, F, H, W, RGB] of one shape, with their captions.
+
+    `tick` is called after each of the `steps`.
+    """
     latents = torch.cat([encode(vae, some).mean for some in torch.split(videos, 16)])
     grid = Grid(*latents.shape[2:])
     clean = pack(LatentScale.of(vae).normalize(latents))
@@ -96,6 +99,6 @@ def pretrain(
 
 @torch.no_grad()
 def _encoded(tokenizer: T5Tokenizer, encoder: T5EncoderModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The states [texts, tokens, width], and a mask of those that are of a text."""
+    """Return the states of texts, [texts, tokens, width], and a mask that is 0 for padding."""
     words = tokenizer(list(texts), padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt")
     return encoder(words.input_ids, attention_mask=words.attention_mask)[0], words.attention_mask

@@ -1,4 +1,4 @@
-"""A toy Qwen2.5-VL with random weights, laid out as the published one, and tokenizers made of a dataset's words.
+"""A toy Qwen2.5-VL with random weights, in the layout of the published one, and tokenizers of a dataset's words.
 
 Tested in tests/training/tiny/test_make.py.
 """
@@ -34,7 +34,7 @@ _CHAT = (
 
 
 def save_qwen(folder: Path, texts: Sequence[str]) -> None:
-    """Weights and tokenizer; opened by `Qwen2_5_VLTextModel.from_pretrained` and AutoTokenizer."""
+    """Write weights and tokenizer, which `Qwen2_5_VLTextModel.from_pretrained` and AutoTokenizer can open."""
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         texts, vocab_size=_WORDS, new_special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False
     )
@@ -48,7 +48,7 @@ def save_qwen(folder: Path, texts: Sequence[str]) -> None:
         "num_key_value_heads": 2,
         "max_position_embeddings": 2048,
         "vocab_size": len(tokenizer),
-        # So large that what the text says is seen in what the queries read, with nothing trained.
+        # Large enough for the states at the queries to depend clearly on the text, without training.
         "initializer_range": 0.125,
         "bos_token_id": None,
         "eos_token_id": None,
@@ -76,12 +76,15 @@ def save_qwen(folder: Path, texts: Sequence[str]) -> None:
 
 
 def _published(name: str) -> str:
-    """The name that a parameter has in the published files, which are older than the class."""
+    """Return the name of a parameter in the published files, which are older than the class in transformers."""
     return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
 
 
 def text_encoder(texts: Sequence[str], size: float) -> tuple[T5Tokenizer, T5EncoderModel]:
-    """LTX-Video's own kind of text encoder, with random weights and an output of that root mean square."""
+    """Return a tokenizer and a text encoder of LTX-Video's kind (T5), with random weights.
+
+    `size` is the root mean square of its output.
+    """
     tokenizer = T5Tokenizer(vocab=_unigrams(texts), extra_ids=0)
     config = T5Config(
         vocab_size=len(tokenizer),
@@ -101,9 +104,9 @@ def text_encoder(texts: Sequence[str], size: float) -> tuple[T5Tokenizer, T5Enco
 
 
 def _unigrams(texts: Sequence[str]) -> list[tuple[str, float]]:
-    """Each piece and its logarithmic probability: the commonest words, and all letters for the others.
+    """Return the pieces of a tokenizer and their log-probabilities: the most frequent words, and all letters.
 
-    Counted here, because the trainer of `tokenizers` comes to another vocabulary every time.
+    They are counted here, because the trainer of `tokenizers` returns a different vocabulary each time.
     """
     counts = Counter(word for text in texts for word in re.findall(r"\w+", text))
     words = sorted(counts, key=lambda word: (-counts[word], word))[: 2 * _WORDS]

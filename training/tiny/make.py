@@ -1,4 +1,4 @@
-"""The toy checkpoints of a dataset: an autoencoder fitted to it, a base transformer trained on it, a random Qwen."""
+"""Construction of toy checkpoints from a dataset: a fitted autoencoder, a trained base transformer, a random Qwen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _DRAFT = ".unfinished"
 
 
 def is_made(data: str, out: Path, steps: int) -> bool:
-    """Whether `out` holds what would be made of this dataset now. Raises FileNotFoundError where there is none."""
+    """Return True if `out` contains the models that would be made from this dataset now.
+
+    Raise FileNotFoundError if models are there but the dataset is not.
+    """
     try:
         return bool(json.loads((out / _STAMP).read_text(encoding="utf-8")) == _stamp(data, steps))
     except FileNotFoundError:
@@ -46,10 +49,11 @@ def _stamp(data: str, steps: int) -> dict[str, Any]:
 
 
 def make_toy_models(data: str, out: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
-    """Writes `out`/ltx and `out`/qwen, and then the stamp by which they stand; the base takes `steps` steps.
+    """Write `out`/ltx and `out`/qwen, and then the stamp that marks them complete.
 
-    `tick` is told what is being done, once for each clip and step. Raises UsageError for a dataset without a
-    video of enough frames, NotOurs where `out` holds what was not made here.
+    The base transformer is trained for `steps` steps. `tick` is called with a description of the work, once for each
+    clip and step. Raise UsageError for a dataset without a video of enough frames, and NotOurs if `out` contains
+    something that was not made here.
     """
     with claimed(Storage.at(out), TOYS):
         draft = out / _DRAFT
@@ -61,7 +65,7 @@ def make_toy_models(data: str, out: Path, steps: int, workers: int, tick: Callab
 
 
 def _put(draft: Path, out: Path, stamp: Mapping[str, Any]) -> None:
-    """Replaces what was made before; without a stamp nothing stands, and it is made again."""
+    """Replace the earlier models. The stamp is deleted first and written last: models without it are made again."""
     (out / _STAMP).unlink(missing_ok=True)
     for name in _FOLDERS:
         if (out / name).exists():
@@ -72,7 +76,7 @@ def _put(draft: Path, out: Path, stamp: Mapping[str, Any]) -> None:
 
 def _make(data: str, draft: Path, steps: int, workers: int, tick: Callable[[str], None]) -> None:
     torch.manual_seed(_SEED)
-    torch.set_num_threads(1)  # so small are the tensors that threads cost more than they bring
+    torch.set_num_threads(1)  # the tensors are so small that threads cost more than they save
     videos, captions, texts, fps = _read(data, workers, tick)
     shutil.rmtree(draft, ignore_errors=True)
     save_qwen(draft / "qwen", texts)
@@ -92,7 +96,10 @@ def clips_of(data: str) -> ClipDataset:
 
 
 def _read(data: str, workers: int, tick: Callable[[str], None]) -> tuple[Tensor, list[str], list[str], float]:
-    """The videos that are long enough, their captions, all texts, and the frame rate."""
+    """Return the videos with enough frames, their captions, all texts, and the frame rate.
+
+    Raise UsageError if no video has enough frames.
+    """
     videos, captions, texts, fps = [], [], [], 16.0
     for clip in DataLoader(clips_of(data), batch_size=None, num_workers=workers):  # type: ignore[arg-type]
         tick("reading the clips")

@@ -1,1 +1,1 @@
-"""The stage `rl`: videos are sampled with noise on the way, judged, and what did better is made likelier (GRPO)."""
+"""The stage `rl` (GRPO): sample videos with added noise, judge them, and make the better ones more likely."""

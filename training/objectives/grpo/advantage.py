@@ -14,7 +14,7 @@ _EPS = 1e-8
 
 
 def standard_deviation(rewards: Sequence[float]) -> float:
-    """Return the unbiased standard deviation, 0 of fewer than two rewards."""
+    """Return the unbiased standard deviation, or 0 for fewer than two rewards."""
     return float(torch.tensor(rewards, dtype=torch.float64).std()) if len(rewards) > 1 else 0.0
 
 
@@ -43,7 +43,7 @@ class Selected(NamedTuple):
 
 
 def select_best_and_worst(advantage: Sequence[float | None], keep: int, rng: torch.Generator) -> list[Selected]:
-    """Return the `keep` / 2 candidates of the highest advantage and as many of the lowest; ties are broken by lot.
+    """Return the `keep` / 2 candidates of the highest advantage and as many of the lowest. Ties are broken at random.
 
     If fewer than `keep` were judged, return all of those. The list is padded with the first candidate at a weight of 0,
     so that all ranks do the same amount of work.
@@ -57,7 +57,7 @@ def select_best_and_worst(advantage: Sequence[float | None], keep: int, rng: tor
 
 
 def select_timesteps(noisy: int, fraction: float, rng: torch.Generator) -> list[int]:
-    """Return the noisy steps to learn from, at least one, in the order of learning, drawn by lot."""
+    """Return the noisy steps to learn from, at least one, drawn at random, in the order of learning."""
     count = max(1, round(fraction * noisy))
     order: Tensor = torch.randperm(noisy, generator=rng)
     return order[:count].tolist()

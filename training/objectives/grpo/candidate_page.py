@@ -1,4 +1,4 @@
-"""What a step made of a scene, to be looked at: a picture of all candidates with their verdicts, and the records.
+"""The candidates of a scene, for inspection: a picture of all of them with their verdicts, and their records.
 
 Tested in tests/training/objectives/grpo/test_grpo.py.
 """
@@ -18,7 +18,7 @@ from nextscene.training.objectives.grpo.group import CandidateGroup
 from nextscene.training.rewards.base import RewardVerdict
 
 _COLUMNS = 8
-_WIDTH = 160  # of a candidate's picture
+_WIDTH = 160  # width of a candidate's picture
 _EDGE = 4
 _LINE = 14
 _COLOURS = {"Pass": "#2e9e4f", "Fail": "#c23b3b", "missing": "#8a8a8a"}
@@ -33,7 +33,7 @@ def write_page(
     kept: Sequence[Selected],
     reward: str,
 ) -> None:
-    """`candidates/step-N/<clip_id>.png` and `.json` in the run's folder."""
+    """Write `candidates/step-N/<clip_id>.png` and `.json` into the folder of the stage."""
     place = folder / "candidates" / f"step-{step}"
     place.mkdir(parents=True, exist_ok=True)
     learnt = {one.number for one in kept if one.advantage}
@@ -60,7 +60,10 @@ def write_page(
 
 
 def _picture(group: CandidateGroup, verdicts: Sequence[RewardVerdict], learnt: set[int]) -> Image.Image:
-    """Frames from the middles, those with a high reward first, in the colour of the verdict; a star: learnt from."""
+    """Return a picture of the middle frames, highest reward first, each framed in the color of its verdict.
+
+    A star marks the candidates that were learnt from.
+    """
     order = sorted(range(len(verdicts)), key=lambda number: -_worth(verdicts[number]))
     height, width, _ = group.pictures[0].shape
     high = round(_WIDTH * height / width)

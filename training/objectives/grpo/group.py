@@ -25,9 +25,9 @@ from nextscene.training.rewards.base import Candidate
 
 @dataclass(frozen=True)
 class CandidateScene:
-    """The input of a group. `clean` [1, S, C] are the latents of the clip that truly followed the scene.
+    """The input of a group. `clean` [1, S, C] are the latents of the clip that actually followed the scene.
 
-    `text_tokens` are two rows: the prompt without the scene, and with it. All candidates start at `noise` [1, S, C].
+    `text_tokens` has two rows: the prompt without the scene, and with it. All candidates start at `noise` [1, S, C].
     """
 
     clip_id: str
@@ -69,7 +69,10 @@ class CandidateGroup:
 
 
 def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor, scene: CandidateScene) -> Velocity:
-    """Return the guided velocity for any number of candidates, by the condition [2, queries, channels] of the scene."""
+    """Return the guided velocity for any number of candidates.
+
+    `condition` [2, queries, channels] is the condition of the scene, unconditional half first.
+    """
 
     def under(given: Tensor) -> Velocity:
         def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ def policy_velocity(model: UnifiedModel, policy: PolicyConfig, condition: Tensor
 def generate_candidates(
     model: UnifiedModel, policy: PolicyConfig, scene: CandidateScene, sigmas: list[float], seed: int
 ) -> Iterator[tuple[int, Rollout]]:
-    """Sample the candidates of a group, `policy.batch` at once. Yield the number of the first, and their rollout."""
+    """Sample the candidates of a group, `policy.batch` at once. Yield each rollout with the number of its first one."""
     velocity = policy_velocity(model, policy, model.condition(scene.text_tokens), scene)
     for first in range(0, policy.group_size, policy.batch):
         rngs = [candidate_rng(seed, scene.ref, first + place) for place in range(policy.batch)]
@@ -102,7 +105,7 @@ def generate_candidates(
 
 
 def to_candidates(scene: CandidateScene, one: Rollout, first: int, step: int, encoder: BatchEncoder) -> list[Candidate]:
-    """Decode the videos of a rollout, and return them as candidates numbered from `first` on."""
+    """Decode the videos of a rollout, and return them as candidates that are numbered from `first`."""
     scale = LatentScale.of(encoder.vae)
     found = []
     for place, tokens in enumerate(one.final):

@@ -1,7 +1,8 @@
 """Group-relative policy optimization (GRPO) on the flow: make the better candidates of a scene more likely.
 
-All candidates of a step are sampled and judged before the update, and each is used once. So the probability ratio of
-the policy before and after sampling is 1 up to rounding; its largest difference from 1 is logged.
+All candidates of a step are sampled and judged before the update, and each is used once. So the policy that learns is
+still the one that sampled, and the ratio of their probabilities is 1 up to rounding. Its largest difference from 1 is
+logged.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Grpo:
     def compute_gradient(self, batches: Iterator[TrainingBatch], step: int) -> StepOutput:
         """Accumulate the gradient of a step.
 
-        Raise TrainingPaused if no candidate was judged but asking again may help, and what the reward raises.
+        Raise TrainingPaused if no candidate was judged but asking again may help. Raise also the errors of the reward.
         """
         state, world = self._state, self._state.world
         groups = [self._generate_group(next(batches), step) for _ in range(state.gradient_accumulation_steps)]
@@ -135,7 +136,9 @@ class Grpo:
             videos = to_candidates(scene, some, first, step + 1, encoder)
             self._reward.ask(videos)
             rollouts.append(some)
-            pictures += [one.video[len(one.video) // 2].clone() for one in videos]  # not to keep all of the video
+            pictures += [
+                one.video[len(one.video) // 2].clone() for one in videos
+            ]  # a copy, so that the video can be freed
         return CandidateGroup(scene, sigmas, rollouts, pictures)
 
     def _score_groups(self, groups: Sequence[CandidateGroup], step: int) -> tuple[list[_JudgedGroup], dict[str, float]]:
@@ -188,7 +191,7 @@ class Grpo:
     def _accumulate_gradient(
         self, one: _JudgedGroup, means: dict[tuple[int, int], Tensor], statistics: _StepStatistics, last: bool
     ) -> None:
-        """Add the gradient of one group. That of the condition is summed first, and goes through Qwen only once."""
+        """Add the gradient of one group. That of the condition is summed first, so that it passes through Qwen once."""
         model, scene = self._state.model, one.group.scene
         condition = model.condition(scene.text_tokens)
         given = condition.detach().requires_grad_(condition.requires_grad)
@@ -205,7 +208,10 @@ class Grpo:
             torch.autograd.backward(condition, given.grad)
 
     def _share(self, one: _JudgedGroup) -> float:
-        """Return the weight of one candidate's step in the mean over the global batch; FSDP averages over the ranks."""
+        """Return the weight of one candidate's step in the mean over the global batch.
+
+        It includes the factor `world.size`, because FSDP averages the gradients over the ranks.
+        """
         terms = self._policy.best_of * len(one.steps) * self._recipe.data.global_batch
         return self._state.world.size / terms
 
@@ -243,7 +249,7 @@ class Grpo:
     def _reference_means(self, judged: Sequence[_JudgedGroup]) -> list[dict[tuple[int, int], Tensor]]:
         """Return the means of the reference model's steps for each group, by batch and timestep.
 
-        Without a KL penalty only one timestep of one batch of each group is computed, to log the divergence.
+        Without a KL penalty only one timestep of one batch is computed for each group, to log the divergence.
         """
         state, policy = self._state, self._policy
         found: list[dict[tuple[int, int], Tensor]] = []

@@ -1,4 +1,4 @@
-"""Rollouts: candidate videos of one scene from the same initial noise, which differ by the noise added on the way.
+"""Rollouts: candidate videos of one scene from the same initial noise, with different noise added in each step.
 
 Tested in tests/training/flow/test_sde.py.
 """
@@ -18,19 +18,19 @@ from nextscene.training.data.sample_noise import sample_rng
 from nextscene.training.flow.sampler import Velocity
 from nextscene.training.flow.sde import transition
 
-_STREAM = 4  # 1 to 3 are of the order of the samples, and of the noise of each
+_STREAM = 4  # streams 1 to 3 are used for the order and the noise of the samples
 
 
 def candidate_rng(seed: int, ref: SampleRef, number: int) -> torch.Generator:
-    """Return the generator of candidate `number` of a scene; number -1 is that of the group."""
+    """Return the random generator of candidate `number` of a scene; number -1 is that of the whole group."""
     return sample_rng(seed, ref, _STREAM + number + 1)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """B sampled trajectories, on the CPU, where they wait for their rewards.
+    """B sampled trajectories, kept on the CPU until their rewards are known.
 
-    `trajectory` [T + 1, B, S, C] are the tokens at the start of each of the T noisy steps, and at the end of the last.
+    `trajectory` [T + 1, B, S, C] is the tokens at the start of each of the T noisy steps, and at the end of the last.
     `log_probs` [T, B] are the log-probabilities (logprobs) of those steps. `final` [B, S, C] are the normalized latents
     of the videos.
     """
@@ -44,7 +44,7 @@ class Rollout:
 def rollout(
     policy: PolicyConfig, velocity: Velocity, noise: Tensor, sigmas: Sequence[float], rngs: Sequence[torch.Generator]
 ) -> Rollout:
-    """Sample a trajectory for each of `rngs`, from the one `noise` [1, S, C] at σ = 1 to σ = 0."""
+    """Sample a trajectory for each of `rngs`, from the same `noise` [1, S, C] at σ = 1 to σ = 0."""
     device = noise.device
     tokens = noise.float().expand(len(rngs), -1, -1)
     visited, log_probs = [_to_cpu(tokens)], []
