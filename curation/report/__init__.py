@@ -1,4 +1,4 @@
-"""The page about a dataset: what its ledger counts, and some of its clips as filmstrips. `make.write_report` makes it.
+"""The page about a dataset: counts from its ledger, and some of its clips as filmstrips. `make.write_report` makes it.
 
-Nothing is imported here: the processes that only decode pictures would load the plots.
+This module imports nothing, so that the processes that only decode pictures do not load the plots.
 """

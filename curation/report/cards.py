@@ -20,7 +20,7 @@ _MAX_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Excerpt:
-    """The beginning of a text, and how many characters of it the page leaves out."""
+    """The beginning of a text, and the number of its characters that the page leaves out."""
 
     text: str
     left_out: int = 0
@@ -34,7 +34,7 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A scene that the verifier turned down, and why."""
+    """A scene that the verifier rejected, and the reason."""
 
     scene: Excerpt
     reason: Excerpt
@@ -42,7 +42,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Card:
-    """One clip on the page. Every text is as its source wrote it; the template escapes."""
+    """One clip on the page. Texts are as their sources wrote them; the template escapes them."""
 
     clip_id: str
     outcome: str
@@ -67,7 +67,7 @@ class Card:
 
 
 def make_card(row: Row, strip: Filmstrip, fps: int) -> Card:
-    """`fps` is that of the shards. Raise DamagedRecord for a row whose `turned_down` is not what a ledger holds."""
+    """Return a clip's card. `fps` is that of the shards. Raise DamagedRecord if the row's `turned_down` is invalid."""
     attempts = _attempts(row)
     return Card(
         clip_id=row.clip_id,
@@ -97,7 +97,7 @@ def _attempts(row: Row) -> tuple[Attempt, ...]:
     try:
         values = json.loads(row.turned_down) if row.turned_down else []
         if row.verdict != "Pass" and values and values[-1]["scene"] == row.scene_description:
-            values.pop()  # the row's own scene was the last to be turned down
+            values.pop()  # the last rejected scene is the row's own
         return tuple(
             Attempt(Excerpt.of(value["scene"], _MAX_REMARK), Excerpt.of(value["reason"], _MAX_REMARK))
             for value in values
@@ -107,7 +107,7 @@ def _attempts(row: Row) -> tuple[Attempt, ...]:
 
 
 def _span(row: Row) -> str:
-    """Return the clip's place in its source video, or "" for the whole of it."""
+    """Return the clip's span in its source video; "" for the whole video."""
     if row.end_ms != OPEN_END:
         return f"{_clock(row.start_ms)}–{_clock(row.end_ms)}"
     return f"from {_clock(row.start_ms)}" if row.start_ms else ""

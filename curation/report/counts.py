@@ -1,4 +1,4 @@
-"""Counts for the page over every committed clip, one ledger file at a time, in constant memory."""
+"""Counts of all committed clips for the page, made one ledger file at a time in constant memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nextscene.curation.ledger import RETIMED, Row, Tally
 from nextscene.curation.outcome import OUTCOMES
 
 MAX_WORDS = 200
-"""Longer texts count as this long: the bins of a histogram must be few."""
+"""Longer texts are counted with this length, so that a histogram has few bins."""
 
 
 @dataclass
 class Counts:
-    """Exact sums over the ledger. `frames`, the words and `kept_by_*` are of kept clips; `short_sides` of all measured.
+    """Exact sums over the ledger. `frames`, `*_words` and `kept_by_*` are of kept clips, `short_sides` of all measured.
 
     `short_sides` maps (pixels of the shorter side, kept) to clips. `scene_words` and `caption_words` map a number of
-    words to clips, `passed_in` the round of a Pass, from 1, to clips, kept or failed later.
+    words to clips. `passed_in` maps the round of a Pass, from 1, to clips, including those that failed later.
     """
 
     tally: Tally = field(default_factory=Tally.empty)
@@ -42,7 +42,7 @@ class Counts:
     _last_source: str | None = None
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Count the rows of one ledger file. Raise DamagedRecord for a clip that ended in no known outcome."""
+        """Count the rows of one ledger file. Raise DamagedRecord if a clip has an unknown outcome."""
         for row in rows:
             if row.outcome not in OUTCOMES:
                 raise DamagedRecord(f"the ledger ends clip {row.clip_id} in {row.outcome!r}, which is no outcome")
@@ -70,7 +70,7 @@ class Counts:
                 self.scene_words[word_count(row.scene_description)] += 1
 
     def _note_source(self, source: str) -> None:
-        # The clips of one video mostly lie side by side, so that this holds a few bytes a video.
+        # The clips of one video mostly follow each other, so that this takes a few bytes per video.
         if source != self._last_source:
             self._sources.append(int.from_bytes(hashlib.sha256(source.encode()).digest()[:8]))
             self._last_source = source
@@ -85,12 +85,12 @@ class Counts:
 
     @property
     def retimed(self) -> int:
-        """Return how many clips have a file of another time than was planned."""
+        """Return how many clips have a file with another modification time than planned."""
         return self.tally.remarks[RETIMED]
 
     @property
     def sources(self) -> int:
-        """Return how many different source videos the clips are of."""
+        """Return the number of different source videos of the clips."""
         return len(np.unique(np.frombuffer(self._sources, dtype=np.uint64))) if self._sources else 0
 
     @property
@@ -99,5 +99,5 @@ class Counts:
 
 
 def word_count(text: str) -> int:
-    """Return the number of words in a text, separated by white space, at most MAX_WORDS."""
+    """Return the number of words, separated by white space, in a text; at most MAX_WORDS."""
     return min(len(text.split()), MAX_WORDS)

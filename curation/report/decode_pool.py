@@ -1,4 +1,4 @@
-"""A pool of child processes that decode pictures. An untrusted video may hang or kill one without harm."""
+"""A pool of child processes that decode pictures. An untrusted video may hang or kill one of them without harm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SLACK_SECONDS = 10.0
 
 
 def decode_all(tasks: Sequence[FilmstripTask], limits: RunLimits) -> list[Filmstrip]:
-    """Return a strip for each task, in order, within the limits' time and memory for each."""
+    """Return a strip for each task, in order. Each task has the time and memory that the limits give a clip."""
     if not tasks:
         return []
     count = min(_MAX_WORKERS, os.cpu_count() or 1, len(tasks))
@@ -59,7 +59,7 @@ def _workers(count: int, limits: RunLimits, environment: Mapping[str, str]) -> I
 
 
 class _Worker:
-    """One child process, started when first needed and anew after each death."""
+    """One child process, started when first needed and again after each death."""
 
     def __init__(self, limits: RunLimits, environment: Mapping[str, str]) -> None:
         self._limits = limits
@@ -71,7 +71,7 @@ class _Worker:
             self._child = self._child or self._open()
             line = self._child.pipe
             line.send(task)
-            if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own bound comes first
+            if line.poll(self._limits.clip_seconds + _SLACK_SECONDS):  # ffmpeg's own limit ends it earlier
                 strip: Filmstrip = line.recv()
                 return strip
             why = "decoding took too long"
@@ -96,9 +96,9 @@ class _Worker:
 
 
 def _serve(line: Connection, memory: int) -> None:
-    """Decode until the parent closes the pipe, which its death does as well."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
-    with suppress(ValueError):  # a lower bound is set already
+    """Decode until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles an interrupt
+    with suppress(ValueError):  # a lower limit is set already
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     with suppress(EOFError, OSError):
         line.send_bytes(b"ready")

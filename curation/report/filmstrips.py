@@ -1,6 +1,6 @@
-"""Filmstrips: a few small JPEGs of a clip, out of its shard, or out of the source where it is in none.
+"""Filmstrips: a few small JPEGs of a clip, from its shard, or from the source if it is not in a shard.
 
-Nothing here runs in the process that makes the page: decoding an untrusted video may hang or kill the process.
+This code does not run in the process that makes the page: decoding an untrusted video may hang or kill the process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WORDS = {"short_decode": "no frame could be decoded at this place"}
 
 @dataclass(frozen=True)
 class Filmstrip:
-    """JPEGs of at most 8 KB each, in order; or, where there are none, the reason in words.
+    """JPEGs of at most 8 KiB each, in order. If there are none, `missing` is the reason in words.
 
     `damaged` says that the reason is damage of the dataset.
     """
@@ -53,18 +53,18 @@ class Filmstrip:
 
 
 class FilmstripTask(Protocol):
-    """Something a strip can be made of. Pickles."""
+    """A task to make a strip. It can be pickled."""
 
     @property
     def is_local(self) -> bool:
-        """Return whether all that it reads lies on local disks."""
+        """Return whether the task reads only from local disks."""
 
     def make(self) -> Filmstrip: ...
 
 
 @dataclass(frozen=True)
 class ShardFilmstripTask:
-    """A kept clip, and the sha256 that its video must have."""
+    """A task to make a strip of a kept clip, and the sha256 that its video must have."""
 
     out: Storage
     shard: ShardName
@@ -91,7 +91,10 @@ class ShardFilmstripTask:
 
 
 def _frames(mp4: bytes) -> Iterator[Image.Image]:
-    """Frames of the whole, evenly spread. Key frames where there are enough: nothing else need be decoded for them."""
+    """Yield frames that are evenly spread over a video.
+
+    Use only keyframes if there are enough, since nothing else must be decoded for them.
+    """
     with av.open(io.BytesIO(mp4), "r", format="mp4", options={"protocol_whitelist": "none"}) as container:
         video = container.streams.video[0]
         video.thread_count = 1
@@ -115,7 +118,7 @@ def _scaled(frame: av.VideoFrame) -> Image.Image:
 
 @dataclass(frozen=True)
 class SourceFilmstripTask:
-    """A clip that is in no shard, shown as the cut would have shown it."""
+    """A task to make a strip of a clip that is not in a shard. The strip shows it as the cut would have shown it."""
 
     root: Storage
     clip: PlannedClip
@@ -151,7 +154,10 @@ class SourceFilmstripTask:
 
 
 def _small(image: Image.Image) -> bytes:
-    """Return a JPEG that fits the box of a frame, at the best quality that fits the bound."""
+    """Return a JPEG that fits into the box of a frame, in the best quality that fits into the size limit.
+
+    Return it in the lowest quality if none fits.
+    """
     image = image.convert("RGB")
     image.thumbnail(_BOX, Image.Resampling.LANCZOS)
     data = b""

@@ -1,4 +1,4 @@
-"""Making `report.html`: count the ledger, sample clips, decode their pictures, write the page.
+"""The making of `report.html`: count the ledger, sample clips, decode their pictures, write the page.
 
 Tested in tests/curation/report/test_page.py.
 """
@@ -40,11 +40,11 @@ class PublishedPage:
 
 
 def write_report(out: Storage, config: BuildConfig, fingerprint: str, source: Storage | None) -> PublishedPage:
-    """Publish the page of what is committed in OUT now.
+    """Publish the page about the clips that are committed in OUT now.
 
-    `source` is what the locations in the plan are relative to; with None, clips that are in no shard have no picture.
-    A clip that no picture can be made of is on the page all the same, with the reason. Raise FileNotFoundError for a
-    ledger that is gone, DamagedRecord for one that cannot be read, StorageFault when OUT fails.
+    Locations in the plan are relative to `source`. If it is None, clips that are not in a shard have no picture. If no
+    picture of a clip can be made, the page shows the reason instead. Raise FileNotFoundError if a ledger is gone,
+    DamagedRecord if one cannot be read, StorageFault if OUT cannot be read or written.
     """
     plan = Plan(out, config)
     state, counts, rows = _read(out, config.units_per_shard)
@@ -63,9 +63,9 @@ _ORDER: dict[str, int] = {outcome: place for place, outcome in enumerate(OUTCOME
 
 
 def _read(out: Storage, units_per_shard: int) -> tuple[CommittedState, Counts, list[Row]]:
-    """Return the state, its counts and the rows that are shown. Hold one ledger file in memory at a time.
+    """Return the state, its counts and the rows to show, with one ledger file in memory at a time.
 
-    A run at work may seal a shard meanwhile, and delete the ledgers of its units.
+    Read again if a run at work has meanwhile sealed a shard and deleted the ledgers of its units.
     """
     return read_consistently(partial(CommittedState.read, out, units_per_shard), partial(_count_and_sample, out))
 
@@ -79,7 +79,7 @@ def _count_and_sample(out: Storage, state: CommittedState) -> tuple[CommittedSta
 
 
 def _rows(out: Storage, state: CommittedState, sampled: Iterable[SampledClip]) -> Iterator[Row]:
-    """Yield the rows of the clips that were drawn, a ledger file at a time."""
+    """Yield the rows of the sampled clips, one ledger file at a time."""
     units = {(unit.split, unit.index): unit.ledger for unit in sorted(state.committed)}
     wanted: dict[str, set[str]] = defaultdict(set)
     for clip in sampled:
@@ -90,7 +90,7 @@ def _rows(out: Storage, state: CommittedState, sampled: Iterable[SampledClip]) -
 
 
 class _Filmstrips:
-    """Where a picture of each clip is to be had."""
+    """The maker of the clips' filmstrips: it finds each clip in a shard or in the source."""
 
     def __init__(
         self, out: Storage, config: BuildConfig, source: Storage | None, plan: Plan, state: CommittedState
@@ -122,7 +122,7 @@ class _Filmstrips:
         return SourceFilmstripTask(self._source, clip, self._config)
 
     def _planned(self, rows: Iterable[Row]) -> dict[str, PlannedClip]:
-        """Return the plan's word on these clips; it is read a shard at a time."""
+        """Return clip id → row of the plan for these clips. The plan is read one shard at a time."""
         wanted: dict[ShardName, set[str]] = defaultdict(set)
         for row in rows:
             wanted[ShardName(row.split, row.shard)].add(row.clip_id)

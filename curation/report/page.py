@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing from outside, which its content security policy forbids."""
+"""The page: one HTML file that loads nothing from outside; its content security policy forbids that."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MEANINGS = {
 class PageFacts:
     """The page's data apart from the clips. `planned` is the number of clips in the plan.
 
-    `passed_over` says what of the source no clip was made of, by suffix; None where the plan did not count it.
+    `passed_over` counts the files of the source that gave no clip, by suffix; None if the plan did not count them.
     """
 
     config: BuildConfig
@@ -49,7 +49,7 @@ class PageFacts:
 
 @dataclass(frozen=True)
 class Bar:
-    """A part of a whole, drawn: where it begins and how wide it is, in percent, in the color of an outcome."""
+    """A bar for a part of a whole, in the color of an outcome. `begin` and `share`, its width, are in percent."""
 
     outcome: str
     name: str
@@ -97,11 +97,11 @@ def render(facts: PageFacts, cards: Sequence[Card]) -> str:
 
 
 def _asset(name: str) -> Markup:
-    return Markup((_HERE / name).read_text("utf-8"))  # noqa: S704 our own file, which its hash in the policy names
+    return Markup((_HERE / name).read_text("utf-8"))  # noqa: S704 our own file, whose hash is in the policy
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing from anywhere, no style and no script but ours, pictures only out of the page itself."""
+    """Return the content security policy: only our own style and script, and pictures only from the page itself."""
     allowed = {
         "default-src": "'none'",
         "img-src": "data:",
@@ -118,7 +118,7 @@ def _hash(text: str) -> str:
 
 
 def _outcome_bars(facts: PageFacts) -> list[Bar]:
-    """Return every planned clip: the outcomes in their order, and what is not decided."""
+    """Return bars for all planned clips: one for each outcome, in order, and one for the undecided clips."""
     sizes: dict[str, int] = {outcome: facts.counts.tally.count(outcome) for outcome in OUTCOMES}
     sizes["undecided"] = facts.planned - facts.counts.decided
     bars, begin = [], 0.0
@@ -140,7 +140,7 @@ def _outcome_rows(counts: Counts) -> list[OutcomeRow]:
 
 
 def _round_bars(counts: Counts) -> list[Bar]:
-    """Clips that were judged to the end: in which round they passed, and those that never did."""
+    """Return bars for the clips that were judged completely: one for each round of a Pass, and one for the dropped."""
     lines = [("kept", f"passed in round {number}", clips) for number, clips in sorted(counts.passed_in.items())]
     if dropped := counts.tally.count("dropped"):
         lines.append(("dropped", "dropped, no scene passed", dropped))
@@ -149,7 +149,7 @@ def _round_bars(counts: Counts) -> list[Bar]:
 
 
 def _filter_values(cards: Sequence[Card]) -> dict[str, list[str]]:
-    """Return what the cards can be filtered by, where there is more than one of it."""
+    """Return attribute → values that the cards can be filtered by; only attributes with more than one value."""
     found: dict[str, list[str]] = {
         "outcome": [outcome for outcome in OUTCOMES if any(card.outcome == outcome for card in cards)],
         "reason": sorted({card.reason for card in cards if card.reason}),
@@ -160,7 +160,7 @@ def _filter_values(cards: Sequence[Card]) -> dict[str, list[str]]:
 
 
 def _percent(share: float) -> str:
-    """Return a share of 100: never 0 % or 100 % of what is only nearly so."""
+    """Return a percentage as text. A share that is only nearly 0 % or 100 % is not rounded to that."""
     if 0 < share < 0.1:
         return "< 0.1%"
     if 99.9 < share < 100:
@@ -169,7 +169,7 @@ def _percent(share: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return a time as people say it."""
+    """Return a duration in seconds as readable text."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     if hours:
@@ -178,7 +178,7 @@ def _clock(seconds: float) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes as people say them."""
+    """Return a number of bytes as readable text."""
     if count < 1000:
         return f"{count:,} bytes"
     power = min((len(str(count)) - 1) // 3, len(_UNITS))

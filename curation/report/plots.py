@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nextscene.curation.report.counts import MAX_WORDS, Counts
 
-# Drawn in these, and handed over as classes that page.css gives a color.
+# Plots are drawn in these placeholder colors, which then become classes that page.css gives a color.
 _COLORS = {"#000001": "ink", "#000002": "quiet", "#000003": "line", "#000004": "bar", "#000005": "pale"}
 _INK, _QUIET, _LINE, _BAR, _PALE = _COLORS
 _STYLE: dict[str, str | float | bool] = {
@@ -46,7 +46,7 @@ _SIDES = (0, 360, 480, 720, 1080, 1440, 2160)
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure: the SVG, its title, and what it shows in words."""
+    """One figure: the SVG, its title, and a summary of it in words."""
 
     title: str
     summary: str
@@ -54,8 +54,8 @@ class Plot:
 
 
 def plots(counts: Counts, fps: int) -> list[Plot]:
-    """Return the distributions that there is something to show of. The same counts give the same bytes."""
-    with style.context(["default", _STYLE]):  # and nothing of the user's own
+    """Return plots of the distributions that have data. The same counts give the same bytes."""
+    with style.context(["default", _STYLE]):  # without the user's own style
         found = [
             _lengths(counts.frames, fps),
             _short_sides(counts.short_sides),
@@ -136,7 +136,7 @@ def _histogram(bins: Sequence[tuple[float, int]], width: float, unit: str, name:
 
 
 def _quartiles(counted: Counter[int]) -> tuple[int, int, int]:
-    """Return the values below which lie a quarter, half and three quarters; each of them was counted."""
+    """Return the lower quartile, the median and the upper quartile; each is a value that was counted."""
     values = sorted(counted)
     sums = list(accumulate(counted[value] for value in values))
     low, middle, high = (
@@ -159,16 +159,14 @@ def _axes() -> tuple[Figure, Axes]:
 
 def _svg(figure: Figure, name: str) -> Markup:
     file = io.StringIO()
-    with style.context({"svg.hashsalt": name}):  # ids that no other figure of the page has
+    with style.context({"svg.hashsalt": name}):  # makes ids that differ from those of the page's other figures
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _for_page(file.getvalue())
 
 
 def _for_page(svg: str) -> Markup:
-    """Return the figure without style sheets, which the page's policy forbids, and without fixed colors and unused
-    ids.
-    """
-    root = ET.fromstring(svg)  # noqa: S314 matplotlib wrote it, out of numbers
+    """Return the figure without style sheets, fixed colors and unused ids. The page's policy forbids style sheets."""
+    root = ET.fromstring(svg)  # noqa: S314 matplotlib wrote it, from numbers
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in {f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"}:
@@ -181,7 +179,7 @@ def _for_page(svg: str) -> Markup:
     root.set("aria-hidden", "true")
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
-    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 likewise
+    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 matplotlib wrote it, from numbers
 
 
 def _plain_attributes(element: ET.Element, used: set[str]) -> None:

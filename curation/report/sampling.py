@@ -1,4 +1,4 @@
-"""Stratified, deterministic sampling of the clips on the page: some of every outcome and reason."""
+"""Stratified, deterministic sampling of the clips on the page: some clips of every outcome and reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_PER_STRATUM = 12
 
 @dataclass(frozen=True, order=True)
 class SampledClip:
-    """A sampled clip, and the unit and shard whose ledger has its row."""
+    """A sampled clip, and the unit and shard in whose ledger its row is."""
 
     clip_id: str
     split: str
@@ -26,12 +26,12 @@ class SampledClip:
 
 
 class Sampler:
-    """Samples at most `max_clips` clips of a stream of rows by a hash of their ids, whatever the order of rows."""
+    """A sampler of at most `max_clips` clips from rows in any order. A hash of the ids decides."""
 
     def __init__(self, max_clips: int) -> None:
         self._max_clips = max_clips
         self._seen: dict[Stratum, int] = {}
-        # Of each stratum those with the smallest hashes, as a heap whose first is the largest of them.
+        # The clips of each stratum with the smallest hashes, as a heap whose first entry has the largest of these.
         self._drawn: dict[Stratum, list[tuple[int, SampledClip]]] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -46,7 +46,7 @@ class Sampler:
                 heapq.heappushpop(heap, entry)
 
     def sampled(self) -> list[SampledClip]:
-        """Return the sample, in the order of the ids."""
+        """Return the sample in the order of the ids."""
         shares = allocate(self._seen, self._max_clips)
         return sorted(
             clip for stratum, share in shares.items() for _, clip in heapq.nlargest(share, self._drawn[stratum])
@@ -54,9 +54,9 @@ class Sampler:
 
 
 def allocate(sizes: Mapping[Stratum, int], max_clips: int) -> dict[Stratum, int]:
-    """Return how many of each stratum are shown: a few of each, the rest of the `max_clips` in proportion to size.
+    """Return how many clips of each stratum are shown: a few of each, the rest of `max_clips` in proportion to size.
 
-    No stratum gets more than it has. With more strata than places the largest get one each.
+    A stratum never gets more clips than it has. With more strata than `max_clips`, the largest strata get one each.
     """
     strata = sorted(sizes, key=lambda stratum: (-sizes[stratum], stratum))[:max_clips]
     if not strata:
@@ -69,12 +69,12 @@ def allocate(sizes: Mapping[Stratum, int], max_clips: int) -> dict[Stratum, int]
         return {stratum: sizes[stratum] for stratum in strata}
     for stratum in strata:
         shares[stratum] += free * (sizes[stratum] - shares[stratum]) // waiting
-    # What rounding left is less than one for each that still has more, and those are the largest.
+    # Rounding leaves less than one clip per stratum that has more to show, and these are the largest strata.
     for stratum in strata[: max_clips - sum(shares.values())]:
         shares[stratum] += 1
     return shares
 
 
 def _hash_rank(clip_id: str) -> int:
-    # Salted: the plain hash of an id is what splits are drawn by, and the smallest of those are all of one split.
+    # Splits are drawn by the plain hash of an id, so the smallest plain hashes are all of one split: add a salt.
     return int.from_bytes(hashlib.sha256(f"report\0{clip_id}".encode()).digest()[:8])

@@ -1,1 +1,1 @@
-"""Rules of the screen: which clips are rejected before a judge is asked about them."""
+"""Rules of the screen: they reject clips before a judge is asked about them."""

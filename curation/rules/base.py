@@ -1,4 +1,4 @@
-"""A rule of the screen, and what it may look at. Tested in tests/curation/rules/test_registry.py."""
+"""A rule of the screen, and the facts that it may use. Tested in tests/curation/rules/test_registry.py."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from nextscene.judge.api.request import Frame
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What the screen knows of a clip: its row of the plan, its headers, and the settings of the build.
+    """The facts that the screen has about a clip: its row of the plan, its headers, and the settings of the build.
 
-    `frames` are there for a rule that needs them: up to 8 JPEGs, evenly spread, the first and the last frame among
-    them.
+    `frames` are given only to rules that need them: up to 8 JPEGs, evenly spread, including the first and the last
+    frame.
     """
 
     clip: PlannedClip
@@ -35,7 +35,7 @@ class ClipFacts:
 class Rule:
     """A rule of the screen. `check` returns why a clip is rejected, or None if it passes.
 
-    A rule `by_default` is part of every build; any other is in force where the setting `rules.further` names it. Rules
+    A rule `by_default` is part of every build. Any other rule applies if the setting `rules.further` names it. Rules
     with `needs_frames` run after all others, since the clip must be decoded for them.
     """
 

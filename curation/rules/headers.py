@@ -1,4 +1,4 @@
-"""The rules over headers that every build has. Tested in tests/curation/stages/test_screen.py."""
+"""The rules on headers that every build has. Tested in tests/curation/stages/test_screen.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPAN_SLACK_SECONDS = 0.1
 
 
 def size_rule(facts: ClipFacts) -> ClipOutcome | None:
-    """Require a video's displayed size, or an image's shorter side, to be at least the configured one."""
+    """Require a video's displayed size, or an image's shorter side, to be at least the configured minimum."""
     measured, rules = facts.measured, facts.config.rules
     shown = f"shown {measured.width}×{measured.height}"
     if measured.is_image:
@@ -26,7 +26,7 @@ def size_rule(facts: ClipFacts) -> ClipOutcome | None:
 
 
 def span_rule(facts: ClipFacts) -> ClipOutcome | None:
-    """Require the span to lie inside the file. An image has no span."""
+    """Require the span to be inside the file. Reject a span of an image."""
     clip, measured = facts.clip, facts.measured
     if clip.start_ms == 0 and clip.end_ms == OPEN_END:
         return None
@@ -42,7 +42,7 @@ def span_rule(facts: ClipFacts) -> ClipOutcome | None:
 
 
 def color_rule(facts: ClipFacts) -> ClipOutcome | None:
-    """Require color headers that are known, and no HDR where it is to be rejected."""
+    """Require color headers that can be converted. Reject HDR if the settings say so."""
     measured = facts.measured
     if measured.color.unknown:
         return ClipOutcome("rejected", "unknown_color", f"nobody knows how to show {measured.color.unknown}")

@@ -18,7 +18,7 @@ RULES: dict[str, Rule] = {rule.name: rule for rule in (SIZE, SPAN, COLOR)}
 
 
 def active_rules(settings: Rules, needs_frames: bool) -> list[Rule]:
-    """Return the rules in force that look at frames, or those that do not. Raise UsageError for an unknown name."""
+    """Return the rules in force that need frames, or those that do not. Raise UsageError for an unknown name."""
     named = [name.strip() for name in settings.further.split(",") if name.strip()]
     if unknown := [name for name in named if name not in RULES or RULES[name].by_default]:
         further = ", ".join(name for name, rule in RULES.items() if not rule.by_default) or "none"
@@ -28,5 +28,5 @@ def active_rules(settings: Rules, needs_frames: bool) -> list[Rule]:
 
 
 def first_rejection(rules: Sequence[Rule], facts: ClipFacts) -> ClipOutcome | None:
-    """Return the outcome by the first rule that a clip does not pass, None if it passes all."""
+    """Return the outcome from the first rule that a clip does not pass; None if it passes all."""
     return next((outcome for rule in rules if (outcome := rule.check(facts))), None)

@@ -1,4 +1,4 @@
-"""Cutting: one run of ffmpeg turns a span of a source into the MP4 in the shard.
+"""Cutting: a run of ffmpeg turns a span of a source into the MP4 in the shard.
 
 Tested in tests/curation/stages/test_real_clips.py and tests/moments/test_moments.py.
 """
@@ -22,7 +22,7 @@ _SHORT_BY = 1
 
 @dataclass(frozen=True)
 class Cut:
-    """A finished clip. `frames` is the number of packets in the file, whatever its header says."""
+    """A finished clip. `frames` is the number of packets counted in the file; its header is not trusted."""
 
     mp4: bytes
     frames: int
@@ -34,7 +34,8 @@ class Cut:
 def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path) -> Cut | ClipOutcome:
     """Decode, resample, scale and encode one clip in a child process.
 
-    Whatever the file does to the decoder becomes the clip's outcome. Raise StorageFault if the scratch disk is full.
+    Return an outcome if the file makes the decoder fail, in whatever way. Raise StorageFault if the scratch disk is
+    full.
     """
     target = scratch / "clip.mp4"
     encode = config.encode
@@ -55,7 +56,7 @@ def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scrat
     made = _read(target, done)
     expected = expected_frames(span, measured, config, done.first)
     if made.frames + _SHORT_BY < expected and span.length is None:
-        # Some headers promise more than was ever there.
+        # Some headers promise more frames than the file ever had.
         known = timing(source, config.limits)
         if known and known.duration is not None:
             truth = replace(measured, duration=known.duration, end=known.duration)
@@ -67,7 +68,7 @@ def cut(source: Path, span: Span, measured: Measured, config: BuildConfig, scrat
 
 
 def encoder_options(encode: EncodeConfig) -> dict[str, str | int]:
-    """Ffmpeg's options for every clip that is written, whatever it is made of: H.264 in MP4, tagged as BT.709."""
+    """Return ffmpeg's options for every clip that is written, whatever its source: H.264 in MP4, tagged as BT.709."""
     return {
         "format": "mp4",
         "vcodec": "libx264",
@@ -92,7 +93,7 @@ def encoder_options(encode: EncodeConfig) -> dict[str, str | int]:
 
 
 def _read(target: Path, done: Extracted) -> Cut:
-    """Return the clip that ffmpeg left; one without frames if there is none."""
+    """Return the clip that ffmpeg wrote; a clip without frames if it cannot be read."""
     try:
         with av.open(str(target)) as container:
             video = container.streams.video[0]

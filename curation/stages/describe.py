@@ -1,4 +1,4 @@
-"""The rounds of a clip: describe the scene before it, verify it, and after a Fail describe another.
+"""The rounds of a clip: describe the scene before it, verify the scene, and describe another one after a Fail.
 
 Tested in tests/judge/test_claude.py.
 """
@@ -12,12 +12,12 @@ from nextscene.curation.outcome import UNDECIDED, ClipOutcome, Undecided
 from nextscene.judge.base import Call, Judge, NoVerdict, Question
 
 JUDGE_FAILURES = frozenset(["judge_error", "truncated", "unreadable_answer"])
-"""Reasons for which a retry asks the judge again. `caption_too_long` is not one: the judge was never asked."""
+"""Reasons for which a retry asks the judge again. `caption_too_long` is not among them: the judge was never asked."""
 
 
 @dataclass(frozen=True)
 class RejectedScene:
-    """A description that did not pass, and why."""
+    """A description that did not pass, and the reason."""
 
     scene: str
     reason: str
@@ -25,9 +25,9 @@ class RejectedScene:
 
 @dataclass(frozen=True)
 class DescribedScene:
-    """The judge's result for a clip. Without a judge, and without a verdict, text and verdict are empty.
+    """The judge's result for a clip. Without a judge or without a verdict, text and verdict are empty.
 
-    `caption` is the clip's, or the judge's where the clip had none. `calls` are all that were paid for, in order.
+    `caption` is the clip's own, or the judge's if the clip had none. `calls` are all paid calls, in order.
     """
 
     caption: str = ""
@@ -46,7 +46,7 @@ class DescribedScene:
 class Decision:
     """The judge's decisions on a unit's clips: a scene, None for a clip that needs none, or UNDECIDED.
 
-    `end` is the error that ended the asking before all clips were decided.
+    `end` is the error that stopped the judge's work before all clips were decided.
     """
 
     scenes: list[DescribedScene | Undecided | None]
@@ -61,7 +61,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class AskResult:
-    """How the asking about a unit ended: its error, whether a clip is undecided, whether any clip has a scene."""
+    """The end of the judge's work on a unit: its error, whether a clip is undecided, whether any clip has a scene."""
 
     end: RunStopped | UsageError | None = None
     is_partial: bool = False
@@ -69,7 +69,10 @@ class AskResult:
 
 
 async def describe_clips(judge: Judge | None, question: Question) -> DescribedScene:
-    """Run up to `judge.rounds` rounds for one clip, until a Pass, `dropped`, or the judge gives no verdict."""
+    """Run up to `judge.rounds` rounds for one clip. Stop at a Pass or if the judge gives no verdict.
+
+    If all rounds fail, the outcome is `dropped`. If the judge gives no verdict, the outcome is the judge's reason.
+    """
     if judge is None:
         outcome = (
             None if question.caption else ClipOutcome("rejected", "no_caption", "the source gives no caption for it")
@@ -99,7 +102,7 @@ async def describe_clips(judge: Judge | None, question: Question) -> DescribedSc
 
 
 async def _round(judge: Judge, question: Question, scene: DescribedScene) -> DescribedScene:
-    """Raise Declined, with this round's calls."""
+    """Run one round: describe and verify a scene. Raise NoVerdict, with this round's calls."""
     said = await judge.describe(question, tuple(attempt.scene for attempt in scene.turned_down))
     try:
         opinion = await judge.verify(question, said.text)

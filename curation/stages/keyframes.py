@@ -21,16 +21,16 @@ from nextscene.judge.config import ClaudeConfig
 
 _QUALITY = 4
 _FOR_RULES = ClaudeConfig(frames=8, frame_height=336)
-"""Fixed, so that a rule decides the same under every judge."""
+"""These settings are fixed, so that a rule decides the same under every judge."""
 
 
 def extract_keyframes(
     source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
 ) -> tuple[Frame, ...] | ClipOutcome:
-    """Return up to `claude.frames` JPEGs, evenly spread over what the clip will show, its first and last frame among
-    them.
+    """Return up to `claude.frames` JPEGs, evenly spread over the clip, including its first and its last frame.
 
-    The same file gives the same bytes. Raise StorageFault when the scratch disk is full.
+    The same file gives the same bytes. Return an outcome if the clip cannot be decoded. Raise StorageFault if the
+    scratch disk is full.
     """
     shown = expected_frames(span, measured, config)
     places = evenly_spaced(shown, config.claude.frames)
@@ -63,12 +63,12 @@ def extract_keyframes(
 def frames_for_rules(
     source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
 ) -> tuple[Frame, ...] | ClipOutcome:
-    """Return the frames that rules look at: as `extract_keyframes`, whatever the settings of the judge are."""
+    """Return the frames for rules. They are made as by `extract_keyframes`, but with fixed settings."""
     return extract_keyframes(source, span, measured, replace(config, claude=_FOR_RULES), scratch)
 
 
 def frames_in(scratch: Path, places: Sequence[int], config: BuildConfig) -> tuple[Frame, ...]:
-    """Return the pictures that ffmpeg left, in order, with the times of their places in the clip."""
+    """Return the pictures that ffmpeg wrote, in order, with their times in the clip in seconds."""
     files = sorted(scratch.glob("look-*.jpg"))
     return tuple(_frame(file, place / config.encode.fps) for file, place in zip(files, places, strict=False))
 

@@ -1,6 +1,6 @@
 """Keyframes exactly as the first version of the cut made them, to find captions that were paid for then.
 
-Their bytes are part of the key of the stored answer, so this must not change. No new question uses them.
+Their bytes are part of the stored answer's key, so this module must not change. New questions do not use them.
 Tested in tests/curation/run/test_cut_version.py.
 """
 
@@ -29,7 +29,7 @@ _OUTPUT = (
 def extract_keyframes_v1(
     source: Path, span: Span, measured: Measured, config: BuildConfig, scratch: Path
 ) -> tuple[Frame, ...]:
-    """Return the JPEGs that the first version gave for this clip; empty if it gave none."""
+    """Return the JPEGs that the first version made for this clip; an empty tuple if it made none."""
     if measured.is_image and measured.codec not in _DEMUXERS:
         return ()
     places = evenly_spaced(_frames(span, measured, config), config.claude.frames)
@@ -59,7 +59,7 @@ def extract_keyframes_v1(
 
 
 def _frames(span: Span, measured: Measured, config: BuildConfig) -> int:
-    """Return how many frames the clip was taken to have."""
+    """Return the number of frames that the first version expected of the clip."""
     if measured.is_image or measured.duration == UNKNOWN_DURATION:
         return 1
     left = round((measured.duration - span.start) * config.encode.fps)

@@ -28,10 +28,10 @@ class ClipWorkspace:
 def map_clips(
     reader: Callable[[Path], SourceReader], step: Callable[[A, ClipWorkspace], B], items: Iterable[A], at_once: int
 ) -> Iterator[B]:
-    """Yield what `step` makes of each item, in order, `at_once` at a time; at most twice as many results are held.
+    """Yield the result of `step` for each item, in order. `at_once` items are worked on in parallel.
 
-    The heavy work is done by child processes, so threads are enough to keep that many cores busy. The first that raises
-    ends it, once those that are under way have ended.
+    At most twice as many results wait in memory. Child processes do the heavy work, so threads are enough to keep that
+    many cores busy. The first step that raises ends all, after the steps under way have ended.
     """
     with ExitStack() as stack:
         workspaces: SimpleQueue[ClipWorkspace] = SimpleQueue()

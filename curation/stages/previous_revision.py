@@ -13,7 +13,7 @@ from nextscene.shards.loading.reader import ShardReader
 
 
 class PreviousRevision:
-    """The rows and samples of the shard's sealed revision, which a retry takes over for clips it does not redo."""
+    """The rows and samples of the shard's sealed revision. A retry keeps them for clips that it does not redo."""
 
     def __init__(self, out: Storage, unit: Unit) -> None:
         self._rows: dict[str, Row] = {}
@@ -30,11 +30,14 @@ class PreviousRevision:
         return row, self._reader.sample(clip_id) if row.kept and self._reader else None
 
     def with_its_calls(self, row: Row) -> Row:
-        """Return the row with what was paid for its clip before, whatever became of it now."""
+        """Return the row with the calls that were paid for its clip earlier, whatever its outcome is now."""
         return with_earlier_calls(row, self._rows.get(row.clip_id))
 
     def next_sample(self, clip_id: str) -> int:
-        """Return the attempt number of the judge's questions: a new one if the last gave no scene, else the same."""
+        """Return the attempt number of the judge's questions: a new one if the last gave no scene, else the same.
+
+        It is 0 for a clip without an earlier row.
+        """
         row = self._rows.get(clip_id)
         if row is None:
             return 0

@@ -1,4 +1,4 @@
-"""Replay of the questions about a clip from stored answers; sends nothing.
+"""Replay of the questions about a clip from stored answers. Nothing is sent.
 
 Tested in tests/judge/spending/test_estimate.py.
 """
@@ -15,23 +15,23 @@ from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Call, Calls, Question
 from nextscene.judge.spending.prices import Price
 
-# A caption is found by the clip's content; which frames it was made of would have to be decoded.
+# A stored caption is found by the clip's content. Its real frames are not needed, which would have to be decoded.
 _NO_FRAMES = (Frame(0.0, 1, 1, b""),)
 
 
 class _NotStored(Exception):
-    """The first question without a stored answer."""
+    """Raised at the first question without a stored answer."""
 
 
 def content_of(clip: PlannedClip) -> str:
-    """Return the plan's identification of the bytes of a clip's file."""
+    """Return the plan's identifier for the bytes of a clip: size, time, offset and length."""
     return f"{clip.size}:{clip.mtime_ns}:{clip.offset}:{clip.length}"
 
 
 class Replay:
-    """The questions about one clip up to the first that has no stored answer.
+    """The questions about one clip up to the first one without a stored answer.
 
-    `calls` are those that have one; `scene` is how the clip ends where all have.
+    `calls` are those with a stored answer. `scene` is the clip's result if all questions have one, else None.
     """
 
     def __init__(
@@ -42,7 +42,10 @@ class Replay:
         clip: PlannedClip,
         sample: int = 0,
     ) -> None:
-        """`look_up` gives the answer that is stored under a key. Raise JudgeStopped for a segment that is damaged."""
+        """Replay the questions. `look_up` returns the answer stored under a key.
+
+        Raise JudgeStopped if a segment is damaged.
+        """
         self._look_up = look_up
         self._calls: list[Call] = []
         frames = () if clip.caption else _NO_FRAMES
@@ -50,7 +53,7 @@ class Replay:
         self.scene: DescribedScene | None = None
         try:
             judge = config.judge_kind.open(config.judge_settings, price, self)
-            describe_clips(judge, question).send(None)  # nothing in it waits
+            describe_clips(judge, question).send(None)  # it never waits, so one step runs it to its end
         except StopIteration as end:
             self.scene = end.value
         except _NotStored:
@@ -64,7 +67,7 @@ class Replay:
         return sum(call.task == task for call in self._calls)
 
     async def ask(self, request: Request, priority: int, clip_id: str) -> Answer:
-        """Return a stored answer."""
+        """Return the stored answer to a request. Raise _NotStored if there is none."""
         answer = self._look_up(request.key) or (self._look_up(request.alias) if request.alias else None)
         if answer is None:
             raise _NotStored

@@ -19,10 +19,10 @@ from nextscene.judge.api.request import Frame
 
 @dataclass(frozen=True)
 class Screened:
-    """A clip that passed the screen. `frames` are there if the judge must caption it; `sample` as in the ledger.
+    """A clip that passed the screen. It has `frames` if the judge must caption it. `sample` is as in the ledger.
 
-    A `retimed` one has a file of another time than was planned. `earlier_frames` are those that the first version of
-    the cut would have given, in a dataset that it began.
+    `retimed` is true if its file has another modification time than planned. In a dataset that the first version of the
+    cut began, `earlier_frames` are the frames which that version would have made.
     """
 
     measured: Measured
@@ -33,11 +33,11 @@ class Screened:
 
 
 ScreenResult = Screened | ClipOutcome | Undecided | None
-"""The result of screening; None if the clip's earlier outcome is taken over."""
+"""The result of screening; None if the clip keeps its earlier outcome."""
 
 
 def screen(clip: PlannedClip, reader: SourceReader, config: BuildConfig) -> Measured | ClipOutcome:
-    """Return the clip's measurements, or why it ends here. Raise StorageFault when its storage cannot be read."""
+    """Return the clip's measurements, or its outcome if it ends here. Raise StorageFault if storage cannot be read."""
     if clip.size == MISSING and reader.stat(clip) is None:
         return ClipOutcome("failed", "source_missing", f"no file at {clip.name}")
     try:

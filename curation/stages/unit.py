@@ -1,4 +1,4 @@
-"""Processing of one unit: screen its clips; once their scenes are decided, cut and commit them.
+"""Processing of one unit: screening its clips and, after their scenes are decided, cutting and committing them.
 
 These are plain functions of a context and a unit. The engine runs them on Ray; a test can call them directly.
 Tested in tests/curation/stages/test_parallel_clips.py and tests/curation/run/test_resume.py.
@@ -59,10 +59,10 @@ def _ignore_count(_: int) -> None: ...
 
 @dataclass(frozen=True)
 class UnitContext:
-    """All that a worker needs to know of the run. Can be pickled; has no key and no credential.
+    """All facts about the run that a worker needs. It can be pickled, and has neither key nor credentials.
 
-    `begun_with_cut` is the version of the cut with which work on the dataset began. `api_identity` is
-    checked on the node that asks.
+    `begun_with_cut` is the version of the cut with which work on the dataset began. `api_identity` is checked on the
+    node that asks the judge.
     """
 
     config: BuildConfig
@@ -76,11 +76,11 @@ class UnitContext:
     api_identity: ApiIdentity | None = None
 
     def reader(self, scratch: Path) -> SourceReader:
-        """Who reads clips, with a folder for what it copies."""
+        """Return a reader of clips, which writes its copies to `scratch`."""
         return SourceReader(self.root, scratch, self.sentinels, partial(planned_in, self.out))
 
     def check_worker(self) -> None:
-        """Raise RunStopped on a machine that does not see OUT, or would make other bytes than were planned."""
+        """Raise RunStopped if this machine does not see OUT or has another ffmpeg, which would make other bytes."""
         if self.out.stat(CONFIG) is None:
             if not self.out.is_local:
                 self.out.check_anchor(remotely=True)
@@ -97,9 +97,10 @@ class UnitContext:
 def screen_unit(
     context: UnitContext, unit: Unit, at_once: int = 1, counted: Counted = _ignore_count
 ) -> list[ScreenResult]:
-    """Return what is known of each clip, or its outcome; None for a clip whose earlier end stands. Raise StorageFault.
+    """Return each clip's screening result or outcome; None if the clip keeps its earlier outcome. Raise StorageFault.
 
-    So many clips `at_once` are worked on; those of `unit.deferred` are not looked at. Each that is done is `counted`.
+    `at_once` clips are worked on in parallel. Those in `unit.deferred` are not opened. After each clip, `counted` is
+    called with the number done.
     """
     context.check_worker()
     earlier = PreviousRevision(context.out, unit)
@@ -160,7 +161,10 @@ def _screen_and_extract(context: UnitContext, clip: PlannedClip, workspace: Clip
 def _rejected_by_frames(
     context: UnitContext, clip: PlannedClip, measured: Measured, workspace: ClipWorkspace
 ) -> ClipOutcome | None:
-    """Return the outcome by the first rule over frames that a clip does not pass. Decode nothing without such rules."""
+    """Return the outcome from the first rule on frames that a clip does not pass; None if it passes all.
+
+    Nothing is decoded if no such rule is in force.
+    """
     rules = active_rules(context.config.rules, needs_frames=True)
     if not rules:
         return None
@@ -182,12 +186,12 @@ def cut_unit(
     at_once: int = 1,
     counted: Counted = _ignore_count,
 ) -> list[tuple[str, str]]:
-    """Cut what is to be kept, so many clips `at_once`, publishes the unit's part, then commits by its ledger.
+    """Cut the clips to keep, `at_once` in parallel, publish the unit's part, then commit it by writing its ledger.
 
-    With undecided clips it is not committed: the rows of the others go into its partial ledger. Each clip that is cut
-    is `counted`.
+    With undecided clips the unit is not committed: the rows of the other clips are written to its partial ledger. After
+    each decided clip, `counted` is called with the number done.
 
-    Return (outcome, reason) of each clip. Raise StorageFault; the unit is then as if it had not been worked on.
+    Return (outcome, reason) of each decided clip. Raise StorageFault; the unit is then unchanged.
     """
     context.check_worker()
     earlier = PreviousRevision(context.out, unit)
@@ -209,7 +213,7 @@ def cut_unit(
 
 
 def try_clip(context: UnitContext, clip: PlannedClip) -> None:
-    """Process one clip and discard the result, to learn whether it kills its worker when it is alone."""
+    """Process one clip and discard the result, to find out whether it kills its worker while it runs alone."""
     with scratch_folder() as scratch:
         workspace = ClipWorkspace(context.reader(scratch), scratch)
         found = _screen_clip(context, clip, workspace)
@@ -220,9 +224,9 @@ def try_clip(context: UnitContext, clip: PlannedClip) -> None:
 def _make_row(
     context: UnitContext, known: tuple[PlannedClip, ScreenResult, DescribedScene | None], workspace: ClipWorkspace
 ) -> tuple[Row, Sample | None] | None:
-    """Return the clip's row, which can be written whatever stands in it, and its sample if it is kept.
+    """Return the clip's row, cleaned so that it can be stored, and its sample if the clip is kept.
 
-    None where its earlier end stands.
+    Return None if the clip keeps its earlier outcome.
     """
     clip, found, scene = known
     if found is None or isinstance(found, str):
@@ -272,7 +276,7 @@ def _finish_clip(
 def _row_before_cut(
     context: UnitContext, clip: PlannedClip, found: Screened | ClipOutcome, scene: DescribedScene | None
 ) -> Row:
-    """Return what is known of a clip before it is cut; also what was paid for it, whatever becomes of it."""
+    """Return the row of a clip as known before the cut, with the calls that were paid for it in any case."""
     row = _planned_row(context, clip, found)
     columns: dict[str, Any] = {}
     if measured := found.measured:
@@ -283,7 +287,7 @@ def _row_before_cut(
             "codec": measured.codec,
         }
     if isinstance(found, ClipOutcome):
-        row = replace(row, **storable_columns(columns))  # a header that lies does not change the clip's end
+        row = replace(row, **storable_columns(columns))  # a wrong header must not change the clip's outcome
         return with_calls(row, [call.record() for call in scene.calls]) if scene else row
     return _with_scene(replace(row, sample=found.sample, **columns), scene or DescribedScene(clip.caption))
 
@@ -320,7 +324,10 @@ def _cut_clip(
 def _run_on_file(
     clip: PlannedClip, workspace: ClipWorkspace, step: Callable[[Path], T | ClipOutcome]
 ) -> T | ClipOutcome:
-    """Run a step on the clip's file. If it fails, read the file to its end, to tell a storage fault from a bad clip."""
+    """Run a step on the clip's file. If it fails, read the whole file, to distinguish a storage fault from a bad clip.
+
+    Raise StorageFault.
+    """
 
     def attempt() -> T | ClipOutcome:
         try:
@@ -339,7 +346,10 @@ def _span(clip: PlannedClip) -> Span:
 
 
 def _outcome_of_error(step: Callable[[], T]) -> T | ClipOutcome:
-    """Run a step; an unexpected error fails this one clip, with its place in the code, and not the whole run."""
+    """Run a step. An unexpected error fails this clip, with the error's place in the code, and not the whole run.
+
+    Raise StorageFault, also for an OSError or a lack of memory, and RunStopped.
+    """
     try:
         return step()
     except (StorageFault, RunStopped):
