@@ -15,7 +15,7 @@ from nextscene.judge.api.request import Frame, Request
 from nextscene.judge.base import Call, Calls, Question
 from nextscene.judge.spending.prices import Price
 
-# A stored caption is found by the clip's content. Its real frames are not needed, which would have to be decoded.
+# A stored caption is found by the clip's content, so the real frames need not be decoded.
 _NO_FRAMES = (Frame(0.0, 1, 1, b""),)
 
 
