@@ -111,6 +111,7 @@ class Checkpoints:
             )
 
     def close(self) -> None:
+        """Finish the write in progress, and end the thread that writes."""
         self._committer.shutdown()
 
     def _commit(self, written: Future[Any], draft: Path, final: Path, about: CheckpointInfo) -> None:

@@ -19,7 +19,7 @@ PromptForm = Literal["nsp", "t2v"]
 
 @dataclass(frozen=True)
 class MixConfig:
-    """One of the datasets of a stage. The command line gives its location by its `name`."""
+    """One of the datasets of a stage. The command line maps its `name` to its location."""
 
     name: str = setting("data", "Name of the dataset, by which its location is given.")
     weight: float = setting(
@@ -139,8 +139,8 @@ class RewardConfig:
     """The reward of the stage `rl`.
 
     `causal_consistency` is the paper's: the video is captioned, and the judge compares the caption with the scene.
-    `retrieval` is our own and calls no API: it asks whether the video's latents are nearer to those of the clip that
-    truly followed the scene than to the median of `others` clips.
+    `retrieval` is our own and calls no API: a video passes if the distance of its latents to those of the clip that
+    actually followed the scene is below the median distance to `others` clips.
     """
 
     kind: str = setting("causal_consistency", "Reward of the candidates.", choices=REWARDS)

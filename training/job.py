@@ -51,14 +51,17 @@ class TrainingJob:
 
     @property
     def folder(self) -> Path:
+        """The folder of the stage in the run."""
         return self.run / self.recipe.name
 
     @property
     def metrics(self) -> Path:
+        """The file of the stage's metrics."""
         return self.folder / METRICS
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the stage's checkpoints."""
         return checkpoints(self.run, self.recipe.name)
 
 
@@ -66,7 +69,7 @@ class TrainingObserver(Protocol):
     """An observer of a run. The leading process reports progress to it; every process asks it whether to stop."""
 
     def begin(self, steps: int, done: int) -> None:
-        """Report the start of a run of `steps` steps, of which a checkpoint has `done`."""
+        """Report the start of a run of `steps` steps. `done` of them are already in a checkpoint."""
 
     def note(self, line: str) -> None:
         """Report a line of text."""

@@ -1,6 +1,6 @@
 """A recipe: one stage of training with its parameters, data, objective, optimizer and length.
 
-The recipes beside this module, in `recipes/`, are the stages of the paper; `recipes/tiny` are those of the toy model.
+The recipes in the folder `recipes/` are the stages of the paper; those in `recipes/tiny/` are for the toy model.
 """
 
 from __future__ import annotations

@@ -60,9 +60,11 @@ class StageSummary:
 
     @property
     def finished(self) -> bool:
+        """True if all steps of the stage are done."""
         return self.step == self.steps
 
     def write(self, folder: Path) -> None:
+        """Write the summary to `summary.json` in a folder, atomically."""
         atomic.write_file(folder / _FILE, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     @staticmethod

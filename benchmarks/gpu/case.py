@@ -56,6 +56,7 @@ class Case:
 
 
 def recipe(stage: str) -> Recipe:
+    """Return the paper's recipe of a stage."""
     return chosen(Recipe, _RECIPES / f"{stage}.toml", {})
 
 
@@ -143,6 +144,7 @@ class _Step:
 
     @property
     def work(self) -> StepFlops:
+        """The FLOPs of the step."""
         model = self.model
         sizes = ModelSizes(
             model.transformer.config,

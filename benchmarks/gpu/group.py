@@ -56,6 +56,7 @@ class Coin:
 
 
 def measured(size: Size, settings: Recipe, world: World, folder: Path) -> dict[str, Any]:
+    """Sample a group, take one optimizer step, and return the times in seconds, the metrics and the peak memory."""
     model = models.unified(size, settings, world.device)
     parallelize(model, settings.parallel, world)
     learnt = trained_parameters(model)

@@ -172,6 +172,7 @@ def bridge(size: Size, device: torch.device) -> Bridge:
 
 
 def ratios(size: Size) -> Ratios:
+    """Return the compression ratios of the VAE of that size."""
     return Ratios.of(vae(size, torch.device("meta"), torch.float32))
 
 

@@ -53,6 +53,7 @@ class AnyWords:
 
 
 def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], dict[str, float]]:
+    """Return a function that makes one video with our model, and returns the seconds of each part."""
     settings = recipe("sft")
     model = models.unified(size, settings, device)
     model.transformer.to(model.dtype)
@@ -80,6 +81,7 @@ def ours(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], d
 
 
 def original(size: Size, sampling: Sampling, device: torch.device) -> Callable[[], dict[str, float]]:
+    """Return a function that makes one video with the original LTX-Video, and returns the seconds of each part."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     encoder = models.text_encoder(size, device, dtype)
     pipeline = LTXPipeline(
@@ -139,6 +141,7 @@ def _finish() -> None:
 
 
 def measured(model: str, size: Size) -> Figures:
+    """Return the median seconds of ROUNDS videos of a model, after one to warm up, and the peak memory."""
     device = local_device()
     frames, height, width = size.clip
     sampling = Sampling(frames, width, height, steps=50 if size is PUBLISHED else 3)
@@ -171,6 +174,7 @@ def table(figures: list[Figures]) -> str:
 
 
 def ratio_of(figures: list[Figures]) -> float | None:
+    """Return our time for a video divided by the original's, or None if one of them failed."""
     seconds = {each["model"]: each["seconds"] for each in figures if "seconds" in each}
     return seconds["ours"] / seconds["original"] if len(seconds) == 2 else None
 

@@ -74,7 +74,7 @@ class BatchEncoder:
         return pack(LatentScale.of(self.vae).normalize(latents))
 
     def select_text(self, source: int, scene: str, caption: str) -> str:
-        """Return the text that the mix gives to the model for a sample of its dataset number `source`."""
+        """Return the text of a sample to train on: scene or caption, as the mix says for its dataset number `source`."""
         return scene if self.mix[source].text == "scene" else caption
 
     def tokenize(self, texts: Sequence[str], sources: Sequence[int]) -> TokenBatch:
@@ -136,7 +136,7 @@ class BatchPreparer:
 
 
 def check_fits(shapes: Sequence[Sequence[int]], ratios: Ratios, name: str) -> None:
-    """Raise ValueError if the dataset `name` has a shape [frames, width, height] that the VAE does not take."""
+    """Raise ValueError if the dataset `name` has a shape [frames, width, height] that the VAE does not accept."""
     for frames, width, height in shapes:
         try:
             ratios.grid(frames, height, width)

@@ -50,6 +50,7 @@ class LatentEncoding:
 
     @cached_property
     def fingerprint(self) -> str:
+        """The SHA-256 of these settings, which identifies the latents."""
         known = {"version": _VERSION, "vae": self.vae, "max_frames": self.max_frames, "size": self.size}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 

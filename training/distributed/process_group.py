@@ -30,6 +30,7 @@ class World:
 
     @property
     def is_leader(self) -> bool:
+        """True on rank 0, which writes files and reports progress."""
         return self.rank == 0
 
     def mesh(self, replicas: int) -> DeviceMesh:
@@ -66,6 +67,7 @@ class World:
         dist.barrier()
 
     def any_rank(self, flag: bool) -> bool:
+        """Return True on every process if `flag` is True on any of them."""
         return bool(self.all_reduce_sum(torch.tensor([float(flag)])).item())
 
 

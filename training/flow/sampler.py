@@ -32,7 +32,7 @@ def guided(velocity: Velocity, scale: float) -> Velocity:
 def integrate(velocity: Velocity, noise: Tensor, sigmas: Tensor) -> Tensor:
     """Integrate the flow from `noise` [B, S, C] at σ = 1, and return the tokens at σ = 0, in float32.
 
-    It takes one Euler step from each of `sigmas` to the next.
+    Take one Euler step from each of `sigmas` to the next.
     """
     tokens = noise.float()
     for now, then in pairwise(sigmas):

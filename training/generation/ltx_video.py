@@ -35,6 +35,7 @@ class LtxVideo:
         self._grid = latent_grid(Ratios.of(pipeline.vae), sampling)
 
     def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Return videos as `Generator.videos`. Raise TrainingStopped if they do not fit into the GPU's memory."""
         with reporting_out_of_memory(f"{len(texts)} at once"):
             return decode_tokens(self._pipeline.vae, self.latents(texts, seeds), self._grid)
 

@@ -60,6 +60,7 @@ class NextScene:
         self._sigmas = sampling_sigmas(scheduler, sampling.steps, self._grid.tokens).to(device)
 
     def videos(self, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Return videos as `Generator.videos`. Raise TrainingStopped if they do not fit into the GPU's memory."""
         with reporting_out_of_memory(f"{len(texts)} at once"):
             return decode_tokens(self._vae, self.latents(texts, seeds), self._grid)
 
@@ -133,7 +134,7 @@ def from_checkpoint(
 
 
 def _lighten(model: UnifiedModel, vae: AutoencoderKLLTXVideo) -> None:
-    """Keep out of the GPU's memory what is not needed there. The results do not change."""
+    """Keep token embeddings and the VAE's encoder out of the GPU's memory. The results do not change."""
     model.language.embed_tokens = _OnHost(model.language.embed_tokens)
     del vae.encoder
 

@@ -20,6 +20,7 @@ from nextscene.training.model.latents import LatentScale, decode, pack, unpack
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:
+    """Return the precision for generation: bfloat16 on a GPU, float32 on the CPU."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 

@@ -162,6 +162,7 @@ class StepFlops:
 
     @property
     def total(self) -> int:
+        """The FLOPs of all models together."""
         return self.transformer + self.language + self.connector + self.vae
 
 
@@ -180,15 +181,19 @@ class ModelSizes:
     connector_width: int
 
     def denoising(self, clips: int) -> Flops:
+        """Return the FLOPs of one pass of the transformer."""
         return transformer_flops(self.transformer, self.tokens, self.queries, clips)
 
     def encoding_text(self, texts: int) -> Flops:
+        """Return the FLOPs of the language model on the texts, before the queries."""
         return language_flops(self.language, self.prefix, clips=texts)
 
     def encoding_queries(self, texts: int) -> Flops:
+        """Return the FLOPs of the language model on the queries, which attend to the texts too."""
         return language_flops(self.language, self.queries, past=self.prefix, clips=texts)
 
     def connecting(self, texts: int) -> Flops:
+        """Return the FLOPs of the connector."""
         out: int = self.transformer["caption_channels"]
         return connector_flops(self.language.hidden_size, self.connector_width, out, self.queries, texts)
 
@@ -197,7 +202,7 @@ def flow_matching_flops(sizes: ModelSizes, clips: int, transformer_trained: bool
     """Return the FLOPs of a micro-batch of flow matching.
 
     The language model is frozen. It reads the text without gradient, then the queries with gradient; queries and
-    connector are trained. `encode` are the FLOPs of encoding a clip, 0 if its latents are stored.
+    connector are trained. `encode` is the number of FLOPs of encoding a clip, 0 if its latents are stored.
     """
     drawing = sizes.denoising(clips)
     return StepFlops(
@@ -213,9 +218,9 @@ def grpo_flops(
 ) -> StepFlops:
     """Return the FLOPs of one group of the stage `rl`: sampling its candidates, and learning from the selected ones.
 
-    `learnt_steps` are the steps to learn from of each selected candidate. Guidance takes two passes of the transformer
-    for each step. The condition is computed once for sampling and once for learning. `decode` are the FLOPs of decoding
-    a candidate.
+    `learnt_steps` is the number of steps to learn from in each selected candidate. With guidance each step is two
+    passes of the transformer. The condition is computed once for sampling and once for learning. `decode` is the number
+    of FLOPs of decoding a candidate.
     """
     one = sizes.denoising(clips=1)
     learnt = one.trained if transformer_trained else one.frozen

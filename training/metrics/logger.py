@@ -23,7 +23,7 @@ _CURVES = "curves.png"
 class MetricsLogger:
     """`metrics.jsonl`, `tensorboard/` and `curves.png` in a run's folder.
 
-    A run that resumes after a step deletes what an earlier run logged of later steps, because it takes them again.
+    A run that resumes after a step deletes the log of later steps by an earlier run, because it repeats those steps.
     """
 
     def __init__(self, folder: Path, after_step: int) -> None:
@@ -66,6 +66,7 @@ SIGMA_BUCKETS = 4
 
 
 def sigma_bucket_name(bucket: int) -> str:
+    """Return the name of the mean loss in one of SIGMA_BUCKETS equal ranges of σ."""
     return f"loss_sigma_{bucket / SIGMA_BUCKETS:.2f}_{(bucket + 1) / SIGMA_BUCKETS:.2f}"
 
 

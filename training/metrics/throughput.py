@@ -42,6 +42,7 @@ class Throughput:
         self._trained = any(parameter.requires_grad for parameter in model.transformer.parameters())
 
     def start_step(self) -> None:
+        """Start the time and the counts of a step."""
         self._begun, self._waited = time.perf_counter(), self._batches.wait_seconds
         self._samples = self._tokens = 0
         self._work = StepFlops(0, 0, 0, 0)
@@ -54,7 +55,7 @@ class Throughput:
         self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
 
     def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
-        """Count the candidates of one scene. `learnt_steps` are the steps to learn from of each selected candidate."""
+        """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learnt from."""
         work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
         self._add(policy.group_size, grid, work)
 

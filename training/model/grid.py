@@ -18,6 +18,7 @@ class Grid(NamedTuple):
 
     @property
     def tokens(self) -> int:
+        """Number of tokens of the sequence."""
         return self.frames * self.height * self.width
 
 

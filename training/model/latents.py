@@ -54,13 +54,16 @@ class LatentScale(NamedTuple):
 
     @staticmethod
     def of(vae: AutoencoderKLLTXVideo) -> LatentScale:
+        """Return the scale that a VAE defines. Its scaling factor is included."""
         mean, deviation = (buffer.float().view(1, -1, 1, 1, 1) for buffer in (vae.latents_mean, vae.latents_std))
         return LatentScale(mean, deviation / float(vae.config.scaling_factor))
 
     def normalize(self, latents: Tensor) -> Tensor:
+        """Return latents [B, C, F', H', W'] with the mean subtracted, divided by the deviation."""
         return (latents - self.mean.to(latents.device)) / self.deviation.to(latents.device)
 
     def denormalize(self, latents: Tensor) -> Tensor:
+        """Return normalized latents [B, C, F', H', W'] in the scale of the VAE, the inverse of `normalize`."""
         return latents * self.deviation.to(latents.device) + self.mean.to(latents.device)
 
 

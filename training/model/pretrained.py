@@ -63,6 +63,7 @@ class PretrainedModels:
         return model
 
     def transformer(self, dtype: torch.dtype) -> LTXVideoTransformer3DModel:
+        """Return LTX's transformer. Raise UsageError as `open_pretrained`."""
         from diffusers import LTXVideoTransformer3DModel
 
         return open_pretrained(
@@ -70,9 +71,11 @@ class PretrainedModels:
         )
 
     def vae(self, dtype: torch.dtype) -> AutoencoderKLLTXVideo:
+        """Return LTX's frozen VAE. Raise UsageError as `open_vae`."""
         return open_vae(self.ltx, dtype)
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+        """Return LTX's scheduler. Raise UsageError as `open_pretrained`."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         return open_pretrained(FlowMatchEulerDiscreteScheduler, self.ltx, subfolder="scheduler")

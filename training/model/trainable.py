@@ -34,6 +34,7 @@ def set_trainable(model: UnifiedModel, patterns: Sequence[str]) -> None:
 
 
 def trained_parameters(model: UnifiedModel) -> dict[str, nn.Parameter]:
+    """Return the parameters that require a gradient, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

@@ -1,4 +1,4 @@
-"""The whole model: from texts to the velocity of noisy latents."""
+"""The complete model: from texts and noisy latents to the velocity of the latents."""
 
 from __future__ import annotations
 

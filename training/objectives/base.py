@@ -36,5 +36,5 @@ class Objective(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the objective holds."""
+        """Release the resources of the objective."""
         ...

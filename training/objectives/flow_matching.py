@@ -49,4 +49,4 @@ class FlowMatching:
         return StepOutput(sum(losses) / sum(counts), metrics, keys)
 
     def close(self) -> None:
-        """Do nothing: the objective holds nothing."""
+        """Do nothing: the objective has no resources to release."""

@@ -17,7 +17,7 @@ from nextscene.training.optimizer.prodigy import Prodigy
 def build_optimizer(named: Mapping[str, nn.Parameter], chosen: OptimizerConfig) -> torch.optim.Optimizer:
     """Return the optimizer of the named parameters. Only weights of matrix products have weight decay.
 
-    Its whole state is created now, so that a checkpoint can be loaded into it.
+    All of its state is created now, so that a checkpoint can be loaded into it.
     """
     decaying = [parameter for name, parameter in named.items() if _decays(name, parameter)]
     others = [parameter for name, parameter in named.items() if not _decays(name, parameter)]

@@ -27,6 +27,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Update the averages with the present values of the parameters."""
         present = [value.float() for value in self._values()]
         torch._foreach_lerp_(self._averaged(), present, 1 - self._decay)
 

@@ -83,6 +83,7 @@ class JudgeThread:
         return asyncio.run_coroutine_threadsafe(self._judged(placed, scene), self._loop)
 
     def report(self) -> CallProgress:
+        """Return the progress of the calls so far."""
         return self._client.progress()
 
     def close(self) -> None:

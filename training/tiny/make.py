@@ -92,6 +92,7 @@ def _make(data: str, draft: Path, steps: int, workers: int, tick: Callable[[str]
 
 
 def clips_of(data: str) -> ClipDataset:
+    """Return the clips of a dataset in the length and size that the toy models use."""
     return ClipDataset(data, max_frames=MAX_FRAMES, size=(WIDTH, HEIGHT))
 
 
