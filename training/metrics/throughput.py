@@ -55,7 +55,7 @@ class Throughput:
         self._add(clips, grid, flow_matching_flops(self._sizes(grid, prefix), clips, self._trained, encode))
 
     def count_group(self, grid: Grid, prefix: int, policy: PolicyConfig, learnt_steps: int) -> None:
-        """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learnt from."""
+        """Count the candidates of one scene. `learnt_steps` steps of each selected candidate are learned from."""
         work = grpo_flops(self._sizes(grid, prefix), policy, learnt_steps, self._trained, self._vae(grid).decode)
         self._add(policy.group_size, grid, work)
 

@@ -62,7 +62,7 @@ def write_page(
 def _picture(group: CandidateGroup, verdicts: Sequence[RewardVerdict], learnt: set[int]) -> Image.Image:
     """Return a picture of the middle frames, highest reward first, each framed in the color of its verdict.
 
-    A star marks the candidates that were learnt from.
+    A star marks the candidates that were learned from.
     """
     order = sorted(range(len(verdicts)), key=lambda number: -_worth(verdicts[number]))
     height, width, _ = group.pictures[0].shape
